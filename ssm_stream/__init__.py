@@ -1,0 +1,1 @@
+"""ssm-stream: watch production with an in-context state-space model per entity."""
