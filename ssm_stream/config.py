@@ -1,0 +1,406 @@
+"""The YAML file, as pydantic models: the one place where a setting is named, typed, bounded and explained.
+
+`load_config(path)` reads the file, fills `${ENV}` and `${ENV:-default}` placeholders, refuses unknown keys (naming the
+nearest right one) and returns a frozen `Config`. Every failure is a `ConfigError` whose text names the file, the line,
+the key, what was found and what would be right.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+import re
+import types
+import typing
+import zoneinfo
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
+BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
+PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used. The text is meant for the person who wrote the file."""
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        found = DURATION.match(value)
+        if not found:
+            raise ValueError(f"found {value!r}; write a duration such as '500ms', '30s', '5m', '6h' or '30d'")
+        return float(found[1]) * UNITS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"found {value!r}; write a duration such as '30s' or '30d'")
+    return float(value)
+
+
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+"""Seconds. In the file: '500ms', '30s', '5m', '6h', '30d', or a number of seconds."""
+
+
+class Budget(BaseModel):
+    """How many false alarms an entity may raise: `count` in `events` events, or in `seconds` of event time."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: float = Field(default=0.0, description="mean events between false alarms; 0 where the budget is in time")
+    seconds: float = Field(
+        default=0.0, description="mean seconds between false alarms; 0 where the budget is in events"
+    )
+
+
+def _budget(value: object) -> object:
+    if not isinstance(value, str) or not (found := BUDGET.match(value)) or float(found[1]) <= 0:
+        raise ValueError(f"found {value!r}; write a budget such as '1 per 10000 events' or '1 per 30d'")
+    count = float(found[1])
+    if found[2]:
+        gap = int(found[2]) / count
+        if gap < 20:
+            raise ValueError(f"found {value!r}; a budget below one alarm in 20 events cannot be told from noise")
+        return Budget(text=value.strip(), events=gap)
+    return Budget(text=value.strip(), seconds=typing.cast(float, _seconds(found[3])) / count)
+
+
+AlarmBudget = Annotated[
+    Budget,
+    BeforeValidator(_budget, json_schema_input_type=Annotated[str, Field(pattern=BUDGET.pattern)]),
+    PlainSerializer(lambda budget: budget.text, return_type=str),
+]
+KafkaProperties = dict[str, str | int | float | bool]
+
+
+class Section(BaseModel):
+    """A section of the file: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _brokers(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value
+
+
+class Source(Section):
+    """Where events come from."""
+
+    brokers: Annotated[str, BeforeValidator(_brokers, json_schema_input_type=str | list[str]), Field(min_length=1)]
+    """Bootstrap servers, `host:port`, a list or comma-separated."""
+    topic: Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+    """The events topic. Key it by entity: then replay and rescaling give the same bits."""
+    partitions: list[Annotated[int, Field(ge=0)]] | None = None
+    """Read only these partitions (several independent processes share a topic so). Default: all."""
+    start: Literal["earliest", "latest"] = "earliest"
+    """Where to begin when there is no recovery state."""
+    group: str | None = None
+    """Group that positions are committed to, for lag tools; never read back. Default: `ssm-stream-TOPIC`."""
+    batch: Annotated[int, Field(ge=1, le=100_000)] = 4000
+    """Most messages taken from the broker at a time."""
+    wait: Duration = 30.0
+    """How long to wait for a broker at start, and for a silent one while running, before stopping with an error."""
+    kafka: KafkaProperties = {}
+    """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md."""
+
+    @property
+    def group_id(self) -> str:
+        return self.group or f"ssm-stream-{self.topic}"
+
+
+class Event(Section):
+    """How a JSON event (or a row of a file) is read. Paths may be dotted: `payload.sensor.temp`."""
+
+    entity: Annotated[str, Field(min_length=1)]
+    """Path of the name of the machine, sensor, service or line (text or whole number)."""
+    timestamp: Annotated[str, Field(min_length=1)]
+    """Path of the event's time."""
+    timestamp_format: Literal["auto", "s", "ms", "us", "ns", "iso"] = "auto"
+    """`auto`: text is ISO 8601; a number is seconds, milli-, micro- or nanoseconds since 1970 by its size."""
+    time_zone: str = "UTC"
+    """Zone of ISO times without an offset, and of the calendar features."""
+    features: list[Annotated[str, Field(min_length=1)]] = []
+    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero."""
+    target: Annotated[str, Field(min_length=1)] = "target"
+    """Path of the number to predict. Missing or null in an event: it is predicted, not learned."""
+    lags: Annotated[int, Field(ge=0, le=64)] = 4
+    """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
+    differences: bool = True
+    """Use each feature's change since the entity's last event as an input too."""
+    calendar: list[Literal["hour", "weekday"]] = []
+    """Inputs made from the event's time: hour of day and day of week, as smooth cycles."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Event:
+        try:
+            zoneinfo.ZoneInfo(self.time_zone)
+        except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
+        if not self.features and not self.lags and not self.calendar:
+            raise ValueError("nothing to predict from; name features, or set lags to 1 or more")
+        if len(set(self.features)) != len(self.features):
+            twice = sorted({f for f in self.features if self.features.count(f) > 1})
+            raise ValueError(f"features: {twice} named twice; name each once")
+        if self.target in self.features:
+            raise ValueError(f"features: {self.target!r} is the target; it may not be a feature")
+        return self
+
+
+class Model(Section):
+    """The learner. The defaults are meant to be left alone."""
+
+    warmup: Annotated[int, Field(ge=10, le=100_000)] = 100
+    """Labelled events of an entity before it may raise an alert."""
+    interval: Annotated[float, Field(ge=0.5, le=0.999)] = 0.9
+    """Share of targets that the prediction interval is to cover in the long run."""
+    moment_decays: list[Annotated[float, Field(gt=0.5, lt=1)]] = [0.97, 0.998]
+    """Decays an event of the moment heads (gradient steps on decayed least squares)."""
+    proximal_steps: list[Annotated[float, Field(gt=0, le=1)]] = [0.3, 0.05]
+    """Steps of the proximal heads (implicit online gradient descent)."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> Model:
+        if not self.moment_decays and not self.proximal_steps:
+            raise ValueError("no head left; give moment_decays or proximal_steps at least one value")
+        return self
+
+
+class Anomaly(Section):
+    """Alerts on single events that do not fit."""
+
+    enabled: bool = True
+    budget: AlarmBudget = Budget(text="1 per 10000 events", events=10_000)
+    """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
+    direction: Literal["both", "above", "below"] = "both"
+    """Which side of the prediction counts."""
+    min_deviation: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest |y − yhat| that counts, in the target's unit."""
+    min_deviation_relative: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest |y − yhat| that counts, as a share of |yhat|."""
+    consecutive: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Anomalous events in a row before an alert starts."""
+    recover_after: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Normal events in a row that end an episode."""
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    """Events after an episode's end in which no new one of this kind starts."""
+
+
+class Drift(Section):
+    """Alerts on a changed relation between inputs and target."""
+
+    enabled: bool = True
+    budget: AlarmBudget = Budget(text="1 per 10000 events", events=10_000)
+    """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Events after an episode's end in which no new one of this kind starts."""
+
+
+class Alerts(Section):
+    """When to call a person."""
+
+    anomaly: Anomaly = Anomaly()
+    drift: Drift = Drift()
+    ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    """An open episode is reported again (`ongoing`) after so many events of its entity."""
+    critical: Annotated[float, Field(gt=1)] = 3.0
+    """Score from which an alert's severity is `critical`; below it is `warning`."""
+    contributions: Annotated[int, Field(ge=0, le=100)] = 5
+    """Features named in an alert, the weightiest first."""
+
+
+Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
+class Sinks(Section):
+    """Where results go."""
+
+    predictions: Topic | None = "predictions"
+    """Topic of one prediction an event; null: none."""
+    alerts: Topic | None = "alerts"
+    """Topic of anomaly and drift alerts; null: none."""
+    dead_letters: Topic = "dead-letters"
+    """Topic of the messages that could not be used, untouched, with the reason in the headers."""
+    writers: Annotated[int, Field(ge=1, le=64)] = 4
+    """Producers; fixed for the life of the recovery state, whatever the number of workers."""
+    kafka: KafkaProperties = {}
+    """librdkafka properties of the producers, on top of `source.kafka`."""
+
+
+class State(Section):
+    """Where an entity's state lives."""
+
+    shards: Annotated[int, Field(ge=1, le=4096)] = 16
+    """Parts that the entities are spread over; fixed for the life of the recovery state. Workers share them."""
+    ttl: Duration | None = 90 * 86400.0
+    """An entity silent for this long (event time) starts afresh, and its memory is freed; null: never."""
+
+
+class Recovery(Section):
+    """What survives a crash."""
+
+    directory: Path | None = Path("ssm-stream-state")
+    """Folder of the snapshots; null: none, every start begins at `source.start`."""
+    epoch_interval: Duration = 10.0
+    """Time between snapshots: at most so much is done again after a crash."""
+
+
+class Config(Section):
+    """The whole file. `source` and `event` are needed; the rest has defaults."""
+
+    source: Source
+    event: Event
+    model: Model = Model()
+    alerts: Alerts = Alerts()
+    sinks: Sinks = Sinks()
+    state: State = State()
+    recovery: Recovery = Recovery()
+
+    @model_validator(mode="after")
+    def _topics(self) -> Config:
+        named = [self.source.topic, self.sinks.predictions, self.sinks.alerts, self.sinks.dead_letters]
+        topics = [t for t in named if t is not None]
+        if len(set(topics)) != len(topics):
+            raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """12 hex digits over all that decides what the numbers are (not where events come from or go to)."""
+        deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state"})
+        return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def load_config(path: str | Path) -> Config:
+    """Read, fill in and check a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, a placeholder without a value, an unknown key, or a wrong value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str = "config") -> Config:
+    """`load_config` on the file's text; `name` stands in the messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            raise ConfigError(f"{name}: the file is empty; the least it needs is a `source` and an `event` section")
+        _refuse_duplicates(root, name)
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
+    raw = _fill(raw, name, root, ())
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_explain(error, name, root)) from error
+
+
+def _refuse_duplicates(node: yaml.Node, name: str) -> None:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise ConfigError(f"{name}:{key.start_mark.line + 1}: the key `{key.value}` stands twice; keep one")
+            seen.add(key.value)
+            _refuse_duplicates(value, name)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_duplicates(value, name)
+
+
+def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...]) -> Any:
+    """Placeholders are filled in values after parsing, so that what a variable holds cannot change the structure."""
+    if isinstance(value, dict):
+        return {str(k): _fill(v, name, root, (*path, str(k))) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fill(v, name, root, (*path, i)) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(found: re.Match[str]) -> str:
+        content = os.environ.get(found[1]) or found[2]
+        if content is None:
+            where = f"{_place(name, root, path)}: {_dotted(path)}"
+            cure = f"export it, or write ${{{found[1]}:-default}}"
+            raise ConfigError(f"{where}: the environment variable {found[1]} is not set; {cure}")
+        return content
+
+    return PLACEHOLDER.sub(replace, value)
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".") or "(top)"
+
+
+def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
+    """`file:line` of the deepest node on the path that the file has."""
+    node, line = root, root.start_mark.line
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return f"{name}:{line + 1}"
+
+
+def _keys_of(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that the section at `path` knows."""
+    section: Any = Config
+    for part in path:
+        field = section.model_fields.get(str(part)) if _is_section(section) else None
+        if field is None:
+            return []
+        options = [field.annotation, *typing.get_args(field.annotation)]
+        section = next((o for o in options if _is_section(o)), None)
+    return sorted(section.model_fields) if _is_section(section) else []
+
+
+def _is_section(kind: object) -> bool:
+    return isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, Section)
+
+
+def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
+    lines = []
+    for item in error.errors():
+        path = tuple(p for p in item["loc"] if not (isinstance(p, str) and p.startswith(("function-", "constrained-"))))
+        where = f"{_place(name, root, path)}: {_dotted(path)}"
+        if item["type"] == "extra_forbidden":
+            known = _keys_of(path[:-1])
+            near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+            cure = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+            lines.append(f"{where}: unknown key; {cure}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: missing; it has no default")
+        else:
+            text = item["msg"].removeprefix("Value error, ")
+            found = "" if "found" in text or isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            lines.append(f"{where}: {text}{found}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the file."""
+    schema = Config.model_json_schema(mode="validation")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ssm-stream configuration", **schema}
