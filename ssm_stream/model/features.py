@@ -46,9 +46,9 @@ class FeaturePlan(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """Names of all inputs, the constant first, shape (D,): the order of every head's weights."""
         changes = tuple(f"change({name})" for name in self.features) if self.differences else ()
-        lags = ("last",) if self.lags else ()
-        lags += tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
-        return ("constant", *self.columns, *changes, *lags)
+        last = ("last",) if self.lags else ()
+        lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
+        return ("constant", *self.columns, *changes, *last, *lags)
 
 
 def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> NDArray[np.float64]:

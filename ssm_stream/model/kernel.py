@@ -17,16 +17,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.model.features import FeaturePlan
-
-# Associativity and fused multiply-adds let the dot products use vector registers. NaN and infinity keep their meaning:
-# a missing value is a NaN.
-FAST = {"reassoc", "contract", "arcp", "nsz"}
-jit = nb.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+from ssm_stream.model.jit import jit
 
 Z_CLIP = 5.0  # standardised inputs
 Q_CLIP = 6.0  # standardised targets and answers
@@ -167,7 +162,7 @@ def new_scratch(p: LearnerParams) -> Scratch:
 
 
 @jit
-def _clip(value: float, bound: float) -> float:
+def _clip(value: Any, bound: float) -> Any:
     return min(max(value, -bound), bound)
 
 
@@ -240,7 +235,9 @@ def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> fl
 
 
 @jit
-def _learn_gate(regret: Any, spread: Any, unit: float, made: float, answers: Any, count: int, y: float, f: float):
+def _learn_gate(
+    regret: Any, spread: Any, unit: float, made: float, answers: Any, count: int, y: float, f: float
+) -> None:
     """Decayed linearised regrets of `count` answers against the gate's own answer `made`."""
     slope = _clip((made - y) / (0.5 * unit + 1e-300), 1.0)
     for i in range(count):

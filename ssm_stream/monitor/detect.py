@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.kernel import jit
+from ssm_stream.model.jit import jit
 
 BINS = 128
 LAG = 256  # events before an error joins the reference, so that a change does not hide itself

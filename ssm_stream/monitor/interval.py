@@ -3,9 +3,9 @@
 Both are online quantiles of |error| over its running mean, so that they follow the entity's unit and its noise:
 
 * the interval's half-width is moved by the pinball loss's gradient on a log scale (adaptive conformal inference,
-  Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level whatever the data;
+  Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level;
 * the anomaly level (one event in 10,000, say) is too rare to be tracked so. Errors beyond the 98 % quantile are taken
-  as generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments, which gives the bound in closed form.
+  as generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments: the bound in closed form.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.kernel import jit
+from ssm_stream.model.jit import jit
 
 SCALE_RATE = 0.01
 STEP = 0.02  # of the log half-width an event; the long-run coverage error is (largest log width) / (STEP · events)

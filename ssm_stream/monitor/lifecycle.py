@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.kernel import jit
+from ssm_stream.model.jit import jit
 
 ANOMALY, DRIFT = 0, 1
 KINDS = ("anomaly", "drift")

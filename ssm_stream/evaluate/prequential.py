@@ -1,0 +1,182 @@
+"""Test, then learn: the production engine over a recording, in order, with its errors beside persistence."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.engine import Alert, Engine, Predictions
+from ssm_stream.events import EventReader, Events, Refused
+
+BATCH = 10_000
+COLUMNS = (
+    "events", "scored", "absolute", "squared", "persistence", "judged", "covered", "width", "anomaly", "drift",
+)  # fmt: skip
+
+
+class Chunk(NamedTuple):
+    """One batch of a recording: its events, what the engine said, and the rows that are no events."""
+
+    events: Events
+    predictions: Predictions
+    alerts: list[Alert]
+    refused: list[Refused]
+    first: int
+    """Row number (from 0) of the batch's first row."""
+
+
+class Scores:
+    """Sums for prequential metrics, overall and by entity.
+
+    An event is scored when its entity has an earlier target (so that persistence has an answer), and its interval is
+    judged when the entity is past its warm-up.
+    """
+
+    def __init__(self) -> None:
+        self._index: dict[str, int] = {}
+        self._sums = np.zeros((0, len(COLUMNS)))
+        self._last = np.zeros(0)
+
+    def add(self, entity: list[str], y: NDArray[np.float64], predictions: Predictions, alerts: Iterable[str]) -> None:
+        """Count n events: names, targets (NaN = none), predictions; and `entity\\tkind` of each alert that started."""
+        if not entity:
+            return
+        index = self._index
+        for name in set(entity).difference(index):
+            index[name] = len(index)
+        if len(index) > len(self._last):
+            more = 2 * len(index) - len(self._last)
+            self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
+            self._last = np.concatenate([self._last, np.full(more, np.nan)])
+        ids = np.fromiter(map(index.__getitem__, entity), np.int64, len(entity))
+        rows = np.flatnonzero(~np.isnan(y))
+        last = np.full(len(y), np.nan)
+        last[rows] = self._persistence(ids[rows], y[rows])
+        error = y - predictions.yhat
+        scored = ~np.isnan(last)
+        judged = ~np.isnan(y) & ~predictions.warmup
+        covered = judged & (predictions.lower <= y) & (y <= predictions.upper)
+        columns = [
+            np.ones(len(y)),
+            scored,
+            np.where(scored, np.abs(error), 0.0),
+            np.where(scored, error * error, 0.0),
+            np.where(scored, np.abs(y - last), 0.0),
+            judged,
+            covered,
+            np.where(judged, predictions.upper - predictions.lower, 0.0),
+        ]
+        for i, column in enumerate(columns):
+            counts = np.bincount(ids, weights=column, minlength=len(self._sums))
+            self._sums[:, i] += counts
+        for started in alerts:
+            name, kind = started.rsplit("\t", 1)
+            self._sums[index[name], COLUMNS.index(kind)] += 1
+
+    def _persistence(self, ids: NDArray[np.int64], y: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each entity's target before this one; NaN at its first."""
+        order = np.argsort(ids, kind="stable")
+        sorted_ids, sorted_y = ids[order], y[order]
+        first = np.r_[True, sorted_ids[1:] != sorted_ids[:-1]] if len(ids) else np.zeros(0, bool)
+        before = np.r_[np.nan, sorted_y[:-1]] if len(ids) else np.zeros(0)
+        before = np.where(first, self._last[sorted_ids], before)
+        out = np.empty(len(ids))
+        out[order] = before
+        self._last[sorted_ids] = sorted_y  # of repeated indices the last assignment stands
+        return out
+
+    def total(self) -> dict[str, Any]:
+        """Metrics of all events."""
+        return {**self._metrics(self._sums.sum(0)), "entities": len(self._index)}
+
+    def by_entity(self) -> dict[str, dict[str, Any]]:
+        """Metrics of each entity, in order of appearance."""
+        return {name: self._metrics(self._sums[i]) for name, i in self._index.items()}
+
+    @staticmethod
+    def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
+        s = dict(zip(COLUMNS, sums.tolist(), strict=True))
+        scored, judged = s["scored"], s["judged"]
+        return {
+            "events": int(s["events"]),
+            "mae": s["absolute"] / scored if scored else None,
+            "rmse": (s["squared"] / scored) ** 0.5 if scored else None,
+            "mae_persistence": s["persistence"] / scored if scored else None,
+            "coverage": s["covered"] / judged if judged else None,
+            "interval_width": s["width"] / judged if judged else None,
+            "anomalies": int(s["anomaly"]),
+            "drifts": int(s["drift"]),
+        }
+
+
+def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine | None = None) -> Iterator[Chunk]:
+    """The production engine over rows (dicts, one an event), batch by batch."""
+    reader, engine = EventReader(config.event), engine or Engine(config)
+    iterator, first = iter(rows), 0
+    while batch := list(islice(iterator, BATCH)):
+        events, refused = reader.read(batch)
+        predictions, alerts = engine.process(events)
+        yield Chunk(events, predictions, alerts, refused, first)
+        first += len(batch)
+
+
+def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
+    """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW`."""
+    p = chunk.predictions
+    columns = zip(
+        chunk.events.entity, chunk.events.ts.tolist(), chunk.events.target.tolist(), p.yhat.tolist(), p.lower.tolist(),
+        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), chunk.events.position.tolist(),
+        strict=True,
+    )  # fmt: skip
+    for entity, ts, y, yhat, lower, upper, score, warmup, n, position in columns:
+        yield {
+            "entity": entity,
+            "ts": ts,
+            "y": None if y != y else y,
+            "yhat": yhat,
+            "yhat_lower": lower,
+            "yhat_upper": upper,
+            "anomaly_score": score,
+            "warmup": warmup,
+            "n": n,
+            "id": f"{source}-0-{chunk.first + position}",
+        }
+
+
+def started(alerts: Iterable[Alert]) -> list[str]:
+    """`entity\\tkind` of the alerts that start an episode, as `Scores.add` counts them."""
+    return [f"{a.message['entity']}\t{a.message['kind']}" for a in alerts if a.message["phase"] == "started"]
+
+
+def backtest(
+    config: Config, rows: Iterable[dict[str, Any]], on_chunk: Callable[[Chunk], None] = lambda _: None
+) -> dict[str, Any]:
+    """Metrics of the production engine over a recording.
+
+    Returns:
+        events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
+        (count by fault) and by_entity (the same metrics of each)
+    """
+    scores, faults, start = Scores(), Counter[str](), time.perf_counter()
+    engine = Engine(config)
+    for chunk in prequential(config, rows, engine):
+        scores.add(chunk.events.entity, chunk.events.target, chunk.predictions, started(chunk.alerts))
+        faults.update(refusal.fault for refusal in chunk.refused)
+        on_chunk(chunk)
+    seconds = time.perf_counter() - start
+    return {
+        **scores.total(),
+        "level": config.model.interval,
+        "seconds": seconds,
+        "refused": dict(faults),
+        "bytes_per_entity": engine.bytes_per_entity,
+        "config_hash": config.hash,
+        "by_entity": scores.by_entity(),
+    }

@@ -1,0 +1,247 @@
+"""From documents to columns: what an event is, and why one is refused.
+
+A document is one parsed JSON object or one row of a file. `EventReader` reads many at a time into `Events`, a struct of
+columns, and refuses the rest one by one with a reason that a person can act on. Rows are told apart only where a whole
+column shows something unusual: the common case costs no Python an event and field.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Event
+
+LARGEST = float(np.finfo(np.float32).max)
+LONGEST_NAME = 512
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # years 1 to 9999
+UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
+
+
+class Events(NamedTuple):
+    """n events in the order of their source.
+
+    entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown; target (n,) float64,
+    NaN = none; position (n,) int64: where each stood among the documents read
+    """
+
+    entity: list[str]
+    ts: NDArray[np.int64]
+    features: NDArray[np.float64]
+    target: NDArray[np.float64]
+    position: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+    def take(self, rows: NDArray[np.intp]) -> Events:
+        """Those rows, in that order."""
+        names = self.entity
+        return Events(
+            [names[i] for i in rows.tolist()],
+            self.ts[rows],
+            self.features[rows],
+            self.target[rows],
+            self.position[rows],
+        )
+
+
+class Refused(NamedTuple):
+    """A document that is no event: its position among the documents, the kind of fault, the reason in words."""
+
+    position: int
+    fault: str
+    reason: str
+
+
+class _FaultError(Exception):
+    """fault, reason; found while looking at one value."""
+
+
+def _path(path: str) -> Callable[[Any], Any]:
+    """Value at a path: the key itself if the document has it, else key by key along the dots; None where it ends."""
+    keys = path.split(".")
+
+    def nested(document: Any) -> Any:
+        if path in document:
+            return document[path]
+        for key in keys:
+            if type(document) is not dict:
+                return None
+            document = document.get(key)
+        return document
+
+    return nested if len(keys) > 1 else lambda document: document.get(path)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class EventReader:
+    """Reads documents by the `event` section of the configuration."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        self.paths = [event.entity, event.timestamp, event.target, *event.features]
+        flat = all("." not in path for path in self.paths)
+        self._all_at_once = itemgetter(*self.paths) if flat else None
+        self._one_by_one = [_path(path) for path in self.paths]
+        self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
+
+    def read(self, documents: Sequence[Any]) -> tuple[Events, list[Refused]]:
+        """Columns of the events among the documents, and the refusals, both in order of position."""
+        refused: dict[int, Refused] = {}
+        if set(map(type, documents)) - {dict}:
+            for i, document in enumerate(documents):
+                if type(document) is not dict:
+                    refused[i] = Refused(
+                        i, "NotAnObject", f"expected a JSON object such as {{...}}, found {_shown(document)}"
+                    )
+        rows = [d for d in documents if type(d) is dict] if refused else documents
+        at = [i for i in range(len(documents)) if i not in refused]
+        columns = self._columns(rows)
+
+        entity = self._names(columns[0], at, refused)
+        ts = self._times(columns[1], at, refused)
+        target = self._numbers(columns[2], self.event.target, at, refused, truth=False)
+        features = np.empty((len(rows), len(self.event.features)))
+        for j, path in enumerate(self.event.features):
+            features[:, j] = self._numbers(columns[3 + j], path, at, refused, truth=True)
+
+        position = np.array(at, np.int64)
+        events = Events(entity, ts, features, target, position)
+        if len(refused) + len(rows) > len(documents):
+            events = events.take(np.flatnonzero([i not in refused for i in at]))
+        return events, [refused[i] for i in sorted(refused)]
+
+    def _columns(self, rows: Sequence[Any]) -> list[Sequence[Any]]:
+        if not rows:
+            return [()] * len(self.paths)
+        if self._all_at_once is not None:
+            try:
+                return list(zip(*map(self._all_at_once, rows), strict=True))
+            except KeyError:
+                pass  # a field is missing somewhere: look at each
+        return [[get(row) for row in rows] for get in self._one_by_one]
+
+    def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> list[str]:
+        if set(map(type, column)) <= {str}:
+            distinct = set(column)
+            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME:
+                return list(column)
+        return [self._judge(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
+
+    def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> NDArray[np.int64]:
+        form, kinds = self.event.timestamp_format, set(map(type, column))
+        if form != "iso" and kinds <= {int, float}:
+            raw = np.array(column, np.float64)
+            size = np.abs(raw)
+            if form == "auto":
+                with np.errstate(invalid="ignore"):
+                    unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
+            else:
+                unit = np.full(len(raw), UNITS_PER_MS[form])
+            ms = raw / unit
+            if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
+                whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
+                return whole
+        times = [self._judge(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
+        return np.array(times, np.int64)
+
+    def _numbers(
+        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], *, truth: bool
+    ) -> NDArray[np.float64]:
+        if set(map(type, column)) <= {int, float, type(None)}:
+            values = np.array(column, np.float64)  # None becomes NaN
+            with np.errstate(invalid="ignore"):
+                usable = np.abs(values) <= LARGEST
+            if usable.all() or all(column[i] is None for i in np.flatnonzero(~usable).tolist()):
+                return values
+
+        def number(value: Any) -> float:
+            return self._number(value, path, truth)
+
+        return np.array([self._judge(v, number, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
+
+    @staticmethod
+    def _judge(value: Any, read: Callable[[Any], Any], instead: Any, position: int, refused: dict[int, Refused]) -> Any:
+        try:
+            return read(value)
+        except _FaultError as fault:
+            refused.setdefault(position, Refused(position, *fault.args))
+            return instead
+
+    def _name(self, value: Any) -> str:
+        path = self.event.entity
+        if value is None:
+            raise _FaultError("MissingField", f"entity: `{path}` is missing or null")
+        if type(value) is int:
+            return str(value)
+        if type(value) is not str:
+            raise _FaultError("WrongType", f"entity: `{path}` must be text or a whole number, found {_shown(value)}")
+        if not value:
+            raise _FaultError("EmptyEntity", f"entity: `{path}` is empty text")
+        if len(value) > LONGEST_NAME:
+            raise _FaultError(
+                "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
+            )
+        return value
+
+    def _time(self, value: Any) -> int:
+        path, form = self.event.timestamp, self.event.timestamp_format
+        if value is None:
+            raise _FaultError("MissingField", f"timestamp: `{path}` is missing or null")
+        if type(value) is str and form in ("auto", "iso"):
+            try:
+                moment = datetime.fromisoformat(value)
+                if moment.tzinfo is None:
+                    moment = moment.replace(tzinfo=self._zone)
+                since = moment - EPOCH
+            except (ValueError, OverflowError):
+                raise _FaultError(
+                    "WrongTimestamp",
+                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_shown(value)}",
+                ) from None
+            return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+        if type(value) in (int, float) and form != "iso":
+            if not math.isfinite(value):
+                raise _FaultError("NotFinite", f"timestamp: `{path}` is {value}")
+            size = abs(value)
+            if form == "auto":
+                unit = 1e-3 if size < 1e11 else 1.0 if size < 1e14 else 1e3 if size < 1e17 else 1e6
+            else:
+                unit = UNITS_PER_MS[form]
+            ms = value / unit
+            if not FIRST_MS <= ms <= LAST_MS:
+                raise _FaultError(
+                    "OutOfRange", f"timestamp: `{path}` lies outside the years 1 to 9999, found {_shown(value)}"
+                )
+            return int(ms // 1)
+        wanted = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
+            form, f"a number ({form} since 1970)"
+        )
+        raise _FaultError("WrongType", f"timestamp: `{path}` must be {wanted}, found {_shown(value)}")
+
+    @staticmethod
+    def _number(value: Any, path: str, truth: bool) -> float:
+        if value is None:
+            return math.nan
+        if type(value) is bool and truth:
+            return float(value)
+        if type(value) not in (int, float):
+            raise _FaultError("WrongType", f"`{path}` must be a number, found {_shown(value)}")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _FaultError("NotFinite", f"`{path}` is {value}; leave the field out where the value is unknown")
+        if abs(value) > LARGEST:
+            raise _FaultError("OutOfRange", f"`{path}` is beyond ±3.4e38 (32-bit floats), found {_shown(value)}")
+        return float(value)

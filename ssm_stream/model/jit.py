@@ -1,0 +1,47 @@
+"""How the kernels are compiled: fused loops without the GIL, kept on disk between starts.
+
+numba's cache notices a change of the file that a function stands in, not of the functions that it calls in other files,
+and a kernel that mixes old and new code would be silently wrong. So the cache folder is named by a hash of all sources.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba as nb
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+# Associativity and fused multiply-adds let the dot products use vector registers. NaN and infinity keep their meaning:
+# a missing value is a NaN.
+FAST = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def _cache_folder() -> Path:
+    package = Path(__file__).parent.parent
+    digest = hashlib.sha256()
+    for file in sorted([package / "engine.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
+        digest.update(file.read_bytes())
+    name = f"kernels-{digest.hexdigest()[:16]}"
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssm-stream" / name
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        if os.access(home, os.W_OK):
+            return home
+    except OSError:
+        pass  # a read-only or missing home, as in many containers
+    return Path(tempfile.gettempdir()) / f"ssm-stream-{os.getuid()}" / name
+
+
+if "NUMBA_CACHE_DIR" not in os.environ:
+    nb.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]  # set by numba at import
+
+
+def jit(function: Function) -> Function:
+    """Compile at the first call; IEEE arithmetic but for the order of sums."""
+    return cast(Function, nb.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
