@@ -1,0 +1,58 @@
+"""Fixtures: a broker for the session, a mock cluster for faults, private brokers that may be stopped."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from brokers import Choice, Kafka, MockKafka, NoidaKafka, choose_broker, noida_obstacle, start_broker
+
+chosen = functools.cache(choose_broker)
+
+
+def pytest_report_header() -> str:
+    choice = chosen()
+    return f"kafka: {choice.kind} ({choice.reason})"
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """The broker that `choose_broker` names, one for the session: use topics of your own (`kafka.topic(...)`)."""
+    directory = tmp_path_factory.mktemp("kafka")
+    choice = chosen()
+    try:
+        broker = start_broker(choice, directory)
+    except subprocess.SubprocessError as error:  # only Docker: its image may be out of reach
+        obstacle = noida_obstacle()
+        instead = Choice("noida-db" if obstacle is None else "mock", f"Docker could not start Kafka: {error}")
+        warnings.warn(f"kafka: {instead.kind} instead ({instead.reason})", stacklevel=1)
+        broker = start_broker(instead, directory)
+    yield broker
+    broker.close()
+
+
+@pytest.fixture
+def mock_kafka() -> Iterator[MockKafka]:
+    """librdkafka's mock cluster, new for the test, with faults."""
+    with MockKafka() as broker:
+        yield broker
+
+
+@pytest.fixture
+def private_kafka(tmp_path: Path) -> Iterator[Callable[[], NoidaKafka]]:
+    """A function that starts a noida-db of the test's own, which it may stop and start again."""
+    if (obstacle := noida_obstacle()) is not None:
+        pytest.skip(obstacle)
+    started: list[NoidaKafka] = []
+
+    def start() -> NoidaKafka:
+        started.append(NoidaKafka(tmp_path / f"broker-{len(started)}"))
+        return started[-1]
+
+    yield start
+    for broker in started:
+        broker.close()
