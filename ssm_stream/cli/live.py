@@ -84,7 +84,7 @@ class LiveView:
         self._open: dict[tuple[str, str], Message] = {}
         self._started: collections.Counter[str] = collections.Counter()
         self._feed: collections.deque[Message] = collections.deque(maxlen=FEED)
-        self._unsaid: collections.deque[Message] = collections.deque(maxlen=FEED)
+        self._unsaid: list[Message] = []
         self._marks: collections.deque[tuple[float, int]] = collections.deque()
         self._events = self._dead_letters = self._now = 0
         self._chosen: list[str] = []
@@ -118,7 +118,8 @@ class LiveView:
                 if alert["phase"] == "started":
                     self._started[alert["kind"]] += 1
                 self._feed.append(alert)
-                self._unsaid.append(alert)
+                if self._ticker is not None:
+                    self._unsaid.append(alert)
             self._events += len(predictions)
             self._dead_letters += dead_letters
             now = time.monotonic()
@@ -176,10 +177,13 @@ class LiveView:
     def _say(self) -> None:
         """The plain form: the alerts since the last time, then a line of numbers."""
         with self._lock:
-            alerts = list(self._unsaid)
-            self._unsaid.clear()
-        for alert in alerts:
-            self._console.print(f"  {alert_words(alert, self._zone)}", markup=False, highlight=False, soft_wrap=True)
+            alerts = self._unsaid
+            self._unsaid = []
+        if len(alerts) > FEED:
+            self._console.print(f"  … {len(alerts) - FEED} alerts before", highlight=False)
+        for alert in alerts[-FEED:]:
+            words = f"  {LOOK[alert['phase']][0]} {alert_words(alert, self._zone)}"
+            self._console.print(words, markup=False, highlight=False, soft_wrap=True)
         seen = self._seen(0)
         line = "  ".join(part for part, _ in self._numbers(seen))
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -379,13 +383,10 @@ def summary(
     speed = f"in {result['seconds']:.1f} s: {result['events_per_s']:,.0f} events/s"
     table.add_row("events", f"{result['events']:,} from {entities} {speed}")
     if mae is None or not naive:
-        table.add_row("mean error", "no event had a target" if mae is None else number(mae))
+        table.add_row("error (MAE)", "no event had a target" if mae is None else number(mae))
     else:
-        less = f"{1 - mae / naive:.0%} less" if mae <= naive else f"{mae / naive - 1:.0%} more"
-        text = Text(f"{number(mae)}, ").append(less, "bold green" if mae < naive else "bold yellow")
-        table.add_row(
-            "mean error", text.append(f" than repeating the last value ({number(naive)}; ratio {mae / naive:.2f})")
-        )
+        text = Text(f"{number(mae)}, ").append(f"{mae / naive:.2f} ×", "bold green" if mae < naive else "bold yellow")
+        table.add_row("error (MAE)", text.append(f" that of repeating the last value ({number(naive)})"))
     if coverage is not None:
         table.add_row("intervals", f"hold {coverage:.1%} of the targets, {result['level']:.0%} wanted")
     anomalies, drifts = result["anomalies"], result["drifts"]
