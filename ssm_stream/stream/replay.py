@@ -63,6 +63,10 @@ class ReplayError(RuntimeError):
         self.acknowledged = acknowledged
 
 
+class PositionError(ReplayError):
+    """The position file cannot be used. The text names it and the cure."""
+
+
 class ReplayResult(NamedTuple):
     """rows: acknowledged by the broker; seconds: first row to last report; stopped: before the end, as asked."""
 
@@ -326,17 +330,17 @@ class Position:
         """Rows that are on the topic already; 0 where nothing is known.
 
         Raises:
-            ReplayError: the position file is broken, or the recording is shorter than it was.
+            PositionError: the position file is broken, or the recording is shorter than it was.
         """
         if not self.path.is_file():
             return 0
         try:
             found = orjson.loads(self.path.read_bytes())
             rows, size = int(found["rows"]), int(found["bytes"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise ReplayError(f"{self.path}: not a position file ({error}); delete it to begin anew") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PositionError(f"{self.path}: not a position file ({error}); delete it to begin anew") from error
         if self._size < size:
-            raise ReplayError(
+            raise PositionError(
                 f"{self._about['file']}: shorter than when it was replayed to row {rows} ({size} bytes then); "
                 f"begin anew without --resume"
             )
@@ -346,9 +350,13 @@ class Position:
         """Set the position. The file is replaced in one step, so that a crash leaves the old one or the new one.
 
         Raises:
-            OSError: the folder cannot be written.
+            PositionError: the folder cannot be written.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        content = orjson.dumps({**self._about, "rows": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         fresh = self.path.with_suffix(".new")
-        fresh.write_bytes(orjson.dumps({**self._about, "rows": rows}, option=orjson.OPT_INDENT_2))
-        os.replace(fresh, self.path)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(content)
+            os.replace(fresh, self.path)
+        except OSError as error:
+            raise PositionError(f"{self.path}: the position cannot be kept: {error}") from error
