@@ -150,6 +150,14 @@ def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
         }
 
 
+def alert_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
+    """The chunk's alert messages; their source is the file and the row."""
+    for alert in chunk.alerts:
+        offset = chunk.first + int(chunk.events.position[alert.row])
+        place = {"topic": source, "partition": 0, "offset": offset}
+        yield {**alert.message, "source": place, "id": f"{source}-0-{offset}-{alert.message['kind']}"}
+
+
 def started(alerts: Iterable[Alert]) -> list[str]:
     """`entity\\tkind` of the alerts that start an episode, as `Scores.add` counts them."""
     return [f"{a.message['entity']}\t{a.message['kind']}" for a in alerts if a.message["phase"] == "started"]

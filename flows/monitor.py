@@ -1,0 +1,15 @@
+"""Events topic → predictions, alerts, dead letters.
+
+    SSM_STREAM_CONFIG=monitor.yaml python -m bytewax.run flows.monitor
+
+Bytewax's own options (`-w`, `-i`, `-a`, `-r`, `-s`, `-b`) hold here. With `-r`, give the directory that the
+configuration names in `recovery.directory`: it is created, locked and cleaned here before Bytewax opens it.
+`ssm-stream run CONFIG` does all that by itself.
+"""
+
+import os
+
+from ssm_stream.stream.start import prepare
+
+prepared = prepare(os.environ.get("SSM_STREAM_CONFIG", "monitor.yaml"))
+flow = prepared.flow

@@ -1,0 +1,85 @@
+"""The `ssm-stream` command."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import orjson
+import typer
+
+from ssm_stream.cli.backtest import backtest
+from ssm_stream.cli.demo import demo
+from ssm_stream.cli.doctor import doctor
+from ssm_stream.cli.errors import reported
+from ssm_stream.cli.paper import paper
+from ssm_stream.cli.replay import replay
+from ssm_stream.cli.run import run
+from ssm_stream.config import config_schema, load_config
+
+app = typer.Typer(
+    name="ssm-stream",
+    help="Watch production: a Kafka topic in; predictions, alerts and dead letters out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+schema_app = typer.Typer(no_args_is_help=True, help="Print the contracts as JSON Schema.")
+
+
+@app.callback(invoke_without_command=True)
+def ssm_stream(
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Watch production: a Kafka topic in; predictions, alerts and dead letters out."""
+    if show_version:
+        typer.echo(version("ssm-stream"))
+        raise typer.Exit
+
+
+@app.command()
+def validate(
+    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
+) -> None:
+    """Check a configuration file; says what it means, or what is wrong, where, and what would be right.
+
+    Example: ssm-stream validate monitor.yaml
+    """
+    with reported():
+        loaded = load_config(config)
+    if as_json:
+        content = {"config_hash": loaded.hash, **loaded.model_dump(mode="json")}
+        content["source"]["kafka"] = sorted(loaded.source.kafka)  # names only: values may be secrets
+        content["sinks"]["kafka"] = sorted(loaded.sinks.kafka)
+        sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
+        return
+    event = loaded.event
+    typer.echo(f"{config}: ok (config hash {loaded.hash})")
+    typer.echo(f"  reads     {loaded.source.topic} on {loaded.source.brokers}")
+    inputs = [*event.features, *event.calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    typer.echo(f"  predicts  {event.target} of each {event.entity} from {', '.join(inputs)}")
+    sinks = [s for s in (loaded.sinks.predictions, loaded.sinks.alerts, loaded.sinks.dead_letters) if s]
+    typer.echo(f"  writes    {', '.join(sinks)}")
+    typer.echo(f"  state     {loaded.state.shards} shards; recovery in {loaded.recovery.directory or '(off)'}")
+
+
+@schema_app.command("config")
+def schema_config() -> None:
+    """JSON Schema of the configuration file.
+
+    Example: ssm-stream schema config > ssm-stream.schema.json
+    """
+    sys.stdout.write(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+for command in (demo, run, replay, backtest, doctor, paper):
+    app.command()(command)
+app.add_typer(schema_app, name="schema")
+
+
+def main() -> None:
+    """Entry point."""
+    app()

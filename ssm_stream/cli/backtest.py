@@ -1,0 +1,103 @@
+"""`ssm-stream backtest`: the production engine over a recording."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+import typer
+
+from ssm_stream.cli.errors import reported
+from ssm_stream.config import load_config
+
+
+def backtest(
+    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="CSV, CSV.gz, JSON lines or Parquet.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="Write a prediction message an event here (JSON lines).")] = None,
+    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages here (JSON lines).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+) -> None:
+    """Predict, judge and learn every row in order, as production would, and print how well that went.
+
+    Example: ssm-stream backtest configs/soft-sensor.yaml gas_turbine.csv.gz --out predictions.jsonl
+    """
+    from itertools import islice
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from ssm_stream.evaluate import prequential, recordings
+
+    console = Console(stderr=True)
+    with reported(recordings.RecordingError, OSError), ExitStack() as stack:
+        loaded = load_config(config)
+        rows = islice(recordings.rows(file), limit)
+        predictions_file = stack.enter_context(out.open("wb")) if out else None
+        alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
+        shown = stack.enter_context(
+            Progress(
+                TextColumn("backtest"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                console=console, disable=not console.is_terminal, transient=True,
+            )
+        )  # fmt: skip
+        bar = shown.add_task("backtest", total=recordings.count_rows(file) if console.is_terminal else None)
+
+        def on_chunk(chunk: prequential.Chunk) -> None:
+            shown.advance(bar, len(chunk.events) + len(chunk.refused))
+            for refusal in chunk.refused[:3]:
+                console.print(f"row {chunk.first + refusal.position + 1}: {refusal.fault}: {refusal.reason}", markup=False)
+            if predictions_file is not None:
+                lines = map(orjson.dumps, prequential.prediction_rows(chunk, file.name))
+                predictions_file.write(b"".join(line + b"\n" for line in lines))
+            if alerts_file is not None:
+                for message in prequential.alert_rows(chunk, file.name):
+                    alerts_file.write(orjson.dumps(message) + b"\n")
+
+        result = prequential.backtest(loaded, rows, on_chunk)
+    if as_json:
+        sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
+    else:
+        _print(result)
+
+
+def _print(result: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table(title=None, show_edge=False)
+    for name in ("entity", "events", "MAE", "persistence", "ratio", "coverage", "width", "anomalies", "drifts"):
+        table.add_column(name, justify="left" if name == "entity" else "right")
+
+    def number(value: float | None, form: str = ".4g") -> str:
+        return "–" if value is None else format(value, form)
+
+    def add(name: str, m: dict[str, Any]) -> None:
+        ratio = m["mae"] / m["mae_persistence"] if m["mae"] is not None and m["mae_persistence"] else None
+        table.add_row(
+            name, f"{m['events']:,}", number(m["mae"]), number(m["mae_persistence"]), number(ratio, ".3f"),
+            number(m["coverage"], ".1%"), number(m["interval_width"]), str(m["anomalies"]), str(m["drifts"]),
+        )  # fmt: skip
+
+    entities = result["by_entity"]
+    if len(entities) > 1:
+        shown = sorted(entities.items(), key=lambda item: -(item[1]["anomalies"] + item[1]["drifts"]))[:20]
+        for name, metrics in shown:
+            add(name, metrics)
+        table.add_section()
+    add(f"all {len(entities):,}" if len(entities) > 1 else next(iter(entities), "–"), result)
+    console.print(table)
+    if len(entities) > 20:
+        console.print(f"[dim]the 20 entities with most alerts of {len(entities):,}; --json has all[/dim]")
+    refused = sum(result["refused"].values())
+    rate = (result["events"] + refused) / result["seconds"]
+    console.print(
+        f"{result['seconds']:.2f} s, {rate:,.0f} rows/s, {result['bytes_per_entity']:,} bytes an entity; "
+        f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
+        + (f" ({', '.join(f'{fault} {count}' for fault, count in result['refused'].items())})" if refused else "")
+    )

@@ -1,0 +1,31 @@
+"""Errors that end a command: one clear text on standard error and the right exit code."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import typer
+
+from ssm_stream.config import ConfigError
+
+JOB_FAILED, BAD_USAGE = 1, 2
+
+
+@contextlib.contextmanager
+def reported(*expected: type[Exception]) -> Iterator[None]:
+    """Turn a wrong configuration into exit code 2 and the expected errors into 1; anything else is a bug and shows.
+
+    Bytewax wraps what an operator raises: the first known error in the chain of causes is the one to tell.
+    """
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  (the boundary that reports; what it does not know is raised again)
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, ConfigError | expected):
+                code = BAD_USAGE if isinstance(cause, ConfigError) else JOB_FAILED
+                typer.secho(f"error: {cause}", err=True, fg=typer.colors.RED)
+                raise typer.Exit(code) from None
+            cause = cause.__cause__ or cause.__context__
+        raise

@@ -1,0 +1,36 @@
+"""The dataflow: source → decode → learn → sink, dead letters beside it.
+
+events topic ─ source ─ decode ─┬─ learn (state by shard) ─┬─ sink ─ predictions, alerts
+                                └─ dead letters ───────────┘       └ dead letters
+"""
+
+from __future__ import annotations
+
+from typing import TypeGuard, cast
+
+import bytewax.operators as op
+from bytewax.dataflow import Dataflow
+from bytewax.operators import KeyedStream
+
+from ssm_stream.config import Config
+from ssm_stream.stream.codec import Decoder, Output, ShardBatch
+from ssm_stream.stream.operator import ShardLogic
+from ssm_stream.stream.sink import KafkaSink
+from ssm_stream.stream.source import KafkaSource
+
+
+def _is_batch(item: tuple[str, ShardBatch | Output]) -> TypeGuard[tuple[str, ShardBatch]]:
+    return isinstance(item[1], ShardBatch)
+
+
+def monitor_flow(config: Config, partitions: tuple[int, ...], *, until_eof: bool = False) -> Dataflow:
+    """The production dataflow over these partitions of the events topic."""
+    flow = Dataflow("monitor")
+    chunks = op.input("source", flow, KafkaSource(config.source, partitions, until_eof=until_eof))
+    decoded = op.flat_map("decode", chunks, Decoder(config))
+    split = op.branch("usable", decoded, _is_batch)
+    learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))
+    letters = cast("KeyedStream[Output]", split.falses)
+    outputs = op.merge("outputs", learned, letters)
+    op.output("sink", outputs, KafkaSink(config))
+    return flow

@@ -1,0 +1,123 @@
+"""The recovery directory: one process at a time, and no snapshot of an epoch that never ended.
+
+Bytewax 0.21 keeps snapshots of an unfinished epoch after a crash and may load them at a later resume, which counts
+events twice. `open_recovery` deletes them before each start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, NamedTuple
+
+from bytewax.recovery import RecoveryConfig, init_db_dir
+
+from ssm_stream.config import Config
+
+PARTITIONS = 4  # Bytewax loads a partition's snapshots in quadratic time; few entities' blobs a shard keep it short
+
+
+class RecoveryError(RuntimeError):
+    """The recovery directory cannot be used; the text says why and what to do."""
+
+
+class OpenRecovery(NamedTuple):
+    """A locked, pruned directory. The lock is held until the process ends, however it ends."""
+
+    config: RecoveryConfig
+    resume_epoch: int
+    pruned: int
+    lock: IO[str]
+
+
+def open_recovery(config: Config) -> OpenRecovery | None:
+    """Create or open the directory, lock it and prune it; None where recovery is off.
+
+    Raises:
+        RecoveryError: in use by another process, not writable, damaged, or parts of it are missing.
+    """
+    directory = config.recovery.directory
+    if directory is None:
+        return None
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        lock = _lock(directory)
+        if not list(directory.glob("part-*.sqlite3")):
+            init_db_dir(directory, PARTITIONS)
+        epoch, pruned = prune(directory)
+    except OSError as error:
+        raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise RecoveryError(
+            f"recovery.directory: a database in {directory} is damaged ({error}): restore the directory from a copy, "
+            "or move it away to start anew"
+        ) from error
+    return OpenRecovery(RecoveryConfig(str(directory)), epoch, pruned, lock)
+
+
+def _lock(directory: Path) -> IO[str]:
+    file = (directory / "lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        owner = file.read().strip() or "unknown"
+        file.close()
+        raise RecoveryError(
+            f"recovery.directory: {directory} is in use by process {owner}: stop that one, or name another directory"
+        ) from None
+    file.truncate(0)
+    file.write(str(os.getpid()))
+    file.flush()
+    return file
+
+
+def prune(directory: Path) -> tuple[int, int]:
+    """Delete the snapshots of epochs that did not end.
+
+    The resume epoch is the smallest frontier among the workers of the last execution.
+
+    Returns:
+        the epoch that the next execution resumes at, and the number of snapshots deleted
+    """
+    files = sorted(directory.glob("part-*.sqlite3"))
+    executions: dict[int, tuple[int, int]] = {}
+    frontiers: dict[tuple[int, int], int] = {}
+    for file in files:
+        with _open(file) as database:
+            for number, workers, epoch in database.execute("SELECT ex_num, worker_count, resume_epoch FROM exs"):
+                executions[number] = (workers, epoch)
+            for number, worker, front in database.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts"):
+                frontiers[number, worker] = max(front, frontiers.get((number, worker), 0))
+    resume = 1
+    if executions:
+        last = max(executions)
+        workers, epoch = executions[last]
+        resume = min(max(epoch, frontiers.get((last, worker), 0)) for worker in range(workers))
+    deleted = 0
+    for file in files:
+        with _open(file) as database:
+            deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
+            database.commit()
+    return resume, deleted
+
+
+class _open:  # noqa: N801  (reads as the function that it is)
+    """A database that is closed, not only committed, at the end of the block."""
+
+    def __init__(self, file: Path) -> None:
+        self._database = sqlite3.connect(file)
+
+    def __enter__(self) -> sqlite3.Connection:
+        return self._database
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+
+def epoch_interval(config: Config) -> timedelta:
+    """Time between snapshots."""
+    return timedelta(seconds=config.recovery.epoch_interval)

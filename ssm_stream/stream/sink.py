@@ -1,0 +1,143 @@
+"""Predictions, alerts and dead letters to Kafka, through one sink: what belongs together goes out together.
+
+An epoch counts as done only when the broker has every message of it; a message that it does not take stops the flow
+with the broker's own words.
+"""
+
+from __future__ import annotations
+
+import structlog
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ssm_stream.config import Config
+from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed
+from ssm_stream.stream.codec import Headers, Output, Record, headers_of
+
+LOG = structlog.get_logger("ssm_stream.sink")
+TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its topic
+KAFKA_DEFAULT = 1_048_588  # a broker's max.message.bytes
+
+
+class KafkaSink(FixedPartitionedSink[Output, None]):
+    """A fixed number of producers; a shard's output always goes through the same one."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def list_parts(self) -> list[str]:
+        return [f"{i:04d}" for i in range(self.config.sinks.writers)]
+
+    def part_fn(self, item_key: str) -> int:
+        return int(item_key)
+
+    def build_part(self, step_id: str, for_part: str, resume_state: None) -> KafkaWriter:
+        return KafkaWriter(self.config)
+
+
+class KafkaWriter(StatefulSinkPartition[Output, None]):
+    """One producer. `write_batch` hands over, `snapshot` waits until the broker has everything."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self._failed: tuple[str, str] | None = None
+        self._last_error = LastError(config.source)
+        self._oversized: list[Message] = []
+        timeout = int(config.source.wait * 1000)
+        properties = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",  # the Java clients' choice: the same key, the same partition
+            "message.max.bytes": KAFKA_DEFAULT,
+            "message.timeout.ms": timeout,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 262_144,
+            "delivery.report.only.error": True,
+        }
+        self._producer = Producer(
+            {**properties, **client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
+        )
+
+    def write_batch(self, values: list[Output]) -> None:
+        produce, delivered = self._producer.produce, self._on_failure
+        for output in values:
+            for record in output.records:
+                try:
+                    produce(record.topic, record.value, record.key, on_delivery=delivered, headers=record.headers)
+                except (BufferError, KafkaException):
+                    self._produce_slowly(record)
+        self._producer.poll(0)
+        self._check()
+
+    def _produce_slowly(self, record: Record) -> None:
+        """The client did not take a message at once: wait while its queue is full; shorten an oversized dead letter."""
+        while True:
+            try:
+                self._producer.produce(
+                    record.topic, record.value, record.key, on_delivery=self._on_failure, headers=record.headers
+                )
+                return
+            except BufferError:
+                self._producer.poll(0.1)
+                self._check()
+            except KafkaException as error:
+                reason = error.args[0]
+                if reason.code() != KafkaError.MSG_SIZE_TOO_LARGE or record.topic != self.config.sinks.dead_letters:
+                    raise self._error(record.topic, reason) from error
+                shorter = shortened(record)
+                if shorter is record:
+                    raise self._error(record.topic, reason) from error
+                record = shorter
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message.topic() == self.config.sinks.dead_letters:
+            self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
+        elif self._failed is None:
+            self._failed = (str(message.topic()), error.str())
+
+    def _check(self) -> None:
+        while self._oversized:
+            message = self._oversized.pop()
+            record = Record(str(message.topic()), message.key(), message.value(), headers_of(message))
+            shorter = shortened(record)
+            if shorter is record:
+                self._failed = (record.topic, "a shortened dead letter is still too large for its topic")
+                break
+            self._produce_slowly(shorter)
+        if self._failed is not None:
+            topic, text = self._failed
+            raise BrokerError(
+                f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
+                f"{scrubbed(self._last_error.text or text, self.config.source.kafka)} ({text})",
+                "put that right and start again: the flow goes on from the last epoch",
+            )
+
+    def _error(self, topic: str, reason: KafkaError) -> BrokerError:
+        return BrokerError(
+            f"topic {topic!r} on {self.config.source.brokers}: {reason.str()}",
+            "put that right and start again: the flow goes on from the last epoch",
+        )
+
+    def snapshot(self) -> None:
+        while len(self._producer):
+            self._producer.flush(1.0)
+            self._check()
+        self._check()
+
+    def close(self) -> None:
+        # Called at the end of input and after an error in any step; an exception here would end the process unheard.
+        left = self._producer.flush(5.0)
+        if left:
+            LOG.warning("messages_not_delivered", count=left, cure="they are made again after the restart")
+
+
+def shortened(record: Record) -> Record:
+    """A dead letter with the head of its value only, and a header that says so; itself if it is short already."""
+    if record.value is None or len(record.value) <= TRUNCATED_TO:
+        return record
+    headers: Headers = [*(record.headers or []), ("ssm-stream.truncated.from.bytes", str(len(record.value)).encode())]
+    return record._replace(value=record.value[:TRUNCATED_TO], headers=headers)
