@@ -85,8 +85,8 @@ def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
 def rows(path: str | Path) -> Iterator[Row]:
     """The rows as dicts, in file order: numbers as int or float, an empty cell as None, nested JSON as it is.
 
-    Times stay text in CSV and JSON; Parquet's dates and times become ISO 8601 text. A CSV line without any filled cell is
-    no row.
+    Times stay text in CSV and JSON; Parquet's dates and times become ISO 8601 text. A CSV line whose
+    cells are all empty is no row.
 
     Raises:
         RecordingError: as `read_recording`.

@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Event
 from ssm_stream.events import EventReader
-from ssm_stream.stream.broker import kafka_error, scrubbed
+from ssm_stream.stream.broker import LOGGER, kafka_error, scrubbed
 
 Row = dict[str, Any]
 STEP = 0.05
@@ -230,7 +230,7 @@ class Outbox:
         if not {"acks", "request.required.acks"} & set(properties):
             defaults["enable.idempotence"] = True
         try:
-            self._producer = Producer({"error_cb": self._remember, **defaults, **properties})
+            self._producer = Producer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
         except (KafkaException, TypeError, ValueError) as error:
             reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
             raise ReplayError(f"source.kafka: {scrubbed(reason, properties)}; correct the property") from None
