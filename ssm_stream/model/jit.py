@@ -43,5 +43,11 @@ if "NUMBA_CACHE_DIR" not in os.environ:
 
 
 def jit(function: Function) -> Function:
-    """Compile at the first call; IEEE arithmetic but for the order of sums."""
-    return cast(Function, nb.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")(function))
+    """Compile at the first call; IEEE arithmetic but for the order of sums.
+
+    Kernels allocate nothing: their arrays belong to the caller. So numba need not count references (`_nrt`), which for
+    structs of forty arrays cost more than the mathematics: 3.9 against 1.7 µs an event. A slice that would need an
+    allocation is refused at compile time.
+    """
+    options = {"nogil": True, "cache": True, "fastmath": FAST, "error_model": "numpy", "_nrt": False}
+    return cast(Function, nb.njit(**options)(function))

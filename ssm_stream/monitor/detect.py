@@ -95,9 +95,12 @@ def _restart(s: DetectorState, e: int, events: int) -> None:
     number = s.number[e]
     number[CENTRE], number[SCALE], number[WARM] = number[MEAN], 1.25 * number[SPREAD], events
     number[TOTAL], number[MASS], number[Z_MEAN], number[Z_SQUARE] = 0.0, 1.0, 0.0, 1.0
-    s.bets[e, :] = 0.0
-    s.histogram[e, :] = 0.0
-    s.waiting[e, :] = 0
+    for i in range(K):
+        s.bets[e, i] = 0.0
+    for i in range(BINS):
+        s.histogram[e, i] = 0.0
+    for i in range(LAG):
+        s.waiting[e, i] = 0
 
 
 @jit
@@ -171,7 +174,8 @@ def observe(s: DetectorState, e: int, error: float, threshold: float) -> float:
             _restart(s, e, AGAIN)
     number[MASS] *= GROWTH
     if number[MASS] > RESCALE:
-        s.histogram[e, :] /= np.float32(number[MASS])
+        for i in range(BINS):
+            s.histogram[e, i] /= np.float32(number[MASS])
         number[TOTAL] /= number[MASS]
         number[MASS] = 1.0
     return evidence

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import NamedTuple
 
@@ -70,6 +71,10 @@ def run(
         BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
     """
     recovery = prepared.recovery
+    # A chunk is thousands of short-lived dicts and tuples without cycles: by default the collector would walk them,
+    # and everything loaded so far, hundreds of times a second.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
     cli_main(
         prepared.flow,
         workers_per_process=workers,
