@@ -1,0 +1,333 @@
+"""The configuration file: what is accepted, what is refused, and that a refusal says where, what and what instead."""
+
+from __future__ import annotations
+
+import contextlib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticUndefined
+
+from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
+from ssm_stream.data import __file__ as data_file
+
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+DEMO = Path(data_file).parent / "demo.yaml"
+SMALLEST = """\
+source:
+  brokers: localhost:9092
+  topic: events
+event:
+  entity: machine
+  timestamp: time
+  features: [temp]
+"""
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text, "f.yaml")
+    return str(caught.value)
+
+
+def changed(section: str, **keys: Any) -> Config:
+    content = yaml.safe_load(SMALLEST)
+    target = content
+    for name in section.split("."):
+        target = target.setdefault(name, {})
+    target.update(keys)
+    return parse_config(yaml.safe_dump(content))
+
+
+def test_the_smallest_file_is_short_and_complete(tmp_path: Path) -> None:
+    assert len(SMALLEST.strip().splitlines()) < 15
+    path = tmp_path / "smallest.yaml"
+    path.write_text(SMALLEST)
+    config = load_config(path)
+    assert config.event.features == ["temp"]
+    assert config.source.group_id == "ssm-stream-events"
+    assert (config.sinks.predictions, config.sinks.alerts, config.sinks.dead_letters) == (
+        "predictions",
+        "alerts",
+        "dead-letters",
+    )
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        parse_config(SMALLEST).source.topic = "other"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("added", "where", "cure"),
+    [
+        ("  feature: [a]\n", "f.yaml:8: event.feature", "did you mean `features`?"),
+        ("model:\n  warm_up: 3\n", "f.yaml:9: model.warm_up", "did you mean `warmup`?"),
+        ("alerts:\n  anomaly:\n    buget: 1 per 30d\n", "f.yaml:10: alerts.anomaly.buget", "did you mean `budget`?"),
+        ("sink: {}\n", "f.yaml:8: sink", "did you mean `sinks`?"),
+        ("recovery:\n  zzz: 1\n", "f.yaml:9: recovery.zzz", "known here: directory, epoch_interval"),
+    ],
+)
+def test_unknown_keys_are_refused_with_the_nearest_right_name(added: str, where: str, cure: str) -> None:
+    message = refusal(SMALLEST + added)
+    assert f"{where}: unknown key; " in message
+    assert cure in message
+
+
+def test_every_fault_is_told_at_once() -> None:
+    message = refusal(SMALLEST + "model: {warmup: 3, interval: 2, wrong: 1}\nstate: {shards: 0}\n")
+    assert len(message.split("\n")) == 4
+    for words in ("model.warmup", "(found 3)", "model.interval", "(found 2)", "model.wrong", "f.yaml:9: state.shards"):
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", ["f.yaml", "empty", "`source`", "`event`"]),
+        ("# only a comment\n", ["empty"]),
+        ("- a\n- b\n", ["found list", "sections"]),
+        ("just text", ["found str"]),
+        ("a: [1\n", ["not valid YAML", "line 2"]),
+        ("a: !!python/object:os.system x\n", ["not valid YAML"]),
+        ("source: 3\nevent: 4\n", ["f.yaml:1: source", "f.yaml:2: event"]),
+        (SMALLEST.replace("  topic: events\n", ""), ["f.yaml:1: source.topic", "missing; it has no default"]),
+        (SMALLEST + "  entity: other\n", ["f.yaml:8", "`entity` stands twice"]),
+        (SMALLEST + "event: {}\n", ["f.yaml:8", "`event` stands twice"]),
+        (SMALLEST.replace("topic: events", "topic: my events"), ["f.yaml:3: source.topic", "my events"]),
+        (SMALLEST.replace("topic: events", "topic: predictions"), ["must all differ", "predictions"]),
+        (SMALLEST + "sinks: {alerts: predictions}\n", ["must all differ"]),
+        (SMALLEST + "sinks: {dead_letters: null}\n", ["sinks.dead_letters"]),
+        (SMALLEST + "  target: temp\n", ["'temp' is the target"]),
+        (SMALLEST.replace("[temp]", "[temp, temp]"), ["named twice"]),
+        (SMALLEST.replace("[temp]", "[]\n  lags: 0"), ["nothing to predict from"]),
+        (SMALLEST + "  time_zone: Mars/Base\n", ["Mars/Base", "Asia/Tokyo"]),
+        (SMALLEST + "  time_zone: ../etc/passwd\n", ["IANA"]),
+        (SMALLEST + "model: {moment_decays: [], proximal_steps: []}\n", ["no head left"]),
+        (SMALLEST + "model: {moment_decays: [0.9, 1.0]}\n", ["f.yaml:8: model.moment_decays[1]"]),
+        (SMALLEST + "source_typo: 1\n", ["did you mean `source`?"]),
+    ],
+)  # fmt: skip
+def test_refusals(text: str, words: list[str]) -> None:
+    message = refusal(text)
+    assert all(word in message for word in words), message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        load_config(tmp_path / "none.yaml")
+    (tmp_path / "latin.yaml").write_bytes("a: \xfc".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"latin\.yaml: cannot be read"):
+        load_config(tmp_path / "latin.yaml")
+    (tmp_path / "bad.yaml").write_text("x: 1\n")
+    with pytest.raises(ConfigError, match=r"bad\.yaml:1: x: unknown key"):
+        load_config(tmp_path / "bad.yaml")
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("500ms", 0.5), ("30s", 30), ("1.5m", 90), ("6h", 21_600), ("30d", 2_592_000), (" 2 s ", 2), (7, 7), (0.25, 0.25)],
+)
+def test_durations(written: object, seconds: float) -> None:
+    assert changed("source", wait=written).source.wait == seconds
+
+
+@pytest.mark.parametrize("written", ["30", "30 seconds", "-3s", "1d12h", True, None, [], "0s", 0, -1])
+def test_wrong_durations(written: object) -> None:
+    with pytest.raises(ConfigError, match=r"source\.wait"):
+        changed("source", wait=written)
+
+
+@pytest.mark.parametrize(
+    ("written", "events", "seconds"),
+    [
+        ("1 per 10000 events", 10_000, 0),
+        ("2 per 1000 events", 500, 0),
+        ("0.5 per 1000 events", 2000, 0),
+        ("1 per 1000 event", 1000, 0),
+        ("1 per 30d", 0, 2_592_000),
+        ("4 per 1h", 0, 900),
+    ],
+)
+def test_budgets(written: str, events: float, seconds: float) -> None:
+    budget = changed("alerts.drift", budget=written).alerts.drift.budget
+    assert (budget.text, budget.events, budget.seconds) == (written, events, seconds)
+
+
+@pytest.mark.parametrize("written", ["often", "1 per day", "0 per 100 events", "-1 per 30d", "1 in 30d", 5, None, ""])
+def test_wrong_budgets_say_how_one_is_written(written: object) -> None:
+    with pytest.raises(ConfigError, match="1 per 10000 events"):
+        changed("alerts.anomaly", budget=written)
+
+
+def test_a_budget_that_cannot_be_told_from_noise() -> None:
+    with pytest.raises(ConfigError, match="one alarm in 20 events"):
+        changed("alerts.anomaly", budget="1 per 10 events")
+
+
+def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_HOST", "kafka.plant")
+    monkeypatch.setenv("TEST_EMPTY", "")
+    monkeypatch.delenv("TEST_UNSET", raising=False)
+    text = SMALLEST.replace("localhost:9092", "${TEST_HOST}:${TEST_UNSET:-9093}").replace(
+        "event:", "  kafka: {sasl.password: 'p${TEST_EMPTY:-}w', list: '${TEST_EMPTY:-x}'}\nevent:"
+    )
+    config = parse_config(text)
+    assert config.source.brokers == "kafka.plant:9093"
+    assert config.source.kafka == {"sasl.password": "pw", "list": "x"}, "an empty variable counts as unset"
+
+
+def test_an_unset_placeholder_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("TEST_UNSET", raising=False)
+    message = refusal(SMALLEST.replace("localhost:9092", "${TEST_UNSET}"))
+    assert message.startswith("f.yaml:2: source.brokers: the environment variable TEST_UNSET is not set")
+    assert "${TEST_UNSET:-default}" in message
+    message = refusal(SMALLEST.replace("[temp]", "[temp, '${TEST_UNSET}']"))
+    assert message.startswith("f.yaml:7: event.features[1]")
+
+
+def test_a_variable_cannot_change_the_structure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_HOST", "a: {b: c}\nsinks: {alerts: null}")
+    config = parse_config(SMALLEST.replace("localhost:9092", "${TEST_HOST}"))
+    assert config.source.brokers.startswith("a: {b")
+    assert config.sinks.alerts == "alerts"
+
+
+def test_placeholders_in_comments_need_nothing() -> None:
+    parse_config(SMALLEST + "# password: ${TEST_UNSET}\n")
+
+
+def test_numbers_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEST_SHARDS", "64")
+    assert parse_config(SMALLEST + "state: {shards: '${TEST_SHARDS}'}\n").state.shards == 64
+
+
+def test_brokers_may_be_a_list() -> None:
+    assert changed("source", brokers=["a:1", "b:2"]).source.brokers == "a:1,b:2"
+    with pytest.raises(ConfigError, match=r"source\.brokers"):
+        changed("source", brokers=[])
+
+
+DECIDING = [
+    ("event", {"features": ["temp", "speed"]}),
+    ("event", {"lags": 2}),
+    ("event", {"calendar": ["hour"]}),
+    ("event", {"time_zone": "Asia/Tokyo"}),
+    ("event", {"differences": False}),
+    ("model", {"warmup": 200}),
+    ("model", {"interval": 0.95}),
+    ("alerts.drift", {"budget": "1 per 30d"}),
+    ("alerts", {"critical": 4}),
+    ("state", {"ttl": "7d"}),
+    ("state", {"shards": 8}),
+]
+INDIFFERENT = [
+    ("source", {"brokers": "elsewhere:9092"}),
+    ("source", {"topic": "other"}),
+    ("source", {"kafka": {"sasl.password": "secret"}}),
+    ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
+    ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
+    ("recovery", {"directory": None, "epoch_interval": "1s"}),
+]
+
+
+@pytest.mark.parametrize(("section", "keys"), DECIDING)
+def test_the_hash_changes_with_what_decides_the_numbers(section: str, keys: dict[str, Any]) -> None:
+    assert changed(section, **keys).hash != parse_config(SMALLEST).hash
+
+
+@pytest.mark.parametrize(("section", "keys"), INDIFFERENT)
+def test_the_hash_does_not_change_with_the_rest(section: str, keys: dict[str, Any]) -> None:
+    assert changed(section, **keys).hash == parse_config(SMALLEST).hash
+
+
+def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
+    spelled = SMALLEST + "  lags: 4\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
+    assert parse_config(spelled).hash == parse_config(SMALLEST).hash
+    assert len(parse_config(SMALLEST).hash) == 12
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_in_words(text: str) -> None:
+    with contextlib.suppress(ConfigError):
+        parse_config(text)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.sampled_from(["source", "event", "model", "alerts", "sinks", "state", "recovery"]), junk, st.data())
+def test_any_value_anywhere_is_read_or_refused_in_words(section: str, value: Any, data: st.DataObject) -> None:
+    content = yaml.safe_load(SMALLEST)
+    key = data.draw(st.sampled_from(sorted(Config.model_fields[section].annotation.model_fields)))  # type: ignore[union-attr]
+    content.setdefault(section, {})[key] = value
+    with contextlib.suppress(ConfigError):
+        parse_config(yaml.safe_dump(content, allow_unicode=True))
+
+
+@pytest.mark.parametrize("path", [*CONFIGS, DEMO], ids=lambda path: path.name)
+def test_the_files_that_come_with_the_product_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
+    monkeypatch.delenv("SSM_STREAM_DEMO_BROKERS", raising=False)
+    config = load_config(path)
+    assert config.source.brokers.endswith(":9092")
+    text = path.read_text(encoding="utf-8")
+    assert max(map(len, text.split("\n"))) <= 120
+    assert "#" in text.split("\n", 1)[0], "says at its top what it is for"
+
+
+def test_the_promised_files_are_there() -> None:
+    assert {path.stem for path in CONFIGS} >= {"reference", "soft-sensor", "forecast-fleet", "service-metrics"}
+
+
+def section_of(annotation: Any) -> type[Section] | None:
+    kind = annotation if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) else None
+    options = [kind, *typing.get_args(annotation)]
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
+
+
+def compare_with_defaults(section: type[BaseModel], loaded: BaseModel, written: dict[str, Any], path: str) -> None:
+    assert set(written) == set(section.model_fields), f"{path or 'top'}: keys of the reference and of the models"
+    for name, field in section.model_fields.items():
+        value = getattr(loaded, name)
+        if (inner := section_of(field.annotation)) is not None:
+            compare_with_defaults(inner, value, written[name], f"{path}{name}.")
+        elif field.default is not PydanticUndefined:
+            assert value == field.default, f"{path}{name}: the reference differs from the default"
+
+
+def test_the_reference_has_every_key_with_its_default() -> None:
+    path = ROOT / "configs" / "reference.yaml"
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    compare_with_defaults(Config, load_config(path), written, "")
+
+
+def test_every_setting_is_explained() -> None:
+    def visit(section: type[BaseModel], path: str) -> None:
+        for name, field in section.model_fields.items():
+            if (inner := section_of(field.annotation)) is not None:
+                assert inner.__doc__, f"{path}{name}"
+                visit(inner, f"{path}{name}.")
+            elif name != "enabled":
+                assert field.description, f"{path}{name}"
+
+    visit(Config, "")
+
+
+def test_the_schema_is_strict_and_complete() -> None:
+    schema = config_schema()
+    assert schema["required"] == ["source", "event"]
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert all(part["additionalProperties"] is False for name, part in schema["$defs"].items() if name != "Budget")
