@@ -213,7 +213,7 @@ RESULT = {
 def shown(result: dict[str, Any], width: int = 80) -> str:
     console = screen(width, terminal=False)
     with console.capture() as captured:
-        console.print(summary(result, title="The demonstration is over"))
+        summary(result, console, title="The demonstration is over")
     return captured.get()
 
 

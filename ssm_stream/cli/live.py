@@ -365,16 +365,25 @@ NEXT = (
 
 
 def summary(
-    result: Mapping[str, Any], *, title: str = "Done", next_steps: Sequence[tuple[str, str]] = NEXT
-) -> RenderableType:
-    """The end of a demonstration: how good, how calibrated, how many alerts, how fast, and what to do next.
+    result: Mapping[str, Any],
+    console: Console | None = None,
+    *,
+    title: str = "Done",
+    next_steps: Sequence[tuple[str, str]] = NEXT,
+) -> None:
+    """Print the end of a demonstration: how good, how calibrated, how many alerts, how fast, and what to do next.
 
     Args:
         result: `events, entities, mae, mae_persistence, coverage, level, anomalies, drifts, dead_letters, events_per_s,
             seconds`; the errors and the coverage may be None where no event had a target.
+        console: where to; default standard output.
         title: the heading.
         next_steps: command and what it is for.
     """
+    (console or Console()).print(_summary(result, title, next_steps), highlight=False)
+
+
+def _summary(result: Mapping[str, Any], title: str, next_steps: Sequence[tuple[str, str]]) -> RenderableType:
     mae, naive, coverage = result["mae"], result["mae_persistence"], result["coverage"]
     table = Table(box=None, padding=(0, 1), show_header=False)
     table.add_column(style="dim", no_wrap=True)
