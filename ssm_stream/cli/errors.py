@@ -20,10 +20,10 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
     """
     try:
         yield
-    except Exception as error:  # noqa: BLE001  (the boundary that reports; what it does not know is raised again)
+    except Exception as error:  # the boundary that reports; what it does not know is raised again
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, ConfigError | expected):
+            if isinstance(cause, (ConfigError, *expected)):
                 code = BAD_USAGE if isinstance(cause, ConfigError) else JOB_FAILED
                 typer.secho(f"error: {cause}", err=True, fg=typer.colors.RED)
                 raise typer.Exit(code) from None
