@@ -480,5 +480,6 @@ class Engine:
             array[: len(names)] = arrays[name]
         for item in filter(None, header["marks"].split(",")):
             source, value = item.split(":")
-            engine._marks[engine._mark(int(source))] = float(value)
+            at = engine._mark(int(source))  # may make `_marks` anew
+            engine._marks[at] = float(value)
         return engine

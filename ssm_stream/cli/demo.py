@@ -41,4 +41,4 @@ def demo(
         )
         with LiveView("ssm-stream demo", total=count_rows(recording()), time_zone="Europe/London") as view:
             result = demonstrate(rate, lambda p: view.observe(p.predictions, p.alerts, p.dead_letters))
-        console.print(summary(result))
+        summary(result, console)
