@@ -124,7 +124,11 @@ def test_warm_up_and_missing_targets_are_shown() -> None:
         (alert("pump-1", "drift"), "pump-1: behaves differently"),
         (
             alert("pump-1", "drift", weight_change=[{"feature": "temp", "before": 0.1, "after": 0.9}]),
-            "behaves differently, most in temp",
+            "behaves differently: temp",
+        ),
+        (
+            alert("pump-1", "drift", weight_change=[{"feature": n} for n in ("hour_sin", "hour_cos2", "lag1-lag2")]),
+            "behaves differently: hour of day, earlier values",
         ),
         (alert("pump-1", "drift", "ongoing", since=NOW - 3 * 86_400_000), "still settling for 3 d"),
         (alert("pump-1", "drift", "recovered", since=NOW - 30_000), "new behaviour learned (drift for 30 s)"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import heapq
+import math
 import threading
 import time
 import zoneinfo
@@ -290,13 +291,13 @@ class LiveView:
 
 
 def _score(message: Message) -> Text:
-    """Six cells, full at twice the threshold of 1."""
+    """Six cells, full at twice the threshold of 1; by the square root, as most scores are small."""
     if message["warmup"]:
         return Text("warming up", "dim")
     score = message["anomaly_score"]
     style = "bold red" if score > 1 else "yellow" if score > 0.7 else "green"
-    filled = max(0, min(6, round(score * 3)))
-    shown = f"{score:4.1f}" if score < 100 else " >99"
+    filled = max(0, min(6, round(math.sqrt(max(score, 0.0) / 2) * 6)))
+    shown = f"{score:4.2f}" if score < 9.995 else f"{score:4.1f}" if score < 99.95 else " >99"
     return Text("█" * filled, style).append("░" * (6 - filled), "dim").append(f" {shown}", style)
 
 
@@ -313,8 +314,8 @@ def alert_words(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
     critical = ", critical" if alert.get("severity") == "critical" else ""
     if alert["kind"] == "drift":
         what = "behaves differently" if alert["phase"] == "started" else f"still settling{lasted}"
-        changes = alert.get("weight_change") or []
-        names = f", most in {', '.join(str(c['feature']) for c in changes[:2])}" if changes else ""
+        inputs = dict.fromkeys(_input_words(str(c["feature"])) for c in alert.get("weight_change") or [])
+        names = f": {', '.join(list(inputs)[:2])}" if inputs else ""
         return f"{about}: {what}{names}{critical}"
     y, low, high = alert.get("y"), alert.get("yhat_lower"), alert.get("yhat_upper")
     if y is None or low is None or high is None:
@@ -322,6 +323,16 @@ def alert_words(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
     side = "above" if y > high else "below" if y < low else "near the edge of"
     still = f" (anomaly{lasted})" if alert["phase"] == "ongoing" and lasted else ""
     return f"{about}: {number(y)} is {side} {number(low)} … {number(high)}, score {alert['score']:.1f}{critical}{still}"
+
+
+def _input_words(name: str) -> str:
+    """An input that was made from the event, in words; the event's own fields keep their names."""
+    if name.startswith("hour_"):
+        return "hour of day"
+    if name.startswith("weekday_") or name == "weekend":
+        return "weekday"
+    words = {"last": "last value", "constant": "level"}.get(name, "earlier values" if name.startswith("lag") else name)
+    return _printable(words)
 
 
 def number(value: float | None) -> str:
