@@ -42,7 +42,7 @@ def _seconds(value: object) -> object:
     return float(value)
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
 """Seconds. In the file: '500ms', '30s', '5m', '6h', '30d', or a number of seconds."""
 
 
@@ -84,7 +84,9 @@ class Section(BaseModel):
 
 
 def _brokers(value: object) -> object:
-    return ",".join(map(str, value)) if isinstance(value, list) else value
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return ",".join(value)
+    return value
 
 
 class Source(Section):
@@ -298,10 +300,12 @@ def parse_config(text: str, name: str = "config") -> Config:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
             raise ConfigError(f"{name}: the file is empty; the least it needs is a `source` and an `event` section")
-        _refuse_duplicates(root, name)
-        raw = yaml.safe_load(text)
+        _refuse_odd_keys(root, name, ())
+        raw = _load(text, name)
     except yaml.YAMLError as error:
         raise ConfigError(f"{name}: not valid YAML: {error}") from error
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = _fill(raw, name, root, ())
@@ -311,17 +315,32 @@ def parse_config(text: str, name: str = "config") -> Config:
         raise ConfigError(_explain(error, name, root)) from error
 
 
-def _refuse_duplicates(node: yaml.Node, name: str) -> None:
+def _load(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # PyYAML does not wrap what it cannot make, such as the date 2026-13-01
+        raise ConfigError(f"{name}: a value cannot be read: {error}; put it in quotes") from error
+
+
+def _refuse_odd_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+    """Keys that stand twice, keys that are no text, and aliases that hold themselves."""
+    where = f"{name}:{node.start_mark.line + 1}"
+    if any(node is one for one in above):
+        raise ConfigError(f"{where}: an alias (*) refers to what it stands in; write the value out")
+    above = (*above, node)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
+            line = f"{name}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{line}: a key must be text, not a list or a mapping")
             if key.value in seen:
-                raise ConfigError(f"{name}:{key.start_mark.line + 1}: the key `{key.value}` stands twice; keep one")
+                raise ConfigError(f"{line}: the key `{key.value}` stands twice; keep one")
             seen.add(key.value)
-            _refuse_duplicates(value, name)
+            _refuse_odd_keys(value, name, above)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_duplicates(value, name)
+            _refuse_odd_keys(value, name, above)
 
 
 def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...]) -> Any:

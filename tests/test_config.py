@@ -114,6 +114,11 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "model: {moment_decays: [], proximal_steps: []}\n", ["no head left"]),
         (SMALLEST + "model: {moment_decays: [0.9, 1.0]}\n", ["f.yaml:8: model.moment_decays[1]"]),
         (SMALLEST + "source_typo: 1\n", ["did you mean `source`?"]),
+        ("? [a, b]\n: 1\n", ["f.yaml:1", "a key must be text"]),
+        ("a: &x [*x]\n", ["f.yaml:1", "alias"]),
+        ("[" * 3000, ["nested too deeply"]),
+        ("a: 2026-13-01\n", ["month must be in 1..12", "quotes"]),
+        (SMALLEST.replace("localhost:9092", "[[a]]"), ["f.yaml:2: source.brokers"]),
     ],
 )  # fmt: skip
 def test_refusals(text: str, words: list[str]) -> None:
