@@ -8,7 +8,7 @@ column shows something unusual: the common case costs no Python an event and fie
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -22,7 +22,10 @@ from ssm_stream.config import Event
 LARGEST = float(np.finfo(np.float32).max)
 LONGEST_NAME = 512
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_MS, LAST_MS = -62_135_596_800_000, 253_402_300_799_999  # years 1 to 9999
+FIRST_MS, LAST_MS = (
+    -62_104_060_800_000,
+    253_370_764_799_999,
+)  # years 2 to 9998: no time zone leaves what datetime can hold
 UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 
 
@@ -83,8 +86,28 @@ def _path(path: str) -> Callable[[Any], Any]:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested beyond the stack; an int of thousands of digits
+        return f"a value of type {type(value).__name__} that is too deep or too long to show"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
+    """Numbers as an array, None as NaN; no array where an integer is beyond 64-bit floats."""
+    try:
+        return np.array(column, np.float64)
+    except OverflowError:
+        return None
+
+
+def _is_text(names: Iterable[str]) -> bool:
+    """Can the names be written as UTF-8? A lone surrogate, as Python's own JSON reader lets through, cannot."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class EventReader:
@@ -137,21 +160,21 @@ class EventReader:
     def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> list[str]:
         if set(map(type, column)) <= {str}:
             distinct = set(column)
-            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME:
+            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME and _is_text(distinct):
                 return list(column)
         return [self._judge(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
 
     def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> NDArray[np.int64]:
         form, kinds = self.event.timestamp_format, set(map(type, column))
-        if form != "iso" and kinds <= {int, float}:
-            raw = np.array(column, np.float64)
-            size = np.abs(raw)
-            if form == "auto":
-                with np.errstate(invalid="ignore"):
+        raw = _floats(column) if form != "iso" and kinds <= {int, float} else None
+        if raw is not None:
+            with np.errstate(invalid="ignore", over="ignore"):
+                if form == "auto":
+                    size = np.abs(raw)
                     unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
-            else:
-                unit = np.full(len(raw), UNITS_PER_MS[form])
-            ms = raw / unit
+                else:
+                    unit = np.full(len(raw), UNITS_PER_MS[form])
+                ms = raw / unit
             if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
                 whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
                 return whole
@@ -161,8 +184,8 @@ class EventReader:
     def _numbers(
         self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], *, truth: bool
     ) -> NDArray[np.float64]:
-        if set(map(type, column)) <= {int, float, type(None)}:
-            values = np.array(column, np.float64)  # None becomes NaN
+        values = _floats(column) if set(map(type, column)) <= {int, float, type(None)} else None
+        if values is not None:
             with np.errstate(invalid="ignore"):
                 usable = np.abs(values) <= LARGEST
             if usable.all() or all(column[i] is None for i in np.flatnonzero(~usable).tolist()):
@@ -186,6 +209,8 @@ class EventReader:
         if value is None:
             raise _FaultError("MissingField", f"entity: `{path}` is missing or null")
         if type(value) is int:
+            if abs(value) >= 10**LONGEST_NAME:
+                raise _FaultError("NameTooLong", f"entity: `{path}` has more than {LONGEST_NAME} digits")
             return str(value)
         if type(value) is not str:
             raise _FaultError("WrongType", f"entity: `{path}` must be text or a whole number, found {_shown(value)}")
@@ -195,6 +220,8 @@ class EventReader:
             raise _FaultError(
                 "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
             )
+        if not _is_text([value]):
+            raise _FaultError("NotUtf8", f"entity: `{path}` holds a lone surrogate, found {_shown(value)}")
         return value
 
     def _time(self, value: Any) -> int:
@@ -203,6 +230,8 @@ class EventReader:
             raise _FaultError("MissingField", f"timestamp: `{path}` is missing or null")
         if type(value) is str and form in ("auto", "iso"):
             try:
+                if len(value) > 8 and value.isdecimal():
+                    raise ValueError  # an epoch as text; fromisoformat would take some for a date of long ago
                 moment = datetime.fromisoformat(value)
                 if moment.tzinfo is None:
                     moment = moment.replace(tzinfo=self._zone)
@@ -212,25 +241,32 @@ class EventReader:
                     "WrongTimestamp",
                     f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_shown(value)}",
                 ) from None
-            return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+            return self._in_range((since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000, value)
         if type(value) in (int, float) and form != "iso":
-            if not math.isfinite(value):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = LARGEST  # an integer beyond 64-bit floats
+            if not math.isfinite(number):
                 raise _FaultError("NotFinite", f"timestamp: `{path}` is {value}")
-            size = abs(value)
+            size = abs(number)
             if form == "auto":
                 unit = 1e-3 if size < 1e11 else 1.0 if size < 1e14 else 1e3 if size < 1e17 else 1e6
             else:
                 unit = UNITS_PER_MS[form]
-            ms = value / unit
-            if not FIRST_MS <= ms <= LAST_MS:
-                raise _FaultError(
-                    "OutOfRange", f"timestamp: `{path}` lies outside the years 1 to 9999, found {_shown(value)}"
-                )
-            return int(ms // 1)
+            return self._in_range(number / unit, value)
         wanted = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
             form, f"a number ({form} since 1970)"
         )
         raise _FaultError("WrongType", f"timestamp: `{path}` must be {wanted}, found {_shown(value)}")
+
+    def _in_range(self, ms: float, value: Any) -> int:
+        if not FIRST_MS <= ms <= LAST_MS:
+            raise _FaultError(
+                "OutOfRange",
+                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {_shown(value)}",
+            )
+        return int(ms // 1)
 
     @staticmethod
     def _number(value: Any, path: str, truth: bool) -> float:
