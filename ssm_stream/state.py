@@ -1,7 +1,7 @@
 """Versioned snapshot bytes: arrays with names, a few words about them, and a checksum. No pickled classes.
 
 Layout: `SSMS`, format version (uint16), CRC-32 of the rest (uint32), then one safetensors block whose metadata is the
-header. Entities are rows of every array; their names are a NUL-separated UTF-8 tensor.
+header. Entities are rows of every array; their names are a tensor of JSON text.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import struct
 import zlib
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
@@ -31,7 +32,7 @@ def pack(header: dict[str, str], names: list[str], arrays: dict[str, NDArray[np.
     # Metadata of safetensors has no fixed order; a tensor of sorted text has.
     text = "\n".join(f"{key}\t{value}" for key, value in sorted(header.items()))
     tensors[HEADER] = np.frombuffer(text.encode(), np.uint8)
-    tensors[NAMES] = np.frombuffer("\0".join(names).encode(), np.uint8)
+    tensors[NAMES] = np.frombuffer(orjson.dumps(names), np.uint8)
     body = save(tensors)
     return PREFIX.pack(MAGIC, VERSION, zlib.crc32(body)) + body
 
@@ -54,8 +55,8 @@ def unpack(data: bytes) -> tuple[dict[str, str], list[str], dict[str, NDArray[np
         raise StateError("the snapshot is damaged (its checksum differs): restore the recovery directory from a copy")
     try:
         tensors = load(body)
-    except SafetensorError as error:
+        names: list[str] = orjson.loads(tensors.pop(NAMES).tobytes())
+    except (SafetensorError, KeyError, orjson.JSONDecodeError) as error:
         raise StateError(f"the snapshot is damaged: {error}") from error
     header = dict(line.split("\t", 1) for line in tensors.pop(HEADER).tobytes().decode().split("\n") if line)
-    raw = tensors.pop(NAMES).tobytes().decode()
-    return header, raw.split("\0") if raw else [], tensors
+    return header, names, tensors
