@@ -1,0 +1,141 @@
+"""What an experiment hands to the report: checks, tables, charts and the sentences between them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True)
+class Check:
+    """One figure against its bar."""
+
+    name: str
+    value: float
+    relation: str
+    """`<=` or `>=`: what the value must be to the bar."""
+    bar: float
+
+    @property
+    def ok(self) -> bool:
+        """Whether the value meets the bar. A value that is not a number does not."""
+        if math.isnan(self.value):
+            return False
+        return self.value <= self.bar if self.relation == "<=" else self.value >= self.bar
+
+    def row(self) -> dict[str, str | float | bool | None]:
+        """The row that `--json` prints; a value that is not finite becomes null, as JSON has no other word for it."""
+        value = self.value if math.isfinite(self.value) else None
+        return {"name": self.name, "value": value, "relation": self.relation, "bar": self.bar, "ok": self.ok}
+
+
+def at_most(name: str, value: float, bar: float) -> Check:
+    """A check that value ≤ bar."""
+    return Check(name, float(value), "<=", bar)
+
+
+def at_least(name: str, value: float, bar: float) -> Check:
+    """A check that value ≥ bar."""
+    return Check(name, float(value), ">=", bar)
+
+
+def relative(value: float, target: float) -> float:
+    """|value/target − 1|."""
+    return abs(value / target - 1.0)
+
+
+Cell = str | float | int
+"""A table's cell; floats are rounded by the report, not before."""
+
+
+@dataclass
+class Table:
+    """Columns and rows, and a line under them."""
+
+    title: str
+    columns: list[str]
+    rows: list[list[Cell]]
+    note: str = ""
+
+
+@dataclass
+class Series:
+    """A line or a set of points of a chart."""
+
+    name: str
+    x: list[float]
+    y: list[float]
+    dashed: bool = False
+    """For targets and other lines that were not measured."""
+
+
+@dataclass
+class Chart:
+    """An x–y chart."""
+
+    title: str
+    x: str
+    y: str
+    series: list[Series]
+    log_x: bool = False
+    log_y: bool = False
+
+
+@dataclass
+class Section:
+    """A chapter of the report. `text` holds its paragraphs; tables and charts follow them."""
+
+    title: str
+    text: list[str] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    tables: list[Table] = field(default_factory=list)
+    charts: list[Chart] = field(default_factory=list)
+    seconds: float = 0.0
+    """Wall-clock time of the experiment."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dictionaries and lists."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Section:
+        """The inverse of `as_json`. Raises KeyError or TypeError where `data` is not a section."""
+        return cls(
+            title=data["title"],
+            text=list(data["text"]),
+            checks=[Check(**c) for c in data["checks"]],
+            tables=[Table(**t) for t in data["tables"]],
+            charts=[Chart(**{**c, "series": [Series(**s) for s in c["series"]]}) for c in data["charts"]],
+            seconds=data["seconds"],
+        )
+
+
+@dataclass(frozen=True)
+class Context:
+    """What an experiment runs with besides its settings."""
+
+    device: str
+    """`cpu` or `cuda`."""
+    advance: Callable[[float], None]
+    """Takes the fraction of the experiment that is done."""
+
+    def generator(self, seed: int) -> torch.Generator:
+        """A seeded generator on the device."""
+        return torch.Generator(self.device).manual_seed(seed)
+
+    def part(self, index: int, parts: int) -> Callable[[float], None]:
+        """`advance` for part `index` of equal `parts`."""
+        return lambda fraction: self.advance((index + fraction) / parts)
+
+
+def within(verb: str, checks: Sequence[Check]) -> str:
+    """A sentence on a set of checks: '`verb` in all 4 cases' or which of them fail."""
+    missed = [check for check in checks if not check.ok]
+    if not missed:
+        return f"{verb} in {'all ' if len(checks) > 1 else ''}{len(checks)} of {len(checks)} checks."
+    names = "; ".join(f"{c.name} is {c.value:.4g}, bar {c.relation} {c.bar:g}" for c in missed)
+    return f"{verb} in {len(checks) - len(missed)} of {len(checks)} checks. Missed: {names}."
