@@ -1,0 +1,212 @@
+"""The clients that throughput.py times: each is started as a process of its own and prints one line of JSON.
+
+Usage: python clients.py NAME SPECIFICATION, where the specification is JSON: broker, events, source, sink and, for the
+product, the configuration file. Imports stand inside the functions: the peers live in another virtual environment than
+the product, and nobody pays for the memory of another's libraries.
+
+The product's clock runs from before the first connection until the dataflow has ended: the broker has every prediction,
+the snapshots are written. The clock of the others starts later, at their first event: the pass-through is to show what
+the wire carries at best, and the peers join a consumer group, which takes seconds that a long run does not notice.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+FEATURES = [f"f{i}" for i in range(8)]
+CHUNK = 4000  # messages a poll, the product's own default
+
+
+class Clock:
+    """Wall and CPU time from `start` to `stop`."""
+
+    def __init__(self) -> None:
+        self.wall = self.cpu = -1.0
+
+    def start(self) -> None:
+        """Begin; a second call changes nothing."""
+        if self.wall < 0:
+            self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def stop(self) -> tuple[float, float]:
+        """Seconds of wall and of CPU (all threads of the process)."""
+        return time.perf_counter() - self.wall, time.process_time() - self.cpu
+
+
+class Specification(NamedTuple):
+    """What a client is told."""
+
+    broker: str
+    events: int
+    source: str
+    sink: str
+    partitions: int
+    config: str | None = None
+
+
+def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
+    """Consume and produce the same bytes: no decoding, no model. No Python client of this library can be faster.
+
+    The settings are the product's own but for idempotence: a producer without it does not wait for an identity first,
+    about a second, which would lower the ceiling of a short run.
+    """
+    from confluent_kafka import Consumer, Producer, TopicPartition
+
+    consumer = Consumer(
+        {
+            "bootstrap.servers": job.broker,
+            "group.id": job.sink,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "fetch.wait.max.ms": 20,
+            "queued.min.messages": 100_000,
+        }
+    )
+    producer = Producer(
+        {
+            "bootstrap.servers": job.broker,
+            "acks": "all",
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 262_144,
+        }
+    )
+    consumer.assign([TopicPartition(job.source, partition, 0) for partition in range(job.partitions)])
+    produce, done = producer.produce, 0
+    consuming = producing = 0.0
+    while done < job.events:
+        before = time.perf_counter()
+        messages = consumer.consume(CHUNK, 0.5)
+        if done == 0:
+            if not messages:
+                continue
+            clock.start()
+            before = time.perf_counter()
+        between = time.perf_counter()
+        for message in messages:
+            produce(job.sink, message.value(), message.key())
+        producer.poll(0)
+        done += len(messages)
+        consuming += between - before
+        producing += time.perf_counter() - between
+    producer.flush()
+    consumer.close()
+    # Wall time of the calling thread: it holds the interpreter while librdkafka's threads work beside it.
+    return {"consume_us": consuming / done * 1e6, "produce_us": producing / done * 1e6}
+
+
+def product(job: Specification, clock: Clock) -> dict[str, float]:
+    """What `ssm-stream run CONFIG --until-eof` does, in this process."""
+    from ssm_stream.config import load_config
+    from ssm_stream.engine import Engine
+    from ssm_stream.events import EventReader
+    from ssm_stream.stream import start
+
+    assert job.config is not None
+    config = load_config(job.config)
+    # Compiled kernels are read from the disk's cache, or made when it has none: neither belongs to the throughput.
+    names = ["entity", "ts", "target", *FEATURES]
+    events, _ = EventReader(config.event).read([dict.fromkeys(names, 1.0) | {"entity": "e"}] * 3)
+    Engine(config).process(events)
+    prepared = start.prepare(config, until_eof=True)
+    clock.start()
+    start.run(prepared)
+    return {}
+
+
+def river_model() -> Any:
+    """What River's own documentation offers for an online regression."""
+    from river import linear_model, optim, preprocessing
+
+    return preprocessing.StandardScaler() | linear_model.LinearRegression(optimizer=optim.SGD(0.01))
+
+
+def answer(model: Any, event: dict[str, Any]) -> dict[str, Any]:
+    """Predict, then learn."""
+    features = {name: event[name] for name in FEATURES}
+    prediction = model.predict_one(features)
+    model.learn_one(features, event["target"])
+    return {"entity": event["entity"], "ts": event["ts"], "y": event["target"], "yhat": prediction}
+
+
+def quix_river(job: Specification, clock: Clock) -> dict[str, float]:
+    """Quix Streams with a River model an entity."""
+    from quixstreams import Application
+
+    application = Application(
+        broker_address=job.broker,
+        consumer_group=job.sink,
+        auto_offset_reset="earliest",
+        use_changelog_topics=False,
+        loglevel="ERROR",
+    )
+    models: dict[str, Any] = {}
+
+    def step(event: dict[str, Any]) -> dict[str, Any]:
+        clock.start()
+        model = models.get(event["entity"])
+        if model is None:
+            model = models[event["entity"]] = river_model()
+        return answer(model, event)
+
+    events = application.dataframe(application.topic(job.source, value_deserializer="json"))
+    events.apply(step).to_topic(application.topic(job.sink, value_serializer="json"))
+    application.run(count=job.events)
+    return {}
+
+
+def bytewax_river(job: Specification, clock: Clock) -> dict[str, float]:
+    """Bytewax with its own Kafka connectors and a River model an entity."""
+    import bytewax.operators as op
+    import orjson
+    from bytewax.connectors.kafka import KafkaSinkMessage, KafkaSourceMessage
+    from bytewax.connectors.kafka import operators as kop
+    from bytewax.dataflow import Dataflow
+    from bytewax.testing import run_main
+
+    def decode(message: KafkaSourceMessage) -> tuple[str, dict[str, Any]]:
+        clock.start()
+        event = orjson.loads(message.value)
+        return event["entity"], event
+
+    def step(model: Any, event: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        model = river_model() if model is None else model
+        return model, answer(model, event)
+
+    def encode(item: tuple[str, dict[str, Any]]) -> KafkaSinkMessage:
+        return KafkaSinkMessage(item[0].encode(), orjson.dumps(item[1]))
+
+    flow = Dataflow("bytewax_river")
+    source = kop.input("in", flow, brokers=[job.broker], topics=[job.source], tail=False, batch_size=CHUNK)
+    learned = op.stateful_map("learn", op.map("decode", source.oks, decode), step)
+    kop.output("out", op.map("encode", learned, encode), brokers=[job.broker], topic=job.sink)
+    run_main(flow)
+    return {}
+
+
+CLIENTS: dict[str, Callable[[Specification, Clock], dict[str, float]]] = {
+    "passthrough": passthrough,
+    "product": product,
+    "quix": quix_river,
+    "bytewax": bytewax_river,
+}
+
+
+def main() -> None:
+    name, job = sys.argv[1], Specification(**json.loads(sys.argv[2]))
+    clock = Clock()
+    more = CLIENTS[name](job, clock)
+    wall, cpu = clock.stop()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
+    print(json.dumps({"seconds": wall, "cpu_seconds": cpu, "peak_bytes": peak, **more}))
+
+
+if __name__ == "__main__":
+    main()
