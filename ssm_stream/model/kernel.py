@@ -8,8 +8,8 @@ Symbols (all of one entity)
     x  (D,)  [1, z], z = standardised v      D = F + 1
     y        target                          b       base: what is answered before any gradient
     q        standardised y − b              W (H, D) heads' weights: M moment heads, then the proximal heads
-    S  (M, D, D), P (M, D)  decayed moments  a (A,)  answers: the heads' and the two bases'
-    g  (A,)  gate weights over the answers
+    S  (M, D, D)  decayed second moments     R (M, D) P − S W, P the decayed moments of q and x
+    a  (A,)  answers: the heads' and the two bases'            g (A,)  gate weights over the answers
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 GATE_DECAYS = (0.97, 0.998)
 TOP_DECAY = 0.998
+GATE_PRIOR = 1e-3
 G = len(GATE_DECAYS)
 
 
@@ -65,7 +66,7 @@ class LearnerState(NamedTuple):
     u_last (E, features) float64: features of the last learned event
     y_last (E, max(lags, 1)) float64: past targets, the newest first
     target (E, 4) float64: running mean of y, running mean and variance of y − b, mean absolute y − b
-    S (E, M, D, D), P (E, M, D), W (E, H, D) float32: see the symbols
+    S (E, M, D, D), R (E, M, D), W (E, H, D) float32: see the symbols
     regret (E, G + 1, A), spread (E, G + 1, A) float64: decayed regrets and their second moments: G gates over the
         answers, and a last one over the gates
     unit (E, G + 1) float64: running absolute error of each gate
@@ -79,7 +80,7 @@ class LearnerState(NamedTuple):
     y_last: NDArray[np.float64]
     target: NDArray[np.float64]
     S: NDArray[np.float32]
-    P: NDArray[np.float32]
+    R: NDArray[np.float32]
     W: NDArray[np.float32]
     regret: NDArray[np.float64]
     spread: NDArray[np.float64]
@@ -139,7 +140,7 @@ def new_state(p: LearnerParams, E: int) -> LearnerState:
         y_last=np.zeros((E, max(p.lags, 1))),
         target=np.zeros((E, 4)),
         S=np.zeros((E, p.M, p.D, p.D), np.float32),
-        P=np.zeros((E, p.M, p.D), np.float32),
+        R=np.zeros((E, p.M, p.D), np.float32),
         W=np.zeros((E, p.H, p.D), np.float32),
         regret=np.zeros((E, G + 1, p.A)),
         spread=np.zeros((E, G + 1, p.A)),
@@ -164,6 +165,26 @@ def new_scratch(p: LearnerParams) -> Scratch:
 @jit
 def _clip(value: Any, bound: float) -> Any:
     return min(max(value, -bound), bound)
+
+
+@jit
+def _dot(a: Any, b: Any, D: int) -> Any:
+    """Dot product in eight interleaved sums: the order is fixed and still fits a vector register."""
+    s0 = s1 = s2 = s3 = s4 = s5 = s6 = s7 = np.float32(0.0)
+    whole = D - D % 8
+    for i in range(0, whole, 8):
+        s0 += a[i] * b[i]
+        s1 += a[i + 1] * b[i + 1]
+        s2 += a[i + 2] * b[i + 2]
+        s3 += a[i + 3] * b[i + 3]
+        s4 += a[i + 4] * b[i + 4]
+        s5 += a[i + 5] * b[i + 5]
+        s6 += a[i + 6] * b[i + 6]
+        s7 += a[i + 7] * b[i + 7]
+    total = ((s0 + s4) + (s2 + s6)) + ((s1 + s5) + (s3 + s7))
+    for i in range(whole, D):
+        total += a[i] * b[i]
+    return total
 
 
 @jit
@@ -193,13 +214,16 @@ def _inputs(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> No
 
 @jit
 def _poly(regret: Any, spread: Any, weights: Any, count: int) -> None:
-    """ML-Poly weights (Gaillard, Stoltz, van Erven 2014): in proportion to the positive regrets; uniform at first."""
+    """ML-Poly weights (Gaillard, Stoltz, van Erven 2014): in proportion to the positive regrets; uniform at first.
+
+    A small prior keeps the weights continuous where all regrets are near zero: else rounding would decide them.
+    """
     total = 0.0
     for i in range(count):
-        weights[i] = max(regret[i], 0.0) / (1.0 + spread[i])
+        weights[i] = max(regret[i], 0.0) / (1.0 + spread[i]) + GATE_PRIOR
         total += weights[i]
     for i in range(count):
-        weights[i] = weights[i] / total if total > 0.0 else 1.0 / count
+        weights[i] /= total
 
 
 @jit
@@ -210,9 +234,7 @@ def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> fl
     mean, deviation = s.target[e, 1], math.sqrt(s.target[e, 2])
     w.scale[0], w.scale[1], w.scale[2] = base, mean, deviation
     for h in range(p.H):
-        dot = np.float32(0.0)
-        for i in range(p.D):
-            dot += s.W[e, h, i] * w.x[i]
+        dot = _dot(s.W[e, h], w.x, p.D)
         w.q[h] = dot
         w.a[h] = base + mean + deviation * _clip(dot, Q_CLIP)
     w.a[p.H] = base
@@ -248,32 +270,34 @@ def _learn_gate(
 
 @jit
 def _learn_moments(p: LearnerParams, s: LearnerState, w: Scratch, e: int, m: int, q: float) -> None:
-    """S ← λS + ωxxᵀ, P ← λP + ωqx, then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖²."""
-    S, P, W, x = s.S[e, m], s.P[e, m], s.W[e, m], w.x
+    """S ← λS + ωxxᵀ, P ← λP + ωqx, then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
+
+    Only the residual R = P − SW is kept: with the new moments it is λR + ωx(q − W·x), and a step δ of one weight takes
+    δ times that weight's row of S from it. So the sweep adds rows and never sums along one.
+    """
+    S, R, W, x = s.S[e, m], s.R[e, m], s.W[e, m], w.x
     decay, ridge = p.decay[m], p.ridge[m]
     weight = np.float32(min(1.0, p.huber[m] / (abs(q - w.q[m]) + 1e-12)))
-    target = np.float32(q)
+    error = np.float32(q - w.q[m])
     for i in range(p.D):
         wx = weight * x[i]
-        P[i] = decay * P[i] + wx * target
+        R[i] = decay * R[i] + wx * error
         row = S[i]
         for j in range(p.D):
             row[j] = decay * row[j] + wx * x[j]
     for i in range(p.D):
         row = S[i]
-        dot = np.float32(0.0)
+        step = (R[i] - ridge * W[i]) / (row[i] + ridge)
+        W[i] += step
         for j in range(p.D):
-            dot += row[j] * W[j]
-        W[i] += (P[i] - dot - ridge * W[i]) / (row[i] + ridge)
+            R[j] -= step * row[j]
 
 
 @jit
 def _learn_proximal(p: LearnerParams, s: LearnerState, w: Scratch, e: int, h: int, q: float) -> None:
     """W ← W + β clip(q − W·x, 3) x / (1 + ‖x‖²): implicit online gradient descent."""
     W, x = s.W[e, h], w.x
-    size = np.float32(1.0)
-    for i in range(p.D):
-        size += x[i] * x[i]
+    size = np.float32(1.0) + _dot(x, x, p.D)
     step = p.step[h - p.M] * np.float32(_clip(q - w.q[h], 3.0)) / size
     for i in range(p.D):
         W[i] += step * x[i]
