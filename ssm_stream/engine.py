@@ -31,6 +31,7 @@ MARKS_A_TTL = 100  # one event moves the watermark by at most ttl / MARKS_A_TTL:
 WEIGHT_EVERY = 8  # events between updates of the weights that drift alerts compare with
 WEIGHT_RATE = 0.02
 HUNDREDTH = 0.01
+LARGEST_SHARE = 1e35  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
 
 
 class Clock(NamedTuple):
@@ -121,7 +122,7 @@ def _implicit_weights(p: Any, s: Any, w: Any, e: int, out: Any) -> None:
     for i in range(p.D):
         out[i] = 0.0
     for h in range(p.H):
-        share = np.float32(w.g[h] * w.scale[2])
+        share = np.float32(min(w.g[h] * w.scale[2], LARGEST_SHARE))
         for i in range(p.D):
             out[i] += share * s.W[e, h, i]
 
@@ -156,12 +157,12 @@ def _run(
     """Events start, start + 1, … until the end, a report or an expired entity: (next event, why it stopped)."""
     for t in range(start, len(y)):
         e, time = rows[t], float(ts[t])
-        if math.isnan(marks[source]):
-            marks[source] = time
-        marks[source] += min(max(time - marks[source], 0.0), r.ttl / MARKS_A_TTL)
+        mark = time if math.isnan(marks[source]) else marks[source]
+        mark += min(max(time - mark, 0.0), r.ttl / MARKS_A_TTL)
         clock = s.clock.number[e]
-        if clock[GAPS] > 0.0 and marks[source] - clock[MARK] > r.ttl:
+        if clock[GAPS] > 0.0 and mark - clock[MARK] > r.ttl:
             return t, EXPIRED
+        marks[source] = mark
         n = s.learner.n[e]
         answer = kernel.predict(p, s.learner, w, e, u[t])
         half = interval.half_width(s.interval, e)
