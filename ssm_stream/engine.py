@@ -190,7 +190,9 @@ def _run(
                 told.number[0, 0] = score
         if n > 0 and r.drift:
             drift_events = _budget_events(r.drift_events, r.drift_seconds, clock[GAP])
-            evidence = min(detect.observe(s.detector, e, error, drift_events), SCORE_MOST)
+            rounding = 1e-12 * max(abs(y[t]), abs(answer)) + 1e-6 * w.scale[2]
+            heard = error if abs(error) > rounding else 0.0
+            evidence = min(detect.observe(s.detector, e, heard, drift_events), SCORE_MOST)
             if n >= r.warmup:
                 calm = detect.is_calm(s.detector, e)
                 told.phase[1] = lifecycle.step(
@@ -414,16 +416,16 @@ class Engine:
         ]
 
     def state_hash(self, entity: str) -> str:
-        """16 hex digits over the entity's whole state.
+        """16 hex digits over all that the entity's own events made of it (the watermark is its neighbours' work too).
 
         Raises:
             KeyError: no such entity.
         """
         row = self._slots[entity]
         digest = hashlib.blake2b(digest_size=8)
-        for group in self._state:
-            for array in group:
-                digest.update(array[row].tobytes())
+        for name, array in self._named():
+            own = np.delete(array[row], MARK) if name == "clock.number" else array[row]
+            digest.update(own.tobytes())
         return digest.hexdigest()
 
     def _evict(self) -> None:
