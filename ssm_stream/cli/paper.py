@@ -78,9 +78,7 @@ def paper(
                 notify=lambda line: console.print(line, highlight=False),
                 advance=lambda fraction: bar.update(task, completed=fraction),
             )
-        described = (
-            "GPU " + torch.cuda.get_device_name() if chosen == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-        )
+        described = "GPU " + torch.cuda.get_device_name() if chosen == "cuda" else "CPU, one thread"
         versions = f"torch {torch.__version__}, Python {platform.python_version()}"
         run = f"{'Quick run' if quick else 'Full run'} on {described}, {versions}."
         out.write_text(report_html(sections, run), encoding="utf-8")

@@ -150,6 +150,8 @@ def run_plan(
     notify takes a line for every experiment, advance the fraction of the plan that is done. Raises OSError where the
     cache cannot be written and FloatingPointError where a training run diverges.
     """
+    # The matrices are small: a second thread costs more than it gives, and one keeps sums in the same order everywhere.
+    torch.set_num_threads(1)
     total = sum(piece.share for piece in plan)
     done = 0.0
     sections = []
