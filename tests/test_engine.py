@@ -429,7 +429,7 @@ def test_a_long_life_of_faults_stays_finite(event: str) -> None:
 
 @pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
 def test_an_entity_finds_back_after_faults(event: str) -> None:
-    """Jumps of a million among values of about five, in inputs and target: 7,000 events later the errors are ordinary again."""
+    """Jumps of a million among values of about five: 7,000 events later the errors are ordinary again."""
     events, _ = life_of_faults(1e6, 60_000)
     engine = Engine(config(event))
     told, alerts = run(engine, events)
