@@ -29,7 +29,7 @@ WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 GATE_DECAYS = (0.97, 0.998)
 TOP_DECAY = 0.998
-GATE_PRIOR = 1e-3
+GATE_PRIOR = 1e-2
 G = len(GATE_DECAYS)
 
 
@@ -216,14 +216,17 @@ def _inputs(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> No
 def _poly(regret: Any, spread: Any, weights: Any, count: int) -> None:
     """ML-Poly weights (Gaillard, Stoltz, van Erven 2014): in proportion to the positive regrets; uniform at first.
 
-    A small prior keeps the weights continuous where all regrets are near zero: else rounding would decide them.
+    A prior, which fades as evidence comes in, keeps the weights continuous where all regrets are near zero: else
+    rounding would decide them.
     """
     total = 0.0
     for i in range(count):
-        weights[i] = max(regret[i], 0.0) / (1.0 + spread[i]) + GATE_PRIOR
+        weights[i] = max(regret[i], 0.0) / (1.0 + spread[i])
         total += weights[i]
+    prior = GATE_PRIOR * GATE_PRIOR / (GATE_PRIOR + total)
+    total += count * prior
     for i in range(count):
-        weights[i] /= total
+        weights[i] = (weights[i] + prior) / total
 
 
 @jit
