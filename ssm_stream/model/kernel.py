@@ -30,6 +30,7 @@ FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been 
 GATE_DECAYS = (0.97, 0.998)
 TOP_DECAY = 0.998
 GATE_PRIOR = 1e-2
+TOP_PRIOR = 0.1  # two gates of nearly equal worth: let them share until one is clearly better
 G = len(GATE_DECAYS)
 
 
@@ -213,7 +214,7 @@ def _inputs(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> No
 
 
 @jit
-def _poly(regret: Any, spread: Any, weights: Any, count: int) -> None:
+def _poly(regret: Any, spread: Any, weights: Any, count: int, least: float) -> None:
     """ML-Poly weights (Gaillard, Stoltz, van Erven 2014): in proportion to the positive regrets; uniform at first.
 
     A prior, which fades as evidence comes in, keeps the weights continuous where all regrets are near zero: else
@@ -223,7 +224,7 @@ def _poly(regret: Any, spread: Any, weights: Any, count: int) -> None:
     for i in range(count):
         weights[i] = max(regret[i], 0.0) / (1.0 + spread[i])
         total += weights[i]
-    prior = GATE_PRIOR * GATE_PRIOR / (GATE_PRIOR + total)
+    prior = least * least / (least + total)
     total += count * prior
     for i in range(count):
         weights[i] = (weights[i] + prior) / total
@@ -243,11 +244,11 @@ def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> fl
     w.a[p.H] = base
     w.a[p.H + 1] = s.target[e, 0]
     for k in range(G):
-        _poly(s.regret[e, k], s.spread[e, k], w.gate[k], p.A)
+        _poly(s.regret[e, k], s.spread[e, k], w.gate[k], p.A, GATE_PRIOR)
         w.made[k] = 0.0
         for i in range(p.A):
             w.made[k] += w.gate[k, i] * w.a[i]
-    _poly(s.regret[e, G], s.spread[e, G], w.gate[G], G)
+    _poly(s.regret[e, G], s.spread[e, G], w.gate[G], G, TOP_PRIOR)
     answer = 0.0
     for k in range(G):
         answer += w.gate[G, k] * w.made[k]
@@ -263,10 +264,15 @@ def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> fl
 def _learn_gate(
     regret: Any, spread: Any, unit: float, made: float, answers: Any, count: int, y: float, f: float
 ) -> None:
-    """Decayed linearised regrets of `count` answers against the gate's own answer `made`."""
+    """Decayed linearised regrets of `count` answers against the gate's own answer `made`.
+
+    In units of the gate's usual error; a wild target's regrets are in units of its own error, so that it weighs no
+    more than a bad one and what rounding does to it stays small.
+    """
     slope = _clip((made - y) / (0.5 * unit + 1e-300), 1.0)
+    size = max(unit, abs(made - y) / Z_CLIP) + 1e-300
     for i in range(count):
-        r = _clip(slope * (made - answers[i]) / (unit + 1e-300), Z_CLIP)
+        r = _clip(slope * (made - answers[i]) / size, Z_CLIP)
         regret[i] = f * regret[i] + r
         spread[i] = f * spread[i] + r * r
 

@@ -19,6 +19,7 @@ from ssm_stream.model.kernel import (
     GATE_PRIOR,
     Q_CLIP,
     TOP_DECAY,
+    TOP_PRIOR,
     WINSOR,
     Z_CLIP,
     LearnerParams,
@@ -112,13 +113,13 @@ def standardise(s: State, v: Tensor) -> Tensor:
     return torch.cat([torch.ones_like(z[:, :1]), z], 1)
 
 
-def gate_weights(regret: Tensor, spread: Tensor) -> Tensor:
+def gate_weights(regret: Tensor, spread: Tensor, prior: float) -> Tensor:
     """ML-Poly: weights in proportion to positive regret over 1 + its second moment; (…, A).
 
     A prior, which fades as evidence comes in, keeps them continuous where all regrets are near zero.
     """
     raw = regret.clamp_min(0) / (1 + spread)
-    raw = raw + GATE_PRIOR**2 / (GATE_PRIOR + raw.sum(-1, keepdim=True))
+    raw = raw + prior**2 / (prior + raw.sum(-1, keepdim=True))
     return raw / raw.sum(-1, keepdim=True)
 
 
@@ -130,9 +131,9 @@ def predict(p: LearnerParams, s: State, u: Tensor) -> Answer:
     q = torch.einsum("ehd,ed->eh", s.W, x)
     heads = (base + s.r_mean)[:, None] + s.r_var.clamp_min(0).sqrt()[:, None] * q.clamp(-Q_CLIP, Q_CLIP)
     a = torch.cat([heads, base[:, None], s.y_mean[:, None]], 1)
-    gates = gate_weights(s.regret[:, :G], s.spread[:, :G])
+    gates = gate_weights(s.regret[:, :G], s.spread[:, :G], GATE_PRIOR)
     made = torch.einsum("ega,ea->eg", gates, a)
-    top = gate_weights(s.regret[:, G, :G], s.spread[:, G, :G])
+    top = gate_weights(s.regret[:, G, :G], s.spread[:, G, :G], TOP_PRIOR)
     return Answer(v, x, q, a, torch.cat([made, (top * made).sum(1, keepdim=True)], 1), base)
 
 
@@ -169,7 +170,8 @@ def learn_gates(s: State, answer: Answer, y: Tensor) -> tuple[Tensor, Tensor, Te
     gates = torch.nn.functional.pad(answer.made[:, :G], (0, A - G))
     answers = torch.cat([answer.a[:, None].expand(-1, G, -1), gates[:, None]], 1)
     slope = ((answer.made - y[:, None]) / (0.5 * unit + TINY)).clamp(-1, 1)
-    r = (slope[:, :, None] * (answer.made[:, :, None] - answers) / (unit[:, :, None] + TINY)).clamp(-Z_CLIP, Z_CLIP)
+    size = torch.maximum(unit, error / Z_CLIP) + TINY
+    r = (slope[:, :, None] * (answer.made[:, :, None] - answers) / size[:, :, None]).clamp(-Z_CLIP, Z_CLIP)
     used = torch.ones(G + 1, A, dtype=torch.bool)
     used[G, G:] = False
     learned = (unit > 0)[:, :, None] & used
