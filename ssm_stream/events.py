@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -29,7 +30,8 @@ FIRST_MS, LAST_MS = (
 UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 
 
-class Events(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Events:
     """n events in the order of their source.
 
     entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown; target (n,) float64,

@@ -76,7 +76,7 @@ def schema_config() -> None:
     sys.stdout.write(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-for command in (demo, run, replay, backtest, doctor):
+for command in (demo, run, replay, backtest, doctor, paper):
     app.command()(command)
 app.add_typer(schema_app, name="schema")
 

@@ -6,6 +6,7 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -80,7 +81,7 @@ class Decoder:
         documents, places = _parse(values, refused)
         events, misfits = self.reader.read(documents)
         if places is not None:
-            events = events._replace(position=np.array(places, np.int64)[events.position])
+            events = replace(events, position=np.array(places, np.int64)[events.position])
             misfits = [m._replace(position=places[m.position]) for m in misfits]
         refused += misfits
         out: list[tuple[str, ShardBatch | Output]] = list(self._split(chunk, events))

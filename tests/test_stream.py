@@ -1,0 +1,387 @@
+"""The dataflow over the broker: nothing lost, same bits, through kills, signals, rescaling and brokers that go away."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from brokers import Kafka, MockKafka, NoidaKafka
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from ssm_stream.config import Config, load_config
+from ssm_stream.engine import Engine
+from ssm_stream.events import EventReader
+from ssm_stream.stream.broker import ApiKey
+from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune
+
+PARTITIONS = 3
+ENTITIES = 60
+
+
+def events(n: int, seed: int = 0) -> list[tuple[bytes, bytes]]:
+    """(key, value) of n events of a few machines, linear with noise."""
+    rng = np.random.default_rng(seed)
+    x, who = rng.normal(size=(n, 2)).round(4), rng.integers(0, ENTITIES, n)
+    y = (x @ [1.0, -2.0] + 0.1 * rng.normal(size=n)).round(4)
+    rows = zip(who.tolist(), x.tolist(), y.tolist(), range(n), strict=True)
+    return [
+        (b"m%d" % e, orjson.dumps({"entity": f"m{e}", "ts": 1_700_000_000_000 + i, "a": a, "b": b, "target": t}))
+        for e, (a, b), t, i in rows
+    ]
+
+
+class Job:
+    """A configuration on a broker, and processes that run it."""
+
+    def __init__(self, kafka: Kafka, folder: Path, topic: str, outputs: str, **keys: Any) -> None:
+        self.kafka, self.folder, self.topic = kafka, folder, topic
+        self.predictions, self.alerts, self.dead = (f"{outputs}-{kind}" for kind in ("predictions", "alerts", "dead"))
+        content = {
+            "source": {"brokers": kafka.bootstrap_servers, "topic": topic, "batch": 100, **keys.get("source", {})},
+            "event": {"entity": "entity", "timestamp": "ts", "features": ["a", "b"], **keys.get("event", {})},
+            "sinks": {"predictions": self.predictions, "alerts": self.alerts, "dead_letters": self.dead},
+            "state": {"shards": 4},
+            "recovery": {"directory": str(folder / "recovery"), "epoch_interval": keys.get("epoch", "200ms")},
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "config.yaml"
+        self.path.write_bytes(orjson.dumps(content))  # JSON is YAML
+
+    @property
+    def config(self) -> Config:
+        return load_config(self.path)
+
+    def start(self, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "ssm_stream", "run", str(self.path), *options]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    def run(self, *options: str, timeout: float = 60) -> str:
+        process = self.start("--until-eof", *options)
+        output = finished(process, timeout)
+        assert process.returncode == 0, output
+        return output
+
+    def ids(self) -> Counter[str]:
+        """How often each prediction id is on the topic; the same id never says two different things."""
+        said: dict[str, set[bytes]] = {}
+        counts: Counter[str] = Counter()
+        for message in self.kafka.read(self.predictions):
+            value = message.value() or b""
+            name = orjson.loads(value)["id"]
+            counts[name] += 1
+            said.setdefault(name, set()).add(value)
+        assert all(len(values) == 1 for values in said.values()), "an id with two contents"
+        return counts
+
+    def state(self) -> dict[str, str]:
+        """Entity → hash of its whole state, as the recovery directory has it."""
+        latest: dict[str, tuple[int, bytes]] = {}
+        for file in (self.folder / "recovery").glob("part-*.sqlite3"):
+            database = sqlite3.connect(file)
+            query = "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%learn%'"
+            for key, epoch, change in database.execute(query):
+                if change is not None and epoch >= latest.get(key, (-1, b""))[0]:
+                    latest[key] = (epoch, pickle.loads(change))
+            database.close()
+        hashes = {}
+        for _, data in latest.values():
+            engine = Engine.restore(self.config, data)
+            hashes |= {name: engine.state_hash(name) for name in engine.names}
+        return hashes
+
+
+def finished(process: subprocess.Popen[str], timeout: float) -> str:
+    """All output of a process that must end by itself."""
+    try:
+        return process.communicate(timeout=timeout)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"still running after {timeout} s:\n{process.communicate()[0][-3000:]}")
+
+
+@pytest.fixture
+def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
+    """Makes a job: input topic with messages, output topics of its own."""
+
+    def make(messages: list[tuple[bytes | None, bytes | None]], name: str = "job", topic: str = "", **keys: Any) -> Job:
+        if not topic:
+            topic = kafka.topic("events", PARTITIONS)
+            kafka.produce(topic, messages)
+        outputs = kafka.topic("out")
+        for kind in ("predictions", "alerts", "dead"):
+            kafka.create(f"{outputs}-{kind}", 2)
+        return Job(kafka, tmp_path / name, topic, outputs, **keys)
+
+    return make
+
+
+def test_topic_in_predictions_and_dead_letters_out(job: Callable[..., Job], kafka: Kafka) -> None:
+    """Every message ends as a prediction or a dead letter; the predictions are the engine's, to the last digit."""
+    good = events(3_000)
+    bad: list[tuple[bytes | None, bytes | None]] = [
+        (b"m1", b"not json"), (b"m1", b"\xff\xfe"), (b"m2", None), (None, b""), (b"m3", b"[1,2]"),
+        (b"m3", orjson.dumps({"entity": "m3", "ts": 1, "a": "NaN", "b": 1, "target": 1})),
+        (b"m3", orjson.dumps({"entity": "m3", "a": 1, "b": 1, "target": 1})),
+        (b"m4", b'{"entity":"m4","ts":1,"a":1e39,"b":1,"target":1}'),
+        (b"m5", b"[" * 5_000),
+        (b"m6", b"x" * 1_000_000),
+    ]  # fmt: skip
+    mixed = [*good[:1500], *bad, *good[1500:]]
+    made = job(mixed)
+    made.run()
+    letters = kafka.read(made.dead)
+    predictions = [orjson.loads(m.value() or b"") for m in kafka.read(made.predictions)]
+    assert len(predictions) + len(letters) == len(mixed)
+    assert len(letters) == len(bad)
+    assert Counter((m.key(), m.value()) for m in letters) == Counter(bad)
+    for letter in letters:
+        headers = dict(letter.headers() or [])
+        assert headers["__connect.errors.topic"] == made.topic.encode()
+        assert {"partition", "offset", "stage", "exception.class.name", "exception.message"} <= {
+            str(name).removeprefix("__connect.errors.") for name in headers
+        }
+    reader, engine = EventReader(made.config.event), Engine(made.config)
+    read, _ = reader.read([orjson.loads(value) for _, value in good])
+    expected, _ = engine.process(read)
+    by_entity: dict[str, list[float]] = {}
+    for name, yhat in zip(read.entity, expected.yhat.tolist(), strict=True):
+        by_entity.setdefault(name, []).append(yhat)
+    seen: dict[str, list[float]] = {}
+    for row in sorted(predictions, key=lambda row: row["n"]):
+        seen.setdefault(row["entity"], []).append(row["yhat"])
+    assert seen == by_entity
+
+
+def test_positions_are_committed_for_lag_tools(job: Callable[..., Job], kafka: Kafka) -> None:
+    """After a run to the end, the monitoring group stands at the end of every partition."""
+    made = job(events(500))
+    made.run()
+    consumer = Consumer({"bootstrap.servers": kafka.bootstrap_servers, "group.id": made.config.source.group_id})
+    places = [TopicPartition(made.topic, p) for p in range(PARTITIONS)]
+    committed = {p.partition: p.offset for p in consumer.committed(places, timeout=10)}
+    ends = {p.partition: consumer.get_watermark_offsets(p, timeout=10)[1] for p in places}
+    consumer.close()
+    assert {p: end for p, end in ends.items() if end} == {p: committed[p] for p, end in ends.items() if end}
+
+
+def test_kill_nine_loses_nothing_and_changes_no_bit(job: Callable[..., Job], kafka: Kafka) -> None:
+    """SIGKILL at random moments, with one and two workers: every event is predicted, states equal a calm run's."""
+    n = 12_000
+    calm = job(events(n), "calm")
+    calm.run()
+    killed = job([], "killed", topic=calm.topic)
+    rng, kills = random.Random(1), 0
+    while kills < 4:
+        process = killed.start("--until-eof", "-w", str(rng.choice([1, 2])))
+        try:
+            output = process.communicate(timeout=0.9 + 0.6 * rng.random())[0]
+            assert process.returncode == 0, output
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    assert kills, "the run ended before the first kill"
+    killed.run()
+    ids = killed.ids()
+    assert len(ids) == n
+    assert killed.state() == calm.state()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_ends_gracefully(job: Callable[..., Job], number: signal.Signals) -> None:
+    """Exit code 0, snapshots written: the next start repeats nothing and misses nothing."""
+    n = 12_000
+    made = job(events(n), epoch="60s")
+    process = made.start()
+    time.sleep(1.2)
+    process.send_signal(number)
+    output = finished(process, 20)
+    assert process.returncode == 0, output
+    assert '"reason": "signal"' in output or "reason=signal" in output
+    made.run()
+    counts = made.ids()
+    assert len(counts) == n
+    assert max(counts.values()) == 1
+
+
+def test_rescaling_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> None:
+    """1 → 3 → 2 workers between parts of the topic, against one worker throughout."""
+    parts = [events(1_500, seed) for seed in range(3)]
+    topic = kafka.topic("events", PARTITIONS)
+    rescaled, steady = job([], "rescaled", topic=topic), job([], "steady", topic=topic)
+    for part, workers in zip(parts, (1, 3, 2), strict=True):
+        kafka.produce(topic, part)
+        rescaled.run("-w", str(workers))
+    steady.run()
+    assert rescaled.state() == steady.state()
+    assert rescaled.ids() == steady.ids()
+
+
+def test_bytewax_runs_the_flow_too(job: Callable[..., Job]) -> None:
+    """`python -m bytewax.run flows.monitor` with its own recovery options."""
+    made = job(events(800))
+    command = [sys.executable, "-m", "bytewax.run", "flows.monitor", "-r", str(made.folder / "recovery"), "-s", "1"]
+    environment = {**os.environ, "SSM_STREAM_CONFIG": str(made.path)}
+    process = subprocess.Popen(
+        [*command, "-b", "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+    deadline = time.monotonic() + 30
+    while len(made.ids()) < 800 and time.monotonic() < deadline:
+        time.sleep(0.3)
+    process.send_signal(signal.SIGTERM)
+    output = finished(process, 20)
+    assert process.returncode == 0, output
+    assert len(made.ids()) == 800
+
+
+def test_a_changed_configuration_is_refused_with_the_way_out(job: Callable[..., Job]) -> None:
+    """State made under other settings is neither used nor silently dropped."""
+    made = job(events(300))
+    made.run()
+    content = orjson.loads(made.path.read_bytes())
+    content["event"]["lags"] = 7
+    made.path.write_bytes(orjson.dumps(content))
+    process = made.start("--until-eof")
+    output = finished(process, 30)
+    assert process.returncode == 1
+    assert "another recovery.directory" in output
+    assert "Traceback" not in output
+
+
+def test_broker_away_at_start(tmp_path: Path) -> None:
+    """A clear error after the configured wait: who was asked, why not, what to do. Exit code 1."""
+    path = tmp_path / "config.yaml"
+    path.write_text("source: {brokers: '127.0.0.1:9', topic: t, wait: 2s}\nevent: {entity: e, timestamp: t}\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ssm_stream", "run", str(path)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    began = time.monotonic()
+    output = finished(process, 20)
+    assert process.returncode == 1
+    assert time.monotonic() - began < 12
+    assert "127.0.0.1:9" in output
+    assert "source.wait" in output
+    assert "Traceback" not in output
+
+
+def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKafka], tmp_path: Path) -> None:
+    """The flow stops with the broker's message; after both are back it goes on and every event is predicted."""
+    kafka = private_kafka()
+    topic = kafka.topic("events", PARTITIONS)
+    outputs = kafka.topic("out")
+    for kind in ("predictions", "alerts", "dead"):
+        kafka.create(f"{outputs}-{kind}", 2)
+    made = Job(kafka, tmp_path / "job", topic, outputs, source={"wait": "3s"})
+    kafka.produce(topic, events(2_000))
+    process = made.start()
+    time.sleep(2.5)
+    kafka.stop()
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert kafka.bootstrap_servers in output
+    kafka.start()
+    kafka.produce(topic, events(1_000, seed=1))
+    made.run()
+    assert len(made.ids()) == 3_000
+
+
+def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """A delivery that fails for good is not swallowed: exit code 1 and the broker's own words."""
+    topic = mock_kafka.topic("events", PARTITIONS)
+    outputs = mock_kafka.topic("out")
+    for kind in ("predictions", "alerts", "dead"):
+        mock_kafka.create(f"{outputs}-{kind}", 2)
+    mock_kafka.produce(topic, events(500))
+    made = Job(mock_kafka, tmp_path / "job", topic, outputs)
+    mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 50)
+    process = made.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert "did not take a message" in output
+    assert "authoriz" in output.lower()
+    mock_kafka.clear_errors(ApiKey.PRODUCE)
+    made.run()
+    assert len(made.ids()) == 500
+
+
+def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """Retriable errors and a broken connection cost nothing but time."""
+    topic = mock_kafka.topic("events", PARTITIONS)
+    outputs = mock_kafka.topic("out")
+    for kind in ("predictions", "alerts", "dead"):
+        mock_kafka.create(f"{outputs}-{kind}", 2)
+    mock_kafka.produce(topic, events(1_000))
+    made = Job(mock_kafka, tmp_path / "job", topic, outputs)
+    mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.NOT_ENOUGH_REPLICAS, KafkaError._TRANSPORT])
+    mock_kafka.push_errors(ApiKey.FETCH, [KafkaError._TRANSPORT])
+    made.run()
+    assert len(made.ids()) == 1_000
+
+
+def test_two_processes_cannot_share_a_recovery_directory(tmp_path: Path) -> None:
+    """The second is told which process holds it."""
+    text = (
+        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
+    )
+    (tmp_path / "c.yaml").write_text(text)
+    config = load_config(tmp_path / "c.yaml")
+    held = open_recovery(config)
+    assert held is not None
+    with pytest.raises(RecoveryError, match=f"process {os.getpid()}"):
+        open_recovery(config)
+    held.lock.close()
+    again = open_recovery(config)
+    assert again is not None
+    again.lock.close()
+
+
+def test_prune_deletes_what_no_epoch_confirmed(tmp_path: Path) -> None:
+    """Snapshots at or after the smallest frontier of the last execution belong to an epoch that never ended."""
+    text = (
+        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
+    )
+    (tmp_path / "c.yaml").write_text(text)
+    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    assert opened is not None
+    assert (opened.resume_epoch, opened.pruned) == (1, 0)
+    files = sorted(tmp_path.glob("part-*.sqlite3"))
+    for file in files:
+        database = sqlite3.connect(file)
+        columns = {t: [r[1] for r in database.execute(f"PRAGMA table_info({t})")] for t in ("exs", "fronts", "snaps")}
+        database.close()
+    assert set(columns["snaps"]) >= {"step_id", "state_key", "snap_epoch", "ser_change"}
+    with sqlite3.connect(files[0]) as database:
+        insert(database, "exs", columns["exs"], ex_num=0, cluster_name="c", worker_count=2, resume_epoch=1)
+        insert(database, "fronts", columns["fronts"], ex_num=0, worker_index=0, worker_frontier=5)
+        insert(database, "fronts", columns["fronts"], ex_num=0, worker_index=1, worker_frontier=4)
+    with sqlite3.connect(files[1]) as database:
+        for epoch in (2, 3, 4, 5):
+            insert(database, "snaps", columns["snaps"], step_id="s", state_key="k", snap_epoch=epoch, ser_change=b"x")
+    assert prune(tmp_path) == (4, 2)
+    with sqlite3.connect(files[1]) as database:
+        assert [row[0] for row in database.execute("SELECT snap_epoch FROM snaps")] == [2, 3]
+    assert prune(tmp_path) == (4, 0)
+
+
+def insert(database: sqlite3.Connection, table: str, columns: list[str], **values: Any) -> None:
+    """A row of a table of Bytewax's; columns that are not named get 0."""
+    row = [values.get(column, 0) for column in columns]
+    database.execute(f"INSERT INTO {table} VALUES ({','.join('?' * len(row))})", row)
