@@ -15,7 +15,7 @@ from ssm_stream.cli.demo import demo
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.errors import reported
 
-# PAPER
+from ssm_stream.cli.paper import paper
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.config import config_schema, load_config

@@ -50,7 +50,9 @@ def backtest(
         def on_chunk(chunk: prequential.Chunk) -> None:
             shown.advance(bar, len(chunk.events) + len(chunk.refused))
             for refusal in chunk.refused[:3]:
-                console.print(f"row {chunk.first + refusal.position + 1}: {refusal.fault}: {refusal.reason}", markup=False)
+                console.print(
+                    f"row {chunk.first + refusal.position + 1}: {refusal.fault}: {refusal.reason}", markup=False
+                )
             if predictions_file is not None:
                 lines = map(orjson.dumps, prequential.prediction_rows(chunk, file.name))
                 predictions_file.write(b"".join(line + b"\n" for line in lines))

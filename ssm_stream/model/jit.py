@@ -11,7 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba as nb
 
@@ -48,5 +48,5 @@ def jit(function: Function) -> Function:
     structs of forty arrays cost more than the mathematics: 3.9 against 1.7 µs an event. A slice that would need an
     allocation is refused at compile time.
     """
-    options = {"nogil": True, "cache": True, "error_model": "numpy", "_nrt": False}
-    return cast(Function, nb.njit(**options)(function))
+    njit: Any = nb.njit  # `_nrt` is in no type stub
+    return cast(Function, njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function))

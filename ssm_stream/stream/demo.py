@@ -133,7 +133,9 @@ def _watch(
     try:
         done = 0
         while done + dead_letters < total:
-            predictions, alerts, letters = [], [], 0
+            predictions: list[dict[str, Any]] = []
+            alerts: list[dict[str, Any]] = []
+            letters = 0
             for message in consumer.consume(5000, 0.1):
                 if message.error():
                     raise DemoError(str(KafkaException(message.error())))
