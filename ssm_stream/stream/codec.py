@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,7 +16,7 @@ from confluent_kafka import Message
 
 from ssm_stream.config import Config
 from ssm_stream.engine import Alert, Predictions
-from ssm_stream.events import EventReader, Events, Refused
+from ssm_stream.events import EPOCH, EventReader, Events, Refused
 
 ERROR_HEADER = "__connect.errors."
 Headers = list[tuple[str, str | bytes | None]]
@@ -226,7 +226,7 @@ class Encoder:
         message = alert.message
         source = {"topic": self.config.source.topic, "partition": batch.partition, "offset": offset}
         body = {**message, "source": source, "id": f"{stem}{offset}-{message['kind']}"}
-        moment = datetime.fromtimestamp(message["ts"] / 1000, UTC)
+        moment = EPOCH + timedelta(milliseconds=message["ts"])
         attributes = {
             "ce_specversion": "1.0",
             "ce_id": body["id"],
