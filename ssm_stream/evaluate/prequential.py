@@ -118,7 +118,8 @@ class Scores:
 
 def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine | None = None) -> Iterator[Chunk]:
     """The production engine over rows (dicts, one an event), batch by batch."""
-    reader, engine = EventReader(config.event), engine or Engine(config)
+    reader = EventReader(config.event)
+    engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     iterator, first = iter(rows), 0
     while batch := list(islice(iterator, BATCH)):
         events, refused = reader.read(batch)
