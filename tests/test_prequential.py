@@ -1,0 +1,269 @@
+"""The backtest: metrics as a plain count of its own rows gives them, rows as the prediction message, exit codes."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner, Result
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import parse_config
+from ssm_stream.engine import Engine
+from ssm_stream.evaluate import prequential
+from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest, prediction_rows
+
+YAML = """
+source: {brokers: "localhost:9092", topic: events}
+event: {entity: machine, timestamp: ts, features: [load], target: temp}
+model: {warmup: 10}
+"""
+CONFIG = parse_config(YAML)
+FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "id"]
+METRICS = {"events", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
+PROMISED = METRICS | {"entities", "seconds"}
+
+
+def stream(n: int, seed: int = 0, entities: int = 3, missing: float = 0.2) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(n):
+        load = float(rng.normal())
+        temp = 20 + 3 * load + float(rng.normal()) + (50 if rng.random() < 0.01 else 0)
+        known = rng.random() >= missing
+        out.append({"machine": f"m{rng.integers(entities)}", "ts": i, "load": load, "temp": temp if known else None})
+    return out
+
+
+def told(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+    """Metrics, prediction rows and alert rows of a backtest."""
+    predictions: list[dict[str, Any]] = []
+    alerts: list[dict[str, Any]] = []
+
+    def on_chunk(chunk: Chunk) -> None:
+        predictions.extend(prediction_rows(chunk, "file.csv"))
+        alerts.extend(alert_rows(chunk, "file.csv"))
+
+    return backtest(CONFIG, rows, on_chunk), predictions, alerts
+
+
+def counted(predictions: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The metrics, row by row: scored against the entity's last target where it has one, judged after its warm-up."""
+    last: dict[str, float] = {}
+    errors, steps, hits, widths = [], [], [], []
+    for row in predictions:
+        y = row["y"]
+        if y is None:
+            continue
+        if row["entity"] in last:
+            errors.append(y - row["yhat"])
+            steps.append(abs(y - last[row["entity"]]))
+        last[row["entity"]] = y
+        if not row["warmup"]:
+            hits.append(row["yhat_lower"] <= y <= row["yhat_upper"])
+            widths.append(row["yhat_upper"] - row["yhat_lower"])
+
+    def mean(values: list[Any]) -> float | None:
+        return sum(values) / len(values) if values else None
+
+    squared = mean([e * e for e in errors])
+    starts = [a["kind"] for a in alerts if a["phase"] == "started"]
+    return {
+        "events": len(predictions),
+        "mae": mean([abs(e) for e in errors]),
+        "rmse": None if squared is None else math.sqrt(squared),
+        "mae_persistence": mean(steps),
+        "coverage": mean(hits),
+        "interval_width": mean(widths),
+        "anomalies": starts.count("anomaly"),
+        "drifts": starts.count("drift"),
+    }
+
+
+def assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        assert found[name] == (None if value is None else pytest.approx(value, rel=1e-9, abs=1e-12)), name
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 400), st.integers(0, 1000), st.integers(1, 30), st.sampled_from([0.0, 0.2, 0.9, 1.0]),
+    st.sampled_from([1, 7, 10_000]),
+)  # fmt: skip
+def test_metrics_are_what_a_plain_count_of_the_rows_gives(
+    n: int, seed: int, entities: int, missing: float, batch: int
+) -> None:
+    """Overall and for each entity, targets missing or not, however the rows fall into batches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prequential, "BATCH", batch)
+        result, predictions, alerts = told(stream(n, seed, entities, missing))
+    assert_close(result, counted(predictions, alerts))
+    names = {row["entity"] for row in predictions}
+    assert result["entities"] == len(names)
+    assert set(result["by_entity"]) == names
+    for name, metrics in result["by_entity"].items():
+        mine, its = ([row for row in rows if row["entity"] == name] for rows in (predictions, alerts))
+        assert_close(metrics, counted(mine, its))
+
+
+def test_the_stream_of_these_tests_raises_alerts_that_are_counted() -> None:
+    result, _, alerts = told(stream(3000))
+    assert result["anomalies"] > 0
+    assert {a["phase"] for a in alerts} >= {"started", "recovered"}
+
+
+def test_metrics_of_nothing_are_none() -> None:
+    result = backtest(CONFIG, [])
+    assert [result[name] for name in ("events", "entities", "anomalies", "drifts")] == [0, 0, 0, 0]
+    assert [result[name] for name in ("mae", "rmse", "mae_persistence", "coverage", "interval_width")] == [None] * 5
+
+
+def test_refused_rows_are_counted_by_fault_and_leave_numbers_and_ids_alone() -> None:
+    good = stream(300)
+    spoilt = [*good[:100], {"machine": "m0", "ts": "?"}, {"ts": 1}, *good[100:], {**good[0], "load": math.inf}]
+    result, predictions, _ = told(spoilt)
+    clean, expected, _ = told(good)
+    assert result["refused"] == {"WrongTimestamp": 1, "MissingField": 1, "NotFinite": 1}
+    assert {name: result[name] for name in METRICS} == {name: clean[name] for name in METRICS}
+    assert [{**row, "id": ""} for row in predictions] == [{**row, "id": ""} for row in expected]
+    assert [row["id"] for row in predictions[98:102]] == [f"file.csv-0-{i}" for i in (98, 99, 102, 103)]
+
+
+def test_ids_and_sources_count_the_rows_of_the_file_across_batches() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prequential, "BATCH", 100)
+        _, predictions, alerts = told(stream(1000))
+    assert [row["id"] for row in predictions] == [f"file.csv-0-{i}" for i in range(1000)]
+    assert alerts
+    for alert in alerts:
+        row = predictions[alert["source"]["offset"]]
+        assert alert["source"] == {"topic": "file.csv", "partition": 0, "offset": alert["source"]["offset"]}
+        assert alert["id"] == f"{row['id']}-{alert['kind']}"
+        assert [alert[name] for name in ("entity", "ts", "y", "yhat")] == [
+            row[name] for name in ("entity", "ts", "y", "yhat")
+        ]
+
+
+def test_an_engine_that_is_given_is_the_one_that_learns() -> None:
+    engine = Engine(CONFIG)
+    for _ in prequential.prequential(CONFIG, stream(50), engine):
+        pass
+    assert len(engine) == 3
+    (again,) = prequential.prequential(CONFIG, stream(50), engine)
+    assert again.predictions.n.min() > 0
+
+
+# The command.
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(YAML)
+    return path
+
+
+def recording(folder: Path, kind: str, rows: list[dict[str, Any]]) -> Path:
+    path = folder / f"recording.{kind}"
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    elif kind == "jsonl":
+        path.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    else:
+        pl.DataFrame(rows).write_parquet(path)
+    return path
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "160"}).invoke(app, ["backtest", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_the_command_prints_the_promised_metrics_of_every_format(tmp_path: Path, config_file: Path, kind: str) -> None:
+    rows = stream(500)
+    result = call(config_file, recording(tmp_path, kind, rows), "--json")
+    assert result.exit_code == 0, result.output
+    found = orjson.loads(result.stdout)
+    expected = backtest(CONFIG, rows)
+    assert set(found) >= PROMISED
+    assert {name: found[name] for name in METRICS} == {name: expected[name] for name in METRICS}
+    assert found["by_entity"] == expected["by_entity"]
+    assert all(set(metrics) == METRICS for metrics in found["by_entity"].values())
+    assert found["entities"] == 3
+    assert found["seconds"] > 0
+
+
+def test_rows_written_have_exactly_the_fields_of_the_prediction_message(tmp_path: Path, config_file: Path) -> None:
+    rows = stream(500)
+    out, alerts = tmp_path / "out.jsonl", tmp_path / "alerts.jsonl"
+    result = call(config_file, recording(tmp_path, "csv", rows), "--out", out, "--alerts", alerts, "--json")
+    assert result.exit_code == 0, result.output
+    written = [orjson.loads(line) for line in out.read_bytes().splitlines()]
+    assert len(written) == 500
+    for i, (row, source) in enumerate(zip(written, rows, strict=True)):
+        assert list(row) == FIELDS
+        assert (row["entity"], row["ts"], row["y"]) == (source["machine"], 1000 * source["ts"], source["temp"])
+        assert row["id"] == f"recording.csv-0-{i}"
+        assert isinstance(row["warmup"], bool)
+        assert all(type(row[name]) is float for name in FIELDS[3:7])
+    found = [orjson.loads(line) for line in alerts.read_bytes().splitlines()]
+    starts = [a["kind"] for a in found if a["phase"] == "started"]
+    metrics = orjson.loads(result.stdout)
+    assert (starts.count("anomaly"), starts.count("drift")) == (metrics["anomalies"], metrics["drifts"])
+
+
+def test_without_json_a_table_names_the_entities_and_the_refused_rows(tmp_path: Path, config_file: Path) -> None:
+    result = call(config_file, recording(tmp_path, "jsonl", [*stream(200), {"machine": "m0"}]))
+    assert result.exit_code == 0
+    assert all(word in result.stdout for word in ("persistence", "m0", "m1", "m2", "all 3", "MissingField 1"))
+    assert "row 201: MissingField" in result.stderr
+    assert "row 201" not in result.stdout
+
+
+def test_limit_reads_only_the_first_rows(tmp_path: Path, config_file: Path) -> None:
+    result = call(config_file, recording(tmp_path, "csv", stream(200)), "--limit", 50, "--json")
+    assert orjson.loads(result.stdout)["events"] == 50
+
+
+@pytest.mark.parametrize("content", ["", "machine,ts\n", None], ids=["empty", "a header only", "no such file"])
+def test_a_recording_that_cannot_be_read_ends_with_1(tmp_path: Path, config_file: Path, content: str | None) -> None:
+    path = tmp_path / "recording.csv"
+    if content is not None:
+        path.write_text(content)
+    result = call(config_file, path)
+    assert result.exit_code == 1
+    assert "recording.csv" in result.stderr
+    assert result.stdout == ""
+
+
+def test_an_output_that_cannot_be_written_ends_with_1(tmp_path: Path, config_file: Path) -> None:
+    result = call(config_file, recording(tmp_path, "csv", stream(20)), "--out", tmp_path / "no" / "folder.jsonl")
+    assert result.exit_code == 1
+    assert "folder.jsonl" in result.stderr
+
+
+@pytest.mark.parametrize("text", ["source: {}", "event: [", YAML + "modle: {}", None])
+def test_a_configuration_that_cannot_be_used_ends_with_2(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "config.yaml"
+    if text is not None:
+        path.write_text(text)
+    result = call(path, recording(tmp_path, "csv", stream(20)))
+    assert result.exit_code == 2
+    assert "config.yaml" in result.stderr
+    assert result.stdout == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["only-one"], ["a", "b", "--limit", "0"], ["a", "b", "--no-such-option"]])
+def test_bad_usage_ends_with_2(arguments: list[str]) -> None:
+    assert call(*arguments).exit_code == 2
