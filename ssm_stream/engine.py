@@ -57,6 +57,11 @@ class EngineState(NamedTuple):
     reference: Reference
 
 
+def _arrays(state: EngineState) -> list[NDArray[Any]]:
+    """All arrays of the state, in a fixed order."""
+    return [array for group in state for array in group]
+
+
 class Rules(NamedTuple):
     """What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
 
@@ -296,7 +301,7 @@ class Engine:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's state."""
-        return sum(array.nbytes for group in self._fresh(1) for array in group)
+        return sum(array.nbytes for array in _arrays(self._fresh(1)))
 
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
@@ -348,15 +353,13 @@ class Engine:
         if needed <= have:
             return
         fresh = self._fresh(max(needed, 2 * have, 16))
-        for old_group, new_group in zip(self._state, fresh, strict=True):
-            for old, new in zip(old_group, new_group, strict=True):
-                new[: len(old)] = old
+        for old, new in zip(_arrays(self._state), _arrays(fresh), strict=True):
+            new[: len(old)] = old
         self._state = fresh
 
     def _clear(self, row: int) -> None:
-        for group in self._state:
-            for array in group:
-                array[row] = 0
+        for array in _arrays(self._state):
+            array[row] = 0
 
     def _mark(self, source: int) -> int:
         if source not in self._sources:
@@ -440,9 +443,8 @@ class Engine:
         keep = np.flatnonzero(~expired)
         names = [self.names[i] for i in keep]
         fresh = self._fresh(max(len(keep), 16))
-        for old_group, new_group in zip(self._state, fresh, strict=True):
-            for old, new in zip(old_group, new_group, strict=True):
-                new[: len(keep)] = old[keep]
+        for old, new in zip(_arrays(self._state), _arrays(fresh), strict=True):
+            new[: len(keep)] = old[keep]
         self._state, self.names = fresh, names
         self._slots = {name: i for i, name in enumerate(names)}
 

@@ -14,7 +14,6 @@ from ssm_stream.cli.backtest import backtest
 from ssm_stream.cli.demo import demo
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.errors import reported
-
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
