@@ -349,10 +349,10 @@ def show(report: dict[str, Any]) -> None:
         )
     CONSOLE.print(table)
     CONSOLE.print(
-        "Plain is without lags and differences; the pass-through decodes nothing and is the ceiling. Medians of the "
-        "rounds. The product's clock runs from before its first connection until the broker has the last prediction and the "
-        "state is written; the interpreter's start and the kernels (compiled, or read from their cache) come before. "
-        "The others' clock starts at their first event. CPU is the client's process with all its threads."
+        "The pass-through decodes nothing: it is the ceiling. Plain is without lags and differences. Medians of the "
+        "rounds. The product's clock runs from before its first connection until the broker has the last prediction "
+        "and the state is written; the interpreter's start and the kernels (compiled, or read from their cache) come "
+        "before. The others' clock starts at their first event. CPU is the client's process with all its threads."
     )
     if absent := report["peers_absent"]:
         CONSOLE.print(f"Not measured: {', '.join(absent)}. Install the `bench` extra, or give --peers-python.")
