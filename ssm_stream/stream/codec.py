@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import orjson
 from confluent_kafka import Message
+from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine import Alert, Predictions
@@ -177,6 +178,30 @@ def error_headers(topic: str, partition: int, offset: int, stage: str, fault: st
     return [(ERROR_HEADER + name, str(value).encode("utf-8", "backslashreplace")) for name, value in content.items()]
 
 
+PREDICTION = (
+    b'{"entity":%b,"ts":%b,"y":%b,"yhat":%b,"yhat_lower":%b,"yhat_upper":%b,'
+    b'"anomaly_score":%b,"warmup":%b,"n":%b,"id":"'
+)
+
+
+def prediction_values(batch: ShardBatch, predictions: Predictions, stem: str) -> list[bytes]:
+    """The prediction messages of a batch as JSON; `stem` and the offset make the id.
+
+    The same bytes as a dict an event through orjson, in a third of the time: whole columns are written, cut at their
+    commas, and put into the fixed schema. A missing target (NaN) is written as null.
+    """
+    events, p = batch.events, predictions
+    numbers = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n]
+    rows = zip(map(orjson.dumps, events.entity), *map(_texts, numbers), batch.offsets, strict=True)
+    template = PREDICTION + stem.encode() + b'%d"}'  # a topic's name holds nothing to be escaped here
+    return [template % row for row in rows]
+
+
+def _texts(column: NDArray[np.generic]) -> list[bytes]:
+    """Each number as JSON writes it."""
+    return orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+
+
 class Encoder:
     """What the engine said of a shard batch, as messages."""
 
@@ -189,33 +214,8 @@ class Encoder:
         stem = f"{self.config.source.topic}-{batch.partition}-"
         topic = self.config.sinks.predictions
         if topic is not None:
-            p, events = predictions, batch.events
-            columns = zip(
-                events.entity, events.ts.tolist(), events.target.tolist(), p.yhat.tolist(), p.lower.tolist(),
-                p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), batch.offsets, strict=True,
-            )  # fmt: skip
-            dumps = orjson.dumps
-            records = [
-                Record(
-                    topic,
-                    entity,
-                    dumps(
-                        {
-                            "entity": entity,
-                            "ts": ts,
-                            "y": y,  # NaN (no target) is written as null
-                            "yhat": yhat,
-                            "yhat_lower": lower,
-                            "yhat_upper": upper,
-                            "anomaly_score": score,
-                            "warmup": warmup,
-                            "n": n,
-                            "id": f"{stem}{offset}",
-                        }
-                    ),
-                )
-                for entity, ts, y, yhat, lower, upper, score, warmup, n, offset in columns
-            ]
+            values = prediction_values(batch, predictions, stem)
+            records = [Record(topic, key, value) for key, value in zip(batch.events.entity, values, strict=True)]
         if self.config.sinks.alerts is not None:
             records += [self._alert(batch, alert, stem) for alert in alerts]
         return Output(batch.partition, batch.offsets[0], batch.offsets[-1], records)
