@@ -165,7 +165,8 @@ def _run(
         mark = time if math.isnan(marks[source]) else marks[source]
         mark += min(max(time - mark, 0.0), r.ttl / MARKS_A_TTL)
         clock = s.clock.number[e]
-        if clock[GAPS] > 0.0 and mark - clock[MARK] > r.ttl:
+        # Both clocks must agree: a watermark that began in the past still catches up with the entities.
+        if clock[GAPS] > 0.0 and mark - max(clock[MARK], clock[LAST]) > r.ttl:
             return t, EXPIRED
         marks[source] = mark
         n = s.learner.n[e]
@@ -432,12 +433,12 @@ class Engine:
         return digest.hexdigest()
 
     def _evict(self) -> None:
-        """Drop entities past their TTL. Each would start afresh at its next event anyway, so no result changes."""
+        """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes."""
         if not math.isfinite(self.rules.ttl) or not self.names:
             return
         latest = np.nanmin(self._marks[: len(self._sources)]) if self._sources else math.nan
         seen = self._state.clock.number[: len(self.names)]
-        expired = (seen[:, GAPS] > 0) & (latest - seen[:, MARK] > self.rules.ttl)
+        expired = (seen[:, GAPS] == 0) | (latest - np.maximum(seen[:, MARK], seen[:, LAST]) > self.rules.ttl)
         if not expired.any():
             return
         keep = np.flatnonzero(~expired)
@@ -482,7 +483,13 @@ class Engine:
         engine._slots = {name: i for i, name in enumerate(names)}
         engine._grow(len(names))
         for name, array in engine._named():
-            array[: len(names)] = arrays[name]
+            stored = arrays.get(name)
+            if stored is None or stored.shape[1:] != array.shape[1:] or stored.dtype != array.dtype:
+                raise StateError(
+                    f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or start "
+                    "anew with another recovery.directory"
+                )
+            array[: len(names)] = stored
         for item in filter(None, header["marks"].split(",")):
             source, value = item.split(":")
             at = engine._mark(int(source))  # may make `_marks` anew

@@ -24,6 +24,8 @@ def doctor(
     """Check what a run needs: brokers, topics, permissions, versions, clock, disk. Nothing is written to a topic.
 
     Exit code 0: all is well; 1: a check failed; 2: the configuration cannot be used.
+
+    Example: ssm-stream doctor monitor.yaml --create-topics
     """
     try:
         loaded = load_config(config)

@@ -49,6 +49,8 @@ def paper(
     """Train the paper's layer, compare it with gradient descent and other layers, and write an HTML report.
 
     Exit code 0 when every check is met, 1 when one is missed, 2 for a wrong call.
+
+    Example: ssm-stream paper --quick --out paper.html
     """
     # Loading torch takes seconds, which `ssm-stream --help` should not.
     import torch

@@ -46,11 +46,13 @@ class Scores:
 
     def add(self, entity: list[str], y: NDArray[np.float64], predictions: Predictions, alerts: Iterable[str]) -> None:
         """Count n events: names, targets (NaN = none), predictions; and `entity\\tkind` of each alert that started."""
-        if not entity:
+        started = [alert.rsplit("\t", 1) for alert in alerts]
+        if not entity and not started:
             return
         index = self._index
-        for name in set(entity).difference(index):
-            index[name] = len(index)
+        # An alert may be read before its prediction, as they come by two topics.
+        for name in dict.fromkeys([*entity, *(name for name, _ in started)]):
+            index.setdefault(name, len(index))
         if len(index) > len(self._last):
             more = 2 * len(index) - len(self._last)
             self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
@@ -76,8 +78,7 @@ class Scores:
         for i, column in enumerate(columns):
             counts = np.bincount(ids, weights=column, minlength=len(self._sums))
             self._sums[:, i] += counts
-        for started in alerts:
-            name, kind = started.rsplit("\t", 1)
+        for name, kind in started:
             self._sums[index[name], COLUMNS.index(kind)] += 1
 
     def _persistence(self, ids: NDArray[np.int64], y: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -27,11 +27,15 @@ Z_CLIP = 5.0  # standardised inputs
 Q_CLIP = 6.0  # standardised targets and answers
 WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
-GATE_DECAYS = (0.97, 0.998)
+G = 2  # gates over the answers: a fast one (softmax of losses) and a slow one (regrets); a third chooses between them
+FAST_DECAY = 0.9
+SHARPNESS = 4.0
+FIXED_SHARE = 1e-3
+LOSS_CLIP = 4.0
+SLOW_DECAY = 0.998
 TOP_DECAY = 0.998
 GATE_PRIOR = 1e-2
 TOP_PRIOR = 0.1  # two gates of nearly equal worth: let them share until one is clearly better
-G = len(GATE_DECAYS)
 
 
 class LearnerParams(NamedTuple):
@@ -66,10 +70,10 @@ class LearnerState(NamedTuple):
     v_count (E, F) float64: values seen of each input (a missing one does not count), at most 1/FLOOR_RATE
     u_last (E, features) float64: features of the last learned event
     y_last (E, max(lags, 1)) float64: past targets, the newest first
-    target (E, 4) float64: running mean of y, running mean and variance of y − b, mean absolute y − b
+    target (E, 4) float64: running mean of y, running mean and variance of y − b, mean absolute deviation of y
     S (E, M, D, D), R (E, M, D), W (E, H, D) float32: see the symbols
-    regret (E, G + 1, A), spread (E, G + 1, A) float64: decayed regrets and their second moments: G gates over the
-        answers, and a last one over the gates
+    regret (E, G + 1, A), spread (E, G + 1, A) float64: row 0 the fast gate's decayed losses; row 1 the slow gate's
+        decayed regrets and their second moments; the last row those of the gate over the gates
     unit (E, G + 1) float64: running absolute error of each gate
     """
 
@@ -231,6 +235,27 @@ def _poly(regret: Any, spread: Any, weights: Any, count: int, least: float) -> N
 
 
 @jit
+def _softmax(loss: Any, weights: Any, count: int) -> None:
+    """Weights exp(−SHARPNESS · decayed loss), normalised, with a fixed share for all."""
+    least = loss[0]
+    for i in range(1, count):
+        least = min(least, loss[i])
+    total = 0.0
+    for i in range(count):
+        weights[i] = math.exp(-SHARPNESS * (loss[i] - least))
+        total += weights[i]
+    for i in range(count):
+        weights[i] = (1.0 - FIXED_SHARE) * weights[i] / total + FIXED_SHARE / count
+
+
+@jit
+def _learn_losses(loss: Any, unit: float, answers: Any, count: int, y: float) -> None:
+    """Decayed absolute losses of the answers, in units of the gate's usual error, clipped."""
+    for i in range(count):
+        loss[i] = FAST_DECAY * loss[i] + min(abs(answers[i] - y) / (unit + 1e-300), LOSS_CLIP)
+
+
+@jit
 def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> float:
     """The answer for columns u (C,) from entity row e; fills the scratch, leaves the state alone."""
     _inputs(p, s, w, e, u)
@@ -243,8 +268,9 @@ def predict(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any) -> fl
         w.a[h] = base + mean + deviation * _clip(dot, Q_CLIP)
     w.a[p.H] = base
     w.a[p.H + 1] = s.target[e, 0]
+    _softmax(s.regret[e, 0], w.gate[0], p.A)
+    _poly(s.regret[e, 1], s.spread[e, 1], w.gate[1], p.A, GATE_PRIOR)
     for k in range(G):
-        _poly(s.regret[e, k], s.spread[e, k], w.gate[k], p.A, GATE_PRIOR)
         w.made[k] = 0.0
         for i in range(p.A):
             w.made[k] += w.gate[k, i] * w.a[i]
@@ -331,8 +357,10 @@ def learn(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: Any, y: floa
             if s.unit[e, k] == 0.0:
                 s.unit[e, k] = error
             if s.unit[e, k] > 0.0:
-                if k < G:
-                    _learn_gate(s.regret[e, k], s.spread[e, k], s.unit[e, k], w.made[k], w.a, p.A, y, GATE_DECAYS[k])
+                if k == 0:
+                    _learn_losses(s.regret[e, 0], s.unit[e, 0], w.a, p.A, y)
+                elif k == 1:
+                    _learn_gate(s.regret[e, 1], s.spread[e, 1], s.unit[e, 1], w.made[1], w.a, p.A, y, SLOW_DECAY)
                 else:
                     _learn_gate(s.regret[e, k], s.spread[e, k], s.unit[e, k], w.made[k], w.made, G, y, TOP_DECAY)
             rate = max(0.02, 1.0 / (n + 2.0))
@@ -356,12 +384,17 @@ def _learn_statistics(p: LearnerParams, s: LearnerState, w: Scratch, e: int, u: 
         s.v_count[e, j] = min(count + 1.0, 1.0 / FLOOR_RATE - 1.0)
     n = s.n[e]
     rate = max(1.0 / (n + 1.0), FLOOR_RATE)
-    s.target[e, 0] += rate * (y - s.target[e, 0])
+    off = y - s.target[e, 0]
+    if n > 30:
+        off = _clip(off, WINSOR * s.target[e, 3] + 1e-9 * abs(s.target[e, 0]) + 1e-300)
+    s.target[e, 0] += rate * off
+    if n > 0:
+        s.target[e, 3] += rate * (abs(off) - s.target[e, 3])
     if n > 0 or p.lags == 0:
         rate = max(1.0 / (n + 1.0 - (p.lags > 0)), FLOOR_RATE)
         delta = residual - s.target[e, 1]
         if n > 30:
-            delta = _clip(delta, WINSOR * math.sqrt(s.target[e, 2]) + 1e-9 * abs(y) + 1e-300)
+            delta = _clip(delta, WINSOR * math.sqrt(s.target[e, 2]) + 1e-9 * abs(s.target[e, 0]) + 1e-300)
         s.target[e, 1] += rate * delta
         s.target[e, 2] = (1.0 - rate) * s.target[e, 2] + rate * delta * delta
     if p.lags > 0:

@@ -14,18 +14,22 @@ import torch
 from torch import Tensor
 
 from ssm_stream.model.kernel import (
+    FAST_DECAY,
+    FIXED_SHARE,
     FLOOR_RATE,
-    GATE_DECAYS,
     GATE_PRIOR,
+    LOSS_CLIP,
     Q_CLIP,
+    SHARPNESS,
+    SLOW_DECAY,
     TOP_DECAY,
     TOP_PRIOR,
     WINSOR,
     Z_CLIP,
+    G,
     LearnerParams,
 )
 
-G = len(GATE_DECAYS)
 TINY = 1e-300
 PROXIMAL_CLIP = 3.0
 
@@ -36,7 +40,8 @@ class State(NamedTuple):
     n (E,): labelled events learned
     v_mean, v_var, v_count (E, F): running statistics of the raw inputs
     u_last (E, features); y_last (E, max(lags, 1)): the last features; past targets, newest first
-    y_mean, r_mean, r_var (E,): running means of the target and of r = y − b, running variance of r
+    y_mean, y_spread (E,): running mean of the target, mean absolute deviation from it
+    r_mean, r_var (E,): running mean and variance of r = y − b
     S (E, M, D, D), P (E, M, D): decayed moments of x and of q·x
     W (E, H, D): the heads' weights, moment heads first
     regret, spread (E, G + 1, A), unit (E, G + 1): of the gates, the last one over the others
@@ -49,6 +54,7 @@ class State(NamedTuple):
     u_last: Tensor
     y_last: Tensor
     y_mean: Tensor
+    y_spread: Tensor
     r_mean: Tensor
     r_var: Tensor
     S: Tensor
@@ -87,7 +93,7 @@ def new_state(p: LearnerParams, E: int, dtype: torch.dtype = torch.float64) -> S
 
     return State(
         n=zeros(), v_mean=zeros(p.F), v_var=zeros(p.F), v_count=zeros(p.F), u_last=zeros(p.features),
-        y_last=zeros(max(p.lags, 1)), y_mean=zeros(), r_mean=zeros(), r_var=zeros(),
+        y_last=zeros(max(p.lags, 1)), y_mean=zeros(), y_spread=zeros(), r_mean=zeros(), r_var=zeros(),
         S=zeros(p.M, p.D, p.D), P=zeros(p.M, p.D), W=zeros(p.H, p.D),
         regret=zeros(G + 1, p.A), spread=zeros(G + 1, p.A), unit=zeros(G + 1),
     )  # fmt: skip
@@ -123,6 +129,12 @@ def gate_weights(regret: Tensor, spread: Tensor, prior: float) -> Tensor:
     return raw / raw.sum(-1, keepdim=True)
 
 
+def softmax_weights(loss: Tensor) -> Tensor:
+    """exp(−SHARPNESS · decayed loss), normalised, with a fixed share for all; (…, A)."""
+    weights = torch.softmax(-SHARPNESS * loss, -1)
+    return (1 - FIXED_SHARE) * weights + FIXED_SHARE / loss.shape[-1]
+
+
 def predict(p: LearnerParams, s: State, u: Tensor) -> Answer:
     """Answers for one event an entity, from columns u (E, C) with NaN for unknown. Changes nothing."""
     v = raw_inputs(p, s, u)
@@ -131,7 +143,8 @@ def predict(p: LearnerParams, s: State, u: Tensor) -> Answer:
     q = torch.einsum("ehd,ed->eh", s.W, x)
     heads = (base + s.r_mean)[:, None] + s.r_var.clamp_min(0).sqrt()[:, None] * q.clamp(-Q_CLIP, Q_CLIP)
     a = torch.cat([heads, base[:, None], s.y_mean[:, None]], 1)
-    gates = gate_weights(s.regret[:, :G], s.spread[:, :G], GATE_PRIOR)
+    slow = gate_weights(s.regret[:, 1], s.spread[:, 1], GATE_PRIOR)
+    gates = torch.stack([softmax_weights(s.regret[:, 0]), slow], 1)
     made = torch.einsum("ega,ea->eg", gates, a)
     top = gate_weights(s.regret[:, G, :G], s.spread[:, G, :G], TOP_PRIOR)
     return Answer(v, x, q, a, torch.cat([made, (top * made).sum(1, keepdim=True)], 1), base)
@@ -163,7 +176,10 @@ def learn_proximal(p: LearnerParams, s: State, x: Tensor, q: Tensor, target: Ten
 
 
 def learn_gates(s: State, answer: Answer, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Decayed linearised regrets of each gate's answers against its own, in units of its running error."""
+    """The fast gate's decayed losses; decayed linearised regrets of the others' answers against their own.
+
+    Losses and regrets are in units of each gate's running error.
+    """
     error = (answer.made - y[:, None]).abs()
     unit = torch.where(s.unit == 0, error, s.unit)
     A = answer.a.shape[1]
@@ -175,9 +191,12 @@ def learn_gates(s: State, answer: Answer, y: Tensor) -> tuple[Tensor, Tensor, Te
     used = torch.ones(G + 1, A, dtype=torch.bool)
     used[G, G:] = False
     learned = (unit > 0)[:, :, None] & used
-    decay = torch.tensor([*GATE_DECAYS, TOP_DECAY], dtype=y.dtype)[:, None]
+    loss = ((answer.a - y[:, None]).abs() / (unit[:, :1] + TINY)).clamp_max(LOSS_CLIP)
+    r = torch.cat([loss[:, None], r[:, 1:]], 1)
+    decay = torch.tensor([FAST_DECAY, SLOW_DECAY, TOP_DECAY], dtype=y.dtype)[:, None]
     regret = torch.where(learned, decay * s.regret + r, s.regret)
     spread = torch.where(learned, decay * s.spread + r * r, s.spread)
+    spread = torch.cat([torch.zeros_like(spread[:, :1]), spread[:, 1:]], 1)
     rate = (1 / (s.n + 2)).clamp_min(0.02)[:, None]
     return regret, spread, unit + rate * (torch.minimum(error, WINSOR * unit) - unit)
 
@@ -216,11 +235,16 @@ def learn_statistics(p: LearnerParams, s: State, answer: Answer, u: Tensor, y: T
     v_var = torch.where(known, (1 - rate) * (s.v_var + rate * delta * delta), s.v_var)
     v_count = torch.where(known, (s.v_count + 1).clamp_max(1 / FLOOR_RATE - 1), s.v_count)
 
-    y_mean = s.y_mean + (1 / (s.n + 1)).clamp_min(FLOOR_RATE) * (y - s.y_mean)
     first = s.n == 0
+    rate = (1 / (s.n + 1)).clamp_min(FLOOR_RATE)
+    off = y - s.y_mean
+    bound = WINSOR * s.y_spread + 1e-9 * s.y_mean.abs() + TINY
+    off = torch.where(s.n > 30, torch.clamp(off, -bound, bound), off)
+    y_mean = s.y_mean + rate * off
+    y_spread = torch.where(first, s.y_spread, s.y_spread + rate * (off.abs() - s.y_spread))
     r_rate = (1 / (s.n + 1 - int(p.lags > 0)).clamp_min(0.5)).clamp(FLOOR_RATE, 1)
     delta = r - s.r_mean
-    bound = WINSOR * s.r_var.clamp_min(0).sqrt() + 1e-9 * y.abs() + TINY
+    bound = WINSOR * s.r_var.clamp_min(0).sqrt() + 1e-9 * y_mean.abs() + TINY
     delta = torch.where(s.n > 30, torch.clamp(delta, -bound, bound), delta)
     r_mean, r_var = s.r_mean + r_rate * delta, (1 - r_rate) * s.r_var + r_rate * delta * delta
     if p.lags:
@@ -231,6 +255,6 @@ def learn_statistics(p: LearnerParams, s: State, answer: Answer, u: Tensor, y: T
         y_last = s.y_last
     features = u[:, : p.features]
     return s._replace(
-        n=s.n + 1, v_mean=v_mean, v_var=v_var, v_count=v_count, y_mean=y_mean, r_mean=r_mean, r_var=r_var,
-        y_last=y_last, u_last=torch.where(features.isnan(), s.u_last, features),
+        n=s.n + 1, v_mean=v_mean, v_var=v_var, v_count=v_count, y_mean=y_mean, y_spread=y_spread,
+        r_mean=r_mean, r_var=r_var, y_last=y_last, u_last=torch.where(features.isnan(), s.u_last, features),
     )  # fmt: skip

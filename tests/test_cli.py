@@ -1,0 +1,100 @@
+"""The command line as a person meets it: help with examples, exit codes, JSON on standard output only, the demo."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ["demo", "validate", "run", "replay", "backtest", "doctor", "paper", "schema config"]
+SMALLEST = """\
+source:
+  brokers: localhost:9092
+  topic: events
+event:
+  entity: machine
+  timestamp: ts
+  features: [temp, load]
+  target: vibration
+"""
+
+
+def command(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ssm_stream", *arguments], capture_output=True, text=True, timeout=timeout
+    )
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example(name: str) -> None:
+    result = command(*name.split(), "--help")
+    assert result.returncode == 0, result.stderr
+    assert f"ssm-stream {name}" in " ".join(result.stdout.split())
+
+
+def test_validate_says_what_the_file_means(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(SMALLEST)
+    result = command("validate", str(path))
+    assert result.returncode == 0
+    for part in ("events on localhost:9092", "vibration", "machine", "dead-letters"):
+        assert part in result.stdout
+    content = json.loads(command("validate", str(path), "--json").stdout)
+    assert content["event"]["target"] == "vibration"
+
+
+def test_validate_never_prints_a_secret(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(SMALLEST.replace("  topic: events\n", "  topic: events\n  kafka: {sasl.password: hunter2}\n"))
+    result = command("validate", str(path), "--json")
+    assert result.returncode == 0
+    assert "hunter2" not in result.stdout + result.stderr
+
+
+def test_a_wrong_file_is_exit_code_2_with_line_key_and_cure(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(SMALLEST.replace("topic:", "topik:"))
+    result = command("validate", str(path))
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert f"{path}:3: source.topik" in result.stderr
+    assert "did you mean `topic`?" in result.stderr
+
+
+def test_schema_is_json_schema_of_the_file() -> None:
+    schema = json.loads(command("schema", "config").stdout)
+    assert schema["$schema"].endswith("2020-12/schema")
+    assert {"source", "event"} <= set(schema["properties"])
+
+
+def test_demo_shows_the_recording_and_ends_by_itself() -> None:
+    """Plain lines where there is no terminal, a summary at the end, exit code 0, well under a minute."""
+    began = time.monotonic()
+    result = command("demo", "--rate", "6000", timeout=120)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert time.monotonic() - began < 60
+    for part in ("19,932 events", "error (MAE)", "intervals", "alerts", "What to do next", "nothing is injected"):
+        assert part in " ".join(result.stdout.split())
+    assert "\x1b" not in result.stdout
+
+
+def test_demo_figures_are_those_of_a_backtest() -> None:
+    """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
+    from ssm_stream.config import load_config
+    from ssm_stream.evaluate.prequential import backtest
+    from ssm_stream.evaluate.recordings import rows
+    from ssm_stream.stream.demo import recording
+
+    shown = json.loads(command("demo", "--rate", "20000", "--json", timeout=120).stdout)
+    path = recording()
+    expected = backtest(load_config(path.with_name("demo.yaml")), rows(path))
+    assert shown["events"] == expected["events"]
+    assert shown["dead_letters"] == sum(expected["refused"].values())
+    for name in ("mae", "rmse", "mae_persistence", "coverage", "interval_width"):
+        assert shown[name] == pytest.approx(expected[name], rel=1e-12), name
+    assert (shown["anomalies"], shown["drifts"]) == (expected["anomalies"], expected["drifts"])
+    assert shown["mae"] < shown["mae_persistence"]
