@@ -112,6 +112,15 @@ def finished(process: subprocess.Popen[str], timeout: float) -> str:
         pytest.fail(f"still running after {timeout} s:\n{process.communicate()[0][-3000:]}")
 
 
+def wait_for(process: subprocess.Popen[str], event: str) -> None:
+    """Read the log until an event of that name."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if f'"event": "{event}"' in line:
+            return
+    pytest.fail(f"ended without {event!r}: exit code {process.wait(10)}")
+
+
 @pytest.fixture
 def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
     """Makes a job: input topic with messages, output topics of its own."""
@@ -207,7 +216,8 @@ def test_signal_ends_gracefully(job: Callable[..., Job], number: signal.Signals)
     n = 12_000
     made = job(events(n), epoch="60s")
     process = made.start()
-    time.sleep(1.2)
+    wait_for(process, "started")
+    time.sleep(0.5)
     process.send_signal(number)
     output = finished(process, 20)
     assert process.returncode == 0, output
@@ -292,7 +302,8 @@ def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKa
     made = Job(kafka, tmp_path / "job", topic, outputs, source={"wait": "3s"})
     kafka.produce(topic, events(2_000))
     process = made.start()
-    time.sleep(2.5)
+    wait_for(process, "started")
+    time.sleep(1.0)
     kafka.stop()
     output = finished(process, 60)
     assert process.returncode == 1, output
