@@ -71,7 +71,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
         self._committed = self._durable = -1
         self._consumer.assign([TopicPartition(self.source.topic, partition, self.next)])
         self._awake: datetime | None = None
-        self._ended = False
+        self._ended = self._graceful = False
 
     def _start(self) -> int:
         """Where to begin without recovery state, as a number: an idle partition must have a place to resume at."""
@@ -91,6 +91,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
 
     def next_batch(self) -> list[Chunk]:
         if STOP.is_set() or self._ended:
+            self._graceful = True
             raise StopIteration
         messages = self._consumer.consume(self.source.batch, 0)
         if messages and any(message.error() for message in messages):
@@ -106,6 +107,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
             self.next, self._awake, self._down_since = last + 1, None, None
             return [Chunk(self.source.topic, self.partition, messages)]
         if self._ended:
+            self._graceful = True
             raise StopIteration
         self._awake = datetime.now(UTC) + IDLE
         self._look_around()
@@ -170,7 +172,8 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
             )
 
     def close(self) -> None:
-        if self._durable > self._committed and self._down_since is None:
+        # After an error the broker may be away, and waiting for it would only hold up the end.
+        if self._graceful and self._durable > self._committed:
             try:
                 position = TopicPartition(self.source.topic, self.partition, self._durable)
                 self._consumer.commit(offsets=[position], asynchronous=False)
