@@ -12,6 +12,7 @@ from ssm_stream.evaluate.verify_kernel import EDGES, bin_name
 from ssm_stream.evaluate.verify_reference import Array, Recorded
 from ssm_stream.evaluate.verify_replay import FROZEN_SHARE, Replay
 
+NAMES = ("production", "w0", "persistence")
 SETTLED = 100
 """Events seen after which the model must not be worse than its own start."""
 
@@ -46,7 +47,7 @@ def context_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
             continue
         both = here & after
         row: dict[str, Any] = {"events_seen": bin_name(b), "from": EDGES[b], "events": int(here.sum())}
-        row |= {name: float(errors[name][here].mean()) for name in ("production", "w0", "persistence")}
+        row |= {name: float(errors[name][here].mean()) for name in NAMES}
         row["frozen_events"] = int(both.sum())
         row["production_beside_frozen"] = float(errors["production"][both].mean()) if both.any() else None
         row["frozen"] = float(errors["frozen"][both].mean()) if both.any() else None
@@ -62,8 +63,8 @@ def context_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
         "Does it learn in context?",
         text=_text(run, table, checks, frozen),
         checks=checks,
-        tables=[_table(table)],
-        charts=[_chart(table)],
+        tables=_tables(table),
+        charts=_charts(run, table),
     )
     return section, figures
 
@@ -73,27 +74,42 @@ def _ratio(a: Array, b: Array) -> float:
     return float(a.sum() / b.sum()) if b.sum() > 0 else (1.0 if a.sum() == 0 else float("inf"))
 
 
-def _table(bins: list[dict[str, Any]]) -> Table:
-    names = ("production", "w0", "persistence", "frozen_events", "production_beside_frozen", "frozen")
-    rows: list[list[Cell]] = [
-        [row["events_seen"], row["events"], *("–" if row[name] is None else row[name] for name in names)]
-        for row in bins
-    ]
-    return Table(
+def _tables(bins: list[dict[str, Any]]) -> list[Table]:
+    rows: list[list[Cell]] = [[r["events_seen"], r["events"], *(r[name] for name in NAMES)] for r in bins]
+    learning = Table(
         "Mean absolute error, in the target's unit, by labelled events that the entity has seen",
-        ["seen", "events", "production", "W0", "persistence", "events once frozen", "production", "frozen"],
+        ["seen", "events", "production", "W0", "persistence"],
         rows,
-        "The last three columns are the same events: those after the entity's model was frozen.",
     )
+    later: list[list[Cell]] = [
+        [r["events_seen"], r["frozen_events"], r["production_beside_frozen"], r["frozen"]]
+        for r in bins
+        if r["frozen_events"]
+    ]
+    columns = ["seen", "events", "production, still learning", "frozen"]
+    frozen = Table("The same, on the events after the entity's model was frozen", columns, later)
+    return [learning, frozen] if later else [learning]
 
 
-def _chart(bins: list[dict[str, Any]]) -> Chart:
-    names = {"production": "production", "w0": "W0: the base alone", "persistence": "persistence", "frozen": "frozen"}
-    series = []
-    for key, name in names.items():
-        rows = [row for row in bins if row[key] is not None]
-        series.append(Series(name, [float(r["from"]) for r in rows], [r[key] for r in rows], dashed=key == "w0"))
-    return Chart("Error against events seen", "events seen", "mean absolute error", series, log_x=True)
+def _charts(run: Replay, bins: list[dict[str, Any]]) -> list[Chart]:
+    """Production, W0 and persistence over all events; production and the frozen model after freezing."""
+    x = [float(r["from"]) for r in bins]
+    series = [Series("production", x, [r["production"] for r in bins])]
+    if run.params.lags:
+        series.append(Series("W0 = persistence", x, [r["w0"] for r in bins]))
+    else:
+        series.append(Series("W0: the running mean", x, [r["w0"] for r in bins]))
+        series.append(Series("persistence", x, [r["persistence"] for r in bins]))
+    charts = [Chart("Error against events seen", "events seen", "mean absolute error", series, log_x=True)]
+    later = [r for r in bins if r["frozen_events"]]
+    if len(later) > 1:
+        x = [float(r["from"]) for r in later]
+        pair = [
+            Series("production", x, [r["production_beside_frozen"] for r in later]),
+            Series("frozen", x, [r["frozen"] for r in later]),
+        ]
+        charts.append(Chart("After freezing", "events seen", "mean absolute error", pair, log_x=True))
+    return charts
 
 
 def _text(run: Replay, bins: list[dict[str, Any]], checks: list[Check], frozen: float | None) -> list[str]:

@@ -80,11 +80,11 @@ def _table(heads: list[dict[str, Any]]) -> Table:
     rows: list[list[Cell]] = []
     for head in heads:
         p, w = head["predictions"], head["weights"]
-        where = f"{w['entity']}, {w['events_seen']:,} events"
+        where = f"{w['entity']}, after {w['events_seen']:,} events"
         rows.append([head["head"], p["largest"], p["median"], w["largest"], w["median"], where])
     return Table(
         "Relative deviation of the float32 kernel from float64 gradient descent, by head",
-        ["head", "predictions, largest", "median", "weights, largest", "median", "largest of weights after"],
+        ["head", "predictions: largest", "median", "weights: largest", "median", "largest of weights: where"],
         rows,
         "The checks take the largest and the median over all learned events and all heads.",
     )

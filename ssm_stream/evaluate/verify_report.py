@@ -9,6 +9,10 @@ from ssm_stream.evaluate.paper_report import STYLE, check_rows, number, section_
 from ssm_stream.evaluate.paper_section import Check, Section
 
 KERNEL = "verify kernel"
+OWN_STYLE = """
+figure{width:560px;max-width:100%}td.word{text-align:right}td.word:first-child,td.fact{text-align:left}
+td.fact{font-family:ui-monospace,monospace;overflow-wrap:anywhere}
+"""
 
 
 def kernel_ok(checks: Sequence[Check]) -> bool:
@@ -43,7 +47,7 @@ def verdict(checks: Sequence[Check], events: int, entities: int) -> str:
 def certificate_html(sections: Sequence[Section], said: str, facts: Sequence[tuple[str, str]]) -> str:
     """The page. said: the verdict; facts: what was verified, with what."""
     checks = [check for section in sections for check in section.checks]
-    rows = "".join(f"<tr><td>{escape(k)}</td><td class=word>{escape(v)}</td></tr>" for k, v in facts)
+    rows = "".join(f"<tr><td>{escape(k)}</td><td class=fact>{escape(v)}</td></tr>" for k, v in facts)
     links = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(sections))
     chapters = "".join(section_html(section, f"s{i}") for i, section in enumerate(sections))
     tone = "ok" if kernel_ok(checks) else "miss"
@@ -51,7 +55,7 @@ def certificate_html(sections: Sequence[Section], said: str, facts: Sequence[tup
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}</style></head><body><h1>{title}</h1>"
+        f"<title>{title}</title><style>{STYLE}{OWN_STYLE}</style></head><body><h1>{title}</h1>"
         f'<p class="lead {tone}">{escape(said)}</p>'
         f"<div class=scroll><table><tbody>{rows}</tbody></table></div><h3>All checks</h3>{check_rows(checks)}"
         f"<nav><ol>{links}</ol></nav>{chapters}</body></html>\n"
