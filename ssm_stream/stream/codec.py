@@ -6,6 +6,7 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any, NamedTuple
@@ -49,12 +50,26 @@ class Record(NamedTuple):
 
 
 class Output(NamedTuple):
-    """What is to be produced for one batch of one source partition; the offsets that caused it lie in [first, last]."""
+    """What is to be produced for one batch of one source partition; the offsets that caused it lie in [first, last].
+
+    Predictions are columns: `keys` and `values` for the one topic `predictions`. They come before the `others`.
+    """
 
     partition: int
     first: int
     last: int
-    records: list[Record]
+    others: list[Record]
+    predictions: str | None = None
+    keys: Sequence[str] = ()
+    values: Sequence[bytes] = ()
+
+    @property
+    def records(self) -> list[Record]:
+        """All messages one by one, in the order of production."""
+        if self.predictions is None:
+            return self.others
+        pairs = zip(self.keys, self.values, strict=True)
+        return [*(Record(self.predictions, key, value) for key, value in pairs), *self.others]
 
 
 def shard_of(entity: str, shards: int) -> int:
@@ -210,15 +225,14 @@ class Encoder:
 
     def __call__(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> Output:
         """Predictions and alerts of one batch."""
-        records: list[Record] = []
         stem = f"{self.config.source.topic}-{batch.partition}-"
-        topic = self.config.sinks.predictions
-        if topic is not None:
-            values = prediction_values(batch, predictions, stem)
-            records = [Record(topic, key, value) for key, value in zip(batch.events.entity, values, strict=True)]
-        if self.config.sinks.alerts is not None:
-            records += [self._alert(batch, alert, stem) for alert in alerts]
-        return Output(batch.partition, batch.offsets[0], batch.offsets[-1], records)
+        sinks = self.config.sinks
+        others = [] if sinks.alerts is None else [self._alert(batch, alert, stem) for alert in alerts]
+        output = Output(batch.partition, batch.offsets[0], batch.offsets[-1], others)
+        if sinks.predictions is None:
+            return output
+        values = prediction_values(batch, predictions, stem)
+        return output._replace(predictions=sinks.predictions, keys=batch.events.entity, values=values)
 
     def _alert(self, batch: ShardBatch, alert: Alert, stem: str) -> Record:
         """A CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""

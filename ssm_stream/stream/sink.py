@@ -55,29 +55,31 @@ class KafkaWriter(StatefulSinkPartition[Output, None]):
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 262_144,
             "delivery.report.only.error": True,
+            "on_delivery": self._on_failure,
         }
         self._producer = Producer(
             {**properties, **client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
         )
 
     def write_batch(self, values: list[Output]) -> None:
-        produce, delivered = self._producer.produce, self._on_failure
+        produce = self._producer.produce
         for output in values:
-            for record in output.records:
-                try:
-                    produce(record.topic, record.value, record.key, on_delivery=delivered, headers=record.headers)
-                except (BufferError, KafkaException):
-                    self._produce_slowly(record)
+            if (topic := output.predictions) is not None:
+                for key, value in zip(output.keys, output.values, strict=True):
+                    try:
+                        produce(topic, value, key)
+                    except (BufferError, KafkaException):
+                        self._produce(Record(topic, key, value))
+            for record in output.others:
+                self._produce(record)
         self._producer.poll(0)
         self._check()
 
-    def _produce_slowly(self, record: Record) -> None:
-        """The client did not take a message at once: wait while its queue is full; shorten an oversized dead letter."""
+    def _produce(self, record: Record) -> None:
+        """Wait while the client's queue is full; shorten an oversized dead letter."""
         while True:
             try:
-                self._producer.produce(
-                    record.topic, record.value, record.key, on_delivery=self._on_failure, headers=record.headers
-                )
+                self._producer.produce(record.topic, record.value, record.key, headers=record.headers)
                 return
             except BufferError:
                 self._producer.poll(0.1)
@@ -107,7 +109,7 @@ class KafkaWriter(StatefulSinkPartition[Output, None]):
             if shorter is record:
                 self._failed = (record.topic, "a shortened dead letter is still too large for its topic")
                 break
-            self._produce_slowly(shorter)
+            self._produce(shorter)
         if self._failed is not None:
             topic, text = self._failed
             raise BrokerError(
