@@ -65,7 +65,7 @@ class Verification:
         seconds = sum(section.seconds for section in self.sections)
         rows = [
             *facts,
-            ("events", f"{r['events']:,} of {r['entities']:,} entities, {r['labelled']:,} with a target"),
+            ("events", f"{r['events']:,}, of them {r['labelled']:,} with a target; entities: {r['entities']:,}"),
             ("rows refused", refused),
             ("model", f"{r['heads']} heads of {r['inputs']} weights"),
             ("configuration", r["config_hash"]),

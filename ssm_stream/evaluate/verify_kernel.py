@@ -125,9 +125,9 @@ def _text(run: Replay, figures: dict[str, Any], checks: list[Check]) -> list[str
     ]
     if loose:
         text.append(
-            f"Taken alone, {' and '.join(loose)} deviates by more than {MEDIAN_BAR:g} in the median of its weights. "
-            "Where inputs are nearly copies of each other, many weights give the same prediction; rounding moves "
-            "the weights along those directions, and the predictions much less, as the table shows."
+            f"Taken alone, the weights of {' and '.join(loose)} deviate by more than {MEDIAN_BAR:g} in the median. "
+            "Its moments S are 32-bit floats: where inputs are nearly copies of each other, their rounding moves the "
+            "weights along the directions that S hardly determines, which the predictions hardly feel."
         )
     missed = [check for check in checks if not check.ok]
     if missed:

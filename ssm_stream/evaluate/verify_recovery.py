@@ -96,7 +96,8 @@ def recovery_section(
     note = (
         "Largest error: as a multiple of the level to return to. Time above: share of the "
         f"{remaining:,} events after the change with a rolling error more than {BACK:g} times that level. 0 events: it "
-        f"was never above in the first {WINDOW}."
+        f"was never above in the first {WINDOW}. One large error alone keeps the mean high until it leaves the window, "
+        f"after {WINDOW} events."
     )
     section.tables.append(Table("Events until the error is back", columns, rows, note))
     section.text.append(_verdict(section.checks))
@@ -190,12 +191,16 @@ def _recover(run: Replay, change: Change, clean: Array, remaining: int) -> Recov
         mean: Array = total / np.maximum(count, 1)
         return mean
 
-    changed, usual = rolling(np.abs(change.y - run.production(change.u, change.y))), rolling(np.abs(run.y - clean))
-    level = change.gain * usual
+    error, after = np.abs(run.y - clean), since >= 0
+    changed, usual = rolling(np.abs(change.y - run.production(change.u, change.y))), rolling(error)
+    level = rolling(np.where(after, change.gain * error, error))
     if change.noise:
         level = np.hypot(usual, rolling(np.abs(change.y - run.y)))
         end = slice(remaining + remaining // 2, None)
-        level *= changed[end].mean() / max(float(level[end].mean()), 1e-300)
+        plateau = changed[end].mean() / max(float(level[end].mean()), 1e-300)
+        # The window fills with events after the change over its first WINDOW of them.
+        share = np.clip((np.arange(2 * remaining) - remaining + 1) / WINDOW, 0.0, 1.0)
+        level *= 1.0 + (plateau - 1.0) * share
     tiny = 1e-9 * max(float(usual.max()), 1e-300)
     multiple = ((changed + tiny) / (level + tiny))[remaining:]
     back = multiple <= BACK

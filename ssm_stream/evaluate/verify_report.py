@@ -11,7 +11,7 @@ from ssm_stream.evaluate.paper_section import Check, Section
 KERNEL = "verify kernel"
 OWN_STYLE = """
 figure{width:560px;max-width:100%}td.word{text-align:right}td.word:first-child,td.fact{text-align:left}
-td.fact{font-family:ui-monospace,monospace;overflow-wrap:anywhere}
+td.fact{overflow-wrap:anywhere}nav{columns:1;margin-top:1rem}
 """
 
 
