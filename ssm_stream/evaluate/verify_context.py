@@ -116,8 +116,9 @@ def _text(run: Replay, bins: list[dict[str, Any]], checks: list[Check], frozen: 
     base = "the last target, so W0 and persistence are one" if run.params.lags else "the running mean of the targets"
     text = [
         f"No parameter was trained before the first event. W0 is what the model answers before any gradient: {base}. "
-        f"The frozen model is the production model's own implicit weights Σ g W after {FROZEN_SHARE:.0%} of an "
-        "entity's labelled events; it goes on with live inputs, base, mean and deviation, but learns nothing more.",
+        f"The frozen model is the production model after {FROZEN_SHARE:.0%} of an entity's labelled events: its "
+        "implicit weights Σ g W, their mean over the second half of that time. It goes on with live inputs, base, mean "
+        "and deviation, but learns nothing more.",
     ]
     if checks:
         ratio = checks[0].value

@@ -54,8 +54,10 @@ class Recorded(NamedTuple):
 class Frozen(NamedTuple):
     """Implicit models that stop learning, and what each input moved until the middle.
 
-    after (E,) int64: labelled events after which a life's model is frozen; W (E, D): Σ_h g_h W_h then; g (E, A): the
-    gate weights then; until (E,) int64: labelled events over which `moved` is summed; moved (E, D): Σ |Σ_h g_h W_h ⊙ x|
+    after (E,) int64: labelled events after which a life's model is frozen; W (E, D), g (E, A): Σ_h g_h W_h and the gate
+    weights, each the mean over the second half of the labelled events until then (the gate of a single moment may lean
+    on a head that suits that moment only); until (E,) int64: labelled events over which `moved` is summed; moved
+    (E, D): Σ |Σ_h g_h W_h ⊙ x|
     """
 
     after: NDArray[np.int64]
@@ -128,7 +130,7 @@ def record(
             out.answer[t, h] = w.q[h]
         for a in range(p.A):
             out.g[t, a] = w.g[a]
-        _freeze(p, s, w, e, n, t, frozen, out)
+        _freeze(p, s, w, e, n, t, not math.isnan(y[t]), frozen, out)
         out.q[t] = np.nan
         if not math.isnan(y[t]):
             if n > 0:
@@ -142,21 +144,22 @@ def record(
 
 
 @jit
-def _freeze(p: Any, s: Any, w: Any, e: int, n: int, t: int, frozen: Any, out: Any) -> None:
-    """Add up what the inputs move, freeze the implicit weights at their time, and answer with them from then on."""
+def _freeze(p: Any, s: Any, w: Any, e: int, n: int, t: int, labelled: bool, frozen: Any, out: Any) -> None:
+    """Add up what the inputs move, average the implicit weights until they freeze, and answer with them after."""
     if n < frozen.until[e]:
         for j in range(p.D):
             weight = 0.0
             for h in range(p.H):
                 weight += w.g[h] * s.W[e, h, j]
             frozen.moved[e, j] += abs(weight * w.x[j])
-    if n == frozen.after[e]:
-        for j in range(p.D):
-            frozen.W[e, j] = 0.0
-            for h in range(p.H):
-                frozen.W[e, j] += w.g[h] * s.W[e, h, j]
+    start, end = frozen.after[e] // 2, frozen.after[e]
+    if start <= n < end and labelled:
+        share = 1.0 / (end - start)
+        for h in range(p.H):
+            for j in range(p.D):
+                frozen.W[e, j] += share * w.g[h] * s.W[e, h, j]
         for a in range(p.A):
-            frozen.g[e, a] = w.g[a]
+            frozen.g[e, a] += share * w.g[a]
     out.frozen[t] = np.nan
     if n >= frozen.after[e]:
         answer, heads = 0.0, 0.0
