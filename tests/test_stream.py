@@ -364,6 +364,26 @@ def test_two_processes_cannot_share_a_recovery_directory(tmp_path: Path) -> None
     again.lock.close()
 
 
+def test_databases_of_a_start_that_was_killed_are_made_anew(tmp_path: Path) -> None:
+    """A kill while the directory is set up leaves part of it, which no start could use."""
+    text = (
+        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
+    )
+    (tmp_path / "c.yaml").write_text(text)
+    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    assert opened is not None
+    opened.lock.close()
+    files = sorted(tmp_path.glob("part-*.sqlite3"))
+    files[0].unlink()
+    files[1].write_bytes(b"")
+    (tmp_path / "initialised").unlink()
+    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    assert opened is not None
+    opened.lock.close()
+    assert sorted(tmp_path.glob("part-*.sqlite3")) == files
+    assert all(file.stat().st_size for file in files)
+
+
 def test_prune_deletes_what_no_epoch_confirmed(tmp_path: Path) -> None:
     """Snapshots at or after the smallest frontier of the last execution belong to an epoch that never ended."""
     text = (

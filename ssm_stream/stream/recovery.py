@@ -45,8 +45,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         lock = _lock(directory)
-        if not list(directory.glob("part-*.sqlite3")):
-            init_db_dir(directory, PARTITIONS)
+        _initialise(directory)
         epoch, pruned = prune(directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
@@ -56,6 +55,26 @@ def open_recovery(config: Config) -> OpenRecovery | None:
             "or move it away to start anew"
         ) from error
     return OpenRecovery(RecoveryConfig(str(directory)), epoch, pruned, lock)
+
+
+def _initialise(directory: Path) -> None:
+    """Create the databases, all or none: a kill in between leaves some without the mark, and they are made anew."""
+    mark = directory / "initialised"
+    if mark.exists():
+        return
+    files = list(directory.glob("part-*.sqlite3*"))
+    if not any(_has_run(file) for file in files if file.suffix == ".sqlite3"):
+        for file in files:
+            file.unlink()
+        init_db_dir(directory, PARTITIONS)
+    mark.touch()
+
+
+def _has_run(file: Path) -> bool:
+    """Whether an execution is noted in the database (it may be another tool that initialised it)."""
+    with _open(file) as database:
+        tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return "exs" in tables and database.execute("SELECT count(*) FROM exs").fetchone()[0] > 0
 
 
 def _lock(directory: Path) -> IO[str]:
