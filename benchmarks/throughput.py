@@ -352,8 +352,8 @@ def show(report: dict[str, Any]) -> None:
         "The pass-through decodes nothing: it is the ceiling. Plain is without lags and differences. Medians of the "
         "rounds. The product's clock runs from before its first connection until the broker has the last prediction "
         "and the state is written; the interpreter's start and the kernels (compiled, or read from their cache) come "
-        "before. The others' clock starts at their first event. CPU is µs an event of the client's process with all its "
-        "threads, MiB its peak memory."
+        "before. The others' clock starts at their first event. CPU is µs an event of the client's process with all "
+        "its threads, MiB its peak memory."
     )
     if absent := report["peers_absent"]:
         CONSOLE.print(f"Not measured: {', '.join(absent)}. Install the `bench` extra, or give --peers-python.")
