@@ -305,7 +305,7 @@ def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKa
     wait_for(process, "started")
     time.sleep(1.0)
     kafka.stop()
-    output = finished(process, 60)
+    output = finished(process, 120)
     assert process.returncode == 1, output
     assert kafka.bootstrap_servers in output
     kafka.start()
