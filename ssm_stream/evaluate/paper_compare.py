@@ -137,7 +137,7 @@ def baselines(settings: BaselineSettings, context: Context) -> Section:
     reached = [n for n in models if home[n] <= 1.02 * home["GD"]]
     short = [f"{n} ({home[n] / home['GD']:.2f} times its loss)" for n in models if n not in reached]
     text = [
-        "One layer each, the window [x; y; x'] given to all as one vector, same tasks, same number of examples. "
+        "One layer each, the window [x; y; x'] given to all as one vector, same tasks, contexts of the same length. "
         f"Within 2 % of one gradient step: {', '.join(reached) or 'none'}. "
         + (f"Not within it: {', '.join(short)}." if short else ""),
         "One gradient step is a product of x and y on the way in and of state and query on the way out. Linear "
