@@ -219,8 +219,8 @@ def advice(
         + f". The state stays at {4 * 10 * 10} bytes; the cache passes it after {10 // 2} events and is "
         f"{longest * 80 / 400:,.0f} times as large after {longest:,}.",
         "Take the SSM for streams without end, many entities, and relations that are linear in the features or in an "
-        "embedding: its cost does not grow, and forgetting is a decay. For an exact fit of a stationary linear relation "
-        "take least squares: d² numbers of state as well, and no rate to choose.",
+        "embedding: its cost does not grow, and forgetting is a decay. For an exact fit of a stationary linear "
+        "relation take least squares: d² numbers of state as well, and no rate to choose.",
         (
             f"Attention was more accurate on the sine waves at {_listed(better)} examples: take it, or a window of it "
             "beside the SSM, for such relations where the history is short or may be cut."
