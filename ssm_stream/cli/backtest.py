@@ -73,7 +73,7 @@ def _print(result: dict[str, Any]) -> None:
 
     console = Console()
     table = Table(title=None, show_edge=False)
-    for name in ("entity", "events", "MAE", "persistence", "ratio", "coverage", "width", "anomalies", "drifts"):
+    for name in ("entity", "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift"):
         table.add_column(name, justify="left" if name == "entity" else "right")
 
     def number(value: float | None, form: str = ".4g") -> str:
@@ -94,6 +94,7 @@ def _print(result: dict[str, Any]) -> None:
         table.add_section()
     add(f"all {len(entities):,}" if len(entities) > 1 else next(iter(entities), "–"), result)
     console.print(table)
+    console.print("[dim]naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]")
     if len(entities) > 20:
         console.print(f"[dim]the 20 entities with most alerts of {len(entities):,}; --json has all[/dim]")
     refused = sum(result["refused"].values())
