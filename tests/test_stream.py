@@ -195,8 +195,9 @@ def test_kill_nine_loses_nothing_and_changes_no_bit(job: Callable[..., Job], kaf
     rng, kills = random.Random(1), 0
     while kills < 4:
         process = killed.start("--until-eof", "-w", str(rng.choice([1, 2])))
+        wait_for(process, "started")
         try:
-            output = process.communicate(timeout=0.9 + 0.6 * rng.random())[0]
+            output = process.communicate(timeout=0.05 + 0.6 * rng.random())[0]
             assert process.returncode == 0, output
             break
         except subprocess.TimeoutExpired:
