@@ -8,6 +8,7 @@ the key, what was found and what would be right.
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import os
 import re
@@ -269,7 +270,7 @@ class Config(Section):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         return self
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """12 hex digits over all that decides what the numbers are (not where events come from or go to)."""
         deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state"})

@@ -30,7 +30,7 @@ LAST, MARK, GAP, GAPS = range(4)
 MARKS_A_TTL = 100  # one event moves the watermark by at most ttl / MARKS_A_TTL: a wrong clock cannot evict the fleet
 WEIGHT_EVERY = 8  # events between updates of the weights that drift alerts compare with
 WEIGHT_RATE = 0.02
-HUNDREDTH = 0.01
+GAP_RATE = 0.01  # of the mean gap between events, once 100 are known
 LARGEST_SHARE = 1e35  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
 
 
@@ -87,7 +87,7 @@ class Reported(NamedTuple):
     """What the kernel tells of an event that changed an episode.
 
     phase (2,) int64 by kind; number (2, 3) float64: score, since (ms), absorbed after (events)
-    weights (D,) float32: implicit weights before learning; state: of the last event, for its prediction
+    weights (D,) float32: implicit weights before learning
     """
 
     phase: NDArray[np.int64]
@@ -136,7 +136,7 @@ def _implicit_weights(p: Any, s: Any, w: Any, e: int, out: Any) -> None:
 def _advance(number: Any, ts: float, mark: float) -> None:
     """The entity's clock: its mean gap counts time that passes, not time that goes back."""
     if number[GAPS] > 0.0 and ts > number[LAST]:
-        rate = max(1.0 / number[GAPS], HUNDREDTH)
+        rate = max(1.0 / number[GAPS], GAP_RATE)
         number[GAP] += rate * ((ts - number[LAST]) / 1000.0 - number[GAP])
     number[GAPS] = min(number[GAPS] + 1.0, 1e9)
     number[LAST] = max(ts, number[LAST]) if number[GAPS] > 1.0 else ts

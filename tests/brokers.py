@@ -50,11 +50,6 @@ class Kafka:
         self._create(name, partitions, {"retention.ms": "-1", **(config or {})})
         return name
 
-    def create(self, name: str, partitions: int = 1) -> str:
-        """A topic of this name, kept for good."""
-        self._create(name, partitions, {"retention.ms": "-1"})
-        return name
-
     def _create(self, name: str, partitions: int, config: Mapping[str, str]) -> None:
         create_topics(self.source(name), {name: partitions}, replication=self.replication, config=config)
         self.created.append(name)

@@ -21,7 +21,7 @@ import pytest
 from brokers import Kafka, MockKafka, NoidaKafka
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EventReader
 from ssm_stream.stream.broker import ApiKey
@@ -46,9 +46,9 @@ def events(n: int, seed: int = 0) -> list[tuple[bytes, bytes]]:
 class Job:
     """A configuration on a broker, and processes that run it."""
 
-    def __init__(self, kafka: Kafka, folder: Path, topic: str, outputs: str, **keys: Any) -> None:
+    def __init__(self, kafka: Kafka, folder: Path, topic: str, **keys: Any) -> None:
         self.kafka, self.folder, self.topic = kafka, folder, topic
-        self.predictions, self.alerts, self.dead = (f"{outputs}-{kind}" for kind in ("predictions", "alerts", "dead"))
+        self.predictions, self.alerts, self.dead = (kafka.topic(kind, 2) for kind in ("predictions", "alerts", "dead"))
         content = {
             "source": {"brokers": kafka.bootstrap_servers, "topic": topic, "batch": 100, **keys.get("source", {})},
             "event": {"entity": "entity", "timestamp": "ts", "features": ["a", "b"], **keys.get("event", {})},
@@ -112,6 +112,13 @@ def finished(process: subprocess.Popen[str], timeout: float) -> str:
         pytest.fail(f"still running after {timeout} s:\n{process.communicate()[0][-3000:]}")
 
 
+def keeping_state_in(directory: Path) -> Config:
+    """The smallest configuration with that recovery directory."""
+    return parse_config(
+        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {directory}}}\n"
+    )
+
+
 def wait_for(process: subprocess.Popen[str], event: str) -> None:
     """Read the log until an event of that name."""
     assert process.stdout is not None
@@ -129,10 +136,7 @@ def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
         if not topic:
             topic = kafka.topic("events", PARTITIONS)
             kafka.produce(topic, messages)
-        outputs = kafka.topic("out")
-        for kind in ("predictions", "alerts", "dead"):
-            kafka.create(f"{outputs}-{kind}", 2)
-        return Job(kafka, tmp_path / name, topic, outputs, **keys)
+        return Job(kafka, tmp_path / name, topic, **keys)
 
     return make
 
@@ -297,10 +301,7 @@ def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKa
     """The flow stops with the broker's message; after both are back it goes on and every event is predicted."""
     kafka = private_kafka()
     topic = kafka.topic("events", PARTITIONS)
-    outputs = kafka.topic("out")
-    for kind in ("predictions", "alerts", "dead"):
-        kafka.create(f"{outputs}-{kind}", 2)
-    made = Job(kafka, tmp_path / "job", topic, outputs, source={"wait": "3s"})
+    made = Job(kafka, tmp_path / "job", topic, source={"wait": "3s"})
     kafka.produce(topic, events(2_000))
     process = made.start()
     wait_for(process, "started")
@@ -318,11 +319,8 @@ def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKa
 def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path) -> None:
     """A delivery that fails for good is not swallowed: exit code 1 and the broker's own words."""
     topic = mock_kafka.topic("events", PARTITIONS)
-    outputs = mock_kafka.topic("out")
-    for kind in ("predictions", "alerts", "dead"):
-        mock_kafka.create(f"{outputs}-{kind}", 2)
     mock_kafka.produce(topic, events(500))
-    made = Job(mock_kafka, tmp_path / "job", topic, outputs)
+    made = Job(mock_kafka, tmp_path / "job", topic)
     mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 50)
     process = made.start("--until-eof")
     output = finished(process, 60)
@@ -337,11 +335,8 @@ def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path)
 def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path) -> None:
     """Retriable errors and a broken connection cost nothing but time."""
     topic = mock_kafka.topic("events", PARTITIONS)
-    outputs = mock_kafka.topic("out")
-    for kind in ("predictions", "alerts", "dead"):
-        mock_kafka.create(f"{outputs}-{kind}", 2)
     mock_kafka.produce(topic, events(1_000))
-    made = Job(mock_kafka, tmp_path / "job", topic, outputs)
+    made = Job(mock_kafka, tmp_path / "job", topic)
     mock_kafka.push_errors(ApiKey.PRODUCE, [KafkaError.NOT_ENOUGH_REPLICAS, KafkaError._TRANSPORT])
     mock_kafka.push_errors(ApiKey.FETCH, [KafkaError._TRANSPORT])
     made.run()
@@ -350,11 +345,7 @@ def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path) -> None
 
 def test_two_processes_cannot_share_a_recovery_directory(tmp_path: Path) -> None:
     """The second is told which process holds it."""
-    text = (
-        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
-    )
-    (tmp_path / "c.yaml").write_text(text)
-    config = load_config(tmp_path / "c.yaml")
+    config = keeping_state_in(tmp_path)
     held = open_recovery(config)
     assert held is not None
     with pytest.raises(RecoveryError, match=f"process {os.getpid()}"):
@@ -367,18 +358,14 @@ def test_two_processes_cannot_share_a_recovery_directory(tmp_path: Path) -> None
 
 def test_databases_of_a_start_that_was_killed_are_made_anew(tmp_path: Path) -> None:
     """A kill while the directory is set up leaves part of it, which no start could use."""
-    text = (
-        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
-    )
-    (tmp_path / "c.yaml").write_text(text)
-    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    opened = open_recovery(keeping_state_in(tmp_path))
     assert opened is not None
     opened.lock.close()
     files = sorted(tmp_path.glob("part-*.sqlite3"))
     files[0].unlink()
     files[1].write_bytes(b"")
     (tmp_path / "initialised").unlink()
-    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    opened = open_recovery(keeping_state_in(tmp_path))
     assert opened is not None
     opened.lock.close()
     assert sorted(tmp_path.glob("part-*.sqlite3")) == files
@@ -387,11 +374,7 @@ def test_databases_of_a_start_that_was_killed_are_made_anew(tmp_path: Path) -> N
 
 def test_prune_deletes_what_no_epoch_confirmed(tmp_path: Path) -> None:
     """Snapshots at or after the smallest frontier of the last execution belong to an epoch that never ended."""
-    text = (
-        f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nrecovery: {{directory: {tmp_path}}}\n"
-    )
-    (tmp_path / "c.yaml").write_text(text)
-    opened = open_recovery(load_config(tmp_path / "c.yaml"))
+    opened = open_recovery(keeping_state_in(tmp_path))
     assert opened is not None
     assert (opened.resume_epoch, opened.pruned) == (1, 0)
     files = sorted(tmp_path.glob("part-*.sqlite3"))

@@ -24,9 +24,9 @@ def demo(
     from rich.console import Console
 
     from ssm_stream.cli.live import LiveView, summary
+    from ssm_stream.demo import DemoError, demonstrate, recording
     from ssm_stream.evaluate.recordings import count_rows
     from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.demo import DemoError, demonstrate, recording
 
     with reported(DemoError, BrokerError):
         if as_json:
