@@ -126,8 +126,12 @@ class Event(Section):
     """`auto`: text is ISO 8601; a number is seconds, milli-, micro- or nanoseconds since 1970 by its size."""
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
-    features: list[Annotated[str, Field(min_length=1)]] = []
-    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero."""
+    features: Literal["auto"] | list[Annotated[str, Field(min_length=1)]] = []
+    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. `auto`: picked from the
+    first events at start."""
+    categories: list[Annotated[str, Field(min_length=1)]] = []
+    """Paths of inputs that are names (text, numbers or true/false): each of the first 32 values is an input of its own,
+    later ones share one."""
     target: Annotated[str, Field(min_length=1)] = "target"
     """Path of the number to predict. Missing or null in an event: it is predicted, not learned."""
     lags: Annotated[int, Field(ge=0, le=64)] = 4
@@ -143,14 +147,32 @@ class Event(Section):
             zoneinfo.ZoneInfo(self.time_zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
-        if not self.features and not self.lags and not self.calendar:
+        picked_later = self.features == "auto"
+        columns = self.categories if picked_later else self.columns
+        if not picked_later and not columns and not self.lags and not self.calendar:
             raise ValueError("nothing to predict from; name features, or set lags to 1 or more")
-        if len(set(self.features)) != len(self.features):
-            twice = sorted({f for f in self.features if self.features.count(f) > 1})
+        if len(set(columns)) != len(columns):
+            twice = sorted({f for f in columns if columns.count(f) > 1})
             raise ValueError(f"features: {twice} named twice; name each once")
-        if self.target in self.features:
+        if self.target in columns:
             raise ValueError(f"features: {self.target!r} is the target; it may not be a feature")
         return self
+
+    @property
+    def numbers(self) -> list[str]:
+        """`features` as a list.
+
+        Raises:
+            ConfigError: `auto`, and `ssm_stream.pick` has not picked yet.
+        """
+        if self.features == "auto":
+            raise ConfigError("event.features: auto is not picked yet; pick from the first events, or list the paths")
+        return self.features
+
+    @property
+    def columns(self) -> list[str]:
+        """Paths of the columns of `Events.features`: `features`, then `categories`. Raises as `numbers`."""
+        return [*self.numbers, *self.categories]
 
 
 class Model(Section):
@@ -401,10 +423,18 @@ def _is_section(kind: object) -> bool:
     return isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, Section)
 
 
+def _is_kind(part: str | int) -> bool:
+    """Whether a part of an error's place is pydantic's name of a validator or an alternative, and no key."""
+    return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
+
+
 def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
     lines = []
     for item in error.errors():
-        path = tuple(p for p in item["loc"] if not (isinstance(p, str) and p.startswith(("function-", "constrained-"))))
+        loc = item["loc"]
+        # An unknown key comes last, and may itself look like one of pydantic's own parts.
+        key = len(loc) - 1 if item["type"] == "extra_forbidden" else None
+        path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
             known = _keys_of(path[:-1])

@@ -8,6 +8,7 @@ column shows something unusual: the common case costs no Python an event and fie
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from ssm_stream.config import Event
 
 LARGEST = float(np.finfo(np.float32).max)
 LONGEST_NAME = 512
+CODES_KEPT = 10_000
+"""Texts whose codes are remembered: a bound, should names never end."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 FIRST_MS, LAST_MS = (
     -62_104_060_800_000,
@@ -34,8 +37,9 @@ UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 class Events:
     """n events in the order of their source.
 
-    entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown; target (n,) float64,
-    NaN = none; position (n,) int64: where each stood among the documents read
+    entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown: the numeric features, then
+    the categories as codes (see `text_code`); target (n,) float64, NaN = none; position (n,) int64: where each stood
+    among the documents read
     """
 
     entity: list[str]
@@ -112,15 +116,25 @@ def _is_text(names: Iterable[str]) -> bool:
     return True
 
 
+def text_code(text: str) -> float:
+    """The code of a category's text: the same in every process, and 2³³ or more, so that no small number equals it."""
+    return float(2**33 + zlib.crc32(text.encode()))
+
+
 class EventReader:
-    """Reads documents by the `event` section of the configuration."""
+    """Reads documents by the `event` section of the configuration.
+
+    Raises:
+        ConfigError: `event.features` is `auto`, and nothing is picked yet.
+    """
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self.paths = [event.entity, event.timestamp, event.target, *event.features]
+        self.paths = [event.entity, event.timestamp, event.target, *event.columns]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._one_by_one = [_path(path) for path in self.paths]
+        self._codes: dict[str | None, float] = {None: math.nan}
         self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
 
     def read(self, documents: Sequence[Any]) -> tuple[Events, list[Refused]]:
@@ -139,9 +153,13 @@ class EventReader:
         entity = self._names(columns[0], at, refused)
         ts = self._times(columns[1], at, refused)
         target = self._numbers(columns[2], self.event.target, at, refused, truth=False)
-        features = np.empty((len(rows), len(self.event.features)))
-        for j, path in enumerate(self.event.features):
-            features[:, j] = self._numbers(columns[3 + j], path, at, refused, truth=True)
+        numbers = self.event.numbers
+        features = np.empty((len(rows), len(columns) - 3))
+        for j, (path, column) in enumerate(zip(self.paths[3:], columns[3:], strict=True)):
+            if j < len(numbers):
+                features[:, j] = self._numbers(column, path, at, refused, truth=True)
+            else:
+                features[:, j] = self._categories(column, path, at, refused)
 
         position = np.array(at, np.int64)
         events = Events(entity, ts, features, target, position)
@@ -186,7 +204,8 @@ class EventReader:
     def _numbers(
         self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], *, truth: bool
     ) -> NDArray[np.float64]:
-        values = _floats(column) if set(map(type, column)) <= {int, float, type(None)} else None
+        plain = {int, float, type(None), bool} if truth else {int, float, type(None)}
+        values = _floats(column) if set(map(type, column)) <= plain else None
         if values is not None:
             with np.errstate(invalid="ignore"):
                 usable = np.abs(values) <= LARGEST
@@ -197,6 +216,32 @@ class EventReader:
             return self._number(value, path, truth)
 
         return np.array([self._judge(v, number, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
+
+    def _categories(
+        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused]
+    ) -> NDArray[np.float64]:
+        kinds = set(map(type, column))
+        if kinds <= {str, type(None)}:
+            if self._learn(set(column)):
+                return np.fromiter(map(self._codes.__getitem__, column), np.float64, len(column))
+        elif kinds <= {int, float, bool, type(None)}:
+            return self._numbers(column, path, at, refused, truth=True)
+
+        def category(value: Any) -> float:
+            return self._category(value, path)
+
+        return np.array([self._judge(v, category, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
+
+    def _learn(self, texts: set[str | None]) -> bool:
+        """Remember the codes of these texts; false where one of them may have none."""
+        new = {text for text in texts - self._codes.keys() if text is not None}
+        if max(map(len, new), default=0) > LONGEST_NAME or not _is_text(new):
+            return False
+        if len(self._codes) + len(new) > CODES_KEPT:
+            new = {text for text in texts if text is not None}
+            self._codes = {None: math.nan}
+        self._codes.update((text, text_code(text)) for text in new)
+        return True
 
     @staticmethod
     def _judge(value: Any, read: Callable[[Any], Any], instead: Any, position: int, refused: dict[int, Refused]) -> Any:
@@ -270,14 +315,25 @@ class EventReader:
             )
         return int(ms // 1)
 
+    def _category(self, value: Any, path: str) -> float:
+        if type(value) is not str:
+            return self._number(value, path, True, "text, a number, true or false")
+        if len(value) > LONGEST_NAME:
+            raise _FaultError(
+                "NameTooLong", f"`{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
+            )
+        if not _is_text([value]):
+            raise _FaultError("NotUtf8", f"`{path}` holds a lone surrogate, found {_shown(value)}")
+        return text_code(value)
+
     @staticmethod
-    def _number(value: Any, path: str, truth: bool) -> float:
+    def _number(value: Any, path: str, truth: bool, wanted: str = "a number") -> float:
         if value is None:
             return math.nan
         if type(value) is bool and truth:
             return float(value)
         if type(value) not in (int, float):
-            raise _FaultError("WrongType", f"`{path}` must be a number, found {_shown(value)}")
+            raise _FaultError("WrongType", f"`{path}` must be {wanted}, found {_shown(value)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise _FaultError("NotFinite", f"`{path}` is {value}; leave the field out where the value is unknown")
         if abs(value) > LARGEST:

@@ -61,6 +61,14 @@ def test_the_smallest_file_is_short_and_complete(tmp_path: Path) -> None:
     )
 
 
+def test_features_may_be_left_to_be_picked() -> None:
+    event = changed("event", features="auto", lags=0, calendar=[]).event
+    with pytest.raises(ConfigError, match="not picked yet"):
+        _ = event.columns
+    event = changed("event", categories=["mode"]).event
+    assert (event.numbers, event.columns) == (["temp"], ["temp", "mode"])
+
+
 def test_a_configuration_cannot_be_changed() -> None:
     with pytest.raises(ValidationError, match="frozen"):
         parse_config(SMALLEST).source.topic = "other"  # type: ignore[misc]
@@ -108,11 +116,16 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "sinks: {dead_letters: null}\n", ["sinks.dead_letters"]),
         (SMALLEST + "  target: temp\n", ["'temp' is the target"]),
         (SMALLEST.replace("[temp]", "[temp, temp]"), ["named twice"]),
-        (SMALLEST.replace("[temp]", "[]\n  lags: 0"), ["nothing to predict from"]),
+        (SMALLEST.replace("[temp]", "[]\n  lags: 0\n  calendar: []"), ["nothing to predict from"]),
         (SMALLEST + "  time_zone: Mars/Base\n", ["Mars/Base", "Asia/Tokyo"]),
         (SMALLEST + "  time_zone: ../etc/passwd\n", ["IANA"]),
         (SMALLEST + "model: {moment_decays: [], proximal_steps: []}\n", ["no head left"]),
         (SMALLEST + "model: {moment_decays: [0.9, 1.0]}\n", ["f.yaml:8: model.moment_decays[1]"]),
+        (SMALLEST.replace("[temp]", "[temp]\n  categories: [mode, temp]"), ["'temp'", "named twice"]),
+        (SMALLEST.replace("[temp]", "auto\n  categories: [target]"), ["'target' is the target"]),
+        (SMALLEST.replace("[temp]", "temp"), ["f.yaml:7: event.features: ", "'auto'", "list", "(found 'temp')"]),
+        (SMALLEST.replace("[temp]", "[temp, 3]"), ["f.yaml:7: event.features[1]: ", "(found 3)"]),
+        (SMALLEST + "function-x: 1\n", ["f.yaml:8: function-x: unknown key"]),
         (SMALLEST + "source_typo: 1\n", ["did you mean `source`?"]),
         ("? [a, b]\n: 1\n", ["f.yaml:1", "a key must be text"]),
         ("a: &x [*x]\n", ["f.yaml:1", "alias"]),
@@ -255,7 +268,7 @@ def test_the_hash_does_not_change_with_the_rest(section: str, keys: dict[str, An
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
-    spelled = SMALLEST + "  lags: 4\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
+    spelled = SMALLEST + "  differences: true\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
     assert parse_config(spelled).hash == parse_config(SMALLEST).hash
     assert len(parse_config(SMALLEST).hash) == 12
 

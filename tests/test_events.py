@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+import zlib
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.config import Event
-from ssm_stream.events import LARGEST, EventReader, Events, Refused
+from ssm_stream.config import ConfigError, Event
+from ssm_stream.events import CODES_KEPT, LARGEST, EventReader, Events, Refused, text_code
 
 EVENT = Event(entity="machine", timestamp="ts", features=["load", "speed"], target="temp")
 READER = EventReader(EVENT)
@@ -267,6 +268,80 @@ def test_a_path_that_ends_early_is_a_missing_entity() -> None:
     assert refusal({"device": "d", "meta": {"time": 5}}, DOTTED).fault == "MissingField"
 
 
+# Categories: names as codes, in the last columns.
+
+MODES = EventReader(Event(entity="machine", timestamp="ts", features=["load"], categories=["mode", "speed"]))
+
+
+def test_categories_are_the_last_columns_as_codes() -> None:
+    docs = [document(mode=mode, speed=None) for mode in ("auto", "manual", None, "auto")]
+    events, refused = MODES.read(docs)
+    assert (refused, events.features.shape) == ([], (4, 3))
+    assert events.features[:, 0].tolist() == [1.5] * 4
+    auto, manual = (2**33 + zlib.crc32(name) for name in (b"auto", b"manual"))
+    np.testing.assert_array_equal(events.features[:, 1], [auto, manual, math.nan, auto])
+    assert np.isnan(events.features[:, 2]).all()
+
+
+def test_the_codes_of_texts_stay_the_same_for_ever() -> None:
+    """They are part of the state that is kept: these figures must never change."""
+    codes = [text_code(text) for text in ("", "auto", "Öfen", "a\0b")]
+    assert codes == [8589934592.0, 10313410042.0, 8831549249.0, 8957491313.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [(0, 0), (-3, -3), (2.5, 2.5), (True, 1), (False, 0), (2**33, 2**33), ("", 2**33), ("x" * 512, None), ("1", None)],
+)
+def test_a_category_is_text_a_number_or_true_or_false(value: Any, code: float | None) -> None:
+    code = text_code(value) if code is None else code
+    assert event(document(mode=value), MODES).features[0, 1] == code
+    beside_text, _ = MODES.read([document(mode="a"), document(mode=value), document()])
+    np.testing.assert_array_equal(beside_text.features[:, 1], [text_code("a"), code, math.nan])
+
+
+@pytest.mark.parametrize(
+    ("value", "fault", "found"),
+    [
+        ("x" * 513, "NameTooLong", "513 characters, at most 512"),
+        ("a\ud800", "NotUtf8", "lone surrogate"),
+        (["a"], "WrongType", "must be text, a number, true or false, found ['a']"),
+        ({"a": 1}, "WrongType", "found {'a': 1}"),
+        (math.nan, "NotFinite", "nan"),
+        (1e39, "OutOfRange", "1e+39"),
+        pytest.param(LONG_INT, "OutOfRange", "type int", id="an endless integer"),
+    ],
+)
+def test_what_no_category_can_be_is_refused(value: Any, fault: str, found: str) -> None:
+    alone = refusal(document(mode=value), MODES)
+    assert alone.fault == fault
+    assert "`mode`" in alone.reason
+    assert found in alone.reason
+    for neighbour in ("a", 3, True, None):
+        events, refused = MODES.read([document(mode=neighbour), document(mode=value)])
+        assert (len(events), refused) == (1, [alone._replace(position=1)])
+
+
+def test_a_category_may_lie_inside_an_object() -> None:
+    by = EventReader(Event(entity="machine", timestamp="ts", categories=["meta.mode"]))
+    assert event(document(meta={"mode": "a"}), by).features.tolist() == [[text_code("a")]]
+    assert math.isnan(event(document(meta=7), by).features[0, 0])
+
+
+def test_names_without_end_are_read_in_bounded_memory() -> None:
+    by = EventReader(Event(entity="machine", timestamp="ts", categories=["mode"]))
+    for start in range(0, 3 * CODES_KEPT, CODES_KEPT // 2):
+        names = [f"name {i}" for i in range(start, start + CODES_KEPT // 2)]
+        events, _ = by.read([document(mode=name) for name in [*names, "name 0"]])
+        assert events.features[:, 0].tolist() == [text_code(name) for name in [*names, "name 0"]]
+        assert len(by._codes) <= CODES_KEPT + 1
+
+
+def test_features_that_are_not_picked_yet_cannot_be_read() -> None:
+    with pytest.raises(ConfigError, match="not picked yet"):
+        EventReader(Event(entity="machine", timestamp="ts", features="auto"))
+
+
 def test_nothing_is_read_from_nothing() -> None:
     events, refused = READER.read([])
     assert (len(events), refused) == (0, [])
@@ -303,29 +378,31 @@ values = st.recursive(
 entities = st.one_of(st.text(min_size=1, max_size=6), st.integers(-99, 99), values)
 times = st.one_of(st.integers(0, 2**62), st.datetimes().map(lambda moment: moment.isoformat()), values)
 usual = st.one_of(st.none(), st.floats(-1e6, 1e6), st.integers(-9, 9), values)
+named = st.one_of(st.sampled_from(["a", "b", None, True, False, "a\ud800", "x" * 513]), usual)
 objects = st.fixed_dictionaries(
-    {}, optional={"machine": entities, "ts": times, "load": usual, "speed": usual, "temp": usual}
+    {}, optional={"machine": entities, "ts": times, "load": usual, "speed": usual, "temp": usual, "mode": named}
 )
 likely = st.fixed_dictionaries(
     {"machine": st.sampled_from(["a", "b"]), "ts": st.integers(0, NOON)},
-    optional={"load": usual, "speed": st.floats(-9, 9), "temp": st.floats(-9, 9)},
+    optional={"load": usual, "speed": st.floats(-9, 9), "temp": st.floats(-9, 9), "mode": named},
 )
 batches = st.lists(st.one_of(likely, likely, objects, values), max_size=12)
 
 
 @settings(max_examples=300, deadline=None)
-@given(batches)
-@example([document(ts=10**17 - 1), document(ts="2026-01-01")])
-@example([document(load=10**400), document()])
-def test_every_document_is_an_event_or_refused_exactly_once_and_as_if_alone(docs: list[Any]) -> None:
+@given(batches, st.sampled_from([READER, MODES]))
+@example([document(ts=10**17 - 1), document(ts="2026-01-01")], READER)
+@example([document(load=10**400), document()], READER)
+@example([document(mode=True), document(mode=10**400), document(mode=[])], MODES)
+def test_every_document_is_an_event_or_refused_exactly_once_and_as_if_alone(docs: list[Any], by: EventReader) -> None:
     """Columns that are read at once, and columns read value by value beside odd ones, give the same."""
-    events, refused = READER.read(docs)
+    events, refused = by.read(docs)
     positions = events.position.tolist()
     assert sorted(positions + [r.position for r in refused]) == list(range(len(docs)))
     assert positions == sorted(positions)
     by_position = {r.position: r for r in refused}
     for i, doc in enumerate(docs):
-        alone = read_one(doc)
+        alone = read_one(doc, by)
         if isinstance(alone, Refused):
             assert by_position[i] == alone._replace(position=i)
             continue
