@@ -11,7 +11,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from operator import itemgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -107,13 +107,25 @@ def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
         return None
 
 
-def _is_text(names: Iterable[str]) -> bool:
+def is_text(names: Iterable[str]) -> bool:
     """Can the names be written as UTF-8? A lone surrogate, as Python's own JSON reader lets through, cannot."""
     try:
         "".join(names).encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+def moment(text: str, zone: tzinfo = UTC) -> datetime:
+    """The time that a text tells in ISO 8601; without an offset it is in `zone`.
+
+    Raises:
+        ValueError: it tells none.
+    """
+    if len(text) > 8 and text.isdecimal():
+        raise ValueError  # an epoch as text; fromisoformat would take some for a date of long ago
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=zone) if found.tzinfo is None else found
 
 
 def text_code(text: str) -> float:
@@ -180,7 +192,7 @@ class EventReader:
     def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> list[str]:
         if set(map(type, column)) <= {str}:
             distinct = set(column)
-            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME and _is_text(distinct):
+            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME and is_text(distinct):
                 return list(column)
         return [self._judge(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
 
@@ -235,7 +247,7 @@ class EventReader:
     def _learn(self, texts: set[str | None]) -> bool:
         """Remember the codes of these texts; false where one of them may have none."""
         new = {text for text in texts - self._codes.keys() if text is not None}
-        if max(map(len, new), default=0) > LONGEST_NAME or not _is_text(new):
+        if max(map(len, new), default=0) > LONGEST_NAME or not is_text(new):
             return False
         if len(self._codes) + len(new) > CODES_KEPT:
             new = {text for text in texts if text is not None}
@@ -267,7 +279,7 @@ class EventReader:
             raise _FaultError(
                 "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
             )
-        if not _is_text([value]):
+        if not is_text([value]):
             raise _FaultError("NotUtf8", f"entity: `{path}` holds a lone surrogate, found {_shown(value)}")
         return value
 
@@ -277,12 +289,7 @@ class EventReader:
             raise _FaultError("MissingField", f"timestamp: `{path}` is missing or null")
         if type(value) is str and form in ("auto", "iso"):
             try:
-                if len(value) > 8 and value.isdecimal():
-                    raise ValueError  # an epoch as text; fromisoformat would take some for a date of long ago
-                moment = datetime.fromisoformat(value)
-                if moment.tzinfo is None:
-                    moment = moment.replace(tzinfo=self._zone)
-                since = moment - EPOCH
+                since = moment(value, self._zone) - EPOCH
             except (ValueError, OverflowError):
                 raise _FaultError(
                     "WrongTimestamp",
@@ -322,7 +329,7 @@ class EventReader:
             raise _FaultError(
                 "NameTooLong", f"`{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
             )
-        if not _is_text([value]):
+        if not is_text([value]):
             raise _FaultError("NotUtf8", f"`{path}` holds a lone surrogate, found {_shown(value)}")
         return text_code(value)
 
