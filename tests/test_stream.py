@@ -9,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -21,11 +22,14 @@ import pytest
 from brokers import Kafka, MockKafka, NoidaKafka
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ssm_stream.config import Config, load_config, parse_config
+from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EventReader
-from ssm_stream.stream.broker import ApiKey
-from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune
+from ssm_stream.pick import pick, with_columns
+from ssm_stream.stream import start
+from ssm_stream.stream.broker import ApiKey, BrokerError
+from ssm_stream.stream.first import first_documents
+from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune, read_picked, write_picked
 
 PARTITIONS = 3
 ENTITIES = 60
@@ -276,6 +280,127 @@ def test_a_changed_configuration_is_refused_with_the_way_out(job: Callable[..., 
     assert process.returncode == 1
     assert "another recovery.directory" in output
     assert "Traceback" not in output
+
+
+def with_gas(n: int, seed: int) -> list[tuple[bytes, bytes]]:
+    """Events with one column more."""
+    return [(key, orjson.dumps({**orjson.loads(value), "gas": 0.5})) for key, value in events(n, seed)]
+
+
+def logged(output: str, event: str) -> dict[str, Any]:
+    """The log line of that event."""
+    lines = [line for line in output.splitlines() if f'"event": "{event}"' in line]
+    assert len(lines) == 1, output
+    content: dict[str, Any] = orjson.loads(lines[0])
+    return content
+
+
+def test_picked_features_stay_for_the_life_of_the_state(job: Callable[..., Job], kafka: Kafka) -> None:
+    """`features: auto`: what the first events of the first start had, also when others come to be the first."""
+    made = job(events(60), event={"features": "auto"})
+    first = made.run()
+    assert logged(first, "features_picked")["features"] == ["a", "b"]
+    kafka.produce(made.topic, with_gas(1_000, seed=1))
+    now = first_documents(made.config.source, tuple(range(PARTITIONS)), 200, until_eof=True)
+    assert pick(made.config, now).config.event.features == ["a", "b", "gas"], "another choice would be made now"
+
+    process = made.start()
+    wait_for(process, "features_kept")
+    wait_for(process, "started")
+    process.send_signal(signal.SIGTERM)
+    assert finished(process, 20) is not None
+    assert process.returncode == 0
+    output = made.run("-w", "2")
+    kept = logged(output, "features_kept")
+    assert (kept["features"], kept["categories"]) == (["a", "b"], [])
+    assert len(made.ids()) == 1_060
+    alone = with_columns(made.config, ["a", "b"], [])
+    assert logged(output, "started")["config_hash"] == alone.hash
+
+
+def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> None:
+    """`flows.monitor` picks and keeps as `ssm-stream run` does."""
+    made = job(events(300), event={"features": "auto"})
+    code = "from flows.monitor import prepared; print(prepared.config.event.features, prepared.config.hash)"
+    for _ in range(2):
+        told = subprocess.run(
+            [sys.executable, "-c", code], env={**os.environ, "SSM_STREAM_CONFIG": str(made.path)}, text=True,
+            capture_output=True, timeout=60, cwd=Path(__file__).parents[1],
+        )  # fmt: skip
+        assert told.returncode == 0, told.stderr
+        assert f"['a', 'b'] {with_columns(made.config, ['a', 'b'], []).hash}" in told.stdout
+    assert (made.folder / "recovery" / "picked.json").exists()
+
+
+def test_the_first_documents_come_from_all_partitions(mock_kafka: MockKafka) -> None:
+    """The first of each, then the second of each: a busy partition does not hide the others."""
+    topic = mock_kafka.topic("events", 3)
+    for partition, n in enumerate((500, 2, 500)):
+        texts = [b"not json", *(orjson.dumps({"p": partition, "i": i}) for i in range(1, n))]
+        mock_kafka.produce(topic, texts, partition=partition)
+    found = first_documents(mock_kafka.source(topic), (0, 1, 2), 20, until_eof=False)
+    assert [(d["p"], d["i"]) for d in found] == [(0, 1), (1, 1), (2, 1), *((p, i) for i in range(2, 9) for p in (0, 2))]
+    only = first_documents(mock_kafka.source(topic), (1,), 20, until_eof=True)
+    assert only == [{"p": 1, "i": 1}]
+
+
+def test_the_first_documents_are_waited_for(mock_kafka: MockKafka) -> None:
+    topic = mock_kafka.topic("events", 2)
+    with pytest.raises(ConfigError, match="it is empty"):
+        first_documents(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
+    began = time.monotonic()
+    with pytest.raises(ConfigError, match="it is empty"):
+        first_documents(mock_kafka.source(topic, wait=1.5), (0, 1), 20, until_eof=False)
+    assert 1.4 < time.monotonic() - began < 5
+    mock_kafka.produce(topic, [b"{"] * 3)
+    with pytest.raises(ConfigError, match="none of its first 3 messages is JSON"):
+        first_documents(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
+    late = threading.Timer(1.0, mock_kafka.produce, (topic, [b"{}"] * 30))
+    late.start()
+    assert len(first_documents(mock_kafka.source(topic, wait=30), (0, 1), 20, until_eof=False)) >= 17
+    late.join()
+
+
+def test_the_first_documents_of_a_broker_that_refuses(mock_kafka: MockKafka) -> None:
+    topic = mock_kafka.topic("events", 1)
+    mock_kafka.produce(topic, [b"{}"])
+    mock_kafka.push_errors(ApiKey.FETCH, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 50)
+    with pytest.raises(BrokerError, match=topic):
+        first_documents(mock_kafka.source(topic, wait=5), (0,), 20, until_eof=True)
+
+
+def test_what_was_picked_is_kept_beside_the_state(tmp_path: Path) -> None:
+    config = keeping_state_in(tmp_path)
+    assert read_picked(tmp_path, config) is None
+    picked = with_columns(config, ["a", "b.c"], ["mode"])
+    write_picked(tmp_path, config, picked)
+    assert [file.name for file in tmp_path.iterdir()] == ["picked.json"]
+    assert read_picked(tmp_path, config) == picked
+    other = config.model_copy(update={"event": config.event.model_copy(update={"target": "a"})})
+    with pytest.raises(RecoveryError, match=r"target 'target' → 'a'.*another recovery.directory"):
+        read_picked(tmp_path, other)
+    for damaged in ("", "{", "[]", "{}", '{"for": {}, "features": 3, "categories": []}', "\x00"):
+        (tmp_path / "picked.json").write_text(damaged)
+        with pytest.raises(RecoveryError, match=r"picked\.json cannot be read.*another recovery.directory"):
+            read_picked(tmp_path, config)
+
+
+def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """In a cluster one process picks; without a directory in common there is no agreement."""
+    topic = mock_kafka.topic("events", 1)
+    mock_kafka.produce(topic, events(50))
+    made = Job(mock_kafka, tmp_path / "job", topic, event={"features": "auto"}, source={"wait": "2s"})
+    with pytest.raises(RecoveryError, match="first process has put no picked features"):
+        start.prepare(made.config, lock=False)
+    directory = made.folder / "recovery"
+    directory.mkdir()
+    write_picked(directory, made.config, with_columns(made.config, ["b"], []))
+    assert start.prepare(made.config, lock=False).config.event.features == ["b"]
+    off = made.config.model_copy(update={"recovery": made.config.recovery.model_copy(update={"directory": None})})
+    for lock in (True, False):
+        with pytest.raises(ConfigError, match="must agree on the features"):
+            start.prepare(off, lock=lock, cluster=True)
+    assert start.prepare(off).config.event.features == ["a", "b"]
 
 
 def test_broker_away_at_start(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ def run(
         raise typer.BadParameter("--process and --addresses go together: this one's number, and everyone's address")
     with reported(BrokerError, RecoveryError, StateError):
         loaded = load_config(config)
-        prepared = start.prepare(loaded, until_eof=until_eof, lock=not process)
-        LOG.info("started", topic=loaded.source.topic, brokers=loaded.source.brokers, config_hash=loaded.hash)
+        prepared = start.prepare(loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None)
+        LOG.info("started", topic=loaded.source.topic, brokers=loaded.source.brokers, config_hash=prepared.config.hash)
         start.run(prepared, workers=workers, process=process, addresses=addresses.split(";") if addresses else None)
     LOG.info("stopped", reason="signal" if STOP.is_set() else "end of topic")

@@ -165,15 +165,18 @@ def _ranges(numbers: Iterable[int]) -> str:
 
 
 @contextlib.contextmanager
-def metadata_client(source: Source, remember: LastError) -> Iterator[Consumer]:
+def metadata_client(source: Source, remember: LastError, **more: str | int | bool) -> Iterator[Consumer]:
     """A consumer that joins no group and creates no topic by asking for it (an AdminClient or producer would).
+
+    Args:
+        more: further properties of the client, such as `**{"auto.offset.reset": "earliest"}`
 
     Raises:
         BrokerError: librdkafka refuses a property.
     """
     extra = {"group.id": source.group_id, "allow.auto.create.topics": False, "enable.auto.commit": False}
     try:
-        client = Consumer(client_properties(source, error_cb=remember, **extra))
+        client = Consumer(client_properties(source, error_cb=remember, **{**extra, **more}))
     except (KafkaException, TypeError, ValueError) as error:
         raise _refused(error, source) from None
     try:

@@ -2,11 +2,15 @@
 
 Bytewax 0.21 keeps snapshots of an unfinished epoch after a crash and may load them at a later resume, which counts
 events twice. `open_recovery` deletes them before each start.
+
+Beside the snapshots lies `picked.json`, where features were picked from the first events: the choice stays the same for
+as long as the state does.
 """
 
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import sqlite3
 from datetime import timedelta
@@ -16,6 +20,7 @@ from typing import IO, NamedTuple
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from ssm_stream.config import Config
+from ssm_stream.pick import with_columns
 
 PARTITIONS = 4  # Bytewax loads a partition's snapshots in quadratic time; few entities' blobs a shard keep it short
 
@@ -135,6 +140,73 @@ class _open:  # noqa: N801  (reads as the function that it is)
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
+
+
+PICKED = "picked.json"
+
+
+def write_picked(directory: Path, config: Config, picked: Config) -> None:
+    """Keep the inputs that were picked for `config`; the file is there whole or not at all, whenever the power fails.
+
+    Raises:
+        RecoveryError: it cannot be written.
+    """
+    content = {"for": _picked_for(config), "features": picked.event.numbers, "categories": picked.event.categories}
+    file = directory / PICKED
+    draft = file.with_suffix(".draft")
+    try:
+        with draft.open("w", encoding="utf-8") as out:
+            json.dump(content, out, indent=1)
+            out.flush()
+            os.fsync(out.fileno())
+        draft.replace(file)
+        folder = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise RecoveryError(f"recovery.directory: {file} cannot be written: {error}") from error
+
+
+def read_picked(directory: Path, config: Config) -> Config | None:
+    """`config` with the inputs that were picked for it when its recovery state began; None where none were.
+
+    Raises:
+        RecoveryError: the file is damaged, or was made for another entity, time, target or other categories.
+    """
+    file = directory / PICKED
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        wanted, features, categories = content["for"], content["features"], content["categories"]
+        if not all(isinstance(path, str) for path in [*features, *categories]):
+            raise TypeError("a path is no text")
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecoveryError(
+            f"recovery.directory: {file} cannot be read ({error!r}): restore it from a copy, or start with another "
+            "recovery.directory"
+        ) from error
+    now = _picked_for(config)
+    if wanted != now:
+        changed = [f"{name} {wanted.get(name)!r} → {now[name]!r}" for name in now if wanted.get(name) != now[name]]
+        raise RecoveryError(
+            f"recovery.directory: the features in {file} were picked under other settings of `event` "
+            f"({', '.join(changed)}): undo the change, or start with another recovery.directory"
+        )
+    return with_columns(config, features, categories)
+
+
+def _picked_for(config: Config) -> dict[str, str | list[str]]:
+    """The settings that decide what is picked."""
+    event = config.event
+    return {
+        "entity": event.entity,
+        "timestamp": event.timestamp,
+        "target": event.target,
+        "categories": event.categories,
+    }
 
 
 def epoch_interval(config: Config) -> timedelta:

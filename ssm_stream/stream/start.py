@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,45 +11,104 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.pick import SAMPLE, pick
 from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
 from ssm_stream.stream.dataflow import monitor_flow
-from ssm_stream.stream.recovery import OpenRecovery, epoch_interval, open_recovery
+from ssm_stream.stream.first import first_documents
+from ssm_stream.stream.recovery import (
+    OpenRecovery,
+    RecoveryError,
+    epoch_interval,
+    open_recovery,
+    read_picked,
+    write_picked,
+)
 from ssm_stream.stream.source import STOP, stop_on_signals
 
 LOG = structlog.get_logger("ssm_stream")
 
 
 class Prepared(NamedTuple):
-    """A dataflow that may start: brokers answered, topics are there, the recovery directory is ours."""
+    """A dataflow that may start: brokers answered, topics are there, the recovery directory is ours.
+
+    `config` has its features, also where they were to be picked from the first events.
+    """
 
     config: Config
     flow: Dataflow
     recovery: OpenRecovery | None
 
 
-def prepare(config: Config | str | Path, *, until_eof: bool = False, lock: bool = True) -> Prepared:
+def prepare(
+    config: Config | str | Path, *, until_eof: bool = False, lock: bool = True, cluster: bool = False
+) -> Prepared:
     """Check the world and build the dataflow.
 
     Args:
         config: the configuration or its file
         until_eof: end at the end of the topic instead of waiting for more
         lock: lock and prune the recovery directory; in a cluster of processes only the first one does
+        cluster: this is one of several processes that share the topic
 
     Raises:
         ConfigError, BrokerError, RecoveryError: the text is meant for the person at the terminal.
     """
     if not isinstance(config, Config):
         config = load_config(config)
-    cluster = check_broker(config.source)
-    partitions = cluster.source_partitions(config.source)
-    _require_sinks(config, cluster)
+    brokers = check_broker(config.source)
+    partitions = brokers.source_partitions(config.source)
+    _require_sinks(config, brokers)
     recovery = open_recovery(config) if lock else None
+    if config.event.features == "auto":
+        if cluster and config.recovery.directory is None:
+            raise ConfigError(
+                "event.features: auto: the processes of a cluster must agree on the features: set recovery.directory "
+                "to a folder that all can read, or list the features"
+            )
+        config = _with_features(config, partitions, until_eof=until_eof, first=lock)
     STOP.clear()
     stop_on_signals()
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     return Prepared(config, monitor_flow(config, partitions, until_eof=until_eof), recovery)
+
+
+def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
+    """The features picked when the recovery state began; else picked now, and kept there.
+
+    Args:
+        first: this is the process that picks; others of its cluster wait for what it keeps
+
+    Raises:
+        ConfigError, BrokerError, RecoveryError: nothing can be picked from, or what was kept cannot be used.
+    """
+    directory = config.recovery.directory
+    if directory is not None:
+        # The first process may wait for as long for the first events.
+        deadline = time.monotonic() + (0 if first else 2 * config.source.wait)
+        while (kept := read_picked(directory, config)) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if kept is not None:
+            LOG.info("features_kept", features=kept.event.numbers, categories=kept.event.categories)
+            return kept
+        if not first:
+            raise RecoveryError(
+                f"recovery.directory: the first process has put no picked features into {directory}: start it, or see "
+                "what it says"
+            )
+    LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
+    picked = pick(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
+    if directory is not None:
+        write_picked(directory, config, picked.config)
+    LOG.info(
+        "features_picked",
+        features=picked.config.event.numbers,
+        categories=picked.config.event.categories,
+        events=picked.events,
+        why=picked.lines()[3:],
+    )
+    return picked.config
 
 
 def _require_sinks(config: Config, cluster: Cluster) -> None:
