@@ -47,6 +47,17 @@ def test_validate_says_what_the_file_means(tmp_path: Path) -> None:
     assert content["event"]["target"] == "vibration"
 
 
+def test_validate_says_that_features_will_be_picked(tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(SMALLEST.replace("[temp, load]", "auto"))
+    result = command("validate", str(path))
+    assert result.returncode == 0
+    assert "auto: picked from the first events at start" in result.stdout
+    assert "config hash" not in result.stdout, "it is that of the features, which are not known yet"
+    content = json.loads(command("validate", str(path), "--json").stdout)
+    assert (content["event"]["features"], content["config_hash"]) == ("auto", None)
+
+
 def test_validate_never_prints_a_secret(tmp_path: Path) -> None:
     path = tmp_path / "monitor.yaml"
     path.write_text(SMALLEST.replace("  topic: events\n", "  topic: events\n  kafka: {sasl.password: hunter2}\n"))

@@ -231,6 +231,46 @@ def test_without_json_a_table_names_the_entities_and_the_refused_rows(tmp_path: 
     assert "row 201" not in result.stdout
 
 
+AUTO = YAML.replace("[load]", "auto")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_features_that_are_picked_give_the_figures_of_the_same_features_listed(tmp_path: Path, kind: str) -> None:
+    """The first rows are looked at, told of, and not lost; the hash is that of the features."""
+    rows = [{**row, "site": "Lyon", "copy": row["temp"]} for row in stream(500)]
+    config = tmp_path / "auto.yaml"
+    config.write_text(AUTO)
+    result = call(config, recording(tmp_path, kind, rows), "--json")
+    assert result.exit_code == 0, result.output
+    for words in ("features    load", "site: the same text in all events", "copy: the same as the target in all"):
+        assert words in result.stderr
+    found, expected = orjson.loads(result.stdout), backtest(CONFIG, rows)
+    assert {name: found[name] for name in METRICS} == {name: expected[name] for name in METRICS}
+    assert found["config_hash"] == CONFIG.hash
+    assert "picked" not in call(config, recording(tmp_path, kind, rows)).stdout
+
+
+def test_categories_are_picked_too(tmp_path: Path) -> None:
+    rows = [{**row, "mode": "ab"[i % 2]} for i, row in enumerate(stream(300))]
+    config = tmp_path / "auto.yaml"
+    config.write_text(AUTO)
+    result = call(config, recording(tmp_path, "csv", rows), "--json")
+    assert result.exit_code == 0, result.output
+    assert "categories  mode" in result.stderr
+    listed = parse_config(YAML.replace("[load]", "[load], categories: [mode]"))
+    assert orjson.loads(result.stdout)["config_hash"] == listed.hash
+    assert orjson.loads(result.stdout)["mae"] == backtest(listed, rows)["mae"]
+
+
+def test_nothing_to_pick_from_ends_with_2(tmp_path: Path) -> None:
+    config = tmp_path / "auto.yaml"
+    config.write_text(AUTO)
+    result = call(config, recording(tmp_path, "jsonl", [{"a": 1}, {"a": 2}]))
+    assert result.exit_code == 2
+    assert "none of the first 2 documents is an event: entity: `machine` is missing" in result.stderr
+    assert result.stdout == ""
+
+
 def test_limit_reads_only_the_first_rows(tmp_path: Path, config_file: Path) -> None:
     result = call(config_file, recording(tmp_path, "csv", stream(200)), "--limit", 50, "--json")
     assert orjson.loads(result.stdout)["events"] == 50

@@ -51,16 +51,20 @@ def validate(
     """
     with reported():
         loaded = load_config(config)
+    auto = loaded.event.features == "auto"
     if as_json:
-        content = {"config_hash": loaded.hash, **loaded.model_dump(mode="json")}
+        content = {"config_hash": None if auto else loaded.hash, **loaded.model_dump(mode="json")}
         content["source"]["kafka"] = sorted(loaded.source.kafka)  # names only: values may be secrets
         content["sinks"]["kafka"] = sorted(loaded.sinks.kafka)
         sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
         return
     event = loaded.event
-    typer.echo(f"{config}: ok (config hash {loaded.hash})")
+    typer.echo(f"{config}: ok" + ("" if auto else f" (config hash {loaded.hash})"))
     typer.echo(f"  reads     {loaded.source.topic} on {loaded.source.brokers}")
-    inputs = [*event.features, *event.calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    picked = ["features (auto: picked from the first events at start)", *event.categories]
+    columns = picked if auto else event.columns
+    calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
+    inputs = [*columns, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     typer.echo(f"  predicts  {event.target} of each {event.entity} from {', '.join(inputs)}")
     sinks = [s for s in (loaded.sinks.predictions, loaded.sinks.alerts, loaded.sinks.dead_letters) if s]
     typer.echo(f"  writes    {', '.join(sinks)}")

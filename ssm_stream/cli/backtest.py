@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,11 +33,16 @@ def backtest(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ssm_stream.evaluate import prequential, recordings
+    from ssm_stream.pick import pick_ahead
 
     console = Console(stderr=True)
     with reported(recordings.RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
-        rows = islice(recordings.rows(file), limit)
+        rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
+        if loaded.event.features == "auto":
+            picked, rows = pick_ahead(loaded, rows)
+            loaded = picked.config
+            typer.echo("\n".join(picked.lines()), err=True)
         predictions_file = stack.enter_context(out.open("wb")) if out else None
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         shown = stack.enter_context(

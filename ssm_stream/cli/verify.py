@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -41,13 +42,18 @@ def verify(
     from ssm_stream.evaluate.verify import file_facts
     from ssm_stream.evaluate.verify import verify as run_verify
     from ssm_stream.evaluate.verify_replay import NothingToVerifyError
+    from ssm_stream.pick import pick_ahead
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"cannot write {out}: not a file in an existing folder", param_hint="--out")
     console = Console(stderr=True)
     with reported(recordings.RecordingError, NothingToVerifyError, OSError):
         loaded = load_config(config)
-        rows = islice(recordings.rows(file), limit)
+        rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
+        if loaded.event.features == "auto":
+            picked, rows = pick_ahead(loaded, rows)
+            loaded = picked.config
+            typer.echo("\n".join(picked.lines()), err=True)
         with Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,

@@ -107,10 +107,12 @@ def _libraries() -> Check:
 
 
 def _configuration(config: Config) -> Check:
-    found = (
-        f"valid, {config.hash}: {len(config.event.features)} features and {config.event.lags} lags of "
-        f"{config.event.target}, {config.state.shards} state shards"
-    )
+    event = config.event
+    if event.features == "auto":
+        start = "valid: features picked from the first events at start"
+    else:
+        start = f"valid, {config.hash}: {len(event.columns)} features"
+    found = f"{start} and {event.lags} lags of {event.target}, {config.state.shards} state shards"
     properties = redacted({**config.source.kafka, **config.sinks.kafka})
     if properties:
         found += f"; Kafka properties {properties}"
