@@ -25,6 +25,10 @@ MOST_NAMES = 32
 """Values of a category; with more it is taken for a name of its own in every event, such as a serial number."""
 STRAYS = 0.05
 """Share of events that may hold no usable number in some feature. They are refused, so all columns share it."""
+CLOSE = 0.98
+"""Correlation with the target from which a feature is told of: it may be another form of it."""
+CLOSE_FROM = 20
+"""Events with both that a correlation needs to mean anything."""
 DEEPEST = 8
 """Levels of objects looked into."""
 DAY = 86_400_000.0
@@ -107,6 +111,13 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
         left_out[path] = f"more than {MOST_COLUMNS} columns; the most complete are used"
 
     features = [path for path, kind in kinds.items() if kind == "feature"]
+    for path in features:
+        closeness = _closeness(columns[path], target)
+        if closeness >= CLOSE:
+            remarks.append(
+                f"{_short(path)}: moves with the target almost exactly (correlation {closeness:.3f}); if it is known "
+                "only after the target, list the features without it"
+            )
     categories = event.categories or [path for path, kind in kinds.items() if kind == "category"]
     if not features and not categories and not event.lags and not event.calendar:
         raise ConfigError(
@@ -250,6 +261,17 @@ def _same(value: Any, y: float) -> bool:
         except ValueError:
             return False
     return type(value) in (int, float, bool) and value == y
+
+
+def _closeness(column: dict[int, Any], target: NDArray[np.float64]) -> float:
+    """|correlation| of numbers with the target, where both are known; 0 where there are too few, or one is constant."""
+    at = [i for i, value in column.items() if _is_number(value) and not math.isnan(target[i])]
+    x, y = np.array([float(column[i]) for i in at]), target[at]
+    # Scaled first: squares of the largest numbers are finite then.
+    x, y = (v / max(float(np.abs(v).max(initial=0.0)), 1.0) for v in (x, y))
+    if len(at) < CLOSE_FROM or x.std() < 1e-9 or y.std() < 1e-9:
+        return 0.0
+    return abs(float(np.corrcoef(x, y)[0, 1]))
 
 
 def _is_time(column: dict[int, Any], texts: list[str], ts: NDArray[np.int64]) -> bool:

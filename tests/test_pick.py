@@ -76,7 +76,7 @@ def picked(column: Any, n: int = 100, **keys: Any) -> tuple[str, str]:
         (lambda i: math.sin(i), "none", "the same as the target in all 100 events that have both: a copy"),
         (lambda i: str(math.sin(i)), "none", "a copy"),
         (lambda i: math.sin(i) if i % 4 else ..., "none", "a copy"),
-        (lambda i: math.sin(i) if i else 0.5, "feature", ""),
+        (lambda i: math.sin(i) if i else 0.5, "feature", "moves with the target almost exactly (correlation 0.998)"),
     ],
 )
 def test_a_column_is_judged_by_what_stands_in_it(column: Any, kind: str, words: str) -> None:
@@ -148,6 +148,18 @@ def test_columns_with_a_few_odd_values_do_not_cost_many_events_together() -> Non
     assert made.left_out["c4"] == "no usable number in 2 of 100 events, and such events are refused"
     assert len(made.remarks) == 5
     assert len(EventReader(made.config.event).read(docs)[1]) == 5
+
+
+def test_a_feature_that_may_be_the_target_in_another_form_is_told_of() -> None:
+    columns: dict[str, Any] = {
+        "fahrenheit": lambda i: 32 - 1.8 * math.sin(i), "near": lambda i: math.sin(i) + 0.3 * math.cos(17 * i),
+        "constant": 3, "huge": lambda i: 3e38 * math.sin(i), "tiny": lambda i: 1e-300 * i,
+    }  # fmt: skip
+    made = pick(config(), documents(100, **columns))
+    assert made.config.event.features == sorted(columns)
+    assert [remark.split(":")[0] for remark in made.remarks] == ["fahrenheit", "huge"]
+    assert "correlation 1.000" in made.remarks[0]
+    assert pick(config(), documents(10, **columns)).remarks == []
 
 
 def test_what_was_picked_is_told_in_words() -> None:
