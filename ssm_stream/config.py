@@ -75,6 +75,40 @@ AlarmBudget = Annotated[
     BeforeValidator(_budget, json_schema_input_type=Annotated[str, Field(pattern=BUDGET.pattern)]),
     PlainSerializer(lambda budget: budget.text, return_type=str),
 ]
+
+
+class Forgetting(BaseModel):
+    """A half-life: in events of the learner, or in seconds of event time (the other is 0)."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: float = 0.0
+    seconds: float = 0.0
+
+
+EVENTS = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+events?\s*$")
+
+
+def _half_life(value: object) -> object:
+    if isinstance(value, str):
+        if found := EVENTS.match(value):
+            if float(found[1]) < 1:
+                raise ValueError(f"found {value!r}; a half-life is at least 1 event")
+            return Forgetting(text=value.strip(), events=float(found[1]))
+        if found := DURATION.match(value):
+            seconds = float(found[1]) * UNITS[found[2]]
+            if seconds > 0:
+                return Forgetting(text=value.strip(), seconds=seconds)
+    raise ValueError(f"found {value!r}; write a half-life such as '500 events' or '6h'")
+
+
+HalfLife = Annotated[
+    Forgetting,
+    BeforeValidator(
+        _half_life, json_schema_input_type=Annotated[str, Field(pattern=f"{EVENTS.pattern}|{DURATION.pattern}")]
+    ),
+    PlainSerializer(lambda half_life: half_life.text, return_type=str),
+]
 KafkaProperties = dict[str, str | int | float | bool]
 
 
@@ -127,19 +161,20 @@ class Event(Section):
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
     features: Literal["auto"] | list[Annotated[str, Field(min_length=1)]] = []
-    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. `auto`: picked from the
-    first events at start."""
+    """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
+    numbers is also read as a category, until it shows something else. `auto`: picked from the first events at start."""
     categories: list[Annotated[str, Field(min_length=1)]] = []
     """Paths of inputs that are names (text, numbers or true/false): each of the first 32 values is an input of its own,
     later ones share one."""
     target: Annotated[str, Field(min_length=1)] = "target"
     """Path of the number to predict. Missing or null in an event: it is predicted, not learned."""
-    lags: Annotated[int, Field(ge=0, le=64)] = 4
+    lags: Annotated[int, Field(ge=0, le=64)] = 8
     """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
     differences: bool = True
     """Use each feature's change since the entity's last event as an input too."""
-    calendar: list[Literal["hour", "weekday"]] = []
-    """Inputs made from the event's time: hour of day and day of week, as smooth cycles."""
+    calendar: Literal["auto"] | list[Literal["hour", "weekday", "hour_cycle", "weekday_cycle"]] = "auto"
+    """Inputs made from the event's time: hour of day and day of week, a step each or as smooth cycles. `auto`: steps,
+    where events come often enough to have a day and the columns do not say the same already."""
 
     @model_validator(mode="after")
     def _usable(self) -> Event:
@@ -182,15 +217,27 @@ class Model(Section):
     """Labelled events of an entity before it may raise an alert."""
     interval: Annotated[float, Field(ge=0.5, le=0.999)] = 0.9
     """Share of targets that the prediction interval is to cover in the long run."""
-    moment_decays: list[Annotated[float, Field(gt=0.5, lt=1)]] = [0.97, 0.998]
-    """Decays an event of the moment heads (gradient steps on decayed least squares)."""
-    proximal_steps: list[Annotated[float, Field(gt=0, le=1)]] = [0.3, 0.05]
-    """Steps of the proximal heads (implicit online gradient descent)."""
+    profile: Literal["fast", "accurate"] = "fast"
+    """`accurate` adds attention over the last `window` events: smaller errors at several times the cost."""
+    half_lives: list[HalfLife] | None = None
+    """How fast the moment heads forget: `500 events`, or a time such as `6h`. Default: those of the weights."""
+    heads: list[Literal["moments", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
+    """The heads that answer, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
+    gate: Literal["learned", "equal"] = "learned"
+    """How the heads' answers are mixed: by what they were worth so far, or all alike (for comparisons)."""
+    fleet: bool = True
+    """Learn from all entities of a shard together; a new one starts from what the others taught."""
+    log_space: bool = True
+    """While no target is negative, some heads also answer on a log scale."""
+    window: Annotated[int, Field(ge=128, le=512)] = 512
+    """Events that the heads of `accurate` attend to."""
+    weights: Path | None = None
+    """File of frozen meta-parameters, as `ssm-stream train` writes it. Default: those of the package."""
 
     @model_validator(mode="after")
     def _heads(self) -> Model:
-        if not self.moment_decays and not self.proximal_steps:
-            raise ValueError("no head left; give moment_decays or proximal_steps at least one value")
+        if self.heads is not None and not self.heads:
+            raise ValueError("heads: no head left; name at least one, or leave the key out")
         return self
 
 
@@ -258,8 +305,9 @@ class Sinks(Section):
 class State(Section):
     """Where an entity's state lives."""
 
-    shards: Annotated[int, Field(ge=1, le=4096)] = 16
-    """Parts that the entities are spread over; fixed for the life of the recovery state. Workers share them."""
+    shards: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Parts that the entities are spread over; fixed for the life of the recovery state. Workers share them: as many as
+    the most workers there will be. Entities learn from each other within a shard and a partition of the source."""
     ttl: Duration | None = 90 * 86400.0
     """An entity silent for this long (event time) starts afresh, and its memory is freed; null: never."""
 

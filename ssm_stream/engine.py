@@ -1,109 +1,48 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
 `Engine.process` predicts each event from its entity's state, judges the error, then learns, one event after another in
-the order given. What an entity is told depends on its own events in their order only: cutting the stream into other
-batches, shards or processes changes no bit.
+the order given. Entities of one shard and one source learn together (a pool). What an entity is told depends on the events
+of its pool in their order only: cutting the stream into other batches or processes changes no bit.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import zlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream import loop
 from ssm_stream.config import Budget, Config
 from ssm_stream.events import Events
-from ssm_stream.model import kernel
+from ssm_stream.loop import Predictions, Rules
+from ssm_stream.model import shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
-from ssm_stream.model.jit import jit
 from ssm_stream.monitor import detect, interval, lifecycle
 from ssm_stream.state import StateError, pack, unpack
 
-SCORE_MOST = 1e6
-DONE, REPORT, EXPIRED = range(3)
-# columns of Clock.number
-LAST, MARK, GAP, GAPS = range(4)
-MARKS_A_TTL = 100  # one event moves the watermark by at most ttl / MARKS_A_TTL: a wrong clock cannot evict the fleet
-WEIGHT_EVERY = 8  # events between updates of the weights that drift alerts compare with
-WEIGHT_RATE = 0.02
-GAP_RATE = 0.01  # of the mean gap between events, once 100 are known
-LARGEST_SHARE = 1e35  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
+SLOT_STEP = 8  # slots for codes are added so many at a time
 
 
-class Clock(NamedTuple):
-    """number (E, 4) float64: time of the last event (ms), the watermark then (ms), mean gap (s) and gaps counted."""
-
-    number: NDArray[np.float64]
-
-
-class Reference(NamedTuple):
-    """weights (E, D) float32: running mean of the implicit weights, in the target's unit."""
-
-    weights: NDArray[np.float32]
+def shard_of(entity: str, shards: int) -> int:
+    """The shard that an entity belongs to, the same in every process (Python's own hash is not)."""
+    return zlib.crc32(entity.encode()) % shards
 
 
-class EngineState(NamedTuple):
-    """Everything that is known of E entities: groups of arrays, a row an entity. All zeros is a new entity."""
-
-    learner: kernel.LearnerState
-    interval: interval.IntervalState
-    detector: detect.DetectorState
-    lifecycle: lifecycle.LifecycleState
-    clock: Clock
-    reference: Reference
+def _arrays(groups: Any) -> list[NDArray[Any]]:
+    """All arrays of a struct of structs, in a fixed order."""
+    return [array for group in groups for array in group]
 
 
-def _arrays(state: EngineState) -> list[NDArray[Any]]:
-    """All arrays of the state, in a fixed order."""
-    return [array for group in state for array in group]
-
-
-class Rules(NamedTuple):
-    """What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
-
-    direction: 1 above, −1 below, 0 both; deviation: smallest |y − yhat| that counts, absolute and relative to |yhat|
-    """
-
-    warmup: int
-    level: float
-    ttl: float
-    anomaly: bool
-    anomaly_events: float
-    anomaly_seconds: float
-    direction: int
-    deviation: float
-    deviation_relative: float
-    drift: bool
-    drift_events: float
-    drift_seconds: float
-    episodes: lifecycle.LifecycleRules
-
-
-class Reported(NamedTuple):
-    """What the kernel tells of an event that changed an episode.
-
-    phase (2,) int64 by kind; number (2, 3) float64: score, since (ms), absorbed after (events)
-    weights (D,) float32: implicit weights before learning
-    """
-
-    phase: NDArray[np.int64]
-    number: NDArray[np.float64]
-    weights: NDArray[np.float32]
-
-
-class Predictions(NamedTuple):
-    """A row an event: yhat, lower, upper, score (n,) float64; warmup (n,) bool; n (n,) int64 labelled events before."""
-
-    yhat: NDArray[np.float64]
-    lower: NDArray[np.float64]
-    upper: NDArray[np.float64]
-    score: NDArray[np.float64]
-    warmup: NDArray[np.bool_]
-    n: NDArray[np.int64]
+def _fill(old: Any, new: Any) -> Any:
+    """New arrays that begin with the old ones' content, in every dimension."""
+    for source, target in zip(_arrays(old), _arrays(new), strict=True):
+        target[tuple(slice(size) for size in source.shape)] = source
+    return new
 
 
 class Alert(NamedTuple):
@@ -111,117 +50,6 @@ class Alert(NamedTuple):
 
     row: int
     message: dict[str, Any]
-
-
-@jit
-def _budget_events(events: float, seconds: float, gap: float) -> float:
-    """Mean events between false alarms, at the entity's own rate where the budget is in time."""
-    if events > 0.0:
-        return events
-    return max(seconds / max(gap, 1e-3), 20.0)
-
-
-@jit
-def _implicit_weights(p: Any, s: Any, w: Any, e: int, out: Any) -> None:
-    """The gate's mean of the heads' weights, in the target's unit per standard deviation of each input."""
-    for i in range(p.D):
-        out[i] = 0.0
-    for h in range(p.H):
-        share = np.float32(min(w.g[h] * w.scale[2], LARGEST_SHARE))
-        for i in range(p.D):
-            out[i] += share * s.W[e, h, i]
-
-
-@jit
-def _advance(number: Any, ts: float, mark: float) -> None:
-    """The entity's clock: its mean gap counts time that passes, not time that goes back."""
-    if number[GAPS] > 0.0 and ts > number[LAST]:
-        rate = max(1.0 / number[GAPS], GAP_RATE)
-        number[GAP] += rate * ((ts - number[LAST]) / 1000.0 - number[GAP])
-    number[GAPS] = min(number[GAPS] + 1.0, 1e9)
-    number[LAST] = max(ts, number[LAST]) if number[GAPS] > 1.0 else ts
-    number[MARK] = mark
-
-
-@jit
-def _run(
-    p: Any,
-    w: Any,
-    s: Any,
-    r: Any,
-    rows: Any,
-    ts: Any,
-    u: Any,
-    y: Any,
-    start: int,
-    marks: Any,
-    source: int,
-    out: Any,
-    told: Any,
-) -> Any:
-    """Events start, start + 1, … until the end, a report or an expired entity: (next event, why it stopped)."""
-    for t in range(start, len(y)):
-        e, time = rows[t], float(ts[t])
-        mark = time if math.isnan(marks[source]) else marks[source]
-        mark += min(max(time - mark, 0.0), r.ttl / MARKS_A_TTL)
-        clock = s.clock.number[e]
-        # Both clocks must agree: a watermark that began in the past still catches up with the entities.
-        if clock[GAPS] > 0.0 and mark - max(clock[MARK], clock[LAST]) > r.ttl:
-            return t, EXPIRED
-        marks[source] = mark
-        n = s.learner.n[e]
-        answer = kernel.predict(p, s.learner, w, e, u[t])
-        half = interval.half_width(s.interval, e)
-        out.yhat[t], out.lower[t], out.upper[t] = answer, answer - half, answer + half
-        out.score[t], out.warmup[t], out.n[t] = 0.0, n < r.warmup, n
-        if math.isnan(y[t]):
-            continue
-        error = y[t] - answer
-        _advance(clock, time, marks[source])
-        anomaly_events = _budget_events(r.anomaly_events, r.anomaly_seconds, clock[GAP])
-        told.phase[0] = told.phase[1] = lifecycle.SILENT
-        if n >= r.warmup:
-            size = abs(error)
-            floor = 1e-9 * max(abs(y[t]), abs(answer)) + 1e-300
-            bound = max(interval.anomaly_bound(s.interval, e, 1.0 / anomaly_events), floor)
-            score = min(size / bound, SCORE_MOST)
-            out.score[t] = score
-            if r.anomaly:
-                sided = r.direction == 0 or error * r.direction > 0.0
-                counts = sided and size >= r.deviation and size >= r.deviation_relative * abs(answer)
-                alarm = counts and score > 1.0
-                told.phase[0] = lifecycle.step(
-                    s.lifecycle, e, lifecycle.ANOMALY, n, time, score, alarm, not alarm, r.episodes
-                )
-                told.number[0, 0] = score
-        if n > 0 and r.drift:
-            drift_events = _budget_events(r.drift_events, r.drift_seconds, clock[GAP])
-            rounding = 1e-12 * max(abs(y[t]), abs(answer)) + 1e-6 * w.scale[2]
-            heard = error if abs(error) > rounding else 0.0
-            evidence = min(detect.observe(s.detector, e, heard, drift_events), SCORE_MOST)
-            if n >= r.warmup:
-                calm = detect.is_calm(s.detector, e)
-                told.phase[1] = lifecycle.step(
-                    s.lifecycle, e, lifecycle.DRIFT, n, time, evidence, evidence >= 1.0, calm, r.episodes
-                )
-                told.number[1, 0] = evidence
-        if n > 0:
-            interval.observe(s.interval, e, n - 1, abs(error), r.level, 1.0 / anomaly_events)
-        loud = told.phase[0] != lifecycle.SILENT or told.phase[1] != lifecycle.SILENT
-        if loud or n % WEIGHT_EVERY == 0:
-            _implicit_weights(p, s.learner, w, e, told.weights)
-        if loud:
-            for kind in range(2):
-                told.number[kind, 1] = s.lifecycle.number[e, kind, lifecycle.SINCE_TS]
-                told.number[kind, 2] = lifecycle.absorbed_after(s.lifecycle, e, kind, n)
-        kernel.learn(p, s.learner, w, e, u[t], y[t])
-        if loud:
-            return t + 1, REPORT
-        if n % WEIGHT_EVERY == 0:
-            reference = s.reference.weights[e]
-            for i in range(p.D):
-                reference[i] += np.float32(WEIGHT_RATE) * (told.weights[i] - reference[i])
-    return len(y), DONE
 
 
 def _rules(config: Config) -> Rules:
@@ -269,40 +97,67 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        event = config.event
+        event, model = config.event, config.model
+        calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
         self.plan = FeaturePlan(
-            tuple(event.features), tuple(event.calendar), event.lags, event.differences, event.time_zone
+            tuple(event.numbers), tuple(event.categories), calendar, event.lags, event.differences, event.time_zone
         )
-        self.params = kernel.learner_params(
-            self.plan, tuple(config.model.moment_decays), tuple(config.model.proximal_steps)
-        )
+        self.weights = weights.load(model.weights)
+        self.params = self._params(0)
         self.rules = _rules(config)
         self.names: list[str] = []
         self._slots: dict[str, int] = {}
         self._sources: dict[int, int] = {}
         self._marks = np.full(1, np.nan)
+        self._pools: dict[tuple[int, int], int] = {}
+        self._shards = np.zeros(0, np.int64)
         self._state = self._fresh(0)
-        self._scratch = kernel.new_scratch(self.params)
-        self._told = Reported(np.zeros(2, np.int64), np.zeros((2, 3)), np.zeros(self.params.D, np.float32))
+        self._shared = self._fresh_pools(0, 0)
+        self._scratch = shapes.new_scratch(self.params)
+        self._told = self._fresh_told()
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self.names)
 
-    def _fresh(self, E: int) -> EngineState:
-        return EngineState(
-            kernel.new_state(self.params, E),
+    def _params(self, K: int) -> shapes.LearnerParams:
+        model = self.config.model
+        names = model.heads or ["moments", "proximal", "embedding", "fern"]
+        if model.heads is None and model.profile == "accurate":
+            names = [*names, "attention"]
+        heads = shapes.Heads(
+            "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
+            model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
+        )  # fmt: skip
+        half_lives = model.half_lives and tuple((life.events, life.seconds) for life in model.half_lives)
+        return shapes.learner_params(self.plan, self.weights, heads, half_lives, K)
+
+    def _fresh(self, E: int) -> loop.EntityStates:
+        return loop.EntityStates(
+            shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
             detect.new_detector_state(E),
             lifecycle.new_lifecycle_state(E),
-            Clock(np.zeros((E, 4))),
-            Reference(np.zeros((E, self.params.D), np.float32)),
+            loop.Clock(np.zeros((E, 4))),
+            loop.Reference(np.zeros((E, self.params.L), np.float32)),
         )
+
+    def _fresh_pools(self, P: int, norms: int) -> loop.PoolStates:
+        p = self.params
+        return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
+
+    def _fresh_told(self) -> loop.Reported:
+        return loop.Reported(np.zeros(2, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
     @property
     def bytes_per_entity(self) -> int:
-        """Memory of one entity's state."""
+        """Memory of one entity's own state."""
         return sum(array.nbytes for array in _arrays(self._fresh(1)))
+
+    @property
+    def bytes_per_pool(self) -> int:
+        """Memory of what the entities of one shard and source have learned together."""
+        return sum(array.nbytes // max(len(array), 1) for array in _arrays(self._shared))
 
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
@@ -316,25 +171,28 @@ class Engine:
         """
         n = len(events)
         rows = self._rows(events.entity)
-        u = events.features
-        if self.plan.calendar:
-            u = np.hstack([u, calendar_columns(self.plan, events.ts)])
-        u = np.ascontiguousarray(u)
-        out = Predictions(
-            np.empty(n), np.empty(n), np.empty(n), np.empty(n), np.empty(n, np.bool_), np.empty(n, np.int64)
-        )
+        pools = self._pools_of(rows, source)
+        cycles, steps = calendar_columns(self.plan, events.ts)
+        u = np.ascontiguousarray(np.hstack([events.features, cycles]) if cycles.shape[1] else events.features)
+        out = Predictions(*(np.empty(n) for _ in range(4)), np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n))
         alerts: list[Alert] = []
         mark = self._mark(source)
         at = 0
         while at < n:
-            at, why = _run(
-                self.params, self._scratch, self._state, self.rules, rows, events.ts, u, events.target,
-                at, self._marks, mark, out, self._told,
+            at, why = loop.run(
+                self.params, self._scratch, self._state, self._shared, self.rules, pools, rows, events.ts, u, steps,
+                events.target, at, self._marks, mark, out, self._told,
             )  # fmt: skip
-            if why == EXPIRED:
+            if why == loop.EXPIRED:
                 self._clear(rows[at])
-            elif why == REPORT:
-                alerts += self._alerts(events, at - 1, rows[at - 1], out)
+            elif why == loop.REPORT:
+                alerts += self._alerts(events, source, at - 1, rows[at - 1], pools[at - 1], out)
+            elif why == loop.MORE_SLOTS:
+                self._widen(int(self._shared.pool.used[pools[at]] + self._scratch.flag[shapes.FRESH]))
+            elif why == loop.SECOND_ENTITY:
+                self._shared = _fill(
+                    self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n))
+                )
         return out, alerts
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
@@ -350,17 +208,51 @@ class Engine:
             return np.fromiter(map(slots.__getitem__, entities), np.int64, len(entities))
 
     def _grow(self, needed: int) -> None:
+        """Room for so many entities, and their shards."""
         have = len(self._state.clock.number)
-        if needed <= have:
-            return
-        fresh = self._fresh(max(needed, 2 * have, 16))
-        for old, new in zip(_arrays(self._state), _arrays(fresh), strict=True):
-            new[: len(old)] = old
-        self._state = fresh
+        if needed > have:
+            self._state = _fill(self._state, self._fresh(max(needed, 2 * have, 16)))
+        if not self.config.model.fleet:
+            self._grow_pools(len(self._state.clock.number))
+        shards = self.config.state.shards
+        known = len(self._shards)
+        if needed > known:
+            more = [shard_of(name, shards) if shards > 1 else 0 for name in self.names[known:needed]]
+            self._shards = np.concatenate([self._shards, np.array(more, np.int64)])
+
+    def _grow_pools(self, needed: int) -> None:
+        if needed > len(self._shared.pool.n):
+            norms = needed if len(self._shared.norm.near) else 0
+            self._shared = _fill(self._shared, self._fresh_pools(needed, norms))
+
+    def _widen(self, slots: int) -> None:
+        """Room for so many codes."""
+        K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
+        self.params = self._params(K)
+        self._state = _fill(self._state, self._fresh(len(self._state.clock.number)))
+        self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.norm.near)))
+        self._scratch = shapes.new_scratch(self.params)
+        self._told = self._fresh_told()
+
+    def _pools_of(self, rows: NDArray[np.int64], source: int) -> NDArray[np.int64]:
+        """The pool of each event: entities learn together within a shard and a source, whose order is always the same."""
+        if not self.config.model.fleet:
+            return rows
+        shards = self._shards[rows]
+        out = np.empty(len(rows), np.int64)
+        for shard in np.unique(shards).tolist():
+            key = (shard, source)
+            if key not in self._pools:
+                self._pools[key] = len(self._pools)
+                self._grow_pools(len(self._pools))
+            out[shards == shard] = self._pools[key]
+        return out
 
     def _clear(self, row: int) -> None:
-        for array in _arrays(self._state):
-            array[row] = 0
+        """Start an entity afresh; its pool too, where that is its alone."""
+        for array in _arrays(self._state) if self.config.model.fleet else _arrays(self._state) + _arrays(self._shared):
+            if len(array):
+                array[row] = 0
 
     def _mark(self, source: int) -> int:
         if source not in self._sources:
@@ -369,9 +261,9 @@ class Engine:
                 self._marks = np.concatenate([self._marks, np.full(len(self._marks), np.nan)])
         return self._sources[source]
 
-    def _alerts(self, events: Events, row: int, slot: int, out: Predictions) -> list[Alert]:
+    def _alerts(self, events: Events, source: int, row: int, slot: int, pool: int, out: Predictions) -> list[Alert]:
         alerts = []
-        state_hash = self.state_hash(events.entity[row])
+        state_hash = self.state_hash(events.entity[row], source)
         for kind, name in enumerate(lifecycle.KINDS):
             phase = int(self._told.phase[kind])
             if phase == lifecycle.SILENT:
@@ -391,8 +283,8 @@ class Engine:
                 "yhat_upper": float(out.upper[row]),
                 "since": int(since),
                 "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
-                "contributions": self._contributions(),
-                "weight_change": self._weight_change(slot) if name == "drift" else [],
+                "contributions": self._contributions(pool),
+                "weight_change": self._weight_change(slot, pool) if name == "drift" else [],
                 "budget": budget.text,
                 "config_hash": self.config.hash,
                 "state_hash": state_hash,
@@ -400,36 +292,65 @@ class Engine:
             alerts.append(Alert(row, message))
         return alerts
 
-    def _contributions(self) -> list[dict[str, Any]]:
+    def input_names(self, pool: int = 0) -> list[str]:
+        """Names of the implicit weights of a pool, the constant first, then the numbers, then the codes in use."""
+        p, shared = self.params, self._shared.pool
+        codes = ["?"] * int(shared.used[pool]) if len(shared.used) else []
+        for j, column in enumerate(self.plan.coded if codes else ()):
+            for i in range(int(shared.seen[pool, j])):
+                if shared.slot[pool, j, i]:
+                    codes[shared.slot[pool, j, i] - 1] = f"{column}={shared.value[pool, j, i]:g}"
+            if shared.missing[pool, j]:
+                codes[shared.missing[pool, j] - 1] = f"{column} unknown"
+            if shared.other[pool, j]:
+                codes[shared.other[pool, j] - 1] = f"{column}=another"
+        return ["constant", *self.plan.numbers, *codes, *[""] * (p.K - len(codes))]
+
+    def _contributions(self, pool: int) -> list[dict[str, Any]]:
         """The weightiest inputs of the prediction: each one's signed share of all that moved it from the base."""
-        moved = (self._told.weights * self._scratch.x).astype(np.float64)[1:]
+        scratch = self._scratch
+        x = scratch.entity if scratch.flag[shapes.MANY] else scratch.fleet
+        moved = (self._told.weights * x).astype(np.float64)[1:]
         total = float(np.abs(moved).sum())
         if total == 0.0:
             return []
+        names = self.input_names(pool)
         first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
-        return [{"feature": self.plan.names[1 + i], "share": float(moved[i]) / total} for i in first]
+        return [{"feature": names[1 + i], "share": float(moved[i]) / total} for i in first if moved[i]]
 
-    def _weight_change(self, slot: int) -> list[dict[str, Any]]:
+    def _weight_change(self, slot: int, pool: int) -> list[dict[str, Any]]:
         """The implicit weights that moved most, in the target's unit per standard deviation of the input."""
         before, after = self._state.reference.weights[slot].astype(np.float64), self._told.weights.astype(np.float64)
+        names = self.input_names(pool)
         first = np.argsort(-np.abs(after - before), kind="stable")[: self.config.alerts.contributions]
         return [
-            {"feature": self.plan.names[i], "before": float(before[i]), "after": float(after[i])}
+            {"feature": names[i], "before": float(before[i]), "after": float(after[i])}
             for i in first
             if after[i] != before[i]
         ]
 
-    def state_hash(self, entity: str) -> str:
-        """16 hex digits over all that the entity's own events made of it (the watermark is its neighbours' work too).
+    def state_hash(self, entity: str, source: int = 0) -> str:
+        """16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
+
+        Args:
+            entity: its name
+            source: the stream that its events come from
 
         Raises:
             KeyError: no such entity.
         """
         row = self._slots[entity]
+        pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
         digest = hashlib.blake2b(digest_size=8)
-        for name, array in self._named():
-            own = np.delete(array[row], MARK) if name == "clock.number" else array[row]
+        for name, array in self._named(self._state):
+            # The watermark is the neighbours' work too.
+            own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
             digest.update(own.tobytes())
+        if pool is not None:
+            many = self._shared.pool.entities[pool] > 1
+            for name, array in self._named(self._shared):
+                if many or not name.startswith("norm."):
+                    digest.update(array[pool].tobytes())
         return digest.hexdigest()
 
     def _evict(self) -> None:
@@ -438,27 +359,48 @@ class Engine:
             return
         latest = np.nanmin(self._marks[: len(self._sources)]) if self._sources else math.nan
         seen = self._state.clock.number[: len(self.names)]
-        expired = (seen[:, GAPS] == 0) | (latest - np.maximum(seen[:, MARK], seen[:, LAST]) > self.rules.ttl)
+        expired = (seen[:, loop.GAPS] == 0) | (
+            latest - np.maximum(seen[:, loop.MARK], seen[:, loop.LAST]) > self.rules.ttl
+        )
         if not expired.any():
             return
         keep = np.flatnonzero(~expired)
-        names = [self.names[i] for i in keep]
-        fresh = self._fresh(max(len(keep), 16))
-        for old, new in zip(_arrays(self._state), _arrays(fresh), strict=True):
-            new[: len(keep)] = old[keep]
-        self._state, self.names = fresh, names
-        self._slots = {name: i for i, name in enumerate(names)}
+        room = max(len(keep), 16)
+        own_pools = not self.config.model.fleet
+        fresh = self._fresh(room)
+        groups: list[tuple[Any, Any]] = [(self._state, fresh)]
+        if own_pools:
+            shared = self._fresh_pools(room, room if len(self._shared.norm.near) else 0)
+            groups.append((self._shared, shared))
+        for old_group, new_group in groups:
+            for old, new in zip(_arrays(old_group), _arrays(new_group), strict=True):
+                if len(new):
+                    new[: len(keep)] = old[keep]
+        self._state = fresh
+        if own_pools:
+            self._shared = shared
+        self.names = [self.names[i] for i in keep]
+        self._shards = self._shards[keep]
+        self._slots = {name: i for i, name in enumerate(self.names)}
 
     def snapshot(self) -> bytes:
         """All state as bytes, for `restore`. Expired entities are dropped first."""
         self._evict()
-        used = len(self.names)
-        arrays = {name: array[:used] for name, array in self._named()}
-        header = {"config": self.config.hash, "marks": ",".join(self._marked())}
+        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
+        arrays = {f"entity.{name}": array[:used] for name, array in self._named(self._state)}
+        arrays |= {f"shared.{name}": array[:pools] for name, array in self._named(self._shared)}
+        header = {
+            "config": self.config.hash,
+            "weights": weights.digest(self.weights),
+            "marks": ",".join(self._marked()),
+            "pools": ",".join(f"{shard}:{source}" for shard, source in self._pools),
+            "slots": str(self.params.K),
+        }
         return pack(header, self.names, arrays)
 
-    def _named(self) -> Iterator[tuple[str, NDArray[np.generic]]]:
-        for group_name, group in self._state._asdict().items():
+    @staticmethod
+    def _named(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+        for group_name, group in groups._asdict().items():
             for name, array in group._asdict().items():
                 yield f"{group_name}.{name}", array
 
@@ -479,19 +421,38 @@ class Engine:
                 "`model`, `alerts` and `state` back as they were, or start anew with another recovery.directory"
             )
         engine = cls(config)
+        if header.get("weights") != weights.digest(engine.weights):
+            raise StateError(
+                "the state was made with other frozen weights: put model.weights back as it was (or use the release "
+                "that wrote it), or start anew with another recovery.directory"
+            )
         engine.names = names
         engine._slots = {name: i for i, name in enumerate(names)}
-        engine._grow(len(names))
-        for name, array in engine._named():
-            stored = arrays.get(name)
-            if stored is None or stored.shape[1:] != array.shape[1:] or stored.dtype != array.dtype:
-                raise StateError(
-                    f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or start "
-                    "anew with another recovery.directory"
-                )
-            array[: len(names)] = stored
+        engine._restore(header, arrays)
+        return engine
+
+    def _restore(self, header: dict[str, str], arrays: dict[str, NDArray[np.generic]]) -> None:
+        for item in filter(None, header.get("pools", "").split(",")):
+            shard, source = item.split(":")
+            self._pools[int(shard), int(source)] = len(self._pools)
+        self._widen(int(header.get("slots", "0")))
+        self._grow(len(self.names))
+        if self.config.model.fleet:
+            self._grow_pools(len(self._pools))
+        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
+        if len(arrays.get("shared.norm.near", ())):
+            self._shared = self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n))
+        for prefix, groups, rows in (("entity", self._state, used), ("shared", self._shared, pools)):
+            for name, array in self._named(groups):
+                stored = arrays.get(f"{prefix}.{name}")
+                if stored is None or stored.shape[1:] != array.shape[1:] or stored.dtype != array.dtype:
+                    raise StateError(
+                        f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or "
+                        "start anew with another recovery.directory"
+                    )
+                if len(array):
+                    array[:rows] = stored
         for item in filter(None, header["marks"].split(",")):
             source, value = item.split(":")
-            at = engine._mark(int(source))  # may make `_marks` anew
-            engine._marks[at] = float(value)
-        return engine
+            at = self._mark(int(source))  # may make `_marks` anew
+            self._marks[at] = float(value)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 MAGIC = b"SSMS"
-VERSION = 1
+VERSION = 2
 PREFIX = struct.Struct("<4sHI")
 NAMES = "entity_names"
 HEADER = "header"

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Alert, Engine, Predictions
+from ssm_stream.engine import Alert, Engine
 from ssm_stream.events import EventReader, Events, Refused
+from ssm_stream.loop import Predictions
 
 BATCH = 10_000
 COLUMNS = (
@@ -134,10 +135,10 @@ def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
     p = chunk.predictions
     columns = zip(
         chunk.events.entity, chunk.events.ts.tolist(), chunk.events.target.tolist(), p.yhat.tolist(), p.lower.tolist(),
-        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), chunk.events.position.tolist(),
+        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), p.fleet.tolist(), chunk.events.position.tolist(),
         strict=True,
     )  # fmt: skip
-    for entity, ts, y, yhat, lower, upper, score, warmup, n, position in columns:
+    for entity, ts, y, yhat, lower, upper, score, warmup, n, fleet, position in columns:
         yield {
             "entity": entity,
             "ts": ts,
@@ -148,6 +149,7 @@ def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
             "anomaly_score": score,
             "warmup": warmup,
             "n": n,
+            "fleet": fleet,
             "id": f"{source}-0-{chunk.first + position}",
         }
 
@@ -187,6 +189,7 @@ def backtest(
         "seconds": seconds,
         "refused": dict(faults),
         "bytes_per_entity": engine.bytes_per_entity,
+        "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,
         "by_entity": scores.by_entity(),
     }

@@ -1,8 +1,9 @@
 """The inputs of the learner, in one fixed order: what the columns mean and how the calendar is encoded.
 
-The raw inputs of an event are, in order: the features, the calendar columns (both known before the event is learned),
-then what the kernel derives from the entity's own past: each feature's change, the last target, and the differences of
-successive past targets.
+The raw inputs of an event are, in order: the features and the calendar's cycles (known before the event is learned), then
+what the kernel derives from the entity's own past: each feature's change, the last target, the differences of successive
+past targets, and how far the hour's and the week's usual target lie from the last one. After the numbers come the codes:
+one input for each value that a category has shown, a slot each, in order of appearance.
 """
 
 from __future__ import annotations
@@ -13,72 +14,101 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-CALENDAR_COLUMNS = {
-    "hour": ("hour_sin", "hour_cos", "hour_sin2", "hour_cos2"),
-    "weekday": ("weekday_sin", "weekday_cos", "weekend"),
+CYCLES = {
+    "hour_cycle": ("hour_sin", "hour_cos", "hour_sin2", "hour_cos2"),
+    "weekday_cycle": ("weekday_sin", "weekday_cos", "weekend"),
 }
 DAY = 86_400.0
 FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
+NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
 
 
 class FeaturePlan(NamedTuple):
     """Which inputs there are.
 
     features: names of the numeric inputs taken from the event
-    calendar: which calendar encodings follow them
+    categories: names of the inputs that are categories, after the features
+    calendar: `("auto",)`, or which of hour, weekday, hour_cycle and weekday_cycle are inputs
     lags: number of past targets used, 0 for none
     differences: whether each feature's change since the entity's last learned event is an input
     time_zone: zone of the calendar
     """
 
     features: tuple[str, ...]
-    calendar: tuple[str, ...]
-    lags: int
-    differences: bool
+    categories: tuple[str, ...] = ()
+    calendar: tuple[str, ...] = ()
+    lags: int = 0
+    differences: bool = True
     time_zone: str = "UTC"
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns that `calendar_columns` completes, shape (C,)."""
-        return self.features + tuple(name for part in self.calendar for name in CALENDAR_COLUMNS[part])
+    def cycles(self) -> tuple[str, ...]:
+        """Names of the smooth calendar columns."""
+        return tuple(name for part in self.calendar for name in CYCLES.get(part, ()))
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """Names of all inputs, the constant first, shape (D,): the order of every head's weights."""
+    def steps(self) -> tuple[int, int]:
+        """Whether the hour and the weekday are codes: NEVER, BY_RULE or ALWAYS."""
+        if "auto" in self.calendar:
+            return BY_RULE, BY_RULE
+        return tuple(ALWAYS if part in self.calendar else NEVER for part in ("hour", "weekday"))  # type: ignore[return-value]
+
+    @property
+    def seasons(self) -> bool:
+        """Whether the usual target of the hour and of the hour of the week is kept."""
+        return self.lags > 0 and max(self.steps) > NEVER
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns that the kernel is given, shape (C,): features, categories, cycles."""
+        return self.features + self.categories + self.cycles
+
+    @property
+    def coded(self) -> tuple[str, ...]:
+        """Names of what may become codes, shape (Q,)."""
+        return (*self.features, *self.categories, "hour", "weekday")
+
+    @property
+    def numbers(self) -> tuple[str, ...]:
+        """Names of the numeric inputs, shape (F,)."""
         changes = tuple(f"change({name})" for name in self.features) if self.differences else ()
         last = ("last",) if self.lags else ()
         lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
-        return ("constant", *self.columns, *changes, *last, *lags)
+        seasons = ("usual at this hour", "usual at this hour of the week") if self.seasons else ()
+        return (*self.features, *self.cycles, *changes, *last, *lags, *seasons)
 
 
-def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Smooth cycles of the local time, so that 23:59 and 00:01 are neighbours.
+def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Smooth cycles of the local time, so that 23:59 and 00:01 are neighbours, and its hour and weekday.
 
     Args:
         plan: which encodings
         ts: (n,) milliseconds since 1970-01-01 UTC
 
     Returns:
-        (n, c) values in [-1, 1]
+        (n, c) values in [-1, 1]; (n, 2) hour 0 to 23 and weekday 0 (Monday) to 6
     """
-    count = sum(len(CALENDAR_COLUMNS[part]) for part in plan.calendar)
-    out = np.empty((len(ts), count))
-    if not count:
-        return out
+    out = np.empty((len(ts), len(plan.cycles)))
+    steps = np.zeros((len(ts), 2), np.int64)
+    if not plan.calendar:
+        return out, steps
     local = ts / 1000.0 + _offsets(plan.time_zone, ts)
+    steps[:, 0] = local // 3600 % 24
+    steps[:, 1] = (local - FIRST_MONDAY) // DAY % 7
     at = 0
     for part in plan.calendar:
-        if part == "hour":
+        encoded: list[NDArray[np.float64]] = []
+        if part == "hour_cycle":
             angle = 2 * np.pi * ((local % DAY) / DAY)
             encoded = [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)]
-        else:
+        elif part == "weekday_cycle":
             week = ((local - FIRST_MONDAY) % (7 * DAY)) / DAY
             angle = 2 * np.pi * week / 7
             encoded = [np.sin(angle), np.cos(angle), (week >= 5).astype(np.float64)]
         for column in encoded:
             out[:, at] = column
             at += 1
-    return out
+    return out, steps
 
 
 def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.float64]:

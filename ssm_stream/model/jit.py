@@ -21,7 +21,7 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def _cache_folder() -> Path:
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for file in sorted([package / "engine.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
+    for file in sorted([package / "loop.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
         digest.update(file.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssm-stream" / name
@@ -48,5 +48,19 @@ def jit(function: Function) -> Function:
     structs of forty arrays cost more than the mathematics: 3.9 against 1.7 µs an event. A slice that would need an
     allocation is refused at compile time.
     """
+    return _compile(function)
+
+
+def inner(function: Function) -> Function:
+    """As `jit`, for what only other kernels call: no way in from Python is made, which halves the compilation."""
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+
+
+def inlined(function: Function) -> Function:
+    """Written out where it is called, for what is called once: a struct of a hundred arrays is slow to hand over."""
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, inline="always")
+
+
+def _compile(function: Function, **options: bool | str) -> Function:
     njit: Any = nb.njit  # `_nrt` is in no type stub
-    return cast(Function, njit(nogil=True, cache=True, error_model="numpy", _nrt=False)(function))
+    return cast(Function, njit(nogil=True, cache=True, error_model="numpy", _nrt=False, **options)(function))

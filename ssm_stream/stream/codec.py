@@ -5,7 +5,6 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -17,8 +16,9 @@ from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Alert, Predictions
+from ssm_stream.engine import Alert, shard_of
 from ssm_stream.events import EPOCH, EventReader, Events, Refused
+from ssm_stream.loop import Predictions
 
 ERROR_HEADER = "__connect.errors."
 Headers = list[tuple[str, str | bytes | None]]
@@ -70,11 +70,6 @@ class Output(NamedTuple):
             return self.others
         pairs = zip(self.keys, self.values, strict=True)
         return [*(Record(self.predictions, key, value) for key, value in pairs), *self.others]
-
-
-def shard_of(entity: str, shards: int) -> int:
-    """The shard that an entity belongs to, the same in every process (Python's own hash is not)."""
-    return zlib.crc32(entity.encode()) % shards
 
 
 def shard_key(shard: int) -> str:
@@ -195,7 +190,7 @@ def error_headers(topic: str, partition: int, offset: int, stage: str, fault: st
 
 PREDICTION = (
     b'{"entity":%b,"ts":%b,"y":%b,"yhat":%b,"yhat_lower":%b,"yhat_upper":%b,'
-    b'"anomaly_score":%b,"warmup":%b,"n":%b,"id":"'
+    b'"anomaly_score":%b,"warmup":%b,"n":%b,"fleet":%b,"id":"'
 )
 
 
@@ -206,7 +201,7 @@ def prediction_values(batch: ShardBatch, predictions: Predictions, stem: str) ->
     commas, and put into the fixed schema. A missing target (NaN) is written as null.
     """
     events, p = batch.events, predictions
-    numbers = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n]
+    numbers = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
     rows = zip(map(orjson.dumps, events.entity), *map(_texts, numbers), batch.offsets, strict=True)
     template = PREDICTION + stem.encode() + b'%d"}'  # a topic's name holds nothing to be escaped here
     return [template % row for row in rows]

@@ -1,0 +1,109 @@
+"""The implicit linear model behind a prediction: the gate's mean of the weights that the heads have learned.
+
+A prediction's slope by each input, in the target's unit per standard deviation of the entity's input; per presence for
+the constant and the codes. Heads in log space count with their slope at their answer, attention with the moment head
+that it corrects; what the embedding's waves, the ferns and the corrections add bends locally and is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ssm_stream.model.jit import inlined, inner
+from ssm_stream.model.shapes import LOG_RESIDUAL, MANY, RESIDUAL, VALUE
+
+LARGEST = 1e35  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
+
+
+@inner
+def _add(out: Any, W: Any, share: float, F: int, K: int, ratio: Any, own: int) -> None:
+    """Weights of one head, times the answer's weight in the gate and the scale's deviation.
+
+    own: 0 all inputs are the pool's, 1 all are the entity's, 2 first the entity's, then the pool's
+    """
+    share = min(max(share, -LARGEST), LARGEST)
+    out[0] += share * W[0]
+    at = 1 + F if own == 2 else 1
+    for j in range(F):
+        part = W[1 + j] if own >= 1 else 0.0
+        if own != 1:
+            part += W[at + j] * ratio[j]
+        out[1 + j] += share * part
+    for j in range(K):
+        out[1 + F + j] += share * W[at + F + j]
+
+
+@inner
+def _add_scope(
+    p: Any, h: Any, k: int, used: int, g: Any, a: Any, scale: Any, ratio: Any, own: int, at: int, out: Any
+) -> int:
+    if p.moments:
+        for m in range(p.M):
+            _add(out, h.W[k, m], g[at] * scale[RESIDUAL, 1], p.F, used, ratio, own)
+            at += 1
+    if p.prox:
+        for r in range(p.prox + 1):
+            kind = RESIDUAL if r < p.prox else VALUE
+            _add(out, h.gradient[k, r], g[at] * scale[kind, 1], p.F, used, ratio, own)
+            at += 1
+    if p.R:
+        _add(out, h.embedding[k, 0, p.R :], g[at] * scale[RESIDUAL, 1], p.F, used, ratio, own)
+        at += 1
+    if p.fern:
+        at += 1
+    if p.gd:
+        _add(out, h.gd[k], g[at] * scale[RESIDUAL, 1], p.F, used, ratio, own)
+        at += 1
+    if p.log:
+        for r in range(p.prox):
+            slope = g[at] * scale[LOG_RESIDUAL, 1] * (1.0 + a[at])
+            _add(out, h.gradient[k, p.prox + 1 + r], slope, p.F, used, ratio, own)
+            at += 1
+        if p.R:
+            slope = g[at] * scale[LOG_RESIDUAL, 1] * (1.0 + a[at])
+            _add(out, h.embedding[k, 1, p.R :], slope, p.F, used, ratio, own)
+            at += 1
+    if p.window:
+        for i in range(2):
+            _add(out, h.W[k, 0], g[at + i] * scale[RESIDUAL, 1], p.F, used, ratio, own)
+        at += 4 + (p.lags > 0)
+        if p.log:
+            for i in range(2):
+                slope = g[at + i] * scale[LOG_RESIDUAL, 1] * (1.0 + a[at + i])
+                _add(out, h.W[k, p.M], slope, p.F, used, ratio, own)
+            at += 3
+    return at
+
+
+@inlined
+def implicit_weights(p: Any, learner: Any, w: Any, k: int, e: int, many: int, out: Any) -> None:
+    """Fill `out` (L,) for the event in the scratch, before it is learned. many: do entity and norm scope answer?"""
+    s, pool = learner.entity, learner.pool
+    used = pool.used[k]
+    for i in range(p.L):
+        out[i] = 0.0
+    for j in range(p.F):
+        w.ratio[j] = 1.0
+        if many:
+            w.ratio[j] = math.sqrt(s.v_var[e, j] / pool.v_var[k, j]) if pool.v_var[k, j] > 0.0 else 0.0
+    at = _add_scope(p, learner.fleet, k, used, w.g, w.a, w.scale[0], w.ratio, 0, p.bases, out)
+    if many:
+        if p.prox:
+            for r in range(p.prox + 1):
+                kind = RESIDUAL if r < p.prox else VALUE
+                _add(out, s.W[e, r], w.g[at] * w.scale[1, kind, 1], p.F, used, w.ratio, 1)
+                at += 1
+        _add_scope(p, learner.norm, k, used, w.g, w.a, w.scale[1], w.ratio, 2, at, out)
+
+
+@inlined
+def fleet_share(p: Any, w: Any) -> float:
+    """Share of the prediction that stands on what other entities taught: the weights of the pooled heads, of all."""
+    total, shared = 0.0, 0.0
+    own = p.bases + p.B
+    for i in range(w.places[0]):
+        total += abs(w.g[i])
+        if i >= p.bases and not own <= i < own + p.prox + (p.prox > 0):
+            shared += abs(w.g[i])
+    return shared / total if w.flag[MANY] and total > 0.0 else 0.0
