@@ -119,8 +119,13 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST.replace("[temp]", "[]\n  lags: 0\n  calendar: []"), ["nothing to predict from"]),
         (SMALLEST + "  time_zone: Mars/Base\n", ["Mars/Base", "Asia/Tokyo"]),
         (SMALLEST + "  time_zone: ../etc/passwd\n", ["IANA"]),
-        (SMALLEST + "model: {moment_decays: [], proximal_steps: []}\n", ["no head left"]),
-        (SMALLEST + "model: {moment_decays: [0.9, 1.0]}\n", ["f.yaml:8: model.moment_decays[1]"]),
+        (SMALLEST + "model: {heads: []}\n", ["f.yaml:8: model", "no head left"]),
+        (SMALLEST + "model: {heads: [moments, memory]}\n", ["f.yaml:8: model.heads[1]", "'moments'", "'attention'"]),
+        (SMALLEST + "model: {profile: slow}\n", ["f.yaml:8: model.profile", "'fast' or 'accurate'", "(found 'slow')"]),
+        (SMALLEST + "model: {half_lives: [6h, soon]}\n", ["f.yaml:8: model.half_lives[1]", "'500 events' or '6h'"]),
+        (SMALLEST + "model: {window: 4}\n", ["f.yaml:8: model.window", "(found 4)"]),
+        (SMALLEST + "model: {moment_decays: [0.9]}\n", ["f.yaml:8: model.moment_decays: unknown key"]),
+        (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),
         (SMALLEST.replace("[temp]", "[temp]\n  categories: [mode, temp]"), ["'temp'", "named twice"]),
         (SMALLEST.replace("[temp]", "auto\n  categories: [target]"), ["'target' is the target"]),
         (SMALLEST.replace("[temp]", "temp"), ["f.yaml:7: event.features: ", "'auto'", "list", "(found 'temp')"]),
@@ -191,6 +196,34 @@ def test_a_budget_that_cannot_be_told_from_noise() -> None:
         changed("alerts.anomaly", budget="1 per 10 events")
 
 
+@pytest.mark.parametrize(
+    ("written", "events", "seconds"),
+    [("500 events", 500, 0), ("1 event", 1, 0), ("2.5 events", 2.5, 0), ("6h", 0, 21_600), (" 30d ", 0, 2_592_000)],
+)
+def test_half_lives(written: str, events: float, seconds: float) -> None:
+    (half_life,) = changed("model", half_lives=[written]).model.half_lives or []
+    assert (half_life.text, half_life.events, half_life.seconds) == (written.strip(), events, seconds)
+
+
+@pytest.mark.parametrize("written", ["500", "fast", "-3 events", "0s", 500, None, ""])
+def test_wrong_half_lives_say_how_one_is_written(written: object) -> None:
+    with pytest.raises(ConfigError, match="'500 events' or '6h'"):
+        changed("model", half_lives=[written])
+
+
+@pytest.mark.parametrize("written", ["0.5 events", "0 events"])
+def test_a_half_life_of_less_than_an_event(written: str) -> None:
+    with pytest.raises(ConfigError, match="at least 1 event"):
+        changed("model", half_lives=[written])
+
+
+def test_entities_learn_together_unless_told_otherwise() -> None:
+    """One shard, one fleet; hour and weekday by rule."""
+    config = parse_config(SMALLEST)
+    assert (config.model.fleet, config.state.shards, config.event.calendar) == (True, 1, "auto")
+    assert (config.model.profile, config.event.lags) == ("fast", 8)
+
+
 def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_HOST", "kafka.plant")
     monkeypatch.setenv("TEST_EMPTY", "")
@@ -242,6 +275,14 @@ DECIDING = [
     ("event", {"differences": False}),
     ("model", {"warmup": 200}),
     ("model", {"interval": 0.95}),
+    ("model", {"profile": "accurate"}),
+    ("model", {"fleet": False}),
+    ("model", {"log_space": False}),
+    ("model", {"half_lives": ["6h"]}),
+    ("model", {"heads": ["moments"]}),
+    ("model", {"gate": "equal"}),
+    ("model", {"window": 256}),
+    ("event", {"categories": ["mode"]}),
     ("alerts.drift", {"budget": "1 per 30d"}),
     ("alerts", {"critical": 4}),
     ("state", {"ttl": "7d"}),
