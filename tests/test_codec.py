@@ -285,7 +285,7 @@ def test_messages_of_a_broker_are_decoded_and_kept_as_those_of_the_tests(mock_ka
 
 PREDICTION = {
     "entity": str, "ts": int, "y": float, "yhat": float, "yhat_lower": float, "yhat_upper": float,
-    "anomaly_score": float, "warmup": bool, "n": int, "id": str,
+    "anomaly_score": float, "warmup": bool, "n": int, "fleet": float, "id": str,
 }  # fmt: skip
 
 
@@ -313,6 +313,17 @@ def test_a_prediction_has_exactly_the_fields_of_the_contract() -> None:
         assert body["id"] == f"plant.events-3-{100 + i}"
         assert body["yhat_lower"] <= body["yhat"] <= body["yhat_upper"]
         assert (body["anomaly_score"] == 0) or i >= 100
+        assert body["fleet"] == 0, "it is alone"
+
+
+def test_a_prediction_says_how_much_of_it_rests_on_other_entities() -> None:
+    """Nothing before a second entity comes; most of the newcomer's, from its second event on; never outside [0, 1]."""
+    config = CONFIG.model_copy(update={"state": CONFIG.state.model_copy(update={"shards": 1})})
+    records = encoded([*noisy(200), *noisy(3, machine="press-2"), *noisy(3)], config)
+    share = [orjson.loads(record.value or b"")["fleet"] for record in records]
+    assert share[:200] == [0] * 200
+    assert all(0.3 < value <= 1 for value in share[201:])
+    assert all(type(value) is float for value in share)
 
 
 @pytest.mark.parametrize("absent", [event(temp=None), b'{"machine":"press-1","ts":9}'])

@@ -27,7 +27,7 @@ event: {entity: machine, timestamp: ts, features: [load], target: temp}
 model: {warmup: 10}
 """
 CONFIG = parse_config(YAML)
-FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "id"]
+FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet", "id"]
 METRICS = {"events", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
 PROMISED = METRICS | {"entities", "seconds"}
 
