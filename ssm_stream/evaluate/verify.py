@@ -67,7 +67,10 @@ class Verification:
             *facts,
             ("events", f"{r['events']:,}, of them {r['labelled']:,} with a target; entities: {r['entities']:,}"),
             ("rows refused", refused),
-            ("model", f"{r['heads']} heads of {r['inputs']} weights"),
+            (
+                "model",
+                f"{r['heads']} heads on {r['inputs']} inputs, {r['pools']} {'pool' if r['pools'] == 1 else 'pools'}",
+            ),
             ("configuration", r["config_hash"]),
             ("versions", _versions()),
             ("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s"),
@@ -116,7 +119,7 @@ def verify(
     torch.set_num_threads(1)  # tensors this small are slower on more
     try:
         run = replay(config, rows, on_rows)
-        seen, deviation, frozen = compare(run, lambda fraction: advance("kernel", fraction))
+        seen, deviation, frozen, distances = compare(run, lambda fraction: advance("kernel", fraction))
         sections: list[Section] = []
         figures: dict[str, Any] = {}
 
@@ -128,7 +131,7 @@ def verify(
             sections.append(section)
             advance(part, 1.0)
 
-        add("kernel", kernel_section(run, seen, deviation, tolerance))
+        add("kernel", kernel_section(run, seen, deviation, distances, tolerance))
         add("in_context", context_section(run, seen))
         add("recovery", recovery_section(run, frozen, seen.yhat, lambda fraction: advance("recovery", fraction)))
         add("construction", construction_section(run, seen))
@@ -139,8 +142,9 @@ def verify(
         "labelled": int(run.labelled.sum()),
         "entities": len(set(run.names)),
         "refused": run.refused,
-        "inputs": run.params.D,
-        "heads": run.params.H,
+        "pools": len(set(run.pools.tolist())),
+        "inputs": run.params.L,
+        "heads": len(figures["kernel"]["heads"]),
         "config_hash": config.hash,
     }
     return Verification(sections, figures, recording)

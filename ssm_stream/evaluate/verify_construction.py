@@ -10,15 +10,17 @@ from torch import Tensor
 
 from ssm_stream.evaluate.paper_report import number
 from ssm_stream.evaluate.paper_section import Cell, Section, Table, at_most
-from ssm_stream.evaluate.verify_reference import Recorded
+from ssm_stream.evaluate.verify_record import Recorded
 from ssm_stream.evaluate.verify_replay import Replay
 from ssm_stream.model.gdssm import GDSSM, pack_tokens
-from ssm_stream.model.kernel import Q_CLIP
+from ssm_stream.model.shapes import Q_CLIP
 
 PAIRS = 20
 """N: events of a context."""
 MOST = 256
-"""Contexts taken, evenly over the recording."""
+"""Contexts taken, evenly over the recording; fewer where inputs are many."""
+NUMBERS = 4_000_000
+"""Numbers of the layer's states over all contexts and pairs."""
 STEPS = 4
 EQUAL = 1e-12
 LEAST_RATE = 1e-3
@@ -26,9 +28,10 @@ LEAST_RATE = 1e-3
 
 
 class Contexts(NamedTuple):
-    """B contexts of N consecutive learned events of one life, and the event that follows, all standardised.
+    """B contexts of N consecutive learned events of one life, and the event that follows, standardised by the pool.
 
-    x (B, N, D), q (B, N), query (B, D), answer (B,): q of the query; row (B,): the query's place in the recording
+    x (B, N, D), q (B, N), query (B, D), answer (B,): q of the query; row (B,): the query's place in the recording. D
+    counts the inputs that are ever other than 0.
     """
 
     x: Tensor
@@ -46,10 +49,13 @@ def contexts(run: Replay, seen: Recorded) -> Contexts | None:
     starts = np.flatnonzero(lives[PAIRS:] == lives[:-PAIRS]) if len(lives) > PAIRS else np.zeros(0, np.int64)
     if not len(starts):
         return None
-    starts = starts[np.linspace(0, len(starts) - 1, min(MOST, len(starts))).astype(np.int64)]
+    D = int((seen.x != 0).any(0).sum())
+    most = max(2, min(MOST, NUMBERS // (PAIRS * D * D), len(starts)))
+    starts = starts[np.linspace(0, len(starts) - 1, most).astype(np.int64)]
     starts = starts[np.argsort(order[starts + PAIRS], kind="stable")]
     rows = order[starts[:, None] + np.arange(PAIRS + 1)]
-    x, q = torch.from_numpy(seen.x[rows].astype(np.float64)), torch.from_numpy(seen.q[rows])
+    x = seen.x[rows].astype(np.float64)
+    x, q = torch.from_numpy(x[..., (x != 0).any((0, 1))]), torch.from_numpy(seen.q[rows])
     return Contexts(x[:, :PAIRS], q[:, :PAIRS], x[:, PAIRS], q[:, PAIRS], rows[:, PAIRS])
 
 
@@ -132,10 +138,10 @@ def _errors(
     """Mean absolute errors on the queries that the rate was not fitted on (on all, if there is but one)."""
     judged = slice(fitted if len(found.row) > 1 else 0, None)
     row = found.row[judged]
-    y, base = run.y[row], seen.base[row]
+    y = run.y[row]
 
     def error(q: Tensor) -> float:
-        answer = base + seen.mean[row] + seen.deviation[row] * np.clip(q.numpy()[judged], -Q_CLIP, Q_CLIP)
+        answer = seen.base[row] + seen.mean[row] + seen.deviation[row] * np.clip(q.numpy()[judged], -Q_CLIP, Q_CLIP)
         return float(np.abs(y - answer).mean())
 
     return {
@@ -143,7 +149,7 @@ def _errors(
         "production": float(np.abs(y - seen.yhat[row]).mean()),
         "one_step": error(one),
         "steps": error(many),
-        "w0": float(np.abs(y - base).mean()),
+        "w0": float(np.abs(y - seen.w0[row]).mean()),
     }
 
 

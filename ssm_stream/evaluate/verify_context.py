@@ -9,7 +9,8 @@ import numpy as np
 from ssm_stream.evaluate.paper_report import number
 from ssm_stream.evaluate.paper_section import Cell, Chart, Check, Section, Series, Table, at_most
 from ssm_stream.evaluate.verify_kernel import EDGES, bin_name
-from ssm_stream.evaluate.verify_reference import Array, Recorded
+from ssm_stream.evaluate.verify_record import Recorded
+from ssm_stream.evaluate.verify_reference import Array
 from ssm_stream.evaluate.verify_replay import FROZEN_SHARE, Replay
 
 NAMES = ("production", "w0", "persistence")
@@ -34,7 +35,7 @@ def context_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
     judged = ~np.isnan(run.y) & (run.seen > 0)
     errors = {
         "production": np.abs(run.y - seen.yhat),
-        "w0": np.abs(run.y - seen.base),
+        "w0": np.abs(run.y - seen.w0),
         "persistence": np.abs(run.y - persistence(run)),
         "frozen": np.abs(run.y - seen.frozen),
     }
@@ -113,12 +114,15 @@ def _charts(run: Replay, bins: list[dict[str, Any]]) -> list[Chart]:
 
 
 def _text(run: Replay, bins: list[dict[str, Any]], checks: list[Check], frozen: float | None) -> list[str]:
-    base = "the last target, so W0 and persistence are one" if run.params.lags else "the running mean of the targets"
+    base = (
+        "the last target, so W0 and persistence are one" if run.params.lags
+        else "the running mean of the entity's targets"
+    )  # fmt: skip
     text = [
         f"No parameter was trained before the first event. W0 is what the model answers before any gradient: {base}. "
-        f"The frozen model is the production model after {FROZEN_SHARE:.0%} of an entity's labelled events: its "
-        "implicit weights Σ g W, their mean over the second half of that time. It goes on with live inputs, base, mean "
-        "and deviation, but learns nothing more.",
+        f"The frozen model is the production model after {FROZEN_SHARE:.0%} of the labelled events of those that learn "
+        "together: all heads' weights and the gate's, their mean over the second half of that time. It goes on "
+        "with live inputs, base, means and deviations, but learns nothing more.",
     ]
     if checks:
         ratio = checks[0].value

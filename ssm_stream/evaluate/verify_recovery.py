@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.evaluate.paper_section import Cell, Chart, Check, Section, Series, Table
-from ssm_stream.evaluate.verify_reference import Array, Frozen
+from ssm_stream.evaluate.verify_record import Frozen
+from ssm_stream.evaluate.verify_reference import Array
 from ssm_stream.evaluate.verify_replay import Replay
 
 WINDOW = 50
@@ -159,7 +160,7 @@ def _changes(run: Replay, frozen: Frozen, error: Array) -> list[Change]:
             ),
             noisy,
         ]
-    j = int(np.argmax(frozen.moved.sum(0)[1 : 1 + len(run.plan.features)]))
+    j = int(np.argmax(frozen.moved.sum(0)))
     feature, column = run.plan.features[j], run.u[:, j]
     mean, size = _moments(run, column)
     z = np.nan_to_num((column - mean[lives]) / np.where(size > 0, size, np.inf)[lives])

@@ -1,11 +1,13 @@
-"""The production kernel beside explicit gradient descent: the same events, float32 against float64.
+"""Explicit gradient descent in 64-bit floats: what the production kernel's heads are held to. See `docs/model.md`, 3.
 
-`record` runs the production kernel over the events and keeps what its heads saw, answered and became. `descend` then
-does gradient descent on what they saw, written out in float64 with every gradient computed anew, and shares no line and
-no state with the kernel: its weights are its own from the first event to the last. Section 3 of `docs/model.md`.
+It takes inputs x, standardised targets q and the constants of the heads, and nothing else: moments are plain sums,
+every gradient of every coordinate is computed anew, and weights are its own from the first event to the last. No line
+and no state is shared with the kernel.
 
-Symbols as in `model/kernel.py`; n events, E lives (an entity between two expiries), here also
-    P  (E, M, D)  decayed moments of q and x, of which the kernel keeps only R = P − S W
+Symbols as in `model/shapes.py`; further
+    H   heads compared: those of the fleet scope, the same of the norm scope, the entity's own
+    P   (P, M', D)  decayed moments of q and x, of which the kernel keeps only R = P − S W
+    φ   (R,)  embedding cos 2π(Ωᵀx + phase), computed here too
 """
 
 from __future__ import annotations
@@ -16,239 +18,277 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model import kernel
 from ssm_stream.model.jit import jit
-from ssm_stream.model.kernel import LearnerParams
+from ssm_stream.model.shapes import LEAVES, LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
 
 Array = NDArray[np.float64]
 
-SMALLEST = 1e-6
-"""Norm of weights below which a difference counts in absolute terms, as parts of this."""
-PROXIMAL_BOUND = 3.0
+BOUND = 3.0
 """Largest error that a proximal head steps for, in standard deviations."""
-CHUNK_BYTES = 64_000_000
-"""Memory for the weights of one chunk of events."""
-
-
-class Recorded(NamedTuple):
-    """What the production kernel saw and answered, a row an event.
-
-    x (n, D) float32: standardised inputs; q (n,): standardised target, NaN where the heads learned nothing;
-    answer (n, H): the heads' standardised answers; g (n, A): gate weights; base, mean, deviation, level (n,): the base,
-    the mean and deviation of y − b, the running mean of y; yhat (n,): the prediction; frozen (n,): see `Frozen`, NaN
-    before it is frozen
-    """
-
-    x: NDArray[np.float32]
-    q: Array
-    answer: Array
-    g: Array
-    base: Array
-    mean: Array
-    deviation: Array
-    level: Array
-    yhat: Array
-    frozen: Array
-
-
-class Frozen(NamedTuple):
-    """Implicit models that stop learning, and what each input moved until the middle.
-
-    after (E,) int64: labelled events after which a life's model is frozen; W (E, D), g (E, A): Σ_h g_h W_h and the gate
-    weights, each the mean over the second half of the labelled events until then (the gate of a single moment may lean
-    on a head that suits that moment only); until (E,) int64: labelled events over which `moved` is summed; moved
-    (E, D): Σ |Σ_h g_h W_h ⊙ x|
-    """
-
-    after: NDArray[np.int64]
-    W: Array
-    g: Array
-    until: NDArray[np.int64]
-    moved: Array
+SETTLING = 4.0
+"""A leaf's step is this over the events it has seen, until that falls below the constant step."""
 
 
 class Constants(NamedTuple):
-    """The kernel's constants as float64: decay, ridge, huber (M,) and step (H − M,)."""
+    """The kernel's constants as float64, (M',) of the moment heads (in log space: the first one's), the rest by head.
+
+    decay, half_life, ridge, huber (M',); step (prox,); slow, embedding, leaf, leaf_decay: steps and decay of the other
+    gradient heads; surprise (3,); phase (R,); omega, column, cut: directions and ferns of the fleet and norm scopes
+    """
 
     decay: Array
+    half_life: Array
     ridge: Array
     huber: Array
     step: Array
+    slow: float
+    embedding: float
+    leaf: float
+    leaf_decay: float
+    surprise: Array
+    phase: Array
+    omega: tuple[Array, Array]
+    column: tuple[NDArray[np.int64], NDArray[np.int64]]
+    cut: tuple[Array, Array]
+
+
+class Plan(NamedTuple):
+    """Which heads a pooled scope has, in the order in which they are compared.
+
+    M, twin: moment heads, and whether the first has one in log space; prox; R, fern, gd, log: as in `LearnerParams`
+    heads: how many; place (heads,) int64: the head's answer among the scope's, −1 if it gives none by itself;
+    kind (heads,) int64: the scale of its target
+    """
+
+    M: int
+    twin: int
+    prox: int
+    R: int
+    fern: int
+    gd: int
+    log: int
+    heads: int
+    place: NDArray[np.int64]
+    kind: NDArray[np.int64]
 
 
 class Descent(NamedTuple):
-    """State of the explicit gradient descent, float64: S (E, M, D, D), P (E, M, D), W (E, H, D)."""
+    """State of the explicit gradient descent of one pooled scope, float64, a row a pool.
+
+    S (P, M', D, D), P, W (P, M', D); gradient (P, 2 prox + 1, D); embedding (P, 2, R + D), φ first;
+    leaf, leaf_n (P, fern, LEAVES); gd (P, D); phi (R,) and place (fern,) of the event at hand
+    """
 
     S: Array
     P: Array
     W: Array
-
-
-class Deviation(NamedTuple):
-    """Kernel against reference, (n, H) each; NaN where nothing was learned.
-
-    answer64: the reference's standardised answers
-    answer: |q_h − q_64| / max(1, |q_64|), before the event is learned
-    weights: ‖W_h − W_64‖ / max(‖W_64‖, SMALLEST), after it is learned
-    """
-
-    answer64: Array
-    answer: Array
-    weights: Array
+    gradient: Array
+    embedding: Array
+    leaf: Array
+    leaf_n: Array
+    gd: Array
+    phi: Array
+    place: NDArray[np.int64]
 
 
 def constants(p: LearnerParams) -> Constants:
-    """The same constants, to the last bit, that the kernel computes with."""
-    return Constants(*(np.asarray(c, np.float64) for c in (p.decay, p.ridge, p.huber, p.step)))
+    """The same constants that the kernel computes with; those it keeps as 32-bit floats are theirs to the last bit."""
+    f = np.float64
+    first = [*range(p.M), 0] if p.window and p.log else list(range(p.M))
+    return Constants(
+        p.decay.astype(np.float32).astype(f)[first], p.half_life[first], p.ridge.astype(f)[first],
+        p.huber.astype(f)[first], p.steps.astype(f), p.slow_step, p.embedding_step, p.fern_step, p.fern_decay,
+        p.surprise.astype(f), p.phase.astype(f), (p.omega_fleet.astype(f), p.omega_norm.astype(f)),
+        (p.fern_fleet, p.fern_norm), (p.cut_fleet.astype(f), p.cut_norm.astype(f)),
+    )  # fmt: skip
 
 
-def new_descent(p: LearnerParams, E: int) -> Descent:
-    """E lives that have seen nothing."""
-    return Descent(np.zeros((E, p.M, p.D, p.D)), np.zeros((E, p.M, p.D)), np.zeros((E, p.H, p.D)))
+def scope_plan(p: LearnerParams) -> Plan:
+    """The heads of a pooled scope: moments (with the twin in log space), proximal, slow, embedding, ferns, gd, logs."""
+    twin = int(p.window > 0 and p.log > 0)
+    slow = int(p.prox > 0)
+    linear = p.prox + slow + (p.R > 0) + (p.fern > 0) + p.gd
+    rest = linear + p.log * (p.prox + (p.R > 0))
+    first = p.M if p.moments else 0
+    place = [*(range(p.M) if p.moments else [-1] * p.M), *[-1] * twin, *range(first, first + rest)]
+    kind = [RESIDUAL] * p.M + [LOG_RESIDUAL] * twin + [RESIDUAL] * p.prox + [VALUE] * slow
+    kind += [RESIDUAL] * (linear - p.prox - slow) + [LOG_RESIDUAL] * (rest - linear)
+    return Plan(
+        p.M, twin, p.prox, p.R, p.fern, p.gd, p.log, len(place), np.array(place, np.int64), np.array(kind, np.int64)
+    )
 
 
 def head_names(p: LearnerParams) -> list[str]:
-    """The heads in the order of W, such as `moments, decay 0.998` and `proximal, step 0.3`."""
-    return [f"moments, decay {d:g}" for d in p.decay.tolist()] + [f"proximal, step {s:.3g}" for s in p.step.tolist()]
+    """(H,) the heads in the order in which they are compared, such as `fleet: moments, decay 0.999`."""
+    moments = [
+        f"moments, half-life {life / 1000:g} s" if life else f"moments, decay {decay:g}"
+        for decay, life in zip(p.decay.tolist(), p.half_life.tolist(), strict=True)
+    ][: p.M]
+    quick = [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]]
+    slow = [f"proximal, step {p.slow_step:.3g}"] if p.prox else []
+    waves, logs = ["embedding"] if p.R else [], scope_plan(p)
+    pooled = [*moments, *([f"{moments[0]}, log space"] if logs.twin else []), *quick, *slow, *waves]
+    pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
+    pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
+    return [f"{scope}: {name}" for scope in ("fleet", "norm") for name in pooled] + [
+        f"entity: {name}" for name in quick + slow
+    ]
+
+
+def new_descent(p: LearnerParams, pools: int, D: int) -> Descent:
+    """Pools that have seen nothing, with D inputs."""
+    plan = scope_plan(p)
+    rows = plan.M + plan.twin
+    return Descent(
+        np.zeros((pools, rows, D, D)), np.zeros((pools, rows, D)), np.zeros((pools, rows, D)),
+        np.zeros((pools, 2 * p.prox + (p.prox > 0), D)), np.zeros((pools, 2, (p.R + D) if p.R else 0)),
+        np.zeros((pools, p.fern, LEAVES)), np.zeros((pools, p.fern, LEAVES)), np.zeros((pools, D * p.gd)),
+        np.zeros(p.R), np.zeros(p.fern, np.int64),
+    )  # fmt: skip
 
 
 @jit
-def record(
-    p: Any, s: Any, w: Any, lives: Any, u: Any, y: Any, first: int, count: int, W: Any, frozen: Any, out: Any
+def read(W: Any, x: Any, D: int) -> float:
+    """W · x over the first D inputs."""
+    total = 0.0
+    for j in range(D):
+        total += W[j] * x[j]
+    return total
+
+
+@jit
+def answer(plan: Any, omega: Any, phase: Any, column: Any, cut: Any, d: Any, k: int, x: Any, D: int, out: Any) -> None:
+    """Standardised answers of a pooled scope into out (≥ heads,); keeps φ and the leaves for `learn`."""
+    h = 0
+    for m in range(plan.M + plan.twin):
+        out[h] = read(d.W[k, m], x, D)
+        h += 1
+    for r in range(plan.prox + (1 if plan.prox > 0 else 0)):
+        out[h] = read(d.gradient[k, r], x, D)
+        h += 1
+    if plan.R > 0:
+        for r in range(plan.R):
+            turns = phase[r]
+            for j in range(1, D):
+                turns += omega[j - 1, r] * x[j]
+            d.phi[r] = math.cos(2.0 * math.pi * turns)
+        out[h] = read(d.embedding[k, 0], d.phi, plan.R) + read(d.embedding[k, 0, plan.R :], x, D)
+        h += 1
+    if plan.fern > 0:
+        out[h] = 0.0
+        for tree in range(plan.fern):
+            leaf = 0
+            for i in range(column.shape[1]):
+                leaf = 2 * leaf + (1 if x[1 + column[tree, i]] > cut[tree, i] else 0)
+            d.place[tree] = leaf
+            out[h] += d.leaf[k, tree, leaf]
+        h += 1
+    if plan.gd > 0:
+        out[h] = read(d.gd[k], x, D)
+        h += 1
+    if plan.log > 0:
+        for r in range(plan.prox):
+            out[h] = read(d.gradient[k, plan.prox + 1 + r], x, D)
+            h += 1
+        if plan.R > 0:
+            out[h] = read(d.embedding[k, 1], d.phi, plan.R) + read(d.embedding[k, 1, plan.R :], x, D)
+
+
+@jit
+def learn(
+    plan: Any, c: Any, d: Any, k: int, x: Any, D: int, said: Any, q: Any, logs: bool, speed: float, gap: float
 ) -> None:
-    """The production kernel over events first … first + count − 1; W (≥ count, H, D) takes the weights after each."""
-    for i in range(count):
-        t = first + i
-        e = lives[t]
-        n = s.n[e]
-        out.yhat[t] = kernel.predict(p, s, w, e, u[t])
-        base, mean, deviation = w.scale[0], w.scale[1], w.scale[2]
-        out.base[t], out.mean[t], out.deviation[t], out.level[t] = base, mean, deviation, w.a[p.H + 1]
-        for j in range(p.D):
-            out.x[t, j] = w.x[j]
-        for h in range(p.H):
-            out.answer[t, h] = w.q[h]
-        for a in range(p.A):
-            out.g[t, a] = w.g[a]
-        _freeze(p, s, w, e, n, t, not math.isnan(y[t]), frozen, out)
-        out.q[t] = np.nan
-        if not math.isnan(y[t]):
-            if n > 0:
-                r = y[t] - base
-                size = deviation if deviation > 0.0 else max(abs(r), 1e-300)
-                out.q[t] = min(max((r - mean) / size, -kernel.Q_CLIP), kernel.Q_CLIP)
-            kernel.learn(p, s, w, e, u[t], y[t])
-        for h in range(p.H):
-            for j in range(p.D):
-                W[i, h, j] = s.W[e, h, j]
+    """One event for a pooled scope. said (≥ heads,): what `answer` gave; q (4,): standardised targets by kind; logs:
+    whether the heads in log space learn; speed: of forgetting; gap: ms since the pool's last event, for half-lives."""
+    h = 0
+    for m in range(plan.M + plan.twin):
+        decay = c.decay[m] if c.half_life[m] == 0.0 else 2.0 ** (-gap / c.half_life[m])
+        if m < plan.M or logs:
+            target = q[plan.kind[h]]
+            _learn_moments(d.S[k, m], d.P[k, m], d.W[k, m], x, D, target, said[h], c.huber[m], decay**speed, c.ridge[m])
+        h += 1
+    size = read(x, x, D)
+    for r in range(plan.prox + (1 if plan.prox > 0 else 0)):
+        step = c.step[r] if r < plan.prox else c.slow
+        step_towards(d.gradient[k, r], x, D, step * bounded(q[plan.kind[h]] - said[h]) / size)
+        h += 1
+    wide = size + read(d.phi, d.phi, plan.R)
+    if plan.R > 0:
+        rate = c.embedding * bounded(q[RESIDUAL] - said[h]) / wide
+        step_towards(d.embedding[k, 0], d.phi, plan.R, rate)
+        step_towards(d.embedding[k, 0, plan.R :], x, D, rate)
+        h += 1
+    if plan.fern > 0:
+        share = bounded(q[RESIDUAL] - said[h]) / plan.fern
+        for tree in range(plan.fern):
+            leaf = d.place[tree]
+            d.leaf_n[k, tree, leaf] = c.leaf_decay * d.leaf_n[k, tree, leaf] + 1.0
+            d.leaf[k, tree, leaf] += share * max(c.leaf, min(1.0, SETTLING / d.leaf_n[k, tree, leaf]))
+        h += 1
+    if plan.gd > 0:
+        for j in range(D):
+            d.gd[k, j] = c.decay[0] * d.gd[k, j] + (1.0 - c.decay[0]) * q[RESIDUAL] * x[j]
+        h += 1
+    if plan.log > 0 and logs:
+        for r in range(plan.prox):
+            step = c.step[r] * bounded(q[LOG_RESIDUAL] - said[h]) / size
+            step_towards(d.gradient[k, plan.prox + 1 + r], x, D, step)
+            h += 1
+        if plan.R > 0:
+            rate = c.embedding * bounded(q[LOG_RESIDUAL] - said[h]) / wide
+            step_towards(d.embedding[k, 1], d.phi, plan.R, rate)
+            step_towards(d.embedding[k, 1, plan.R :], x, D, rate)
 
 
 @jit
-def _freeze(p: Any, s: Any, w: Any, e: int, n: int, t: int, labelled: bool, frozen: Any, out: Any) -> None:
-    """Add up what the inputs move, average the implicit weights until they freeze, and answer with them after."""
-    if n < frozen.until[e]:
-        for j in range(p.D):
-            weight = 0.0
-            for h in range(p.H):
-                weight += w.g[h] * s.W[e, h, j]
-            frozen.moved[e, j] += abs(weight * w.x[j])
-    start, end = frozen.after[e] // 2, frozen.after[e]
-    if start <= n < end and labelled:
-        share = 1.0 / (end - start)
-        for h in range(p.H):
-            for j in range(p.D):
-                frozen.W[e, j] += share * w.g[h] * s.W[e, h, j]
-        for a in range(p.A):
-            frozen.g[e, a] += share * w.g[a]
-    out.frozen[t] = np.nan
-    if n >= frozen.after[e]:
-        answer, heads = 0.0, 0.0
-        for j in range(p.D):
-            answer += frozen.W[e, j] * w.x[j]
-        for h in range(p.H):
-            heads += frozen.g[e, h]
-        base, mean, deviation = w.scale[0], w.scale[1], w.scale[2]
-        moved = heads * mean + deviation * min(max(answer, -kernel.Q_CLIP), kernel.Q_CLIP)
-        share = frozen.g[e, p.H + 1]
-        out.frozen[t] = (1.0 - share) * base + share * w.a[p.H + 1] + moved
-
-
-@jit
-def descend(c: Any, lives: Any, first: int, count: int, x: Any, seen: Any, W: Any, d: Any, out: Any) -> None:
-    """Explicit gradient descent over events first … first + count − 1, compared with what the kernel did.
-
-    c: `Constants`; x (count, D) float64: the inputs; seen: `Recorded`; W (≥ count, H, D): the kernel's weights after
-    each; d: `Descent`, which moves on; out: `Deviation`, whose rows are filled in
-    """
-    M, H, D = len(c.decay), len(c.decay) + len(c.step), x.shape[1]
-    for i in range(count):
-        t = first + i
-        e, q = lives[t], seen.q[t]
-        for h in range(H):
-            w = d.W[e, h]
-            answer = 0.0
-            for j in range(D):
-                answer += w[j] * x[i, j]
-            out.answer64[t, h] = answer
-            out.answer[t, h] = out.weights[t, h] = np.nan
-            if math.isnan(q):
-                continue
-            out.answer[t, h] = abs(seen.answer[t, h] - answer) / max(1.0, abs(answer))
-            error = q - answer
-            if h < M:
-                weigh = 1.0 if abs(error) <= c.huber[h] else c.huber[h] / abs(error)
-                _descend_moments(d.S[e, h], d.P[e, h], w, x[i], q, weigh, c.decay[h], c.ridge[h])
-            else:
-                _descend_proximal(w, x[i], error, c.step[h - M])
-            apart = norm = 0.0
-            for j in range(D):
-                apart += (W[i, h, j] - w[j]) ** 2
-                norm += w[j] ** 2
-            out.weights[t, h] = math.sqrt(apart) / max(math.sqrt(norm), SMALLEST)
-
-
-@jit
-def _descend_moments(S: Any, P: Any, w: Any, x: Any, q: float, weigh: float, decay: float, ridge: float) -> None:
+def _learn_moments(
+    S: Any, P: Any, W: Any, x: Any, D: int, q: float, said: float, huber: float, decay: float, ridge: float
+) -> None:
     """S ← λS + ωxxᵀ, P ← λP + ωqx, then for each coordinate an exact step along the gradient of the ridge loss.
 
     With L(W) = ½WᵀSW − PᵀW + ½ρ‖W‖² the gradient is g_i = Σ_j S_ij W_j + ρW_i − P_i, computed anew at every coordinate,
     and its step W_i ← W_i − g_i/(S_ii + ρ).
     """
-    D = len(w)
+    error = abs(q - said)
+    weigh = 1.0 if error <= huber else huber / error
     for i in range(D):
         P[i] = decay * P[i] + weigh * q * x[i]
         for j in range(D):
             S[i, j] = decay * S[i, j] + weigh * x[i] * x[j]
     for i in range(D):
-        gradient = ridge * w[i] - P[i]
+        gradient = ridge * W[i] - P[i]
         for j in range(D):
-            gradient += S[i, j] * w[j]
-        w[i] -= gradient / (S[i, i] + ridge)
+            gradient += S[i, j] * W[j]
+        W[i] -= gradient / (S[i, i] + ridge)
 
 
 @jit
-def _descend_proximal(w: Any, x: Any, error: float, step: float) -> None:
-    """W ← W + β clip(q − W·x, ±3) x / (1 + ‖x‖²): the implicit step on the squared error of one event."""
-    size = 1.0
-    for i in range(len(w)):
-        size += x[i] * x[i]
-    rate = step * min(max(error, -PROXIMAL_BOUND), PROXIMAL_BOUND) / size
-    for i in range(len(w)):
-        w[i] += rate * x[i]
+def bounded(error: float) -> float:
+    """clip(e, ±3)."""
+    return min(max(error, -BOUND), BOUND)
 
 
-def chunk_length(p: LearnerParams) -> int:
-    """Events whose weights fit into `CHUNK_BYTES`."""
-    return max(1, CHUNK_BYTES // (4 * p.H * p.D))
+@jit
+def step_towards(W: Any, x: Any, D: int, rate: float) -> None:
+    """W ← W + rate x; with rate = β clip(e, ±3) / ‖x‖² the implicit step on the squared error of one event."""
+    for j in range(D):
+        W[j] += rate * x[j]
 
 
-def new_recorded(p: LearnerParams, n: int) -> Recorded:
-    """Room for n events."""
-    columns = [np.empty(n) for _ in range(6)]
-    x = np.empty((n, p.D), np.float32)
-    return Recorded(x, np.empty(n), np.empty((n, p.H)), np.empty((n, p.A)), *columns)
+@jit
+def surprise(c: Any, mean: Any, error: float, n: float) -> Any:
+    """How much faster than usual the moment heads forget: 1 + strength · max(log(fast / slow) − threshold, 0), from
+    running means (2,) of |error|, quick and ten times slower, of a pool that has learned n events."""
+    if c.surprise[0] <= 0.0:
+        return 1.0
+    mean[0] += max(c.surprise[2], 1.0 / (n + 1.0)) * (error - mean[0])
+    mean[1] += max(0.1 * c.surprise[2], 1.0 / (n + 1.0)) * (error - mean[1])
+    return 1.0 + c.surprise[0] * max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - c.surprise[1], 0.0)
 
 
-def new_deviation(p: LearnerParams, n: int) -> Deviation:
-    """Room for n events."""
-    return Deviation(np.empty((n, p.H)), np.empty((n, p.H)), np.empty((n, p.H)))
+def solve_distance(S: Array, P: Array, W: Array, ridge: float) -> float:
+    """How far W (D,) is from the minimum W* of ½WᵀSW − PᵀW + ½ρ‖W‖², in root mean square predictions over the decayed
+    events, as a part of those of W*: √(ΔᵀSΔ / W*ᵀSW*). NaN while W* predicts nothing."""
+    best = np.linalg.solve(S + ridge * np.eye(len(W)), P)
+    size = float(best @ S @ best)
+    return math.sqrt(max(float((W - best) @ S @ (W - best)), 0.0) / size) if size > 0.0 else math.nan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -11,29 +12,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
+from ssm_stream.engine import Engine, shard_of
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.evaluate.verify_reference import (
-    Array,
-    Constants,
-    Descent,
+from ssm_stream.evaluate.trace import Production, Tape
+from ssm_stream.evaluate.verify_record import (
     Deviation,
     Frozen,
     Recorded,
-    chunk_length,
-    constants,
-    descend,
-    new_descent,
+    Reference,
+    follow,
     new_deviation,
     new_recorded,
-    record,
+    new_reference,
 )
+from ssm_stream.evaluate.verify_reference import Array, constants, solve_distance
 from ssm_stream.model import kernel
 from ssm_stream.model.features import FeaturePlan, calendar_columns
+from ssm_stream.model.shapes import Learner, LearnerParams
 
 FROZEN_SHARE = 0.2
-"""Share of a life's labelled events after which the frozen model stops learning."""
+"""Share of a pool's labelled events after which the frozen model stops learning."""
 NEVER = np.iinfo(np.int64).max
+SOLVES = 64
+"""Moments, evenly over the recording, at which the moment heads are held to the exact solution."""
 
 
 class NothingToVerifyError(ValueError):
@@ -44,24 +45,36 @@ class NothingToVerifyError(ValueError):
 class Replay:
     """A recording as the kernel takes it, n events in production order, and what the engine said.
 
-    plan, params: inputs and constants of the production kernel
+    plan, params: inputs and constants of the production kernel, with the codes that the recording made
     names: of each life; an entity has a new life after it expired (`state.ttl`)
-    lives (n,) int64: the life of each event; u (n, C) float64; y (n,) float64, NaN where unlabelled
-    seen (n,) int64: labelled events of the life before each; labelled (E,) int64: in all
-    yhat (n,): the engine's predictions
-    refused: rows that are no events, by fault
+    tape: the events; pools (E,) int64: of each life; seen (n,) int64: labelled events of the life before each
+    labelled (E,) int64: in all; yhat (n,): the engine's predictions; refused: rows that are no events, by fault
     """
 
     plan: FeaturePlan
-    params: kernel.LearnerParams
+    params: LearnerParams
     names: list[str]
-    lives: NDArray[np.int64]
-    u: Array
-    y: Array
+    tape: Tape
+    pools: NDArray[np.int64]
     seen: NDArray[np.int64]
     labelled: NDArray[np.int64]
     yhat: Array
     refused: dict[str, int]
+
+    @property
+    def lives(self) -> NDArray[np.int64]:
+        """(n,) the life of each event."""
+        return self.tape.lives
+
+    @property
+    def u(self) -> Array:
+        """(n, C) columns of each event."""
+        return self.tape.u
+
+    @property
+    def y(self) -> Array:
+        """(n,) targets, NaN where there is none."""
+        return self.tape.y
 
     @property
     def middle(self) -> NDArray[np.int64]:
@@ -69,12 +82,13 @@ class Replay:
         half: NDArray[np.int64] = self.labelled // 2
         return half
 
+    def fresh(self) -> Production:
+        """The production kernel before the first event."""
+        return Production(self.params, int(self.pools.max()) + 1, len(self.names))
+
     def production(self, u: Array, y: Array) -> Array:
         """(n,) predictions of the production kernel on these columns (n, C) and targets (n,), from fresh state."""
-        out = np.empty(len(y))
-        state, scratch = kernel.new_state(self.params, len(self.names)), kernel.new_scratch(self.params)
-        kernel.run(self.params, state, scratch, self.lives, u, y, out)
-        return out
+        return self.fresh().predictions(self.tape._replace(u=np.ascontiguousarray(u), y=y))
 
 
 def _lives(entity: NDArray[np.int64], seen: NDArray[np.int64], labelled: NDArray[np.bool_]) -> NDArray[np.int64]:
@@ -87,6 +101,15 @@ def _lives(entity: NDArray[np.int64], seen: NDArray[np.int64], labelled: NDArray
     lives = np.empty(len(entity), np.int64)
     lives[order] = np.cumsum(starts) - 1
     return lives
+
+
+def _pools(config: Config, names: list[str]) -> NDArray[np.int64]:
+    """(E,) the pool of each life: entities of a shard learn together; one's own where `model.fleet` is off."""
+    if not config.model.fleet:
+        return np.arange(len(names))
+    shards = config.state.shards
+    _, pools = np.unique([shard_of(name, shards) if shards > 1 else 0 for name in names], return_inverse=True)
+    return pools.astype(np.int64)
 
 
 def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[int], None]) -> Replay:
@@ -117,16 +140,20 @@ def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[in
         )
     index: dict[str, int] = {}
     ids = np.fromiter((index.setdefault(name, len(index)) for name in entity), np.int64, len(entity))
-    counts = np.concatenate(seen)
+    counts, times = np.concatenate(seen), np.concatenate(ts)
     lives = _lives(ids, counts, labelled)
     count = int(lives.max()) + 1
     owner = np.zeros(count, np.int64)
     owner[lives] = ids
     known = list(index)
-    columns = np.hstack([np.concatenate(features), calendar_columns(engine.plan, np.concatenate(ts))])
+    names = [known[i] for i in owner.tolist()]
+    pools = _pools(config, names)
+    cycles, steps = calendar_columns(engine.plan, times)
+    u = np.ascontiguousarray(np.hstack([np.concatenate(features), cycles]))
+    tape = Tape(pools[lives], lives, times, u, steps, target)
     return Replay(
-        engine.plan, engine.params, [known[i] for i in owner.tolist()], lives, np.ascontiguousarray(columns), target,
-        counts, np.bincount(lives[labelled], minlength=count), np.concatenate(yhat), dict(faults),
+        engine.plan, engine.params, names, tape, pools, counts, np.bincount(lives[labelled], minlength=count),
+        np.concatenate(yhat), dict(faults),
     )  # fmt: skip
 
 
@@ -134,43 +161,61 @@ def _most(faults: Counter[str]) -> str:
     return f" (mostly {faults.most_common(1)[0][0]})" if faults else ""
 
 
-def compare(run: Replay, advance: Callable[[float], None]) -> tuple[Recorded, Deviation, Frozen]:
+def compare(run: Replay, advance: Callable[[float], None]) -> tuple[Recorded, Deviation, Frozen, Array]:
     """The production kernel and explicit gradient descent side by side over the whole recording.
 
     advance: takes the fraction done
+
+    Returns:
+        also, at `SOLVES` moments, the distance (at most SOLVES, M) of the reference's moment heads from their exact
+        solution, see `solve_distance`
     """
     p, n, E = run.params, len(run.y), len(run.names)
-    seen, deviation = new_recorded(p, n), new_deviation(p, n)
-    frozen = _new_frozen(run)
-    state, scratch, descent = kernel.new_state(p, E), kernel.new_scratch(p), new_descent(p, E)
-    length = min(chunk_length(p), n)
-    W = np.empty((length, p.H, p.D), np.float32)
-    c = constants(p)
-    for first in range(0, n, length):
-        count = min(length, n - first)
-        record(p, state, scratch, run.lives, run.u, run.y, first, count, W, frozen, seen)
-        _follow(c, run, first, count, seen, W, descent, deviation)
-        advance((first + count) / n)
-    return seen, deviation, frozen
+    seen, deviation, frozen = new_recorded(p, n), new_deviation(p, n), _new_frozen(run)
+    production, calm = run.fresh(), run.fresh()
+    P = len(production.learner.pool.n)
+    # The norm scope exists where a pool has more than one entity.
+    r = new_reference(p, constants(p), P, E, P if P < E else 0)
+    distances: list[list[float]] = []
+    implicit = np.zeros(production.params.L)
+    at = 0
+    for stop in np.unique(np.linspace(0, n, SOLVES + 1).astype(np.int64))[1:].tolist():
+        while at < stop:
+            at, need = follow(
+                production.params, production.learner, production.scratch, _shared(production, calm), calm.scratch,
+                frozen, r, run.tape, at, stop, seen, deviation, implicit,
+            )  # fmt: skip
+            if need != kernel.ENOUGH:
+                production.make_room(need, int(run.tape.pools[at]))
+                calm.fit(production)
+                implicit = np.zeros(production.params.L)
+        distances.append(_distances(r, int(run.tape.pools[stop - 1])))
+        advance(stop / n)
+    return seen, deviation, frozen, np.array(distances)
 
 
-def _follow(
-    c: Constants,
-    run: Replay,
-    first: int,
-    count: int,
-    seen: Recorded,
-    W: NDArray[np.float32],
-    descent: Descent,
-    deviation: Deviation,
-) -> None:
-    x = seen.x[first : first + count].astype(np.float64)
-    descend(c, run.lives, first, count, x, seen, W, descent, deviation)
+def _shared(production: Production, calm: Production) -> Learner:
+    """Statistics of the one, weights of the other."""
+    entity = production.learner.entity._replace(W=calm.learner.entity.W)
+    return Learner(entity, production.learner.pool, calm.learner.fleet, calm.learner.norm)
+
+
+def _distances(r: Reference, pool: int) -> list[float]:
+    """Of each moment head of the fleet scope from its exact solution; without the inputs that have not been in use."""
+    found = []
+    for m in range(r.plan.M):
+        S, P, W = (a[pool, m] for a in (r.fleet.S, r.fleet.P, r.fleet.W))
+        used = np.flatnonzero(np.diag(S) > 0)
+        found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], r.c.ridge[m]) if len(used) else math.nan)
+    return found
 
 
 def _new_frozen(run: Replay) -> Frozen:
-    """A life of fewer than five labelled events is never frozen."""
-    E, p = len(run.names), run.params
-    after = (run.labelled * FROZEN_SHARE).astype(np.int64)
+    """A pool of fewer than five labelled events is never frozen."""
+    P, E, p = int(run.pools.max()) + 1, len(run.names), run.params
+    after = (np.bincount(run.pools, run.labelled, P) * FROZEN_SHARE).astype(np.int64)
     after[after == 0] = NEVER
-    return Frozen(after, np.zeros((E, p.D)), np.zeros((E, p.A)), run.middle, np.zeros((E, p.D)))
+    return Frozen(
+        after, np.zeros(E, np.int64), np.zeros((P, p.T)), np.zeros((P, p.T), np.int64), run.middle,
+        np.zeros((E, p.features)),
+    )  # fmt: skip
