@@ -20,15 +20,16 @@ import orjson
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ssm_stream.config import Config, load_config
-from ssm_stream.engine import Predictions
 from ssm_stream.evaluate.prequential import Scores
 from ssm_stream.evaluate.recordings import count_rows, rows
+from ssm_stream.loop import Predictions
 from ssm_stream.stream.broker import EmbeddedBroker, client_properties
 from ssm_stream.stream.replay import ReplayError, replay
 
-PARTITIONS = 4
+PARTITIONS = 1  # the car parks of a partition learn together
 TOPICS_ONE = ("alerts", "dead-letters")
-SILENCE = 60.0  # seconds without any result (a first start compiles the kernel) after which the demonstration gives up
+SILENCE = 60.0  # seconds without any result after which the demonstration gives up
+FIRST = 300.0  # seconds until the first result: a first start compiles the kernels
 
 
 class DemoError(RuntimeError):
@@ -151,8 +152,9 @@ def _watch(
                 done, dead_letters = done + len(predictions), dead_letters + letters
                 _count(scores, predictions, alerts)
                 on_progress(Progress(predictions, alerts, letters))
-            if flow.poll() is not None or now - heard > SILENCE or failed:
-                why = failed[0] if failed else "it ended" if flow.poll() is not None else f"silent for {SILENCE:.0f} s"
+            patience = SILENCE if began else FIRST
+            if flow.poll() is not None or now - heard > patience or failed:
+                why = failed[0] if failed else "it ended" if flow.poll() is not None else f"silent for {patience:.0f} s"
                 raise DemoError(f"the demonstration stopped after {done:,} of {total:,} events: {why}")
     finally:
         consumer.close()
@@ -178,6 +180,7 @@ def _count(scores: Scores, predictions: list[dict[str, Any]], alerts: list[dict[
         column("anomaly_score"),
         column("warmup").astype(np.bool_),
         column("n").astype(np.int64),
+        column("fleet"),
     )
     started = [f"{a['entity']}\t{a['kind']}" for a in alerts if a["phase"] == "started"]
     scores.add([p["entity"] for p in predictions], column("y"), made, started)

@@ -11,12 +11,26 @@ from pathlib import Path
 import pytest
 from brokers import Choice, Kafka, MockKafka, NoidaKafka, choose_broker, noida_obstacle, start_broker
 
+from ssm_stream.config import parse_config
+from ssm_stream.engine import Engine
+from ssm_stream.events import EventReader
+
+# A machine's first start compiles the kernels, which takes about a minute.
+EVENTS = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a]}"
 chosen = functools.cache(choose_broker)
 
 
 def pytest_report_header() -> str:
     choice = chosen()
     return f"kafka: {choice.kind} ({choice.reason})"
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The kernels are on disk: for tests that measure time, or start processes that must answer soon."""
+    config = parse_config(EVENTS)
+    events, _ = EventReader(config.event).read([{"e": "m", "t": i, "a": i, "target": i} for i in range(3)])
+    Engine(config).process(events)
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,52 @@ def test_schema_is_json_schema_of_the_file() -> None:
     assert {"source", "event"} <= set(schema["properties"])
 
 
-def test_demo_shows_the_recording_and_ends_by_itself() -> None:
+@pytest.mark.parametrize(("shards", "words"), [(1, "1 shard: one worker does"), (8, "8 shards: up to 8 workers share")])
+def test_validate_says_how_many_workers_can_share_the_work(tmp_path: Path, shards: int, words: str) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(f"{SMALLEST}state: {{shards: {shards}}}\n")
+    assert words in command("validate", str(path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["-w", "3"], "-w 3: only 2 workers can share the work, as state.shards is 2"),
+        (["-w", "2", "-i", "0", "-a", "a:1;b:2"], "2 processes with -w 2: only 2 workers can share the work"),
+    ],
+)
+def test_more_workers_than_shards_are_refused_before_the_start(tmp_path: Path, options: list[str], words: str) -> None:
+    """They would stand idle. At once: no broker is asked, which here would take 30 s."""
+    path = tmp_path / "monitor.yaml"
+    path.write_text(SMALLEST.replace("localhost:9092", "127.0.0.1:9") + "state: {shards: 2}\n")
+    result = command("run", str(path), *options, timeout=20)
+    assert result.returncode == 2
+    assert words in result.stderr
+    assert "set state.shards to" in result.stderr
+    assert "new recovery.directory" in result.stderr
+    assert not (tmp_path / "ssm-stream-state").exists()
+
+
+def test_a_start_that_compiles_says_so(tmp_path: Path, compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, on standard error; nothing where the kernels are there."""
+    from typer.testing import CliRunner
+
+    from ssm_stream.cli.app import app
+    from ssm_stream.ops import kernels
+
+    path, recording = tmp_path / "monitor.yaml", tmp_path / "recording.csv"
+    path.write_text(SMALLEST)
+    recording.write_text("machine,ts,temp,load,vibration\na,1,2,3,4\na,2,2,3,4\n")
+    assert kernels.are_compiled()
+    told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
+    assert (told.exit_code, told.stderr) == (0, "")
+    monkeypatch.setattr(kernels, "cache_folder", lambda: str(tmp_path))
+    assert not kernels.are_compiled()
+    told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
+    assert (told.exit_code, told.stderr) == (0, "compiling the kernels for this machine, once: about a minute\n")
+
+
+def test_demo_shows_the_recording_and_ends_by_itself(compiled: None) -> None:
     """Plain lines where there is no terminal, a summary at the end, exit code 0, well under a minute."""
     began = time.monotonic()
     result = command("demo", "--rate", "6000", timeout=120)
@@ -93,7 +138,7 @@ def test_demo_shows_the_recording_and_ends_by_itself() -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_demo_figures_are_those_of_a_backtest() -> None:
+def test_demo_figures_are_those_of_a_backtest(compiled: None) -> None:
     """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
     from ssm_stream.config import load_config
     from ssm_stream.demo import recording
@@ -108,4 +153,4 @@ def test_demo_figures_are_those_of_a_backtest() -> None:
     for name in ("mae", "rmse", "mae_persistence", "coverage", "interval_width"):
         assert shown[name] == pytest.approx(expected[name], rel=1e-12), name
     assert (shown["anomalies"], shown["drifts"]) == (expected["anomalies"], expected["drifts"])
-    assert shown["mae"] < shown["mae_persistence"]
+    assert shown["mae"] < 0.5 * shown["mae_persistence"]

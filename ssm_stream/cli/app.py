@@ -68,7 +68,14 @@ def validate(
     typer.echo(f"  predicts  {event.target} of each {event.entity} from {', '.join(inputs)}")
     sinks = [s for s in (loaded.sinks.predictions, loaded.sinks.alerts, loaded.sinks.dead_letters) if s]
     typer.echo(f"  writes    {', '.join(sinks)}")
-    typer.echo(f"  state     {loaded.state.shards} shards; recovery in {loaded.recovery.directory or '(off)'}")
+    shards, alone = loaded.state.shards, not loaded.model.fleet
+    most = (
+        "1 shard: one worker does the work"
+        if shards == 1
+        else f"{shards} shards: up to {shards} workers share the work"
+    )
+    typer.echo(f"  learns    {'each entity by itself' if alone else 'entities of a shard and partition together'}")
+    typer.echo(f"  state     {most}; recovery in {loaded.recovery.directory or '(off)'}")
 
 
 @schema_app.command("config")

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
 from ssm_stream.config import load_config
 
 
@@ -43,6 +43,7 @@ def backtest(
             picked, rows = pick_ahead(loaded, rows)
             loaded = picked.config
             typer.echo("\n".join(picked.lines()), err=True)
+        say_if_kernels_are_to_be_compiled()
         predictions_file = stack.enter_context(out.open("wb")) if out else None
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         shown = stack.enter_context(
@@ -106,7 +107,8 @@ def _print(result: dict[str, Any]) -> None:
     refused = sum(result["refused"].values())
     rate = (result["events"] + refused) / result["seconds"]
     console.print(
-        f"{result['seconds']:.2f} s, {rate:,.0f} rows/s, {result['bytes_per_entity']:,} bytes an entity; "
+        f"{result['seconds']:.2f} s, {rate:,.0f} rows/s, "
+        f"{result['bytes_per_entity']:,} bytes an entity, {result['bytes_per_pool']:,} a pool; "
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({', '.join(f'{fault} {count}' for fault, count in result['refused'].items())})" if refused else "")
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
 
 
 def demo(
@@ -29,6 +29,7 @@ def demo(
     from ssm_stream.stream.broker import BrokerError
 
     with reported(DemoError, BrokerError):
+        say_if_kernels_are_to_be_compiled()
         if as_json:
             result = demonstrate(rate, lambda _: None)
             sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
@@ -36,8 +37,7 @@ def demo(
         console = Console()
         console.print(
             "[bold]ssm-stream demo[/bold]: embedded Kafka broker on loopback → production dataflow → this view.\n"
-            "A recording of 16 car parks (Birmingham 2016, half-hourly) is replayed; nothing is injected.\n"
-            "[dim]The first start compiles the kernel, about ten seconds.[/dim]"
+            "A recording of 16 car parks (Birmingham 2016, half-hourly) is replayed; nothing is injected."
         )
         with LiveView("ssm-stream demo", total=count_rows(recording()), time_zone="Europe/London") as view:
             result = demonstrate(rate, lambda p: view.observe(p.predictions, p.alerts, p.dead_letters))

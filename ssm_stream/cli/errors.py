@@ -1,4 +1,4 @@
-"""Errors that end a command: one clear text on standard error and the right exit code."""
+"""What commands say on standard error: one clear text with the right exit code, and what takes a while."""
 
 from __future__ import annotations
 
@@ -10,6 +10,14 @@ import typer
 from ssm_stream.config import ConfigError
 
 JOB_FAILED, BAD_USAGE = 1, 2
+
+
+def say_if_kernels_are_to_be_compiled() -> None:
+    """Say on standard error why nothing will be seen for a while, where that is so."""
+    from ssm_stream.ops.kernels import NOTICE, are_compiled
+
+    if not are_compiled():
+        typer.echo(NOTICE, err=True)
 
 
 @contextlib.contextmanager
