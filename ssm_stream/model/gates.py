@@ -29,14 +29,16 @@ POLY, SOFT, STACK = 0, 2, 4  # places of the two gates of each kind
 def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, least: float) -> None:
     """Weights in proportion to the positive regrets over 1 + their second moments; uniform at first."""
     total, alive = 0.0, 0
+    # Loops that sum are kept apart from those that do not, which then fit vector registers.
     for i in range(count):
-        weights[i] = max(regret[i], 0.0) / (1.0 + regret2[i]) if active[i] else 0.0
+        weights[i] = max(regret[i], 0.0) / (1.0 + regret2[i]) * active[i]
+    for i in range(count):
         total += weights[i]
         alive += active[i]
     prior = least * least / (least + total)
     part = 1.0 / (total + alive * prior)
     for i in range(count):
-        weights[i] = (weights[i] + prior) * part if active[i] else 0.0
+        weights[i] = (weights[i] + prior) * part * active[i]
 
 
 @inner
@@ -57,7 +59,7 @@ def _softmax(soft: Any, own: Any, shared: Any, mass: float, weights: Any, active
         total += weights[i]
     part, floor = (1.0 - share) / total, share / alive
     for i in range(count):
-        weights[i] = weights[i] * part + floor if active[i] else 0.0
+        weights[i] = (weights[i] * part + floor) * active[i]
 
 
 @inner
@@ -91,10 +93,13 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
             w.gate[STACK + r, i] = (1.0 - total) / alive + W[i] if active[i] else 0.0
         _softmax(p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate[SOFT + r], active, count)
     for r in range(G):
-        made = 0.0
-        for i in range(count):
-            made += w.gate[r, i] * (a[i] - mean)
-        w.made[r] = min(max(mean + made, w.base[LOW]), w.base[HIGH])
+        w.made[r] = mean
+    for i in range(count):
+        off = a[i] - mean
+        for r in range(G):  # six sums side by side
+            w.made[r] += w.gate[r, i] * off
+    for r in range(G):
+        w.made[r] = min(max(w.made[r], w.base[LOW]), w.base[HIGH])
     top = w.gate[G]
     total = 0.0
     for r in range(G):
@@ -109,7 +114,8 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
         answer += top[r] * w.made[r]
     for i in range(count):
         w.g[i] = 0.0
-        for r in range(G):
+    for r in range(G):
+        for i in range(count):
             w.g[i] += top[r] * w.gate[r, i]
     w.made[G] = answer
     return answer
@@ -125,7 +131,7 @@ def _regrets(
     """
     slope = clip((made - y) / (0.5 * unit), 1.0) / max(unit, abs(made - y) / Z_CLIP)
     for i in range(count):
-        r = clip(slope * (made - answers[i]), Z_CLIP) if active[i] else 0.0
+        r = clip(slope * (made - answers[i]), Z_CLIP) * active[i]
         regret[i] = decay * regret[i] + r
         regret2[i] = decay * regret2[i] + r * r
 
@@ -138,7 +144,8 @@ def _stack(
     """One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree."""
     fit, part = 0.0, 1.0 / unit
     for i in range(count):
-        x[i] = clip((a[i] - mean) * part, STACK_CLIP) if active[i] else 0.0
+        x[i] = clip((a[i] - mean) * part, STACK_CLIP) * active[i]
+    for i in range(count):
         fit += W[i] * x[i]
     error = clip((y - mean) * part, STACK_CLIP) - fit
     weight = min(1.0, huber / (abs(error) + 1e-12))

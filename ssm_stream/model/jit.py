@@ -15,6 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numba as nb
 
+PLAIN_TORCH = ("gdssm", "learner", "training", "tasks")
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -22,6 +23,8 @@ def _cache_folder() -> Path:
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for file in sorted([package / "loop.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
+        if file.stem.startswith(PLAIN_TORCH):
+            continue
         digest.update(file.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssm-stream" / name

@@ -80,7 +80,9 @@ NEAR_RATE = 0.02
 
 
 @inner
-def _put(a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: float, on: bool) -> None:
+def _put(
+    a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: float, on: bool
+) -> None:
     """The answer, in the target's unit and within its bounds, of a head that says q on a scale (4, 2) of pool or entity."""
     active[at] = 1 if on else 0
     if not on:
@@ -98,66 +100,73 @@ def _put(a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: floa
 
 @inner
 def _scope(
-    p: Any, h: Any, k: int, x: Any, D: int, lead: int, logs: bool, slots: Any, codes: int, phi: Any, leaf: Any,
-    omega: Any, column: Any, cut: Any, scale: Any, base: Any, q: Any, a: Any, active: Any, at: int, room: Any,
-    least: Any, past: Any,
+    moments: int, prox: int, log: int, W: Any, gradient: Any, embedding: Any, leaves: Any, gd: Any, x: Any, D: int,
+    lead: int, logs: bool, slots: Any, codes: int, phi: Any, phase: Any, leaf: Any, omega: Any, column: Any, cut: Any,
+    scale: Any, base: Any, q: Any, a: Any, active: Any, at: int,
 ) -> int:  # fmt: skip
-    """Answers of a pooled scope on inputs x[:D] from place `at` on; returns the next place."""
-    i = 0
-    if p.M and p.moments:
-        for m in range(p.M):
-            q[i] = dot(h.W[k, m], x, D)
-            _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
+    """Answers of a pooled scope's heads on inputs x[:D], from place `at` on; returns how many. Arrays of one pool.
+
+    Many arguments, as a struct of all arrays takes longer to hand over than these heads to answer.
+    """
+    i, R, trees = 0, len(phi), len(leaves)
+    for m in range(moments):
+        q[i] = dot(W[m], x, D)
+        _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
+        i += 1
+    if prox:
+        for r in range(prox + 1):
+            q[i] = dot(gradient[r], x, D)
+            _put(
+                a,
+                active,
+                at + i,
+                scale,
+                base,
+                RESIDUAL if r < prox else VALUE,
+                q[i],
+                True,
+            )
             i += 1
-    if p.prox:
-        for r in range(p.prox + 1):
-            q[i] = dot(h.gradient[k, r], x, D)
-            _put(a, active, at + i, scale, base, RESIDUAL if r < p.prox else VALUE, q[i], True)
-            i += 1
-    if p.R:
-        embed(phi, x, slots, codes, lead, omega, p.phase)
-        W = h.embedding[k, 0]
-        q[i] = dot(W, phi, p.R) + dot(W[p.R :], x, D)
+    if R:
+        embed(phi, x, slots, codes, lead, omega, phase)
+        q[i] = dot(embedding[0], phi, R) + dot(embedding[0, R:], x, D)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
-    if p.fern:
-        find_leaves(leaf, x, column, cut, p.fern)
-        q[i] = sum_leaves(h.leaf[k], leaf, p.fern)
+    if trees:
+        find_leaves(leaf, x, column, cut, trees)
+        q[i] = sum_leaves(leaves, leaf, trees)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
-    if p.gd:
-        q[i] = dot(h.gd[k], x, D)
+    if len(gd):
+        q[i] = dot(gd, x, D)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
-    if p.log:
-        for r in range(p.prox):
-            q[i] = dot(h.gradient[k, p.prox + 1 + r], x, D)
+    if log:
+        for r in range(prox):
+            q[i] = dot(gradient[prox + 1 + r], x, D)
             _put(a, active, at + i, scale, base, LOG_RESIDUAL, q[i], logs)
             i += 1
-        if p.R:
-            W = h.embedding[k, 1]
-            q[i] = dot(W, phi, p.R) + dot(W[p.R :], x, D)
+        if R:
+            q[i] = dot(embedding[1], phi, R) + dot(embedding[1, R:], x, D)
             _put(a, active, at + i, scale, base, LOG_RESIDUAL, q[i], logs)
             i += 1
-    if p.window:
-        i = _attend(p, h, k, x, D, lead, logs, scale, base, q, i, a, active, at, room, least, past)
-    return at + i
+    return i
 
 
 @inner
 def _attend(
-    p: Any, h: Any, k: int, x: Any, D: int, lead: int, logs: bool, scale: Any, base: Any, q: Any, i: int, a: Any,
-    active: Any, at: int, room: Any, least: Any, past: Any,
+    window: int, lags: int, log: int, M: int, W: Any, keys: Any, held: Any, pasts: Any, near: Any, x: Any, D: int,
+    lead: int, logs: bool, scale: Any, base: Any, q: Any, i: int, a: Any, active: Any, at: int, room: Any, least: Any,
+    past: Any,
 ) -> int:  # fmt: skip
     """Answers of the attention: what the moment head says plus what it missed in the like situations of late."""
-    keys, held, near = h.keys[k], h.held[k], h.near[k]
     inserted = int(near[HELD])
-    count, newest = min(inserted, p.window), (inserted - 1) % p.window
+    count, newest = min(inserted, window), (inserted - 1) % window
     on = count > 0
     fit, third, small = room[FIT], np.float32(0.3), np.float32(1e-3)
     local, aged, raw, plain, alike = 0.0, 0.0, 0.0, 0.0, 0.0
     if on:
-        weights, target = h.W[k, 0], held[HELD_RESIDUAL]
+        weights, target = W[0], held[HELD_RESIDUAL]
         value = dot(weights, x, D)
         least[NEAR] = measure(keys, x, weights, D, lead, count, room)
         width = third * (np.float32(near[NEAR]) + small)
@@ -165,36 +174,72 @@ def _attend(
         raw = dot(room[WEIGHT], target, count) / total
         local = value + raw - dot(room[WEIGHT], fit, count) / total
         total = attend_to(room, count, least[NEAR], width, AGED, newest)
-        aged = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
-        least[NEAR_PLAIN] = measure_plain(keys, x, 1, D, lead, PLAIN, count, newest, room)
-        total = attend_to(room, count, least[NEAR_PLAIN], third * (np.float32(near[NEAR_PLAIN]) + small), 0.0, newest)
+        aged = (
+            value
+            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        )
+        least[NEAR_PLAIN] = measure_plain(
+            keys, x, 1, D, lead, PLAIN, count, newest, room
+        )
+        total = attend_to(
+            room,
+            count,
+            least[NEAR_PLAIN],
+            third * (np.float32(near[NEAR_PLAIN]) + small),
+            0.0,
+            newest,
+        )
         plain = dot(room[WEIGHT], target, count) / total
-        if p.lags > 0:
-            least[NEAR_PAST] = measure_plain(h.past[k], past, 0, p.lags, p.lags, p.window, count, newest, room)
-            total = attend_to(room, count, least[NEAR_PAST], np.float32(near[NEAR_PAST]) + small, 0.0, newest)
+        if lags > 0:
+            least[NEAR_PAST] = measure_plain(
+                pasts, past, 0, lags, lags, window, count, newest, room
+            )
+            total = attend_to(
+                room,
+                count,
+                least[NEAR_PAST],
+                np.float32(near[NEAR_PAST]) + small,
+                0.0,
+                newest,
+            )
             alike = dot(room[WEIGHT], target, count) / total
     q[i], q[i + 1], q[i + 2], q[i + 3], q[i + 4] = local, aged, raw, plain, alike
-    for _ in range(4 + (p.lags > 0)):
+    for _ in range(4 + (lags > 0)):
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], on)
         i += 1
-    if not p.log:
+    if not log:
         return i
     on = on and logs
     local, aged, raw = 0.0, 0.0, 0.0
     if on:
-        weights, target = h.W[k, p.M], held[HELD_LOG]
+        weights, target = W[M], held[HELD_LOG]
         value = dot(weights, x, D)
         least[NEAR_LOG] = measure(keys, x, weights, D, lead, count, room)
         width = np.float32(near[NEAR_LOG]) + small
         total = attend_to(room, count, least[NEAR_LOG], width, 0.0, newest)
-        local = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        local = (
+            value
+            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        )
         total = attend_to(room, count, least[NEAR_LOG], third * width, AGED, newest)
-        aged = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        aged = (
+            value
+            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        )
         total = attend_to(room, count, least[NEAR_LOG], third * width, 0.0, newest)
         raw = dot(room[WEIGHT], held[HELD_LOG_VALUE], count) / total
     q[i], q[i + 1], q[i + 2] = local, aged, raw
     for r in range(3):
-        _put(a, active, at + i, scale, base, LOG_RESIDUAL if r < 2 else LOG_VALUE, q[i], on)
+        _put(
+            a,
+            active,
+            at + i,
+            scale,
+            base,
+            LOG_RESIDUAL if r < 2 else LOG_VALUE,
+            q[i],
+            on,
+        )
         i += 1
     return i
 
@@ -216,11 +261,18 @@ def _answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
             w.a[at] = w.v[p.F - 2 + i] + w.base[BASE]
             w.active[at] = w.flag[SEASONS]
             at += 1
-    at = _scope(
-        p, learner.fleet, k, w.fleet, 1 + p.F + used, p.F, logs, w.slots, w.flag[CODES], w.phi_fleet, w.leaf_fleet,
-        p.omega_fleet, p.fern_fleet, p.cut_fleet, w.scale[0], w.base, w.q[FLEET], w.a, w.active, at, w.attend,
-        w.least[0], w.past[0],
+    fleet, norm = learner.fleet, learner.norm
+    count = _scope(
+        p.M * p.moments, p.prox, p.log, fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k], fleet.gd[k], w.fleet, 1 + p.F + used,
+        p.F, logs, w.slots, w.flag[CODES], w.phi_fleet, p.phase, w.leaf_fleet, p.omega_fleet, p.fern_fleet, p.cut_fleet,
+        w.scale[0], w.base, w.q[FLEET], w.a, w.active, at,
     )  # fmt: skip
+    if p.window:
+        count = _attend(
+            p.window, p.lags, p.log, p.M, fleet.W[k], fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k], w.fleet, 1 + p.F + used, p.F,
+            logs, w.scale[0], w.base, w.q[FLEET], count, w.a, w.active, at, w.attend, w.least[0], w.past[0],
+        )  # fmt: skip
+    at += count
     if w.flag[MANY]:
         if p.prox:
             for r in range(p.prox + 1):
@@ -228,11 +280,17 @@ def _answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
                 kind = RESIDUAL if r < p.prox else VALUE
                 _put(w.a, w.active, at, w.scale[1], w.base, kind, w.q[ENTITY, r], True)
                 at += 1
-        at = _scope(
-            p, learner.norm, k, w.norm, 1 + 2 * p.F + used, 2 * p.F, logs, w.slots, w.flag[CODES], w.phi_norm,
-            w.leaf_norm, p.omega_norm, p.fern_norm, p.cut_norm, w.scale[1], w.base, w.q[NORM], w.a, w.active, at,
-            w.attend, w.least[1], w.past[1],
+        count = _scope(
+            p.M * p.moments, p.prox, p.log, norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k], norm.gd[k], w.norm, 1 + 2 * p.F + used,
+            2 * p.F, logs, w.slots, w.flag[CODES], w.phi_norm, p.phase, w.leaf_norm, p.omega_norm, p.fern_norm, p.cut_norm,
+            w.scale[1], w.base, w.q[NORM], w.a, w.active, at,
         )  # fmt: skip
+        if p.window:
+            count = _attend(
+                p.window, p.lags, p.log, p.M, norm.W[k], norm.keys[k], norm.held[k], norm.past[k], norm.near[k], w.norm, 1 + 2 * p.F + used, 2 * p.F,
+                logs, w.scale[1], w.base, w.q[NORM], count, w.a, w.active, at, w.attend, w.least[1], w.past[1],
+            )  # fmt: skip
+        at += count
     return at
 
 
@@ -244,11 +302,15 @@ def _past(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
         mean, deviation = w.scale[side, VALUE, 0], w.scale[side, VALUE, 1]
         for i in range(p.lags):
             value = s.y_last[e, i] if s.n[e] > 0 else w.base[MEAN]
-            w.past[side, i] = clip((value - mean) / deviation, Z_CLIP) if deviation > 0.0 else 0.0
+            w.past[side, i] = (
+                clip((value - mean) / deviation, Z_CLIP) if deviation > 0.0 else 0.0
+            )
 
 
 @inlined
-def predict(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> float:
+def predict(
+    p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float
+) -> float:
     """The answer of pool k and entity e for columns u (C,), hour and weekday `steps` (2,); fills the scratch only."""
     look(p, learner, w, k, e, u, steps, ts)
     w.base[LOG_BASE] = log1p_of(w.base[BASE]) if p.log and p.lags > 0 else 0.0
@@ -264,7 +326,10 @@ def predict(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts
 def wants(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
     """What the arrays need before the event that was predicted can be learned."""
     pool = learner.pool
-    if len(learner.norm.near) == 0 and pool.entities[k] + (1 if learner.entity.n[e] == 0 else 0) > 1:
+    if (
+        len(learner.norm.near) == 0
+        and pool.entities[k] + (1 if learner.entity.n[e] == 0 else 0) > 1
+    ):
         return SECOND_ENTITY
     if pool.used[k] + w.flag[FRESH] > p.K and p.K < SLOTS:
         return MORE_SLOTS
@@ -272,85 +337,87 @@ def wants(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
 
 
 @inner
-def _faster(decay: float, speed: float) -> float:
-    return decay if speed == 1.0 else decay**speed
+def _learn_scope(
+    M: int, moments: int, prox: int, S: Any, P: Any, W: Any, gradient: Any, embedding: Any, leaves: Any, leaf_n: Any,
+    gd: Any, x: Any, D: int, size: Any, log: int, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any,
+    decay: Any, ridge: Any, huber: Any, steps: Any, slow: float, embedding_step: float, fern_step: float,
+    fern_decay: float, y: float,
+) -> None:  # fmt: skip
+    """One event for the heads of a pooled scope. decay (M,): of this event; arrays of one pool, P the residuals."""
+    i, R, trees = 0, len(phi), len(leaves)
+    target = _standard_target(scale, RESIDUAL, y - base[BASE])
+    value = _standard_target(scale, VALUE, y)
+    log_target = (
+        _standard_target(scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE])
+        if logs
+        else 0.0
+    )
+    for m in range(M):
+        said = q[i] if moments else float(dot(W[m], x, D))
+        i += moments
+        learn_moments(
+            S[m], P[m], W[m], x, D, decay[m], ridge[m], huber[m], target - said
+        )
+    if logs and len(W) > M:
+        said = float(dot(W[M], x, D))
+        learn_moments(
+            S[M], P[M], W[M], x, D, decay[0], ridge[0], huber[0], log_target - said
+        )
+    if prox:
+        for r in range(prox):
+            learn_gradient(gradient[r], x, D, steps[r], target - q[i], size)
+            i += 1
+        learn_gradient(gradient[prox], x, D, slow, value - q[i], size)
+        i += 1
+    wide = size
+    if R:
+        wide = size + dot(phi, phi, R)
+        _learn_embedding(
+            embedding[0], phi, x, R, D, embedding_step, target - q[i], wide
+        )
+        i += 1
+    if trees:
+        learn_leaves(leaves, leaf_n, leaf, trees, fern_step, fern_decay, target - q[i])
+        i += 1
+    if len(gd):
+        learn_direct(gd, x, D, decay[0], target)
+        i += 1
+    if log and logs:
+        for r in range(prox):
+            learn_gradient(
+                gradient[prox + 1 + r], x, D, steps[r], log_target - q[i], size
+            )
+            i += 1
+        if R:
+            _learn_embedding(
+                embedding[1], phi, x, R, D, embedding_step, log_target - q[i], wide
+            )
 
 
 @inner
-def _learn_scope(
-    p: Any, h: Any, k: int, x: Any, D: int, size: Any, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any,
-    least: Any, past: Any, speed: float, gap: float, y: float,
+def _hold(
+    window: int, lags: int, keys: Any, held: Any, pasts: Any, near: Any, x: Any, D: int, logs: bool, scale: Any,
+    base: Any, least: Any, past: Any, y: float,
 ) -> None:  # fmt: skip
-    """One event for the heads of a pooled scope; `speed` multiplies how much the moment heads forget."""
-    i = 0
-    target = _standard_target(scale, RESIDUAL, y - base[BASE])
-    value = _standard_target(scale, VALUE, y)
-    logged = log1p_of(y)
-    log_target = _standard_target(scale, LOG_RESIDUAL, logged - base[LOG_BASE]) if logs else 0.0
-    if p.M:
-        for m in range(p.M):
-            decay = p.decay[m] if p.half_life[m] == 0.0 else 2.0 ** (-gap / p.half_life[m])
-            said = q[i] if p.moments else float(dot(h.W[k, m], x, D))
-            i += p.moments
-            learn_moments(
-                h.S[k, m], h.R[k, m], h.W[k, m], x, D, _faster(decay, speed), p.ridge[m], p.huber[m], target - said
-            )
-        if p.window and logs:
-            said = dot(h.W[k, p.M], x, D)
-            decay = p.decay[0] if p.half_life[0] == 0.0 else 2.0 ** (-gap / p.half_life[0])
-            learn_moments(
-                h.S[k, p.M],
-                h.R[k, p.M],
-                h.W[k, p.M],
-                x,
-                D,
-                _faster(decay, speed),
-                p.ridge[0],
-                p.huber[0],
-                log_target - said,
-            )
-    if p.prox:
-        for r in range(p.prox):
-            learn_gradient(h.gradient[k, r], x, D, p.steps[r], target - q[i], size)
-            i += 1
-        learn_gradient(h.gradient[k, p.prox], x, D, p.slow_step, value - q[i], size)
-        i += 1
-    if p.R:
-        wide = size + dot(phi, phi, p.R)
-        _learn_embedding(p, h.embedding[k, 0], phi, x, D, target - q[i], wide)
-        i += 1
-    if p.fern:
-        learn_leaves(h.leaf[k], h.leaf_n[k], leaf, p.fern, p.fern_step, p.fern_decay, target - q[i])
-        i += 1
-    if p.gd:
-        learn_direct(h.gd[k], x, D, p.decay[0], target)
-        i += 1
-    if p.log:
-        for r in range(p.prox):
-            if logs:
-                learn_gradient(h.gradient[k, p.prox + 1 + r], x, D, p.steps[r], log_target - q[i], size)
-            i += 1
-    if p.log and p.R:
-        if logs:
-            _learn_embedding(p, h.embedding[k, 1], phi, x, D, log_target - q[i], size + dot(phi, phi, p.R))
-        i += 1
-    if p.window:
-        near = h.near[k]
-        at = int(near[HELD]) % p.window
-        for j in range(D):
-            h.keys[k, j, at] = x[j]
-        for j in range(p.lags):
-            h.past[k, j, at] = past[j]
-        h.held[k, HELD_RESIDUAL, at], h.held[k, HELD_VALUE, at] = target, value
-        if logs:
-            h.held[k, HELD_LOG, at] = log_target
-            h.held[k, HELD_LOG_VALUE, at] = _standard_target(scale, LOG_VALUE, logged)
-        if near[HELD] > 0.0:
-            for r in range(HELD):
-                if near[HELD] == 1.0:
-                    near[r] = least[r] + 1e-3
-                near[r] += max(NEAR_RATE, 1.0 / (near[HELD] + 1.0)) * (least[r] - near[r])
-        near[HELD] += 1.0
+    """Keep the event among the keys of the attention."""
+    at = int(near[HELD]) % window
+    for j in range(D):
+        keys[j, at] = x[j]
+    for j in range(lags):
+        pasts[j, at] = past[j]
+    held[HELD_RESIDUAL, at] = _standard_target(scale, RESIDUAL, y - base[BASE])
+    held[HELD_VALUE, at] = _standard_target(scale, VALUE, y)
+    if logs:
+        held[HELD_LOG, at] = _standard_target(
+            scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE]
+        )
+        held[HELD_LOG_VALUE, at] = _standard_target(scale, LOG_VALUE, log1p_of(y))
+    if near[HELD] > 0.0:
+        for r in range(HELD):
+            if near[HELD] == 1.0:
+                near[r] = least[r] + 1e-3
+            near[r] += max(NEAR_RATE, 1.0 / (near[HELD] + 1.0)) * (least[r] - near[r])
+    near[HELD] += 1.0
 
 
 @inner
@@ -361,13 +428,25 @@ def _standard_target(scale: Any, i: int, value: float) -> float:
 
 
 @inner
-def _learn_embedding(p: Any, W: Any, phi: Any, x: Any, D: int, error: float, size: Any) -> None:
-    learn_gradient(W, phi, p.R, p.embedding_step, error, size)
-    learn_gradient(W[p.R :], x, D, p.embedding_step, error, size)
+def _learn_embedding(
+    W: Any, phi: Any, x: Any, R: int, D: int, step: float, error: float, size: Any
+) -> None:
+    learn_gradient(W, phi, R, step, error, size)
+    learn_gradient(W[R:], x, D, step, error, size)
 
 
 @inlined
-def learn(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, y: float) -> None:
+def learn(
+    p: Any,
+    learner: Any,
+    w: Any,
+    k: int,
+    e: int,
+    u: Any,
+    steps: Any,
+    ts: float,
+    y: float,
+) -> None:
     """Learn target y of the event that `predict` has just answered (its scratch is used)."""
     s, pool = learner.entity, learner.pool
     register(p, learner, w, k, u, steps)
@@ -375,24 +454,56 @@ def learn(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: 
     if pool.n[k] > 0 and (p.lags == 0 or s.n[e] > 0):
         gap = max(ts - pool.time[k], 0.0)
         speed = _speed(p, learner, w, k, y)
+        for m in range(p.M):
+            decay = (
+                p.decay[m] if p.half_life[m] == 0.0 else 2.0 ** (-gap / p.half_life[m])
+            )
+            w.decay[m] = decay if speed == 1.0 else decay**speed
         D = 1 + p.F + pool.used[k]
         logs = p.log == 1 and pool.negative[k] == 0 and y >= 0.0
+        fleet, norm = learner.fleet, learner.norm
         _learn_scope(
-            p, learner.fleet, k, w.fleet, D, w.size[FLEET], logs, w.phi_fleet, w.leaf_fleet, w.scale[0], w.base,
-            w.q[FLEET], w.least[0], w.past[0], speed, gap, y,
+            p.M, p.moments, p.prox, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
+            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], p.log, logs, w.phi_fleet, w.leaf_fleet, w.scale[0], w.base,
+            w.q[FLEET], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step, p.fern_decay, y,
         )  # fmt: skip
+        if p.window:
+            _hold(
+                p.window, p.lags, fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k], w.fleet, D, logs, w.scale[0], w.base,
+                w.least[0], w.past[0], y,
+            )  # fmt: skip
         if w.flag[MANY]:
             if p.prox:
                 target = _standard_target(w.scale[1], RESIDUAL, y - w.base[BASE])
                 value = _standard_target(w.scale[1], VALUE, y)
                 size = w.size[ENTITY]
                 for r in range(p.prox):
-                    learn_gradient(s.W[e, r], w.entity, D, p.steps[r], target - w.q[ENTITY, r], size)
-                learn_gradient(s.W[e, p.prox], w.entity, D, p.slow_step, value - w.q[ENTITY, p.prox], size)
+                    learn_gradient(
+                        s.W[e, r],
+                        w.entity,
+                        D,
+                        p.steps[r],
+                        target - w.q[ENTITY, r],
+                        size,
+                    )
+                learn_gradient(
+                    s.W[e, p.prox],
+                    w.entity,
+                    D,
+                    p.slow_step,
+                    value - w.q[ENTITY, p.prox],
+                    size,
+                )
             _learn_scope(
-                p, learner.norm, k, w.norm, D + p.F, w.size[NORM], logs, w.phi_norm, w.leaf_norm, w.scale[1], w.base,
-                w.q[NORM], w.least[1], w.past[1], speed, gap, y,
+                p.M, p.moments, p.prox, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
+                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], p.log, logs, w.phi_norm, w.leaf_norm, w.scale[1], w.base,
+                w.q[NORM], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step, p.fern_decay, y,
             )  # fmt: skip
+            if p.window:
+                _hold(
+                    p.window, p.lags, norm.keys[k], norm.held[k], norm.past[k], norm.near[k], w.norm, D + p.F, logs, w.scale[1], w.base,
+                    w.least[1], w.past[1], y,
+                )  # fmt: skip
         learn_gates(p, learner, w, k, e, w.places[0], y)
     learn_inputs(p, w.v, pool.v_mean[k], pool.v_var[k], pool.v_count[k])
     learn_inputs(p, w.v, s.v_mean[e], s.v_var[e], s.v_count[e])
@@ -407,15 +518,29 @@ def _speed(p: Any, learner: Any, w: Any, k: int, y: float) -> float:
     if strength <= 0.0 or not p.moments or p.M == 0:
         return 1.0
     mean = learner.pool.surprise[k]
-    error = abs(_standard_target(w.scale[0], RESIDUAL, y - w.base[BASE]) - w.q[FLEET, 0])
+    error = abs(
+        _standard_target(w.scale[0], RESIDUAL, y - w.base[BASE]) - w.q[FLEET, 0]
+    )
     mean[0] += max(rate, 1.0 / (learner.pool.n[k] + 1.0)) * (error - mean[0])
     mean[1] += max(0.1 * rate, 1.0 / (learner.pool.n[k] + 1.0)) * (error - mean[1])
-    return 1.0 + strength * max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0)
+    return 1.0 + strength * max(
+        math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0
+    )
 
 
 @jit
 def run(
-    p: Any, learner: Any, w: Any, pools: Any, rows: Any, u: Any, steps: Any, ts: Any, y: Any, start: int, out: Any
+    p: Any,
+    learner: Any,
+    w: Any,
+    pools: Any,
+    rows: Any,
+    u: Any,
+    steps: Any,
+    ts: Any,
+    y: Any,
+    start: int,
+    out: Any,
 ) -> Any:
     """Predict then learn, in order, from event `start` on: pools (n,) and rows (n,) of the state, u (n, C),
     steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, what it wants)."""
@@ -431,12 +556,24 @@ def run(
 
 
 @jit
-def predict_one(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> float:
+def predict_one(
+    p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float
+) -> float:
     """`predict`, for callers in Python: tests, explanations."""
     return predict(p, learner, w, k, e, u, steps, ts)
 
 
 @jit
-def learn_one(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, y: float) -> None:
+def learn_one(
+    p: Any,
+    learner: Any,
+    w: Any,
+    k: int,
+    e: int,
+    u: Any,
+    steps: Any,
+    ts: float,
+    y: float,
+) -> None:
     """`learn`, for callers in Python."""
     learn(p, learner, w, k, e, u, steps, ts, y)

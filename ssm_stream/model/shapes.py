@@ -34,7 +34,7 @@ WINSOR = 30.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool
-BINS, DEPTH, LEAVES = 64, 3, 8  # random ferns
+BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
@@ -232,7 +232,7 @@ class Scratch(NamedTuple):
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
         places (1,) int64: answers in use;
-        ratio (F,): of the entity's to the pool's deviation of each input
+        ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
     """
 
     v: NDArray[np.float64]
@@ -260,6 +260,7 @@ class Scratch(NamedTuple):
     past: NDArray[np.float32]
     places: NDArray[np.int64]
     ratio: NDArray[np.float64]
+    decay: NDArray[np.float64]
 
 
 # rows of Scratch.attend
@@ -490,4 +491,5 @@ def new_scratch(p: LearnerParams) -> Scratch:
         past=np.zeros((2, p.lags), f),
         places=np.zeros(1, np.int64),
         ratio=np.zeros(p.F),
+        decay=np.zeros(p.M),
     )
