@@ -1,7 +1,8 @@
 """Attention over the last events, in one pass over the keys: the local correction of the moment heads.
 
 The keys are the inputs of the last events, stored input by input, so that the distances to all of them grow together in
-vector registers. The weights fall with the distance beyond the nearest by `decline`, a softmax that needs no exponential.
+vector registers. The weights fall with the distance beyond the nearest by `decline`, a softmax that needs no
+exponential.
 """
 
 from __future__ import annotations

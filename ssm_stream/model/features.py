@@ -1,9 +1,9 @@
 """The inputs of the learner, in one fixed order: what the columns mean and how the calendar is encoded.
 
-The raw inputs of an event are, in order: the features and the calendar's cycles (known before the event is learned), then
-what the kernel derives from the entity's own past: each feature's change, the last target, the differences of successive
-past targets, and how far the hour's and the week's usual target lie from the last one. After the numbers come the codes:
-one input for each value that a category has shown, a slot each, in order of appearance.
+The raw inputs of an event are, in order: the features and the calendar's cycles (known before the event is learned),
+then what the kernel derives from the entity's own past: each feature's change, the last target, the differences of
+successive past targets, and how far the hour's and the week's usual target lie from the last one. After the numbers
+come the codes: one input for each value that a category has shown, a slot each, in order of appearance.
 """
 
 from __future__ import annotations

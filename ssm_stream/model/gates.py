@@ -1,9 +1,9 @@
 """The in-context gate: weights over the answers from what they were worth so far, and a gate over such gates.
 
-Two gates hold decayed regrets (ML-Poly; Gaillard, Stoltz & van Erven 2014), quick and slow; two are a softmax of decayed
-losses of the entity, which begin at the pool's; two stack the answers, that is, are moment heads themselves with the
-answers' deviations from their mean as inputs, and so may answer beyond them. All errors count in units of the entity's
-usual one, so that entities of any size may share a gate; all weights are continuous in what has been seen.
+Two gates hold decayed regrets (ML-Poly; Gaillard, Stoltz & van Erven 2014), quick and slow; two are a softmax of
+decayed losses of the entity, which begin at the pool's; two stack the answers, that is, are moment heads themselves
+with the answers' deviations from their mean as inputs, and so may answer beyond them. All errors count in units of the
+entity's usual one, so that entities of any size may share a gate; all weights are continuous in what has been seen.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, leas
 
 @inner
 def _softmax(soft: Any, own: Any, shared: Any, mass: float, weights: Any, active: Any, count: int) -> None:
-    """Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a fixed share for all."""
+    """Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all."""
     sharpness, prior, share = soft[0], soft[2] / max(mass, 1e-9), soft[3]
     least, alive = math.inf, 0
     for i in range(count):

@@ -67,7 +67,7 @@ def _steps(mode: int, gap: float, differs: Any, features: int, which: int) -> bo
             return False
     elif not (LEAST_GAP_WEEKDAY <= gap <= MOST_GAP_WEEKDAY):
         return False
-    for j in range(features):
+    for j in range(features):  # noqa: SIM110 - numba compiles no generator
         if differs[j, which] == 0:
             return False
     return True
@@ -84,7 +84,7 @@ def _find(values: Any, seen: int, value: float) -> int:
 
 @inner
 def _coded(features: int, columns: int, dead: Any, j: int, u: Any, steps: Any, on: Any) -> float:
-    """The value of coded column j, NaN if unknown; infinite where it is no category. on (2,): are hour, weekday codes?"""
+    """The value of coded column j, NaN if unknown, infinite where it is no category. on (2,): are hour, weekday?"""
     if j < columns:
         value = u[j]
         if j < features and (dead[j] != 0 or (value != math.floor(value) and not math.isnan(value))):
@@ -280,14 +280,14 @@ def scales(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
 
 @inner
 def winsorised(delta: float, deviation: float, mean: float) -> float:
-    """A step within ±WINSOR usual deviations; free where nothing has varied so far, so that the first change is heard."""
+    """A step within ±WINSOR usual deviations; free while nothing has varied, so that the first change is heard."""
     limit = WINSOR * deviation
     return clip(delta, limit) if limit > 1e-9 * (1e-12 + abs(mean)) else delta
 
 
 @inner
 def learn_inputs(p: Any, v: Any, mean: Any, variance: Any, counts: Any) -> None:
-    """Running mean and variance of the numbers, winsorised so that one wild value cannot blind the learner for years."""
+    """Running mean and variance of the numbers, winsorised: one wild value must not blind the learner for years."""
     for j in range(p.F):
         if math.isnan(v[j]):
             continue

@@ -1,8 +1,8 @@
 """The streaming learner, fused for one CPU core: events one after another, float32 heads, float64 statistics.
 
-`learner.py` is the definition of the same recurrence in torch; tests hold the two together. Section 2 of `docs/model.md`
-explains it, `shapes.py` has the glossary. Two calls an event, always in this order: `predict`, which changes nothing but
-the scratch, and `learn`. In between, `wants` says whether the arrays must grow first.
+`learner.py` is the definition of the same recurrence in torch; tests hold the two together. Section 2 of
+`docs/model.md` explains it, `shapes.py` has the glossary. Two calls an event, always in this order: `predict`, which
+changes nothing but the scratch, and `learn`. In between, `wants` says whether the arrays must grow first.
 """
 
 from __future__ import annotations
@@ -80,10 +80,8 @@ NEAR_RATE = 0.02
 
 
 @inner
-def _put(
-    a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: float, on: bool
-) -> None:
-    """The answer, in the target's unit and within its bounds, of a head that says q on a scale (4, 2) of pool or entity."""
+def _put(a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: float, on: bool) -> None:
+    """The answer, in the target's unit and within its bounds, of a head that says q on a scale of scale (4, 2)."""
     active[at] = 1 if on else 0
     if not on:
         a[at] = 0.0
@@ -174,13 +172,8 @@ def _attend(
         raw = dot(room[WEIGHT], target, count) / total
         local = value + raw - dot(room[WEIGHT], fit, count) / total
         total = attend_to(room, count, least[NEAR], width, AGED, newest)
-        aged = (
-            value
-            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
-        )
-        least[NEAR_PLAIN] = measure_plain(
-            keys, x, 1, D, lead, PLAIN, count, newest, room
-        )
+        aged = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
+        least[NEAR_PLAIN] = measure_plain(keys, x, 1, D, lead, PLAIN, count, newest, room)
         total = attend_to(
             room,
             count,
@@ -191,9 +184,7 @@ def _attend(
         )
         plain = dot(room[WEIGHT], target, count) / total
         if lags > 0:
-            least[NEAR_PAST] = measure_plain(
-                pasts, past, 0, lags, lags, window, count, newest, room
-            )
+            least[NEAR_PAST] = measure_plain(pasts, past, 0, lags, lags, window, count, newest, room)
             total = attend_to(
                 room,
                 count,
@@ -217,15 +208,9 @@ def _attend(
         least[NEAR_LOG] = measure(keys, x, weights, D, lead, count, room)
         width = np.float32(near[NEAR_LOG]) + small
         total = attend_to(room, count, least[NEAR_LOG], width, 0.0, newest)
-        local = (
-            value
-            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
-        )
+        local = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
         total = attend_to(room, count, least[NEAR_LOG], third * width, AGED, newest)
-        aged = (
-            value
-            + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
-        )
+        aged = value + (dot(room[WEIGHT], target, count) - dot(room[WEIGHT], fit, count)) / total
         total = attend_to(room, count, least[NEAR_LOG], third * width, 0.0, newest)
         raw = dot(room[WEIGHT], held[HELD_LOG_VALUE], count) / total
     q[i], q[i + 1], q[i + 2] = local, aged, raw
@@ -263,13 +248,16 @@ def _answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
             at += 1
     fleet, norm = learner.fleet, learner.norm
     count = _scope(
-        p.M * p.moments, p.prox, p.log, fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k], fleet.gd[k], w.fleet, 1 + p.F + used,
-        p.F, logs, w.slots, w.flag[CODES], w.phi_fleet, p.phase, w.leaf_fleet, p.omega_fleet, p.fern_fleet, p.cut_fleet,
+        p.M * p.moments, p.prox, p.log, fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
+        fleet.gd[k], w.fleet, 1 + p.F + used,
+        p.F, logs, w.slots, w.flag[CODES], w.phi_fleet, p.phase, w.leaf_fleet, p.omega_fleet, p.fern_fleet,
+        p.cut_fleet,
         w.scale[0], w.base, w.q[FLEET], w.a, w.active, at,
     )  # fmt: skip
     if p.window:
         count = _attend(
-            p.window, p.lags, p.log, p.M, fleet.W[k], fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k], w.fleet, 1 + p.F + used, p.F,
+            p.window, p.lags, p.log, p.M, fleet.W[k], fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k],
+            w.fleet, 1 + p.F + used, p.F,
             logs, w.scale[0], w.base, w.q[FLEET], count, w.a, w.active, at, w.attend, w.least[0], w.past[0],
         )  # fmt: skip
     at += count
@@ -281,13 +269,16 @@ def _answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
                 _put(w.a, w.active, at, w.scale[1], w.base, kind, w.q[ENTITY, r], True)
                 at += 1
         count = _scope(
-            p.M * p.moments, p.prox, p.log, norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k], norm.gd[k], w.norm, 1 + 2 * p.F + used,
-            2 * p.F, logs, w.slots, w.flag[CODES], w.phi_norm, p.phase, w.leaf_norm, p.omega_norm, p.fern_norm, p.cut_norm,
+            p.M * p.moments, p.prox, p.log, norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
+            norm.gd[k], w.norm, 1 + 2 * p.F + used,
+            2 * p.F, logs, w.slots, w.flag[CODES], w.phi_norm, p.phase, w.leaf_norm, p.omega_norm, p.fern_norm,
+            p.cut_norm,
             w.scale[1], w.base, w.q[NORM], w.a, w.active, at,
         )  # fmt: skip
         if p.window:
             count = _attend(
-                p.window, p.lags, p.log, p.M, norm.W[k], norm.keys[k], norm.held[k], norm.past[k], norm.near[k], w.norm, 1 + 2 * p.F + used, 2 * p.F,
+                p.window, p.lags, p.log, p.M, norm.W[k], norm.keys[k], norm.held[k], norm.past[k], norm.near[k],
+                w.norm, 1 + 2 * p.F + used, 2 * p.F,
                 logs, w.scale[1], w.base, w.q[NORM], count, w.a, w.active, at, w.attend, w.least[1], w.past[1],
             )  # fmt: skip
         at += count
@@ -302,15 +293,11 @@ def _past(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
         mean, deviation = w.scale[side, VALUE, 0], w.scale[side, VALUE, 1]
         for i in range(p.lags):
             value = s.y_last[e, i] if s.n[e] > 0 else w.base[MEAN]
-            w.past[side, i] = (
-                clip((value - mean) / deviation, Z_CLIP) if deviation > 0.0 else 0.0
-            )
+            w.past[side, i] = clip((value - mean) / deviation, Z_CLIP) if deviation > 0.0 else 0.0
 
 
 @inlined
-def predict(
-    p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float
-) -> float:
+def predict(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> float:
     """The answer of pool k and entity e for columns u (C,), hour and weekday `steps` (2,); fills the scratch only."""
     look(p, learner, w, k, e, u, steps, ts)
     w.base[LOG_BASE] = log1p_of(w.base[BASE]) if p.log and p.lags > 0 else 0.0
@@ -326,10 +313,7 @@ def predict(
 def wants(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
     """What the arrays need before the event that was predicted can be learned."""
     pool = learner.pool
-    if (
-        len(learner.norm.near) == 0
-        and pool.entities[k] + (1 if learner.entity.n[e] == 0 else 0) > 1
-    ):
+    if len(learner.norm.near) == 0 and pool.entities[k] + (1 if learner.entity.n[e] == 0 else 0) > 1:
         return SECOND_ENTITY
     if pool.used[k] + w.flag[FRESH] > p.K and p.K < SLOTS:
         return MORE_SLOTS
@@ -347,22 +331,14 @@ def _learn_scope(
     i, R, trees = 0, len(phi), len(leaves)
     target = _standard_target(scale, RESIDUAL, y - base[BASE])
     value = _standard_target(scale, VALUE, y)
-    log_target = (
-        _standard_target(scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE])
-        if logs
-        else 0.0
-    )
+    log_target = _standard_target(scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE]) if logs else 0.0
     for m in range(M):
         said = q[i] if moments else float(dot(W[m], x, D))
         i += moments
-        learn_moments(
-            S[m], P[m], W[m], x, D, decay[m], ridge[m], huber[m], target - said
-        )
+        learn_moments(S[m], P[m], W[m], x, D, decay[m], ridge[m], huber[m], target - said)
     if logs and len(W) > M:
         said = float(dot(W[M], x, D))
-        learn_moments(
-            S[M], P[M], W[M], x, D, decay[0], ridge[0], huber[0], log_target - said
-        )
+        learn_moments(S[M], P[M], W[M], x, D, decay[0], ridge[0], huber[0], log_target - said)
     if prox:
         for r in range(prox):
             learn_gradient(gradient[r], x, D, steps[r], target - q[i], size)
@@ -372,9 +348,7 @@ def _learn_scope(
     wide = size
     if R:
         wide = size + dot(phi, phi, R)
-        _learn_embedding(
-            embedding[0], phi, x, R, D, embedding_step, target - q[i], wide
-        )
+        _learn_embedding(embedding[0], phi, x, R, D, embedding_step, target - q[i], wide)
         i += 1
     if trees:
         learn_leaves(leaves, leaf_n, leaf, trees, fern_step, fern_decay, target - q[i])
@@ -384,14 +358,10 @@ def _learn_scope(
         i += 1
     if log and logs:
         for r in range(prox):
-            learn_gradient(
-                gradient[prox + 1 + r], x, D, steps[r], log_target - q[i], size
-            )
+            learn_gradient(gradient[prox + 1 + r], x, D, steps[r], log_target - q[i], size)
             i += 1
         if R:
-            _learn_embedding(
-                embedding[1], phi, x, R, D, embedding_step, log_target - q[i], wide
-            )
+            _learn_embedding(embedding[1], phi, x, R, D, embedding_step, log_target - q[i], wide)
 
 
 @inner
@@ -408,9 +378,7 @@ def _hold(
     held[HELD_RESIDUAL, at] = _standard_target(scale, RESIDUAL, y - base[BASE])
     held[HELD_VALUE, at] = _standard_target(scale, VALUE, y)
     if logs:
-        held[HELD_LOG, at] = _standard_target(
-            scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE]
-        )
+        held[HELD_LOG, at] = _standard_target(scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE])
         held[HELD_LOG_VALUE, at] = _standard_target(scale, LOG_VALUE, log1p_of(y))
     if near[HELD] > 0.0:
         for r in range(HELD):
@@ -428,9 +396,7 @@ def _standard_target(scale: Any, i: int, value: float) -> float:
 
 
 @inner
-def _learn_embedding(
-    W: Any, phi: Any, x: Any, R: int, D: int, step: float, error: float, size: Any
-) -> None:
+def _learn_embedding(W: Any, phi: Any, x: Any, R: int, D: int, step: float, error: float, size: Any) -> None:
     learn_gradient(W, phi, R, step, error, size)
     learn_gradient(W[R:], x, D, step, error, size)
 
@@ -455,21 +421,23 @@ def learn(
         gap = max(ts - pool.time[k], 0.0)
         speed = _speed(p, learner, w, k, y)
         for m in range(p.M):
-            decay = (
-                p.decay[m] if p.half_life[m] == 0.0 else 2.0 ** (-gap / p.half_life[m])
-            )
+            decay = p.decay[m] if p.half_life[m] == 0.0 else 2.0 ** (-gap / p.half_life[m])
             w.decay[m] = decay if speed == 1.0 else decay**speed
         D = 1 + p.F + pool.used[k]
         logs = p.log == 1 and pool.negative[k] == 0 and y >= 0.0
         fleet, norm = learner.fleet, learner.norm
         _learn_scope(
-            p.M, p.moments, p.prox, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
-            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], p.log, logs, w.phi_fleet, w.leaf_fleet, w.scale[0], w.base,
-            w.q[FLEET], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step, p.fern_decay, y,
+            p.M, p.moments, p.prox, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k],
+            fleet.leaf[k],
+            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], p.log, logs, w.phi_fleet, w.leaf_fleet,
+            w.scale[0], w.base,
+            w.q[FLEET], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step,
+            p.fern_decay, y,
         )  # fmt: skip
         if p.window:
             _hold(
-                p.window, p.lags, fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k], w.fleet, D, logs, w.scale[0], w.base,
+                p.window, p.lags, fleet.keys[k], fleet.held[k], fleet.past[k], fleet.near[k], w.fleet, D, logs,
+                w.scale[0], w.base,
                 w.least[0], w.past[0], y,
             )  # fmt: skip
         if w.flag[MANY]:
@@ -495,13 +463,17 @@ def learn(
                     size,
                 )
             _learn_scope(
-                p.M, p.moments, p.prox, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
-                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], p.log, logs, w.phi_norm, w.leaf_norm, w.scale[1], w.base,
-                w.q[NORM], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step, p.fern_decay, y,
+                p.M, p.moments, p.prox, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k],
+                norm.leaf[k],
+                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], p.log, logs, w.phi_norm, w.leaf_norm,
+                w.scale[1], w.base,
+                w.q[NORM], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step,
+                p.fern_decay, y,
             )  # fmt: skip
             if p.window:
                 _hold(
-                    p.window, p.lags, norm.keys[k], norm.held[k], norm.past[k], norm.near[k], w.norm, D + p.F, logs, w.scale[1], w.base,
+                    p.window, p.lags, norm.keys[k], norm.held[k], norm.past[k], norm.near[k], w.norm, D + p.F, logs,
+                    w.scale[1], w.base,
                     w.least[1], w.past[1], y,
                 )  # fmt: skip
         learn_gates(p, learner, w, k, e, w.places[0], y)
@@ -518,14 +490,10 @@ def _speed(p: Any, learner: Any, w: Any, k: int, y: float) -> float:
     if strength <= 0.0 or not p.moments or p.M == 0:
         return 1.0
     mean = learner.pool.surprise[k]
-    error = abs(
-        _standard_target(w.scale[0], RESIDUAL, y - w.base[BASE]) - w.q[FLEET, 0]
-    )
+    error = abs(_standard_target(w.scale[0], RESIDUAL, y - w.base[BASE]) - w.q[FLEET, 0])
     mean[0] += max(rate, 1.0 / (learner.pool.n[k] + 1.0)) * (error - mean[0])
     mean[1] += max(0.1 * rate, 1.0 / (learner.pool.n[k] + 1.0)) * (error - mean[1])
-    return 1.0 + strength * max(
-        math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0
-    )
+    return 1.0 + strength * max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0)
 
 
 @jit
@@ -543,7 +511,7 @@ def run(
     out: Any,
 ) -> Any:
     """Predict then learn, in order, from event `start` on: pools (n,) and rows (n,) of the state, u (n, C),
-    steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, what it wants)."""
+    steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, its want)."""
     for t in range(start, len(y)):
         k, e, time = pools[t], rows[t], float(ts[t])
         out[t] = predict(p, learner, w, k, e, u[t], steps[t], time)
@@ -556,9 +524,7 @@ def run(
 
 
 @jit
-def predict_one(
-    p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float
-) -> float:
+def predict_one(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> float:
     """`predict`, for callers in Python: tests, explanations."""
     return predict(p, learner, w, k, e, u, steps, ts)
 

@@ -10,7 +10,7 @@ Glossary
     code     an input that is 1 while a category has one certain value; a slot each, in order of appearance
 
 Symbols
-    C  columns of an event        F  numeric inputs         K  slots for codes (grows)       Q  columns that may be coded
+    C  columns of an event        F  numeric inputs         K  slots for codes (grows)      Q  columns that may be coded
     L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
     N = 1 + 2F + K                inputs of the norm scope
     M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
@@ -49,7 +49,8 @@ class LearnerParams(NamedTuple):
     """Sizes and constants; the same for every pool and entity. Symbols as above.
 
     features, categories, cycles: columns of an event by kind, in that order
-    log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended to or 0
+    log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
+        to, or 0
     bases: answers that need no head
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
@@ -141,7 +142,8 @@ class PoolState(NamedTuple):
     v_mean, v_var, v_count, target: as for an entity, over all of them; y_mean is in target
     spread (P, 4): running mean square deviation of each scale, whose entities lend from it at first
     low, high (P,): least and greatest target; negative (P,) int64: has one been below zero?
-    value (P, Q, VALUES), seen (P, Q) int64, dead (P, Q) int64: values of each coded column; how many; no category after all
+    value (P, Q, VALUES), seen (P, Q) int64, dead (P, Q) int64: values of each coded column; how many; no category
+        after all
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
@@ -222,7 +224,8 @@ class Scratch(NamedTuple):
     """What is known of one event before its target.
 
     v (F,) numeric inputs; slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
-        will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,): whether hour and weekday are codes
+        will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
+        hour and weekday are codes
     fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
     phi_fleet, phi_norm (R,) float32: embedding; leaf_fleet, leaf_norm (BINS,) int64
     q (3, B + prox + 1): standardised answers of the scopes' heads: fleet, norm, entity

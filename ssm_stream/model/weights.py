@@ -18,7 +18,7 @@ class Weights(NamedTuple):
 
     moment_decay, moment_ridge, moment_huber (M,): of the moment heads, the slowest first; the first one's decay, ridge
         and bound also serve its twin in log space
-    proximal_step (H,): of the quick proximal heads; slow_step, embedding_step, fern_step (): of the other gradient heads
+    proximal_step (H,): of the quick proximal heads; slow_step, embedding_step, fern_step (): of the others
     fern_decay (): of the leaves' counts
     surprise (3,): strength, threshold and rate of the surprise gate: where the fast mean of |error| exceeds the slow
         one by more than the threshold (on a log scale), the moment heads forget faster; strength 0 turns it off
