@@ -212,8 +212,8 @@ def costs(profile: str, progress: Callable[[str], None], repeats: int = 5) -> di
 def state_bytes(config: Config, entities: int) -> float:
     """Bytes of an entity's state, its part of what it shares with the others included, once so many are known."""
     engine = Engine(config)
-    engine.process(events_of(config, made(len(config.event.features), entities, 2 * entities)))
-    return float(engine.bytes_per_entity)
+    engine.process(events_of(config, made(len(config.event.numbers), entities, 2 * entities)))
+    return engine.bytes_per_entity + engine.bytes_per_pool / entities
 
 
 def states(profile: str, fleet: int = FLEET) -> dict[str, float]:

@@ -170,11 +170,17 @@ class Event(Section):
     """Path of the number to predict. Missing or null in an event: it is predicted, not learned."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
     """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
-    differences: bool = True
-    """Use each feature's change since the entity's last event as an input too."""
+    differences: bool | None = None
+    """Use each feature's change since the entity's last event as an input too. Default: where `lags` is 1 or more; what
+    tells the target's next step says little about its level."""
     calendar: Literal["auto"] | list[Literal["hour", "weekday", "hour_cycle", "weekday_cycle"]] = "auto"
     """Inputs made from the event's time: hour of day and day of week, a step each or as smooth cycles. `auto`: steps,
     where events come often enough to have a day and the columns do not say the same already."""
+
+    @property
+    def changes(self) -> bool:
+        """Whether the features' changes are inputs."""
+        return self.lags > 0 if self.differences is None else self.differences
 
     @model_validator(mode="after")
     def _usable(self) -> Event:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numba as nb
 
-PLAIN_TORCH = ("gdssm", "learner", "training", "tasks")
+NO_KERNELS = ("gdssm", "learner", "tasks", "training", "weights")
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
@@ -23,7 +23,7 @@ def _cache_folder() -> Path:
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for file in sorted([package / "loop.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
-        if file.stem.startswith(PLAIN_TORCH):
+        if file.stem.startswith(NO_KERNELS):
             continue
         digest.update(file.read_bytes())
     name = f"kernels-{digest.hexdigest()[:16]}"

@@ -312,7 +312,7 @@ def learner_params(
         decay = np.array([0.5 ** (1 / events) if events else 0.0 for events, _ in half_lives])
         half_life = np.array([1000.0 * seconds for _, seconds in half_lives])
         quick = (decay > 0) & (decay < 0.99)
-        ridge, huber = np.where(quick, 10.0, 1.0), np.where(quick, 1.0, 2.0)
+        ridge, huber = np.where(quick, 10.0, 1.0), np.full(len(decay), 1.0)
     M = len(decay) if heads.moments or heads.attention else 0
     R = len(weights.frequency) if heads.embedding else 0
     fern = BINS if heads.fern and F else 0

@@ -57,7 +57,7 @@ def untrained() -> Weights:
     return Weights(
         moment_decay=np.array([0.999, 0.97]),
         moment_ridge=np.array([1.0, 10.0]),
-        moment_huber=np.array([2.0, 1.0]),
+        moment_huber=np.array([1.0, 1.0]),
         proximal_step=np.array([0.3, 0.9]),
         slow_step=np.array(0.05),
         embedding_step=np.array(0.3),
