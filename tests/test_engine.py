@@ -20,16 +20,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from ssm_stream import state as snapshots
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Alert, Engine, Predictions
+from ssm_stream.engine import Alert, Engine, shard_of
 from ssm_stream.evaluate.prequential import backtest
 from ssm_stream.evaluate.recordings import rows
 from ssm_stream.events import Events
+from ssm_stream.loop import Predictions
 from ssm_stream.state import StateError
 
 DAY = 86_400_000
 HOUR = 3_600_000
 DIRECT = "features: [a, b], lags: 0, differences: false"
-FIELDS = ("yhat", "lower", "upper", "score", "warmup", "n")
+FIELDS = ("yhat", "lower", "upper", "score", "warmup", "n", "fleet")
+ALONE = "model: {fleet: false}"
+"""Each entity learns by itself: then nothing that happens to others may show in what it is told."""
 
 
 def config(event: str = "features: [a, b]", sections: str = "") -> Config:
@@ -57,9 +60,11 @@ def linear(n: int, seed: int = 0, noise: float = 0.3) -> tuple[NDArray[np.float6
 
 
 def fleet(n: int, seed: int = 0, entities: int = 5) -> Events:
-    """A lively stream: entities in random order, jittered times, missing values, jumps that alert."""
+    """A lively stream: entities in random order, jittered times, missing values, jumps that alert; codes with seed 2."""
     rng = np.random.default_rng(seed)
     features, y = linear(n, seed)
+    if seed == 2:
+        features[:, 1] = np.round(features[:, 1])
     y[n // 2 :] -= 3 * features[n // 2 :, 0]
     y[rng.random(n) < 0.01] += 30
     y[rng.random(n) < 0.05] = np.nan
@@ -107,10 +112,11 @@ def assert_finite(engine: Engine, told: dict[str, NDArray[Any]], alerts: list[Al
     assert (told["lower"] <= told["yhat"]).all()
     assert (told["yhat"] <= told["upper"]).all()
     assert (told["score"] >= 0).all()
+    assert ((told["fleet"] >= 0) & (told["fleet"] <= 1)).all()
     for alert in alerts:
         assert all_finite(alert.message), alert
     for name, array in snapshots.unpack(engine.snapshot())[2].items():
-        assert np.isfinite(array).all(), f"state {name}" if name.startswith(("learner", "reference")) else name
+        assert name == "entity.learner.u_last" or np.isfinite(array).all(), name  # a feature not seen yet is NaN there
 
 
 # Predict, then learn.
@@ -160,24 +166,24 @@ def test_a_warming_entity_scores_nothing_and_alerts_never() -> None:
     assert all(alert.row >= 900 for alert in alerts)
 
 
-def test_entities_do_not_learn_from_each_other() -> None:
+def test_entities_do_not_learn_from_each_other_where_each_is_alone() -> None:
     features, y = linear(400)
-    alone, _ = run(Engine(config()), made(y, features))
+    alone, _ = run(Engine(config(sections=ALONE)), made(y, features))
     both = made(np.repeat(y, 2) * np.tile([1, -50], 400), np.repeat(features, 2, 0), ["m", "other"] * 400)
-    together, _ = run(Engine(config()), both)
+    together, _ = run(Engine(config(sections=ALONE)), both)
     assert_same_bits(alone, {name: together[name][::2] for name in FIELDS})
 
 
 # The same bits, however the stream is cut.
 
-WHOLE: dict[int, tuple[dict[str, NDArray[Any]], list[Alert], bytes]] = {}
+WHOLE: dict[tuple[int, str], tuple[dict[str, NDArray[Any]], list[Alert], bytes]] = {}
 
 
-def whole(seed: int) -> tuple[dict[str, NDArray[Any]], list[Alert], bytes]:
-    if seed not in WHOLE:
-        engine = Engine(config())
-        WHOLE[seed] = (*run(engine, fleet(3000, seed)), engine.snapshot())
-    return WHOLE[seed]
+def whole(seed: int, sections: str = "") -> tuple[dict[str, NDArray[Any]], list[Alert], bytes]:
+    if (seed, sections) not in WHOLE:
+        engine = Engine(config(sections=sections))
+        WHOLE[seed, sections] = (*run(engine, fleet(3000, seed)), engine.snapshot())
+    return WHOLE[seed, sections]
 
 
 def test_the_stream_that_is_cut_below_has_alerts_of_both_kinds() -> None:
@@ -185,11 +191,14 @@ def test_the_stream_that_is_cut_below_has_alerts_of_both_kinds() -> None:
     assert {a.message["kind"] for a in alerts} == {"anomaly", "drift"}
 
 
+LEARNS = st.sampled_from(["", ALONE, "model: {profile: accurate, window: 128}"])
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2), st.lists(st.integers(0, 3000), max_size=30))
-def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, cuts: list[int]) -> None:
-    told, alerts, state = whole(seed)
-    engine = Engine(config())
+@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 3000), max_size=30))
+def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, sections: str, cuts: list[int]) -> None:
+    told, alerts, state = whole(seed, sections)
+    engine = Engine(config(sections=sections))
     other_told, other_alerts = run(engine, fleet(3000, seed), cuts)
     assert_same_bits(told, other_told)
     assert alerts == other_alerts
@@ -197,17 +206,17 @@ def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, cuts: 
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2), st.lists(st.integers(0, 3000), min_size=1, max_size=4))
-def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, cuts: list[int]) -> None:
-    told, alerts, state = whole(seed)
-    events, engine = fleet(3000, seed), Engine(config())
+@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 3000), min_size=1, max_size=4))
+def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, sections: str, cuts: list[int]) -> None:
+    told, alerts, state = whole(seed, sections)
+    events, engine = fleet(3000, seed), Engine(config(sections=sections))
     parts, other_alerts = [], []
     edges = [0, *sorted(cuts), len(events)]
     for start, stop in pairwise(edges):
         part, more = run(engine, cut(events, start, stop))
         parts.append(part)
         other_alerts += [a._replace(row=a.row + start) for a in more]
-        engine = Engine.restore(config(), engine.snapshot())
+        engine = Engine.restore(config(sections=sections), engine.snapshot())
     assert_same_bits(told, {name: np.concatenate([part[name] for part in parts]) for name in FIELDS})
     assert other_alerts == alerts
     assert engine.snapshot() == state
@@ -216,24 +225,116 @@ def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, cut
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 10_000))
 def test_the_order_among_entities_changes_no_bit_of_what_an_entity_is_told(seed: int) -> None:
-    """Predictions, alerts and state hashes of an entity follow from its own events in their order."""
+    """Where each is alone, predictions, alerts and state hashes follow from its own events in their order."""
     events = fleet(3000)
-    told, alerts, _ = whole(0)
+    told, alerts, _ = whole(0, ALONE)
     queues = {name: [i for i, e in enumerate(events.entity) if e == name] for name in sorted(set(events.entity))}
     turns = np.random.default_rng(seed).permutation(events.entity)
     order = np.array([queues[name].pop(0) for name in turns])
-    other_told, other_alerts = run(Engine(config()), events.take(order))
+    other_told, other_alerts = run(Engine(config(sections=ALONE)), events.take(order))
     assert_same_bits({name: told[name][order] for name in FIELDS}, other_told)
     assert sorted(((int(order[a.row]), a.message) for a in other_alerts), key=lambda item: item[0]) == alerts
 
 
 def test_an_engine_that_holds_one_entity_tells_it_the_same_as_one_that_holds_all() -> None:
     events = fleet(3000)
-    told, alerts, _ = whole(0)
+    told, alerts, _ = whole(0, ALONE)
     mine = np.flatnonzero([name == "m3" for name in events.entity])
-    other_told, other_alerts = run(Engine(config()), events.take(mine))
+    other_told, other_alerts = run(Engine(config(sections=ALONE)), events.take(mine))
     assert_same_bits({name: told[name][mine] for name in FIELDS}, other_told)
     assert [a.message for a in other_alerts] == [a.message for a in alerts if a.message["entity"] == "m3"]
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_entities_of_other_shards_change_no_bit(seed: int) -> None:
+    """A pool is a shard's: its predictions, alerts and state hashes follow from its own events in their order."""
+    shards, sections = 4, "state: {shards: 4}"
+    events = fleet(3000, seed)
+    told, alerts = run(Engine(config(sections=sections)), events)
+    shard = np.array([shard_of(name, shards) for name in events.entity])
+    assert len(set(shard)) == 3
+    for each in set(shard):
+        mine = np.flatnonzero(shard == each)
+        other_told, other_alerts = run(Engine(config(sections=sections)), events.take(mine))
+        assert_same_bits({name: told[name][mine] for name in FIELDS}, other_told)
+        expected = [a.message for a in alerts if shard[a.row] == each]
+        assert [a.message for a in other_alerts] == expected
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2), st.integers(0, 2), st.lists(st.integers(0, 3000), max_size=10))
+def test_entities_of_other_sources_change_no_bit(seed: int, other: int, cuts: list[int]) -> None:
+    """Nor does the order among sources. The other one's entities have the same names: they are others all the same."""
+    told, alerts, _ = whole(seed)
+    engine, beside = Engine(config()), fleet(3000, other)
+    beside = made(beside.target, beside.features, [f"other-{name}" for name in beside.entity], beside.ts)
+    parts, other_alerts = [], []
+    for start, stop in pairwise([0, *sorted(cuts), 3000]):
+        engine.process(cut(beside, start, stop), source=1)
+        part, more = engine.process(cut(fleet(3000, seed), start, stop), source=0)
+        parts.append(part)
+        other_alerts += [alert._replace(row=alert.row + start) for alert in more]
+    assert_same_bits(told, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+    assert other_alerts == alerts
+
+
+# Learning together.
+
+
+def taught(event: str, seed: int, entities: int = 8) -> Engine:
+    """An engine whose fleet knows the relation of `linear`."""
+    features, y = linear(2000, seed)
+    engine = Engine(config(event))
+    run(engine, made(y, features, [f"m{i % entities}" for i in range(2000)]))
+    return engine
+
+
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_new_entity_starts_from_what_the_fleet_taught(event: str, seed: int) -> None:
+    """Its first five events are told with half the error that it would have alone, or less."""
+    features, y = linear(60, 100 + seed)
+    events = made(y, features, "new", np.arange(60) * 1000 + 2_000_000)
+    with_fleet, _ = run(taught(event, seed), events)
+    alone, _ = run(Engine(config(event)), events)
+    assert np.abs(y - with_fleet["yhat"])[:5].mean() < 0.5 * np.abs(y - alone["yhat"])[:5].mean()
+    assert (with_fleet["fleet"][:5] > 0.7).all()
+    assert (alone["fleet"] == 0).all()
+
+
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
+def test_less_rests_on_the_fleet_where_an_entitys_relation_contradicts_it(event: str) -> None:
+    features, y = linear(8000)
+    number = np.arange(8000) % 8
+    names = [f"m{i}" for i in number]
+    alike, _ = run(Engine(config(event)), made(y, features, names))
+    y += np.where(number == 7, features @ [-4.0, 4.0], 0)
+    odd, _ = run(Engine(config(event)), made(y, features, names))
+    mine = np.flatnonzero(number == 7)
+    assert alike["fleet"][mine[-300:]].mean() > 0.8
+    assert odd["fleet"][mine[1:20]].mean() > 0.6
+    assert odd["fleet"][mine[-300:]].mean() < 0.4
+    assert np.abs(y - odd["yhat"])[mine[-300:]].mean() < 0.35, "noise of 0.3 leaves 0.24"
+
+
+def test_memory_of_entities_and_pools_is_told() -> None:
+    engine = taught("features: [a, b]", 0)
+    before = len(engine.snapshot())
+    features, y = linear(1000)
+    run(engine, made(y, features, [f"new{i}" for i in range(1000)]))
+    assert len(engine.snapshot()) - before == pytest.approx(1000 * engine.bytes_per_entity, rel=0.05)
+    assert engine.bytes_per_entity < 6_000
+    assert engine.bytes_per_pool < before < engine.bytes_per_pool + 9 * engine.bytes_per_entity + 10_000
+
+
+def test_input_names_begin_with_the_constant_and_end_with_the_codes_in_use() -> None:
+    rng = np.random.default_rng(0)
+    engine = Engine(config("features: [a], categories: [mode], lags: 0, differences: false, calendar: []"))
+    mode = rng.integers(0, 3, 200) * 1.0
+    run(engine, made(mode + rng.normal(size=200), np.c_[rng.normal(size=200), mode]))
+    names = [name for name in engine.input_names() if name]
+    assert names[:2] == ["constant", "a"]
+    assert sorted(names[2:]) == ["mode=0", "mode=1", "mode=2"]
 
 
 # Snapshots.
@@ -301,16 +402,31 @@ def test_foreign_bytes_with_a_right_checksum_are_refused(body: bytes) -> None:
 # Time to live.
 
 TTL = config(sections="state: {ttl: 1d}")
+TTL_ALONE = config(sections=f"state: {{ttl: 1d}}\n{ALONE}")
 
 
 def test_an_entity_silent_for_longer_than_its_ttl_starts_afresh() -> None:
     features, y = linear(400)
-    engine = Engine(TTL)
+    engine = Engine(TTL_ALONE)
     run(engine, made(y, features, "old"))
     run(engine, made(np.zeros(200), entity="clock", ts=np.arange(200) * HOUR))
     again, _ = run(engine, made(y, features, "old", np.arange(400) * 1000 + 200 * HOUR))
-    fresh, _ = run(Engine(TTL), made(y, features, "old"))
+    fresh, _ = run(Engine(TTL_ALONE), made(y, features, "old", np.arange(400) * 1000 + 200 * HOUR))
     assert_same_bits(again, fresh)
+
+
+def test_an_entity_that_was_forgotten_is_to_the_fleet_as_a_new_one() -> None:
+    """Its own is gone, what it taught the others stays: the same bits as another's first event."""
+    features, y = linear(400)
+    results = []
+    for name in ("old", "new"):
+        engine = Engine(TTL)
+        run(engine, made(y, features, ["old", "other"] * 200))
+        run(engine, made(np.zeros(200), entity="other", ts=np.arange(200) * HOUR))
+        results.append(run(engine, made(y, features, name, np.arange(400) * 1000 + 200 * HOUR))[0])
+    assert results[0]["n"][0] == 0
+    assert results[0]["fleet"][0] > 0.5
+    assert_same_bits(*results)
 
 
 def test_an_entity_silent_for_less_than_its_ttl_is_remembered() -> None:
@@ -349,15 +465,17 @@ def test_evicted_at_a_snapshot_or_not_the_results_are_the_same(seed: int, points
     events = made(rng.normal(size=n), entity=[f"m{i}" for i in number], ts=ts)
     sources = number % 2
 
+    kept = TTL if seed % 2 else TTL_ALONE
+
     def told(snapshot_at: set[int]) -> tuple[list[tuple[float, ...]], dict[str, str]]:
-        engine, out = Engine(TTL), []
+        engine, out = Engine(kept), []
         for i in range(n):
             if i in snapshot_at:
-                engine = Engine.restore(TTL, engine.snapshot())
+                engine = Engine.restore(kept, engine.snapshot())
             p, _ = engine.process(cut(events, i, i + 1), int(sources[i]))
             out.append((p.yhat[0], p.lower[0], p.score[0], p.n[0]))
         engine.snapshot()
-        return out, {name: engine.state_hash(name) for name in engine.names}
+        return out, {name: engine.state_hash(name, int(name[1:]) % 2) for name in engine.names}
 
     assert told(set(points)) == told(set())
 
@@ -392,15 +510,17 @@ WILD = (0.0, 1.0, -1.0, 7.0, 1e6, -1e6, 3.4e38, -3.4e38, 1e-300, 5e-324, 1e-38, 
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["features: [a, b]", DIRECT, "features: [a, b], calendar: [hour, weekday], time_zone: Asia/Tokyo"]),
+    st.sampled_from(["", "fleet: false", "profile: accurate, window: 128", "gate: equal", "heads: [gd, attention]"]),
+    st.integers(1, 3),
     st.lists(st.tuples(*[st.sampled_from(WILD)] * 3, st.integers(1, 60)), min_size=1, max_size=12),
 )
 def test_any_finite_input_gives_finite_output_and_state(
-    event: str, runs: list[tuple[float, float, float, int]]
+    event: str, model: str, entities: int, runs: list[tuple[float, float, float, int]]
 ) -> None:
     table = np.array([row[:3] for row in runs for _ in range(row[3])])
-    settings_ = config(event, "model: {warmup: 10}\nalerts: {anomaly: {cooldown: 0}, drift: {cooldown: 0}}")
-    engine = Engine(settings_)
-    told, alerts = run(engine, made(table[:, 0], table[:, 1:]))
+    sections = f"model: {{warmup: 10, {model}}}\nalerts: {{anomaly: {{cooldown: 0}}, drift: {{cooldown: 0}}}}"
+    engine = Engine(config(event, sections))
+    told, alerts = run(engine, made(table[:, 0], table[:, 1:], [f"m{i % entities}" for i in range(len(table))]))
     assert_finite(engine, told, alerts)
 
 
@@ -458,6 +578,19 @@ def test_a_constant_series_that_jumps_alerts() -> None:
     assert np.argmax(told["score"]) == 500
 
 
+@pytest.mark.parametrize("heads", ["moments", "proximal", "embedding", "fern", "attention", "gd"])
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT, "lags: 1, calendar: []", "features: [a, b], lags: 0"])
+def test_every_head_answers_alone(heads: str, event: str) -> None:
+    """Also where there are few answers, and no number at all: finite, and better than knowing nothing."""
+    features, y = linear(2000)
+    columns = features if "features" in event else np.zeros((2000, 0))
+    engine = Engine(config(event, f"model: {{heads: [{heads}]}}"))
+    told, alerts = run(engine, made(y, columns, [f"m{i % 3}" for i in range(2000)]))
+    assert_finite(engine, told, alerts)
+    error, usual = np.abs(y - told["yhat"])[500:].mean(), np.abs(y - y.mean())[500:].mean()
+    assert error < (0.7 if "features" in event else 1.1) * usual
+
+
 # Accuracy and coverage.
 
 
@@ -480,13 +613,14 @@ def synthetic(name: str, n: int = 20_000) -> tuple[NDArray[np.float64], NDArray[
     return features, streams[name]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "linear", "heavy tails", "skewed", "season", "turning weights", "level shifts", "changing noise",
-        "large offset", "tiny unit",
-    ],
-)  # fmt: skip
+# The most that is left of persistence's error. Little below these is possible: 0.29 is the noise of `linear`.
+LEFT = {
+    "linear": 0.32, "heavy tails": 0.43, "skewed": 0.30, "season": 0.73, "turning weights": 0.43, "level shifts": 0.36,
+    "changing noise": 0.56, "large offset": 0.33, "tiny unit": 0.33,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LEFT)
 @pytest.mark.parametrize("level", [0.8, 0.95])
 def test_persistence_is_beaten_and_the_coverage_kept(name: str, level: float) -> None:
     features, y = synthetic(name)
@@ -494,7 +628,7 @@ def test_persistence_is_beaten_and_the_coverage_kept(name: str, level: float) ->
     past = slice(100, None)
     error, step = np.abs(y - told["yhat"])[past].mean(), np.abs(np.diff(y))[99:].mean()
     covered = ((told["lower"] <= y) & (y <= told["upper"]))[past].mean()
-    assert error < 0.9 * step
+    assert error < LEFT[name] * step
     assert abs(covered - level) < 0.03
 
 
@@ -508,6 +642,10 @@ RECORDINGS = {
     "bike_sharing_hourly.csv.gz": "features: [workingday, weathersit, temp, atemp, hum, windspeed], "
     "calendar: [hour, weekday]",
 }
+LEFT_OF_RECORDINGS = {
+    "gas_turbine_nox.csv.gz": 0.72, "steel_energy.csv.gz": 0.45, "parking_birmingham.csv.gz": 0.38,
+    "bike_sharing_hourly.csv.gz": 0.46,
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", RECORDINGS)
@@ -520,7 +658,7 @@ def test_persistence_is_beaten_and_the_coverage_kept_on_a_recording(name: str) -
     )
     result = backtest(settings_, islice(rows(DATA / name), 15_000))
     assert result["events"] == 15_000
-    assert result["mae"] < 0.9 * result["mae_persistence"]
+    assert result["mae"] < LEFT_OF_RECORDINGS[name] * result["mae_persistence"]
     assert abs(result["coverage"] - 0.9) < 0.03
 
 
@@ -692,17 +830,45 @@ def test_a_long_episode_is_reported_again() -> None:
 
 @pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
 def test_a_change_of_coefficients_is_found_within_200_events_and_recovers(event: str) -> None:
-    """Twenty entities change after 2,000 events each. One false episode may be open just then and hide the start."""
+    """Twenty entities, each alone, change after 2,000 events. One false episode may be open then and hide the start."""
     entities, n = 20, 4000
     features, y = linear(entities * n, 4)
     number, age = np.arange(entities * n) % entities, np.arange(entities * n) // entities
     y -= 3 * features[:, 0] * (age >= 2000)
-    settings_ = config(event, "alerts: {anomaly: {enabled: false}}")
+    settings_ = config(event, f"{ALONE}\nalerts: {{anomaly: {{enabled: false}}}}")
     _, alerts = run(Engine(settings_), made(y, features, [f"m{i}" for i in number]))
     found = {a.message["entity"] for a in alerts if a.message["phase"] == "started" and 2000 <= age[a.row] <= 2200}
     assert len(found) >= 19
     over = {a.message["entity"] for a in alerts if a.message["phase"] == "recovered" and 2050 <= age[a.row] <= 3000}
     assert len(over) == 20
+
+
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
+def test_a_change_of_one_of_a_fleet_is_found_within_200_events_and_is_its_own(event: str) -> None:
+    entities, n = 20, 3000
+    features, y = linear(entities * n, 4)
+    number, age = np.arange(entities * n) % entities, np.arange(entities * n) // entities
+    y -= 3 * features[:, 0] * ((age >= 2000) & (number == 7))
+    settings_ = config(event, "alerts: {anomaly: {enabled: false}}")
+    told, alerts = run(Engine(settings_), made(y, features, [f"m{i}" for i in number]))
+    found = [a.message["entity"] for a in alerts if a.message["phase"] == "started" and 2000 <= age[a.row] <= 2200]
+    assert "m7" in found
+    assert len(found) <= 3
+    others = (number != 7) & (age >= 2000)
+    assert np.abs(y - told["yhat"])[others].mean() < 0.3
+
+
+@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT])
+def test_a_change_of_a_whole_fleet_is_told_and_soon_learned(event: str) -> None:
+    """What twenty entities see together is learned within a few events of each: not all have something to tell."""
+    entities, n = 20, 3000
+    features, y = linear(entities * n, 4)
+    number, age = np.arange(entities * n) % entities, np.arange(entities * n) // entities
+    y -= 3 * features[:, 0] * (age >= 2000)
+    settings_ = config(event, "alerts: {anomaly: {enabled: false}}")
+    told, alerts = run(Engine(settings_), made(y, features, [f"m{i}" for i in number]))
+    assert any(a.message["phase"] == "started" and 2000 <= age[a.row] <= 2200 for a in alerts)
+    assert np.abs(y - told["yhat"])[(age >= 2010) & (age < 2100)].mean() < 0.35
 
 
 def test_a_drift_alert_names_the_weights_before_it() -> None:
