@@ -60,7 +60,7 @@ def linear(n: int, seed: int = 0, noise: float = 0.3) -> tuple[NDArray[np.float6
 
 
 def fleet(n: int, seed: int = 0, entities: int = 5) -> Events:
-    """A lively stream: entities in random order, jittered times, missing values, jumps that alert; codes with seed 2."""
+    """A lively stream: entities in random order, jittered times, missing values, jumps that alert; seed 2 has codes."""
     rng = np.random.default_rng(seed)
     features, y = linear(n, seed)
     if seed == 2:
