@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
 from ssm_stream.evaluate.recordings import read_recording
+from ssm_stream.evaluate.trace import Production, Tape
 from ssm_stream.events import EventReader, Events
+from ssm_stream.model import kernel, shapes
+from ssm_stream.model.features import calendar_columns
 
 CELLS: dict[str, dict[str, Any]] = {"soft": {"lags": 0}, "any": {}}
 """What `event` says beside the columns: the whole default, or no past target among the inputs."""
@@ -146,13 +149,44 @@ def ablation(name: str, profile: str) -> dict[str, dict[str, Any]]:
     return change
 
 
+# The learner without the engine around it.
+
+
+def tape(config: Config, events: Events) -> tuple[Production, Tape]:
+    """The kernel on fresh state, and what the engine would hand it."""
+    engine = Engine(config)
+    names = {name: i for i, name in enumerate(dict.fromkeys(events.entity))}
+    cycles, steps = calendar_columns(engine.plan, events.ts)
+    lives = np.array([names[name] for name in events.entity], np.int64)
+    columns = np.ascontiguousarray(np.hstack([events.features, cycles]))
+    pools = np.zeros(len(events), np.int64)
+    return Production(engine.params, 1, len(names)), Tape(pools, lives, events.ts, columns, steps, events.target)
+
+
+def expanded(config: Config, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
+    """The learner's inputs (n, D), each before its event is learned: standardised numbers, then codes; no constant."""
+    production, t = tape(config, events_of(config, rows))
+    F = production.params.F
+    out = np.zeros((len(t.y), F + shapes.SLOTS))
+    for i in range(len(t.y)):
+        event = (int(t.pools[i]), int(t.lives[i]), t.u[i], t.steps[i], float(t.ts[i]))
+        while True:
+            p, learner, scratch = production.params, production.learner, production.scratch
+            kernel.predict_one(p, learner, scratch, *event)
+            need = kernel.ENOUGH
+            if len(learner.norm.near) == 0 and learner.pool.entities[0] + (learner.entity.n[event[1]] == 0) > 1:
+                need = kernel.SECOND_ENTITY
+            elif learner.pool.used[0] + scratch.flag[shapes.FRESH] > p.K:
+                need = kernel.MORE_SLOTS
+            if need == kernel.ENOUGH:
+                break
+            production.make_room(need, 0)
+        out[i, : p.L - 1] = scratch.fleet[1 : p.L]
+        kernel.learn_one(p, learner, scratch, *event, float(t.y[i]))
+    return out[:, : F + int(production.learner.pool.used[0])]
+
+
 # What waits for the engine.
-
-
-def expanded(config: Config, rows: list[dict[str, Any]]) -> NDArray[np.float64] | None:
-    """The learner's inputs (n, D), as it makes them from the columns; None where the engine does not hand them out."""
-    make = getattr(Engine(config), "inputs", None)
-    return None if make is None else np.asarray(make(events_of(config, rows)), np.float64)
 
 
 def delays_obstacle() -> str | None:
@@ -193,16 +227,19 @@ def silent(features: int, profile: str) -> Config:
 
 
 def costs(profile: str, progress: Callable[[str], None], repeats: int = 5) -> dict[str, float]:
-    """µs an event, the fastest of some passes of a new engine."""
+    """µs an event of the kernel, to predict and to learn: the fastest of some passes."""
     found = {}
     for name, (features, entities) in COST_CASES.items():
         config, count = silent(features, profile), COST_EVENTS[profile]
-        events = events_of(config, made(features, entities, count))
-        best = math.inf
+        production, t = tape(config, events_of(config, made(features, entities, count)))
+        production.predictions(t)  # makes all room that is needed
+        out, best = np.empty(count), math.inf
         for _ in range(repeats):
-            engine = Engine(config)
             begin = time.perf_counter()
-            engine.process(events)
+            kernel.run(
+                production.params, production.learner, production.scratch, t.pools, t.lives, t.u, t.steps, t.ts, t.y,
+                0, out,
+            )  # fmt: skip
             best = min(best, time.perf_counter() - begin)
         found[name] = best / count * 1e6
         progress(f"  {profile}: {name}: {found[name]:.2f} µs an event")
