@@ -224,6 +224,11 @@ def test_entities_learn_together_unless_told_otherwise() -> None:
     assert (config.model.profile, config.event.lags) == ("fast", 8)
 
 
+@pytest.mark.parametrize(("keys", "used"), [({}, True), ({"lags": 0}, False), ({"lags": 0, "differences": True}, True)])
+def test_changes_of_features_are_inputs_where_past_targets_are(keys: dict[str, Any], used: bool) -> None:
+    assert changed("event", **keys).event.changes is used
+
+
 def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_HOST", "kafka.plant")
     monkeypatch.setenv("TEST_EMPTY", "")
@@ -309,7 +314,7 @@ def test_the_hash_does_not_change_with_the_rest(section: str, keys: dict[str, An
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
-    spelled = SMALLEST + "  differences: true\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
+    spelled = SMALLEST + "  lags: 8\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
     assert parse_config(spelled).hash == parse_config(SMALLEST).hash
     assert len(parse_config(SMALLEST).hash) == 12
 
