@@ -22,6 +22,8 @@ import orjson
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
+from ssm_stream.model import weights
+
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
 BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
@@ -238,7 +240,8 @@ class Model(Section):
     window: Annotated[int, Field(ge=128, le=512)] = 512
     """Events that the heads of `accurate` attend to."""
     weights: Path | None = None
-    """File of frozen meta-parameters, as `ssm-stream train` writes it. Default: those of the package."""
+    """File of frozen meta-parameters, as `ssm-stream train` writes it; `untrained`: those that training starts from.
+    Default: those of the package."""
 
     @model_validator(mode="after")
     def _heads(self) -> Model:
@@ -348,8 +351,15 @@ class Config(Section):
 
     @functools.cached_property
     def hash(self) -> str:
-        """12 hex digits over all that decides what the numbers are (not where events come from or go to)."""
+        """12 hex digits over all that decides what the numbers are (not where events come from or go to).
+
+        Of a file of weights the content counts, not the name.
+
+        Raises:
+            WeightsError: the file of weights cannot be read.
+        """
         deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state"})
+        deciding["model"]["weights"] = weights.content_digest(self.model.weights)
         return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
@@ -387,9 +397,15 @@ def parse_config(text: str, name: str = "config") -> Config:
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = _fill(raw, name, root, ())
     try:
-        return Config.model_validate(raw)
+        config = Config.model_validate(raw)
     except ValidationError as error:
         raise ConfigError(_explain(error, name, root)) from error
+    try:
+        weights.load(config.model.weights)
+    except weights.WeightsError as error:
+        where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
+        raise ConfigError(f"{where}: {error}") from error
+    return config
 
 
 def _load(text: str, name: str) -> Any:

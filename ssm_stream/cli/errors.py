@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import typer
 
 from ssm_stream.config import ConfigError
+from ssm_stream.model.weights import WeightsError
 
 JOB_FAILED, BAD_USAGE = 1, 2
 
@@ -22,7 +23,9 @@ def say_if_kernels_are_to_be_compiled() -> None:
 
 @contextlib.contextmanager
 def reported(*expected: type[Exception]) -> Iterator[None]:
-    """Turn a wrong configuration into exit code 2 and the expected errors into 1; anything else is a bug and shows.
+    """Turn a wrong configuration or file of weights into exit code 2 and the expected errors into 1.
+
+    Anything else is a bug and shows.
 
     Bytewax wraps what an operator raises: the first known error in the chain of causes is the one to tell.
     """
@@ -31,8 +34,8 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
     except Exception as error:  # the boundary that reports; what it does not know is raised again
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, (ConfigError, *expected)):
-                code = BAD_USAGE if isinstance(cause, ConfigError) else JOB_FAILED
+            if isinstance(cause, (ConfigError, WeightsError, *expected)):
+                code = BAD_USAGE if isinstance(cause, (ConfigError, WeightsError)) else JOB_FAILED
                 typer.secho(f"error: {cause}", err=True, fg=typer.colors.RED)
                 raise typer.Exit(code) from None
             cause = cause.__cause__ or cause.__context__
