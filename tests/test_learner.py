@@ -114,7 +114,7 @@ CASES = {
         slots=128,
     ),
     "half-lives": Case(
-        lambda: drift(500, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
+        lambda: drift(300, seed=4), PLAN, Heads(attention=16), half_lives=((0, 6 * 3600.0), (20, 0), (200, 0))
     ),
     "no surprise": Case(
         lambda: drift(400), PLAN, Heads(), weights=untrained()._replace(surprise=np.array([0.0, 0.1, 0.1]))
