@@ -91,7 +91,7 @@ class Job:
         return counts
 
     def state(self) -> dict[str, str]:
-        """Entity → hash of its whole state, as the recovery directory has it."""
+        """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
         latest: dict[str, tuple[int, bytes]] = {}
         for file in (self.folder / "recovery").glob("part-*.sqlite3"):
             database = sqlite3.connect(file)
@@ -103,7 +103,7 @@ class Job:
         hashes = {}
         for _, data in latest.values():
             engine = Engine.restore(self.config, data)
-            hashes |= {name: engine.state_hash(name) for name in engine.names}
+            hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in range(PARTITIONS)}
         return hashes
 
 
@@ -133,7 +133,7 @@ def wait_for(process: subprocess.Popen[str], event: str) -> None:
 
 
 @pytest.fixture
-def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
+def job(kafka: Kafka, tmp_path: Path, compiled: None) -> Callable[..., Job]:
     """Makes a job: input topic with messages, output topics of its own."""
 
     def make(messages: list[tuple[bytes | None, bytes | None]], name: str = "job", topic: str = "", **keys: Any) -> Job:
@@ -171,11 +171,13 @@ def test_topic_in_predictions_and_dead_letters_out(job: Callable[..., Job], kafk
             str(name).removeprefix("__connect.errors.") for name in headers
         }
     reader, engine = EventReader(made.config.event), Engine(made.config)
-    read, _ = reader.read([orjson.loads(value) for _, value in good])
-    expected, _ = engine.process(read)
-    by_entity: dict[str, list[float]] = {}
-    for name, yhat in zip(read.entity, expected.yhat.tolist(), strict=True):
-        by_entity.setdefault(name, []).append(yhat)
+    usable, by_entity = set(good), dict[str, list[float]]()
+    for partition in range(PARTITIONS):
+        messages = [m for m in kafka.read(made.topic) if m.partition() == partition and (m.key(), m.value()) in usable]
+        read, _ = reader.read([orjson.loads(m.value() or b"") for m in messages])
+        expected, _ = engine.process(read, source=partition)
+        for name, yhat in zip(read.entity, expected.yhat.tolist(), strict=True):
+            by_entity.setdefault(name, []).append(yhat)
     seen: dict[str, list[float]] = {}
     for row in sorted(predictions, key=lambda row: row["n"]):
         seen.setdefault(row["entity"], []).append(row["yhat"])
@@ -422,7 +424,9 @@ def test_broker_away_at_start(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKafka], tmp_path: Path) -> None:
+def test_broker_away_while_running_then_back(
+    private_kafka: Callable[[], NoidaKafka], tmp_path: Path, compiled: None
+) -> None:
     """The flow stops with the broker's message; after both are back it goes on and every event is predicted."""
     kafka = private_kafka()
     topic = kafka.topic("events", PARTITIONS)
@@ -441,7 +445,7 @@ def test_broker_away_while_running_then_back(private_kafka: Callable[[], NoidaKa
     assert len(made.ids()) == 3_000
 
 
-def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path) -> None:
+def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path, compiled: None) -> None:
     """A delivery that fails for good is not swallowed: exit code 1 and the broker's own words."""
     topic = mock_kafka.topic("events", PARTITIONS)
     mock_kafka.produce(topic, events(500))
@@ -457,7 +461,7 @@ def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path)
     assert len(made.ids()) == 500
 
 
-def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path) -> None:
+def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path, compiled: None) -> None:
     """Retriable errors and a broken connection cost nothing but time."""
     topic = mock_kafka.topic("events", PARTITIONS)
     mock_kafka.produce(topic, events(1_000))
