@@ -119,7 +119,7 @@ def verify(
     torch.set_num_threads(1)  # tensors this small are slower on more
     try:
         run = replay(config, rows, on_rows)
-        seen, deviation, frozen, distances = compare(run, lambda fraction: advance("kernel", fraction))
+        seen, deviation, frozen, distances, _ = compare(run, lambda fraction: advance("kernel", fraction))
         sections: list[Section] = []
         figures: dict[str, Any] = {}
 

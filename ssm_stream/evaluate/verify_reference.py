@@ -33,7 +33,8 @@ class Constants(NamedTuple):
     """The kernel's constants as float64, (M',) of the moment heads (in log space: the first one's), the rest by head.
 
     decay, half_life, ridge, huber (M',); step (prox,); slow, embedding, leaf, leaf_decay: steps and decay of the other
-    gradient heads; surprise (3,); phase (R,); omega, column, cut: directions and ferns of the fleet and norm scopes
+    gradient heads; direct: decay and half-life of the gd head; surprise (3,); phase (R,); omega, column, cut:
+    directions and ferns of the fleet and norm scopes
     """
 
     decay: Array
@@ -45,6 +46,7 @@ class Constants(NamedTuple):
     embedding: float
     leaf: float
     leaf_decay: float
+    direct: tuple[float, float]
     surprise: Array
     phase: Array
     omega: tuple[Array, Array]
@@ -98,7 +100,8 @@ def constants(p: LearnerParams) -> Constants:
     return Constants(
         p.decay.astype(np.float32).astype(f)[first], p.half_life[first], p.ridge.astype(f)[first],
         p.huber.astype(f)[first], p.steps.astype(f), p.slow_step, p.embedding_step, p.fern_step, p.fern_decay,
-        p.surprise.astype(f), p.phase.astype(f), (p.omega_fleet.astype(f), p.omega_norm.astype(f)),
+        (float(p.decay[0]), float(p.half_life[0])), p.surprise.astype(f), p.phase.astype(f),
+        (p.omega_fleet.astype(f), p.omega_norm.astype(f)),
         (p.fern_fleet, p.fern_norm), (p.cut_fleet.astype(f), p.cut_norm.astype(f)),
     )  # fmt: skip
 
@@ -149,10 +152,10 @@ def new_descent(p: LearnerParams, pools: int, D: int) -> Descent:
 
 @jit
 def read(W: Any, x: Any, D: int) -> float:
-    """W · x over the first D inputs."""
+    """W · x over the first D inputs, in 64-bit floats whatever is given."""
     total = 0.0
     for j in range(D):
-        total += W[j] * x[j]
+        total += np.float64(W[j]) * x[j]
     return total
 
 
@@ -226,8 +229,9 @@ def learn(
             d.leaf[k, tree, leaf] += share * max(c.leaf, min(1.0, SETTLING / d.leaf_n[k, tree, leaf]))
         h += 1
     if plan.gd > 0:
+        keep = (c.direct[0] if c.direct[1] == 0.0 else 2.0 ** (-gap / c.direct[1])) ** speed
         for j in range(D):
-            d.gd[k, j] = c.decay[0] * d.gd[k, j] + (1.0 - c.decay[0]) * q[RESIDUAL] * x[j]
+            d.gd[k, j] = keep * d.gd[k, j] + (1.0 - keep) * q[RESIDUAL] * x[j]
         h += 1
     if plan.log > 0 and logs:
         for r in range(plan.prox):

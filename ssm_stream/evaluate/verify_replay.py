@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,14 +161,24 @@ def _most(faults: Counter[str]) -> str:
     return f" (mostly {faults.most_common(1)[0][0]})" if faults else ""
 
 
-def compare(run: Replay, advance: Callable[[float], None]) -> tuple[Recorded, Deviation, Frozen, Array]:
+class Comparison(NamedTuple):
+    """What `compare` found.
+
+    seen, deviation, frozen: see `verify_record`; distances (at most SOLVES, M): of the reference's moment heads from
+    their exact solution, at moments over the recording, see `solve_distance`; reference: after the last event
+    """
+
+    seen: Recorded
+    deviation: Deviation
+    frozen: Frozen
+    distances: Array
+    reference: Reference
+
+
+def compare(run: Replay, advance: Callable[[float], None]) -> Comparison:
     """The production kernel and explicit gradient descent side by side over the whole recording.
 
     advance: takes the fraction done
-
-    Returns:
-        also, at `SOLVES` moments, the distance (at most SOLVES, M) of the reference's moment heads from their exact
-        solution, see `solve_distance`
     """
     p, n, E = run.params, len(run.y), len(run.names)
     seen, deviation, frozen = new_recorded(p, n), new_deviation(p, n), _new_frozen(run)
@@ -191,7 +201,7 @@ def compare(run: Replay, advance: Callable[[float], None]) -> tuple[Recorded, De
                 implicit = np.zeros(production.params.L)
         distances.append(_distances(r, int(run.tape.pools[stop - 1])))
         advance(stop / n)
-    return seen, deviation, frozen, np.array(distances)
+    return Comparison(seen, deviation, frozen, np.array(distances), r)
 
 
 def _shared(production: Production, calm: Production) -> Learner:
