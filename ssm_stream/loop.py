@@ -137,10 +137,9 @@ def run(
             return t, EXPIRED
         n = s.learner.n[e]
         answer = kernel.predict(p, learner, w, k, e, u[t], steps[t], time)
-        if not math.isnan(y[t]):
-            need = kernel.wants(p, learner, w, k, e)
-            if need != kernel.ENOUGH:
-                return t, MORE_SLOTS if need == kernel.MORE_SLOTS else SECOND_ENTITY
+        need = kernel.wants(p, learner, w, k, e, not math.isnan(y[t]))
+        if need != kernel.ENOUGH:
+            return t, MORE_SLOTS if need == kernel.MORE_SLOTS else SECOND_ENTITY
         marks[source] = mark
         half = interval.half_width(s.interval, e)
         out.yhat[t], out.lower[t], out.upper[t] = answer, answer - half, answer + half

@@ -567,10 +567,6 @@ def test_growth_changes_nothing() -> None:
     np.testing.assert_array_equal(grown(case, s), whole)
 
 
-@pytest.mark.xfail(
-    reason="a slot given for a value shown earlier reads, while learned, what a larger pool left in the scratch",
-    strict=False,
-)
 def test_pools_are_independent() -> None:
     """Pools that share a scratch give the same bits as each alone."""
     case = CASES["no past"]

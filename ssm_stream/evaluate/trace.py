@@ -100,9 +100,10 @@ def _run(p: Any, learner: Any, w: Any, tape: Any, start: int, out: Any) -> Any:
     for t in range(start, len(tape.y)):
         k, e, ts = tape.pools[t], tape.lives[t], float(tape.ts[t])
         out[t] = kernel.predict_one(p, learner, w, k, e, tape.u[t], tape.steps[t], ts)
-        if not np.isnan(tape.y[t]):
-            need = kernel.wants(p, learner, w, k, e)
-            if need != kernel.ENOUGH:
-                return t, need
+        labelled = not np.isnan(tape.y[t])
+        need = kernel.wants(p, learner, w, k, e, labelled)
+        if need != kernel.ENOUGH:
+            return t, need
+        if labelled:
             kernel.learn_one(p, learner, w, k, e, tape.u[t], tape.steps[t], ts, tape.y[t])
     return len(tape.y), kernel.ENOUGH

@@ -143,10 +143,9 @@ def follow(
         u, steps = tape.u[t], tape.steps[t]
         seen.yhat[t] = kernel.predict_one(p, learner, w, k, e, u, steps, ts)
         labelled = not math.isnan(y)
-        if labelled:
-            need = kernel.wants(p, learner, w, k, e)
-            if need != kernel.ENOUGH:
-                return t, need
+        need = kernel.wants(p, learner, w, k, e, labelled)
+        if need != kernel.ENOUGH:
+            return t, need
         many = w.flag[MANY] == 1
         scale = w.scale[0, RESIDUAL]
         seen.base[t], seen.mean[t], seen.deviation[t] = w.base[BASE], scale[0], scale[1]

@@ -38,7 +38,7 @@ def dot(a: Any, b: Any, D: int) -> Any:
 def decline(weights: Any, count: int) -> None:
     """d → (1 − d/256)²⁵⁶ where d < 256, else 0, in place: exp(−d) within 2 % up to d = 2, in eight multiplications."""
     for i in range(count):
-        t = max(1 - weights[i] * np.float32(1 / 256), 0)
+        t = max(np.float32(1.0) - weights[i] * np.float32(1 / 256), np.float32(0.0))
         t = t * t
         t = t * t
         t = t * t

@@ -100,10 +100,12 @@ def implicit_weights(p: Any, learner: Any, w: Any, k: int, e: int, many: int, ou
 @inlined
 def fleet_share(p: Any, w: Any) -> float:
     """Share of the prediction that stands on what other entities taught: the weights of the pooled heads, of all."""
+    if not w.flag[MANY]:
+        return 0.0
     total, shared = 0.0, 0.0
     own = p.bases + p.B
     for i in range(w.places[0]):
         total += abs(w.g[i])
         if i >= p.bases and not own <= i < own + p.prox + (p.prox > 0):
             shared += abs(w.g[i])
-    return shared / total if w.flag[MANY] and total > 0.0 else 0.0
+    return shared / total if total > 0.0 else 0.0

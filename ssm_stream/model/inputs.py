@@ -201,6 +201,8 @@ def _give(F: int, K: int, used: Any, w: Any, k: int, now: bool) -> int:
         return 0
     slot = used[k]
     used[k] += 1
+    # The scratch is shared by pools: what a larger one left here must not be taken for this event's code.
+    w.fleet[1 + F + slot] = w.entity[1 + F + slot] = w.norm[1 + 2 * F + slot] = 0.0
     if now:
         w.slots[w.flag[CODES]] = slot
         w.flag[CODES] += 1
@@ -266,7 +268,7 @@ def scales(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
         late = 1.0 if p.lags > 0 and i in (RESIDUAL, LOG_RESIDUAL) else 0.0  # a first event has no residual
         lent = pool.spread[k, i]
         for side in range(2):
-            count = max((n_pool if side == 0 else n) - late, 0.0)
+            count = max(n_pool - late * pool.entities[k] if side == 0 else n - late, 0.0)
             target = pool.target[k] if side == 0 else s.target[e]
             mean, variance = target[2 + 2 * i], target[3 + 2 * i]
             if count < LEAN:
@@ -345,10 +347,11 @@ def learn_target(p: Any, learner: Any, w: Any, k: int, e: int, y: float) -> None
             value = log1p_of(y) - (w.base[LOG_BASE] if residual else 0.0)
         late = 1.0 if p.lags > 0 and residual else 0.0
         size = pool.target[k, Y_MEAN] if i < LOG_RESIDUAL else 1.0
-        _learn_scale(pool.target[k], i, max(n_pool - late, 0.0), value, size)
+        _learn_scale(pool.target[k], i, max(n_pool - late * pool.entities[k], 0.0), value, size)
         step = _learn_scale(s.target[e], i, max(n - late, 0.0), value, size)
         if n - late > 0.0:
-            rate = max(1.0 / n_pool, FLOOR_RATE)
+            # Of each entity the first step has no mean yet to be measured from.
+            rate = max(1.0 / (max(n_pool - (1.0 + late) * pool.entities[k], 0.0) + 1.0), FLOOR_RATE)
             limit = WINSOR * WINSOR * pool.spread[k, i] if n_pool > 30.0 and pool.spread[k, i] > 0.0 else math.inf
             pool.spread[k, i] += rate * (min(step * step, limit) - pool.spread[k, i])
     if n_pool == 0.0:

@@ -310,12 +310,12 @@ def predict(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts
 
 
 @inlined
-def wants(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
-    """What the arrays need before the event that was predicted can be learned."""
+def wants(p: Any, learner: Any, w: Any, k: int, e: int, labelled: bool) -> int:
+    """What the arrays need before the event that was predicted can be told, and learned where it is labelled."""
     pool = learner.pool
     if len(learner.norm.near) == 0 and pool.entities[k] + (1 if learner.entity.n[e] == 0 else 0) > 1:
         return SECOND_ENTITY
-    if pool.used[k] + w.flag[FRESH] > p.K and p.K < SLOTS:
+    if labelled and pool.used[k] + w.flag[FRESH] > p.K and p.K < SLOTS:
         return MORE_SLOTS
     return ENOUGH
 
@@ -420,7 +420,7 @@ def learn(
     if pool.n[k] > 0 and (p.lags == 0 or s.n[e] > 0):
         gap = max(ts - pool.time[k], 0.0)
         speed = _speed(p, learner, w, k, y)
-        for m in range(p.M):
+        for m in range(len(p.decay)):
             decay = p.decay[m] if p.half_life[m] == 0.0 else 2.0 ** (-gap / p.half_life[m])
             w.decay[m] = decay if speed == 1.0 else decay**speed
         D = 1 + p.F + pool.used[k]
@@ -515,10 +515,11 @@ def run(
     for t in range(start, len(y)):
         k, e, time = pools[t], rows[t], float(ts[t])
         out[t] = predict(p, learner, w, k, e, u[t], steps[t], time)
-        if not math.isnan(y[t]):
-            need = wants(p, learner, w, k, e)
-            if need != ENOUGH:
-                return t, need
+        labelled = not math.isnan(y[t])
+        need = wants(p, learner, w, k, e, labelled)
+        if need != ENOUGH:
+            return t, need
+        if labelled:
             learn(p, learner, w, k, e, u[t], steps[t], time, y[t])
     return len(y), ENOUGH
 

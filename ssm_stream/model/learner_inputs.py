@@ -104,7 +104,9 @@ def scales(p: LearnerParams, s: State, own: EntityState) -> tuple[Tensor, Tensor
     late = _late(p)
     means, deviations = [], []
     for side, running in enumerate((s.running, own.running)):
-        count = (running.n[:, None] - late).clamp_min(0.0)
+        # A pool lacks a residual for each of its entities.
+        missing = late * s.entities[:, None] if side == 0 else late
+        count = (running.n[:, None] - missing).clamp_min(0.0)
         young = count < LEAN
         variance = torch.where(young, (running.q_var * count + 2.0 * s.spread) / (count + 2.0), running.q_var)
         mean = running.q_mean
@@ -233,9 +235,10 @@ def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Ten
     learned = learned & torch.stack(on_scale, 1)
     size = torch.ones_like(values)
     size[:, [RESIDUAL, VALUE]] = pooled.y_mean[:, None]
-    pooled, _ = learn_scales(pooled, (n_pool - late).clamp_min(0.0), values, size, learned)
+    entities = s.entities[:, None]
+    pooled, _ = learn_scales(pooled, (n_pool - late * entities).clamp_min(0.0), values, size, learned)
     single, step = learn_scales(single, (n - late).clamp_min(0.0), values, size, learned)
-    rate = (1.0 / n_pool.clamp_min(1.0)).clamp_min(FLOOR_RATE)
+    rate = (1.0 / ((n_pool - (1.0 + late) * entities).clamp_min(0.0) + 1.0)).clamp_min(FLOOR_RATE)
     limit = torch.where((n_pool > 30) & (s.spread > 0), WINSOR * WINSOR * s.spread, math.inf)
     spread = s.spread + rate * (torch.minimum(step * step, limit) - s.spread)
     first = s.running.n == 0

@@ -117,7 +117,7 @@ class EntityState(NamedTuple):
     target (E, 10): statistics of the target, see the columns above
     season (E, 192), season_n (E, 192) int8: usual target of the hour and of the hour of the week; events of each
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
-    loss (E, 2, T): decayed losses of the answers; unit (E,): usual absolute error
+    loss (E, 2, T) float32: decayed losses of the answers; unit (E,): usual absolute error
     """
 
     n: NDArray[np.int64]
@@ -131,7 +131,7 @@ class EntityState(NamedTuple):
     season: NDArray[np.float32]
     season_n: NDArray[np.int8]
     W: NDArray[np.float32]
-    loss: NDArray[np.float64]
+    loss: NDArray[np.float32]
     unit: NDArray[np.float64]
 
 
@@ -401,7 +401,7 @@ def new_entities(p: LearnerParams, E: int) -> EntityState:
         season=np.zeros((E, seasons), np.float32),
         season_n=np.zeros((E, seasons), np.int8),
         W=np.zeros((E, p.prox + (p.prox > 0), p.L), np.float32),
-        loss=np.zeros((E, 2, p.T)),
+        loss=np.zeros((E, 2, p.T), np.float32),
         unit=np.zeros(E),
     )
 
@@ -494,5 +494,5 @@ def new_scratch(p: LearnerParams) -> Scratch:
         past=np.zeros((2, p.lags), f),
         places=np.zeros(1, np.int64),
         ratio=np.zeros(p.F),
-        decay=np.zeros(p.M),
+        decay=np.zeros(len(p.decay)),
     )
