@@ -36,10 +36,10 @@ ENTITIES = 60
 
 
 def events(n: int, seed: int = 0) -> list[tuple[bytes, bytes]]:
-    """(key, value) of n events of a few machines, linear with noise."""
+    """(key, value) of n events of a few machines, linear with noise and rare jumps that alert."""
     rng = np.random.default_rng(seed)
     x, who = rng.normal(size=(n, 2)).round(4), rng.integers(0, ENTITIES, n)
-    y = (x @ [1.0, -2.0] + 0.1 * rng.normal(size=n)).round(4)
+    y = (x @ [1.0, -2.0] + 0.1 * rng.normal(size=n) + 30 * (rng.random(n) < 0.003)).round(4)
     rows = zip(who.tolist(), x.tolist(), y.tolist(), range(n), strict=True)
     return [
         (b"m%d" % e, orjson.dumps({"entity": f"m{e}", "ts": 1_700_000_000_000 + i, "a": a, "b": b, "target": t}))
@@ -89,6 +89,14 @@ class Job:
             said.setdefault(name, set()).add(value)
         assert all(len(values) == 1 for values in said.values()), "an id with two contents"
         return counts
+
+    def told_alerts(self) -> dict[str, bytes]:
+        """Alert by id; the same id never says two different things."""
+        said: dict[str, bytes] = {}
+        for message in self.kafka.read(self.alerts):
+            value = message.value() or b""
+            assert said.setdefault(orjson.loads(value)["id"], value) == value, "an id with two contents"
+        return said
 
     def state(self) -> dict[str, str]:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
@@ -219,6 +227,8 @@ def test_kill_nine_loses_nothing_and_changes_no_bit(job: Callable[..., Job], kaf
     ids = killed.ids()
     assert len(ids) == n
     assert killed.state() == calm.state()
+    assert killed.told_alerts() == calm.told_alerts()
+    assert calm.told_alerts()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -249,6 +259,7 @@ def test_rescaling_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> Non
         rescaled.run("-w", str(workers))
     steady.run()
     assert rescaled.state() == steady.state()
+    assert rescaled.told_alerts() == steady.told_alerts()
     assert rescaled.ids() == steady.ids()
 
 
