@@ -26,7 +26,11 @@ TOLERANCE = 1e-4  # of the target's deviation: the kernel's heads are 32-bit, th
 # while the answers lie far apart a rounding of 1e-6 may become 1e-4 before it fades. Rarely, and no further than this:
 RARELY = 1e-3
 # The attention divides by the distance of like situations, in 32 bits.
-LOOSE_HEADS = {"norm attended": 2e-4, "norm log_attended": 2e-4}
+LOOSE_HEADS = {
+    f"{scope} {head}": 2e-4
+    for scope in ("fleet", "norm")
+    for head in ("attended", "log_attended", "log_attended_value")
+}
 HOUR = 3_600_000
 
 
