@@ -116,7 +116,7 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
             p, learner, w = production.params, production.learner, production.scratch
             n, n_pool = int(learner.entity.n[e]), int(learner.pool.n[k])
             kernel.predict_one(p, learner, w, k, e, *event)
-            need = kernel.ENOUGH if math.isnan(y) else WANTS(p, learner, w, k, e)
+            need = WANTS(p, learner, w, k, e, not math.isnan(y))
             if need == kernel.ENOUGH:
                 break
             production.make_room(need, k)
@@ -252,11 +252,7 @@ def coded_rows(n: int, least: float = 0.0) -> list[dict[str, object]]:
         ("{profile: accurate}", 0.0),
         ("{profile: accurate, log_space: false}", 0.0),
         ("{}", -31.0),
-        pytest.param(
-            "{fleet: false}",
-            0.0,
-            marks=pytest.mark.xfail(reason="a new code's input is what another pool's last event left in the scratch"),
-        ),
+        ("{fleet: false}", 0.0),
         ("{heads: [attention]}", 0.0),
         ("{heads: [moments, proximal, gd], half_lives: [12h, 100 events]}", 0.0),
         pytest.param(
