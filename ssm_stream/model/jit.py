@@ -22,7 +22,8 @@ Function = TypeVar("Function", bound=Callable[..., object])
 def _cache_folder() -> Path:
     package = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for file in sorted([package / "loop.py", *package.glob("model/*.py"), *package.glob("monitor/*.py")]):
+    watched = ["loop.py", "model/*.py", "monitor/*.py", "evaluate/trace.py", "evaluate/verify_re*.py"]
+    for file in sorted(file for pattern in watched for file in package.glob(pattern)):
         if file.stem.startswith(NO_KERNELS):
             continue
         digest.update(file.read_bytes())
