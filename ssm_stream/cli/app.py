@@ -17,6 +17,7 @@ from ssm_stream.cli.errors import reported
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
+from ssm_stream.cli.train import train
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import config_schema, load_config
 
@@ -87,7 +88,7 @@ def schema_config() -> None:
     sys.stdout.write(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-for command in (demo, run, replay, backtest, doctor, paper, verify):
+for command in (demo, run, replay, backtest, doctor, paper, verify, train):
     app.command()(command)
 app.add_typer(schema_app, name="schema")
 
