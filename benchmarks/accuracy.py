@@ -42,7 +42,7 @@ from accuracy_product import (
     compile_first,
     configuration,
     costs,
-    delays_obstacle,
+    delays,
     expanded,
     read,
     states,
@@ -187,7 +187,7 @@ def measure(recordings: list[Recording], options: argparse.Namespace) -> Row:
     references = {one.name: reference(one, river["found"], options.rows) for one in recordings}
     absent = {"peers on expanded inputs": river["expanded_absent"]} if river["expanded_absent"] else {}
     report: Row = {"checks": [], "rows": [], "references": list(references.values()), "river": river["river"]}
-    report |= {"costs": {}, "states": {}, "ablations": {}, "left_out": absent}
+    report |= {"costs": {}, "states": {}, "ablations": {}, "delays": {}, "left_out": absent}
     for profile in profiles:
         # The default profile has plain names as long as it stands alone.
         prefix = "" if profiles == ["fast"] else f"{profile}/"
@@ -202,8 +202,8 @@ def measure(recordings: list[Recording], options: argparse.Namespace) -> Row:
         )
         if options.ablations:
             report["ablations"][profile] = ablate(recordings, profile, references, absent)
-    if options.delays and (obstacle := delays_obstacle()):
-        absent["delays"] = obstacle
+        if options.delays:
+            report["delays"][profile] = delays(recordings, profile, CONSOLE.print)
     return report
 
 
@@ -293,6 +293,8 @@ def show(report: Row) -> None:
     show_references(report)
     for profile, found in report["ablations"].items():
         show_ablations(profile, found, [row for row in report["rows"] if row["profile"] == profile])
+    for profile, found in report["delays"].items():
+        show_delays(profile, found, [row for row in report["rows"] if row["profile"] == profile])
     for profile, cost in report["costs"].items():
         told = [f"{name} {value:.2f} µs" for name, value in cost.items()]
         told += [f"state {name} {value:,.0f} B" for name, value in report["states"][profile].items()]
@@ -302,6 +304,19 @@ def show(report: Row) -> None:
     for one in report["checks"]:
         word = "[green]met[/]" if one["ok"] else "[red]not met[/]"
         CONSOLE.print(f"{one['name']}: {one['value']:,} {one['relation']} {one['bar']:,}: {word}")
+
+
+def show_delays(profile: str, found: Row, whole: list[Row]) -> None:
+    """MAE where labels come late, beside that with labels in their events."""
+    on_time = {f"{row['recording']}/{row['cell']}": row["mae"] for row in whole}
+    table = Table(title=f"Mean absolute error with labels so many events late, profile {profile}")
+    table.add_column("recording", no_wrap=True)
+    delays = list(next(iter(found.values()), {}))
+    for title in ["0", *delays]:
+        table.add_column(title, justify="right")
+    for name, errors in found.items():
+        table.add_row(name, *("–" if e is None else f"{e:.5g}" for e in [on_time.get(name), *errors.values()]))
+    CONSOLE.print(table)
 
 
 def show_profile(profile: str, rows: list[Row], references: dict[str, Row]) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
+from ssm_stream.evaluate.prequential import delayed
 from ssm_stream.evaluate.recordings import read_recording
 from ssm_stream.evaluate.trace import Production, Tape
 from ssm_stream.events import EventReader, Events
@@ -29,6 +30,7 @@ CELLS: dict[str, dict[str, Any]] = {"soft": {"lags": 0}, "any": {}}
 COST_CASES = {"8 features": (8, 1), "8 features, 100 entities": (8, 100), "50 columns": (50, 1)}
 """Features and entities."""
 COST_EVENTS = {"fast": 100_000, "accurate": 20_000}
+DELAYS = (1, 10, 100)
 FLEET = 10_000
 PLAIN: dict[str, Any] = {"lags": 0, "differences": False, "calendar": []}
 """As many inputs as features: what the cost is measured with."""
@@ -186,12 +188,26 @@ def expanded(config: Config, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
     return out[:, : F + int(production.learner.pool.used[0])]
 
 
+def delays(recordings: list[Recording], profile: str, progress: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """MAE by `recording/cell` and delay: the label of row t comes after row t + delay is predicted."""
+    found: dict[str, dict[str, float]] = {}
+    for recording in recordings:
+        for cell, event in CELLS.items():
+            if cell == "soft" and not recording.features:
+                continue
+            config = configuration(recording.features, profile, {"event": event})
+            target = np.array([row["target"] for row in recording.rows])
+            name = f"{recording.name}/{cell}"
+            found[name] = {}
+            for delay in DELAYS:
+                chunks = delayed(config, recording.rows, delay)
+                yhat = np.concatenate([chunk.predictions.yhat for chunk in chunks])
+                found[name][str(delay)] = float(np.abs(yhat - target)[SCORED_FROM:].mean())
+                progress(f"  {profile}: {name}, labels {delay} late: {found[name][str(delay)]:.5g}")
+    return found
+
+
 # What waits for the engine.
-
-
-def delays_obstacle() -> str | None:
-    """Why labels that come late cannot be measured."""
-    return "labels that come 1, 10 and 100 events late need the engine's late labels, which this version has not"
 
 
 def untrained_obstacle() -> str | None:

@@ -111,6 +111,40 @@ HalfLife = Annotated[
     ),
     PlainSerializer(lambda half_life: half_life.text, return_type=str),
 ]
+
+
+class Ahead(BaseModel):
+    """How far ahead a prediction looks: so many events of its entity, or seconds of event time (the other is 0)."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: int = 0
+    seconds: float = 0.0
+
+
+MOST_PENDING = 4096
+
+
+def _ahead(value: object) -> object:
+    if isinstance(value, str):
+        if found := re.match(r"^\s*(\d+)(\s+events?)?\s*$", value):
+            value = int(found[1])
+        elif found := DURATION.match(value):
+            seconds = float(found[1]) * UNITS[found[2]]
+            return Ahead(text=value.strip(), seconds=seconds)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PENDING:
+        return Ahead(text=f"{value} events" if value else "0", events=value)
+    raise ValueError(
+        f"found {value!r}; write 0, a number of events such as '5 events' (at most {MOST_PENDING}), or a duration such "
+        "as '1h'"
+    )
+
+
+Horizon = Annotated[
+    Ahead,
+    BeforeValidator(_ahead, json_schema_input_type=int | str),
+    PlainSerializer(lambda ahead: ahead.text, return_type=str),
+]
 KafkaProperties = dict[str, str | int | float | bool]
 
 
@@ -221,6 +255,9 @@ class Event(Section):
 class Model(Section):
     """The learner. The defaults are meant to be left alone."""
 
+    horizon: Horizon = Ahead(text="0")
+    """What is predicted: `0`, the event's own target; `5 events`, the target of its entity's fifth event from it; `1h`,
+    the target one hour later (of the first event then or up to half the horizon after)."""
     warmup: Annotated[int, Field(ge=10, le=100_000)] = 100
     """Labelled events of an entity before it may raise an alert."""
     interval: Annotated[float, Field(ge=0.5, le=0.999)] = 0.9
@@ -296,6 +333,41 @@ class Alerts(Section):
 Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
+class Labels(Section):
+    """Targets that arrive later than their events. Without this section they come with the events."""
+
+    topic: Topic | None = None
+    """Topic of the labels; null: they come on the events topic, told apart by `when`."""
+    when: Annotated[str, Field(min_length=1)] | None = None
+    """On the events topic, a message that has this path is a label, any other an event."""
+    entity: Annotated[str, Field(min_length=1)] | None = None
+    """Path of the entity in a label. Default: as `event.entity`."""
+    timestamp: Annotated[str, Field(min_length=1)] | None = None
+    """Path, in a label, of the time of the event that it belongs to. Default: as `event.timestamp`."""
+    id: Annotated[str, Field(min_length=1)] | None = None
+    """Path, in a label, of the id of the event that it belongs to: labels are joined by it, not by their time."""
+    event_id: Annotated[str, Field(min_length=1)] | None = None
+    """Path of the id in an event. Default: as `id`."""
+    target: Annotated[str, Field(min_length=1)] | None = None
+    """Path of the target in a label. Default: as `event.target`."""
+    wait: Duration = 86400.0
+    """An event waits for its label until one of its entity is so much newer; so does a label for its event."""
+    pending: Annotated[int, Field(ge=1, le=MOST_PENDING)] = 256
+    """Most events back, of its entity, that a label may belong to."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Labels:
+        if self.topic is None and self.when is None:
+            raise ValueError("name the `topic` of the labels, or the path that tells one from an event (`when`)")
+        if self.topic is not None and self.when is not None:
+            raise ValueError("`when` is for labels on the events topic; leave it out, or set topic: null")
+        if self.id is not None and self.timestamp is not None:
+            raise ValueError("found `id` and `timestamp`; labels are joined by one of them: leave the other out")
+        if self.event_id is not None and self.id is None:
+            raise ValueError("`event_id` goes with `id`, the path of the id in a label")
+        return self
+
+
 class Sinks(Section):
     """Where results go."""
 
@@ -336,6 +408,7 @@ class Config(Section):
     source: Source
     event: Event
     model: Model = Model()
+    labels: Labels | None = None
     alerts: Alerts = Alerts()
     sinks: Sinks = Sinks()
     state: State = State()
@@ -344,9 +417,15 @@ class Config(Section):
     @model_validator(mode="after")
     def _topics(self) -> Config:
         named = [self.source.topic, self.sinks.predictions, self.sinks.alerts, self.sinks.dead_letters]
+        named += [self.labels.topic] if self.labels else []
         topics = [t for t in named if t is not None]
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
+        if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
+            raise ValueError(
+                f"model.horizon: found {self.model.horizon.text!r} beside `labels`; a horizon needs targets that come "
+                "with the events: leave one of the two out"
+            )
         return self
 
     @functools.cached_property
@@ -358,7 +437,9 @@ class Config(Section):
         Raises:
             WeightsError: the file of weights cannot be read.
         """
-        deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state"})
+        deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        if self.labels is None:
+            del deciding["labels"]
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
         return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 

@@ -1,8 +1,8 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
 `Engine.process` predicts each event from its entity's state, judges the error, then learns, one event after another in
-the order given. Entities of one shard and one source learn together (a pool). What an entity is told depends on the events
-of its pool in their order only: cutting the stream into other batches or processes changes no bit.
+the order given. Entities of one shard and one source learn together (a pool). What an entity is told depends on the
+events of its pool in their order only: cutting the stream into other batches or processes changes no bit.
 """
 
 from __future__ import annotations
@@ -17,15 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream import loop
-from ssm_stream.config import Budget, Config
+from ssm_stream.config import MOST_PENDING, Budget, Config
 from ssm_stream.events import Events
-from ssm_stream.loop import Predictions, Rules
-from ssm_stream.model import shapes, weights
+from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
+from ssm_stream.loop import Late, Predictions, Rules, Settled
+from ssm_stream.model import pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
 from ssm_stream.monitor import detect, interval, lifecycle
 from ssm_stream.state import StateError, pack, unpack
 
 SLOT_STEP = 8  # slots for codes are added so many at a time
+FIRST_PLACES = 16  # of an entity's ring of events that wait for their targets
+DAY = 86_400_000.0
 
 
 def shard_of(entity: str, shards: int) -> int:
@@ -50,6 +53,37 @@ class Alert(NamedTuple):
 
     row: int
     message: dict[str, Any]
+
+
+class Labelled(NamedTuple):
+    """What n labels did. matched (n,): an event waited for it; alerts: `row` is the label's; settled: those matched."""
+
+    matched: NDArray[np.bool_]
+    alerts: list[Alert]
+    settled: Settled
+
+
+def _late(config: Config) -> Late | None:
+    """The rules for targets that come after their predictions; None where each comes with its event."""
+    labels, horizon = config.labels, config.model.horizon
+    if labels is not None:
+        return Late(True, labels.id is not None, labels.wait * 1000.0, labels.pending, config.model.fleet, 0, 0.0, 0.0)
+    if horizon.events or horizon.seconds:
+        most = MOST_PENDING if horizon.seconds else horizon.events
+        ahead = horizon.seconds * 1000.0
+        return Late(False, False, DAY, most, config.model.fleet, horizon.events, ahead, ahead / 2)
+    return None
+
+
+def _no_rows(n: int) -> Predictions:
+    yhat, lower, upper, score, fleet = (np.empty(n) for _ in range(5))
+    return Predictions(yhat, lower, upper, score, np.empty(n, np.bool_), np.empty(n, np.int64), fleet)
+
+
+def _no_settled(m: int) -> Settled:
+    item, ts, n = (np.empty(m, np.int64) for _ in range(3))
+    y, yhat, lower, upper, score, fleet = (np.empty(m) for _ in range(6))
+    return Settled(item, ts, y, yhat, lower, upper, score, np.empty(m, np.bool_), n, fleet)
 
 
 def _rules(config: Config) -> Rules:
@@ -115,6 +149,15 @@ class Engine:
         self._shared = self._fresh_pools(0, 0)
         self._scratch = shapes.new_scratch(self.params)
         self._told = self._fresh_told()
+        self.settled = _no_settled(0)
+        """The predictions that met their targets in the last `process` or `learn`, where targets come late."""
+        self._late = _late(config)
+        if self._late is not None:
+            late = self._late
+            self._pending = pending.new_pending(self.params, 0, min(FIRST_PLACES, late.most))
+            self._room = pending.new_room(self.params)
+            self._tally, self._todo = np.zeros(3, np.int64), np.zeros(4, np.int64)
+            self._early = EarlyLabels(late.wait, late.most, by_id=late.by_id)
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -129,7 +172,8 @@ class Engine:
             "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
             model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
         )  # fmt: skip
-        half_lives = model.half_lives and tuple((life.events, life.seconds) for life in model.half_lives)
+        lives = model.half_lives
+        half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
         return shapes.learner_params(self.plan, self.weights, heads, half_lives, K)
 
     def _fresh(self, E: int) -> loop.EntityStates:
@@ -169,12 +213,13 @@ class Engine:
         Returns:
             n predictions, and the alerts in the order of their events
         """
+        if self._late is not None:
+            return self._process_late(events, source)
         n = len(events)
         rows = self._rows(events.entity)
         pools = self._pools_of(rows, source)
-        cycles, steps = calendar_columns(self.plan, events.ts)
-        u = np.ascontiguousarray(np.hstack([events.features, cycles]) if cycles.shape[1] else events.features)
-        out = Predictions(*(np.empty(n) for _ in range(4)), np.empty(n, np.bool_), np.empty(n, np.int64), np.empty(n))
+        u, steps = self._columns(events, events.ts)
+        out = _no_rows(n)
         alerts: list[Alert] = []
         mark = self._mark(source)
         at = 0
@@ -183,17 +228,167 @@ class Engine:
                 self.params, self._scratch, self._state, self._shared, self.rules, pools, rows, events.ts, u, steps,
                 events.target, at, self._marks, mark, out, self._told,
             )  # fmt: skip
-            if why == loop.EXPIRED:
-                self._clear(rows[at])
-            elif why == loop.REPORT:
-                alerts += self._alerts(events, source, at - 1, rows[at - 1], pools[at - 1], out)
-            elif why == loop.MORE_SLOTS:
-                self._widen(int(self._shared.pool.used[pools[at]] + self._scratch.flag[shapes.FRESH]))
-            elif why == loop.SECOND_ENTITY:
-                self._shared = _fill(
-                    self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n))
-                )
+            if why == loop.REPORT:
+                i = at - 1
+                said = (float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i]))
+                row, pool = int(rows[i]), int(pools[i])
+                alerts += self._alerts(i, events.entity[i], int(events.ts[i]), said, row, pool, source)
+            elif why != loop.DONE:
+                self._make_room(why, int(rows[at]), int(pools[at]))
         return out, alerts
+
+    def _columns(self, events: Events, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Columns (n, C) and steps (n, 2) of events with the calendar of these times."""
+        cycles, steps = calendar_columns(self.plan, ts)
+        return np.ascontiguousarray(np.hstack([events.features, cycles]) if cycles.shape[1] else events.features), steps
+
+    def _make_room(self, why: int, row: int, pool: int) -> None:
+        """What the kernel asked for before it can go on with an event of that entity and pool."""
+        if why == loop.EXPIRED:
+            self._clear(row)
+        elif why == loop.MORE_SLOTS:
+            self._widen(int(self._shared.pool.used[pool] + self._scratch.flag[shapes.FRESH]))
+        elif why == loop.SECOND_ENTITY:
+            self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n)))
+
+    def _process_late(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
+        late = self._late
+        assert late is not None
+        target = events.target
+        if len(self._early):
+            last = {}
+            for name in self._early.entities():
+                row = self._slots.get(name)
+                if row is not None and self._state.clock.number[row, loop.GAPS] > 0:
+                    last[name] = int(self._state.clock.number[row, loop.LAST])
+            target = self._early.meet(events, last)
+        rows = self._rows(events.entity)
+        pools = self._pools_of(rows, source)
+        ahead = events.ts + round(late.ahead)
+        u, steps = self._columns(events, ahead)
+        own = steps if not late.ahead else calendar_columns(self.plan, events.ts)[1]
+        key = np.zeros(len(events), np.int64) if events.key is None else events.key
+        out = _no_rows(len(events))
+        alerts, self.settled = self._run_late(
+            events.entity, pools, rows, events.ts, u, steps, own, target, key, self._mark(source), out, predicting=True
+        )
+        out.score[self.settled.item] = self.settled.score
+        return out, alerts
+
+    def learn(self, labels: Labels, source: int = 0) -> Labelled:
+        """Learn targets that come by themselves; only where the configuration has `labels`.
+
+        A label whose event is still to come waits for it. Those that find no event, now or later: `take_unmatched`.
+
+        Args:
+            labels: n labels
+            source: the stream that they come from (the Kafka partition)
+        """
+        late = self._late
+        assert late is not None
+        assert late.labels, "labels come by themselves where the configuration has a section `labels`"
+        n = len(labels)
+        slots = self._slots
+        found = np.array([slots.get(name, -1) for name in labels.entity], np.int64)
+        known = np.flatnonzero(found >= 0)
+        rows = found[known]
+        columns, steps = np.empty((len(known), 0)), np.zeros((len(known), 2), np.int64)
+        alerts, settled = self._run_late(
+            [labels.entity[i] for i in known.tolist()], rows, rows, labels.ts[known], columns, steps, steps,
+            labels.target[known], labels.key[known], 0, _no_rows(0), predicting=False,
+        )  # fmt: skip
+        self.settled = settled = settled._replace(item=known[settled.item])
+        alerts = [alert._replace(row=int(known[alert.row])) for alert in alerts]
+        matched = np.zeros(n, np.bool_)
+        matched[settled.item] = True
+        for i in np.flatnonzero(~matched).tolist():
+            self._keep(labels, i, int(found[i]), source)
+        return Labelled(matched, alerts, settled)
+
+    def _keep(self, labels: Labels, i: int, row: int, source: int) -> None:
+        """Label i has found no event: it waits for one that may come, or is given up."""
+        name, ts = labels.entity[i], int(labels.ts[i])
+        clock = self._state.clock.number[row] if row >= 0 else np.zeros(4)
+        last = int(clock[loop.LAST]) if clock[loop.GAPS] > 0 else None
+        raw = None if labels.raw is None else labels.raw[i]
+        label = Early(
+            ts, int(labels.key[i]), float(labels.target[i]), last if self._early.by_id else ts, source,
+            int(labels.position[i]), raw,
+        )  # fmt: skip
+        if not self._early.by_id and last is not None and ts <= last:
+            self._early.refuse(
+                name, label,
+                f"no event of {name!r} at {ts} ms waits for a label: there was none, it is labelled already, or it was "
+                "dropped (labels.wait, labels.pending)",
+            )  # fmt: skip
+        else:
+            self._early.add(name, label)
+
+    def take_unmatched(self) -> list[Unmatched]:
+        """The labels given up since the last call, in order."""
+        if self._late is None:
+            return []
+        out, self._early.unmatched = self._early.unmatched, []
+        self._tally[loop.MISSED] += len(out)
+        return out
+
+    @property
+    def late_counts(self) -> dict[str, int]:
+        """Of events whose targets come late: `waiting`, `matched`, `dropped` (waited too long, too many or evicted).
+
+        `unmatched`: labels without an event, or with a horizon, predictions whose time came without a target.
+        `early`: labels that wait for their events.
+        """
+        if self._late is None:
+            return {}
+        matched, dropped, missed = self._tally.tolist()
+        return {
+            "waiting": int(self._pending.open.sum()),
+            "matched": matched,
+            "dropped": dropped,
+            "unmatched": missed + len(self._early.unmatched),
+            "early": len(self._early),
+        }
+
+    def _run_late(
+        self, names: list[str], pools: NDArray[np.int64], rows: NDArray[np.int64], ts: NDArray[np.int64],
+        u: NDArray[np.float64], steps: NDArray[np.int64], own: NDArray[np.int64], y: NDArray[np.float64],
+        key: NDArray[np.int64], mark: int, out: Predictions, *, predicting: bool,
+    ) -> tuple[list[Alert], Settled]:  # fmt: skip
+        """Events or labels through the kernel: alerts, and the predictions that met their targets."""
+        assert self._late is not None
+        alerts: list[Alert] = []
+        parts: list[Any] = []
+        room = _no_settled(max(len(y), 16))
+        at, self._todo[:] = 0, 0
+        while at < len(y):
+            at, why = loop.run_late(
+                self.params, self._scratch, self._pending, self._room, self._state, self._shared, self.rules,
+                self._late, pools, rows, ts, u, steps, own, y, key, at, self._marks, mark, out, room, self._told,
+                self._todo, self._tally, predicting,
+            )  # fmt: skip
+            done = int(self._todo[loop.ROWS])
+            if why == loop.REPORT:
+                i, row = int(room.item[done - 1]), done - 1
+                said = (float(room.y[row]), float(room.yhat[row]), float(room.lower[row]), float(room.upper[row]))
+                pool = int(self._todo[loop.POOL])
+                source = list(self._pools)[pool][1] if self.config.model.fleet else 0
+                alerts += self._alerts(i, names[i], int(room.ts[row]), said, int(rows[i]), pool, source)
+            elif why == loop.MORE_PLACES:
+                places = self._pending.open.shape[1]
+                self._place(len(self._state.clock.number), min(2 * places, self._late.most))
+            elif why == loop.MORE_ROWS:
+                parts.append([column[:done].copy() for column in room])
+                self._todo[loop.ROWS] = 0
+            elif why != loop.DONE:
+                self._make_room(why, int(rows[at]), int(self._todo[loop.POOL]))
+        done = int(self._todo[loop.ROWS])
+        parts.append([column[:done] for column in room])
+        return alerts, Settled(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def _place(self, E: int, H: int) -> None:
+        """Rings of H places for E entities."""
+        self._pending = pending.resized(self._pending, pending.new_pending(self.params, E, H))
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
         slots = self._slots
@@ -212,6 +407,8 @@ class Engine:
         have = len(self._state.clock.number)
         if needed > have:
             self._state = _fill(self._state, self._fresh(max(needed, 2 * have, 16)))
+            if self._late is not None:
+                self._place(len(self._state.clock.number), self._pending.open.shape[1])
         if not self.config.model.fleet:
             self._grow_pools(len(self._state.clock.number))
         shards = self.config.state.shards
@@ -235,7 +432,7 @@ class Engine:
         self._told = self._fresh_told()
 
     def _pools_of(self, rows: NDArray[np.int64], source: int) -> NDArray[np.int64]:
-        """The pool of each event: entities learn together within a shard and a source, whose order is always the same."""
+        """The pool of each event: entities learn together within a shard and a source, whose order never changes."""
         if not self.config.model.fleet:
             return rows
         shards = self._shards[rows]
@@ -253,6 +450,10 @@ class Engine:
         for array in _arrays(self._state) if self.config.model.fleet else _arrays(self._state) + _arrays(self._shared):
             if len(array):
                 array[row] = 0
+        if self._late is not None:
+            self._tally[loop.DROPPED] += int(self._pending.open[row].sum())
+            for array in self._pending:
+                array[row] = 0
 
     def _mark(self, source: int) -> int:
         if source not in self._sources:
@@ -261,9 +462,13 @@ class Engine:
                 self._marks = np.concatenate([self._marks, np.full(len(self._marks), np.nan)])
         return self._sources[source]
 
-    def _alerts(self, events: Events, source: int, row: int, slot: int, pool: int, out: Predictions) -> list[Alert]:
+    def _alerts(
+        self, row: int, entity: str, ts: int, said: tuple[float, float, float, float], slot: int, pool: int, source: int
+    ) -> list[Alert]:
+        """The alerts that the kernel has just told of. said: target, prediction and the bounds of its interval"""
         alerts = []
-        state_hash = self.state_hash(events.entity[row], source)
+        y, yhat, lower, upper = said
+        state_hash = self.state_hash(entity, source)
         for kind, name in enumerate(lifecycle.KINDS):
             phase = int(self._told.phase[kind])
             if phase == lifecycle.SILENT:
@@ -271,16 +476,16 @@ class Engine:
             score, since, absorbed = self._told.number[kind].tolist()
             budget = (self.config.alerts.anomaly if name == "anomaly" else self.config.alerts.drift).budget
             message = {
-                "entity": events.entity[row],
+                "entity": entity,
                 "kind": name,
                 "phase": lifecycle.PHASES[phase],
                 "severity": "critical" if score >= self.config.alerts.critical else "warning",
-                "ts": int(events.ts[row]),
+                "ts": ts,
                 "score": score,
-                "y": float(events.target[row]),
-                "yhat": float(out.yhat[row]),
-                "yhat_lower": float(out.lower[row]),
-                "yhat_upper": float(out.upper[row]),
+                "y": y,
+                "yhat": yhat,
+                "yhat_lower": lower,
+                "yhat_upper": upper,
                 "since": int(since),
                 "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
                 "contributions": self._contributions(pool),
@@ -346,6 +551,11 @@ class Engine:
             # The watermark is the neighbours' work too.
             own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
             digest.update(own.tobytes())
+        if self._late is not None:
+            waiting = pending.records(self._pending, np.array([row]))
+            for name, records in waiting.items():
+                if name != "row":
+                    digest.update(records.tobytes())
         if pool is not None:
             many = self._shared.pool.entities[pool] > 1
             for name, array in self._named(self._shared):
@@ -379,6 +589,12 @@ class Engine:
         self._state = fresh
         if own_pools:
             self._shared = shared
+        if self._late is not None:
+            self._tally[loop.DROPPED] += int(self._pending.open[: len(self.names)][expired].sum())
+            kept = pending.new_pending(self.params, room, self._pending.open.shape[1])
+            for name in kept._fields:
+                getattr(kept, name)[: len(keep)] = getattr(self._pending, name)[keep]
+            self._pending = kept
         self.names = [self.names[i] for i in keep]
         self._shards = self._shards[keep]
         self._slots = {name: i for i, name in enumerate(self.names)}
@@ -389,6 +605,11 @@ class Engine:
         used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
         arrays = {f"entity.{name}": array[:used] for name, array in self._named(self._state)}
         arrays |= {f"shared.{name}": array[:pools] for name, array in self._named(self._shared)}
+        if self._late is not None:
+            waiting = pending.records(self._pending, np.arange(used))
+            arrays |= {f"pending.{name}": array for name, array in waiting.items()}
+            arrays["pending.tally"] = self._tally.copy()
+            arrays["pending.early"] = np.frombuffer(self._early.dump(), np.uint8)
         header = {
             "config": self.config.hash,
             "weights": weights.digest(self.weights),
@@ -452,7 +673,26 @@ class Engine:
                     )
                 if len(array):
                     array[:rows] = stored
+        if self._late is not None:
+            self._restore_late(arrays)
         for item in filter(None, header["marks"].split(",")):
             source, value = item.split(":")
             at = self._mark(int(source))  # may make `_marks` anew
             self._marks[at] = float(value)
+
+    def _restore_late(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+        assert self._late is not None
+        stored = {name.removeprefix("pending."): array for name, array in arrays.items() if name.startswith("pending.")}
+        try:
+            self._early.load(stored.pop("early").tobytes())
+            self._tally[:] = stored.pop("tally")
+            places = self._pending.open.shape[1]
+            while places < min(pending.span(stored), self._late.most):
+                places = min(2 * places, self._late.most)
+            self._place(len(self._state.clock.number), places)
+            pending.put(self._pending, stored)
+        except (KeyError, ValueError) as error:
+            raise StateError(
+                f"the snapshot's events that wait for their targets are not what this release keeps ({error}): use the "
+                "release that wrote it, or start anew with another recovery.directory"
+            ) from error

@@ -39,7 +39,7 @@ class Events:
 
     entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown: the numeric features, then
     the categories as codes (see `text_code`); target (n,) float64, NaN = none; position (n,) int64: where each stood
-    among the documents read
+    among the documents read; key (n,) int64: codes of the ids, where labels are joined by them
     """
 
     entity: list[str]
@@ -47,6 +47,7 @@ class Events:
     features: NDArray[np.float64]
     target: NDArray[np.float64]
     position: NDArray[np.int64]
+    key: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -60,6 +61,7 @@ class Events:
             self.features[rows],
             self.target[rows],
             self.position[rows],
+            None if self.key is None else self.key[rows],
         )
 
 
@@ -75,7 +77,7 @@ class _FaultError(Exception):
     """fault, reason; found while looking at one value."""
 
 
-def _path(path: str) -> Callable[[Any], Any]:
+def value_at(path: str) -> Callable[[Any], Any]:
     """Value at a path: the key itself if the document has it, else key by key along the dots; None where it ends."""
     keys = path.split(".")
 
@@ -145,7 +147,7 @@ class EventReader:
         self.paths = [event.entity, event.timestamp, event.target, *event.columns]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
-        self._one_by_one = [_path(path) for path in self.paths]
+        self._one_by_one = [value_at(path) for path in self.paths]
         self._codes: dict[str | None, float] = {None: math.nan}
         self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
 

@@ -178,7 +178,8 @@ def test_a_folder_gives_a_table_and_json(tmp_path: Path, capsys: pytest.CaptureF
     assert [one["name"] for one in report["checks"]] == ["water/soft", "water/any"]
     errors = {row["name"]: row["mae"] for row in report["rows"]}
     assert errors["other/soft"] < 0.5 * report["references"][1]["persistence"]
-    assert "delays" in report["left_out"]
+    assert all(list(found) == ["1", "10", "100"] for found in report["delays"]["fast"].values())
+    assert len(report["delays"]["fast"]) == 4
 
 
 def test_ablations_stand_beside_the_whole(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,9 @@ def backtest(
     alerts: Annotated[Path | None, typer.Option(help="Write the alert messages here (JSON lines).")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the metrics as JSON.")] = False,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first rows.")] = None,
+    label_delay: Annotated[
+        int, typer.Option(min=0, max=4095, help="The label of a row comes so many rows later.", show_default=False)
+    ] = 0,
 ) -> None:
     """Predict, judge and learn every row in order, as production would, and print how well that went.
 
@@ -67,7 +70,7 @@ def backtest(
                 for message in prequential.alert_rows(chunk, file.name):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = prequential.backtest(loaded, rows, on_chunk)
+        result = prequential.backtest(loaded, rows, on_chunk, label_delay)
     if as_json:
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:

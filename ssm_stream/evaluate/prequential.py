@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Config
+from ssm_stream.config import MOST_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine import Alert, Engine
 from ssm_stream.events import EventReader, Events, Refused
-from ssm_stream.loop import Predictions
+from ssm_stream.labels import Labels as LabelColumns
+from ssm_stream.loop import Predictions, Settled
 
 BATCH = 10_000
 COLUMNS = (
@@ -31,6 +33,10 @@ class Chunk(NamedTuple):
     refused: list[Refused]
     first: int
     """Row number (from 0) of the batch's first row."""
+    ahead: float | None = None
+    """With a horizon: how far it reaches, s; 0 where it counts events."""
+    settled: Settled | None = None
+    """With a horizon: the predictions that met their targets in this batch; `item` is the row of the target."""
 
 
 class Scores:
@@ -45,8 +51,18 @@ class Scores:
         self._sums = np.zeros((0, len(COLUMNS)))
         self._last = np.zeros(0)
 
-    def add(self, entity: list[str], y: NDArray[np.float64], predictions: Predictions, alerts: Iterable[str]) -> None:
-        """Count n events: names, targets (NaN = none), predictions; and `entity\\tkind` of each alert that started."""
+    def add(
+        self,
+        entity: list[str],
+        y: NDArray[np.float64],
+        predictions: Predictions | Settled,
+        alerts: Iterable[str],
+        naive: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Count n events: names, targets (NaN = none), predictions; and `entity\\tkind` of each alert that started.
+
+        naive: what persistence says (NaN = nothing), where that is not the entity's target before
+        """
         started = [alert.rsplit("\t", 1) for alert in alerts]
         if not entity and not started:
             return
@@ -61,7 +77,7 @@ class Scores:
         ids = np.fromiter(map(index.__getitem__, entity), np.int64, len(entity))
         rows = np.flatnonzero(~np.isnan(y))
         last = np.full(len(y), np.nan)
-        last[rows] = self._persistence(ids[rows], y[rows])
+        last[rows] = self._persistence(ids[rows], y[rows]) if naive is None else naive[rows]
         error = y - predictions.yhat
         scored = ~np.isnan(last)
         judged = ~np.isnan(y) & ~predictions.warmup
@@ -126,6 +142,46 @@ def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine |
     while batch := list(islice(iterator, BATCH)):
         events, refused = reader.read(batch)
         predictions, alerts = engine.process(events)
+        horizon = config.model.horizon
+        ahead = horizon.seconds if horizon.events or horizon.seconds else None
+        yield Chunk(events, predictions, alerts, refused, first, ahead, engine.settled if ahead is not None else None)
+        first += len(batch)
+
+
+def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Iterator[Chunk]:
+    """As `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
+
+    An alert's row is that of the event after which its label came.
+
+    Raises:
+        ConfigError: the configuration has labels or a horizon of its own.
+    """
+    if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
+        raise ConfigError("--label-delay: labels and model.horizon say already when the targets come: leave them out")
+    late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MOST_PENDING)
+    engine = Engine(config.model_copy(update={"labels": late}))
+    reader = EventReader(config.event)
+    waiting: deque[tuple[str, int, float]] = deque()
+    iterator, first, count = iter(rows), 0, 0
+    while batch := list(islice(iterator, BATCH)):
+        events, refused = reader.read(batch)
+        key = np.arange(count, count + len(events))
+        count += len(events)
+        bare = replace(events, target=np.full(len(events), np.nan), key=key)
+        parts: list[Predictions] = []
+        alerts: list[Alert] = []
+        for t in range(len(events)):
+            one = np.array([t])
+            parts.append(engine.process(bare.take(one))[0])
+            waiting.append((events.entity[t], int(key[t]), float(events.target[t])))
+            if len(waiting) > delay:
+                name, row, y = waiting.popleft()
+                if y == y:
+                    zero = np.zeros(1, np.int64)
+                    label = LabelColumns([name], zero, np.array([row]), np.array([y]), zero)
+                    alerts += [alert._replace(row=t) for alert in engine.learn(label).alerts]
+        together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
+        predictions = Predictions(*together) if parts else engine.process(events)[0]
         yield Chunk(events, predictions, alerts, refused, first)
         first += len(batch)
 
@@ -135,13 +191,15 @@ def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
     p = chunk.predictions
     columns = zip(
         chunk.events.entity, chunk.events.ts.tolist(), chunk.events.target.tolist(), p.yhat.tolist(), p.lower.tolist(),
-        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), p.fleet.tolist(), chunk.events.position.tolist(),
-        strict=True,
+        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), p.fleet.tolist(),
+        chunk.events.position.tolist(), strict=True,
     )  # fmt: skip
     for entity, ts, y, yhat, lower, upper, score, warmup, n, fleet, position in columns:
+        until = {} if chunk.ahead is None else {"for": ts + round(chunk.ahead * 1000) if chunk.ahead else None}
         yield {
             "entity": entity,
             "ts": ts,
+            **until,
             "y": None if y != y else y,
             "yhat": yhat,
             "yhat_lower": lower,
@@ -168,9 +226,15 @@ def started(alerts: Iterable[Alert]) -> list[str]:
 
 
 def backtest(
-    config: Config, rows: Iterable[dict[str, Any]], on_chunk: Callable[[Chunk], None] = lambda _: None
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    on_chunk: Callable[[Chunk], None] = lambda _: None,
+    label_delay: int = 0,
 ) -> dict[str, Any]:
     """Metrics of the production engine over a recording.
+
+    With a horizon, persistence says what the target was when the prediction was made, and events count when the target
+    is there. With `label_delay`, labels come so many rows late; persistence still says the target of the row before.
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
@@ -178,8 +242,16 @@ def backtest(
     """
     scores, faults, start = Scores(), Counter[str](), time.perf_counter()
     engine = Engine(config)
-    for chunk in prequential(config, rows, engine):
-        scores.add(chunk.events.entity, chunk.events.target, chunk.predictions, started(chunk.alerts))
+    known: dict[tuple[str, int], float] = {}
+    for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
+        names, target = chunk.events.entity, chunk.events.target
+        if chunk.settled is None:
+            scores.add(names, target, chunk.predictions, started(chunk.alerts))
+        else:
+            known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))
+            met = [names[i] for i in chunk.settled.item.tolist()]
+            naive = [known.pop(made, np.nan) for made in zip(met, chunk.settled.ts.tolist(), strict=True)]
+            scores.add(met, chunk.settled.y, chunk.settled, started(chunk.alerts), np.array(naive, np.float64))
         faults.update(refusal.fault for refusal in chunk.refused)
         on_chunk(chunk)
     seconds = time.perf_counter() - start

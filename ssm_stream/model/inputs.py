@@ -1,6 +1,7 @@
 """From an event's columns to the inputs of the heads: numbers, codes, standardisation, running statistics.
 
-`look` and `place` change nothing; `register`, `learn_inputs` and `learn_target` are called once the target is known.
+`look` and `place` change nothing; `register`, `learn_inputs` and `learn_target` are called once the target is known,
+and `learn_past` last: `take_target` and `count` for the target, `follow` for the event.
 """
 
 from __future__ import annotations
@@ -96,8 +97,11 @@ def _coded(features: int, columns: int, dead: Any, j: int, u: Any, steps: Any, o
 
 
 @inlined
-def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> None:
-    """Numeric inputs v and the slots of the codes, from what is known before the event is learned."""
+def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, first: bool) -> None:
+    """Numeric inputs v and the slots of the codes, from what is known before the event is learned.
+
+    first: the entity has no earlier event to differ from
+    """
     s, pool = learner.entity, learner.pool
     v, new = w.v, s.n[e] == 0
     w.flag[MANY] = 1 if pool.entities[k] + (1 if new else 0) > 1 and len(learner.norm.near) > 0 else 0
@@ -119,7 +123,7 @@ def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: f
     at += p.cycles
     if p.differences:
         for j in range(p.features):
-            v[at + j] = 0.0 if new else u[j] - s.u_last[e, j]
+            v[at + j] = 0.0 if first else u[j] - s.u_last[e, j]
         at += p.features
     if p.lags > 0:
         v[at] = last
@@ -133,9 +137,15 @@ def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: f
             usual = float(s.season[e, hour]) if s.season_n[e, hour] > 0 else mean
             v[at] = usual - last
             v[at + 1] = (float(s.season[e, week]) if s.season_n[e, week] > 0 else usual) - last
-    columns = p.features + p.categories
     w.on[0] = 1 if _steps(p.step_hour, gap, pool.differs[k], p.features, 0) else 0
     w.on[1] = 1 if _steps(p.step_weekday, gap, pool.differs[k], p.features, 1) else 0
+    find_codes(p, learner, w, k, u, steps)
+
+
+@inlined
+def find_codes(p: Any, learner: Any, w: Any, k: int, u: Any, steps: Any) -> None:
+    """Slots of the codes that are 1, and how many new ones learning the event will need; w.on is known."""
+    pool, columns = learner.pool, p.features + p.categories
     count = fresh = 0
     for j in range(p.Q):
         value = _coded(p.features, columns, pool.dead[k], j, u, steps, w.on)
@@ -364,30 +374,50 @@ def learn_target(p: Any, learner: Any, w: Any, k: int, e: int, y: float) -> None
 @inlined
 def learn_past(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, y: float) -> None:
     """Lags, last features, usual targets of the hour, gaps and counts."""
-    s, pool = learner.entity, learner.pool
+    take_target(p, learner, e, steps, y)
+    follow(p, learner, k, e, u, ts, learner.entity.n[e] == 0)
+    count(learner, k, e, ts)
+
+
+@inlined
+def take_target(p: Any, learner: Any, e: int, steps: Any, y: float) -> None:
+    """Lags and the usual targets of the hour; called before `count`."""
+    s = learner.entity
     new = s.n[e] == 0
     if p.lags > 0:
         for i in range(p.lags - 1, 0, -1):
             s.y_last[e, i] = y if new else s.y_last[e, i - 1]
         s.y_last[e, 0] = y
-    for j in range(p.features):
-        if not math.isnan(u[j]):
-            s.u_last[e, j] = u[j]
-        elif new:
-            s.u_last[e, j] = math.nan
     if p.seasons:
         for kind in range(2):
             at = steps[0] if kind == 0 else HOURS + 24 * steps[1] + steps[0]
-            count = float(s.season_n[e, at])
-            rate = max(1.0 / (count + 1.0), HOUR_RATE if kind == 0 else WEEK_RATE)
+            known = float(s.season_n[e, at])
+            rate = max(1.0 / (known + 1.0), HOUR_RATE if kind == 0 else WEEK_RATE)
             s.season[e, at] += np.float32(rate * (y - s.season[e, at]))
-            s.season_n[e, at] = min(count + 1.0, 100.0)
-    gaps = pool.gaps[k]
-    if not new and gaps[GAPS] < GAPS:
+            s.season_n[e, at] = min(known + 1.0, 100.0)
+
+
+@inlined
+def follow(p: Any, learner: Any, k: int, e: int, u: Any, ts: float, first: bool) -> None:
+    """Last features, and the gap since the entity's event before."""
+    s, gaps = learner.entity, learner.pool.gaps[k]
+    for j in range(p.features):
+        if not math.isnan(u[j]):
+            s.u_last[e, j] = u[j]
+        elif first:
+            s.u_last[e, j] = math.nan
+    if not first and gaps[GAPS] < GAPS:
         _learn_gap(gaps, (ts - s.time[e]) / 1000.0)
-    if new:
+    s.time[e] = ts
+
+
+@inlined
+def count(learner: Any, k: int, e: int, ts: float) -> None:
+    """One labelled event more."""
+    s, pool = learner.entity, learner.pool
+    if s.n[e] == 0:
         pool.entities[k] += 1
-    s.time[e] = pool.time[k] = ts
+    pool.time[k] = ts
     s.n[e] += 1
     pool.n[k] += 1
 

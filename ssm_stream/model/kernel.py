@@ -230,7 +230,7 @@ def _attend(
 
 
 @inlined
-def _answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
+def answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
     """All answers, the bases first; returns how many places are in use."""
     s, pool = learner.entity, learner.pool
     logs, used = pool.negative[k] == 0, pool.used[k]
@@ -299,13 +299,19 @@ def _past(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
 @inlined
 def predict(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float) -> float:
     """The answer of pool k and entity e for columns u (C,), hour and weekday `steps` (2,); fills the scratch only."""
-    look(p, learner, w, k, e, u, steps, ts)
+    return predict_after(p, learner, w, k, e, u, steps, ts, learner.entity.n[e] == 0)
+
+
+@inlined
+def predict_after(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, first: bool) -> float:
+    """`predict`, where the entity may have had events that are not labelled yet: `first` says that there was none."""
+    look(p, learner, w, k, e, u, steps, ts, first)
     w.base[LOG_BASE] = log1p_of(w.base[BASE]) if p.log and p.lags > 0 else 0.0
     place(p, learner, w, k, e)
     scales(p, learner, w, k, e)
     if p.window:
         _past(p, learner, w, k, e)
-    w.places[0] = _answers(p, learner, w, k, e)
+    w.places[0] = answers(p, learner, w, k, e)
     return mix(p, learner, w, k, e, w.places[0])
 
 
@@ -414,10 +420,23 @@ def learn(
     y: float,
 ) -> None:
     """Learn target y of the event that `predict` has just answered (its scratch is used)."""
+    # An entity's first event has no past: as its own base it teaches no residual.
+    taught = learner.pool.n[k] > 0 and (p.lags == 0 or learner.entity.n[e] > 0)
+    teach(p, learner, w, k, e, u, steps, ts, y, taught, taught)
+    learn_past(p, learner, w, k, e, u, steps, ts, y)
+
+
+@inlined
+def teach(
+    p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: float, y: float, heads: bool, gates: bool
+) -> None:
+    """Codes, heads, gates and running statistics learn target y of the event in the scratch; `learn_past` is to follow.
+
+    heads, gates: whether these learn
+    """
     s, pool = learner.entity, learner.pool
     register(p, learner, w, k, u, steps)
-    # An entity's first event has no past: as its own base it teaches no residual.
-    if pool.n[k] > 0 and (p.lags == 0 or s.n[e] > 0):
+    if heads:
         gap = max(ts - pool.time[k], 0.0)
         speed = _speed(p, learner, w, k, y)
         for m in range(len(p.decay)):
@@ -476,11 +495,11 @@ def learn(
                     w.scale[1], w.base,
                     w.least[1], w.past[1], y,
                 )  # fmt: skip
-        learn_gates(p, learner, w, k, e, w.places[0], y)
+        if gates:
+            learn_gates(p, learner, w, k, e, w.places[0], y)
     learn_inputs(p, w.v, pool.v_mean[k], pool.v_var[k], pool.v_count[k])
     learn_inputs(p, w.v, s.v_mean[e], s.v_var[e], s.v_count[e])
     learn_target(p, learner, w, k, e, y)
-    learn_past(p, learner, w, k, e, u, steps, ts, y)
 
 
 @inlined
