@@ -16,8 +16,9 @@ from confluent_kafka import Message
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Alert, shard_of
-from ssm_stream.events import EPOCH, EventReader, Events, Refused
+from ssm_stream.engine import Alert, Labelled, shard_of
+from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
+from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
 
 ERROR_HEADER = "__connect.errors."
@@ -38,6 +39,13 @@ class ShardBatch(NamedTuple):
     partition: int
     events: Events
     offsets: list[int]
+
+
+class LabelBatch(NamedTuple):
+    """Labels of one chunk that belong to one shard, with the offset of each as their position."""
+
+    partition: int
+    labels: Labels
 
 
 class Record(NamedTuple):
@@ -84,18 +92,26 @@ class Decoder:
         self.config = config
         self.reader = EventReader(config.event)
         self._shards: dict[str, int] = {}
+        self._labels = LabelReader(config, config.labels) if config.labels else None
+        self._when = value_at(config.labels.when) if config.labels and config.labels.when else None
 
-    def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | Output]]:
-        """(shard key, batch of events or dead letters) of a chunk; dead letters go by source partition."""
+    def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | LabelBatch | Output]]:
+        """(shard key, batch of events or labels, or dead letters) of a chunk; dead letters go by source partition."""
         values = [message.value() for message in chunk.messages]
         refused: list[Refused] = []
         documents, places = _parse(values, refused)
+        out: list[tuple[str, ShardBatch | LabelBatch | Output]] = []
+        if self._labels is not None:
+            documents, places = self._take_labels(chunk, documents, places, refused, out)
         events, misfits = self.reader.read(documents)
+        if self._labels is not None:
+            events, nameless = self._labels.identify(documents, events)
+            misfits += nameless
         if places is not None:
             events = replace(events, position=np.array(places, np.int64)[events.position])
             misfits = [m._replace(position=places[m.position]) for m in misfits]
         refused += misfits
-        out: list[tuple[str, ShardBatch | Output]] = list(self._split(chunk, events))
+        out += self._split(chunk, events)
         if refused:
             refused.sort()
             records = [self._dead_letter(chunk, refusal) for refusal in refused]
@@ -105,25 +121,57 @@ class Decoder:
         return out
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
-        if not events.entity:
+        offsets = [offset_of(chunk.messages[i]) for i in events.position.tolist()]
+        return [
+            (key, ShardBatch(chunk.partition, events.take(rows), [offsets[i] for i in rows.tolist()]))
+            for key, rows in self._by_shard(events.entity)
+        ]
+
+    def _take_labels(
+        self,
+        chunk: Chunk,
+        documents: list[Any],
+        places: list[int] | None,
+        refused: list[Refused],
+        out: list[tuple[str, ShardBatch | LabelBatch | Output]],
+    ) -> tuple[list[Any], list[int]]:
+        """Put the labels among the documents out; returns the rest, and their places among the messages."""
+        assert self.config.labels is not None
+        assert self._labels is not None
+        at = list(range(len(documents))) if places is None else places
+        if chunk.topic == self.config.labels.topic:
+            chosen = list(range(len(documents)))
+        elif (when := self._when) is None:
+            return documents, at
+        else:
+            chosen = [i for i, d in enumerate(documents) if type(d) is dict and when(d) is not None]
+        labels, misfits = self._labels.read([documents[i] for i in chosen])
+        refused += [m._replace(position=at[chosen[m.position]]) for m in misfits]
+        messages = [chunk.messages[at[chosen[i]]] for i in labels.position.tolist()]
+        # A position is an offset from here on.
+        offsets = np.array([offset_of(message) for message in messages], np.int64)
+        labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
+        out += [(key, LabelBatch(chunk.partition, labels.take(r))) for key, r in self._by_shard(labels.entity)]
+        taken = set(chosen)
+        rest = [i for i in range(len(documents)) if i not in taken]
+        return [documents[i] for i in rest], [at[i] for i in rest]
+
+    def _by_shard(self, names: list[str]) -> list[tuple[str, NDArray[np.intp]]]:
+        """The rows of each shard, by its key."""
+        if not names:
             return []
         known, shards = self._shards, self.config.state.shards
         try:
-            shard = np.fromiter(map(known.__getitem__, events.entity), np.int64, len(events))
+            shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         except KeyError:
             if len(known) > 1_000_000:
                 known.clear()  # a bound, should names never end
-            for name in set(events.entity):
+            for name in set(names):
                 known[name] = shard_of(name, shards)
-            shard = np.fromiter(map(known.__getitem__, events.entity), np.int64, len(events))
-        offsets = [offset_of(chunk.messages[i]) for i in events.position.tolist()]
+            shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         order = np.argsort(shard, kind="stable")
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
-        out = []
-        for rows in np.split(order, cuts):
-            batch = ShardBatch(chunk.partition, events.take(rows), [offsets[i] for i in rows.tolist()])
-            out.append((shard_key(int(shard[rows[0]])), batch))
-        return out
+        return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
     def _dead_letter(self, chunk: Chunk, refusal: Refused) -> Record:
         message = chunk.messages[refusal.position]
@@ -192,18 +240,27 @@ PREDICTION = (
     b'{"entity":%b,"ts":%b,"y":%b,"yhat":%b,"yhat_lower":%b,"yhat_upper":%b,'
     b'"anomaly_score":%b,"warmup":%b,"n":%b,"fleet":%b,"id":"'
 )
+AHEAD = PREDICTION.replace(b'"y":%b,', b'"for":%b,"y":%b,')
 
 
-def prediction_values(batch: ShardBatch, predictions: Predictions, stem: str) -> list[bytes]:
+def prediction_values(
+    batch: ShardBatch, predictions: Predictions, stem: str, ahead: float | None = None
+) -> list[bytes]:
     """The prediction messages of a batch as JSON; `stem` and the offset make the id.
+
+    With a horizon, `ahead` is how far it reaches, s (0 where it counts events): the field `for` is the time predicted.
 
     The same bytes as a dict an event through orjson, in a third of the time: whole columns are written, cut at their
     commas, and put into the fixed schema. A missing target (NaN) is written as null.
     """
     events, p = batch.events, predictions
-    numbers = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
+    numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
+    if ahead is not None:
+        numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
     rows = zip(map(orjson.dumps, events.entity), *map(_texts, numbers), batch.offsets, strict=True)
-    template = PREDICTION + stem.encode() + b'%d"}'  # a topic's name holds nothing to be escaped here
+    template = (
+        (PREDICTION if ahead is None else AHEAD) + stem.encode() + b'%d"}'
+    )  # a topic's name holds nothing to be escaped here
     return [template % row for row in rows]
 
 
@@ -217,29 +274,52 @@ class Encoder:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        horizon = config.model.horizon
+        self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
+        self._topic = (config.labels and config.labels.topic) or config.source.topic
+
+    def labelled(self, batch: LabelBatch, outcome: Labelled) -> Output:
+        """Alerts of one batch of labels; their source is the label."""
+        stem = f"{self._topic}-{batch.partition}-"
+        at = batch.labels.position
+        alerts = [] if self.config.sinks.alerts is None else outcome.alerts
+        others = [self._alert(alert, self._topic, batch.partition, int(at[alert.row]), stem) for alert in alerts]
+        return Output(batch.partition, int(at[0]), int(at[-1]), others)
+
+    def unmatched(self, labels: list[Unmatched]) -> Output:
+        """Labels without an event as dead letters: key and value untouched, without the headers that they had."""
+        records = []
+        for label in labels:
+            key, value = label.raw or (None, None)
+            headers = error_headers(
+                self._topic, label.source, label.position, "label", "ssm_stream.UnmatchedLabel", label.reason
+            )
+            records.append(Record(self.config.sinks.dead_letters, key, value, headers))
+        places = [label.position for label in labels]
+        return Output(labels[0].source, min(places), max(places), records)
 
     def __call__(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> Output:
         """Predictions and alerts of one batch."""
         stem = f"{self.config.source.topic}-{batch.partition}-"
         sinks = self.config.sinks
-        others = [] if sinks.alerts is None else [self._alert(batch, alert, stem) for alert in alerts]
+        alerts, topic, partition = [] if sinks.alerts is None else alerts, self.config.source.topic, batch.partition
+        others = [self._alert(alert, topic, partition, batch.offsets[alert.row], stem) for alert in alerts]
         output = Output(batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = prediction_values(batch, predictions, stem)
+        values = prediction_values(batch, predictions, stem, self._ahead)
         return output._replace(predictions=sinks.predictions, keys=batch.events.entity, values=values)
 
-    def _alert(self, batch: ShardBatch, alert: Alert, stem: str) -> Record:
+    def _alert(self, alert: Alert, topic: str, partition: int, offset: int, stem: str) -> Record:
         """A CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""
-        offset = batch.offsets[alert.row]
         message = alert.message
-        source = {"topic": self.config.source.topic, "partition": batch.partition, "offset": offset}
+        source = {"topic": topic, "partition": partition, "offset": offset}
         body = {**message, "source": source, "id": f"{stem}{offset}-{message['kind']}"}
         moment = EPOCH + timedelta(milliseconds=message["ts"])
         attributes = {
             "ce_specversion": "1.0",
             "ce_id": body["id"],
-            "ce_source": f"/ssm-stream/{self.config.source.topic}",
+            "ce_source": f"/ssm-stream/{topic}",
             "ce_type": f"io.ssm-stream.{message['kind']}.{message['phase']}",
             "ce_subject": message["entity"],
             "ce_time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

@@ -13,20 +13,23 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
-from ssm_stream.stream.codec import Decoder, Output, ShardBatch
+from ssm_stream.stream.codec import Decoder, LabelBatch, Output, ShardBatch
 from ssm_stream.stream.operator import ShardLogic
 from ssm_stream.stream.sink import KafkaSink
-from ssm_stream.stream.source import KafkaSource
+from ssm_stream.stream.source import KafkaSource, label_source
 
 
-def _is_batch(item: tuple[str, ShardBatch | Output]) -> TypeGuard[tuple[str, ShardBatch]]:
-    return isinstance(item[1], ShardBatch)
+def _is_batch(item: tuple[str, ShardBatch | LabelBatch | Output]) -> TypeGuard[tuple[str, ShardBatch | LabelBatch]]:
+    return not isinstance(item[1], Output)
 
 
-def monitor_flow(config: Config, partitions: tuple[int, ...], *, until_eof: bool = False) -> Dataflow:
-    """The production dataflow over these partitions of the events topic."""
+def monitor_flow(
+    config: Config, partitions: tuple[int, ...], labels: tuple[int, ...] = (), *, until_eof: bool = False
+) -> Dataflow:
+    """The production dataflow over these partitions of the events topic, and of the labels' where there is one."""
     flow = Dataflow("monitor")
-    chunks = op.input("source", flow, KafkaSource(config.source, partitions, until_eof=until_eof))
+    beside = label_source(config, labels) if labels else None
+    chunks = op.input("source", flow, KafkaSource(config.source, partitions, beside, until_eof=until_eof))
     decoded = op.flat_map("decode", chunks, Decoder(config))
     split = op.branch("usable", decoded, _is_batch)
     learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
+from collections import deque
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from ssm_stream.config import Source
+from ssm_stream.config import Config, Source
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed
 from ssm_stream.stream.codec import Chunk
 
 LOG = structlog.get_logger("ssm_stream.source")
 IDLE = timedelta(milliseconds=5)
+BESIDE = timedelta(milliseconds=1)  # between looks at whether the other topic has come as far
 PROBE_EVERY = 2.0  # seconds between questions to a cluster that is away
 NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were added
+
+LABELS = "labels:"
+"""Begins the names of the labels topic's parts."""
 
 STOP = threading.Event()
 """Set: every source ends at its next poll, and the dataflow ends as at the end of its input, snapshots written."""
@@ -30,17 +36,63 @@ def stop_on_signals() -> None:
         signal.signal(number, lambda *_: STOP.set())
 
 
-class KafkaSource(FixedPartitionedSource[Chunk, int]):
-    """Partitions of the events topic; the state of each is the next offset."""
+class Pace:
+    """Keeps events and labels side by side while there is a backlog of both: by the times that their messages have.
 
-    def __init__(self, source: Source, partitions: tuple[int, ...], *, until_eof: bool = False) -> None:
-        self.source, self.partitions, self.until_eof = source, partitions, until_eof
+    Each part in this process says the time of its next message, ms: −∞ while it does not know, ∞ where there is none.
+    """
+
+    def __init__(self) -> None:
+        self._next: dict[tuple[str, int], float] = {}
+
+    def tell(self, topic: str, partition: int, ts: float) -> None:
+        """The time of a part's next message."""
+        self._next[topic, partition] = ts
+
+    def limit(self, topic: str) -> float:
+        """How far this topic may be read: to the earliest next message of the other."""
+        # The values are copied at once: parts of other workers come and go meanwhile.
+        return min((ts for (name, _), ts in list(self._next.items()) if name != topic), default=math.inf)
+
+
+class KafkaSource(FixedPartitionedSource[Chunk, int]):
+    """Partitions of the events topic, and of the labels' beside it; the state of each is the next offset."""
+
+    def __init__(
+        self,
+        source: Source,
+        partitions: tuple[int, ...],
+        labels: KafkaSource | None = None,
+        *,
+        until_eof: bool = False,
+    ) -> None:
+        self.source, self.partitions, self.until_eof, self.labels = source, partitions, until_eof, labels
+        self.pace: Pace | None = None
+        if labels is not None:
+            labels.until_eof = until_eof
+            self.pace = labels.pace = Pace()
 
     def list_parts(self) -> list[str]:
-        return [f"{partition:05d}" for partition in self.partitions]
+        parts = [f"{partition:05d}" for partition in self.partitions]
+        return parts if self.labels is None else parts + [LABELS + part for part in self.labels.list_parts()]
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> KafkaPartition:
+        if self.labels is not None and for_part.startswith(LABELS):
+            return KafkaPartition(self.labels, int(for_part.removeprefix(LABELS)), resume_state)
         return KafkaPartition(self, int(for_part), resume_state)
+
+
+def labels_of(config: Config) -> Source | None:
+    """The labels topic as a source of its own; None where labels come with the events, or on their topic."""
+    if config.labels is None or config.labels.topic is None:
+        return None
+    return config.source.model_copy(update={"topic": config.labels.topic, "partitions": None})
+
+
+def label_source(config: Config, partitions: tuple[int, ...]) -> KafkaSource | None:
+    """These partitions of the labels topic."""
+    source = labels_of(config)
+    return None if source is None else KafkaSource(source, partitions)
 
 
 class KafkaPartition(StatefulSourcePartition[Chunk, int]):
@@ -59,7 +111,7 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
             "enable.auto.commit": False,
             "enable.auto.offset.store": False,
             "auto.offset.reset": "error",
-            "enable.partition.eof": self.until_eof,
+            "enable.partition.eof": self.until_eof or owner.pace is not None,
             "isolation.level": "read_committed",
             "fetch.wait.max.ms": 20,
             "queued.min.messages": 100_000,
@@ -71,7 +123,10 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
         self._committed = self._durable = -1
         self._consumer.assign([TopicPartition(self.source.topic, partition, self.next)])
         self._awake: datetime | None = None
-        self._ended = self._graceful = False
+        self._ended = self._graceful = self._at_end = False
+        self._pace, self._held = owner.pace, deque[Message]()
+        if self._pace is not None:
+            self._pace.tell(self.source.topic, partition, -math.inf)
 
     def _start(self) -> int:
         """Where to begin without recovery state, as a number: an idle partition must have a place to resume at."""
@@ -90,17 +145,18 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
             LOG.warning("brokers_away", brokers=self.source.brokers, partition=self.partition)
 
     def next_batch(self) -> list[Chunk]:
-        if STOP.is_set() or self._ended:
+        if STOP.is_set() or (self._ended and not self._held):
             self._graceful = True
             raise StopIteration
-        messages = self._consumer.consume(self.source.batch, 0)
-        if messages and any(message.error() for message in messages):
-            for message in messages:
-                if (error := message.error()) is not None:
-                    if error.code() != KafkaError._PARTITION_EOF:
-                        raise self._error(error)
-                    self._ended = True  # told once, perhaps in the same batch as the last messages
-            messages = [message for message in messages if message.error() is None]
+        if self._pace is None:
+            messages = self._polled()
+        else:
+            if not self._held:
+                self._held.extend(self._polled())
+            messages = self._due()
+        if self._held and not messages:
+            self._awake = datetime.now(UTC) + BESIDE
+            return []
         if messages:
             last = messages[-1].offset()
             assert last is not None
@@ -112,6 +168,30 @@ class KafkaPartition(StatefulSourcePartition[Chunk, int]):
         self._awake = datetime.now(UTC) + IDLE
         self._look_around()
         return []
+
+    def _polled(self) -> list[Message]:
+        """What the client has; notes the partition's end."""
+        messages = self._consumer.consume(self.source.batch, 0)
+        self._at_end = self._at_end and not messages
+        if messages and any(message.error() for message in messages):
+            for message in messages:
+                if (error := message.error()) is not None:
+                    if error.code() != KafkaError._PARTITION_EOF:
+                        raise self._error(error)
+                    self._at_end = True  # told once, perhaps in the same batch as the last messages
+                    self._ended = self.until_eof
+            messages = [message for message in messages if message.error() is None]
+        return messages
+
+    def _due(self) -> list[Message]:
+        """Of the messages held, those that the other topic's next message is not older than."""
+        assert self._pace is not None
+        limit, out = self._pace.limit(self.source.topic), []
+        while self._held and self._held[0].timestamp()[1] <= limit:
+            out.append(self._held.popleft())
+        ahead = self._held[0].timestamp()[1] if self._held else math.inf if self._at_end else -math.inf
+        self._pace.tell(self.source.topic, self.partition, ahead)
+        return out
 
     def _look_around(self) -> None:
         """While nothing comes: is the cluster still there, are there new partitions?"""

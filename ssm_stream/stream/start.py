@@ -24,7 +24,7 @@ from ssm_stream.stream.recovery import (
     read_picked,
     write_picked,
 )
-from ssm_stream.stream.source import STOP, stop_on_signals
+from ssm_stream.stream.source import STOP, labels_of, stop_on_signals
 
 LOG = structlog.get_logger("ssm_stream")
 
@@ -58,6 +58,8 @@ def prepare(
         config = load_config(config)
     brokers = check_broker(config.source)
     partitions = brokers.source_partitions(config.source)
+    beside = labels_of(config)
+    labels = brokers.source_partitions(beside) if beside is not None else ()
     _require_sinks(config, brokers)
     recovery = open_recovery(config) if lock else None
     if config.event.features == "auto":
@@ -71,7 +73,7 @@ def prepare(
     stop_on_signals()
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
-    return Prepared(config, monitor_flow(config, partitions, until_eof=until_eof), recovery)
+    return Prepared(config, monitor_flow(config, partitions, labels, until_eof=until_eof), recovery)
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
