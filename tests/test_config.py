@@ -366,7 +366,9 @@ def compare_with_defaults(section: type[BaseModel], loaded: BaseModel, written: 
     assert set(written) == set(section.model_fields), f"{path or 'top'}: keys of the reference and of the models"
     for name, field in section.model_fields.items():
         value = getattr(loaded, name)
-        if (inner := section_of(field.annotation)) is not None:
+        if value is None:
+            assert written[name] is field.default is None, f"{path}{name}: left out, but not by default"
+        elif (inner := section_of(field.annotation)) is not None:
             compare_with_defaults(inner, value, written[name], f"{path}{name}.")
         elif field.default is not PydanticUndefined:
             assert value == field.default, f"{path}{name}: the reference differs from the default"
