@@ -284,6 +284,8 @@ class Model(Section):
     def _heads(self) -> Model:
         if self.heads is not None and not self.heads:
             raise ValueError("heads: no head left; name at least one, or leave the key out")
+        if self.half_lives is not None and not self.half_lives:
+            raise ValueError("half_lives: no head left; give at least one, or leave the key out")
         return self
 
 

@@ -41,6 +41,19 @@ def _arrays(groups: Any) -> list[NDArray[Any]]:
     return [array for group in groups for array in group]
 
 
+def _in_use(name: str, array: NDArray[Any], sizes: dict[int, int], p: shapes.LearnerParams) -> bytes:
+    """The array without the room that other pools' codes have made in it. sizes: inputs in use by inputs with room."""
+    group, field = name.split(".")
+    D = p.N if group == "norm" else p.L
+    keep = sizes[D]
+    if field in ("S", "R", "W", "gradient", "weights") or (field == "gd" and p.gd):
+        array = array[..., :keep]
+        return (array[..., :keep, :] if field == "S" else array).tobytes()
+    if field == "embedding" and p.R:
+        return array[..., : p.R + keep].tobytes()
+    return (array[:keep] if field == "keys" else array).tobytes()
+
+
 def _fill(old: Any, new: Any) -> Any:
     """New arrays that begin with the old ones' content, in every dimension."""
     for source, target in zip(_arrays(old), _arrays(new), strict=True):
@@ -547,10 +560,12 @@ class Engine:
         row = self._slots[entity]
         pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
         digest = hashlib.blake2b(digest_size=8)
+        used = 0 if pool is None else int(self._shared.pool.used[pool])
+        sizes = {self.params.L: 1 + self.params.F + used, self.params.N: 1 + 2 * self.params.F + used}
         for name, array in self._named(self._state):
             # The watermark is the neighbours' work too.
             own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
-            digest.update(own.tobytes())
+            digest.update(_in_use(name, own, sizes, self.params))
         if self._late is not None:
             waiting = pending.records(self._pending, np.array([row]))
             for name, records in waiting.items():
@@ -560,7 +575,7 @@ class Engine:
             many = self._shared.pool.entities[pool] > 1
             for name, array in self._named(self._shared):
                 if many or not name.startswith("norm."):
-                    digest.update(array[pool].tobytes())
+                    digest.update(_in_use(name, array[pool], sizes, self.params))
         return digest.hexdigest()
 
     def _evict(self) -> None:

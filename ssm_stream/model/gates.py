@@ -21,6 +21,7 @@ TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
 UNIT_RATE = 0.02
+LEAST_UNIT = 1e-300  # below it one over the unit is no number
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 POLY, SOFT, STACK = 0, 2, 4  # places of the two gates of each kind
 
@@ -171,6 +172,7 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
     if unit == 0.0:
         unit = error
     if unit > 0.0 and p.learned_gate:
+        unit = max(unit, LEAST_UNIT)
         mean, alive = 0.0, 0
         for i in range(count):
             if w.active[i]:

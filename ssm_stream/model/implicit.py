@@ -10,10 +10,12 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inlined, inner
 from ssm_stream.model.shapes import LOG_RESIDUAL, MANY, RESIDUAL, VALUE
 
-LARGEST = 1e35  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
+LARGEST = 1e37  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
+MOST_RATIO = 1e3  # of an entity's to the pool's deviation of an input
 
 
 @inner
@@ -22,16 +24,16 @@ def _add(out: Any, W: Any, share: float, F: int, K: int, ratio: Any, own: int) -
 
     own: 0 all inputs are the pool's, 1 all are the entity's, 2 first the entity's, then the pool's
     """
-    share = min(max(share, -LARGEST), LARGEST)
-    out[0] += share * W[0]
+    share = clip(share, LARGEST)
+    out[0] = clip(out[0] + share * W[0], LARGEST)
     at = 1 + F if own == 2 else 1
     for j in range(F):
         part = W[1 + j] if own >= 1 else 0.0
         if own != 1:
             part += W[at + j] * ratio[j]
-        out[1 + j] += share * part
+        out[1 + j] = clip(out[1 + j] + share * part, LARGEST)
     for j in range(K):
-        out[1 + F + j] += share * W[at + F + j]
+        out[1 + F + j] = clip(out[1 + F + j] + share * W[at + F + j], LARGEST)
 
 
 @inner
@@ -86,7 +88,8 @@ def implicit_weights(p: Any, learner: Any, w: Any, k: int, e: int, many: int, ou
     for j in range(p.F):
         w.ratio[j] = 1.0
         if many:
-            w.ratio[j] = math.sqrt(s.v_var[e, j] / pool.v_var[k, j]) if pool.v_var[k, j] > 0.0 else 0.0
+            ratio = math.sqrt(s.v_var[e, j] / pool.v_var[k, j]) if pool.v_var[k, j] > 0.0 else 0.0
+            w.ratio[j] = min(ratio, MOST_RATIO)
     at = _add_scope(p, learner.fleet, k, used, w.g, w.a, w.scale[0], w.ratio, 0, p.bases, out)
     if many:
         if p.prox:

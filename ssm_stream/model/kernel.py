@@ -160,6 +160,8 @@ def _attend(
     """Answers of the attention: what the moment head says plus what it missed in the like situations of late."""
     inserted = int(near[HELD])
     count, newest = min(inserted, window), (inserted - 1) % window
+    for r in range(HELD):
+        least[r] = near[r]  # what is not measured now teaches nothing
     on = count > 0
     fit, third, small = room[FIT], np.float32(0.3), np.float32(1e-3)
     local, aged, raw, plain, alike = 0.0, 0.0, 0.0, 0.0, 0.0

@@ -19,6 +19,7 @@ Symbols
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -30,7 +31,7 @@ from ssm_stream.model.weights import Weights
 Z_CLIP = 5.0  # standardised inputs
 Q_CLIP = 6.0  # standardised targets and answers
 ERROR_CLIP = 3.0  # errors of the gradient heads
-WINSOR = 30.0  # deviations a value may count for in the running statistics
+WINSOR = 10.0  # deviations a value may count for in the running statistics
 FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
 VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool
@@ -324,7 +325,8 @@ def learner_params(
         attended = 4 + (plan.lags > 0) + 3 * log
     B = int(linear + log * (prox + (R > 0)) + attended)
     bases = 1 + (plan.lags > 0) + 2 * plan.seasons
-    omega_fleet, omega_norm = _directions(weights, F, 1), _directions(weights, F, 2)
+    frequency = weights.frequency.tobytes()
+    omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
     rng = np.random.default_rng(3)
     return LearnerParams(
         features=len(plan.features),
@@ -379,11 +381,13 @@ def learner_params(
     )
 
 
-def _directions(weights: Weights, F: int, times: int) -> NDArray[np.float32]:
+@functools.lru_cache(maxsize=64)
+def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
     """Random directions of the embedding, (times · F + SLOTS, R): a row an input, whatever else there is."""
+    frequency = np.frombuffer(frequencies)
     rows = [*range(times * F), *range(1_000_000, 1_000_000 + SLOTS)]
-    normal = np.array([np.random.default_rng((1, row)).normal(size=len(weights.frequency)) for row in rows])
-    return (normal * weights.frequency / np.sqrt(times * F + 2)).astype(np.float32)
+    normal = np.array([np.random.default_rng((1, row)).normal(size=len(frequency)) for row in rows])
+    return (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
 
 
 def new_entities(p: LearnerParams, E: int) -> EntityState:
@@ -486,7 +490,7 @@ def new_scratch(p: LearnerParams) -> Scratch:
         base=np.zeros(5),
         a=np.zeros(p.T),
         active=np.zeros(p.T, np.int64),
-        gate=np.zeros((G + 1, p.T)),
+        gate=np.zeros((G + 1, max(p.T, G))),
         made=np.zeros(G + 1),
         g=np.zeros(p.T),
         attend=attend,
