@@ -469,7 +469,7 @@ def train(
         notify: told a line a round; advance: told the fraction done
 
     Raises:
-        TrainingError: a checkpoint of another training; gradients that are no longer finite.
+        TrainingError: a checkpoint of another training; a gradient of which nothing is finite.
     """
     begin = time.monotonic()
     torch.set_num_threads(1)
@@ -545,8 +545,12 @@ def _round(
             loss, state = chunk_loss(p, meta, states[i], batch, unit, range(first, last), recipe.burn_in)
             (gradient,) = torch.autograd.grad(loss, here)
             states[i] = detached(state)
-            if not bool(gradient.isfinite().all()):
+            # Attention divides by the distance of the nearest key, which may be nothing while few keys are held: then
+            # some elements have no derivative, and stay.
+            usable = gradient.isfinite()
+            if not bool(usable.any()):
                 raise TrainingError(f"the gradient of update {updates + 1} is not finite; try another --seed")
+            gradient = torch.where(usable, gradient, 0.0)
             updates += 1
             gradient = gradient * (CLIP / gradient.norm().clamp_min(CLIP))
             mean = ADAM[0] * mean + (1.0 - ADAM[0]) * gradient
