@@ -387,7 +387,8 @@ def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
     frequency = np.frombuffer(frequencies)
     rows = [*range(times * F), *range(1_000_000, 1_000_000 + SLOTS)]
     normal = np.array([np.random.default_rng((1, row)).normal(size=len(frequency)) for row in rows])
-    return (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
+    directions: NDArray[np.float32] = (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
+    return directions
 
 
 def new_entities(p: LearnerParams, E: int) -> EntityState:
