@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from brokers import Choice, Kafka, MockKafka, NoidaKafka, choose_broker, noida_o
 from ssm_stream.config import parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EventReader
+from ssm_stream.ops.kernels import are_compiled
 
 # A machine's first start compiles the kernels, which takes about a minute.
 EVENTS = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a]}"
@@ -23,6 +25,34 @@ chosen = functools.cache(choose_broker)
 def pytest_report_header() -> str:
     choice = chosen()
     return f"kafka: {choice.kind} ({choice.reason})"
+
+
+COMPILE = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import test_verify
+from test_labels import LATE, apart, bare, config, fleet, labels_of
+from ssm_stream.engine import Engine
+from ssm_stream.evaluate.verify import verify
+events, engine = apart(fleet(40), 0), Engine(config("features: [a, b]", LATE))
+engine.process(bare(events))
+engine.learn(labels_of(events))
+verify(test_verify.parsed(), test_verify.rows(300))
+"""
+compiling: list[subprocess.Popen[bytes]] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """On a fresh machine the kernels of late labels and of the certificate are compiled beside the first tests."""
+    if not are_compiled() and not session.config.option.collectonly:
+        command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent)]
+        compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+
+
+def pytest_sessionfinish() -> None:
+    for process in compiling:
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -6,14 +6,13 @@ event belongs to a pool and to a life: a life is an entity between two expiries,
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.engine import SLOT_STEP
 from ssm_stream.model import kernel, shapes
-from ssm_stream.model.jit import jit
 from ssm_stream.model.shapes import Learner, LearnerParams, Scratch
 
 
@@ -76,7 +75,10 @@ class Production:
         out = np.empty(len(tape.y))
         at = 0
         while at < len(out):
-            at, need = _run(self.params, self.learner, self.scratch, tape, at, out)
+            at, need = kernel.run(
+                self.params, self.learner, self.scratch, tape.pools, tape.lives, tape.u, tape.steps, tape.ts, tape.y,
+                at, out,
+            )  # fmt: skip
             if need != kernel.ENOUGH:
                 self.make_room(need, int(tape.pools[at]))
         return out
@@ -92,18 +94,3 @@ def grown(old: Learner, p: LearnerParams, norms: int) -> Learner:
         for source, target in zip(before, after, strict=True):
             target[tuple(slice(size) for size in source.shape)] = source
     return new
-
-
-@jit
-def _run(p: Any, learner: Any, w: Any, tape: Any, start: int, out: Any) -> Any:
-    """Predict and learn from event `start` on: (next event, what it wants)."""
-    for t in range(start, len(tape.y)):
-        k, e, ts = tape.pools[t], tape.lives[t], float(tape.ts[t])
-        out[t] = kernel.predict_one(p, learner, w, k, e, tape.u[t], tape.steps[t], ts)
-        labelled = not np.isnan(tape.y[t])
-        need = kernel.wants(p, learner, w, k, e, labelled)
-        if need != kernel.ENOUGH:
-            return t, need
-        if labelled:
-            kernel.learn_one(p, learner, w, k, e, tape.u[t], tape.steps[t], ts, tape.y[t])
-    return len(tape.y), kernel.ENOUGH
