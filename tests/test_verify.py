@@ -255,11 +255,7 @@ def coded_rows(n: int, least: float = 0.0) -> list[dict[str, object]]:
         ("{fleet: false}", 0.0),
         ("{heads: [attention]}", 0.0),
         ("{heads: [moments, proximal, gd], half_lives: [12h, 100 events]}", 0.0),
-        pytest.param(
-            "{heads: [proximal, gd]}",
-            0.0,
-            marks=pytest.mark.xfail(reason="without moment heads the gd head reads a decay that nobody wrote"),
-        ),
+        ("{heads: [proximal, gd]}", 0.0),
         ("{half_lives: [6h, 30 events], gate: equal}", 0.0),
     ],
 )
