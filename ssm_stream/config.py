@@ -59,6 +59,10 @@ class Budget(BaseModel):
         default=0.0, description="mean seconds between false alarms; 0 where the budget is in events"
     )
 
+    def shared(self, m: int) -> Budget:
+        """What each of m may use of it, so that together they keep it; the text stays that of the whole."""
+        return self.model_copy(update={"events": m * self.events, "seconds": m * self.seconds})
+
 
 def _budget(value: object) -> object:
     if not isinstance(value, str) or not (found := BUDGET.match(value)) or float(found[1]) <= 0:
@@ -185,6 +189,35 @@ class Source(Section):
         return self.group or f"ssm-stream-{self.topic}"
 
 
+MOST_TARGETS = 64
+
+
+def _targets(value: object) -> object:
+    paths: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(path, str) and path for path in paths) or not 1 <= len(paths) <= MOST_TARGETS:
+        found = repr(value) if len(repr(value)) <= 60 else f"{len(paths)} entries"
+        raise ValueError(f"found {found}; write a path such as 'temp', or a list of 1 to {MOST_TARGETS} paths")
+    if len(set(paths)) != len(paths):
+        twice = sorted({path for path in paths if paths.count(path) > 1})
+        raise ValueError(f"found {twice} twice; name each target once")
+    # One in a list is the same as one without: the same messages, state and hash.
+    return paths[0] if len(paths) == 1 else paths
+
+
+Targets = Annotated[
+    str | list[str],
+    BeforeValidator(
+        _targets,
+        json_schema_input_type=Annotated[str, Field(min_length=1)]
+        | Annotated[
+            list[Annotated[str, Field(min_length=1)]],
+            Field(min_length=1, max_length=MOST_TARGETS, json_schema_extra={"uniqueItems": True}),
+        ],
+    ),
+]
+"""Paths; with one, the path itself."""
+
+
 class Event(Section):
     """How a JSON event (or a row of a file) is read. Paths may be dotted: `payload.sensor.temp`."""
 
@@ -202,8 +235,9 @@ class Event(Section):
     categories: list[Annotated[str, Field(min_length=1)]] = []
     """Paths of inputs that are names (text, numbers or true/false): each of the first 32 values is an input of its own,
     later ones share one."""
-    target: Annotated[str, Field(min_length=1)] = "target"
-    """Path of the number to predict. Missing or null in an event: it is predicted, not learned."""
+    target: Targets = "target"
+    """Path of the number to predict, or a list of up to 64: each is predicted by itself, with past values of its own;
+    alerts are by entity. Missing or null in an event: it is predicted, not learned."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
     """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
     differences: bool | None = None
@@ -231,9 +265,16 @@ class Event(Section):
         if len(set(columns)) != len(columns):
             twice = sorted({f for f in columns if columns.count(f) > 1})
             raise ValueError(f"features: {twice} named twice; name each once")
-        if self.target in columns:
-            raise ValueError(f"features: {self.target!r} is the target; it may not be a feature")
+        for target in self.targets:
+            if target in columns:
+                which = "the target" if len(self.targets) == 1 else "a target"
+                raise ValueError(f"features: {target!r} is {which}; it may not be a feature")
         return self
+
+    @property
+    def targets(self) -> list[str]:
+        """`target` as a list."""
+        return [self.target] if isinstance(self.target, str) else self.target
 
     @property
     def numbers(self) -> list[str]:
@@ -428,7 +469,27 @@ class Config(Section):
                 f"model.horizon: found {self.model.horizon.text!r} beside `labels`; a horizon needs targets that come "
                 "with the events: leave one of the two out"
             )
+        if self.labels and len(self.event.targets) > 1:
+            raise ValueError(
+                f"event.target: found {len(self.event.targets)} targets beside `labels`; labels bring one target: run "
+                "one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
+            )
         return self
+
+    def for_target(self, target: str) -> Config:
+        """The configuration of one of the targets alone: with several, it has its share of the alarm budgets."""
+        m = len(self.event.targets)
+        if m == 1:
+            return self
+        alerts = self.alerts
+        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.shared(m)})
+        drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.shared(m)})
+        # Made anew, not copied: a copy would keep the hash.
+        return Config(
+            **{name: getattr(self, name) for name in type(self).model_fields if name not in ("event", "alerts")},
+            event=self.event.model_copy(update={"target": target}),
+            alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
+        )
 
     @functools.cached_property
     def hash(self) -> str:

@@ -1,295 +1,123 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
-`Engine.process` predicts each event from its entity's state, judges the error, then learns, one event after another in
-the order given. Entities of one shard and one source learn together (a pool). What an entity is told depends on the
-events of its pool in their order only: cutting the stream into other batches or processes changes no bit.
+A target is predicted by a `TargetEngine` of its own; with several targets, what they have to tell of an entity is put
+together (`Joint`). With one, nothing stands between it and the caller.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
-import zlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import replace
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from ssm_stream import loop
-from ssm_stream.config import MOST_PENDING, Budget, Config
+from ssm_stream.config import Config
 from ssm_stream.events import Events
-from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
-from ssm_stream.loop import Late, Predictions, Rules, Settled
-from ssm_stream.model import pending, shapes, weights
-from ssm_stream.model.features import FeaturePlan, calendar_columns
-from ssm_stream.monitor import detect, interval, lifecycle
+from ssm_stream.joint import Joint
+from ssm_stream.labels import Labels, Unmatched
+from ssm_stream.loop import Predictions, Settled
+from ssm_stream.model.features import FeaturePlan
+from ssm_stream.model.shapes import LearnerParams
 from ssm_stream.state import StateError, pack, unpack
+from ssm_stream.target import SLOT_STEP, Alert, Labelled, TargetEngine, require_config, shard_of
 
-SLOT_STEP = 8  # slots for codes are added so many at a time
-FIRST_PLACES = 16  # of an entity's ring of events that wait for their targets
-DAY = 86_400_000.0
-
-
-def shard_of(entity: str, shards: int) -> int:
-    """The shard that an entity belongs to, the same in every process (Python's own hash is not)."""
-    return zlib.crc32(entity.encode()) % shards
-
-
-def _arrays(groups: Any) -> list[NDArray[Any]]:
-    """All arrays of a struct of structs, in a fixed order."""
-    return [array for group in groups for array in group]
-
-
-def _in_use(name: str, array: NDArray[Any], sizes: dict[int, int], p: shapes.LearnerParams) -> bytes:
-    """The array without the room that other pools' codes have made in it. sizes: inputs in use by inputs with room."""
-    group, field = name.split(".")
-    D = p.N if group == "norm" else p.L
-    keep = sizes[D]
-    if field in ("S", "R", "W", "gradient", "weights") or (field == "gd" and p.gd):
-        array = array[..., :keep]
-        return (array[..., :keep, :] if field == "S" else array).tobytes()
-    if field == "embedding" and p.R:
-        return array[..., : p.R + keep].tobytes()
-    return (array[:keep] if field == "keys" else array).tobytes()
-
-
-def _fill(old: Any, new: Any) -> Any:
-    """New arrays that begin with the old ones' content, in every dimension."""
-    for source, target in zip(_arrays(old), _arrays(new), strict=True):
-        target[tuple(slice(size) for size in source.shape)] = source
-    return new
-
-
-class Alert(NamedTuple):
-    """An alert as the engine knows it; `row` is its event's place among the events processed."""
-
-    row: int
-    message: dict[str, Any]
-
-
-class Labelled(NamedTuple):
-    """What n labels did. matched (n,): an event waited for it; alerts: `row` is the label's; settled: those matched."""
-
-    matched: NDArray[np.bool_]
-    alerts: list[Alert]
-    settled: Settled
-
-
-def _late(config: Config) -> Late | None:
-    """The rules for targets that come after their predictions; None where each comes with its event."""
-    labels, horizon = config.labels, config.model.horizon
-    if labels is not None:
-        return Late(True, labels.id is not None, labels.wait * 1000.0, labels.pending, config.model.fleet, 0, 0.0, 0.0)
-    if horizon.events or horizon.seconds:
-        most = MOST_PENDING if horizon.seconds else horizon.events
-        ahead = horizon.seconds * 1000.0
-        return Late(False, False, DAY, most, config.model.fleet, horizon.events, ahead, ahead / 2)
-    return None
-
-
-def _no_rows(n: int) -> Predictions:
-    yhat, lower, upper, score, fleet = (np.empty(n) for _ in range(5))
-    return Predictions(yhat, lower, upper, score, np.empty(n, np.bool_), np.empty(n, np.int64), fleet)
-
-
-def _no_settled(m: int) -> Settled:
-    item, ts, n = (np.empty(m, np.int64) for _ in range(3))
-    y, yhat, lower, upper, score, fleet = (np.empty(m) for _ in range(6))
-    return Settled(item, ts, y, yhat, lower, upper, score, np.empty(m, np.bool_), n, fleet)
-
-
-def _rules(config: Config) -> Rules:
-    anomaly, drift = config.alerts.anomaly, config.alerts.drift
-
-    def pair(budget: Budget) -> tuple[float, float]:
-        return budget.events, budget.seconds
-
-    return Rules(
-        config.model.warmup,
-        config.model.interval,
-        config.state.ttl * 1000.0 if config.state.ttl else math.inf,
-        anomaly.enabled,
-        *pair(anomaly.budget),
-        {"above": 1, "below": -1, "both": 0}[anomaly.direction],
-        anomaly.min_deviation,
-        anomaly.min_deviation_relative,
-        drift.enabled,
-        *pair(drift.budget),
-        lifecycle.LifecycleRules(
-            anomaly.consecutive,
-            (anomaly.recover_after, 50),
-            (anomaly.cooldown, drift.cooldown),
-            config.alerts.ongoing_every,
-        ),
-    )
+__all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
 
 
 class Engine:
     """Predicts, judges and learns events of many entities.
 
+    targets: the engine of each, in the order of the configuration
+
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
     ... source: {brokers: "localhost:9092", topic: events}
-    ... event: {entity: machine, timestamp: ts, features: [load], target: temp}
+    ... event: {entity: machine, timestamp: ts, features: [load], target: [temp, noise]}
     ... ''')
     >>> engine = Engine(config)
     >>> from ssm_stream.events import EventReader
     >>> rows = [{"machine": "press-1", "ts": 60 * i, "load": i % 5, "temp": 20 + 3 * (i % 5)} for i in range(300)]
     >>> events, refused = EventReader(config.event).read(rows)
     >>> predictions, alerts = engine.process(events)
-    >>> bool(abs(predictions.yhat[-1] - events.target[-1]) < 0.5), refused
-    (True, [])
+    >>> predictions.yhat.shape, bool(abs(predictions.yhat[-1, 0] - events.target[-1, 0]) < 0.5), refused
+    ((300, 2), True, [])
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        event, model = config.event, config.model
-        calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
-        self.plan = FeaturePlan(
-            tuple(event.numbers), tuple(event.categories), calendar, event.lags, event.changes, event.time_zone
-        )
-        self.weights = weights.load(model.weights)
-        self.params = self._params(0)
-        self.rules = _rules(config)
-        self.names: list[str] = []
-        self._slots: dict[str, int] = {}
-        self._sources: dict[int, int] = {}
-        self._marks = np.full(1, np.nan)
-        self._pools: dict[tuple[int, int], int] = {}
-        self._shards = np.zeros(0, np.int64)
-        self._state = self._fresh(0)
-        self._shared = self._fresh_pools(0, 0)
-        self._scratch = shapes.new_scratch(self.params)
-        self._told = self._fresh_told()
-        self.settled = _no_settled(0)
-        """The predictions that met their targets in the last `process` or `learn`, where targets come late."""
-        self._late = _late(config)
-        if self._late is not None:
-            late = self._late
-            self._pending = pending.new_pending(self.params, 0, min(FIRST_PLACES, late.most))
-            self._room = pending.new_room(self.params)
-            self._tally, self._todo = np.zeros(3, np.int64), np.zeros(4, np.int64)
-            self._early = EarlyLabels(late.wait, late.most, by_id=late.by_id)
+        self._take([TargetEngine(config.for_target(path)) for path in config.event.targets])
+
+    def _take(self, targets: list[TargetEngine]) -> None:
+        self.targets = targets
+        self._joint = Joint(self.config) if len(targets) > 1 else None
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self.names)
 
-    def _params(self, K: int) -> shapes.LearnerParams:
-        model = self.config.model
-        names = model.heads or ["moments", "proximal", "embedding", "fern"]
-        if model.heads is None and model.profile == "accurate":
-            names = [*names, "attention"]
-        heads = shapes.Heads(
-            "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
-            model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
-        )  # fmt: skip
-        lives = model.half_lives
-        half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
-        return shapes.learner_params(self.plan, self.weights, heads, half_lives, K)
+    @property
+    def names(self) -> list[str]:
+        """Entities in memory, in order of appearance."""
+        if self._joint is None:
+            return self.targets[0].names
+        return list(dict.fromkeys(name for each in self.targets for name in each.names))
 
-    def _fresh(self, E: int) -> loop.EntityStates:
-        return loop.EntityStates(
-            shapes.new_entities(self.params, E),
-            interval.new_interval_state(E),
-            detect.new_detector_state(E),
-            lifecycle.new_lifecycle_state(E),
-            loop.Clock(np.zeros((E, 4))),
-            loop.Reference(np.zeros((E, self.params.L), np.float32)),
-        )
+    @property
+    def plan(self) -> FeaturePlan:
+        """The inputs, the same for each target."""
+        return self.targets[0].plan
 
-    def _fresh_pools(self, P: int, norms: int) -> loop.PoolStates:
-        p = self.params
-        return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
-
-    def _fresh_told(self) -> loop.Reported:
-        return loop.Reported(np.zeros(2, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
+    @property
+    def params(self) -> LearnerParams:
+        """The learner's constants; with several targets the first one's, which differ in the room for codes at most."""
+        return self.targets[0].params
 
     @property
     def bytes_per_entity(self) -> int:
-        """Memory of one entity's own state."""
-        return sum(array.nbytes for array in _arrays(self._fresh(1)))
+        """Memory of one entity's own state, over all targets."""
+        return sum(each.bytes_per_entity for each in self.targets)
 
     @property
     def bytes_per_pool(self) -> int:
-        """Memory of what the entities of one shard and source have learned together."""
-        return sum(array.nbytes // max(len(array), 1) for array in _arrays(self._shared))
+        """Memory of what the entities of one shard and source have learned together, over all targets."""
+        return sum(each.bytes_per_pool for each in self.targets)
+
+    @property
+    def settled(self) -> list[Settled]:
+        """By target: the predictions that met it in the last `process` or `learn`, where targets come late."""
+        return [each.settled for each in self.targets]
+
+    @property
+    def late_counts(self) -> dict[str, int]:
+        """As `TargetEngine.late_counts`, over all targets."""
+        counts = [each.late_counts for each in self.targets]
+        return {name: sum(count[name] for count in counts) for name in counts[0]}
 
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
 
         Args:
-            events: n events
+            events: n events, their `target` (n,), or with m targets (n, m)
             source: the stream that they come from (the Kafka partition); each has a watermark of its own
 
         Returns:
-            n predictions, and the alerts in the order of their events
+            predictions, columns of the shape of `target`, and the alerts in the order of their events
         """
-        if self._late is not None:
-            return self._process_late(events, source)
-        n = len(events)
-        rows = self._rows(events.entity)
-        pools = self._pools_of(rows, source)
-        u, steps = self._columns(events, events.ts)
-        out = _no_rows(n)
-        alerts: list[Alert] = []
-        mark = self._mark(source)
-        at = 0
-        while at < n:
-            at, why = loop.run(
-                self.params, self._scratch, self._state, self._shared, self.rules, pools, rows, events.ts, u, steps,
-                events.target, at, self._marks, mark, out, self._told,
-            )  # fmt: skip
-            if why == loop.REPORT:
-                i = at - 1
-                said = (float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i]))
-                row, pool = int(rows[i]), int(pools[i])
-                alerts += self._alerts(i, events.entity[i], int(events.ts[i]), said, row, pool, source)
-            elif why != loop.DONE:
-                self._make_room(why, int(rows[at]), int(pools[at]))
-        return out, alerts
-
-    def _columns(self, events: Events, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Columns (n, C) and steps (n, 2) of events with the calendar of these times."""
-        cycles, steps = calendar_columns(self.plan, ts)
-        return np.ascontiguousarray(np.hstack([events.features, cycles]) if cycles.shape[1] else events.features), steps
-
-    def _make_room(self, why: int, row: int, pool: int) -> None:
-        """What the kernel asked for before it can go on with an event of that entity and pool."""
-        if why == loop.EXPIRED:
-            self._clear(row)
-        elif why == loop.MORE_SLOTS:
-            self._widen(int(self._shared.pool.used[pool] + self._scratch.flag[shapes.FRESH]))
-        elif why == loop.SECOND_ENTITY:
-            self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n)))
-
-    def _process_late(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
-        late = self._late
-        assert late is not None
-        target = events.target
-        if len(self._early):
-            last = {}
-            for name in self._early.entities():
-                row = self._slots.get(name)
-                if row is not None and self._state.clock.number[row, loop.GAPS] > 0:
-                    last[name] = int(self._state.clock.number[row, loop.LAST])
-            target = self._early.meet(events, last)
-        rows = self._rows(events.entity)
-        pools = self._pools_of(rows, source)
-        ahead = events.ts + round(late.ahead)
-        u, steps = self._columns(events, ahead)
-        own = steps if not late.ahead else calendar_columns(self.plan, events.ts)[1]
-        key = np.zeros(len(events), np.int64) if events.key is None else events.key
-        out = _no_rows(len(events))
-        alerts, self.settled = self._run_late(
-            events.entity, pools, rows, events.ts, u, steps, own, target, key, self._mark(source), out, predicting=True
-        )
-        out.score[self.settled.item] = self.settled.score
-        return out, alerts
+        if self._joint is None:
+            return self.targets[0].process(events, source)
+        told: list[Predictions] = []
+        alerts: list[list[Alert]] = []
+        for j, each in enumerate(self.targets):
+            predictions, mine = each.process(replace(events, target=np.ascontiguousarray(events.target[:, j])), source)
+            told.append(predictions)
+            alerts.append(mine)
+        together = self._joint.follow(alerts, [each.expired for each in self.targets])
+        return Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True))), together
 
     def learn(self, labels: Labels, source: int = 0) -> Labelled:
-        """Learn targets that come by themselves; only where the configuration has `labels`.
+        """Learn targets that come by themselves, where the configuration has `labels` (and so one target).
 
         A label whose event is still to come waits for it. Those that find no event, now or later: `take_unmatched`.
 
@@ -297,351 +125,55 @@ class Engine:
             labels: n labels
             source: the stream that they come from (the Kafka partition)
         """
-        late = self._late
-        assert late is not None
-        assert late.labels, "labels come by themselves where the configuration has a section `labels`"
-        n = len(labels)
-        slots = self._slots
-        found = np.array([slots.get(name, -1) for name in labels.entity], np.int64)
-        known = np.flatnonzero(found >= 0)
-        rows = found[known]
-        columns, steps = np.empty((len(known), 0)), np.zeros((len(known), 2), np.int64)
-        alerts, settled = self._run_late(
-            [labels.entity[i] for i in known.tolist()], rows, rows, labels.ts[known], columns, steps, steps,
-            labels.target[known], labels.key[known], 0, _no_rows(0), predicting=False,
-        )  # fmt: skip
-        self.settled = settled = settled._replace(item=known[settled.item])
-        alerts = [alert._replace(row=int(known[alert.row])) for alert in alerts]
-        matched = np.zeros(n, np.bool_)
-        matched[settled.item] = True
-        for i in np.flatnonzero(~matched).tolist():
-            self._keep(labels, i, int(found[i]), source)
-        return Labelled(matched, alerts, settled)
-
-    def _keep(self, labels: Labels, i: int, row: int, source: int) -> None:
-        """Label i has found no event: it waits for one that may come, or is given up."""
-        name, ts = labels.entity[i], int(labels.ts[i])
-        clock = self._state.clock.number[row] if row >= 0 else np.zeros(4)
-        last = int(clock[loop.LAST]) if clock[loop.GAPS] > 0 else None
-        raw = None if labels.raw is None else labels.raw[i]
-        label = Early(
-            ts, int(labels.key[i]), float(labels.target[i]), last if self._early.by_id else ts, source,
-            int(labels.position[i]), raw,
-        )  # fmt: skip
-        if not self._early.by_id and last is not None and ts <= last:
-            self._early.refuse(
-                name, label,
-                f"no event of {name!r} at {ts} ms waits for a label: there was none, it is labelled already, or it was "
-                "dropped (labels.wait, labels.pending)",
-            )  # fmt: skip
-        else:
-            self._early.add(name, label)
+        return self.targets[0].learn(labels, source)
 
     def take_unmatched(self) -> list[Unmatched]:
         """The labels given up since the last call, in order."""
-        if self._late is None:
-            return []
-        out, self._early.unmatched = self._early.unmatched, []
-        self._tally[loop.MISSED] += len(out)
-        return out
+        return self.targets[0].take_unmatched()
 
-    @property
-    def late_counts(self) -> dict[str, int]:
-        """Of events whose targets come late: `waiting`, `matched`, `dropped` (waited too long, too many or evicted).
+    def input_names(self, pool: int = 0, target: str | None = None) -> list[str]:
+        """Names of the implicit weights of a pool for a target (None: the first), as `TargetEngine.input_names`.
 
-        `unmatched`: labels without an event, or with a horizon, predictions whose time came without a target.
-        `early`: labels that wait for their events.
+        Raises:
+            KeyError: no such target.
         """
-        if self._late is None:
-            return {}
-        matched, dropped, missed = self._tally.tolist()
-        return {
-            "waiting": int(self._pending.open.sum()),
-            "matched": matched,
-            "dropped": dropped,
-            "unmatched": missed + len(self._early.unmatched),
-            "early": len(self._early),
-        }
+        return self._of(target or self.config.event.targets[0]).input_names(pool)
 
-    def _run_late(
-        self, names: list[str], pools: NDArray[np.int64], rows: NDArray[np.int64], ts: NDArray[np.int64],
-        u: NDArray[np.float64], steps: NDArray[np.int64], own: NDArray[np.int64], y: NDArray[np.float64],
-        key: NDArray[np.int64], mark: int, out: Predictions, *, predicting: bool,
-    ) -> tuple[list[Alert], Settled]:  # fmt: skip
-        """Events or labels through the kernel: alerts, and the predictions that met their targets."""
-        assert self._late is not None
-        alerts: list[Alert] = []
-        parts: list[Any] = []
-        room = _no_settled(max(len(y), 16))
-        at, self._todo[:] = 0, 0
-        while at < len(y):
-            at, why = loop.run_late(
-                self.params, self._scratch, self._pending, self._room, self._state, self._shared, self.rules,
-                self._late, pools, rows, ts, u, steps, own, y, key, at, self._marks, mark, out, room, self._told,
-                self._todo, self._tally, predicting,
-            )  # fmt: skip
-            done = int(self._todo[loop.ROWS])
-            if why == loop.REPORT:
-                i, row = int(room.item[done - 1]), done - 1
-                said = (float(room.y[row]), float(room.yhat[row]), float(room.lower[row]), float(room.upper[row]))
-                pool = int(self._todo[loop.POOL])
-                source = list(self._pools)[pool][1] if self.config.model.fleet else 0
-                alerts += self._alerts(i, names[i], int(room.ts[row]), said, int(rows[i]), pool, source)
-            elif why == loop.MORE_PLACES:
-                places = self._pending.open.shape[1]
-                self._place(len(self._state.clock.number), min(2 * places, self._late.most))
-            elif why == loop.MORE_ROWS:
-                parts.append([column[:done].copy() for column in room])
-                self._todo[loop.ROWS] = 0
-            elif why != loop.DONE:
-                self._make_room(why, int(rows[at]), int(self._todo[loop.POOL]))
-        done = int(self._todo[loop.ROWS])
-        parts.append([column[:done] for column in room])
-        return alerts, Settled(*map(np.concatenate, zip(*parts, strict=True)))
-
-    def _place(self, E: int, H: int) -> None:
-        """Rings of H places for E entities."""
-        self._pending = pending.resized(self._pending, pending.new_pending(self.params, E, H))
-
-    def _rows(self, entities: list[str]) -> NDArray[np.int64]:
-        slots = self._slots
-        try:
-            return np.fromiter(map(slots.__getitem__, entities), np.int64, len(entities))
-        except KeyError:
-            for name in entities:
-                if name not in slots:
-                    slots[name] = len(self.names)
-                    self.names.append(name)
-            self._grow(len(self.names))
-            return np.fromiter(map(slots.__getitem__, entities), np.int64, len(entities))
-
-    def _grow(self, needed: int) -> None:
-        """Room for so many entities, and their shards."""
-        have = len(self._state.clock.number)
-        if needed > have:
-            self._state = _fill(self._state, self._fresh(max(needed, 2 * have, 16)))
-            if self._late is not None:
-                self._place(len(self._state.clock.number), self._pending.open.shape[1])
-        if not self.config.model.fleet:
-            self._grow_pools(len(self._state.clock.number))
-        shards = self.config.state.shards
-        known = len(self._shards)
-        if needed > known:
-            more = [shard_of(name, shards) if shards > 1 else 0 for name in self.names[known:needed]]
-            self._shards = np.concatenate([self._shards, np.array(more, np.int64)])
-
-    def _grow_pools(self, needed: int) -> None:
-        if needed > len(self._shared.pool.n):
-            norms = needed if len(self._shared.norm.near) else 0
-            self._shared = _fill(self._shared, self._fresh_pools(needed, norms))
-
-    def _widen(self, slots: int) -> None:
-        """Room for so many codes."""
-        K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
-        self.params = self._params(K)
-        self._state = _fill(self._state, self._fresh(len(self._state.clock.number)))
-        self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.norm.near)))
-        self._scratch = shapes.new_scratch(self.params)
-        self._told = self._fresh_told()
-
-    def _pools_of(self, rows: NDArray[np.int64], source: int) -> NDArray[np.int64]:
-        """The pool of each event: entities learn together within a shard and a source, whose order never changes."""
-        if not self.config.model.fleet:
-            return rows
-        shards = self._shards[rows]
-        out = np.empty(len(rows), np.int64)
-        for shard in np.unique(shards).tolist():
-            key = (shard, source)
-            if key not in self._pools:
-                self._pools[key] = len(self._pools)
-                self._grow_pools(len(self._pools))
-            out[shards == shard] = self._pools[key]
-        return out
-
-    def _clear(self, row: int) -> None:
-        """Start an entity afresh; its pool too, where that is its alone."""
-        for array in _arrays(self._state) if self.config.model.fleet else _arrays(self._state) + _arrays(self._shared):
-            if len(array):
-                array[row] = 0
-        if self._late is not None:
-            self._tally[loop.DROPPED] += int(self._pending.open[row].sum())
-            for array in self._pending:
-                array[row] = 0
-
-    def _mark(self, source: int) -> int:
-        if source not in self._sources:
-            self._sources[source] = len(self._sources)
-            if len(self._sources) > len(self._marks):
-                self._marks = np.concatenate([self._marks, np.full(len(self._marks), np.nan)])
-        return self._sources[source]
-
-    def _alerts(
-        self, row: int, entity: str, ts: int, said: tuple[float, float, float, float], slot: int, pool: int, source: int
-    ) -> list[Alert]:
-        """The alerts that the kernel has just told of. said: target, prediction and the bounds of its interval"""
-        alerts = []
-        y, yhat, lower, upper = said
-        state_hash = self.state_hash(entity, source)
-        for kind, name in enumerate(lifecycle.KINDS):
-            phase = int(self._told.phase[kind])
-            if phase == lifecycle.SILENT:
-                continue
-            score, since, absorbed = self._told.number[kind].tolist()
-            budget = (self.config.alerts.anomaly if name == "anomaly" else self.config.alerts.drift).budget
-            message = {
-                "entity": entity,
-                "kind": name,
-                "phase": lifecycle.PHASES[phase],
-                "severity": "critical" if score >= self.config.alerts.critical else "warning",
-                "ts": ts,
-                "score": score,
-                "y": y,
-                "yhat": yhat,
-                "yhat_lower": lower,
-                "yhat_upper": upper,
-                "since": int(since),
-                "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
-                "contributions": self._contributions(pool),
-                "weight_change": self._weight_change(slot, pool) if name == "drift" else [],
-                "budget": budget.text,
-                "config_hash": self.config.hash,
-                "state_hash": state_hash,
-            }
-            alerts.append(Alert(row, message))
-        return alerts
-
-    def input_names(self, pool: int = 0) -> list[str]:
-        """Names of the implicit weights of a pool, the constant first, then the numbers, then the codes in use."""
-        p, shared = self.params, self._shared.pool
-        codes = ["?"] * int(shared.used[pool]) if len(shared.used) else []
-        for j, column in enumerate(self.plan.coded if codes else ()):
-            for i in range(int(shared.seen[pool, j])):
-                if shared.slot[pool, j, i]:
-                    codes[shared.slot[pool, j, i] - 1] = f"{column}={shared.value[pool, j, i]:g}"
-            if shared.missing[pool, j]:
-                codes[shared.missing[pool, j] - 1] = f"{column} unknown"
-            if shared.other[pool, j]:
-                codes[shared.other[pool, j] - 1] = f"{column}=another"
-        return ["constant", *self.plan.numbers, *codes, *[""] * (p.K - len(codes))]
-
-    def _contributions(self, pool: int) -> list[dict[str, Any]]:
-        """The weightiest inputs of the prediction: each one's signed share of all that moved it from the base."""
-        scratch = self._scratch
-        x = scratch.entity if scratch.flag[shapes.MANY] else scratch.fleet
-        moved = (self._told.weights * x).astype(np.float64)[1:]
-        total = float(np.abs(moved).sum())
-        if total == 0.0:
-            return []
-        names = self.input_names(pool)
-        first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
-        return [{"feature": names[1 + i], "share": float(moved[i]) / total} for i in first if moved[i]]
-
-    def _weight_change(self, slot: int, pool: int) -> list[dict[str, Any]]:
-        """The implicit weights that moved most, in the target's unit per standard deviation of the input."""
-        before, after = self._state.reference.weights[slot].astype(np.float64), self._told.weights.astype(np.float64)
-        names = self.input_names(pool)
-        first = np.argsort(-np.abs(after - before), kind="stable")[: self.config.alerts.contributions]
-        return [
-            {"feature": names[i], "before": float(before[i]), "after": float(after[i])}
-            for i in first
-            if after[i] != before[i]
-        ]
-
-    def state_hash(self, entity: str, source: int = 0) -> str:
+    def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
         """16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
 
         Args:
             entity: its name
             source: the stream that its events come from
+            target: of this one only; None: of all, and of the episodes that they have in common
 
         Raises:
-            KeyError: no such entity.
+            KeyError: no such entity or target.
         """
-        row = self._slots[entity]
-        pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
-        digest = hashlib.blake2b(digest_size=8)
-        used = 0 if pool is None else int(self._shared.pool.used[pool])
-        sizes = {self.params.L: 1 + self.params.F + used, self.params.N: 1 + 2 * self.params.F + used}
-        for name, array in self._named(self._state):
-            # The watermark is the neighbours' work too.
-            own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
-            digest.update(_in_use(name, own, sizes, self.params))
-        if self._late is not None:
-            waiting = pending.records(self._pending, np.array([row]))
-            for name, records in waiting.items():
-                if name != "row":
-                    digest.update(records.tobytes())
-        if pool is not None:
-            many = self._shared.pool.entities[pool] > 1
-            for name, array in self._named(self._shared):
-                if many or not name.startswith("norm."):
-                    digest.update(_in_use(name, array[pool], sizes, self.params))
-        return digest.hexdigest()
+        if target is not None:
+            return self._of(target).state_hash(entity, source)
+        if self._joint is None:
+            return self.targets[0].state_hash(entity, source)
+        # What an entity has for one target may have expired before the rest.
+        known = [each.state_hash(entity, source) if entity in each else "" for each in self.targets]
+        if not any(known):
+            raise KeyError(entity)
+        return hashlib.blake2b(orjson.dumps([known, self._joint.rows(entity)]), digest_size=8).hexdigest()
 
-    def _evict(self) -> None:
-        """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes."""
-        if not math.isfinite(self.rules.ttl) or not self.names:
-            return
-        latest = np.nanmin(self._marks[: len(self._sources)]) if self._sources else math.nan
-        seen = self._state.clock.number[: len(self.names)]
-        expired = (seen[:, loop.GAPS] == 0) | (
-            latest - np.maximum(seen[:, loop.MARK], seen[:, loop.LAST]) > self.rules.ttl
-        )
-        if not expired.any():
-            return
-        keep = np.flatnonzero(~expired)
-        room = max(len(keep), 16)
-        own_pools = not self.config.model.fleet
-        fresh = self._fresh(room)
-        groups: list[tuple[Any, Any]] = [(self._state, fresh)]
-        if own_pools:
-            shared = self._fresh_pools(room, room if len(self._shared.norm.near) else 0)
-            groups.append((self._shared, shared))
-        for old_group, new_group in groups:
-            for old, new in zip(_arrays(old_group), _arrays(new_group), strict=True):
-                if len(new):
-                    new[: len(keep)] = old[keep]
-        self._state = fresh
-        if own_pools:
-            self._shared = shared
-        if self._late is not None:
-            self._tally[loop.DROPPED] += int(self._pending.open[: len(self.names)][expired].sum())
-            kept = pending.new_pending(self.params, room, self._pending.open.shape[1])
-            for name in kept._fields:
-                getattr(kept, name)[: len(keep)] = getattr(self._pending, name)[keep]
-            self._pending = kept
-        self.names = [self.names[i] for i in keep]
-        self._shards = self._shards[keep]
-        self._slots = {name: i for i, name in enumerate(self.names)}
+    def _of(self, target: str) -> TargetEngine:
+        engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.targets, strict=True))
+        return engines[target]
 
     def snapshot(self) -> bytes:
         """All state as bytes, for `restore`. Expired entities are dropped first."""
-        self._evict()
-        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
-        arrays = {f"entity.{name}": array[:used] for name, array in self._named(self._state)}
-        arrays |= {f"shared.{name}": array[:pools] for name, array in self._named(self._shared)}
-        if self._late is not None:
-            waiting = pending.records(self._pending, np.arange(used))
-            arrays |= {f"pending.{name}": array for name, array in waiting.items()}
-            arrays["pending.tally"] = self._tally.copy()
-            arrays["pending.early"] = np.frombuffer(self._early.dump(), np.uint8)
-        header = {
-            "config": self.config.hash,
-            "weights": weights.digest(self.weights),
-            "marks": ",".join(self._marked()),
-            "pools": ",".join(f"{shard}:{source}" for shard, source in self._pools),
-            "slots": str(self.params.K),
+        if self._joint is None:
+            return self.targets[0].snapshot()
+        arrays: dict[str, NDArray[np.generic]] = {
+            f"target.{j}": np.frombuffer(each.snapshot(), np.uint8) for j, each in enumerate(self.targets)
         }
-        return pack(header, self.names, arrays)
-
-    @staticmethod
-    def _named(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-        for group_name, group in groups._asdict().items():
-            for name, array in group._asdict().items():
-                yield f"{group_name}.{name}", array
-
-    def _marked(self) -> list[str]:
-        return [f"{source}:{float(self._marks[at])!r}" for source, at in sorted(self._sources.items())]
+        self._joint.retain(self.targets)
+        arrays["joint"] = np.frombuffer(orjson.dumps(self._joint.rows()), np.uint8)
+        return pack({"config": self.config.hash}, [], arrays)
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Engine:
@@ -650,64 +182,23 @@ class Engine:
         Raises:
             StateError: damaged bytes, or a state that another configuration made.
         """
-        header, names, arrays = unpack(data)
-        if header.get("config") != config.hash:
-            raise StateError(
-                f"the state was made by configuration {header.get('config')}, this one is {config.hash}: put `event`, "
-                "`model`, `alerts` and `state` back as they were, or start anew with another recovery.directory"
-            )
-        engine = cls(config)
-        if header.get("weights") != weights.digest(engine.weights):
-            raise StateError(
-                "the state was made with other frozen weights: put model.weights back as it was (or use the release "
-                "that wrote it), or start anew with another recovery.directory"
-            )
-        engine.names = names
-        engine._slots = {name: i for i, name in enumerate(names)}
-        engine._restore(header, arrays)
-        return engine
-
-    def _restore(self, header: dict[str, str], arrays: dict[str, NDArray[np.generic]]) -> None:
-        for item in filter(None, header.get("pools", "").split(",")):
-            shard, source = item.split(":")
-            self._pools[int(shard), int(source)] = len(self._pools)
-        self._widen(int(header.get("slots", "0")))
-        self._grow(len(self.names))
-        if self.config.model.fleet:
-            self._grow_pools(len(self._pools))
-        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
-        if len(arrays.get("shared.norm.near", ())):
-            self._shared = self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n))
-        for prefix, groups, rows in (("entity", self._state, used), ("shared", self._shared, pools)):
-            for name, array in self._named(groups):
-                stored = arrays.get(f"{prefix}.{name}")
-                if stored is None or stored.shape[1:] != array.shape[1:] or stored.dtype != array.dtype:
-                    raise StateError(
-                        f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or "
-                        "start anew with another recovery.directory"
-                    )
-                if len(array):
-                    array[:rows] = stored
-        if self._late is not None:
-            self._restore_late(arrays)
-        for item in filter(None, header["marks"].split(",")):
-            source, value = item.split(":")
-            at = self._mark(int(source))  # may make `_marks` anew
-            self._marks[at] = float(value)
-
-    def _restore_late(self, arrays: dict[str, NDArray[np.generic]]) -> None:
-        assert self._late is not None
-        stored = {name.removeprefix("pending."): array for name, array in arrays.items() if name.startswith("pending.")}
+        engine, paths = cls.__new__(cls), config.event.targets
+        engine.config = config
+        if len(paths) == 1:
+            engine._take([TargetEngine.restore(config, data)])
+            return engine
+        header, _, arrays = unpack(data)
+        require_config(header, config)
         try:
-            self._early.load(stored.pop("early").tobytes())
-            self._tally[:] = stored.pop("tally")
-            places = self._pending.open.shape[1]
-            while places < min(pending.span(stored), self._late.most):
-                places = min(2 * places, self._late.most)
-            self._place(len(self._state.clock.number), places)
-            pending.put(self._pending, stored)
-        except (KeyError, ValueError) as error:
+            parts = [arrays[f"target.{j}"].tobytes() for j in range(len(paths))]
+            rows = orjson.loads(arrays["joint"].tobytes())
+        except (KeyError, orjson.JSONDecodeError) as error:
             raise StateError(
-                f"the snapshot's events that wait for their targets are not what this release keeps ({error}): use the "
-                "release that wrote it, or start anew with another recovery.directory"
+                f"the snapshot of {len(paths)} targets is not what this release keeps ({error}): use the release that "
+                "wrote it, or start anew with another recovery.directory"
             ) from error
+        pairs = zip(paths, parts, strict=True)
+        engine._take([TargetEngine.restore(config.for_target(path), part) for path, part in pairs])
+        assert engine._joint is not None
+        engine._joint.load(rows)
+        return engine

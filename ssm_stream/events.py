@@ -38,8 +38,8 @@ class Events:
     """n events in the order of their source.
 
     entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown: the numeric features, then
-    the categories as codes (see `text_code`); target (n,) float64, NaN = none; position (n,) int64: where each stood
-    among the documents read; key (n,) int64: codes of the ids, where labels are joined by them
+    the categories as codes (see `text_code`); target (n,) float64, or with m targets (n, m), NaN = none; position (n,)
+    int64: where each stood among the documents read; key (n,) int64: codes of the ids, where labels are joined by them
     """
 
     entity: list[str]
@@ -144,7 +144,7 @@ class EventReader:
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self.paths = [event.entity, event.timestamp, event.target, *event.columns]
+        self.paths = [event.entity, event.timestamp, *event.targets, *event.columns]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._one_by_one = [value_at(path) for path in self.paths]
@@ -166,10 +166,15 @@ class EventReader:
 
         entity = self._names(columns[0], at, refused)
         ts = self._times(columns[1], at, refused)
-        target = self._numbers(columns[2], self.event.target, at, refused, truth=False)
+        paths, first = self.event.targets, 2 + len(self.event.targets)
+        targets = [
+            self._numbers(column, path, at, refused, truth=False)
+            for path, column in zip(paths, columns[2:first], strict=True)
+        ]
+        target = targets[0] if len(targets) == 1 else np.stack(targets, axis=1)
         numbers = self.event.numbers
-        features = np.empty((len(rows), len(columns) - 3))
-        for j, (path, column) in enumerate(zip(self.paths[3:], columns[3:], strict=True)):
+        features = np.empty((len(rows), len(columns) - first))
+        for j, (path, column) in enumerate(zip(self.paths[first:], columns[first:], strict=True)):
             if j < len(numbers):
                 features[:, j] = self._numbers(column, path, at, refused, truth=True)
             else:

@@ -75,13 +75,13 @@ class LabelReader:
     def __init__(self, config: Config, section: Section) -> None:
         event = config.event
         self.id, self.event_id = section.id, section.event_id or section.id
-        self._target = section.target or event.target
+        self._target = section.target or event.targets[0]  # `Config` refuses labels of several
         paths = {
             "entity": section.entity or event.entity,
             "timestamp": NO_TIME if section.id else section.timestamp or event.timestamp,
             "target": self._target,
         }
-        fixed = {"features": [], "categories": [], "lags": 1}
+        fixed: dict[str, object] = {"features": [], "categories": [], "lags": 1}
         self._reader = EventReader(event.model_copy(update={**paths, **fixed}))
 
     def read(self, documents: Sequence[Any]) -> tuple[Labels, list[Refused]]:

@@ -7,7 +7,7 @@ their order, and is made once: where there is recovery state, it stays what it w
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Literal, NamedTuple
 
@@ -86,13 +86,15 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
     event = config.event
     if event.features != "auto":
         return Picked(config, 0, {}, [])
-    usable, ts, target = _usable(event, documents[:SAMPLE])
+    usable, ts, targets = _usable(event, documents[:SAMPLE])
     columns, left_out = _columns(usable)
-    for path in (event.entity, event.timestamp, event.target, *event.categories):
+    for path in (event.entity, event.timestamp, *event.targets, *event.categories):
         columns.pop(path, None)
 
-    verdicts = {path: _judge(columns[path], ts, target, bool(event.categories)) for path in sorted(columns)}
-    remarks = [] if np.isfinite(target).any() else [f"the target `{event.target}` is in none of these events"]
+    verdicts = {path: _judge(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}
+    remarks = [
+        f"the target `{path}` is in none of these events" for path, y in targets.items() if not np.isfinite(y).any()
+    ]
     refused: frozenset[int] = frozenset()
     for path, verdict in sorted(verdicts.items(), key=lambda item: len(item[1].strays)):
         if verdict.strays:
@@ -112,12 +114,13 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
 
     features = [path for path, kind in kinds.items() if kind == "feature"]
     for path in features:
-        closeness = _closeness(columns[path], target)
-        if closeness >= CLOSE:
-            remarks.append(
-                f"{_short(path)}: moves with the target almost exactly (correlation {closeness:.3f}); if it is known "
-                "only after the target, list the features without it"
-            )
+        for name, target in targets.items():
+            closeness = _closeness(columns[path], target)
+            if closeness >= CLOSE:
+                remarks.append(
+                    f"{_short(path)}: moves with {_the_target(name, targets)} almost exactly (correlation "
+                    f"{closeness:.3f}); if it is known only after the target, list the features without it"
+                )
     categories = event.categories or [path for path, kind in kinds.items() if kind == "category"]
     if not features and not categories and not event.lags and not event.calendar:
         raise ConfigError(
@@ -156,8 +159,8 @@ def with_columns(config: Config, features: list[str], categories: list[str]) -> 
 
 def _usable(
     event: Event, documents: Sequence[Any]
-) -> tuple[list[dict[str, Any]], NDArray[np.int64], NDArray[np.float64]]:
-    """The documents that are events whatever their inputs, with times (n,) in ms and targets (n,)."""
+) -> tuple[list[dict[str, Any]], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """The documents that are events whatever their inputs, with times (n,) in ms and each target (n,)."""
     if not documents:
         raise ConfigError("event.features: auto: there is no event to pick from; name features, or send events first")
     bare = event.model_copy(update={"features": [], "categories": []})
@@ -166,7 +169,8 @@ def _usable(
         raise ConfigError(
             f"event.features: auto: none of the first {len(documents)} documents is an event: {refused[0].reason}"
         )
-    return [documents[i] for i in events.position.tolist()], events.ts, events.target
+    columns = events.target.reshape(len(events), -1).T
+    return [documents[i] for i in events.position.tolist()], events.ts, dict(zip(event.targets, columns, strict=True))
 
 
 def _columns(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
@@ -204,16 +208,18 @@ def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
 
 
 def _judge(
-    column: dict[int, Any], ts: NDArray[np.int64], target: NDArray[np.float64], categories_given: bool
+    column: dict[int, Any], ts: NDArray[np.int64], targets: dict[str, NDArray[np.float64]], categories_given: bool
 ) -> _Verdict:
-    """What a column is: document → value, without nulls; times (n,) ms and targets (n,) of all documents."""
+    """What a column is: document → value, without nulls; times (n,) ms and each target (n,) of all documents."""
     n, known = len(ts), column.values()
     if not column:
         return _Verdict("none", "always null")
-    targets = target.tolist()
-    both = [(value, y) for value, y in ((v, targets[i]) for i, v in column.items()) if y == y]
-    if both and all(_same(value, y) for value, y in both):
-        return _Verdict("none", f"the same as the target in all {len(both)} events that have both: a copy of it")
+    for name, target in targets.items():
+        wanted = target.tolist()
+        both = [(value, y) for value, y in ((v, wanted[i]) for i, v in column.items()) if y == y]
+        if both and all(_same(value, y) for value, y in both):
+            which = _the_target(name, targets)
+            return _Verdict("none", f"the same as {which} in all {len(both)} events that have both: a copy of it")
     texts = [value for value in known if type(value) is str]
     flags = sum(type(value) is bool for value in known)
     strays = frozenset(i for i, value in column.items() if not _is_number(value))
@@ -239,6 +245,10 @@ def _judge(
         what = "numbers and text" if numbers else "text"
         return _Verdict("none", f"{what} with {distinct} different values; a category has at most {MOST_NAMES}")
     return _Verdict("category")
+
+
+def _the_target(path: str, targets: Collection[str]) -> str:
+    return "the target" if len(targets) == 1 else f"the target {_short(path)}"
 
 
 def _as_feature(numbers: int, n: int, strays: frozenset[int]) -> _Verdict:

@@ -66,7 +66,7 @@ def validate(
     columns = picked if auto else event.columns
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
     inputs = [*columns, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
-    typer.echo(f"  predicts  {event.target} of each {event.entity} from {', '.join(inputs)}")
+    typer.echo(f"  predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}")
     sinks = [s for s in (loaded.sinks.predictions, loaded.sinks.alerts, loaded.sinks.dead_letters) if s]
     typer.echo(f"  writes    {', '.join(sinks)}")
     shards, alone = loaded.state.shards, not loaded.model.fleet

@@ -82,9 +82,20 @@ def _print(result: dict[str, Any]) -> None:
     from rich.table import Table
 
     console = Console()
+    several = result.get("by_target")
     table = Table(title=None, show_edge=False)
-    for name in ("entity", "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift"):
-        table.add_column(name, justify="left" if name == "entity" else "right")
+    for name in (
+        "target" if several else "entity",
+        "events",
+        "MAE",
+        "naive",
+        "ratio",
+        "cover",
+        "width",
+        "anomaly",
+        "drift",
+    ):
+        table.add_column(name, justify="left" if name in ("entity", "target") else "right")
 
     def number(value: float | None, form: str = ".4g") -> str:
         return "–" if value is None else format(value, form)
@@ -97,15 +108,22 @@ def _print(result: dict[str, Any]) -> None:
         )  # fmt: skip
 
     entities = result["by_entity"]
-    if len(entities) > 1:
+    if several:
+        for name, metrics in several.items():
+            add(name, metrics)
+        table.add_section()
+    elif len(entities) > 1:
         shown = sorted(entities.items(), key=lambda item: -(item[1]["anomalies"] + item[1]["drifts"]))[:20]
         for name, metrics in shown:
             add(name, metrics)
         table.add_section()
-    add(f"all {len(entities):,}" if len(entities) > 1 else next(iter(entities), "–"), result)
+    all_of = f"all {len(several)}, of {len(entities):,}" if several else f"all {len(entities):,}"
+    add(all_of if several or len(entities) > 1 else next(iter(entities), "–"), result)
     console.print(table)
     console.print("[dim]naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]")
-    if len(entities) > 20:
+    if several:
+        console.print(f"[dim]{len(several)} targets; --json has each of the {len(entities):,} entities[/dim]")
+    elif len(entities) > 20:
         console.print(f"[dim]the 20 entities with most alerts of {len(entities):,}; --json has all[/dim]")
     refused = sum(result["refused"].values())
     rate = (result["events"] + refused) / result["seconds"]

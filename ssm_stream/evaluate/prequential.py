@@ -6,7 +6,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,12 +35,14 @@ class Chunk(NamedTuple):
     """Row number (from 0) of the batch's first row."""
     ahead: float | None = None
     """With a horizon: how far it reaches, s; 0 where it counts events."""
-    settled: Settled | None = None
-    """With a horizon: the predictions that met their targets in this batch; `item` is the row of the target."""
+    settled: list[Settled] | None = None
+    """With a horizon, by target: the predictions that met it in this batch; `item` is the row of the target."""
+    targets: tuple[str, ...] = ()
+    """With several targets: their paths."""
 
 
 class Scores:
-    """Sums for prequential metrics, overall and by entity.
+    """Sums for prequential metrics of a target, overall and by entity.
 
     An event is scored when its entity has an earlier target (so that persistence has an answer), and its interval is
     judged when the entity is past its warm-up.
@@ -112,26 +114,52 @@ class Scores:
 
     def total(self) -> dict[str, Any]:
         """Metrics of all events."""
-        return {**self._metrics(self._sums.sum(0)), "entities": len(self._index)}
+        return {**_metrics(self._sums.sum(0)), "entities": len(self._index)}
 
     def by_entity(self) -> dict[str, dict[str, Any]]:
         """Metrics of each entity, in order of appearance."""
-        return {name: self._metrics(self._sums[i]) for name, i in self._index.items()}
+        return {name: _metrics(self._sums[i]) for name, i in self._index.items()}
 
-    @staticmethod
-    def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
-        s = dict(zip(COLUMNS, sums.tolist(), strict=True))
-        scored, judged = s["scored"], s["judged"]
-        return {
-            "events": int(s["events"]),
-            "mae": s["absolute"] / scored if scored else None,
-            "rmse": (s["squared"] / scored) ** 0.5 if scored else None,
-            "mae_persistence": s["persistence"] / scored if scored else None,
-            "coverage": s["covered"] / judged if judged else None,
-            "interval_width": s["width"] / judged if judged else None,
-            "anomalies": int(s["anomaly"]),
-            "drifts": int(s["drift"]),
-        }
+    def sums(self, entity: str | None = None) -> NDArray[np.float64]:
+        """(COLUMNS,) what the metrics are made of, of an entity (zeros where it is not known), or of all (None)."""
+        if entity is None:
+            return np.asarray(self._sums.sum(0))
+        at = self._index.get(entity)
+        return np.zeros(len(COLUMNS)) if at is None else self._sums[at]
+
+
+def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
+    s = dict(zip(COLUMNS, sums.tolist(), strict=True))
+    scored, judged = s["scored"], s["judged"]
+    return {
+        "events": int(s["events"]),
+        "mae": s["absolute"] / scored if scored else None,
+        "rmse": (s["squared"] / scored) ** 0.5 if scored else None,
+        "mae_persistence": s["persistence"] / scored if scored else None,
+        "coverage": s["covered"] / judged if judged else None,
+        "interval_width": s["width"] / judged if judged else None,
+        "anomalies": int(s["anomaly"]),
+        "drifts": int(s["drift"]),
+    }
+
+
+def over_targets(scores: dict[str, Scores]) -> dict[str, Any]:
+    """Metrics of several targets: all, `by_target`, and `by_entity` with `by_target` of each.
+
+    An alert is of the target that started it. Errors and widths of targets in different units have no mean: they are
+    None but for each target.
+    """
+
+    def combined(entity: str | None) -> dict[str, Any]:
+        sums = {path: each.sums(entity) for path, each in scores.items()}
+        total = np.sum(list(sums.values()), axis=0)
+        total[0] = max(each[0] for each in sums.values())  # an event is one, whatever the number of targets
+        total[COLUMNS.index("scored")] = 0
+        metrics = {**_metrics(total), "interval_width": None}
+        return {**metrics, "by_target": {path: _metrics(each) for path, each in sums.items()}}
+
+    names = dict.fromkeys(name for each in scores.values() for name in each.by_entity())
+    return {**combined(None), "entities": len(names), "by_entity": {name: combined(name) for name in names}}
 
 
 def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine | None = None) -> Iterator[Chunk]:
@@ -144,8 +172,14 @@ def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine |
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
-        yield Chunk(events, predictions, alerts, refused, first, ahead, engine.settled if ahead is not None else None)
+        settled = engine.settled if ahead is not None else None
+        yield Chunk(events, predictions, alerts, refused, first, ahead, settled, _several(config))
         first += len(batch)
+
+
+def _several(config: Config) -> tuple[str, ...]:
+    """The targets, where there are several."""
+    return tuple(config.event.targets) if len(config.event.targets) > 1 else ()
 
 
 def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Iterator[Chunk]:
@@ -154,8 +188,12 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
     An alert's row is that of the event after which its label came.
 
     Raises:
-        ConfigError: the configuration has labels or a horizon of its own.
+        ConfigError: the configuration has labels or a horizon of its own, or several targets.
     """
+    if _several(config):
+        raise ConfigError(
+            f"--label-delay: found {len(config.event.targets)} targets; labels bring one: name one in event.target"
+        )
     if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
         raise ConfigError("--label-delay: labels and model.horizon say already when the targets come: leave them out")
     late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MOST_PENDING)
@@ -187,19 +225,21 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
 
 
 def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
-    """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW`."""
-    p = chunk.predictions
-    columns = zip(
-        chunk.events.entity, chunk.events.ts.tolist(), chunk.events.target.tolist(), p.yhat.tolist(), p.lower.tolist(),
-        p.upper.tolist(), p.score.tolist(), p.warmup.tolist(), p.n.tolist(), p.fleet.tolist(),
-        chunk.events.position.tolist(), strict=True,
-    )  # fmt: skip
-    for entity, ts, y, yhat, lower, upper, score, warmup, n, fleet, position in columns:
+    """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW` (`…-TARGET` of several)."""
+    m = max(len(chunk.targets), 1)
+    entities = [name for name in chunk.events.entity for _ in range(m)]
+    columns: list[list[Any]] = [np.repeat(column, m).tolist() for column in (chunk.events.ts, chunk.events.position)]
+    columns += [column.ravel().tolist() for column in (chunk.events.target, *chunk.predictions)]
+    rows = zip(entities, cycle(chunk.targets or [None]), *columns)  # the targets have no end
+    for entity, target, ts, position, y, yhat, lower, upper, score, warmup, n, fleet in rows:
+        which = {} if target is None else {"target": target}
+        suffix = "" if target is None else f"-{target}"
         until = {} if chunk.ahead is None else {"for": ts + round(chunk.ahead * 1000) if chunk.ahead else None}
         yield {
             "entity": entity,
             "ts": ts,
             **until,
+            **which,
             "y": None if y != y else y,
             "yhat": yhat,
             "yhat_lower": lower,
@@ -208,7 +248,7 @@ def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
             "warmup": warmup,
             "n": n,
             "fleet": fleet,
-            "id": f"{source}-0-{chunk.first + position}",
+            "id": f"{source}-0-{chunk.first + position}{suffix}",
         }
 
 
@@ -220,9 +260,13 @@ def alert_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
         yield {**alert.message, "source": place, "id": f"{source}-0-{offset}-{alert.message['kind']}"}
 
 
-def started(alerts: Iterable[Alert]) -> list[str]:
-    """`entity\\tkind` of the alerts that start an episode, as `Scores.add` counts them."""
-    return [f"{a.message['entity']}\t{a.message['kind']}" for a in alerts if a.message["phase"] == "started"]
+def started(alerts: Iterable[Alert], target: str | None = None) -> list[str]:
+    """`entity\\tkind` of the alerts that start an episode (of several targets: by this one), for `Scores.add`."""
+    return [
+        f"{m['entity']}\t{m['kind']}"
+        for m in (alert.message for alert in alerts)
+        if m["phase"] == "started" and (target is None or m["target"] == target)
+    ]
 
 
 def backtest(
@@ -238,30 +282,45 @@ def backtest(
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault) and by_entity (the same metrics of each)
+        (count by fault) and by_entity (the same metrics of each); with several targets as `over_targets` has them
     """
-    scores, faults, start = Scores(), Counter[str](), time.perf_counter()
+    faults, start = Counter[str](), time.perf_counter()
+    scores = {path: Scores() for path in config.event.targets}
+    known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
     engine = Engine(config)
-    known: dict[tuple[str, int], float] = {}
     for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
-        names, target = chunk.events.entity, chunk.events.target
-        if chunk.settled is None:
-            scores.add(names, target, chunk.predictions, started(chunk.alerts))
-        else:
-            known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))
-            met = [names[i] for i in chunk.settled.item.tolist()]
-            naive = [known.pop(made, np.nan) for made in zip(met, chunk.settled.ts.tolist(), strict=True)]
-            scores.add(met, chunk.settled.y, chunk.settled, started(chunk.alerts), np.array(naive, np.float64))
+        for j, path in enumerate(scores):
+            _count(chunk, j, scores[path], known[path])
         faults.update(refusal.fault for refusal in chunk.refused)
         on_chunk(chunk)
     seconds = time.perf_counter() - start
+    one = next(iter(scores.values()))
+    metrics = over_targets(scores) if len(scores) > 1 else {**one.total(), "by_entity": one.by_entity()}
+    by_entity = metrics.pop("by_entity")
     return {
-        **scores.total(),
+        **metrics,
         "level": config.model.interval,
         "seconds": seconds,
         "refused": dict(faults),
         "bytes_per_entity": engine.bytes_per_entity,
         "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,
-        "by_entity": scores.by_entity(),
+        "by_entity": by_entity,
     }
+
+
+def _count(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:
+    """Count a chunk for target j. known: with a horizon, the targets at the times of predictions yet to be met"""
+    names, target, predictions = chunk.events.entity, chunk.events.target, chunk.predictions
+    starts = started(chunk.alerts, chunk.targets[j] if chunk.targets else None)
+    if chunk.targets:
+        of_all: Any = predictions
+        target, predictions = target[:, j], Predictions(*(column[:, j] for column in of_all))
+    if chunk.settled is None:
+        scores.add(names, target, predictions, starts)
+        return
+    settled = chunk.settled[j]
+    known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))
+    met = [names[i] for i in settled.item.tolist()]
+    naive = [known.pop(made, np.nan) for made in zip(met, settled.ts.tolist(), strict=True)]
+    scores.add(met, settled.y, settled, starts, np.array(naive, np.float64))

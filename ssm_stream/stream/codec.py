@@ -5,10 +5,12 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any, NamedTuple
+from itertools import cycle
+from operator import mod
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
@@ -22,6 +24,7 @@ from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
 
 ERROR_HEADER = "__connect.errors."
+T = TypeVar("T")
 Headers = list[tuple[str, str | bytes | None]]
 
 
@@ -243,12 +246,23 @@ PREDICTION = (
 AHEAD = PREDICTION.replace(b'"y":%b,', b'"for":%b,"y":%b,')
 
 
+def _template(stem: str, ahead: bool, target: str | None) -> bytes:
+    """The schema with the id, and where there are several targets, with the path of one."""
+    form = (AHEAD if ahead else PREDICTION) + stem.encode() + b"%d"  # a topic's name holds nothing to be escaped here
+    if target is None:
+        return form + b'"}'
+    path = orjson.dumps(target).replace(b"%", b"%%")
+    form = form.replace(b'"y":', b'"target":' + path + b',"y":', 1)
+    return form + b"-" + path[1:] + b"}"
+
+
 def prediction_values(
-    batch: ShardBatch, predictions: Predictions, stem: str, ahead: float | None = None
+    batch: ShardBatch, predictions: Predictions, stem: str, ahead: float | None = None, targets: Sequence[str] = ()
 ) -> list[bytes]:
     """The prediction messages of a batch as JSON; `stem` and the offset make the id.
 
     With a horizon, `ahead` is how far it reaches, s (0 where it counts events): the field `for` is the time predicted.
+    With several `targets`, an event has a message for each of them, in their order.
 
     The same bytes as a dict an event through orjson, in a third of the time: whole columns are written, cut at their
     commas, and put into the fixed schema. A missing target (NaN) is written as null.
@@ -257,11 +271,19 @@ def prediction_values(
     numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
     if ahead is not None:
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
-    rows = zip(map(orjson.dumps, events.entity), *map(_texts, numbers), batch.offsets, strict=True)
-    template = (
-        (PREDICTION if ahead is None else AHEAD) + stem.encode() + b'%d"}'
-    )  # a topic's name holds nothing to be escaped here
-    return [template % row for row in rows]
+    names: Iterable[bytes] = map(orjson.dumps, events.entity)
+    offsets = batch.offsets
+    if m := len(targets):
+        names, offsets = _each(names, m), _each(offsets, m)
+        numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
+    rows = zip(names, *map(_texts, numbers), offsets, strict=True)
+    templates = [_template(stem, ahead is not None, target) for target in targets or (None,)]
+    return list(map(mod, cycle(templates), rows))
+
+
+def _each(items: Iterable[T], m: int) -> list[T]:
+    """Each m times."""
+    return [item for item in items for _ in range(m)]
 
 
 def _texts(column: NDArray[np.generic]) -> list[bytes]:
@@ -276,6 +298,7 @@ class Encoder:
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
+        self._targets = config.event.targets if len(config.event.targets) > 1 else []
         self._topic = (config.labels and config.labels.topic) or config.source.topic
 
     def labelled(self, batch: LabelBatch, outcome: Labelled) -> Output:
@@ -307,8 +330,10 @@ class Encoder:
         output = Output(batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = prediction_values(batch, predictions, stem, self._ahead)
-        return output._replace(predictions=sinks.predictions, keys=batch.events.entity, values=values)
+        values = prediction_values(batch, predictions, stem, self._ahead, self._targets)
+        names = batch.events.entity
+        keys = _each(names, len(self._targets)) if self._targets else names
+        return output._replace(predictions=sinks.predictions, keys=keys, values=values)
 
     def _alert(self, alert: Alert, topic: str, partition: int, offset: int, stem: str) -> Record:
         """A CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""

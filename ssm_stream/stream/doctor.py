@@ -112,7 +112,7 @@ def _configuration(config: Config) -> Check:
         start = "valid: features picked from the first events at start"
     else:
         start = f"valid, {config.hash}: {len(event.columns)} features"
-    found = f"{start} and {event.lags} lags of {event.target}, {config.state.shards} state shards"
+    found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
     properties = redacted({**config.source.kafka, **config.sinks.kafka})
     if properties:
         found += f"; Kafka properties {properties}"
