@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import typer
 
-from ssm_stream.config import ConfigError
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.model.weights import WeightsError
 
 JOB_FAILED, BAD_USAGE = 1, 2
@@ -40,3 +40,13 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
                 raise typer.Exit(code) from None
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def require_one_target(config: Config, command: str) -> None:
+    """Refuse several targets where a command looks at one.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if len(paths := config.event.targets) > 1:
+        raise ConfigError(f"event.target: found {len(paths)} targets, {command} looks at one: name one in a copy")

@@ -43,7 +43,9 @@ class Seen(NamedTuple):
 
     events: int
     entities: int
+    hidden: int
     open: list[tuple[str, str]]
+    alerts: int
     started: Mapping[str, int]
     dead_letters: int
     now: int
@@ -81,6 +83,8 @@ class LiveView:
         self._zone = zoneinfo.ZoneInfo(time_zone)
         self._lock = threading.Lock()
         self._last: dict[str, Message] = {}
+        self._entities: set[str] = set()
+        self._first: str | None = None
         self._peak: dict[str, float] = {}
         self._open: dict[tuple[str, str], Message] = {}
         self._started: collections.Counter[str] = collections.Counter()
@@ -101,13 +105,18 @@ class LiveView:
     def observe(self, predictions: Sequence[Message], alerts: Sequence[Message], dead_letters: int = 0) -> None:
         """Take messages as they are on the topics; may be called from any thread."""
         with self._lock:
-            last, peak = self._last, self._peak
+            last, peak, firsts = self._last, self._peak, 0
+            if predictions and not last:
+                self._first = predictions[0].get("target")
             for message in predictions:
-                entity = message["entity"]
-                last[entity] = message
+                row = _row(message["entity"], message.get("target"))
+                last[row] = message
                 score = message["anomaly_score"]
-                if score > peak.get(entity, 0.0):
-                    peak[entity] = score
+                if score > peak.get(row, 0.0):
+                    peak[row] = score
+                # An event has a prediction for each target: that of the first one stands for it.
+                firsts += message.get("target") == self._first
+                self._entities.add(message["entity"])
             if predictions:
                 self._now = max(self._now, predictions[-1]["ts"])
             for alert in alerts:
@@ -121,7 +130,7 @@ class LiveView:
                 self._feed.append(alert)
                 if self._ticker is not None:
                     self._unsaid.append(alert)
-            self._events += len(predictions)
+            self._events += firsts
             self._dead_letters += dead_letters
             now = time.monotonic()
             self._marks.append((now, self._events))
@@ -130,7 +139,7 @@ class LiveView:
 
     @property
     def events(self) -> int:
-        """Predictions seen."""
+        """Events whose predictions were seen."""
         return self._events
 
     @property
@@ -199,8 +208,10 @@ class LiveView:
                 self._peak.clear()
             return Seen(
                 events=self._events,
-                entities=len(self._last),
-                open=list(self._open),
+                entities=len(self._entities),
+                hidden=len(self._last) - len(self._chosen[:most]),
+                open=[(row, kind) for (_, kind), alert in self._open.items() for row in _rows(alert)],
+                alerts=len(self._open),
                 started=dict(self._started),
                 dead_letters=self._dead_letters,
                 now=self._now,
@@ -210,9 +221,10 @@ class LiveView:
 
     def _choose(self, most: int) -> list[str]:
         """Entities with an open alert first, then the highest scores since the last choice; each group by name."""
-        alarmed = {entity for entity, _ in self._open if entity in self._last}
+        rows = [row for alert in self._open.values() for row in _rows(alert) if row in self._last]
+        alarmed = set(rows)
         if len(alarmed) >= most:
-            newest = [entity for entity, _ in reversed(self._open) if entity in alarmed]
+            newest = reversed(rows)
             return sorted(list(dict.fromkeys(newest))[:most])
         quiet = (name for name in self._last if name not in alarmed)
         others = heapq.nlargest(most - len(alarmed), quiet, key=lambda name: self._peak.get(name, 0.0))
@@ -222,7 +234,7 @@ class LiveView:
         """The figures of the header, each with its style."""
         took = (self._ended or time.monotonic()) - self._began
         share = f" ({seen.events / self._total:.0%})" if self._total else ""
-        opened = len(seen.open)
+        opened = seen.alerts
         parts = [
             (f"{int(took) // 60}:{int(took) % 60:02d}", "dim"),
             (f"{seen.events:,} events{share}", ""),
@@ -245,8 +257,8 @@ class LiveView:
         moment = _moment(seen.now, self._zone) if seen.entities else "waiting for events"
         head = Text(f"  {self._title}", "bold", no_wrap=True, overflow="ellipsis")
         head.append(f"   event time {moment}" if seen.entities else f"   {moment}", "not bold dim")
-        hidden = seen.entities - len(seen.rows)
-        more = f"  and {_many(hidden, 'calmer entity', 'calmer entities')}" if hidden else ""
+        calmer = _many(seen.hidden, "calmer entity", "calmer entities")
+        more = f"  and {calmer}" if seen.hidden else ""
         feed = [self._alert_line(alert) for alert in reversed(seen.feed)][:feed_lines]
         return Group(
             Text(),
@@ -269,13 +281,14 @@ class LiveView:
         table.add_column("score", no_wrap=True, min_width=11)
         table.add_column("alert", no_wrap=True, min_width=7)
         open_of: dict[str, list[str]] = {}
-        for entity, kind in seen.open:
-            open_of.setdefault(entity, []).append(kind)
+        for row, kind in seen.open:
+            open_of.setdefault(row, []).append(kind)
         for message in seen.rows:
-            kinds = open_of.get(message["entity"], [])
+            row = _row(message["entity"], message.get("target"))
+            kinds = open_of.get(row, [])
             low, high = number(message["yhat_lower"]), number(message["yhat_upper"])
             table.add_row(
-                Text(_printable(message["entity"]), "bold red" if kinds else ""),
+                Text(_printable(row), "bold red" if kinds else ""),
                 number(message["y"]),
                 number(message["yhat"]),
                 Text(f"{low:>7} … {high:<7}", "dim"),
@@ -288,6 +301,17 @@ class LiveView:
         sign, style = LOOK[alert["phase"]]
         line = Text("  ", no_wrap=True, overflow="ellipsis")
         return line.append(sign, style).append(f" {alert_words(alert, self._zone)}")
+
+
+def _row(entity: str, target: str | None) -> str:
+    """What a row is called: with several targets, each has its own."""
+    return entity if target is None else f"{entity} {target}"
+
+
+def _rows(alert: Message) -> list[str]:
+    """The rows that an open alert is about."""
+    causes = [cause["target"] for cause in alert.get("targets", ())] or [None]
+    return [_row(alert["entity"], target) for target in causes]
 
 
 def _score(message: Message) -> Text:
@@ -305,7 +329,9 @@ def alert_words(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
     """An alert as a sentence, weightiest words first: it may be cut at the end of a line."""
     zone = zone or zoneinfo.ZoneInfo("UTC")
     when = _moment(alert["ts"], zone)[5:]
-    about = f"{when} {_printable(alert['entity'])}"
+    others = len(alert.get("targets", ())) - 1
+    beside = f" and {others} more" if others > 0 else ""
+    about = f"{when} {_printable(_row(alert['entity'], alert.get('target')))}{beside}"
     since = alert.get("since")
     lasted = f" for {_length(alert['ts'] - since)}" if since is not None and alert["ts"] > since else ""
     if alert["phase"] == "recovered":

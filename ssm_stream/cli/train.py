@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
+from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled
 from ssm_stream.config import load_config
 from ssm_stream.model import weights
 
@@ -115,6 +115,7 @@ def _history(file: Path, config: Path) -> History:
     from ssm_stream.pick import pick_ahead
 
     loaded, rows = load_config(config), recordings.rows(file)
+    require_one_target(loaded, "train")
     if loaded.event.features == "auto":
         picked, rows = pick_ahead(loaded, rows)
         loaded = picked.config

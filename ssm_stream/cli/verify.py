@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ssm_stream.cli.errors import JOB_FAILED, reported
+from ssm_stream.cli.errors import JOB_FAILED, reported, require_one_target
 from ssm_stream.config import load_config
 
 
@@ -49,6 +49,7 @@ def verify(
     console = Console(stderr=True)
     with reported(recordings.RecordingError, NothingToVerifyError, OSError):
         loaded = load_config(config)
+        require_one_target(loaded, "verify")
         rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
         if loaded.event.features == "auto":
             picked, rows = pick_ahead(loaded, rows)
