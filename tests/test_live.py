@@ -243,3 +243,18 @@ def test_the_summary_without_targets() -> None:
     assert "no event had a target" in text
     assert "intervals" not in text
     assert re.search(r"dead letters\s+3", text)
+
+
+def test_targets_have_rows_of_their_own_and_an_event_counts_once() -> None:
+    console = screen(140)
+    view = LiveView(console=console)
+    told = [prediction(f"m-{i % 3}", target=target) for i in range(30) for target in ("temp", "noise")]
+    cause = {"target": "noise", "targets": [{"target": "noise"}, {"target": "temp"}]}
+    view.observe(told, [alert("m-1", **cause)])
+    text = "\n".join(picture(view, console))
+    assert view.events == 30
+    for words in ("30 events", "3 entities", "1 open alert", "m-0 temp", "m-2 noise", "m-1 noise and 1 more: "):
+        assert words in text
+    assert text.count(" anomaly ") == 2
+    view.observe([], [alert("m-1", phase="recovered", target="noise", targets=[])])
+    assert "0 open alerts" in "\n".join(picture(view, console))

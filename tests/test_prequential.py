@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import parse_config
+from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest, prediction_rows
@@ -161,7 +162,87 @@ def test_an_engine_that_is_given_is_the_one_that_learns() -> None:
     assert again.predictions.n.min() > 0
 
 
+# Several targets.
+
+TWO_YAML = YAML.replace("target: temp", "target: [temp, noise]")
+TWO = parse_config(TWO_YAML)
+PER_TARGET = ("mae", "rmse", "mae_persistence", "interval_width")
+
+
+def two(n: int) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(1)
+    return [{**row, "noise": 1000 * row["load"] + float(rng.normal())} for row in stream(n)]
+
+
+@pytest.mark.parametrize("sections", ["", "model: {horizon: 2, warmup: 10}"])
+def test_metrics_of_two_targets_are_those_of_each_and_none_where_units_differ(sections: str) -> None:
+    """Each target as in a backtest of its own, with its share of the alarm budgets."""
+    config = parse_config(TWO_YAML.replace("model: {warmup: 10}", sections or "model: {warmup: 10}"))
+    rows, starts = two(3000), list[dict[str, Any]]()
+    result = backtest(config, rows, lambda chunk: starts.extend(a.message for a in chunk.alerts))
+    for path in ("temp", "noise"):
+        alone = backtest(config.for_target(path), rows)
+        numbers = METRICS - {"anomalies", "drifts"}
+        assert {name: result["by_target"][path][name] for name in numbers} == {name: alone[name] for name in numbers}
+        for entity, metrics in alone["by_entity"].items():
+            found = result["by_entity"][entity]["by_target"][path]
+            assert {name: found[name] for name in numbers} == {name: metrics[name] for name in numbers}
+        began = Counter(m["kind"] for m in starts if m["phase"] == "started" and m["target"] == path)
+        assert (result["by_target"][path]["anomalies"], result["by_target"][path]["drifts"]) == (
+            began["anomaly"], began["drift"],
+        )  # fmt: skip
+    assert set(result) >= PROMISED | {"by_target", "by_entity"}
+    for metrics in (result, *result["by_entity"].values()):
+        assert [metrics[name] for name in PER_TARGET] == [None] * 4
+        parts = metrics["by_target"].values()
+        assert metrics["anomalies"] == sum(part["anomalies"] for part in parts)
+        assert metrics["events"] == max(part["events"] for part in parts)
+        assert min(p["coverage"] for p in parts) <= metrics["coverage"] <= max(p["coverage"] for p in parts)
+    assert result["anomalies"] > 0
+    assert result["entities"] == 3
+    assert sections or result["events"] == 3000
+
+
+def test_metrics_of_two_targets_of_nothing_are_none() -> None:
+    result = backtest(TWO, [])
+    assert (result["events"], result["entities"], result["mae"], result["coverage"]) == (0, 0, None, None)
+    assert result["by_target"]["noise"]["mae"] is None
+
+
+def test_labels_cannot_be_delayed_for_two_targets() -> None:
+    with pytest.raises(ConfigError, match=r"--label-delay: found 2 targets"):
+        backtest(TWO, two(10), label_delay=3)
+
+
 # The command.
+
+
+def test_two_targets_by_the_command(tmp_path: Path) -> None:
+    config, out = tmp_path / "two.yaml", tmp_path / "out.jsonl"
+    config.write_text(TWO_YAML)
+    file = recording(tmp_path, "csv", two(400))
+    result = call(config, file, "--out", out, "--json")
+    assert result.exit_code == 0, result.output
+    found, expected = orjson.loads(result.stdout), backtest(TWO, two(400))
+    assert found["by_target"] == expected["by_target"]
+    assert found["by_entity"] == expected["by_entity"]
+    written = [orjson.loads(line) for line in out.read_bytes().splitlines()]
+    wanted = [(f"recording.csv-0-{i}-{path}", path) for i in range(400) for path in ("temp", "noise")]
+    assert [(row["id"], row["target"]) for row in written] == wanted
+    assert set(written[0]) == {*FIELDS, "target"}
+    assert [row["y"] for row in written[1::2]] == [row["noise"] for row in two(400)]
+    table = call(config, file)
+    assert all(word in table.stdout for word in ("target", "temp", "noise", "all 2", "each of the 3 entities"))
+
+
+@pytest.mark.parametrize("command", ["verify", "train"])
+def test_what_looks_at_one_target_says_so(tmp_path: Path, command: str) -> None:
+    config, file = tmp_path / "two.yaml", recording(tmp_path, "csv", two(100))
+    config.write_text(TWO_YAML)
+    arguments = [config, file] if command == "verify" else ["--history", file, config]
+    result = CliRunner().invoke(app, [command, *map(str, arguments), "--out", str(tmp_path / "out")])
+    assert result.exit_code == 2
+    assert f"found 2 targets, {command} looks at one" in result.stderr
 
 
 @pytest.fixture

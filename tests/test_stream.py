@@ -263,6 +263,36 @@ def test_rescaling_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> Non
     assert rescaled.ids() == steady.ids()
 
 
+def test_two_targets_through_a_kill_and_more_workers(job: Callable[..., Job], kafka: Kafka) -> None:
+    """Two messages an event, one alert an event and kind, states and alerts as of a calm run."""
+    n, rng = 12_000, np.random.default_rng(7)
+    messages = []
+    for key, value in events(n):
+        document = orjson.loads(value)
+        jump = 20 * (rng.random() < 0.005)
+        second = None if rng.random() < 0.1 else 3 * document["a"] + 0.1 * rng.normal() + jump
+        messages.append((key, orjson.dumps({**document, "second": second})))
+    two = {"event": {"target": ["target", "second"]}}
+    calm = job(messages, "calm", **two)
+    calm.run()
+    killed = job([], "killed", topic=calm.topic, **two)
+    process = killed.start()
+    wait_for(process, "started")
+    time.sleep(0.5)
+    process.kill()
+    process.communicate()
+    killed.run("-w", "2")
+    ids = killed.ids()
+    assert set(ids) == set(calm.ids())
+    assert len(ids) == 2 * n
+    assert Counter(name.rsplit("-", 1)[1] for name in ids) == {"target": n, "second": n}
+    assert killed.state() == calm.state()
+    assert killed.told_alerts() == calm.told_alerts()
+    alerts = [orjson.loads(value) for value in calm.told_alerts().values()]
+    assert {a["target"] for a in alerts} == {"target", "second"}
+    assert all((a["phase"] == "recovered") == (a["targets"] == []) for a in alerts)
+
+
 def test_bytewax_runs_the_flow_too(job: Callable[..., Job]) -> None:
     """`python -m bytewax.run flows.monitor` with its own recovery options."""
     made = job(events(800))

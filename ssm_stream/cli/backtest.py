@@ -117,8 +117,8 @@ def _print(result: dict[str, Any]) -> None:
         for name, metrics in shown:
             add(name, metrics)
         table.add_section()
-    all_of = f"all {len(several)}, of {len(entities):,}" if several else f"all {len(entities):,}"
-    add(all_of if several or len(entities) > 1 else next(iter(entities), "–"), result)
+    count = len(several or entities)
+    add(f"all {count:,}" if count > 1 else next(iter(entities), "–"), result)
     console.print(table)
     console.print("[dim]naive: persistence (the last value); ratio: MAE over that; cover: inside the interval[/dim]")
     if several:

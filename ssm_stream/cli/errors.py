@@ -49,4 +49,6 @@ def require_one_target(config: Config, command: str) -> None:
         ConfigError: there are several.
     """
     if len(paths := config.event.targets) > 1:
-        raise ConfigError(f"event.target: found {len(paths)} targets, {command} looks at one: name one in a copy")
+        raise ConfigError(
+            f"event.target: found {len(paths)} targets, {command} looks at one: name one of them, in a copy of the file"
+        )
