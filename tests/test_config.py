@@ -275,6 +275,7 @@ def test_brokers_may_be_a_list() -> None:
 DECIDING = [
     ("event", {"features": ["temp", "speed"]}),
     ("event", {"lags": 2}),
+    ("event", {"target": ["target", "other"]}),
     ("event", {"calendar": ["hour"]}),
     ("event", {"time_zone": "Asia/Tokyo"}),
     ("event", {"differences": False}),
