@@ -5,7 +5,9 @@ Both are online quantiles of |error| over its running mean, so that they follow 
 * the interval's half-width is moved by the pinball loss's gradient on a log scale (adaptive conformal inference,
   Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level;
 * the anomaly level (one event in 10,000, say) is too rare to be tracked so. Errors beyond the 98 % quantile are taken
-  as generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments: the bound in closed form.
+  as generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments: the bound in closed form. What the
+  closed form gets wrong (few exceedances, other tails) is taken back by the same pinball steps on the bound's log, one
+  up an alarm, one down a budget's worth of events, so that in the long run alarms come at the budget's rate.
 """
 
 from __future__ import annotations
@@ -21,7 +23,11 @@ from ssm_stream.model.jit import jit
 SCALE_RATE = 0.01
 STEP = 0.02  # of the log half-width an event; the long-run coverage error is (largest log width) / (STEP · events)
 TAIL = 0.02  # share of errors that the tail model is fitted to
-TAIL_RATE = 1 / 200  # of the tail's moments, an exceedance
+TAIL_RATE = 1 / 400  # of the tail's moments, an exceedance
+STEP_BOUND = 0.1  # of the bound's log, an alarm
+BOUND_MOST = 0.5  # of that correction, so that entities that are often at fault stay audible
+YOUNG = 100  # errors before the bound is corrected
+REST = 50  # events after an alarm in which others are the same one
 PRIOR = 10.0  # exceedances that the prior (a Laplace tail, a little heavier) counts for
 SHAPE_MAX = 0.45
 
@@ -31,7 +37,8 @@ class IntervalState(NamedTuple):
 
     scale (E,): running mean of |error|, in the target's unit
     width (E,): log of the interval's half-width over scale
-    tail (E, 4): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most 200
+    tail (E, 6): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
+        1 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm
     """
 
     scale: NDArray[np.float64]
@@ -41,7 +48,7 @@ class IntervalState(NamedTuple):
 
 def new_interval_state(E: int) -> IntervalState:
     """E fresh entities."""
-    return IntervalState(np.zeros(E), np.zeros(E), np.zeros((E, 4)))
+    return IntervalState(np.zeros(E), np.zeros(E), np.zeros((E, 6)))
 
 
 @jit
@@ -59,7 +66,7 @@ def anomaly_bound(s: IntervalState, e: int, rate: float) -> float:
     size = mean * (1.0 - shape)
     ratio = max(TAIL / rate, 1.0)
     excess = size * math.log(ratio) if shape < 1e-6 else size / shape * (ratio**shape - 1.0)
-    return s.scale[e] * (math.exp(s.tail[e, 0]) + excess)
+    return s.scale[e] * (math.exp(s.tail[e, 0]) + excess) * math.exp(s.tail[e, 4])
 
 
 @jit
@@ -72,13 +79,19 @@ def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: 
         s.scale[e] = error
         return
     step = max(STEP, 1.0 / (n + 10.0))
+    s.tail[e, 5] -= 1.0
+    if n >= YOUNG:
+        s.tail[e, 4] = max(s.tail[e, 4] - STEP_BOUND * rate, -BOUND_MOST)
     missed = 1.0 if error > s.scale[e] * math.exp(s.width[e]) else 0.0
     s.width[e] = min(max(s.width[e] + step * (missed - (1.0 - level)), -7.0), 7.0)
     excess = error / s.scale[e] - math.exp(s.tail[e, 0])
     if excess > 0.0:
         # A fault of hours must not become the new normal: what lies beyond the bound counts as lying on it.
-        most = anomaly_bound(s, e, rate) / s.scale[e] - math.exp(s.tail[e, 0])
-        excess = min(excess, 1.5 * most)
+        bound = anomaly_bound(s, e, rate)
+        if n >= YOUNG and error > bound and s.tail[e, 5] <= 0.0:
+            s.tail[e, 4] = min(s.tail[e, 4] + STEP_BOUND, BOUND_MOST)
+            s.tail[e, 5] = REST
+        excess = min(excess, 1.5 * max(bound / s.scale[e] - math.exp(s.tail[e, 0]), 0.0))
         weight = max(1.0 / (s.tail[e, 3] + PRIOR + 1.0), TAIL_RATE)
         s.tail[e, 1] += weight * (excess - s.tail[e, 1])
         s.tail[e, 2] += weight * (excess * excess - s.tail[e, 2])
