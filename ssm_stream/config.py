@@ -330,6 +330,9 @@ class Model(Section):
         return self
 
 
+Learning = Literal["adapt", "slow", "hold"]
+
+
 class Anomaly(Section):
     """Alerts on single events that do not fit."""
 
@@ -348,6 +351,9 @@ class Anomaly(Section):
     """Normal events in a row that end an episode."""
     cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 50
     """Events after an episode's end in which no new one of this kind starts."""
+    learn: Learning = "adapt"
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is,
+    so that a fault does not become the new normal, however long it lasts."""
 
 
 class Drift(Section):
@@ -358,6 +364,9 @@ class Drift(Section):
     """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
     cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """Events after an episode's end in which no new one of this kind starts."""
+    learn: Learning = "adapt"
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is:
+    the model stays at the relation from before the change, and the episode lasts until the errors fit it again."""
 
 
 class Alerts(Section):

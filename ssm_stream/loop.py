@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.model import kernel
 from ssm_stream.model.implicit import fleet_share, implicit_weights
-from ssm_stream.model.inputs import count, follow, learn_target, take_target
+from ssm_stream.model.inputs import count, follow, learn_past, learn_target, take_target
 from ssm_stream.model.jit import inlined, inner, jit
 from ssm_stream.model.pending import HALF, KNEW, SHARE, YOUNG, find_key, find_time, recall, remember
 from ssm_stream.model.shapes import BASE, LOG_BASE, MANY, RESIDUAL, EntityState, G, HeadsState, Learner, PoolState
@@ -27,6 +27,8 @@ LAST, MARK, GAP, GAPS = range(4)
 MARKS_A_TTL = 100  # one event moves the watermark by at most ttl / MARKS_A_TTL: a wrong clock cannot evict the fleet
 WEIGHT_EVERY = 8  # events between updates of the weights that drift alerts compare with
 WEIGHT_RATE = 0.02
+ADAPT, SLOW, HOLD = range(3)
+SLOW_EVERY = 8  # events of an episode of which one is learned
 GAP_RATE = 0.01  # of the mean gap between events, once 100 are known
 
 
@@ -65,6 +67,7 @@ class Rules(NamedTuple):
     """What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
 
     direction: 1 above, −1 below, 0 both; deviation: smallest |y − yhat| that counts, absolute and relative to |yhat|
+    learn: what an open episode of each kind does to learning: ADAPT, SLOW or HOLD
     """
 
     warmup: int
@@ -79,6 +82,7 @@ class Rules(NamedTuple):
     drift: bool
     drift_events: float
     drift_seconds: float
+    learn: tuple[int, int]
     episodes: lifecycle.LifecycleRules
 
 
@@ -126,10 +130,13 @@ BEFORE, PREDICT, ITSELF = range(3)
 MATCHED, DROPPED, MISSED = range(3)
 
 
+LEARNS = 2  # place of `Reported.phase`
+
+
 class Reported(NamedTuple):
     """What the kernel tells of an event that changed an episode.
 
-    phase (2,) int64 by kind; number (2, 3) float64: score, since (ms), absorbed after (events)
+    phase (3,) int64 by kind, then whether the event is learned; number (2, 3) float64: score, since (ms), absorbed after (events)
     weights (L,) float32: implicit weights before learning
     """
 
@@ -200,11 +207,26 @@ def run(
         _advance(clock, time, marks[source])
         out.score[t] = _judge(p, w, s, r, told, e, n, n - 1, time, y[t], answer, n > 0)
         loud = _heed(p, learner, w, s, told, k, e, n)
-        kernel.learn(p, learner, w, k, e, u[t], steps[t], time, y[t])
+        if told.phase[LEARNS]:
+            kernel.learn(p, learner, w, k, e, u[t], steps[t], time, y[t])
+        else:
+            _widen(learner.pool, k, y[t])
+            learn_past(p, learner, w, k, e, u[t], steps[t], time, y[t])
         if loud:
             return t + 1, REPORT
-        _keep_reference(p, s, told, e, n)
+        if told.phase[LEARNS]:
+            _keep_reference(p, s, told, e, n)
     return len(y), DONE
+
+
+@inner
+def _learns(s: Any, r: Any, e: int, n: int) -> int:
+    """1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal."""
+    for kind in range(2):
+        if s.lifecycle.number[e, kind, lifecycle.OPEN] == 1.0:
+            if r.learn[kind] == HOLD or (r.learn[kind] == SLOW and n % SLOW_EVERY != 0):
+                return 0
+    return 1
 
 
 @inlined
@@ -218,6 +240,7 @@ def _judge(
     """
     score, error = 0.0, y - answer
     told.phase[0] = told.phase[1] = lifecycle.SILENT
+    told.phase[LEARNS] = 1
     if known:
         gap = s.clock.number[e, GAP]
         anomaly_events = _budget_events(r.anomaly_events, r.anomaly_seconds, gap)
@@ -238,14 +261,16 @@ def _judge(
             drift_events = _budget_events(r.drift_events, r.drift_seconds, gap)
             rounding = 1e-12 * max(abs(y), abs(answer)) + 1e-6 * w.scale[w.flag[MANY], RESIDUAL, 1]
             heard = error if abs(error) > rounding else 0.0
-            evidence = min(detect.observe(s.detector, e, heard, drift_events), SCORE_MOST)
+            evidence = min(detect.observe(s.detector, e, heard, drift_events, r.learn[1] == HOLD), SCORE_MOST)
             if n >= r.warmup:
                 calm = detect.is_calm(s.detector, e)
                 told.phase[1] = lifecycle.step(
                     s.lifecycle, e, lifecycle.DRIFT, n, time, evidence, evidence >= 1.0, calm, r.episodes
                 )
                 told.number[1, 0] = evidence
-        interval.observe(s.interval, e, judged, abs(error), r.level, 1.0 / anomaly_events)
+        told.phase[LEARNS] = _learns(s, r, e, n)
+        if told.phase[LEARNS]:
+            interval.observe(s.interval, e, judged, abs(error), r.level, 1.0 / anomaly_events)
     return score
 
 
@@ -403,8 +428,12 @@ def run_late(
             q.judged[e] += 0 if young else 1
             loud = _heed(p, learner, w, s, told, k, e, n)
             heads = learner.pool.n[k] > 0 and (p.lags == 0 or not young)
-            kernel.teach(p, learner, w, k, e, room.u, room.steps, then, y[t], heads, heads and q.flag[e, h, KNEW] == 1)
-            if not loud:
+            if told.phase[LEARNS]:
+                gates = heads and q.flag[e, h, KNEW] == 1
+                kernel.teach(p, learner, w, k, e, room.u, room.steps, then, y[t], heads, gates)
+            else:
+                _widen(learner.pool, k, y[t])
+            if not loud and told.phase[LEARNS]:
                 _keep_reference(p, s, told, e, n)
         if push:
             if ahead:

@@ -112,6 +112,11 @@ def _no_settled(m: int) -> Settled:
     return Settled(item, ts, y, yhat, lower, upper, score, np.empty(m, np.bool_), n, fleet)
 
 
+LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
+LEARNING = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
+"""Share of an episode's events that are learned, as alerts tell it."""
+
+
 def _rules(config: Config) -> Rules:
     anomaly, drift = config.alerts.anomaly, config.alerts.drift
 
@@ -129,6 +134,7 @@ def _rules(config: Config) -> Rules:
         anomaly.min_deviation_relative,
         drift.enabled,
         *pair(drift.budget),
+        (LEARN[anomaly.learn], LEARN[drift.learn]),
         lifecycle.LifecycleRules(
             anomaly.consecutive,
             (anomaly.recover_after, 50),
@@ -225,7 +231,7 @@ class TargetEngine:
         return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
 
     def _fresh_told(self) -> loop.Reported:
-        return loop.Reported(np.zeros(2, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
+        return loop.Reported(np.zeros(3, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
     @property
     def bytes_per_entity(self) -> int:
@@ -510,7 +516,8 @@ class TargetEngine:
             if phase == lifecycle.SILENT:
                 continue
             score, since, absorbed = self._told.number[kind].tolist()
-            budget = (self.config.alerts.anomaly if name == "anomaly" else self.config.alerts.drift).budget
+            drifts = name == "drift"
+            rules = self.config.alerts.drift if drifts else self.config.alerts.anomaly
             message = {
                 "entity": entity,
                 "kind": name,
@@ -525,8 +532,10 @@ class TargetEngine:
                 "since": int(since),
                 "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
                 "contributions": self._contributions(pool),
-                "weight_change": self._weight_change(slot, pool) if name == "drift" else [],
-                "budget": budget.text,
+                "weight_change": self._weight_change(slot, pool) if drifts else [],
+                "change": detect.CHANGES[int(self._state.detector.number[slot, detect.CHANGE])] if drifts else None,
+                "learning": LEARNING[rules.learn] if phase != lifecycle.RECOVERED else 1.0,
+                "budget": rules.budget.text,
                 "config_hash": self.config.hash,
                 "state_hash": state_hash,
             }

@@ -251,7 +251,7 @@ def _fits(number: Any) -> bool:
 
 
 @jit
-def observe(s: DetectorState, e: int, error: float, budget: float) -> float:
+def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -> float:
     """Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 
     Args:
@@ -259,6 +259,7 @@ def observe(s: DetectorState, e: int, error: float, budget: float) -> float:
         e: the entity
         error: target − prediction, in any unit
         budget: mean events between false alarms
+        hold: whether the old reference is kept after an alarm even if errors do not fit it
     """
     number = s.number[e]
     seen = number[SEEN]
@@ -297,7 +298,10 @@ def observe(s: DetectorState, e: int, error: float, budget: float) -> float:
                 number[TESTING] = 0.0
                 if not _fits(number):
                     evidence = 1.0  # it is no false alarm: said once more, should the change have come after it
-                    _restart(s, e, 0)
+                    if hold:
+                        number[TESTING], number[WARM] = 1.0, AGAIN
+                    else:
+                        _restart(s, e, 0)
         else:
             number[BLOCK_SUM] += min(max(x, -8.0), 8.0)
             number[IN_BLOCK] += 1.0
