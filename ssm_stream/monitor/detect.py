@@ -38,7 +38,7 @@ AGAIN = 100  # events after an alarm that are held against the old reference; th
 AR_RATE = 1 / 1000
 Z_RATE = 0.04
 GOLDEN = 0.6180339887498949
-OVERSHOOT = 0.6
+OVERSHOOT = 0.53
 """The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come once in a budget (simulated for these
 bets on 10 million normal scores; `benchmarks/alerts.py` measures it)."""
 BETS = 10  # on events: shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2
@@ -247,7 +247,7 @@ def _end_block(s: DetectorState, e: int) -> None:
 
 @inner
 def _fits(number: Any) -> bool:
-    return abs(number[Z_MEAN]) < 0.4 and abs(number[Z_SQUARE] - 1.0) < 0.6
+    return abs(number[Z_MEAN]) < 0.5 and abs(number[Z_SQUARE] - 1.0) < 0.7
 
 
 @jit
@@ -278,8 +278,9 @@ def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -
     clipped = min(max(x, -4.0), 4.0)
     w = x - _phi(number) * number[LAST]
     rate = max(AR_RATE, 1.0 / (seen - SETTLE + 3.0))
-    number[CROSS] += rate * (clipped * number[LAST] - number[CROSS])
-    number[POWER] += rate * (clipped * clipped - number[POWER])
+    if number[TESTING] == 0.0:  # an offset that lasts would pass for autocorrelation
+        number[CROSS] += rate * (clipped * number[LAST] - number[CROSS])
+        number[POWER] += rate * (clipped * clipped - number[POWER])
     number[LAST] = clipped
     evidence = 0.0
     if number[WARM] > 0.0 and number[TESTING] == 0.0:

@@ -1,0 +1,218 @@
+"""Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
+
+    python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--peers-python PYTHON]
+
+One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
+sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
+README.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import alerts_streams as streams
+import numpy as np
+from alerts_recordings import nab, skab, tep
+from rich.console import Console
+from rich.table import Table
+
+from ssm_stream.evaluate.prequential import backtest
+from ssm_stream.monitor import detect, interval, novelty
+
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+BUDGETS = (1e3, 1e4, 1e5)
+"""Mean events between false alarms."""
+TABLE_BUDGET = 1e4
+"""Of the delays."""
+RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 9
+COST_MOST = {"all": 1.5, "without novelty": 0.5}
+STATE_MOST = 16 * 1024
+PEERS = Path(__file__).with_name("alerts_peers.json")
+"""What `alerts_peers.py` found with River 0.26.1 on these streams, for machines without River."""
+
+Row = dict[str, Any]
+
+
+def check(name: str, value: float | None, relation: str, bar: float) -> Row:
+    value = None if value is None else float(value)
+    ok = value is not None and (value <= bar if relation == "<=" else value >= bar)
+    return {"name": name, "value": value, "relation": relation, "bar": bar, "ok": ok}
+
+
+def budgets(quick: bool) -> list[Row]:
+    """False alarms over the budget on streams without a change, and the coverage of the interval."""
+    n = 1_000_000 if quick else 10_000_000
+    rows = []
+    for at, name in enumerate([*streams.NOISE, "seasonal"]):
+        if name == "seasonal":
+            errors = streams.seasonal(n // 5 if quick else n, 11)
+        else:
+            errors = streams.NOISE[name](np.random.default_rng([7, at]), n)
+        for budget in BUDGETS:
+            if budget * 50 > len(errors):
+                continue  # too few alarms to tell a rate from
+            where = f"{name}/1 in {budget:,.0f}"
+            rows.append(check(f"budget/drift/{where}", streams.drift(errors, budget).mean() * budget, "<=", RATE_MOST))
+            alarm, covered = streams.anomaly(errors, budget)
+            rows.append(check(f"budget/anomaly/{where}", alarm.mean() * budget, "<=", RATE_MOST))
+        rows.append(check(f"coverage/{name}", abs(covered - 0.9), "<=", COVERAGE_OFF))
+        CONSOLE.print(f"budget: {name}, {len(errors):,} events")
+    return rows
+
+
+def first_alarm(alarm: Any) -> int:
+    """Events from the change to the first alarm after it."""
+    late = np.flatnonzero(alarm[streams.CHANGE :])
+    return int(late[0]) if len(late) else streams.AFTER
+
+
+def delays(quick: bool, peers_python: str | None) -> tuple[list[Row], list[Row]]:
+    """Checks, and a row a change: median delay and share missed, of the product and of the others."""
+    made = list(streams.streams(30))
+    found = peers(made, peers_python)
+    table, faster = [], 0
+    for name, noise, runs in made:
+        delay = [first_alarm(streams.drift(errors, TABLE_BUDGET)) for errors in runs]
+        ours = {"median": float(np.median(delay)), "missed": float(np.mean(np.array(delay) >= streams.AFTER))}
+        row: Row = {"change": name, "noise": noise, "ssm-stream": ours}
+        for each, (median, missed) in found.get("delay", {}).get(name, {}).items():
+            row[each] = {"median": median, "missed": missed}
+        quiet = [one["median"] for each, one in row.items() if each.endswith("/quiet")]
+        row["best peer"] = min(quiet, default=None)
+        if name in streams.CHANGES and quiet:
+            faster += ours["median"] < row["best peer"]
+        table.append(row)
+    main = [row for row in table if row["change"] in streams.CHANGES]
+    checks = [
+        check("delay/faster than every quiet peer, of 11", faster if found else None, ">=", FASTER_LEAST),
+        check("delay/ramp", next(r["ssm-stream"]["median"] for r in main if "ramp" in r["change"]), "<=", RAMP_MOST),
+        check("delay/missed, worst change", max(r["ssm-stream"]["missed"] for r in main), "<=", 0.01),
+        check("delay/change kinds found", sum(r["ssm-stream"]["missed"] < 0.5 for r in table), ">=", len(table)),
+    ]
+    return checks, table
+
+
+def peers(made: list[tuple[str, str, list[Any]]], python: str | None) -> Row:
+    """What River's detectors did on these streams, from a run now or from the file."""
+    if python is None:
+        return json.loads(PEERS.read_text()) if PEERS.exists() else {}
+    arrays: Row = {"budget": TABLE_BUDGET, "change": streams.CHANGE}
+    for at, (name, noise) in enumerate(streams.NOISE.items()):
+        arrays[f"noise/{name}"] = noise(np.random.default_rng([7, at]), 200_000)
+    for name, noise, runs in made:
+        arrays[f"change/{noise}/{name}"] = np.array(runs)
+    with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        command = [python, str(Path(__file__).with_name("alerts_peers.py")), file.name]
+        return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+
+
+def trivial(quick: bool) -> list[Row]:
+    """False alarms in 100,000 events and median delay of alarms that look at nothing."""
+    g = np.random.default_rng(3)
+    rows = [{"detector": "never", "false": 0.0, "median": None}]
+    rows.append({"detector": "every 100", "false": 1000.0, "median": 49.0})
+    wait = g.geometric(1 / TABLE_BUDGET, size=10_000)
+    rows.append({"detector": "random, at the budget", "false": 1e5 / TABLE_BUDGET, "median": float(np.median(wait))})
+    return rows
+
+
+def coverage(data: Path, quick: bool) -> list[Row]:
+    """How far the long-run coverage is from the level, a recording and row in it."""
+    from accuracy_product import configuration, read
+
+    rows = []
+    for path in sorted(data.glob("*.csv.gz")):
+        recording = read(path, 5000 if quick else 10**9)
+        level = backtest(configuration(recording, "any", "fast"), recording.rows)["coverage"]
+        short = path.name.removesuffix(".csv.gz")
+        rows.append(check(f"coverage/{short}", abs(level - 0.9), "<=", COVERAGE_OFF))
+        CONSOLE.print(f"coverage: {short} {level:.4f}")
+    return rows
+
+
+def costs(quick: bool) -> list[Row]:
+    """µs an event of interval, both detectors and novelty, in one loop each; bytes an entity."""
+    n = 200_000 if quick else 1_000_000
+    errors = np.random.default_rng(1).normal(size=n)
+    times: dict[str, float] = {}
+    for name, run in (
+        ("interval", lambda: streams.anomaly(errors, 1e4)),
+        ("drift", lambda: streams.drift(errors, 1e4)),
+        ("novelty", lambda: streams.novel(errors, 1e4)),
+    ):
+        run()
+        best = float("inf")
+        for _ in range(3):
+            started = time.perf_counter()
+            run()
+            best = min(best, time.perf_counter() - started)
+        times[name] = best / n * 1e6
+    plain = times["interval"] + times["drift"]
+    states = [interval.new_interval_state(1), detect.new_detector_state(1), novelty.new_novelty_state(1, 8)]
+    size = sum(array.nbytes for state in states for array in state)
+    return [
+        check("cost/all, µs", plain + times["novelty"], "<=", COST_MOST["all"]),
+        check("cost/without novelty, µs", plain, "<=", COST_MOST["without novelty"]),
+        check("cost/bytes an entity", size, "<=", STATE_MOST),
+    ]
+
+
+def show(report: Row) -> None:
+    table = Table(title=f"Median delay in events (% missed), budget 1 in {TABLE_BUDGET:,.0f}")
+    names = ["ssm-stream", "best peer"]
+    others = [
+        f"{n}/{s}/{k}" for n in ("ADWIN", "PageHinkley", "KSWIN") for s in ("|e|", "e") for k in ("quiet", "default")
+    ]
+    for title in ["change", *names, *others]:
+        table.add_column(title, justify="left" if title == "change" else "right")
+
+    def told(one: Any) -> str:
+        if one is None:
+            return "–"
+        if isinstance(one, float):
+            return f"{one:.0f}"
+        return f"{one['median']:.0f}" + (f" ({100 * one['missed']:.0f})" if one["missed"] else "")
+
+    for row in report["delays"]:
+        table.add_row(row["change"], *(told(row.get(name)) for name in [*names, *others]))
+    CONSOLE.print(table)
+    for row in report["trivial"]:
+        CONSOLE.print(f"{row['detector']}: {row['false']:.0f} false in 100,000, median delay {row['median'] or '–'}")
+    for row in report["checks"]:
+        value = "–" if row["value"] is None else f"{row['value']:.4g}"
+        CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="False alarms against the budget, delays, and recordings.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (gzipped CSV)")
+    parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
+    parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
+    options = parser.parse_args()
+    checks = budgets(options.quick)
+    more, table = delays(options.quick, options.peers_python)
+    checks += more
+    recordings: Row = {}
+    for name, score in (("nab", nab), ("skab", skab), ("tep", tep)):
+        rows, recordings[name] = score(options.data)
+        checks += rows
+    checks += coverage(options.data, options.quick) + costs(options.quick)
+    report = {"checks": checks, "delays": table, "trivial": trivial(options.quick), "recordings": recordings}
+    show(report)
+    if options.json:
+        print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
