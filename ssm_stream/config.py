@@ -243,6 +243,9 @@ class Event(Section):
     differences: bool | None = None
     """Use each feature's change since the entity's last event as an input too. Default: where `lags` is 1 or more; what
     tells the target's next step says little about its level."""
+    feature_lags: Annotated[int, Field(ge=0, le=16)] = 0
+    """Past events whose features are inputs too, each as its difference from the present value; the first of them is
+    the change of `differences`. For effects that arrive some events later."""
     calendar: Literal["auto"] | list[Literal["hour", "weekday", "hour_cycle", "weekday_cycle"]] = "auto"
     """Inputs made from the event's time: hour of day and day of week, a step each or as smooth cycles. `auto`: steps,
     where events come often enough to have a day and the columns do not say the same already."""
@@ -250,7 +253,7 @@ class Event(Section):
     @property
     def changes(self) -> bool:
         """Whether the features' changes are inputs."""
-        return self.lags > 0 if self.differences is None else self.differences
+        return self.feature_lags > 0 or (self.lags > 0 if self.differences is None else self.differences)
 
     @model_validator(mode="after")
     def _usable(self) -> Event:
@@ -512,6 +515,8 @@ class Config(Section):
         deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         if self.labels is None:
             del deciding["labels"]
+        if not self.event.feature_lags:
+            del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
         return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 

@@ -168,7 +168,13 @@ class TargetEngine:
         event, model = config.event, config.model
         calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
         self.plan = FeaturePlan(
-            tuple(event.numbers), tuple(event.categories), calendar, event.lags, event.changes, event.time_zone
+            tuple(event.numbers),
+            tuple(event.categories),
+            calendar,
+            event.lags,
+            event.changes,
+            event.time_zone,
+            event.feature_lags,
         )
         self.weights = weights.load(model.weights)
         self.params = self._params(0)

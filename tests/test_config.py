@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import types
 import typing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 import yaml
 from hypothesis import given
@@ -17,6 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
 from ssm_stream.data import __file__ as data_file
+from ssm_stream.model import weights
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -229,6 +232,17 @@ def test_changes_of_features_are_inputs_where_past_targets_are(keys: dict[str, A
     assert changed("event", **keys).event.changes is used
 
 
+@pytest.mark.parametrize("count", [-1, 17, 1.5, "all", None])
+def test_past_events_whose_features_are_inputs_are_a_bounded_number(count: object) -> None:
+    with pytest.raises(ConfigError, match=r"event\.feature_lags"):
+        changed("event", feature_lags=count)
+
+
+def test_past_features_begin_with_the_change() -> None:
+    assert parse_config(SMALLEST).event.feature_lags == 0
+    assert changed("event", feature_lags=16, lags=0, differences=False).event.changes
+
+
 def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_HOST", "kafka.plant")
     monkeypatch.setenv("TEST_EMPTY", "")
@@ -279,6 +293,7 @@ DECIDING = [
     ("event", {"calendar": ["hour"]}),
     ("event", {"time_zone": "Asia/Tokyo"}),
     ("event", {"differences": False}),
+    ("event", {"feature_lags": 1}),
     ("model", {"warmup": 200}),
     ("model", {"interval": 0.95}),
     ("model", {"profile": "accurate"}),
@@ -315,9 +330,22 @@ def test_the_hash_does_not_change_with_the_rest(section: str, keys: dict[str, An
 
 
 def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
-    spelled = SMALLEST + "  lags: 8\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
+    spelled = (
+        SMALLEST
+        + "  lags: 8\n  feature_lags: 0\nstate: {ttl: 2160h}\nalerts: {anomaly: {budget: 1 per 10000 events}}\n"
+    )
     assert parse_config(spelled).hash == parse_config(SMALLEST).hash
     assert len(parse_config(SMALLEST).hash) == 12
+
+
+def test_states_from_before_a_setting_keep_their_hash() -> None:
+    """`feature_lags` came later: where it is 0 nothing differs, so a snapshot must not be refused."""
+    config = parse_config(SMALLEST)
+    deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
+    del deciding["event"]["feature_lags"]
+    deciding["model"]["weights"] = weights.content_digest(config.model.weights)
+    text = orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)
+    assert config.hash == hashlib.sha256(text).hexdigest()[:12]
 
 
 @given(st.text(max_size=200))

@@ -30,6 +30,7 @@ from ssm_stream.state import StateError
 DAY = 86_400_000
 HOUR = 3_600_000
 DIRECT = "features: [a, b], lags: 0, differences: false"
+PAST = "features: [a, b], feature_lags: 4"
 FIELDS = ("yhat", "lower", "upper", "score", "warmup", "n", "fleet")
 ALONE = "model: {fleet: false}"
 """Each entity learns by itself: then nothing that happens to others may show in what it is told."""
@@ -71,6 +72,17 @@ def fleet(n: int, seed: int = 0, entities: int = 5) -> Events:
     features[rng.random((n, 2)) < 0.05] = np.nan
     names = [f"m{i}" for i in rng.integers(entities, size=n)]
     return made(y, features, names, np.arange(n) * 1000 + rng.integers(-5000, 5000, n))
+
+
+def effect_later(events: int, n: int, entities: int = 1) -> Events:
+    """y = 5 + 2a of so many events before of the same entity, − b, + noise of 0.05; entities in random order."""
+    rng = np.random.default_rng(events)
+    features, rows_ = rng.normal(size=(n, 2)), rng.integers(entities, size=n)
+    y = 5 - features[:, 1] + 0.05 * rng.normal(size=n)
+    for e in range(entities):
+        own = np.flatnonzero(rows_ == e)
+        y[own[events:]] += 2 * features[own[:-events], 0]
+    return made(y, features, [f"m{e}" for e in rows_])
 
 
 def cut(events: Events, start: int, stop: int | None) -> Events:
@@ -405,13 +417,15 @@ TTL = config(sections="state: {ttl: 1d}")
 TTL_ALONE = config(sections=f"state: {{ttl: 1d}}\n{ALONE}")
 
 
-def test_an_entity_silent_for_longer_than_its_ttl_starts_afresh() -> None:
+@pytest.mark.parametrize("event", ["features: [a, b]", PAST])
+def test_an_entity_silent_for_longer_than_its_ttl_starts_afresh(event: str) -> None:
     features, y = linear(400)
-    engine = Engine(TTL_ALONE)
+    settings_ = config(event, f"state: {{ttl: 1d}}\n{ALONE}")
+    engine = Engine(settings_)
     run(engine, made(y, features, "old"))
     run(engine, made(np.zeros(200), entity="clock", ts=np.arange(200) * HOUR))
     again, _ = run(engine, made(y, features, "old", np.arange(400) * 1000 + 200 * HOUR))
-    fresh, _ = run(Engine(TTL_ALONE), made(y, features, "old", np.arange(400) * 1000 + 200 * HOUR))
+    fresh, _ = run(Engine(settings_), made(y, features, "old", np.arange(400) * 1000 + 200 * HOUR))
     assert_same_bits(again, fresh)
 
 
@@ -660,6 +674,50 @@ def test_persistence_is_beaten_and_the_coverage_kept_on_a_recording(name: str) -
     assert result["events"] == 15_000
     assert result["mae"] < LEFT_OF_RECORDINGS[name] * result["mae_persistence"]
     assert abs(result["coverage"] - 0.9) < 0.03
+
+
+@pytest.mark.parametrize("entities", [1, 4])
+def test_an_effect_that_comes_three_events_later_is_learned_from_past_features(entities: int) -> None:
+    events = effect_later(3, 4000, entities)
+    without, related = (
+        np.abs(run(Engine(config(f"features: [a, b], lags: 0{keys}")), events)[0]["yhat"] - events.target)[2000:].mean()
+        for keys in ("", ", feature_lags: 3")
+    )
+    assert related < 0.2 * without
+
+
+@pytest.mark.parametrize("sections", ["", "model: {horizon: 2 events}"])
+def test_past_features_survive_batches_and_restores(sections: str) -> None:
+    events = fleet(2000)
+    whole_engine = Engine(config(PAST, sections))
+    told, alerts = run(whole_engine, events)
+    engine, parts, more = Engine(config(PAST, sections)), [], []
+    for start, stop in pairwise([0, 1, 2, 3, 5, 700, 701, 1500, 2000]):
+        part, said = run(engine, cut(events, start, stop))
+        parts.append(part)
+        more += [a._replace(row=a.row + start) for a in said]
+        state = engine.snapshot()
+        engine = Engine.restore(config(PAST, sections), state)
+        assert engine.snapshot() == state
+    assert_same_bits(told, {name: np.concatenate([part[name] for part in parts]) for name in FIELDS})
+    assert more == alerts
+    assert engine.snapshot() == whole_engine.snapshot()
+    head, _ = run(Engine(config(PAST, sections)), cut(events, 0, 900))
+    assert head["yhat"].tobytes() == told["yhat"][:900].tobytes()
+
+
+def test_past_features_are_counted_and_part_of_the_state_hash() -> None:
+    events = fleet(500)
+    sizes = [Engine(config(f"features: [a, b], feature_lags: {k}")).bytes_per_entity for k in range(4)]
+    assert sizes[0] == sizes[1] < sizes[2] < sizes[3]
+    engine = Engine(config(PAST))
+    run(engine, events)
+    array = snapshots.unpack(engine.snapshot())[2]["entity.learner.u_last"]
+    assert array.shape == (5, 2 * (1 + 4))
+    before, other = engine.state_hash("m0"), engine.state_hash("m1")
+    engine.targets[0]._state.learner.u_last[engine.names.index("m0"), -1] += 1.0
+    assert engine.state_hash("m0") != before
+    assert engine.state_hash("m1") == other
 
 
 # Anomaly alerts.

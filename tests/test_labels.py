@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_engine import FIELDS, assert_same_bits, config, cut, fleet, linear, made, run
+from test_engine import FIELDS, assert_same_bits, config, cut, effect_later, fleet, linear, made, run
 
 from ssm_stream.config import ConfigError
 from ssm_stream.engine import Alert, Engine
@@ -48,7 +48,9 @@ def apart(events: Events, seed: int) -> Events:
 # As if they had come with their events.
 
 
-@pytest.mark.parametrize("event", ["features: [a, b]", DIRECT, "features: [a], categories: [b]"])
+@pytest.mark.parametrize(
+    "event", ["features: [a, b]", DIRECT, "features: [a], categories: [b]", "features: [a, b], feature_lags: 3"]
+)
 @pytest.mark.parametrize("model", ["", "model: {fleet: false}\n"])
 def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event: str, model: str) -> None:
     events = labelled(fleet(1500))
@@ -96,6 +98,29 @@ def test_late_labels_teach_nearly_as_well(delay: int) -> None:
     on_time = np.abs(run(Engine(config(DIRECT)), events)[0]["yhat"] - y)
     assert np.mean(errors[500:]) < 1.05 * on_time[500:].mean()
     assert engine.late_counts == {"waiting": delay, "matched": 3000 - delay, "dropped": 0, "unmatched": 0, "early": 0}
+
+
+@pytest.mark.parametrize("delay", [1, 7])
+def test_past_features_are_those_of_the_last_events_labelled_or_not(delay: int) -> None:
+    """The effect comes after two events, the label later still: it may not be needed to know the cause."""
+    events = effect_later(2, 3000)
+    errors = []
+    engine = Engine(config(f"{DIRECT}, feature_lags: 2", LATE))
+    for i in range(3000):
+        told, _ = engine.process(bare(cut(events, i, i + 1)))
+        errors.append(abs(told.yhat[0] - events.target[i]))
+        if i >= delay:
+            assert engine.learn(labels_of(cut(events, i - delay, i - delay + 1))).matched.all()
+    assert np.mean(errors[1000:]) < 0.1 * np.abs(np.diff(events.target)).mean()
+
+
+def test_past_features_reach_behind_a_horizon() -> None:
+    """What three events on follows the feature of five events before that is two events back from here."""
+    events = effect_later(5, 3000)
+    told, _ = run(Engine(config(f"{DIRECT}, feature_lags: 2", "model: {horizon: 3 events}\n")), events)
+    foreseeable = events.target + events.features[:, 1]  # its own −b cannot be known three events before
+    errors = np.abs(told["yhat"][1000:-3] - foreseeable[1003:])
+    assert errors.mean() < 0.1 * np.abs(np.diff(foreseeable)).mean()
 
 
 # Nothing is lost, whatever the order.

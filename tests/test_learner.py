@@ -130,6 +130,16 @@ CASES = {
     "half-lives, gd": Case(
         lambda: drift(150, seed=4), FeaturePlan(ABC), Heads(fern=False, gd=True), half_lives=((0, 3600.0), (20, 0))
     ),
+    "past features": Case(
+        lambda: coded(400),
+        FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3, feature_lags=3),
+        EVERY,
+        entities=3,
+        slots=128,
+    ),
+    "past features alone": Case(
+        lambda: drift(300, 2, seed=6), FeaturePlan(ABC, differences=False, feature_lags=5), Heads()
+    ),
     "no features": Case(lambda: drift(300, features=0), FeaturePlan((), lags=1), Heads()),
 }
 
@@ -335,6 +345,45 @@ def test_the_cases_exercise_what_they_are_about() -> None:
     assert (calm != quick).any()
 
 
+def test_past_features_are_differences_from_the_events_that_were_learned() -> None:
+    """Of each entity by itself; unknown where either value is, or before there was such an event."""
+    case = CASES["past features"]
+    p, s = params(case), case.stream()
+    assert case.plan.numbers[2:8] == (
+        "change(a)", "change(b)", "change(a, 2)", "change(b, 2)", "change(a, 3)", "change(b, 3)"
+    )  # fmt: skip
+    one = Stream(s.e[:, :1], s.u[:, :1], s.ts, s.y[:, :1])
+    f, state, w, out = flat(case.plan, one, 3), new_learner(p, 1, 3), shapes.new_scratch(p), np.empty(len(s.y))
+    past: dict[int, list[Floats]] = {0: [], 1: [], 2: []}
+    seen = np.zeros(2, int)
+    for t in range(len(s.y)):
+        kernel.run(p, state, w, *(part[: t + 1] for part in f), t, out)
+        u, events = f.u[t, :2], past[f.rows[t]]
+        for j in (2, 3):
+            expected = u - events[-j] if len(events) >= j else np.full(2, np.nan)
+            np.testing.assert_array_equal(w.v[2 * j : 2 * j + 2], expected)
+            seen += [np.isnan(expected).any(), (~np.isnan(expected)).all()]
+        if not np.isnan(f.y[t]):
+            events.append(u.copy())
+    assert (seen > 50).all()
+
+
+def test_the_first_past_feature_is_the_change() -> None:
+    """Bit for bit, and in the state: asking for both adds nothing to either."""
+    s = drift(400, 1, 3)
+    told = []
+    for plan in (
+        FeaturePlan(ABC),
+        FeaturePlan(ABC, differences=False, feature_lags=1),
+        FeaturePlan(ABC, feature_lags=1),
+    ):
+        p = params(FAST._replace(plan=plan, entities=3))
+        state = new_learner(p, 1, 3)
+        yhat = run_kernel(p, flat(plan, s, 3), state)
+        told.append((plan.numbers, yhat.tobytes(), [array.tobytes() for part in state for array in part]))
+    assert told[0] == told[1] == told[2]
+
+
 def test_meta_parameters_have_gradients() -> None:
     """Through time, into every meta-parameter, and equal to the difference quotient."""
     case = Case(lambda: drift(40, 2, seed=5), FeaturePlan(ABC, lags=2), Heads(attention=8, gd=True), slots=0)
@@ -466,7 +515,7 @@ def check_finite_and_bounded(case: Case, s: Stream) -> None:
     inputs=st.sampled_from(["usual", "constant", "collinear", "jumps", "unknown", "all unknown", "codes", "huge"]),
     targets=st.sampled_from(["usual", "constant", "zero", "jumps", "level", "huge", "tiny", "mixed", "unknown"]),
     times=st.sampled_from(["usual", "silent months", "same"]),
-    kind=st.sampled_from(["fast", "accurate", "half-lives", "entities"]),
+    kind=st.sampled_from(["fast", "accurate", "half-lives", "entities", "past features"]),
     seed=st.integers(0, 10**6),
 )
 def test_finite_and_bounded_on_anything(inputs: str, targets: str, times: str, kind: str, seed: int) -> None:
@@ -477,6 +526,8 @@ def test_finite_and_bounded_on_anything(inputs: str, targets: str, times: str, k
     case = (ACCURATE if kind == "accurate" else FAST)._replace(slots=SLOTS)
     if kind == "half-lives":
         case = case._replace(half_lives=((0, 3600.0), (50, 0)))
+    if kind == "past features":
+        case = case._replace(plan=case.plan._replace(feature_lags=16))
     if kind == "entities":
         case = case._replace(entities=4)
     e = rng.integers(0, case.entities, (n, 1))
@@ -513,10 +564,15 @@ def test_a_small_change_stays_small(case: Case) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(cuts=st.lists(st.integers(1, 599), max_size=6), prefix=st.integers(1, 600), many=st.booleans())
-def test_cuts_change_nothing(cuts: list[int], prefix: int, many: bool) -> None:
+@given(
+    cuts=st.lists(st.integers(1, 599), max_size=6),
+    prefix=st.integers(1, 600),
+    many=st.booleans(),
+    back=st.sampled_from([0, 3]),
+)
+def test_cuts_change_nothing(cuts: list[int], prefix: int, many: bool, back: int) -> None:
     """Batches in other cuts give the same bits, and so does a stream that ends earlier."""
-    case = FAST._replace(entities=3 if many else 1)
+    case = FAST._replace(entities=3 if many else 1, plan=FAST.plan._replace(feature_lags=back))
     s, p = drift(600, 1, case.entities), params(case)
     f = flat(case.plan, s, case.entities)
     whole = run_kernel(p, f, new_learner(p, 1, case.entities))

@@ -276,6 +276,13 @@ def test_every_kind_of_head_is_held_to_the_reference(model: str, least: float) -
     assert found.deviation.shift.max() < 1e-3
 
 
+def test_past_features_are_verified_too(result: Verification) -> None:
+    """The certificate takes the inputs as the kernel made them; its injected changes run through the lags."""
+    found = verify(parsed(CONFIG.replace("  lags: 2", "  lags: 2\n  feature_lags: 3")), rows())
+    assert found.ok
+    assert found.recording["inputs"] == result.recording["inputs"] + 4
+
+
 def test_frozen_model_is_production_where_nothing_changes() -> None:
     """On a stationary recording what was learned early stays right."""
     run = verify_replay.replay(parsed(CODED), coded_rows(900), lambda _: None)

@@ -65,7 +65,8 @@ def validate(
     picked = ["features (auto: picked from the first events at start)", *event.categories]
     columns = picked if auto else event.columns
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
-    inputs = [*columns, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
+    inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     typer.echo(f"  predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}")
     sinks = [s for s in (loaded.sinks.predictions, loaded.sinks.alerts, loaded.sinks.dead_letters) if s]
     typer.echo(f"  writes    {', '.join(sinks)}")

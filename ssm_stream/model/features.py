@@ -1,7 +1,7 @@
 """The inputs of the learner, in one fixed order: what the columns mean and how the calendar is encoded.
 
 The raw inputs of an event are, in order: the features and the calendar's cycles (known before the event is learned),
-then what the kernel derives from the entity's own past: each feature's change, the last target, the differences of
+then what the kernel derives from the entity's own past: each feature's changes, the last target, the differences of
 successive past targets, and how far the hour's and the week's usual target lie from the last one. After the numbers
 come the codes: one input for each value that a category has shown, a slot each, in order of appearance.
 """
@@ -32,6 +32,9 @@ class FeaturePlan(NamedTuple):
     lags: number of past targets used, 0 for none
     differences: whether each feature's change since the entity's last learned event is an input
     time_zone: zone of the calendar
+    feature_lags: number of past events k whose features are inputs, as u_t − u_{t−j} for j = 1 … k; 0 for none. That of
+        j = 1 is the change of `differences`, counted from the last known value: it is there once, whichever of the two
+        asks for it. Those of j > 1 are unknown where u_t or u_{t−j} is
     """
 
     features: tuple[str, ...]
@@ -40,6 +43,7 @@ class FeaturePlan(NamedTuple):
     lags: int = 0
     differences: bool = True
     time_zone: str = "UTC"
+    feature_lags: int = 0
 
     @property
     def cycles(self) -> tuple[str, ...]:
@@ -59,6 +63,11 @@ class FeaturePlan(NamedTuple):
         return self.lags > 0 and max(self.steps) > NEVER
 
     @property
+    def changes(self) -> bool:
+        """Whether each feature's change since the last event is an input."""
+        return self.differences or self.feature_lags > 0
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Names of the columns that the kernel is given, shape (C,): features, categories, cycles."""
         return self.features + self.categories + self.cycles
@@ -71,7 +80,8 @@ class FeaturePlan(NamedTuple):
     @property
     def numbers(self) -> tuple[str, ...]:
         """Names of the numeric inputs, shape (F,)."""
-        changes = tuple(f"change({name})" for name in self.features) if self.differences else ()
+        changes = tuple(f"change({name})" for name in self.features) if self.changes else ()
+        changes += tuple(f"change({name}, {j})" for j in range(2, self.feature_lags + 1) for name in self.features)
         last = ("last",) if self.lags else ()
         lags = tuple(f"lag{k}-lag{k + 1}" for k in range(1, self.lags))
         seasons = ("usual at this hour", "usual at this hour of the week") if self.seasons else ()

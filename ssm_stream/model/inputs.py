@@ -125,6 +125,10 @@ def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: f
         for j in range(p.features):
             v[at + j] = 0.0 if first else u[j] - s.u_last[e, j]
         at += p.features
+    for i in range(2, p.feature_lags + 1):
+        for j in range(p.features):
+            v[at + j] = math.nan if first else u[j] - s.u_last[e, i * p.features + j]
+        at += p.features
     if p.lags > 0:
         v[at] = last
         for i in range(1, p.lags):
@@ -399,13 +403,19 @@ def take_target(p: Any, learner: Any, e: int, steps: Any, y: float) -> None:
 
 @inlined
 def follow(p: Any, learner: Any, k: int, e: int, u: Any, ts: float, first: bool) -> None:
-    """Last features, and the gap since the entity's event before."""
+    """Last features, those of the events before, and the gap since the entity's event before."""
     s, gaps = learner.entity, learner.pool.gaps[k]
     for j in range(p.features):
         if not math.isnan(u[j]):
             s.u_last[e, j] = u[j]
         elif first:
             s.u_last[e, j] = math.nan
+    if p.feature_lags > 1:
+        for i in range(p.feature_lags, 1, -1):
+            for j in range(p.features):
+                s.u_last[e, i * p.features + j] = math.nan if first else s.u_last[e, (i - 1) * p.features + j]
+        for j in range(p.features):
+            s.u_last[e, p.features + j] = u[j]
     if not first and gaps[GAPS] < GAPS:
         _learn_gap(gaps, (ts - s.time[e]) / 1000.0)
     s.time[e] = ts

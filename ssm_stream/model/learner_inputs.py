@@ -70,11 +70,18 @@ def standardise(running: Running, v: Tensor) -> Tensor:
 
 
 def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor, seasons: Tensor) -> Tensor:
-    """v = [features, cycles, features − u_last, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last]."""
+    """v = [features, cycles, changes, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last].
+
+    The changes are u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
+    unknown where either is, and before the entity has had so many events.
+    """
     new = (own.running.n == 0)[:, None]
     parts = [event.u[:, : p.features], event.u[:, p.features + p.categories :]]
     if p.differences:
-        parts.append(torch.where(new, 0.0, parts[0] - own.u_last))
+        parts.append(torch.where(new, 0.0, parts[0] - own.u_last[:, : p.features]))
+    if p.feature_lags > 1:
+        back = own.u_last[:, 2 * p.features :]
+        parts.append(torch.where(new, math.nan, parts[0].repeat(1, p.feature_lags - 1) - back))
     if p.lags:
         parts += [last[:, None], torch.where(new, 0.0, own.y_last[:, :-1] - own.y_last[:, 1:])]
     if p.seasons:
@@ -260,7 +267,9 @@ def learn_past(
         shifted = torch.cat([y[:, None], own.y_last[:, :-1]], 1)
         own = own._replace(y_last=torch.where(new[:, None], y[:, None], shifted))
     u = event.u[:, : p.features]
-    own = own._replace(u_last=torch.where(u.isnan() & ~new[:, None], own.u_last, u))
+    known_last = torch.where(u.isnan() & ~new[:, None], own.u_last[:, : p.features], u)
+    back = torch.where(new[:, None], math.nan, own.u_last[:, p.features : -p.features]) if p.feature_lags > 1 else None
+    own = own._replace(u_last=known_last if back is None else torch.cat([known_last, u, back], 1))
     if p.seasons:
         for place, least in zip(season_places(event), (HOUR_RATE, WEEK_RATE), strict=True):
             usual, count = _at(own.season, place), _at(own.season_n, place)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.model.learner_codes import PoolCodes
-from ssm_stream.model.shapes import HOURS, LEAVES, WEEK, G, LearnerParams
+from ssm_stream.model.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, past_features
 from ssm_stream.model.weights import Weights
 
 T = TypeVar("T")
@@ -66,7 +66,8 @@ class Running(NamedTuple):
 class EntityState(NamedTuple):
     """Of the entities, leading shape (B, E); of one event's entities, (B,).
 
-    time (): of the last labelled event, ms; u_last (features,); y_last (max(lags, 1),): targets before, newest first
+    time (): of the last labelled event, ms; u_last (U,): past features, as in `shapes.EntityState`
+    y_last (max(lags, 1),): targets before, newest first
     season, season_n (HOURS + WEEK,): usual target of the hour and of the hour of the week; events of each
     W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), unit (): of the gates
     """
@@ -208,7 +209,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
     return State(
         running=running(),
         entity=EntityState(
-            running=running(E), time=zeros(E), u_last=zeros(E, p.features), y_last=zeros(E, max(p.lags, 1)),
+            running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
             season=zeros(E, seasons), season_n=zeros(E, seasons), W=zeros(E, p.prox + (p.prox > 0), p.L),
             loss=zeros(E, 2, answers), unit=zeros(E),
         ),

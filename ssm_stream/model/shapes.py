@@ -53,6 +53,7 @@ class LearnerParams(NamedTuple):
     log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
         to, or 0
     bases: answers that need no head
+    differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
     fern columns (BINS, DEPTH) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
@@ -80,6 +81,7 @@ class LearnerParams(NamedTuple):
     bases: int
     lags: int
     differences: int
+    feature_lags: int
     seasons: int
     step_hour: int
     step_weekday: int
@@ -114,7 +116,8 @@ class EntityState(NamedTuple):
 
     n (E,) int64: labelled events learned; time (E,): of the last one, ms
     v_mean, v_var, v_count (E, F): running mean and variance of the numeric inputs; values seen of each, at most 2,000
-    u_last (E, features); y_last (E, max(lags, 1)): last features; past targets, newest first
+    u_last (E, U): last known features; with U = features · (1 + k) and feature_lags k > 1 also those of the last k
+        events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
     target (E, 10): statistics of the target, see the columns above
     season (E, 192), season_n (E, 192) int8: usual target of the hour and of the hour of the week; events of each
     W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
@@ -350,7 +353,8 @@ def learner_params(
         window=heads.attention,
         bases=bases,
         lags=plan.lags,
-        differences=int(plan.differences),
+        differences=int(plan.changes),
+        feature_lags=plan.feature_lags,
         seasons=int(plan.seasons),
         step_hour=plan.steps[0],
         step_weekday=plan.steps[1],
@@ -391,6 +395,11 @@ def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
     return directions
 
 
+def past_features(p: LearnerParams) -> int:
+    """Width U of `u_last`. One event back the last known values do, and they are kept in any case."""
+    return p.features * (1 + p.feature_lags) if p.feature_lags > 1 else p.features
+
+
 def new_entities(p: LearnerParams, E: int) -> EntityState:
     """E new entities."""
     seasons = (HOURS + WEEK) * p.seasons
@@ -400,7 +409,7 @@ def new_entities(p: LearnerParams, E: int) -> EntityState:
         v_mean=np.zeros((E, p.F)),
         v_var=np.zeros((E, p.F)),
         v_count=np.zeros((E, p.F)),
-        u_last=np.zeros((E, p.features)),
+        u_last=np.zeros((E, past_features(p))),
         y_last=np.zeros((E, max(p.lags, 1))),
         target=np.zeros((E, 10)),
         season=np.zeros((E, seasons), np.float32),
