@@ -52,12 +52,12 @@ CELL_RATE = 0.2
 SLOW_RATE = 0.01  # of the mean that stands in for cells without events
 
 FLOOR = 0.02
-PEAKS = 4.0  # c of standard normal events (2.7 to 4.6 for k from 100 to 16,000)
+PEAKS = 5.0  # c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
 EXPOSURE = 2.0  # the prior's weight for c: as many peaks as it expects from k to e²·k events
-EXPOSURE_MOST = 10.0
+EXPOSURE_MOST = 30.0
 PRIOR = 10.0  # peaks that the prior of the excess counts for
-PEAKS_MOST = 100.0
 SHAPE_MOST = 0.45
+SHAPE_MORE = 0.1  # of few peaks, moments find the shape too low
 BOUND_MOST = 0.9  # of a raw score that ends at 1
 SCORE_MOST = 1e3
 
@@ -230,13 +230,14 @@ def _unit_excess(k: float) -> float:
 def _bound(s: Any, e: int, k: float, events: float) -> float:
     """The raw score whose peaks come once in `events` events, while k events are remembered."""
     number = s.number[e]
-    mean, square = 1.0 + number[MEAN], 2.0 + number[SQUARE]
+    mean, square = 1.0 + number[MEAN], 2.25 + number[SQUARE]
     variance = max(square - mean * mean, 1e-12)
     shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MOST)
     size = mean * (1.0 - shape)
+    shape += SHAPE_MORE
     peaks = (EXPOSURE * PEAKS + number[COUNT]) / (EXPOSURE + number[EXPOSED])
     ratio = max(peaks / k * events, 1.0)
-    excess = size * math.log(ratio) if shape < 1e-6 else size / shape * (ratio**shape - 1.0)
+    excess = size / shape * (ratio**shape - 1.0)
     return min(FLOOR + _unit_excess(k) * excess, BOUND_MOST)
 
 
@@ -245,11 +246,11 @@ def _learn_peak(s: Any, e: int, k: float, events: float) -> None:
     number = s.number[e]
     unit = _unit_excess(k)
     # What lies beyond the bound may be a fault, which must not become the new normal.
-    most = 1.5 * (_bound(s, e, k, events) - FLOOR) + unit
+    most = 3.0 * (_bound(s, e, k, events) - FLOOR) + unit
     excess = min(number[PEAK] - FLOOR, most) / unit
-    weight = 1.0 / (min(number[COUNT], PEAKS_MOST) + PRIOR + 1.0)
+    weight = 1.0 / (number[COUNT] + PRIOR + 1.0)
     number[MEAN] += weight * (excess - 1.0 - number[MEAN])
-    number[SQUARE] += weight * (excess * excess - 2.0 - number[SQUARE])
+    number[SQUARE] += weight * (excess * excess - 2.25 - number[SQUARE])
     number[COUNT] += 1.0
 
 
