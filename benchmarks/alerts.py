@@ -133,7 +133,7 @@ def coverage(data: Path, quick: bool) -> list[Row]:
     rows = []
     for path in sorted(data.glob("*.csv.gz")):
         recording = read(path, 5000 if quick else 10**9)
-        level = backtest(configuration(recording, "any", "fast"), recording.rows)["coverage"]
+        level = backtest(configuration(recording.features, "fast"), recording.rows)["coverage"]
         short = path.name.removesuffix(".csv.gz")
         rows.append(check(f"coverage/{short}", abs(level - 0.9), "<=", COVERAGE_OFF))
         CONSOLE.print(f"coverage: {short} {level:.4f}")

@@ -164,7 +164,9 @@ def nab_files(data: Path) -> list[Scored]:
         edges = labels.get(entity.name, labels.get(f"{entity.name}.csv", []))
         windows = [
             (int(np.searchsorted(ts, left)), int(np.searchsorted(ts, right, side="right")) - 1)
-            for left, right in ([(datetime.datetime.fromisoformat(x) - MONDAY).total_seconds() for x in w] for w in edges)
+            for left, right in (
+                [(datetime.datetime.fromisoformat(x) - MONDAY).total_seconds() for x in w] for w in edges
+            )
         ]
         files.append(Scored(entity, windows, int(entity.frame["label_probation"].sum())))
     return files
@@ -406,7 +408,9 @@ def main() -> None:
         rows += found
         CONSOLE.print(table)
     for row in rows:
-        CONSOLE.print(f"{'ok  ' if row['ok'] else 'MISS'} {row['name']}: {row['value']:.4g} {row['relation']} {row['bar']}")
+        CONSOLE.print(
+            f"{'ok  ' if row['ok'] else 'MISS'} {row['name']}: {row['value']:.4g} {row['relation']} {row['bar']}"
+        )
     if options.json:
         told = [row | {"value": row["value"] if math.isfinite(row["value"]) else None} for row in rows]
         print(json.dumps({"checks": told}, indent=2))

@@ -18,7 +18,7 @@ from ssm_stream.model.inputs import count, follow, learn_past, learn_target, tak
 from ssm_stream.model.jit import inlined, inner, jit
 from ssm_stream.model.pending import HALF, KNEW, SHARE, YOUNG, find_key, find_time, recall, remember
 from ssm_stream.model.shapes import BASE, LOG_BASE, MANY, RESIDUAL, EntityState, G, HeadsState, Learner, PoolState
-from ssm_stream.monitor import detect, interval, lifecycle
+from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
 
 SCORE_MOST = 1e6
 DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS = range(7)
@@ -50,6 +50,8 @@ class EntityStates(NamedTuple):
     learner: EntityState
     interval: interval.IntervalState
     detector: detect.DetectorState
+    novelty: novelty.NoveltyState
+    levels: levels.LevelsState
     lifecycle: lifecycle.LifecycleState
     clock: Clock
     reference: Reference
@@ -67,6 +69,7 @@ class Rules(NamedTuple):
     """What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
 
     direction: 1 above, −1 below, 0 both; deviation: smallest |y − yhat| that counts, absolute and relative to |yhat|
+    channels: which look for anomalies: RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL; they share the budget
     learn: what an open episode of each kind does to learning: ADAPT, SLOW or HOLD
     """
 
@@ -82,6 +85,7 @@ class Rules(NamedTuple):
     drift: bool
     drift_events: float
     drift_seconds: float
+    channels: tuple[bool, bool, bool]
     learn: tuple[int, int]
     episodes: lifecycle.LifecycleRules
 
@@ -130,13 +134,16 @@ BEFORE, PREDICT, ITSELF = range(3)
 MATCHED, DROPPED, MISSED = range(3)
 
 
-LEARNS = 2  # place of `Reported.phase`
+LEARNS, CHANNEL = 2, 3  # places of `Reported.phase`
+RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL = range(3)
+CHANNELS = ("residual", "novelty", "levels")
 
 
 class Reported(NamedTuple):
     """What the kernel tells of an event that changed an episode.
 
-    phase (3,) int64 by kind, then whether the event is learned; number (2, 3) float64: score, since (ms), absorbed after (events)
+    phase (4,) int64 by kind, then whether the event is learned, and the channel of the anomaly score
+    number (2, 3) float64: score, since (ms), absorbed after (events)
     weights (L,) float32: implicit weights before learning
     """
 
@@ -205,7 +212,7 @@ def run(
         if math.isnan(y[t]):
             continue
         _advance(clock, time, marks[source])
-        out.score[t] = _judge(p, w, s, r, told, e, n, n - 1, time, y[t], answer, n > 0)
+        out.score[t] = _judge(p, w, s, r, told, e, n, n - 1, time, y[t], answer, n > 0, u[t], steps[t])
         loud = _heed(p, learner, w, s, told, k, e, n)
         if told.phase[LEARNS]:
             kernel.learn(p, learner, w, k, e, u[t], steps[t], time, y[t])
@@ -217,6 +224,14 @@ def run(
         if told.phase[LEARNS]:
             _keep_reference(p, s, told, e, n)
     return len(y), DONE
+
+
+@inner
+def _count(channels: Any) -> float:
+    count = 0.0
+    for on in channels:
+        count += 1.0 if on else 0.0
+    return max(count, 1.0)
 
 
 @inner
@@ -232,7 +247,7 @@ def _learns(s: Any, r: Any, e: int, n: int) -> int:
 @inlined
 def _judge(
     p: Any, w: Any, s: Any, r: Any, told: Any, e: int, n: int, judged: int, time: float, y: float, answer: float,
-    known: bool,
+    known: bool, u: Any, steps: Any,
 ) -> float:  # fmt: skip
     """The anomaly score of a target; episodes, detector and interval go on.
 
@@ -243,20 +258,32 @@ def _judge(
     told.phase[LEARNS] = 1
     if known:
         gap = s.clock.number[e, GAP]
-        anomaly_events = _budget_events(r.anomaly_events, r.anomaly_seconds, gap)
-        if n >= r.warmup:
-            size = abs(error)
-            floor = 1e-9 * max(abs(y), abs(answer)) + 1e-300
-            bound = max(interval.anomaly_bound(s.interval, e, 1.0 / anomaly_events), floor)
+        anomaly_events = _budget_events(r.anomaly_events, r.anomaly_seconds, gap) * _count(r.channels)
+        size = abs(error)
+        floor = 1e-9 * max(abs(y), abs(answer)) + 1e-300
+        bound = max(interval.anomaly_bound(s.interval, e, 1.0 / anomaly_events), floor)
+        channel, counts = RESIDUAL_CHANNEL, False
+        if r.channels[RESIDUAL_CHANNEL]:
+            sided = r.direction == 0 or error * r.direction > 0.0
             score = min(size / bound, SCORE_MOST)
-            if r.anomaly:
-                sided = r.direction == 0 or error * r.direction > 0.0
-                counts = sided and size >= r.deviation and size >= r.deviation_relative * abs(answer)
-                alarm = counts and score > 1.0
-                told.phase[0] = lifecycle.step(
-                    s.lifecycle, e, lifecycle.ANOMALY, n, time, score, alarm, not alarm, r.episodes
-                )
-                told.number[0, 0] = score
+            counts = sided and size >= r.deviation and size >= r.deviation_relative * abs(answer) and score > 1.0
+        if r.channels[NOVELTY_CHANNEL]:
+            week = 86_400.0 * steps[1] + 3600.0 * steps[0]
+            found = novelty.observe(s.novelty, e, y, week, anomaly_events)
+            if found > score or (found > 1.0 and not counts):
+                score, channel, counts = found, NOVELTY_CHANNEL, found > 1.0
+        if r.channels[LEVELS_CHANNEL]:
+            found = levels.observe(s.levels, e, y, u[: p.features], anomaly_events)
+            if found > score or (found > 1.0 and not counts):
+                score, channel, counts = found, LEVELS_CHANNEL, found > 1.0
+        if n < r.warmup:
+            score = 0.0
+        elif r.anomaly:
+            told.phase[CHANNEL] = channel
+            told.phase[0] = lifecycle.step(
+                s.lifecycle, e, lifecycle.ANOMALY, n, time, score, counts, not counts, r.episodes
+            )
+            told.number[0, 0] = score
         if r.drift:
             drift_events = _budget_events(r.drift_events, r.drift_seconds, gap)
             rounding = 1e-12 * max(abs(y), abs(answer)) + 1e-6 * w.scale[w.flag[MANY], RESIDUAL, 1]
@@ -424,7 +451,7 @@ def run_late(
         _close(q, tally, e, i, MATCHED)
         score, loud = 0.0, False
         if counts:
-            score = _judge(p, w, s, r, told, e, n, q.judged[e], then, y[t], answer, not young)
+            score = _judge(p, w, s, r, told, e, n, q.judged[e], then, y[t], answer, not young, room.u, room.steps)
             q.judged[e] += 0 if young else 1
             loud = _heed(p, learner, w, s, told, k, e, n)
             heads = learner.pool.n[k] > 0 and (p.lags == 0 or not young)

@@ -23,7 +23,7 @@ from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
 from ssm_stream.model import pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
-from ssm_stream.monitor import detect, interval, lifecycle
+from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
 from ssm_stream.state import StateError, pack, unpack
 
 SLOT_STEP = 8  # slots for codes are added so many at a time
@@ -134,6 +134,7 @@ def _rules(config: Config) -> Rules:
         anomaly.min_deviation_relative,
         drift.enabled,
         *pair(drift.budget),
+        tuple(name in anomaly.channels for name in loop.CHANNELS),  # type: ignore[arg-type]  # three of them
         (LEARN[anomaly.learn], LEARN[drift.learn]),
         lifecycle.LifecycleRules(
             anomaly.consecutive,
@@ -227,6 +228,10 @@ class TargetEngine:
             shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
             detect.new_detector_state(E),
+            novelty.new_novelty_state(E if "novelty" in self.config.alerts.anomaly.channels else 0),
+            levels.new_levels_state(
+                E if "levels" in self.config.alerts.anomaly.channels else 0, self.params.features + 1
+            ),
             lifecycle.new_lifecycle_state(E),
             loop.Clock(np.zeros((E, 4))),
             loop.Reference(np.zeros((E, self.params.L), np.float32)),
@@ -237,7 +242,7 @@ class TargetEngine:
         return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
 
     def _fresh_told(self) -> loop.Reported:
-        return loop.Reported(np.zeros(3, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
+        return loop.Reported(np.zeros(4, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
     @property
     def bytes_per_entity(self) -> int:
@@ -517,6 +522,8 @@ class TargetEngine:
         alerts = []
         y, yhat, lower, upper = said
         state_hash = self.state_hash(entity, source)
+        channel = int(self._told.phase[loop.CHANNEL])
+        moved = channel == loop.LEVELS_CHANNEL
         for kind, name in enumerate(lifecycle.KINDS):
             phase = int(self._told.phase[kind])
             if phase == lifecycle.SILENT:
@@ -537,8 +544,9 @@ class TargetEngine:
                 "yhat_upper": upper,
                 "since": int(since),
                 "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
-                "contributions": self._contributions(pool),
+                "contributions": self._levels(slot) if moved and not drifts else self._contributions(pool),
                 "weight_change": self._weight_change(slot, pool) if drifts else [],
+                "channel": None if drifts else loop.CHANNELS[channel],
                 "change": detect.CHANGES[int(self._state.detector.number[slot, detect.CHANGE])] if drifts else None,
                 "learning": LEARNING[rules.learn] if phase != lifecycle.RECOVERED else 1.0,
                 "budget": rules.budget.text,
@@ -574,6 +582,17 @@ class TargetEngine:
         first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
         return [{"feature": names[1 + i], "share": float(moved[i]) / total} for i in first if moved[i]]
 
+    def _levels(self, slot: int) -> list[dict[str, Any]]:
+        """The columns whose levels have moved most: each one's signed share of what all have moved."""
+        moved = np.empty(self.params.features + 1)
+        levels.causes(self._state.levels, slot, moved)
+        total = float(np.abs(moved).sum())
+        if total == 0.0:
+            return []
+        names = [*self.plan.features, self.config.event.target]
+        first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
+        return [{"feature": names[i], "share": float(moved[i]) / total} for i in first if moved[i]]
+
     def _weight_change(self, slot: int, pool: int) -> list[dict[str, Any]]:
         """The implicit weights that moved most, in the target's unit per standard deviation of the input."""
         before, after = self._state.reference.weights[slot].astype(np.float64), self._told.weights.astype(np.float64)
@@ -601,6 +620,8 @@ class TargetEngine:
         used = 0 if pool is None else int(self._shared.pool.used[pool])
         sizes = {self.params.L: 1 + self.params.F + used, self.params.N: 1 + 2 * self.params.F + used}
         for name, array in self._named(self._state):
+            if not len(array):
+                continue  # a channel that is switched off
             # The watermark is the neighbours' work too.
             own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
             digest.update(_in_use(name, own, sizes, self.params))

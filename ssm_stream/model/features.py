@@ -100,8 +100,6 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     """
     out = np.empty((len(ts), len(plan.cycles)))
     steps = np.zeros((len(ts), 2), np.int64)
-    if not plan.calendar:
-        return out, steps
     local = ts / 1000.0 + _offsets(plan.time_zone, ts)
     steps[:, 0] = local // 3600 % 24
     steps[:, 1] = (local - FIRST_MONDAY) // DAY % 7

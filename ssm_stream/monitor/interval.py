@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from ssm_stream.model.jit import jit
 
 SCALE_RATE = 0.01
-STEP = 0.02  # of the log half-width an event; the long-run coverage error is (largest log width) / (STEP · events)
+STEP = 0.07  # of the log half-width an event; the long-run coverage error is (change of log width) / (STEP · events)
+TAIL_STEP = 0.02  # of the log of the tail's threshold
 TAIL = 0.02  # share of errors that the tail model is fitted to
 TAIL_RATE = 1 / 400  # of the tail's moments, an exceedance
 STEP_BOUND = 0.1  # of the bound's log, an alarm
@@ -78,7 +79,7 @@ def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: 
         s.tail[e, 1], s.tail[e, 2] = 1.0, 2.25
         s.scale[e] = error
         return
-    step = max(STEP, 1.0 / (n + 10.0))
+    step, tail_step = max(STEP, 1.0 / (n + 10.0)), max(TAIL_STEP, 1.0 / (n + 10.0))
     s.tail[e, 5] -= 1.0
     if n >= YOUNG:
         s.tail[e, 4] = max(s.tail[e, 4] - STEP_BOUND * rate, -BOUND_MOST)
@@ -96,9 +97,9 @@ def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: 
         s.tail[e, 1] += weight * (excess - s.tail[e, 1])
         s.tail[e, 2] += weight * (excess * excess - s.tail[e, 2])
         s.tail[e, 3] = min(s.tail[e, 3] + 1.0, 1.0 / TAIL_RATE)
-        s.tail[e, 0] += step * (1.0 - TAIL)
+        s.tail[e, 0] += tail_step * (1.0 - TAIL)
     else:
-        s.tail[e, 0] -= step * TAIL
+        s.tail[e, 0] -= tail_step * TAIL
     s.tail[e, 0] = min(max(s.tail[e, 0], -7.0), 7.0)
     weight = max(1.0 / (n + 1.0), SCALE_RATE)
     if n > 30:
