@@ -162,11 +162,9 @@ def nab_files(data: Path) -> list[Scored]:
     for entity in read(data / "nab_shared.csv.gz", "label_anomaly"):
         ts = seconds(entity.frame["ts"])
         edges = labels.get(entity.name, labels.get(f"{entity.name}.csv", []))
+        spans = [[(datetime.datetime.fromisoformat(edge) - MONDAY).total_seconds() for edge in w] for w in edges]
         windows = [
-            (int(np.searchsorted(ts, left)), int(np.searchsorted(ts, right, side="right")) - 1)
-            for left, right in (
-                [(datetime.datetime.fromisoformat(x) - MONDAY).total_seconds() for x in w] for w in edges
-            )
+            (int(np.searchsorted(ts, left)), int(np.searchsorted(ts, right, side="right")) - 1) for left, right in spans
         ]
         files.append(Scored(entity, windows, int(entity.frame["label_probation"].sum())))
     return files
@@ -319,12 +317,11 @@ def tep(data: Path, events: float = EVENTS) -> tuple[list[Row], Table]:
     shown = {f"levels, 1 in {events:,.0f}": [levels_scores(r.values, r.columns, events) > 1.0 for r in runs]}
     for name, make in THOUGHTLESS.items():
         shown[name] = [make(len(r.values), i) for i, r in enumerate(runs)]
-    table = Table(title="Tennessee Eastman process: rows from the fault to the first alarm; none in run 00")
+    title = "Tennessee Eastman process: rows from the fault to the first alarm (run 00: none), runs quiet before it"
+    table = Table(title=title, box=None, padding=(0, 1, 0, 0))  # fourteen columns on 80 characters
     table.add_column("alarms", no_wrap=True)
-    for run in runs:
-        table.add_column(run.name[-2:], justify="right")
-    table.add_column("median", justify="right")
-    table.add_column("quiet runs", justify="right")
+    for name in (*(run.name[-2:] for run in runs), "median", "quiet"):
+        table.add_column(name, justify="right", no_wrap=True)
     rows: list[Row] = []
     for name, flags in shown.items():
         delays, quiet = tep_delays(runs, flags)
@@ -408,9 +405,8 @@ def main() -> None:
         rows += found
         CONSOLE.print(table)
     for row in rows:
-        CONSOLE.print(
-            f"{'ok  ' if row['ok'] else 'MISS'} {row['name']}: {row['value']:.4g} {row['relation']} {row['bar']}"
-        )
+        word = "ok  " if row["ok"] else "MISS"
+        CONSOLE.print(f"{word} {row['name']}: {row['value']:.4g} {row['relation']} {row['bar']}")
     if options.json:
         told = [row | {"value": row["value"] if math.isfinite(row["value"]) else None} for row in rows]
         print(json.dumps({"checks": told}, indent=2))

@@ -47,8 +47,8 @@ PRIOR_DF = 4.0  # columns that count as independent of each other before more is
 VARIANCE_LEAST = 1e-3
 SCORE_MOST = 1e3
 
-# places of LevelsState.column, count and number
-ORIGIN, MEAN, BASE, RMS = range(4)
+# places of LevelsState.column, counts and number
+ORIGIN, MEAN, BASE, RMS = range(4)  # numba's float() leaves a float32 as it is, hence np.float64 below
 EVENTS, CROSSINGS = range(2)
 SEEN, JOINT, JOINT_SQUARE = range(3)
 
@@ -57,12 +57,12 @@ class LevelsState(NamedTuple):
     """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 20 D bytes.
 
     column (E, D, 4) float32: the first value; fast mean, baseline, both from the first value on; rms of their gap
-    count (E, D, 2) uint16: events, zero crossings of the gap
+    counts (E, D, 2) uint16: events, zero crossings of the gap
     number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
     """
 
     column: NDArray[np.float32]
-    count: NDArray[np.uint16]
+    counts: NDArray[np.uint16]
     number: NDArray[np.float64]
 
 
@@ -81,13 +81,13 @@ def _chi_square_limit(mean: float, variance: float, events: float) -> float:
     r = math.sqrt(2.0 * math.log(max(events, 2.0)))
     z = r - (2.515517 + r * (0.802853 + r * 0.010328)) / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)))
     h = 2.0 / (9.0 * df)
-    cube = 1.0 - h + z * math.sqrt(h)
+    cube = max(1.0 - h + z * math.sqrt(h), 0.1)
     return mean * cube * cube * cube
 
 
 @inner
 def _follow_value(c: Any, n: int, x: float) -> None:
-    mean, rms = float(c[MEAN]), float(c[RMS])
+    mean, rms = np.float64(c[MEAN]), np.float64(c[RMS])
     step = min(max(x - c[ORIGIN], -FARTHEST), FARTHEST) - mean
     if n >= WARMUP and rms > 0.0:
         # One wild reading is no level.
@@ -98,8 +98,8 @@ def _follow_value(c: Any, n: int, x: float) -> None:
 @inner
 def _surprise(c: Any, crossings: int, most: float) -> float:
     """w of a column. Beyond `most` the fast mean is set back to where w is `most`."""
-    base = float(c[BASE])
-    unit = c[RMS] + 1e-9 * (abs(float(c[ORIGIN])) + abs(base)) + 1e-30
+    base = np.float64(c[BASE])
+    unit = c[RMS] + 1e-9 * (abs(np.float64(c[ORIGIN])) + abs(base)) + 1e-30
     z, df = (c[MEAN] - base) / unit, max(CROSSING * crossings, 1.0)
     w = df * math.log1p(z * z / df)
     if w > most:
@@ -111,7 +111,7 @@ def _surprise(c: Any, crossings: int, most: float) -> float:
 
 @inner
 def _follow_gap(c: Any, n: int, held: bool) -> None:
-    base, rms = float(c[BASE]), float(c[RMS])
+    base, rms = np.float64(c[BASE]), np.float64(c[RMS])
     gap = c[MEAN] - base
     if n >= START and not held:
         rate = max(SLOW, 1.0 / (n - START + 1.0))
@@ -135,18 +135,18 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
         x = columns[j] if j < D - 1 else value
         if not math.isfinite(x):
             continue
-        c, n = s.column[e, j], s.count[e, j, EVENTS]
+        c, n = s.column[e, j], s.counts[e, j, EVENTS]
         if n == 0:
             c[ORIGIN] = min(max(x, -FARTHEST), FARTHEST)
         above = c[MEAN] > c[BASE]
         _follow_value(c, n, x)
         if n >= WARMUP:
-            w = _surprise(c, s.count[e, j, CROSSINGS], W_MOST * single)
+            w = _surprise(c, s.counts[e, j, CROSSINGS], W_MOST * single)
             total += w
             largest = max(largest, w)
             used += 1
         if n >= START and above != (c[MEAN] > c[BASE]):
-            s.count[e, j, CROSSINGS] += 1
+            s.counts[e, j, CROSSINGS] += 1
     score = 0.0
     if used > 0:
         joint, variance = total / used, 2.0 / min(PRIOR_DF, used)
@@ -160,12 +160,12 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
     for j in range(D):
         if not math.isfinite(columns[j] if j < D - 1 else value):
             continue
-        n = s.count[e, j, EVENTS]
+        n = s.counts[e, j, EVENTS]
         _follow_gap(s.column[e, j], n, score > HOLD)
-        s.count[e, j, EVENTS] = n + 1
+        s.counts[e, j, EVENTS] = n + 1
         if n + 1 >= COUNT_MOST:
-            s.count[e, j, EVENTS] = COUNT_MOST // 2
-            s.count[e, j, CROSSINGS] //= 2
+            s.counts[e, j, EVENTS] = COUNT_MOST // 2
+            s.counts[e, j, CROSSINGS] //= 2
     return score
 
 
@@ -174,6 +174,6 @@ def causes(s: LevelsState, e: int, out: NDArray[np.float64]) -> None:
     """Each column's part in the score, out (D,): w with the sign of the gap; the largest sizes are the causes."""
     for j in range(len(out)):
         c, out[j] = s.column[e, j], 0.0
-        if s.count[e, j, EVENTS] >= WARMUP:
-            gap = c[MEAN] - float(c[BASE])
-            out[j] = math.copysign(_surprise(c, s.count[e, j, CROSSINGS], math.inf), gap)
+        if s.counts[e, j, EVENTS] >= WARMUP:
+            gap = c[MEAN] - np.float64(c[BASE])
+            out[j] = math.copysign(_surprise(c, s.counts[e, j, CROSSINGS], math.inf), gap)

@@ -26,7 +26,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba.cpython.unsafe.numbers import leading_zeros, trailing_zeros
+from numba.cpython.unsafe import numbers
 from numpy.typing import NDArray
 
 from ssm_stream.model.jit import inner, jit
@@ -42,6 +42,7 @@ SPANS = 3
 RATES = np.array([1.0, 2.0 / 5.0, 2.0 / 17.0])  # running means over 1, 4 and 16 events
 SIGNALS = 4
 CHANNELS = SIGNALS * SPANS + 1
+LARGEST = 1e300  # differences of larger values would overflow
 FARTHEST = 1e15  # spreads from the centre: beyond, squares and float32 would overflow
 ASINH_UNIT = 3.0  # spreads: up to about here asinh is linear
 QUIET = 1e-3  # of the asinh: smaller mean steps are all alike
@@ -74,7 +75,8 @@ class NoveltyState(NamedTuple):
         minus 1 and 2
     smooth (E, SIGNALS, SPANS) float64: running means, in spreads
     slow (E, 2) float64: slow means of the value and of its asinh, in spreads
-    cell (E, CELLS, 2) float32: running means by hour of the week, in spreads; count (E, CELLS) uint8: their events
+    cell (E, CELLS, 2) float32: running means by hour of the week, in spreads
+    cell_events (E, CELLS) uint8: events of each, at most 255
     grid (E, CHANNELS, 2) float64: lowest edge and width of the bins
     visited (E, CHANNELS, 2) uint64: bitmaps of this generation and of the last
     """
@@ -83,7 +85,7 @@ class NoveltyState(NamedTuple):
     smooth: NDArray[np.float64]
     slow: NDArray[np.float64]
     cell: NDArray[np.float32]
-    count: NDArray[np.uint8]
+    cell_events: NDArray[np.uint8]
     grid: NDArray[np.float64]
     visited: NDArray[np.uint64]
 
@@ -105,6 +107,8 @@ def new_novelty_state(E: int) -> NoveltyState:
 
 NONE, ONE, HALF, QUARTER = np.uint64(0), np.uint64(1), np.uint64(32), np.uint64(16)
 TOP = np.uint64(63)
+leading_zeros: Any = numbers.leading_zeros  # an instruction each; numba's types do not say how they are called
+trailing_zeros: Any = numbers.trailing_zeros
 LOW = np.uint64(0xFFFFFFFF)
 SHIFTS = np.array([16, 8, 4, 2, 1], np.uint64)
 MASKS = np.array(
@@ -161,19 +165,15 @@ def _forget(s: Any, e: int) -> None:
     """The older generation goes. Where one outlier had widened the bins, they are narrowed again."""
     for c in range(CHANNELS):
         bits, grid = s.visited[e, c, 0], s.grid[e, c]
-        while bits != NONE:
-            first, last = trailing_zeros(bits), TOP - leading_zeros(bits)
-            if last < HALF:
+        while bits != NONE and grid[1] >= 2.0 * FINEST:
+            lowest, highest = trailing_zeros(bits), TOP - leading_zeros(bits)
+            if highest < HALF:
                 start = NONE
-            elif first >= HALF:
+            elif lowest >= HALF:
                 start = HALF
-            elif first >= QUARTER and last < HALF + QUARTER:
+            elif lowest >= QUARTER and highest < HALF + QUARTER:
                 start = QUARTER
             else:
-                break
-            if last - first < QUARTER // np.uint64(2) and grid[1] < 2.0 * FINEST:
-                break
-            if last == first:
                 break
             bits = _split((bits >> start) & LOW)
             grid[0] += float(start) * grid[1]
@@ -191,7 +191,7 @@ def _raw(s: Any, e: int, value: float, week_seconds: float) -> float:
     plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST)
     bent = math.asinh(plain / ASINH_UNIT)
     hour = min(max(int(week_seconds * (CELLS / WEEK)), 0), CELLS - 1) if math.isfinite(week_seconds) else 0
-    count, total, first = s.count[e, hour], 0.0, number[SEEN] == SETTLE
+    count, total, first = s.cell_events[e, hour], 0.0, number[SEEN] == SETTLE
     for i in range(SIGNALS):
         x = bent if i % 2 else plain
         if i >= 2:
@@ -207,7 +207,7 @@ def _raw(s: Any, e: int, value: float, week_seconds: float) -> float:
             s.smooth[e, i, k] += RATES[k] * (x - s.smooth[e, i, k])
             c = i * SPANS + k
             total += math.sqrt(_visit(s.grid[e, c], s.visited[e, c], s.smooth[e, i, k], FINEST))
-    s.count[e, hour] = min(count + 1, 255)
+    s.cell_events[e, hour] = min(count + 1, 255)
     if not first:
         rate = max(RATES[SPANS - 1], 1.0 / (number[SEEN] - SETTLE))
         number[ACTIVITY] += rate * (abs(bent - number[LAST]) - number[ACTIVITY])
@@ -264,7 +264,7 @@ def observe(s: NoveltyState, e: int, value: float, week_seconds: float, events: 
     number = s.number[e]
     if not math.isfinite(value):
         return 0.0
-    n = number[SEEN]
+    n, value = number[SEEN], min(max(value, -LARGEST), LARGEST)
     if n < SETTLE:
         step = value - number[CENTRE]
         number[CENTRE] += step / (n + 1.0)

@@ -1,0 +1,269 @@
+"""Novelty of a value and levels of columns: invariances, wild inputs, what is found, and the false-alarm budget."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+
+import alerts_recordings as bench
+from alerts_recordings import WEEK, Floats, first_alarms, levels_scores, novelty_scores, run_levels, run_novelty
+
+from ssm_stream.monitor import levels, novelty
+
+EVENTS = 10_000.0
+BUDGET_EVENTS = 300_000
+GROWN = 3000
+
+
+def week(count: int) -> Floats:
+    return np.arange(count) * 300.0 % WEEK
+
+
+def noise(seed: int, count: int = 600, columns: int = 3) -> tuple[Floats, Floats]:
+    """A target and columns that it depends on, with a jump and a gap."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(count, columns))
+    y = x @ np.linspace(1.0, 2.0, columns) + 0.3 * rng.standard_t(3, size=count)
+    y[count // 2 :] += 4.0
+    x[rng.random(x.shape) < 0.02] = np.nan
+    return y, x
+
+
+def everything(values: Floats, columns: Floats) -> Floats:
+    """Both scores, (n, 2)."""
+    return np.stack([novelty_scores(values, week(len(values))), levels_scores(values, columns)], 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), power=st.integers(-30, 30), sign=st.sampled_from([1.0, -1.0]))
+def test_unit_does_not_matter(seed: int, power: int, sign: float) -> None:
+    values, columns = noise(seed)
+    unit = sign * 2.0**power
+    # Mirrored, a value at a bin's edge falls into the neighbouring bin; a power of two alone changes nothing.
+    near = 1e-6 if sign > 0 else 0.05
+    a, b = everything(values, columns), everything(unit * values, unit * columns)
+    assert np.mean(np.abs(a - b) > near * np.maximum(a, 1.0)) < 0.03
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), shift=st.floats(-1e4, 1e4))
+def test_zero_does_not_matter(seed: int, shift: float) -> None:
+    values, columns = noise(seed)
+    a, b = everything(values, columns), everything(values + shift, columns + shift)
+    assert np.mean(np.abs(a - b) > 0.02 * np.maximum(a, 0.1)) < 0.02
+
+
+WILD = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.sampled_from([0.0, 1.0, -1.0, 1e30, -1e30, 1e-30, 1.7e308, -1.7e308, 5e-324]),
+    st.floats(-10, 10),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    base=st.sampled_from([0.0, 5.0, -1e30, 1e-300, 1.7e308]),
+    noisy=st.booleans(),
+    wild=st.lists(st.tuples(st.integers(0, 399), WILD), max_size=20),
+    events=st.floats(1.0, 1e9),
+)
+def test_scores_of_anything_finite_are_finite(
+    base: float, noisy: bool, wild: list[tuple[int, float]], events: float
+) -> None:
+    values = np.full(400, base)
+    if noisy:
+        values = values + np.random.default_rng(0).normal(size=400)
+    for at, value in wild:
+        values[at] = value
+    columns = np.stack([values[::-1], values], 1)
+    for scores in (novelty_scores(values, week(400), events), levels_scores(values, columns, events)):
+        assert np.isfinite(scores).all()
+        assert (scores >= 0.0).all()
+        assert (scores[: novelty.WARMUP] == 0.0).all()
+
+
+@pytest.mark.parametrize("jump", [1e-6, 1.0, 1e30])
+def test_a_constant_that_changes_is_new_at_once(jump: float) -> None:
+    values = np.full(1000, 5.0)
+    values[500:] += jump
+    assert (novelty_scores(values, week(1000))[:500] == 0.0).all()
+    assert novelty_scores(values, week(1000))[500] > 1.0
+    scores = levels_scores(values, np.zeros((1000, 2)))
+    assert (scores[:500] == 0.0).all()
+
+
+def test_an_outlier_does_not_blind_forever() -> None:
+    values = np.random.default_rng(3).normal(size=40_000)
+    values[1000], values[-1] = 1e9, 12.0
+    scores = novelty_scores(values, week(len(values)))
+    assert scores[1000] > 1.0
+    assert scores[-1] > 1.0
+
+
+def test_a_missing_value_changes_nothing() -> None:
+    values, columns = noise(1)
+    s = novelty.new_novelty_state(1)
+    out = np.zeros(1)
+    run_novelty(s, 0, values, week(600), EVENTS, np.zeros(600))
+    before = [a.copy() for a in s]
+    for nothing in (np.nan, np.inf, -np.inf):
+        run_novelty(s, 0, np.array([nothing]), np.zeros(1), EVENTS, out)
+        assert out[0] == 0.0
+    assert all((a == b).all() for a, b in zip(before, s, strict=True))
+    q = levels.new_levels_state(1, 4)
+    run_levels(q, 0, values, columns, EVENTS, np.zeros(600))
+    column = q.column.copy()
+    run_levels(q, 0, np.array([np.nan]), np.full((1, 3), np.nan), EVENTS, out)
+    assert out[0] == 0.0
+    assert (q.column == column).all()
+
+
+def test_without_a_calendar_there_is_one_hour() -> None:
+    values, _ = noise(2)
+    assert (novelty_scores(values, np.full(600, np.nan)) == novelty_scores(values, np.zeros(600))).all()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000), cut=st.integers(1, 599))
+def test_scores_depend_on_the_past_alone(seed: int, cut: int) -> None:
+    values, columns = noise(seed)
+    whole, prefix = everything(values, columns), everything(values[:cut], np.ascontiguousarray(columns[:cut]))
+    assert (whole[:cut] == prefix).all()
+
+
+def test_entities_and_batches_do_not_matter() -> None:
+    parts = [noise(seed) for seed in range(3)]
+    alone = [everything(*part) for part in parts]
+    s, q, out = novelty.new_novelty_state(4), levels.new_levels_state(4, 4), np.zeros((600, 3, 2))
+    for start in range(0, 600, 150):
+        some = slice(start, start + 150)
+        for e, (values, columns) in enumerate(parts):
+            run_novelty(s, e, values[some], week(600)[some], EVENTS, out[some, e, 0])
+            run_levels(q, e, values[some], columns[some], EVENTS, out[some, e, 1])
+    for e in range(3):
+        assert (out[:, e] == alone[e]).all()
+    fresh: list[Any] = [*s, *q]
+    assert all((array[3] == 0).all() for array in fresh)
+
+
+def seasonal(count: int) -> Floats:
+    return np.asarray(
+        np.sin(week(count) / 86_400.0 * 2 * np.pi) * 5.0 + np.random.default_rng(4).normal(size=count) * 0.3
+    )
+
+
+def found(values: Floats, at: int, within: int) -> bool:
+    return bool((novelty_scores(values, week(len(values)))[at : at + within] > 1.0).any())
+
+
+@pytest.mark.parametrize("kind", ["spike", "dip", "level", "flat", "noise", "hour", "gap"])
+def test_kinds_of_anomaly_are_found(kind: str) -> None:
+    values, at = seasonal(GROWN + 300), GROWN
+    within = 60
+    if kind == "spike":
+        values[at] += 15.0
+    elif kind == "dip":
+        values[at] -= 15.0
+    elif kind == "level":
+        values[at:] += 8.0
+    elif kind == "flat":
+        values[at:] = values[at]
+    elif kind == "noise":
+        values[at:] += np.random.default_rng(5).normal(size=300) * 2.0
+    elif kind == "hour":
+        values[at:] -= 2.0 * (values[at:] - values.mean())  # the night in the daytime
+        within = 200
+    else:
+        values = np.where(np.random.default_rng(6).random(len(values)) < 0.5, -10.0, 10.0) + 0.05 * values
+        values[at] = 0.0
+    assert found(values, at, within)
+
+
+def test_causes_name_the_columns_that_moved() -> None:
+    rng = np.random.default_rng(0)
+    columns, values = rng.normal(size=(1200, 9)), rng.normal(size=1200)
+    columns[1000:, 4] += 2.0
+    columns[1000:, 7] -= 3.0
+    s, out, causes = levels.new_levels_state(1, 10), np.zeros(1200), np.zeros(10)
+    run_levels(s, 0, values, columns, EVENTS, out)
+    assert (out[:1000] < 1.0).all()
+    assert (out[1020:1100] > 1.0).mean() > 0.9
+    levels.causes(s, 0, causes)
+    order = np.argsort(-np.abs(causes))
+    assert set(order[:2].tolist()) == {4, 7}
+    assert causes[4] > 0.0
+    assert causes[7] < 0.0
+
+
+def test_a_column_that_drifts_is_not_an_alarm_and_a_level_that_stays_becomes_normal() -> None:
+    rng = np.random.default_rng(1)
+    ramp = np.linspace(0.0, 60.0, 1000)[:, None] + rng.normal(size=(1000, 1)) * 0.2
+    assert (levels_scores(rng.normal(size=1000), ramp) < 1.0).mean() > 0.98
+    values = rng.normal(size=30_000)
+    values[3000:] += 5.0
+    scores = levels_scores(values, np.zeros((30_000, 0)))
+    assert (scores[3010:4000] > 1.0).all()
+    assert (scores[-5000:] < 1.0).all()
+
+
+@pytest.mark.parametrize("events", [1e3, 1e4])
+def test_false_alarms_keep_to_the_budget(events: float) -> None:
+    # Three standard deviations of a count on top of what the budget allows.
+    allowed = BUDGET_EVENTS / events
+    for _, values, ts in bench.stationary(BUDGET_EVENTS, seed=7):
+        for scores in (
+            novelty_scores(values, ts, events),
+            levels_scores(values, np.zeros((BUDGET_EVENTS, 0)), events),
+            levels_scores(values[::4].copy(), np.stack([values[i::4] for i in (1, 2, 3)], 1), events),
+        ):
+            assert len(first_alarms(scores > 1.0, 0)) <= allowed + 3.0 * allowed**0.5
+
+
+def test_young_entities_keep_quiet() -> None:
+    rng, alarms = np.random.default_rng(8), 0
+    for _ in range(100):
+        alarms += len(first_alarms(novelty_scores(rng.normal(size=1000), week(1000), EVENTS) > 1.0, 0))
+    assert alarms <= 20  # 10 are allowed
+
+
+def test_state_is_small() -> None:
+    assert sum(array.nbytes for array in novelty.new_novelty_state(1)) <= 10_000
+    assert sum(array.nbytes for array in levels.new_levels_state(1, 50)) <= 1100
+
+
+def test_numenta_rule() -> None:
+    entity = bench.Entity(
+        "a", np.zeros(100), np.zeros((100, 0)), np.zeros(100), np.zeros(100, bool), bench.pl.DataFrame()
+    )
+    file = bench.Scored(entity, [(40, 59)], 10)
+
+    def points(*alarms: int) -> float:
+        return bench.nab_points(file, np.array(alarms, np.int64), 1.0, 0.11)
+
+    assert points() == -1.0
+    assert points(40) == pytest.approx(1.0)
+    assert points(40, 50) == pytest.approx(1.0)
+    assert 0.0 < points(59) < 0.3
+    assert points(40, 20) == pytest.approx(1.0 - 0.11)
+    assert points(40, 60) > points(40, 75) > points(40, 99) >= 1.0 - 0.11
+    assert bench.nab_normal(-1.0, 1, 1.0) == 0.0
+    assert bench.nab_normal(1.0, 1, 1.0) == 100.0
+
+
+def test_rows_of_an_episode() -> None:
+    over = np.zeros(60, bool)
+    over[[10, 15, 40]] = True
+    flagged = bench.episodes(over)
+    assert flagged[10:24].all()
+    assert flagged[40:50].all()
+    assert flagged.sum() == 25
+    one = bench.confusion([flagged], [flagged])
+    assert one == (1.0, 0.0, 0.0)
