@@ -99,7 +99,7 @@ def new_novelty_state(E: int) -> NoveltyState:
         np.zeros((E, CELLS, 2), np.float32),
         np.zeros((E, CELLS), np.uint8),
         np.zeros((E, CHANNELS, 2)),
-        np.zeros((E, CHANNELS, 2), np.uint64),
+        np.zeros((E, CHANNELS, 3), np.uint64),
     )
 
 
@@ -140,14 +140,15 @@ def _visit(grid: Any, visited: Any, x: float, finest: float) -> float:
         grid[0], grid[1] = x - 0.5 * BINS * finest, finest
     place = (x - grid[0]) / grid[1]
     while not 0.0 <= place < BINS:
-        visited[0], visited[1] = _merged(visited[0]), _merged(visited[1])
+        for i in range(3):
+            bits = _merged(visited[i])
+            visited[i] = bits << HALF if place < 0.0 else bits
         if place < 0.0:
-            visited[0], visited[1] = visited[0] << HALF, visited[1] << HALF
             grid[0] -= BINS * grid[1]
         grid[1] *= 2.0
         place = (x - grid[0]) / grid[1]
     known, mark = visited[0] | visited[1], ONE << np.uint64(place)
-    visited[0] |= mark
+    visited[2] |= mark
     if known == NONE or known & mark != NONE:
         return 0.0
     near = float(BINS)
@@ -164,7 +165,7 @@ def _visit(grid: Any, visited: Any, x: float, finest: float) -> float:
 def _forget(s: Any, e: int) -> None:
     """The older generation goes. Where one outlier had widened the bins, they are narrowed again."""
     for c in range(CHANNELS):
-        bits, grid = s.visited[e, c, 0], s.grid[e, c]
+        bits, grid = s.visited[e, c, 0] | s.visited[e, c, 2], s.grid[e, c]
         while bits != NONE and grid[1] >= 2.0 * FINEST:
             lowest, highest = trailing_zeros(bits), TOP - leading_zeros(bits)
             if highest < HALF:
@@ -178,7 +179,7 @@ def _forget(s: Any, e: int) -> None:
             bits = _split((bits >> start) & LOW)
             grid[0] += float(start) * grid[1]
             grid[1] *= 0.5
-        s.visited[e, c, 0], s.visited[e, c, 1] = NONE, bits
+        s.visited[e, c, 0], s.visited[e, c, 1], s.visited[e, c, 2] = NONE, bits, NONE
 
 
 # The signals.
@@ -212,9 +213,9 @@ def _raw(s: Any, e: int, value: float, week_seconds: float) -> float:
         rate = max(RATES[SPANS - 1], 1.0 / (number[SEEN] - SETTLE))
         number[ACTIVITY] += rate * (abs(bent - number[LAST]) - number[ACTIVITY])
         activity = math.log(number[ACTIVITY] + QUIET)
-        total += math.sqrt(_visit(s.grid[e, CHANNELS - 1], s.visited[e, CHANNELS - 1], activity, FINEST))
+        total += SPANS * math.sqrt(_visit(s.grid[e, CHANNELS - 1], s.visited[e, CHANNELS - 1], activity, FINEST))
     number[LAST] = bent
-    return total / CHANNELS
+    return total / ((SIGNALS + 1) * SPANS)
 
 
 # The budget.
@@ -279,6 +280,10 @@ def observe(s: NoveltyState, e: int, value: float, week_seconds: float, events: 
     if number[AGE] >= GENERATION:
         number[AGE] = 0.0
         _forget(s, e)
+    elif number[AGE] % REST == 0.0:
+        for c in range(CHANNELS):
+            s.visited[e, c, 0] |= s.visited[e, c, 2]
+            s.visited[e, c, 2] = NONE
     if n < WARMUP:
         return 0.0
     number[EXPOSED] += 1.0 / k
