@@ -9,8 +9,9 @@ with all values of the last 8,000 to 16,000 events, on 13 **channels**:
 
 A channel keeps which of 64 bins were visited: an **occupancy** bitmap. Novelty of x is its distance to the nearest
 visited bin over the visited range, at most 1; so outliers and values inside a gap between two regimes both count, and
-nothing is assumed about the distribution. The raw score is the mean over channels of √novelty, in [0, 1]. Maps of
-which values occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
+nothing is assumed about the distribution. New bins count as visited only after up to 60 events, so that what creeps
+away does not hide itself. The raw score is the mean of √novelty, in [0, 1], the five kinds of channel weighing the same.
+Maps of which values occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
 
 **Budget.** Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR`
 are modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal
@@ -55,8 +56,9 @@ SLOW_RATE = 0.01  # of the mean that stands in for cells without events
 FLOOR = 0.02
 PEAKS = 5.0  # c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
 EXPOSURE = 2.0  # the prior's weight for c: as many peaks as it expects from k to e²·k events
-EXPOSURE_MOST = 30.0
+EXPOSURE_MOST = 30.0  # about 360,000 events
 PRIOR = 10.0  # peaks that the prior of the excess counts for
+PRIOR_SQUARE = 2.25  # mean square of a generalised Pareto of mean 1 and shape 0.1
 SHAPE_MOST = 0.45
 SHAPE_MORE = 0.1  # of few peaks, moments find the shape too low
 BOUND_MOST = 0.9  # of a raw score that ends at 1
@@ -67,18 +69,18 @@ SEEN, CENTRE, SPREAD, AGE, LAST, ACTIVITY, PEAK, LEFT, COUNT, EXPOSED, MEAN, SQU
 
 
 class NoveltyState(NamedTuple):
-    """E entities, a row each; zeros are a fresh entity. 2.2 KB an entity.
+    """E entities, a row each; zeros are a fresh entity. 2.3 KB an entity.
 
     number (E, 12) float64: events seen; centre (the value's unit) and mean absolute deviation of the first events;
         events of the current generation; the last asinh; mean absolute step of it; highest raw score of the current
         peak and events until it ends; peaks and the sum of 1/k, decayed; mean and mean square of the peaks' excess,
-        minus 1 and 2
+        minus the prior's
     smooth (E, SIGNALS, SPANS) float64: running means, in spreads
     slow (E, 2) float64: slow means of the value and of its asinh, in spreads
     cell (E, CELLS, 2) float32: running means by hour of the week, in spreads
     cell_events (E, CELLS) uint8: events of each, at most 255
     grid (E, CHANNELS, 2) float64: lowest edge and width of the bins
-    visited (E, CHANNELS, 2) uint64: bitmaps of this generation and of the last
+    visited (E, CHANNELS, 3) uint64: bitmaps of this generation, of the last, and of what still waits
     """
 
     number: NDArray[np.float64]
@@ -231,7 +233,7 @@ def _unit_excess(k: float) -> float:
 def _bound(s: Any, e: int, k: float, events: float) -> float:
     """The raw score whose peaks come once in `events` events, while k events are remembered."""
     number = s.number[e]
-    mean, square = 1.0 + number[MEAN], 2.25 + number[SQUARE]
+    mean, square = 1.0 + number[MEAN], PRIOR_SQUARE + number[SQUARE]
     variance = max(square - mean * mean, 1e-12)
     shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MOST)
     size = mean * (1.0 - shape)
@@ -251,7 +253,7 @@ def _learn_peak(s: Any, e: int, k: float, events: float) -> None:
     excess = min(number[PEAK] - FLOOR, most) / unit
     weight = 1.0 / (number[COUNT] + PRIOR + 1.0)
     number[MEAN] += weight * (excess - 1.0 - number[MEAN])
-    number[SQUARE] += weight * (excess * excess - 2.25 - number[SQUARE])
+    number[SQUARE] += weight * (excess * excess - PRIOR_SQUARE - number[SQUARE])
     number[COUNT] += 1.0
 
 
