@@ -3,15 +3,15 @@
 Errors of one step miss much: after a jump to a new level the next prediction is right again. Here a value is compared
 with all values of the last 8,000 to 16,000 events, on 13 **channels**:
 
-* four signals: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
+* four **signals**: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
   hour of the week; each as it is and as running means over about 4 and 16 events (a small shift that stays);
-* the log of the mean absolute step (a line that goes flat, a noise that grows).
+* a fifth, the log of the mean absolute step (a line that goes flat, a noise that grows).
 
 A channel keeps which of 64 bins were visited: an **occupancy** bitmap. Novelty of x is its distance to the nearest
 visited bin over the visited range, at most 1; so outliers and values inside a gap between two regimes both count, and
 nothing is assumed about the distribution. New bins count as visited only after up to 60 events, so that what creeps
-away does not hide itself. The raw score is the mean of √novelty, in [0, 1], the five kinds of channel weighing the same.
-Maps of which values occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
+away does not hide itself. The raw score is the mean of √novelty, in [0, 1]; the five signals weigh the same. Maps of
+which values occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
 
 **Budget.** Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR`
 are modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal
@@ -69,7 +69,7 @@ SEEN, CENTRE, SPREAD, AGE, LAST, ACTIVITY, PEAK, LEFT, COUNT, EXPOSED, MEAN, SQU
 
 
 class NoveltyState(NamedTuple):
-    """E entities, a row each; zeros are a fresh entity. 2.3 KB an entity.
+    """E entities, a row each; zeros are a fresh entity. 2.2 KB an entity.
 
     number (E, 12) float64: events seen; centre (the value's unit) and mean absolute deviation of the first events;
         events of the current generation; the last asinh; mean absolute step of it; highest raw score of the current
