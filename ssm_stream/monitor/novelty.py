@@ -3,7 +3,7 @@
 Errors of one step miss much: after a jump to a new level the next prediction is right again. Here a value is compared
 with all values of the last 8,000 to 16,000 events, on 13 **channels**:
 
-* four **signals**: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
+* four signals: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
   hour of the week; each as it is and as running means over about 4 and 16 events (a small shift that stays);
 * a fifth, the log of the mean absolute step (a line that goes flat, a noise that grows).
 
