@@ -5,11 +5,12 @@ with all values of the last 8,000 to 16,000 events, on 13 **channels**:
 
 * four signals: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
   hour of the week; each as it is and as running means over about 4 and 16 events (a small shift that stays);
-* the log of the mean absolute step (a line that goes flat, a noise that grows).
+* a fifth, the log of the mean absolute step (a line that goes flat, a noise that grows).
 
 A channel keeps which of 64 bins were visited: an **occupancy** bitmap. Novelty of x is its distance to the nearest
 visited bin over the visited range, at most 1; so outliers and values inside a gap between two regimes both count, and
-nothing is assumed about the distribution. The raw score is the mean over channels of √novelty, in [0, 1]. Maps of
+nothing is assumed about the distribution. New bins count as visited only after up to 60 events, so that what creeps
+away does not hide itself. The raw score is the mean of √novelty, in [0, 1]; the five signals weigh the same. Maps of
 which values occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
 
 **Budget.** Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR`
@@ -55,8 +56,9 @@ SLOW_RATE = 0.01  # of the mean that stands in for cells without events
 FLOOR = 0.02
 PEAKS = 5.0  # c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
 EXPOSURE = 2.0  # the prior's weight for c: as many peaks as it expects from k to e²·k events
-EXPOSURE_MOST = 30.0
+EXPOSURE_MOST = 30.0  # about 360,000 events
 PRIOR = 10.0  # peaks that the prior of the excess counts for
+PRIOR_SQUARE = 2.25  # mean square of a generalised Pareto of mean 1 and shape 0.1
 SHAPE_MOST = 0.45
 SHAPE_MORE = 0.1  # of few peaks, moments find the shape too low
 BOUND_MOST = 0.9  # of a raw score that ends at 1
@@ -72,13 +74,13 @@ class NoveltyState(NamedTuple):
     number (E, 12) float64: events seen; centre (the value's unit) and mean absolute deviation of the first events;
         events of the current generation; the last asinh; mean absolute step of it; highest raw score of the current
         peak and events until it ends; peaks and the sum of 1/k, decayed; mean and mean square of the peaks' excess,
-        minus 1 and 2
+        minus the prior's
     smooth (E, SIGNALS, SPANS) float64: running means, in spreads
     slow (E, 2) float64: slow means of the value and of its asinh, in spreads
     cell (E, CELLS, 2) float32: running means by hour of the week, in spreads
     cell_events (E, CELLS) uint8: events of each, at most 255
     grid (E, CHANNELS, 2) float64: lowest edge and width of the bins
-    visited (E, CHANNELS, 2) uint64: bitmaps of this generation and of the last
+    visited (E, CHANNELS, 3) uint64: bitmaps of this generation, of the last, and of what still waits
     """
 
     number: NDArray[np.float64]
@@ -99,7 +101,7 @@ def new_novelty_state(E: int) -> NoveltyState:
         np.zeros((E, CELLS, 2), np.float32),
         np.zeros((E, CELLS), np.uint8),
         np.zeros((E, CHANNELS, 2)),
-        np.zeros((E, CHANNELS, 2), np.uint64),
+        np.zeros((E, CHANNELS, 3), np.uint64),
     )
 
 
@@ -140,14 +142,15 @@ def _visit(grid: Any, visited: Any, x: float, finest: float) -> float:
         grid[0], grid[1] = x - 0.5 * BINS * finest, finest
     place = (x - grid[0]) / grid[1]
     while not 0.0 <= place < BINS:
-        visited[0], visited[1] = _merged(visited[0]), _merged(visited[1])
+        for i in range(3):
+            bits = _merged(visited[i])
+            visited[i] = bits << HALF if place < 0.0 else bits
         if place < 0.0:
-            visited[0], visited[1] = visited[0] << HALF, visited[1] << HALF
             grid[0] -= BINS * grid[1]
         grid[1] *= 2.0
         place = (x - grid[0]) / grid[1]
     known, mark = visited[0] | visited[1], ONE << np.uint64(place)
-    visited[0] |= mark
+    visited[2] |= mark
     if known == NONE or known & mark != NONE:
         return 0.0
     near = float(BINS)
@@ -164,7 +167,7 @@ def _visit(grid: Any, visited: Any, x: float, finest: float) -> float:
 def _forget(s: Any, e: int) -> None:
     """The older generation goes. Where one outlier had widened the bins, they are narrowed again."""
     for c in range(CHANNELS):
-        bits, grid = s.visited[e, c, 0], s.grid[e, c]
+        bits, grid = s.visited[e, c, 0] | s.visited[e, c, 2], s.grid[e, c]
         while bits != NONE and grid[1] >= 2.0 * FINEST:
             lowest, highest = trailing_zeros(bits), TOP - leading_zeros(bits)
             if highest < HALF:
@@ -178,7 +181,7 @@ def _forget(s: Any, e: int) -> None:
             bits = _split((bits >> start) & LOW)
             grid[0] += float(start) * grid[1]
             grid[1] *= 0.5
-        s.visited[e, c, 0], s.visited[e, c, 1] = NONE, bits
+        s.visited[e, c, 0], s.visited[e, c, 1], s.visited[e, c, 2] = NONE, bits, NONE
 
 
 # The signals.
@@ -212,9 +215,9 @@ def _raw(s: Any, e: int, value: float, week_seconds: float) -> float:
         rate = max(RATES[SPANS - 1], 1.0 / (number[SEEN] - SETTLE))
         number[ACTIVITY] += rate * (abs(bent - number[LAST]) - number[ACTIVITY])
         activity = math.log(number[ACTIVITY] + QUIET)
-        total += math.sqrt(_visit(s.grid[e, CHANNELS - 1], s.visited[e, CHANNELS - 1], activity, FINEST))
+        total += SPANS * math.sqrt(_visit(s.grid[e, CHANNELS - 1], s.visited[e, CHANNELS - 1], activity, FINEST))
     number[LAST] = bent
-    return total / CHANNELS
+    return total / ((SIGNALS + 1) * SPANS)
 
 
 # The budget.
@@ -230,7 +233,7 @@ def _unit_excess(k: float) -> float:
 def _bound(s: Any, e: int, k: float, events: float) -> float:
     """The raw score whose peaks come once in `events` events, while k events are remembered."""
     number = s.number[e]
-    mean, square = 1.0 + number[MEAN], 2.25 + number[SQUARE]
+    mean, square = 1.0 + number[MEAN], PRIOR_SQUARE + number[SQUARE]
     variance = max(square - mean * mean, 1e-12)
     shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MOST)
     size = mean * (1.0 - shape)
@@ -250,7 +253,7 @@ def _learn_peak(s: Any, e: int, k: float, events: float) -> None:
     excess = min(number[PEAK] - FLOOR, most) / unit
     weight = 1.0 / (number[COUNT] + PRIOR + 1.0)
     number[MEAN] += weight * (excess - 1.0 - number[MEAN])
-    number[SQUARE] += weight * (excess * excess - 2.25 - number[SQUARE])
+    number[SQUARE] += weight * (excess * excess - PRIOR_SQUARE - number[SQUARE])
     number[COUNT] += 1.0
 
 
@@ -279,6 +282,10 @@ def observe(s: NoveltyState, e: int, value: float, week_seconds: float, events: 
     if number[AGE] >= GENERATION:
         number[AGE] = 0.0
         _forget(s, e)
+    elif number[AGE] % REST == 0.0:
+        for c in range(CHANNELS):
+            s.visited[e, c, 0] |= s.visited[e, c, 2]
+            s.visited[e, c, 2] = NONE
     if n < WARMUP:
         return 0.0
     number[EXPOSED] += 1.0 / k
