@@ -346,11 +346,11 @@ class Anomaly(Section):
     """What is looked at; the budget is shared among them. `residual`: a target far from its prediction; `novelty`: a
     target unlike all that the entity showed, or showed at this hour of the week; `levels`: columns whose mean has moved."""
     direction: Literal["both", "above", "below"] = "both"
-    """Which side of the prediction counts, in the channel `residual`."""
+    """Which side of the prediction counts, in every channel."""
     min_deviation: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest |y − yhat| that counts in the channel `residual`, in the target's unit."""
+    """Smallest |y − yhat| that counts, in the target's unit."""
     min_deviation_relative: Annotated[float, Field(ge=0)] = 0.0
-    """Smallest |y − yhat| that counts in the channel `residual`, as a share of |yhat|."""
+    """Smallest |y − yhat| that counts, as a share of |yhat|."""
     consecutive: Annotated[int, Field(ge=1, le=1000)] = 1
     """Anomalous events in a row before an alert starts."""
     recover_after: Annotated[int, Field(ge=1, le=100_000)] = 10

@@ -262,20 +262,20 @@ def _judge(
         size = abs(error)
         floor = 1e-9 * max(abs(y), abs(answer)) + 1e-300
         bound = max(interval.anomaly_bound(s.interval, e, 1.0 / anomaly_events), floor)
-        channel, counts = RESIDUAL_CHANNEL, False
+        channel = RESIDUAL_CHANNEL
         if r.channels[RESIDUAL_CHANNEL]:
-            sided = r.direction == 0 or error * r.direction > 0.0
             score = min(size / bound, SCORE_MOST)
-            counts = sided and size >= r.deviation and size >= r.deviation_relative * abs(answer) and score > 1.0
         if r.channels[NOVELTY_CHANNEL]:
             week = 86_400.0 * steps[1] + 3600.0 * steps[0]
             found = novelty.observe(s.novelty, e, y, week, anomaly_events)
-            if found > score or (found > 1.0 and not counts):
-                score, channel, counts = found, NOVELTY_CHANNEL, found > 1.0
+            if found > score:
+                score, channel = found, NOVELTY_CHANNEL
         if r.channels[LEVELS_CHANNEL]:
             found = levels.observe(s.levels, e, y, u[: p.features], anomaly_events)
-            if found > score or (found > 1.0 and not counts):
-                score, channel, counts = found, LEVELS_CHANNEL, found > 1.0
+            if found > score:
+                score, channel = found, LEVELS_CHANNEL
+        sided = r.direction == 0 or error * r.direction > 0.0
+        counts = sided and size >= r.deviation and size >= r.deviation_relative * abs(answer) and score > 1.0
         if n < r.warmup:
             score = 0.0
         elif r.anomaly:

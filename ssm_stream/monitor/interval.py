@@ -13,12 +13,12 @@ Both are online quantiles of |error| over its running mean, so that they follow 
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.jit import jit
+from ssm_stream.model.jit import inner, jit
 
 SCALE_RATE = 0.01
 STEP = 0.07  # of the log half-width an event; the long-run coverage error is (change of log width) / (STEP · events)
@@ -31,6 +31,7 @@ YOUNG = 100  # errors before the bound is corrected
 REST = 50  # events after an alarm in which others are the same one
 PRIOR = 10.0  # exceedances that the prior (a Laplace tail, a little heavier) counts for
 SHAPE_MAX = 0.45
+EXCESS_MOST = 100.0  # running means of |error|, before there is a bound
 
 
 class IntervalState(NamedTuple):
@@ -70,6 +71,14 @@ def anomaly_bound(s: IntervalState, e: int, rate: float) -> float:
     return s.scale[e] * (math.exp(s.tail[e, 0]) + excess) * math.exp(s.tail[e, 4])
 
 
+@inner
+def _learn_tail(tail: Any, excess: float) -> None:
+    weight = max(1.0 / (tail[3] + PRIOR + 1.0), TAIL_RATE)
+    tail[1] += weight * (excess - tail[1])
+    tail[2] += weight * (excess * excess - tail[2])
+    tail[3] = min(tail[3] + 1.0, 1.0 / TAIL_RATE)
+
+
 @jit
 def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float) -> None:
     """Learn one error (absolute, in the target's unit); n errors of the entity came before."""
@@ -87,16 +96,14 @@ def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: 
     s.width[e] = min(max(s.width[e] + step * (missed - (1.0 - level)), -7.0), 7.0)
     excess = error / s.scale[e] - math.exp(s.tail[e, 0])
     if excess > 0.0:
-        # A fault of hours must not become the new normal: what lies beyond the bound counts as lying on it.
-        bound = anomaly_bound(s, e, rate)
-        if n >= YOUNG and error > bound and s.tail[e, 5] <= 0.0:
+        # What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they
+        # are no faults, the correction follows.
+        beyond = n >= YOUNG and error > anomaly_bound(s, e, rate)
+        if beyond and s.tail[e, 5] <= 0.0:
             s.tail[e, 4] = min(s.tail[e, 4] + STEP_BOUND, BOUND_MOST)
             s.tail[e, 5] = REST
-        excess = min(excess, 1.5 * max(bound / s.scale[e] - math.exp(s.tail[e, 0]), 0.0))
-        weight = max(1.0 / (s.tail[e, 3] + PRIOR + 1.0), TAIL_RATE)
-        s.tail[e, 1] += weight * (excess - s.tail[e, 1])
-        s.tail[e, 2] += weight * (excess * excess - s.tail[e, 2])
-        s.tail[e, 3] = min(s.tail[e, 3] + 1.0, 1.0 / TAIL_RATE)
+        if not beyond:
+            _learn_tail(s.tail[e], min(excess, EXCESS_MOST))
         s.tail[e, 0] += tail_step * (1.0 - TAIL)
     else:
         s.tail[e, 0] -= tail_step * TAIL
