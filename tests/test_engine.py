@@ -324,7 +324,7 @@ def test_less_rests_on_the_fleet_where_an_entitys_relation_contradicts_it(event:
     odd, _ = run(Engine(config(event)), made(y, features, names))
     mine = np.flatnonzero(number == 7)
     assert alike["fleet"][mine[-300:]].mean() > 0.8
-    assert odd["fleet"][mine[1:20]].mean() > 0.6
+    assert odd["fleet"][mine[1:20]].mean() > 0.5
     assert odd["fleet"][mine[-300:]].mean() < 0.4
     assert np.abs(y - odd["yhat"])[mine[-300:]].mean() < 0.35, "noise of 0.3 leaves 0.24"
 
@@ -335,7 +335,7 @@ def test_memory_of_entities_and_pools_is_told() -> None:
     features, y = linear(1000)
     run(engine, made(y, features, [f"new{i}" for i in range(1000)]))
     assert len(engine.snapshot()) - before == pytest.approx(1000 * engine.bytes_per_entity, rel=0.05)
-    assert engine.bytes_per_entity < 6_000
+    assert engine.bytes_per_entity < 8_000, "of which the detectors keep 5,000"
     assert engine.bytes_per_pool < before < engine.bytes_per_pool + 9 * engine.bytes_per_entity + 10_000
 
 
@@ -810,7 +810,7 @@ def test_an_alert_says_what_its_event_said() -> None:
         )  # fmt: skip
         assert m["kind"] == "drift" or m["score"] == told["score"][row]
         assert (m["budget"], m["config_hash"]) == ("1 per 10000 events", config().hash)
-        assert len(m["contributions"]) == 5
+        assert len(m["contributions"]) == (3 if m["channel"] == "levels" else 5)
         assert sum(abs(c["share"]) for c in m["contributions"]) <= 1 + 1e-9
         assert m["kind"] == "drift" or m["weight_change"] == []
 
