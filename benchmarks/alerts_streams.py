@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
 from ssm_stream.events import Events
-from ssm_stream.monitor import detect, interval
+from ssm_stream.monitor import detect, interval, levels, novelty
 
 Array = NDArray[np.float64]
 CHANGE, AFTER = 4000, 3000
@@ -180,3 +180,29 @@ def anomaly(errors: Array, budget: float, rest: int = 60) -> tuple[NDArray[np.bo
     alarm = np.zeros(len(errors), np.bool_)
     covered = anomaly_alarms(errors, budget, 0.9, 100, rest, alarm, interval.new_interval_state(1))
     return alarm, covered / len(errors)
+
+
+@nb.njit(cache=False)
+def _novel(values: Any, budget: float, alarm: Any, state: Any) -> None:
+    for t in range(len(values)):
+        alarm[t] = novelty.observe(state, 0, values[t], 300.0 * t % 604_800.0, budget) > 1.0
+
+
+def novel(values: Array, budget: float) -> NDArray[np.bool_]:
+    """Where the channel novelty is above its bound, (n,); a value comes in five minutes."""
+    alarm = np.zeros(len(values), np.bool_)
+    _novel(values, budget, alarm, novelty.new_novelty_state(1))
+    return alarm
+
+
+@nb.njit(cache=False)
+def _moved(values: Any, columns: Any, budget: float, alarm: Any, state: Any) -> None:
+    for t in range(len(values)):
+        alarm[t] = levels.observe(state, 0, values[t], columns[t], budget) > 1.0
+
+
+def moved(values: Array, columns: Array, budget: float) -> NDArray[np.bool_]:
+    """Where the channel levels is above its bound, (n,)."""
+    alarm = np.zeros(len(values), np.bool_)
+    _moved(values, columns, budget, alarm, levels.new_levels_state(1, columns.shape[1] + 1))
+    return alarm

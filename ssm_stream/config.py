@@ -344,7 +344,8 @@ class Anomaly(Section):
     """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
     channels: list[Literal["residual", "novelty", "levels"]] = ["residual", "novelty", "levels"]
     """What is looked at; the budget is shared among them. `residual`: a target far from its prediction; `novelty`: a
-    target unlike all that the entity showed, or showed at this hour of the week; `levels`: columns whose mean has moved."""
+    target unlike all that the entity showed, or showed at this hour of the week; `levels`: features and
+    target whose means have moved, where there are features."""
     direction: Literal["both", "above", "below"] = "both"
     """Which side of the prediction counts, in every channel."""
     min_deviation: Annotated[float, Field(ge=0)] = 0.0

@@ -117,6 +117,12 @@ LEARNING = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
 """Share of an episode's events that are learned, as alerts tell it."""
 
 
+def _channels(config: Config) -> tuple[bool, bool, bool]:
+    """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none."""
+    chosen = config.alerts.anomaly.channels
+    return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
+
+
 def _rules(config: Config) -> Rules:
     anomaly, drift = config.alerts.anomaly, config.alerts.drift
 
@@ -134,7 +140,7 @@ def _rules(config: Config) -> Rules:
         anomaly.min_deviation_relative,
         drift.enabled,
         *pair(drift.budget),
-        tuple(name in anomaly.channels for name in loop.CHANNELS),  # type: ignore[arg-type]  # three of them
+        _channels(config),
         (LEARN[anomaly.learn], LEARN[drift.learn]),
         lifecycle.LifecycleRules(
             anomaly.consecutive,
@@ -224,14 +230,13 @@ class TargetEngine:
         return shapes.learner_params(self.plan, self.weights, heads, half_lives, K)
 
     def _fresh(self, E: int) -> loop.EntityStates:
+        _, looks, moves = _channels(self.config)
         return loop.EntityStates(
             shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
             detect.new_detector_state(E),
-            novelty.new_novelty_state(E if "novelty" in self.config.alerts.anomaly.channels else 0),
-            levels.new_levels_state(
-                E if "levels" in self.config.alerts.anomaly.channels else 0, self.params.features + 1
-            ),
+            novelty.new_novelty_state(E if looks else 0),
+            levels.new_levels_state(E if moves else 0, self.params.features + 1),
             lifecycle.new_lifecycle_state(E),
             loop.Clock(np.zeros((E, 4))),
             loop.Reference(np.zeros((E, self.params.L), np.float32)),
