@@ -376,11 +376,22 @@ class Drift(Section):
     the model stays at the relation from before the change, and the episode lasts until the errors fit it again."""
 
 
+class FleetAlerts(Section):
+    """What happens to many entities at once is one alert. Only where they learn together (`model.fleet`)."""
+
+    enabled: bool = True
+    share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of a pool's labelled entities whose episodes of a kind must be open at once …"""
+    least: Annotated[int, Field(ge=2, le=1_000_000)] = 3
+    """… and how many at least."""
+
+
 class Alerts(Section):
     """When to call a person."""
 
     anomaly: Anomaly = Anomaly()
     drift: Drift = Drift()
+    fleet: FleetAlerts = FleetAlerts()
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """An open episode is reported again (`ongoing`) after so many events of its entity."""
     critical: Annotated[float, Field(gt=1)] = 3.0

@@ -182,5 +182,7 @@ def _count(scores: Scores, predictions: list[dict[str, Any]], alerts: list[dict[
         column("n").astype(np.int64),
         column("fleet"),
     )
-    started = [f"{a['entity']}\t{a['kind']}" for a in alerts if a["phase"] == "started"]
+    # A fleet alert is no entity's.
+    names = ["" if a["scope"] == "fleet" else a["entity"] for a in alerts]
+    started = [f"{name}\t{a['kind']}" for name, a in zip(names, alerts, strict=True) if a["phase"] == "started"]
     scores.add([p["entity"] for p in predictions], column("y"), made, started)

@@ -1,12 +1,13 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
 A target is predicted by a `TargetEngine` of its own; with several targets, what they have to tell of an entity is put
-together (`Joint`). With one, nothing stands between it and the caller.
+together (`Joint`), and what happens to many entities that learn together is told once (`Fleet`).
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.events import Events
+from ssm_stream.fleet import Fleet
 from ssm_stream.joint import Joint
 from ssm_stream.labels import Labels, Unmatched
 from ssm_stream.loop import Predictions, Settled
@@ -52,6 +54,7 @@ class Engine:
     def _take(self, targets: list[TargetEngine]) -> None:
         self.targets = targets
         self._joint = Joint(self.config) if len(targets) > 1 else None
+        self._fleet = Fleet(self.config) if self.config.model.fleet and self.config.alerts.fleet.enabled else None
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -106,7 +109,8 @@ class Engine:
             predictions, columns of the shape of `target`, and the alerts in the order of their events
         """
         if self._joint is None:
-            return self.targets[0].process(events, source)
+            predictions, alerts_ = self.targets[0].process(events, source)
+            return predictions, self._over_fleet(alerts_)
         told: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.targets):
@@ -114,7 +118,20 @@ class Engine:
             told.append(predictions)
             alerts.append(mine)
         together = self._joint.follow(alerts, [each.expired for each in self.targets])
-        return Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True))), together
+        stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True)))
+        return stacked, self._over_fleet(together)
+
+    def _over_fleet(self, alerts: list[Alert]) -> list[Alert]:
+        """The alerts of the last batch, with what is told of the fleet instead of its entities."""
+        if self._fleet is None:
+            return alerts
+        # An entity has started afresh where all its targets have.
+        gone = Counter(item for each in self.targets for item in each.expired)
+        return self._fleet.follow(
+            alerts,
+            [item for item, count in gone.items() if count == len(self.targets)],
+            lambda entity, row: max(each.heard(entity, row) for each in self.targets),
+        )
 
     def learn(self, labels: Labels, source: int = 0) -> Labelled:
         """Learn targets that come by themselves, where the configuration has `labels` (and so one target).
@@ -125,7 +142,8 @@ class Engine:
             labels: n labels
             source: the stream that they come from (the Kafka partition)
         """
-        return self.targets[0].learn(labels, source)
+        outcome = self.targets[0].learn(labels, source)
+        return outcome._replace(alerts=self._over_fleet(outcome.alerts))
 
     def take_unmatched(self) -> list[Unmatched]:
         """The labels given up since the last call, in order."""
@@ -166,13 +184,20 @@ class Engine:
 
     def snapshot(self) -> bytes:
         """All state as bytes, for `restore`. Expired entities are dropped first."""
+        for each in self.targets:
+            each.evict()
+        fleet = b""
+        if self._fleet is not None:
+            self._fleet.retain(self.names)
+            fleet = orjson.dumps(self._fleet.rows())
         if self._joint is None:
-            return self.targets[0].snapshot()
+            return self.targets[0].snapshot(fleet)
         arrays: dict[str, NDArray[np.generic]] = {
             f"target.{j}": np.frombuffer(each.snapshot(), np.uint8) for j, each in enumerate(self.targets)
         }
         self._joint.retain(self.targets)
         arrays["joint"] = np.frombuffer(orjson.dumps(self._joint.rows()), np.uint8)
+        arrays["fleet"] = np.frombuffer(fleet, np.uint8)
         return pack({"config": self.config.hash}, [], arrays)
 
     @classmethod
@@ -186,12 +211,13 @@ class Engine:
         engine.config = config
         if len(paths) == 1:
             engine._take([TargetEngine.restore(config, data)])
+            engine._load_fleet(engine.targets[0].beside)
             return engine
         header, _, arrays = unpack(data)
         require_config(header, config)
         try:
             parts = [arrays[f"target.{j}"].tobytes() for j in range(len(paths))]
-            rows = orjson.loads(arrays["joint"].tobytes())
+            rows, fleet = orjson.loads(arrays["joint"].tobytes()), arrays["fleet"].tobytes()
         except (KeyError, orjson.JSONDecodeError) as error:
             raise StateError(
                 f"the snapshot of {len(paths)} targets is not what this release keeps ({error}): use the release that "
@@ -201,4 +227,9 @@ class Engine:
         engine._take([TargetEngine.restore(config.for_target(path), part) for path, part in pairs])
         assert engine._joint is not None
         engine._joint.load(rows)
+        engine._load_fleet(fleet)
         return engine
+
+    def _load_fleet(self, rows: bytes) -> None:
+        if self._fleet is not None and rows:
+            self._fleet.load(orjson.loads(rows))

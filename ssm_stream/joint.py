@@ -108,7 +108,7 @@ class Joint:
             "target": target,
             "targets": [{"target": name, **cause} for name, cause in ranked],
         }
-        return Alert(alert.row, message)
+        return alert._replace(message=message)
 
     def _forget(self, entity: str, target: str) -> None:
         """A target of an entity has started afresh: its episodes are gone, as if they had never been."""

@@ -75,10 +75,18 @@ def require_config(header: dict[str, str], config: Config) -> None:
 
 
 class Alert(NamedTuple):
-    """An alert as the engine knows it; `row` is its event's place among the events processed."""
+    """An alert as the engine knows it.
+
+    row: its event's place among the events processed; pool: shard and source of those that the entity learns with
+    entities: of the pool, labelled so far; mark: the source's watermark then, ms; suffix: of its id, after the kind
+    """
 
     row: int
     message: dict[str, Any]
+    pool: tuple[int, int] = (0, 0)
+    entities: int = 1
+    mark: float = 0.0
+    suffix: str = ""
 
 
 class Labelled(NamedTuple):
@@ -200,6 +208,9 @@ class TargetEngine:
         """The predictions that met their targets in the last `process` or `learn`, where targets come late."""
         self.expired: list[tuple[int, str]] = []
         """Row and entity of those that started afresh in the last `process`, as they were past their TTL."""
+        self._heard: list[float] = []  # of each of them: when it had last been labelled
+        self.beside = b""
+        """What `snapshot` was given beside the state, after `restore`."""
         self._late = _late(config)
         if self._late is not None:
             late = self._late
@@ -269,7 +280,7 @@ class TargetEngine:
         Returns:
             n predictions, and the alerts in the order of their events
         """
-        self.expired = []
+        self.expired, self._heard = [], []
         if self._late is not None:
             return self._process_late(events, source)
         n = len(events)
@@ -303,6 +314,7 @@ class TargetEngine:
         """What the kernel asked for before it can go on with event `at`, of that entity and pool."""
         if why == loop.EXPIRED:
             self.expired.append((at, self.names[row]))
+            self._heard.append(self._labelled_at(row))
             self._clear(row)
         elif why == loop.MORE_SLOTS:
             self._widen(int(self._shared.pool.used[pool] + self._scratch.flag[shapes.FRESH]))
@@ -345,6 +357,7 @@ class TargetEngine:
         late = self._late
         assert late is not None
         assert late.labels, "labels come by themselves where the configuration has a section `labels`"
+        self.expired, self._heard = [], []
         n = len(labels)
         slots = self._slots
         found = np.array([slots.get(name, -1) for name in labels.entity], np.int64)
@@ -513,6 +526,21 @@ class TargetEngine:
             for array in self._pending:
                 array[row] = 0
 
+    def heard(self, entity: str, row: int) -> float:
+        """Event time, ms, that an entity was last labelled at, where its TTL counts from: −∞ where it is not known.
+
+        As of a row of the last batch; of one labelled again since then, without having started afresh, later.
+        """
+        for (at, name), before in zip(self.expired, self._heard, strict=True):
+            if name == entity and at > row:
+                return before
+        slot = self._slots.get(entity)
+        return -math.inf if slot is None else self._labelled_at(slot)
+
+    def _labelled_at(self, row: int) -> float:
+        clock = self._state.clock.number[row]
+        return float(max(clock[loop.MARK], clock[loop.LAST])) if clock[loop.GAPS] > 0 else -math.inf
+
     def _mark(self, source: int) -> int:
         if source not in self._sources:
             self._sources[source] = len(self._sources)
@@ -529,6 +557,9 @@ class TargetEngine:
         state_hash = self.state_hash(entity, source)
         channel = int(self._told.phase[loop.CHANNEL])
         moved = channel == loop.LEVELS_CHANNEL
+        shared = self.config.model.fleet
+        around = (int(self._shards[slot]), source), int(self._shared.pool.entities[pool])
+        mark = float(self._marks[self._sources[source]]) if shared else 0.0
         for kind, name in enumerate(lifecycle.KINDS):
             phase = int(self._told.phase[kind])
             if phase == lifecycle.SILENT:
@@ -538,6 +569,7 @@ class TargetEngine:
             rules = self.config.alerts.drift if drifts else self.config.alerts.anomaly
             message = {
                 "entity": entity,
+                "scope": "entity",
                 "kind": name,
                 "phase": lifecycle.PHASES[phase],
                 "severity": "critical" if score >= self.config.alerts.critical else "warning",
@@ -558,7 +590,7 @@ class TargetEngine:
                 "config_hash": self.config.hash,
                 "state_hash": state_hash,
             }
-            alerts.append(Alert(row, message))
+            alerts.append(Alert(row, message, *around, mark))
         return alerts
 
     def input_names(self, pool: int = 0) -> list[str]:
@@ -642,7 +674,7 @@ class TargetEngine:
                     digest.update(_in_use(name, array[pool], sizes, self.params))
         return digest.hexdigest()
 
-    def _evict(self) -> None:
+    def evict(self) -> None:
         """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes."""
         if not math.isfinite(self.rules.ttl) or not self.names:
             return
@@ -678,9 +710,9 @@ class TargetEngine:
         self._shards = self._shards[keep]
         self._slots = {name: i for i, name in enumerate(self.names)}
 
-    def snapshot(self) -> bytes:
-        """All state as bytes, for `restore`. Expired entities are dropped first."""
-        self._evict()
+    def snapshot(self, beside: bytes = b"") -> bytes:
+        """All state as bytes, for `restore`, and what the caller keeps beside. Expired entities are dropped first."""
+        self.evict()
         used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
         arrays = {f"entity.{name}": array[:used] for name, array in self._named(self._state)}
         arrays |= {f"shared.{name}": array[:pools] for name, array in self._named(self._shared)}
@@ -689,6 +721,8 @@ class TargetEngine:
             arrays |= {f"pending.{name}": array for name, array in waiting.items()}
             arrays["pending.tally"] = self._tally.copy()
             arrays["pending.early"] = np.frombuffer(self._early.dump(), np.uint8)
+        if beside:
+            arrays["beside"] = np.frombuffer(beside, np.uint8)
         header = {
             "config": self.config.hash,
             "weights": weights.digest(self.weights),
@@ -725,6 +759,8 @@ class TargetEngine:
         engine.names = names
         engine._slots = {name: i for i, name in enumerate(names)}
         engine._restore(header, arrays)
+        if "beside" in arrays:
+            engine.beside = arrays["beside"].tobytes()
         return engine
 
     def _restore(self, header: dict[str, str], arrays: dict[str, NDArray[np.generic]]) -> None:

@@ -258,3 +258,21 @@ def test_targets_have_rows_of_their_own_and_an_event_counts_once() -> None:
     assert text.count(" anomaly ") == 2
     view.observe([], [alert("m-1", phase="recovered", target="noise", targets=[])])
     assert "0 open alerts" in "\n".join(picture(view, console))
+
+
+def test_a_fleet_alert_marks_the_entities_that_it_names() -> None:
+    console = screen(100, 24)
+    view = LiveView("x", console=console)
+    names = ["pump-1", "pump-2", "pump-3", "pump-4"]
+    inside = [{"entity": name, "score": 2.0, "since": NOW} for name in names]
+    fleet = {"scope": "fleet", "pool": "0-0", "count": 4, "entities": inside}
+    view.observe([prediction(name) for name in [*names, "calm"]], [alert("*", "drift", **fleet)])
+    lines = picture(view, console)
+    assert all(any(name in line and "drift" in line for line in lines) for name in names)
+    assert any("fleet: 4 entities behave differently: pump-1, pump-2, pump-3, …" in line for line in lines)
+    assert any("1 open alert" in line for line in lines)
+    over = {**fleet, "count": 1, "entities": inside[:1]}
+    view.observe([], [alert("*", "drift", phase="recovered", **{**over, "ts": NOW + 7_200_000})])
+    lines = picture(view, console)
+    assert any("fleet: over (drift for 2 h)" in line for line in lines)
+    assert any("0 open alerts" in line for line in lines)

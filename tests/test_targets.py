@@ -30,6 +30,7 @@ LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
   ongoing_every: 7
+  fleet: {enabled: false}
 model: {warmup: 10}
 """
 OWN = {"state_hash", "config_hash", "budget"}
@@ -64,9 +65,11 @@ def column(told: dict[str, NDArray[Any]], j: int) -> dict[str, NDArray[Any]]:
 
 @pytest.mark.parametrize("sections", ["", "model: {fleet: false}", "model: {horizon: 3}", "model: {horizon: 20s}"])
 def test_each_target_is_told_as_an_engine_of_its_own_would_with_its_share_of_the_budget(sections: str) -> None:
-    events, engine = targets(3000), Engine(config(TWO, sections))
+    off = "alerts: {fleet: {enabled: false}}"  # which is over all entities, and so not as of one alone
+    events, engine = targets(3000), Engine(config(TWO, f"{sections}\n{off}"))
     told, alerts = run(engine, events)
-    share = "alerts: {anomaly: {budget: 1 per 20000 events}, drift: {budget: 0.5 per 10000 events}}"
+    budgets = "anomaly: {budget: 1 per 20000 events}, drift: {budget: 0.5 per 10000 events}"
+    share = f"alerts: {{fleet: {{enabled: false}}, {budgets}}}"
     for j, path in enumerate(("y", "z")):
         single = Engine(config(f"features: [a, b], target: {path}", f"{sections}\n{share}"))
         alone, its = run(single, one_of(events, j))

@@ -86,7 +86,7 @@ class LiveView:
         self._entities: set[str] = set()
         self._first: str | None = None
         self._peak: dict[str, float] = {}
-        self._open: dict[tuple[str, str], Message] = {}
+        self._open: dict[tuple[str, str, str | None], Message] = {}
         self._started: collections.Counter[str] = collections.Counter()
         self._feed: collections.deque[Message] = collections.deque(maxlen=FEED)
         self._unsaid: list[Message] = []
@@ -120,7 +120,8 @@ class LiveView:
             if predictions:
                 self._now = max(self._now, predictions[-1]["ts"])
             for alert in alerts:
-                which = (alert["entity"], alert["kind"])
+                # Each pool may have a fleet alert; those of entities have none.
+                which = (alert["entity"], alert["kind"], alert.get("pool"))
                 if alert["phase"] == "recovered":
                     self._open.pop(which, None)
                 else:
@@ -210,7 +211,7 @@ class LiveView:
                 events=self._events,
                 entities=len(self._entities),
                 hidden=len(self._last) - len(self._chosen[:most]),
-                open=[(row, kind) for (_, kind), alert in self._open.items() for row in _rows(alert)],
+                open=[(row, kind) for (_, kind, _), alert in self._open.items() for row in _rows(alert)],
                 alerts=len(self._open),
                 started=dict(self._started),
                 dead_letters=self._dead_letters,
@@ -310,6 +311,8 @@ def _row(entity: str, target: str | None) -> str:
 
 def _rows(alert: Message) -> list[str]:
     """The rows that an open alert is about."""
+    if alert.get("scope") == "fleet":
+        return [_row(each["entity"], alert.get("target")) for each in alert["entities"]]
     causes = [cause["target"] for cause in alert.get("targets", ())] or [None]
     return [_row(alert["entity"], target) for target in causes]
 
@@ -329,6 +332,8 @@ def alert_words(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
     """An alert as a sentence, weightiest words first: it may be cut at the end of a line."""
     zone = zone or zoneinfo.ZoneInfo("UTC")
     when = _moment(alert["ts"], zone)[5:]
+    if alert.get("scope") == "fleet":
+        return _fleet_words(alert, when)
     others = len(alert.get("targets", ())) - 1
     beside = f" and {others} more" if others > 0 else ""
     about = f"{when} {_printable(_row(alert['entity'], alert.get('target')))}{beside}"
@@ -349,6 +354,17 @@ def alert_words(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
     side = "above" if y > high else "below" if y < low else "near the edge of"
     still = f" (anomaly{lasted})" if alert["phase"] == "ongoing" and lasted else ""
     return f"{about}: {number(y)} is {side} {number(low)} … {number(high)}, score {alert['score']:.1f}{critical}{still}"
+
+
+def _fleet_words(alert: Message, when: str) -> str:
+    """A fleet alert: how many entities, and the first few."""
+    if alert["phase"] == "recovered":
+        return f"{when} fleet: over ({alert['kind']} for {_length(alert['ts'] - alert['since'])})"
+    what = "behave differently" if alert["kind"] == "drift" else "anomalous"
+    names = ", ".join(_printable(each["entity"]) for each in alert["entities"][:3])
+    more = ", …" if alert["count"] > 3 else ""
+    critical = ", critical" if alert.get("severity") == "critical" else ""
+    return f"{when} fleet: {_many(alert['count'], 'entity', 'entities')} {what}{critical}: {names}{more}"
 
 
 def _input_words(name: str) -> str:

@@ -52,6 +52,7 @@ class Scores:
         self._index: dict[str, int] = {}
         self._sums = np.zeros((0, len(COLUMNS)))
         self._last = np.zeros(0)
+        self._fleet = np.zeros(len(COLUMNS))  # what is no entity's own
 
     def add(
         self,
@@ -63,6 +64,7 @@ class Scores:
     ) -> None:
         """Count n events: names, targets (NaN = none), predictions; and `entity\\tkind` of each alert that started.
 
+        An alert without a name is of the fleet: it counts once, in the metrics of all.
         naive: what persistence says (NaN = nothing), where that is not the entity's target before
         """
         started = [alert.rsplit("\t", 1) for alert in alerts]
@@ -70,7 +72,7 @@ class Scores:
             return
         index = self._index
         # An alert may be read before its prediction, as they come by two topics.
-        for name in dict.fromkeys([*entity, *(name for name, _ in started)]):
+        for name in dict.fromkeys([*entity, *(name for name, _ in started if name)]):
             index.setdefault(name, len(index))
         if len(index) > len(self._last):
             more = 2 * len(index) - len(self._last)
@@ -98,7 +100,7 @@ class Scores:
             counts = np.bincount(ids, weights=column, minlength=len(self._sums))
             self._sums[:, i] += counts
         for name, kind in started:
-            self._sums[index[name], COLUMNS.index(kind)] += 1
+            (self._sums[index[name]] if name else self._fleet)[COLUMNS.index(kind)] += 1
 
     def _persistence(self, ids: NDArray[np.int64], y: NDArray[np.float64]) -> NDArray[np.float64]:
         """Each entity's target before this one; NaN at its first."""
@@ -114,7 +116,7 @@ class Scores:
 
     def total(self) -> dict[str, Any]:
         """Metrics of all events."""
-        return {**_metrics(self._sums.sum(0)), "entities": len(self._index)}
+        return {**_metrics(self.sums()), "entities": len(self._index)}
 
     def by_entity(self) -> dict[str, dict[str, Any]]:
         """Metrics of each entity, in order of appearance."""
@@ -123,7 +125,7 @@ class Scores:
     def sums(self, entity: str | None = None) -> NDArray[np.float64]:
         """(COLUMNS,) what the metrics are made of, of an entity (zeros where it is not known), or of all (None)."""
         if entity is None:
-            return np.asarray(self._sums.sum(0))
+            return np.asarray(self._sums.sum(0) + self._fleet)
         at = self._index.get(entity)
         return np.zeros(len(COLUMNS)) if at is None else self._sums[at]
 
@@ -257,13 +259,20 @@ def alert_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
     for alert in chunk.alerts:
         offset = chunk.first + int(chunk.events.position[alert.row])
         place = {"topic": source, "partition": 0, "offset": offset}
-        yield {**alert.message, "source": place, "id": f"{source}-0-{offset}-{alert.message['kind']}"}
+        yield {
+            **alert.message,
+            "source": place,
+            "id": f"{source}-0-{offset}-{alert.message['kind']}{alert.suffix}",
+        }
 
 
 def started(alerts: Iterable[Alert], target: str | None = None) -> list[str]:
-    """`entity\\tkind` of the alerts that start an episode (of several targets: by this one), for `Scores.add`."""
+    """`entity\\tkind` of the alerts that start an episode (of several targets: by this one), for `Scores.add`.
+
+    A fleet alert is no entity's: its name is empty.
+    """
     return [
-        f"{m['entity']}\t{m['kind']}"
+        f"{'' if m['scope'] == 'fleet' else m['entity']}\t{m['kind']}"
         for m in (alert.message for alert in alerts)
         if m["phase"] == "started" and (target is None or m["target"] == target)
     ]

@@ -339,7 +339,7 @@ class Encoder:
         """A CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""
         message = alert.message
         source = {"topic": topic, "partition": partition, "offset": offset}
-        body = {**message, "source": source, "id": f"{stem}{offset}-{message['kind']}"}
+        body = {**message, "source": source, "id": f"{stem}{offset}-{message['kind']}{alert.suffix}"}
         moment = EPOCH + timedelta(milliseconds=message["ts"])
         attributes = {
             "ce_specversion": "1.0",

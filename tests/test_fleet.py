@@ -1,0 +1,381 @@
+"""Fleet alerts: many entities at once are one alert; nothing is told twice, nothing that was told is left open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from brokers import Kafka
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_codec import chunk
+from test_engine import config, cut, run
+from test_stream import Job
+
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine import Alert, Engine
+from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
+from ssm_stream.events import Events
+from ssm_stream.fleet import LISTED, Fleet
+from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
+
+pytestmark = pytest.mark.timeout(900)  # a start may have to compile
+LIVELY = """alerts:
+  anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
+  drift: {budget: 1 per 100 events, cooldown: 0}
+  ongoing_every: 7
+model: {warmup: 10}
+"""
+
+
+def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **other: Any) -> Alert:
+    """Of one among ten labelled entities; an episode began at the second of its name's number."""
+    number = int(entity[1:]) * 1000
+    message = {
+        "entity": entity,
+        "scope": "entity",
+        "kind": other.get("kind", "drift"),
+        "phase": phase,
+        "severity": "warning",
+        "ts": 1000 * row,
+        "score": score,
+        "since": other.get("since", number),
+        "absorbed_after": 7 if phase == "recovered" else None,
+    }
+    return Alert(row, message, other.get("pool", (0, 0)), other.get("entities", 10), other.get("mark", 1000.0 * row))
+
+
+def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> Fleet:
+    return Fleet(config(sections=f"alerts: {{fleet: {{least: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}"))
+
+
+def now(entity: str, row: int) -> float:
+    """Everyone was labelled a moment ago."""
+    return 1000.0 * row
+
+
+def said(
+    fleet: Fleet,
+    alerts: Sequence[Alert],
+    gone: Sequence[tuple[int, str]] = (),
+    heard: Callable[[str, int], float] = now,
+) -> list[Any]:
+    """Row, entity, phase, and of a fleet alert the number of open ones."""
+    found = fleet.follow(alerts, gone, heard)
+    assert all((a.suffix == "-fleet") == (a.message["scope"] == "fleet") for a in found)
+    return [
+        (a.row, a.message["entity"], a.message["phase"], *([a.message["count"]] if "count" in a.message else []))
+        for a in found
+    ]
+
+
+# The episode.
+
+
+def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_inside() -> None:
+    fleet = made()
+    assert said(fleet, [alert(1, "m1"), alert(2, "m2"), alert(3, "m3"), alert(4, "m4"), alert(5, "m5")]) == [
+        (1, "m1", "started"),
+        (2, "m2", "started"),
+        (3, "*", "started", 3),
+    ]
+    assert said(fleet, [alert(6, "m1", "ongoing"), alert(7, "m6")]) == [(7, "*", "ongoing", 6)]
+    ups = [alert(10 + i, f"m{i}", "recovered") for i in range(1, 7)]
+    # m1 and m2 were told of; of the threshold of 3 half is 1.5.
+    assert said(fleet, ups) == [
+        (11, "m1", "recovered"),
+        (12, "m2", "recovered"),
+        (15, "*", "recovered", 1),
+        (15, "m6", "started"),
+        (16, "m6", "recovered"),
+    ]
+    assert fleet.rows() == []
+
+
+def test_a_fleet_alert_names_the_worst_first_and_keeps_what_the_tipping_one_says() -> None:
+    fleet = made()
+    first = [alert(1, "m1", score=4.0), alert(2, "m2", score=2.0)]
+    (*_, whole) = fleet.follow([*first, alert(3, "m3", score=2.5)], [], now)
+    m = whole.message
+    assert set(m) == {*alert(3, "m3").message, "pool", "count", "entities"}
+    assert (m["entity"], m["scope"], m["severity"], m["score"], m["since"]) == ("*", "fleet", "critical", 4.0, 1000)
+    assert (m["ts"], m["absorbed_after"], m["pool"], m["count"]) == (3000, None, "0-0", 3)
+    assert m["entities"] == [
+        {"entity": "m1", "score": 4.0, "since": 1000},
+        {"entity": "m3", "score": 2.5, "since": 3000},
+        {"entity": "m2", "score": 2.0, "since": 2000},
+    ]
+    # Reports of those inside bring the picture up to date.
+    later = [alert(4, "m2", "ongoing", 9.0), *(alert(5 + i, f"m{4 + i}") for i in range(3))]
+    (again,) = fleet.follow(later, [], now)
+    assert [e["entity"] for e in again.message["entities"][:2]] == ["m2", "m1"]
+    assert (again.message["phase"], again.message["since"]) == ("ongoing", 1000)
+    ups = [alert(20 + i, f"m{1 + i}", "recovered", 1.0) for i in range(6)]
+    over = next(a for a in fleet.follow(ups, [], now) if a.suffix == "-fleet").message
+    assert (over["phase"], over["since"], over["absorbed_after"], over["severity"]) == ("recovered", 1000, 7, "warning")
+
+
+def test_the_list_is_cut_and_the_count_is_not() -> None:
+    fleet = made(least=LISTED + 20)
+    (*_, whole) = fleet.follow([alert(i, f"m{i}", score=1.0 + i) for i in range(LISTED + 20)], [], now)
+    assert (whole.message["count"], len(whole.message["entities"])) == (LISTED + 20, LISTED)
+    assert whole.message["entities"][0]["entity"] == f"m{LISTED + 19}"
+
+
+def test_those_left_when_it_recovers_are_told_with_their_own_time_and_an_id_of_their_own() -> None:
+    fleet = made(least=4)
+    fleet.follow([*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)], [], now)
+    (one, two, three) = fleet.follow([alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)], [], now)[-3:]
+    assert [one.message["entity"], two.message["entity"], three.message["entity"]] == ["m3", "*", "m4"]
+    assert (three.message["phase"], three.message["since"], three.message["score"]) == ("started", 4000, 6.0)
+    assert (three.message["ts"], three.row) == (8000, 13), "its own last report, at the event that ended the fleet's"
+    assert [one.suffix, two.suffix, three.suffix] == ["", "-fleet", "-1"]
+    assert said(fleet, [alert(20, "m4", "ongoing"), alert(30, "m4", "recovered")]) == [
+        (20, "m4", "ongoing"),
+        (30, "m4", "recovered"),
+    ]
+
+
+def test_the_share_is_of_the_pools_labelled_entities_at_that_event() -> None:
+    fleet = made(least=2, share=0.5)
+    grown = [alert(1, "m1", entities=5), alert(2, "m2", entities=5), alert(3, "m3", entities=7)]
+    assert said(fleet, grown) == [(i, f"m{i}", "started") for i in (1, 2, 3)]
+    assert said(fleet, [alert(4, "m4", entities=8)]) == [(4, "*", "started", 4)]
+
+
+def test_pools_and_kinds_are_apart() -> None:
+    fleet = made(least=2)
+    apart = [alert(1, "m1"), alert(2, "m2", pool=(0, 1)), alert(3, "m3", pool=(1, 0)), alert(4, "m4", kind="anomaly")]
+    assert said(fleet, apart) == [(i, f"m{i}", "started") for i in (1, 2, 3, 4)]
+    found = fleet.follow([alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")], [], now)
+    assert [(a.message["kind"], a.message["pool"]) for a in found] == [("drift", "1-0"), ("anomaly", "0-0")]
+    # An entity that comes by another partition is still the one that started in the first.
+    assert said(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
+
+
+# Entities that fall silent.
+
+
+def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
+    fleet = made()
+    said(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    again = [alert(6, "m3", since=6000), alert(7, "m1", "recovered"), alert(8, "m2", "recovered")]
+    assert said(fleet, again, gone=[(5, "m3")]) == [
+        (7, "m1", "recovered"),
+        (8, "m2", "recovered"),
+        (8, "*", "recovered", 1),
+        (8, "m3", "started"),
+    ]
+
+
+@pytest.mark.parametrize("dropped", [False, True])
+def test_the_silent_leave_by_the_next_alert_whether_a_snapshot_has_dropped_them_or_not(dropped: bool) -> None:
+    fleet = made()
+    said(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    if dropped:
+        fleet.retain({"m1", "m9"})
+        again = made()
+        again.load(orjson.loads(orjson.dumps(fleet.rows())))
+        fleet = again
+    # m2 and m3 have not been heard since; m1 has.
+    late = {"m1": 9e6, "m9": 9e6}
+    found = said(fleet, [alert(9, "m9", mark=9e6)], heard=lambda name, _: late.get(name, 3000.0))
+    assert found == [(9, "*", "recovered", 1), (9, "m9", "started")]
+
+
+# The engine.
+
+
+def struck(n: int, seed: int = 0, entities: int = 8, gaps: bool = False) -> Events:
+    """Entities that jump by themselves, and twice all of them at once; with gaps, most are heard now and then only."""
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(n, 2))
+    y = 5 + x @ [2.0, -1.0] + 0.3 * rng.normal(size=n)
+    y[rng.random(n) < 0.01] += 30
+    at = np.arange(n) % (n // 2)
+    y[(at > n // 4) & (at < n // 4 + 60)] += 20 * (1 + np.arange(n) % 3)[(at > n // 4) & (at < n // 4 + 60)]
+    y[n // 2 :] -= 3 * x[n // 2 :, 0]
+    y[rng.random(n) < 0.1] = np.nan
+    number = rng.integers(entities, size=n)
+    if gaps:  # three of sixteen are heard for forty events
+        number = rng.integers(16, size=(n, 3))[np.arange(n) // 40, rng.integers(3, size=n)]
+    return Events([f"m{i}" for i in number], np.arange(n) * (60_000 if gaps else 1000), x, y, np.arange(n))
+
+
+SECTIONS = {
+    "": LIVELY,
+    # Those that start afresh count again among the labelled.
+    "gaps": LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n") + "state: {ttl: 2h}\n",
+    "horizon": LIVELY.replace("warmup: 10", "warmup: 10, horizon: 2"),
+    "targets": LIVELY,
+}
+
+
+def lively(case: str) -> Config:
+    return config("features: [a, b]" + (", target: [y, z]" if case == "targets" else ""), SECTIONS[case])
+
+
+def stream(case: str, n: int = 2500) -> Events:
+    events = struck(n, gaps=case == "gaps")
+    if case != "targets":
+        return events
+    return replace(events, target=np.stack([events.target, np.roll(events.target, 1)], 1))
+
+
+WHOLE: dict[str, tuple[list[Alert], Engine]] = {}
+
+
+def whole(case: str) -> tuple[list[Alert], Engine]:
+    if case not in WHOLE:
+        engine = Engine(lively(case))
+        WHOLE[case] = run(engine, stream(case))[1], engine
+    return WHOLE[case]
+
+
+def follow(alerts: list[Alert]) -> None:
+    """What a subscriber sees: each episode starts before it goes on or recovers; while a fleet's lasts, none starts."""
+    open_: set[tuple[str, str]] = set()
+    for m in (a.message for a in alerts):
+        key = (m["entity"], m["kind"])
+        assert (m["phase"] == "started") == (key not in open_)
+        if m["scope"] == "entity" and m["phase"] != "recovered":
+            assert ("*", m["kind"]) not in open_
+        if m["scope"] == "fleet":
+            names = [e["entity"] for e in m["entities"]]
+            assert m["count"] == len(set(names)) == len(names)
+        if m["phase"] == "recovered":
+            open_.discard(key)
+        else:
+            open_.add(key)
+
+
+@pytest.mark.parametrize("case", ["", "horizon", "targets"])
+def test_no_alert_is_without_a_beginning_and_entities_are_quiet_in_a_fleet_episode(case: str) -> None:
+    alerts, _ = whole(case)
+    follow(alerts)
+    scopes = {(a.message["scope"], a.message["phase"]) for a in alerts}
+    assert scopes >= {("fleet", "started"), ("fleet", "recovered"), ("entity", "started"), ("entity", "recovered")}
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(SECTIONS)), st.lists(st.integers(0, 2500), max_size=12), st.booleans())
+def test_batches_and_restores_change_no_message(case: str, cuts: list[int], restored: bool) -> None:
+    """With gaps, entities expire in the middle of fleet episodes, at an event, an alert or a snapshot."""
+    alerts, before = whole(case)
+    events, engine, others = stream(case), Engine(lively(case)), list[Alert]()
+    for start, stop in pairwise([0, *sorted(cuts), len(events)]):
+        others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, stop))[1]]
+        if restored:
+            engine = Engine.restore(lively(case), engine.snapshot())
+    assert others == alerts
+    for each in (engine, before):
+        each.snapshot()  # drops the silent ones
+    assert engine._fleet is not None
+    assert before._fleet is not None
+    assert engine._fleet.rows() == before._fleet.rows()
+
+
+def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_at_some() -> None:
+    alerts, _ = whole("gaps")
+    events, engine, dropped, others = stream("gaps"), Engine(lively("gaps")), 0, list[Alert]()
+    for start in range(0, 2500, 20):
+        others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
+        assert engine._fleet is not None
+        before = sum(len(row[-1]) for row in engine._fleet.rows())
+        data = engine.snapshot()
+        dropped += before - sum(len(row[-1]) for row in engine._fleet.rows())
+        engine = Engine.restore(lively("gaps"), data)
+    assert dropped >= 2
+    assert any(a.message["scope"] == "fleet" for a in alerts)
+    assert others == alerts
+
+
+def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:
+    off = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {enabled: false}\n")
+    alone = LIVELY.replace("model: {", "model: {fleet: false, ")
+    for sections in (off, alone):
+        engine = Engine(config("features: [a, b]", sections))
+        found = run(engine, struck(2500))[1]
+        assert engine._fleet is None
+        assert {a.message["scope"] for a in found} == {"entity"}
+    assert len(found) > len(whole("")[0])
+
+
+# What is written.
+
+
+def documents(n: int) -> list[dict[str, Any]]:
+    e = struck(n)
+    return [
+        {"e": name, "t": t, "a": a, "b": b, "target": None if y != y else y}
+        for name, t, (a, b), y in zip(e.entity, e.ts.tolist(), e.features.tolist(), e.target.tolist(), strict=True)
+    ]
+
+
+def test_ids_are_unique_and_the_subject_is_the_fleet() -> None:
+    settings_ = lively("")
+    ((_, batch),) = Decoder(settings_)(chunk([orjson.dumps(d) for d in documents(2500)]))
+    assert isinstance(batch, ShardBatch)
+    records = Encoder(settings_)(batch, *Engine(settings_).process(batch.events, 3)).records
+    told = [r for r in records if r.topic == "alerts"]
+    alerts = [orjson.loads(r.value or b"") for r in told]
+    assert len({a["id"] for a in alerts}) == len(alerts)
+    for record, a in zip(told, alerts, strict=True):
+        stem = f"events-3-{a['source']['offset']}-{a['kind']}"
+        assert a["id"] == stem + "-fleet" if a["scope"] == "fleet" else a["id"].startswith(stem)
+        assert record.key == a["entity"] == dict(record.headers or [])["ce_subject"].decode()
+        assert a["scope"] != "fleet" or a["pool"] == "3-0"
+
+
+def test_a_backtest_counts_a_fleet_alert_once_and_for_no_entity() -> None:
+    rows: list[dict[str, Any]] = []
+
+    def on_chunk(part: Chunk) -> None:
+        rows.extend(alert_rows(part, "file.csv"))
+
+    result = backtest(lively(""), documents(2500), on_chunk)
+    starts = [r for r in rows if r["phase"] == "started"]
+    fleet = [r for r in starts if r["scope"] == "fleet"]
+    assert fleet
+    assert result["anomalies"] + result["drifts"] == len(starts)
+    assert (result["entities"], set(result["by_entity"])) == (8, {f"m{i}" for i in range(8)})
+    own = sum(m["anomalies"] + m["drifts"] for m in result["by_entity"].values())
+    assert own == len(starts) - len(fleet)
+    assert len({r["id"] for r in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"), [("share: 0", "greater than 0"), ("least: 1", "greater than or equal to 2")]
+)
+def test_a_threshold_that_cannot_be_is_refused(keys: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=rf"alerts\.fleet\.\w+: .*{words}"):
+        config(sections=f"alerts: {{fleet: {{{keys}}}}}")
+
+
+def test_an_event_of_the_whole_plant_is_one_alert_on_the_topic(kafka: Kafka, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 2))
+    y = x @ [1.0, -2.0] + 0.1 * rng.normal(size=4000)
+    y[3600:3640] += 50  # all twenty, twice each
+    messages = [
+        (b"m%d" % (i % 20), orjson.dumps({"entity": f"m{i % 20}", "ts": i, "a": a, "b": b, "target": t}))
+        for i, ((a, b), t) in enumerate(zip(x.tolist(), y.tolist(), strict=True))
+    ]
+    job = Job(kafka, tmp_path / "job", kafka.topic("events", 1))
+    content = orjson.loads(job.path.read_bytes())
+    job.path.write_bytes(orjson.dumps({**content, "state": {"shards": 1}, "model": {"warmup": 50}}))
+    kafka.produce(job.topic, messages)
+    job.run(timeout=600)
+    alerts = [orjson.loads(value) for value in job.told_alerts().values()]
+    struck_ = [a for a in alerts if a["kind"] == "anomaly" and 3600 <= a["source"]["offset"] < 3640]
+    assert [a["phase"] for a in struck_ if a["scope"] == "fleet"] == ["started", "ongoing", "ongoing"]
+    assert [a["phase"] for a in struck_ if a["scope"] == "entity"] == ["started"] * 3, "a fifth of twenty is four"
+    first = next(a for a in struck_ if a["scope"] == "fleet")
+    assert first["id"] == f"{job.topic}-0-{first['source']['offset']}-anomaly-fleet"
+    assert {e["entity"] for e in first["entities"]} == {"m0", "m1", "m2", "m3"}
