@@ -238,9 +238,9 @@ def _count(channels: Any) -> float:
 def _learns(s: Any, r: Any, e: int, n: int) -> int:
     """1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal."""
     for kind in range(2):
-        if s.lifecycle.number[e, kind, lifecycle.OPEN] == 1.0:
-            if r.learn[kind] == HOLD or (r.learn[kind] == SLOW and n % SLOW_EVERY != 0):
-                return 0
+        holds = r.learn[kind] == HOLD or (r.learn[kind] == SLOW and n % SLOW_EVERY != 0)
+        if holds and s.lifecycle.number[e, kind, lifecycle.OPEN] == 1.0:
+            return 0
     return 1
 
 

@@ -7,9 +7,9 @@ at least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearl
 data. A second scale does the same with the means of blocks of errors, not whitened, and a longer memory: for what
 creeps too slowly for the first.
 
-An error joins the reference that later ones are ranked in after a lag, so that a change does not hide itself. The lag is
-a share of the reference's size: ranks in a small reference that stands still share its error, ranks in one that grows at
-once do not (conformal p-values: Vovk, Gammerman & Shafer 2005).
+An error joins the reference that later ones are ranked in after a lag, so that a change does not hide itself. The lag
+is a share of the reference's size: ranks in a small reference that stands still share its error, ranks in one that
+grows at once do not (conformal p-values: Vovk, Gammerman & Shafer 2005).
 
 After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them.
