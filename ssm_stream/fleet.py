@@ -1,8 +1,8 @@
 """Fleet alerts: what happens to many entities of a pool at once is one alert, not as many as there are entities.
 
-A fleet episode of a pool (the entities of one shard and source) and kind starts when enough of its entities have an
-episode of their own open, is reported again (`ongoing`) whenever twice as many are open as at the last report, and
-recovers when fewer than half of the threshold are. While it lasts, `started` and `ongoing` of single entities are not
+A fleet episode of a pool (the entities of one shard and source) and kind starts when enough of its entities have
+started an episode of their own within `ROUNDS` rounds, a round being as many events as there are entities, is reported again (`ongoing`) whenever twice as many are open as at the last report, and
+recovers when fewer than half of the threshold are open still. While it lasts, `started` and `ongoing` of single entities are not
 sent: they are inside. An entity whose `started` was sent before gets its `recovered` all the same; one whose `started`
 was not gets none. Those still open when the fleet episode recovers are told then, as `started` since their own time.
 
@@ -19,6 +19,8 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.target import Alert
 
+ROUNDS = 20
+"""What starts within so many events an entity is at once; what started before that has nothing to do with it."""
 LISTED = 100
 """Entities that a fleet alert names at most, those with the highest scores."""
 Heard = Callable[[str, int], float]
@@ -30,11 +32,13 @@ class Member:
     """An entity whose episode is open.
 
     score: at its last report; since: time of its episode's first event, ms
+    at: labelled events of the pool when it started
     held: what it had to tell last, where its `started` was not sent; None: it was
     """
 
     score: float
     since: int
+    at: int
     held: dict[str, Any] | None
 
 
@@ -103,7 +107,8 @@ class Fleet:
             self._end(key, group, alert, out)
         if not recovers:
             sent = message["phase"] == "ongoing" and member is not None and member.held is None
-            group.open[entity] = Member(message["score"], message["since"], None if sent else message)
+            at = alert.labelled if member is None else member.at
+            group.open[entity] = Member(message["score"], message["since"], at, None if sent else message)
             group.due = min(group.due, heard(entity, alert.row) + self._ttl)
             self._tell(key, group, alert, out)
 
@@ -114,7 +119,7 @@ class Fleet:
             if count >= 2 * group.reported:
                 group.reported = count
                 out.append(self._alert("ongoing", key, group, alert))
-        elif count >= self._threshold(group):
+        elif self._at_once(group, alert) >= self._threshold(group):
             group.reported = count
             group.since = min(member.since for member in group.open.values())
             out.append(self._alert("started", key, group, alert))
@@ -132,6 +137,12 @@ class Fleet:
             # Its own event is past: these come at the event of another, each under an id of its own.
             out.append(alert._replace(message={**member.held, "phase": "started"}, suffix=f"-{i + 1}"))
             member.held = None
+
+    @staticmethod
+    def _at_once(group: Group, alert: Alert) -> int:
+        """Open entities that have started lately. One that sends no more never recovers: it may not count for ever."""
+        first = alert.labelled - ROUNDS * group.entities
+        return sum(member.at >= first for member in group.open.values())
 
     def _threshold(self, group: Group) -> float:
         return max(self._rules.least, self._rules.share * group.entities)
@@ -184,7 +195,7 @@ class Fleet:
         out: list[list[Any]] = []
         for key, g in sorted(self._groups.items()):
             if g.open or g.reported:
-                members = [[name, m.score, m.since, m.held] for name, m in g.open.items()]
+                members = [[name, m.score, m.since, m.at, m.held] for name, m in g.open.items()]
                 out.append([*key, g.entities, g.reported, g.since, g.absorbed, members])
         return out
 

@@ -79,6 +79,7 @@ class Alert(NamedTuple):
 
     row: its event's place among the events processed; pool: shard and source of those that the entity learns with
     entities: of the pool, labelled so far; mark: the source's watermark then, ms; suffix: of its id, after the kind
+    labelled: events of the pool so far
     """
 
     row: int
@@ -87,6 +88,7 @@ class Alert(NamedTuple):
     entities: int = 1
     mark: float = 0.0
     suffix: str = ""
+    labelled: int = 0
 
 
 class Labelled(NamedTuple):
@@ -590,7 +592,7 @@ class TargetEngine:
                 "config_hash": self.config.hash,
                 "state_hash": state_hash,
             }
-            alerts.append(Alert(row, message, *around, mark))
+            alerts.append(Alert(row, message, *around, mark, labelled=int(self._shared.pool.n[pool])))
         return alerts
 
     def input_names(self, pool: int = 0) -> list[str]:

@@ -78,6 +78,17 @@ def said(
 # The episode.
 
 
+def test_what_starts_one_after_another_is_no_fleet_event() -> None:
+    """As where entities are replayed one after another, and each ends in its fault."""
+    fleet = made()
+    alone = [alert(i, f"m{i}")._replace(labelled=201 * i) for i in range(1, 9)]
+    assert said(fleet, alone) == [(i, f"m{i}", "started") for i in range(1, 9)]
+    assert said(fleet, [alert(9, "m9")._replace(labelled=201 * 8), alert(9, "m10")._replace(labelled=201 * 8)]) == [
+        (9, "m9", "started"),
+        (9, "*", "started", 10),
+    ]
+
+
 def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_inside() -> None:
     fleet = made()
     assert said(fleet, [alert(1, "m1"), alert(2, "m2"), alert(3, "m3"), alert(4, "m4"), alert(5, "m5")]) == [
