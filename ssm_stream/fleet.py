@@ -1,10 +1,11 @@
 """Fleet alerts: what happens to many entities of a pool at once is one alert, not as many as there are entities.
 
 A fleet episode of a pool (the entities of one shard and source) and kind starts when enough of its entities have
-started an episode of their own within `ROUNDS` rounds, a round being as many events as there are entities, is reported again (`ongoing`) whenever twice as many are open as at the last report, and
-recovers when fewer than half of the threshold are open still. While it lasts, `started` and `ongoing` of single entities are not
-sent: they are inside. An entity whose `started` was sent before gets its `recovered` all the same; one whose `started`
-was not gets none. Those still open when the fleet episode recovers are told then, as `started` since their own time.
+started an episode of their own within `ROUNDS` rounds, a round being as many events as there are entities. It is
+reported again (`ongoing`) whenever twice as many are open as at the last report, and recovers when fewer than half of
+the threshold are open still. While it lasts, `started` and `ongoing` of single entities are not sent: they are inside.
+An entity whose `started` was sent before gets its `recovered` all the same; one whose `started` was not gets none.
+Those still open when the fleet episode recovers are told then, as `started` since their own time.
 
 This runs when an entity has something to tell, which is rare, and never for each event.
 """
