@@ -376,6 +376,9 @@ class Drift(Section):
     the model stays at the relation from before the change, and the episode lasts until the errors fit it again."""
 
 
+Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+
+
 class FleetAlerts(Section):
     """What happens to many entities at once is one alert. Only where they learn together (`model.fleet`)."""
 
@@ -386,21 +389,27 @@ class FleetAlerts(Section):
     """… and how many at least."""
 
 
+class Feedback(Section):
+    """What operators say of alerts: `{"id": ALERT_ID, "true": true}`, or false. It is counted, nothing else changes."""
+
+    topic: Topic
+    """Topic of the feedback; key it by `id`, so that what was said last of an alert is known."""
+
+
 class Alerts(Section):
     """When to call a person."""
 
     anomaly: Anomaly = Anomaly()
     drift: Drift = Drift()
     fleet: FleetAlerts = FleetAlerts()
+    feedback: Feedback | None = None
+    """Null: none is read."""
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
     """An open episode is reported again (`ongoing`) after so many events of its entity."""
     critical: Annotated[float, Field(gt=1)] = 3.0
     """Score from which an alert's severity is `critical`; below it is `warning`."""
     contributions: Annotated[int, Field(ge=0, le=100)] = 5
     """Features named in an alert, the weightiest first."""
-
-
-Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
 
 
 class Labels(Section):
@@ -488,6 +497,7 @@ class Config(Section):
     def _topics(self) -> Config:
         named = [self.source.topic, self.sinks.predictions, self.sinks.alerts, self.sinks.dead_letters]
         named += [self.labels.topic] if self.labels else []
+        named += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics = [t for t in named if t is not None]
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
@@ -528,6 +538,7 @@ class Config(Section):
             WeightsError: the file of weights cannot be read.
         """
         deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        del deciding["alerts"]["feedback"]
         if self.labels is None:
             del deciding["labels"]
         if not self.event.feature_lags:

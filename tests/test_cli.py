@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["demo", "validate", "run", "replay", "backtest", "doctor", "paper", "verify", "schema config"]
+COMMANDS = ["demo", "validate", "run", "replay", "backtest", "doctor", "feedback", "paper", "verify", "schema config"]
 SMALLEST = """\
 source:
   brokers: localhost:9092

@@ -116,6 +116,7 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST.replace("topic: events", "topic: my events"), ["f.yaml:3: source.topic", "my events"]),
         (SMALLEST.replace("topic: events", "topic: predictions"), ["must all differ", "predictions"]),
         (SMALLEST + "sinks: {alerts: predictions}\n", ["must all differ"]),
+        (SMALLEST + "alerts: {feedback: {topic: alerts}}\n", ["must all differ"]),
         (SMALLEST + "sinks: {dead_letters: null}\n", ["sinks.dead_letters"]),
         (SMALLEST + "  target: temp\n", ["'temp' is the target"]),
         (SMALLEST.replace("[temp]", "[temp, temp]"), ["named twice"]),
@@ -306,6 +307,7 @@ DECIDING = [
     ("event", {"categories": ["mode"]}),
     ("alerts.drift", {"budget": "1 per 30d"}),
     ("alerts", {"critical": 4}),
+    ("alerts.fleet", {"share": 0.5}),
     ("state", {"ttl": "7d"}),
     ("state", {"shards": 8}),
 ]
@@ -315,6 +317,7 @@ INDIFFERENT = [
     ("source", {"kafka": {"sasl.password": "secret"}}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
+    ("alerts", {"feedback": {"topic": "feedback"}}),
     ("recovery", {"directory": None, "epoch_interval": "1s"}),
 ]
 
@@ -343,6 +346,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     config = parse_config(SMALLEST)
     deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
     del deciding["event"]["feature_lags"]
+    del deciding["alerts"]["feedback"]
     deciding["model"]["weights"] = weights.content_digest(config.model.weights)
     text = orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)
     assert config.hash == hashlib.sha256(text).hexdigest()[:12]

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_codec import chunk
 from test_engine import config, cut, run
+from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
@@ -225,16 +226,18 @@ SECTIONS = {
     "gaps": LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n") + "state: {ttl: 2h}\n",
     "horizon": LIVELY.replace("warmup: 10", "warmup: 10, horizon: 2"),
     "targets": LIVELY,
+    "shards": LIVELY + "state: {shards: 2}\n",
 }
+SECTIONS["targets gaps"] = SECTIONS["gaps"]
 
 
 def lively(case: str) -> Config:
-    return config("features: [a, b]" + (", target: [y, z]" if case == "targets" else ""), SECTIONS[case])
+    return config("features: [a, b]" + (", target: [y, z]" if "targets" in case else ""), SECTIONS[case])
 
 
 def stream(case: str, n: int = 2500) -> Events:
-    events = struck(n, gaps=case == "gaps")
-    if case != "targets":
+    events = struck(n, gaps="gaps" in case)
+    if "targets" not in case:
         return events
     return replace(events, target=np.stack([events.target, np.roll(events.target, 1)], 1))
 
@@ -292,19 +295,37 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert engine._fleet.rows() == before._fleet.rows()
 
 
-def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_at_some() -> None:
-    alerts, _ = whole("gaps")
-    events, engine, dropped, others = stream("gaps"), Engine(lively("gaps")), 0, list[Alert]()
+@pytest.mark.parametrize("case", ["gaps", "targets gaps"])
+def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_at_some(case: str) -> None:
+    alerts, _ = whole(case)
+    events, engine, dropped, others = stream(case), Engine(lively(case)), 0, list[Alert]()
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
         assert engine._fleet is not None
         before = sum(len(row[-1]) for row in engine._fleet.rows())
         data = engine.snapshot()
         dropped += before - sum(len(row[-1]) for row in engine._fleet.rows())
-        engine = Engine.restore(lively("gaps"), data)
+        engine = Engine.restore(lively(case), data)
     assert dropped >= 2
     assert any(a.message["scope"] == "fleet" for a in alerts)
     assert others == alerts
+
+
+def test_labels_that_come_by_themselves_tip_it_too() -> None:
+    """A label right after its event, by another source: the pool is the event's."""
+    engine, found = Engine(config("features: [a, b]", LIVELY + LATE)), list[Alert]()
+    events = labelled(struck(2500))
+    for row in range(2500):
+        one = cut(events, row, row + 1)
+        found += engine.process(bare(one), 3)[1]
+        if row == 1500:
+            engine = Engine.restore(engine.config, engine.snapshot())
+        found += engine.learn(labels_of(one), 7).alerts
+    follow(found)
+    assert {a.message["pool"] for a in found if a.message["scope"] == "fleet"} == {"3-0"}
+    on_time = run(Engine(config("features: [a, b]", LIVELY)), events)[1]
+    told = [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in found]
+    assert told == [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in on_time]
 
 
 def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:

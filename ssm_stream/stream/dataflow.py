@@ -1,7 +1,9 @@
 """The dataflow: source → decode → learn → sink, dead letters beside it.
 
 events topic ─ source ─ decode ─┬─ learn (state by shard) ─┬─ sink ─ predictions, alerts
-                                └─ dead letters ───────────┘       └ dead letters
+                                └─ dead letters ───────────┤       └ dead letters
+feedback topic, if any ─ decode ─┬─ dead letters ──────────┘
+                                 └─ count (log, state)
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
+from ssm_stream.feedback import Verdict
 from ssm_stream.stream.codec import Decoder, LabelBatch, Output, ShardBatch
+from ssm_stream.stream.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.stream.operator import ShardLogic
 from ssm_stream.stream.sink import KafkaSink
 from ssm_stream.stream.source import KafkaSource, label_source
@@ -23,10 +27,19 @@ def _is_batch(item: tuple[str, ShardBatch | LabelBatch | Output]) -> TypeGuard[t
     return not isinstance(item[1], Output)
 
 
+def _is_verdict(item: tuple[str, list[Verdict] | Output]) -> TypeGuard[tuple[str, list[Verdict]]]:
+    return not isinstance(item[1], Output)
+
+
 def monitor_flow(
-    config: Config, partitions: tuple[int, ...], labels: tuple[int, ...] = (), *, until_eof: bool = False
+    config: Config,
+    partitions: tuple[int, ...],
+    labels: tuple[int, ...] = (),
+    feedback: tuple[int, ...] = (),
+    *,
+    until_eof: bool = False,
 ) -> Dataflow:
-    """The production dataflow over these partitions of the events topic, and of the labels' where there is one."""
+    """The production dataflow over these partitions of the events topic, the labels' and the feedback's, if any."""
     flow = Dataflow("monitor")
     beside = label_source(config, labels) if labels else None
     chunks = op.input("source", flow, KafkaSource(config.source, partitions, beside, until_eof=until_eof))
@@ -34,6 +47,20 @@ def monitor_flow(
     split = op.branch("usable", decoded, _is_batch)
     learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))
     letters = cast("KeyedStream[Output]", split.falses)
-    outputs = op.merge("outputs", learned, letters)
+    outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, until_eof=until_eof))
     op.output("sink", outputs, KafkaSink(config))
     return flow
+
+
+def _feedback(
+    flow: Dataflow, config: Config, partitions: tuple[int, ...], *, until_eof: bool
+) -> list[KeyedStream[Output]]:
+    """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
+    source = feedback_of(config)
+    if source is None or not partitions:
+        return []
+    chunks = op.input("feedback", flow, KafkaSource(source, partitions, until_eof=until_eof))
+    decoded = op.flat_map("read_feedback", chunks, FeedbackDecoder(config))
+    split = op.branch("is_verdict", decoded, _is_verdict)
+    counted = op.stateful_batch("count_feedback", split.trues, FeedbackLogic)
+    return [counted, cast("KeyedStream[Output]", split.falses)]

@@ -67,11 +67,12 @@ def diagnose(config: Config) -> list[Check]:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.waited:.2f} s"
-    return [*local, Check("brokers", True, found), *_source(config, cluster), *_sinks(config, cluster)]
+    beside = _topics(_beside(config), cluster)
+    return [*local, Check("brokers", True, found), *_source(config, cluster), *beside, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
-    """Create those of the source's and sinks' topics that are not there, with so many partitions each.
+    """Create those of the topics that are read or written that are not there, with so many partitions each.
 
     The source gets more where `source.partitions` names higher ones. Replication is the cluster's default.
     """
@@ -79,7 +80,8 @@ def create_missing(config: Config, partitions: int) -> Check:
     needed = max([partitions, *(p + 1 for p in source.partitions or [])])
     try:
         cluster = check_broker(source)
-        wanted = {source.topic: needed} | dict.fromkeys(_outputs(config).values(), partitions)
+        wanted = dict.fromkeys(_beside(config).values(), partitions) | {source.topic: needed}
+        wanted |= dict.fromkeys(_outputs(config).values(), partitions)
         absent = {t: n for t, n in wanted.items() if t not in cluster.topics and t not in cluster.troubles}
         created = create_topics(source, absent, timeout=source.wait)
     except BrokerError as error:
@@ -254,15 +256,27 @@ def _outputs(config: Config) -> dict[str, str]:
     return {name: topic for name, topic in named.items() if topic is not None}
 
 
+def _beside(config: Config) -> dict[str, str]:
+    """Key → topic, of those that are read beside the events."""
+    labels, feedback = config.labels, config.alerts.feedback
+    named = {"labels.topic": labels.topic if labels else None, "alerts.feedback": feedback.topic if feedback else None}
+    return {name: topic for name, topic in named.items() if topic is not None}
+
+
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
-    checks = [_writers(config)]
-    for name, topic in _outputs(config).items():
+    outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
+    return [_writers(config), *_topics(outputs, cluster)]
+
+
+def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
+    checks = []
+    for name, topic in named.items():
         try:
             partitions = cluster.partitions_of(topic)
         except BrokerError as error:
-            checks.append(Check(f"sinks.{name}", False, error.found, error.cure))
+            checks.append(Check(name, False, error.found, error.cure))
         else:
-            checks.append(Check(f"sinks.{name}", True, f"{topic}: {len(partitions)} partitions"))
+            checks.append(Check(name, True, f"{topic}: {len(partitions)} partitions"))
     return checks
 
 

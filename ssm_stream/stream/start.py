@@ -15,6 +15,7 @@ from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.pick import SAMPLE, pick
 from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
 from ssm_stream.stream.dataflow import monitor_flow
+from ssm_stream.stream.feedback import feedback_of
 from ssm_stream.stream.first import first_documents
 from ssm_stream.stream.recovery import (
     OpenRecovery,
@@ -60,6 +61,8 @@ def prepare(
     partitions = brokers.source_partitions(config.source)
     beside = labels_of(config)
     labels = brokers.source_partitions(beside) if beside is not None else ()
+    said = feedback_of(config)
+    feedback = brokers.source_partitions(said) if said is not None else ()
     _require_sinks(config, brokers)
     recovery = open_recovery(config) if lock else None
     if config.event.features == "auto":
@@ -73,7 +76,7 @@ def prepare(
     stop_on_signals()
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
-    return Prepared(config, monitor_flow(config, partitions, labels, until_eof=until_eof), recovery)
+    return Prepared(config, monitor_flow(config, partitions, labels, feedback, until_eof=until_eof), recovery)
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:

@@ -1,0 +1,126 @@
+"""What operators said of alerts, counted: how many of those that a rule raised were true. No Kafka, no Bytewax.
+
+A rule is a kind of alert, of an entity or of the fleet: the end of an alert's id names it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import orjson
+
+from ssm_stream.config import Config
+
+RULES = ("anomaly", "drift", "anomaly-fleet", "drift-fleet")
+REMEMBERED = 10_000
+"""Alerts whose verdict may still be changed: those with the latest verdicts."""
+# The number at the end is of entities that were left when a fleet alert recovered.
+ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:anomaly|drift)(?:-fleet)?)(?:-\d+)?")
+
+
+class NoFeedbackError(ValueError):
+    """A message that is no feedback: `fault` is the kind of that, the text the reason in words."""
+
+    def __init__(self, fault: str, reason: str) -> None:
+        super().__init__(reason)
+        self.fault = fault
+
+
+class Verdict(NamedTuple):
+    """What was said of an alert."""
+
+    alert: str
+    rule: str
+    true: bool
+
+
+class FeedbackReader:
+    """Messages to verdicts."""
+
+    def __init__(self, config: Config) -> None:
+        self._topics = [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+
+    def __call__(self, value: bytes | None) -> Verdict:
+        """The verdict in a message's value.
+
+        Raises:
+            NoFeedbackError: there is none.
+        """
+        try:
+            document = orjson.loads(value or b"")
+        except orjson.JSONDecodeError as error:
+            raise NoFeedbackError("NotJson", f"not JSON: {str(error)[:200]}") from None
+        if not isinstance(document, dict):
+            raise NoFeedbackError("NotAnObject", 'feedback is a JSON object such as {"id": ALERT_ID, "true": false}')
+        for key in ("id", "true"):
+            if key not in document:
+                raise NoFeedbackError("MissingField", f"`{key}` is missing; feedback has the alert's `id`, and `true`")
+        alert, true = document["id"], document["true"]
+        if not isinstance(true, bool):
+            raise NoFeedbackError("WrongType", f"`true` must be true or false, found {str(true)[:50]!r}")
+        found = ALERT_ID.fullmatch(alert) if isinstance(alert, str) else None
+        if found is None or found["topic"] not in self._topics:
+            raise NoFeedbackError(
+                "WrongId",
+                f"`id` must be that of an alert of this flow, such as {self._topics[0]}-0-12345-anomaly, found "
+                f"{str(alert)[:100]!r}",
+            )
+        return Verdict(alert, found["rule"], true)
+
+
+class Precision:
+    """Verdicts counted by rule; an alert counts once, by its last verdict.
+
+    >>> counted = Precision()
+    >>> [counted.add(Verdict(f"events-0-{i}-drift", "drift", i != 9)) for i in (7, 9)]
+    [True, True]
+    >>> counted.of("drift")
+    {'rule': 'drift', 'true': 1, 'false': 1, 'precision': 0.5}
+    """
+
+    def __init__(self) -> None:
+        self._counts = {rule: [0, 0] for rule in RULES}
+        self._last: OrderedDict[str, bool] = OrderedDict()
+
+    def add(self, verdict: Verdict) -> bool:
+        """Count a verdict; returns whether a count changed."""
+        before = self._last.pop(verdict.alert, None)
+        self._last[verdict.alert] = verdict.true
+        if len(self._last) > REMEMBERED:
+            self._last.popitem(last=False)
+        if before is verdict.true:
+            return False
+        counts = self._counts[verdict.rule]
+        if before is not None:
+            counts[before] -= 1
+        counts[verdict.true] += 1
+        return True
+
+    def of(self, rule: str) -> dict[str, Any]:
+        """A rule's alerts that were called `true` and `false`, and the share of the true; None where there are none."""
+        false, true = self._counts[rule]
+        return {
+            "rule": rule,
+            "true": true,
+            "false": false,
+            "precision": true / (true + false) if true + false else None,
+        }
+
+    def rows(self) -> list[dict[str, Any]]:
+        """`of` every rule."""
+        return [self.of(rule) for rule in RULES]
+
+    def dump(self) -> bytes:
+        """All as JSON."""
+        return orjson.dumps([self._counts, list(self._last.items())])
+
+    @classmethod
+    def load(cls, data: bytes) -> Precision:
+        """What `dump` wrote."""
+        counted = cls()
+        counts, last = orjson.loads(data)
+        counted._counts |= counts
+        counted._last.update(last)
+        return counted
