@@ -451,7 +451,8 @@ def run_late(
         _close(q, tally, e, i, MATCHED)
         score, loud = 0.0, False
         if counts:
-            score = _judge(p, w, s, r, told, e, n, q.judged[e], then, y[t], answer, not young, room.u, room.steps)
+            hour = own[t] if ahead else room.steps
+            score = _judge(p, w, s, r, told, e, n, q.judged[e], then, y[t], answer, not young, room.u, hour)
             q.judged[e] += 0 if young else 1
             loud = _heed(p, learner, w, s, told, k, e, n)
             heads = learner.pool.n[k] > 0 and (p.lags == 0 or not young)

@@ -351,7 +351,7 @@ def alerts_of(values: list[bytes | None], config: Config = CONFIG) -> list[Recor
 
 def test_an_alert_is_a_cloud_event_in_binary_mode_with_the_fields_of_the_contract() -> None:
     values = noisy(400, machine="Öfen/4")
-    values[300] = event(machine="Öfen/4", ts=1300.5, temp=90.0, load=0.1)
+    values[300] = event(machine="Öfen/4", ts=1300.5, temp=900.0, load=0.1)
     records = alerts_of(values)
     assert [orjson.loads(r.value or b"")["phase"] for r in records] == ["started", "recovered"]
     record = records[0]
@@ -362,7 +362,7 @@ def test_an_alert_is_a_cloud_event_in_binary_mode_with_the_fields_of_the_contrac
         "absorbed_after", "contributions", "weight_change", "channel", "change", "learning", "budget", "config_hash",
         "state_hash", "source", "id",
     }  # fmt: skip
-    assert (body["kind"], body["severity"], body["ts"], body["y"]) == ("anomaly", "critical", 1_300_500, 90)
+    assert (body["kind"], body["severity"], body["ts"], body["y"]) == ("anomaly", "critical", 1_300_500, 900)
     assert body["source"] == {"topic": "plant.events", "partition": 3, "offset": 400}
     assert body["id"] == "plant.events-3-400-anomaly"
     assert body["config_hash"] == CONFIG.hash
