@@ -648,12 +648,13 @@ class TargetEngine:
 
     def _levels(self, slot: int) -> list[dict[str, Any]]:
         """The columns whose levels have moved most: each one's signed share of what all have moved."""
-        moved = np.empty(self.params.features + 1)
+        moved = np.empty(2 * (self.params.features + 1))
         levels.causes(self._state.levels, slot, moved)
         total = float(np.abs(moved).sum())
         if total == 0.0:
             return []
-        names = [*self.plan.features, self.config.event.target]
+        columns = [*self.plan.features, self.config.event.target]
+        names = [*columns, *(f"steps({name})" for name in columns)]
         first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
         return [{"feature": names[i], "share": float(moved[i]) / total} for i in first if moved[i]]
 
