@@ -29,6 +29,7 @@ from ssm_stream.monitor import detect, interval, levels, novelty
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 BUDGETS = (1e3, 1e4, 1e5)
 """Mean events between false alarms."""
+LEVELS = (0.5, 0.8, 0.95, 0.99)
 TABLE_BUDGET = 1e4
 """Of the delays."""
 RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 9
@@ -63,7 +64,23 @@ def budgets(quick: bool) -> list[Row]:
             alarm, covered = streams.anomaly(errors, budget)
             rows.append(check(f"budget/anomaly/{where}", alarm.mean() * budget, "<=", RATE_MOST))
         rows.append(check(f"coverage/{name}", abs(covered - 0.9), "<=", COVERAGE_OFF))
+        for level in LEVELS:
+            _, covered = streams.anomaly(errors[:1_000_000], 1e4, level=level)
+            rows.append(check(f"coverage/{name}, level {level}", abs(covered - level), "<=", COVERAGE_OFF))
         CONSOLE.print(f"budget: {name}, {len(errors):,} events")
+    return rows
+
+
+def whole(quick: bool) -> list[Row]:
+    """Episodes over the budget of the whole engine, its three anomaly channels together, where nothing happens."""
+    rows = []
+    for at, name in enumerate(streams.NOISE):
+        for budget in BUDGETS[:2]:
+            n = int(min(budget * 300, 300_000 if quick else 3_000_000))
+            for kind, count in streams.episodes(name, n, budget, at).items():
+                where = f"engine/{kind}/{name}/1 in {budget:,.0f}"
+                rows.append(check(f"budget/{where}", count * budget / n, "<=", RATE_MOST))
+        CONSOLE.print(f"budget: engine, {name}")
     return rows
 
 
@@ -123,6 +140,19 @@ def trivial() -> list[Row]:
     wait = g.geometric(1 / TABLE_BUDGET, size=10_000)
     rows.append({"detector": "random, at the budget", "false": 1e5 / TABLE_BUDGET, "median": float(np.median(wait))})
     return rows
+
+
+def drifting() -> list[Row]:
+    """Coverage where the errors change all the time: their size by half or to double, or their mean, every 1,000."""
+    g = np.random.default_rng(9)
+    n = 300_000
+    size = np.repeat(2.0 ** g.uniform(-1, 1, n // 1000), 1000)
+    mean = np.repeat(g.normal(size=n // 1000), 1000)
+    made = {"size": size * g.normal(size=n), "mean": mean + g.normal(size=n), "t3": size * streams.heavy(g, n)}
+    return [
+        check(f"coverage/drift of {name}", abs(streams.anomaly(errors, 1e4)[1] - 0.9), "<=", COVERAGE_OFF)
+        for name, errors in made.items()
+    ]
 
 
 def coverage(data: Path) -> list[Row]:
@@ -214,7 +244,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     options = parser.parse_args()
-    checks = budgets(options.quick)
+    checks = budgets(options.quick) + whole(options.quick)
     more, table = delays(options.peers_python)
     checks += more
     tables = []
@@ -222,7 +252,7 @@ def main() -> None:
         rows, one = score(options.data)
         checks += rows
         tables.append(one)
-    checks += coverage(options.data) + costs(options.quick)
+    checks += drifting() + coverage(options.data) + costs(options.quick)
     report = {"checks": checks, "delays": table, "trivial": trivial()}
     show(report)
     for one in tables:

@@ -63,11 +63,27 @@ def seasonal(n: int, seed: int) -> Array:
     return np.concatenate(parts)
 
 
-def configuration(features: list[str], **event: Any) -> Config:
+def episodes(noise: str, n: int, budget: float, seed: int) -> dict[str, int]:
+    """Episodes that the whole engine starts, by kind, where nothing happens: a target and three features of noise."""
+    g = np.random.default_rng(seed)
+    engine = Engine(configuration(["a", "b", "c"], alerts_budget=budget))
+    x, y = np.stack([NOISE[noise](g, n) for _ in range(3)], 1), NOISE[noise](g, n)
+    counts = {"anomaly": 0, "drift": 0}
+    for first in range(0, n, 100_000):
+        part = slice(first, min(first + 100_000, n))
+        t = np.arange(part.start, part.stop)
+        events = Events(["stream"] * len(t), t * STEP_MS, x[part], y[part], np.arange(len(t)))
+        for alert in engine.process(events)[1]:
+            counts[alert.message["kind"]] += alert.message["phase"] == "started"
+    return counts
+
+
+def configuration(features: list[str], alerts_budget: float = 1e4, **event: Any) -> Config:
     return Config.model_validate(
         {
             "source": {"brokers": "localhost:9092", "topic": "benchmark"},
             "event": {"entity": "entity", "timestamp": "ts", "features": features, **event},
+            "alerts": {kind: {"budget": f"1 per {alerts_budget:.0f} events"} for kind in ("anomaly", "drift")},
         }
     )
 
@@ -175,10 +191,10 @@ def drift(errors: Array, budget: float) -> NDArray[np.bool_]:
     return alarm
 
 
-def anomaly(errors: Array, budget: float, rest: int = 60) -> tuple[NDArray[np.bool_], float]:
-    """Where the residual channel alarms, (n,), and the coverage of the 90 % interval."""
+def anomaly(errors: Array, budget: float, rest: int = 60, level: float = 0.9) -> tuple[NDArray[np.bool_], float]:
+    """Where the residual channel alarms, (n,), and the coverage of the interval of that level."""
     alarm = np.zeros(len(errors), np.bool_)
-    covered = anomaly_alarms(errors, budget, 0.9, 100, rest, alarm, interval.new_interval_state(1))
+    covered = anomaly_alarms(errors, budget, level, 100, rest, alarm, interval.new_interval_state(1))
     return alarm, covered / len(errors)
 
 

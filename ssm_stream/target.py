@@ -21,7 +21,7 @@ from ssm_stream.config import MOST_PENDING, Budget, Config
 from ssm_stream.events import Events
 from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
-from ssm_stream.model import pending, shapes, weights
+from ssm_stream.model import kernel, pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
 from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
 from ssm_stream.state import StateError, pack, unpack
@@ -159,6 +159,17 @@ def _rules(config: Config) -> Rules:
             config.alerts.ongoing_every,
         ),
     )
+
+
+class Look(NamedTuple):
+    """A prediction that was made to be looked at: the learner's arrays and scratch, and which rows are the event's."""
+
+    params: shapes.LearnerParams
+    learner: shapes.Learner
+    scratch: shapes.Scratch
+    pool: int
+    row: int
+    yhat: float
 
 
 class TargetEngine:
@@ -306,6 +317,20 @@ class TargetEngine:
             elif why != loop.DONE:
                 self._make_room(why, at, int(rows[at]), int(pools[at]))
         return out, alerts
+
+    def look(self, events: Events, source: int = 0) -> Look:
+        """Predict the first of the events, and change nothing.
+
+        Raises:
+            KeyError: the engine has not met the entity, or not from that source.
+        """
+        row = self._slots[events.entity[0]]
+        pool = row if not self.config.model.fleet else self._pools[int(self._shards[row]), source]
+        ahead = events.ts + round(self._late.ahead) if self._late is not None else events.ts
+        u, steps = self._columns(events, ahead)
+        learner = shapes.Learner(self._state.learner, *self._shared)
+        yhat = kernel.predict_one(self.params, learner, self._scratch, pool, row, u[0], steps[0], float(events.ts[0]))
+        return Look(self.params, learner, self._scratch, pool, row, float(yhat))
 
     def _columns(self, events: Events, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Columns (n, C) and steps (n, 2) of events with the calendar of these times."""
@@ -623,12 +648,13 @@ class TargetEngine:
 
     def _levels(self, slot: int) -> list[dict[str, Any]]:
         """The columns whose levels have moved most: each one's signed share of what all have moved."""
-        moved = np.empty(self.params.features + 1)
+        moved = np.empty(2 * (self.params.features + 1))
         levels.causes(self._state.levels, slot, moved)
         total = float(np.abs(moved).sum())
         if total == 0.0:
             return []
-        names = [*self.plan.features, self.config.event.target]
+        columns = [*self.plan.features, self.config.event.target]
+        names = [*columns, *(f"steps({name})" for name in columns)]
         first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
         return [{"feature": names[i], "share": float(moved[i]) / total} for i in first if moved[i]]
 

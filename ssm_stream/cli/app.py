@@ -14,6 +14,7 @@ from ssm_stream.cli.backtest import backtest
 from ssm_stream.cli.demo import demo
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.errors import reported
+from ssm_stream.cli.explain import explain
 from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.replay import replay
@@ -90,7 +91,7 @@ def schema_config() -> None:
     sys.stdout.write(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-for command in (demo, run, replay, backtest, doctor, feedback, paper, verify, train):
+for command in (demo, run, replay, backtest, doctor, explain, feedback, paper, verify, train):
     app.command()(command)
 app.add_typer(schema_app, name="schema")
 

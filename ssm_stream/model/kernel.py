@@ -38,6 +38,7 @@ from ssm_stream.model.heads import (
     learn_moments,
     sum_leaves,
 )
+from ssm_stream.model.implicit import fleet_share, implicit_weights
 from ssm_stream.model.inputs import (
     clip,
     learn_inputs,
@@ -565,3 +566,10 @@ def learn_one(
 ) -> None:
     """`learn`, for callers in Python."""
     learn(p, learner, w, k, e, u, steps, ts, y)
+
+
+@jit
+def weights_now(p: Any, learner: Any, w: Any, k: int, e: int, out: Any) -> float:
+    """The implicit weights (L,) of the event in the scratch, before it is learned; returns what rests on the fleet."""
+    implicit_weights(p, learner, w, k, e, w.flag[MANY], out)
+    return fleet_share(p, w)

@@ -1,6 +1,7 @@
 """Have the levels of an entity's columns moved? Fast means against slow baselines, joined, scaled to a budget.
 
-A column is the target or a feature. Of each:
+A column is the target or a feature, or the size of its steps, √|xₜ − xₜ₋₁| (the root tames heavy tails): a signal that
+trembles more, or is stuck, need not have moved. Of each:
 
     gap = fast mean − baseline                     (exponential means over about 10 and 1,000 events)
     z   = gap / its own prequential rms
@@ -11,10 +12,10 @@ the rms, is not the number of events: a gap that wanders slowly tells little abo
 gap's zero crossings, of which white noise gives acos(1 − FAST)/π an event (Rice 1944). So a column that has drifted to
 one side ever since, as a motor that warms up, does not alarm by going on, while a quiet one does by a small step.
 
-Two statistics share the budget: the mean of w over columns (many that move a little), whose limit is a χ² scaled to
-the mean and the variance that were observed (Box 1954; Nomikos & MacGregor 1995 for process monitoring), which needs
-no covariance matrix; and the largest w (one that moves alone), whose limit is χ² with 1 degree of freedom, by
-Bonferroni. The score is the larger of the two over its limit.
+Two statistics share the budget: the mean of w over columns, their steps left out (many that move a little), whose limit
+is a χ² scaled to the mean and the variance that were observed (Box 1954; Nomikos & MacGregor 1995 for process
+monitoring), which needs no covariance matrix; and the largest w, of a column or its steps (one that moves alone), whose
+limit is χ² with 1 degree of freedom, by Bonferroni. The score is the larger of the two over its limit.
 
 While the score is high, baseline and rms stand nearly still, so that a fault of hours does not become the new normal
 while it lasts; a level that stays for thousands of events does, as there are no zero crossings then, so that ν falls.
@@ -54,21 +55,29 @@ SEEN, JOINT, JOINT_SQUARE = range(3)
 
 
 class LevelsState(NamedTuple):
-    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 20 D bytes.
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 44 D bytes.
 
-    column (E, D, 4) float32: the first value; fast mean, baseline, both from the first value on; rms of their gap
-    counts (E, D, 2) uint16: events, zero crossings of the gap
+    column (E, 2 D, 4) float32: the first value; fast mean, baseline, both from the first value on; rms of their gap;
+        after the columns the sizes of their steps, whose first value is 0
+    last (E, D) float32: the last value, from the first one on
+    counts (E, 2 D, 2) uint16: events, zero crossings of the gap
     number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
     """
 
     column: NDArray[np.float32]
+    last: NDArray[np.float32]
     counts: NDArray[np.uint16]
     number: NDArray[np.float64]
 
 
 def new_levels_state(E: int, D: int) -> LevelsState:
     """E fresh entities; D counts the target too."""
-    return LevelsState(np.zeros((E, D, 4), np.float32), np.zeros((E, D, 2), np.uint16), np.zeros((E, 3)))
+    return LevelsState(
+        np.zeros((E, 2 * D, 4), np.float32),
+        np.zeros((E, D), np.float32),
+        np.zeros((E, 2 * D, 2), np.uint16),
+        np.zeros((E, 3)),
+    )
 
 
 @inner
@@ -120,6 +129,28 @@ def _follow_gap(c: Any, n: int, held: bool) -> None:
     c[BASE] = base + max(SLOW, 1.0 / (n + 1.0)) * (HELD if held else 1.0) * gap
 
 
+@inner
+def _hear(c: Any, counts: Any, x: float, most: float) -> float:
+    """The fast mean follows x; returns w, −1 while the column is too young."""
+    n, above, w = counts[EVENTS], c[MEAN] > c[BASE], -1.0
+    _follow_value(c, n, x)
+    if n >= WARMUP:
+        w = _surprise(c, counts[CROSSINGS], most)
+    if n >= START and above != (c[MEAN] > c[BASE]):
+        counts[CROSSINGS] += 1
+    return w
+
+
+@inner
+def _settle(c: Any, counts: Any, held: bool) -> None:
+    """Baseline and rms follow; one event more."""
+    _follow_gap(c, counts[EVENTS], held)
+    counts[EVENTS] += 1
+    if counts[EVENTS] >= COUNT_MOST:
+        counts[EVENTS] = COUNT_MOST // 2
+        counts[CROSSINGS] //= 2
+
+
 @jit
 def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], events: float) -> float:
     """Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
@@ -129,24 +160,26 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
     """
     number, D = s.number[e], len(columns) + 1
     number[SEEN] += 1.0
-    single = _chi_square_limit(1.0, 2.0, 2.0 * D * events)
+    single = _chi_square_limit(1.0, 2.0, 4.0 * D * events)
     total, largest, used = 0.0, 0.0, 0
     for j in range(D):
         x = columns[j] if j < D - 1 else value
         if not math.isfinite(x):
             continue
-        c, n = s.column[e, j], s.counts[e, j, EVENTS]
-        if n == 0:
+        c = s.column[e, j]
+        first = s.counts[e, j, EVENTS] == 0
+        if first:
             c[ORIGIN] = min(max(x, -FARTHEST), FARTHEST)
-        above = c[MEAN] > c[BASE]
-        _follow_value(c, n, x)
-        if n >= WARMUP:
-            w = _surprise(c, s.counts[e, j, CROSSINGS], W_MOST * single)
+        w = _hear(c, s.counts[e, j], x, W_MOST * single)
+        if w >= 0.0:
             total += w
             largest = max(largest, w)
             used += 1
-        if n >= START and above != (c[MEAN] > c[BASE]):
-            s.counts[e, j, CROSSINGS] += 1
+        off = min(max(x - c[ORIGIN], -FARTHEST), FARTHEST)
+        if not first:
+            step = math.sqrt(abs(off - s.last[e, j]))
+            largest = max(largest, _hear(s.column[e, D + j], s.counts[e, D + j], step, W_MOST * single))
+        s.last[e, j] = off
     score = 0.0
     if used > 0:
         joint, variance = total / used, 2.0 / min(PRIOR_DF, used)
@@ -158,20 +191,16 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
             number[JOINT] += rate * (joint - mean)
             number[JOINT_SQUARE] += rate * (joint * joint - square)
     for j in range(D):
-        if not math.isfinite(columns[j] if j < D - 1 else value):
-            continue
-        n = s.counts[e, j, EVENTS]
-        _follow_gap(s.column[e, j], n, score > HOLD)
-        s.counts[e, j, EVENTS] = n + 1
-        if n + 1 >= COUNT_MOST:
-            s.counts[e, j, EVENTS] = COUNT_MOST // 2
-            s.counts[e, j, CROSSINGS] //= 2
+        if math.isfinite(columns[j] if j < D - 1 else value):
+            if s.counts[e, j, EVENTS] > 0:
+                _settle(s.column[e, D + j], s.counts[e, D + j], score > HOLD)
+            _settle(s.column[e, j], s.counts[e, j], score > HOLD)
     return score
 
 
 @jit
 def causes(s: LevelsState, e: int, out: NDArray[np.float64]) -> None:
-    """Each column's part in the score, out (D,): w with the sign of the gap; the largest sizes are the causes."""
+    """Each column's part in the score, then each one's steps', out (2 D,): w with the sign of the gap."""
     for j in range(len(out)):
         c, out[j] = s.column[e, j], 0.0
         if s.counts[e, j, EVENTS] >= WARMUP:

@@ -1,0 +1,109 @@
+"""An explanation adds up to the prediction that the engine makes, names its heads, and changes nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from test_engine import config
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import Config
+from ssm_stream.engine import Engine
+from ssm_stream.events import EventReader
+from ssm_stream.explain import UnknownEntityError, answer_names, explain, explain_recorded
+
+CASES = {
+    "defaults": ("features: [a, b]", ""),
+    "soft": ("features: [a, b], lags: 0", ""),
+    "codes": ("features: [a, b], categories: [c]", ""),
+    "accurate": ("features: [a, b]", "model: {profile: accurate, window: 128}"),
+    "alone": ("features: [a, b]", "model: {fleet: false}"),
+    "half-lives": ("features: [a, b]", "model: {half_lives: [500 events, 6h]}"),
+    "gd": ("features: [a, b]", "model: {heads: [gd, moments]}"),
+}
+
+
+def rows(entities: int, count: int = 600) -> list[dict[str, Any]]:
+    g, out = np.random.default_rng(1), []
+    for i in range(count):
+        a, b, noise = g.normal(size=3).tolist()
+        y = 20 + 2 * a - b + noise * 0.1
+        row = {"e": f"m{i % entities}", "t": 1.7e9 + 600 * i, "a": a, "b": b, "c": "xyz"[i % 3], "target": y}
+        out.append(row if i % 17 else {**row, "a": None})
+    return out
+
+
+@pytest.mark.parametrize("entities", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_parts_and_answers_add_up_to_the_engines_prediction(case: str, entities: int) -> None:
+    settings: Config = config(*CASES[case])
+    recorded = rows(entities)
+    found = explain_recorded(settings, recorded, "m0", 595 if entities == 1 else 598)
+    events, _ = EventReader(settings.event).read(recorded)
+    told, _ = Engine(settings).process(events)
+    at = 594 if entities == 1 else 597
+    assert found.yhat == told.yhat[at]
+    assert found.fleet == told.fleet[at]
+    assert found.n == told.n[at]
+    total = found.base + found.constant + sum(part.contribution for part in found.parts) + found.rest
+    assert total == pytest.approx(found.yhat, rel=1e-9)
+    mixed = sum(answer.answer * answer.weight for answer in found.answers)
+    assert mixed == pytest.approx(found.yhat, rel=1e-5)
+    if case not in ("gd", "accurate"):
+        assert {part.feature for part in found.parts[:3]} & {"a", "b", "last"}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_answer_has_a_name(case: str) -> None:
+    settings = config(*CASES[case])
+    for entities in (1, 3):
+        events, _ = EventReader(settings.event).read(rows(entities))
+        engine = Engine(settings).targets[0]
+        engine.process(events)
+        look = engine.look(events.take(np.array([597 if entities == 3 else 594])))
+        many = entities == 3 and settings.model.fleet
+        assert len(answer_names(look.params, many)) == look.scratch.places[0]
+
+
+def test_looking_changes_nothing() -> None:
+    settings = config()
+    events, _ = EventReader(settings.event).read(rows(3))
+    engine = Engine(settings)
+    engine.process(events)
+    before = engine.snapshot()
+    explain(engine.targets[0], events.take(np.array([597])))
+    assert engine.snapshot() == before
+
+
+def test_what_is_not_there_is_said() -> None:
+    with pytest.raises(UnknownEntityError, match=r"'m9'.*m0, m1, m2"):
+        explain_recorded(config(), rows(3), "m9")
+    with pytest.raises(UnknownEntityError, match="row 2 is an event of 'm1'"):
+        explain_recorded(config(), rows(3), "m0", 2)
+    with pytest.raises(UnknownEntityError, match="row 1 is the first"):
+        explain_recorded(config(), rows(3), "m0", 1)
+    with pytest.raises(UnknownEntityError, match="'speed'"):
+        explain_recorded(config(), rows(3), "m0", target="speed")
+
+
+def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
+    file, settings = tmp_path / "events.jsonl", tmp_path / "flow.yaml"
+    file.write_bytes(b"\n".join(map(orjson.dumps, rows(2))))
+    settings.write_text(
+        "source: {brokers: 'localhost:9092', topic: t}\nevent: {entity: e, timestamp: t, features: [a, b]}\n"
+    )
+    runner = CliRunner()
+    shown = runner.invoke(app, ["explain", str(settings), "m1", "--recording", str(file)])
+    assert shown.exit_code == 0, shown.output
+    assert "rests on what other entities taught" in shown.output
+    assert "rest (what bends)" in shown.output
+    told = runner.invoke(app, ["explain", str(settings), "m1", "--recording", str(file), "--json"])
+    assert orjson.loads(told.stdout)["entity"] == "m1"
+    wrong = runner.invoke(app, ["explain", str(settings), "nobody", "--recording", str(file)])
+    assert wrong.exit_code == 2
+    assert "nobody" in wrong.output
