@@ -803,8 +803,8 @@ def test_an_alert_says_what_its_event_said() -> None:
         m, row = alert.message, alert.row
         assert set(m) == {
             "entity", "scope", "kind", "phase", "severity", "ts", "score", "y", "yhat", "yhat_lower", "yhat_upper",
-            "since", "absorbed_after", "contributions", "weight_change", "channel", "change", "learning", "budget",
-            "config_hash", "state_hash",
+            "since", "absorbed_after", "contributions", "weight_change", "heads", "channel", "change", "learning",
+            "budget", "config_hash", "state_hash",
         }  # fmt: skip
         assert (m["entity"], m["ts"], m["y"]) == (events.entity[row], events.ts[row], events.target[row])
         assert (m["yhat"], m["yhat_lower"], m["yhat_upper"]) == (
