@@ -29,6 +29,7 @@ from ssm_stream.monitor import detect, interval, levels, novelty
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 BUDGETS = (1e3, 1e4, 1e5)
 """Mean events between false alarms."""
+PEERS_SHOWN = {"EWMA": "EWMA", "ADWIN": "ADWIN", "PageHinkley": "PH", "KSWIN": "KSWIN"}
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 TABLE_BUDGET = 1e4
 """Of the delays."""
@@ -71,6 +72,16 @@ def budgets(quick: bool) -> list[Row]:
     return rows
 
 
+def widths() -> list[Row]:
+    """Mean width of the 90 % interval over that of the exact one, which knows the distribution: no check."""
+    exact = {"normal": 2 * 1.6449, "t3": 2 * 2.3534 / 3**0.5, "ar": 2 * 1.6449}
+    rows = []
+    for at, (name, noise) in enumerate(streams.NOISE.items()):
+        width = streams.mean_width(noise(np.random.default_rng([7, at]), 200_000))
+        rows.append({"stream": name, "width by the exact one": width / exact[name]})
+    return rows
+
+
 def whole(quick: bool) -> list[Row]:
     """Episodes over the budget of the whole engine, its three anomaly channels together, where nothing happens."""
     rows = []
@@ -94,6 +105,7 @@ def delays(peers_python: str | None) -> tuple[list[Row], list[Row]]:
     """Checks, and a row a change: median delay and share missed, of the product and of the others."""
     made = list(streams.streams(30))
     found = peers(made, peers_python)
+    limits = {(n, a): streams.quiet_limit(n, a, TABLE_BUDGET) for n in streams.NOISE for a in (True, False)}
     table, faster = [], 0
     for name, noise, runs in made:
         delay = [first_alarm(streams.drift(errors, TABLE_BUDGET)) for errors in runs]
@@ -101,14 +113,20 @@ def delays(peers_python: str | None) -> tuple[list[Row], list[Row]]:
         row: Row = {"change": name, "noise": noise, "ssm-stream": ours}
         for each, (median, missed) in found.get("delay", {}).get(name, {}).items():
             row[each] = {"median": median, "missed": missed}
-        quiet = [one["median"] for each, one in row.items() if each.endswith("/quiet")]
+        for signal, absolute in (("|e|", True), ("e", False)):
+            for kind, limit in (("quiet", limits[noise, absolute]), ("default", streams.EWMA_LIMITS[0])):
+                if limit is not None:
+                    late = [first_alarm(streams.ewma(np.abs(e) if absolute else e, limit)) for e in runs]
+                    missed = float(np.mean(np.array(late) >= streams.AFTER))
+                    row[f"EWMA/{signal}/{kind}"] = {"median": float(np.median(late)), "missed": missed}
+        quiet = [one["median"] for each, one in row.items() if each.endswith("/quiet") and not each.startswith("EWMA")]
         row["best peer"] = min(quiet, default=None)
         if name in streams.CHANGES and quiet:
             faster += ours["median"] < row["best peer"]
         table.append(row)
     main = [row for row in table if row["change"] in streams.CHANGES]
     checks = [
-        check("delay/faster than every quiet peer, of 11", faster if found else None, ">=", FASTER_LEAST),
+        check("delay/faster than quiet ADWIN, PH and KSWIN, of 11", faster if found else None, ">=", FASTER_LEAST),
         check("delay/ramp", next(r["ssm-stream"]["median"] for r in main if "ramp" in r["change"]), "<=", RAMP_MOST),
         check("delay/missed, worst change", max(r["ssm-stream"]["missed"] for r in main), "<=", 0.01),
         check("delay/change kinds found", sum(r["ssm-stream"]["missed"] < 0.5 for r in table), ">=", len(table)),
@@ -211,10 +229,10 @@ def show(report: Row) -> None:
         box=None, padding=(0, 1, 0, 0), title=f"Median delay in events (% missed), budget 1 in {TABLE_BUDGET:,.0f}"
     )
     table.add_column("change", no_wrap=True)
-    table.add_column("ssm-stream", justify="right")
-    for detector in ("ADWIN", "PageHinkley", "KSWIN"):
-        table.add_column(f"{detector}, quiet", justify="right")
-        table.add_column("default", justify="right")
+    table.add_column("ssm-\nstream", justify="right")
+    for detector in PEERS_SHOWN.values():
+        table.add_column(f"{detector}\nquiet", justify="right", no_wrap=True)
+        table.add_column("\ndefault", justify="right", no_wrap=True)
 
     def told(one: Row | None) -> str:
         if one is None:
@@ -226,12 +244,14 @@ def show(report: Row) -> None:
         return min(both, key=lambda one: float(one["median"]), default=None)
 
     for row in report["delays"]:
-        others = [told(best(row, d, k)) for d in ("ADWIN", "PageHinkley", "KSWIN") for k in ("quiet", "default")]
+        others = [told(best(row, d, k)) for d in PEERS_SHOWN for k in ("quiet", "default")]
         table.add_row(row["change"], told(row["ssm-stream"]), *others)
     CONSOLE.print(table)
     CONSOLE.print("Each peer by its better signal; quiet: no more false alarms than the budget; default: many more")
     for row in report["trivial"]:
         CONSOLE.print(f"{row['detector']}: {row['false']:.0f} false in 100,000, median delay {row['median'] or '–'}")
+    for row in report["widths"]:
+        CONSOLE.print(f"interval on {row['stream']}: {row['width by the exact one']:.3f} times the exact one's width")
     for row in report["checks"]:
         value = "–" if row["value"] is None else f"{row['value']:.4g}"
         CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
@@ -253,7 +273,7 @@ def main() -> None:
         checks += rows
         tables.append(one)
     checks += drifting() + coverage(options.data) + costs(options.quick)
-    report = {"checks": checks, "delays": table, "trivial": trivial()}
+    report = {"checks": checks, "delays": table, "trivial": trivial(), "widths": widths()}
     show(report)
     for one in tables:
         CONSOLE.print(one)

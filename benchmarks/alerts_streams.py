@@ -222,3 +222,54 @@ def moved(values: Array, columns: Array, budget: float) -> NDArray[np.bool_]:
     alarm = np.zeros(len(values), np.bool_)
     _moved(values, columns, budget, alarm, levels.new_levels_state(1, columns.shape[1] + 1))
     return alarm
+
+
+@nb.njit(cache=False)
+def _ewma(errors: Any, limit: float, alarm: Any) -> None:
+    seen, mean, square, z = 0, 0.0, 0.0, 0.0
+    for t in range(len(errors)):
+        alarm[t] = False
+        if seen < EWMA_FIRST:
+            seen += 1
+            mean += (errors[t] - mean) / seen
+            square += (errors[t] * errors[t] - square) / seen
+            z = 0.0
+            continue
+        spread = math.sqrt(max(square - mean * mean, 1e-12))
+        z += EWMA_RATE * ((errors[t] - mean) / spread - z)
+        if abs(z) > limit * math.sqrt(EWMA_RATE / (2.0 - EWMA_RATE)):
+            alarm[t], seen, mean, square = True, 0, 0.0, 0.0
+
+
+EWMA_RATE, EWMA_FIRST = 0.05, 500
+EWMA_LIMITS = (3.0, 3.5, 4.0, 4.5, 5.0, 6.0, 7.0, 8.0, 10.0, 14.0, 20.0)
+"""The first is the usual one."""
+
+
+def ewma(errors: Array, limit: float) -> NDArray[np.bool_]:
+    """Where an EWMA chart (Roberts 1959) alarms, (n,); its reference is 500 errors, new ones after an alarm."""
+    alarm = np.zeros(len(errors), np.bool_)
+    _ewma(errors, limit, alarm)
+    return alarm
+
+
+def quiet_limit(noise: str, absolute: bool, budget: float) -> float | None:
+    """The lowest limit of an EWMA chart that keeps the budget on 200,000 errors without a change."""
+    errors = NOISE[noise](np.random.default_rng([7, list(NOISE).index(noise)]), 200_000)
+    signal = np.abs(errors) if absolute else errors
+    return next((limit for limit in EWMA_LIMITS if ewma(signal, limit).mean() <= 1.0 / budget), None)
+
+
+@nb.njit(cache=False)
+def _widths(errors: Any, state: Any) -> float:
+    total = 0.0
+    for t in range(len(errors)):
+        if t >= 1000:
+            total += 2.0 * interval.half_width(state, 0)
+        interval.observe(state, 0, t, abs(errors[t]), 0.9, 1e-4)
+    return total / (len(errors) - 1000)
+
+
+def mean_width(errors: Array) -> float:
+    """Mean width of the 90 % interval, from the thousandth error on."""
+    return float(_widths(errors, interval.new_interval_state(1)))

@@ -23,7 +23,8 @@ from ssm_stream.config import Config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EPOCH, EventReader, Events
 from ssm_stream.model import kernel
-from ssm_stream.model.shapes import BASE, MANY, LearnerParams
+from ssm_stream.model.implicit import answer_names
+from ssm_stream.model.shapes import BASE, MANY
 from ssm_stream.target import TargetEngine
 
 
@@ -76,29 +77,6 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """All fields as JSON has them."""
         return asdict(self)
-
-
-def answer_names(p: LearnerParams, many: bool) -> list[str]:
-    """Names of the answers, (T,), in the kernel's order. many: whether the entity has others beside it"""
-    bases = ["running mean"] + (["last target"] if p.lags else [])
-    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
-    moments = [
-        f"moments, half-life {life / 1000:g} s" if life else f"moments, decay {decay:g}"
-        for decay, life in zip(p.decay.tolist(), p.half_life.tolist(), strict=True)
-    ]
-    quick = [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]]
-    slow = [f"proximal, step {p.slow_step:.3g}"] if p.prox else []
-    waves = ["embedding"] if p.R else []
-    pooled = (moments[: p.M] if p.moments else []) + quick + slow + waves
-    pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
-    pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
-    if p.window:
-        count = 4 + (p.lags > 0) + (3 if p.log else 0)
-        pooled += [f"attention {i + 1}" for i in range(count)]
-    names = bases + [f"fleet: {name}" for name in pooled]
-    if many:
-        names += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
-    return names
 
 
 def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanation:

@@ -23,6 +23,7 @@ from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
 from ssm_stream.model import kernel, pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
+from ssm_stream.model.implicit import answer_names
 from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
 from ssm_stream.state import StateError, pack, unpack
 
@@ -610,6 +611,7 @@ class TargetEngine:
                 "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
                 "contributions": self._levels(slot) if moved and not drifts else self._contributions(pool),
                 "weight_change": self._weight_change(slot, pool) if drifts else [],
+                "heads": self._heads() if drifts else [],
                 "channel": None if drifts else loop.CHANNELS[channel],
                 "change": detect.CHANGES[int(self._state.detector.number[slot, detect.CHANGE])] if drifts else None,
                 "learning": LEARNING[rules.learn] if phase != lifecycle.RECOVERED else 1.0,
@@ -645,6 +647,14 @@ class TargetEngine:
         names = self.input_names(pool)
         first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
         return [{"feature": names[1 + i], "share": float(moved[i]) / total} for i in first if moved[i]]
+
+    def _heads(self) -> list[dict[str, Any]]:
+        """The heads that the gate believed most at the event: fast ones after a change, slow ones in calm."""
+        scratch = self._scratch
+        g = scratch.g[: int(scratch.places[0])]
+        names = answer_names(self.params, bool(scratch.flag[shapes.MANY]))
+        first = np.argsort(-np.abs(g), kind="stable")[: self.config.alerts.contributions]
+        return [{"head": names[i], "weight": float(g[i])} for i in first if g[i]]
 
     def _levels(self, slot: int) -> list[dict[str, Any]]:
         """The columns whose levels have moved most: each one's signed share of what all have moved."""

@@ -803,8 +803,8 @@ def test_an_alert_says_what_its_event_said() -> None:
         m, row = alert.message, alert.row
         assert set(m) == {
             "entity", "scope", "kind", "phase", "severity", "ts", "score", "y", "yhat", "yhat_lower", "yhat_upper",
-            "since", "absorbed_after", "contributions", "weight_change", "channel", "change", "learning", "budget",
-            "config_hash", "state_hash",
+            "since", "absorbed_after", "contributions", "weight_change", "heads", "channel", "change", "learning",
+            "budget", "config_hash", "state_hash",
         }  # fmt: skip
         assert (m["entity"], m["ts"], m["y"]) == (events.entity[row], events.ts[row], events.target[row])
         assert (m["yhat"], m["yhat_lower"], m["yhat_upper"]) == (
@@ -812,7 +812,7 @@ def test_an_alert_says_what_its_event_said() -> None:
         )  # fmt: skip
         assert m["kind"] == "drift" or m["score"] == told["score"][row]
         assert (m["budget"], m["config_hash"]) == ("1 per 10000 events", config().hash)
-        assert len(m["contributions"]) == (3 if m["channel"] == "levels" else 5)
+        assert len(m["contributions"]) == 5
         assert sum(abs(c["share"]) for c in m["contributions"]) <= 1 + 1e-9
         assert m["kind"] == "drift" or m["weight_change"] == []
 

@@ -15,7 +15,8 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EventReader
-from ssm_stream.explain import UnknownEntityError, answer_names, explain, explain_recorded
+from ssm_stream.explain import UnknownEntityError, explain, explain_recorded
+from ssm_stream.model.implicit import answer_names
 
 CASES = {
     "defaults": ("features: [a, b]", ""),

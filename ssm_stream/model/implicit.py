@@ -12,7 +12,7 @@ from typing import Any
 
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inlined, inner
-from ssm_stream.model.shapes import LOG_RESIDUAL, MANY, RESIDUAL, VALUE
+from ssm_stream.model.shapes import LOG_RESIDUAL, MANY, RESIDUAL, VALUE, LearnerParams
 
 LARGEST = 1e37  # keeps weights of targets near ±3e38, and their differences, within 32-bit floats
 MOST_RATIO = 1e3  # of an entity's to the pool's deviation of an input
@@ -112,3 +112,26 @@ def fleet_share(p: Any, w: Any) -> float:
         if i >= p.bases and not own <= i < own + p.prox + (p.prox > 0):
             shared += abs(w.g[i])
     return shared / total if total > 0.0 else 0.0
+
+
+def answer_names(p: LearnerParams, many: bool) -> list[str]:
+    """Names of the answers, (T,), in the kernel's order. many: whether the entity has others beside it"""
+    bases = ["running mean"] + (["last target"] if p.lags else [])
+    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
+    moments = [
+        f"moments, half-life {life / 1000:g} s" if life else f"moments, decay {decay:g}"
+        for decay, life in zip(p.decay.tolist(), p.half_life.tolist(), strict=True)
+    ]
+    quick = [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]]
+    slow = [f"proximal, step {p.slow_step:.3g}"] if p.prox else []
+    waves = ["embedding"] if p.R else []
+    pooled = (moments[: p.M] if p.moments else []) + quick + slow + waves
+    pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
+    pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
+    if p.window:
+        count = 4 + (p.lags > 0) + (3 if p.log else 0)
+        pooled += [f"attention {i + 1}" for i in range(count)]
+    names = bases + [f"fleet: {name}" for name in pooled]
+    if many:
+        names += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
+    return names
