@@ -129,7 +129,12 @@ LEARNING = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
 
 
 def _channels(config: Config) -> tuple[bool, bool, bool]:
-    """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none."""
+    """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none.
+
+    Where anomaly alerts are off, the score is the residual's, which needs no state beside the interval's.
+    """
+    if not config.alerts.anomaly.enabled:
+        return True, False, False
     chosen = config.alerts.anomaly.channels
     return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
 
@@ -259,7 +264,7 @@ class TargetEngine:
         return loop.EntityStates(
             shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
-            detect.new_detector_state(E),
+            detect.new_detector_state(E if self.config.alerts.drift.enabled else 0),
             novelty.new_novelty_state(E if looks else 0),
             levels.new_levels_state(E if moves else 0, self.params.features + 1),
             lifecycle.new_lifecycle_state(E),

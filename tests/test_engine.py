@@ -340,6 +340,21 @@ def test_memory_of_entities_and_pools_is_told() -> None:
     assert engine.bytes_per_pool < before < engine.bytes_per_pool + 9 * engine.bytes_per_entity + 10_000
 
 
+@pytest.mark.parametrize("off", ["anomaly", "drift", "anomaly, drift", "channels"])
+def test_a_detector_that_is_off_takes_no_memory_and_changes_no_prediction(off: str) -> None:
+    kinds = {"channels": "anomaly: {channels: [residual]}"}.get(off, "")
+    kinds = kinds or ", ".join(f"{kind}: {{enabled: false}}" for kind in off.split(", "))
+    features, y = linear(500)
+    events = made(y, features, [f"m{i % 3}" for i in range(500)])
+    full, less = Engine(config()), Engine(config(sections=f"alerts: {{{kinds}}}"))
+    assert less.bytes_per_entity < full.bytes_per_entity - 2_000
+    told, _ = less.process(events)
+    assert (told.yhat == full.process(events)[0].yhat).all()
+    again = Engine.restore(less.config, less.snapshot())
+    assert again.snapshot() == less.snapshot()
+    assert again.state_hash("m1") == less.state_hash("m1")
+
+
 def test_input_names_begin_with_the_constant_and_end_with_the_codes_in_use() -> None:
     rng = np.random.default_rng(0)
     engine = Engine(config("features: [a], categories: [mode], lags: 0, differences: false, calendar: []"))
