@@ -26,7 +26,7 @@ STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 POLY, SOFT, STACK = 0, 2, 4  # places of the two gates of each kind
 
 
-@inner
+@inlined
 def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, least: float) -> None:
     """Weights in proportion to the positive regrets over 1 + their second moments; uniform at first."""
     total, alive = 0.0, 0
@@ -42,7 +42,7 @@ def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, leas
         weights[i] = (weights[i] + prior) * part * active[i]
 
 
-@inner
+@inlined
 def _softmax(soft: Any, own: Any, shared: Any, mass: float, weights: Any, active: Any, count: int) -> None:
     """Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all."""
     sharpness, prior, share = soft[0], soft[2] / max(mass, 1e-9), soft[3]
@@ -122,7 +122,7 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
     return answer
 
 
-@inner
+@inlined
 def _regrets(
     regret: Any, regret2: Any, answers: Any, active: Any, count: int, made: float, y: float, unit: float, decay: float
 ) -> None:
@@ -137,7 +137,7 @@ def _regrets(
         regret2[i] = decay * regret2[i] + r * r
 
 
-@inner
+@inlined
 def _stack(
     S: Any, R: Any, W: Any, x: Any, a: Any, active: Any, count: int, mean: float, y: float, unit: float, decay: float,
     ridge: float, huber: float,

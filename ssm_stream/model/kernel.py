@@ -97,7 +97,7 @@ def _put(a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: floa
     a[at] = min(max(answer, base[LOW]), base[HIGH])
 
 
-@inner
+@inlined
 def _scope(
     moments: int, prox: int, log: int, W: Any, gradient: Any, embedding: Any, leaves: Any, gd: Any, x: Any, D: int,
     lead: int, logs: bool, slots: Any, codes: int, phi: Any, phase: Any, leaf: Any, omega: Any, column: Any, cut: Any,
@@ -329,7 +329,7 @@ def wants(p: Any, learner: Any, w: Any, k: int, e: int, labelled: bool) -> int:
     return ENOUGH
 
 
-@inner
+@inlined
 def _learn_scope(
     M: int, moments: int, prox: int, S: Any, P: Any, W: Any, gradient: Any, embedding: Any, leaves: Any, leaf_n: Any,
     gd: Any, x: Any, D: int, size: Any, log: int, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any,
