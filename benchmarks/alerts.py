@@ -19,7 +19,7 @@ from typing import Any
 
 import alerts_streams as streams
 import numpy as np
-from alerts_recordings import nab, skab, tep
+from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
 from rich.console import Console
 from rich.table import Table
 
@@ -40,12 +40,6 @@ PEERS = Path(__file__).with_name("alerts_peers.json")
 """What `alerts_peers.py` found with River 0.26.1 on these streams, for machines without River."""
 
 Row = dict[str, Any]
-
-
-def check(name: str, value: float | None, relation: str, bar: float) -> Row:
-    value = None if value is None else float(value)
-    ok = value is not None and (value <= bar if relation == "<=" else value >= bar)
-    return {"name": name, "value": value, "relation": relation, "bar": bar, "ok": ok}
 
 
 def budgets(quick: bool) -> list[Row]:
@@ -194,13 +188,13 @@ def costs(quick: bool) -> list[Row]:
     """µs an event of interval, drift detector, novelty and levels of 8 features, each in a loop; bytes an entity."""
     n = 200_000 if quick else 1_000_000
     errors = np.random.default_rng(1).normal(size=n)
-    features = np.random.default_rng(2).normal(size=(n, 8))
+    features, week = np.random.default_rng(2).normal(size=(n, 8)), 300.0 * np.arange(n) % WEEK
     times: dict[str, float] = {}
     for name, run in (
         ("interval", lambda: streams.anomaly(errors, 1e4)),
         ("drift", lambda: streams.drift(errors, 1e4)),
-        ("novelty", lambda: streams.novel(errors, 1e4)),
-        ("levels", lambda: streams.moved(errors, features, 1e4)),
+        ("novelty", lambda: novelty_scores(errors, week, 1e4)),
+        ("levels", lambda: levels_scores(errors, features, 1e4)),
     ):
         run()
         best = float("inf")
@@ -262,8 +256,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings (gzipped CSV)")
     parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
+    parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     options = parser.parse_args()
+    if options.ramp_bound:
+        bound = streams.ramp_bound()
+        CONSOLE.print(f"ramp: a detector that is told sign, slope and shape takes {bound:.0f} events (median)")
+        if options.json:
+            print(json.dumps({"checks": [], "ramp bound": bound}))
+        return
     checks = budgets(options.quick) + whole(options.quick)
     more, table = delays(options.peers_python)
     checks += more

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import polars as pl
+from alerts_streams import autoregress
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -50,9 +51,11 @@ Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 
-def check(name: str, value: float, relation: str, bar: float) -> Row:
-    ok = value >= bar if relation == ">=" else value <= bar
-    return {"name": name, "value": value, "relation": relation, "bar": bar, "ok": bool(ok)}
+def check(name: str, value: float | None, relation: str, bar: float) -> Row:
+    """A figure beside its bar; None, what was not measured, is not met."""
+    value = None if value is None else float(value)
+    ok = value is not None and (value <= bar if relation == "<=" else value >= bar)
+    return {"name": name, "value": value, "relation": relation, "bar": bar, "ok": ok}
 
 
 # The kernels over a whole entity.
@@ -360,12 +363,6 @@ STEP = 300.0
 """s between events."""
 
 
-@jit
-def _autoregressive(x: Any, phi: float) -> None:
-    for t in range(1, len(x)):
-        x[t] += phi * x[t - 1]
-
-
 def stationary(count: int, seed: int = 0) -> Iterator[tuple[str, Floats, Floats]]:
     """Streams in which nothing happens: their name, values and seconds of the week."""
     rng, ts = np.random.default_rng(seed), np.arange(count) * STEP
@@ -373,7 +370,7 @@ def stationary(count: int, seed: int = 0) -> Iterator[tuple[str, Floats, Floats]
     yield "normal", rng.normal(size=count), week
     yield "Student t3", rng.standard_t(3, size=count), week
     x = rng.normal(size=count)
-    _autoregressive(x, 0.7)
+    autoregress(x, 0.7)
     yield "AR(0.7)", x, week
     season = 3.0 * np.sin(2 * np.pi * ts / 86_400.0) + 2.0 * np.sin(2 * np.pi * ts / WEEK)
     yield "seasonal", season + 0.5 * rng.normal(size=count), week

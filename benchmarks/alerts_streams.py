@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
 from ssm_stream.events import Events
-from ssm_stream.monitor import detect, interval, levels, novelty
+from ssm_stream.monitor import detect, interval
 
 Array = NDArray[np.float64]
 CHANGE, AFTER = 4000, 3000
@@ -36,12 +36,13 @@ def heavy(g: np.random.Generator, n: int) -> Array:
 
 def correlated(g: np.random.Generator, n: int, phi: float = 0.7) -> Array:
     out = g.normal(size=n) * math.sqrt(1 - phi * phi)
-    _filter(out, phi)
+    autoregress(out, phi)
     return out
 
 
 @nb.njit(cache=False)
-def _filter(x: Any, phi: float) -> None:
+def autoregress(x: Any, phi: float) -> None:
+    """White noise to AR(1), in place."""
     for t in range(1, len(x)):
         x[t] += phi * x[t - 1]
 
@@ -199,32 +200,6 @@ def anomaly(errors: Array, budget: float, rest: int = 60, level: float = 0.9) ->
 
 
 @nb.njit(cache=False)
-def _novel(values: Any, budget: float, alarm: Any, state: Any) -> None:
-    for t in range(len(values)):
-        alarm[t] = novelty.observe(state, 0, values[t], 300.0 * t % 604_800.0, budget) > 1.0
-
-
-def novel(values: Array, budget: float) -> NDArray[np.bool_]:
-    """Where the channel novelty is above its bound, (n,); a value comes in five minutes."""
-    alarm = np.zeros(len(values), np.bool_)
-    _novel(values, budget, alarm, novelty.new_novelty_state(1))
-    return alarm
-
-
-@nb.njit(cache=False)
-def _moved(values: Any, columns: Any, budget: float, alarm: Any, state: Any) -> None:
-    for t in range(len(values)):
-        alarm[t] = levels.observe(state, 0, values[t], columns[t], budget) > 1.0
-
-
-def moved(values: Array, columns: Array, budget: float) -> NDArray[np.bool_]:
-    """Where the channel levels is above its bound, (n,)."""
-    alarm = np.zeros(len(values), np.bool_)
-    _moved(values, columns, budget, alarm, levels.new_levels_state(1, columns.shape[1] + 1))
-    return alarm
-
-
-@nb.njit(cache=False)
 def _ewma(errors: Any, limit: float, alarm: Any) -> None:
     seen, mean, square, z = 0, 0.0, 0.0, 0.0
     for t in range(len(errors)):
@@ -273,3 +248,37 @@ def _widths(errors: Any, state: Any) -> float:
 def mean_width(errors: Array) -> float:
     """Mean width of the 90 % interval, from the thousandth error on."""
     return float(_widths(errors, interval.new_interval_state(1)))
+
+
+@nb.njit(cache=False)
+def _ramp_alarms(n: int, threshold: float, change: int, seed: int) -> Any:
+    """(alarms, events from `change` to the first after it) of the likelihood ratio of the ramp, over 900 starts."""
+    np.random.seed(seed)
+    ratio, alarms, at = np.zeros(900), 0, 0
+    for t in range(n):
+        z = np.random.normal() + min(max(t - change, 0) / 1000.0, 2.0)
+        total, at = 0.0, (at + 1) % 900
+        ratio[at] = 1.0
+        for age in range(900):
+            mean = age / 1000.0
+            ratio[at - age] *= math.exp(mean * z - 0.5 * mean * mean)
+            total += ratio[at - age]
+        if total >= threshold:
+            if t >= change:
+                return alarms, t - change
+            alarms += 1
+            ratio[:] = 0.0
+    return alarms, n - change
+
+
+def ramp_bound(budget: float = 1e4, runs: int = 200) -> float:
+    """Median delay of a detector that is told the ramp's sign, slope and shape, and looks for nothing else.
+
+    A Shiryaev–Roberts statistic of the ramp itself, over all starts: none with as few false alarms is much sooner.
+    """
+    n, low, high = 1_500_000, math.log(0.3 * budget), math.log(1.2 * budget)
+    for _ in range(6):
+        middle = 0.5 * (low + high)
+        alarms, _ = _ramp_alarms(n, math.exp(middle), n, 3)
+        low, high = (middle, high) if alarms > n / budget else (low, middle)
+    return float(np.median([_ramp_alarms(CHANGE + AFTER, math.exp(high), CHANGE, 100 + r)[1] for r in range(runs)]))

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.model import implicit
 from ssm_stream.model.jit import jit
 from ssm_stream.model.shapes import LEAVES, LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
 
@@ -123,13 +124,7 @@ def scope_plan(p: LearnerParams) -> Plan:
 
 def head_names(p: LearnerParams) -> list[str]:
     """(H,) the heads in the order in which they are compared, such as `fleet: moments, decay 0.999`."""
-    moments = [
-        f"moments, half-life {life / 1000:g} s" if life else f"moments, decay {decay:g}"
-        for decay, life in zip(p.decay.tolist(), p.half_life.tolist(), strict=True)
-    ][: p.M]
-    quick = [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]]
-    slow = [f"proximal, step {p.slow_step:.3g}"] if p.prox else []
-    waves, logs = ["embedding"] if p.R else [], scope_plan(p)
+    (moments, quick, slow, waves), logs = implicit.head_names(p), scope_plan(p)
     pooled = [*moments, *([f"{moments[0]}, log space"] if logs.twin else []), *quick, *slow, *waves]
     pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []

@@ -8,7 +8,7 @@ that it corrects; what the embedding's waves, the ferns and the corrections add 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inlined, inner
@@ -114,18 +114,35 @@ def fleet_share(p: Any, w: Any) -> float:
     return shared / total if total > 0.0 else 0.0
 
 
-def answer_names(p: LearnerParams, many: bool) -> list[str]:
-    """Names of the answers, (T,), in the kernel's order. many: whether the entity has others beside it"""
-    bases = ["running mean"] + (["last target"] if p.lags else [])
-    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
+class HeadNames(NamedTuple):
+    """Names of a pooled scope's heads by kind; quick and slow are the proximal ones."""
+
+    moments: list[str]
+    quick: list[str]
+    slow: list[str]
+    waves: list[str]
+
+
+def head_names(p: LearnerParams) -> HeadNames:
+    """Such as `moments, decay 0.999`."""
     moments = [
         f"moments, half-life {life / 1000:g} s" if life else f"moments, decay {decay:g}"
         for decay, life in zip(p.decay.tolist(), p.half_life.tolist(), strict=True)
     ]
-    quick = [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]]
-    slow = [f"proximal, step {p.slow_step:.3g}"] if p.prox else []
-    waves = ["embedding"] if p.R else []
-    pooled = (moments[: p.M] if p.moments else []) + quick + slow + waves
+    return HeadNames(
+        moments[: p.M],
+        [f"proximal, step {step:.3g}" for step in p.steps.tolist()[: p.prox]],
+        [f"proximal, step {p.slow_step:.3g}"] if p.prox else [],
+        ["embedding"] if p.R else [],
+    )
+
+
+def answer_names(p: LearnerParams, many: bool) -> list[str]:
+    """Names of the answers, (T,), in the kernel's order. many: whether the entity has others beside it"""
+    bases = ["running mean"] + (["last target"] if p.lags else [])
+    bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
+    moments, quick, slow, waves = head_names(p)
+    pooled = (moments if p.moments else []) + quick + slow + waves
     pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
     if p.window:

@@ -123,6 +123,17 @@ def _insert(histogram: Any, b: int, mass: float) -> None:
 
 
 @inner
+def _age(number: Any, histogram: Any, total: int, mass: int, growth: float) -> None:
+    """Later entries weigh more than those before. total, mass: places of the histogram's total and next weight"""
+    number[mass] *= growth
+    if number[mass] > RESCALE:
+        for i in range(BINS + COARSE):
+            histogram[i] /= np.float32(number[mass])
+        number[total] /= number[mass]
+        number[mass] = 1.0
+
+
+@inner
 def _score(histogram: Any, b: int, total: float, mass: float, dither: float) -> float:
     """z of an error in bin b: its rank among the reference and itself, dithered, as a normal quantile."""
     each = BINS // COARSE
@@ -242,12 +253,7 @@ def _end_block(s: DetectorState, e: int) -> None:
         _insert(s.histogram[e, 1], _bin(oldest), number[BLOCK_MASS])
         number[BLOCK_TOTAL] += number[BLOCK_MASS]
         number[BLOCK_WAITING] -= 1.0
-    number[BLOCK_MASS] *= BLOCK_GROWTH
-    if number[BLOCK_MASS] > RESCALE:
-        for i in range(BINS + COARSE):
-            s.histogram[e, 1, i] /= np.float32(number[BLOCK_MASS])
-        number[BLOCK_TOTAL] /= number[BLOCK_MASS]
-        number[BLOCK_MASS] = 1.0
+    _age(number, s.histogram[e, 1], BLOCK_TOTAL, BLOCK_MASS, BLOCK_GROWTH)
 
 
 @inner
@@ -324,12 +330,7 @@ def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -
             evidence = total / (OVERSHOOT * budget * math.exp(number[CAUTION]))
             if evidence >= 1.0:
                 _alarm(s, e)
-    number[MASS] *= GROWTH
-    if number[MASS] > RESCALE:
-        for i in range(BINS + COARSE):
-            s.histogram[e, 0, i] /= np.float32(number[MASS])
-        number[TOTAL] /= number[MASS]
-        number[MASS] = 1.0
+    _age(number, s.histogram[e, 0], TOTAL, MASS, GROWTH)
     return evidence
 
 
