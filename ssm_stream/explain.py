@@ -96,7 +96,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     many = bool(w.flag[MANY])
     weights = np.zeros(p.L, np.float32)
     fleet = kernel.weights_now(p, look.learner, w, pool, look.row, weights)
-    x = (w.entity if many else w.fleet).astype(np.float64)
+    x = (w.entity if many else w.fleet)[: p.L].astype(np.float64)
     moved = weights.astype(np.float64) * x
     names, parts = engine.input_names(pool), []
     for j in range(1, len(names)):

@@ -42,11 +42,10 @@ def _arrays(groups: Any) -> list[NDArray[Any]]:
     return [array for group in groups for array in group]
 
 
-def _in_use(name: str, array: NDArray[Any], sizes: dict[int, int], p: shapes.LearnerParams) -> bytes:
-    """The array without the room that other pools' codes have made in it. sizes: inputs in use by inputs with room."""
+def _in_use(name: str, array: NDArray[Any], used: int, p: shapes.LearnerParams) -> bytes:
+    """The array without the room that other pools' codes have made in it. used: codes in use"""
     group, field = name.split(".")
-    D = p.N if group == "norm" else p.L
-    keep = sizes[D]
+    keep = 1 + p.F * (2 if group == "norm" else 1) + used
     if field in ("S", "R", "W", "gradient", "weights") or (field == "gd" and p.gd):
         array = array[..., :keep]
         return (array[..., :keep, :] if field == "S" else array).tobytes()
@@ -645,7 +644,7 @@ class TargetEngine:
         """The weightiest inputs of the prediction: each one's signed share of all that moved it from the base."""
         scratch = self._scratch
         x = scratch.entity if scratch.flag[shapes.MANY] else scratch.fleet
-        moved = (self._told.weights * x).astype(np.float64)[1:]
+        moved = (self._told.weights * x[: self.params.L]).astype(np.float64)[1:]
         total = float(np.abs(moved).sum())
         if total == 0.0:
             return []
@@ -698,13 +697,12 @@ class TargetEngine:
         pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
         digest = hashlib.blake2b(digest_size=8)
         used = 0 if pool is None else int(self._shared.pool.used[pool])
-        sizes = {self.params.L: 1 + self.params.F + used, self.params.N: 1 + 2 * self.params.F + used}
         for name, array in self._named(self._state):
             if not len(array):
                 continue  # a channel that is switched off
             # The watermark is the neighbours' work too.
             own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
-            digest.update(_in_use(name, own, sizes, self.params))
+            digest.update(_in_use(name, own, used, self.params))
         if self._late is not None:
             waiting = pending.records(self._pending, np.array([row]))
             for name, records in waiting.items():
@@ -714,7 +712,7 @@ class TargetEngine:
             many = self._shared.pool.entities[pool] > 1
             for name, array in self._named(self._shared):
                 if many or not name.startswith("norm."):
-                    digest.update(_in_use(name, array[pool], sizes, self.params))
+                    digest.update(_in_use(name, array[pool], used, self.params))
         return digest.hexdigest()
 
     def evict(self) -> None:

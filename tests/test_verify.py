@@ -135,7 +135,7 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
             )
             for kind, target in ((shapes.RESIDUAL, y - base), (shapes.VALUE, y))
         )
-        error = abs(q[0] - fleet.W[0, : p.L] @ w.fleet.astype(np.float64))
+        error = abs(q[0] - fleet.W[0, : p.L] @ w.fleet[: p.L].astype(np.float64))
         means += np.maximum(c.surprise[2] * np.array([1.0, 0.1]), 1 / (n_pool + 1)) * (error - means)
         speed = 1 + c.surprise[0] * max(math.log((means[0] + 1e-9) / (means[1] + 1e-9)) - c.surprise[1], 0)
         fleet.learn(w.fleet, q[0], value[0], speed)

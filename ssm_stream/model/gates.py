@@ -11,10 +11,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ssm_stream.model import simd
 from ssm_stream.model.heads import decline
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inlined, inner
-from ssm_stream.model.shapes import HIGH, LOW, WINSOR, Z_CLIP, G
+from ssm_stream.model.shapes import HIGH, KEEP, LOW, PUSH, RIDGE, STACK_LANES, WINSOR, Z_CLIP, G
 
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
 TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
@@ -139,33 +140,31 @@ def _regrets(
 
 @inlined
 def _stack(
-    S: Any, R: Any, W: Any, x: Any, a: Any, active: Any, count: int, mean: float, y: float, unit: float, decay: float,
-    ridge: float, huber: float,
+    S: Any, R: Any, W: Any, x: Any, rate: Any, a: Any, active: Any, count: int, mean: float, y: float, unit: float,
+    decay: Any, ridge: Any, huber: Any,
 ) -> None:  # fmt: skip
-    """One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree."""
-    fit, part = 0.0, 1.0 / unit
+    """One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree.
+
+    S (2, T, n), R, W (2, n): of both stacking gates
+    """
+    part, rows, width = 1.0 / unit, S.shape[1], R.shape[1]
+    n = (count + STACK_LANES - 1) // STACK_LANES * STACK_LANES
     for i in range(count):
         x[i] = clip((a[i] - mean) * part, STACK_CLIP) * active[i]
-    for i in range(count):
-        fit += W[i] * x[i]
-    error = clip((y - mean) * part, STACK_CLIP) - fit
-    weight = min(1.0, huber / (abs(error) + 1e-12))
-    for i in range(count):
-        R[i] = decay * R[i] + weight * x[i] * error
-    for i in range(count):
-        row, wx = S[i], weight * x[i]
-        inverse = 1.0 / (decay * row[i] + wx * x[i] + ridge)
-        for j in range(count):
-            row[j] = decay * row[j] + wx * x[j]
-        step = (R[i] - ridge * W[i]) * inverse
-        W[i] += step
-        for j in range(count):
-            R[j] -= step * row[j]
+    for i in range(count, len(x)):
+        x[i] = 0.0
+    off = clip((y - mean) * part, STACK_CLIP)
+    for r in range(2):
+        error = off - simd.dot(W, r * width, x, 0, n)
+        weight = min(1.0, huber[r] / (abs(error) + 1e-12))
+        rate[r, KEEP], rate[r, PUSH], rate[r, RIDGE] = decay[r], weight, ridge[r]
+        simd.decay_add(R, r * width, decay[r], x, 0, weight * error, n)
+    simd.sweep_two(S, 0, R, 0, W, 0, x, rate, 0, width, rows, count, n)
 
 
 @inlined
 def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: float) -> None:
-    """Judge the answers and the gates by the target. Overwrites the stacking gates' weights in the scratch."""
+    """Judge the answers and the gates by the target."""
     s, pool = learner.entity, learner.pool
     error = abs(w.made[G] - y)
     unit = usual_error(s.unit[e], pool.unit[k])
@@ -181,10 +180,10 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
         mean /= alive
         for r in range(2):
             _regrets(pool.regret[k, r], pool.regret2[k, r], w.a, w.active, count, w.made[r], y, unit, p.poly_decay[r])
-            _stack(
-                pool.stack_S[k, r], pool.stack_R[k, r], pool.stack_W[k, r], w.gate[STACK + r], w.a, w.active, count,
-                mean, y, unit, p.sweep_decay[r], p.sweep_ridge[r], p.sweep_huber[r],
-            )  # fmt: skip
+        _stack(
+            pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y, unit,
+            p.sweep_decay, p.sweep_ridge, p.sweep_huber,
+        )  # fmt: skip
         slope = clip((w.made[G] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP)
         for r in range(G):
             regret = clip(slope * (w.made[G] - w.made[r]), Z_CLIP)

@@ -1,6 +1,7 @@
 """The heads: each a linear state that an event updates by a gradient step, and that the next event's inputs read.
 
-All work on one pool's (or entity's) arrays, cut to the D inputs in use, and on standardised targets q.
+All work on one pool's (or entity's) arrays and on standardised targets q. D inputs are in use; rows of inputs and weights
+are zero from there to the next whole vector step, n (`whole`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,16 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.model import simd
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inner
-from ssm_stream.model.shapes import DEPTH, ERROR_CLIP
+from ssm_stream.model.shapes import DEPTH, ERROR_CLIP, KEEP, PULL, PUSH, RIDGE
+
+
+@inner
+def whole(D: int) -> int:
+    """D rounded up to whole vector steps: beyond D, inputs and weights are zero."""
+    return (D + simd.LANES - 1) // simd.LANES * simd.LANES
 
 
 @inner
@@ -50,40 +58,38 @@ def decline(weights: Any, count: int) -> None:
 
 
 @inner
-def learn_moments(
-    S: Any, R: Any, W: Any, x: Any, D: int, decay: float, ridge: float, huber: float, error: float
-) -> None:
+def learn_moments(S: Any, R: Any, W: Any, x: Any, D: int, heads: int, rate: Any) -> None:
     """S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
 
     Only the residual R = P − SW is kept: with the new moments it is λR + ωx(q − W·x), and a step δ of one weight takes
     δ times that weight's row of S from it. So the sweep adds rows and never sums along one, and S is read once.
+
+    S (heads, D, n), R, W (heads, n); rate (heads, RATES): what `moment_rate` says of each head's event
     """
-    weight = np.float32(min(1.0, huber / (abs(error) + 1e-12)))
-    lam, e, r = np.float32(decay), np.float32(error), np.float32(ridge)
-    for i in range(D):
-        R[i] = lam * R[i] + weight * x[i] * e
-    for i in range(D):
-        row, wx = S[i], weight * x[i]
-        # Off the chain from weight to weight, so that the division does not wait for the sweep.
-        inverse = np.float32(1.0) / (lam * row[i] + wx * x[i] + r)
-        if wx == 0.0:
-            for j in range(D):
-                row[j] = lam * row[j]
-        else:
-            for j in range(D):
-                row[j] = lam * row[j] + wx * x[j]
-        step = (R[i] - r * W[i]) * inverse
-        W[i] += step
-        for j in range(D):
-            R[j] -= step * row[j]
+    rows, width, n = S.shape[1], R.shape[1], whole(D)
+    for m in range(heads):
+        simd.decay_add(R, m * width, rate[m, KEEP], x, 0, rate[m, PULL], n)
+    for m in range(0, heads - 1, 2):
+        simd.sweep_two(
+            S, m * rows * width, R, m * width, W, m * width, x, rate, m * simd.RATES, width, rows, D, n
+        )  # fmt: skip
+    if heads % 2:
+        m = heads - 1
+        simd.sweep(S, m * rows * width, R, m * width, W, m * width, x, rate, m * simd.RATES, width, rows, D, n)
 
 
 @inner
-def learn_gradient(W: Any, x: Any, D: int, step: float, error: float, size: Any) -> None:
-    """W ← W + β clip(e, ±3) x / ‖x‖²: implicit online gradient descent."""
-    rate = np.float32(step * clip(error, ERROR_CLIP)) / size
-    for i in range(D):
-        W[i] += rate * x[i]
+def moment_rate(rate: Any, m: int, decay: float, ridge: Any, huber: Any, error: float) -> None:
+    """Constants of head m for an event that it missed by `error`: λ, ω, ρ and ωe."""
+    weight = np.float32(min(1.0, huber / (abs(error) + 1e-12)))
+    rate[m, KEEP], rate[m, PUSH], rate[m, PULL] = np.float32(decay), weight, weight * np.float32(error)
+    rate[m, RIDGE] = ridge
+
+
+@inner
+def learn_gradient(W: Any, at: int, x: Any, n: int, step: float, error: float, size: Any) -> None:
+    """W ← W + β clip(e, ±3) x / ‖x‖²: implicit online gradient descent. W: the row that begins at place `at`."""
+    simd.add(W, at, x, 0, np.float32(step * clip(error, ERROR_CLIP)) / size, n)
 
 
 @inner
@@ -92,16 +98,9 @@ def embed(phi: Any, x: Any, slots: Any, count: int, numbers: int, omega: Any, ph
     R = len(phase)
     for r in range(R):
         phi[r] = phase[r]
-    for j in range(numbers):
-        z = x[1 + j]
-        if z != 0.0:
-            row = omega[j]
-            for r in range(R):
-                phi[r] += z * row[r]
+    simd.weigh(phi, 0, x, 1, omega, 0, numbers, R)
     for i in range(count):
-        row = omega[numbers + slots[i]]
-        for r in range(R):
-            phi[r] += row[r]
+        simd.add(phi, 0, omega, (numbers + slots[i]) * R, np.float32(1.0), R)
     for r in range(R):
         # cos 2πf = 1 − 2 sin² πf, with f within a half turn; the sine by its series, to the last bit of a 32-bit float
         f = phi[r] - np.floor(phi[r] + np.float32(0.5))
@@ -155,8 +154,6 @@ def learn_leaves(value: Any, count: Any, leaf: Any, trees: int, step: float, dec
 
 
 @inner
-def learn_direct(P: Any, x: Any, D: int, decay: float, q: float) -> None:
+def learn_direct(P: Any, x: Any, n: int, decay: float, q: float) -> None:
     """P ← λP + (1 − λ) q x: the paper's layer with decay, one gradient step from zero weights on the decayed mean."""
-    keep, rate = np.float32(decay), np.float32((1.0 - decay) * q)
-    for i in range(D):
-        P[i] = keep * P[i] + rate * x[i]
+    simd.decay_add(P, 0, np.float32(decay), x, 0, np.float32((1.0 - decay) * q), n)

@@ -253,6 +253,9 @@ def place(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
         w.fleet[1 + F + j] = 0.0
     for i in range(w.flag[CODES]):
         w.fleet[1 + F + w.slots[i]] = 1.0
+    # The scratch is shared by pools, of which another may have more codes.
+    for j in range(1 + F + used, len(w.fleet)):
+        w.fleet[j] = 0.0
     w.size[FLEET] = size + np.float32(w.flag[CODES])
     if not many:
         return
@@ -269,6 +272,10 @@ def place(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
         code = w.fleet[1 + F + j]
         w.entity[1 + F + j] = code
         w.norm[1 + 2 * F + j] = code
+    for j in range(1 + F + used, len(w.entity)):
+        w.entity[j] = 0.0
+    for j in range(1 + 2 * F + used, len(w.norm)):
+        w.norm[j] = 0.0
     w.size[ENTITY] = own + np.float32(w.flag[CODES])
     w.size[NORM] = w.size[FLEET] + own - np.float32(1.0)
 

@@ -27,6 +27,7 @@ from ssm_stream.model.attention import (
     measure,
     measure_plain,
 )
+from ssm_stream.model import simd
 from ssm_stream.model.gates import learn_gates, mix
 from ssm_stream.model.heads import (
     dot,
@@ -36,7 +37,9 @@ from ssm_stream.model.heads import (
     learn_gradient,
     learn_leaves,
     learn_moments,
+    moment_rate,
     sum_leaves,
+    whole,
 )
 from ssm_stream.model.implicit import fleet_share, implicit_weights
 from ssm_stream.model.inputs import (
@@ -107,14 +110,14 @@ def _scope(
 
     Many arguments, as a struct of all arrays takes longer to hand over than these heads to answer.
     """
-    i, R, trees = 0, len(phi), len(leaves)
+    i, R, trees, n = 0, len(phi), len(leaves), whole(D)
     for m in range(moments):
-        q[i] = dot(W[m], x, D)
+        q[i] = simd.dot(W, m * W.shape[1], x, 0, n)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
     if prox:
         for r in range(prox + 1):
-            q[i] = dot(gradient[r], x, D)
+            q[i] = simd.dot(gradient, r * gradient.shape[1], x, 0, n)
             _put(
                 a,
                 active,
@@ -128,7 +131,7 @@ def _scope(
             i += 1
     if R:
         embed(phi, x, slots, codes, lead, omega, phase)
-        q[i] = dot(embedding[0], phi, R) + dot(embedding[0, R:], x, D)
+        q[i] = simd.dot(embedding, 0, phi, 0, R) + simd.dot(embedding, R, x, 0, n)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
     if trees:
@@ -137,16 +140,17 @@ def _scope(
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
     if len(gd):
-        q[i] = dot(gd, x, D)
+        q[i] = simd.dot(gd, 0, x, 0, n)
         _put(a, active, at + i, scale, base, RESIDUAL, q[i], True)
         i += 1
     if log:
         for r in range(prox):
-            q[i] = dot(gradient[prox + 1 + r], x, D)
+            q[i] = simd.dot(gradient, (prox + 1 + r) * gradient.shape[1], x, 0, n)
             _put(a, active, at + i, scale, base, LOG_RESIDUAL, q[i], logs)
             i += 1
         if R:
-            q[i] = dot(embedding[1], phi, R) + dot(embedding[1, R:], x, D)
+            at_log = embedding.shape[1]
+            q[i] = simd.dot(embedding, at_log, phi, 0, R) + simd.dot(embedding, at_log + R, x, 0, n)
             _put(a, active, at + i, scale, base, LOG_RESIDUAL, q[i], logs)
             i += 1
     return i
@@ -267,7 +271,7 @@ def answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
     if w.flag[MANY]:
         if p.prox:
             for r in range(p.prox + 1):
-                w.q[ENTITY, r] = dot(s.W[e, r], w.entity, 1 + p.F + used)
+                w.q[ENTITY, r] = simd.dot(s.W[e], r * s.W.shape[2], w.entity, 0, whole(1 + p.F + used))
                 kind = RESIDUAL if r < p.prox else VALUE
                 _put(w.a, w.active, at, w.scale[1], w.base, kind, w.q[ENTITY, r], True)
                 at += 1
@@ -331,46 +335,48 @@ def wants(p: Any, learner: Any, w: Any, k: int, e: int, labelled: bool) -> int:
 
 @inlined
 def _learn_scope(
-    M: int, moments: int, prox: int, S: Any, P: Any, W: Any, gradient: Any, embedding: Any, leaves: Any, leaf_n: Any,
-    gd: Any, x: Any, D: int, size: Any, log: int, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any,
-    decay: Any, ridge: Any, huber: Any, steps: Any, slow: float, embedding_step: float, fern_step: float,
-    fern_decay: float, y: float,
+    p: Any, S: Any, P: Any, W: Any, gradient: Any, embedding: Any, leaves: Any, leaf_n: Any, gd: Any, x: Any, D: int,
+    size: Any, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any, decay: Any, rate: Any, y: float,
 ) -> None:  # fmt: skip
     """One event for the heads of a pooled scope. decay (M,): of this event; arrays of one pool, P the residuals."""
-    i, R, trees = 0, len(phi), len(leaves)
+    i, R, trees, n = 0, len(phi), len(leaves), whole(D)
     target = _standard_target(scale, RESIDUAL, y - base[BASE])
     value = _standard_target(scale, VALUE, y)
     log_target = _standard_target(scale, LOG_RESIDUAL, log1p_of(y) - base[LOG_BASE]) if logs else 0.0
-    for m in range(M):
-        said = q[i] if moments else float(dot(W[m], x, D))
-        i += moments
-        learn_moments(S[m], P[m], W[m], x, D, decay[m], ridge[m], huber[m], target - said)
-    if logs and len(W) > M:
-        said = float(dot(W[M], x, D))
-        learn_moments(S[M], P[M], W[M], x, D, decay[0], ridge[0], huber[0], log_target - said)
-    if prox:
-        for r in range(prox):
-            learn_gradient(gradient[r], x, D, steps[r], target - q[i], size)
+    for m in range(p.M):
+        said = q[i] if p.moments else float(simd.dot(W, m * W.shape[1], x, 0, n))
+        i += p.moments
+        moment_rate(rate, m, decay[m], p.ridge[m], p.huber[m], target - said)
+    heads = p.M
+    if logs and len(W) > p.M:
+        said = float(simd.dot(W, p.M * W.shape[1], x, 0, n))
+        moment_rate(rate, p.M, decay[0], p.ridge[0], p.huber[0], log_target - said)
+        heads += 1
+    learn_moments(S, P, W, x, D, heads, rate)
+    if p.prox:
+        for r in range(p.prox):
+            learn_gradient(gradient, r * gradient.shape[1], x, n, p.steps[r], target - q[i], size)
             i += 1
-        learn_gradient(gradient[prox], x, D, slow, value - q[i], size)
+        learn_gradient(gradient, p.prox * gradient.shape[1], x, n, p.slow_step, value - q[i], size)
         i += 1
     wide = size
     if R:
-        wide = size + dot(phi, phi, R)
-        _learn_embedding(embedding[0], phi, x, R, D, embedding_step, target - q[i], wide)
+        wide = size + simd.dot(phi, 0, phi, 0, R)
+        _learn_embedding(embedding, 0, phi, x, R, n, p.embedding_step, target - q[i], wide)
         i += 1
     if trees:
-        learn_leaves(leaves, leaf_n, leaf, trees, fern_step, fern_decay, target - q[i])
+        learn_leaves(leaves, leaf_n, leaf, trees, p.fern_step, p.fern_decay, target - q[i])
         i += 1
     if len(gd):
-        learn_direct(gd, x, D, decay[0], target)
+        learn_direct(gd, x, n, decay[0], target)
         i += 1
-    if log and logs:
-        for r in range(prox):
-            learn_gradient(gradient[prox + 1 + r], x, D, steps[r], log_target - q[i], size)
+    if p.log and logs:
+        for r in range(p.prox):
+            at = (p.prox + 1 + r) * gradient.shape[1]
+            learn_gradient(gradient, at, x, n, p.steps[r], log_target - q[i], size)
             i += 1
         if R:
-            _learn_embedding(embedding[1], phi, x, R, D, embedding_step, log_target - q[i], wide)
+            _learn_embedding(embedding, embedding.shape[1], phi, x, R, n, p.embedding_step, log_target - q[i], wide)
 
 
 @inner
@@ -405,9 +411,9 @@ def _standard_target(scale: Any, i: int, value: float) -> float:
 
 
 @inner
-def _learn_embedding(W: Any, phi: Any, x: Any, R: int, D: int, step: float, error: float, size: Any) -> None:
-    learn_gradient(W, phi, R, step, error, size)
-    learn_gradient(W[R:], x, D, step, error, size)
+def _learn_embedding(W: Any, at: int, phi: Any, x: Any, R: int, n: int, step: float, error: float, size: Any) -> None:
+    learn_gradient(W, at, phi, R, step, error, size)
+    learn_gradient(W, at + R, x, n, step, error, size)
 
 
 @inlined
@@ -449,12 +455,9 @@ def teach(
         logs = p.log == 1 and pool.negative[k] == 0 and y >= 0.0
         fleet, norm = learner.fleet, learner.norm
         _learn_scope(
-            p.M, p.moments, p.prox, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k],
-            fleet.leaf[k],
-            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], p.log, logs, w.phi_fleet, w.leaf_fleet,
-            w.scale[0], w.base,
-            w.q[FLEET], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step,
-            p.fern_decay, y,
+            p, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
+            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], logs, w.phi_fleet, w.leaf_fleet, w.scale[0], w.base,
+            w.q[FLEET], w.decay, w.rate, y,
         )  # fmt: skip
         if p.window:
             _hold(
@@ -467,30 +470,16 @@ def teach(
                 target = _standard_target(w.scale[1], RESIDUAL, y - w.base[BASE])
                 value = _standard_target(w.scale[1], VALUE, y)
                 size = w.size[ENTITY]
+                n = whole(D)
                 for r in range(p.prox):
-                    learn_gradient(
-                        s.W[e, r],
-                        w.entity,
-                        D,
-                        p.steps[r],
-                        target - w.q[ENTITY, r],
-                        size,
-                    )
-                learn_gradient(
-                    s.W[e, p.prox],
-                    w.entity,
-                    D,
-                    p.slow_step,
-                    value - w.q[ENTITY, p.prox],
-                    size,
-                )
+                    at = r * s.W.shape[2]
+                    learn_gradient(s.W[e], at, w.entity, n, p.steps[r], target - w.q[ENTITY, r], size)
+                at = p.prox * s.W.shape[2]
+                learn_gradient(s.W[e], at, w.entity, n, p.slow_step, value - w.q[ENTITY, p.prox], size)
             _learn_scope(
-                p.M, p.moments, p.prox, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k],
-                norm.leaf[k],
-                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], p.log, logs, w.phi_norm, w.leaf_norm,
-                w.scale[1], w.base,
-                w.q[NORM], w.decay, p.ridge, p.huber, p.steps, p.slow_step, p.embedding_step, p.fern_step,
-                p.fern_decay, y,
+                p, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
+                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], logs, w.phi_norm, w.leaf_norm, w.scale[1], w.base,
+                w.q[NORM], w.decay, w.rate, y,
             )  # fmt: skip
             if p.window:
                 _hold(

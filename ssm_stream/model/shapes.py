@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.model.features import FeaturePlan
+from ssm_stream.model.simd import RATES, padded
 from ssm_stream.model.weights import Weights
 
 Z_CLIP = 5.0  # standardised inputs
@@ -39,6 +40,7 @@ BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
+STACK_LANES = 8  # 64-bit numbers of a vector step
 PLAIN = 128  # events of the attention with the plain metric
 
 # columns of `target`: mean of y, mean |y − mean|, then mean and variance of each scale
@@ -240,6 +242,8 @@ class Scratch(NamedTuple):
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
         places (1,) int64: answers in use;
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
+    rate (M', 4) float32, stack_rate (2, 4): λ, ω, ρ and ωe of this event for each moment head and stacking gate;
+        stack (T,): inputs of the stacking gates
     """
 
     v: NDArray[np.float64]
@@ -268,10 +272,15 @@ class Scratch(NamedTuple):
     places: NDArray[np.int64]
     ratio: NDArray[np.float64]
     decay: NDArray[np.float64]
+    rate: NDArray[np.float32]
+    stack_rate: NDArray[np.float64]
+    stack: NDArray[np.float64]
 
 
 # rows of Scratch.attend
 DISTANCE, FIT, WEIGHT, ONES = range(4)
+# columns of Scratch.rate: λ, ω, ρ and ωe of an event for a moment head
+KEEP, PUSH, RIDGE, PULL = range(RATES)
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
@@ -414,7 +423,7 @@ def new_entities(p: LearnerParams, E: int) -> EntityState:
         target=np.zeros((E, 10)),
         season=np.zeros((E, seasons), np.float32),
         season_n=np.zeros((E, seasons), np.int8),
-        W=np.zeros((E, p.prox + (p.prox > 0), p.L), np.float32),
+        W=np.zeros((E, p.prox + (p.prox > 0), padded(p.L)), np.float32),
         loss=np.zeros((E, 2, p.T), np.float32),
         unit=np.zeros(E),
     )
@@ -447,9 +456,9 @@ def new_pools(p: LearnerParams, P: int) -> PoolState:
         regret2=np.zeros((P, 2, p.T)),
         loss=np.zeros((P, p.T)),
         losses=np.zeros(P),
-        stack_S=np.zeros((P, 2, p.T, p.T)),
-        stack_R=np.zeros((P, 2, p.T)),
-        stack_W=np.zeros((P, 2, p.T)),
+        stack_S=np.zeros((P, 2, p.T, padded(p.T, STACK_LANES))),
+        stack_R=np.zeros((P, 2, padded(p.T, STACK_LANES))),
+        stack_W=np.zeros((P, 2, padded(p.T, STACK_LANES))),
         top=np.zeros((P, G)),
         top2=np.zeros((P, G)),
         unit=np.zeros(P),
@@ -457,19 +466,24 @@ def new_pools(p: LearnerParams, P: int) -> PoolState:
     )
 
 
+def moment_rows(p: LearnerParams) -> int:
+    """Moment heads of a pooled scope: with attention one more, in log space."""
+    return p.M + (1 if p.window and p.log else 0)
+
+
 def new_heads(p: LearnerParams, P: int, D: int) -> HeadsState:
     """Weights of P pools on D inputs."""
-    f = np.float32
-    rows = p.M + (1 if p.window and p.log else 0)
+    f, n = np.float32, padded(D)
+    rows = moment_rows(p)
     return HeadsState(
-        S=np.zeros((P, rows, D, D), f),
-        R=np.zeros((P, rows, D), f),
-        W=np.zeros((P, rows, D), f),
-        gradient=np.zeros((P, 2 * p.prox + (p.prox > 0), D), f),
-        embedding=np.zeros((P, 2, (p.R + D) if p.R else 0), f),
+        S=np.zeros((P, rows, D, n), f),
+        R=np.zeros((P, rows, n), f),
+        W=np.zeros((P, rows, n), f),
+        gradient=np.zeros((P, 2 * p.prox + (p.prox > 0), n), f),
+        embedding=np.zeros((P, 2, (p.R + n) if p.R else 0), f),
         leaf=np.zeros((P, p.fern, LEAVES), f),
         leaf_n=np.zeros((P, p.fern, LEAVES), f),
-        gd=np.zeros((P, D * p.gd), f),
+        gd=np.zeros((P, n * p.gd), f),
         keys=np.zeros((P, D, p.window), f),
         held=np.zeros((P, 4, p.window), f),
         past=np.zeros((P, p.lags if p.window else 0, p.window), f),
@@ -487,9 +501,9 @@ def new_scratch(p: LearnerParams) -> Scratch:
         slots=np.zeros(p.Q + 2, np.int64),
         flag=np.zeros(4, np.int64),
         on=np.zeros(2, np.int64),
-        fleet=np.zeros(p.L, f),
-        norm=np.zeros(p.N, f),
-        entity=np.zeros(p.L, f),
+        fleet=np.zeros(padded(p.L), f),
+        norm=np.zeros(padded(p.N), f),
+        entity=np.zeros(padded(p.L), f),
         size=np.zeros(3, f),
         phi_fleet=np.zeros(p.R, f),
         phi_norm=np.zeros(p.R, f),
@@ -509,4 +523,7 @@ def new_scratch(p: LearnerParams) -> Scratch:
         places=np.zeros(1, np.int64),
         ratio=np.zeros(p.F),
         decay=np.zeros(len(p.decay)),
+        rate=np.zeros((moment_rows(p), RATES), f),
+        stack_rate=np.zeros((2, RATES)),
+        stack=np.zeros(padded(p.T, STACK_LANES)),
     )

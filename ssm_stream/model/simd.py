@@ -1,0 +1,341 @@
+"""Vector loops of the kernels, written in LLVM's own vector types.
+
+LLVM turns a plain loop into vector code only where it can show at run time that the arrays do not overlap, and leaves
+the last elements to a scalar loop: for rows of 20 to 60 inputs that costs more than the work. Here each step handles 64
+bytes (16 numbers of 32 bits, 8 of 64), rows are padded with zeros to whole steps (`padded`), and a product is fused with
+the sum that it goes into. A processor with narrower registers takes several instructions a step and comes to the same
+bits: every operation, and the order of every sum, is the one written here.
+
+All take arrays of any dimension in C order, each with the flat place where its row begins, and n, a multiple of the
+step. Nothing checks bounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+STEP_BYTES = 64
+LANES = STEP_BYTES // 4  # 32-bit numbers of a step
+RATES = 4  # numbers of a state that `sweep` is told: λ, ω, ρ and one for its caller
+ABREAST = 4  # steps whose sums `weigh` keeps side by side
+
+
+def padded(n: int, lanes: int = LANES) -> int:
+    """n rounded up to whole steps."""
+    return -(-n // lanes) * lanes
+
+
+class _Emit:
+    """Writes the instructions of one loop over rows."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, values: Any) -> None:
+        self.context, self.builder, self.types, self.values = context, builder, signature.args, values
+        dtype = signature.args[0].dtype
+        self.lanes, self.bytes = STEP_BYTES * 8 // dtype.bitwidth, dtype.bitwidth // 8
+        self.vector = ir.VectorType(context.get_data_type(dtype), self.lanes)
+        self.zeros = ir.Constant(self.vector, [0.0] * self.lanes)
+
+    def row(self, at: int) -> Any:
+        """Where the row begins whose array and place are the arguments `at` and `at + 1`."""
+        array = self.context.make_array(self.types[at])(self.context, self.builder, self.values[at])
+        return self.builder.gep(array.data, [self.values[at + 1]], inbounds=True)
+
+    def all(self, value: Any) -> Any:
+        """A number in every lane."""
+        nothing = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(nothing, value, ir.IntType(32)(0))
+        return self.builder.shuffle_vector(
+            first, nothing, ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
+        )
+
+    def _at(self, row: Any, i: Any) -> Any:
+        return self.builder.bitcast(self.builder.gep(row, [i], inbounds=True), self.vector.as_pointer())
+
+    def load(self, row: Any, i: Any) -> Any:
+        return self.builder.load(self._at(row, i), align=self.bytes)
+
+    def store(self, value: Any, row: Any, i: Any) -> None:
+        self.builder.store(value, self._at(row, i), align=self.bytes)
+
+    def fma(self, a: Any, b: Any, c: Any) -> Any:
+        """a · b + c, rounded once."""
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.lanes}f{8 * self.bytes}"
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, name), [a, b, c])
+
+    def steps(self, n: Any) -> Any:
+        """Loop over the places of the steps below n."""
+        zero, step = ir.Constant(n.type, 0), ir.Constant(n.type, self.lanes)
+        return cgutils.for_range_slice(self.builder, zero, n, step, inc=True)
+
+    def total(self, vector: Any) -> Any:
+        """The lanes' sum: one half added to the other, again and again."""
+        width = self.lanes
+        while width > 1:
+            width //= 2
+            kind = ir.VectorType(ir.IntType(32), width)
+            low, high = ir.Constant(kind, list(range(width))), ir.Constant(kind, list(range(width, 2 * width)))
+            vector = self.builder.fadd(
+                self.builder.shuffle_vector(vector, vector, low), self.builder.shuffle_vector(vector, vector, high)
+            )
+        return self.builder.extract_element(vector, ir.IntType(32)(0))
+
+    def lane(self, vector: Any, i: int) -> Any:
+        """Lane i in every lane."""
+        places = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [i] * self.lanes)
+        return self.builder.shuffle_vector(vector, vector, places)
+
+    def with_lane(self, vector: Any, other: Any, i: int) -> Any:
+        """The vector with lane i of the other."""
+        places = [self.lanes + j if j == i else j for j in range(self.lanes)]
+        kind = ir.VectorType(ir.IntType(32), self.lanes)
+        return self.builder.shuffle_vector(vector, other, ir.Constant(kind, places))
+
+    def done(self) -> Any:
+        return self.context.get_dummy_value()
+
+
+@intrinsic
+def dot(_typing: Any, a: Any, at_a: Any, b: Any, at_b: Any, n: Any) -> Any:
+    """Σ aᵢbᵢ, in one sum a lane."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        left, right, total = emit.row(0), emit.row(2), cgutils.alloca_once_value(builder, emit.zeros)
+        with emit.steps(values[4]) as (i, _):
+            builder.store(emit.fma(emit.load(left, i), emit.load(right, i), builder.load(total)), total)
+        return emit.total(builder.load(total))
+
+    return a.dtype(a, types.intp, b, types.intp, types.intp), codegen
+
+
+@intrinsic
+def add(_typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, b: Any, n: Any) -> Any:
+    """y ← y + b x."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        into, of, factor = emit.row(0), emit.row(2), emit.all(values[4])
+        with emit.steps(values[5]) as (i, _):
+            emit.store(emit.fma(factor, emit.load(of, i), emit.load(into, i)), into, i)
+        return emit.done()
+
+    return types.void(y, types.intp, x, types.intp, y.dtype, types.intp), codegen
+
+
+@intrinsic
+def decay_add(_typing: Any, y: Any, at_y: Any, a: Any, x: Any, at_x: Any, b: Any, n: Any) -> Any:
+    """y ← a y + b x."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        into, keep, of, factor = emit.row(0), emit.all(values[2]), emit.row(3), emit.all(values[5])
+        with emit.steps(values[6]) as (i, _):
+            emit.store(emit.fma(factor, emit.load(of, i), builder.fmul(keep, emit.load(into, i))), into, i)
+        return emit.done()
+
+    return types.void(y, types.intp, y.dtype, x, types.intp, y.dtype, types.intp), codegen
+
+
+class _Swept(NamedTuple):
+    """One of the states that are swept side by side: pointers to S, r and w; λ, ω and ρ; room for a block's ωx and δ,
+    and its r."""
+
+    matrix: Any
+    rest: Any
+    weights: Any
+    keep: Any
+    push: Any
+    ridge: Any
+    pushed: Any
+    moved: Any
+    here: Any
+
+
+class _Sweep:
+    """Writes `sweep`, of one state or of several side by side."""
+
+    def __init__(self, emit: _Emit, states: list[_Swept], inputs: Any, width: Any) -> None:
+        self.emit, self.builder, self.states, self.inputs, self.width = emit, emit.builder, states, inputs, width
+
+    def number(self, value: int) -> Any:
+        return ir.Constant(self.width.type, value)
+
+    def line(self, state: _Swept, first: Any, i: Any) -> Any:
+        """Row i of a block."""
+        at = self.builder.mul(self.builder.add(first, i), self.width)
+        return self.builder.gep(state.matrix, [at], inbounds=True)
+
+    def decayed(self, state: _Swept, row: Any, place: Any, factor: Any, x: Any) -> Any:
+        """A step of a row of S, decayed and with what is new; stored."""
+        kept = self.builder.fmul(self.emit.all(state.keep), self.emit.load(row, place))
+        new = self.emit.fma(factor, x, kept)
+        self.emit.store(new, row, place)
+        return new
+
+    def diagonal(self, state: _Swept, first: Any, rows: Any) -> Any:
+        builder, out = self.builder, ir.Constant(self.emit.vector, ir.Undefined)
+        last = builder.sub(rows, self.number(1))
+        for i in range(self.emit.lanes):
+            at = builder.select(builder.icmp_signed("<", self.number(i), rows), self.number(i), last)
+            cell = builder.gep(self.line(state, first, at), [builder.add(first, at)], inbounds=True)
+            out = builder.insert_element(out, builder.load(cell), ir.IntType(32)(i))
+        return out
+
+    def cross(self, first: Any, rows: Any) -> None:
+        """A block's rows in its own columns: one weight after another, all states at once."""
+        emit, builder = self.emit, self.builder
+        x = emit.load(self.inputs, first)
+        one, kept = ir.Constant(emit.vector, [1.0] * emit.lanes), []
+        for state in self.states:
+            w, ridge = emit.load(state.weights, first), emit.all(state.ridge)
+            wx = builder.fmul(emit.all(state.push), x)
+            cells = builder.fmul(emit.all(state.keep), self.diagonal(state, first, rows))
+            inverse = builder.fdiv(one, builder.fadd(emit.fma(wx, x, cells), ridge))
+            drag = builder.fneg(builder.fmul(builder.fmul(ridge, w), inverse))
+            taken = cgutils.alloca_once(builder, emit.vector)
+            builder.store(wx, state.pushed)
+            builder.store(emit.zeros, taken)
+            builder.store(emit.load(state.rest, first), state.here)
+            kept.append((w, wx, inverse, drag, taken))
+        done = builder.append_basic_block("swept")
+        for i in range(emit.lanes):
+            go = builder.append_basic_block(f"weight{i}")
+            builder.cbranch(builder.icmp_signed("<", self.number(i), rows), go, done)
+            builder.position_at_end(go)
+            for state, (_, wx, inverse, drag, taken) in zip(self.states, kept, strict=True):
+                now = builder.load(state.here)
+                step = emit.lane(emit.fma(now, inverse, drag), i)
+                new = self.decayed(state, self.line(state, first, self.number(i)), first, emit.lane(wx, i), x)
+                builder.store(emit.fma(builder.fneg(step), new, now), state.here)
+                builder.store(emit.with_lane(builder.load(taken), step, i), taken)
+        builder.branch(done)
+        builder.position_at_end(done)
+        for state, (w, _, _, _, taken) in zip(self.states, kept, strict=True):
+            steps = builder.load(taken)
+            builder.store(steps, state.moved)
+            emit.store(builder.load(state.here), state.rest, first)
+            emit.store(builder.fadd(w, steps), state.weights, first)
+
+    def beside(self, first: Any, rows: Any, start: Any, stop: Any) -> None:
+        """A block's rows in the columns from start to stop."""
+        emit, builder = self.emit, self.builder
+        each = emit.vector.element.as_pointer()
+        with cgutils.for_range_slice(builder, start, stop, self.number(emit.lanes), inc=True) as (place, _):
+            x = emit.load(self.inputs, place)
+            for state in self.states:
+                builder.store(emit.load(state.rest, place), state.here)
+            with cgutils.for_range(builder, rows) as loop:
+                for state in self.states:
+                    factor, step = (
+                        emit.all(builder.load(builder.gep(builder.bitcast(room, each), [loop.index], inbounds=True)))
+                        for room in (state.pushed, state.moved)
+                    )
+                    new = self.decayed(state, self.line(state, first, loop.index), place, factor, x)
+                    builder.store(emit.fma(builder.fneg(step), new, builder.load(state.here)), state.here)
+            for state in self.states:
+                emit.store(builder.load(state.here), state.rest, place)
+
+    def write(self, count: Any, n: Any) -> None:
+        builder, lanes, zero = self.builder, self.number(self.emit.lanes), self.number(0)
+        with cgutils.for_range_slice(builder, zero, count, lanes, inc=True) as (first, _):
+            left = builder.sub(count, first)
+            rows = builder.select(builder.icmp_signed("<", left, lanes), left, lanes)
+            self.cross(first, rows)
+            self.beside(first, rows, builder.add(first, lanes), n)
+            self.beside(first, rows, zero, first)
+
+
+def _sweep(states: int) -> Any:
+    """The signature and the code of `sweep` for so many states."""
+
+    def typed(s: Any, r: Any, w: Any, x: Any, rate: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+            emit = _Emit(context, builder, signature, values)
+            matrix, rest, weights, rates = emit.row(0), emit.row(2), emit.row(4), emit.row(7)
+            inputs = context.make_array(signature.args[6])(context, builder, values[6]).data
+            width, height, count, n = values[9:]
+
+            def state(i: int) -> _Swept:
+                this = ir.Constant(n.type, i)
+                area, line = builder.mul(builder.mul(height, width), this), builder.mul(width, this)
+                keep, push, ridge = (
+                    builder.load(builder.gep(rates, [ir.Constant(n.type, RATES * i + j)], inbounds=True))
+                    for j in range(3)
+                )
+                places = zip((matrix, rest, weights), (area, line, line), strict=True)
+                return _Swept(
+                    *(builder.gep(row, [at], inbounds=True) for row, at in places), keep, push, ridge,
+                    *(cgutils.alloca_once(builder, emit.vector) for _ in range(3)),
+                )  # fmt: skip
+
+            _Sweep(emit, [state(i) for i in range(states)], inputs, width).write(count, n)
+            return emit.done()
+
+        at = types.intp
+        return types.void(s, at, r, at, w, at, x, rate, at, at, at, at, at), codegen
+
+    return typed
+
+
+@intrinsic
+def sweep(
+    _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
+    height: Any, count: Any, n: Any,
+) -> Any:  # fmt: skip
+    """S ← λS + ωxxᵀ and, weight after weight, one exact step δ of each: wᵢ ← wᵢ + δ, r ← r − δ Sᵢ.
+
+    δ = (rᵢ − ρwᵢ)/(Sᵢᵢ + ρ). Each step needs the one before, so as little as can be stands on the way from one to the
+    next: a block of weights is swept in registers, with the part of S where its rows cross its columns; its rows' other
+    columns follow all at once.
+
+    s: `count` rows at a distance of `width`; rate: λ, ω, ρ (RATES numbers a state); x begins at its first place;
+    height: rows that there is room for
+    """
+    return _sweep(1)(s, r, w, x, rate)
+
+
+@intrinsic
+def sweep_two(
+    _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
+    height: Any, count: Any, n: Any,
+) -> Any:  # fmt: skip
+    """`sweep` of two states that follow each other in memory: one keeps the processor busy while the other waits."""
+    return _sweep(2)(s, r, w, x, rate)
+
+
+@intrinsic
+def weigh(_typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, rows: Any, at_rows: Any, count: Any, n: Any) -> Any:
+    """y ← y + Σⱼ xⱼ · row j, over `count` rows of n numbers that follow each other."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        into, of, row, count, n = emit.row(0), emit.row(2), emit.row(4), values[6], values[7]
+        lanes = ir.Constant(n.type, emit.lanes)
+
+        def block(place: Any, steps: int) -> None:
+            places = [builder.add(place, ir.Constant(n.type, s * emit.lanes)) for s in range(steps)]
+            sums = [cgutils.alloca_once_value(builder, emit.zeros) for _ in places]
+            for at, total in zip(places, sums, strict=True):
+                builder.store(emit.load(into, at), total)
+            with cgutils.for_range(builder, count) as loop:
+                factor = emit.all(builder.load(builder.gep(of, [loop.index], inbounds=True)))
+                here = builder.gep(row, [builder.mul(loop.index, n)], inbounds=True)
+                for at, total in zip(places, sums, strict=True):
+                    builder.store(emit.fma(factor, emit.load(here, at), builder.load(total)), total)
+            for at, total in zip(places, sums, strict=True):
+                emit.store(builder.load(total), into, at)
+
+        wide = builder.mul(lanes, ir.Constant(n.type, ABREAST))
+        whole = builder.sub(n, builder.srem(n, wide))
+        with cgutils.for_range_slice(builder, ir.Constant(n.type, 0), whole, wide, inc=True) as (place, _):
+            block(place, ABREAST)
+        with cgutils.for_range_slice(builder, whole, n, lanes, inc=True) as (place, _):
+            block(place, 1)
+        return emit.done()
+
+    return types.void(y, types.intp, x, types.intp, rows, types.intp, types.intp, types.intp), codegen
