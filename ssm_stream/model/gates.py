@@ -27,16 +27,21 @@ STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 POLY, SOFT, STACK = 0, 2, 4  # places of the two gates of each kind
 
 
+@inner
+def whole(count: int) -> int:
+    """Answers rounded up to whole vector steps: beyond `count`, what is known of answers is zero."""
+    return (count + STACK_LANES - 1) // STACK_LANES * STACK_LANES
+
+
 @inlined
-def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, least: float) -> None:
+def _poly(
+    regret: Any, regret2: Any, gate: Any, r: int, active: Any, alive: float, count: int, n: int, least: float
+) -> None:
     """Weights in proportion to the positive regrets over 1 + their second moments; uniform at first."""
-    total, alive = 0.0, 0
-    # Loops that sum are kept apart from those that do not, which then fit vector registers.
+    weights = gate[r]
     for i in range(count):
         weights[i] = max(regret[i], 0.0) / (1.0 + regret2[i]) * active[i]
-    for i in range(count):
-        total += weights[i]
-        alive += active[i]
+    total = simd.total(gate, r * gate.shape[1], n)
     prior = least * least / (least + total)
     part = 1.0 / (total + alive * prior)
     for i in range(count):
@@ -44,21 +49,20 @@ def _poly(regret: Any, regret2: Any, weights: Any, active: Any, count: int, leas
 
 
 @inlined
-def _softmax(soft: Any, own: Any, shared: Any, mass: float, weights: Any, active: Any, count: int) -> None:
+def _softmax(
+    soft: Any, own: Any, shared: Any, mass: float, gate: Any, r: int, active: Any, alive: float, count: int, n: int
+) -> None:
     """Falling with sharpness · loss, the pool's mean loss counted as some events of the entity's; a share for all."""
-    sharpness, prior, share = soft[0], soft[2] / max(mass, 1e-9), soft[3]
-    least, alive = math.inf, 0
+    sharpness, prior, share, weights = soft[0], soft[2] / max(mass, 1e-9), soft[3], gate[r]
     for i in range(count):
-        weights[i] = own[i] + prior * shared[i]
-        if active[i]:
-            least = min(least, weights[i])
-            alive += 1
-    for i in range(count):
-        weights[i] = sharpness * (weights[i] - least) if active[i] else math.inf
-    decline(weights, count)
-    total = 0.0
-    for i in range(count):
-        total += weights[i]
+        weights[i] = own[i] + prior * shared[i] if active[i] > 0.0 else math.inf
+    for i in range(count, n):
+        weights[i] = math.inf
+    least = simd.least(gate, r * gate.shape[1], n)
+    for i in range(n):
+        weights[i] = sharpness * (weights[i] - least)
+    decline(weights, n)
+    total = simd.total(gate, r * gate.shape[1], n)
     part, floor = (1.0 - share) / total, share / alive
     for i in range(count):
         weights[i] = (weights[i] * part + floor) * active[i]
@@ -73,35 +77,32 @@ def usual_error(own: float, pooled: float) -> float:
 @inlined
 def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
     """The prediction from the first `count` answers; fills `gate`, `made` and the total weights `g`."""
-    pool, a, active = learner.pool, w.a, w.active
-    mean, alive = 0.0, 0
-    for i in range(count):
-        if active[i]:
-            mean += a[i]
-            alive += 1
-    mean /= alive
+    pool, a, active, n = learner.pool, w.a, w.active, whole(count)
+    for i in range(count, n):
+        a[i] = active[i] = 0.0
+    alive = simd.total(active, 0, n)
+    mean = simd.dot(a, 0, active, 0, n) / alive
     if not p.learned_gate:
         for i in range(count):
-            w.g[i] = 1.0 / alive if active[i] else 0.0
+            w.g[i] = active[i] / alive
         for i in range(G + 1):
             w.made[i] = mean
         return mean
+    width = w.gate.shape[1]
     for r in range(2):
-        _poly(pool.regret[k, r], pool.regret2[k, r], w.gate[POLY + r], active, count, PRIOR)
-        W, total = pool.stack_W[k, r], 0.0
+        _poly(pool.regret[k, r], pool.regret2[k, r], w.gate, POLY + r, active, alive, count, n, PRIOR)
+        W, weights = pool.stack_W[k, r], w.gate[STACK + r]
+        rest = (1.0 - simd.dot(pool.stack_W[k], r * pool.stack_W.shape[2], active, 0, n)) / alive
         for i in range(count):
-            total += W[i] if active[i] else 0.0
-        for i in range(count):
-            w.gate[STACK + r, i] = (1.0 - total) / alive + W[i] if active[i] else 0.0
-        _softmax(p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate[SOFT + r], active, count)
+            weights[i] = (rest + W[i]) * active[i]
+        _softmax(
+            p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate, SOFT + r, active, alive, count, n
+        )  # fmt: skip
+    for i in range(n):
+        w.off[i] = a[i] - mean
     for r in range(G):
-        w.made[r] = mean
-    for i in range(count):
-        off = a[i] - mean
-        for r in range(G):  # six sums side by side
-            w.made[r] += w.gate[r, i] * off
-    for r in range(G):
-        w.made[r] = min(max(w.made[r], w.base[LOW]), w.base[HIGH])
+        made = mean + simd.dot(w.gate, r * width, w.off, 0, n)
+        w.made[r] = min(max(made, w.base[LOW]), w.base[HIGH])
     top = w.gate[G]
     total = 0.0
     for r in range(G):
@@ -114,11 +115,9 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
     for r in range(G):
         top[r] = (top[r] + prior) * part
         answer += top[r] * w.made[r]
-    for i in range(count):
+    for i in range(n):
         w.g[i] = 0.0
-    for r in range(G):
-        for i in range(count):
-            w.g[i] += top[r] * w.gate[r, i]
+    simd.weigh(w.g, 0, w.gate, G * width, w.gate, 0, G, width, n)
     w.made[G] = answer
     return answer
 
@@ -147,11 +146,10 @@ def _stack(
 
     S (2, T, n), R, W (2, n): of both stacking gates
     """
-    part, rows, width = 1.0 / unit, S.shape[1], R.shape[1]
-    n = (count + STACK_LANES - 1) // STACK_LANES * STACK_LANES
+    part, rows, width, n = 1.0 / unit, S.shape[1], R.shape[1], whole(count)
     for i in range(count):
         x[i] = clip((a[i] - mean) * part, STACK_CLIP) * active[i]
-    for i in range(count, len(x)):
+    for i in range(count, n):
         x[i] = 0.0
     off = clip((y - mean) * part, STACK_CLIP)
     for r in range(2):
@@ -172,12 +170,8 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
         unit = error
     if unit > 0.0 and p.learned_gate:
         unit = max(unit, LEAST_UNIT)
-        mean, alive = 0.0, 0
-        for i in range(count):
-            if w.active[i]:
-                mean += w.a[i]
-                alive += 1
-        mean /= alive
+        n = whole(count)
+        mean = simd.dot(w.a, 0, w.active, 0, n) / simd.total(w.active, 0, n)
         for r in range(2):
             _regrets(pool.regret[k, r], pool.regret2[k, r], w.a, w.active, count, w.made[r], y, unit, p.poly_decay[r])
         _stack(
@@ -189,12 +183,15 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
             regret = clip(slope * (w.made[G] - w.made[r]), Z_CLIP)
             pool.top[k, r] = p.top_decay * pool.top[k, r] + regret
             pool.top2[k, r] = p.top_decay * pool.top2[k, r] + regret * regret
-        part = 1.0 / unit
+        part, losses, shared = 1.0 / unit, w.off, pool.loss[k]
         for i in range(count):
-            loss = min(abs(w.a[i] - y) * part, LOSS_CLIP) if w.active[i] else LOSS_CLIP
-            for r in range(2):
-                s.loss[e, r, i] = p.soft[r, 1] * s.loss[e, r, i] + loss
-            pool.loss[k, i] = POOL_DECAY * pool.loss[k, i] + loss
+            losses[i] = min(abs(w.a[i] - y) * part, LOSS_CLIP) if w.active[i] > 0.0 else LOSS_CLIP
+        for r in range(2):
+            own, keep = s.loss[e, r], p.soft[r, 1]
+            for i in range(count):
+                own[i] = keep * own[i] + losses[i]
+        for i in range(count):
+            shared[i] = POOL_DECAY * shared[i] + losses[i]
         pool.losses[k] = POOL_DECAY * pool.losses[k] + 1.0
     _learn_unit(s.unit, e, float(s.n[e]), error, unit)
     _learn_unit(pool.unit, k, float(pool.n[k]), error, unit)

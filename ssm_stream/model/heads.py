@@ -98,7 +98,7 @@ def embed(phi: Any, x: Any, slots: Any, count: int, numbers: int, omega: Any, ph
     R = len(phase)
     for r in range(R):
         phi[r] = phase[r]
-    simd.weigh(phi, 0, x, 1, omega, 0, numbers, R)
+    simd.weigh(phi, 0, x, 1, omega, 0, numbers, R, R)
     for i in range(count):
         simd.add(phi, 0, omega, (numbers + slots[i]) * R, np.float32(1.0), R)
     for r in range(R):

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.model import simd
 from ssm_stream.model.features import ALWAYS, BY_RULE
 from ssm_stream.model.jit import inlined, inner
 from ssm_stream.model.shapes import (
@@ -229,13 +230,14 @@ def _give(F: int, K: int, used: Any, w: Any, k: int, now: bool) -> int:
 
 
 @inner
-def _standard(v: float, mean: float, variance: float, count: float) -> float:
-    """clip((v − mean) / deviation, ±5); 0 for an unknown value and while nothing varies."""
-    if count > 1.5 and not math.isnan(v):
-        deviation = math.sqrt(variance)
-        if deviation > 1e-9 * (1e-12 + abs(mean)):
-            return clip((v - mean) / deviation, Z_CLIP)
-    return 0.0
+def _standardise(v: Any, mean: Any, variance: Any, counts: Any, F: int, out: Any) -> None:
+    """out[1 + j] = clip((vⱼ − mean) / deviation, ±5); 0 for an unknown value and while nothing varies."""
+    # Without branches, so that it goes through vector registers.
+    for j in range(F):
+        deviation = math.sqrt(variance[j])
+        varies = (counts[j] > 1.5) & (deviation > 1e-9 * (1e-12 + abs(mean[j]))) & (v[j] == v[j])
+        z = min(max((v[j] - mean[j]) / (deviation if varies else 1.0), -Z_CLIP), Z_CLIP)
+        out[1 + j] = np.float32(z if varies else 0.0)
 
 
 @inlined
@@ -244,40 +246,29 @@ def place(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
     s, pool = learner.entity, learner.pool
     F, used, many = p.F, pool.used[k], w.flag[MANY]
     w.fleet[0] = 1.0
-    size = np.float32(1.0)
-    for j in range(F):
-        z = np.float32(_standard(w.v[j], pool.v_mean[k, j], pool.v_var[k, j], pool.v_count[k, j]))
-        w.fleet[1 + j] = z
-        size += z * z
-    for j in range(used):
-        w.fleet[1 + F + j] = 0.0
+    _standardise(w.v, pool.v_mean[k], pool.v_var[k], pool.v_count[k], F, w.fleet)
+    # The scratch is shared by pools, of which another may have more codes.
+    for j in range(1 + F, len(w.fleet)):
+        w.fleet[j] = 0.0
     for i in range(w.flag[CODES]):
         w.fleet[1 + F + w.slots[i]] = 1.0
-    # The scratch is shared by pools, of which another may have more codes.
-    for j in range(1 + F + used, len(w.fleet)):
-        w.fleet[j] = 0.0
-    w.size[FLEET] = size + np.float32(w.flag[CODES])
+    w.size[FLEET] = simd.dot(w.fleet, 0, w.fleet, 0, len(w.fleet))
     if not many:
         return
-    own = np.float32(1.0)
     w.norm[0] = 1.0
     w.entity[0] = 1.0
+    _standardise(w.v, s.v_mean[e], s.v_var[e], s.v_count[e], F, w.entity)
     for j in range(F):
-        z = np.float32(_standard(w.v[j], s.v_mean[e, j], s.v_var[e, j], s.v_count[e, j]))
-        w.entity[1 + j] = z
-        w.norm[1 + j] = z
+        w.norm[1 + j] = w.entity[1 + j]
         w.norm[1 + F + j] = w.fleet[1 + j]
-        own += z * z
-    for j in range(used):
-        code = w.fleet[1 + F + j]
-        w.entity[1 + F + j] = code
-        w.norm[1 + 2 * F + j] = code
-    for j in range(1 + F + used, len(w.entity)):
-        w.entity[j] = 0.0
-    for j in range(1 + 2 * F + used, len(w.norm)):
+    for j in range(len(w.fleet) - 1 - F):
+        w.entity[1 + F + j] = w.fleet[1 + F + j]
+    for j in range(1 + 2 * F, len(w.norm)):
         w.norm[j] = 0.0
-    w.size[ENTITY] = own + np.float32(w.flag[CODES])
-    w.size[NORM] = w.size[FLEET] + own - np.float32(1.0)
+    for j in range(used):
+        w.norm[1 + 2 * F + j] = w.fleet[1 + F + j]
+    w.size[ENTITY] = simd.dot(w.entity, 0, w.entity, 0, len(w.entity))
+    w.size[NORM] = simd.dot(w.norm, 0, w.norm, 0, len(w.norm))
 
 
 @inlined
@@ -311,17 +302,16 @@ def winsorised(delta: float, deviation: float, mean: float) -> float:
 @inner
 def learn_inputs(p: Any, v: Any, mean: Any, variance: Any, counts: Any) -> None:
     """Running mean and variance of the numbers, winsorised: one wild value must not blind the learner for years."""
+    # Without branches, so that it goes through vector registers.
     for j in range(p.F):
-        if math.isnan(v[j]):
-            continue
-        count = counts[j]
-        rate = 1.0 / (count + 1.0)
-        delta = v[j] - mean[j]
-        if count > 30.0:
-            delta = winsorised(delta, math.sqrt(variance[j]), mean[j])
-        mean[j] += rate * delta
-        variance[j] = (1.0 - rate) * (variance[j] + rate * delta * delta)
-        counts[j] = min(count + 1.0, 1.0 / FLOOR_RATE - 1.0)
+        count, known, away = counts[j], v[j] == v[j], v[j] - mean[j]
+        rate, limit = 1.0 / (count + 1.0), WINSOR * math.sqrt(variance[j])
+        bounded = (count > 30.0) & (limit > 1e-9 * (1e-12 + abs(mean[j])))
+        delta = min(max(away, -limit), limit) if bounded else away
+        new = (1.0 - rate) * (variance[j] + rate * delta * delta)
+        mean[j] = mean[j] + rate * delta if known else mean[j]
+        variance[j] = new if known else variance[j]
+        counts[j] = min(count + 1.0, 1.0 / FLOOR_RATE - 1.0) if known else count
 
 
 @inner

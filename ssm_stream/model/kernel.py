@@ -86,7 +86,7 @@ NEAR_RATE = 0.02
 @inner
 def _put(a: Any, active: Any, at: int, scale: Any, base: Any, kind: int, q: float, on: bool) -> None:
     """The answer, in the target's unit and within its bounds, of a head that says q on a scale of scale (4, 2)."""
-    active[at] = 1 if on else 0
+    active[at] = 1.0 if on else 0.0
     if not on:
         a[at] = 0.0
         return
@@ -242,11 +242,11 @@ def answers(p: Any, learner: Any, w: Any, k: int, e: int) -> int:
     s, pool = learner.entity, learner.pool
     logs, used = pool.negative[k] == 0, pool.used[k]
     w.a[0] = w.base[MEAN]
-    w.active[0] = 1
+    w.active[0] = 1.0
     at = 1
     if p.lags > 0:
         w.a[at] = w.base[BASE]
-        w.active[at] = 1
+        w.active[at] = 1.0
         at += 1
     if p.seasons:
         for i in range(2):

@@ -237,7 +237,8 @@ class Scratch(NamedTuple):
     q (3, B + prox + 1): standardised answers of the scopes' heads: fleet, norm, entity
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (5,): base, its logarithm, the entity's mean, least and greatest answer allowed
-    a (T,) answers; active (T,) int64; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total weights
+    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total
+        weights; off (T,): room. Places beyond the answers in use are zero, to whole vector steps
     attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
         places (1,) int64: answers in use;
@@ -262,10 +263,11 @@ class Scratch(NamedTuple):
     scale: NDArray[np.float64]
     base: NDArray[np.float64]
     a: NDArray[np.float64]
-    active: NDArray[np.int64]
+    active: NDArray[np.float64]
     gate: NDArray[np.float64]
     made: NDArray[np.float64]
     g: NDArray[np.float64]
+    off: NDArray[np.float64]
     attend: NDArray[np.float32]
     least: NDArray[np.float64]
     past: NDArray[np.float32]
@@ -494,7 +496,7 @@ def new_heads(p: LearnerParams, P: int, D: int) -> HeadsState:
 def new_scratch(p: LearnerParams) -> Scratch:
     """Working space of one event."""
     f = np.float32
-    attend = np.zeros((4, p.window), f)
+    attend, answers = np.zeros((4, p.window), f), padded(max(p.T, G), STACK_LANES)
     attend[ONES] = 1.0
     return Scratch(
         v=np.zeros(p.F),
@@ -512,11 +514,12 @@ def new_scratch(p: LearnerParams) -> Scratch:
         q=np.zeros((3, p.B + p.prox + 2)),
         scale=np.zeros((2, 4, 2)),
         base=np.zeros(5),
-        a=np.zeros(p.T),
-        active=np.zeros(p.T, np.int64),
-        gate=np.zeros((G + 1, max(p.T, G))),
+        a=np.zeros(answers),
+        active=np.zeros(answers),
+        gate=np.zeros((G + 1, answers)),
         made=np.zeros(G + 1),
-        g=np.zeros(p.T),
+        g=np.zeros(answers),
+        off=np.zeros(answers),
         attend=attend,
         least=np.zeros((2, 4)),
         past=np.zeros((2, p.lags), f),
@@ -525,5 +528,5 @@ def new_scratch(p: LearnerParams) -> Scratch:
         decay=np.zeros(len(p.decay)),
         rate=np.zeros((moment_rows(p), RATES), f),
         stack_rate=np.zeros((2, RATES)),
-        stack=np.zeros(padded(p.T, STACK_LANES)),
+        stack=np.zeros(answers),
     )

@@ -72,17 +72,21 @@ class _Emit:
         zero, step = ir.Constant(n.type, 0), ir.Constant(n.type, self.lanes)
         return cgutils.for_range_slice(self.builder, zero, n, step, inc=True)
 
-    def total(self, vector: Any) -> Any:
-        """The lanes' sum: one half added to the other, again and again."""
+    def halved(self, vector: Any, join: Any) -> Any:
+        """One number of all lanes: one half joined with the other, again and again."""
         width = self.lanes
         while width > 1:
             width //= 2
             kind = ir.VectorType(ir.IntType(32), width)
             low, high = ir.Constant(kind, list(range(width))), ir.Constant(kind, list(range(width, 2 * width)))
-            vector = self.builder.fadd(
+            vector = join(
                 self.builder.shuffle_vector(vector, vector, low), self.builder.shuffle_vector(vector, vector, high)
             )
         return self.builder.extract_element(vector, ir.IntType(32)(0))
+
+    def total(self, vector: Any) -> Any:
+        """The lanes' sum."""
+        return self.halved(vector, self.builder.fadd)
 
     def lane(self, vector: Any, i: int) -> Any:
         """Lane i in every lane."""
@@ -105,12 +109,47 @@ def dot(_typing: Any, a: Any, at_a: Any, b: Any, at_b: Any, n: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         emit = _Emit(context, builder, signature, values)
-        left, right, total = emit.row(0), emit.row(2), cgutils.alloca_once_value(builder, emit.zeros)
+        left, right, sums = emit.row(0), emit.row(2), cgutils.alloca_once(builder, emit.vector)
+        builder.store(emit.zeros, sums)
         with emit.steps(values[4]) as (i, _):
-            builder.store(emit.fma(emit.load(left, i), emit.load(right, i), builder.load(total)), total)
-        return emit.total(builder.load(total))
+            builder.store(emit.fma(emit.load(left, i), emit.load(right, i), builder.load(sums)), sums)
+        return emit.total(builder.load(sums))
 
     return a.dtype(a, types.intp, b, types.intp, types.intp), codegen
+
+
+@intrinsic
+def total(_typing: Any, a: Any, at_a: Any, n: Any) -> Any:
+    """Σ aᵢ, in one sum a lane."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        row, sums = emit.row(0), cgutils.alloca_once(builder, emit.vector)
+        builder.store(emit.zeros, sums)
+        with emit.steps(values[2]) as (i, _):
+            builder.store(builder.fadd(builder.load(sums), emit.load(row, i)), sums)
+        return emit.total(builder.load(sums))
+
+    return a.dtype(a, types.intp, types.intp), codegen
+
+
+@intrinsic
+def least(_typing: Any, a: Any, at_a: Any, n: Any) -> Any:
+    """The least of the first n, which are numbers or +∞."""
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        emit = _Emit(context, builder, signature, values)
+        row, low = emit.row(0), cgutils.alloca_once(builder, emit.vector)
+        builder.store(ir.Constant(emit.vector, [float("inf")] * emit.lanes), low)
+
+        def less(a: Any, b: Any) -> Any:
+            return builder.select(builder.fcmp_ordered("<", a, b), a, b)
+
+        with emit.steps(values[2]) as (i, _):
+            builder.store(less(emit.load(row, i), builder.load(low)), low)
+        return emit.halved(builder.load(low), less)
+
+    return a.dtype(a, types.intp, types.intp), codegen
 
 
 @intrinsic
@@ -309,12 +348,14 @@ def sweep_two(
 
 
 @intrinsic
-def weigh(_typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, rows: Any, at_rows: Any, count: Any, n: Any) -> Any:
-    """y ← y + Σⱼ xⱼ · row j, over `count` rows of n numbers that follow each other."""
+def weigh(
+    _typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, rows: Any, at_rows: Any, count: Any, width: Any, n: Any
+) -> Any:
+    """y ← y + Σⱼ xⱼ · row j, over `count` rows at a distance of `width`."""
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         emit = _Emit(context, builder, signature, values)
-        into, of, row, count, n = emit.row(0), emit.row(2), emit.row(4), values[6], values[7]
+        into, of, row, (count, width, n) = emit.row(0), emit.row(2), emit.row(4), values[6:]
         lanes = ir.Constant(n.type, emit.lanes)
 
         def block(place: Any, steps: int) -> None:
@@ -324,7 +365,7 @@ def weigh(_typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, rows: Any, at_rows
                 builder.store(emit.load(into, at), total)
             with cgutils.for_range(builder, count) as loop:
                 factor = emit.all(builder.load(builder.gep(of, [loop.index], inbounds=True)))
-                here = builder.gep(row, [builder.mul(loop.index, n)], inbounds=True)
+                here = builder.gep(row, [builder.mul(loop.index, width)], inbounds=True)
                 for at, total in zip(places, sums, strict=True):
                     builder.store(emit.fma(factor, emit.load(here, at), builder.load(total)), total)
             for at, total in zip(places, sums, strict=True):
@@ -338,4 +379,4 @@ def weigh(_typing: Any, y: Any, at_y: Any, x: Any, at_x: Any, rows: Any, at_rows
             block(place, 1)
         return emit.done()
 
-    return types.void(y, types.intp, x, types.intp, rows, types.intp, types.intp, types.intp), codegen
+    return types.void(y, types.intp, x, types.intp, rows, *[types.intp] * 4), codegen
