@@ -131,7 +131,7 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
 
 
 def milliseconds(epochs: NDArray[np.float64], form: str) -> NDArray[np.int64] | None:
-    """Times (n,) in ms since 1970 from numbers in the unit that `timestamp_format` names; None if one is out of range."""
+    """Times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
     with np.errstate(invalid="ignore", over="ignore"):
         if form == "auto":
             size = np.abs(epochs)

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
+from ssm_stream.cli.backtest import prediction_lines
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.evaluate import prequential
-from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest, prediction_rows
+from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}
@@ -50,7 +51,7 @@ def told(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any
     alerts: list[dict[str, Any]] = []
 
     def on_chunk(chunk: Chunk) -> None:
-        predictions.extend(prediction_rows(chunk, "file.csv"))
+        predictions.extend(map(orjson.loads, prediction_lines(chunk, "file.csv").splitlines()))
         alerts.extend(alert_rows(chunk, "file.csv"))
 
     return backtest(CONFIG, rows, on_chunk), predictions, alerts

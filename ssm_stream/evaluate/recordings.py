@@ -1,16 +1,17 @@
 """Recorded files as rows: CSV, JSON lines (both also gzipped) and Parquet.
 
-`rows(path)` gives dicts of native Python values, in file order: the form of an event as it comes from the topic.
-`read_recording(path)` gives the same rows as polars frames, for work by column. A file is read slice by slice, so its
-size is not bounded by memory.
+A `Recording` gives dicts of native Python values, in file order: the form of an event as it comes from the topic. Its
+`slices` give the same rows some at a time, as dicts or by column. `read_recording(path)` gives polars frames. A file is
+read slice by slice, so its size is not bounded by memory.
 
 A CSV column holds numbers when most of its filled cells, over the whole file, are numbers. A stray text in it ("NaN",
-"n/a") does not spoil the file: `rows` keeps it as it stands, `read_recording` shows NaN there, and the event decoder
+"n/a") does not spoil the file: a row keeps it as it stands, `read_recording` shows NaN there, and the event decoder
 refuses that row only. Numbers written with leading zeros ("007") are names and stay text.
 """
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import functools
@@ -19,15 +20,21 @@ import io
 import itertools
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import orjson
 import polars as pl
 
 SLICE = 50_000
 """Rows of a slice."""
+CELLS = 8_000_000
+"""Cells of a Parquet file that are read at a time, 64 MB: each read decodes anew the group of rows it begins in."""
+BLOCK = 4_000_000
+"""Bytes of a CSV file that are read at a time."""
 FORMATS = {
     ".csv": "csv",
     ".csv.gz": "csv",
@@ -82,26 +89,67 @@ def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
         yield from _parquet_slices(path)
 
 
-def rows(path: str | Path) -> Iterator[Row]:
-    """The rows as dicts, in file order: numbers as int or float, an empty cell as None, nested JSON as it is.
+class Slice(NamedTuple):
+    """Some rows of a recording, in file order.
+
+    rows(): as dicts; len(slice) of them: `height`
+    column(name): the column, where all its cells are of one plain type (a name that no row has: all null); else None
+    """
+
+    height: int
+    rows: Callable[[], list[Row]]
+    column: Callable[[str], pl.Series | None]
+
+
+class Recording:
+    """The rows of a file as dicts: numbers as int or float, an empty cell as None, nested JSON as it is.
 
     Times stay text in CSV and JSON; Parquet's dates and times become ISO 8601 text. A CSV line whose
     cells are all empty is no row.
 
+    Args:
+        path: of the file
+        limit: only so many rows; None: all
+
     Raises:
-        RecordingError: as `read_recording`.
+        RecordingError: as `read_recording`, when the first row is asked for.
     """
-    path = Path(path)
-    kind = _format(path)
-    if kind == "csv":
-        columns = _scan_csv(path).columns
-        for frame in _csv_slices(path):
-            yield from _dicts(frame.columns, [_cells(frame[name], columns[name].kind) for name in frame.columns])
-    elif kind == "jsonl":
-        yield from _json_lines(path)
-    else:
-        for frame in _parquet_slices(path):
-            yield from _dicts(frame.columns, [_plain_column(frame[name]) for name in frame.columns])
+
+    def __init__(self, path: str | Path, limit: int | None = None) -> None:
+        self.path, self.limit = Path(path), limit
+
+    def __iter__(self) -> Iterator[Row]:
+        for part in self.slices():
+            yield from part.rows()
+
+    def slices(self, names: Collection[str] | None = None) -> Iterator[Slice]:
+        """The rows, up to 50,000 at a time; with `names`, of Parquet these columns only (those that there are)."""
+        kind = _format(self.path)
+        columns = _scan_csv(self.path).columns if kind == "csv" else {}
+        left = self.limit
+        for part in self._parts(kind, names):
+            some = part if left is None else part[:left]
+            if kind == "csv":
+                yield Slice(len(some), partial(_csv_rows, some, columns), partial(_csv_column, some, columns))
+            elif kind == "jsonl":
+                yield Slice(len(some), partial(list, some), lambda _: None)
+            else:
+                yield Slice(len(some), partial(_parquet_rows, some), partial(_parquet_column, some))
+            if left is not None:
+                left -= len(some)
+                if not left:
+                    return
+
+    def _parts(self, kind: str, names: Collection[str] | None) -> Iterator[Any]:
+        """Frames of text (CSV) or of the file's types (Parquet), or lists of rows."""
+        if kind == "csv":
+            return _csv_slices(self.path)
+        return _batched(_json_lines(self.path)) if kind == "jsonl" else _parquet_slices(self.path, names)
+
+
+def rows(path: str | Path) -> Iterator[Row]:
+    """The rows of a `Recording`, one by one."""
+    return iter(Recording(path))
 
 
 def count_rows(path: str | Path) -> int:
@@ -138,9 +186,21 @@ def _open(path: Path) -> gzip.GzipFile | io.BufferedReader:
 
 
 def _lines(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    """Lines with their line ends; the errors of a broken archive are told in words."""
-    try:
+    """Lines with their line ends."""
+    with _readable(path):
         yield from file
+
+
+def _read(file: gzip.GzipFile | io.BufferedReader, path: Path, size: int) -> bytes:
+    with _readable(path):
+        return file.read(size)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """The errors of a broken archive are told in words."""
+    try:
+        yield
     except EOFError as error:
         raise RecordingError(f"{path}: the gzip file ends too early; copy or download it again") from error
     except (gzip.BadGzipFile, zlib.error) as error:
@@ -157,9 +217,8 @@ def _batched(items: Iterable[Row]) -> Iterator[list[Row]]:
         yield some
 
 
-def _dicts(names: list[str], columns: list[list[Any]]) -> Iterator[Row]:
-    for values in zip(*columns, strict=True):
-        yield dict(zip(names, values, strict=True))
+def _dicts(names: list[str], columns: list[list[Any]]) -> list[Row]:
+    return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 # CSV. Read as text in slices of our own: the slices of polars differ between its versions, and it types a column by its
@@ -169,29 +228,37 @@ def _dicts(names: list[str], columns: list[list[Any]]) -> Iterator[Row]:
 def _csv_slices(path: Path) -> Iterator[pl.DataFrame]:
     """Frames of text columns; an empty cell is null."""
     with _open(path) as file:
-        lines = _lines(file, path)
-        header = next(lines, b"").removeprefix(b"\xef\xbb\xbf")
+        with _readable(path):
+            first_line = file.readline()
+        header = first_line.removeprefix(b"\xef\xbb\xbf")
         names, separator = _header(header, path)
         first = 2
-        while some := _slice(lines, path, first):
-            yield _csv_frame(header, b"".join(some), names, separator, path, first)
-            first += len(some)
+        for some in _texts(file, path):
+            yield _csv_frame(header, some, names, separator, path, first)
+            first += some.count(b"\n")
 
 
-def _slice(lines: Iterator[bytes], path: Path, first: int) -> list[bytes]:
-    """The next lines, ending where no quoted cell is open, so that a line break inside quotes does not cut a row."""
-    some = list(itertools.islice(lines, SLICE))
-    quotes = sum(line.count(b'"') for line in some)
-    while quotes % 2:
-        line = next(lines, None)
-        if line is None:
-            opened = first + next(i for i, line in enumerate(some) if line.count(b'"') % 2)
-            raise RecordingError(
-                f"{path}:{opened}: a quote is opened and never closed; close it, or double it in a cell"
-            )
-        some.append(line)
-        quotes += line.count(b'"')
-    return some
+def _texts(file: gzip.GzipFile | io.BufferedReader, path: Path) -> Iterator[bytes]:
+    """The lines that are left, up to `SLICE` rows at a time; a line break inside quotes does not cut a row."""
+    first, rest, more = 2, b"", True
+    while more:
+        block = _read(file, path, max(BLOCK, len(rest)))
+        more, rest = bool(block), rest + block
+        letters = np.frombuffer(rest, np.uint8)
+        ends = np.flatnonzero(letters == ord("\n")) + 1
+        ends = ends[np.searchsorted(np.flatnonzero(letters == ord('"')), ends) % 2 == 0]
+        start = 0
+        for end in [*ends[SLICE - 1 :: SLICE].tolist(), *ends[-1:].tolist()]:
+            if end > start:
+                yield rest[start:end]
+                start = end
+        first += rest.count(b"\n", 0, start)
+        rest = rest[start:]
+    if rest.count(b'"') % 2:
+        opened = first + next(i for i, line in enumerate(rest.split(b"\n")) if line.count(b'"') % 2)
+        raise RecordingError(f"{path}:{opened}: a quote is opened and never closed; close it, or double it in a cell")
+    if rest:
+        yield rest
 
 
 def _header(line: bytes, path: Path) -> tuple[list[str], str]:
@@ -252,19 +319,19 @@ def _scan_version(path: Path, _modified: int, _size: int) -> _Scan:
     count = 0
     for frame in _csv_slices(path):
         count += frame.height
-        for name in frame.columns:
-            text = frame[name].str.strip_chars()
-            padded = int(text.str.contains(r"^[+-]?0[0-9]").sum() or 0)
-            found = (
-                text.count(),
-                text.cast(pl.Float64, strict=False).count(),
-                text.cast(pl.Int64, strict=False).count(),
-                padded,
-            )
+        for name, found in frame.select(map(_counts, frame.columns)).to_dicts()[0].items():
             total[name] = [a + b for a, b in zip(total.get(name, [0, 0, 0, 0]), found, strict=True)]
     if not count:
         raise RecordingError(f"{path}: no rows; a header alone cannot be replayed")
     return _Scan({name: _column(*counts) for name, counts in total.items()}, count)
+
+
+def _counts(name: str) -> pl.Expr:
+    """Cells of a text column that are filled, numbers, whole numbers, and numbers with leading zeros."""
+    text = pl.col(name).str.strip_chars()
+    numbers = [text.cast(kind, strict=False).count() for kind in (pl.Float64, pl.Int64)]
+    padded = text.str.contains(r"^[+-]?0[0-9]").sum()
+    return pl.concat_list(*(count.cast(pl.Int64) for count in (text.count(), *numbers, padded))).alias(name)
 
 
 def _column(filled: int, numbers: int, whole: int, padded: int) -> _Column:
@@ -285,11 +352,28 @@ def _number(name: str, column: _Column) -> pl.Expr:
     return pl.when(text.is_not_null() & value.is_null()).then(float("nan")).otherwise(value).alias(name)
 
 
+def _csv_rows(frame: pl.DataFrame, columns: dict[str, _Column]) -> list[Row]:
+    return _dicts(frame.columns, [_cells(frame[name], columns[name].kind) for name in frame.columns])
+
+
+def _csv_column(frame: pl.DataFrame, columns: dict[str, _Column], name: str) -> pl.Series | None:
+    if name not in columns:
+        return pl.Series([None]).new_from_index(0, len(frame))
+    text = frame[name]
+    number = _parsed(text, columns[name].kind)
+    return None if number.null_count() > text.null_count() else number
+
+
+def _parsed(text: pl.Series, kind: Kind) -> pl.Series:
+    """The column as its kind; what is none is null."""
+    if kind == "text":
+        return text
+    return text.str.strip_chars().cast(pl.Int64 if kind == "int" else pl.Float64, strict=False)
+
+
 def _cells(text: pl.Series, kind: Kind) -> list[Any]:
     """The column as Python values; a text among numbers stays as it is."""
-    if kind == "text":
-        return text.to_list()
-    number = text.str.strip_chars().cast(pl.Int64 if kind == "int" else pl.Float64, strict=False)
+    number = _parsed(text, kind)
     values: list[Any] = number.to_list()
     if number.null_count() > text.null_count():
         return [t if v is None else v for v, t in zip(values, text.to_list(), strict=True)]
@@ -344,14 +428,33 @@ def _parquet_height(path: Path) -> int:
     return height
 
 
-def _parquet_slices(path: Path) -> Iterator[pl.DataFrame]:
+def _parquet_slices(path: Path, names: Collection[str] | None = None) -> Iterator[pl.DataFrame]:
     height = _parquet_height(path)
-    for start in range(0, height, SLICE):
+    scan = pl.scan_parquet(path)
+    if names is not None:
+        scan = scan.select([name for name in scan.collect_schema().names() if name in names])
+    width = max(len(scan.collect_schema()), 1)
+    step = max(CELLS // width // SLICE, 1) * SLICE
+    for start in range(0, height, step):
         try:
-            yield pl.scan_parquet(path).slice(start, SLICE).collect()
+            frame = scan.slice(start, step).collect()
         except (pl.exceptions.PolarsError, OSError) as error:
             reason = str(error).split("\n")[0]
             raise RecordingError(f"{path}: rows {start} and after cannot be read ({reason}); copy it again") from error
+        yield from frame.iter_slices(SLICE)
+
+
+def _parquet_rows(frame: pl.DataFrame) -> list[Row]:
+    return _dicts(frame.columns, [_plain_column(frame[name]) for name in frame.columns])
+
+
+def _parquet_column(frame: pl.DataFrame, name: str) -> pl.Series | None:
+    if name not in frame.columns:
+        return pl.Series([None]).new_from_index(0, len(frame))
+    column = frame[name]
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    return None if column.dtype.is_nested() or column.dtype.is_decimal() else column
 
 
 def _plain_column(column: pl.Series) -> list[Any]:
