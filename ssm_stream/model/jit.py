@@ -15,7 +15,7 @@ from typing import Any, TypeVar, cast
 
 import numba as nb
 
-NO_KERNELS = ("gdssm", "learner", "tasks", "training", "weights")
+NO_KERNELS = ("gdssm", "learner", "parallel", "tasks", "training", "weights")
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
