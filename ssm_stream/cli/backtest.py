@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
 
 from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
-from ssm_stream.config import load_config
+from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
@@ -27,6 +27,10 @@ def backtest(
     label_delay: Annotated[
         int, typer.Option(min=0, max=4095, help="The label of a row comes so many rows later.", show_default=False)
     ] = 0,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="Predict many entities side by side in torch on it; no alerts.", show_default=False),
+    ] = None,
 ) -> None:
     """Predict, judge and learn every row in order, as production would, and print how well that went.
 
@@ -48,7 +52,10 @@ def backtest(
             picked = pick(loaded, list(islice(rows, SAMPLE)))
             loaded = picked.config
             typer.echo("\n".join(picked.lines()), err=True)
-        say_if_kernels_are_to_be_compiled()
+        if device is None:
+            say_if_kernels_are_to_be_compiled()
+        elif label_delay:
+            raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
         predictions_file = stack.enter_context(out.open("wb")) if out else None
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         shown = stack.enter_context(
@@ -72,7 +79,7 @@ def backtest(
                 for message in prequential.alert_rows(chunk, file.name):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = prequential.backtest(loaded, rows, on_chunk, label_delay)
+        result = prequential.backtest(loaded, rows, on_chunk, label_delay, device or "")
     if as_json:
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:

@@ -17,6 +17,7 @@ from ssm_stream.config import MOST_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine import Alert, Engine
 from ssm_stream.evaluate.columns import ColumnReader
 from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate.rounds import SideBySide
 from ssm_stream.events import EventReader, Events, Refused, places
 from ssm_stream.labels import Labels as LabelColumns
 from ssm_stream.loop import Predictions, Settled
@@ -173,7 +174,9 @@ def over_targets(scores: dict[str, Scores]) -> dict[str, Any]:
     return {**combined(None), "entities": len(names), "by_entity": {name: combined(name) for name in names}}
 
 
-def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine | None = None) -> Iterator[Chunk]:
+def prequential(
+    config: Config, rows: Iterable[dict[str, Any]], engine: Engine | SideBySide | None = None
+) -> Iterator[Chunk]:
     """The production engine over rows (dicts, one an event; a `Recording` is read by column), batch by batch."""
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first = 0
@@ -181,7 +184,7 @@ def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine |
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
-        settled = engine.settled if ahead is not None else None
+        settled = engine.settled if ahead is not None and isinstance(engine, Engine) else None
         yield Chunk(events, predictions, alerts, refused, first, ahead, settled, _several(config))
         first += count
 
@@ -272,11 +275,13 @@ def backtest(
     rows: Iterable[dict[str, Any]],
     on_chunk: Callable[[Chunk], None] = lambda _: None,
     label_delay: int = 0,
+    device: str = "",
 ) -> dict[str, Any]:
     """Metrics of the production engine over a recording.
 
     With a horizon, persistence says what the target was when the prediction was made, and events count when the target
     is there. With `label_delay`, labels come so many rows late; persistence still says the target of the row before.
+    With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/rounds.py`).
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
@@ -285,7 +290,7 @@ def backtest(
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
-    engine = Engine(config)
+    engine = SideBySide(config, device) if device else Engine(config)
     for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
         for j, path in enumerate(scores):
             _score(chunk, j, scores[path], known[path])
