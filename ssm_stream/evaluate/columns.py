@@ -146,7 +146,8 @@ def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
     dtype = column.dtype
     if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Null or (truth and dtype == pl.Boolean)):
         return None
-    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    # Writable: for arrays that are not, the kernels would be compiled once more.
+    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
     with np.errstate(invalid="ignore"):
         usable = np.count_nonzero(np.abs(values) <= LARGEST)
     return values if usable + column.null_count() == len(values) else None

@@ -21,7 +21,7 @@ from torch import Tensor
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.events import Events
 from ssm_stream.loop import Predictions
-from ssm_stream.model import learner
+from ssm_stream.model import learner, learner_codes
 from ssm_stream.model.learner import State
 from ssm_stream.model.learner_codes import PoolCodes
 from ssm_stream.model.shapes import SLOTS
@@ -85,13 +85,11 @@ class SideBySide(TargetEngine):
         self._codes: list[PoolCodes] = []
         self._span = (np.inf, -np.inf)
         super().__init__(config)
-        # Room for the most that one event may add, so that none is refused a slot.
-        self._spare = 3 * self.params.Q + 2
-        self._make(0, 0)
+        self._make(0, 1)  # with no slot at all, values would not be remembered
 
-    def _make(self, E: int, used: int) -> None:
-        """Room for E entities and so many codes in use, with what there is."""
-        K = min(-(-(used + self._spare) // SLOT_STEP) * SLOT_STEP, SLOTS)
+    def _make(self, E: int, slots: int) -> None:
+        """Room for E entities and so many codes, with what there is."""
+        K = min(-(-slots // SLOT_STEP) * SLOT_STEP, SLOTS)
         old = getattr(self, "_tensors", None)
         self.params = self._params(K)
         with self.device:
@@ -103,7 +101,7 @@ class SideBySide(TargetEngine):
     def _grow(self, needed: int) -> None:
         self._codes += [PoolCodes(self.params.Q) for _ in range(needed - len(self._codes))]
         if needed > len(self._tensors.time):
-            self._make(max(needed, 2 * len(self._tensors.time)), self.params.K - self._spare)
+            self._make(max(needed, 2 * len(self._tensors.time)), self.params.K)
 
     @property
     def bytes_per_pool(self) -> int:
@@ -134,20 +132,25 @@ class SideBySide(TargetEngine):
         self, rows: NDArray[np.int64], u: Tensor, steps: Tensor, ts: Tensor, y: Tensor
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One event of each of these rows: predictions, and labelled events before."""
-        e = torch.as_tensor(rows)
         codes = tuple(self._codes[i] for i in rows.tolist())
+        self._widen_for(codes, u, steps, ~y.isnan())
+        e = torch.as_tensor(rows)
         state: State = _each(lambda part: part[e], self._tensors)._replace(codes=codes)
         event = learner.Event(torch.zeros_like(e), u, steps, ts)
         answer = learner.predict(self.params, self._meta, state, event)
         after = learner.learn(self.params, self._meta, state, event, answer, y)
-        used = 0
         for i, each in zip(rows.tolist(), after.codes, strict=True):
             self._codes[i] = each
-            used = max(used, each.used)
         _each(lambda part, new: part.index_copy_(0, e, new), self._tensors, after._replace(codes=()))
-        if used + self._spare > self.params.K < SLOTS:
-            self._make(len(self._tensors.time), used)
         return answer.yhat.cpu().numpy(), state.running.n.cpu().numpy()
+
+    def _widen_for(self, codes: tuple[PoolCodes, ...], u: Tensor, steps: Tensor, known: Tensor) -> None:
+        """Room for the codes that these events will be given when they are learned."""
+        events = zip(codes, u.cpu().numpy(), steps.cpu().numpy(), known.tolist(), strict=True)
+        roomy = self.params._replace(K=SLOTS)
+        used = max(learner_codes.register(roomy, c, a, b)[0].used if learned else 0 for c, a, b, learned in events)
+        if used > self.params.K:
+            self._make(len(self._tensors.time), used)
 
     def _refuse_expiry(self, ts: NDArray[np.int64]) -> None:
         """Entities are never forgotten here; where the recording is no longer than `state.ttl`, none would be."""
