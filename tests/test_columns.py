@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ssm_stream.evaluate import recordings
 from ssm_stream.evaluate.columns import ColumnReader
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.events import EventReader, Events
+from ssm_stream.pick import pick
 
 
 def event(more: str = "", target: str = "y") -> Event:
@@ -160,3 +162,21 @@ def test_structs_are_looked_into_row_by_row(tmp_path: Path) -> None:
     assert_read_alike(Recording(path), event())
     (part,) = Recording(path).slices()
     assert ColumnReader(event()).read(part)[0].features[:, 1].tolist() == [0, 1, 2, 3, 4]
+
+
+DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+
+
+@pytest.mark.parametrize("name", ["gas_turbine_nox", "steel_energy", "parking_birmingham", "bike_sharing_hourly"])
+def test_real_recordings_are_read_alike_and_need_no_rows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = DATA / f"{name}.csv.gz"
+    if not path.exists():
+        pytest.skip(f"{name} is not in {DATA}; set SSM_STREAM_DATA to the folder that holds it")
+    config = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: entity, timestamp: ts, features: auto, target: target}"
+    )
+    rules = pick(config, list(Recording(path, 200))).config.event
+    assert_read_alike(Recording(path), rules)
+    monkeypatch.setattr(EventReader, "read", lambda *_: pytest.fail("read row by row"))
+    for part in Recording(path).slices():
+        ColumnReader(rules).read(part)
