@@ -130,6 +130,33 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
     return found.replace(tzinfo=zone) if found.tzinfo is None else found
 
 
+def milliseconds(epochs: NDArray[np.float64], form: str) -> NDArray[np.int64] | None:
+    """Times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if form == "auto":
+            size = np.abs(epochs)
+            unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
+        else:
+            unit = np.full(len(epochs), UNITS_PER_MS[form])
+        ms = epochs / unit
+    if not np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
+        return None
+    whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
+    return whole
+
+
+def places(names: list[str], known: dict[str, int]) -> NDArray[np.int64]:
+    """The number (n,) of each name. Names not yet known get the next ones, in order of appearance."""
+    if names and names.count(names[0]) == len(names):
+        return np.full(len(names), known.setdefault(names[0], len(known)))
+    try:
+        return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+    except KeyError:
+        for name in dict.fromkeys(names):
+            known.setdefault(name, len(known))
+        return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+
+
 def text_code(text: str) -> float:
     """The code of a category's text: the same in every process, and 2³³ or more, so that no small number equals it."""
     return float(2**33 + zlib.crc32(text.encode()))
@@ -206,17 +233,9 @@ class EventReader:
     def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> NDArray[np.int64]:
         form, kinds = self.event.timestamp_format, set(map(type, column))
         raw = _floats(column) if form != "iso" and kinds <= {int, float} else None
-        if raw is not None:
-            with np.errstate(invalid="ignore", over="ignore"):
-                if form == "auto":
-                    size = np.abs(raw)
-                    unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
-                else:
-                    unit = np.full(len(raw), UNITS_PER_MS[form])
-                ms = raw / unit
-            if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
-                whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
-                return whole
+        whole = None if raw is None else milliseconds(raw, form)
+        if whole is not None:
+            return whole
         times = [self._judge(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
         return np.array(times, np.int64)
 

@@ -11,6 +11,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from ssm_stream import loop
 from ssm_stream.config import MOST_PENDING, Budget, Config
-from ssm_stream.events import Events
+from ssm_stream.events import Events, places
 from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
 from ssm_stream.model import kernel, pending, shapes, weights
@@ -494,16 +495,11 @@ class TargetEngine:
         self._pending = pending.resized(self._pending, pending.new_pending(self.params, E, H))
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
-        slots = self._slots
-        try:
-            return np.fromiter(map(slots.__getitem__, entities), np.int64, len(entities))
-        except KeyError:
-            for name in entities:
-                if name not in slots:
-                    slots[name] = len(self.names)
-                    self.names.append(name)
+        rows = places(entities, self._slots)
+        if len(self._slots) > len(self.names):
+            self.names += islice(self._slots, len(self.names), None)
             self._grow(len(self.names))
-            return np.fromiter(map(slots.__getitem__, entities), np.int64, len(entities))
+        return rows
 
     def _grow(self, needed: int) -> None:
         """Room for so many entities, and their shards."""

@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
+from ssm_stream.cli.backtest import prediction_lines
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.evaluate import prequential
-from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest, prediction_rows
+from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}
@@ -50,7 +51,7 @@ def told(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any
     alerts: list[dict[str, Any]] = []
 
     def on_chunk(chunk: Chunk) -> None:
-        predictions.extend(prediction_rows(chunk, "file.csv"))
+        predictions.extend(map(orjson.loads, prediction_lines(chunk, "file.csv").splitlines()))
         alerts.extend(alert_rows(chunk, "file.csv"))
 
     return backtest(CONFIG, rows, on_chunk), predictions, alerts
@@ -302,6 +303,34 @@ def test_rows_written_have_exactly_the_fields_of_the_prediction_message(tmp_path
     starts = [a["kind"] for a in found if a["phase"] == "started"]
     metrics = orjson.loads(result.stdout)
     assert (starts.count("anomaly"), starts.count("drift")) == (metrics["anomalies"], metrics["drifts"])
+
+
+def test_messages_are_json_whatever_the_file_is_called(tmp_path: Path, config_file: Path) -> None:
+    """The id holds the name; predictions by column are those of the rows one by one, bit for bit."""
+    path = recording(tmp_path, "parquet", stream(300)).rename(tmp_path / 'a "b" %d é.parquet')
+    out = tmp_path / "predictions.jsonl"
+    assert call(config_file, path, "--out", out).exit_code == 0
+    found = [orjson.loads(line) for line in out.read_bytes().splitlines()]
+    assert [row["id"] for row in found] == [f"{path.name}-0-{i}" for i in range(300)]
+    _, expected, _ = told(stream(300))
+    assert [{**row, "id": ""} for row in found] == [{**row, "id": ""} for row in expected]
+
+
+def test_side_by_side_has_errors_and_says_what_it_cannot(tmp_path: Path, config_file: Path) -> None:
+    path = recording(tmp_path, "parquet", stream(150))
+    refused = call(config_file, path, "--device", "cpu")
+    assert refused.exit_code == 2
+    assert "model.fleet: found true; --device cpu predicts every entity by itself" in refused.stderr
+    config_file.write_text(YAML.replace("warmup: 10", "warmup: 10, fleet: false"))
+    assert call(config_file, path, "--device", "cpu", "--label-delay", 3).exit_code == 2
+    out = tmp_path / "predictions.jsonl"
+    result = call(config_file, path, "--device", "cpu", "--json", "--out", out)
+    assert result.exit_code == 0, result.output
+    found, kernel = orjson.loads(result.stdout), orjson.loads(call(config_file, path, "--json").stdout)
+    assert found["mae"] == pytest.approx(kernel["mae"], rel=1e-4)
+    assert found["mae_persistence"] == kernel["mae_persistence"]
+    assert (found["coverage"], found["anomalies"], found["drifts"]) == (None, 0, 0)
+    assert orjson.loads(out.read_bytes().splitlines()[0])["yhat_lower"] is None
 
 
 def test_without_json_a_table_names_the_entities_and_the_refused_rows(tmp_path: Path, config_file: Path) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
 import typer
 
 from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
-from ssm_stream.config import load_config
+from ssm_stream.config import ConfigError, load_config
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.prequential import Chunk
 
 
 def backtest(
@@ -25,6 +27,10 @@ def backtest(
     label_delay: Annotated[
         int, typer.Option(min=0, max=4095, help="The label of a row comes so many rows later.", show_default=False)
     ] = 0,
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="Predict many entities side by side in torch on it; no alerts.", show_default=False),
+    ] = None,
 ) -> None:
     """Predict, judge and learn every row in order, as production would, and print how well that went.
 
@@ -36,17 +42,20 @@ def backtest(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ssm_stream.evaluate import prequential, recordings
-    from ssm_stream.pick import pick_ahead
+    from ssm_stream.pick import SAMPLE, pick
 
     console = Console(stderr=True)
     with reported(recordings.RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
-        rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
+        rows = recordings.Recording(file, limit)
         if loaded.event.features == "auto":
-            picked, rows = pick_ahead(loaded, rows)
+            picked = pick(loaded, list(islice(rows, SAMPLE)))
             loaded = picked.config
             typer.echo("\n".join(picked.lines()), err=True)
-        say_if_kernels_are_to_be_compiled()
+        if device is None:
+            say_if_kernels_are_to_be_compiled()
+        elif label_delay:
+            raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
         predictions_file = stack.enter_context(out.open("wb")) if out else None
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None
         shown = stack.enter_context(
@@ -55,7 +64,8 @@ def backtest(
                 console=console, disable=not console.is_terminal, transient=True,
             )
         )  # fmt: skip
-        bar = shown.add_task("backtest", total=recordings.count_rows(file) if console.is_terminal else None)
+        total = recordings.count_rows(file) if console.is_terminal else None
+        bar = shown.add_task("backtest", total=total if total is None or limit is None else min(total, limit))
 
         def on_chunk(chunk: prequential.Chunk) -> None:
             shown.advance(bar, len(chunk.events) + len(chunk.refused))
@@ -64,17 +74,27 @@ def backtest(
                     f"row {chunk.first + refusal.position + 1}: {refusal.fault}: {refusal.reason}", markup=False
                 )
             if predictions_file is not None:
-                lines = map(orjson.dumps, prequential.prediction_rows(chunk, file.name))
-                predictions_file.write(b"".join(line + b"\n" for line in lines))
+                predictions_file.write(prediction_lines(chunk, file.name))
             if alerts_file is not None:
                 for message in prequential.alert_rows(chunk, file.name):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = prequential.backtest(loaded, rows, on_chunk, label_delay)
+        result = prequential.backtest(loaded, rows, on_chunk, label_delay, device or "")
     if as_json:
         sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
     else:
         _print(result)
+
+
+def prediction_lines(chunk: Chunk, source: str) -> bytes:
+    """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW` (`…-TARGET` of several)."""
+    from ssm_stream.stream.codec import ShardBatch, prediction_values
+
+    if not len(chunk.events):
+        return b""
+    batch = ShardBatch(0, chunk.events, (chunk.first + chunk.events.position).tolist())
+    values = prediction_values(batch, chunk.predictions, f"{source}-0-", chunk.ahead, chunk.targets)
+    return b"\n".join(values) + b"\n"
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from itertools import cycle, islice
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,14 +15,19 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MOST_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine import Alert, Engine
-from ssm_stream.events import EventReader, Events, Refused
+from ssm_stream.evaluate.columns import ColumnReader
+from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate.rounds import SideBySide
+from ssm_stream.events import EventReader, Events, Refused, places
 from ssm_stream.labels import Labels as LabelColumns
 from ssm_stream.loop import Predictions, Settled
+from ssm_stream.model.jit import jit
 
 BATCH = 10_000
 COLUMNS = (
     "events", "scored", "absolute", "squared", "persistence", "judged", "covered", "width", "anomaly", "drift",
 )  # fmt: skip
+EVENTS, SCORED, ABSOLUTE, SQUARED, PERSISTENCE, JUDGED, COVERED, WIDTH = range(8)
 
 
 class Chunk(NamedTuple):
@@ -70,49 +76,28 @@ class Scores:
         started = [alert.rsplit("\t", 1) for alert in alerts]
         if not entity and not started:
             return
-        index = self._index
+        ids = places(entity, self._index)
         # An alert may be read before its prediction, as they come by two topics.
-        for name in dict.fromkeys([*entity, *(name for name, _ in started if name)]):
-            index.setdefault(name, len(index))
-        if len(index) > len(self._last):
-            more = 2 * len(index) - len(self._last)
+        places([name for name, _ in started if name], self._index)
+        if len(self._index) > len(self._last):
+            more = 2 * len(self._index) - len(self._last)
             self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
             self._last = np.concatenate([self._last, np.full(more, np.nan)])
-        ids = np.fromiter(map(index.__getitem__, entity), np.int64, len(entity))
-        rows = np.flatnonzero(~np.isnan(y))
-        last = np.full(len(y), np.nan)
-        last[rows] = self._persistence(ids[rows], y[rows]) if naive is None else naive[rows]
-        error = y - predictions.yhat
-        scored = ~np.isnan(last)
-        judged = ~np.isnan(y) & ~predictions.warmup
-        covered = judged & (predictions.lower <= y) & (y <= predictions.upper)
-        columns = [
-            np.ones(len(y)),
-            scored,
-            np.where(scored, np.abs(error), 0.0),
-            np.where(scored, error * error, 0.0),
-            np.where(scored, np.abs(y - last), 0.0),
-            judged,
-            covered,
-            np.where(judged, predictions.upper - predictions.lower, 0.0),
-        ]
-        for i, column in enumerate(columns):
-            counts = np.bincount(ids, weights=column, minlength=len(self._sums))
-            self._sums[:, i] += counts
+        p = predictions
+        _count(
+            ids,
+            y,
+            p.yhat,
+            p.lower,
+            p.upper,
+            p.warmup,
+            y if naive is None else naive,
+            naive is None,
+            self._last,
+            self._sums,
+        )
         for name, kind in started:
-            (self._sums[index[name]] if name else self._fleet)[COLUMNS.index(kind)] += 1
-
-    def _persistence(self, ids: NDArray[np.int64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Each entity's target before this one; NaN at its first."""
-        order = np.argsort(ids, kind="stable")
-        sorted_ids, sorted_y = ids[order], y[order]
-        first = np.r_[True, sorted_ids[1:] != sorted_ids[:-1]] if len(ids) else np.zeros(0, bool)
-        before = np.r_[np.nan, sorted_y[:-1]] if len(ids) else np.zeros(0)
-        before = np.where(first, self._last[sorted_ids], before)
-        out = np.empty(len(ids))
-        out[order] = before
-        self._last[sorted_ids] = sorted_y  # of repeated indices the last assignment stands
-        return out
+            (self._sums[self._index[name]] if name else self._fleet)[COLUMNS.index(kind)] += 1
 
     def total(self) -> dict[str, Any]:
         """Metrics of all events."""
@@ -128,6 +113,31 @@ class Scores:
             return np.asarray(self._sums.sum(0) + self._fleet)
         at = self._index.get(entity)
         return np.zeros(len(COLUMNS)) if at is None else self._sums[at]
+
+
+@jit
+def _count(
+    ids: Any, y: Any, yhat: Any, lower: Any, upper: Any, warmup: Any, naive: Any, follow: bool, last: Any, sums: Any
+) -> None:
+    """Add n events to the sums (E, COLUMNS) of their entities, in order. follow: persistence says `last` (E,)."""
+    for t in range(len(ids)):
+        i = ids[t]
+        s = sums[i]
+        s[EVENTS] += 1.0
+        if math.isnan(y[t]):
+            continue
+        before = last[i] if follow else naive[t]
+        last[i] = y[t]
+        if not math.isnan(before):
+            error = y[t] - yhat[t]
+            s[SCORED] += 1.0
+            s[ABSOLUTE] += abs(error)
+            s[SQUARED] += error * error
+            s[PERSISTENCE] += abs(y[t] - before)
+        if not warmup[t]:
+            s[JUDGED] += 1.0
+            s[COVERED] += 1.0 if lower[t] <= y[t] <= upper[t] else 0.0
+            s[WIDTH] += upper[t] - lower[t]
 
 
 def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
@@ -155,8 +165,8 @@ def over_targets(scores: dict[str, Scores]) -> dict[str, Any]:
     def combined(entity: str | None) -> dict[str, Any]:
         sums = {path: each.sums(entity) for path, each in scores.items()}
         total = np.sum(list(sums.values()), axis=0)
-        total[0] = max(each[0] for each in sums.values())  # an event is one, whatever the number of targets
-        total[COLUMNS.index("scored")] = 0
+        total[EVENTS] = max(each[EVENTS] for each in sums.values())  # an event is one, whatever the number of targets
+        total[SCORED] = 0
         metrics = {**_metrics(total), "interval_width": None}
         return {**metrics, "by_target": {path: _metrics(each) for path, each in sums.items()}}
 
@@ -164,19 +174,31 @@ def over_targets(scores: dict[str, Scores]) -> dict[str, Any]:
     return {**combined(None), "entities": len(names), "by_entity": {name: combined(name) for name in names}}
 
 
-def prequential(config: Config, rows: Iterable[dict[str, Any]], engine: Engine | None = None) -> Iterator[Chunk]:
-    """The production engine over rows (dicts, one an event), batch by batch."""
-    reader = EventReader(config.event)
+def prequential(
+    config: Config, rows: Iterable[dict[str, Any]], engine: Engine | SideBySide | None = None
+) -> Iterator[Chunk]:
+    """The production engine over rows (dicts, one an event; a `Recording` is read by column), batch by batch."""
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
-    iterator, first = iter(rows), 0
-    while batch := list(islice(iterator, BATCH)):
-        events, refused = reader.read(batch)
+    first = 0
+    for events, refused, count in _batches(config, rows):
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
-        settled = engine.settled if ahead is not None else None
+        settled = engine.settled if ahead is not None and isinstance(engine, Engine) else None
         yield Chunk(events, predictions, alerts, refused, first, ahead, settled, _several(config))
-        first += len(batch)
+        first += count
+
+
+def _batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[Refused], int]]:
+    """Events and refusals of the rows, some at a time, and the number of these rows."""
+    if isinstance(rows, Recording):
+        columns = ColumnReader(config.event)
+        for part in rows.slices(columns.names):
+            yield *columns.read(part), part.height
+        return
+    reader, iterator = EventReader(config.event), iter(rows)
+    while batch := list(islice(iterator, BATCH)):
+        yield *reader.read(batch), len(batch)
 
 
 def _several(config: Config) -> tuple[str, ...]:
@@ -200,11 +222,9 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
         raise ConfigError("--label-delay: labels and model.horizon say already when the targets come: leave them out")
     late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MOST_PENDING)
     engine = Engine(config.model_copy(update={"labels": late}))
-    reader = EventReader(config.event)
     waiting: deque[tuple[str, int, float]] = deque()
-    iterator, first, count = iter(rows), 0, 0
-    while batch := list(islice(iterator, BATCH)):
-        events, refused = reader.read(batch)
+    first, count = 0, 0
+    for events, refused, height in _batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
         bare = replace(events, target=np.full(len(events), np.nan), key=key)
@@ -223,35 +243,7 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         yield Chunk(events, predictions, alerts, refused, first)
-        first += len(batch)
-
-
-def prediction_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
-    """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW` (`…-TARGET` of several)."""
-    m = max(len(chunk.targets), 1)
-    entities = [name for name in chunk.events.entity for _ in range(m)]
-    columns: list[list[Any]] = [np.repeat(column, m).tolist() for column in (chunk.events.ts, chunk.events.position)]
-    columns += [column.ravel().tolist() for column in (chunk.events.target, *chunk.predictions)]
-    rows = zip(entities, cycle(chunk.targets or [None]), *columns)  # the targets have no end
-    for entity, target, ts, position, y, yhat, lower, upper, score, warmup, n, fleet in rows:
-        which = {} if target is None else {"target": target}
-        suffix = "" if target is None else f"-{target}"
-        until = {} if chunk.ahead is None else {"for": ts + round(chunk.ahead * 1000) if chunk.ahead else None}
-        yield {
-            "entity": entity,
-            "ts": ts,
-            **until,
-            **which,
-            "y": None if y != y else y,
-            "yhat": yhat,
-            "yhat_lower": lower,
-            "yhat_upper": upper,
-            "anomaly_score": score,
-            "warmup": warmup,
-            "n": n,
-            "fleet": fleet,
-            "id": f"{source}-0-{chunk.first + position}{suffix}",
-        }
+        first += height
 
 
 def alert_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
@@ -283,11 +275,13 @@ def backtest(
     rows: Iterable[dict[str, Any]],
     on_chunk: Callable[[Chunk], None] = lambda _: None,
     label_delay: int = 0,
+    device: str = "",
 ) -> dict[str, Any]:
     """Metrics of the production engine over a recording.
 
     With a horizon, persistence says what the target was when the prediction was made, and events count when the target
     is there. With `label_delay`, labels come so many rows late; persistence still says the target of the row before.
+    With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/rounds.py`).
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
@@ -296,10 +290,10 @@ def backtest(
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
-    engine = Engine(config)
+    engine = SideBySide(config, device) if device else Engine(config)
     for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
         for j, path in enumerate(scores):
-            _count(chunk, j, scores[path], known[path])
+            _score(chunk, j, scores[path], known[path])
         faults.update(refusal.fault for refusal in chunk.refused)
         on_chunk(chunk)
     seconds = time.perf_counter() - start
@@ -318,7 +312,7 @@ def backtest(
     }
 
 
-def _count(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:
+def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:
     """Count a chunk for target j. known: with a horizon, the targets at the times of predictions yet to be met"""
     names, target, predictions = chunk.events.entity, chunk.events.target, chunk.predictions
     starts = started(chunk.alerts, chunk.targets[j] if chunk.targets else None)

@@ -100,9 +100,14 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     """
     out = np.empty((len(ts), len(plan.cycles)))
     steps = np.zeros((len(ts), 2), np.int64)
-    local = ts / 1000.0 + _offsets(plan.time_zone, ts)
-    steps[:, 0] = local // 3600 % 24
-    steps[:, 1] = (local - FIRST_MONDAY) // DAY % 7
+    offsets = _offsets(plan.time_zone, ts)
+    # Whole numbers, as dividing floats is ten times slower.
+    hours = (ts + 1000 * offsets) // 3_600_000
+    steps[:, 0] = hours % 24
+    steps[:, 1] = (hours // 24 - 4) % 7  # 1970-01-05 was a Monday
+    if not plan.cycles:
+        return out, steps
+    local = ts / 1000.0 + offsets
     at = 0
     for part in plan.calendar:
         encoded: list[NDArray[np.float64]] = []
@@ -119,13 +124,17 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     return out, steps
 
 
-def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Seconds east of UTC at each time; looked up once a quarter of an hour, the finest that zones change at."""
-    if zone == "UTC":
-        return np.zeros(len(ts))
+    if zone == "UTC" or not len(ts):
+        return np.zeros(len(ts), np.int64)
     from datetime import UTC, datetime, timedelta
 
     tz, epoch = ZoneInfo(zone), datetime(1970, 1, 1, tzinfo=UTC)
-    quarters, back = np.unique(ts // 900_000, return_inverse=True)
-    offsets = [(epoch + timedelta(minutes=15 * int(q))).astimezone(tz).utcoffset() for q in quarters]
-    return np.array([o.total_seconds() if o else 0.0 for o in offsets])[back]
+    quarters = ts // 900_000
+    # Times mostly come in order: one look-up for all that follow each other within a quarter.
+    first = np.flatnonzero(np.diff(quarters, prepend=quarters[0] - 1))
+    distinct, back = np.unique(quarters[first], return_inverse=True)
+    offsets = [(epoch + timedelta(minutes=15 * int(q))).astimezone(tz).utcoffset() for q in distinct]
+    seconds = np.array([round(o.total_seconds()) if o else 0 for o in offsets])
+    return np.repeat(seconds[back], np.diff(first, append=len(ts)))

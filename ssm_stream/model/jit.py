@@ -19,7 +19,7 @@ os.environ.setdefault("NUMBA_OPT", "2")
 
 import numba as nb  # noqa: E402 - it reads the environment once
 
-NO_KERNELS = ("gdssm", "learner", "tasks", "training", "weights")
+NO_KERNELS = ("gdssm", "learner", "parallel", "tasks", "training", "weights")
 Function = TypeVar("Function", bound=Callable[..., object])
 
 

@@ -36,6 +36,13 @@ class PoolCodes:
         self.gaps: list[float] = []
         self.used = 0
 
+    def copied(self) -> PoolCodes:
+        """A copy that may be changed."""
+        new = copy.copy(self)
+        new.slots, new.differs = [dict(each) for each in self.slots], [list(each) for each in self.differs]
+        new.missing, new.other, new.dead = list(self.missing), list(self.other), list(self.dead)
+        return new
+
     def gap(self) -> float:
         """The median gap between an entity's events, s; NaN while too few are known."""
         return float(np.median(self.gaps)) if len(self.gaps) == GAPS else math.nan
@@ -95,7 +102,7 @@ def register(
     p: LearnerParams, before: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64]
 ) -> tuple[PoolCodes, list[int]]:
     """The bookkeeping after this event's values, and the slots that are 1 in it for the first time."""
-    codes, now = copy.deepcopy(before), []
+    codes, now = before.copied(), []
     on = _calendar(p, codes)
 
     def give(here: bool) -> int | None:

@@ -85,7 +85,7 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
     leaf, fern = none.long(), none
     if p.fern:
         column, cut = (p.fern_norm, p.cut_norm) if norm else (p.fern_fleet, p.cut_fleet)
-        leaf = find_leaves(x, torch.from_numpy(column), torch.from_numpy(cut).double())
+        leaf = find_leaves(x, torch.as_tensor(column), torch.as_tensor(cut).double())
         fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
     seen = attend(p, h, x, past, norm) if p.window else None
@@ -129,7 +129,7 @@ def sweep(
 
 def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
     """λ^speed of each moment head in this event, (B, M); λ = ½^(gap / half-life) where its half-life is one in time."""
-    half_life = torch.from_numpy(p.half_life)
+    half_life = torch.as_tensor(p.half_life)
     in_time = half_life > 0
     decay = torch.where(in_time, 2.0 ** (-gap[:, None] / torch.where(in_time, half_life, 1.0)), meta.moment_decay)
     return decay ** speed[:, None]

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -138,7 +137,7 @@ def find_codes(p: LearnerParams, s: State, event: Event) -> Tensor:
     """(B, K) 1 where a code is."""
     codes = torch.zeros(len(event.e), p.K, dtype=torch.float64)
     if p.K:
-        for b, (u, steps) in enumerate(zip(event.u.numpy(), event.steps.numpy(), strict=True)):
+        for b, (u, steps) in enumerate(zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), strict=True)):
             codes[b, learner_codes.look(p, s.codes[b], u, steps)] = 1.0
     return codes
 
@@ -178,7 +177,7 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
     if not p.K:
         return s, x
     codes, fresh = list(s.codes), torch.zeros(len(event.e), p.K, dtype=torch.float64)
-    for b, (u, steps) in enumerate(zip(event.u.numpy(), event.steps.numpy(), strict=True)):
+    for b, (u, steps) in enumerate(zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), strict=True)):
         if known[b]:
             codes[b], now = learner_codes.register(p, s.codes[b], u, steps)
             fresh[b, now] = 1.0
@@ -279,7 +278,7 @@ def learn_past(
                 season_n=own.season_n.scatter(1, place[:, None], (count + 1.0).clamp_max(100.0)[:, None]),
             )
     if s.codes:
-        gaps, learned = np.asarray(event.ts - own.time) / 1000.0, np.asarray(known & ~new)
+        gaps, learned = (event.ts - own.time).cpu().numpy() / 1000.0, (known & ~new).cpu().numpy()
         codes = [learner_codes.learn_gap(c, g) if k else c for c, g, k in zip(s.codes, gaps, learned, strict=True)]
         s = s._replace(codes=tuple(codes))
     running, single = s.running, own.running

@@ -248,12 +248,17 @@ AHEAD = PREDICTION.replace(b'"y":%b,', b'"for":%b,"y":%b,')
 
 def _template(stem: str, ahead: bool, target: str | None) -> bytes:
     """The schema with the id, and where there are several targets, with the path of one."""
-    form = (AHEAD if ahead else PREDICTION) + stem.encode() + b"%d"  # a topic's name holds nothing to be escaped here
+    form = (AHEAD if ahead else PREDICTION) + _quoted(stem)[1:-1] + b"%d"
     if target is None:
         return form + b'"}'
-    path = orjson.dumps(target).replace(b"%", b"%%")
+    path = _quoted(target)
     form = form.replace(b'"y":', b'"target":' + path + b',"y":', 1)
     return form + b"-" + path[1:] + b"}"
+
+
+def _quoted(text: str) -> bytes:
+    """The text as JSON writes it, in a template."""
+    return orjson.dumps(text).replace(b"%", b"%%")
 
 
 def prediction_values(
