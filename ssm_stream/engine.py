@@ -197,7 +197,7 @@ class Engine:
         """Write the state, or what has changed since the last `save`. Expired entities are dropped first.
 
         Args:
-            file: empty
+            file: at its start; what it holds is written over
             whole: all of it; else only where `share_changed` is below 1
             after: where not whole: the name of the snapshot that was written last
 

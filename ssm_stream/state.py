@@ -50,7 +50,7 @@ def text_part(name: str, content: bytes) -> Part:
 
 
 def write(file: BinaryIO, words: dict[str, Any], parts: list[Part]) -> str:
-    """A snapshot, from the start of a file.
+    """A snapshot, over all that a file holds.
 
     Returns:
         its name: 16 hex digits that stand for all of the content
@@ -67,6 +67,7 @@ def write(file: BinaryIO, words: dict[str, Any], parts: list[Part]) -> str:
             size += len(block)
     head = xxh3_64(header).intdigest()
     prefix = PREFIX.pack(MAGIC, VERSION, len(header), head, size, body.intdigest())
+    file.truncate()
     file.seek(0)
     file.write(prefix)
     return xxh3_64_hexdigest(prefix)

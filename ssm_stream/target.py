@@ -476,7 +476,11 @@ class TargetEngine:
 
     def _place(self, E: int, H: int) -> None:
         """Rings of H places for E entities."""
-        self._pending = pending.resized(self._pending, pending.new_pending(self.params, E, H))
+        q, one = self._pending, pending.new_pending(self.params, 1, H)
+        if q.open.shape[1] == H:
+            self._pending = growth.fit_group(q, one, E, len(self.names))
+        else:
+            self._pending = pending.resized(q, q._make(growth.zeros(E, array) for array in one))
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
         slots = self._slots
@@ -492,9 +496,8 @@ class TargetEngine:
 
     def _grow(self, needed: int) -> None:
         """Room for so many entities, and their shards."""
-        have = len(self._state.clock.number)
-        if needed > have:
-            self._resize(growth.more_rows(have, needed))
+        if needed > len(self._state.clock.number):
+            self._resize(growth.room_for(needed))
         shards = self.config.state.shards
         known = len(self._shards)
         if needed > known:
@@ -502,25 +505,25 @@ class TargetEngine:
             self._shards = np.concatenate([self._shards, np.array(more, np.int64)])
 
     def _resize(self, E: int) -> None:
-        self._state = growth.fit(self._state, self._fresh(E))
-        growth.resize(self._changed, E)
+        self._state = growth.fit(self._state, self._fresh(1), E, len(self.names))
+        self._changed = np.concatenate([self._changed, np.zeros(E, np.bool_)])[:E]
         if self._late is not None:
-            for array in self._pending:
-                growth.resize(array, E)
+            self._place(E, self._pending.open.shape[1])
         if not self.config.model.fleet:
             self._resize_pools(E)
 
     def _resize_pools(self, P: int, *, norm: bool = False) -> None:
         """Room for so many pools. norm: for their norm scope too, as it is where there is some already."""
-        norms = P if norm or len(self._shared.norm.near) else 0
-        self._shared = growth.fit(self._shared, self._fresh_pools(P, norms))
-        growth.resize(self._pools_changed, P)
+        norms = int(norm or len(self._shared.norm.near) > 0)
+        used = len(self._pools) if self.config.model.fleet else len(self.names)
+        self._shared = growth.fit(self._shared, self._fresh_pools(1, norms), P, used)
+        self._pools_changed = np.concatenate([self._pools_changed, np.zeros(P, np.bool_)])[:P]
 
     def _widen(self, slots: int) -> None:
         """Room for so many codes."""
         K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
         self.params = self._params(K)
-        self._state = growth.fit(self._state, self._fresh(len(self._state.clock.number)))
+        self._state = growth.fit(self._state, self._fresh(1), len(self._state.clock.number), len(self.names))
         self._resize_pools(len(self._shared.pool.n))
         self._scratch = shapes.new_scratch(self.params)
         self._told = self._fresh_told()
@@ -537,7 +540,7 @@ class TargetEngine:
             if key not in self._pools:
                 self._pools[key] = len(self._pools)
                 if len(self._pools) > len(self._shared.pool.n):
-                    self._resize_pools(len(self._pools))
+                    self._resize_pools(growth.room_for(len(self._pools)))
             out[shards == shard] = self._pools[key]
         return out
 
@@ -731,7 +734,7 @@ class TargetEngine:
         return gone
 
     def _close(self, gone: NDArray[np.int64]) -> None:
-        """Without these rows; most of their memory is given back."""
+        """Without these rows; their memory is given back."""
         if not len(gone):
             return
         count, own_pools = len(self.names), not self.config.model.fleet
@@ -749,8 +752,6 @@ class TargetEngine:
         left = count - len(gone)
         del self.names[left:]
         self._shards = self._shards[:left].copy()
-        if left < len(self._changed) // 2:
-            self._resize(growth.more_rows(0, left))
 
     @property
     def share_changed(self) -> float:
@@ -805,7 +806,7 @@ class TargetEngine:
 
     def told(self) -> None:
         """What `save` gave has been kept: the next one may tell what changes from now on."""
-        self._changed[:], self._pools_changed[:] = False, False
+        self._changed[:] = self._pools_changed[:] = False
         self._told_of, self._reshaped = len(self.names), False
 
     def _save_late(self, mine: NDArray[np.int64]) -> list[Part]:
@@ -843,8 +844,10 @@ class TargetEngine:
             self._close(reader.read("gone"))
         used, fleet = len(self.names), self.config.model.fleet
         pools = len(self._pools) if fleet else used
-        if pools > len(self._shared.pool.n) or (words["norm"] and not len(self._shared.norm.near)):
-            self._resize_pools(max(pools, len(self._shared.pool.n)), norm=words["norm"])
+        if pools > len(self._shared.pool.n):
+            self._resize_pools(growth.room_for(pools))
+        if words["norm"] and not len(self._shared.norm.near):
+            self._resize_pools(len(self._shared.pool.n), norm=True)
         mine, theirs = np.arange(used), np.arange(pools)
         if not whole:
             mine, theirs = reader.read("rows"), reader.read("pool_rows")

@@ -31,6 +31,7 @@ KEPT = 3
 MOSTLY = 0.5
 """Share of changed rows from which all are written: picking rows out costs about twice as much as writing a row."""
 
+_ZEROS = bytes(1 << 20)
 _DISK = ThreadPoolExecutor(1, "state-on-disk")
 
 
@@ -90,24 +91,41 @@ class ShardFiles:
         whole = not chain or later >= chain[0].size or engine.share_changed > MOSTLY
         self.folder.mkdir(parents=True, exist_ok=True)
         self._number += 1
-        draft = self.folder / f"{self._shard:04d}.draft"
-        with draft.open("wb") as file:
+        draft, spare = self._beside("draft"), self._beside("spare")
+        if whole and spare.exists():
+            spare.rename(draft)
+        with draft.open("r+b" if whole and draft.exists() else "wb") as file:
             content = engine.save(file, whole=whole, after="" if whole else chain[-1].name)
-            file.flush()
             size = file.seek(0, os.SEEK_END)
         name = f"{self._shard:04d}-{self._number:08d}-{content}.state"
         draft.rename(self.folder / name)
         self._chains = [*self._chains, [*([] if whole else chain), Generation(name, size, whole)]][-KEPT:]
         needed = {generation.name for chain in self._chains for generation in chain}
-        self._on_disk = _DISK.submit(self._settle, name, needed)
+        self._on_disk = _DISK.submit(self._settle, name, needed, size if whole else 0)
         return TOKEN + name.encode()
 
-    def _settle(self, name: str, needed: set[str]) -> None:
+    def _beside(self, ending: str) -> Path:
+        return self.folder / f"{self._shard:04d}.{ending}"
+
+    def _settle(self, name: str, needed: set[str], size: int) -> None:
+        """What can wait until the snapshot is over. size: of a spare file that may be of use next time, 0: of none
+
+        A file that is written over has its pages and blocks already, which takes most of the time of writing one.
+        """
         sync(self.folder / name)
         sync(self.folder)
+        spare = self._beside("spare")
         for file in self.folder.glob(f"{self._shard:04d}-*.state"):
-            if file.name not in needed:
-                file.unlink(missing_ok=True)
+            if file.name in needed:
+                continue
+            if size and not spare.exists() and file.stat().st_size >= size // 2:
+                file.rename(spare)
+            else:
+                file.unlink()
+        if size and not spare.exists():
+            with spare.open("wb") as made:
+                for _ in range(0, size, len(_ZEROS)):
+                    made.write(_ZEROS)
 
 
 def sync(path: Path) -> None:
