@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
@@ -19,9 +25,11 @@ from ssm_stream.engine import Engine, shard_of
 from ssm_stream.events import Events
 from ssm_stream.labels import Labels
 from ssm_stream.state import Reader, StateError
+from ssm_stream.stream import generations
 from ssm_stream.stream.codec import ShardBatch
-from ssm_stream.stream.generations import chain_of, name_in
+from ssm_stream.stream.generations import TOKEN, chain_of, name_in
 from ssm_stream.stream.operator import ShardLogic
+from ssm_stream.stream.recovery import RecoveryError, open_recovery
 
 HOUR = 3_600_000
 KINDS = {
@@ -204,6 +212,22 @@ def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
     assert settled(logic) == names[-3:]
 
 
+def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spare one is there from the first snapshot on; states are as ever, also where they get smaller."""
+    monkeypatch.setattr(generations, "SPARED", 1000)
+    config = configured(directory=tmp_path)
+    logic, memory = logic_of(config), Engine(config)
+    for seed in range(8):
+        events = wide(config, 200, 40 + seed, seed) if seed < 5 else wide(config, 200, 30, 5_000_000 * seed)
+        logic.on_batch([batch_of(config, events, 0, 200)])
+        memory.process(events)
+        token = logic.snapshot()
+        assert "0000.spare" in settled(logic)
+        assert logic_of(config, token)._engine.snapshot() == memory.snapshot()
+    assert len(memory) == 30
+    assert len(settled(logic)) == 4
+
+
 def test_a_shard_is_named_by_its_entities_and_states_in_memory_go_over_into_files(tmp_path: Path) -> None:
     more = "state: {shards: 3}"
     bare, kept = configured(more=more), configured(directory=tmp_path, more=more)
@@ -262,3 +286,145 @@ def test_a_write_that_fails_is_told_at_the_next_snapshot(tmp_path: Path, monkeyp
     monkeypatch.undo()
     with pytest.raises(OSError, match="No space"):
         logic.snapshot()
+
+
+# When the power fails.
+
+
+class Epochs:
+    """Bytewax's part, epoch after epoch: snapshots of the shard and of the source, and the frontier."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = configured(directory=directory, more="state: {ttl: null}")
+        self.directory, self.logic, self.epoch = directory, logic_of(self.config), 1
+        opened = open_recovery(self.config)
+        assert opened is not None
+        assert opened.lock is not None
+        opened.lock.close()
+        self._write("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, 1)")
+
+    def _write(self, query: str, *values: Any) -> None:
+        database = sqlite3.connect(self.directory / "part-0.sqlite3")
+        database.execute(query, values)
+        database.commit()
+        database.close()
+
+    def run(self, *, ends: bool = True) -> str:
+        """An epoch of 100 events; returns the name of the file that it leaves."""
+        self.logic.on_batch([batch_of(self.config, wide(self.config, 100, 40, self.epoch), 0, 100)])
+        token = self.logic.snapshot()
+        settled(self.logic)
+        insert = "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)"
+        self._write(insert, "monitor.learn.stateful_batch", "0000", self.epoch, pickle.dumps(token))
+        self._write(insert, "monitor.source", "0", self.epoch, pickle.dumps(100 * self.epoch))
+        if ends:
+            self._write(
+                "INSERT OR REPLACE INTO fronts (ex_num, worker_index, worker_frontier) VALUES (0, 0, ?)", self.epoch + 1
+            )
+            self._write("INSERT OR REPLACE INTO commits (part_index, commit_epoch) VALUES (0, ?)", self.epoch - 1)
+        self.epoch += 1
+        name = name_in(token)
+        assert name is not None
+        return name
+
+    def open(self, *, power_failed: bool = False) -> tuple[int, int, int]:
+        """Epoch to resume at, snapshots dropped, epochs gone back."""
+        if power_failed:
+            (self.directory / "boot").write_text("another")
+        opened = open_recovery(self.config)
+        assert opened is not None
+        assert opened.lock is not None
+        opened.lock.close()
+        return opened.resume_epoch, opened.pruned, opened.torn
+
+    def kept(self, step: str) -> list[int]:
+        database = sqlite3.connect(self.directory / "part-0.sqlite3")
+        found = database.execute("SELECT snap_epoch FROM snaps WHERE step_id LIKE ? ORDER BY 1", (f"%{step}%",))
+        epochs = [epoch for (epoch,) in found]
+        database.close()
+        return epochs
+
+
+def torn(path: Path) -> None:
+    """As the power leaves a file whose latest blocks were in memory only."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+
+
+def test_a_start_goes_back_by_an_epoch_where_the_latest_state_is_torn(tmp_path: Path) -> None:
+    """All steps do, the source too; what the state of the epoch before needs is there, and nothing else."""
+    epochs = Epochs(tmp_path)
+    names = [epochs.run() for _ in range(4)]
+    torn(tmp_path / "state" / names[3])
+    assert epochs.open() == (5, 0, 0), "no power failed: the shard says what is wrong when it reads the file"
+    assert epochs.open(power_failed=True) == (4, 0, 1)
+    assert epochs.kept("learn") == epochs.kept("source") == [1, 2, 3]
+    assert names[2] in {path.name for path in (tmp_path / "state").iterdir()}
+    assert names[3] not in {path.name for path in (tmp_path / "state").iterdir()}
+    memory = Engine(epochs.config)
+    for seed in (1, 2, 3):
+        memory.process(wide(epochs.config, 100, 40, seed))
+    assert logic_of(epochs.config, TOKEN + names[2].encode())._engine.snapshot() == memory.snapshot()
+    assert epochs.open() == (4, 0, 0)
+
+
+def test_a_torn_state_of_an_epoch_that_never_ended_is_dropped_with_it(tmp_path: Path) -> None:
+    epochs = Epochs(tmp_path)
+    names = [epochs.run(), epochs.run(), epochs.run(ends=False)]
+    torn(tmp_path / "state" / names[2])
+    assert epochs.open(power_failed=True) == (3, 2, 0)
+    assert {path.name for path in (tmp_path / "state").iterdir()} == set(names[:2])
+
+
+def test_without_an_earlier_state_a_start_is_refused_with_the_cure(tmp_path: Path) -> None:
+    epochs = Epochs(tmp_path)
+    names = [epochs.run() for _ in range(4)]
+    for name in names[2:]:
+        (tmp_path / "state" / name).unlink()
+    with pytest.raises(
+        RecoveryError, match=rf"{names[2]} is missing, and no earlier state .* another recovery.directory"
+    ):
+        epochs.open()
+
+
+# Kills.
+
+WRITER = """
+import test_state
+from test_state import *
+generations.SPARED = 1000
+config = configured(directory=Path(sys.argv[1]), more="state: {ttl: null}")
+logic = logic_of(config)
+for seed in range(10_000):
+    logic.on_batch([batch_of(config, wide(config, 2_000, 2_000 if seed % 5 == 0 else 500, seed), 0, 2_000)])
+    print(seed, logic.snapshot().decode(), flush=True)
+"""
+
+
+def test_whatever_the_moment_of_a_kill_all_states_that_bytewax_heard_of_lately_are_there(
+    tmp_path: Path, compiled: None
+) -> None:
+    """SIGKILL while files are written, renamed, written over and deleted: the last told and the one before load."""
+    rng = np.random.default_rng(0)
+    for round_ in range(6):
+        directory = tmp_path / str(round_)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        )  # fmt: skip
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        time.sleep(0.3 * rng.random())
+        process.send_signal(signal.SIGKILL)
+        lines += [line for line in process.communicate()[0].splitlines() if line.endswith(".state")]
+        config = configured(directory=directory, more="state: {ttl: null}")
+        for line in lines[-2:]:
+            seed, token = line.split(" ", 1)
+            name = name_in(token.encode())
+            assert name is not None
+            chain_of(directory / "state", name, thoroughly=True)
+        memory = Engine(config)
+        for seed_ in range(int(seed) + 1):
+            memory.process(wide(config, 2_000, 2_000 if seed_ % 5 == 0 else 500, seed_))
+        assert logic_of(config, token.strip().encode())._engine.snapshot() == memory.snapshot()

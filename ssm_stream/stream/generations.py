@@ -31,6 +31,9 @@ KEPT = 3
 MOSTLY = 0.5
 """Share of changed rows from which all are written: picking rows out costs about twice as much as writing a row."""
 
+SPARED = 1 << 24
+"""Bytes from which a file is worth writing over."""
+
 _ZEROS = bytes(1 << 20)
 _DISK = ThreadPoolExecutor(1, "state-on-disk")
 
@@ -101,7 +104,7 @@ class ShardFiles:
         draft.rename(self.folder / name)
         self._chains = [*self._chains, [*([] if whole else chain), Generation(name, size, whole)]][-KEPT:]
         needed = {generation.name for chain in self._chains for generation in chain}
-        self._on_disk = _DISK.submit(self._settle, name, needed, size if whole else 0)
+        self._on_disk = _DISK.submit(self._settle, name, needed, size if whole and size >= SPARED else 0)
         return TOKEN + name.encode()
 
     def _beside(self, ending: str) -> Path:
