@@ -295,14 +295,13 @@ def test_a_cluster_is_killed_and_rescaled_and_keeps_every_bit(job: Callable[...,
     kafka.produce(topic, parts[0])
     Cluster(spread, 2, "--until-eof").finish()
     rng = random.Random(3)
-    kafka.produce(topic, parts[1])
     for which in (1, 0):
-        cluster = Cluster(spread, 2)
-        for process in cluster.processes:
-            wait_for(process, "started")
-        time.sleep(0.3 + 0.7 * rng.random())
+        kafka.produce(topic, parts[which + 1])
+        cluster, before = Cluster(spread, 2), len(kafka.read(spread.predictions))
+        while len(kafka.read(spread.predictions)) == before:
+            assert all(process.poll() is None for process in cluster.processes)
+        time.sleep(0.5 * rng.random())
         cluster.kill(which)
-    kafka.produce(topic, parts[2])
     spread.run("-w", "2")
     kafka.produce(topic, parts[3])
     Cluster(spread, 3, "--until-eof").finish()
