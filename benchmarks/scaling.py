@@ -1,16 +1,18 @@
 """What scaling out costs: memory, stall and recovery of a large state; workers, clusters and independent processes.
 
-    python benchmarks/scaling.py [state] [workers] [--entities 100000] [--events 400000]
+    python benchmarks/scaling.py [state] [workers] [sizing] [--entities 100000] [--events 400000] [--cpu-us 12]
 
 `state`: entities with 16 features in one shard. Every array is written to first, so that nothing is counted that only
 looks small because it has not been used yet. `workers`: the same events through each set-up; seconds and CPU are those
-of the processes, less those of the same set-up at an empty topic. docs/scaling.md works its tables out of these.
+of the processes, less those of the same set-up at an empty topic. `sizing`: what follows for larger jobs, worked out on
+paper: the table of docs/scaling.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
+import math
 import os
 import resource
 import socket
@@ -26,6 +28,7 @@ from clients import FEATURES
 from throughput import Client, cluster, configuration, create, load
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.engine import Engine
 from ssm_stream.events import Events
 from ssm_stream.growth import arrays_of
 from ssm_stream.stream.codec import ShardBatch
@@ -35,6 +38,7 @@ from ssm_stream.stream.operator import ShardLogic
 EPOCH = 10.0
 STALL_MOST, RECOVERY_MOST, MEMORY_MOST = 0.10, 5.0, 1.2
 CHUNK = 4000
+CPU_US = 12.0
 
 
 def settings(directory: Path) -> Config:
@@ -146,6 +150,33 @@ def run(broker: str, topic: str, shards: int, set_up: list[list[str]], folder: P
     return spent(commands)
 
 
+BUSY = 0.6
+"""Share of a core that is planned with: the rest is for bursts, and for catching up after a restart."""
+BASE_MB, KEPT = 250, 5
+"""Memory of a process without entities (interpreter, libraries, buffers); copies of the state on the disk at most."""
+
+
+def sizing(cpu_us: float, own: int) -> None:
+    """A row a job: processes of one worker each, by events a second and entities."""
+    print(f"{cpu_us:g} µs CPU an event, {own} bytes an entity, {BUSY:.0%} of a core in use, epochs of {EPOCH:g} s")
+    print("| events/s | entities | processes | memory each | memory | disk | written a second | partitions |")
+    print("|---|---|---|---|---|---|---|---|")
+    for rate, entities in (
+        (1_000, 1_000), (10_000, 10_000), (20_000, 100_000), (50_000, 100_000), (100_000, 100_000),
+        (250_000, 500_000), (500_000, 1_000_000), (1_000_000, 1_000_000), (1_000_000, 5_000_000),
+    ):  # fmt: skip
+        processes = max(math.ceil(rate * cpu_us / 1e6 / BUSY), 1)
+        state = 1.05 * own * entities / 1e9
+        # Events fall on entities at random: so many have had one in an epoch; more than half are written as all.
+        changed = 1 - math.exp(-rate * EPOCH / entities)
+        written = state * 1000 * (1.0 if changed > 0.5 else changed) / EPOCH
+        each = BASE_MB / 1000 + state / processes
+        print(
+            f"| {rate:,} | {entities:,} | {processes} | {each:.2f} GB | {each * processes:.1f} GB | "
+            f"{KEPT * state:.1f} GB | {written:,.0f} MB | {processes} or more |"
+        )
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -155,14 +186,19 @@ def free_port() -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="*", choices=["state", "workers"], default=["state", "workers"])
+    parser.add_argument("what", nargs="*", default=["state", "workers", "sizing"], help="state, workers, sizing")
     parser.add_argument("--entities", type=int, default=100_000, help="of the state")
     parser.add_argument("--events", type=int, default=400_000, help="through the workers, of 1,000 entities")
+    parser.add_argument("--cpu-us", type=float, default=CPU_US, help="an event, for the sizing: see `workers`")
     options = parser.parse_args()
+    if unknown := set(options.what) - {"state", "workers", "sizing"}:
+        parser.error(f"{unknown}: state, workers and sizing are what can be measured")
     for what in options.what:
         with tempfile.TemporaryDirectory() as folder:
             if what == "state":
                 measure_state(options.entities, Path(folder))
+            elif what == "sizing":
+                sizing(options.cpu_us, Engine(settings(Path(folder))).bytes_per_entity)
             else:
                 measure_workers(options.events, 1000, Path(folder))
 
