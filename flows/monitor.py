@@ -2,9 +2,10 @@
 
     SSM_STREAM_CONFIG=monitor.yaml python -m bytewax.run flows.monitor
 
-Bytewax's own options (`-w`, `-i`, `-a`, `-r`, `-s`, `-b`) hold here. With `-r`, give the directory that the
-configuration names in `recovery.directory`: it is created, locked and cleaned here before Bytewax opens it.
-`ssm-stream run CONFIG` does all that by itself.
+Bytewax's own options (`-w`, `-r`, `-s`, `-b`) hold here. With `-r`, give the directory that the configuration names in
+`recovery.directory`: it is created, locked and cleaned here before Bytewax opens it; with `-b` the seconds of an epoch,
+so that a start can go back by one when the power has failed. `ssm-stream run CONFIG` does all that by itself, and is
+the way to run a cluster of processes.
 """
 
 import os

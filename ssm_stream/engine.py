@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import replace
+from io import BytesIO
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.events import Events
@@ -22,8 +23,8 @@ from ssm_stream.labels import Labels, Unmatched
 from ssm_stream.loop import Predictions, Settled
 from ssm_stream.model.features import FeaturePlan
 from ssm_stream.model.shapes import LearnerParams
-from ssm_stream.state import StateError, pack, unpack
-from ssm_stream.target import SLOT_STEP, Alert, Labelled, TargetEngine, require_config, shard_of
+from ssm_stream.state import Part, Reader, StateError, text_part, write
+from ssm_stream.target import SLOT_STEP, Alert, Labelled, TargetEngine, shard_of
 
 __all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
 
@@ -49,20 +50,25 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self._take([TargetEngine(config.for_target(path)) for path in config.event.targets])
+        self.targets = [TargetEngine(config.for_target(path)) for path in config.event.targets]
+        self._forget_episodes()
 
-    def _take(self, targets: list[TargetEngine]) -> None:
-        self.targets = targets
-        self._joint = Joint(self.config) if len(targets) > 1 else None
-        self._fleet = Fleet(self.config) if self.config.model.fleet and self.config.alerts.fleet.enabled else None
+    def _forget_episodes(self) -> None:
+        config = self.config
+        self._joint = Joint(config) if len(self.targets) > 1 else None
+        self._fleet = Fleet(config) if config.model.fleet and config.alerts.fleet.enabled else None
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self.names)
 
+    def __contains__(self, entity: object) -> bool:
+        """Is that entity in memory?"""
+        return any(entity in each for each in self.targets)
+
     @property
     def names(self) -> list[str]:
-        """Entities in memory, in order of appearance."""
+        """Entities in memory, in the order of their rows: of appearance, until some are dropped."""
         if self._joint is None:
             return self.targets[0].names
         return list(dict.fromkeys(name for each in self.targets for name in each.names))
@@ -182,23 +188,46 @@ class Engine:
         engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.targets, strict=True))
         return engines[target]
 
+    @property
+    def share_changed(self) -> float:
+        """Of the entities: that are not as the last `save` told them, of the target with the most."""
+        return max(each.share_changed for each in self.targets)
+
+    def save(self, file: BinaryIO, *, whole: bool, after: str = "") -> str:
+        """Write the state, or what has changed since the last `save`. Expired entities are dropped first.
+
+        Args:
+            file: at its start; what it holds is written over
+            whole: all of it; else only where `share_changed` is below 1
+            after: where not whole: the name of the snapshot that was written last
+
+        Returns:
+            the name of this one
+        """
+        words, parts = self._told(whole=whole)
+        name = write(file, {**words, "after": after}, parts)
+        for each in self.targets:
+            each.told()
+        return name
+
     def snapshot(self) -> bytes:
         """All state as bytes, for `restore`. Expired entities are dropped first."""
-        for each in self.targets:
-            each.evict()
-        fleet = b""
+        file = BytesIO()
+        write(file, *self._told(whole=True))
+        return file.getvalue()
+
+    def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
+        """Words and arrays of a snapshot: each target's, then what they have in common."""
+        saved = [each.save(whole=whole) for each in self.targets]
+        words = {"config": self.config.hash, "whole": whole, "targets": [of_one for of_one, _ in saved]}
+        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(saved) for part in arrays]
+        if self._joint is not None:
+            self._joint.retain(self.targets)
+            parts.append(text_part("joint", orjson.dumps(self._joint.rows())))
         if self._fleet is not None:
-            self._fleet.retain(self.names)
-            fleet = orjson.dumps(self._fleet.rows())
-        if self._joint is None:
-            return self.targets[0].snapshot(fleet)
-        arrays: dict[str, NDArray[np.generic]] = {
-            f"target.{j}": np.frombuffer(each.snapshot(), np.uint8) for j, each in enumerate(self.targets)
-        }
-        self._joint.retain(self.targets)
-        arrays["joint"] = np.frombuffer(orjson.dumps(self._joint.rows()), np.uint8)
-        arrays["fleet"] = np.frombuffer(fleet, np.uint8)
-        return pack({"config": self.config.hash}, [], arrays)
+            self._fleet.retain(self)
+            parts.append(text_part("fleet", orjson.dumps(self._fleet.rows())))
+        return words, parts
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Engine:
@@ -207,29 +236,30 @@ class Engine:
         Raises:
             StateError: damaged bytes, or a state that another configuration made.
         """
-        engine, paths = cls.__new__(cls), config.event.targets
-        engine.config = config
-        if len(paths) == 1:
-            engine._take([TargetEngine.restore(config, data)])
-            engine._load_fleet(engine.targets[0].beside)
-            return engine
-        header, _, arrays = unpack(data)
-        require_config(header, config)
-        try:
-            parts = [arrays[f"target.{j}"].tobytes() for j in range(len(paths))]
-            rows, fleet = orjson.loads(arrays["joint"].tobytes()), arrays["fleet"].tobytes()
-        except (KeyError, orjson.JSONDecodeError) as error:
-            raise StateError(
-                f"the snapshot of {len(paths)} targets is not what this release keeps ({error}): use the release that "
-                "wrote it, or start anew with another recovery.directory"
-            ) from error
-        pairs = zip(paths, parts, strict=True)
-        engine._take([TargetEngine.restore(config.for_target(path), part) for path, part in pairs])
-        assert engine._joint is not None
-        engine._joint.load(rows)
-        engine._load_fleet(fleet)
+        engine = cls(config)
+        engine.load(Reader(BytesIO(data)))
         return engine
 
-    def _load_fleet(self, rows: bytes) -> None:
-        if self._fleet is not None and rows:
-            self._fleet.load(orjson.loads(rows))
+    def load(self, reader: Reader) -> None:
+        """Take over what `save` wrote; after it, one after another, what that wrote later that is not whole.
+
+        Raises:
+            StateError: damaged, or a state that another configuration made.
+        """
+        reader.check()
+        words = reader.words
+        if words["config"] != self.config.hash:
+            raise StateError(
+                f"the state was made by configuration {words['config']}, this one is {self.config.hash}: put `event`, "
+                "`model`, `alerts` and `state` back as they were, or start anew with another recovery.directory"
+            )
+        for j, (each, of_one) in enumerate(zip(self.targets, words["targets"], strict=True)):
+            reader.prefix = f"{j}."
+            each.load(of_one, reader, whole=words["whole"])
+        reader.prefix = ""
+        self._forget_episodes()
+        if self._joint is not None:
+            self._joint.load(orjson.loads(reader.read("joint").tobytes()))
+        if self._fleet is not None:
+            self._fleet.load(orjson.loads(reader.read("fleet").tobytes()))
+        reader.finish()

@@ -1,62 +1,183 @@
-"""Versioned snapshot bytes: arrays with names, a few words about them, and a checksum. No pickled classes.
+"""Snapshots: arrays with names and a few words about them, the same in memory and in a file. No pickled classes.
 
-Layout: `SSMS`, format version (uint16), CRC-32 of the rest (uint32), then one safetensors block whose metadata is the
-header. Entities are rows of every array; their names are a tensor of JSON text.
+Layout, little-endian: `SSMS`, format version (uint16), two zeros, then length and XXH3-64 of the header, length and
+XXH3-64 of the body (uint64 each); the header, JSON {"words": {…}, "arrays": [[name, dtype, shape], …]}; the body, which
+is the arrays' bytes, one after another. Equal content gives equal bytes.
+
+Nothing is copied on the way but rows that are picked out, a block at a time: a state may fill most of the memory.
 """
 
 from __future__ import annotations
 
+import math
 import struct
-import zlib
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+from xxhash import xxh3_64, xxh3_64_hexdigest
 
 MAGIC = b"SSMS"
-VERSION = 2
-PREFIX = struct.Struct("<4sHI")
-NAMES = "entity_names"
-HEADER = "header"
+VERSION = 3
+PREFIX = struct.Struct("<4sHxxQQQQ")
+BLOCK = 1 << 20
+"""Bytes that are written, read and added to the checksum at once: they stay in the cache meanwhile."""
+Rows = tuple[NDArray[np.int64], ...]
+"""What to pick out of an array, as an index of its first axis or axes."""
 
 
 class StateError(ValueError):
-    """Snapshot bytes that cannot be used; the text says why and what to do."""
+    """A snapshot that cannot be used; the text says why and what to do."""
 
 
-def pack(header: dict[str, str], names: list[str], arrays: dict[str, NDArray[np.generic]]) -> bytes:
-    """Snapshot bytes of E named entities and their arrays (E, ...). Equal content gives equal bytes."""
-    tensors = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    # Metadata of safetensors has no fixed order; a tensor of sorted text has.
-    text = "\n".join(f"{key}\t{value}" for key, value in sorted(header.items()))
-    tensors[HEADER] = np.frombuffer(text.encode(), np.uint8)
-    tensors[NAMES] = np.frombuffer(orjson.dumps(names), np.uint8)
-    body = save(tensors)
-    return PREFIX.pack(MAGIC, VERSION, zlib.crc32(body)) + body
+class Part(NamedTuple):
+    """An array of a snapshot: `array`, or `array[rows]`, which is gathered while it is written."""
+
+    name: str
+    array: NDArray[Any]
+    rows: Rows | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.array.shape if self.rows is None else (len(self.rows[0]), *self.array.shape[len(self.rows) :])
 
 
-def unpack(data: bytes) -> tuple[dict[str, str], list[str], dict[str, NDArray[np.generic]]]:
-    """What `pack` was given.
+def text_part(name: str, content: bytes) -> Part:
+    """Text, as an array of bytes."""
+    return Part(name, np.frombuffer(content, np.uint8))
+
+
+def write(file: BinaryIO, words: dict[str, Any], parts: list[Part]) -> str:
+    """A snapshot, over all that a file holds.
+
+    Returns:
+        its name: 16 hex digits that stand for all of the content
+    """
+    listed = [[part.name, part.array.dtype.str, part.shape] for part in parts]
+    header = orjson.dumps({"words": words, "arrays": listed}, option=orjson.OPT_SORT_KEYS)
+    file.write(bytes(PREFIX.size))
+    file.write(header)
+    body, size = xxh3_64(), 0
+    for part in parts:
+        for block in _blocks(part):
+            body.update(block.data)
+            file.write(block.data)
+            size += len(block)
+    head = xxh3_64(header).intdigest()
+    prefix = PREFIX.pack(MAGIC, VERSION, len(header), head, size, body.intdigest())
+    file.truncate()
+    file.seek(0)
+    file.write(prefix)
+    return xxh3_64_hexdigest(prefix)
+
+
+def _blocks(part: Part) -> Iterator[NDArray[np.uint8]]:
+    array, rows = part.array, part.rows
+    if rows is None:
+        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        for at in range(0, len(content), BLOCK):
+            yield content[at : at + BLOCK]
+        return
+    step = _rows_a_block(array, len(rows))
+    for at in range(0, len(rows[0]), step):
+        yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
+
+
+def _rows_a_block(array: NDArray[Any], axes: int) -> int:
+    return max(BLOCK // max(array.itemsize * math.prod(array.shape[axes:]), 1), 1)
+
+
+class Reader:
+    """A snapshot that is read array by array, in the order in which they were written. `check` it first.
+
+    words: as they were given to `write`; name: what `write` returned; size: bytes
+    prefix: of the names that are asked for
 
     Raises:
-        StateError: not a snapshot, a newer version, or damaged.
+        StateError: no snapshot, another version, or damaged. So do its methods.
     """
-    if len(data) < PREFIX.size or data[:4] != MAGIC:
-        raise StateError("this is not an ssm-stream snapshot")
-    _, version, checksum = PREFIX.unpack_from(data)
-    body = data[PREFIX.size :]
-    if version != VERSION:
-        raise StateError(
-            f"the snapshot has format {version}, this release reads {VERSION}: use the release that wrote it"
-        )
-    if zlib.crc32(body) != checksum:
-        raise StateError("the snapshot is damaged (its checksum differs): restore the recovery directory from a copy")
-    try:
-        tensors = load(body)
-        names: list[str] = orjson.loads(tensors.pop(NAMES).tobytes())
-    except (SafetensorError, KeyError, orjson.JSONDecodeError) as error:
-        raise StateError(f"the snapshot is damaged: {error}") from error
-    header = dict(line.split("\t", 1) for line in tensors.pop(HEADER).tobytes().decode().split("\n") if line)
-    return header, names, tensors
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self.prefix = file, ""
+        self.size = file.seek(0, 2)
+        file.seek(0)
+        prefix = file.read(PREFIX.size)
+        if len(prefix) < PREFIX.size or prefix[:4] != MAGIC:
+            raise StateError("this is not an ssm-stream snapshot")
+        _, version, head, head_sum, body, self._sum = PREFIX.unpack(prefix)
+        if version != VERSION:
+            raise StateError(
+                f"the snapshot has format {version}, this release reads {VERSION}: use the release that wrote it"
+            )
+        if PREFIX.size + head + body != self.size:
+            raise StateError(f"the snapshot is damaged: {self.size} bytes instead of {PREFIX.size + head + body}")
+        header = file.read(head)
+        if xxh3_64(header).intdigest() != head_sum:
+            raise StateError("the snapshot is damaged: the checksum of its header differs")
+        self.name = xxh3_64_hexdigest(prefix)
+        try:
+            content = orjson.loads(header)
+            self.words: dict[str, Any] = content["words"]
+            self._left: list[tuple[str, str, list[int]]] = content["arrays"][::-1]
+        except (ValueError, LookupError, TypeError) as error:
+            raise StateError(f"the snapshot is damaged: its header is none ({error})") from error
+
+    def check(self) -> None:
+        """Compare the checksum of the body, before anything is read of it."""
+        body, start = xxh3_64(), self._file.tell()
+        while block := self._file.read(BLOCK):
+            body.update(block)
+        if body.intdigest() != self._sum:
+            raise StateError("the snapshot is damaged: the checksum of its body differs")
+        self._file.seek(start)
+
+    def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
+        """Read the next array, which must be this one, into `array` (contiguous), or into `array[rows]`."""
+        dtype, shape = self._next(name)
+        part = Part(name, array, rows)
+        if shape != part.shape or dtype != array.dtype:
+            raise unlike(name)
+        if rows is None:
+            self._fill(array)
+            return
+        step = _rows_a_block(array, len(rows))
+        for at in range(0, len(rows[0]), step):
+            picked = tuple(index[at : at + step] for index in rows)
+            block = np.empty((len(picked[0]), *shape[1:]), dtype)
+            self._fill(block)
+            array[picked] = block
+
+    def read(self, name: str) -> NDArray[Any]:
+        """The next array, which must have this name."""
+        dtype, shape = self._next(name)
+        array = np.empty(shape, dtype)
+        self._fill(array)
+        return array
+
+    def _next(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+        if not self._left or self._left[-1][0] != self.prefix + name:
+            raise unlike(self.prefix + name)
+        _, dtype, shape = self._left.pop()
+        return np.dtype(dtype), tuple(shape)
+
+    def _fill(self, array: NDArray[Any]) -> None:
+        content = array.reshape(-1).view(np.uint8)
+        for at in range(0, len(content), BLOCK):
+            block = content[at : at + BLOCK].data
+            if self._file.readinto(block) != len(block):  # type: ignore[attr-defined]
+                raise StateError("the snapshot is damaged: it ends too early")
+
+    def finish(self) -> None:
+        """Everything has been read."""
+        if self._left:
+            raise unlike(self._left[-1][0])
+
+
+def unlike(name: str) -> StateError:
+    """A snapshot whose arrays are not those of this release."""
+    return StateError(
+        f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or start anew with "
+        "another recovery.directory"
+    )

@@ -15,18 +15,20 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
-from ssm_stream import loop
+from ssm_stream import growth, loop
 from ssm_stream.config import MOST_PENDING, Budget, Config
 from ssm_stream.events import Events, places
+from ssm_stream.growth import arrays_of, named
 from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
 from ssm_stream.model import kernel, pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
 from ssm_stream.model.implicit import answer_names
 from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
-from ssm_stream.state import StateError, pack, unpack
+from ssm_stream.state import Part, Reader, StateError, text_part
 
 SLOT_STEP = 8  # slots for codes are added so many at a time
 FIRST_PLACES = 16  # of an entity's ring of events that wait for their targets
@@ -36,11 +38,6 @@ DAY = 86_400_000.0
 def shard_of(entity: str, shards: int) -> int:
     """The shard that an entity belongs to, the same in every process (Python's own hash is not)."""
     return zlib.crc32(entity.encode()) % shards
-
-
-def _arrays(groups: Any) -> list[NDArray[Any]]:
-    """All arrays of a struct of structs, in a fixed order."""
-    return [array for group in groups for array in group]
 
 
 def _in_use(name: str, array: NDArray[Any], used: int, p: shapes.LearnerParams) -> bytes:
@@ -53,26 +50,6 @@ def _in_use(name: str, array: NDArray[Any], used: int, p: shapes.LearnerParams) 
     if field == "embedding" and p.R:
         return array[..., : p.R + keep].tobytes()
     return (array[:keep] if field == "keys" else array).tobytes()
-
-
-def _fill(old: Any, new: Any) -> Any:
-    """New arrays that begin with the old ones' content, in every dimension."""
-    for source, target in zip(_arrays(old), _arrays(new), strict=True):
-        target[tuple(slice(size) for size in source.shape)] = source
-    return new
-
-
-def require_config(header: dict[str, str], config: Config) -> None:
-    """Check that this configuration made the state of a snapshot.
-
-    Raises:
-        StateError: another did.
-    """
-    if header.get("config") != config.hash:
-        raise StateError(
-            f"the state was made by configuration {header.get('config')}, this one is {config.hash}: put `event`, "
-            "`model`, `alerts` and `state` back as they were, or start anew with another recovery.directory"
-        )
 
 
 class Alert(NamedTuple):
@@ -228,8 +205,10 @@ class TargetEngine:
         self.expired: list[tuple[int, str]] = []
         """Row and entity of those that started afresh in the last `process`, as they were past their TTL."""
         self._heard: list[float] = []  # of each of them: when it had last been labelled
-        self.beside = b""
-        """What `snapshot` was given beside the state, after `restore`."""
+        # What `save` has yet to tell: rows that are no longer as they were told, those told of at all, and whether
+        # the arrays themselves have changed since then.
+        self._changed, self._pools_changed = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
+        self._told_of, self._reshaped = 0, True
         self._late = _late(config)
         if self._late is not None:
             late = self._late
@@ -282,12 +261,12 @@ class TargetEngine:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state."""
-        return sum(array.nbytes for array in _arrays(self._fresh(1)))
+        return sum(array.nbytes for array in arrays_of(self._fresh(1)))
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together."""
-        return sum(array.nbytes // max(len(array), 1) for array in _arrays(self._shared))
+        return sum(array.nbytes // max(len(array), 1) for array in arrays_of(self._shared))
 
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
@@ -305,6 +284,7 @@ class TargetEngine:
         n = len(events)
         rows = self._rows(events.entity)
         pools = self._pools_of(rows, source)
+        self._changed[rows], self._pools_changed[pools] = True, True
         u, steps = self._columns(events, events.ts)
         out = _no_rows(n)
         alerts: list[Alert] = []
@@ -352,7 +332,8 @@ class TargetEngine:
         elif why == loop.MORE_SLOTS:
             self._widen(int(self._shared.pool.used[pool] + self._scratch.flag[shapes.FRESH]))
         elif why == loop.SECOND_ENTITY:
-            self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n)))
+            self._resize_pools(len(self._shared.pool.n), norm=True)
+            self._reshaped = True
 
     def _process_late(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
         late = self._late
@@ -367,6 +348,8 @@ class TargetEngine:
             target = self._early.meet(events, last)
         rows = self._rows(events.entity)
         pools = self._pools_of(rows, source)
+        # A target teaches the pool that its event came to, which may have been another.
+        self._changed[rows], self._pools_changed[:] = True, True
         ahead = events.ts + round(late.ahead)
         u, steps = self._columns(events, ahead)
         own = steps if not late.ahead else calendar_columns(self.plan, events.ts)[1]
@@ -396,6 +379,7 @@ class TargetEngine:
         found = np.array([slots.get(name, -1) for name in labels.entity], np.int64)
         known = np.flatnonzero(found >= 0)
         rows = found[known]
+        self._changed[rows], self._pools_changed[:] = True, True
         columns, steps = np.empty((len(known), 0)), np.zeros((len(known), 2), np.int64)
         alerts, settled = self._run_late(
             [labels.entity[i] for i in known.tolist()], rows, rows, labels.ts[known], columns, steps, steps,
@@ -492,7 +476,11 @@ class TargetEngine:
 
     def _place(self, E: int, H: int) -> None:
         """Rings of H places for E entities."""
-        self._pending = pending.resized(self._pending, pending.new_pending(self.params, E, H))
+        q, one = self._pending, pending.new_pending(self.params, 1, H)
+        if q.open.shape[1] == H:
+            self._pending = growth.fit_group(q, one, E, len(self.names))
+        else:
+            self._pending = pending.resized(q, q._make(growth.zeros(E, array) for array in one))
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
         rows = places(entities, self._slots)
@@ -503,32 +491,38 @@ class TargetEngine:
 
     def _grow(self, needed: int) -> None:
         """Room for so many entities, and their shards."""
-        have = len(self._state.clock.number)
-        if needed > have:
-            self._state = _fill(self._state, self._fresh(max(needed, 2 * have, 16)))
-            if self._late is not None:
-                self._place(len(self._state.clock.number), self._pending.open.shape[1])
-        if not self.config.model.fleet:
-            self._grow_pools(len(self._state.clock.number))
+        if needed > len(self._state.clock.number):
+            self._resize(growth.room_for(needed))
         shards = self.config.state.shards
         known = len(self._shards)
         if needed > known:
             more = [shard_of(name, shards) if shards > 1 else 0 for name in self.names[known:needed]]
             self._shards = np.concatenate([self._shards, np.array(more, np.int64)])
 
-    def _grow_pools(self, needed: int) -> None:
-        if needed > len(self._shared.pool.n):
-            norms = needed if len(self._shared.norm.near) else 0
-            self._shared = _fill(self._shared, self._fresh_pools(needed, norms))
+    def _resize(self, E: int) -> None:
+        self._state = growth.fit(self._state, self._fresh(1), E, len(self.names))
+        self._changed = np.concatenate([self._changed, np.zeros(E, np.bool_)])[:E]
+        if self._late is not None:
+            self._place(E, self._pending.open.shape[1])
+        if not self.config.model.fleet:
+            self._resize_pools(E)
+
+    def _resize_pools(self, P: int, *, norm: bool = False) -> None:
+        """Room for so many pools. norm: for their norm scope too, as it is where there is some already."""
+        norms = int(norm or len(self._shared.norm.near) > 0)
+        used = len(self._pools) if self.config.model.fleet else len(self.names)
+        self._shared = growth.fit(self._shared, self._fresh_pools(1, norms), P, used)
+        self._pools_changed = np.concatenate([self._pools_changed, np.zeros(P, np.bool_)])[:P]
 
     def _widen(self, slots: int) -> None:
         """Room for so many codes."""
         K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
         self.params = self._params(K)
-        self._state = _fill(self._state, self._fresh(len(self._state.clock.number)))
-        self._shared = _fill(self._shared, self._fresh_pools(len(self._shared.pool.n), len(self._shared.norm.near)))
+        self._state = growth.fit(self._state, self._fresh(1), len(self._state.clock.number), len(self.names))
+        self._resize_pools(len(self._shared.pool.n))
         self._scratch = shapes.new_scratch(self.params)
         self._told = self._fresh_told()
+        self._reshaped = True
 
     def _pools_of(self, rows: NDArray[np.int64], source: int) -> NDArray[np.int64]:
         """The pool of each event: entities learn together within a shard and a source, whose order never changes."""
@@ -540,13 +534,16 @@ class TargetEngine:
             key = (shard, source)
             if key not in self._pools:
                 self._pools[key] = len(self._pools)
-                self._grow_pools(len(self._pools))
+                if len(self._pools) > len(self._shared.pool.n):
+                    self._resize_pools(growth.room_for(len(self._pools)))
             out[shards == shard] = self._pools[key]
         return out
 
     def _clear(self, row: int) -> None:
         """Start an entity afresh; its pool too, where that is its alone."""
-        for array in _arrays(self._state) if self.config.model.fleet else _arrays(self._state) + _arrays(self._shared):
+        for array in (
+            arrays_of(self._state) if self.config.model.fleet else arrays_of(self._state) + arrays_of(self._shared)
+        ):
             if len(array):
                 array[row] = 0
         if self._late is not None:
@@ -693,7 +690,7 @@ class TargetEngine:
         pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
         digest = hashlib.blake2b(digest_size=8)
         used = 0 if pool is None else int(self._shared.pool.used[pool])
-        for name, array in self._named(self._state):
+        for name, array in named(self._state):
             if not len(array):
                 continue  # a channel that is switched off
             # The watermark is the neighbours' work too.
@@ -706,141 +703,172 @@ class TargetEngine:
                     digest.update(records.tobytes())
         if pool is not None:
             many = self._shared.pool.entities[pool] > 1
-            for name, array in self._named(self._shared):
+            for name, array in named(self._shared):
                 if many or not name.startswith("norm."):
                     digest.update(_in_use(name, array[pool], used, self.params))
         return digest.hexdigest()
 
-    def evict(self) -> None:
-        """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes."""
+    def evict(self) -> NDArray[np.int64]:
+        """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes.
+
+        Returns:
+            their rows, ascending; the last of the others have taken their places (`growth.close`)
+        """
         if not math.isfinite(self.rules.ttl) or not self.names:
-            return
+            return np.zeros(0, np.int64)
         latest = np.nanmin(self._marks[: len(self._sources)]) if self._sources else math.nan
         seen = self._state.clock.number[: len(self.names)]
         expired = (seen[:, loop.GAPS] == 0) | (
             latest - np.maximum(seen[:, loop.MARK], seen[:, loop.LAST]) > self.rules.ttl
         )
-        if not expired.any():
+        gone = np.flatnonzero(expired).astype(np.int64)
+        if self._late is not None:
+            self._tally[loop.DROPPED] += int(self._pending.open[gone].sum())
+        self._close(gone)
+        return gone
+
+    def _close(self, gone: NDArray[np.int64]) -> None:
+        """Without these rows; their memory is given back."""
+        if not len(gone):
             return
-        keep = np.flatnonzero(~expired)
-        room = max(len(keep), 16)
-        own_pools = not self.config.model.fleet
-        fresh = self._fresh(room)
-        groups: list[tuple[Any, Any]] = [(self._state, fresh)]
+        count, own_pools = len(self.names), not self.config.model.fleet
+        arrays = [*arrays_of(self._state), self._changed]
         if own_pools:
-            shared = self._fresh_pools(room, room if len(self._shared.norm.near) else 0)
-            groups.append((self._shared, shared))
-        for old_group, new_group in groups:
-            for old, new in zip(_arrays(old_group), _arrays(new_group), strict=True):
-                if len(new):
-                    new[: len(keep)] = old[keep]
-        self._state = fresh
-        if own_pools:
-            self._shared = shared
+            arrays += [*arrays_of(self._shared), self._pools_changed]
         if self._late is not None:
-            self._tally[loop.DROPPED] += int(self._pending.open[: len(self.names)][expired].sum())
-            kept = pending.new_pending(self.params, room, self._pending.open.shape[1])
-            for name in kept._fields:
-                getattr(kept, name)[: len(keep)] = getattr(self._pending, name)[keep]
-            self._pending = kept
-        self.names = [self.names[i] for i in keep]
-        self._shards = self._shards[keep]
-        self._slots = {name: i for i, name in enumerate(self.names)}
+            arrays += self._pending
+        growth.close([*arrays, self._shards], count, gone)
+        for row in gone.tolist():
+            del self._slots[self.names[row]]
+        for row, last in zip(*(index.tolist() for index in growth.moves(count, gone)), strict=True):
+            self.names[row] = self.names[last]
+            self._slots[self.names[row]] = row
+        left = count - len(gone)
+        del self.names[left:]
+        self._shards = self._shards[:left].copy()
 
-    def snapshot(self, beside: bytes = b"") -> bytes:
-        """All state as bytes, for `restore`, and what the caller keeps beside. Expired entities are dropped first."""
-        self.evict()
-        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
-        arrays = {f"entity.{name}": array[:used] for name, array in self._named(self._state)}
-        arrays |= {f"shared.{name}": array[:pools] for name, array in self._named(self._shared)}
+    @property
+    def share_changed(self) -> float:
+        """Of the entities: that are not as the last `save` told them; 1 where the arrays have changed themselves."""
+        if self._reshaped or not self.names:
+            return 1.0
+        return float(np.count_nonzero(self._changed)) / len(self.names)
+
+    def save(self, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
+        """The state as words and arrays, for `load`: all of it, or what has changed since this was `told`.
+
+        Expired entities are dropped first.
+        """
+        assert whole or not self._reshaped, "what has changed since then is more than rows"
+        added = self.names[self._told_of :]
+        gone = self.evict()
+        if whole and len(gone):
+            self._reshaped = True  # rows have moved, and nobody was told which: see `told`
+        used, fleet = len(self.names), self.config.model.fleet
+        pools = len(self._pools) if fleet else used
+        parts = [text_part("names", orjson.dumps(self.names if whole else added))]
+        mine, theirs = np.arange(used), np.arange(pools)
+        if not whole:
+            mine = np.flatnonzero(self._changed[:used]).astype(np.int64)
+            theirs = np.flatnonzero(self._pools_changed[:pools]).astype(np.int64)
+            parts += [Part("gone", gone), Part("rows", mine), Part("pool_rows", theirs)]
+        for name, array, chosen in self._kept(mine, theirs):
+            parts.append(Part(name, array[: len(chosen)]) if whole else Part(name, array, (chosen,)))
         if self._late is not None:
-            waiting = pending.records(self._pending, np.arange(used))
-            arrays |= {f"pending.{name}": array for name, array in waiting.items()}
-            arrays["pending.tally"] = self._tally.copy()
-            arrays["pending.early"] = np.frombuffer(self._early.dump(), np.uint8)
-        if beside:
-            arrays["beside"] = np.frombuffer(beside, np.uint8)
-        header = {
-            "config": self.config.hash,
+            parts += self._save_late(mine)
+        words = {
             "weights": weights.digest(self.weights),
-            "marks": ",".join(self._marked()),
-            "pools": ",".join(f"{shard}:{source}" for shard, source in self._pools),
-            "slots": str(self.params.K),
+            "marks": [[source, repr(float(self._marks[at]))] for source, at in sorted(self._sources.items())],
+            "pools": list(self._pools),
+            "slots": self.params.K,
+            "norm": len(self._shared.norm.near) > 0,
         }
-        return pack(header, self.names, arrays)
+        return words, parts
 
-    @staticmethod
-    def _named(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-        for group_name, group in groups._asdict().items():
-            for name, array in group._asdict().items():
-                yield f"{group_name}.{name}", array
+    def _kept(
+        self, mine: NDArray[np.int64], theirs: NDArray[np.int64]
+    ) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:
+        """Name, array and chosen rows (of entities, of pools) of all that is switched on."""
+        norm = int(len(self._shared.norm.near) > 0)
+        for groups, one, chosen in (
+            (self._state, self._fresh(1), mine),
+            (self._shared, self._fresh_pools(1, norm), theirs),
+        ):
+            for (name, array), row in zip(named(groups), arrays_of(one), strict=True):
+                if len(row):
+                    yield name, array, chosen
 
-    def _marked(self) -> list[str]:
-        return [f"{source}:{float(self._marks[at])!r}" for source, at in sorted(self._sources.items())]
+    def told(self) -> None:
+        """What `save` gave has been kept: the next one may tell what changes from now on."""
+        self._changed[:] = self._pools_changed[:] = False
+        self._told_of, self._reshaped = len(self.names), False
 
-    @classmethod
-    def restore(cls, config: Config, data: bytes) -> TargetEngine:
-        """The engine that `snapshot` described.
+    def _save_late(self, mine: NDArray[np.int64]) -> list[Part]:
+        """What waits of these rows, without the room between: counts, then a row a record, oldest first."""
+        q, H = self._pending, self._pending.open.shape[1]
+        row, place = np.nonzero(q.open[mine])
+        latest = q.met[mine][row] - 1
+        index = latest - (latest - place) % H
+        order = np.lexsort((index, row))
+        row, index, at = row[order].astype(np.int64), index[order], (mine[row[order]], place[order])
+        parts = [Part("late_rows", row), Part("late_index", index)]
+        for i, (name, array) in enumerate(q._asdict().items()):
+            parts.append(Part(name, array, (mine,) if i < pending.BY_ENTITY else at))
+        return [*parts, Part("tally", self._tally), text_part("early", self._early.dump())]
+
+    def load(self, words: dict[str, Any], reader: Reader, *, whole: bool) -> None:
+        """Take over what `save` gave: all of it, or what had changed since the state that is here.
 
         Raises:
-            StateError: damaged bytes, or a state that another configuration made.
+            StateError: damaged, or a state that other weights or another release made.
         """
-        header, names, arrays = unpack(data)
-        require_config(header, config)
-        engine = cls(config)
-        if header.get("weights") != weights.digest(engine.weights):
+        if words["weights"] != weights.digest(self.weights):
             raise StateError(
                 "the state was made with other frozen weights: put model.weights back as it was (or use the release "
                 "that wrote it), or start anew with another recovery.directory"
             )
-        engine.names = names
-        engine._slots = {name: i for i, name in enumerate(names)}
-        engine._restore(header, arrays)
-        if "beside" in arrays:
-            engine.beside = arrays["beside"].tobytes()
-        return engine
-
-    def _restore(self, header: dict[str, str], arrays: dict[str, NDArray[np.generic]]) -> None:
-        for item in filter(None, header.get("pools", "").split(",")):
-            shard, source = item.split(":")
-            self._pools[int(shard), int(source)] = len(self._pools)
-        self._widen(int(header.get("slots", "0")))
+        self._pools = {(shard, source): i for i, (shard, source) in enumerate(words["pools"])}
+        if words["slots"] != self.params.K:
+            self._widen(words["slots"])
+        added = orjson.loads(reader.read("names").tobytes())
+        self._slots |= {name: i for i, name in enumerate(added, len(self.names))}
+        self.names += added
         self._grow(len(self.names))
-        if self.config.model.fleet:
-            self._grow_pools(len(self._pools))
-        used, pools = len(self.names), len(self.names) if not self.config.model.fleet else len(self._pools)
-        if len(arrays.get("shared.norm.near", ())):
-            self._shared = self._fresh_pools(len(self._shared.pool.n), len(self._shared.pool.n))
-        for prefix, groups, rows in (("entity", self._state, used), ("shared", self._shared, pools)):
-            for name, array in self._named(groups):
-                stored = arrays.get(f"{prefix}.{name}")
-                if stored is None or stored.shape[1:] != array.shape[1:] or stored.dtype != array.dtype:
-                    raise StateError(
-                        f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or "
-                        "start anew with another recovery.directory"
-                    )
-                if len(array):
-                    array[:rows] = stored
+        if not whole:
+            self._close(reader.read("gone"))
+        used, fleet = len(self.names), self.config.model.fleet
+        pools = len(self._pools) if fleet else used
+        if pools > len(self._shared.pool.n):
+            self._resize_pools(growth.room_for(pools))
+        if words["norm"] and not len(self._shared.norm.near):
+            self._resize_pools(len(self._shared.pool.n), norm=True)
+        mine, theirs = np.arange(used), np.arange(pools)
+        if not whole:
+            mine, theirs = reader.read("rows"), reader.read("pool_rows")
+        for name, array, chosen in self._kept(mine, theirs):
+            reader.into(name, array[: len(chosen)] if whole else array, None if whole else (chosen,))
         if self._late is not None:
-            self._restore_late(arrays)
-        for item in filter(None, header["marks"].split(",")):
-            source, value = item.split(":")
-            at = self._mark(int(source))  # may make `_marks` anew
+            self._load_late(reader, mine)
+        for source, value in words["marks"]:
+            at = self._mark(source)  # may make `_marks` anew
             self._marks[at] = float(value)
+        self.told()
 
-    def _restore_late(self, arrays: dict[str, NDArray[np.generic]]) -> None:
+    def _load_late(self, reader: Reader, mine: NDArray[np.int64]) -> None:
         assert self._late is not None
-        stored = {name.removeprefix("pending."): array for name, array in arrays.items() if name.startswith("pending.")}
-        try:
-            self._early.load(stored.pop("early").tobytes())
-            self._tally[:] = stored.pop("tally")
-            places = self._pending.open.shape[1]
-            while places < min(pending.span(stored), self._late.most):
-                places = min(2 * places, self._late.most)
-            self._place(len(self._state.clock.number), places)
-            pending.put(self._pending, stored)
-        except (KeyError, ValueError) as error:
-            raise StateError(
-                f"the snapshot's events that wait for their targets are not what this release keeps ({error}): use the "
-                "release that wrote it, or start anew with another recovery.directory"
-            ) from error
+        row, index = reader.read("late_rows"), reader.read("late_index")
+        q = self._pending
+        counts = q._fields[: pending.BY_ENTITY]
+        for name in counts:
+            reader.into(name, getattr(q, name), (mine,))
+        q.open[mine] = 0
+        span, places = int(np.max(q.met[mine][row] - index, initial=0)), q.open.shape[1]
+        while places < min(span, self._late.most):
+            places = min(2 * places, self._late.most)
+        self._place(len(self._state.clock.number), places)
+        at = (mine[row], index % places)
+        for name in q._fields[pending.BY_ENTITY :]:
+            reader.into(name, getattr(self._pending, name), at)
+        reader.into("tally", self._tally)
+        self._early = EarlyLabels(self._late.wait, self._late.most, by_id=self._late.by_id)
+        self._early.load(reader.read("early").tobytes())

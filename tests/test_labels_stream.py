@@ -125,6 +125,7 @@ def configured(labels: str) -> Config:
     return parse_config(
         "source: {brokers: 'localhost:9092', topic: events}\n"
         f"event: {{entity: e, timestamp: t, features: [a], target: y}}\nstate: {{shards: 3}}\nlabels: {labels}\n"
+        "recovery: {directory: null}\n"
     )
 
 

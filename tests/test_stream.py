@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import random
 import signal
 import sqlite3
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from brokers import Kafka, MockKafka, NoidaKafka
+from brokers import Kafka, MockKafka, NoidaKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
@@ -29,6 +28,7 @@ from ssm_stream.pick import pick, with_columns
 from ssm_stream.stream import start
 from ssm_stream.stream.broker import ApiKey, BrokerError
 from ssm_stream.stream.first import first_documents
+from ssm_stream.stream.generations import ShardFiles, name_in
 from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune, read_picked, write_picked
 
 PARTITIONS = 3
@@ -57,7 +57,7 @@ class Job:
             "source": {"brokers": kafka.bootstrap_servers, "topic": topic, "batch": 100, **keys.get("source", {})},
             "event": {"entity": "entity", "timestamp": "ts", "features": ["a", "b"], **keys.get("event", {})},
             "sinks": {"predictions": self.predictions, "alerts": self.alerts, "dead_letters": self.dead},
-            "state": {"shards": 4},
+            "state": {"shards": keys.get("shards", 4)},
             "recovery": {"directory": str(folder / "recovery"), "epoch_interval": keys.get("epoch", "200ms")},
         }
         folder.mkdir(parents=True, exist_ok=True)
@@ -101,16 +101,20 @@ class Job:
     def state(self) -> dict[str, str]:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
         latest: dict[str, tuple[int, bytes]] = {}
-        for file in (self.folder / "recovery").glob("part-*.sqlite3"):
+        folder = self.config.recovery.directory
+        assert folder is not None
+        for file in folder.glob("part-*.sqlite3"):
             database = sqlite3.connect(file)
             query = "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%learn%'"
             for key, epoch, change in database.execute(query):
                 if change is not None and epoch >= latest.get(key, (-1, b""))[0]:
-                    latest[key] = (epoch, pickle.loads(change))
+                    latest[key] = (epoch, change)
             database.close()
         hashes = {}
-        for _, data in latest.values():
-            engine = Engine.restore(self.config, data)
+        for _, change in latest.values():
+            name = name_in(change)
+            assert name is not None
+            engine = ShardFiles(folder / "state").restore(self.config, name)
             hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in range(PARTITIONS)}
         return hashes
 
@@ -261,6 +265,77 @@ def test_rescaling_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> Non
     assert rescaled.state() == steady.state()
     assert rescaled.told_alerts() == steady.told_alerts()
     assert rescaled.ids() == steady.ids()
+
+
+class Cluster:
+    """Processes of one dataflow, over one recovery directory."""
+
+    def __init__(self, job: Job, processes: int, *options: str) -> None:
+        where = ";".join(f"127.0.0.1:{free_port()}" for _ in range(processes))
+        self.processes = [job.start("-i", str(i), "-a", where, *options) for i in range(processes)]
+
+    def finish(self, timeout: float = 90) -> None:
+        """Wait for the end of the topic."""
+        for process in self.processes:
+            output = finished(process, timeout)
+            assert process.returncode == 0, output
+
+    def kill(self, which: int) -> None:
+        """SIGKILL one; the others end by themselves."""
+        self.processes[which].kill()
+        for process in self.processes:
+            finished(process, 20)
+            assert process.returncode != 0
+
+
+def test_a_cluster_is_killed_and_rescaled_and_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> None:
+    """Two processes, one of them killed at a random moment, then one, then three: as one worker throughout."""
+    parts, topic = [events(3_000, seed) for seed in range(4)], kafka.topic("events", PARTITIONS)
+    spread, steady = job([], "spread", topic=topic), job([], "steady", topic=topic)
+    kafka.produce(topic, parts[0])
+    Cluster(spread, 2, "--until-eof").finish()
+    rng = random.Random(3)
+    for which in (1, 0):
+        kafka.produce(topic, parts[which + 1])
+        cluster, before = Cluster(spread, 2), len(kafka.read(spread.predictions))
+        while len(kafka.read(spread.predictions)) == before:
+            assert all(process.poll() is None for process in cluster.processes)
+        time.sleep(0.5 * rng.random())
+        cluster.kill(which)
+    spread.run("-w", "2")
+    kafka.produce(topic, parts[3])
+    Cluster(spread, 3, "--until-eof").finish()
+    steady.run()
+    assert spread.state() == steady.state()
+    assert spread.told_alerts() == steady.told_alerts()
+    assert set(spread.ids()) == set(steady.ids())
+    assert len(steady.ids()) == 12_000
+
+
+def test_independent_processes_share_a_topic_by_its_partitions(job: Callable[..., Job], kafka: Kafka) -> None:
+    """Two with a recovery directory each, side by side, one killed: every entity as in one process for all."""
+    topic = kafka.topic("events", PARTITIONS)
+    kafka.produce(topic, events(9_000))
+    whole = job([], "whole", topic=topic, shards=1)
+    parts = [
+        job([], f"part{i}", topic=topic, shards=1, source={"partitions": mine}) for i, mine in enumerate(([0, 2], [1]))
+    ]
+    first = [part.start("--until-eof") for part in parts]
+    wait_for(first[0], "started")
+    time.sleep(0.4)
+    first[0].kill()
+    finished(first[0], 10)
+    parts[0].run()
+    output = finished(first[1], 60)
+    assert first[1].returncode == 0, output
+    whole.run()
+    told = [part.state() for part in parts]
+    expected = whole.state()
+    keyed = {m.key(): m.partition() for m in kafka.read(topic)}
+    for name, partition in ((key.decode(), partition) for key, partition in keyed.items() if key):
+        mine = told[0 if partition in (0, 2) else 1]
+        assert mine[f"{name} {partition}"] == expected[f"{name} {partition}"]
+    assert len(expected) == PARTITIONS * ENTITIES
 
 
 def test_two_targets_through_a_kill_and_more_workers(job: Callable[..., Job], kafka: Kafka) -> None:

@@ -7,15 +7,26 @@ from collections.abc import Iterable
 from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
+from ssm_stream.engine import Engine, shard_of
 from ssm_stream.stream.codec import Encoder, LabelBatch, Output, ShardBatch
+from ssm_stream.stream.generations import ShardFiles, folder_of, name_in
 
 
 class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Output, bytes]):
-    """Predicts and learns the events of one shard, and their labels where these come by themselves."""
+    """Predicts and learns the events of one shard, and their labels where these come by themselves.
+
+    A snapshot is the name of a file in the recovery directory; where there is none, the state itself.
+    """
 
     def __init__(self, config: Config, resume_state: bytes | None) -> None:
-        self._engine = Engine(config) if resume_state is None else Engine.restore(config, resume_state)
+        folder = folder_of(config)
+        self._files = None if folder is None else ShardFiles(folder)
+        name = None if resume_state is None else name_in(resume_state)
+        if self._files is not None and name is not None:
+            self._engine = self._files.restore(config, name)
+        else:
+            self._engine = Engine(config) if resume_state is None else Engine.restore(config, resume_state)
+        self._shards, self._nameless = config.state.shards, name is None
         self._encode = Encoder(config)
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[Output], bool]:
@@ -28,7 +39,12 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Output, bytes]):
                 out.append(self._encode(batch, predictions, alerts))
             if unmatched := self._engine.take_unmatched():
                 out.append(self._encode.unmatched(unmatched))
+        if self._nameless and self._files is not None:
+            first = values[0]
+            names = first.labels.entity if isinstance(first, LabelBatch) else first.events.entity
+            self._files.take(shard_of(names[0], self._shards))
+            self._nameless = False
         return out, StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> bytes:
-        return self._engine.snapshot()
+        return self._engine.snapshot() if self._files is None else self._files.write(self._engine)

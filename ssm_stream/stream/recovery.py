@@ -1,7 +1,11 @@
-"""The recovery directory: one process at a time, and no snapshot of an epoch that never ended.
+"""The recovery directory: one process at a time (or one cluster), and no snapshot of an epoch that never ended.
 
 Bytewax 0.21 keeps snapshots of an unfinished epoch after a crash and may load them at a later resume, which counts
-events twice. `open_recovery` deletes them before each start.
+events twice. `open_recovery` deletes them before each start. Then it sees to the files that the snapshots of the shards
+name (`generations.py`): where the power failed before one was on the disk, the start goes back by one epoch, which
+Bytewax keeps the snapshots of; files that nothing names are deleted.
+
+The databases are closed before Bytewax opens them: two SQLite libraries in one process would undo each other's locks.
 
 Beside the snapshots lies `picked.json`, where features were picked from the first events: the choice stays the same for
 as long as the state does.
@@ -13,6 +17,7 @@ import fcntl
 import json
 import os
 import sqlite3
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -21,7 +26,10 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from ssm_stream.config import Config
 from ssm_stream.pick import with_columns
+from ssm_stream.state import StateError
+from ssm_stream.stream.generations import FOLDER, chain_of, name_in, sync
 
+MARK = "initialised"
 PARTITIONS = 4  # Bytewax loads a partition's snapshots in quadratic time; few entities' blobs a shard keep it short
 
 
@@ -30,12 +38,14 @@ class RecoveryError(RuntimeError):
 
 
 class OpenRecovery(NamedTuple):
-    """A locked, pruned directory. The lock is held until the process ends, however it ends."""
+    """A locked, pruned directory. The lock is held until the process ends, however it ends; None: another's of the
+    cluster. torn: epochs gone back, as the power failed before the last one was on the disk."""
 
     config: RecoveryConfig
     resume_epoch: int
     pruned: int
-    lock: IO[str]
+    torn: int
+    lock: IO[str] | None
 
 
 def open_recovery(config: Config) -> OpenRecovery | None:
@@ -51,7 +61,9 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         directory.mkdir(parents=True, exist_ok=True)
         lock = _lock(directory)
         _initialise(directory)
-        epoch, pruned = prune(directory)
+        ended, pruned = prune(directory)
+        epoch = go_back(directory, ended)
+        _tidy(directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -59,12 +71,37 @@ def open_recovery(config: Config) -> OpenRecovery | None:
             f"recovery.directory: a database in {directory} is damaged ({error}): restore the directory from a copy, "
             "or move it away to start anew"
         ) from error
-    return OpenRecovery(RecoveryConfig(str(directory)), epoch, pruned, lock)
+    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, lock)
+
+
+def join_recovery(config: Config) -> OpenRecovery | None:
+    """The directory that the first process of this one's cluster opens; it may take as long as that needs.
+
+    Raises:
+        RecoveryError: it did not in time.
+    """
+    directory = config.recovery.directory
+    if directory is None:
+        return None
+    deadline = time.monotonic() + 2 * config.source.wait
+    while not (directory / MARK).exists():
+        if time.monotonic() > deadline:
+            raise RecoveryError(
+                f"recovery.directory: the first process has not set up {directory}: start it, or name a folder that "
+                "all processes of the cluster share"
+            )
+        time.sleep(0.1)
+    return OpenRecovery(_bytewax(config, directory), 0, 0, 0, None)
+
+
+def _bytewax(config: Config, directory: Path) -> RecoveryConfig:
+    # One epoch more than it needs, see `go_back`.
+    return RecoveryConfig(str(directory), backup_interval=epoch_interval(config))
 
 
 def _initialise(directory: Path) -> None:
     """Create the databases, all or none: a kill in between leaves some without the mark, and they are made anew."""
-    mark = directory / "initialised"
+    mark = directory / MARK
     if mark.exists():
         return
     files = list(directory.glob("part-*.sqlite3*"))
@@ -127,6 +164,98 @@ def prune(directory: Path) -> tuple[int, int]:
             deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
             database.commit()
     return resume, deleted
+
+
+def go_back(directory: Path, resume: int) -> int:
+    """Make the execution resume at an earlier epoch, where a shard's state of the last one is torn.
+
+    Returns:
+        the epoch that it resumes at
+
+    Raises:
+        RecoveryError: what the earlier one needs is gone too.
+    """
+    folder, boot = directory / FOLDER, _boot()
+    noted = directory / "boot"
+    # While the machine runs, what was written can be read; files that were not on the disk are lost with its power.
+    thoroughly = not boot or not noted.exists() or noted.read_text() != boot
+    while torn := _torn(directory, folder, thoroughly=thoroughly):
+        epoch, error = min(torn, key=lambda found: found[0])
+        files = sorted(directory.glob("part-*.sqlite3"))
+        if epoch <= max(_newest(file, "commits", "commit_epoch") for file in files):
+            raise RecoveryError(
+                f"recovery.directory: {error}, and no earlier state is kept: restore {directory} from a copy, or start "
+                "with another recovery.directory (with source.start: earliest, all that the topic still holds is "
+                "learned again)"
+            )
+        last = max(_newest(file, "exs", "ex_num") for file in files)
+        for file in files:
+            with _open(file) as database:
+                for table, column in (("fronts", "worker_frontier"), ("exs", "resume_epoch")):
+                    database.execute(
+                        f"UPDATE {table} SET {column} = ? WHERE ex_num = ? AND {column} > ?", (epoch, last, epoch)
+                    )
+                database.commit()
+        resume, _ = prune(directory)
+    if boot:
+        noted.write_text(boot)
+    return resume
+
+
+def _boot() -> str:
+    """What stands for this run of this machine's kernel; nothing where it does not say."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text()
+    except OSError:
+        return ""
+
+
+def _newest(file: Path, table: str, column: str) -> int:
+    with _open(file) as database:
+        found: int | None = database.execute(f"SELECT max({column}) FROM {table}").fetchone()[0]
+    return -1 if found is None else found
+
+
+def _named(directory: Path) -> dict[tuple[str, str], list[tuple[int, str]]]:
+    """Epoch and file of all snapshots of each shard that name one, the latest last."""
+    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
+    for file in sorted(directory.glob("part-*.sqlite3")):
+        with _open(file) as database:
+            query = "SELECT step_id, state_key, snap_epoch, substr(ser_change, 1, 200) FROM snaps ORDER BY snap_epoch"
+            for step, key, epoch, change in database.execute(query):
+                name = None if change is None else name_in(change)
+                if name is not None:
+                    found.setdefault((step, key), []).append((epoch, name))
+    return found
+
+
+def _torn(directory: Path, folder: Path, *, thoroughly: bool) -> list[tuple[int, StateError]]:
+    """Epochs of the latest states that cannot be used, and why."""
+    torn = []
+    for states in _named(directory).values():
+        epoch, name = states[-1]
+        try:
+            chain_of(folder, name, thoroughly=thoroughly)
+        except StateError as error:
+            torn.append((epoch, error))
+    return torn
+
+
+def _tidy(directory: Path) -> None:
+    """See to it that what is needed is on the disk, and delete what is not."""
+    folder = directory / FOLDER
+    needed = set()
+    for states in _named(directory).values():
+        for _, name in states:
+            try:
+                needed |= {generation.name for generation in chain_of(folder, name)}
+            except StateError:
+                continue  # an earlier one, which its shard has deleted already
+    for file in folder.glob("*"):
+        if file.name in needed:
+            sync(file)
+        else:
+            file.unlink()
 
 
 class _open:  # noqa: N801  (reads as the function that it is)

@@ -21,6 +21,7 @@ from ssm_stream.stream.recovery import (
     OpenRecovery,
     RecoveryError,
     epoch_interval,
+    join_recovery,
     open_recovery,
     read_picked,
     write_picked,
@@ -64,7 +65,7 @@ def prepare(
     said = feedback_of(config)
     feedback = brokers.source_partitions(said) if said is not None else ()
     _require_sinks(config, brokers)
-    recovery = open_recovery(config) if lock else None
+    recovery = open_recovery(config) if lock else join_recovery(config)
     if config.event.features == "auto":
         if cluster and config.recovery.directory is None:
             raise ConfigError(
@@ -76,6 +77,8 @@ def prepare(
     stop_on_signals()
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
+    if recovery is not None and recovery.torn:
+        LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     return Prepared(config, monitor_flow(config, partitions, labels, feedback, until_eof=until_eof), recovery)
 
 

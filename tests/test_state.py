@@ -1,0 +1,430 @@
+"""States on disk: what has changed only, chains and their end, kills, files that are torn, missing or bent."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from io import BytesIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssm_stream import growth
+from ssm_stream.config import Config, parse_config
+from ssm_stream.engine import Engine, shard_of
+from ssm_stream.events import Events
+from ssm_stream.labels import Labels
+from ssm_stream.state import Reader, StateError
+from ssm_stream.stream import generations
+from ssm_stream.stream.codec import ShardBatch
+from ssm_stream.stream.generations import TOKEN, chain_of, name_in
+from ssm_stream.stream.operator import ShardLogic
+from ssm_stream.stream.recovery import RecoveryError, open_recovery
+
+HOUR = 3_600_000
+KINDS = {
+    "plain": "event: {entity: e, timestamp: t, features: [a, b]}",
+    "codes": "event: {entity: e, timestamp: t, features: [a], categories: [mode]}",
+    "alone": "event: {entity: e, timestamp: t, features: [a, b]}\nmodel: {fleet: false}",
+    "two": "event: {entity: e, timestamp: t, features: [a, b], target: [y, z]}",
+    "ahead": "event: {entity: e, timestamp: t, features: [a, b]}\nmodel: {horizon: 3 events}",
+    "labels": "event: {entity: e, timestamp: t, features: [a, b]}\nlabels: {topic: labels, wait: 1d}",
+}
+
+
+def configured(kind: str = "plain", directory: Path | None = None, more: str = "state: {ttl: 1d}") -> Config:
+    where = "null" if directory is None else str(directory)
+    return parse_config(f"source: {{brokers: a, topic: t}}\n{KINDS[kind]}\n{more}\nrecovery: {{directory: {where}}}\n")
+
+
+def stream(config: Config, n: int, seed: int = 0, entities: int = 40) -> Events:
+    """Events of machines that come, go silent for longer than the TTL, and come back."""
+    rng = np.random.default_rng(seed)
+    who = (rng.random(n) ** 2 * entities).astype(int)
+    ts = np.cumsum(rng.choice([60_000, HOUR, 9 * HOUR], n, p=[0.7, 0.25, 0.05])).astype(np.int64)
+    features = rng.normal(size=(n, 2))
+    if config.event.categories:
+        features[:, 1] = rng.integers(0, 1 + np.arange(n) // 40)
+    y = features[:, 0] + 0.1 * rng.normal(size=n) + 20 * (rng.random(n) < 0.01)
+    if len(config.event.targets) > 1:
+        y = np.stack([y, -y], axis=1)
+    if config.labels is not None:
+        y = np.full(n, np.nan)
+    return Events([f"m{i}" for i in who], ts, features, y, np.arange(n), np.zeros(n, np.int64))
+
+
+def labels_of(events: Events) -> Labels:
+    n = len(events)
+    return Labels(events.entity, events.ts, np.zeros(n, np.int64), np.arange(n) % 7.0, np.arange(n))
+
+
+def feed(engine: Engine, events: Events, start: int, stop: int) -> None:
+    part = events.take(np.arange(start, stop))
+    engine.process(part, source=start % 2)
+    if engine.config.labels is not None:
+        engine.learn(labels_of(events.take(np.arange(max(start - 15, 0), max(stop - 15, 0)))))
+        engine.take_unmatched()
+
+
+def replayed(config: Config, files: list[BytesIO]) -> Engine:
+    engine = Engine(config)
+    for file in files:
+        engine.load(Reader(file))
+    return engine
+
+
+# What has changed only.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), cuts=st.lists(st.integers(1, 399), min_size=1, max_size=8), extra=st.booleans())
+def test_changes_one_after_another_are_a_whole_snapshot_to_the_bit(
+    kind: str, seed: int, cuts: list[int], extra: bool
+) -> None:
+    """With entities that come, expire and come back, codes that make rows wider, a second entity in the pool."""
+    config = configured(kind)
+    engine, events, files, at, name = Engine(config), stream(config, 400, seed), list[BytesIO](), 0, ""
+    for cut in sorted({*cuts, 400}):
+        feed(engine, events, at, cut)
+        at = cut
+        if extra and cut % 3 == 0:
+            engine.snapshot()  # of somebody else, who must not take changes away
+        whole = not files or engine.share_changed == 1.0
+        files = [*([] if whole else files), BytesIO()]
+        name = engine.save(files[-1], whole=whole, after=name)
+        assert replayed(config, files).snapshot() == engine.snapshot()
+        if cut % 2:  # a restored engine goes on writing changes
+            engine = replayed(config, files)
+    calm = Engine(config)
+    for start, stop in pairwise([0, *sorted({*cuts, 400})]):
+        feed(calm, events, start, stop)
+    calm.snapshot()
+    assert {m: engine.state_hash(m) for m in engine.names} == {m: calm.state_hash(m) for m in calm.names}
+
+
+def test_only_rows_that_changed_are_written() -> None:
+    config = configured()
+    engine, n = Engine(config), 2_000
+    names = [f"m{i}" for i in range(n)]
+    rng = np.random.default_rng(0)
+
+    def told(some: list[str], t: int) -> None:
+        m = len(some)
+        engine.process(Events(some, np.full(m, t, np.int64), rng.normal(size=(m, 2)), rng.normal(size=m), np.arange(m)))
+
+    told(names, 0)
+    whole, few, none = BytesIO(), BytesIO(), BytesIO()
+    first = engine.save(whole, whole=True)
+    assert len(whole.getvalue()) == pytest.approx(n * engine.bytes_per_entity + engine.bytes_per_pool, rel=0.02)
+    told(names[:100], 1)
+    assert engine.share_changed == 0.05
+    second = engine.save(few, whole=False, after=first)
+    assert len(few.getvalue()) == pytest.approx(100 * engine.bytes_per_entity + engine.bytes_per_pool, rel=0.05)
+    engine.save(none, whole=False, after=second)
+    assert len(none.getvalue()) < 4_000
+    assert replayed(config, [whole, few, none]).snapshot() == engine.snapshot()
+
+
+@given(st.integers(0, 60), st.data())
+def test_rows_that_leave_are_filled_with_the_last_ones(count: int, data: st.DataObject) -> None:
+    gone = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1)) if count else st.just(set()))), np.int64)
+    array, off = np.arange(count) + 1, np.zeros((0, 3))
+    growth.close([array, off], count, gone)
+    left = count - len(gone)
+    assert sorted(array[:left].tolist()) == [i + 1 for i in range(count) if i not in gone]
+    assert not array[left:].any()
+    moved = np.flatnonzero(array[:left] != np.arange(left) + 1)
+    assert set(moved.tolist()) <= set(gone.tolist()), "who stays where it was need not be told of"
+
+
+# Files.
+
+
+def batch_of(config: Config, events: Events, start: int, stop: int, shard: int = 0) -> ShardBatch:
+    part = events.take(np.arange(start, stop))
+    mine = [i for i, name in enumerate(part.entity) if shard_of(name, config.state.shards) == shard]
+    return ShardBatch(0, part.take(np.array(mine, np.intp)), [start + i for i in mine])
+
+
+def logic_of(config: Config, state: bytes | None = None) -> ShardLogic:
+    return ShardLogic(config, state)
+
+
+def settled(logic: ShardLogic) -> list[str]:
+    """Names of the files, once what a snapshot leaves to do beside has been done."""
+    assert logic._files is not None
+    assert logic._files._on_disk is not None
+    logic._files._on_disk.result(10)
+    return sorted(path.name for path in logic._files.folder.iterdir())
+
+
+def wide(config: Config, n: int, entities: int, seed: int, first: int = 0) -> Events:
+    """Events of entities in turn: a share of few are few rows."""
+    rng = np.random.default_rng(seed)
+    names = [f"m{first + i % entities}" for i in range(n)]
+    features = rng.normal(size=(n, 2))
+    return Events(names, np.arange(n) + 1000 * seed, features, features[:, 0], np.arange(n), np.zeros(n, np.int64))
+
+
+def test_chains_end_where_their_changes_outweigh_the_whole(tmp_path: Path) -> None:
+    config = configured(directory=tmp_path)
+    logic, memory = logic_of(config), Engine(config)
+    kinds = []
+    for seed in range(12):
+        events = wide(config, 300, 300 if seed == 0 else 100, seed)
+        logic.on_batch([batch_of(config, events, 0, 300)])
+        memory.process(events)
+        token = logic.snapshot()
+        name = name_in(token)
+        assert name is not None
+        chain = chain_of(tmp_path / "state", name, thoroughly=True)
+        kinds.append(len(chain))
+        assert len(token) < 100
+        assert sum(g.size for g in chain) < 2.6 * chain[0].size
+        files = settled(logic)
+        assert {g.name for g in chain} <= set(files)
+        assert len(files) <= 8
+        restored = logic_of(config, token)
+        assert restored._engine.snapshot() == memory.snapshot()
+        if seed % 3 == 2:
+            logic = restored
+    assert kinds[:4] == [1, 2, 3, 4]
+    assert kinds.count(1) >= 2, "a whole one again"
+
+
+def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
+    config = configured(directory=tmp_path)
+    logic, names = logic_of(config), []
+    for seed in range(6):
+        logic.on_batch([batch_of(config, wide(config, 50, 50, seed), 0, 50)])
+        names.append(name_in(logic.snapshot()))
+    assert settled(logic) == names[-3:]
+
+
+def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spare one is there from the first snapshot on; states are as ever, also where they get smaller."""
+    monkeypatch.setattr(generations, "SPARED", 1000)
+    config = configured(directory=tmp_path)
+    logic, memory = logic_of(config), Engine(config)
+    for seed in range(8):
+        events = wide(config, 200, 40 + seed, seed) if seed < 5 else wide(config, 200, 30, 5_000_000 * seed)
+        logic.on_batch([batch_of(config, events, 0, 200)])
+        memory.process(events)
+        token = logic.snapshot()
+        assert "0000.spare" in settled(logic)
+        assert logic_of(config, token)._engine.snapshot() == memory.snapshot()
+    assert len(memory) == 30
+    assert len(settled(logic)) == 4
+
+
+def test_a_shard_is_named_by_its_entities_and_states_in_memory_go_over_into_files(tmp_path: Path) -> None:
+    more = "state: {shards: 3}"
+    bare, kept = configured(more=more), configured(directory=tmp_path, more=more)
+    events = wide(bare, 60, 30, 0)
+    logic = logic_of(bare)
+    logic.on_batch([batch_of(bare, events, 0, 60, shard=2)])
+    state = logic.snapshot()
+    assert name_in(state) is None
+    again = logic_of(kept, state)
+    again.on_batch([batch_of(bare, wide(bare, 60, 30, 1), 0, 60, shard=2)])
+    name = name_in(again.snapshot())
+    assert name is not None
+    assert name.startswith("0002-00000001-")
+
+
+@pytest.mark.parametrize("how", ["missing", "short", "bent body", "bent header", "exchanged", "empty"])
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_file_that_is_not_what_was_written_is_refused(tmp_path: Path, how: str, which: int) -> None:
+    """The whole one and the last of its changes; the text names the file."""
+    config = configured(directory=tmp_path)
+    logic = logic_of(config)
+    for seed in range(3):
+        logic.on_batch([batch_of(config, wide(config, 300, 300 if seed == 0 else 60, seed), 0, 300)])
+        token = logic.snapshot()
+    settled(logic)
+    name = name_in(token)
+    assert name is not None
+    chain = chain_of(tmp_path / "state", name)
+    assert len(chain) == 3
+    file = tmp_path / "state" / chain[which].name
+    content = bytearray(file.read_bytes())
+    if how == "missing":
+        file.unlink()
+    elif how == "exchanged":
+        file.write_bytes((tmp_path / "state" / chain[1].name).read_bytes())
+    else:
+        if how.startswith("bent"):
+            content[60 if how == "bent header" else -len(content) // 3] ^= 4
+        file.write_bytes(content[: {"short": len(content) - 7, "empty": 0}.get(how, len(content))])
+    with pytest.raises(StateError, match=file.name):
+        logic_of(config, token)
+
+
+def test_a_write_that_fails_is_told_at_the_next_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = configured(directory=tmp_path)
+    logic = logic_of(config)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    logic.on_batch([batch_of(config, wide(config, 20, 20, 0), 0, 20)])
+    monkeypatch.setattr(os, "fsync", full)
+    logic.snapshot()
+    with pytest.raises(OSError, match="No space"):
+        settled(logic)
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="No space"):
+        logic.snapshot()
+
+
+# When the power fails.
+
+
+class Epochs:
+    """Bytewax's part, epoch after epoch: snapshots of the shard and of the source, and the frontier."""
+
+    def __init__(self, directory: Path) -> None:
+        self.config = configured(directory=directory, more="state: {ttl: null}")
+        self.directory, self.logic, self.epoch = directory, logic_of(self.config), 1
+        opened = open_recovery(self.config)
+        assert opened is not None
+        assert opened.lock is not None
+        opened.lock.close()
+        self._write("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, 1)")
+
+    def _write(self, query: str, *values: Any) -> None:
+        database = sqlite3.connect(self.directory / "part-0.sqlite3")
+        database.execute(query, values)
+        database.commit()
+        database.close()
+
+    def run(self, *, ends: bool = True) -> str:
+        """An epoch of 100 events; returns the name of the file that it leaves."""
+        self.logic.on_batch([batch_of(self.config, wide(self.config, 100, 40, self.epoch), 0, 100)])
+        token = self.logic.snapshot()
+        settled(self.logic)
+        insert = "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)"
+        self._write(insert, "monitor.learn.stateful_batch", "0000", self.epoch, pickle.dumps(token))
+        self._write(insert, "monitor.source", "0", self.epoch, pickle.dumps(100 * self.epoch))
+        if ends:
+            self._write(
+                "INSERT OR REPLACE INTO fronts (ex_num, worker_index, worker_frontier) VALUES (0, 0, ?)", self.epoch + 1
+            )
+            self._write("INSERT OR REPLACE INTO commits (part_index, commit_epoch) VALUES (0, ?)", self.epoch - 1)
+        self.epoch += 1
+        name = name_in(token)
+        assert name is not None
+        return name
+
+    def open(self, *, power_failed: bool = False) -> tuple[int, int, int]:
+        """Epoch to resume at, snapshots dropped, epochs gone back."""
+        if power_failed:
+            (self.directory / "boot").write_text("another")
+        opened = open_recovery(self.config)
+        assert opened is not None
+        assert opened.lock is not None
+        opened.lock.close()
+        return opened.resume_epoch, opened.pruned, opened.torn
+
+    def kept(self, step: str) -> list[int]:
+        database = sqlite3.connect(self.directory / "part-0.sqlite3")
+        found = database.execute("SELECT snap_epoch FROM snaps WHERE step_id LIKE ? ORDER BY 1", (f"%{step}%",))
+        epochs = [epoch for (epoch,) in found]
+        database.close()
+        return epochs
+
+
+def torn(path: Path) -> None:
+    """As the power leaves a file whose latest blocks were in memory only."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    path.write_bytes(content)
+
+
+def test_a_start_goes_back_by_an_epoch_where_the_latest_state_is_torn(tmp_path: Path) -> None:
+    """All steps do, the source too; what the state of the epoch before needs is there, and nothing else."""
+    epochs = Epochs(tmp_path)
+    names = [epochs.run() for _ in range(4)]
+    torn(tmp_path / "state" / names[3])
+    assert epochs.open() == (5, 0, 0), "no power failed: the shard says what is wrong when it reads the file"
+    assert epochs.open(power_failed=True) == (4, 0, 1)
+    assert epochs.kept("learn") == epochs.kept("source") == [1, 2, 3]
+    assert names[2] in {path.name for path in (tmp_path / "state").iterdir()}
+    assert names[3] not in {path.name for path in (tmp_path / "state").iterdir()}
+    memory = Engine(epochs.config)
+    for seed in (1, 2, 3):
+        memory.process(wide(epochs.config, 100, 40, seed))
+    assert logic_of(epochs.config, TOKEN + names[2].encode())._engine.snapshot() == memory.snapshot()
+    assert epochs.open() == (4, 0, 0)
+
+
+def test_a_torn_state_of_an_epoch_that_never_ended_is_dropped_with_it(tmp_path: Path) -> None:
+    epochs = Epochs(tmp_path)
+    names = [epochs.run(), epochs.run(), epochs.run(ends=False)]
+    torn(tmp_path / "state" / names[2])
+    assert epochs.open(power_failed=True) == (3, 2, 0)
+    assert {path.name for path in (tmp_path / "state").iterdir()} == set(names[:2])
+
+
+def test_without_an_earlier_state_a_start_is_refused_with_the_cure(tmp_path: Path) -> None:
+    epochs = Epochs(tmp_path)
+    names = [epochs.run() for _ in range(4)]
+    for name in names[2:]:
+        (tmp_path / "state" / name).unlink()
+    with pytest.raises(
+        RecoveryError, match=rf"{names[2]} is missing, and no earlier state .* another recovery.directory"
+    ):
+        epochs.open()
+
+
+# Kills.
+
+WRITER = """
+import test_state
+from test_state import *
+generations.SPARED = 1000
+config = configured(directory=Path(sys.argv[1]), more="state: {ttl: null}")
+logic = logic_of(config)
+for seed in range(10_000):
+    logic.on_batch([batch_of(config, wide(config, 2_000, 2_000 if seed % 5 == 0 else 500, seed), 0, 2_000)])
+    print(seed, logic.snapshot().decode(), flush=True)
+"""
+
+
+def test_whatever_the_moment_of_a_kill_all_states_that_bytewax_heard_of_lately_are_there(
+    tmp_path: Path, compiled: None
+) -> None:
+    """SIGKILL while files are written, renamed, written over and deleted: the last told and the one before load."""
+    rng = np.random.default_rng(0)
+    for round_ in range(6):
+        directory = tmp_path / str(round_)
+        process = subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(directory)], stdout=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+        )  # fmt: skip
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(3)]
+        time.sleep(0.3 * rng.random())
+        process.send_signal(signal.SIGKILL)
+        lines += [line for line in process.communicate()[0].splitlines() if line.endswith(".state")]
+        config = configured(directory=directory, more="state: {ttl: null}")
+        for line in lines[-2:]:
+            seed, token = line.split(" ", 1)
+            name = name_in(token.encode())
+            assert name is not None
+            chain_of(directory / "state", name, thoroughly=True)
+        memory = Engine(config)
+        for seed_ in range(int(seed) + 1):
+            memory.process(wide(config, 2_000, 2_000 if seed_ % 5 == 0 else 500, seed_))
+        assert logic_of(config, token.strip().encode())._engine.snapshot() == memory.snapshot()
