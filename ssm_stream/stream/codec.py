@@ -51,6 +51,14 @@ class LabelBatch(NamedTuple):
     labels: Labels
 
 
+class Judged(NamedTuple):
+    """A shard batch and what the engine said of it, to be encoded where it goes out."""
+
+    batch: ShardBatch
+    predictions: Predictions
+    alerts: list[Alert]
+
+
 class Record(NamedTuple):
     """One message to be produced."""
 
