@@ -130,6 +130,21 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
     return found.replace(tzinfo=zone) if found.tzinfo is None else found
 
 
+def epoch_ms(raw: NDArray[np.float64], form: str) -> NDArray[np.int64] | None:
+    """Times as numbers in a format of `event.timestamp_format` to ms since 1970; None where one is out of range."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if form == "auto":
+            size = np.abs(raw)
+            unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
+        else:
+            unit = np.full(len(raw), UNITS_PER_MS[form])
+        ms = raw / unit
+    if not np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
+        return None
+    whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
+    return whole
+
+
 def text_code(text: str) -> float:
     """The code of a category's text: the same in every process, and 2³³ or more, so that no small number equals it."""
     return float(2**33 + zlib.crc32(text.encode()))
@@ -206,17 +221,8 @@ class EventReader:
     def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> NDArray[np.int64]:
         form, kinds = self.event.timestamp_format, set(map(type, column))
         raw = _floats(column) if form != "iso" and kinds <= {int, float} else None
-        if raw is not None:
-            with np.errstate(invalid="ignore", over="ignore"):
-                if form == "auto":
-                    size = np.abs(raw)
-                    unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
-                else:
-                    unit = np.full(len(raw), UNITS_PER_MS[form])
-                ms = raw / unit
-            if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
-                whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
-                return whole
+        if raw is not None and (ms := epoch_ms(raw, form)) is not None:
+            return ms
         times = [self._judge(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
         return np.array(times, np.int64)
 

@@ -5,11 +5,11 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from itertools import cycle
-from operator import mod
+from operator import methodcaller, mod
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -22,6 +22,7 @@ from ssm_stream.engine import Alert, Labelled, shard_of
 from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
+from ssm_stream.stream.plain import PlainReader
 
 ERROR_HEADER = "__connect.errors."
 T = TypeVar("T")
@@ -102,13 +103,17 @@ class Decoder:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.reader = EventReader(config.event)
+        plain = PlainReader(config.event)
+        self._plain = plain if plain.able and config.labels is None else None
         self._shards: dict[str, int] = {}
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._when = value_at(config.labels.when) if config.labels and config.labels.when else None
 
     def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | LabelBatch | Output]]:
         """(shard key, batch of events or labels, or dead letters) of a chunk; dead letters go by source partition."""
-        values = [message.value() for message in chunk.messages]
+        values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
+        if self._plain is not None and (plain := self._plain(values)) is not None:
+            return list(self._split(chunk, plain))
         refused: list[Refused] = []
         documents, places = _parse(values, refused)
         out: list[tuple[str, ShardBatch | LabelBatch | Output]] = []
@@ -132,7 +137,12 @@ class Decoder:
         return out
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
-        offsets = [offset_of(chunk.messages[i]) for i in events.position.tolist()]
+        messages = chunk.messages
+        if len(events) < len(messages):
+            messages = [messages[i] for i in events.position.tolist()]
+        offsets = list(map(offset_of, messages))
+        if self.config.state.shards == 1:
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets))] if offsets else []
         return [
             (key, ShardBatch(chunk.partition, events.take(rows), [offsets[i] for i in rows.tolist()]))
             for key, rows in self._by_shard(events.entity)
@@ -222,9 +232,8 @@ def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> Ref
     return Refused(position, "NotJson", f"not JSON: {str(error)[:200]}")
 
 
-def offset_of(message: Message) -> int:
-    """Offset of a message that was consumed."""
-    return message.offset()  # type: ignore[return-value]  # None only before delivery of a produced one
+offset_of: Callable[[Message], int] = methodcaller("offset")
+"""Offset of a message that was consumed."""
 
 
 def headers_of(message: Message) -> Headers:
