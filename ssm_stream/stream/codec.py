@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
-from itertools import cycle
-from operator import methodcaller, mod
+from operator import methodcaller
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -23,6 +22,7 @@ from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
 from ssm_stream.stream.plain import PlainReader
+from ssm_stream.stream.rows import assembled
 
 ERROR_HEADER = "__connect.errors."
 T = TypeVar("T")
@@ -256,21 +256,18 @@ def error_headers(topic: str, partition: int, offset: int, stage: str, fault: st
     return [(ERROR_HEADER + name, str(value).encode("utf-8", "backslashreplace")) for name, value in content.items()]
 
 
-PREDICTION = (
-    b'{"entity":%b,"ts":%b,"y":%b,"yhat":%b,"yhat_lower":%b,"yhat_upper":%b,'
-    b'"anomaly_score":%b,"warmup":%b,"n":%b,"fleet":%b,"id":"'
-)
-AHEAD = PREDICTION.replace(b'"y":%b,', b'"for":%b,"y":%b,')
+FIELDS = ("ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
+"""Of a prediction, between the entity and the id."""
 
 
-def _template(stem: str, ahead: bool, target: str | None) -> bytes:
-    """The schema with the id, and where there are several targets, with the path of one."""
-    form = (AHEAD if ahead else PREDICTION) + stem.encode() + b"%d"  # a topic's name holds nothing to be escaped here
-    if target is None:
-        return form + b'"}'
-    path = orjson.dumps(target).replace(b"%", b"%%")
-    form = form.replace(b'"y":', b'"target":' + path + b',"y":', 1)
-    return form + b"-" + path[1:] + b"}"
+def _template(stem: str, ahead: bool, target: str | None) -> list[bytes]:
+    """What stands before, between and after the values; where there are several targets, with the path of one."""
+    before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
+    names = ["ts", "for", *FIELDS[1:]] if ahead else FIELDS
+    end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
+    # A topic's name holds nothing to be escaped.
+    fields = [b"," + before.get(name, b"") + b'"%b":' % name.encode() for name in names]
+    return [b'{"entity":', *fields, b',"id":"' + stem.encode(), end]
 
 
 def prediction_values(
@@ -281,31 +278,23 @@ def prediction_values(
     With a horizon, `ahead` is how far it reaches, s (0 where it counts events): the field `for` is the time predicted.
     With several `targets`, an event has a message for each of them, in their order.
 
-    The same bytes as a dict an event through orjson, in a third of the time: whole columns are written, cut at their
-    commas, and put into the fixed schema. A missing target (NaN) is written as null.
+    The same bytes as a dict an event through orjson, in a fifth of the time. A missing target (NaN) is written as null.
     """
     events, p = batch.events, predictions
     numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
     if ahead is not None:
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
-    names: Iterable[bytes] = map(orjson.dumps, events.entity)
-    offsets = batch.offsets
+    numbers.append(np.array(batch.offsets, np.int64))
+    names = list(map(orjson.dumps, events.entity))
     if m := len(targets):
-        names, offsets = _each(names, m), _each(offsets, m)
+        names = _each(names, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
-    rows = zip(names, *map(_texts, numbers), offsets, strict=True)
-    templates = [_template(stem, ahead is not None, target) for target in targets or (None,)]
-    return list(map(mod, cycle(templates), rows))
+    return assembled([_template(stem, ahead is not None, target) for target in targets or (None,)], names, numbers)
 
 
 def _each(items: Iterable[T], m: int) -> list[T]:
     """Each m times."""
     return [item for item in items for _ in range(m)]
-
-
-def _texts(column: NDArray[np.generic]) -> list[bytes]:
-    """Each number as JSON writes it."""
-    return orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
 
 
 class Encoder:

@@ -262,6 +262,7 @@ class PlainReader:
             and len(set(fields)) == len(fields)
         )
         """Whether events of this configuration may be plain at all."""
+        self([])  # the kernel is there before the first message comes
 
     def __call__(self, values: list[bytes | None]) -> Events | None:
         """The events of all messages; None where one of them is not plain."""
@@ -269,7 +270,7 @@ class PlainReader:
             text = b"".join(values)  # type: ignore[arg-type]  # one that is None is told by the error
         except TypeError:
             return None
-        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))  # type: ignore[arg-type]
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), dtype=np.int64)  # type: ignore[arg-type]
         columns = len(self._ends) - 1
         found, spans = np.empty((len(values), columns)), np.empty((len(values), 2), np.int64)
         raw = np.frombuffer(text, np.uint8)

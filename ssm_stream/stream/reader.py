@@ -4,6 +4,7 @@ chunks, whatever the number of partitions and workers.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -47,7 +48,6 @@ class Feed:
     def __init__(self, partition: int, first: int, decode: Decode) -> None:
         self.partition, self.first, self.next, self.decode = partition, first, first, decode
         self.ready: deque[Ready] = deque()
-        self.committed = -1
         self.waiting = 0  # messages in `ready`
         self.at_end = self.paused = False
         self.error: Exception | None = None
@@ -60,7 +60,8 @@ class Reader:
         self.source, self.until_eof = source, until_eof
         self._feeds: dict[int, Feed] = {}
         self._change = threading.Condition()
-        self._safe: dict[int, int] = {}  # of those that were detached
+        self._safe: dict[int, int] = {}  # offsets to be committed
+        self._graceful = True
         self._consumer: Consumer | None = None
         self._thread = threading.Thread()
         # One process looks for partitions that are added: the one that reads the first.
@@ -102,9 +103,12 @@ class Reader:
             "queued.min.messages": max(5 * self.source.batch, 1000),
             "fetch.queue.backoff.ms": 5,
         }
-        return Consumer(
-            {**extra, **client_properties(self.source, error_cb=self._on_error), "enable.auto.commit": False}
-        )
+        ours = client_properties(self.source, error_cb=self._on_error)
+        consumer = Consumer({**extra, **ours, "enable.auto.commit": False})
+        # One that knows the topic before it is assigned starts half a second sooner.
+        with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
+            consumer.list_topics(self.source.topic, timeout=1)
+        return consumer
 
     def _start(self, consumer: Consumer, partition: int) -> int:
         try:
@@ -135,43 +139,42 @@ class Reader:
             return taken, feed.at_end and not feed.ready
 
     def commit(self, feed: Feed, offset: int) -> None:
-        """Tell lag tools how far a partition is safe, without waiting for the broker."""
-        if offset > feed.committed:
-            assert self._consumer is not None
-            feed.committed = offset
-            place = TopicPartition(self.source.topic, feed.partition, offset)
-            self._consumer.commit(offsets=[place], asynchronous=True)
+        """Tell lag tools how far a partition is safe, at the next opportunity."""
+        with self._change:
+            self._safe[feed.partition] = offset
 
-    def detach(self, feed: Feed, safe: int | None) -> None:
+    def detach(self, feed: Feed, *, graceful: bool) -> None:
         """Read a partition no longer. With the last one the thread and the consumer end.
 
         Args:
-            safe: how far it is safe, if the broker shall be waited for to take note of that
+            graceful: wait until the broker has taken note of what `commit` was told
         """
         with self._change:
             del self._feeds[feed.partition]
-            if safe is not None:
-                self._safe[feed.partition] = safe
+            self._graceful = self._graceful and graceful
             if self._feeds:
                 if not (feed.at_end and self.until_eof):
                     self._leave(feed.partition)
                 return
             consumer, self._consumer = self._consumer, None  # which ends the thread
-            thread, safe_places = self._thread, self._safe
-            self._safe = {}
+            thread, graceful = self._thread, self._graceful
             self._change.notify_all()
         thread.join()
         assert consumer is not None
-        # Not before: a commit that is waited for would lose its answer to a thread that polls.
-        self._commit_last(consumer, safe_places)
+        if graceful:
+            self._commit(consumer, wait=True)
         consumer.close()
 
-    def _commit_last(self, consumer: Consumer, safe: dict[int, int]) -> None:
-        if not safe:
-            return
+    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
+        # Never while another thread polls, which takes the answer that this one then waits for.
+        with self._change:
+            safe, self._safe = self._safe, {}
         places = [TopicPartition(self.source.topic, partition, offset) for partition, offset in safe.items()]
         try:
-            consumer.commit(offsets=places, asynchronous=False)
+            if places and wait:
+                consumer.commit(offsets=places, asynchronous=False)
+            elif places:
+                consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
             LOG.warning("positions_not_committed", topic=self.source.topic, error=str(error.args[0]))
 
@@ -182,6 +185,7 @@ class Reader:
     def _run(self, consumer: Consumer) -> None:
         try:
             while self._room(consumer):
+                self._commit(consumer)
                 # The first message at once, and those that are there already or follow it within a moment.
                 first = consumer.poll(LOOK)
                 if first is None:

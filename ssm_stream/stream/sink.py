@@ -6,6 +6,7 @@ with the broker's own words.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 
@@ -81,6 +82,8 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
         self._handed.put(values)
 
     def _run(self) -> None:
+        with contextlib.suppress(KafkaException):  # one that knows its topic sends half a second sooner
+            self._producer.list_topics(self.config.sinks.predictions or self.config.sinks.alerts, timeout=1)
         while (values := self._handed.get()) is not None:
             try:
                 if self._broken is None:

@@ -107,7 +107,7 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         self._reader, self._most = reader, reader.source.batch
         self._feed = reader.attach(partition, resume, decode)
         self.next = self._feed.first
-        self._durable = -1
+        self._committed = self._durable = -1
         self._awake: datetime | None = None
         self._graceful = False
 
@@ -137,13 +137,17 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
 
     def snapshot(self) -> int:
         # The epoch before this one is on disk by now: that is how far lag tools may see us.
-        self._reader.commit(self._feed, self._durable)
+        if self._durable > self._committed:
+            self._committed = self._durable
+            self._reader.commit(self._feed, self._durable)
         self._durable = self.next
         return self.next
 
     def close(self) -> None:
         # After an error the broker may be away, and waiting for it would only hold up the end.
-        self._reader.detach(self._feed, self._durable if self._graceful and self._durable >= 0 else None)
+        if self._durable > self._committed:
+            self._reader.commit(self._feed, self._durable)
+        self._reader.detach(self._feed, graceful=self._graceful)
 
 
 class PacedPartition(KafkaPartition):
