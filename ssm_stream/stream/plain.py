@@ -262,7 +262,8 @@ class PlainReader:
             and len(set(fields)) == len(fields)
         )
         """Whether events of this configuration may be plain at all."""
-        self([])  # the kernel is there before the first message comes
+        if self.able:
+            self([])  # the kernel is there before the first message comes
 
     def __call__(self, values: list[bytes | None]) -> Events | None:
         """The events of all messages; None where one of them is not plain."""

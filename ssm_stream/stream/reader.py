@@ -26,6 +26,8 @@ NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were ad
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
+BROKEN = (KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER)
+
 Decode = Callable[[Chunk], list[Any]]
 """What turns the chunks of one partition into items of the dataflow."""
 
@@ -111,12 +113,16 @@ class Reader:
         return consumer
 
     def _start(self, consumer: Consumer, partition: int) -> int:
-        try:
-            place = TopicPartition(self.source.topic, partition)
-            low, high = consumer.get_watermark_offsets(place, timeout=self.source.wait)
-        except KafkaException as error:
-            raise self._error(error.args[0], partition) from error
-        return int(low if self.source.start == "earliest" else high)
+        place, deadline = TopicPartition(self.source.topic, partition), time.monotonic() + self.source.wait
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(place, timeout=max(deadline - time.monotonic(), 0.1))
+                return int(low if self.source.start == "earliest" else high)
+            except KafkaException as error:
+                # A connection that breaks while the question is under way is made anew by itself.
+                if error.args[0].code() not in BROKEN or time.monotonic() > deadline:
+                    raise self._error(error.args[0], partition) from error
+                time.sleep(LOOK)
 
     def take(self, feed: Feed, most: int) -> tuple[list[Ready], bool]:
         """The next chunks of a feed, one at least if there is one, together `most` messages or fewer; and whether
