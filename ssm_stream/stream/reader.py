@@ -103,7 +103,7 @@ class Reader:
             "fetch.wait.max.ms": 20,
             # Of all partitions together. The client looks again soon after it had enough: a long wait would starve us.
             "queued.min.messages": max(5 * self.source.batch, 1000),
-            "fetch.queue.backoff.ms": 5,
+            "fetch.queue.backoff.ms": 20,
         }
         ours = client_properties(self.source, error_cb=self._on_error)
         consumer = Consumer({**extra, **ours, "enable.auto.commit": False})
