@@ -109,13 +109,15 @@ def product(job: Specification, clock: Clock) -> dict[str, float]:
     from ssm_stream.engine import Engine
     from ssm_stream.events import EventReader
     from ssm_stream.stream import start
+    from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
 
     assert job.config is not None
     config = load_config(job.config)
     # Compiled kernels are read from the disk's cache, or made when it has none: neither belongs to the throughput.
     names = ["entity", "ts", "target", *FEATURES]
     events, _ = EventReader(config.event).read([dict.fromkeys(names, 1.0) | {"entity": "e"}] * 3)
-    Engine(config).process(events)
+    Decoder(config)
+    Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
     prepared = start.prepare(config, until_eof=True)
     clock.start()
     start.run(prepared)

@@ -223,18 +223,8 @@ def stages(broker: str, source: str, client: Client, folder: Path, repeats: int 
     ]
     count = sum(len(chunk.messages) for chunk in chunks)
     decoder = Decoder(config)
-
-    def values() -> list[list[bytes]]:
-        return [[message.value() for message in chunk.messages] for chunk in chunks]
-
-    raw = values()
-    documents = [[orjson.loads(value) for value in chunk] for chunk in raw]
     batches = [item for chunk in chunks for _, item in decoder(chunk) if isinstance(item, ShardBatch)]
     Engine(config).process(batches[0].events)  # compiled before the clock runs
-
-    def parse() -> None:
-        for chunk in values():
-            list(map(orjson.loads, chunk))
 
     def learn() -> list[Any]:
         engines: dict[str, Engine] = {}
@@ -242,9 +232,7 @@ def stages(broker: str, source: str, client: Client, folder: Path, repeats: int 
         return [engines.setdefault(key, Engine(config)).process(item.events, item.partition) for key, item in keyed]
 
     decoded = [[(key, item) for key, item in decoder(chunk) if isinstance(item, ShardBatch)] for chunk in chunks]
-    parsing = fastest(repeats, parse, count)
-    columns = fastest(repeats, lambda: [decoder.reader.read(chunk) for chunk in documents], count)
-    whole = fastest(repeats, lambda: [decoder(chunk) for chunk in chunks], count)
+    decoding = fastest(repeats, lambda: [decoder(chunk) for chunk in chunks], count)
     learning = fastest(repeats, learn, count)
     answers = learn()
     encoder = Encoder(config)
@@ -254,9 +242,7 @@ def stages(broker: str, source: str, client: Client, folder: Path, repeats: int 
         count,
     )
     return {
-        "decode JSON": parsing,
-        "read columns": columns,
-        "split by shard": max(whole - parsing - columns, 0.0),
+        "decode": decoding,
         "predict, judge, learn": learning,
         "encode": encoding,
     }

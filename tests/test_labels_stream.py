@@ -14,7 +14,7 @@ from brokers import Kafka
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.stream.codec import Decoder, Encoder, LabelBatch, ShardBatch
+from ssm_stream.stream.codec import Decoder, Encoder, Judged, LabelBatch, ShardBatch
 from ssm_stream.stream.operator import ShardLogic
 from ssm_stream.stream.source import KafkaSource, label_source
 
@@ -199,8 +199,9 @@ def test_a_horizon_is_told_in_the_predictions() -> None:
     for horizon, until in (("90s", 90_000), ("2", None)):
         config = parse_config(text.format(horizon))
         ((_, batch),) = decoded(config, [{"e": "x", "t": 0, "a": 1.0, "y": 2.0}])
-        (output,), _ = ShardLogic(config, None).on_batch([batch])
-        row = orjson.loads(output.values[0])
+        (judged,), _ = ShardLogic(config, None).on_batch([batch])
+        assert isinstance(judged, Judged)
+        row = orjson.loads(Encoder(config)(*judged).values[0])
         assert list(row)[:4] == ["entity", "ts", "for", "y"]
         assert (row["for"], row["y"]) == (until, 2.0)
     assert Encoder(configured("{topic: r}"))._ahead is None

@@ -1,9 +1,10 @@
-"""The dataflow: source → decode → learn → sink, dead letters beside it.
+"""The dataflow: source → learn → sink, dead letters beside it. Source and sink have threads of their own, which decode
+and encode beside the kernels.
 
-events topic ─ source ─ decode ─┬─ learn (state by shard) ─┬─ sink ─ predictions, alerts
-                                └─ dead letters ───────────┤       └ dead letters
-feedback topic, if any ─ decode ─┬─ dead letters ──────────┘
-                                 └─ count (log, state)
+events topic ─ source ─┬─ learn (state by shard) ─┬─ sink ─ predictions, alerts
+                       └─ dead letters ───────────┤       └ dead letters
+feedback topic, if any ┬─ dead letters ───────────┘
+                       └─ count (log, state)
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
 from ssm_stream.feedback import Verdict
-from ssm_stream.stream.codec import Decoder, LabelBatch, Output, ShardBatch
+from ssm_stream.stream.codec import Decoder, Judged, LabelBatch, Output, ShardBatch
 from ssm_stream.stream.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.stream.operator import ShardLogic
 from ssm_stream.stream.sink import KafkaSink
@@ -42,11 +43,11 @@ def monitor_flow(
     """The production dataflow over these partitions of the events topic, the labels' and the feedback's, if any."""
     flow = Dataflow("monitor")
     beside = label_source(config, labels) if labels else None
-    chunks = op.input("source", flow, KafkaSource(config.source, partitions, beside, until_eof=until_eof))
-    decoded = op.flat_map("decode", chunks, Decoder(config))
+    source = KafkaSource(config.source, partitions, beside, decoder=lambda: Decoder(config), until_eof=until_eof)
+    decoded = op.input("source", flow, source)
     split = op.branch("usable", decoded, _is_batch)
     learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))
-    letters = cast("KeyedStream[Output]", split.falses)
+    letters = cast("KeyedStream[Judged | Output]", split.falses)
     outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, until_eof=until_eof))
     op.output("sink", outputs, KafkaSink(config))
     return flow
@@ -54,13 +55,13 @@ def monitor_flow(
 
 def _feedback(
     flow: Dataflow, config: Config, partitions: tuple[int, ...], *, until_eof: bool
-) -> list[KeyedStream[Output]]:
+) -> list[KeyedStream[Judged | Output]]:
     """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
     source = feedback_of(config)
     if source is None or not partitions:
         return []
-    chunks = op.input("feedback", flow, KafkaSource(source, partitions, until_eof=until_eof))
-    decoded = op.flat_map("read_feedback", chunks, FeedbackDecoder(config))
+    read = KafkaSource(source, partitions, decoder=lambda: FeedbackDecoder(config), until_eof=until_eof)
+    decoded = op.input("feedback", flow, read)
     split = op.branch("is_verdict", decoded, _is_verdict)
     counted = op.stateful_batch("count_feedback", split.trues, FeedbackLogic)
-    return [counted, cast("KeyedStream[Output]", split.falses)]
+    return [counted, cast("KeyedStream[Judged | Output]", split.falses)]

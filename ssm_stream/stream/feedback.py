@@ -13,7 +13,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 from ssm_stream.config import Config, Source
 from ssm_stream.feedback import FeedbackReader, NoFeedbackError, Precision, Verdict
 from ssm_stream.stream.broker import BrokerError, LastError, check_broker, metadata_client, scrubbed
-from ssm_stream.stream.codec import Chunk, Output, Record, error_headers, headers_of, offset_of, shard_key
+from ssm_stream.stream.codec import Chunk, Judged, Output, Record, error_headers, headers_of, offset_of, shard_key
 
 LOG = structlog.get_logger("ssm_stream.feedback")
 KEY = "feedback"
@@ -59,7 +59,7 @@ class FeedbackDecoder:
         return out
 
 
-class FeedbackLogic(StatefulBatchLogic[list[Verdict], Output, bytes]):
+class FeedbackLogic(StatefulBatchLogic[list[Verdict], Judged | Output, bytes]):
     """Counts verdicts, and says in the log what they come to. Nothing else changes by them."""
 
     def __init__(self, resume_state: bytes | None) -> None:
@@ -67,18 +67,18 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], Output, bytes]):
         self._changed: dict[str, None] = {}
         self._next = 0.0
 
-    def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[Output], bool]:
+    def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[Judged | Output], bool]:
         for verdicts in values:
             self._changed |= {verdict.rule: None for verdict in verdicts if self._precision.add(verdict)}
         if time.monotonic() >= self._next:
             self._say()
         return (), StatefulBatchLogic.RETAIN
 
-    def on_notify(self) -> tuple[Iterable[Output], bool]:
+    def on_notify(self) -> tuple[Iterable[Judged | Output], bool]:
         self._say()
         return (), StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[Iterable[Output], bool]:
+    def on_eof(self) -> tuple[Iterable[Judged | Output], bool]:
         return self.on_notify()
 
     def notify_at(self) -> datetime | None:

@@ -8,11 +8,11 @@ from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine, shard_of
-from ssm_stream.stream.codec import Encoder, LabelBatch, Output, ShardBatch
+from ssm_stream.stream.codec import Encoder, Judged, LabelBatch, Output, ShardBatch
 from ssm_stream.stream.generations import ShardFiles, folder_of, name_in
 
 
-class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Output, bytes]):
+class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, bytes]):
     """Predicts and learns the events of one shard, and their labels where these come by themselves.
 
     A snapshot is the name of a file in the recovery directory; where there is none, the state itself.
@@ -29,14 +29,13 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Output, bytes]):
         self._shards, self._nameless = config.state.shards, name is None
         self._encode = Encoder(config)
 
-    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[Output], bool]:
-        out = []
+    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[Judged | Output], bool]:
+        out: list[Judged | Output] = []
         for batch in values:
             if isinstance(batch, LabelBatch):
                 out.append(self._encode.labelled(batch, self._engine.learn(batch.labels, batch.partition)))
             else:
-                predictions, alerts = self._engine.process(batch.events, batch.partition)
-                out.append(self._encode(batch, predictions, alerts))
+                out.append(Judged(batch, *self._engine.process(batch.events, batch.partition)))
             if unmatched := self._engine.take_unmatched():
                 out.append(self._encode.unmatched(unmatched))
         if self._nameless and self._files is not None:

@@ -6,27 +6,33 @@ with the broker's own words.
 
 from __future__ import annotations
 
+import contextlib
+import queue
+import threading
+
 import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Config
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed
-from ssm_stream.stream.codec import Headers, Output, Record, headers_of
+from ssm_stream.stream.codec import Encoder, Headers, Judged, Output, Record, headers_of
 
 LOG = structlog.get_logger("ssm_stream.sink")
+AHEAD = 4  # batches that wait to be encoded
 TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its topic
 KAFKA_DEFAULT = 1_048_588  # a broker's max.message.bytes
 
 
-class KafkaSink(FixedPartitionedSink[Output, None]):
+class KafkaSink(FixedPartitionedSink[Judged | Output, None]):
     """A fixed number of producers; a shard's output always goes through the same one."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def list_parts(self) -> list[str]:
-        return [f"{i:04d}" for i in range(self.config.sinks.writers)]
+        # A shard has one writer, so that more writers than shards would only stand idle.
+        return [f"{i:04d}" for i in range(min(self.config.sinks.writers, self.config.state.shards))]
 
     def part_fn(self, item_key: str) -> int:
         return int(item_key)
@@ -35,11 +41,18 @@ class KafkaSink(FixedPartitionedSink[Output, None]):
         return KafkaWriter(self.config)
 
 
-class KafkaWriter(StatefulSinkPartition[Output, None]):
-    """One producer. `write_batch` hands over, `snapshot` waits until the broker has everything."""
+class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
+    """One producer and a thread that encodes for it, beside the kernels.
+
+    `write_batch` hands over, and waits only where more than a few batches are still to be encoded; `snapshot` waits
+    until the broker has everything. What goes wrong in the thread is raised by either.
+    """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._encode = Encoder(config)
+        self._handed: queue.Queue[list[Judged | Output] | None] = queue.Queue(AHEAD)
+        self._broken: Exception | None = None
         self._failed: tuple[str, str] | None = None
         self._last_error = LastError(config.source)
         self._oversized: list[Message] = []
@@ -61,9 +74,33 @@ class KafkaWriter(StatefulSinkPartition[Output, None]):
             {**properties, **client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
         )
 
-    def write_batch(self, values: list[Output]) -> None:
+        self._thread = threading.Thread(target=self._run, name="write", daemon=True)
+        self._thread.start()
+
+    def write_batch(self, values: list[Judged | Output]) -> None:
+        self._raise()
+        self._handed.put(values)
+
+    def _run(self) -> None:
+        with contextlib.suppress(KafkaException):  # one that knows its topic sends half a second sooner
+            self._producer.list_topics(self.config.sinks.predictions or self.config.sinks.alerts, timeout=1)
+        while (values := self._handed.get()) is not None:
+            try:
+                if self._broken is None:
+                    self._write(values)
+            except Exception as error:  # noqa: BLE001  # it is raised again in the dataflow
+                self._broken = error
+            finally:
+                self._handed.task_done()
+
+    def _raise(self) -> None:
+        if self._broken is not None:
+            raise self._broken
+
+    def _write(self, values: list[Judged | Output]) -> None:
         produce = self._producer.produce
-        for output in values:
+        for item in values:
+            output = self._encode(*item) if isinstance(item, Judged) else item
             if (topic := output.predictions) is not None:
                 for key, value in zip(output.keys, output.values, strict=True):
                     try:
@@ -125,6 +162,8 @@ class KafkaWriter(StatefulSinkPartition[Output, None]):
         )
 
     def snapshot(self) -> None:
+        self._handed.join()
+        self._raise()
         while len(self._producer):
             self._producer.flush(1.0)
             self._check()
@@ -132,6 +171,8 @@ class KafkaWriter(StatefulSinkPartition[Output, None]):
 
     def close(self) -> None:
         # Called at the end of input and after an error in any step; an exception here would end the process unheard.
+        self._handed.put(None)
+        self._thread.join()
         left = self._producer.flush(5.0)
         if left:
             LOG.warning("messages_not_delivered", count=left, cure="they are made again after the restart")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -143,6 +144,9 @@ def run(
     # and everything loaded so far, hundreds of times a second.
     gc.freeze()
     gc.set_threshold(100_000, 20, 50)
+    # The kernels run without the interpreter; after each the worker would wait up to 5 ms for reader and writer to let
+    # it in again.
+    sys.setswitchinterval(0.0005)
     cli_main(
         prepared.flow,
         workers_per_process=workers,

@@ -1,0 +1,304 @@
+"""Plain events read without the interpreter: flat JSON objects whose numbers are numbers, straight into columns.
+
+A chunk that has anything else in it (a message that is no event, an escaped or missing name, time as text, …) is left
+to `EventReader`, which says what is wrong. So this need not know every case: where it is not sure, it gives up. What it
+reads is what `EventReader` would read, to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Event
+from ssm_stream.events import LARGEST, LONGEST_NAME, Events, milliseconds
+from ssm_stream.model.jit import inner, jit
+
+SMALLEST_POWER, LARGEST_POWER = -280, 280  # of ten, beyond which a number is left to the general reader
+NAMES_KEPT = 1_000_000  # entities whose names are remembered: a bound, should they never end
+LOW = np.uint64(0xFFFFFFFF)
+PRECISION = np.uint64(0xFFFFFFFFFFFFFFFF >> 55)
+TENS = tuple(10.0**i for i in range(23))  # all exact
+ENTITY, TIME = 0, 1  # places among the fields
+
+
+def _powers_of_five() -> NDArray[np.uint64]:
+    """The leading 128 bits of 5^q, as two words: the table of Lemire, Number Parsing at a Gigabyte per Second (2021)"""
+    rows = []
+    for q in range(SMALLEST_POWER, LARGEST_POWER + 1):
+        five = 5 ** abs(q)
+        if q < 0:
+            z = (five - 1).bit_length()
+            word = 2 ** (z + 127 if q >= -27 else 2 * z + 128) // five + 1
+        else:
+            word = five << 128
+        word = word >> (word.bit_length() - 128)
+        rows.append((word >> 64, word & 0xFFFFFFFFFFFFFFFF))
+    return np.array(rows, np.uint64)
+
+
+@inner
+def _product(a: Any, b: Any) -> Any:
+    """High and low word of a 64 × 64 bit product."""
+    shift = np.uint64(32)
+    a0, a1, b0, b1 = a & LOW, a >> shift, b & LOW, b >> shift
+    low, middle, other = a0 * b0, a1 * b0, a0 * b1
+    carry = (low >> shift) + (middle & LOW) + (other & LOW)
+    return a1 * b1 + (middle >> shift) + (other >> shift) + (carry >> shift), (carry << shift) | (low & LOW)
+
+
+@inner
+def _scaled(w: Any, q: int, fives: Any) -> float:
+    """w · 10^q for w > 0, correctly rounded (Eisel's and Lemire's method); NaN where that is subnormal or infinite."""
+    leading = 0
+    for step in (32, 16, 8, 4, 2, 1):
+        if w >> np.uint64(64 - step) == np.uint64(0):
+            w <<= np.uint64(step)
+            leading += step
+    row = q - SMALLEST_POWER
+    high, low = _product(w, fives[row, 0])
+    if high & PRECISION == PRECISION:
+        more, _ = _product(w, fives[row, 1])
+        low += more
+        if more > low:
+            high += np.uint64(1)
+    upper = int(high >> np.uint64(63))
+    cut = np.uint64(upper + 9)
+    mantissa = high >> cut
+    power = ((217706 * q) >> 16) + 63 + upper - leading  # 217706 / 2^16 = log2(10)
+    if low <= np.uint64(1) and -4 <= q <= 23 and mantissa & np.uint64(3) == np.uint64(1) and mantissa << cut == high:
+        mantissa &= ~np.uint64(1)
+    mantissa = (mantissa + (mantissa & np.uint64(1))) >> np.uint64(1)
+    if not -1022 < power < 1023:
+        return math.nan
+    return math.ldexp(float(mantissa), power - 52)
+
+
+@inner
+def _number(text: Any, i: int, end: int, fives: Any, tens: Any) -> Any:
+    """The JSON number that begins at `i`: its value, and the place after it; −1 where it is left to `EventReader`."""
+    negative, real, digits = False, False, 0
+    q: Any = 0
+    w = np.uint64(0)
+    if text[i] == 45:
+        negative = True
+        i += 1
+    start = i
+    while i < end and 48 <= text[i] <= 57:
+        w = w * np.uint64(10) + np.uint64(text[i] - 48)
+        digits += 1
+        i += 1
+    if i == start or (text[start] == 48 and i > start + 1):
+        return 0.0, -1
+    if i < end and text[i] == 46:
+        real, i = True, i + 1
+        start = i
+        while i < end and 48 <= text[i] <= 57:
+            w = w * np.uint64(10) + np.uint64(text[i] - 48)
+            digits += 1 if w else 0
+            i += 1
+        q = start - i
+        if q == 0:
+            return 0.0, -1
+    if digits > 19:
+        return 0.0, -1
+    if i < end and (text[i] == 101 or text[i] == 69):
+        real, i, sign, power = True, i + 1, 1, 0
+        if i < end and (text[i] == 43 or text[i] == 45):
+            sign = 44 - int(text[i])
+            i += 1
+        start = i
+        while i < end and 48 <= text[i] <= 57:
+            power = min(power * 10 + int(text[i]) - 48, 9999)
+            i += 1
+        if i == start:
+            return 0.0, -1
+        q += sign * power
+    value = float(w)
+    if real and w:
+        if w < np.uint64(1 << 53) and -22 <= q <= 22:
+            value = value * tens[q] if q > 0 else value / tens[-q]
+        elif SMALLEST_POWER <= q <= LARGEST_POWER:
+            value = _scaled(w, q, fives)
+        else:
+            return 0.0, -1
+    if not value <= LARGEST or (negative and not real and not w):
+        return 0.0, -1
+    return -value if negative else value, i
+
+
+@inner
+def _after_space(text: Any, i: int, end: int) -> int:
+    while i < end and (text[i] == 32 or text[i] == 10 or text[i] == 13 or text[i] == 9):
+        i += 1
+    return i
+
+
+@inner
+def _text_end(text: Any, i: int, end: int) -> int:
+    """The place of the quote that ends the text begun before `i`; −1 where something in it must be looked at."""
+    while i < end:
+        if text[i] == 34:
+            return i
+        if text[i] == 92 or text[i] < 32:
+            return -1
+        i += 1
+    return -1
+
+
+@inner
+def _word(text: Any, i: int, end: int) -> Any:
+    """true, false or null at `i`: (1, 0 or NaN, the place after it or −1)."""
+    if i + 4 <= end and text[i] == 116 and text[i + 1] == 114 and text[i + 2] == 117 and text[i + 3] == 101:
+        return 1.0, i + 4
+    if i + 4 <= end and text[i] == 110 and text[i + 1] == 117 and text[i + 2] == 108 and text[i + 3] == 108:
+        return math.nan, i + 4
+    if i + 5 <= end and text[i] == 102 and text[i + 1] == 97 and text[i + 2] == 108 and text[i + 3] == 115:
+        return 0.0, i + 5 if text[i + 4] == 101 else -1
+    return 0.0, -1
+
+
+@inner
+def _field(text: Any, start: int, end: int, names: Any, ends: Any, guess: int) -> int:
+    """Which field the name text[start:end] is; −1: none. The guess is looked at first."""
+    count = len(ends)
+    for k in range(count):
+        j = (guess + k) % count
+        begin = ends[j - 1] if j else 0
+        size = ends[j] - begin
+        if size == end - start:
+            same = 0
+            while same < size and names[begin + same] == text[start + same]:
+                same += 1
+            if same == size:
+                return j
+    return -1
+
+
+@jit
+def _read(
+    text: Any, ends: Any, names: Any, name_ends: Any, columns: Any, truth: int, values: Any, spans: Any, fives: Any,
+    tens: Any,
+) -> int:  # fmt: skip
+    """Documents text[ends[i−1]:ends[i]] to rows of `values` and to the span of their entity; how many until it gave up.
+
+    columns: the fields from `truth` on may be true or false
+    """
+    at = 0
+    for row in range(len(ends)):
+        i, end = _after_space(text, at, ends[row]), ends[row]
+        at = end
+        spans[row, 0] = spans[row, 1] = 0
+        for j in range(columns):
+            values[row, j] = math.nan
+        if i >= end or text[i] != 123:
+            return row
+        i, guess = _after_space(text, i + 1, end), 0
+        while True:
+            if i >= end or text[i] != 34:
+                return row
+            close = _text_end(text, i + 1, end)
+            if close < 0:
+                return row
+            field = _field(text, i + 1, close, names, name_ends, guess)
+            i = _after_space(text, close + 1, end)
+            if i >= end or text[i] != 58:
+                return row
+            i = _after_space(text, i + 1, end)
+            if i >= end:
+                return row
+            guess = field + 1 if field >= 0 else guess
+            c = text[i]
+            if c == 34:
+                close = _text_end(text, i + 1, end)
+                if close < 0 or field > ENTITY or (field == ENTITY and not 0 < close - i - 1 <= LONGEST_NAME):
+                    return row
+                if field == ENTITY:
+                    spans[row, 0], spans[row, 1] = i + 1, close
+                i = close + 1
+            else:
+                if c == 45 or 48 <= c <= 57:
+                    value, i = _number(text, i, end, fives, tens)
+                else:
+                    value, i = _word(text, i, end)
+                    if not math.isnan(value) and 0 <= field < truth:
+                        return row
+                if i < 0 or field == ENTITY:
+                    return row
+                if field > ENTITY:
+                    values[row, field - 1] = value
+            i = _after_space(text, i, end)
+            if i >= end:
+                return row
+            if text[i] == 125:
+                break
+            if text[i] != 44:
+                return row
+            i = _after_space(text, i + 1, end)
+        if _after_space(text, i + 1, end) != end or spans[row, 1] == 0 or math.isnan(values[row, 0]):
+            return row
+    return len(ends)
+
+
+class PlainReader:
+    """Reads chunks of plain events by the `event` section of the configuration."""
+
+    def __init__(self, event: Event) -> None:
+        self.event = event
+        fields = [event.entity, event.timestamp, *event.targets, *event.columns]
+        written = [name.encode() for name in fields]
+        self._names = np.frombuffer(b"".join(written), np.uint8)
+        self._ends = np.cumsum([len(name) for name in written])
+        self._targets = len(event.targets)
+        self._fives, self._tens = _powers_of_five(), np.array(TENS)
+        self._known: dict[bytes, str] = {}
+        self.able = (
+            event.timestamp_format != "iso"
+            and not event.categories
+            and not any("." in name for name in fields)
+            and len(set(fields)) == len(fields)
+        )
+        """Whether events of this configuration may be plain at all."""
+        if self.able:
+            self([])  # the kernel is there before the first message comes
+
+    def __call__(self, values: list[bytes | None]) -> Events | None:
+        """The events of all messages; None where one of them is not plain."""
+        try:
+            text = b"".join(values)  # type: ignore[arg-type]  # one that is None is told by the error
+        except TypeError:
+            return None
+        ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), dtype=np.int64)  # type: ignore[arg-type]
+        columns = len(self._ends) - 1
+        found, spans = np.empty((len(values), columns)), np.empty((len(values), 2), np.int64)
+        raw = np.frombuffer(text, np.uint8)
+        done = _read(
+            raw, ends, self._names, self._ends, columns, 2 + self._targets, found, spans, self._fives, self._tens
+        )
+        ts = milliseconds(found[:, 0], self.event.timestamp_format) if done == len(values) else None
+        if ts is None or not (names := self._texts(text, spans)):
+            return None
+        m = self._targets
+        target = found[:, 1].copy() if m == 1 else np.ascontiguousarray(found[:, 1 : 1 + m])
+        features = np.ascontiguousarray(found[:, 1 + m :])
+        return Events(names, ts, features, target, np.arange(len(values)))
+
+    def _texts(self, text: bytes, spans: NDArray[np.int64]) -> list[str]:
+        """The entities' names; none where the text is no UTF-8."""
+        if not text.isascii():
+            try:
+                text.decode()
+            except UnicodeDecodeError:
+                return []
+        names = [text[a:b] for a, b in spans.tolist()]
+        known = self._known
+        try:
+            return list(map(known.__getitem__, names))
+        except KeyError:
+            if len(known) > NAMES_KEPT:
+                known.clear()
+            known.update((name, name.decode()) for name in set(names))
+            return list(map(known.__getitem__, names))

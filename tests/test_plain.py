@@ -1,0 +1,159 @@
+"""The kernels of the wire: what they read and write is what the general reader and a JSON library would."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssm_stream.config import Config, parse_config
+from ssm_stream.events import EventReader
+from ssm_stream.stream.plain import PlainReader
+from ssm_stream.stream.rows import assembled
+
+
+def configured(event: str = "") -> Config:
+    return parse_config(
+        "source: {brokers: 'localhost:9092', topic: t}\n"
+        f"event: {{entity: e, timestamp: t, features: [a, b], target: y{event}}}\n"
+    )
+
+
+PLAIN = PlainReader(configured().event)
+GENERAL = EventReader(configured().event)
+
+
+def agree(values: list[bytes], plain: PlainReader = PLAIN, general: EventReader = GENERAL) -> bool:
+    """Whether the kernel read them; then they are what the general reader reads, to the last bit."""
+    got = plain(list(values))
+    if got is None:
+        return False
+    want, refused = general.read(list(map(orjson.loads, values)))
+    assert refused == []
+    assert got.entity == want.entity
+    for name in ("ts", "features", "target", "position"):
+        ours, theirs = getattr(got, name), getattr(want, name)
+        assert (ours.dtype, ours.shape, ours.tobytes()) == (theirs.dtype, theirs.shape, theirs.tobytes()), name
+    return True
+
+
+def row(number: str, name: str = "m") -> bytes:
+    return f'{{"e":"{name}","t":1700000000000,"a":{number},"b":null,"y":2}}'.encode()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False, width=64), min_size=1, max_size=20))
+def test_every_float_is_read_to_the_last_bit(numbers: list[float]) -> None:
+    usable = [x for x in numbers if abs(x) <= 3.4e38]
+    read = [agree([row(repr(x))]) for x in usable]
+    assert all(found for found, x in zip(read, usable, strict=True) if x == 0 or abs(x) > 1e-250)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 10**19), st.integers(-400, 400), st.sampled_from(["", "-"]), st.integers(0, 19))
+def test_digits_and_exponents_as_they_come(digits: int, power: int, sign: str, point: int) -> None:
+    text = str(digits)
+    if 0 < point < len(text):
+        text = f"{text[:point]}.{text[point:]}"
+    for number in (f"{sign}{text}", f"{sign}{text}e{power}", f"{sign}{text}E+{abs(power)}"):
+        agree([row(number)])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_numbers_half_way_between_two_floats_are_rounded_to_even(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for bits in rng.integers(0, 2**52, 300).tolist():
+        exponent = int(rng.integers(1023, 1080))
+        (x,) = struct.unpack("<d", struct.pack("<Q", exponent << 52 | bits))
+        middle = (int(x) * 2 + int(math.nextafter(x, math.inf)) * 2) // 4
+        assert agree([row(f"{middle}.0"), row(f"{middle}"), row(f"{middle}e0")]) or len(str(middle)) > 18
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b'{"y":1,"b":2,"a":3,"t":4,"e":"x"}',
+        b' \n{ "e" : "x" , "t" : 4 , "a" : true , "b" : false , "y" : null } \t',
+        b'{"e":"x","t":4}',
+        b'{"e":"x","t":4,"other":"text","more":null,"flag":true,"n":-1.5e3,"y":0}',
+        b'{"e":"x","t":4,"a":1,"a":2}',
+        '{"e":"Öfen/4 機械","t":4,"ö":"ü"}'.encode(),
+        b'{"e":"x","t":1.5e9,"a":-0.0}',
+    ],
+)
+def test_what_is_plain(value: bytes) -> None:
+    assert agree([value, row("1"), value])
+
+
+NOT_PLAIN = [
+    b"", b" ", b"{}", b"[]", b"null", b'{"e":"x","t":4', b'{"e":"x","t":4}}', b'{"e":"x","t":4}{"e":"x","t":4}',
+    b'{"e":"x","t":4,}', b'{"e":"x" "t":4}', b'{"e":"x","t":4,"a":01}', b'{"e":"x","t":4,"a":1.}',
+    b'{"e":"x","t":4,"a":.5}', b'{"e":"x","t":4,"a":+1}', b'{"e":"x","t":4,"a":1e}', b'{"e":"x","t":4,"a":NaN}',
+    b'{"e":"x","t":4,"a":"1"}', b'{"e":"x","t":4,"a":[1]}', b'{"e":"x","t":4,"z":{}}', b'{"e":"x","t":4,"a":1e39}',
+    b'{"e":"x","t":4,"y":true}', b'{"e":7,"t":4}', b'{"e":"","t":4}', b'{"t":4}', b'{"e":"x"}', b'{"e":"x","t":null}',
+    b'{"e":"x","t":"2026-01-31"}', b'{"e":"x","t":1e30}', b'{"e":"a\\u0062","t":4}', b'{"e":"a\tb","t":4}',
+    b'{"e":"\xff","t":4}', b'{"e":"' + b"x" * 513 + b'","t":4}', b'{"e":"x","t":4,"a":tru}', b'{"e":"x","t":4,"a":nul',
+    b'{"e":"x","t":4,"a":-}', b'{"e":"x","t":4,"a":-', b'{"e', b'{"e":', b'{"e":"x', b"{",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", NOT_PLAIN)
+def test_what_must_be_looked_at_is_left_to_the_general_reader(value: bytes) -> None:
+    for values in ([value], [row("1"), value], [value, row("1")]):
+        assert PLAIN(list(values)) is None
+
+
+def test_a_tombstone_is_left_to_the_general_reader() -> None:
+    assert PLAIN([row("1"), None]) is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, 60), st.binary(max_size=3), st.integers(0, 4))
+def test_bytes_that_are_cut_or_put_in_are_read_alike_or_not_at_all(at: int, more: bytes, less: int) -> None:
+    value = row("1.25e2")
+    try:
+        agree([value, value[:at] + more + value[at + less :]])
+    except orjson.JSONDecodeError:
+        pytest.fail("the kernel took what is no JSON")
+
+
+@pytest.mark.parametrize("event", [", timestamp_format: iso", ", categories: [c]", ", entity: deep.name"])
+def test_configurations_that_have_no_plain_events(event: str) -> None:
+    text = "source: {brokers: a, topic: t}\nevent: {timestamp: t, target: y, features: [a]"
+    more = event if "entity" in event else f"{event}, entity: e"
+    assert not PlainReader(parse_config(f"{text}{more}}}\n").event).able
+
+
+def test_several_targets() -> None:
+    made = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a], target: [y, z]}\n"
+    )
+    values = [orjson.dumps({"e": "m", "t": i, "a": 1.5, "y": i, "z": None if i % 2 else -i}) for i in range(5)]
+    assert agree(values, PlainReader(made.event), EventReader(made.event))
+
+
+numbers = st.one_of(st.floats(width=64), st.floats(-1e3, 1e3))
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.text(max_size=9), numbers, st.integers(-(2**63), 2**63 - 1), st.booleans()), min_size=1))
+def test_rows_are_what_a_json_library_writes(rows: list[tuple[Any, ...]]) -> None:
+    names, floats, whole, flags = zip(*rows, strict=True)
+    columns = [np.array(floats), np.array(whole, np.int64), np.array(flags)]
+    templates = [[b'{"k":', b',"x":', b',"i":', b',"f":', b"}"], [b'{"q":', b',"x":', b',"i":', b',"f":', b',"z":1}']]
+    try:
+        texts = list(map(orjson.dumps, names))
+    except TypeError:
+        return  # a lone surrogate is never a name
+    for i, value in enumerate(assembled(templates, texts, columns)):
+        finite = floats[i] if math.isfinite(floats[i]) else None
+        want = {"q" if i % 2 else "k": names[i], "x": finite, "i": whole[i], "f": flags[i]} | (
+            {"z": 1} if i % 2 else {}
+        )
+        assert value == orjson.dumps(want)
