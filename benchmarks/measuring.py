@@ -30,7 +30,13 @@ class MissingError(RuntimeError):
 def check(name: str, value: float | None, relation: str, bar: float) -> Check:
     """One figure beside its bar; what was not measured (None) is not met."""
     ok = value is not None and (value <= bar if relation == "<=" else value >= bar)
-    return {"name": name, "value": None if value is None else round(value, 4), "relation": relation, "bar": bar, "ok": ok}
+    return {
+        "name": name,
+        "value": None if value is None else round(value, 4),
+        "relation": relation,
+        "bar": bar,
+        "ok": ok,
+    }
 
 
 def say(text: str) -> None:
@@ -38,7 +44,9 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def child(script: str, job: dict[str, Any], *arguments: str, python: str = sys.executable, title: str = "") -> dict[str, Any]:
+def child(
+    script: str, job: dict[str, Any], *arguments: str, python: str = sys.executable, title: str = ""
+) -> dict[str, Any]:
     """The figures that a script beside this one prints as its last line, run as `python script arguments… JOB`.
 
     Raises:
@@ -77,7 +85,9 @@ def fastest(repeats: int, work: Callable[[], Any], count: int) -> float:
 
 
 @contextlib.contextmanager
-def running(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    command: list[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process beside this one, ended by SIGTERM (after half a minute by SIGKILL); what it says goes to `log`."""
     with log.open("ab") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output, env=environment)
@@ -102,6 +112,11 @@ def cpu_seconds(process: int) -> float:
     """CPU time of a process so far, with all its threads (Linux)."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def size(directory: Path) -> int:
+    """Bytes of all files below."""
+    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
 def median(rounds: list[dict[str, dict[str, float]]], name: str, figure: str) -> float:

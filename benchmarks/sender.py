@@ -1,4 +1,4 @@
-"""Events onto a topic at a steady rate, each with the time of its sending: `python sender.py JOB`, a process of its own.
+"""Events onto a topic at a steady rate, each with the time of its sending: `python sender.py JOB`.
 
 JOB is JSON: broker, topic, rate (events/s), count, entities. The last line is JSON too: when the first and the last
 event were sent (ms since 1970), how far the sender was behind its schedule at worst, and its CPU time.

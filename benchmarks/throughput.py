@@ -1,5 +1,5 @@
-"""Events a second from topic to topic, beside what the wire allows and what a user would run instead; and what an event,
-an entity, a snapshot and a start cost.
+"""Events a second from topic to topic, beside what the wire allows and what a user would run instead; and what an
+event, an entity, a snapshot and a start cost.
 
     python benchmarks/throughput.py [--json] [--plot FILE] [--peers-python PATH]    # all that has a bar: minutes
     python benchmarks/throughput.py --smoke                                         # under 40 s: does it work at all?
@@ -32,7 +32,7 @@ from rich.console import Console
 from wire import cluster
 
 CONSOLE = Console(stderr=True, width=120)
-PARTS = ("throughput", "latency", "entities", "snapshot", "backfill", "stages", "growth", "cold-start")
+PARTS = ("throughput", "latency", "many-entities", "snapshot", "backfill", "stages", "growth", "cold-start")
 WITH_BARS = PARTS[:5]
 FEW = 100
 
@@ -42,11 +42,12 @@ class Sizes:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         smoke = arguments.smoke
-        self.events = arguments.events or (20_000 if smoke else 1_000_000)
+        self.events = arguments.events or (10_000 if smoke else 1_000_000)
         self.rounds = arguments.rounds or (1 if smoke else 3)
-        self.entities_events, self.entities_rounds = (10_000, 1) if smoke else (1_000_000, 2)
-        self.many = 2_000 if smoke else 100_000
-        self.rates, self.seconds = ((latency.CHECKED,), 2.0) if smoke else (latency.RATES, 12.0)
+        self.entities_events, self.entities_rounds = (4_000, 1) if smoke else (1_000_000, 2)
+        self.many = 1_000 if smoke else 100_000
+        self.rates, self.times = ((latency.CHECKED,), (1.0, 1.0)) if smoke else (latency.RATES, (3.0, 12.0))
+        self.window = 10_000 if smoke else growth.WINDOW
         self.staged = 20_000 if smoke else 200_000
         self.state = (self.many, 0.5, 1) if smoke else (state.ENTITIES, state.EPOCH, state.EPOCHS)
         self.rows = 50_000 if smoke else commands.ROWS
@@ -66,9 +67,9 @@ class Run:
     def throughput(self) -> None:
         sizes, arguments = self.sizes, self.arguments
         peers = [] if arguments.no_peers else topics.present(arguments.peers_python)
-        found = topics.measure(
-            self.broker, self.folder, sizes.events, arguments.entities, sizes.rounds, peers, arguments.peers_python
-        )
+        ours = topics.CHECKED if arguments.smoke else topics.OURS
+        how = (sizes.events, arguments.entities, sizes.rounds, ours, peers, arguments.peers_python)
+        found = topics.measure(self.broker, self.folder, *how)
         self.report |= {"rows": topics.rows(found), "bytes": found["bytes"]}
         self.report |= {"events": sizes.events, "entities": arguments.entities, "rounds": sizes.rounds}
         self.report["peers_absent"] = [peer.name for peer in topics.PEERS if peer not in peers]
@@ -77,12 +78,12 @@ class Run:
 
     def latency(self) -> None:
         found = self.report["latency"] = latency.measure(
-            self.broker, self.folder, self.sizes.rates, self.sizes.seconds, plain=self.whole
+            self.broker, self.folder, self.sizes.rates, *self.sizes.times, plain=self.whole
         )
         self.checks += latency.checks(found)
         self.shows.append(lambda console: latency.show(found, console))
 
-    def entities(self) -> None:
+    def many_entities(self) -> None:
         sizes = self.sizes
         found = self.report["entities_topic_to_topic"] = topics.measure_entities(
             self.broker, self.folder, sizes.entities_events, FEW, sizes.many, sizes.entities_rounds
@@ -100,7 +101,7 @@ class Run:
         self.report["shards"] = stages.measure_shards(self.broker, count, self.arguments.entities)
 
     def _grow(self, entities: tuple[int, ...], features: tuple[int, ...], batches: tuple[int, ...]) -> None:
-        found = self.report["growth"] = growth.measure(entities, features, batches)
+        found = self.report["growth"] = growth.measure(entities, features, batches, self.sizes.window)
         self.checks += growth.checks(found, FEW, self.sizes.many)
         self.shows.append(lambda console: growth.show(found, self.report.get("shards", {}), console))
 
@@ -146,7 +147,7 @@ def parse() -> argparse.Namespace:
 
 def main() -> None:
     arguments = parse()
-    parts = arguments.parts or [*WITH_BARS, *(["stages"] if arguments.smoke else [])]
+    parts = arguments.parts or WITH_BARS
     with tempfile.TemporaryDirectory(prefix="ssm-stream-bench-") as name:
         folder = Path(name)
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -43,10 +44,8 @@ def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, floa
     with tempfile.TemporaryFile() as out, (folder / "backtest.log").open("wb") as log:
         process = subprocess.Popen([*COMMAND, "backtest", str(config), str(file), "--json"], stdout=out, stderr=log)
         while process.poll() is None:
-            try:
+            with contextlib.suppress(OSError, KeyError):  # it has just ended
                 peak = max(peak, memory(process.pid)[1])
-            except (OSError, KeyError):
-                pass  # it has just ended
             if time.perf_counter() - start > LIMIT:
                 process.kill()
                 raise MissingError(f"backtest did not end within {LIMIT:g} s")
@@ -57,7 +56,13 @@ def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, floa
             raise MissingError(f"backtest ended with {process.returncode}:\n{Path(log.name).read_text()[-2000:]}")
         result = json.loads(out.read())
     say(f"  backfill, {title}: {result['events'] / result['seconds']:,.0f} rows/s")
-    return {"rows": result["events"], "seconds": result["seconds"], "wall": wall, "peak_bytes": peak, "mae": result["mae"]}
+    return {
+        "rows": result["events"],
+        "seconds": result["seconds"],
+        "wall": wall,
+        "peak_bytes": peak,
+        "mae": result["mae"],
+    }
 
 
 def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str, float]]:
@@ -76,7 +81,9 @@ def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str
 def checks_backfill(measured: dict[str, dict[str, float]]) -> list[Check]:
     """By the command's own clock, which begins when the kernels are loaded."""
     one = measured["default"]
-    return [check(f"backfill, one entity, {one['rows']:,} rows, rows/s", one["rows"] / one["seconds"], ">=", BACKFILL_LEAST)]
+    return [
+        check(f"backfill, one entity, {one['rows']:,} rows, rows/s", one["rows"] / one["seconds"], ">=", BACKFILL_LEAST)
+    ]
 
 
 def show_backfill(measured: dict[str, dict[str, float]], console: Console) -> None:

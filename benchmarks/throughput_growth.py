@@ -40,7 +40,8 @@ def configuration(features: int, event: str = "", more: str = "") -> Config:
     """The default configuration with so many features."""
     names = ", ".join(f"f{i}" for i in range(features))
     return parse_config(
-        f"source: {{brokers: unused, topic: events}}\nevent:\n  entity: entity\n  timestamp: ts\n  features: [{names}]\n"
+        "source: {brokers: unused, topic: events}\n"
+        f"event:\n  entity: entity\n  timestamp: ts\n  features: [{names}]\n"
         f"{event}{more}"
     )
 
@@ -76,10 +77,10 @@ class Stream:
             yield self.take(self._rng.integers(0, len(self._weights), min(batch, count - at)))
 
 
-def point(entities: int, features: int, batch: int) -> dict[str, float]:
+def point(entities: int, features: int, batch: int, window: int) -> dict[str, float]:
     """One point: CPU µs an event, bytes an entity."""
     config = configuration(features)
-    window = WINDOW if batch >= 10 else SMALL
+    window = window if batch >= 10 else min(window, SMALL)
     warm, first = Stream(10, features), Engine(config)
     for events in warm.random(2_000, 1_000):
         first.process(events)  # the kernels are there, and what Python allocates once
@@ -109,14 +110,16 @@ def point(entities: int, features: int, batch: int) -> dict[str, float]:
     }
 
 
-def measure(entities: tuple[int, ...], features: tuple[int, ...], batches: tuple[int, ...]) -> dict[str, Any]:
+def measure(
+    entities: tuple[int, ...], features: tuple[int, ...], batches: tuple[int, ...], window: int = WINDOW
+) -> dict[str, Any]:
     """All points: those of `entities` with 8 features, the others with 100 entities."""
     jobs = [("entities", e, {"entities": e, "features": 8, "batch": CHUNK}) for e in entities]
     jobs += [("features", d, {"entities": 100, "features": d, "batch": CHUNK}) for d in features]
     jobs += [("batches", b, {"entities": 100, "features": 8, "batch": b}) for b in batches]
     found: dict[str, dict[str, Any]] = {"entities": {}, "features": {}, "batches": {}}
     for kind, value, job in jobs:
-        one = found[kind][str(value)] = child("throughput_growth.py", job)
+        one = found[kind][str(value)] = child("throughput_growth.py", {**job, "window": window})
         say(f"  {kind} {value:,}: {one['us']:.2f} µs an event, {one['bytes']:,} bytes an entity")
     return found
 
@@ -158,7 +161,8 @@ def show(measured: dict[str, Any], shards: dict[str, float], console: Console) -
         console.print(table)
     console.print(
         f"CPU of the engine for an event, the median of {WINDOWS} windows, after {MEET} events of every entity. State: "
-        "`Engine.bytes_per_entity`; resident and peak: by how much the process grew, by entities, what they share included."
+        "`Engine.bytes_per_entity`; resident and peak: by how much the process grew, by entities, what they share "
+        "included."
     )
 
 

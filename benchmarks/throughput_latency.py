@@ -27,7 +27,6 @@ QUANTILES = [0.1, 1, 5, *range(10, 100, 10), 95, 98, 99, 99.5, 99.9, 100]
 CHECKED = 1_000  # events/s
 RATES = (CHECKED, 20_000)
 ENTITIES = 100
-WARM = 3.0  # seconds at the rate that are not counted
 
 
 @contextlib.contextmanager
@@ -55,18 +54,22 @@ def product(broker: str, source: str, sink: str, folder: Path, text: str) -> Ite
         raise MissingError(f"the product ended with {process.returncode}:\n{log.read_text()[-2000:]}")
 
 
-def measure(broker: str, folder: Path, rates: tuple[int, ...], seconds: float, plain: bool) -> dict[str, Any]:
+def measure(
+    broker: str, folder: Path, rates: tuple[int, ...], warm: float, seconds: float, plain: bool
+) -> dict[str, Any]:
     """Quantiles of the latency at each rate, one worker, one partition; default configuration, and plain beside it."""
     kinds = {"default": "", **({"plain": PLAIN} if plain else {})}
     return {
-        f"{title} {rate}": at_rate(broker, folder, title, event, rate, seconds)
+        f"{title} {rate}": at_rate(broker, folder, title, event, rate, warm, seconds)
         for title, event in kinds.items()
         for rate in rates
     }
 
 
-def at_rate(broker: str, folder: Path, title: str, event: str, rate: int, seconds: float) -> dict[str, Any]:
-    """One rate, after `WARM` seconds of it.
+def at_rate(
+    broker: str, folder: Path, title: str, event: str, rate: int, warm: float, seconds: float
+) -> dict[str, Any]:
+    """One rate for `seconds`, after `warm` seconds of it.
 
     Raises:
         MissingError: an event has no prediction, or the broker kept no times.
@@ -74,7 +77,7 @@ def at_rate(broker: str, folder: Path, title: str, event: str, rate: int, second
     source, sink = f"paced-{title}-{rate}", f"answers-{title}-{rate}"
     # One partition: a consumer that waits on this broker keeps asking, which costs half a core each.
     create(broker, [source, sink, f"{sink}-alerts", f"{sink}-dead"], 1, STAMPED)
-    job = {"broker": broker, "topic": source, "rate": rate, "count": int(rate * (WARM + seconds)), "entities": ENTITIES}
+    job = {"broker": broker, "topic": source, "rate": rate, "count": int(rate * (warm + seconds)), "entities": ENTITIES}
     text = configuration(broker, source, sink, folder / f"{sink}-state", event)
     with product(broker, source, sink, folder, text) as process:
         before = cpu_seconds(process)
@@ -88,7 +91,7 @@ def at_rate(broker: str, folder: Path, title: str, event: str, rate: int, second
         made.append(orjson.loads(message.value())["ts"])
         taken.append(at)
     ts, ms = np.array(made), np.array(taken) - np.array(made)
-    counted = ms[ts >= sent["first_ms"] + WARM * 1000]
+    counted = ms[ts >= sent["first_ms"] + warm * 1000]
     delete(broker, [source, sink, f"{sink}-alerts", f"{sink}-dead"])
     quantiles = {str(q): float(np.percentile(counted, q)) for q in QUANTILES}
     say(f"  {title}, {rate:,} events/s: p50 {quantiles['50']:.0f} ms, p99 {quantiles['99']:.0f} ms")
@@ -98,6 +101,7 @@ def at_rate(broker: str, folder: Path, title: str, event: str, rate: int, second
         "rate": rate,
         "sent_per_s": job["count"] / took,
         "sender_late_ms": sent["late_s"] * 1000,
+        "warm_s": warm,
         "counted": len(counted),
         "cores": busy / took,
         "quantiles_ms": quantiles,
@@ -114,16 +118,28 @@ def checks(measured: dict[str, Any]) -> list[Check]:
 def show(measured: dict[str, Any], console: Console) -> None:
     """p50 to the longest."""
     table = Table(title=f"From produce to prediction, ms: one worker, one partition, {len(FEATURES)} features")
-    for column in ["configuration", "events/s", "sent/s", "p50", "p90", "p99", "p99.9", "longest", "cores", "sender late"]:
+    for column in [
+        "configuration",
+        "events/s",
+        "sent/s",
+        "p50",
+        "p90",
+        "p99",
+        "p99.9",
+        "longest",
+        "cores",
+        "sender late",
+    ]:
         table.add_column(column, justify="left" if column == "configuration" else "right", no_wrap=True)
     for row in measured.values():
         cells = [f"{row['quantiles_ms'][q]:.0f}" for q in ("50", "90", "99", "99.9", "100")]
         sent, cores, late = f"{row['sent_per_s']:,.0f}", f"{row['cores']:.2f}", f"{row['sender_late_ms']:.0f}"
         table.add_row(row["configuration"], f"{row['rate']:,}", sent, *cells, cores, late)
     console.print(table)
+    warm = next(iter(measured.values()))["warm_s"]
     console.print(
         "From the sender's call of produce (it waits up to 1 ms for company) until the broker has the prediction, for "
-        f"events later than {WARM:g} s after the rate began. Cores: what the product's process used, with its "
-        "questions to a broker that has nothing new. Sender late: by how much the sender was behind its schedule at worst; "
-        "the time of sending is the true one."
+        f"events later than {warm:g} s after the rate began. Cores: what the product's process used, with its questions "
+        "to a broker that has nothing new. Sender late: by how much the sender was behind its schedule at worst; the "
+        "time of sending is the true one."
     )

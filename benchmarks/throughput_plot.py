@@ -36,7 +36,7 @@ def stages(axes: Axes, report: dict[str, Any]) -> None:
     """Cost of each step, beside each other."""
     found, wire = report["stages"]["by_configuration"], report["stages"]
     steps = [step for step in found["default"] if not step.startswith(("snapshot", " "))]
-    for at, (title, one) in enumerate(found.items()):
+    for at, one in enumerate(found.values()):
         left = 0.0
         parts = {"consume": wire["consume_us"], **{step: one[step] for step in steps}, "produce": wire["produce_us"]}
         for number, (step, cost) in enumerate(parts.items()):

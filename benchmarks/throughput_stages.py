@@ -1,4 +1,4 @@
-"""Cost by stage: each step of the dataflow by itself, in one process, on the events of a topic in the dataflow's chunks.
+"""Cost by stage: each step of the dataflow by itself, on the events of a topic in the dataflow's chunks.
 
 `python throughput_stages.py JOB` measures in a process of its own, with real messages from the broker that JOB names.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -76,6 +75,7 @@ def steps(broker: str, topic: str, event: str) -> dict[str, float]:
     pairs = list(zip(batches, answers, strict=True))
     before = time.process_time()
     snapshot = [engine.snapshot() for engine in engines]
+    snapshot_ms = (time.process_time() - before) * 1e3
     return {
         "decode: messages to batches": decode,
         "  of it, JSON alone": fastest(REPEATS, parse, count),
@@ -83,7 +83,7 @@ def steps(broker: str, topic: str, event: str) -> dict[str, float]:
         "predict and learn": learn,
         "alerts": fastest(REPEATS, lambda: learned(config, batches), count) - learn,
         "encode": fastest(REPEATS, lambda: [encoder(batch, *answer) for (_, batch), answer in pairs], count),
-        "snapshot_ms": (time.process_time() - before) * 1e3,
+        "snapshot_ms": snapshot_ms,
         "snapshot_bytes": float(sum(map(len, snapshot))),
     }
 
@@ -113,8 +113,13 @@ def measure(broker: str, count: int, entities: int) -> dict[str, Any]:
     create(broker, [topic, sink])
     load(broker, topic, count, entities)
     job = {"broker": broker, "topic": topic}
-    wire = child("clients.py", {"broker": broker, "events": count, "source": topic, "sink": sink, "partitions": 4}, "passthrough")
-    found = {name: child("throughput_stages.py", {**job, "event": event}) for name, event in (("default", ""), ("plain", PLAIN))}
+    wire = child(
+        "clients.py", {"broker": broker, "events": count, "source": topic, "sink": sink, "partitions": 4}, "passthrough"
+    )
+    found = {
+        name: child("throughput_stages.py", {**job, "event": event})
+        for name, event in (("default", ""), ("plain", PLAIN))
+    }
     delete(broker, [topic, sink])
     return {"consume_us": wire["consume_us"], "produce_us": wire["produce_us"], "by_configuration": found}
 
@@ -142,7 +147,9 @@ def show(measured: dict[str, Any], console: Console) -> None:
             table.add_row(step, *[f"{one[step]:.2f}" for one in found.values()])
     table.add_row("produce (pass-through)", *[f"{measured['produce_us']:.2f}"] * len(found))
     console.print(table)
-    snapshots = [f"{name} {one['snapshot_ms']:.1f} ms, {one['snapshot_bytes']:,.0f} bytes" for name, one in found.items()]
+    snapshots = [
+        f"{name} {one['snapshot_ms']:.1f} ms, {one['snapshot_bytes']:,.0f} bytes" for name, one in found.items()
+    ]
     console.print(
         f"One snapshot of all state, once an epoch: {'; '.join(snapshots)}. Consume and produce are wall time of the "
         "pass-through's calling thread. Bytewax, librdkafka's threads and waiting for a processor are in none of them."
@@ -151,7 +158,11 @@ def show(measured: dict[str, Any], console: Console) -> None:
 
 def main() -> None:
     job = json.loads(sys.argv[1])
-    found = by_shards(job["broker"], job["topic"]) if job.get("shards") else steps(job["broker"], job["topic"], job["event"])
+    found = (
+        by_shards(job["broker"], job["topic"])
+        if job.get("shards")
+        else steps(job["broker"], job["topic"], job["event"])
+    )
     print(json.dumps(found))
 
 

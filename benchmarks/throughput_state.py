@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import bytewax.operators as op
-import numpy as np
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.operators import StatefulBatchLogic
 from bytewax.outputs import DynamicSink, StatelessSinkPartition
 from bytewax.run import cli_main
 from clients import CHUNK
-from measuring import Check, check, child, memory, say
+from measuring import Check, check, child, memory, say, size
 from rich.console import Console
 from throughput_growth import Stream, configuration
 
@@ -97,8 +96,8 @@ class Epochs(FixedPartitionedSource[Keyed, int]):
 class Paced(StatefulSourcePartition[Keyed, int]):
     """First all entities in turn, then epochs of entities at random, no sooner than they would come.
 
-    The last epoch is short, and not told: at the end of its input Bytewax asks for a second snapshot. A start from state
-    has no other.
+    The last epoch is short, and not told: at the end of its input Bytewax asks for a second snapshot. A start from
+    state has no other.
     """
 
     def __init__(self, job: dict[str, Any], times: Times, resumed: int | None) -> None:
@@ -145,11 +144,6 @@ class Nowhere(DynamicSink[Any]):
 class Nothing(StatelessSinkPartition[Any]):
     def write_batch(self, items: list[Any]) -> None:
         pass
-
-
-def size(directory: Path) -> int:
-    """Bytes of all files below."""
-    return sum(file.stat().st_size for file in directory.rglob("*") if file.is_file())
 
 
 def run(job: dict[str, Any]) -> dict[str, Any]:
@@ -208,14 +202,14 @@ def show(measured: dict[str, Any], console: Console) -> None:
     first, again = measured["first"], measured["again"]
     stalls, snapshots = first["stall_s"][1:], first["snapshot_s"][1:]
     console.print(
-        f"[bold]Snapshots[/]: {measured['entities']:,} entities of {FEATURES} features, {first['state_bytes'] / 1e6:,.0f} MB "
-        f"of state, {measured['events']:,} events an epoch of {measured['epoch_s']:g} s. The snapshot of an epoch took "
-        f"{min(snapshots):.2f} to {max(snapshots):.2f} s and {max(first['bytes'][1:]):,} bytes for Bytewax; with writing "
-        f"it the flow stood still for {min(stalls):.2f} to {max(stalls):.2f} s (after the first epoch, in which all are "
-        f"new: {first['stall_s'][0]:.2f} s). The recovery directory held {first['files_bytes'] / 1e6:,.0f} MB. Peak "
-        f"memory: {first['peak_bytes'] / 2**20:,.0f} MiB, before the flow {first['held_bytes'] / 2**20:,.0f} MiB. "
-        f"Recovery in a new process: {again['ready_s']:.2f} s from opening the directory until the operator is there, "
-        f"{again['build_s']:.2f} s of them in building it."
+        f"[bold]Snapshots[/]: {measured['entities']:,} entities of {FEATURES} features, "
+        f"{first['state_bytes'] / 1e6:,.0f} MB of state, {measured['events']:,} events an epoch of "
+        f"{measured['epoch_s']:g} s. The snapshot of an epoch took {min(snapshots):.2f} to {max(snapshots):.2f} s and "
+        f"gave Bytewax {max(first['bytes'][1:]):,} bytes; with writing, the flow stood still for {min(stalls):.2f} to "
+        f"{max(stalls):.2f} s (after the first epoch, in which all are new: {first['stall_s'][0]:.2f} s). The recovery "
+        f"directory held {first['files_bytes'] / 1e6:,.0f} MB. Peak memory: {first['peak_bytes'] / 2**20:,.0f} MiB, "
+        f"before the flow {first['held_bytes'] / 2**20:,.0f} MiB. Recovery in a new process: {again['ready_s']:.2f} s "
+        f"from opening the directory until the operator is there, {again['build_s']:.2f} s of them in building it."
     )
 
 

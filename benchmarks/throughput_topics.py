@@ -37,6 +37,7 @@ class Client(NamedTuple):
 PASSTHROUGH = Client("passthrough", "passthrough", "pass-through")
 DEFAULT = Client("default", "product", "ssm-stream")
 OURS = [PASSTHROUGH, DEFAULT, Client("plain", "product", "ssm-stream, plain", PLAIN)]
+CHECKED = OURS[:2]
 PEERS = [Client("quix", "quix", "Quix + River"), Client("bytewax", "bytewax", "Bytewax + River")]
 NEEDS = {"quix": "quixstreams, river", "bytewax": "bytewax.connectors.kafka, river"}
 
@@ -77,7 +78,9 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     answers = [orjson.loads(message.value())["id"] if ours else None for message in read(broker, sink)]
     distinct = len(set(answers)) if ours else len(answers)
     if not distinct == len(answers) == count:
-        raise MissingError(f"{client.title}: {count} events, {len(answers)} messages came out, {distinct} of them distinct")
+        raise MissingError(
+            f"{client.title}: {count} events, {len(answers)} messages came out, {distinct} of them distinct"
+        )
     if ours:
         if refused := sum(1 for _ in read(broker, f"{sink}-dead")):
             raise MissingError(f"{client.title}: {refused} of {count} events became dead letters")
@@ -97,7 +100,14 @@ def with_steady(long: dict[str, float], short: dict[str, float], count: int) -> 
 
 
 def measure(
-    broker: str, folder: Path, count: int, entities: int, rounds: int, peers: list[Client], python: str
+    broker: str,
+    folder: Path,
+    count: int,
+    entities: int,
+    rounds: int,
+    ours: list[Client],
+    peers: list[Client],
+    python: str,
 ) -> dict[str, Any]:
     """Every client once a round; ours a second time on fewer events."""
     topics = {"long": Topic("events", count), "short": Topic("events-short", max(count // SHORT, 1))}
@@ -109,28 +119,29 @@ def measure(
     found: list[dict[str, dict[str, float]]] = []
     for number in range(rounds):
         figures: dict[str, dict[str, float]] = {}
-        for client in OURS:
+        for client in ours:
             runs = [time_client(client, broker, topics[name], sys.executable, folder) for name in ("long", "short")]
             figures[client.name] = with_steady(*runs, count - topics["short"].count)
         for client in peers:
             figures[client.name] = time_client(client, broker, topics["peers"], python, folder)
-        for client in [*OURS, *peers]:
+        for client in [*ours, *peers]:
             say(f"  {number + 1}: {client.title}: {figures[client.name]['events_per_s']:,.0f} events/s")
         found.append(figures)
     delete(broker, [topic.name for topic in topics.values()])
-    return {"rounds": found, "peers": [peer.name for peer in peers], "bytes": sizes[0]}
+    clients = [(client.name, client.title) for client in [*ours, *peers]]
+    return {"rounds": found, "clients": clients, "peers": [peer.name for peer in peers], "bytes": sizes[0]}
 
 
 def rows(measured: dict[str, Any]) -> list[dict[str, Any]]:
     """Medians over the rounds, and ratios within a round."""
     rounds, out = measured["rounds"], []
-    for client in [*OURS, *(peer for peer in PEERS if peer.name in measured["peers"])]:
-        row: dict[str, Any] = {"name": client.name, "title": client.title}
-        row |= {figure: round(median(rounds, client.name, figure), 3) for figure in rounds[0][client.name]}
-        row["of_passthrough"] = round(ratio(rounds, client.name, "passthrough"), 3)
+    for name, title in measured["clients"]:
+        row: dict[str, Any] = {"name": name, "title": title}
+        row |= {figure: round(median(rounds, name, figure), 3) for figure in rounds[0][name]}
+        row["of_passthrough"] = round(ratio(rounds, name, "passthrough"), 3)
         if "steady_events_per_s" in row:
-            row["steady_of_passthrough"] = round(ratio(rounds, client.name, "passthrough", "steady_events_per_s"), 3)
-        row |= {f"of_{peer}": round(ratio(rounds, client.name, peer), 2) for peer in measured["peers"]}
+            row["steady_of_passthrough"] = round(ratio(rounds, name, "passthrough", "steady_events_per_s"), 3)
+        row |= {f"of_{peer}": round(ratio(rounds, name, peer), 2) for peer in measured["peers"]}
         out.append(row)
     return out
 
@@ -171,12 +182,12 @@ def show(measured: dict[str, Any], console: Console) -> None:
         )
     console.print(table)
     console.print(
-        "The pass-through decodes nothing: it is the ceiling. Plain: without lags, differences and calendar. Medians of "
-        "the rounds. The product's clock runs from before its first connection until the broker has the last prediction "
-        "and the state is written; the interpreter's start and the kernels (compiled, or read from their cache) come "
-        "before. The others' clock starts at their first event. Steady: the slope between this run and one with a "
-        f"{SHORT}th of the events, without start and end. CPU is µs an event of the client's process with all its "
-        "threads, MiB its peak memory."
+        "The pass-through decodes nothing: it is the ceiling. Plain: without lags, differences and calendar. Medians "
+        "of the rounds. The product's clock runs from before its first connection until the broker has the last "
+        "prediction and the state is written; the interpreter's start and the kernels (compiled, or read from their "
+        "cache) come before. The others' clock starts at their first event. Steady: the slope between this run and one "
+        f"with a {SHORT}th of the events, without start and end. CPU is µs an event of the client's process with all "
+        "its threads, MiB its peak memory."
     )
     if absent := [peer.title for peer in PEERS if peer.name not in peers]:
         console.print(f"Not measured: {', '.join(absent)}. Install the `bench` extra, or give --peers-python.")
