@@ -139,7 +139,7 @@ def show(measured: dict[str, Any], console: Console) -> None:
     warm = next(iter(measured.values()))["warm_s"]
     console.print(
         "From the sender's call of produce (it waits up to 1 ms for company) until the broker has the prediction, for "
-        f"events later than {warm:g} s after the rate began. Cores: what the product's process used, with its questions "
-        "to a broker that has nothing new. Sender late: by how much the sender was behind its schedule at worst; the "
+        f"events later than {warm:g} s after the rate began. Cores: what the product's process used, with asking a "
+        "broker that has nothing new. Sender late: by how much the sender was behind its schedule at worst; the "
         "time of sending is the true one."
     )

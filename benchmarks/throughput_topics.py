@@ -88,6 +88,9 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     delete(broker, topics)
     figures["events_per_s"] = count / figures["seconds"]
     figures["cpu_us"] = figures["cpu_seconds"] / count * 1e6
+    say(
+        f"  {client.title}, {count:,} events: {figures['events_per_s']:,.0f} events/s, {figures['cpu_us']:.1f} µs of CPU"
+    )
     return figures
 
 
@@ -118,14 +121,13 @@ def measure(
     say(f"{count:,} events of {sizes[0]:.0f} bytes, {entities:,} entities, {PARTITIONS} partitions, {rounds} rounds")
     found: list[dict[str, dict[str, float]]] = []
     for number in range(rounds):
+        say(f" round {number + 1}")
         figures: dict[str, dict[str, float]] = {}
         for client in ours:
             runs = [time_client(client, broker, topics[name], sys.executable, folder) for name in ("long", "short")]
             figures[client.name] = with_steady(*runs, count - topics["short"].count)
         for client in peers:
             figures[client.name] = time_client(client, broker, topics["peers"], python, folder)
-        for client in [*ours, *peers]:
-            say(f"  {number + 1}: {client.title}: {figures[client.name]['events_per_s']:,.0f} events/s")
         found.append(figures)
     delete(broker, [topic.name for topic in topics.values()])
     clients = [(client.name, client.title) for client in [*ours, *peers]]
@@ -200,10 +202,8 @@ def measure_entities(broker: str, folder: Path, count: int, few: int, many: int,
     for entities, topic in topics.items():
         load(broker, topic.name, count, entities)
     found = []
-    for number in range(rounds):
+    for _ in range(rounds):
         figures = {str(e): time_client(DEFAULT, broker, topic, sys.executable, folder) for e, topic in topics.items()}
-        for entities in topics:
-            say(f"  {number + 1}: {entities:,} entities: {figures[str(entities)]['events_per_s']:,.0f} events/s")
         found.append(figures)
     delete(broker, [topic.name for topic in topics.values()])
     return {"few": few, "many": many, "events": count, "rounds": found}
