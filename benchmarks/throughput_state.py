@@ -68,7 +68,7 @@ class Timed(StatefulBatchLogic[ShardBatch, int, bytes]):
     def on_batch(self, values: list[ShardBatch]) -> tuple[Iterable[int], bool]:
         before = time.perf_counter()
         out, discard = self._logic.on_batch(values)
-        made = sum(len(output.values) for output in out)
+        made = len(list(out))
         self._times.learn[-1] += time.perf_counter() - before
         return [made], discard
 

@@ -88,9 +88,8 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     delete(broker, topics)
     figures["events_per_s"] = count / figures["seconds"]
     figures["cpu_us"] = figures["cpu_seconds"] / count * 1e6
-    say(
-        f"  {client.title}, {count:,} events: {figures['events_per_s']:,.0f} events/s, {figures['cpu_us']:.1f} µs of CPU"
-    )
+    speed, cpu = figures["events_per_s"], figures["cpu_us"]
+    say(f"  {client.title}, {count:,} events: {speed:,.0f} events/s, {cpu:.1f} µs of CPU an event")
     return figures
 
 
