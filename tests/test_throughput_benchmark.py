@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from brokers import noida_obstacle
 
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
 import soak
 import throughput_topics as topics
@@ -25,7 +24,7 @@ def report(script: str, *arguments: str) -> dict[str, Any]:
     """What a benchmark prints with --json."""
     if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ and (obstacle := noida_obstacle()):
         pytest.skip(obstacle)
-    command = [sys.executable, str(BENCHMARKS / script), *arguments, "--json"]
+    command = [sys.executable, str(measuring.HERE / script), *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
