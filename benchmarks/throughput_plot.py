@@ -47,16 +47,23 @@ def stages(axes: Axes, report: dict[str, Any]) -> None:
     axes.legend(fontsize=7, ncols=2, loc="upper right")
 
 
+def growing(axes: Axes, at: list[int]) -> None:
+    """A logarithmic axis with the points themselves as its marks."""
+    axes.set_xscale("log")
+    axes.set_xticks(at, labels=[f"{value:,}" for value in at])
+    axes.minorticks_off()
+
+
 def curve(kind: str, title: str) -> Callable[[Axes, dict[str, Any]], None]:
     """µs an event over a quantity that grows; over entities the memory of one as well."""
 
     def draw(axes: Axes, report: dict[str, Any]) -> None:
         points = {int(at): one for at, one in report["growth"][kind].items()}
         axes.plot(list(points), [one["us"] for one in points.values()], "o-", color=COLOURS["default"])
-        axes.set(title=title, xlabel=kind, ylabel="µs an event", xscale="log")
-        axes.set_yscale("log" if kind == "batches" else "linear")
+        axes.set(title=title, xlabel=kind, ylabel="µs an event", yscale="log" if kind == "batches" else "linear")
+        growing(axes, list(points))
         if kind != "batches":
-            axes.set_ylim(bottom=0)
+            axes.set_ylim(0, 1.15 * max(one["us"] for one in points.values()))
         if kind == "entities":
             told = {at: one for at, one in points.items() if at >= 1000}
             beside = axes.twinx()
@@ -73,8 +80,9 @@ def shards(axes: Axes, report: dict[str, Any]) -> None:
     """µs an event over the number of shards."""
     points = {int(at): cost for at, cost in report["shards"].items()}
     axes.plot(list(points), list(points.values()), "o-", color=COLOURS["default"])
-    axes.set(title="Shards, decode to encode", xlabel="shards", ylabel="µs an event", xscale="log")
-    axes.set_ylim(bottom=0)
+    axes.set(title="Shards, decode to encode", xlabel="shards", ylabel="µs an event")
+    growing(axes, list(points))
+    axes.set_ylim(0, 1.15 * max(points.values()))
 
 
 def draw(report: dict[str, Any], file: Path) -> None:
