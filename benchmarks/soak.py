@@ -20,7 +20,7 @@ import numpy as np
 from confluent_kafka import Consumer
 from measuring import HERE, Check, MissingError, check, cpu_seconds, memory, running, say, size
 from throughput_latency import product
-from wire import KEPT, LOGGER, cluster, configuration, create, end
+from wire import KEPT, LOGGER, cluster, configuration, create, delete, end, named
 
 EVERY = 5.0  # seconds between looks, or a fortieth of the run
 WARM = 0.2  # share of the run that is not judged: entities are met, buffers find their size
@@ -37,18 +37,20 @@ def watch(broker: str, folder: Path, seconds: float, rate: int, entities: int) -
         MissingError: the sender or the product failed, or an event has no prediction at the end.
     """
     config = {**KEPT, "retention.bytes": str(KEPT_BYTES), "segment.bytes": str(KEPT_BYTES // 10)}
-    create(broker, ["soak", "soaked", "soaked-alerts", "soaked-dead"], 1, config)
-    job = {"broker": broker, "topic": "soak", "rate": rate, "count": int(rate * seconds), "entities": entities}
-    state = folder / "soaked-state"
-    text = configuration(broker, "soak", "soaked", state)
+    source, sink = named("soak"), named("soaked")
+    topics = [source, sink, f"{sink}-alerts", f"{sink}-dead"]
+    create(broker, topics, 1, config)
+    job = {"broker": broker, "topic": source, "rate": rate, "count": int(rate * seconds), "entities": entities}
+    state = folder / "state"
+    text = configuration(broker, source, sink, state)
     looks: list[dict[str, float]] = []
     reader = Consumer({"bootstrap.servers": broker, "group.id": "soak-look", "logger": LOGGER})
-    with product(broker, "soak", "soaked", folder, text) as process:
+    with product(broker, source, sink, folder, text) as process:
         log = folder / "sender.log"
         with running([sys.executable, str(HERE / "sender.py"), json.dumps(job)], log) as sender:
             every, start = min(EVERY, seconds / 40), time.monotonic()
             while sender.poll() is None:
-                lag = end(reader, "soak", 1) - end(reader, "soaked", 1)
+                lag = end(reader, source, 1) - end(reader, sink, 1)
                 look = {"s": time.monotonic() - start, "bytes": memory(process)[0], "lag": lag}
                 looks.append({**look, "cpu_s": cpu_seconds(process), "files": size(state)})
                 if int(looks[-1]["s"] / 60) > int(looks[-2]["s"] / 60 if len(looks) > 1 else 0):
@@ -57,10 +59,11 @@ def watch(broker: str, folder: Path, seconds: float, rate: int, entities: int) -
         if sender.returncode != 0:
             raise MissingError(f"the sender ended with {sender.returncode}:\n{log.read_text()[-2000:]}")
         sent = json.loads(log.read_text().splitlines()[-1])
-        predicted = end(reader, "soaked", 1)
-        refused = end(reader, "soaked-dead", 1)
-    answered, whole = end(reader, "soaked", 1), end(reader, "soak", 1)
+        predicted = end(reader, sink, 1)
+        refused = end(reader, f"{sink}-dead", 1)
+    answered, whole = end(reader, sink, 1), end(reader, source, 1)
     reader.close()
+    delete(broker, topics)
     if answered != whole or refused:
         raise MissingError(f"{whole} events, {answered} predictions, {refused} dead letters")
     took = (sent["last_ms"] - sent["first_ms"]) / 1000

@@ -18,7 +18,7 @@ from clients import FEATURES
 from confluent_kafka import Consumer
 from measuring import LIMIT, Check, MissingError, check, child, memory, running, say
 from rich.console import Console
-from wire import LOGGER, PLAIN, STAMPED, configuration, create, delete, end, read
+from wire import LOGGER, PLAIN, STAMPED, configuration, create, delete, end, named, read
 
 ROWS = 5_000_000
 BACKFILL_LEAST = 300_000
@@ -98,11 +98,11 @@ def show_backfill(measured: dict[str, dict[str, float]], console: Console) -> No
 
 def measure_cold(broker: str, folder: Path) -> dict[str, float]:
     """Seconds from starting `ssm-stream run` until the broker has a prediction: kernels on disk, and none there."""
-    source, found = "events-cold", {}
+    source, found = named("events-cold"), {}
     create(broker, [source], 1)
     child("sender.py", {"broker": broker, "topic": source, "rate": 10_000, "count": 1000, "entities": 100})
     for title in ("kernels on disk", "kernels compiled"):
-        sink = f"cold-{len(found)}"
+        sink = named(f"cold-{len(found)}")
         topics = [sink, f"{sink}-alerts", f"{sink}-dead"]
         create(broker, topics, 1, STAMPED)
         file, log = folder / f"{sink}.yaml", folder / f"{sink}.log"

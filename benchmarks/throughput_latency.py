@@ -20,7 +20,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer
 from measuring import Check, MissingError, check, child, cpu_seconds, running, say
 from rich.console import Console
 from rich.table import Table
-from wire import FEATURES, LOGGER, PLAIN, STAMPED, configuration, create, delete, end, read
+from wire import FEATURES, LOGGER, PLAIN, STAMPED, configuration, create, delete, end, named, read
 
 P99_MOST = 50.0  # ms, at 1,000 events/s
 QUANTILES = [0.1, 1, 5, *range(10, 100, 10), 95, 98, 99, 99.5, 99.9, 100]
@@ -74,7 +74,7 @@ def at_rate(
     Raises:
         MissingError: an event has no prediction, or the broker kept no times.
     """
-    source, sink = f"paced-{title}-{rate}", f"answers-{title}-{rate}"
+    source, sink = named(f"paced-{title}-{rate}"), named(f"answers-{title}-{rate}")
     # One partition: a consumer that waits on this broker keeps asking, which costs half a core each.
     create(broker, [source, sink, f"{sink}-alerts", f"{sink}-dead"], 1, STAMPED)
     job = {"broker": broker, "topic": source, "rate": rate, "count": int(rate * (warm + seconds)), "entities": ENTITIES}

@@ -101,7 +101,7 @@ def draw(report: dict[str, Any], file: Path) -> None:
     titles = {"entities": "Entities", "features": "Features", "batches": "Events a batch"}
     panels += [curve(kind, title) for kind, title in titles.items() if len(growth.get(kind, {})) > 1]
     panels += [shards] if report.get("shards") else []
-    across = min(3, max(len(panels), 1))
+    across = min(4, max(len(panels), 1))
     down = max(-(-len(panels) // across), 1)
     figure, axes = pyplot.subplots(down, across, figsize=(5.2 * across, 3.8 * down), squeeze=False)
     for each in axes.flat[len(panels) :]:

@@ -15,7 +15,7 @@ from clients import CHUNK
 from measuring import child, fastest, say
 from rich.console import Console
 from rich.table import Table
-from wire import PLAIN, configuration, create, delete, load, read
+from wire import PLAIN, configuration, create, delete, load, named, read
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine import Engine
@@ -109,7 +109,7 @@ def by_shards(broker: str, topic: str) -> dict[str, float]:
 
 def measure(broker: str, count: int, entities: int) -> dict[str, Any]:
     """The steps of the default configuration and of plain, and the pass-through's consume and produce beside them."""
-    topic, sink = "events-staged", "staged"
+    topic, sink = named("events-staged"), named("staged")
     create(broker, [topic, sink])
     load(broker, topic, count, entities)
     job = {"broker": broker, "topic": topic}
@@ -126,7 +126,7 @@ def measure(broker: str, count: int, entities: int) -> dict[str, Any]:
 
 def measure_shards(broker: str, count: int, entities: int) -> dict[str, float]:
     """As `by_shards`, in a process of its own."""
-    topic = "events-sharded"
+    topic = named("events-sharded")
     create(broker, [topic])
     load(broker, topic, count, entities)
     found = child("throughput_stages.py", {"broker": broker, "topic": topic, "shards": True})

@@ -13,7 +13,7 @@ import orjson
 from measuring import Check, MissingError, check, child, median, ratio, say
 from rich.console import Console
 from rich.table import Table
-from wire import PARTITIONS, PLAIN, configuration, create, delete, load, read
+from wire import PARTITIONS, PLAIN, configuration, create, delete, load, named, read
 
 SHORT = 4  # a second, shorter run has this share of the events: the slope between both is the steady rate
 PEERS_EVENTS = 60_000  # the peers are slow, and their rate does not depend on it
@@ -112,10 +112,12 @@ def measure(
     python: str,
 ) -> dict[str, Any]:
     """Every client once a round; ours a second time on fewer events."""
-    topics = {"long": Topic("events", count), "short": Topic("events-short", max(count // SHORT, 1))}
-    if peers:
-        topics["peers"] = Topic("events-peers", min(PEERS_EVENTS, count))
+    topics = {"long": Topic(named("events"), count), "short": Topic(named("events-short"), max(count // SHORT, 1))}
     create(broker, [topic.name for topic in topics.values()])
+    if peers:
+        topics["peers"] = Topic(named("events-peers"), min(PEERS_EVENTS, count))
+        # Bytewax's own source has a consumer a partition, and each keeps asking this broker at its end: give it one.
+        create(broker, [topics["peers"].name], 1)
     sizes = [load(broker, topic.name, topic.count, entities) for topic in topics.values()]
     say(f"{count:,} events of {sizes[0]:.0f} bytes, {entities:,} entities, {PARTITIONS} partitions, {rounds} rounds")
     found: list[dict[str, dict[str, float]]] = []
@@ -196,7 +198,7 @@ def show(measured: dict[str, Any], console: Console) -> None:
 
 def measure_entities(broker: str, folder: Path, count: int, few: int, many: int, rounds: int) -> dict[str, Any]:
     """The product in its default configuration with few and with many entities, in turn."""
-    topics = {entities: Topic(f"events-of-{entities}", count) for entities in (few, many)}
+    topics = {entities: Topic(named(f"events-of-{entities}"), count) for entities in (few, many)}
     create(broker, [topic.name for topic in topics.values()])
     for entities, topic in topics.items():
         load(broker, topic.name, count, entities)

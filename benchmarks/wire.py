@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from ssm_stream.config import Source
 from ssm_stream.stream.broker import LOGGER, check_broker, create_topics
 
 PARTITIONS = 4
+RUN = uuid.uuid4().hex[:8]
 KEPT = {"retention.ms": "-1"}
 """Topic settings: events never grow too old for the broker."""
 STAMPED = {**KEPT, "message.timestamp.type": "LogAppendTime"}
@@ -44,6 +46,11 @@ def cluster(folder: Path) -> Iterator[tuple[str, str]]:
         yield broker.bootstrap_servers, "a fresh noida-db on the same machine"
     finally:
         broker.close()
+
+
+def named(stem: str) -> str:
+    """A topic's name that no other run has, on a cluster that stays."""
+    return f"{stem}-{RUN}"
 
 
 def create(broker: str, names: list[str], partitions: int = PARTITIONS, config: dict[str, str] = KEPT) -> None:
