@@ -44,6 +44,12 @@ RECOVERY_MOST = 5.0
 Keyed = tuple[str, ShardBatch]
 
 
+def written() -> int:
+    """Bytes that this process has handed to the system for writing so far (Linux; elsewhere 0)."""
+    counters = Path("/proc/self/io")
+    return int(counters.read_text().split("wchar:")[1].split()[0]) if counters.exists() else 0
+
+
 class Times:
     """Seconds, by epoch (the first one, in which the entities are met, is number 0)."""
 
@@ -51,7 +57,7 @@ class Times:
         self.learn: list[float] = []
         self.snapshot: list[float] = []
         self.epoch: list[float] = []
-        self.bytes: list[int] = []
+        self.written: list[int] = []
         self.build = self.ready = 0.0
         self.started = time.perf_counter()
 
@@ -76,7 +82,6 @@ class Timed(StatefulBatchLogic[ShardBatch, int, bytes]):
         before = time.perf_counter()
         state = self._logic.snapshot()
         self._times.snapshot[-1] += time.perf_counter() - before
-        self._times.bytes[-1] += len(state)
         return state
 
 
@@ -104,12 +109,13 @@ class Paced(StatefulSourcePartition[Keyed, int]):
         self._job, self._times, self._done = job, times, resumed or 0
         self._left = job["epochs"] + 2 if resumed is None else 1
         self._stream = Stream(job["entities"], FEATURES)
-        self._handed, self._offset = 0.0, 0
+        self._handed, self._offset, self._written = 0.0, 0, 0
 
     def next_batch(self) -> list[Keyed]:
         now, times = time.perf_counter(), self._times
         if self._handed:
             times.epoch.append(now - self._handed)
+            times.written.append(written() - self._written)
         if not self._left:
             raise StopIteration
         if self._done == 0:
@@ -125,9 +131,9 @@ class Paced(StatefulSourcePartition[Keyed, int]):
             time.sleep(max(self._job["epoch"] - (time.perf_counter() - self._handed), 0))
         self._left -= 1
         self._done += 1
-        for record in (times.learn, times.snapshot, times.bytes):
+        for record in (times.learn, times.snapshot):
             record.append(0)
-        self._handed = time.perf_counter()
+        self._written, self._handed = written(), time.perf_counter()
         return batches
 
     def snapshot(self) -> int:
@@ -166,7 +172,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
         "learn_s": times.learn[:-1],
         "snapshot_s": times.snapshot[:-1],
         "stall_s": [whole - work for whole, work in zip(times.epoch, times.learn, strict=True)][:-1],
-        "bytes": times.bytes[:-1],
+        "written_bytes": times.written[:-1],
         "build_s": times.build,
         "ready_s": times.ready - times.started,
         "files_bytes": size(directory),
@@ -204,8 +210,8 @@ def show(measured: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]Snapshots[/]: {measured['entities']:,} entities of {FEATURES} features, "
         f"{first['state_bytes'] / 1e6:,.0f} MB of state, {measured['events']:,} events an epoch of "
-        f"{measured['epoch_s']:g} s. The snapshot of an epoch took {min(snapshots):.2f} to {max(snapshots):.2f} s and "
-        f"gave Bytewax {max(first['bytes'][1:]):,} bytes; with writing, the flow stood still for {min(stalls):.2f} to "
+        f"{measured['epoch_s']:g} s. The snapshot of an epoch took {min(snapshots):.2f} to {max(snapshots):.2f} s and with "
+        f"it {max(first['written_bytes'][1:]) / 1e6:,.0f} MB were written; the flow stood still for {min(stalls):.2f} to "
         f"{max(stalls):.2f} s (after the first epoch, in which all are new: {first['stall_s'][0]:.2f} s). The recovery "
         f"directory held {first['files_bytes'] / 1e6:,.0f} MB. Peak memory: {first['peak_bytes'] / 2**20:,.0f} MiB, "
         f"before the flow {first['held_bytes'] / 2**20:,.0f} MiB. Recovery in a new process: {again['ready_s']:.2f} s "
