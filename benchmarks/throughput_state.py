@@ -210,8 +210,8 @@ def show(measured: dict[str, Any], console: Console) -> None:
     console.print(
         f"[bold]Snapshots[/]: {measured['entities']:,} entities of {FEATURES} features, "
         f"{first['state_bytes'] / 1e6:,.0f} MB of state, {measured['events']:,} events an epoch of "
-        f"{measured['epoch_s']:g} s. The snapshot of an epoch took {min(snapshots):.2f} to {max(snapshots):.2f} s and with "
-        f"it {max(first['written_bytes'][1:]) / 1e6:,.0f} MB were written; the flow stood still for {min(stalls):.2f} to "
+        f"{measured['epoch_s']:g} s. A snapshot took {min(snapshots):.2f} to {max(snapshots):.2f} s, with "
+        f"{max(first['written_bytes'][1:]) / 1e6:,.0f} MB written; the flow stood still for {min(stalls):.2f} to "
         f"{max(stalls):.2f} s (after the first epoch, in which all are new: {first['stall_s'][0]:.2f} s). The recovery "
         f"directory held {first['files_bytes'] / 1e6:,.0f} MB. Peak memory: {first['peak_bytes'] / 2**20:,.0f} MiB, "
         f"before the flow {first['held_bytes'] / 2**20:,.0f} MiB. Recovery in a new process: {again['ready_s']:.2f} s "
