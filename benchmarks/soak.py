@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer
-from measuring import HERE, Check, MissingError, check, cpu_seconds, memory, running, say, size
+from measuring import HERE, Check, MissingError, check, cpu_seconds, end_on_signals, memory, running, say, size
 from throughput_latency import product
 from wire import KEPT, LOGGER, cluster, configuration, create, delete, end, named
 
@@ -139,6 +139,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="checks, figures and looks on stdout")
     parser.add_argument("--plot", type=Path, help="memory and lag over time: .png or .svg (needs matplotlib)")
     arguments = parser.parse_args()
+    end_on_signals()
     with tempfile.TemporaryDirectory(prefix="ssm-stream-soak-") as name:
         try:
             with cluster(Path(name)) as (broker, word):

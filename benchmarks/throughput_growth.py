@@ -36,13 +36,13 @@ SLOWER_MOST = 2.0
 MEMORY_MOST = 1.2
 
 
-def configuration(features: int, event: str = "", more: str = "") -> Config:
+def configuration(features: int, more: str = "") -> Config:
     """The default configuration with so many features."""
     names = ", ".join(f"f{i}" for i in range(features))
     return parse_config(
         "source: {brokers: unused, topic: events}\n"
         f"event:\n  entity: entity\n  timestamp: ts\n  features: [{names}]\n"
-        f"{event}{more}"
+        f"{more}"
     )
 
 

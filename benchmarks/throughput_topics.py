@@ -216,3 +216,13 @@ def checks_entities(measured: dict[str, Any]) -> list[Check]:
     slower = statistics.median(r[few]["events_per_s"] / r[many]["events_per_s"] for r in measured["rounds"])
     name = f"entities: events/s of {measured['few']:,} by {measured['many']:,}, topic to topic"
     return [check(name, slower, "<=", ENTITIES_MOST)]
+
+
+def show_entities(measured: dict[str, Any], console: Console) -> None:
+    """In words."""
+    for entities in (measured["few"], measured["many"]):
+        speed, peak = (median(measured["rounds"], str(entities), name) for name in ("events_per_s", "peak_bytes"))
+        console.print(
+            f"[bold]{entities:,} entities[/], {measured['events']:,} events topic to topic: {speed:,.0f} events/s, "
+            f"{peak / 2**20:,.0f} MiB at most"
+        )
