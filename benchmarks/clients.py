@@ -1,4 +1,4 @@
-"""The clients that throughput.py times: each is started as a process of its own and prints one line of JSON.
+"""The clients that throughput_topics.py times: each is started as a process of its own and prints one line of JSON.
 
 Usage: python clients.py NAME SPECIFICATION, where the specification is JSON: broker, events, source, sink and, for the
 product, the configuration file. Imports stand inside the functions: the peers live in another virtual environment than
@@ -12,12 +12,12 @@ the wire carries at best, and the peers join a consumer group, which takes secon
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
+
+from measuring import memory
 
 FEATURES = [f"f{i}" for i in range(8)]
 CHUNK = 4000  # messages a poll, the product's own default
@@ -114,8 +114,8 @@ def product(job: Specification, clock: Clock) -> dict[str, float]:
     assert job.config is not None
     config = load_config(job.config)
     # Compiled kernels are read from the disk's cache, or made when it has none: neither belongs to the throughput.
-    names = ["entity", "ts", "target", *FEATURES]
-    events, _ = EventReader(config.event).read([dict.fromkeys(names, 1.0) | {"entity": "e"}] * 3)
+    row = dict.fromkeys(["entity", "ts", "target", *FEATURES], 1.0) | {"entity": "e"}
+    events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)
     Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
     prepared = start.prepare(config, until_eof=True)
@@ -202,22 +202,12 @@ CLIENTS: dict[str, Callable[[Specification, Clock], dict[str, float]]] = {
 }
 
 
-def peak_bytes() -> int:
-    """Most memory that this process ever held."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        # ru_maxrss would not do: a process inherits that mark from the one that started it.
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def main() -> None:
     name, job = sys.argv[1], Specification(**json.loads(sys.argv[2]))
     clock = Clock()
     more = CLIENTS[name](job, clock)
     wall, cpu = clock.stop()
-    print(json.dumps({"seconds": wall, "cpu_seconds": cpu, "peak_bytes": peak_bytes(), **more}))
+    print(json.dumps({"seconds": wall, "cpu_seconds": cpu, "peak_bytes": memory()[1], **more}))
 
 
 if __name__ == "__main__":

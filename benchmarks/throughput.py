@@ -1,6 +1,9 @@
-"""Events a second from topic to topic, beside what the wire allows and what a user would run instead.
+"""Events a second from topic to topic, beside what the wire allows and what a user would run instead; and what an
+event, an entity, a snapshot and a start cost.
 
-    python benchmarks/throughput.py [--smoke] [--stages] [--json] [--peers-python PATH]
+    python benchmarks/throughput.py [--json] [--plot FILE] [--peers-python PATH]    # all that has a bar: minutes
+    python benchmarks/throughput.py --smoke                                         # under 40 s: does it work at all?
+    python benchmarks/throughput.py --latency --growth …                            # only these parts, and whole
 
 One run makes every figure: a fresh broker on the same machine, the same events, each client in a process of its own and
 with an output topic of its own, in turn, several rounds. Ratios are taken within a round, and medians over the rounds,
@@ -10,383 +13,170 @@ so that a machine that is slow for a while slows both sides. See README.md besid
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import os
-import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
-import orjson
-from confluent_kafka import OFFSET_BEGINNING, Consumer, Producer, TopicPartition
+import throughput_commands as commands
+import throughput_growth as growth
+import throughput_latency as latency
+import throughput_stages as stages
+import throughput_state as state
+import throughput_topics as topics
+from measuring import Check, MissingError, end_on_signals, say
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from wire import cluster
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
-from brokers import NoidaKafka, noida_obstacle
-from clients import CHUNK, FEATURES
-
-from ssm_stream.config import Config, Source, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.stream.broker import check_broker, create_topics
-from ssm_stream.stream.codec import Chunk, Decoder, Encoder, ShardBatch
-
-CONSOLE = Console(stderr=True)
-PARTITIONS = 4
-PEERS_SHARE = 4  # the peers get every fourth event: they are slow, and their rate does not depend on it
-LIMIT = 600.0  # seconds that one client may take
-
-END_TO_END_LEAST = 50_000
-PASSTHROUGH_LEAST = 0.40
-QUIX_LEAST = 10.0
+CONSOLE = Console(stderr=True, width=120)
+PARTS = ("throughput", "latency", "many-entities", "snapshot", "backfill", "stages", "growth", "cold-start")
+WITH_BARS = PARTS[:5]
+FEW = 100
 
 
-class Client(NamedTuple):
-    """A row of the table."""
+class Sizes:
+    """How much of everything: as the bars say, or just enough to see that it works."""
 
-    name: str
-    client: str
-    title: str
-    event: str = ""
-    """Lines of the configuration's `event` section beside the field names."""
-
-
-OURS = [
-    Client("passthrough", "passthrough", "pass-through"),
-    Client("default", "product", "ssm-stream"),
-    Client("plain", "product", "ssm-stream, plain", "  lags: 0\n  differences: false\n"),
-]
-PEERS = [
-    Client("quix", "quix", "Quix + River"),
-    Client("bytewax", "bytewax", "Bytewax + River"),
-]
-NEEDS = {"quix": "quixstreams, river", "bytewax": "bytewax.connectors.kafka, river"}
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        smoke = arguments.smoke
+        self.events = arguments.events or (10_000 if smoke else 1_000_000)
+        self.rounds = arguments.rounds or (1 if smoke else 3)
+        self.entities_events, self.entities_rounds = (4_000, 1) if smoke else (1_000_000, 2)
+        self.many = 1_000 if smoke else 100_000
+        self.rates, self.times = ((latency.CHECKED,), (1.0, 1.0)) if smoke else (latency.RATES, (3.0, 12.0))
+        self.window = 10_000 if smoke else growth.WINDOW
+        self.staged = 20_000 if smoke else 200_000
+        self.state = (self.many, 0.5, 1) if smoke else (state.ENTITIES, state.EPOCH, state.EPOCHS)
+        self.rows = 50_000 if smoke else commands.ROWS
 
 
-class MissingError(RuntimeError):
-    """An output topic does not hold what it must."""
+class Run:
+    """Measures parts; keeps what to tell, the checks, and how to show it."""
 
+    def __init__(self, arguments: argparse.Namespace, broker: str, folder: Path) -> None:
+        self.arguments, self.broker, self.folder, self.sizes = arguments, broker, folder, Sizes(arguments)
+        self.report: dict[str, Any] = {}
+        self.checks: list[Check] = []
+        self.shows: list[Callable[[Console], None]] = []
+        self.whole = bool(arguments.parts)
+        """Parts asked for by name are measured with what has no bar, too."""
 
-def events(count: int, entities: int) -> Iterator[tuple[str, bytes]]:
-    """Keys and JSON values: a linear relation of its own for each entity, with a little noise."""
-    rng = np.random.default_rng(0)
-    weights = rng.normal(size=(entities, len(FEATURES)))
-    entity = rng.integers(0, entities, count)
-    x = rng.normal(size=(count, len(FEATURES)))
-    y = (x * weights[entity]).sum(1) + 0.1 * rng.normal(size=count)
-    for i, (e, row, target) in enumerate(zip(entity.tolist(), x.round(6).tolist(), y.round(6).tolist(), strict=True)):
-        name = f"m{e:05d}"
-        event = {"entity": name, "ts": 1_700_000_000_000 + i, "target": target, **dict(zip(FEATURES, row, strict=True))}
-        yield name, orjson.dumps(event)
+    def throughput(self) -> None:
+        sizes, arguments = self.sizes, self.arguments
+        peers = [] if arguments.no_peers else topics.present(arguments.peers_python)
+        ours = topics.CHECKED if arguments.smoke else topics.OURS
+        how = (sizes.events, arguments.entities, sizes.rounds, ours, peers, arguments.peers_python)
+        found = topics.measure(self.broker, self.folder, *how)
+        self.report |= {"rows": topics.rows(found), "bytes": found["bytes"]}
+        self.report |= {"events": sizes.events, "entities": arguments.entities, "rounds": sizes.rounds}
+        self.report["peers_absent"] = [peer.name for peer in topics.PEERS if peer not in peers]
+        self.checks += topics.checks(found)
+        self.shows.append(lambda console: topics.show(found, console))
 
-
-def load(broker: str, topic: str, count: int, entities: int) -> float:
-    """Fill a topic; mean bytes of a value."""
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
-    size = 0
-    for key, value in events(count, entities):
-        size += len(value)
-        while True:
-            try:
-                producer.produce(topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.05)
-        producer.poll(0)
-    if left := producer.flush(60):
-        raise MissingError(f"{left} of {count} events did not reach the broker within a minute")
-    return size / count
-
-
-def read(broker: str, topic: str) -> list[Any]:
-    """All messages of a topic, partition after partition."""
-    base = {"bootstrap.servers": broker, "enable.partition.eof": True, "enable.auto.commit": False}
-    consumer = Consumer({**base, "group.id": f"count-{topic}", "fetch.wait.max.ms": 20})
-    try:
-        partitions = check_broker(Source(brokers=broker, topic=topic)).partitions_of(topic)
-        consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        found: list[Any] = []
-        ended = 0
-        deadline = time.monotonic() + 60
-        while ended < len(partitions):
-            if time.monotonic() > deadline:
-                raise MissingError(f"{topic}: {len(found)} messages and no end within a minute")
-            for message in consumer.consume(10_000, 0.2):
-                if message.error() is None:
-                    found.append(message)
-                else:
-                    ended += 1
-        return found
-    finally:
-        consumer.close()
-
-
-def configuration(broker: str, source: str, sink: str, client: Client, directory: Path) -> str:
-    """The smallest file that reads these events; alerts are on by default."""
-    return (
-        f"source: {{brokers: '{broker}', topic: {source}}}\n"
-        f"event:\n  entity: entity\n  timestamp: ts\n  target: target\n  features: [{', '.join(FEATURES)}]\n"
-        f"{client.event}"
-        f"sinks: {{predictions: {sink}, alerts: {sink}-alerts, dead_letters: {sink}-dead}}\n"
-        f"recovery: {{directory: '{directory}'}}\n"
-    )
-
-
-def time_client(client: Client, broker: str, source: str, count: int, python: str, folder: Path) -> dict[str, float]:
-    """Run one client on topics of its own, and count what came out.
-
-    Raises:
-        MissingError: the client failed, or an event has no output, or more than one, or became a dead letter.
-    """
-    sink = f"{client.name}-{uuid.uuid4().hex[:8]}"
-    ours = client.client == "product"
-    topics = [sink, f"{sink}-alerts", f"{sink}-dead"] if ours else [sink]
-    create(broker, topics)
-    job: dict[str, Any] = {"broker": broker, "events": count, "source": source, "sink": sink, "partitions": PARTITIONS}
-    if ours:
-        file = folder / f"{sink}.yaml"
-        file.write_text(configuration(broker, source, sink, client, folder / f"{sink}-state"))
-        job["config"] = str(file)
-    command = [python, str(Path(__file__).with_name("clients.py")), client.client, json.dumps(job)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT, cwd=folder, check=False)
-    if done.returncode != 0:
-        raise MissingError(f"{client.title} ended with {done.returncode}:\n{done.stderr[-3000:]}")
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    messages = read(broker, sink)
-    if len(messages) != count:
-        raise MissingError(f"{client.title}: {count} events, but {len(messages)} messages came out")
-    if ours:
-        distinct = len({orjson.loads(message.value())["id"] for message in messages})
-        refused = len(read(broker, f"{sink}-dead"))
-        if distinct != count or refused:
-            raise MissingError(f"{client.title}: {count} events, {distinct} predicted, {refused} dead letters")
-        figures["alerts"] = float(len(read(broker, f"{sink}-alerts")))
-    figures["events_per_s"] = count / figures["seconds"]
-    figures["cpu_us"] = figures["cpu_seconds"] / count * 1e6
-    return figures
-
-
-def create(broker: str, names: list[str]) -> None:
-    """Topics whose events never grow too old for the broker."""
-    source = Source(brokers=broker, topic=names[0])
-    create_topics(source, dict.fromkeys(names, PARTITIONS), config={"retention.ms": "-1"})
-
-
-def has(python: str, modules: str) -> bool:
-    """Whether an interpreter can import what a peer needs."""
-    return subprocess.run([python, "-c", f"import {modules}"], capture_output=True, check=False).returncode == 0
-
-
-@contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[tuple[str, str]]:
-    """Bootstrap servers and a word for them: the environment's cluster, else a fresh noida-db."""
-    if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        yield servers, f"the cluster {servers}"
-        return
-    if obstacle := noida_obstacle():
-        raise SystemExit(f"no broker: {obstacle}; set KAFKA_BOOTSTRAP_SERVERS to use another one")
-    broker = NoidaKafka(folder / "broker")
-    try:
-        yield broker.bootstrap_servers, "a fresh noida-db on the same machine"
-    finally:
-        broker.close()
-
-
-def fastest(repeats: int, work: Callable[[], Any], count: int) -> float:
-    """µs an event of the fastest of some repetitions."""
-    best = float("inf")
-    for _ in range(repeats):
-        before = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - before)
-    return best / count * 1e6
-
-
-def stages(broker: str, source: str, client: Client, folder: Path, repeats: int = 3) -> dict[str, float]:
-    """µs an event of each step, in this process on the events of the topic, cut into the chunks of the dataflow."""
-    config: Config = parse_config(configuration(broker, source, "predictions", client, folder))
-    by_partition: dict[int, list[Any]] = {}
-    for message in read(broker, source):
-        by_partition.setdefault(message.partition(), []).append(message)
-    chunks = [
-        Chunk(source, partition, messages[at : at + CHUNK])
-        for partition, messages in sorted(by_partition.items())
-        for at in range(0, len(messages), CHUNK)
-    ]
-    count = sum(len(chunk.messages) for chunk in chunks)
-    decoder = Decoder(config)
-    batches = [item for chunk in chunks for _, item in decoder(chunk) if isinstance(item, ShardBatch)]
-    Engine(config).process(batches[0].events)  # compiled before the clock runs
-
-    def learn() -> list[Any]:
-        engines: dict[str, Engine] = {}
-        keyed = [(key, item) for chunk in decoded for key, item in chunk]
-        return [engines.setdefault(key, Engine(config)).process(item.events, item.partition) for key, item in keyed]
-
-    decoded = [[(key, item) for key, item in decoder(chunk) if isinstance(item, ShardBatch)] for chunk in chunks]
-    decoding = fastest(repeats, lambda: [decoder(chunk) for chunk in chunks], count)
-    learning = fastest(repeats, learn, count)
-    answers = learn()
-    encoder = Encoder(config)
-    encoding = fastest(
-        repeats,
-        lambda: [encoder(batch, *answer) for batch, answer in zip(batches, answers, strict=True)],
-        count,
-    )
-    return {
-        "decode": decoding,
-        "predict, judge, learn": learning,
-        "encode": encoding,
-    }
-
-
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """All that the run has to tell."""
-    peers = [peer for peer in PEERS if not arguments.no_peers and has(arguments.peers_python, NEEDS[peer.name])]
-    with cluster(folder) as (broker, word):
-        create(broker, ["events", "events-peers"])
-        size = load(broker, "events", arguments.events, arguments.entities)
-        few = max(arguments.events // PEERS_SHARE, 1)
-        if peers:
-            load(broker, "events-peers", few, arguments.entities)
-        CONSOLE.print(
-            f"{arguments.events:,} events of {size:.0f} bytes, {len(FEATURES)} features, {arguments.entities:,} "
-            f"entities, {PARTITIONS} partitions, on {word}; {arguments.rounds} rounds"
+    def latency(self) -> None:
+        found = self.report["latency"] = latency.measure(
+            self.broker, self.folder, self.sizes.rates, *self.sizes.times, plain=self.whole
         )
-        rounds: list[dict[str, dict[str, float]]] = []
-        for number in range(arguments.rounds):
-            figures = {}
-            for client in OURS:
-                figures[client.name] = time_client(client, broker, "events", arguments.events, sys.executable, folder)
-                CONSOLE.print(f"  {number + 1}: {client.title}: {figures[client.name]['events_per_s']:,.0f} events/s")
-            for client in peers:
-                figures[client.name] = time_client(client, broker, "events-peers", few, arguments.peers_python, folder)
-                CONSOLE.print(f"  {number + 1}: {client.title}: {figures[client.name]['events_per_s']:,.0f} events/s")
-            rounds.append(figures)
-        ours = OURS[1:] if arguments.stages else []
-        steps = {client.name: stages(broker, "events", client, folder) for client in ours}
-    return {"bytes": size, "rounds": rounds, "peers": peers, "stages": steps}
+        self.checks += latency.checks(found)
+        self.shows.append(lambda console: latency.show(found, console))
 
-
-def median(rounds: list[dict[str, dict[str, float]]], name: str, figure: str) -> float:
-    return statistics.median(one[name][figure] for one in rounds)
-
-
-def ratio(rounds: list[dict[str, dict[str, float]]], name: str, other: str) -> float:
-    return statistics.median(one[name]["events_per_s"] / one[other]["events_per_s"] for one in rounds)
-
-
-def summary(measured: dict[str, Any], arguments: argparse.Namespace) -> dict[str, Any]:
-    """`checks` and `rows`."""
-    rounds, peers = measured["rounds"], measured["peers"]
-    rows: list[dict[str, Any]] = []
-    for client in [*OURS, *peers]:
-        row: dict[str, Any] = {"name": client.name, "title": client.title}
-        row |= {figure: round(median(rounds, client.name, figure), 3) for figure in rounds[0][client.name]}
-        row["of_passthrough"] = round(ratio(rounds, client.name, "passthrough"), 3)
-        row |= {f"of_{peer.name}": round(ratio(rounds, client.name, peer.name), 2) for peer in peers}
-        rows.append(row)
-    speed = median(rounds, "default", "events_per_s")
-    checks = [check("end to end, one worker, events/s", round(speed), END_TO_END_LEAST)]
-    checks.append(check("pass-through ratio", round(ratio(rounds, "default", "passthrough"), 3), PASSTHROUGH_LEAST))
-    if any(peer.name == "quix" for peer in peers):
-        checks.append(check("quix ratio", round(ratio(rounds, "default", "quix"), 2), QUIX_LEAST))
-    stages_us = {
-        name: {step: round(value, 3) for step, value in steps.items()} for name, steps in measured["stages"].items()
-    }
-    return {
-        "checks": checks,
-        "rows": rows,
-        "stages": stages_us,
-        "events": arguments.events,
-        "entities": arguments.entities,
-        "rounds": arguments.rounds,
-        "peers_absent": [peer.name for peer in PEERS if peer not in peers],
-    }
-
-
-def check(name: str, value: float, bar: float) -> dict[str, Any]:
-    return {"name": name, "value": value, "relation": ">=", "bar": bar, "ok": value >= bar}
-
-
-def show(report: dict[str, Any]) -> None:
-    """The same for a person."""
-    table = Table(title="Topic to topic, one process")
-    table.add_column("client", no_wrap=True)
-    shown = [row["name"] for row in report["rows"] if row["name"] in NEEDS]
-    for title in ["events/s", "CPU µs", "MiB", "of ceiling", *[f"× {name}" for name in shown]]:
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in report["rows"]:
-        table.add_row(
-            row["title"],
-            f"{row['events_per_s']:,.0f}",
-            f"{row['cpu_us']:.1f}",
-            f"{row['peak_bytes'] / 2**20:.0f}",
-            f"{row['of_passthrough']:.2f}",
-            *[f"{row[f'of_{name}']:.1f}" for name in shown],
+    def many_entities(self) -> None:
+        sizes = self.sizes
+        found = self.report["entities_topic_to_topic"] = topics.measure_entities(
+            self.broker, self.folder, sizes.entities_events, FEW, sizes.many, sizes.entities_rounds
         )
-    CONSOLE.print(table)
-    CONSOLE.print(
-        "The pass-through decodes nothing: it is the ceiling. Plain is without lags and differences. Medians of the "
-        "rounds. The product's clock runs from before its first connection until the broker has the last prediction "
-        "and the state is written; the interpreter's start and the kernels (compiled, or read from their cache) come "
-        "before. The others' clock starts at their first event. CPU is µs an event of the client's process with all "
-        "its threads, MiB its peak memory."
-    )
-    if absent := report["peers_absent"]:
-        CONSOLE.print(f"Not measured: {', '.join(absent)}. Install the `bench` extra, or give --peers-python.")
-    if report["stages"]:
-        show_stages(report)
-    for one in report["checks"]:
-        word = "[green]met[/]" if one["ok"] else "[red]not met[/]"
-        CONSOLE.print(f"{one['name']}: {one['value']:,} {one['relation']} {one['bar']:,}: {word}")
+        self.checks += topics.checks_entities(found)
+        self.shows.append(lambda console: topics.show_entities(found, console))
+        if "growth" not in self.arguments.parts:
+            self._grow((FEW, sizes.many), (), ())
+
+    def growth(self) -> None:
+        if self.arguments.smoke:
+            self._grow((FEW, self.sizes.many), (2, 8), (100, 4_000))
+        else:
+            self._grow(growth.ENTITIES, growth.FEATURES, growth.BATCHES)
+        count = self.sizes.staged
+        self.report["shards"] = stages.measure_shards(self.broker, count, self.arguments.entities)
+
+    def _grow(self, entities: tuple[int, ...], features: tuple[int, ...], batches: tuple[int, ...]) -> None:
+        found = self.report["growth"] = growth.measure(entities, features, batches, self.sizes.window)
+        self.checks += growth.checks(found, FEW, self.sizes.many)
+        self.shows.append(lambda console: growth.show(found, self.report.get("shards", {}), console))
+
+    def snapshot(self) -> None:
+        found = self.report["snapshot"] = state.measure(self.folder, *self.sizes.state)
+        self.checks += state.checks(found)
+        self.shows.append(lambda console: state.show(found, console))
+
+    def backfill(self) -> None:
+        found = self.report["backfill"] = commands.measure_backfill(self.folder, self.sizes.rows, plain=self.whole)
+        self.checks += commands.checks_backfill(found)
+        self.shows.append(lambda console: commands.show_backfill(found, console))
+
+    def stages(self) -> None:
+        found = self.report["stages"] = stages.measure(self.broker, self.sizes.staged, self.arguments.entities)
+        self.shows.append(lambda console: stages.show(found, console))
+
+    def cold_start(self) -> None:
+        found = self.report["cold_start"] = commands.measure_cold(self.broker, self.folder)
+        self.shows.append(lambda console: commands.show_cold(found, console))
 
 
-def show_stages(report: dict[str, Any]) -> None:
-    table = Table(title="Cost by stage, µs an event")
-    table.add_column("stage", no_wrap=True)
-    columns = list(report["stages"])
-    for name in columns:
-        table.add_column(name, justify="right")
-    raw = report["rows"][0]
-    table.add_row("consume (pass-through)", *[f"{raw['consume_us']:.2f}"] * len(columns))
-    for step in report["stages"][columns[0]]:
-        table.add_row(step, *[f"{report['stages'][name][step]:.2f}" for name in columns])
-    table.add_row("produce (pass-through)", *[f"{raw['produce_us']:.2f}"] * len(columns))
-    CONSOLE.print(table)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description="Events a second from topic to topic.")
-    parser.add_argument("--events", type=int, default=200_000)
-    parser.add_argument("--entities", type=int, default=100)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--stages", action="store_true", help="cost by stage as well")
-    parser.add_argument("--smoke", action="store_true", help="few events, one round, no peers: does it work at all?")
-    parser.add_argument("--json", action="store_true", help="checks and rows on stdout")
+def parse() -> argparse.Namespace:
+    """The command line; `parts` are those named, in the order of `PARTS`."""
+    parser = argparse.ArgumentParser(description="Events a second from topic to topic, and what the rest costs.")
+    parser.add_argument("--events", type=int, help="topic to topic (1,000,000)")
+    parser.add_argument("--entities", type=int, default=FEW, help="topic to topic (100)")
+    parser.add_argument("--rounds", type=int, help="topic to topic (3)")
+    for part in PARTS:
+        words = "has bars" if part in WITH_BARS else "has no bar"
+        parser.add_argument(f"--{part}", dest="parts", action="append_const", const=part, help=f"this part: {words}")
+    parser.add_argument("--all", dest="parts", action="store_const", const=list(PARTS), help="all parts")
+    parser.add_argument("--smoke", action="store_true", help="little of everything, no peers: does it work at all?")
+    parser.add_argument("--json", action="store_true", help="checks and figures on stdout")
+    parser.add_argument("--plot", type=Path, help="a picture of the figures: .png or .svg (needs matplotlib)")
     parser.add_argument("--no-peers", action="store_true")
     parser.add_argument("--peers-python", default=sys.executable, help="interpreter that has quixstreams and river")
     arguments = parser.parse_args()
-    if arguments.smoke:
-        arguments.events, arguments.rounds, arguments.no_peers = 20_000, 1, True
-    with tempfile.TemporaryDirectory(prefix="ssm-stream-bench-") as folder:
-        try:
-            measured = measure(arguments, Path(folder))
-        except MissingError as error:
-            CONSOLE.print(f"[red]failed:[/] {error}")
-            sys.exit(1)
-    report = summary(measured, arguments)
-    show(report)
+    arguments.parts = [part for part in PARTS if part in (arguments.parts or [])]
+    arguments.no_peers |= arguments.smoke
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    end_on_signals()
+    parts = arguments.parts or WITH_BARS
+    failed: dict[str, str] = {}
+    with tempfile.TemporaryDirectory(prefix="ssm-stream-bench-") as name, cluster(Path(name)) as (broker, word):
+        say(f"on {word}: {', '.join(parts)}")
+        run = Run(arguments, broker, Path(name))
+        for part in parts:
+            before = time.perf_counter()
+            try:
+                getattr(run, part.replace("-", "_"))()
+            except MissingError as error:  # the other parts have their figures all the same
+                failed[part] = str(error)
+            say(f"{part}: {time.perf_counter() - before:.0f} s")
+    for show in run.shows:
+        show(CONSOLE)
+    for one in run.checks:
+        word = "[green]met[/]" if one["ok"] else "[red]not met[/]"
+        CONSOLE.print(f"{one['name']}: {one['value']:,} {one['relation']} {one['bar']:,}: {word}")
+    for part, text in failed.items():
+        CONSOLE.print(f"[red]{part} failed:[/] {escape(text)}")
+    report = {"checks": run.checks, "failed": failed, **run.report}
+    if arguments.plot:
+        from throughput_plot import draw
+
+        draw(report, arguments.plot)
     if arguments.json:
         print(json.dumps(report, indent=2))
+    sys.exit(1 if failed else 0)
 
 
 if __name__ == "__main__":

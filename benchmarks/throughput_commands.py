@@ -1,0 +1,129 @@
+"""Commands by the clock: a long recording through `ssm-stream backtest`, and how soon `ssm-stream run` answers."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from clients import FEATURES
+from confluent_kafka import Consumer
+from measuring import LIMIT, Check, MissingError, check, child, memory, running, say
+from rich.console import Console
+from wire import LOGGER, PLAIN, STAMPED, configuration, create, delete, end, named, read
+
+ROWS = 5_000_000
+BACKFILL_LEAST = 300_000
+COMMAND = [sys.executable, "-m", "ssm_stream"]
+
+
+def write_recording(file: Path, rows: int) -> None:
+    """One entity, an event a second: a linear relation with noise, as Parquet."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, len(FEATURES)))
+    y = x @ rng.normal(size=len(FEATURES)) + 0.1 * rng.normal(size=rows)
+    ts = 1_600_000_000_000 + 1000 * np.arange(rows)
+    columns: dict[str, Any] = {name: x[:, i].round(6) for i, name in enumerate(FEATURES)}
+    frame = pl.DataFrame({"entity": pl.Series(["press-1"]).new_from_index(0, rows), "ts": ts, **columns, "target": y})
+    frame.write_parquet(file)
+
+
+def backtest(folder: Path, file: Path, title: str, event: str) -> dict[str, float]:
+    """Seconds and rows of a run of the command."""
+    config = folder / f"backfill-{title}.yaml"
+    config.write_text(configuration("unused", "events", "predictions", folder / "unused", event))
+    start, peak = time.perf_counter(), 0
+    with tempfile.TemporaryFile() as out, (folder / "backtest.log").open("wb") as log:
+        process = subprocess.Popen([*COMMAND, "backtest", str(config), str(file), "--json"], stdout=out, stderr=log)
+        while process.poll() is None:
+            with contextlib.suppress(OSError, KeyError):  # it has just ended
+                peak = max(peak, memory(process.pid)[1])
+            if time.perf_counter() - start > LIMIT:
+                process.kill()
+                raise MissingError(f"backtest did not end within {LIMIT:g} s")
+            time.sleep(0.1)
+        wall = time.perf_counter() - start
+        out.seek(0)
+        if process.returncode != 0:
+            raise MissingError(f"backtest ended with {process.returncode}:\n{Path(log.name).read_text()[-2000:]}")
+        result = json.loads(out.read())
+    say(f"  backfill, {title}: {result['events'] / result['seconds']:,.0f} rows/s")
+    return {
+        "rows": result["events"],
+        "seconds": result["seconds"],
+        "wall": wall,
+        "peak_bytes": peak,
+        "mae": result["mae"],
+    }
+
+
+def measure_backfill(folder: Path, rows: int, plain: bool) -> dict[str, dict[str, float]]:
+    """The default configuration, and plain beside it."""
+    file = folder / "recording.parquet"
+    write_recording(file, rows)
+    kinds = {"default": "", **({"plain": PLAIN} if plain else {})}
+    found = {title: backtest(folder, file, title, event) for title, event in kinds.items()}
+    file.unlink()
+    for title, one in found.items():
+        if one["rows"] != rows:
+            raise MissingError(f"backtest, {title}: {rows} rows, {one['rows']} events")
+    return found
+
+
+def checks_backfill(measured: dict[str, dict[str, float]]) -> list[Check]:
+    """By the command's own clock, which begins when the kernels are loaded."""
+    one = measured["default"]
+    return [
+        check(f"backfill, one entity, {one['rows']:,} rows, rows/s", one["rows"] / one["seconds"], ">=", BACKFILL_LEAST)
+    ]
+
+
+def show_backfill(measured: dict[str, dict[str, float]], console: Console) -> None:
+    """In words."""
+    for title, one in measured.items():
+        console.print(
+            f"[bold]Backfill[/], {title}: {one['rows']:,} rows of one entity in {one['seconds']:.1f} s, "
+            f"{one['rows'] / one['seconds']:,.0f} rows/s; with the start {one['wall']:.1f} s, "
+            f"{one['rows'] / one['wall']:,.0f} rows/s; peak memory {one['peak_bytes'] / 2**20:,.0f} MiB"
+        )
+
+
+def measure_cold(broker: str, folder: Path) -> dict[str, float]:
+    """Seconds from starting `ssm-stream run` until the broker has a prediction: kernels on disk, and none there."""
+    source, found = named("events-cold"), {}
+    create(broker, [source], 1)
+    child("sender.py", {"broker": broker, "topic": source, "rate": 10_000, "count": 1000, "entities": 100})
+    for title in ("kernels on disk", "kernels compiled"):
+        sink = named(f"cold-{len(found)}")
+        topics = [sink, f"{sink}-alerts", f"{sink}-dead"]
+        create(broker, topics, 1, STAMPED)
+        file, log = folder / f"{sink}.yaml", folder / f"{sink}.log"
+        file.write_text(configuration(broker, source, sink, folder / f"{sink}-state"))
+        reader = Consumer({"bootstrap.servers": broker, "group.id": f"look-{sink}", "logger": LOGGER})
+        cache = {} if not found else {"NUMBA_CACHE_DIR": str(folder / "kernels")}
+        start = time.time()
+        with running([*COMMAND, "run", str(file)], log, {**os.environ, **cache}) as process:
+            while not end(reader, sink, 1):
+                if process.poll() is not None or time.time() - start > 300:
+                    raise MissingError(f"no prediction:\n{log.read_text()[-2000:]}")
+                time.sleep(0.1)
+        reader.close()
+        found[title] = next(message.timestamp()[1] for message in read(broker, sink)) / 1000 - start
+        say(f"  cold start, {title}: {found[title]:.1f} s")
+        delete(broker, topics)
+    delete(broker, [source])
+    return found
+
+
+def show_cold(measured: dict[str, float], console: Console) -> None:
+    """In words."""
+    words = "; ".join(f"{title} {seconds:.1f} s" for title, seconds in measured.items())
+    console.print(f"[bold]Cold start[/] of `ssm-stream run` to the first prediction on the topic: {words}")
