@@ -96,7 +96,8 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
         for i in range(count):
             weights[i] = (rest + W[i]) * active[i]
         _softmax(
-            p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate, SOFT + r, active, alive, count, n
+            p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate, SOFT + r, active, alive, count,
+            n,
         )  # fmt: skip
     for i in range(n):
         w.off[i] = a[i] - mean
@@ -175,8 +176,8 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
         for r in range(2):
             _regrets(pool.regret[k, r], pool.regret2[k, r], w.a, w.active, count, w.made[r], y, unit, p.poly_decay[r])
         _stack(
-            pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y, unit,
-            p.sweep_decay, p.sweep_ridge, p.sweep_huber,
+            pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y,
+            unit, p.sweep_decay, p.sweep_ridge, p.sweep_huber,
         )  # fmt: skip
         slope = clip((w.made[G] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP)
         for r in range(G):
