@@ -218,7 +218,7 @@ def fused(case: Case, s: Stream) -> Run:
         assert want == kernel.ENOUGH
         places = w.places[0]
         active[t, :places] = w.active[:places] != 0
-        a[t], made[t] = np.where(active[t], w.a, 0), w.made
+        a[t], made[t] = np.where(active[t], w.a[: p.T], 0), w.made
     return Run(out.reshape(n, pools), *(part.reshape(n, pools, -1) for part in (a, active, made)))
 
 

@@ -39,6 +39,8 @@ def _poly(
 ) -> None:
     """Weights in proportion to the positive regrets over 1 + their second moments; uniform at first."""
     weights = gate[r]
+    for i in range(count, n):  # the scratch is shared by pools, of which another may have more answers
+        weights[i] = 0.0
     for i in range(count):
         weights[i] = max(regret[i], 0.0) / (1.0 + regret2[i]) * active[i]
     total = simd.total(gate, r * gate.shape[1], n)
@@ -93,10 +95,11 @@ def mix(p: Any, learner: Any, w: Any, k: int, e: int, count: int) -> float:
         _poly(pool.regret[k, r], pool.regret2[k, r], w.gate, POLY + r, active, alive, count, n, PRIOR)
         W, weights = pool.stack_W[k, r], w.gate[STACK + r]
         rest = (1.0 - simd.dot(pool.stack_W[k], r * pool.stack_W.shape[2], active, 0, n)) / alive
-        for i in range(count):
+        for i in range(n):
             weights[i] = (rest + W[i]) * active[i]
         _softmax(
-            p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate, SOFT + r, active, alive, count, n
+            p.soft[r], learner.entity.loss[e, r], pool.loss[k], pool.losses[k], w.gate, SOFT + r, active, alive, count,
+            n,
         )  # fmt: skip
     for i in range(n):
         w.off[i] = a[i] - mean
@@ -175,8 +178,8 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
         for r in range(2):
             _regrets(pool.regret[k, r], pool.regret2[k, r], w.a, w.active, count, w.made[r], y, unit, p.poly_decay[r])
         _stack(
-            pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y, unit,
-            p.sweep_decay, p.sweep_ridge, p.sweep_huber,
+            pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y,
+            unit, p.sweep_decay, p.sweep_ridge, p.sweep_huber,
         )  # fmt: skip
         slope = clip((w.made[G] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP)
         for r in range(G):

@@ -1,7 +1,7 @@
 """The heads: each a linear state that an event updates by a gradient step, and that the next event's inputs read.
 
-All work on one pool's (or entity's) arrays and on standardised targets q. D inputs are in use; rows of inputs and weights
-are zero from there to the next whole vector step, n (`whole`).
+All work on one pool's (or entity's) arrays and on standardised targets q. D inputs are in use; rows of inputs and
+weights are zero from there to the next whole vector step, n (`whole`).
 """
 
 from __future__ import annotations

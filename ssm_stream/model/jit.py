@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 # processor's instruction cache: a tenth of the time an event, and half the compilation. The bits are the same.
 os.environ.setdefault("NUMBA_OPT", "2")
 
-import numba as nb  # noqa: E402 - it reads the environment once
+import numba as nb
 
 NO_KERNELS = ("gdssm", "learner", "parallel", "tasks", "training", "weights")
 Function = TypeVar("Function", bound=Callable[..., object])

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.model import simd
 from ssm_stream.model.attention import (
     AGED,
     HELD,
@@ -27,7 +28,6 @@ from ssm_stream.model.attention import (
     measure,
     measure_plain,
 )
-from ssm_stream.model import simd
 from ssm_stream.model.gates import learn_gates, mix
 from ssm_stream.model.heads import (
     dot,
@@ -456,8 +456,8 @@ def teach(
         fleet, norm = learner.fleet, learner.norm
         _learn_scope(
             p, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
-            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], logs, w.phi_fleet, w.leaf_fleet, w.scale[0], w.base,
-            w.q[FLEET], w.decay, w.rate, y,
+            fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], logs, w.phi_fleet, w.leaf_fleet, w.scale[0],
+            w.base, w.q[FLEET], w.decay, w.rate, y,
         )  # fmt: skip
         if p.window:
             _hold(
@@ -478,8 +478,8 @@ def teach(
                 learn_gradient(s.W[e], at, w.entity, n, p.slow_step, value - w.q[ENTITY, p.prox], size)
             _learn_scope(
                 p, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
-                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], logs, w.phi_norm, w.leaf_norm, w.scale[1], w.base,
-                w.q[NORM], w.decay, w.rate, y,
+                norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], logs, w.phi_norm, w.leaf_norm, w.scale[1],
+                w.base, w.q[NORM], w.decay, w.rate, y,
             )  # fmt: skip
             if p.window:
                 _hold(

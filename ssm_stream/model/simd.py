@@ -1,10 +1,10 @@
 """Vector loops of the kernels, written in LLVM's own vector types.
 
 LLVM turns a plain loop into vector code only where it can show at run time that the arrays do not overlap, and leaves
-the last elements to a scalar loop: for rows of 20 to 60 inputs that costs more than the work. Here each step handles 64
-bytes (16 numbers of 32 bits, 8 of 64), rows are padded with zeros to whole steps (`padded`), and a product is fused with
-the sum that it goes into. A processor with narrower registers takes several instructions a step and comes to the same
-bits: every operation, and the order of every sum, is the one written here.
+the last elements to a scalar loop: for rows of 20 to 60 inputs that costs more than the work. Here each step handles
+64 bytes (16 numbers of 32 bits, 8 of 64), rows are padded with zeros to whole steps (`padded`), and a product is fused
+with the sum that it goes into. A processor with narrower registers takes several instructions a step and comes to the
+same bits: every operation, and the order of every sum, is the one written here.
 
 All take arrays of any dimension in C order, each with the flat place where its row begins, and n, a multiple of the
 step. Nothing checks bounds.
@@ -15,12 +15,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from llvmlite import ir
+from numba import extending
 from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 STEP_BYTES = 64
 LANES = STEP_BYTES // 4  # 32-bit numbers of a step
 RATES = 4  # numbers of a state that `sweep` is told: λ, ω, ρ and one for its caller
+intrinsic: Any = extending.intrinsic  # gives the first argument, the typing context, itself
 ABREAST = 4  # steps whose sums `weigh` keeps side by side
 
 
@@ -307,10 +308,9 @@ def _sweep(states: int) -> Any:
                     for j in range(3)
                 )
                 places = zip((matrix, rest, weights), (area, line, line), strict=True)
-                return _Swept(
-                    *(builder.gep(row, [at], inbounds=True) for row, at in places), keep, push, ridge,
-                    *(cgutils.alloca_once(builder, emit.vector) for _ in range(3)),
-                )  # fmt: skip
+                s, r, w = (builder.gep(row, [at], inbounds=True) for row, at in places)
+                pushed, moved, here = (cgutils.alloca_once(builder, emit.vector) for _ in range(3))
+                return _Swept(s, r, w, keep, push, ridge, pushed, moved, here)
 
             _Sweep(emit, [state(i) for i in range(states)], inputs, width).write(count, n)
             return emit.done()
