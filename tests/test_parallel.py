@@ -101,7 +101,7 @@ def test_decayed_sums_are_the_recurrence(c: Case) -> None:
         x = c.weight[:, t, None] * c.x[:, t]
         S = c.decay * S + x[:, :, None] * c.x[:, t, None]
         P = c.decay * P + x * c.q[:, t, None]
-    moments = decayed_moments(c.x, c.q, c.weight, c.decay, torch.zeros_like(S), c.start, c.chunk)
+    moments = decayed_moments(c.x, c.q, c.weight, c.decay, torch.zeros_like(S), c.start)
     assert_equal(moments[0], S, S)
     assert_equal(moments[1], P, c.q.abs().max() * S)
 

@@ -67,30 +67,40 @@ class Learned(NamedTuple):
 
 
 class _Decays(NamedTuple):
-    """Powers of λ: within (c, c) λ^(t−1−s) for s < t, else 0; start (c,) λ^t; end (c,) λ^(c−1−s); whole () λ^c."""
+    """Powers of λ: within (c, c) λ^(t−1−s) for s < t, else 0; start (c,) λ^t."""
 
     within: Tensor
     start: Tensor
-    end: Tensor
-    whole: Tensor
+
+
+def _powers(c: int, decay: float, like: Tensor) -> Tensor:
+    """λ^t for t = 0 … c, taken in 64 bits: their rounding would grow with the chunk."""
+    return (torch.tensor(decay, dtype=torch.float64) ** torch.arange(c + 1, dtype=torch.float64)).to(like)
+
+
+def _ends(c: int, decay: float, like: Tensor) -> tuple[Tensor, Tensor]:
+    """What is left at the end of a chunk: (c,) λ^(c−1−s) of each event, and () λ^c of the state before it."""
+    powers = _powers(c, decay, like)
+    return powers[:c].flip(0), powers[c]
 
 
 def _decays(c: int, decay: float, like: Tensor) -> _Decays:
-    # Powers are taken in 64 bits: their rounding would grow with the chunk.
-    powers = torch.tensor([decay**t for t in range(c + 1)], dtype=torch.float64).to(like)
+    powers = _powers(c, decay, like)
     age = torch.arange(c, device=like.device)
     apart = (age[:, None] - age[None, :] - 1).clamp_min(0)
-    return _Decays(powers[apart].tril(-1), powers[:c], powers[:c].flip(0), powers[c])
+    return _Decays(powers[apart].tril(-1), powers[:c])
 
 
-def _blocks(N: int, chunk: int, width: int, states: int = 0) -> Iterator[tuple[slice, int, int]]:
+def _blocks(
+    N: int, chunk: int, width: int, states: int = 0, *, squares: bool = True
+) -> Iterator[tuple[slice, int, int]]:
     """Events of each block, its chunks, and the events in one: whole chunks, then what is left as a shorter one.
 
-    width: numbers of an event, states: of a chunk's state, in the arrays that a block needs
+    width: numbers of an event, states: of a chunk's state, squares: (c, c), in the arrays that a block needs
     """
     if chunk < 1:
         raise ValueError(f"chunk: found {chunk}; a chunk has at least one event")
-    most = max(NUMBERS // max(chunk * chunk, chunk * width, states), 1)
+    most = max(NUMBERS // max(chunk * chunk * squares, chunk * width, states), 1)
     at = 0
     while at < N:
         c = min(chunk, N - at)
@@ -112,20 +122,22 @@ def decayed_sums(
     Args:
         v, k: (B, N, V), (B, N, K)
         Z: (B, V, K) state before
-        query: (B, N, K); None: nothing is read
+        query: (B, N, K); None: nothing is read, and chunks are as long as memory allows
 
     Returns:
         (B, N, V), of no events without a query; (B, V, K)
     """
     B, N, V = v.shape
+    if query is None:  # a weighted sum
+        chunk = max(NUMBERS // (V + k.shape[2]), 1)
     answers = v.new_zeros(B, 0 if query is None else N, V)
-    for events, _, c in _blocks(N, chunk, max(V, k.shape[2]), V * k.shape[2]):
-        power = _decays(c, decay, v)
+    for events, _, c in _blocks(N, chunk, max(V, k.shape[2]), V * k.shape[2], squares=query is not None):
+        end, whole = _ends(c, decay, v)
         vs, ks = _cut(v, events, c), _cut(k, events, c)
-        added = (vs * power.end[:, None]).transpose(2, 3) @ ks
-        states = scan(torch.cat([Z[:, None], added], 1), power.whole)
+        added = (vs * end[:, None]).transpose(2, 3) @ ks
+        states = scan(torch.cat([Z[:, None], added], 1), whole)
         if query is not None:
-            qs = _cut(query, events, c)
+            power, qs = _decays(c, decay, v), _cut(query, events, c)
             inside = (qs @ ks.transpose(2, 3) * power.within) @ vs
             before = qs @ states[:, :-1].transpose(2, 3) * power.start[:, None]
             answers[:, events] = (inside + before).flatten(1, 2)
@@ -133,12 +145,10 @@ def decayed_sums(
     return answers, Z
 
 
-def decayed_moments(
-    x: Tensor, q: Tensor, weight: Tensor, decay: float, S: Tensor, P: Tensor, chunk: int = CHUNK
-) -> tuple[Tensor, Tensor]:
+def decayed_moments(x: Tensor, q: Tensor, weight: Tensor, decay: float, S: Tensor, P: Tensor) -> tuple[Tensor, Tensor]:
     """S ← λS + ωxxᵀ, P ← λP + ωqx over all events, weight ω (B, N): S (B, D, D) and P (B, D) after them."""
     keys = torch.cat([x, q[..., None]], 2)
-    _, Z = decayed_sums(weight[..., None] * x, keys, decay, torch.cat([S, P[..., None]], 2), chunk=chunk)
+    _, Z = decayed_sums(weight[..., None] * x, keys, decay, torch.cat([S, P[..., None]], 2))
     return Z[..., :-1], Z[..., -1]
 
 
@@ -164,22 +174,28 @@ def delta_rule(
         W: (B, D) weights before
         clip: E; ∞ for none
     """
-    said, clipped = torch.empty_like(q), 0
-    for events, count, c in _blocks(q.shape[1], chunk, x.shape[2]):
-        power = _decays(c, decay, x)
+    said, clipped, D = torch.empty_like(q), 0, x.shape[2]
+    for events, _, c in _blocks(q.shape[1], chunk, D):
+        power, (end, _) = _decays(c, decay, x), _ends(c, decay, x)
         xs, qs, bs = (_cut(part, events, c) for part in (x, q, steps))
         L = xs @ xs.transpose(2, 3) * power.within * bs[:, :, None]
         known = torch.cat([qs[..., None], power.start[:, None] * xs], 3)
         solved = torch.linalg.solve_triangular(L, known, upper=False, unitriangular=True)
-        pull, errors = (power.end * bs)[..., None] * xs, torch.empty_like(qs)
-        for j in range(count):
-            e = solved[:, j, :, 0] - (solved[:, j, :, 1:] @ W[..., None])[..., 0]
-            if clip < math.inf:
-                for i in (e.abs() > clip).any(1).nonzero()[:, 0].tolist():
-                    clipped += _settle(e[i], L[i, j], clip)
-            errors[:, j] = e
-            W = power.whole * W + (e.clamp(-clip, clip)[:, None] @ pull[:, j])[:, 0]
-        said[:, events] = (qs - errors).flatten(1, 2)
+        pull = ((end * bs)[..., None] * xs).transpose(2, 3)
+        errors, weights = [], W[..., None]
+        # Two products a chunk: what is left to do one after another.
+        for j, (u, V, back) in enumerate(
+            zip(*(part.unbind(1) for part in (*solved.split([1, D], 3), pull)), strict=True)
+        ):
+            e = learned = torch.baddbmm(u, V, weights, alpha=-1)
+            if clip < math.inf and bool(e.abs().amax() > clip):
+                for i in range(len(e)):
+                    clipped += _settle(e[i, :, 0], L[i, j], clip)
+                learned = e.clamp(-clip, clip)
+            errors.append(e)
+            weights = torch.baddbmm(weights, back, learned, beta=decay**c)
+        W = weights[..., 0]
+        said[:, events] = (qs - torch.stack(errors, 1)[..., 0]).flatten(1, 2)
     return Learned(said, W, clipped)
 
 
