@@ -480,7 +480,7 @@ class TargetEngine:
         if q.open.shape[1] == H:
             self._pending = growth.fit_group(q, one, E, len(self.names))
         else:
-            self._pending = pending.resized(q, q._make(growth.zeros(E, array) for array in one))
+            self._pending = pending.resized(q, type(q)(*(growth.zeros(E, array) for array in one)))
 
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
         rows = places(entities, self._slots)

@@ -508,10 +508,13 @@ def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKa
     topic = mock_kafka.topic("events", 1)
     mock_kafka.produce(topic, events(50))
     made = Job(mock_kafka, tmp_path / "job", topic, event={"features": "auto"}, source={"wait": "2s"})
-    with pytest.raises(RecoveryError, match="first process has put no picked features"):
+    with pytest.raises(RecoveryError, match="first process has not set up"):
         start.prepare(made.config, lock=False)
     directory = made.folder / "recovery"
     directory.mkdir()
+    (directory / "initialised").touch()
+    with pytest.raises(RecoveryError, match="first process has put no picked features"):
+        start.prepare(made.config, lock=False)
     write_picked(directory, made.config, with_columns(made.config, ["b"], []))
     assert start.prepare(made.config, lock=False).config.event.features == ["b"]
     off = made.config.model_copy(update={"recovery": made.config.recovery.model_copy(update={"directory": None})})

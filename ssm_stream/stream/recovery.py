@@ -244,6 +244,8 @@ def _torn(directory: Path, folder: Path, *, thoroughly: bool) -> list[tuple[int,
 def _tidy(directory: Path) -> None:
     """See to it that what is needed is on the disk, and delete what is not."""
     folder = directory / FOLDER
+    if not any(_has_run(file) for file in directory.glob("part-*.sqlite3")):
+        return  # whoever wrote these files keeps their names elsewhere
     needed = set()
     for states in _named(directory).values():
         for _, name in states:
