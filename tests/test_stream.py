@@ -263,6 +263,20 @@ def test_rescaling_keeps_every_bit(job: Callable[..., Job], kafka: Kafka) -> Non
     assert rescaled.ids() == steady.ids()
 
 
+def test_independent_processes_share_a_topic(job: Callable[..., Job]) -> None:
+    """`source.partitions` and a recovery directory each, at the same time: predictions and alerts of one process."""
+    whole = job(events(6_000), "whole")
+    whole.run()
+    shares = [
+        job([], f"share-{chosen[0]}", topic=whole.topic, source={"partitions": chosen}) for chosen in ([0], [1, 2])
+    ]
+    for share, process in [(share, share.start("--until-eof")) for share in shares]:
+        output = finished(process, 60)
+        assert process.returncode == 0, (share.folder, output)
+    assert shares[0].ids() + shares[1].ids() == whole.ids()
+    assert shares[0].told_alerts() | shares[1].told_alerts() == whole.told_alerts()
+
+
 def test_two_targets_through_a_kill_and_more_workers(job: Callable[..., Job], kafka: Kafka) -> None:
     """Two messages an event, one alert an event and kind, states and alerts as of a calm run."""
     n, rng = 12_000, np.random.default_rng(7)
