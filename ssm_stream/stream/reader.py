@@ -66,6 +66,7 @@ class Reader:
         self._graceful = True
         self._consumer: Consumer | None = None
         self._thread = threading.Thread()
+        self._broken: Exception | None = None  # what ended the thread
         # One process looks for partitions that are added: the one that reads the first.
         self._first, self._known = partitions[0], len(partitions) if source.partitions is None else 0
         self._last_error = LastError(source)
@@ -83,6 +84,7 @@ class Reader:
             # A number even without recovery state: an idle partition must have a place to resume at.
             first = resume if resume is not None else self._start(consumer, partition)
             feed = self._feeds[partition] = Feed(partition, first, decode)
+            feed.error = self._broken
             consumer.incremental_assign([TopicPartition(self.source.topic, partition, first)])
             if self._consumer is None:
                 self._consumer = consumer
@@ -202,6 +204,7 @@ class Reader:
                 self._distribute([first, *rest])
         except Exception as error:  # noqa: BLE001  # it is raised again where the dataflow takes from the feeds
             with self._change:
+                self._broken = error
                 for feed in self._feeds.values():
                     feed.error = feed.error or error
 
