@@ -26,7 +26,14 @@ NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were ad
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
-BROKEN = (KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER)
+BROKEN = (
+    KafkaError._TRANSPORT,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,  # its leader, rather: the start has seen the partition
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
+"""What a question ends with whose connection breaks meanwhile."""
 
 Decode = Callable[[Chunk], list[Any]]
 """What turns the chunks of one partition into items of the dataflow."""
