@@ -53,8 +53,8 @@ class Specification(NamedTuple):
 def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
     """Consume and produce the same bytes: no decoding, no model. No Python client of this library can be faster.
 
-    The settings are the product's own but for idempotence: a producer without it does not wait for an identity first,
-    about a second, which would lower the ceiling of a short run.
+    The settings are the product's own but for two: it fetches further ahead, and it has no idempotence, for a producer
+    with it waits for an identity first, about a second, which would lower the ceiling of a short run.
     """
     from confluent_kafka import Consumer, Producer, TopicPartition
 

@@ -16,6 +16,7 @@ from ssm_stream.config import parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.events import EventReader
 from ssm_stream.ops.kernels import are_compiled
+from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
 
 # A machine's first start compiles the kernels, which takes about a minute.
 EVENTS = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a]}"
@@ -60,7 +61,8 @@ def compiled() -> None:
     """The kernels are on disk: for tests that measure time, or start processes that must answer soon."""
     config = parse_config(EVENTS)
     events, _ = EventReader(config.event).read([{"e": "m", "t": i, "a": i, "target": i} for i in range(3)])
-    Engine(config).process(events)
+    Decoder(config)
+    Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
 
 
 @pytest.fixture(scope="session")

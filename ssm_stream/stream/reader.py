@@ -26,7 +26,14 @@ NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were ad
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
 
-BROKEN = (KafkaError._TRANSPORT, KafkaError._DESTROY_BROKER)
+BROKEN = (
+    KafkaError._TRANSPORT,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,  # its leader, rather: the start has seen the partition
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
+"""What a question ends with whose connection breaks meanwhile."""
 
 Decode = Callable[[Chunk], list[Any]]
 """What turns the chunks of one partition into items of the dataflow."""
@@ -66,6 +73,7 @@ class Reader:
         self._graceful = True
         self._consumer: Consumer | None = None
         self._thread = threading.Thread()
+        self._broken: Exception | None = None  # what ended the thread
         # One process looks for partitions that are added: the one that reads the first.
         self._first, self._known = partitions[0], len(partitions) if source.partitions is None else 0
         self._last_error = LastError(source)
@@ -83,6 +91,7 @@ class Reader:
             # A number even without recovery state: an idle partition must have a place to resume at.
             first = resume if resume is not None else self._start(consumer, partition)
             feed = self._feeds[partition] = Feed(partition, first, decode)
+            feed.error = self._broken
             consumer.incremental_assign([TopicPartition(self.source.topic, partition, first)])
             if self._consumer is None:
                 self._consumer = consumer
@@ -202,6 +211,7 @@ class Reader:
                 self._distribute([first, *rest])
         except Exception as error:  # noqa: BLE001  # it is raised again where the dataflow takes from the feeds
             with self._change:
+                self._broken = error
                 for feed in self._feeds.values():
                     feed.error = feed.error or error
 

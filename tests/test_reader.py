@@ -1,0 +1,111 @@
+"""One consumer for the partitions of a topic: in order, a bounded way ahead, and with its errors where they belong."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+from brokers import MockKafka
+
+from ssm_stream.config import Source
+from ssm_stream.stream.broker import BrokerError
+from ssm_stream.stream.codec import Chunk, offset_of
+from ssm_stream.stream.reader import AHEAD, FAR_AHEAD, Feed, Reader
+
+BATCH = 10
+
+
+def offsets(chunk: Chunk) -> list[int]:
+    return list(map(offset_of, chunk.messages))
+
+
+def reader(kafka: MockKafka, counts: tuple[int, ...], *, until_eof: bool = False) -> Reader:
+    """Of a topic with so many messages in its partitions."""
+    topic = kafka.topic("events", len(counts))
+    for partition, count in enumerate(counts):
+        kafka.produce(topic, [b"%d" % i for i in range(count)], partition=partition)
+    source = Source(brokers=kafka.bootstrap_servers, topic=topic, batch=BATCH, wait=10)
+    return Reader(source, tuple(range(len(counts))), until_eof=until_eof)
+
+
+def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def drained(reading: Reader, feed: Feed) -> list[int]:
+    """All items of a partition up to its end."""
+    found: list[int] = []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        taken, at_end = reading.take(feed, BATCH)
+        found += [item for ready in taken for item in ready.items]
+        if not taken and at_end:
+            return found
+        time.sleep(0.001)
+    pytest.fail(f"no end after {len(found)} items")
+
+
+def test_every_partition_comes_in_order_and_whole(mock_kafka: MockKafka) -> None:
+    reading = reader(mock_kafka, (700, 0, 3), until_eof=True)
+    feeds = [reading.attach(0, None, offsets), reading.attach(1, None, offsets), reading.attach(2, 1, offsets)]
+    assert [drained(reading, feed) for feed in feeds] == [list(range(700)), [], [1, 2]]
+    for feed in feeds:
+        reading.detach(feed, graceful=True)
+    assert not [t for t in threading.enumerate() if t.name == f"read {reading.source.topic}"]
+
+
+def test_it_reads_a_bounded_way_ahead(mock_kafka: MockKafka) -> None:
+    """Of a topic whose other partitions are at their end, and of a partition that nobody takes from."""
+    reading = reader(mock_kafka, (2_000, 0))
+    feed, idle = reading.attach(0, None, offsets), reading.attach(1, None, offsets)
+    until(lambda: idle.at_end and feed.waiting >= AHEAD * BATCH)
+    time.sleep(0.3)
+    assert feed.waiting <= max((AHEAD + 1) * BATCH, (FAR_AHEAD + 1) * BATCH)
+    assert drained(reading, feed) == list(range(2_000))
+    reading.detach(idle, graceful=False)
+    reading.detach(feed, graceful=False)
+
+
+def test_a_partition_that_nobody_takes_from_does_not_starve_the_others(mock_kafka: MockKafka) -> None:
+    reading = reader(mock_kafka, (3_000, 3_000))
+    stuck, other = reading.attach(0, None, offsets), reading.attach(1, None, offsets)
+    assert drained(reading, other) == list(range(3_000))
+    assert stuck.waiting <= 4 * FAR_AHEAD * BATCH
+    assert drained(reading, stuck) == list(range(3_000))
+    for feed in (stuck, other):
+        reading.detach(feed, graceful=False)
+
+
+def test_an_offset_that_is_gone_is_told_where_it_is_taken(mock_kafka: MockKafka) -> None:
+    reading = reader(mock_kafka, (5, 5))
+    gone, good = reading.attach(0, 10_000, offsets), reading.attach(1, None, offsets)
+    assert drained(reading, good) == list(range(5))
+    with pytest.raises(BrokerError, match=r"partition 0 .* offset 10000, where the recovery state goes on"):
+        drained(reading, gone)
+    for feed in (gone, good):
+        reading.detach(feed, graceful=False)
+
+
+def test_an_error_of_the_decoder_comes_out_as_it_was(mock_kafka: MockKafka) -> None:
+    def broken(chunk: Chunk) -> list[int]:
+        raise ZeroDivisionError(f"chunk of {chunk.partition}")
+
+    reading = reader(mock_kafka, (5, 0))
+    feed = reading.attach(0, None, broken)
+    with pytest.raises(ZeroDivisionError, match="chunk of 0"):
+        drained(reading, feed)
+    reading.detach(feed, graceful=False)
+
+
+def test_it_starts_again_after_its_last_partition_was_left(mock_kafka: MockKafka) -> None:
+    reading = reader(mock_kafka, (20,))
+    for first in (0, 7, 19):
+        feed = reading.attach(0, first, offsets)
+        assert drained(reading, feed) == list(range(first, 20))
+        reading.commit(feed, 20)
+        reading.detach(feed, graceful=True)
