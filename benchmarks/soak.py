@@ -45,7 +45,7 @@ def watch(broker: str, folder: Path, seconds: float, rate: int, entities: int) -
     text = configuration(broker, source, sink, state)
     looks: list[dict[str, float]] = []
     reader = Consumer({"bootstrap.servers": broker, "group.id": "soak-look", "logger": LOGGER})
-    with product(broker, source, sink, folder, text) as process:
+    with product(broker, source, sink, folder, text, behind=120 + seconds) as process:
         log = folder / "sender.log"
         with running([sys.executable, str(HERE / "sender.py"), json.dumps(job)], log) as sender:
             every, start = min(EVERY, seconds / 40), time.monotonic()

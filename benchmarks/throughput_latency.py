@@ -30,8 +30,11 @@ ENTITIES = 100
 
 
 @contextlib.contextmanager
-def product(broker: str, source: str, sink: str, folder: Path, text: str) -> Iterator[int]:
-    """`ssm-stream run` on a configuration, ready: it has answered its first events. Gives its process's number."""
+def product(broker: str, source: str, sink: str, folder: Path, text: str, behind: float = 120.0) -> Iterator[int]:
+    """`ssm-stream run` on a configuration, ready: it has answered its first events. Gives its process's number.
+
+    At the end it has so many seconds to answer what it is behind.
+    """
     file, log = folder / f"{sink}.yaml", folder / f"{sink}.log"
     file.write_text(text)
     first = {"broker": broker, "topic": source, "rate": 10_000, "count": 1000, "entities": ENTITIES}
@@ -44,7 +47,7 @@ def product(broker: str, source: str, sink: str, folder: Path, text: str) -> Ite
                 raise MissingError(f"the product did not start:\n{log.read_text()[-2000:]}")
             time.sleep(0.1)
         yield process.pid
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + behind
         while (missing := end(reader, source, 1) - end(reader, sink, 1)) > 0:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise MissingError(f"{missing} events have no prediction:\n{log.read_text()[-2000:]}")
