@@ -66,6 +66,7 @@ def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
             "enable.auto.offset.store": False,
             "fetch.wait.max.ms": 20,
             "queued.min.messages": 100_000,
+            "receive.message.max.bytes": 1_000_000_000,
         }
     )
     producer = Producer(

@@ -102,7 +102,7 @@ def load(broker: str, topic: str, count: int, entities: int) -> float:
 def read(broker: str, topic: str) -> Iterator[Any]:
     """All messages of a topic."""
     base = {"bootstrap.servers": broker, "enable.partition.eof": True, "enable.auto.commit": False, "logger": LOGGER}
-    consumer = Consumer({**base, "group.id": f"count-{topic}", "fetch.wait.max.ms": 20})
+    consumer = Consumer({**base, "group.id": f"count-{topic}", "receive.message.max.bytes": 10**9})
     try:
         partitions = check_broker(Source(brokers=broker, topic=topic)).partitions_of(topic)
         consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in partitions])

@@ -113,6 +113,8 @@ class Reader:
             # Of all partitions together. The client looks again soon after it had enough: a long wait would starve us.
             "queued.min.messages": max(5 * self.source.batch, 1000),
             "fetch.queue.backoff.ms": 20,
+            # Some brokers answer with all that a partition holds, whatever they are asked for.
+            "receive.message.max.bytes": 1_000_000_000,
         }
         ours = client_properties(self.source, error_cb=self._on_error)
         consumer = Consumer({**extra, **ours, "enable.auto.commit": False})
