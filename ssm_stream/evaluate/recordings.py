@@ -12,7 +12,6 @@ refuses that row only. Numbers written with leading zeros ("007") are names and 
 from __future__ import annotations
 
 import datetime
-import itertools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import partial
@@ -154,8 +153,19 @@ def _format(path: Path) -> str:
 
 
 def _batched(items: Iterable[Row]) -> Iterator[list[Row]]:
-    source = iter(items)
-    while some := list(itertools.islice(source, SLICE)):
+    """A broken row is told of when those before it have been had."""
+    some: list[Row] = []
+    try:
+        for item in items:
+            some.append(item)
+            if len(some) == SLICE:
+                yield some
+                some = []
+    except RecordingError:
+        if some:
+            yield some
+        raise
+    if some:
         yield some
 
 
