@@ -477,13 +477,17 @@ class Recovery(Section):
 
     directory: Path | None = Path("ssm-stream-state")
     """Folder of the snapshots; null: none, every start begins at `source.start`."""
-    epoch_interval: Duration = 10.0
-    """Time between snapshots: at most so much is done again after a crash."""
+    epoch_interval: Duration | None = None
+    """Time between snapshots: at most so much is done again after a crash. Default: 10s; with `delivery: exactly_once`
+    1s, as consumers see results when their epoch ends."""
 
 
 class Config(Section):
     """The whole file. `source` and `event` are needed; the rest has defaults."""
 
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """After a crash, some messages may stand twice on the output topics, with the same id (`at_least_once`); or none
+    does, for consumers with `isolation.level: read_committed` (`exactly_once`)."""
     source: Source
     event: Event
     model: Model = Model()
@@ -506,12 +510,27 @@ class Config(Section):
                 f"model.horizon: found {self.model.horizon.text!r} beside `labels`; a horizon needs targets that come "
                 "with the events: leave one of the two out"
             )
+        if self.delivery == "exactly_once" and self.recovery.directory is None:
+            raise ValueError(
+                "delivery: found 'exactly_once' with recovery.directory: null; what was delivered belongs to a state: "
+                "name a recovery.directory"
+            )
         if self.labels and len(self.event.targets) > 1:
             raise ValueError(
                 f"event.target: found {len(self.event.targets)} targets beside `labels`; labels bring one target: run "
                 "one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
         return self
+
+    @property
+    def epoch_interval(self) -> float:
+        """Time between snapshots, s."""
+        return self.recovery.epoch_interval or (1.0 if self.delivery == "exactly_once" else 10.0)
+
+    @property
+    def writers(self) -> int:
+        """Producers: a shard has one, so that more than shards would only stand idle."""
+        return min(self.sinks.writers, self.state.shards)
 
     def for_target(self, target: str) -> Config:
         """The configuration of one of the targets alone: with several, it has its share of the alarm budgets."""

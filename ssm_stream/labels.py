@@ -51,13 +51,15 @@ class Labels:
 
 
 class Unmatched(NamedTuple):
-    """A label without an event. source, position: the stream that it came from and its place there; see `Labels`."""
+    """A label without an event. source, position: the stream that it came from and its place there; see `Labels`.
+    row: of the event or label, in its batch, at which it was given up."""
 
     entity: str
     source: int
     position: int
     raw: Raw | None
     reason: str
+    row: int
 
 
 def id_code(text: str) -> int:
@@ -155,18 +157,18 @@ class EarlyLabels:
     def __len__(self) -> int:
         return self._count
 
-    def refuse(self, entity: str, label: Early, why: str) -> None:
-        """Give a label up."""
-        self.unmatched.append(Unmatched(entity, label.source, label.position, label.raw, why))
+    def refuse(self, entity: str, label: Early, why: str, row: int) -> None:
+        """Give a label up, at that row of a batch."""
+        self.unmatched.append(Unmatched(entity, label.source, label.position, label.raw, why, row))
 
-    def add(self, entity: str, label: Early) -> None:
-        """Keep a label; the entity's oldest goes where there are too many."""
+    def add(self, entity: str, label: Early, row: int) -> None:
+        """Keep a label, that row of a batch; the entity's oldest goes where there are too many."""
         self._of.setdefault(entity, []).append(label)
         self._count += 1
         if len(self._of[entity]) > self.most:
-            self._drop(entity, 0, f"{self.most} later labels wait for events of {entity!r} (labels.pending)")
+            self._drop(entity, 0, f"{self.most} later labels wait for events of {entity!r} (labels.pending)", row)
         elif self._count > EARLY_MOST:
-            self._drop(next(iter(self._of)), 0, f"{EARLY_MOST} later labels wait for their events")
+            self._drop(next(iter(self._of)), 0, f"{EARLY_MOST} later labels wait for their events", row)
 
     def meet(self, events: Events, last: dict[str, int]) -> NDArray[np.float64]:
         """Targets of the events, those of waiting labels put in.
@@ -190,7 +192,7 @@ class EarlyLabels:
                 assert label.since is not None
                 same = label.key == key if self.by_id else label.ts == ts
                 if label.since < now - self.wait:
-                    self._drop(name, at, "no event came for it while it waited (labels.wait)")
+                    self._drop(name, at, "no event came for it while it waited (labels.wait)", t)
                 elif same and free and np.isnan(target[t]):
                     if target is events.target:
                         target = target.copy()
@@ -236,5 +238,5 @@ class EarlyLabels:
             del self._of[entity]
         return label
 
-    def _drop(self, entity: str, at: int, why: str) -> None:
-        self.refuse(entity, self._remove(entity, at), why)
+    def _drop(self, entity: str, at: int, why: str, row: int) -> None:
+        self.refuse(entity, self._remove(entity, at), why, row)

@@ -407,10 +407,10 @@ class TargetEngine:
             self._early.refuse(
                 name, label,
                 f"no event of {name!r} at {ts} ms waits for a label: there was none, it is labelled already, or it was "
-                "dropped (labels.wait, labels.pending)",
+                "dropped (labels.wait, labels.pending)", i,
             )  # fmt: skip
         else:
-            self._early.add(name, label)
+            self._early.add(name, label, i)
 
     def take_unmatched(self) -> list[Unmatched]:
         """The labels given up since the last call, in order."""

@@ -138,10 +138,10 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         error = abs(q[0] - fleet.W[0, : p.L] @ w.fleet[: p.L].astype(np.float64))
         means += np.maximum(c.surprise[2] * np.array([1.0, 0.1]), 1 / (n_pool + 1)) * (error - means)
         speed = 1 + c.surprise[0] * max(math.log((means[0] + 1e-9) / (means[1] + 1e-9)) - c.surprise[1], 0)
-        fleet.learn(w.fleet, q[0], value[0], speed)
+        fleet.learn(w.fleet[: p.L], q[0], value[0], speed)
         if many:
-            norm.learn(w.norm, q[1], value[1], speed)
-            own[e].learn(w.entity, q[1], value[1], speed)
+            norm.learn(w.norm[: p.N], q[1], value[1], speed)
+            own[e].learn(w.entity[: p.L], q[1], value[1], speed)
     for found, heads in ((reference.fleet, fleet), (reference.norm, norm)):
         M = heads.M
         np.testing.assert_allclose(found.W[0], heads.W[:M], rtol=1e-8, atol=1e-10)

@@ -39,11 +39,12 @@ def run(
     from ssm_stream.stream.broker import BrokerError
     from ssm_stream.stream.recovery import RecoveryError
     from ssm_stream.stream.source import STOP
+    from ssm_stream.stream.transactions import MarkerError
 
     set_up_logging(level=log_level)
     if (process is None) != (addresses is None):
         raise typer.BadParameter("--process and --addresses go together: this one's number, and everyone's address")
-    with reported(BrokerError, RecoveryError, StateError):
+    with reported(BrokerError, MarkerError, RecoveryError, StateError):
         loaded = load_config(config)
         _require_shards(loaded, workers, len(addresses.split(";")) if addresses else 1)
         prepared = start.prepare(loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None)

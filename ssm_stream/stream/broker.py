@@ -121,6 +121,7 @@ class Cluster(NamedTuple):
         troubles: topic → the broker's message, for topics that it could not describe.
         asked: the bootstrap servers that were asked.
         waited: seconds until the answer.
+        embedded: it is librdkafka's mock cluster.
     """
 
     addresses: dict[int, str]
@@ -128,6 +129,7 @@ class Cluster(NamedTuple):
     troubles: dict[str, str]
     asked: str
     waited: float
+    embedded: bool = False
 
     def partitions_of(self, topic: str) -> tuple[int, ...]:
         """All partitions of a topic, ascending.
@@ -223,6 +225,7 @@ def _cluster(metadata: ClusterMetadata, source: Source, waited: float) -> Cluste
         troubles={name: t.error.str() for name, t in metadata.topics.items() if t.error is not None},
         asked=source.brokers,
         waited=waited,
+        embedded=str(metadata.cluster_id).startswith("mockCluster"),
     )
 
 

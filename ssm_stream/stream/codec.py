@@ -5,6 +5,7 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -61,20 +62,24 @@ class Judged(NamedTuple):
 
 
 class Record(NamedTuple):
-    """One message to be produced."""
+    """One message to be produced. offset: of the message that caused it"""
 
     topic: str
     key: bytes | str | None
     value: bytes | None
-    headers: Headers | None = None
+    headers: Headers | None
+    offset: int
 
 
 class Output(NamedTuple):
-    """What is to be produced for one batch of one source partition; the offsets that caused it lie in [first, last].
+    """What is to be produced for one batch of one partition of a source topic; the offsets of the messages that caused
+    it lie in [first, last].
 
-    Predictions are columns: `keys` and `values` for the one topic `predictions`. They come before the `others`.
+    Predictions are columns: `keys` and `values` for the one topic `predictions`, `offsets` of what caused each. They
+    come before the `others`.
     """
 
+    topic: str
     partition: int
     first: int
     last: int
@@ -82,14 +87,21 @@ class Output(NamedTuple):
     predictions: str | None = None
     keys: Sequence[str] = ()
     values: Sequence[bytes] = ()
+    offsets: Sequence[int] = ()
 
     @property
     def records(self) -> list[Record]:
         """All messages one by one, in the order of production."""
         if self.predictions is None:
             return self.others
-        pairs = zip(self.keys, self.values, strict=True)
-        return [*(Record(self.predictions, key, value) for key, value in pairs), *self.others]
+        rows = zip(self.keys, self.values, self.offsets, strict=True)
+        return [*(Record(self.predictions, key, value, None, offset) for key, value, offset in rows), *self.others]
+
+    def caused_from(self, offset: int) -> Output:
+        """Without what messages before that offset have caused."""
+        others = [record for record in self.others if record.offset >= offset]
+        at = bisect_left(self.offsets, offset)
+        return self._replace(others=others, keys=self.keys[at:], values=self.values[at:], offsets=self.offsets[at:])
 
 
 def shard_key(shard: int) -> str:
@@ -133,7 +145,7 @@ class Decoder:
             records = [self._dead_letter(chunk, refusal) for refusal in refused]
             offsets = [offset_of(chunk.messages[r.position]) for r in refused]
             key = shard_key(chunk.partition % self.config.state.shards)
-            out.append((key, Output(chunk.partition, offsets[0], offsets[-1], records)))
+            out.append((key, Output(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
         return out
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
@@ -196,10 +208,10 @@ class Decoder:
 
     def _dead_letter(self, chunk: Chunk, refusal: Refused) -> Record:
         message = chunk.messages[refusal.position]
-        headers = error_headers(
-            chunk.topic, chunk.partition, offset_of(message), "decode", f"ssm_stream.{refusal.fault}", refusal.reason
-        )
-        return Record(self.config.sinks.dead_letters, message.key(), message.value(), [*headers_of(message), *headers])
+        offset, fault = offset_of(message), f"ssm_stream.{refusal.fault}"
+        headers = error_headers(chunk.topic, chunk.partition, offset, "decode", fault, refusal.reason)
+        headers = [*headers_of(message), *headers]
+        return Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset)
 
 
 def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any], list[int] | None]:
@@ -312,19 +324,23 @@ class Encoder:
         at = batch.labels.position
         alerts = [] if self.config.sinks.alerts is None else outcome.alerts
         others = [self._alert(alert, self._topic, batch.partition, int(at[alert.row]), stem) for alert in alerts]
-        return Output(batch.partition, int(at[0]), int(at[-1]), others)
+        return Output(self._topic, batch.partition, int(at[0]), int(at[-1]), others)
 
-    def unmatched(self, labels: list[Unmatched]) -> Output:
-        """Labels without an event as dead letters: key and value untouched, without the headers that they had."""
+    def unmatched(self, batch: ShardBatch | LabelBatch, labels: list[Unmatched]) -> Output:
+        """Labels that were given up in a batch as dead letters: key and value untouched, without the headers that they
+        had."""
+        if isinstance(batch, LabelBatch):
+            topic, offsets = self._topic, batch.labels.position.tolist()
+        else:
+            topic, offsets = self.config.source.topic, batch.offsets
         records = []
         for label in labels:
             key, value = label.raw or (None, None)
             headers = error_headers(
                 self._topic, label.source, label.position, "label", "ssm_stream.UnmatchedLabel", label.reason
             )
-            records.append(Record(self.config.sinks.dead_letters, key, value, headers))
-        places = [label.position for label in labels]
-        return Output(labels[0].source, min(places), max(places), records)
+            records.append(Record(self.config.sinks.dead_letters, key, value, headers, offsets[label.row]))
+        return Output(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def __call__(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> Output:
         """Predictions and alerts of one batch."""
@@ -332,13 +348,14 @@ class Encoder:
         sinks = self.config.sinks
         alerts, topic, partition = [] if sinks.alerts is None else alerts, self.config.source.topic, batch.partition
         others = [self._alert(alert, topic, partition, batch.offsets[alert.row], stem) for alert in alerts]
-        output = Output(batch.partition, batch.offsets[0], batch.offsets[-1], others)
+        output = Output(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
         values = prediction_values(batch, predictions, stem, self._ahead, self._targets)
-        names = batch.events.entity
-        keys = _each(names, len(self._targets)) if self._targets else names
-        return output._replace(predictions=sinks.predictions, keys=keys, values=values)
+        keys, offsets = batch.events.entity, batch.offsets
+        if m := len(self._targets):
+            keys, offsets = _each(keys, m), _each(offsets, m)
+        return output._replace(predictions=sinks.predictions, keys=keys, values=values, offsets=offsets)
 
     def _alert(self, alert: Alert, topic: str, partition: int, offset: int, stem: str) -> Record:
         """A CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""
@@ -357,4 +374,4 @@ class Encoder:
         }
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
         assert self.config.sinks.alerts is not None
-        return Record(self.config.sinks.alerts, message["entity"], orjson.dumps(body), headers)
+        return Record(self.config.sinks.alerts, message["entity"], orjson.dumps(body), headers, offset)

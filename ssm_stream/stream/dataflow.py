@@ -21,7 +21,8 @@ from ssm_stream.stream.codec import Decoder, Judged, LabelBatch, Output, ShardBa
 from ssm_stream.stream.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.stream.operator import ShardLogic
 from ssm_stream.stream.sink import KafkaSink
-from ssm_stream.stream.source import KafkaSource, label_source
+from ssm_stream.stream.source import KafkaSource, label_source, labels_of
+from ssm_stream.stream.transactions import TransactionalSink
 
 
 def _is_batch(item: tuple[str, ShardBatch | LabelBatch | Output]) -> TypeGuard[tuple[str, ShardBatch | LabelBatch]]:
@@ -49,8 +50,19 @@ def monitor_flow(
     learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))
     letters = cast("KeyedStream[Judged | Output]", split.falses)
     outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, until_eof=until_eof))
-    op.output("sink", outputs, KafkaSink(config))
+    op.output("sink", outputs, _sink(config, partitions, labels, feedback))
     return flow
+
+
+def _sink(config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...]) -> KafkaSink:
+    """By `delivery`; a marker is kept for all that is read."""
+    if config.delivery == "at_least_once":
+        return KafkaSink(config)
+    sources = {config.source.topic: events}
+    for beside, partitions in ((labels_of(config), labels), (feedback_of(config), feedback)):
+        if beside is not None:
+            sources[beside.topic] = partitions
+    return TransactionalSink(config, sources)
 
 
 def _feedback(

@@ -47,15 +47,15 @@ class FeedbackDecoder:
             try:
                 verdicts.append(self._read(message.value()))
             except NoFeedbackError as error:
-                fault = f"ssm_stream.{error.fault}"
-                headers = error_headers(chunk.topic, chunk.partition, offset_of(message), "feedback", fault, str(error))
+                fault, offset = f"ssm_stream.{error.fault}", offset_of(message)
+                headers = error_headers(chunk.topic, chunk.partition, offset, "feedback", fault, str(error))
                 headers = [*headers_of(message), *headers]
-                letters.append(Record(self.config.sinks.dead_letters, message.key(), message.value(), headers))
+                letters.append(Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset))
         out: list[tuple[str, list[Verdict] | Output]] = [(KEY, verdicts)] if verdicts else []
         if letters:
-            first, last = offset_of(chunk.messages[0]), offset_of(chunk.messages[-1])
+            first, last = letters[0].offset, letters[-1].offset
             key = shard_key(chunk.partition % self.config.state.shards)
-            out.append((key, Output(chunk.partition, first, last, letters)))
+            out.append((key, Output(chunk.topic, chunk.partition, first, last, letters)))
         return out
 
 

@@ -37,7 +37,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
             else:
                 out.append(Judged(batch, *self._engine.process(batch.events, batch.partition)))
             if unmatched := self._engine.take_unmatched():
-                out.append(self._encode.unmatched(unmatched))
+                out.append(self._encode.unmatched(batch, unmatched))
         if self._nameless and self._files is not None:
             first = values[0]
             names = first.labels.entity if isinstance(first, LabelBatch) else first.events.entity

@@ -139,12 +139,31 @@ def _lock(directory: Path) -> IO[str]:
 def prune(directory: Path) -> tuple[int, int]:
     """Delete the snapshots of epochs that did not end.
 
-    The resume epoch is the smallest frontier among the workers of the last execution.
-
     Returns:
         the epoch that the next execution resumes at, and the number of snapshots deleted
     """
     files = sorted(directory.glob("part-*.sqlite3"))
+    resume = _resume_epoch(files)
+    deleted = 0
+    for file in files:
+        with _open(file) as database:
+            deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
+            database.commit()
+    return resume, deleted
+
+
+def states_in(directory: Path) -> dict[str, str]:
+    """Shard's key → name of the file with its state at the end of the last epoch, whether or not a process runs."""
+    resume = _resume_epoch(sorted(directory.glob("part-*.sqlite3")))
+    return {
+        key: [name for epoch, name in states if epoch < resume][-1]
+        for (_, key), states in sorted(_named(directory).items())
+        if states[0][0] < resume
+    }
+
+
+def _resume_epoch(files: list[Path]) -> int:
+    """The smallest frontier among the workers of the last execution."""
     executions: dict[int, tuple[int, int]] = {}
     frontiers: dict[tuple[int, int], int] = {}
     for file in files:
@@ -158,12 +177,7 @@ def prune(directory: Path) -> tuple[int, int]:
         last = max(executions)
         workers, epoch = executions[last]
         resume = min(max(epoch, frontiers.get((last, worker), 0)) for worker in range(workers))
-    deleted = 0
-    for file in files:
-        with _open(file) as database:
-            deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
-            database.commit()
-    return resume, deleted
+    return resume
 
 
 def go_back(directory: Path, resume: int) -> int:
@@ -342,4 +356,4 @@ def _picked_for(config: Config) -> dict[str, str | list[str]]:
 
 def epoch_interval(config: Config) -> timedelta:
     """Time between snapshots."""
-    return timedelta(seconds=config.recovery.epoch_interval)
+    return timedelta(seconds=config.epoch_interval)

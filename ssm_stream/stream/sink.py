@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Mapping
+from typing import Any
 
 import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -24,31 +26,36 @@ TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its
 KAFKA_DEFAULT = 1_048_588  # a broker's max.message.bytes
 
 
-class KafkaSink(FixedPartitionedSink[Judged | Output, None]):
+Marker = dict[tuple[str, int], int]
+"""Source topic and partition → offset; what earlier messages have caused is on the broker."""
+
+
+class KafkaSink(FixedPartitionedSink[Judged | Output, Marker | None]):
     """A fixed number of producers; a shard's output always goes through the same one."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
 
     def list_parts(self) -> list[str]:
-        # A shard has one writer, so that more writers than shards would only stand idle.
-        return [f"{i:04d}" for i in range(min(self.config.sinks.writers, self.config.state.shards))]
+        return [f"{i:04d}" for i in range(self.config.writers)]
 
     def part_fn(self, item_key: str) -> int:
         return int(item_key)
 
-    def build_part(self, step_id: str, for_part: str, resume_state: None) -> KafkaWriter:
+    def build_part(self, step_id: str, for_part: str, resume_state: Marker | None) -> KafkaWriter:
         return KafkaWriter(self.config)
 
 
-class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
+class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
     """One producer and a thread that encodes for it, beside the kernels.
 
     `write_batch` hands over, and waits only where more than a few batches are still to be encoded; `snapshot` waits
     until the broker has everything. What goes wrong in the thread is raised by either.
+
+    properties: of the producer, beside the configuration's
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, properties: Mapping[str, Any] | None = None) -> None:
         self.config = config
         self._encode = Encoder(config)
         self._handed: queue.Queue[list[Judged | Output] | None] = queue.Queue(AHEAD)
@@ -57,7 +64,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
         self._last_error = LastError(config.source)
         self._oversized: list[Message] = []
         timeout = int(config.source.wait * 1000)
-        properties = {
+        ours = {
             "acks": "all",
             "enable.idempotence": True,
             "linger.ms": 5,
@@ -70,12 +77,14 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
             "delivery.report.only.error": True,
             "on_delivery": self._on_failure,
         }
-        self._producer = Producer(
-            {**properties, **client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
-        )
-
+        theirs = {**client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
+        self._producer = Producer({**ours, **theirs, **(properties or {})})
+        self._prepare()
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
+
+    def _prepare(self) -> None:
+        """What is to be done before the first message."""
 
     def write_batch(self, values: list[Judged | Output]) -> None:
         self._raise()
@@ -100,17 +109,21 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
     def _write(self, values: list[Judged | Output]) -> None:
         produce = self._producer.produce
         for item in values:
-            output = self._encode(*item) if isinstance(item, Judged) else item
+            output = self._admit(self._encode(*item) if isinstance(item, Judged) else item)
             if (topic := output.predictions) is not None:
-                for key, value in zip(output.keys, output.values, strict=True):
+                for key, value, offset in zip(output.keys, output.values, output.offsets, strict=True):
                     try:
                         produce(topic, value, key)
                     except (BufferError, KafkaException):
-                        self._produce(Record(topic, key, value))
+                        self._produce(Record(topic, key, value, None, offset))
             for record in output.others:
                 self._produce(record)
         self._producer.poll(0)
         self._check()
+
+    def _admit(self, output: Output) -> Output:
+        """What of it is to be produced."""
+        return output
 
     def _produce(self, record: Record) -> None:
         """Wait while the client's queue is full; shorten an oversized dead letter."""
@@ -141,7 +154,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
     def _check(self) -> None:
         while self._oversized:
             message = self._oversized.pop()
-            record = Record(str(message.topic()), message.key(), message.value(), headers_of(message))
+            record = Record(str(message.topic()), message.key(), message.value(), headers_of(message), -1)
             shorter = shortened(record)
             if shorter is record:
                 self._failed = (record.topic, "a shortened dead letter is still too large for its topic")
@@ -161,7 +174,12 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
             "put that right and start again: the flow goes on from the last epoch",
         )
 
-    def snapshot(self) -> None:
+    def snapshot(self) -> Marker | None:
+        self._settle()
+        return None
+
+    def _settle(self) -> None:
+        """Wait until the broker has everything."""
         self._handed.join()
         self._raise()
         while len(self._producer):
@@ -169,10 +187,14 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, None]):
             self._check()
         self._check()
 
-    def close(self) -> None:
-        # Called at the end of input and after an error in any step; an exception here would end the process unheard.
+    def _end(self) -> None:
+        """End the thread."""
         self._handed.put(None)
         self._thread.join()
+
+    def close(self) -> None:
+        # Called at the end of input and after an error in any step; an exception here would end the process unheard.
+        self._end()
         left = self._producer.flush(5.0)
         if left:
             LOG.warning("messages_not_delivered", count=left, cure="they are made again after the restart")

@@ -28,6 +28,7 @@ from ssm_stream.stream.recovery import (
     write_picked,
 )
 from ssm_stream.stream.source import STOP, labels_of, stop_on_signals
+from ssm_stream.stream.transactions import refuse_without_transactions
 
 LOG = structlog.get_logger("ssm_stream")
 
@@ -66,6 +67,8 @@ def prepare(
     said = feedback_of(config)
     feedback = brokers.source_partitions(said) if said is not None else ()
     _require_sinks(config, brokers)
+    if config.delivery == "exactly_once":
+        refuse_without_transactions(brokers)
     recovery = open_recovery(config) if lock else join_recovery(config)
     if config.event.features == "auto":
         if cluster and config.recovery.directory is None:
