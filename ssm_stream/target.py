@@ -11,6 +11,7 @@ import hashlib
 import math
 import zlib
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -279,6 +280,8 @@ class TargetEngine:
             n predictions, and the alerts in the order of their events
         """
         self.expired, self._heard = [], []
+        # A column of a table has steps between its numbers, for which the kernels would be compiled once more.
+        events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self._late is not None:
             return self._process_late(events, source)
         n = len(events)

@@ -31,15 +31,19 @@ def pytest_report_header() -> str:
 COMPILE = """
 import sys
 sys.path.insert(0, sys.argv[1])
+import test_learner
 import test_verify
 from test_labels import LATE, apart, bare, config, fleet, labels_of
 from ssm_stream.engine import Engine
 from ssm_stream.evaluate.verify import verify
+small = test_learner.CASES["no features"]
+test_learner.fused(small, small.stream())
 events, engine = apart(fleet(40), 0), Engine(config("features: [a, b]", LATE))
 engine.process(bare(events))
 engine.learn(labels_of(events))
 verify(test_verify.parsed(), test_verify.rows(300))
 """
+# In this order: the kernel of `run`, which `verify` needs too, is compiled by the first tests meanwhile.
 compiling: list[subprocess.Popen[bytes]] = []
 
 
