@@ -44,7 +44,7 @@ def _cache_folder() -> Path:
 
 # numba looks at the environment again before it compiles, and where that has changed since, as by the line above after
 # another module's import of numba, forgets what was set here. So it is to look now.
-nb.config.reload_config()  # type: ignore[attr-defined]  # set by numba at import
+nb.config.reload_config()  # type: ignore[no-untyped-call]
 if "NUMBA_CACHE_DIR" not in os.environ:
     nb.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]  # set by numba at import
 

@@ -4,8 +4,8 @@
 
 Events, some of them no events at all, lie on a broker of the campaign's own. `victim.py` runs over them with
 `delivery: exactly_once`, by turns with one and three workers, and ends each time by SIGKILL: at a random time, or at
-one of its `PLACES`. In between the recovery directory's disk is full, or read-only. Then a last run goes to the end of the
-topic, and these must hold, by what a `read_committed` consumer sees:
+one of its `PLACES`. In between the recovery directory's disk is full, or read-only. Then a last run goes to the end
+of the topic, and these must hold, by what a `read_committed` consumer sees:
 
 - every event has its predictions and alerts, every other message its dead letter, each once;
 - each is, byte for byte, what the engine says that has seen the same events in one piece;
