@@ -3,9 +3,9 @@
     python tests/torture/fuzz.py --inputs 1000000
 
 Events are cut, spliced, flipped bit by bit, and filled with numbers, texts and times from the edges of what JSON and
-calendars know. Every chunk is decoded twice, by the kernel for plain events where that takes it and by the general
-way: both must give the same columns, to the bit, and the same refusals. What is an event then goes through the engine and the
-encoder, where every prediction must be JSON with the right id.
+calendars know. Every chunk is decoded twice, by the kernel for plain events where that takes it and by the general way:
+both must give the same columns, to the bit, and the same refusals. What is an event then goes through the engine and
+the encoder, where every prediction must be JSON with the right id.
 """
 
 from __future__ import annotations
@@ -47,26 +47,19 @@ TIMES = [
     b"253402300799999", b"253402300800000", b"9999999999999999999", b"-62135596800000", b"1700000000.5", b"1e12",
     b'"1970-01-01T00:00:00Z"', b'"9999-12-31T23:59:59.999Z"', b'"10000-01-01T00:00:00Z"', b'"2016-12-31T23:59:60Z"',
     b'"2024-02-30T00:00:00Z"', b'"2024-02-29T23:59:59+14:00"', b'"2025-03-30T02:30:00"', b'"2025-10-26T02:30:00"',
-    b'"0001-01-01T00:00:00Z"', b'"2024-13-01"', b'"20240101"', b'"2024-01-01T24:00:00Z"', b'"now"', b'""', b"null", b"[]",
+    b'"0001-01-01T00:00:00Z"', b'"2024-13-01"', b'"20240101"', b'"2024-01-01T24:00:00Z"', b'"now"', b'""', b"null",
+    b"[]",
 ]  # fmt: skip
 TEXTS = [
     b'"a"', b'"b"', b'""', b'" "', b'"\\u0000"', b'"\\ud800"', b'"\xed\xa0\x80"', b'"\xff"', b'"\\"', b'"\\n"',
-    b'"\xe6\xa9\x9f"',    b'"' + b"x" * 300 + b'"', b"7", b"7.0", b"-7", b"1e2", b"null", b"true", b"{}", b"[1]", b'"__proto__"', b'"a\x00b"',
+    b'"\xe6\xa9\x9f"', b'"' + b"x" * 300 + b'"', b"7", b"7.0", b"-7", b"1e2", b"null", b"true", b"{}", b"[1]",
+    b'"__proto__"', b'"a\x00b"',
 ]  # fmt: skip
 KEYS = [b"machine", b"ts", b"load", b"speed", b"temp", b"", b"temp ", b"TEMP", b"load.speed", b"\\u0074s", b"extra"]
 WHOLE = [
-    b"",
-    b"null",
-    b"[]",
-    b"{}",
-    b"0",
-    b'"x"',
-    b"[" * 2_000,
-    b'{"a":' * 1_000,
-    b"\xef\xbb\xbf{}",
-    b"\x00",
+    b"", b"null", b"[]", b"{}", b"0", b'"x"', b"[" * 2_000, b'{"a":' * 1_000, b"\xef\xbb\xbf{}", b"\x00",
     b"\xff\xfe",
-]
+]  # fmt: skip
 TOKENS = [*NUMBERS, *TEXTS, b"{", b"}", b"[", b"]", b",", b":", b" ", b"\t", b"\n", b'"', b"\\"]
 
 
