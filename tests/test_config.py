@@ -249,11 +249,11 @@ def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_EMPTY", "")
     monkeypatch.delenv("TEST_UNSET", raising=False)
     text = SMALLEST.replace("localhost:9092", "${TEST_HOST}:${TEST_UNSET:-9093}").replace(
-        "event:", "  kafka: {sasl.password: 'p${TEST_EMPTY:-}w', list: '${TEST_EMPTY:-x}'}\nevent:"
+        "event:", "  kafka: {client.rack: 'p${TEST_EMPTY:-}w', client.id: '${TEST_EMPTY:-x}'}\nevent:"
     )
     config = parse_config(text)
     assert config.source.brokers == "kafka.plant:9093"
-    assert config.source.kafka == {"sasl.password": "pw", "list": "x"}, "an empty variable counts as unset"
+    assert config.source.kafka == {"client.rack": "pw", "client.id": "x"}, "an empty variable counts as unset"
 
 
 def test_an_unset_placeholder_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,7 @@ DECIDING = [
 INDIFFERENT = [
     ("source", {"brokers": "elsewhere:9092"}),
     ("source", {"topic": "other"}),
-    ("source", {"kafka": {"sasl.password": "secret"}}),
+    ("source", {"kafka": {"client.rack": "rack-7"}}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
     ("alerts", {"feedback": {"topic": "feedback"}}),
