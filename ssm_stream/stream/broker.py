@@ -22,6 +22,7 @@ from confluent_kafka.cimpl import NewTopic
 
 from ssm_stream.config import Source
 from ssm_stream.properties import HIDDEN, USERINFO, hidden, library_files
+from ssm_stream.stream.handshake import certificate_fault
 
 if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
@@ -34,7 +35,10 @@ LOGGER.addHandler(logging.NullHandler())
 CURES = {
     KafkaError._RESOLVE: "correct the host name in source.brokers, or this machine's name service",
     KafkaError._AUTHENTICATION: "correct the sasl.* properties in source.kafka; the broker refused them",
-    KafkaError._SSL: "correct the ssl.* properties and security.protocol in source.kafka",
+    KafkaError._SSL: (
+        "correct the ssl.* properties and security.protocol in source.kafka: ssl.ca.location names who is believed, "
+        "ssl.certificate.location and ssl.key.location are for brokers that want a certificate from us"
+    ),
     KafkaError._TRANSPORT: (
         "start the broker, or correct source.brokers; where the broker wants TLS or SASL, set security.protocol in "
         "source.kafka"
@@ -70,7 +74,9 @@ class LastError:
 
     @property
     def cure(self) -> str:
-        return CURES.get(self.code, CURES[KafkaError._TRANSPORT])
+        # A broker that ends the handshake, as it wants a certificate from us, shows as a broken connection.
+        code = KafkaError._SSL if "SSL routines" in self.text else self.code
+        return CURES.get(code, CURES[KafkaError._TRANSPORT])
 
 
 def client_properties(source: Source, **extra: Any) -> dict[str, Any]:
@@ -206,6 +212,8 @@ def check_broker(source: Source) -> Cluster:
                 if time.monotonic() - began < source.wait:
                     continue
                 reason = remember.text or scrubbed(kafka_error(error).str(), source.kafka)
+                if "certificate verify failed" in reason:
+                    reason = certificate_fault(source) or reason
                 found = f"no broker at {source.brokers} answered within {source.wait:g} s (source.wait): {reason}"
                 raise BrokerError(found, remember.cure) from None
             return _cluster(metadata, source, time.monotonic() - began)
