@@ -236,6 +236,8 @@ class Event(Section):
     """`auto`: text is ISO 8601; a number is seconds, milli-, micro- or nanoseconds since 1970 by its size."""
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
+    max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
+    """A larger message is a dead letter, and is not looked into."""
     features: Literal["auto"] | list[Annotated[str, Field(min_length=1)]] = []
     """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
     numbers is also read as a category, until it shows something else. `auto`: picked from the first events at start."""
@@ -477,6 +479,11 @@ class State(Section):
     the most workers there will be. Entities learn from each other within a shard and a partition of the source."""
     ttl: Duration | None = 90 * 86400.0
     """An entity silent for this long (event time) starts afresh, and its memory is freed; null: never."""
+    max_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Most entities that are known at once, of each shard and partition of the source; null: no limit."""
+    when_full: Literal["refuse", "evict"] = "refuse"
+    """What happens to a new entity then: its events are dead letters, until one of the others was silent for `ttl`
+    (`refuse`); or the one silent for longest makes room, and starts afresh should it come back (`evict`)."""
 
 
 class Recovery(Section):
@@ -569,6 +576,10 @@ class Config(Section):
             del deciding["labels"]
         if not self.event.feature_lags:
             del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
+        # Limits may be changed while the state lives: who was let in is told the same.
+        for section, limits in (("event", ["max_bytes"]), ("state", ["max_entities", "when_full"])):
+            for name in limits:
+                del deciding[section][name]
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
         return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 

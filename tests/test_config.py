@@ -315,6 +315,8 @@ INDIFFERENT = [
     ("source", {"brokers": "elsewhere:9092"}),
     ("source", {"topic": "other"}),
     ("source", {"kafka": {"client.rack": "rack-7"}}),
+    ("event", {"max_bytes": 1000}),
+    ("state", {"max_entities": 10, "when_full": "evict"}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
     ("alerts", {"feedback": {"topic": "feedback"}}),
