@@ -33,7 +33,7 @@ audit: licences
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet pip-audit
 	$(BIN)/pip freeze --exclude-editable > build/installed.txt
-	build/audit/bin/pip-audit --requirement build/installed.txt --no-deps --disable-pip
+	build/audit/bin/pip-audit --strict --requirement build/installed.txt --no-deps --disable-pip
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -671,7 +671,7 @@ def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> 
 
 def _check_kafka(config: Config, name: str, root: yaml.Node) -> None:
     """What is wrong with the properties of the clients, all at once."""
-    exact, lines = config.delivery == "exactly_once", []
+    exact, lines = config.delivery == "exactly_once", list[str]()
     common, of_producers = config.source.kafka, config.sinks.kafka
     for section, together in (("source", common), ("sinks", {**common, **of_producers})):
         if section == "sinks" and (lines or not of_producers):

@@ -173,6 +173,30 @@ def test_limits_change_no_bit_by_batches_restarts_and_snapshots(
     assert len(engine) <= most
 
 
+@pytest.mark.parametrize("full", ["evict", "refuse"])
+@pytest.mark.parametrize("most", [3, 12])
+def test_labels_of_those_who_left_find_no_event(full: str, most: int) -> None:
+    config = limited("labels", most, full)
+    events = stream(config, 300, 1)
+    plain, expected = Engine(config), list[tuple[int, Any]]()
+    engine, found = Engine(config), list[tuple[int, Any]]()
+    for start in range(0, 300, 20):
+        fed(plain, events, start, start + 20, expected)
+        fed(engine, events, start, start + 20, found)
+        engine = Engine.restore(config, engine.snapshot())
+        assert len(engine) <= most
+    assert found == expected
+    free: list[tuple[int, Any]] = []
+    unlimited = Engine(configured("labels"))
+    for start in range(0, 300, 20):
+        fed(unlimited, events, start, start + 20, free)
+
+    def unmatched(said: list[tuple[int, Any]]) -> int:
+        return sum(what[0] == "unmatched" for _, what in said if isinstance(what, tuple))
+
+    assert full == "refuse" or unmatched(found) > unmatched(free)
+
+
 def test_who_was_evicted_starts_afresh_and_the_others_do_not_notice() -> None:
     config = limited("plain", 3, "evict")
     names = [f"m{i % 3}" for i in range(30)] + ["new", *(["m1", "m2"] * 5), "m0"]

@@ -138,7 +138,7 @@ class Decoder:
     def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | LabelBatch | Output]]:
         """(shard key, batch of events or labels, or dead letters) of a chunk; dead letters go by source partition."""
         values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
-        fits = max(map(len, filter(None, values)), default=0) <= self._most
+        fits = _largest(values) <= self._most
         if fits and self._plain is not None and (plain := self._plain(values)) is not None:
             return list(self._split(chunk, plain))
         refused: list[Refused] = []
@@ -168,7 +168,7 @@ class Decoder:
         if len(events) < len(messages):
             messages = [messages[i] for i in events.position.tolist()]
         offsets = list(map(offset_of, messages))
-        raw = [(m.key(), m.value(), headers_of(m)) for m in messages] if self._raw else None
+        raw: list[Raw] | None = [(m.key(), m.value(), headers_of(m)) for m in messages] if self._raw else None
         if self.config.state.shards == 1:
             return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw))] if offsets else []
         return [
@@ -236,6 +236,14 @@ class Decoder:
         headers = error_headers(chunk.topic, chunk.partition, offset, "decode", fault, refusal.reason)
         headers = [*headers_of(message), *headers]
         return Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset)
+
+
+def _largest(values: list[bytes | None]) -> int:
+    """Bytes of the largest value."""
+    try:
+        return max(map(len, values), default=0)  # type: ignore[arg-type]  # the error tells of one that is None
+    except TypeError:
+        return max(map(len, filter(None, values)), default=0)
 
 
 def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any], list[int] | None]:
