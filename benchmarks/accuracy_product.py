@@ -249,11 +249,11 @@ def costs(profile: str, progress: Callable[[str], None], repeats: int = 5) -> di
         config, count = silent(features, profile), COST_EVENTS[profile]
         production, t = tape(config, events_of(config, made(features, entities, count)))
         production.predictions(t)  # makes all room that is needed
-        out, best = np.empty(count), math.inf
+        out, ts, best = np.empty(count), t.ts.astype(np.float64), math.inf
         for _ in range(repeats):
             begin = time.perf_counter()
             kernel.run(
-                production.params, production.learner, production.scratch, t.pools, t.lives, t.u, t.steps, t.ts, t.y,
+                production.params, production.learner, production.scratch, t.pools, t.lives, t.u, t.steps, ts, t.y,
                 0, out,
             )  # fmt: skip
             best = min(best, time.perf_counter() - begin)

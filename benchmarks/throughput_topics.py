@@ -32,10 +32,13 @@ class Client(NamedTuple):
     title: str
     event: str = ""
     """Lines of the configuration's `event` section beside the field names."""
+    more: str = ""
+    """Other sections of the configuration."""
 
 
 PASSTHROUGH = Client("passthrough", "passthrough", "pass-through")
 DEFAULT = Client("default", "product", "ssm-stream")
+EXACTLY = Client("exactly", "product", "ssm-stream, exactly once", more="delivery: exactly_once\n")
 OURS = [PASSTHROUGH, DEFAULT, Client("plain", "product", "ssm-stream, plain", PLAIN)]
 CHECKED = OURS[:2]
 PEERS = [Client("quix", "quix", "Quix + River"), Client("bytewax", "bytewax", "Bytewax + River")]
@@ -72,7 +75,7 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     job["partitions"] = PARTITIONS
     if ours:
         file = folder / f"{sink}.yaml"
-        file.write_text(configuration(broker, source.name, sink, folder / f"{sink}-state", client.event))
+        file.write_text(configuration(broker, source.name, sink, folder / f"{sink}-state", client.event, client.more))
         job["config"] = str(file)
     figures = child("clients.py", job, client.client, python=python, title=client.title)
     answers = [orjson.loads(message.value())["id"] if ours else None for message in read(broker, sink)]

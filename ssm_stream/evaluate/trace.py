@@ -73,11 +73,12 @@ class Production:
     def predictions(self, tape: Tape) -> NDArray[np.float64]:
         """(n,) answers, each given before the event is learned."""
         out = np.empty(len(tape.y))
+        ts = tape.ts.astype(np.float64)  # as other callers have it: the kernel is not compiled once more
         at = 0
         while at < len(out):
             at, need = kernel.run(
-                self.params, self.learner, self.scratch, tape.pools, tape.lives, tape.u, tape.steps, tape.ts, tape.y,
-                at, out,
+                self.params, self.learner, self.scratch, tape.pools, tape.lives, tape.u, tape.steps, ts, tape.y, at,
+                out,
             )  # fmt: skip
             if need != kernel.ENOUGH:
                 self.make_room(need, int(tape.pools[at]))

@@ -21,6 +21,7 @@ from ssm_stream.stream.codec import Chunk
 LOG = structlog.get_logger("ssm_stream.source")
 LINGER = 0.002  # seconds in which messages that come one by one are put together
 LOOK = 0.02  # seconds without a message after which the cluster is looked at
+LEAVE = 1.0  # seconds for leaving the group after an error
 PROBE_EVERY = 2.0  # seconds between questions to a cluster that is away
 NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were added
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
@@ -178,6 +179,14 @@ class Reader:
             self._change.notify_all()
         thread.join()
         assert consumer is not None
+        # Both wait for an answer, for most of a minute where the broker is away.
+        leaving = threading.Thread(target=self._close, args=(consumer, graceful), name="leave", daemon=True)
+        leaving.start()
+        leaving.join(self.source.wait if graceful else LEAVE)
+        if leaving.is_alive() and graceful:
+            LOG.warning("positions_not_committed", topic=self.source.topic, error="the broker does not answer")
+
+    def _close(self, consumer: Consumer, graceful: bool) -> None:
         if graceful:
             self._commit(consumer, wait=True)
         consumer.close()

@@ -18,11 +18,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Config
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed, unusable
-from ssm_stream.stream.codec import Encoder, Headers, Judged, Output, Record, headers_of
+from ssm_stream.stream.codec import Encoder, Judged, Output, Record, headers_of
 
 LOG = structlog.get_logger("ssm_stream.sink")
 AHEAD = 4  # batches that wait to be encoded
-TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its topic
+TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its topic; a fourth where that is too many
+SHORTEST = 100
+TRUNCATED = "ssm-stream.truncated.from.bytes"
 KAFKA_DEFAULT = 1_048_588  # a broker's max.message.bytes
 
 
@@ -208,7 +210,10 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
 
 def shortened(record: Record) -> Record:
     """A dead letter with the head of its value only, and a header that says so; itself if it is short already."""
-    if record.value is None or len(record.value) <= TRUNCATED_TO:
+    if record.value is None or len(record.value) <= SHORTEST:
         return record
-    headers: Headers = [*(record.headers or []), ("ssm-stream.truncated.from.bytes", str(len(record.value)).encode())]
-    return record._replace(value=record.value[:TRUNCATED_TO], headers=headers)
+    size = len(record.value)
+    headers = list(record.headers or [])
+    if all(name != TRUNCATED for name, _ in headers):
+        headers.append((TRUNCATED, str(size).encode()))
+    return record._replace(value=record.value[: TRUNCATED_TO if size > TRUNCATED_TO else size // 4], headers=headers)

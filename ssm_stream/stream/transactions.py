@@ -142,7 +142,7 @@ class TransactionalWriter(KafkaWriter):
                     raise KafkaException(place.error)
                 if place.offset < 0:
                     continue
-                if place.metadata != self._metadata:
+                if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
                     raise MarkerError(
                         f"delivery: exactly_once: what {self._name} has put out was written with {place.metadata}, now "
                         f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "

@@ -1,16 +1,23 @@
-"""A short campaign of kills, the faults of a broker by the mock, and the engine's own bug that the prune is for.
+"""A short campaign of kills, the faults of a broker by the mock, and bytes of any kind.
 
 The long campaign is a command: `python tests/torture/campaign.py --events 200000 --kills 60`.
 """
 
 from __future__ import annotations
 
+import random
+import signal
+import time
 from pathlib import Path
 
 import pytest
-from brokers import noida_obstacle
+from brokers import MockKafka, noida_obstacle
+from confluent_kafka import KafkaError
+from test_stream import PARTITIONS, Job, events, finished, wait_for
 
+from ssm_stream.stream.broker import ApiKey
 from torture.campaign import campaign
+from torture.fuzz import fuzz
 
 
 @pytest.mark.skipif(noida_obstacle() is not None, reason=f"no broker with transactions: {noida_obstacle()}")
@@ -22,3 +29,46 @@ def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(tmp_path: Path, com
     assert figures["dead letters"] > 0
     for name in ("lost", "extra", "states that differ", "orphans"):
         assert figures[name] == 0, figures
+
+
+def test_faults_of_a_broker_lose_nothing(tmp_path: Path, compiled: None) -> None:
+    """Three brokers that lose leaders, refuse for a while and go away, and a process that is killed meanwhile."""
+    rng = random.Random(4)
+    with MockKafka(brokers=3) as kafka:
+        topic = kafka.topic("events", PARTITIONS)
+        made = Job(kafka, tmp_path / "job", topic)
+        for seed in range(4):
+            kafka.produce(topic, events(1_500, seed))
+        process = made.start()
+        wait_for(process, "started")
+        for step in range(24):
+            fault = step % 4
+            if fault == 0:
+                kafka.set_leader(rng.choice([topic, made.predictions]), rng.randrange(2), rng.randint(1, 3))
+            elif fault == 1:
+                errors = [KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.REQUEST_TIMED_OUT, KafkaError._TRANSPORT]
+                kafka.push_errors(rng.choice([ApiKey.PRODUCE, ApiKey.FETCH]), [rng.choice(errors)] * 2)
+            elif fault == 2:
+                broker = rng.randint(1, 3)
+                kafka.set_down(broker)
+                time.sleep(0.1)
+                kafka.set_up(broker)
+            elif step == 11:
+                process.kill()
+                finished(process, 10)
+                process = made.start()
+                wait_for(process, "started")
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        finished(process, 60)
+        made.run()
+        assert len(made.ids()) == 6_000
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_whatever_bytes_come_two_ways_of_reading_agree(seed: int, compiled: None) -> None:
+    """A part of `fuzz.py`."""
+    found = fuzz(8_000, seed)
+    assert found["events"] > 1_000
+    assert found["dead letters"] > 1_000
+    assert found["plain chunks"] > 100

@@ -1,0 +1,263 @@
+"""Exactly once over a broker with transactions: what is refused, what a consumer sees, what a marker is worth."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from brokers import Kafka, MockKafka
+from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka.admin import AdminClient
+from test_stream import Job, events, finished, wait_for
+
+from ssm_stream.config import ConfigError, load_config, parse_config
+from ssm_stream.stream import start
+from ssm_stream.stream.broker import BrokerError
+from ssm_stream.stream.codec import Output, Record
+from ssm_stream.stream.sink import shortened
+from ssm_stream.stream.transactions import smallest_limit, transactional_id
+
+PARTITIONS = 3
+
+
+class ExactJob(Job):
+    """A `Job` with `delivery: exactly_once`."""
+
+    def __init__(self, kafka: Kafka, folder: Path, topic: str, **keys: Any) -> None:
+        super().__init__(kafka, folder, topic, **keys)
+        self.write(delivery="exactly_once")
+
+    def write(self, **changes: Any) -> None:
+        """Change the configuration's file."""
+        content = orjson.loads(self.path.read_bytes())
+        for name, value in changes.items():
+            content[name] = {**content.get(name, {}), **value} if isinstance(value, dict) else value
+        self.path.write_bytes(orjson.dumps(content))
+
+    def marker(self, writer: int = 0) -> dict[int, int]:
+        """Partition → offset, as a tool sees them."""
+        group = transactional_id(self.config, f"{writer:04d}")
+        consumer = Consumer({"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": group})
+        try:
+            places = consumer.committed([TopicPartition(self.topic, p) for p in range(PARTITIONS)], timeout=10)
+        finally:
+            consumer.close()
+        return {place.partition: place.offset for place in places}
+
+    def move_marker(self, offset: int, writer: int = 0) -> None:
+        """Set the marker of all partitions, as a tool may."""
+        settings = self.config
+        group = {
+            "bootstrap.servers": self.kafka.bootstrap_servers,
+            "group.id": transactional_id(settings, f"{writer:04d}"),
+        }
+        consumer = Consumer({**group, "enable.auto.commit": False})
+        words = f"writers={settings.writers}"
+        places = [TopicPartition(self.topic, p, offset, words) for p in range(PARTITIONS)]
+        consumer.commit(offsets=places, asynchronous=False)
+        consumer.close()
+
+
+@pytest.fixture
+def job(kafka: Kafka, tmp_path: Path, compiled: None) -> Callable[..., ExactJob]:
+    """Makes a job: input topic with messages, output topics of its own."""
+    if kafka.kind == "mock":
+        pytest.skip("the embedded broker does not keep transactions apart")
+
+    def make(n: int = 0, name: str = "job", topic: str = "", **keys: Any) -> ExactJob:
+        if not topic:
+            topic = kafka.topic("events", PARTITIONS)
+            kafka.produce(topic, events(n))
+        return ExactJob(kafka, tmp_path / name, topic, **keys)
+
+    return make
+
+
+def test_an_embedded_broker_is_refused(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """It shows what was never committed: silently wrong, so it is refused before anything runs."""
+    made = ExactJob(mock_kafka, tmp_path, mock_kafka.topic("events", PARTITIONS))
+    with pytest.raises(BrokerError, match=r"exactly_once.*embedded.*\n.*at_least_once"):
+        start.prepare(made.path)
+
+
+def test_no_recovery_directory_is_refused() -> None:
+    text = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+    with pytest.raises(ConfigError, match=r"recovery\.directory"):
+        parse_config(f"{text}delivery: exactly_once\nrecovery: {{directory: null}}\n")
+    assert parse_config(f"{text}delivery: exactly_once\n").epoch_interval == 1.0
+    assert parse_config(text).epoch_interval == 10.0
+
+
+def test_all_is_told_once_and_the_marker_is_where_tools_look(job: Callable[..., ExactJob], kafka: Kafka) -> None:
+    made = job(3_000)
+    kafka.produce(made.topic, [(b"m1", b"no event")], partition=0)
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (3_000, 1)
+    assert made.told_alerts()
+    assert len(kafka.read(made.dead)) == 1
+    ends = Counter(m.partition() for m in kafka.read(made.topic))
+    assert sum(1 for w in range(4) for p, offset in made.marker(w).items() if offset == ends[p]) >= PARTITIONS
+    made.run()
+    assert made.ids() == counts
+
+
+def test_nothing_shows_before_its_epoch_ends(job: Callable[..., ExactJob], kafka: Kafka) -> None:
+    """What a killed process left open is no result; the next start has it aborted, and says it again."""
+    made = job(2_000, epoch="60s")
+    process = made.start()
+    wait_for(process, "started")
+    time.sleep(2)
+    process.kill()
+    finished(process, 10)
+    assert not kafka.read(made.predictions)
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (2_000, 1)
+
+
+def test_a_marker_behind_the_state_is_refused(job: Callable[..., ExactJob]) -> None:
+    """What the broker forgot would be told twice; the text names group, partition and both offsets."""
+    made = job(1_000, shards=1)
+    made.run()
+    made.move_marker(1)
+    process = made.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    for part in ("exactly_once", transactional_id(made.config, "0000"), "up to offset", "up to 1 ", "source.group"):
+        assert part in output
+    # A lost directory is something else: what was told stays told, the state is learned again.
+    made.write(recovery={"directory": str(made.folder / "another")})
+    made.move_marker(made.kafka.read(made.topic)[-1].offset() or 0)
+
+
+def test_a_marker_beyond_the_topics_end_is_refused(job: Callable[..., ExactJob]) -> None:
+    made = job(1_000, shards=1)
+    made.run()
+    made.move_marker(10**9)
+    process = made.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert "was made anew" in output
+
+
+def test_a_lost_recovery_directory_is_learned_again_and_nothing_is_told_twice(job: Callable[..., ExactJob]) -> None:
+    made = job(2_000)
+    made.run()
+    before, alerts = made.ids(), made.told_alerts()
+    made.write(recovery={"directory": str(made.folder / "another")})
+    made.kafka.produce(made.topic, events(500, seed=5))
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (2_500, 1)
+    assert set(before) < set(counts)
+    assert alerts.items() <= made.told_alerts().items()
+
+
+def test_another_number_of_writers_is_refused(job: Callable[..., ExactJob]) -> None:
+    made = job(1_000)
+    made.run()
+    made.write(sinks={"writers": 2})
+    process = made.start("--until-eof")
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert "writers=4" in output
+    assert "sinks.writers" in output
+
+
+def test_a_second_process_takes_over_and_the_first_one_says_so(job: Callable[..., ExactJob], kafka: Kafka) -> None:
+    """Two with the same group and directories of their own, as on two machines: the older one is shut out."""
+    first = job(1_000, "first")
+    second = ExactJob(kafka, first.folder.parent / "second", first.topic)
+    second.write(sinks=orjson.loads(first.path.read_bytes())["sinks"])
+    process = first.start()
+    wait_for(process, "started")
+    time.sleep(2)
+    second.run()
+    kafka.produce(first.topic, events(500, seed=7))
+    output = finished(process, 60)
+    assert process.returncode == 1, output
+    assert "another process with the same source.group has taken over" in output
+    second.run()
+    counts = Counter(orjson.loads(m.value() or b"")["id"] for m in kafka.read(first.predictions))
+    assert (len(counts), max(counts.values())) == (1_500, 1)
+
+
+def test_independent_processes_have_transactions_of_their_own() -> None:
+    text = "source: {brokers: a, topic: t%s}\nevent: {entity: e, timestamp: t}\n"
+    ids = {
+        transactional_id(parse_config(text % more), "0001")
+        for more in ("", ", partitions: [1]", ", partitions: [0, 2]")
+    }
+    assert ids == {"ssm-stream-t-writer-0001", "ssm-stream-t-1-writer-0001", "ssm-stream-t-0_2-writer-0001"}
+
+
+def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_path: Path, compiled: None) -> None:
+    """By the client, before the broker refuses the transaction; as short as the smallest topic wants it."""
+    if kafka.kind == "mock":
+        pytest.skip("the embedded broker does not keep transactions apart")
+    topic = kafka.topic("events", PARTITIONS)
+    kafka.produce(topic, [(b"m1", b"x" * 500_000), *events(100)])
+    made = ExactJob(kafka, tmp_path, topic)
+    small = kafka.topic("dead-small", 1, {"max.message.bytes": "20000"})
+    made.write(sinks={"dead_letters": small})
+    limit = smallest_limit(load_config(made.path))
+    made.run()
+    (letter,) = kafka.read(small)
+    headers = dict(letter.headers() or [])
+    assert headers["ssm-stream.truncated.from.bytes"] == b"500000"
+    assert 1_000 < len(letter.value() or b"") < max(limit, 20_000) or limit > 20_000
+    assert len(made.ids()) == 100
+
+
+def test_shortened_ends() -> None:
+    record = Record("dead", b"k", b"x" * 1_000_000, None, 3)
+    sizes = []
+    while (shorter := shortened(record)) is not record:
+        record = shorter
+        sizes.append(len(record.value or b""))
+    assert sizes[0] == 100_000
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] <= 100
+    assert record.headers == [("ssm-stream.truncated.from.bytes", b"1000000")]
+
+
+def test_what_earlier_messages_caused_is_left_out() -> None:
+    others = [Record("alerts", "e", b"1", None, 4), Record("alerts", "e", b"2", None, 6)]
+    output = Output("t", 0, 4, 7, others, "predictions", ["a", "a", "b"], [b"x", b"y", b"z"], [4, 4, 7])
+    kept = output.caused_from(5)
+    assert [record.value for record in kept.records] == [b"z", b"2"]
+    assert output.caused_from(4) == output
+    assert not output.caused_from(8).records
+
+
+def test_markers_are_the_group_that_admins_list(job: Callable[..., ExactJob], kafka: Kafka) -> None:
+    """For permissions and for clean-up: a group a writer, named like its transactions."""
+    made = job(300, shards=1)
+    made.run()
+    admin = AdminClient({"bootstrap.servers": kafka.bootstrap_servers})
+    found = {group.group_id for group in admin.list_consumer_groups(request_timeout=10).result(15).valid}
+    assert transactional_id(made.config, "0000") in found
+
+
+def test_an_open_transaction_of_another_producer_is_waited_for(job: Callable[..., ExactJob], kafka: Kafka) -> None:
+    """Events of a transaction that is aborted are none; offsets that markers take are no gap."""
+    made = job(0)
+    producer = Producer({"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": f"feeder-{made.topic}"})
+    producer.init_transactions(20)
+    for seed, keep in ((1, True), (2, False), (3, True)):
+        producer.begin_transaction()
+        for key, value in events(200, seed):
+            producer.produce(made.topic, value, key)
+        producer.flush(20)
+        (producer.commit_transaction if keep else producer.abort_transaction)(20)
+    made.run()
+    counts = made.ids()
+    assert (len(counts), max(counts.values())) == (400, 1)
+    made.run()
+    assert made.ids() == counts
