@@ -344,7 +344,7 @@ def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
 
 
 def test_states_from_before_a_setting_keep_their_hash() -> None:
-    """`feature_lags` came later: where it is 0 nothing differs, so a snapshot must not be refused. Limits never count."""
+    """`feature_lags` came later: where it is 0 nothing differs, so snapshots stay usable. Limits never count."""
     config = parse_config(SMALLEST)
     deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
     later = [("event", "feature_lags"), ("event", "max_bytes"), ("state", "max_entities"), ("state", "when_full")]
