@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import pickle
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from brokers import MockKafka, free_port
 from typer.testing import CliRunner
@@ -15,6 +18,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import LARGEST_FILE, Config, ConfigError, parse_config
 from ssm_stream.properties import hidden, secret, weaknesses
+from ssm_stream.state import Reader, StateError
 from ssm_stream.stream.broker import BrokerError, check_broker
 from ssm_stream.stream.recovery import open_recovery, writable_by_others
 from ssm_stream.stream.sink import KafkaWriter
@@ -294,6 +298,33 @@ def test_a_producer_that_cannot_be_made_is_told_of_without_the_secret(mock_kafka
     with pytest.raises(BrokerError, match=r"sinks\.kafka: ") as caught:
         KafkaWriter(config)
     assert SENTINEL not in str(caught.value)
+
+
+class Evil:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.file}",)
+
+
+def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
+    file, executed = tmp_path / "weights.safetensors", tmp_path / "executed"
+    for content in (pickle.dumps(Evil(executed)), io_of(Evil(executed))):
+        file.write_bytes(content)
+        with pytest.raises(ConfigError, match=r"model\.weights"):
+            parse_config(text({}, model={"weights": str(file)}))
+        with pytest.raises(StateError):
+            Reader(io.BytesIO(content))
+    assert not executed.exists()
+
+
+def io_of(content: Evil) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
 
 
 def test_what_bytewax_unpickles_only_its_owner_may_write(tmp_path: Path) -> None:

@@ -17,12 +17,14 @@ import orjson
 import pytest
 import yaml
 from brokers import NoidaKafka, noida_obstacle
+from structlog.testing import capture_logs
 from tls import LOOPBACK, Authority, Proxy, obstacle
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
 from ssm_stream.stream.broker import BrokerError, check_broker, create_topics
+from ssm_stream.stream.start import prepare
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no certificates: {obstacle()}")
 PASSWORD = "pw-of-the-test"
@@ -104,7 +106,12 @@ def test_a_certificate_of_another_host_is_refused(broker: NoidaKafka, authority:
 def test_no_verification_is_what_it_says(broker: NoidaKafka, authority: Authority) -> None:
     weak = {"security.protocol": "SSL", "enable.ssl.certificate.verification": False}
     with Proxy(broker.port, authority.issue("late", expired=True)) as proxy:
-        assert check_broker(configured(proxy, weak, "20s").source).addresses
+        config = configured(proxy, weak, "20s")
+        assert check_broker(config.source).addresses
+        with capture_logs() as logs, pytest.raises(BrokerError, match="does not exist"):
+            prepare(config)  # as `run` does
+        (warned,) = (line for line in logs if line["event"] == "weak_protection")
+        assert "may be anyone's" in warned["what"]
 
 
 def test_a_certificate_of_the_client_may_be_needed(

@@ -23,7 +23,7 @@ from ssm_stream.engine import Alert, Labelled, shard_of
 from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
-from ssm_stream.stream.plain import PlainReader
+from ssm_stream.stream.plain import BYTES_KEPT, NAMES_KEPT, PlainReader
 from ssm_stream.stream.rows import assembled
 
 ERROR_HEADER = "__connect.errors."
@@ -130,6 +130,7 @@ class Decoder:
         plain = PlainReader(config.event)
         self._plain = plain if plain.able and config.labels is None else None
         self._shards: dict[str, int] = {}
+        self._size = 0  # of the names in it
         self._most = config.event.max_bytes
         self._raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels = LabelReader(config, config.labels) if config.labels else None
@@ -221,10 +222,12 @@ class Decoder:
         try:
             shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         except KeyError:
-            if len(known) > 1_000_000:
-                known.clear()  # a bound, should names never end
-            for name in set(names):
-                known[name] = shard_of(name, shards)
+            new = set(names) - known.keys()
+            self._size += sum(map(len, new))
+            if len(known) > NAMES_KEPT or self._size > BYTES_KEPT:
+                known.clear()
+                new, self._size = set(names), 0
+            known.update((name, shard_of(name, shards)) for name in new)
             shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         order = np.argsort(shard, kind="stable")
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
