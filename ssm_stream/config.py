@@ -623,11 +623,9 @@ def parse_config(text: str, name: str = "config") -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        told = _explain(error, name, root)
-        for content in read:
-            told = told.replace(content, properties.HIDDEN).replace(repr(content)[1:-1], properties.HIDDEN)
-        raise ConfigError(told) from None  # the cause would show the values
-    _check_kafka(config, name, root)
+        raise ConfigError(_without(read, _explain(error, name, root))) from None  # the cause would show the values
+    if told := _kafka_faults(config, name, root):
+        raise ConfigError(_without(read, told))
     try:
         weights.load(config.model.weights)
     except weights.WeightsError as error:
@@ -669,8 +667,15 @@ def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> 
                 )
 
 
-def _check_kafka(config: Config, name: str, root: yaml.Node) -> None:
-    """What is wrong with the properties of the clients, all at once."""
+def _without(contents: list[str], text: str) -> str:
+    """Text that shows nothing of what came from files."""
+    for content in contents:
+        text = text.replace(content, properties.HIDDEN).replace(repr(content)[1:-1], properties.HIDDEN)
+    return text
+
+
+def _kafka_faults(config: Config, name: str, root: yaml.Node) -> str:
+    """What is wrong with the properties of the clients, all at once; empty where nothing is."""
     exact, lines = config.delivery == "exactly_once", list[str]()
     common, of_producers = config.source.kafka, config.sinks.kafka
     for section, together in (("source", common), ("sinks", {**common, **of_producers})):
@@ -680,8 +685,7 @@ def _check_kafka(config: Config, name: str, root: yaml.Node) -> None:
             home = section if section == "source" or key in of_producers else "source"
             path = (home, "kafka", key)
             lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {told}")
-    if lines:
-        raise ConfigError("\n".join(dict.fromkeys(lines)))
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _load(text: str, name: str) -> Any:

@@ -231,6 +231,14 @@ def test_what_came_from_a_file_is_in_no_message(tmp_path: Path) -> None:
     assert str(caught.value).count("***") >= 4
 
 
+def test_a_secret_in_the_wrong_place_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SENTINEL)
+    placeholder = f"${{file:{tmp_path}/secret}}"
+    for name in ("auto.offset.reset", "security.protocol", "sasl.mechanism", "ssl.ca.location", "compression.codec"):
+        refusal(PLAIN | {name: placeholder})
+        refusal({"security.protocol": "ssl"} | {name: placeholder})
+
+
 @pytest.mark.parametrize("tail", ["@x", " *x", "  : [", " !x", '"', "\t\t- x: &a"])
 def test_a_broken_file_does_not_quote_its_secrets(tail: str) -> None:
     for line in (f"sasl.password: {SENTINEL}{tail}", f"sasl.password: *{SENTINEL}", f"sasl.password: !{SENTINEL} x"):
@@ -261,13 +269,16 @@ def everything(tmp_path: Path, brokers: str) -> str:
     secrets = {name: "${PW}" for name in SECRETS if name != "sasl.oauthbearer.client.credentials.client.secret"}
     kafka = OIDC | {"sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.oauthbearer.config": "${PW}"} | secrets
     kafka |= {"ssl.certificate.pem": "none"}
-    return text(kafka, {"sasl.password": "${OTHER}"}, brokers)
+    return text(kafka, {"sasl.password": "${OTHER}"}, brokers, alerts={"feedback": {"topic": "feedback"}})
 
 
-@pytest.mark.parametrize("command", [["validate"], ["validate", "--json"], ["doctor"], ["doctor", "--json"], ["run"]])
+COMMANDS = ["validate", "validate --json", "doctor", "doctor --json", "run", "replay", "feedback"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("working_key", [False, True])
 def test_no_command_shows_a_secret(
-    command: list[str], working_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, working_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OTHER", SENTINEL + "-too")
     written = everything(tmp_path, f"127.0.0.1:{free_port()}")
@@ -277,7 +288,10 @@ def test_no_command_shows_a_secret(
         written = yaml.safe_dump(content)
     file = tmp_path / "f.yaml"
     file.write_text(written)
-    result = CliRunner().invoke(app, [*command, str(file)])
+    (tmp_path / "events.csv").write_text("e,t,a,target\nx,1,2,3\n")
+    more = [str(tmp_path / "events.csv")] if command == "replay" else []
+    result = CliRunner().invoke(app, [*command.split(), str(file), *more])
+    assert result.exit_code == (0 if command.startswith("validate") else 1)
     shown = result.output + repr(result.exception) + repr(getattr(result.exception, "__cause__", None))
     assert "127.0.0.1" in shown or "kafka" in shown, shown
     assert SENTINEL not in shown
