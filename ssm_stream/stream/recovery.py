@@ -65,6 +65,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         ended, pruned = prune(directory)
         epoch = go_back(directory, ended)
         _tidy(directory)
+        _require_writers(config, directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
     except sqlite3.DatabaseError as error:
@@ -281,6 +282,24 @@ def _tidy(directory: Path) -> None:
             sync(file)
         else:
             file.unlink()
+
+
+def _require_writers(config: Config, directory: Path) -> None:
+    """Refuse fewer producers than the state knows, which the engine would only panic about.
+
+    Raises:
+        RecoveryError: so it is.
+    """
+    known = 0
+    for file in directory.glob("part-*.sqlite3"):
+        with _open(file) as database:
+            query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.sink'"
+            known = max([known, *(int(key) + 1 for (key,) in database.execute(query))])
+    if known > config.writers:
+        raise RecoveryError(
+            f"sinks.writers: the state in {directory} was made with {known} writers (the smaller of sinks.writers and "
+            f"state.shards), now there are {config.writers}: set it back, or start with another recovery.directory"
+        )
 
 
 class _open:  # noqa: N801  (reads as the function that it is)
