@@ -4,7 +4,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint format install install-dev bench clean
+.PHONY: demo test lint format install install-dev bench licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -24,6 +24,16 @@ format: install-dev
 bench: install-dev
 	$(BIN)/pip install --quiet --editable '.[bench]'
 	$(BIN)/python benchmarks/throughput.py
+
+licences: install-dev
+	$(BIN)/python .ci/licences.py
+
+# Asks the package index for known vulnerabilities: needs the network.
+audit: licences
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet pip-audit
+	$(BIN)/pip freeze --exclude-editable > build/installed.txt
+	build/audit/bin/pip-audit --strict --requirement build/installed.txt --no-deps --disable-pip
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

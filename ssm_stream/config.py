@@ -1,8 +1,8 @@
 """The YAML file, as pydantic models: the one place where a setting is named, typed, bounded and explained.
 
-`load_config(path)` reads the file, fills `${ENV}` and `${ENV:-default}` placeholders, refuses unknown keys (naming the
-nearest right one) and returns a frozen `Config`. Every failure is a `ConfigError` whose text names the file, the line,
-the key, what was found and what would be right.
+`load_config(path)` reads the file, fills `${ENV}`, `${ENV:-default}` and `${file:/path}` placeholders, refuses unknown
+keys (naming the nearest right one) and returns a frozen `Config`. Every failure is a `ConfigError` whose text names the
+file, the line, the key, what was found (never a secret) and what would be right.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import re
 import types
 import typing
 import zoneinfo
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,12 +23,15 @@ import orjson
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
+from ssm_stream import properties
 from ssm_stream.model import weights
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
 BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
-PLACEHOLDER = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
+LARGEST_FILE = 65_536
+"""Bytes of a file that stands for a value: a password, a key, a chain of certificates."""
 
 
 class ConfigError(ValueError):
@@ -160,7 +164,9 @@ class Section(BaseModel):
 
 def _brokers(value: object) -> object:
     if isinstance(value, list) and all(isinstance(each, str) for each in value):
-        return ",".join(value)
+        value = ",".join(value)
+    if isinstance(value, str) and "@" in value:
+        raise ValueError("found a user in it (@); write host:port, and who logs in as sasl.* properties in `kafka`")
     return value
 
 
@@ -181,8 +187,9 @@ class Source(Section):
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
     """How long to wait for a broker at start, and for a silent one while running, before stopping with an error."""
-    kafka: KafkaProperties = {}
-    """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md."""
+    kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
+    """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
+    as `${NAME}`, from the environment, or `${file:/path}`."""
 
     @property
     def group_id(self) -> str:
@@ -229,6 +236,8 @@ class Event(Section):
     """`auto`: text is ISO 8601; a number is seconds, milli-, micro- or nanoseconds since 1970 by its size."""
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
+    max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
+    """A larger message is a dead letter, and is not looked into."""
     features: Literal["auto"] | list[Annotated[str, Field(min_length=1)]] = []
     """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
     numbers is also read as a category, until it shows something else. `auto`: picked from the first events at start."""
@@ -458,7 +467,7 @@ class Sinks(Section):
     """Topic of the messages that could not be used, untouched, with the reason in the headers."""
     writers: Annotated[int, Field(ge=1, le=64)] = 4
     """Producers; fixed for the life of the recovery state, whatever the number of workers."""
-    kafka: KafkaProperties = {}
+    kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties of the producers, on top of `source.kafka`."""
 
 
@@ -470,6 +479,11 @@ class State(Section):
     the most workers there will be. Entities learn from each other within a shard and a partition of the source."""
     ttl: Duration | None = 90 * 86400.0
     """An entity silent for this long (event time) starts afresh, and its memory is freed; null: never."""
+    max_entities: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = None
+    """Most entities that are known at once, of each shard and partition of the source; null: no limit."""
+    when_full: Literal["refuse", "evict"] = "refuse"
+    """What happens to a new entity then: its events are dead letters, until one of the others was silent for `ttl`
+    (`refuse`); or the one silent for longest makes room, and starts afresh should it come back (`evict`)."""
 
 
 class Recovery(Section):
@@ -562,6 +576,10 @@ class Config(Section):
             del deciding["labels"]
         if not self.event.feature_lags:
             del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
+        # Limits may be changed while the state lives: who was let in is told the same.
+        for section, limits in (("event", ["max_bytes"]), ("state", ["max_entities", "when_full"])):
+            for name in limits:
+                del deciding[section][name]
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
         return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
@@ -593,22 +611,81 @@ def parse_config(text: str, name: str = "config") -> Config:
         _refuse_odd_keys(root, name, ())
         raw = _load(text, name)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{name}: not valid YAML: {error}") from error
+        # Its own text quotes the line, which may hold what nobody is to see.
+        raise ConfigError(f"{name}: not valid YAML: {_yaml_fault(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
-    raw = _fill(raw, name, root, ())
+    _refuse_literal_secrets(raw, name, root)
+    read: list[str] = []
+    raw = _fill(raw, name, root, (), read)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_explain(error, name, root)) from error
+        raise ConfigError(_without(read, _explain(error, name, root))) from None  # the cause would show the values
+    if told := _kafka_faults(config, name, root):
+        raise ConfigError(_without(read, told))
     try:
         weights.load(config.model.weights)
     except weights.WeightsError as error:
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
     return config
+
+
+def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error).partition("\n")[0]
+    line, column = error.problem_mark.line, error.problem_mark.column
+    said = f"{error.context}, {error.problem}" if error.context else str(error.problem)
+    lines = text.splitlines()
+    if line < len(lines) and properties.SECRET.search(lines[line]):
+        said = re.sub(r"'[^']*'|\"[^\"]*\"", properties.HIDDEN, said)
+    return f"line {line + 1}, column {column + 1}: {said}"
+
+
+def _kafka_of(raw: Any) -> Iterator[tuple[str, Any]]:
+    """Section → what its `kafka` is."""
+    for section in ("source", "sinks"):
+        inside = raw.get(section)
+        if isinstance(inside, dict) and "kafka" in inside:
+            yield section, inside["kafka"]
+
+
+def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> None:
+    """A file is copied, committed and shown around: a secret may only be named in it."""
+    for section, kafka in _kafka_of(raw):
+        for key, value in kafka.items() if isinstance(kafka, dict) else ():
+            # What a placeholder has as a default stands in the file, too.
+            written = PLACEHOLDER.sub(lambda found: found[3] or "", value) if isinstance(value, str) else value
+            if written not in ("", None) and properties.secret(str(key)):
+                path = (section, "kafka", str(key))
+                raise ConfigError(
+                    f"{_place(name, root, path)}: {_dotted(path)}: a secret may not stand in the file; write "
+                    "${NAME}, from the environment, or ${file:/path}, from a file"
+                )
+
+
+def _without(contents: list[str], text: str) -> str:
+    """Text that shows nothing of what came from files."""
+    for content in contents:
+        text = text.replace(content, properties.HIDDEN).replace(repr(content)[1:-1], properties.HIDDEN)
+    return text
+
+
+def _kafka_faults(config: Config, name: str, root: yaml.Node) -> str:
+    """What is wrong with the properties of the clients, all at once; empty where nothing is."""
+    exact, lines = config.delivery == "exactly_once", list[str]()
+    common, of_producers = config.source.kafka, config.sinks.kafka
+    for section, together in (("source", common), ("sinks", {**common, **of_producers})):
+        if section == "sinks" and (lines or not of_producers):
+            break
+        for key, told in properties.faults(together, exactly_once=exact):
+            home = section if section == "source" or key in of_producers else "source"
+            path = (home, "kafka", key)
+            lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {told}")
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _load(text: str, name: str) -> Any:
@@ -639,24 +716,66 @@ def _refuse_odd_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -
             _refuse_odd_keys(value, name, above)
 
 
-def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...]) -> Any:
-    """Placeholders are filled in values after parsing, so that what a variable holds cannot change the structure."""
+def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], read: list[str]) -> Any:
+    """Placeholders are filled in values after parsing, so that what a variable holds cannot change the structure.
+
+    read: gets the contents of the files, which no message may show
+    """
     if isinstance(value, dict):
-        return {str(k): _fill(v, name, root, (*path, str(k))) for k, v in value.items()}
+        return {str(k): _fill(v, name, root, (*path, str(k)), read) for k, v in value.items()}
     if isinstance(value, list):
-        return [_fill(v, name, root, (*path, i)) for i, v in enumerate(value)]
+        return [_fill(v, name, root, (*path, i), read) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replace(found: re.Match[str]) -> str:
-        content = os.environ.get(found[1]) or found[2]
+        where = f"{_place(name, root, path)}: {_dotted(path)}"
+        if found[2] is None:
+            read.append(_content(found[1], where))
+            return read[-1]
+        content = os.environ.get(found[2]) or found[3]
         if content is None:
-            where = f"{_place(name, root, path)}: {_dotted(path)}"
-            cure = f"export it, or write ${{{found[1]}:-default}}"
-            raise ConfigError(f"{where}: the environment variable {found[1]} is not set; {cure}")
+            cure = f"export it, or write ${{{found[2]}:-default}}"
+            if properties.secret(str(path[-1])):
+                cure = "export it, or write ${file:/path}"
+            raise ConfigError(f"{where}: the environment variable {found[2]} is not set; {cure}")
         return content
 
     return PLACEHOLDER.sub(replace, value)
+
+
+def _content(file: str, where: str) -> str:
+    """Text of the file that stands for a value.
+
+    Raises:
+        ConfigError: it is none, or cannot be read.
+    """
+    path, fault = Path(file), ""
+    try:
+        if not path.is_absolute():
+            fault = "write the whole path, from /"
+        elif not path.exists():
+            fault = "there is no such file"
+        elif not path.is_file():
+            fault = "this is no file"  # reading a pipe might never end
+        else:
+            with path.open("rb") as opened:
+                content = opened.read(LARGEST_FILE + 1)
+            if len(content) > LARGEST_FILE:
+                fault = f"the file has more than {LARGEST_FILE} bytes; it is to hold one value"
+            elif not (text := content.decode().rstrip("\r\n")):
+                fault = "the file is empty"
+            elif "\0" in text:
+                fault = "the file has a zero byte in it; it is to hold text"
+    except OSError as error:
+        fault = f"the file cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        fault = "the file is no UTF-8 text"
+    except ValueError as error:
+        fault = f"this is no path: {error}"
+    if fault:
+        raise ConfigError(f"{where}: ${{file:{file}}}: {fault}")
+    return text
 
 
 def _dotted(path: tuple[str | int, ...]) -> str:
@@ -718,7 +837,8 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
             lines.append(f"{where}: missing; it has no default")
         else:
             text = item["msg"].removeprefix("Value error, ")
-            found = "" if "found" in text or isinstance(item["input"], dict) else f" (found {item['input']!r})"
+            shown = not isinstance(item["input"], dict) and "kafka" not in path  # where secrets are
+            found = f" (found {item['input']!r})" if shown and "found" not in text else ""
             lines.append(f"{where}: {text}{found}")
     return "\n".join(dict.fromkeys(lines))
 

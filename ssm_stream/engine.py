@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO
@@ -15,8 +16,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from ssm_stream.census import Census, Stretch
 from ssm_stream.config import Config
-from ssm_stream.events import Events
+from ssm_stream.events import Events, Refused
 from ssm_stream.fleet import Fleet
 from ssm_stream.joint import Joint
 from ssm_stream.labels import Labels, Unmatched
@@ -51,6 +53,8 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.targets = [TargetEngine(config.for_target(path)) for path in config.event.targets]
+        self._census = Census(config.state) if config.state.max_entities else None
+        self._admitted: tuple[Events, list[Stretch]] | None = None
         self._forget_episodes()
 
     def _forget_episodes(self) -> None:
@@ -104,6 +108,29 @@ class Engine:
         counts = [each.late_counts for each in self.targets]
         return {name: sum(count[name] for count in counts) for name in counts[0]}
 
+    def admit(self, events: Events, source: int = 0) -> tuple[Events, list[Refused]]:
+        """The events that `process` is to be called with next, and those of entities that are one too many.
+
+        Without this, and without `state.max_entities`, there is no limit.
+
+        Args:
+            events, source: as of `process`
+        """
+        if self._census is None or not len(events):
+            return events, []
+        shards = self.config.state.shards
+        homes = {name: shard_of(name, shards) for name in set(events.entity)} if shards > 1 else {}
+        stretches, refused = self._census.admit(events.entity, events.ts, homes, source)
+        told = [Refused(i, "TooManyEntities", self._census.refusal(events.entity[i])) for i in refused]
+        if refused:
+            rows = np.setdiff1d(np.arange(len(events)), refused, assume_unique=True)
+            place = np.zeros(len(events), np.intp)
+            place[rows] = np.arange(len(rows))
+            events = events.take(rows)
+            stretches = [Stretch(place[s.rows], [(int(place[i]), name) for i, name in s.leaving]) for s in stretches]
+        self._admitted = (events, stretches)
+        return events, told
+
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
 
@@ -114,13 +141,38 @@ class Engine:
         Returns:
             predictions, columns of the shape of `target`, and the alerts in the order of their events
         """
+        admitted, self._admitted = self._admitted, None
+        if admitted is None or admitted[0] is not events:
+            return self._process(events, source, ())
+        stretches = admitted[1]
+        if len(stretches) == 1:
+            return self._process(events, source, stretches[0].leaving)
+        told, alerts = list[Predictions](), list[Alert]()
+        settled: list[list[Settled]] = []
+        for rows, leaving in stretches:
+            before, first = self.targets[0].unmatched, int(rows[0])
+            here = [(i - first, name) for i, name in leaving]
+            predictions, mine = self._process(events.take(rows), source, here)
+            told.append(predictions)
+            alerts += [alert._replace(row=first + alert.row) for alert in mine]
+            settled.append([each.settled._replace(item=first + each.settled.item) for each in self.targets])
+            self.targets[0].place_unmatched(before, rows)
+        for each, parts in zip(self.targets, zip(*settled, strict=True), strict=True):
+            each.settled = Settled(*map(np.concatenate, zip(*parts, strict=True)))
+        return Predictions(*map(np.concatenate, zip(*told, strict=True))), alerts
+
+    def _process(
+        self, events: Events, source: int, leaving: Sequence[tuple[int, str]]
+    ) -> tuple[Predictions, list[Alert]]:
+        """`process` of a stretch, at rows of which these entities leave."""
         if self._joint is None:
-            predictions, alerts_ = self.targets[0].process(events, source)
+            predictions, alerts_ = self.targets[0].process(events, source, leaving)
             return predictions, self._over_fleet(alerts_)
         told: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.targets):
-            predictions, mine = each.process(replace(events, target=np.ascontiguousarray(events.target[:, j])), source)
+            column = replace(events, target=np.ascontiguousarray(events.target[:, j]))
+            predictions, mine = each.process(column, source, leaving)
             told.append(predictions)
             alerts.append(mine)
         together = self._joint.follow(alerts, [each.expired for each in self.targets])
@@ -227,6 +279,9 @@ class Engine:
         if self._fleet is not None:
             self._fleet.retain(self)
             parts.append(text_part("fleet", orjson.dumps(self._fleet.rows())))
+        if self._census is not None:
+            words["census"] = True
+            parts.append(text_part("census", orjson.dumps(self._census.rows())))
         return words, parts
 
     @classmethod
@@ -262,4 +317,8 @@ class Engine:
             self._joint.load(orjson.loads(reader.read("joint").tobytes()))
         if self._fleet is not None:
             self._fleet.load(orjson.loads(reader.read("fleet").tobytes()))
+        if words.get("census"):  # the limit may have been set, or taken away, since then
+            known = orjson.loads(reader.read("census").tobytes())
+            if self._census is not None:
+                self._census.load(known)
         reader.finish()

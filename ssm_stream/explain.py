@@ -157,7 +157,7 @@ def explain_recorded(
             raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
         at = int(found[0])
     engine = Engine(config)
-    engine.process(events.take(np.arange(at)))
+    engine.process(engine.admit(events.take(np.arange(at)))[0])
     number = targets.index(target) if target is not None else 0
     try:
         return explain(engine.targets[number], events.take(np.array([at])))

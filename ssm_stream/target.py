@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any, NamedTuple
@@ -210,6 +210,8 @@ class TargetEngine:
         # the arrays themselves have changed since then.
         self._changed, self._pools_changed = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
         self._told_of, self._reshaped = 0, True
+        self._free: list[int] = []  # rows that were left for others
+        self._renamed: dict[int, str] = {}  # of those told of: rows that were left and taken again
         self._late = _late(config)
         if self._late is not None:
             late = self._late
@@ -269,17 +271,21 @@ class TargetEngine:
         """Memory of what the entities of one shard and source have learned together."""
         return sum(array.nbytes // max(len(array), 1) for array in arrays_of(self._shared))
 
-    def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
+    def process(
+        self, events: Events, source: int = 0, leaving: Sequence[tuple[int, str]] = ()
+    ) -> tuple[Predictions, list[Alert]]:
         """Predict, judge and learn, in order.
 
         Args:
             events: n events
             source: the stream that they come from (the Kafka partition); each has a watermark of its own
+            leaving: row and name of entities that are forgotten there to make room, and have no event before it
 
         Returns:
             n predictions, and the alerts in the order of their events
         """
         self.expired, self._heard = [], []
+        self._leave(leaving)
         # A column of a table has steps between its numbers, for which the kernels would be compiled once more.
         events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self._late is not None:
@@ -423,6 +429,17 @@ class TargetEngine:
         self._tally[loop.MISSED] += len(out)
         return out
 
+    def place_unmatched(self, first: int, rows: NDArray[np.intp]) -> None:
+        """The labels given up since there were `first`: their rows are places in `rows`."""
+        if self._late is not None:
+            given_up = self._early.unmatched
+            given_up[first:] = [label._replace(row=int(rows[label.row])) for label in given_up[first:]]
+
+    @property
+    def unmatched(self) -> int:
+        """Labels given up since the last `take_unmatched`."""
+        return 0 if self._late is None else len(self._early.unmatched)
+
     @property
     def late_counts(self) -> dict[str, int]:
         """Of events whose targets come late: `waiting`, `matched`, `dropped` (waited too long, too many or evicted).
@@ -485,7 +502,42 @@ class TargetEngine:
         else:
             self._pending = pending.resized(q, type(q)(*(growth.zeros(E, array) for array in one)))
 
+    def _leave(self, leaving: Sequence[tuple[int, str]]) -> None:
+        """Forget entities; `_rows` gives their rows to those that have come instead."""
+        for at, name in leaving:
+            slot = self._slots.pop(name, None)
+            self.expired.append((at, name))
+            self._heard.append(-math.inf if slot is None else self._labelled_at(slot))
+            if slot is None:
+                continue
+            self._clear(slot)
+            self._changed[slot] = True
+            if not self.config.model.fleet:
+                self._pools_changed[slot] = True
+            self._free.append(slot)
+
+    def _reuse(self, entities: list[str]) -> None:
+        """Rows that were left to entities that have none; where there are too few, the rest is closed up."""
+        new = [name for name in dict.fromkeys(entities) if name not in self._slots][: len(self._free)]
+        for slot, name in zip(self._free, new, strict=False):
+            self._rename(slot, name)
+            if slot < self._told_of:
+                self._renamed[slot] = name
+        if len(new) < len(self._free):
+            self._close(np.array(sorted(self._free[len(new) :]), np.int64))
+            self._reshaped = True  # rows have moved, and nobody was told which
+        self._free = []
+
+    def _rename(self, slot: int, name: str) -> None:
+        if self._slots.get(self.names[slot]) == slot:
+            del self._slots[self.names[slot]]
+        self.names[slot], self._slots[name] = name, slot
+        shards = self.config.state.shards
+        self._shards[slot] = shard_of(name, shards) if shards > 1 else 0
+
     def _rows(self, entities: list[str]) -> NDArray[np.int64]:
+        if self._free:
+            self._reuse(entities)
         rows = places(entities, self._slots)
         if len(self._slots) > len(self.names):
             self.names += islice(self._slots, len(self.names), None)
@@ -742,7 +794,8 @@ class TargetEngine:
             arrays += self._pending
         growth.close([*arrays, self._shards], count, gone)
         for row in gone.tolist():
-            del self._slots[self.names[row]]
+            if self._slots.get(self.names[row]) == row:  # else it came back in another row
+                del self._slots[self.names[row]]
         for row, last in zip(*(index.tolist() for index in growth.moves(count, gone)), strict=True):
             self.names[row] = self.names[last]
             self._slots[self.names[row]] = row
@@ -786,6 +839,8 @@ class TargetEngine:
             "slots": self.params.K,
             "norm": len(self._shared.norm.near) > 0,
         }
+        if not whole and self._renamed:
+            words["renamed"] = sorted(self._renamed.items())
         return words, parts
 
     def _kept(
@@ -804,7 +859,7 @@ class TargetEngine:
     def told(self) -> None:
         """What `save` gave has been kept: the next one may tell what changes from now on."""
         self._changed[:] = self._pools_changed[:] = False
-        self._told_of, self._reshaped = len(self.names), False
+        self._told_of, self._reshaped, self._renamed = len(self.names), False, {}
 
     def _save_late(self, mine: NDArray[np.int64]) -> list[Part]:
         """What waits of these rows, without the room between: counts, then a row a record, oldest first."""
@@ -837,6 +892,8 @@ class TargetEngine:
         self._slots |= {name: i for i, name in enumerate(added, len(self.names))}
         self.names += added
         self._grow(len(self.names))
+        for slot, name in words.get("renamed", ()):
+            self._rename(slot, name)
         if not whole:
             self._close(reader.read("gone"))
         used, fleet = len(self.names), self.config.model.fleet

@@ -61,9 +61,11 @@ def test_validate_says_that_features_will_be_picked(tmp_path: Path) -> None:
 def test_validate_never_prints_a_secret(tmp_path: Path) -> None:
     path = tmp_path / "monitor.yaml"
     path.write_text(SMALLEST.replace("  topic: events\n", "  topic: events\n  kafka: {sasl.password: hunter2}\n"))
-    result = command("validate", str(path), "--json")
-    assert result.returncode == 0
-    assert "hunter2" not in result.stdout + result.stderr
+    for more in ([], ["--json"]):
+        result = command("validate", str(path), *more)
+        assert result.returncode == 2
+        assert f"{path}:4: source.kafka.sasl.password: a secret may not stand in the file" in result.stderr
+        assert "hunter2" not in result.stdout + result.stderr
 
 
 def test_a_wrong_file_is_exit_code_2_with_line_key_and_cure(tmp_path: Path) -> None:

@@ -249,11 +249,11 @@ def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEST_EMPTY", "")
     monkeypatch.delenv("TEST_UNSET", raising=False)
     text = SMALLEST.replace("localhost:9092", "${TEST_HOST}:${TEST_UNSET:-9093}").replace(
-        "event:", "  kafka: {sasl.password: 'p${TEST_EMPTY:-}w', list: '${TEST_EMPTY:-x}'}\nevent:"
+        "event:", "  kafka: {client.rack: 'p${TEST_EMPTY:-}w', client.id: '${TEST_EMPTY:-x}'}\nevent:"
     )
     config = parse_config(text)
     assert config.source.brokers == "kafka.plant:9093"
-    assert config.source.kafka == {"sasl.password": "pw", "list": "x"}, "an empty variable counts as unset"
+    assert config.source.kafka == {"client.rack": "pw", "client.id": "x"}, "an empty variable counts as unset"
 
 
 def test_an_unset_placeholder_is_named_with_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -314,7 +314,9 @@ DECIDING = [
 INDIFFERENT = [
     ("source", {"brokers": "elsewhere:9092"}),
     ("source", {"topic": "other"}),
-    ("source", {"kafka": {"sasl.password": "secret"}}),
+    ("source", {"kafka": {"client.rack": "rack-7"}}),
+    ("event", {"max_bytes": 1000}),
+    ("state", {"max_entities": 10, "when_full": "evict"}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
     ("alerts", {"feedback": {"topic": "feedback"}}),
@@ -342,10 +344,12 @@ def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
 
 
 def test_states_from_before_a_setting_keep_their_hash() -> None:
-    """`feature_lags` came later: where it is 0 nothing differs, so a snapshot must not be refused."""
+    """`feature_lags` came later: where it is 0 nothing differs, so snapshots stay usable. Limits never count."""
     config = parse_config(SMALLEST)
     deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
-    del deciding["event"]["feature_lags"]
+    later = [("event", "feature_lags"), ("event", "max_bytes"), ("state", "max_entities"), ("state", "when_full")]
+    for section, name in later:
+        del deciding[section][name]
     del deciding["alerts"]["feedback"]
     deciding["model"]["weights"] = weights.content_digest(config.model.weights)
     text = orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)

@@ -22,6 +22,7 @@ from ssm_stream.cli.run import run
 from ssm_stream.cli.train import train
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import config_schema, load_config
+from ssm_stream.properties import weaknesses
 
 app = typer.Typer(
     name="ssm-stream",
@@ -80,6 +81,8 @@ def validate(
     )
     typer.echo(f"  learns    {'each entity by itself' if alone else 'entities of a shard and partition together'}")
     typer.echo(f"  state     {most}; recovery in {loaded.recovery.directory or '(off)'}")
+    for weakness in weaknesses({**loaded.source.kafka, **loaded.sinks.kafka}):
+        typer.echo(f"  warning   {weakness}")
 
 
 @schema_app.command("config")

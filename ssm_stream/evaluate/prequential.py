@@ -181,6 +181,10 @@ def prequential(
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first = 0
     for events, refused, count in _batches(config, rows):
+        if isinstance(engine, Engine):
+            place = events.position
+            events, more = engine.admit(events)
+            refused = sorted([*refused, *(m._replace(position=int(place[m.position])) for m in more)])
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None

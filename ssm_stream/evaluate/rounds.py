@@ -11,6 +11,7 @@ time. So this is for many entities of plain numbers, and never for the stream.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -110,8 +111,11 @@ class SideBySide(TargetEngine):
         _each(lambda part: sizes.append(part.nbytes) or part, self._tensors)  # type: ignore[func-returns-value]
         return sum(sizes) // max(len(self._tensors.time), 1)
 
-    def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
+    def process(
+        self, events: Events, source: int = 0, leaving: Sequence[tuple[int, str]] = ()
+    ) -> tuple[Predictions, list[Alert]]:
         """Predict and learn; see the module for what there is not."""
+        assert not leaving, "there is no limit to entities here"
         n = len(events)
         self._refuse_expiry(events.ts)
         rows = self._rows(events.entity)

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import ctypes.util
 import enum
-import importlib.util
 import logging
-import re
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -25,6 +21,8 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from ssm_stream.config import Source
+from ssm_stream.properties import HIDDEN, USERINFO, hidden, library_files
+from ssm_stream.stream.handshake import certificate_fault
 
 if TYPE_CHECKING:
     from confluent_kafka.admin._metadata import ClusterMetadata
@@ -34,14 +32,13 @@ LOGGER = logging.getLogger("ssm_stream.kafka")
 print every lost connection to stderr, in the middle of the live view."""
 LOGGER.addHandler(logging.NullHandler())
 
-SECRET = re.compile(r"password|passphrase|secret|private\.key|ssl\.key\.pem|oauthbearer\.config$")
-USERINFO = re.compile(r"(?<=://)[^/@\s]+(?=@)")
-HIDDEN = "***"
-
 CURES = {
     KafkaError._RESOLVE: "correct the host name in source.brokers, or this machine's name service",
     KafkaError._AUTHENTICATION: "correct the sasl.* properties in source.kafka; the broker refused them",
-    KafkaError._SSL: "correct the ssl.* properties and security.protocol in source.kafka",
+    KafkaError._SSL: (
+        "correct the ssl.* properties and security.protocol in source.kafka: ssl.ca.location names who is believed, "
+        "ssl.certificate.location and ssl.key.location are for brokers that want a certificate from us"
+    ),
     KafkaError._TRANSPORT: (
         "start the broker, or correct source.brokers; where the broker wants TLS or SASL, set security.protocol in "
         "source.kafka"
@@ -65,19 +62,21 @@ class BrokerError(RuntimeError):
 class LastError:
     """An `error_cb` that remembers: librdkafka tells why a broker is away only there, never in the failed call."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, more: Mapping[str, Any] | None = None) -> None:
         self.code: int = KafkaError._TRANSPORT
         self.text: str = ""
-        self._source = source
+        self._properties = (source.kafka, more or {})
 
     def __call__(self, error: KafkaError) -> None:
         # "1/1 brokers are down" always follows the message that says why: it would only hide that one.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self.code, self.text = error.code(), scrubbed(error.str(), self._source.kafka)
+            self.code, self.text = error.code(), scrubbed(error.str(), *self._properties)
 
     @property
     def cure(self) -> str:
-        return CURES.get(self.code, CURES[KafkaError._TRANSPORT])
+        # A broker that ends the handshake, as it wants a certificate from us, shows as a broken connection.
+        code = KafkaError._SSL if "SSL routines" in self.text else self.code
+        return CURES.get(code, CURES[KafkaError._TRANSPORT])
 
 
 def client_properties(source: Source, **extra: Any) -> dict[str, Any]:
@@ -91,17 +90,15 @@ def client_properties(source: Source, **extra: Any) -> dict[str, Any]:
 def redacted(properties: Mapping[str, Any]) -> dict[str, Any]:
     """`properties` as they may be shown: secrets as `***`, objects (logger, callbacks) left out."""
     shown = {k: v for k, v in properties.items() if isinstance(v, str | int | float | bool)}
-    return {
-        k: HIDDEN if SECRET.search(k) else USERINFO.sub(HIDDEN, v) if isinstance(v, str) else v
-        for k, v in shown.items()
-    }
+    return {k: HIDDEN if hidden(k) else USERINFO.sub(HIDDEN, v) if isinstance(v, str) else v for k, v in shown.items()}
 
 
-def scrubbed(text: str, properties: Mapping[str, Any]) -> str:
-    """`text` with every secret value of `properties` that stands in it as `***`."""
-    for key, value in properties.items():
-        if SECRET.search(key) and len(str(value)) > 2:
-            text = text.replace(str(value), HIDDEN)
+def scrubbed(text: str, *properties: Mapping[str, Any]) -> str:
+    """`text` with every secret value of the properties that stands in it as `***`."""
+    values = {str(value) for some in properties for key, value in some.items() if hidden(key)}
+    for value in sorted(values, key=len, reverse=True):  # one may be part of another
+        if len(value) > 2:
+            text = text.replace(value, HIDDEN)
     return USERINFO.sub(HIDDEN, text)
 
 
@@ -180,17 +177,19 @@ def metadata_client(source: Source, remember: LastError, **more: str | int | boo
     try:
         client = Consumer(client_properties(source, error_cb=remember, **{**extra, **more}))
     except (KafkaException, TypeError, ValueError) as error:
-        raise _refused(error, source) from None
+        raise unusable(error, source) from None
     try:
         yield client
     finally:
         client.close()
 
 
-def _refused(error: Exception, source: Source) -> BrokerError:
+def unusable(error: Exception, source: Source, of_sinks: Mapping[str, Any] | None = None) -> BrokerError:
+    """Properties of which librdkafka makes no client. of_sinks: those on top of `source.kafka`, of a producer"""
     reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
-    cure = "correct source.kafka; the names and values are in librdkafka's CONFIGURATION.md"
-    return BrokerError(f"source.kafka: {scrubbed(reason, source.kafka)}", cure)
+    section = "sinks.kafka" if of_sinks else "source.kafka"
+    cure = f"correct {section}; the names and values are in librdkafka's CONFIGURATION.md"
+    return BrokerError(f"{section}: {scrubbed(reason, source.kafka, of_sinks or {})}", cure)
 
 
 def check_broker(source: Source) -> Cluster:
@@ -213,6 +212,8 @@ def check_broker(source: Source) -> Cluster:
                 if time.monotonic() - began < source.wait:
                     continue
                 reason = remember.text or scrubbed(kafka_error(error).str(), source.kafka)
+                if "certificate verify failed" in reason:
+                    reason = certificate_fault(source) or reason
                 found = f"no broker at {source.brokers} answered within {source.wait:g} s (source.wait): {reason}"
                 raise BrokerError(found, remember.cure) from None
             return _cluster(metadata, source, time.monotonic() - began)
@@ -256,7 +257,7 @@ def create_topics(
         # Held by a name until all futures are done: an AdminClient that is collected takes its answers with it.
         admin = AdminClient(client_properties(source, error_cb=remember))
     except (KafkaException, TypeError, ValueError) as error:
-        raise _refused(error, source) from None
+        raise unusable(error, source) from None
     settings = dict(config or {})
     wanted = [NewTopic(name, n, replication_factor=replication, config=settings) for name, n in topics.items()]
     answers = admin.create_topics(wanted, request_timeout=timeout) if wanted else {}
@@ -475,13 +476,7 @@ release may drop one, which `librdkafka` notices."""
 
 def librdkafka() -> ctypes.CDLL | None:
     """confluent-kafka's own librdkafka with the functions of `SIGNATURES` typed; None where it cannot be had."""
-    found = importlib.util.find_spec("confluent_kafka")
-    package = Path(found.origin).parent if found and found.origin else Path()
-    # The wheels for Linux carry it beside the package, those for macOS inside; a source build uses the system's.
-    bundled = [*package.parent.glob("confluent_kafka.libs/librdkafka*"), *package.glob(".dylibs/librdkafka*.dylib")]
-    for candidate in [*map(str, sorted(bundled)), ctypes.util.find_library("rdkafka")]:
-        if candidate is None:
-            continue
+    for candidate in library_files():
         try:
             library = ctypes.CDLL(candidate)
             for name, (result, arguments) in SIGNATURES.items():

@@ -5,6 +5,7 @@ Every message of a chunk ends in exactly one place: an event, or a dead letter w
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -22,12 +23,13 @@ from ssm_stream.engine import Alert, Labelled, shard_of
 from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
-from ssm_stream.stream.plain import PlainReader
+from ssm_stream.stream.plain import BYTES_KEPT, NAMES_KEPT, PlainReader
 from ssm_stream.stream.rows import assembled
 
 ERROR_HEADER = "__connect.errors."
 T = TypeVar("T")
 Headers = list[tuple[str, str | bytes | None]]
+Raw = tuple[bytes | str | None, bytes | None, Headers]
 
 
 class Chunk(NamedTuple):
@@ -39,11 +41,21 @@ class Chunk(NamedTuple):
 
 
 class ShardBatch(NamedTuple):
-    """Events of one chunk that belong to one shard, with the offset of each."""
+    """Events of one chunk that belong to one shard, with the offset of each.
+
+    raw: key, value and headers of each, where an event may still be refused
+    """
 
     partition: int
     events: Events
     offsets: list[int]
+    raw: list[Raw] | None = None
+
+    def only(self, events: Events, refused: list[Refused]) -> ShardBatch:
+        """With these events, which are the batch's without those refused."""
+        gone = {refusal.position for refusal in refused}
+        offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone] if gone else self.offsets
+        return ShardBatch(self.partition, events, offsets)
 
 
 class LabelBatch(NamedTuple):
@@ -118,16 +130,20 @@ class Decoder:
         plain = PlainReader(config.event)
         self._plain = plain if plain.able and config.labels is None else None
         self._shards: dict[str, int] = {}
+        self._size = 0  # of the names in it
+        self._most = config.event.max_bytes
+        self._raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._when = value_at(config.labels.when) if config.labels and config.labels.when else None
 
     def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | LabelBatch | Output]]:
         """(shard key, batch of events or labels, or dead letters) of a chunk; dead letters go by source partition."""
         values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
-        if self._plain is not None and (plain := self._plain(values)) is not None:
+        fits = _largest(values) <= self._most
+        if fits and self._plain is not None and (plain := self._plain(values)) is not None:
             return list(self._split(chunk, plain))
         refused: list[Refused] = []
-        documents, places = _parse(values, refused)
+        documents, places = _parse(values, refused) if fits else _parse_each(values, refused, self._most)
         out: list[tuple[str, ShardBatch | LabelBatch | Output]] = []
         if self._labels is not None:
             documents, places = self._take_labels(chunk, documents, places, refused, out)
@@ -153,10 +169,19 @@ class Decoder:
         if len(events) < len(messages):
             messages = [messages[i] for i in events.position.tolist()]
         offsets = list(map(offset_of, messages))
+        raw: list[Raw] | None = [(m.key(), m.value(), headers_of(m)) for m in messages] if self._raw else None
         if self.config.state.shards == 1:
-            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets))] if offsets else []
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw))] if offsets else []
         return [
-            (key, ShardBatch(chunk.partition, events.take(rows), [offsets[i] for i in rows.tolist()]))
+            (
+                key,
+                ShardBatch(
+                    chunk.partition,
+                    events.take(rows),
+                    [offsets[i] for i in rows.tolist()],
+                    None if raw is None else [raw[i] for i in rows.tolist()],
+                ),
+            )
             for key, rows in self._by_shard(events.entity)
         ]
 
@@ -197,10 +222,12 @@ class Decoder:
         try:
             shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         except KeyError:
-            if len(known) > 1_000_000:
-                known.clear()  # a bound, should names never end
-            for name in set(names):
-                known[name] = shard_of(name, shards)
+            new = set(names) - known.keys()
+            self._size += sum(map(len, new))
+            if len(known) > NAMES_KEPT or self._size > BYTES_KEPT:
+                known.clear()
+                new, self._size = set(names), 0
+            known.update((name, shard_of(name, shards)) for name in new)
             shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
         order = np.argsort(shard, kind="stable")
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
@@ -214,12 +241,26 @@ class Decoder:
         return Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset)
 
 
+def _largest(values: list[bytes | None]) -> int:
+    """Bytes of the largest value."""
+    try:
+        return max(map(len, values), default=0)  # type: ignore[arg-type]  # the error tells of one that is None
+    except TypeError:
+        return max(map(len, filter(None, values)), default=0)
+
+
 def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any], list[int] | None]:
     """JSON documents, and their places among the values where some are no JSON (None: all are)."""
     try:
         return list(map(orjson.loads, values)), None  # type: ignore[arg-type]
     except orjson.JSONDecodeError:
-        pass  # at least one is bad: look at each
+        return _parse_each(values, refused)  # at least one is bad
+
+
+def _parse_each(
+    values: list[bytes | None], refused: list[Refused], most: float = math.inf
+) -> tuple[list[Any], list[int]]:
+    """`_parse`, one by one. most: bytes of a value that is looked into"""
     documents, places = [], []
     for i, value in enumerate(values):
         if value is None:
@@ -228,12 +269,20 @@ def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any
         if not value:
             refused.append(Refused(i, "Empty", "the value is empty; an event is a JSON object"))
             continue
+        if len(value) > most:
+            refused.append(Refused(i, "TooLarge", too_large(len(value), most)))
+            continue
         try:
             documents.append(orjson.loads(value))
             places.append(i)
         except orjson.JSONDecodeError as error:
             refused.append(_not_json(i, value, error))
     return documents, places
+
+
+def too_large(size: int, most: float) -> str:
+    """Why a message is not looked into."""
+    return f"the value has {size} bytes, more than {most} (event.max_bytes)"
 
 
 def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> Refused:
@@ -325,6 +374,17 @@ class Encoder:
         alerts = [] if self.config.sinks.alerts is None else outcome.alerts
         others = [self._alert(alert, self._topic, batch.partition, int(at[alert.row]), stem) for alert in alerts]
         return Output(self._topic, batch.partition, int(at[0]), int(at[-1]), others)
+
+    def refused(self, batch: ShardBatch, refused: list[Refused]) -> Output:
+        """Events of a batch that the engine does not take as dead letters, untouched."""
+        assert batch.raw is not None
+        topic, records = self.config.source.topic, []
+        for refusal in refused:
+            key, value, headers = batch.raw[refusal.position]
+            offset, fault = batch.offsets[refusal.position], f"ssm_stream.{refusal.fault}"
+            headers = [*headers, *error_headers(topic, batch.partition, offset, "admit", fault, refusal.reason)]
+            records.append(Record(self.config.sinks.dead_letters, key, value, headers, offset))
+        return Output(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def unmatched(self, batch: ShardBatch | LabelBatch, labels: list[Unmatched]) -> Output:
         """Labels that were given up in a batch as dead letters: key and value untouched, without the headers that they

@@ -19,6 +19,7 @@ import confluent_kafka
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ssm_stream.config import Config
+from ssm_stream.properties import weaknesses
 from ssm_stream.stream.broker import (
     BrokerError,
     Cluster,
@@ -31,6 +32,7 @@ from ssm_stream.stream.broker import (
     redacted,
     scrubbed,
 )
+from ssm_stream.stream.recovery import writable_by_others
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy", "torch")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
@@ -115,9 +117,10 @@ def _configuration(config: Config) -> Check:
     else:
         start = f"valid, {config.hash}: {len(event.columns)} features"
     found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
-    properties = redacted({**config.source.kafka, **config.sinks.kafka})
+    everything = {**config.source.kafka, **config.sinks.kafka}
+    properties = redacted(everything)
     if properties:
-        found += f"; Kafka properties {properties}"
+        found += "; ".join([f"; Kafka properties {properties}", *weaknesses(everything)])
     return Check("configuration", True, found)
 
 
@@ -134,6 +137,9 @@ def _recovery(config: Config) -> Check:
     if problem:
         cure = f"let this user write in {above}, or correct recovery.directory"
         return Check("recovery", False, f"{above}: {problem}", cure)
+    if writable_by_others(above) and above == directory.absolute():
+        cure = f"chmod 700 {directory}: whoever writes there can run code as this user"
+        return Check("recovery", False, f"{directory} may be written by others", cure)
     free = shutil.disk_usage(above).free
     state = "is writable" if above == directory.absolute() else "will be created"
     found = f"{directory} {state}, {free / 1024**3:.1f} GiB free"
@@ -287,5 +293,5 @@ def _writers(config: Config) -> Check:
     except (KafkaException, TypeError, ValueError) as error:
         reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
         cure = "correct sinks.kafka; the names and values are in librdkafka's CONFIGURATION.md"
-        return Check("writing", False, scrubbed(reason, {**config.source.kafka, **config.sinks.kafka}), cure)
+        return Check("writing", False, scrubbed(reason, config.source.kafka, config.sinks.kafka), cure)
     return Check("writing", True, "producers can be made; permission to write is not tried")

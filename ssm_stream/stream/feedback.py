@@ -13,7 +13,17 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 from ssm_stream.config import Config, Source
 from ssm_stream.feedback import FeedbackReader, NoFeedbackError, Precision, Verdict
 from ssm_stream.stream.broker import BrokerError, LastError, check_broker, metadata_client, scrubbed
-from ssm_stream.stream.codec import Chunk, Judged, Output, Record, error_headers, headers_of, offset_of, shard_key
+from ssm_stream.stream.codec import (
+    Chunk,
+    Judged,
+    Output,
+    Record,
+    error_headers,
+    headers_of,
+    offset_of,
+    shard_key,
+    too_large,
+)
 
 LOG = structlog.get_logger("ssm_stream.feedback")
 KEY = "feedback"
@@ -45,7 +55,10 @@ class FeedbackDecoder:
         letters: list[Record] = []
         for message in chunk.messages:
             try:
-                verdicts.append(self._read(message.value()))
+                value = message.value()
+                if value is not None and len(value) > self.config.event.max_bytes:
+                    raise NoFeedbackError("TooLarge", too_large(len(value), self.config.event.max_bytes))
+                verdicts.append(self._read(value))
             except NoFeedbackError as error:
                 fault, offset = f"ssm_stream.{error.fault}", offset_of(message)
                 headers = error_headers(chunk.topic, chunk.partition, offset, "feedback", fault, str(error))

@@ -35,7 +35,13 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
             if isinstance(batch, LabelBatch):
                 out.append(self._encode.labelled(batch, self._engine.learn(batch.labels, batch.partition)))
             else:
-                out.append(Judged(batch, *self._engine.process(batch.events, batch.partition)))
+                events, refused = self._engine.admit(batch.events, batch.partition)
+                if refused:
+                    out.append(self._encode.refused(batch, refused))
+                batch = batch.only(events, refused)
+                if not len(events):
+                    continue
+                out.append(Judged(batch, *self._engine.process(events, batch.partition)))
             if unmatched := self._engine.take_unmatched():
                 out.append(self._encode.unmatched(batch, unmatched))
         if self._nameless and self._files is not None:

@@ -18,7 +18,10 @@ from ssm_stream.events import LARGEST, LONGEST_NAME, Events, milliseconds
 from ssm_stream.model.jit import inner, jit
 
 SMALLEST_POWER, LARGEST_POWER = -280, 280  # of ten, beyond which a number is left to the general reader
-NAMES_KEPT = 1_000_000  # entities whose names are remembered: a bound, should they never end
+NAMES_KEPT, BYTES_KEPT = (
+    1_000_000,
+    64 * 1024**2,
+)  # names of entities that are remembered: a bound, should they never end
 LOW = np.uint64(0xFFFFFFFF)
 PRECISION = np.uint64(0xFFFFFFFFFFFFFFFF >> 55)
 TENS = tuple(10.0**i for i in range(23))  # all exact
@@ -255,6 +258,7 @@ class PlainReader:
         self._targets = len(event.targets)
         self._fives, self._tens = _powers_of_five(), np.array(TENS)
         self._known: dict[bytes, str] = {}
+        self._size = 0
         self.able = (
             event.timestamp_format != "iso"
             and not event.categories
@@ -298,7 +302,10 @@ class PlainReader:
         try:
             return list(map(known.__getitem__, names))
         except KeyError:
-            if len(known) > NAMES_KEPT:
+            new = set(names) - known.keys()
+            self._size += sum(map(len, new))
+            if len(known) > NAMES_KEPT or self._size > BYTES_KEPT:
                 known.clear()
-            known.update((name, name.decode()) for name in set(names))
+                new, self._size = set(names), 0
+            known.update((name, name.decode()) for name in new)
             return list(map(known.__getitem__, names))

@@ -202,7 +202,11 @@ class Reader:
             elif places:
                 consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            LOG.warning("positions_not_committed", topic=self.source.topic, error=str(error.args[0]))
+            LOG.warning(
+                "positions_not_committed",
+                topic=self.source.topic,
+                error=scrubbed(str(error.args[0]), self.source.kafka),
+            )
 
     def _leave(self, partition: int) -> None:
         assert self._consumer is not None

@@ -58,7 +58,8 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     if directory is None:
         return None
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        # Bytewax pickles what lies in its databases: who can write here can run code as this user.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(directory)
         _initialise(directory)
         ended, pruned = prune(directory)
@@ -73,6 +74,14 @@ def open_recovery(config: Config) -> OpenRecovery | None:
             "or move it away to start anew"
         ) from error
     return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, lock)
+
+
+def writable_by_others(directory: Path) -> bool:
+    """Whether any user of the machine may put something into the directory."""
+    try:
+        return bool(directory.stat().st_mode & 0o002)
+    except OSError:
+        return False
 
 
 def join_recovery(config: Config) -> OpenRecovery | None:

@@ -17,7 +17,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Config
-from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed
+from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed, unusable
 from ssm_stream.stream.codec import Encoder, Judged, Output, Record, headers_of
 
 LOG = structlog.get_logger("ssm_stream.sink")
@@ -63,7 +63,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         self._handed: queue.Queue[list[Judged | Output] | None] = queue.Queue(AHEAD)
         self._broken: Exception | None = None
         self._failed: tuple[str, str] | None = None
-        self._last_error = LastError(config.source)
+        self._last_error = LastError(config.source, config.sinks.kafka)
         self._oversized: list[Message] = []
         timeout = int(config.source.wait * 1000)
         ours = {
@@ -80,7 +80,10 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             "on_delivery": self._on_failure,
         }
         theirs = {**client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
-        self._producer = Producer({**ours, **theirs, **(properties or {})})
+        try:
+            self._producer = Producer({**ours, **theirs, **(properties or {})})
+        except (KafkaException, TypeError, ValueError) as error:
+            raise unusable(error, config.source, config.sinks.kafka) from None
         self._prepare()
         self._thread = threading.Thread(target=self._run, name="write", daemon=True)
         self._thread.start()
@@ -166,15 +169,18 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             topic, text = self._failed
             raise BrokerError(
                 f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
-                f"{scrubbed(self._last_error.text or text, self.config.source.kafka)} ({text})",
+                f"{self._scrubbed(self._last_error.text or text)} ({self._scrubbed(text)})",
                 "put that right and start again: the flow goes on from the last epoch",
             )
 
     def _error(self, topic: str, reason: KafkaError) -> BrokerError:
         return BrokerError(
-            f"topic {topic!r} on {self.config.source.brokers}: {reason.str()}",
+            f"topic {topic!r} on {self.config.source.brokers}: {self._scrubbed(reason.str())}",
             "put that right and start again: the flow goes on from the last epoch",
         )
+
+    def _scrubbed(self, text: str) -> str:
+        return scrubbed(text, self.config.source.kafka, self.config.sinks.kafka)
 
     def snapshot(self) -> Marker | None:
         self._settle()

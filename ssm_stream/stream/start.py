@@ -14,6 +14,7 @@ from bytewax.run import cli_main
 
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.pick import SAMPLE, pick
+from ssm_stream.properties import weaknesses
 from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
 from ssm_stream.stream.dataflow import monitor_flow
 from ssm_stream.stream.feedback import feedback_of
@@ -25,6 +26,7 @@ from ssm_stream.stream.recovery import (
     join_recovery,
     open_recovery,
     read_picked,
+    writable_by_others,
     write_picked,
 )
 from ssm_stream.stream.source import STOP, labels_of, stop_on_signals
@@ -60,6 +62,10 @@ def prepare(
     """
     if not isinstance(config, Config):
         config = load_config(config)
+    for weakness in weaknesses({**config.source.kafka, **config.sinks.kafka}):
+        LOG.warning("weak_protection", what=weakness)
+    if (directory := config.recovery.directory) is not None and writable_by_others(directory):
+        LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
     partitions = brokers.source_partitions(config.source)
     beside = labels_of(config)

@@ -208,7 +208,7 @@ class TransactionalWriter(KafkaWriter):
 
     def _lost(self, what: str, error: KafkaException) -> BrokerError:
         reason = kafka_error(error)
-        text = scrubbed(reason.str(), self.config.source.kafka)
+        text = self._scrubbed(reason.str())
         if reason.fatal():
             return BrokerError(
                 f"delivery: exactly_once: {what} of {self._name} was refused: {text}",
