@@ -83,17 +83,17 @@ def _export(kept: Kept, config: Config, file: Path) -> Exported:
     # Beside the file, which will need as much.
     with tempfile.TemporaryDirectory(prefix=f".{file.name}-", dir=file.parent) as name:
         folder = Path(name)
-        words: dict[str, Any] = {}
+        made: dict[str, dict[str, Any]] = {}
         parts = []
         for shard in kept.chains:
             words = kept.words(shard)
+            made[shard] = {name: words[name] for name in ("config", "settings") if name in words}
             _write_whole(kept, shard, config, folder / shard)
             parts.append(Part(shard, np.memmap(folder / shard, np.uint8, "r")))
         words = {
             "kind": KIND,
             "release": version("ssm-stream"),
-            "config": words.get("config"),
-            "settings": words.get("settings"),
+            "made": made,
             "beside": read_settings(kept.directory),
             "picked": read_json(kept.directory / PICKED),
             "epoch": kept.epoch,
@@ -234,7 +234,9 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
         reader.check()
         export = _Export(reader, file)
         with sound():
-            require_fitting(export.words, _with_picked(config, export.words["picked"]))
+            resolved = _with_picked(config, export.words["picked"])
+            for words in export.words["made"].values():
+                require_fitting(words, resolved)
         directory.mkdir(parents=True, exist_ok=True)
         held = lock(directory)
         aside = None
