@@ -11,7 +11,7 @@ from typing import Any
 
 from ssm_stream.engine import Engine
 from ssm_stream.events import EPOCH
-from ssm_stream.loop import GAP, GAPS, LAST, MARK
+from ssm_stream.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
 from ssm_stream.monitor.lifecycle import KINDS, OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.target import TargetEngine, View
 
@@ -96,7 +96,9 @@ def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts
         if (row := _episode(view, i))[OPEN]
     ]
     pool = view.pools[source] if source in view.pools else next(iter(view.pools.values()))
-    means = view.state.reference.weights[view.row].astype(float)
+    # The mean begins at zero: what its first weights are worth by now.
+    share = 1.0 - (1.0 - WEIGHT_RATE) ** math.ceil(n / WEIGHT_EVERY)
+    means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
     named = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
     scale = float(spread.scale[view.row])
     return Facts(

@@ -24,7 +24,7 @@ from ssm_stream.state import StateError, sound
 from ssm_stream.stream.codec import shard_key
 from ssm_stream.stream.databases import RecoveryError, Row, parts_in, require_parts, resume_epoch, rows_in
 from ssm_stream.stream.generations import FOLDER, Generation, chain_of, name_in, opened
-from ssm_stream.stream.recovery import owner_of, read_json, read_picked, write_json
+from ssm_stream.stream.recovery import owner_of, read_json, read_picked, require_imported, write_json
 from ssm_stream.stream.source import LABELS
 
 SETTINGS = "config.json"
@@ -104,6 +104,7 @@ def kept_in(directory: Path) -> Kept:
         RecoveryError: it is damaged.
         StateError: a file with a state is.
     """
+    require_imported(directory)
     if not parts_in(directory) and not any((directory / FOLDER).glob("*.state")):
         return Kept(directory, 1, owner_of(directory), 0, [], {})
     require_parts(directory)

@@ -26,7 +26,7 @@ from ssm_stream.engine import Engine, require_fitting, shard_of
 from ssm_stream.pick import with_columns
 from ssm_stream.state import Part, Reader, StateError, sound, write
 from ssm_stream.stream.codec import shard_key
-from ssm_stream.stream.databases import RecoveryError, Row, opened_database
+from ssm_stream.stream.databases import RecoveryError, Row, opened_database, require_parts
 from ssm_stream.stream.generations import FOLDER, TOKEN, ShardFiles, name_in, sync
 from ssm_stream.stream.kept import (
     SETTINGS,
@@ -48,7 +48,7 @@ from ssm_stream.stream.recovery import (
     lock,
     prune,
     read_json,
-    require_set_up,
+    require_imported,
     write_json,
 )
 
@@ -387,7 +387,8 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
     if not directory.exists():
         raise RecoveryError(f"recovery.directory: {directory} is not there: there is nothing to reset")
     with lock(directory):
-        require_set_up(directory)
+        require_imported(directory)
+        require_parts(directory)
         if not dry:
             go_back(directory, prune(directory)[0])
         kept = kept_in(directory)

@@ -68,8 +68,9 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         held = lock(directory)
+        require_imported(directory)
         _initialise(directory)
-        require_set_up(directory)
+        require_parts(directory)
         ended, pruned = prune(directory)
         epoch = go_back(directory, ended)
         _tidy(directory)
@@ -120,18 +121,17 @@ def _initialise(directory: Path) -> None:
     mark.touch()
 
 
-def require_set_up(directory: Path) -> None:
-    """Refuse databases of which one is missing, or damaged, and what an import has left that was killed.
+def require_imported(directory: Path) -> None:
+    """Refuse what an import has left that was killed.
 
     Raises:
-        RecoveryError: which file it is, and what can be done.
+        RecoveryError: so it is here.
     """
     if (directory / IMPORTING).exists():
         raise RecoveryError(
             f"recovery.directory: an import into {directory} did not come to its end: repeat it (ssm-stream state "
             "import --force), or move the directory away to start anew (ssm-stream state reset)"
         )
-    require_parts(directory)
 
 
 def _has_run(file: Path) -> bool:
