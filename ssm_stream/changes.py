@@ -62,7 +62,6 @@ WITHOUT = {
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
     "source.partitions": "positions of partitions that are left out stay for when they come back",
     "source.start": "it only counts where there is no state",
-    "sinks.writers": "with delivery: exactly_once keep it for the life of the state",
     "delivery": "results of the epoch that is repeated at the start may come twice",
 }
 _NOTHING = "the state knows nothing of it"
@@ -97,14 +96,21 @@ def decided(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
 
 def beside(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `around`."""
-    return [Change(path, was, now, "kept", WITHOUT.get(path, _NOTHING)) for path, was, now in _different(old, new)]
+    exactly = old.get("delivery") == new.get("delivery") == "exactly_once"
+    return [
+        Change(path, was, now, "refused", "what the broker knows of deliveries is kept by writer")
+        if path == "sinks.writers" and exactly
+        else Change(path, was, now, "kept", WITHOUT.get(path, _NOTHING))
+        for path, was, now in _different(old, new)
+    ]
 
 
 def around(config: Config) -> dict[str, Any]:
     """The settings that decide nothing of a state, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
-    sinks = {"predictions", "alerts", "dead_letters", "writers"}
+    sinks = {"predictions", "alerts", "dead_letters"}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks})
+    content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}
     content["alerts"] = {"feedback": config.alerts.feedback.topic if config.alerts.feedback else None}
     return content

@@ -246,13 +246,23 @@ def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
 
 
 def test_what_lies_outside_of_the_state_is_kept() -> None:
-    before = changed()
-    after = changed(source__topic="u", source__kafka={"sasl.password": "secret"}, sinks={"writers": 2})
+    before = changed(state={"shards": 4})
+    after = changed(
+        state={"shards": 4}, source__topic="u", source__kafka={"sasl.password": "secret"}, sinks={"writers": 2}
+    )
     assert decided(before.deciding, after.deciding) == []
     found = beside(around(before), around(after))
     assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
     assert worst(found) == "kept"
     assert "secret" not in orjson.dumps(around(after)).decode()
+
+
+def test_writers_stay_where_the_broker_knows_of_each() -> None:
+    exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
+    before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
+    (change,) = beside(around(before), around(after))
+    assert change.text.startswith("sinks.writers: 4 → 2 (refused: ")
+    assert beside(around(before), around(changed(**exactly, sinks={"writers": 9}))) == [], "no more than shards"
 
 
 def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: bytes) -> None:
