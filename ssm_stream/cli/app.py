@@ -53,11 +53,13 @@ def validate(
 
     Example: ssm-stream validate monitor.yaml
     """
-    from ssm_stream.stream.kept import verdict
-
     with reported():
         loaded = load_config(config)
-    found = verdict(loaded)
+    found = None
+    if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
+        from ssm_stream.stream.kept import verdict  # takes a second
+
+        found = verdict(loaded)
     auto = loaded.event.features == "auto"
     if as_json:
         content = {"config_hash": None if auto else loaded.hash, **loaded.model_dump(mode="json")}

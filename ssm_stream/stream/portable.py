@@ -178,8 +178,9 @@ class _Export:
 
     def engines(self, like: Config | None = None) -> Iterator[tuple[dict[str, Any], Engine]]:
         """Words and engine of each shard, under the settings that made it, one after another."""
+        beside = self._file.parent if os.access(self._file.parent, os.W_OK) else None
         for shard in self.reader.names:
-            with tempfile.TemporaryFile(dir=self._file.parent) as copy:
+            with tempfile.TemporaryFile(dir=beside) as copy:
                 self.reader.copy(shard, copy)
                 inner = Reader(copy)
                 engine = Engine(settings_of(inner.words, like))
