@@ -98,8 +98,8 @@ def beside(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `around`."""
     exactly = old.get("delivery") == new.get("delivery") == "exactly_once"
     return [
-        Change(path, was, now, "refused", "what the broker knows of deliveries is kept by writer")
-        if path == "sinks.writers" and exactly
+        Change(path, was, now, "refused", "a state goes on with the writers that it knows")
+        if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
         else Change(path, was, now, "kept", WITHOUT.get(path, _NOTHING))
         for path, was, now in _different(old, new)
     ]

@@ -246,10 +246,8 @@ def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
 
 
 def test_what_lies_outside_of_the_state_is_kept() -> None:
-    before = changed(state={"shards": 4})
-    after = changed(
-        state={"shards": 4}, source__topic="u", source__kafka={"sasl.password": "secret"}, sinks={"writers": 2}
-    )
+    before = changed(state={"shards": 4}, sinks={"writers": 2})
+    after = changed(state={"shards": 4}, source__topic="u", source__kafka={"sasl.password": "secret"})
     assert decided(before.deciding, after.deciding) == []
     found = beside(around(before), around(after))
     assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
@@ -257,11 +255,14 @@ def test_what_lies_outside_of_the_state_is_kept() -> None:
     assert "secret" not in orjson.dumps(around(after)).decode()
 
 
-def test_writers_stay_where_the_broker_knows_of_each() -> None:
+def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
     exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
     before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
-    (change,) = beside(around(before), around(after))
-    assert change.text.startswith("sinks.writers: 4 → 2 (refused: ")
+    for first, second, text in ((before, after, "4 → 2"), (after, before, "2 → 4")):
+        (change,) = beside(around(first), around(second))
+        assert change.text.startswith(f"sinks.writers: {text} (refused: ")
+    fewer = changed(state={"shards": 4}, sinks={"writers": 2})
+    assert [each.effect for each in beside(around(changed(state={"shards": 4})), around(fewer))] == ["refused"]
     assert beside(around(before), around(changed(**exactly, sinks={"writers": 9}))) == [], "no more than shards"
 
 

@@ -94,11 +94,11 @@ def test_no_recovery_directory_is_refused() -> None:
 
 
 def test_all_is_told_once_and_the_marker_is_where_tools_look(job: Callable[..., ExactJob], kafka: Kafka) -> None:
-    made = job(3_000)
+    made = job(9_000)
     kafka.produce(made.topic, [(b"m1", b"no event")], partition=0)
     made.run()
     counts = made.ids()
-    assert (len(counts), max(counts.values())) == (3_000, 1)
+    assert (len(counts), max(counts.values())) == (9_000, 1)
     assert made.told_alerts()
     assert len(kafka.read(made.dead)) == 1
     ends = Counter(m.partition() for m in kafka.read(made.topic))
@@ -160,14 +160,17 @@ def test_a_lost_recovery_directory_is_learned_again_and_nothing_is_told_twice(jo
 
 
 def test_another_number_of_writers_is_refused(job: Callable[..., ExactJob]) -> None:
-    made = job(1_000)
+    """Fewer, as the engine would only panic; more, as results would go through other transactions than before."""
+    made = job(1_000, shards=8)
+    made.write(sinks={"writers": 3})
     made.run()
-    made.write(sinks={"writers": 2})
-    process = made.start("--until-eof")
-    output = finished(process, 60)
-    assert process.returncode == 1, output
-    assert "writers=4" in output
-    assert "sinks.writers" in output
+    for writers, words in ((2, "made with 3 writers"), (4, "written with writers=3")):
+        made.write(sinks={"writers": writers})
+        process = made.start("--until-eof")
+        output = finished(process, 60)
+        assert process.returncode == 1, output
+        assert words in output
+        assert "sinks.writers" in output
 
 
 def test_a_second_process_takes_over_and_the_first_one_says_so(job: Callable[..., ExactJob], kafka: Kafka) -> None:

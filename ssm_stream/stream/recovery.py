@@ -74,6 +74,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
         ended, pruned = prune(directory)
         epoch = go_back(directory, ended)
         _tidy(directory)
+        _require_writers(config, directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
     return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held)
@@ -282,6 +283,24 @@ def _tidy(directory: Path) -> None:
             sync(file)
         else:
             file.unlink()
+
+
+def _require_writers(config: Config, directory: Path) -> None:
+    """Refuse fewer producers than the state knows, which the engine would only panic about.
+
+    Raises:
+        RecoveryError: so it is.
+    """
+    known = 0
+    for file in parts_in(directory):
+        with opened_database(file) as database:
+            query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.sink'"
+            known = max([known, *(int(key) + 1 for (key,) in database.execute(query))])
+    if known > config.writers:
+        raise RecoveryError(
+            f"sinks.writers: the state in {directory} was made with {known} writers (the smaller of sinks.writers and "
+            f"state.shards), now there are {config.writers}: set it back, or start with another recovery.directory"
+        )
 
 
 PICKED = "picked.json"
