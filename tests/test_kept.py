@@ -33,8 +33,9 @@ from ssm_stream.stream.codec import Judged, ShardBatch, shard_key
 from ssm_stream.stream.databases import RecoveryError
 from ssm_stream.stream.kept import kept_in, told_by
 from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.portable import export_state, import_state, reset_entity, told_by_file
+from ssm_stream.stream.portable import export_state, import_state, told_by_file
 from ssm_stream.stream.recovery import open_recovery
+from ssm_stream.stream.reset import reset_entity
 
 PARTITIONS, ENTITIES, CHUNK = 2, 24, 40
 N = 2_000

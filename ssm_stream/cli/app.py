@@ -57,7 +57,7 @@ def validate(
         loaded = load_config(config)
     found = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
-        from ssm_stream.stream.kept import verdict  # takes a second
+        from ssm_stream.stream.fitting import verdict  # takes a second
 
         found = verdict(loaded)
     auto = loaded.event.features == "auto"

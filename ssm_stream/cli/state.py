@@ -143,8 +143,8 @@ def reset(
     Example: ssm-stream state reset monitor.yaml press-1
     """
     from ssm_stream.state import StateError
-    from ssm_stream.stream.portable import reset_entity, reset_state
     from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.stream.reset import reset_entity, reset_state
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)

@@ -1,4 +1,4 @@
-"""A state as one file, and back: export, import, reset.
+"""A state as one file, and back: export and import.
 
 The file is a snapshot (`state.py`) whose arrays are the bytes of other snapshots, a whole one a shard, and whose words
 are the rest of the recovery directory: positions in the topics, counts, and what the state was made with. Nothing in it
@@ -12,7 +12,6 @@ import os
 import pickle
 import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -22,35 +21,31 @@ import numpy as np
 from bytewax.recovery import init_db_dir
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine import Engine, require_fitting, shard_of
+from ssm_stream.engine import Engine, require_fitting
 from ssm_stream.pick import with_columns
 from ssm_stream.state import Part, Reader, StateError, sound, write
 from ssm_stream.stream.codec import shard_key
-from ssm_stream.stream.databases import RecoveryError, Row, opened_database, require_parts
-from ssm_stream.stream.generations import FOLDER, TOKEN, ShardFiles, name_in, sync
+from ssm_stream.stream.databases import RecoveryError, Row, opened_database
+from ssm_stream.stream.fitting import SETTINGS, read_settings
+from ssm_stream.stream.generations import FOLDER, TOKEN, name_in, sync
 from ssm_stream.stream.kept import (
-    SETTINGS,
     Kept,
     Told,
     directory_of,
     kept_in,
     read_kept,
-    read_settings,
     settings_of,
     told_of,
-    unknown,
 )
 from ssm_stream.stream.recovery import (
     IMPORTING,
     MARK,
     PICKED,
-    go_back,
     lock,
-    prune,
     read_json,
-    require_imported,
     write_json,
 )
+from ssm_stream.stream.reset import set_aside
 
 KIND = "ssm-stream export"
 
@@ -336,89 +331,3 @@ def _write_rows(building: Path, words: dict[str, Any], names: dict[str, str]) ->
                     "INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (0, 0, ?)", (epoch,)
                 )
             database.commit()
-
-
-# Starting afresh.
-
-
-def set_aside(directory: Path) -> Path:
-    """Move a directory that is locked by us away, or, where it is a volume's own, what is in it; returns where to."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = next(name for i in range(1000) if not (name := _aside(directory, stamp, i)).exists())
-    try:
-        return directory.rename(name)
-    except OSError:
-        inside = directory / name.name
-        inside.mkdir()
-        for path in list(directory.iterdir()):
-            if path not in (inside, directory / "lock") and not path.name.startswith(f"{directory.name}."):
-                path.rename(inside / path.name)
-        return inside
-
-
-def _aside(directory: Path, stamp: str, i: int) -> Path:
-    return directory.with_name(f"{directory.name}.{stamp}" + (f"-{i}" if i else ""))
-
-
-def reset_state(config: Config, *, dry: bool = False) -> Path | None:
-    """Move all that the recovery directory keeps aside; returns where to, None where it was only asked for.
-
-    Raises:
-        RecoveryError: it is in use, or there is none.
-    """
-    directory = directory_of(config)
-    if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} is not there: there is nothing to reset")
-    try:
-        held = lock(directory)
-        with held:
-            return None if dry else set_aside(directory)
-    except OSError as error:
-        raise RecoveryError(f"recovery.directory: {directory} cannot be moved: {error}") from error
-
-
-def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
-    """Let one entity start afresh; what it has taught others stays. Returns its shard.
-
-    Raises:
-        RecoveryError: the directory is in use or damaged, or there is no such entity.
-        StateError: its shard's state is damaged.
-    """
-    directory = directory_of(config)
-    if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} is not there: there is nothing to reset")
-    with lock(directory):
-        require_imported(directory)
-        require_parts(directory)
-        if not dry:
-            go_back(directory, prune(directory)[0])
-        kept = kept_in(directory)
-        shard, engine, files = _holder(kept, config, entity)
-        if not dry:
-            engine.forget(entity)
-            token = files.write(engine)
-            files.finish()
-            _rename(kept, shard, token)
-    return shard
-
-
-def _holder(kept: Kept, config: Config, entity: str) -> tuple[str, Engine, ShardFiles]:
-    for shard in kept.chains:
-        made = settings_of(kept.words(shard), config)
-        if shard_key(shard_of(entity, made.state.shards)) == shard:
-            files = ShardFiles(kept.directory / FOLDER)
-            engine = files.restore(made, kept.chains[shard][-1].name)
-            if entity in engine:
-                return shard, engine, files
-    raise unknown(entity, kept.directory)
-
-
-def _rename(kept: Kept, shard: str, token: bytes) -> None:
-    """Let the databases name another file as the shard's state."""
-    row = next(row for row in kept.rows if row.key == shard and isinstance(row.value, bytes) and name_in(row.value))
-    with opened_database(kept.directory / f"part-{row.part}.sqlite3") as database:
-        database.execute(
-            "UPDATE snaps SET ser_change = ? WHERE step_id = ? AND state_key = ? AND snap_epoch = ?",
-            (pickle.dumps(token), row.step, row.key, row.epoch),
-        )
-        database.commit()

@@ -18,7 +18,7 @@ from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
 from ssm_stream.stream.dataflow import monitor_flow
 from ssm_stream.stream.feedback import feedback_of
 from ssm_stream.stream.first import first_documents
-from ssm_stream.stream.kept import require_state, write_settings
+from ssm_stream.stream.fitting import require_state, write_settings
 from ssm_stream.stream.recovery import (
     OpenRecovery,
     RecoveryError,
