@@ -562,8 +562,8 @@ class Config(Section):
         )
 
     @functools.cached_property
-    def hash(self) -> str:
-        """12 hex digits over all that decides what the numbers are (not where events come from or go to).
+    def deciding(self) -> dict[str, Any]:
+        """All settings that decide what the numbers are (not where events come from or go to), as JSON has them.
 
         Of a file of weights the content counts, not the name.
 
@@ -581,7 +581,12 @@ class Config(Section):
             for name in limits:
                 del deciding[section][name]
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
-        return hashlib.sha256(orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        return deciding
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """12 hex digits over `deciding`. Raises as that."""
+        return hashlib.sha256(orjson.dumps(self.deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
 def load_config(path: str | Path) -> Config:

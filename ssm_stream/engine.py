@@ -17,15 +17,17 @@ import numpy as np
 import orjson
 
 from ssm_stream.census import Census, Stretch
+from ssm_stream.changes import decided, worst
 from ssm_stream.config import Config
 from ssm_stream.events import Events, Refused
-from ssm_stream.fleet import Fleet
+from ssm_stream.fleet import Fleet, inside
 from ssm_stream.joint import Joint
 from ssm_stream.labels import Labels, Unmatched
 from ssm_stream.loop import Predictions, Settled
 from ssm_stream.model.features import FeaturePlan
 from ssm_stream.model.shapes import LearnerParams
-from ssm_stream.state import Part, Reader, StateError, text_part, write
+from ssm_stream.monitor.lifecycle import KINDS
+from ssm_stream.state import Part, Reader, StateError, sound, text_part, write
 from ssm_stream.target import SLOT_STEP, Alert, Labelled, TargetEngine, shard_of
 
 __all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
@@ -55,6 +57,8 @@ class Engine:
         self.targets = [TargetEngine(config.for_target(path)) for path in config.event.targets]
         self._census = Census(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Stretch]] | None = None
+        self._made_by = config.hash  # of what was loaded last
+        self._inside: list[tuple[str, str]] = []  # entity and kind of episodes that a fleet alert stands for
         self._forget_episodes()
 
     def _forget_episodes(self) -> None:
@@ -271,7 +275,9 @@ class Engine:
     def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
         """Words and arrays of a snapshot: each target's, then what they have in common."""
         saved = [each.save(whole=whole) for each in self.targets]
-        words = {"config": self.config.hash, "whole": whole, "targets": [of_one for of_one, _ in saved]}
+        words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in saved]}
+        if whole:
+            words["settings"] = self.config.deciding
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(saved) for part in arrays]
         if self._joint is not None:
             self._joint.retain(self.targets)
@@ -289,36 +295,108 @@ class Engine:
         """The engine that `snapshot` described.
 
         Raises:
-            StateError: damaged bytes, or a state that another configuration made.
+            StateError: damaged bytes, or a state that another configuration made, and that does not fit this one.
         """
         engine = cls(config)
         engine.load(Reader(BytesIO(data)))
+        engine.loaded()
         return engine
 
     def load(self, reader: Reader) -> None:
         """Take over what `save` wrote; after it, one after another, what that wrote later that is not whole.
 
+        `loaded` is to be called in the end.
+
         Raises:
-            StateError: damaged, or a state that another configuration made.
+            StateError: damaged, or a state that another configuration made, and that does not fit this one.
         """
         reader.check()
-        words = reader.words
-        if words["config"] != self.config.hash:
-            raise StateError(
-                f"the state was made by configuration {words['config']}, this one is {self.config.hash}: put `event`, "
-                "`model`, `alerts` and `state` back as they were, or start anew with another recovery.directory"
-            )
+        with sound():
+            self._load(reader, reader.words)
+
+    def _load(self, reader: Reader, words: dict[str, Any]) -> None:
+        made, whole = words["config"], bool(words["whole"])
+        if whole:
+            require_fitting(words, self.config)
+        elif made != self._made_by:
+            raise StateError("the snapshot goes on from one that another configuration made")
+        self._made_by = made
         for j, (each, of_one) in enumerate(zip(self.targets, words["targets"], strict=True)):
             reader.prefix = f"{j}."
-            each.load(of_one, reader, whole=words["whole"])
+            each.load(of_one, reader, whole=whole, migrates=self._migrates)
         reader.prefix = ""
         self._forget_episodes()
         if self._joint is not None:
             self._joint.load(orjson.loads(reader.read("joint").tobytes()))
+        fleet: list[list[Any]] = []
+        if "fleet" in reader.names if self._migrates else self._fleet is not None:
+            fleet = orjson.loads(reader.read("fleet").tobytes())
         if self._fleet is not None:
-            self._fleet.load(orjson.loads(reader.read("fleet").tobytes()))
+            self._fleet.load(fleet)
+        else:
+            self._inside = inside(fleet)
         if words.get("census"):  # the limit may have been set, or taken away, since then
             known = orjson.loads(reader.read("census").tobytes())
             if self._census is not None:
                 self._census.load(known)
         reader.finish()
+
+    @property
+    def _migrates(self) -> bool:
+        return self._made_by != self.config.hash
+
+    def loaded(self) -> None:
+        """After the last `load`: episodes that the settings have no place for end, without a word.
+
+        Those of a kind that is switched off now, and those that only a fleet alert told of, where it is switched off.
+        """
+        if not self._migrates:
+            return
+        alerts = self.config.alerts
+        on = {"anomaly": alerts.anomaly.enabled, "drift": alerts.drift.enabled}
+        for kind in (kind for kind in KINDS if not on[kind]):
+            self._end_episodes(kind)
+        for entity, kind in self._inside:
+            self._end_episodes(kind, entity)
+        self._inside, self._made_by = [], self.config.hash
+
+    def _end_episodes(self, kind: str, entity: str | None = None) -> None:
+        for each in self.targets:
+            each.end_episodes(kind, entity)
+        if self._joint is not None:
+            self._joint.end(kind, entity)
+        if self._fleet is not None:
+            self._fleet.end(kind, entity)
+
+    def forget(self, entity: str) -> None:
+        """Drop an entity, which then starts afresh; what it has taught others stays.
+
+        Raises:
+            KeyError: no such entity.
+        """
+        if entity not in self:
+            raise KeyError(entity)
+        for each in self.targets:
+            each.forget(entity)
+        for kind in KINDS:
+            self._end_episodes(kind, entity)
+
+
+def require_fitting(words: dict[str, Any], config: Config) -> None:
+    """Refuse a state that these settings cannot go on with. words: of a whole snapshot
+
+    Raises:
+        StateError: which settings differ, and what can be done.
+    """
+    if words["config"] == config.hash:
+        return
+    made = f"the state was made by configuration {words['config']}, this one is {config.hash}"
+    if "settings" not in words:
+        raise StateError(
+            f"{made}: put `event`, `model`, `alerts` and `state` back as they were, or start anew with another "
+            "recovery.directory"
+        )
+    changes = decided(words["settings"], config.deciding)
+    if worst(changes) == "refused":
+        listed = "".join(f"\n  {change.text}" for change in changes)
+        raise StateError(f"{made}:{listed}\nput back what is refused, or start anew with another recovery.directory")

@@ -191,6 +191,14 @@ class Fleet:
             if entity not in known:
                 self._forget(entity)
 
+    def end(self, kind: str, entity: str | None = None) -> None:
+        """The episodes of a kind are over, without a word: of all, the fleet's too, or of one entity."""
+        for key in [key for key in self._groups if key[2] == kind]:
+            if entity is None:
+                del self._groups[key]
+            else:
+                self._groups[key].open.pop(entity, None)
+
     def rows(self) -> list[list[Any]]:
         """All groups as JSON has them, sorted by pool and kind."""
         out: list[list[Any]] = []
@@ -205,3 +213,8 @@ class Fleet:
         for shard, source, kind, entities, reported, since, absorbed, members in rows:
             open_ = {name: Member(*rest) for name, *rest in members}
             self._groups[shard, source, kind] = Group(open_, entities, reported, since, absorbed)
+
+
+def inside(rows: list[list[Any]]) -> list[tuple[str, str]]:
+    """Entity and kind of the episodes whose `started` was not sent, in what `Fleet.rows` gave."""
+    return [(name, kind) for _, _, kind, *_, members in rows for name, *_, held in members if held is not None]

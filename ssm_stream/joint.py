@@ -126,6 +126,12 @@ class Joint:
                 if entity not in names:
                     self._forget(entity, target)
 
+    def end(self, kind: str, entity: str | None = None) -> None:
+        """The episodes of a kind, of one entity or of all, are over, without a word."""
+        for name, each in list(self._episodes):
+            if each == kind and entity in (None, name):
+                del self._episodes[name, each]
+
     def rows(self, entity: str | None = None) -> list[list[Any]]:
         """All episodes, or those of an entity, as JSON has them, sorted by name."""
         keys = (

@@ -206,6 +206,10 @@ class EarlyLabels:
         """Names of those that have labels waiting."""
         return iter(self._of)
 
+    def forget(self, entity: str) -> None:
+        """Drop an entity's labels, without a word."""
+        self._count -= len(self._of.pop(entity, []))
+
     def dump(self) -> bytes:
         """All that waits, as JSON."""
 

@@ -29,11 +29,13 @@ from ssm_stream.model import kernel, pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
 from ssm_stream.model.implicit import answer_names
 from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
-from ssm_stream.state import Part, Reader, StateError, text_part
+from ssm_stream.state import Part, Reader, StateError, text_part, unlike
 
 SLOT_STEP = 8  # slots for codes are added so many at a time
 FIRST_PLACES = 16  # of an entity's ring of events that wait for their targets
 DAY = 86_400_000.0
+SWITCHED = ("detector.", "novelty.", "levels.")
+"""Arrays that are there only where alerts need them: zeros are a new entity's, whatever the learner knows."""
 
 
 def shard_of(entity: str, shards: int) -> int:
@@ -51,6 +53,13 @@ def _in_use(name: str, array: NDArray[Any], used: int, p: shapes.LearnerParams) 
     if field == "embedding" and p.R:
         return array[..., : p.R + keep].tobytes()
     return (array[:keep] if field == "keys" else array).tobytes()
+
+
+def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
+    """Rows of `count`, as a snapshot names them."""
+    if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1, append=count) <= 0).any():
+        raise StateError("the snapshot is damaged: it names rows that are not there")
+    return rows
 
 
 class Alert(NamedTuple):
@@ -154,6 +163,14 @@ class Look(NamedTuple):
     pool: int
     row: int
     yhat: float
+
+
+class View(NamedTuple):
+    """An entity's row in the states, and the pools of its shard by source; where it learns alone, its own."""
+
+    row: int
+    state: loop.EntityStates
+    pools: dict[int, int]
 
 
 class TargetEngine:
@@ -326,6 +343,16 @@ class TargetEngine:
         learner = shapes.Learner(self._state.learner, *self._shared)
         yhat = kernel.predict_one(self.params, learner, self._scratch, pool, row, u[0], steps[0], float(events.ts[0]))
         return Look(self.params, learner, self._scratch, pool, row, float(yhat))
+
+    def view(self, entity: str) -> View | None:
+        """Where what is known of an entity lies, to be read; None where it is not here."""
+        row = self._slots.get(entity)
+        if row is None:
+            return None
+        if not self.config.model.fleet:
+            return View(row, self._state, {0: row})
+        shard = int(self._shards[row])
+        return View(row, self._state, {source: pool for (home, source), pool in self._pools.items() if home == shard})
 
     def _columns(self, events: Events, ts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Columns (n, C) and steps (n, 2) of events with the calendar of these times."""
@@ -874,8 +901,11 @@ class TargetEngine:
             parts.append(Part(name, array, (mine,) if i < pending.BY_ENTITY else at))
         return [*parts, Part("tally", self._tally), text_part("early", self._early.dump())]
 
-    def load(self, words: dict[str, Any], reader: Reader, *, whole: bool) -> None:
+    def load(self, words: dict[str, Any], reader: Reader, *, whole: bool, migrates: bool = False) -> None:
         """Take over what `save` gave: all of it, or what had changed since the state that is here.
+
+        Args:
+            migrates: it was made under settings that switch other detectors on
 
         Raises:
             StateError: damaged, or a state that other weights or another release made.
@@ -885,34 +915,77 @@ class TargetEngine:
                 "the state was made with other frozen weights: put model.weights back as it was (or use the release "
                 "that wrote it), or start anew with another recovery.directory"
             )
+        fleet, pools_before = self.config.model.fleet, len(self._pools)
         self._pools = {(shard, source): i for i, (shard, source) in enumerate(words["pools"])}
+        added = orjson.loads(reader.read("names").tobytes())
+        empty = np.zeros(0, np.int64)
+        gone, mine, theirs = (empty, empty, empty) if whole else map(reader.read, ("gone", "rows", "pool_rows"))
+        # Before there is room for what the names promise: it must be in the file, too.
+        promised = reader.rows_of("clock.number") + len(gone), reader.rows_of("pool.n")
+        more = len(self._pools) - (0 if whole else pools_before)
+        if len(added) > promised[0] or (fleet and (more > promised[1] or len(self._pools) != len(words["pools"]))):
+            raise unlike(f"{reader.prefix}names")
         if words["slots"] != self.params.K:
             self._widen(words["slots"])
-        added = orjson.loads(reader.read("names").tobytes())
         self._slots |= {name: i for i, name in enumerate(added, len(self.names))}
         self.names += added
+        if len(self._slots) != len(self.names):
+            raise unlike(f"{reader.prefix}names")
         self._grow(len(self.names))
         for slot, name in words.get("renamed", ()):
             self._rename(slot, name)
-        if not whole:
-            self._close(reader.read("gone"))
-        used, fleet = len(self.names), self.config.model.fleet
+        self._close(_ascending(gone, len(self.names)))
+        used = len(self.names)
         pools = len(self._pools) if fleet else used
         if pools > len(self._shared.pool.n):
             self._resize_pools(growth.room_for(pools))
         if words["norm"] and not len(self._shared.norm.near):
             self._resize_pools(len(self._shared.pool.n), norm=True)
-        mine, theirs = np.arange(used), np.arange(pools)
-        if not whole:
-            mine, theirs = reader.read("rows"), reader.read("pool_rows")
-        for name, array, chosen in self._kept(mine, theirs):
-            reader.into(name, array[: len(chosen)] if whole else array, None if whole else (chosen,))
+        if whole:
+            mine, theirs = np.arange(used), np.arange(pools)
+        else:
+            mine, theirs = _ascending(mine, used), _ascending(theirs, pools)
+        self._load_kept(reader, mine, theirs, whole=whole, migrates=migrates)
         if self._late is not None:
             self._load_late(reader, mine)
         for source, value in words["marks"]:
             at = self._mark(source)  # may make `_marks` anew
             self._marks[at] = float(value)
         self.told()
+        self._reshaped = migrates
+
+    def _load_kept(
+        self, reader: Reader, mine: NDArray[np.int64], theirs: NDArray[np.int64], *, whole: bool, migrates: bool
+    ) -> None:
+        """The arrays of these rows; a detector of which nothing is there begins anew, one that is off is left out."""
+        kept = list(self._kept(mine, theirs))
+        ours, there = {name for name, *_ in kept}, reader.names
+        for name, array, chosen in kept:
+            while migrates and there[0] not in ours and there[0].startswith(SWITCHED):
+                reader.skip()
+                there.pop(0)
+            if migrates and there[0] != name and name.startswith(SWITCHED):
+                continue
+            reader.into(name, array[: len(chosen)] if whole else array, None if whole else (chosen,))
+            there.pop(0)
+
+    def end_episodes(self, kind: str, entity: str | None = None) -> None:
+        """The episodes of a kind are over, without a word: of an entity, where it is here, or of all."""
+        if entity is None or entity in self._slots:
+            rows: slice | int = slice(None) if entity is None else self._slots[entity]
+            self._state.lifecycle.number[rows, lifecycle.KINDS.index(kind)] = 0.0
+            self._reshaped = True
+
+    def forget(self, entity: str) -> None:
+        """Drop an entity, where it is here; what it has taught its pool stays."""
+        if entity in self._slots:
+            row = np.array([self._slots[entity]])
+            if self._late is not None:
+                self._tally[loop.DROPPED] += int(self._pending.open[row].sum())
+            self._close(row)
+            self._reshaped = True
+        if self._late is not None:
+            self._early.forget(entity)
 
     def _load_late(self, reader: Reader, mine: NDArray[np.int64]) -> None:
         assert self._late is not None

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 COMMANDS = ["demo", "validate", "run", "replay", "backtest", "doctor", "feedback", "paper", "verify", "schema config"]
+COMMANDS += [f"state {name}" for name in ("ls", "show", "export", "import", "reset", "diff")]
 SMALLEST = """\
 source:
   brokers: localhost:9092

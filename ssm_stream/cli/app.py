@@ -19,6 +19,7 @@ from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
+from ssm_stream.cli.state import app as state_app
 from ssm_stream.cli.train import train
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import config_schema, load_config
@@ -55,9 +56,15 @@ def validate(
     """
     with reported():
         loaded = load_config(config)
+    found = None
+    if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
+        from ssm_stream.stream.fitting import verdict  # takes a second
+
+        found = verdict(loaded)
     auto = loaded.event.features == "auto"
     if as_json:
         content = {"config_hash": None if auto else loaded.hash, **loaded.model_dump(mode="json")}
+        content["recovery"]["kept"] = None if found is None else found.as_json()
         content["source"]["kafka"] = sorted(loaded.source.kafka)  # names only: values may be secrets
         content["sinks"]["kafka"] = sorted(loaded.sinks.kafka)
         sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
@@ -83,6 +90,8 @@ def validate(
     typer.echo(f"  state     {most}; recovery in {loaded.recovery.directory or '(off)'}")
     for weakness in weaknesses({**loaded.source.kafka, **loaded.sinks.kafka}):
         typer.echo(f"  warning   {weakness}")
+    for line in [] if found is None else found.lines():
+        typer.echo(f"  {line}")
 
 
 @schema_app.command("config")
@@ -97,6 +106,7 @@ def schema_config() -> None:
 for command in (demo, run, replay, backtest, doctor, explain, feedback, paper, verify, train):
     app.command()(command)
 app.add_typer(schema_app, name="schema")
+app.add_typer(state_app, name="state")
 
 
 def main() -> None:

@@ -21,11 +21,12 @@ from typing import NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine import Engine
-from ssm_stream.state import Reader, StateError
+from ssm_stream.state import Reader, StateError, sound
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
-_TOKEN = re.compile(TOKEN + rb"(\d{4}-\d{8,}-[0-9a-f]{16}\.state)")
+_NAME = r"\d{4}-\d{8,}-[0-9a-f]{16}\.state"
+_TOKEN = re.compile(TOKEN + b"(" + _NAME.encode() + b")")
 KEPT = 3
 """Generations: the one being written, the one that the epoch started from, and the one before, should that be torn."""
 MOSTLY = 0.5
@@ -81,14 +82,14 @@ class ShardFiles:
         for generation in chain:
             with opened(self.folder, generation.name) as reader:
                 engine.load(reader)
+        engine.loaded()
         shard, number, _ = name.split("-")
         self._shard, self._number, self._chains = int(shard), int(number), [chain]
         return engine
 
     def write(self, engine: Engine) -> bytes:
         """Keep what has changed, or all of it where that is about as much; returns what Bytewax is to keep."""
-        if self._on_disk is not None:
-            self._on_disk.result()
+        self.finish()
         chain = self._chains[-1] if self._chains else []
         later = sum(generation.size for generation in chain[1:])
         whole = not chain or later >= chain[0].size or engine.share_changed > MOSTLY
@@ -106,6 +107,11 @@ class ShardFiles:
         needed = {generation.name for chain in self._chains for generation in chain}
         self._on_disk = _DISK.submit(self._settle, name, needed, size if whole and size >= SPARED else 0)
         return TOKEN + name.encode()
+
+    def finish(self) -> None:
+        """Wait until what was written last is on the disk."""
+        if self._on_disk is not None:
+            self._on_disk.result()
 
     def _beside(self, ending: str) -> Path:
         return self.folder / f"{self._shard:04d}.{ending}"
@@ -154,8 +160,11 @@ def chain_of(folder: Path, name: str, *, thoroughly: bool = False) -> list[Gener
         with opened(folder, name) as reader:
             if thoroughly:
                 reader.check()
-            chain.append(Generation(name, reader.size, bool(reader.words["whole"])))
-            name = reader.words["after"]
+            with sound():
+                chain.append(Generation(name, reader.size, bool(reader.words["whole"])))
+                name = reader.words["after"]
+                if name and re.fullmatch(_NAME, name) is None:
+                    raise StateError("the snapshot is damaged: what it goes on from is no name of a state")
     return chain[::-1]
 
 
@@ -175,5 +184,7 @@ def opened(folder: Path, name: str) -> Iterator[Reader]:
             yield reader
     except FileNotFoundError:
         raise StateError(f"{path} is missing") from None
+    except OSError as error:
+        raise StateError(f"{path} cannot be read: {error}") from error
     except StateError as error:
         raise StateError(f"{path}: {error}") from error

@@ -16,25 +16,33 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import sqlite3
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from bytewax.recovery import RecoveryConfig, init_db_dir
 
 from ssm_stream.config import Config
 from ssm_stream.pick import with_columns
 from ssm_stream.state import StateError
-from ssm_stream.stream.generations import FOLDER, chain_of, name_in, sync
+from ssm_stream.stream.databases import (
+    WAY_OUT,
+    RecoveryError,
+    named,
+    newest,
+    opened_database,
+    parts_in,
+    require_parts,
+    resume_epoch,
+)
+from ssm_stream.stream.generations import FOLDER, chain_of, sync
 
+__all__ = ["RecoveryError"]
+IMPORTING = "importing"
+"""Folder that is there while an export is imported."""
 MARK = "initialised"
 PARTITIONS = 4  # Bytewax loads a partition's snapshots in quadratic time; few entities' blobs a shard keep it short
-
-
-class RecoveryError(RuntimeError):
-    """The recovery directory cannot be used; the text says why and what to do."""
 
 
 class OpenRecovery(NamedTuple):
@@ -60,20 +68,17 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     try:
         # Bytewax pickles what lies in its databases: who can write here can run code as this user.
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = _lock(directory)
+        held = lock(directory)
+        require_imported(directory)
         _initialise(directory)
+        require_parts(directory)
         ended, pruned = prune(directory)
         epoch = go_back(directory, ended)
         _tidy(directory)
         _require_writers(config, directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise RecoveryError(
-            f"recovery.directory: a database in {directory} is damaged ({error}): restore the directory from a copy, "
-            "or move it away to start anew"
-        ) from error
-    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, lock)
+    return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held)
 
 
 def writable_by_others(directory: Path) -> bool:
@@ -116,34 +121,76 @@ def _initialise(directory: Path) -> None:
         return
     files = list(directory.glob("part-*.sqlite3*"))
     if not any(_has_run(file) for file in files if file.suffix == ".sqlite3"):
+        if any((directory / FOLDER).glob("*.state")):
+            raise RecoveryError(
+                f"recovery.directory: {directory} holds states, but no part-*.sqlite3 that name them: {WAY_OUT}"
+            )
         for file in files:
             file.unlink()
         init_db_dir(directory, PARTITIONS)
     mark.touch()
 
 
+def require_imported(directory: Path) -> None:
+    """Refuse what an import has left that was killed.
+
+    Raises:
+        RecoveryError: so it is here.
+    """
+    if (directory / IMPORTING).exists():
+        raise RecoveryError(
+            f"recovery.directory: an import into {directory} did not come to its end: repeat it (ssm-stream state "
+            "import --force), or move the directory away to start anew (ssm-stream state reset)"
+        )
+
+
 def _has_run(file: Path) -> bool:
     """Whether an execution is noted in the database (it may be another tool that initialised it)."""
-    with _open(file) as database:
+    with opened_database(file) as database:
         tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         return "exs" in tables and database.execute("SELECT count(*) FROM exs").fetchone()[0] > 0
 
 
-def _lock(directory: Path) -> IO[str]:
+def lock(directory: Path) -> IO[str]:
+    """The directory is ours until the file is closed, or the process ends, however that comes.
+
+    Raises:
+        RecoveryError: it is another process's.
+    """
     file = (directory / "lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        owner = file.read().strip() or "unknown"
-        file.close()
-        raise RecoveryError(
-            f"recovery.directory: {directory} is in use by process {owner}: stop that one, or name another directory"
-        ) from None
+    for left in range(5, -1, -1):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if left:
+                time.sleep(0.02)  # somebody may only be asking, see `owner_of`
+                continue
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            file.close()
+            raise RecoveryError(
+                f"recovery.directory: {directory} is in use by process {owner}: stop that one, or name another "
+                "directory"
+            ) from None
     file.truncate(0)
     file.write(str(os.getpid()))
     file.flush()
     return file
+
+
+def owner_of(directory: Path) -> str | None:
+    """The process that holds the lock of a directory; None where none does."""
+    try:
+        file = (directory / "lock").open()
+    except FileNotFoundError:
+        return None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return file.read().strip() or "unknown"
+    return None
 
 
 def prune(directory: Path) -> tuple[int, int]:
@@ -152,11 +199,11 @@ def prune(directory: Path) -> tuple[int, int]:
     Returns:
         the epoch that the next execution resumes at, and the number of snapshots deleted
     """
-    files = sorted(directory.glob("part-*.sqlite3"))
-    resume = _resume_epoch(files)
+    files = parts_in(directory)
+    resume = resume_epoch(files)
     deleted = 0
     for file in files:
-        with _open(file) as database:
+        with opened_database(file) as database:
             deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
             database.commit()
     return resume, deleted
@@ -164,30 +211,12 @@ def prune(directory: Path) -> tuple[int, int]:
 
 def states_in(directory: Path) -> dict[str, str]:
     """Shard's key → name of the file with its state at the end of the last epoch, whether or not a process runs."""
-    resume = _resume_epoch(sorted(directory.glob("part-*.sqlite3")))
+    resume = resume_epoch(parts_in(directory))
     return {
         key: [name for epoch, name in states if epoch < resume][-1]
-        for (_, key), states in sorted(_named(directory).items())
+        for (_, key), states in sorted(named(directory).items())
         if states[0][0] < resume
     }
-
-
-def _resume_epoch(files: list[Path]) -> int:
-    """The smallest frontier among the workers of the last execution."""
-    executions: dict[int, tuple[int, int]] = {}
-    frontiers: dict[tuple[int, int], int] = {}
-    for file in files:
-        with _open(file) as database:
-            for number, workers, epoch in database.execute("SELECT ex_num, worker_count, resume_epoch FROM exs"):
-                executions[number] = (workers, epoch)
-            for number, worker, front in database.execute("SELECT ex_num, worker_index, worker_frontier FROM fronts"):
-                frontiers[number, worker] = max(front, frontiers.get((number, worker), 0))
-    resume = 1
-    if executions:
-        last = max(executions)
-        workers, epoch = executions[last]
-        resume = min(max(epoch, frontiers.get((last, worker), 0)) for worker in range(workers))
-    return resume
 
 
 def go_back(directory: Path, resume: int) -> int:
@@ -205,16 +234,16 @@ def go_back(directory: Path, resume: int) -> int:
     thoroughly = not boot or not noted.exists() or noted.read_text() != boot
     while torn := _torn(directory, folder, thoroughly=thoroughly):
         epoch, error = min(torn, key=lambda found: found[0])
-        files = sorted(directory.glob("part-*.sqlite3"))
-        if epoch <= max(_newest(file, "commits", "commit_epoch") for file in files):
+        files = parts_in(directory)
+        if epoch <= max(newest(file, "commits", "commit_epoch") for file in files):
             raise RecoveryError(
                 f"recovery.directory: {error}, and no earlier state is kept: restore {directory} from a copy, or start "
                 "with another recovery.directory (with source.start: earliest, all that the topic still holds is "
                 "learned again)"
             )
-        last = max(_newest(file, "exs", "ex_num") for file in files)
+        last = max(newest(file, "exs", "ex_num") for file in files)
         for file in files:
-            with _open(file) as database:
+            with opened_database(file) as database:
                 for table, column in (("fronts", "worker_frontier"), ("exs", "resume_epoch")):
                     database.execute(
                         f"UPDATE {table} SET {column} = ? WHERE ex_num = ? AND {column} > ?", (epoch, last, epoch)
@@ -234,29 +263,10 @@ def _boot() -> str:
         return ""
 
 
-def _newest(file: Path, table: str, column: str) -> int:
-    with _open(file) as database:
-        found: int | None = database.execute(f"SELECT max({column}) FROM {table}").fetchone()[0]
-    return -1 if found is None else found
-
-
-def _named(directory: Path) -> dict[tuple[str, str], list[tuple[int, str]]]:
-    """Epoch and file of all snapshots of each shard that name one, the latest last."""
-    found: dict[tuple[str, str], list[tuple[int, str]]] = {}
-    for file in sorted(directory.glob("part-*.sqlite3")):
-        with _open(file) as database:
-            query = "SELECT step_id, state_key, snap_epoch, substr(ser_change, 1, 200) FROM snaps ORDER BY snap_epoch"
-            for step, key, epoch, change in database.execute(query):
-                name = None if change is None else name_in(change)
-                if name is not None:
-                    found.setdefault((step, key), []).append((epoch, name))
-    return found
-
-
 def _torn(directory: Path, folder: Path, *, thoroughly: bool) -> list[tuple[int, StateError]]:
     """Epochs of the latest states that cannot be used, and why."""
     torn = []
-    for states in _named(directory).values():
+    for states in named(directory).values():
         epoch, name = states[-1]
         try:
             chain_of(folder, name, thoroughly=thoroughly)
@@ -271,7 +281,7 @@ def _tidy(directory: Path) -> None:
     if not any(_has_run(file) for file in directory.glob("part-*.sqlite3")):
         return  # whoever wrote these files keeps their names elsewhere
     needed = set()
-    for states in _named(directory).values():
+    for states in named(directory).values():
         for _, name in states:
             try:
                 needed |= {generation.name for generation in chain_of(folder, name)}
@@ -291,8 +301,8 @@ def _require_writers(config: Config, directory: Path) -> None:
         RecoveryError: so it is.
     """
     known = 0
-    for file in directory.glob("part-*.sqlite3"):
-        with _open(file) as database:
+    for file in parts_in(directory):
+        with opened_database(file) as database:
             query = "SELECT DISTINCT state_key FROM snaps WHERE step_id LIKE '%.sink'"
             known = max([known, *(int(key) + 1 for (key,) in database.execute(query))])
     if known > config.writers:
@@ -300,19 +310,6 @@ def _require_writers(config: Config, directory: Path) -> None:
             f"sinks.writers: the state in {directory} was made with {known} writers (the smaller of sinks.writers and "
             f"state.shards), now there are {config.writers}: set it back, or start with another recovery.directory"
         )
-
-
-class _open:  # noqa: N801  (reads as the function that it is)
-    """A database that is closed, not only committed, at the end of the block."""
-
-    def __init__(self, file: Path) -> None:
-        self._database = sqlite3.connect(file)
-
-    def __enter__(self) -> sqlite3.Connection:
-        return self._database
-
-    def __exit__(self, *_: object) -> None:
-        self._database.close()
 
 
 PICKED = "picked.json"
@@ -325,7 +322,15 @@ def write_picked(directory: Path, config: Config, picked: Config) -> None:
         RecoveryError: it cannot be written.
     """
     content = {"for": _picked_for(config), "features": picked.event.numbers, "categories": picked.event.categories}
-    file = directory / PICKED
+    write_json(directory / PICKED, content)
+
+
+def write_json(file: Path, content: dict[str, Any]) -> None:
+    """Write a small file that is there whole or not at all, whenever the power fails.
+
+    Raises:
+        RecoveryError: it cannot be written.
+    """
     draft = file.with_suffix(".draft")
     try:
         with draft.open("w", encoding="utf-8") as out:
@@ -333,13 +338,17 @@ def write_picked(directory: Path, config: Config, picked: Config) -> None:
             out.flush()
             os.fsync(out.fileno())
         draft.replace(file)
-        folder = os.open(directory, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync(file.parent)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {file} cannot be written: {error}") from error
+
+
+def read_json(file: Path) -> Any:
+    """What `write_json` wrote; None where there is no such file, or none that can be read."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def read_picked(directory: Path, config: Config) -> Config | None:

@@ -19,6 +19,7 @@ from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
 from ssm_stream.stream.dataflow import monitor_flow
 from ssm_stream.stream.feedback import feedback_of
 from ssm_stream.stream.first import first_documents
+from ssm_stream.stream.fitting import require_state, write_settings
 from ssm_stream.stream.recovery import (
     OpenRecovery,
     RecoveryError,
@@ -58,7 +59,7 @@ def prepare(
         cluster: this is one of several processes that share the topic
 
     Raises:
-        ConfigError, BrokerError, RecoveryError: the text is meant for the person at the terminal.
+        ConfigError, BrokerError, RecoveryError, StateError: the text is meant for the person at the terminal.
     """
     if not isinstance(config, Config):
         config = load_config(config)
@@ -83,6 +84,10 @@ def prepare(
                 "to a folder that all can read, or list the features"
             )
         config = _with_features(config, partitions, until_eof=until_eof, first=lock)
+    if lock:
+        if changes := require_state(config):
+            LOG.info("state_migrates", changes=[change.text for change in changes])
+        write_settings(config)
     STOP.clear()
     stop_on_signals()
     if recovery is not None and recovery.pruned:

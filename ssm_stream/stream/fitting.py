@@ -1,0 +1,119 @@
+"""Whether the state that is there goes on under the present configuration: known before anything runs."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssm_stream.changes import Change, Effect, around, beside, decided, worst
+from ssm_stream.config import Config
+from ssm_stream.engine import require_fitting
+from ssm_stream.state import StateError
+from ssm_stream.stream.databases import RecoveryError
+from ssm_stream.stream.kept import Kept, kept_in, read_kept
+from ssm_stream.stream.recovery import read_json, read_picked, write_json
+
+SETTINGS = "config.json"
+"""Beside the snapshots: the settings of the last start that the snapshots themselves know nothing of."""
+
+
+class Verdict(NamedTuple):
+    """What the present configuration does to the state that is there.
+
+    changes: every setting that differs; why: it is refused for another reason than those
+    """
+
+    changes: list[Change]
+    why: str | None = None
+
+    @property
+    def effect(self) -> Effect:
+        """What a start would do: go on as before, take the state along, or refuse it."""
+        return "refused" if self.why is not None else worst(self.changes)
+
+    def as_json(self) -> dict[str, Any]:
+        """As JSON has it."""
+        return {"effect": self.effect, "why": self.why, "changes": [change._asdict() for change in self.changes]}
+
+    def lines(self) -> list[str]:
+        """The same in words, a line for each setting that differs."""
+        said = {
+            "kept": "kept      the state that is there goes on as it is",
+            "migrated": "migrated  the state that is there is taken along; what has been learned stays",
+            "refused": "refused   the state that is there; put back what is refused, or start anew elsewhere",
+        }
+        why = [] if self.why is None else [f"          {self.why}"]
+        return [said[self.effect], *why, *(f"          {change.text}" for change in self.changes)]
+
+
+def verdict(config: Config) -> Verdict | None:
+    """Before anything runs; None where no state is there.
+
+    Args:
+        config: whose features may be picked later; those that were picked are then taken
+    """
+    directory = config.recovery.directory
+    if directory is None:
+        return None
+    try:
+        return read_kept(directory, lambda kept: _verdict(kept, config))
+    except (RecoveryError, StateError) as error:
+        return Verdict([], str(error))
+
+
+def _verdict(kept: Kept, config: Config) -> Verdict | None:
+    if kept.empty:
+        return None
+    if config.event.features == "auto":
+        picked = read_picked(kept.directory, config)
+        if picked is None:
+            raise RecoveryError(
+                "event.features: auto, but the features of the state were listed, not picked: list them"
+            )
+        config = picked
+    changes: dict[str, Change] = {}
+    for shard in kept.chains:
+        words = kept.words(shard)
+        if words["config"] != config.hash and "settings" in words:
+            changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
+        elif words["config"] != config.hash:
+            require_fitting(words, config)
+    noted = read_settings(kept.directory)
+    return Verdict([*changes.values(), *(beside(noted, around(config)) if noted is not None else [])])
+
+
+def require_state(config: Config) -> list[Change]:
+    """Refuse a state that the configuration cannot go on with, before anything runs; returns what migrates it.
+
+    Raises:
+        RecoveryError, StateError: which settings differ, and what can be done.
+    """
+    directory = config.recovery.directory
+    changes: dict[str, Change] = {}
+    if directory is not None:
+        kept = kept_in(directory)
+        for shard in kept.chains:
+            words = kept.words(shard)
+            require_fitting(words, config)
+            if words["config"] != config.hash:
+                changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
+    return list(changes.values())
+
+
+def write_settings(config: Config) -> None:
+    """Note beside the state what it knows nothing of itself, for the comparison with a later configuration.
+
+    Raises:
+        RecoveryError: it cannot be written.
+    """
+    directory = config.recovery.directory
+    if directory is not None and read_settings(directory) != around(config):
+        write_json(directory / SETTINGS, {"release": version("ssm-stream"), "settings": around(config)})
+
+
+def read_settings(directory: Path) -> dict[str, Any] | None:
+    """What `write_settings` noted; None where nothing is, or nothing that can be read: nothing depends on it."""
+    content = read_json(directory / SETTINGS)
+    settings = content.get("settings") if isinstance(content, dict) else None
+    return settings if isinstance(settings, dict) else None

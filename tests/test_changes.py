@@ -1,0 +1,280 @@
+"""What a changed configuration does to a state: kept, migrated with the learner as it is to the bit, or refused."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ssm_stream.changes import MIGRATES, UNSET, WHY_REFUSED, around, beside, decided, worst
+from ssm_stream.config import Config, parse_config
+from ssm_stream.engine import Engine, require_fitting
+from ssm_stream.events import Events
+from ssm_stream.growth import named
+from ssm_stream.monitor.lifecycle import KINDS, OPEN
+from ssm_stream.state import Reader, StateError
+
+BEFORE: dict[str, Any] = {
+    "source": {"brokers": "a", "topic": "t"},
+    "event": {"entity": "e", "timestamp": "t", "features": ["a", "b"]},
+    "alerts": {"anomaly": {"budget": "1 per 200 events"}, "drift": {"budget": "1 per 200 events"}},
+    "recovery": {"directory": None},
+}
+
+
+def changed(**changes: Any) -> Config:
+    """The configuration with other values at these paths; `__` stands for a dot."""
+    content = orjson.loads(orjson.dumps(BEFORE))
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        section = content
+        for key in above:
+            section = section.setdefault(key, {})
+        section[last] = value
+    return parse_config(orjson.dumps(content).decode())
+
+
+ANOMALY, DRIFT = "alerts__anomaly__", "alerts__drift__"
+MIGRATING: list[dict[str, Any]] = [
+    {"model__warmup": 50},
+    {ANOMALY + "enabled": False},
+    {DRIFT + "enabled": False},
+    {ANOMALY + "enabled": False, DRIFT + "enabled": False},
+    {ANOMALY + "budget": "1 per 30d"},
+    {DRIFT + "budget": "1 per 5000 events"},
+    {ANOMALY + "channels": ["residual"]},
+    {ANOMALY + "channels": ["levels"]},
+    {ANOMALY + "direction": "above"},
+    {ANOMALY + "min_deviation": 1.5},
+    {ANOMALY + "min_deviation_relative": 0.5},
+    {ANOMALY + "consecutive": 3},
+    {ANOMALY + "recover_after": 30},
+    {ANOMALY + "cooldown": 0},
+    {ANOMALY + "learn": "hold"},
+    {DRIFT + "cooldown": 7},
+    {DRIFT + "learn": "slow"},
+    {"alerts__fleet": {"enabled": False}},
+    {"alerts__fleet": {"share": 0.5, "least": 2}},
+    {"alerts__ongoing_every": 20},
+    {"alerts__critical": 9},
+    {"alerts__contributions": 0},
+    {"state__ttl": "2d"},
+    {"state__ttl": None},
+]
+REFUSED: list[dict[str, Any]] = [
+    {"event__lags": 7},
+    {"event__features": ["a"]},
+    {"event__target": ["target", "z"]},
+    {"event__time_zone": "Asia/Tokyo"},
+    {"event__feature_lags": 2},
+    {"model__interval": 0.95},
+    {"model__fleet": False},
+    {"model__profile": "accurate"},
+    {"model__half_lives": ["6h"]},
+    {"model__horizon": "3 events"},
+    {"model__weights": "untrained"},
+    {"state__shards": 3},
+    {"labels": {"topic": "labels"}},
+]
+ids = lambda change: "-".join(f"{path.split('__')[-1]}={value}" for path, value in change.items())  # noqa: E731
+
+
+def stream(n: int, seed: int = 0) -> Events:
+    """Events with faults and a change, so that episodes of both kinds are open now and again."""
+    rng = np.random.default_rng(seed)
+    features = rng.normal(size=(n, 2))
+    slope = np.where(np.arange(n) % 900 < 700, 1.0, 6.0)
+    y = slope * features[:, 0] + 0.1 * rng.normal(size=n) + 20 * (rng.random(n) < 0.02)
+    names = [f"m{i}" for i in (rng.random(n) * 3).astype(int)]
+    return Events(names, 60_000 * np.arange(n), features, y, np.arange(n), np.zeros(n, np.int64))
+
+
+def fed(config: Config, n: int = 2_300) -> Engine:
+    engine = Engine(config)
+    engine.process(stream(2_600).take(np.arange(n)))
+    return engine
+
+
+@pytest.fixture(scope="module")
+def whole() -> bytes:
+    """A state with open episodes."""
+    engine = fed(changed())
+    open_ = engine.targets[0]._state.lifecycle.number[:3, :, OPEN]
+    assert open_.any(axis=0).all(), "episodes of both kinds are open"
+    return engine.snapshot()
+
+
+def learned(engine: Engine) -> dict[str, bytes]:
+    """All that predictions are made of, and the clocks."""
+    out = {}
+    for each in engine.targets:
+        used, pools = len(each.names), len(each._pools)
+        groups = {"learner", "interval", "clock", "reference"}
+        out |= {name: array[:used].tobytes() for name, array in named(each._state) if name.split(".")[0] in groups}
+        out |= {name: array[:pools].tobytes() for name, array in named(each._shared)}
+    return out
+
+
+@pytest.mark.parametrize("change", MIGRATING, ids=ids)
+def test_what_migrates_leaves_the_learner_as_it_is_to_the_bit(change: dict[str, Any], whole: bytes) -> None:
+    before, config = changed(), changed(**change)
+    assert worst(decided(before.deciding, config.deciding)) == "migrated"
+    engine, same = Engine.restore(config, whole), Engine.restore(before, whole)
+    assert learned(engine) == learned(same)
+    assert engine.names == same.names
+    assert engine.share_changed == 1.0, "the next snapshot is a whole one, of the new configuration"
+    again = Engine.restore(config, engine.snapshot())
+    assert again.snapshot() == engine.snapshot()
+    rest = stream(2_600).take(np.arange(2_300, 2_600))
+    told, calm = again.process(rest)[0], same.process(rest)[0]
+    if not any("learn" in path or "ttl" in path for path in change):
+        assert told.yhat.tobytes() == calm.yhat.tobytes(), "alerts decide nothing of the predictions"
+    assert np.isfinite(told.yhat).all()
+
+
+@pytest.mark.parametrize("change", MIGRATING, ids=ids)
+def test_back_again_is_a_state_of_the_old_configuration(change: dict[str, Any], whole: bytes) -> None:
+    """Detectors that were dropped on the way begin anew; nothing else has changed."""
+    there = Engine.restore(changed(**change), whole).snapshot()
+    back, same = Engine.restore(changed(), there), Engine.restore(changed(), whole)
+    assert learned(back) == learned(same)
+    for (name, array), other in zip(named(back.targets[0]._state), named(same.targets[0]._state), strict=True):
+        assert array.shape[1:] == other[1].shape[1:], name
+    back.process(stream(300, seed=1))
+
+
+@pytest.mark.parametrize("change", REFUSED, ids=ids)
+def test_what_would_mean_something_else_is_refused_with_all_that_differs(change: dict[str, Any], whole: bytes) -> None:
+    config = changed(**change, **{ANOMALY + "cooldown": 3})
+    with pytest.raises(StateError) as error:
+        Engine.restore(config, whole)
+    text = str(error.value)
+    assert "another recovery.directory" in text
+    for path in change:
+        assert f"\n  {path.replace('__', '.')}: " in text
+    assert "\n  alerts.anomaly.cooldown: 50 → 3 (migrated: " in text
+    assert "(refused: " in text
+
+
+def test_every_setting_that_decides_is_known_here() -> None:
+    """A new one must be put on one of the two lists: with no reason, nobody would know what it does to a state."""
+
+    def paths(content: dict[str, Any], above: str = "") -> list[str]:
+        return [
+            path
+            for key, value in content.items()
+            for path in (paths(value, f"{above}{key}.") if isinstance(value, dict) else [f"{above}{key}"])
+        ]
+
+    config = changed(labels={"topic": "labels"}, event__feature_lags=1)
+    every = paths(config.deciding)
+    assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
+    assert set(MIGRATES) <= set(every)
+    tried = {key for change in MIGRATING for key in paths(change)}
+    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES)
+
+
+def test_a_kind_that_is_switched_off_leaves_no_episode_open(whole: bytes) -> None:
+    """It would hold learning for ever, and would be told as recovered by whoever switches it on again."""
+    off = Engine.restore(changed(**{DRIFT + "enabled": False, DRIFT + "learn": "hold"}), whole)
+    on = Engine.restore(changed(), off.snapshot())
+    for engine, kinds in ((off, [1]), (on, [1])):
+        number = engine.targets[0]._state.lifecycle.number
+        assert not number[:, kinds].any()
+        assert number[:, 0].any(), "the other kind goes on"
+
+
+def test_episodes_inside_a_fleet_alert_begin_anew_without_it() -> None:
+    """Nobody was told that they had started, so nobody may be told that they have recovered."""
+    n = 9_000
+    rng = np.random.default_rng(3)
+    features = rng.normal(size=(n, 2))
+    y = features[:, 0] + 0.1 * rng.normal(size=n) + 50.0 * (np.arange(n) >= 8_900)
+    names = [f"m{i % 30}" for i in range(n)]
+    events = Events(names, 60_000 * np.arange(n), features, y, np.arange(n), np.zeros(n, np.int64))
+    rare: dict[str, Any] = {ANOMALY + "budget": "1 per 10000 events"}
+    engine = Engine(changed(**rare))
+    alerts = [a.message for a in engine.process(events)[1]]
+    assert any(message["scope"] == "fleet" and message["phase"] == "started" for message in alerts)
+    snapshot = engine.snapshot()
+    told = {(a["entity"], a["kind"]) for a in alerts if a["scope"] == "entity" and a["phase"] == "started"}
+
+    def silent(engine: Engine) -> set[tuple[str, str]]:
+        """Open episodes that nobody was told of."""
+        number, names = engine.targets[0]._state.lifecycle.number, engine.targets[0].names
+        open_ = {(name, kind) for row, name in enumerate(names) for i, kind in enumerate(KINDS) if number[row, i, OPEN]}
+        return open_ - told
+
+    assert silent(engine)
+    assert not silent(Engine.restore(changed(**rare, alerts__fleet={"enabled": False}), snapshot))
+    assert silent(Engine.restore(changed(**rare, alerts__fleet={"share": 0.3}), snapshot)) == silent(engine)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.sampled_from(MIGRATING), st.lists(st.integers(1, 599), min_size=1, max_size=5))
+def test_chains_of_changes_migrate_as_a_whole_snapshot_does(change: dict[str, Any], cuts: list[int]) -> None:
+    before, config, events = changed(state__ttl="1d"), changed(**{"state__ttl": "1d", **change}), stream(600, seed=2)
+    engine, files, name, at = Engine(before), list[BytesIO](), "", 0
+    for cut in [*sorted(set(cuts)), 600]:
+        engine.process(events.take(np.arange(at, cut)))
+        at = cut
+        whole = not files or engine.share_changed == 1.0
+        files = [*([] if whole else files), BytesIO()]
+        name = engine.save(files[-1], whole=whole, after=name)
+    migrated = Engine(config)
+    for file in files:
+        migrated.load(Reader(file))
+    migrated.loaded()
+    assert migrated.snapshot() == Engine.restore(config, engine.snapshot()).snapshot()
+
+
+def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
+    engine, other = fed(changed(), 400), fed(changed(alerts__critical=9), 400)
+    first, later = BytesIO(), BytesIO()
+    engine.save(first, whole=True)
+    other.save(BytesIO(), whole=True)
+    other.save(later, whole=False)
+    mixed = Engine(changed())
+    mixed.load(Reader(first))
+    with pytest.raises(StateError, match="goes on from one that another configuration made"):
+        mixed.load(Reader(later))
+
+
+def test_what_lies_outside_of_the_state_is_kept() -> None:
+    before = changed(state={"shards": 4}, sinks={"writers": 2})
+    after = changed(state={"shards": 4}, source__topic="u", source__kafka={"sasl.password": "secret"})
+    assert decided(before.deciding, after.deciding) == []
+    found = beside(around(before), around(after))
+    assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
+    assert worst(found) == "kept"
+    assert "secret" not in orjson.dumps(around(after)).decode()
+
+
+def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
+    exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
+    before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
+    for first, second, text in ((before, after, "4 → 2"), (after, before, "2 → 4")):
+        (change,) = beside(around(first), around(second))
+        assert change.text.startswith(f"sinks.writers: {text} (refused: ")
+    fewer = changed(state={"shards": 4}, sinks={"writers": 2})
+    assert [each.effect for each in beside(around(changed(state={"shards": 4})), around(fewer))] == ["refused"]
+    assert beside(around(before), around(changed(**exactly, sinks={"writers": 9}))) == [], "no more than shards"
+
+
+def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: bytes) -> None:
+    words: dict[str, Any] = {**Reader(BytesIO(whole)).words}
+    del words["settings"]
+    require_fitting(words, changed())
+    with pytest.raises(StateError, match="put `event`, `model`, `alerts` and `state` back"):
+        require_fitting(words, changed(event__lags=7))
+
+
+def test_words_for_what_is_not_there() -> None:
+    (change,) = decided(changed().deciding, changed(event__feature_lags=2).deciding)
+    assert (change.path, change.old, change.effect) == ("event.feature_lags", UNSET, "refused")
+    assert change.text.startswith("event.feature_lags: unset → 2 (refused: ")
