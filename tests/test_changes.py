@@ -245,9 +245,12 @@ def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
         mixed.load(Reader(later))
 
 
-def test_what_lies_outside_of_the_state_is_kept() -> None:
+def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_PASSWORD", "secret")
     before = changed(state={"shards": 4}, sinks={"writers": 2})
-    after = changed(state={"shards": 4}, source__topic="u", source__kafka={"sasl.password": "secret"})
+    login = {"sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "${KAFKA_PASSWORD}"}
+    kafka = {"security.protocol": "SASL_SSL", **login}
+    after = changed(state={"shards": 4}, source__topic="u", source__kafka=kafka)
     assert decided(before.deciding, after.deciding) == []
     found = beside(around(before), around(after))
     assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
