@@ -21,6 +21,7 @@ from ssm_stream.stream.codec import Chunk
 LOG = structlog.get_logger("ssm_stream.source")
 LINGER = 0.002  # seconds in which messages that come one by one are put together
 LOOK = 0.02  # seconds without a message after which the cluster is looked at
+QUIET = 10.0  # seconds without a failed fetch after which the next one is a new trouble
 LEAVE = 1.0  # seconds for leaving the group after an error
 PROBE_EVERY = 2.0  # seconds between questions to a cluster that is away
 NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were added
@@ -35,6 +36,17 @@ BROKEN = (
     KafkaError.NOT_LEADER_FOR_PARTITION,
 )
 """What a question ends with whose connection breaks meanwhile."""
+
+PASSING = (
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+)
+"""What the client tells of a fetch, and tries again by itself."""
 
 Decode = Callable[[Chunk], list[Any]]
 """What turns the chunks of one partition into items of the dataflow."""
@@ -53,6 +65,7 @@ class Feed:
 
     first, next: offset that was begun at, and that is read next; at_end: the topic had no more when last looked
     error: what ended the reading, once all that was read before is taken
+    troubled, failed: since when fetches have failed in passing, and when one did last, seconds
     """
 
     def __init__(self, partition: int, first: int, decode: Decode) -> None:
@@ -61,6 +74,8 @@ class Feed:
         self.waiting = 0  # messages in `ready`
         self.at_end = self.paused = False
         self.error: Exception | None = None
+        self.troubled: float | None = None
+        self.failed = 0.0
 
 
 class Reader:
@@ -271,11 +286,24 @@ class Reader:
             for error in told:
                 if error.code() != KafkaError._PARTITION_EOF:
                     for feed in mine:
-                        feed.error = feed.error or self._error(error, feed.partition)
+                        if not self._passes(error, feed):
+                            feed.error = feed.error or self._error(error, feed.partition)
                 elif partition in self._feeds and (self.until_eof or messages[-1].error() is not None):
                     self._feeds[partition].at_end = True
                     if self.until_eof:
                         self._leave(partition)
+
+    def _passes(self, error: KafkaError, feed: Feed) -> bool:
+        """Whether the client goes on by itself, and has not tried for too long."""
+        if error.code() not in PASSING:
+            return False
+        now = time.monotonic()
+        # A fetch that brings nothing is not told of: that no other has failed for a while has to do.
+        if feed.troubled is None or now - feed.failed > QUIET:
+            feed.troubled = now
+        feed.failed = now
+        LOG.info("fetch_failed", topic=self.source.topic, partition=feed.partition, error=error.str())
+        return now - feed.troubled < self.source.wait
 
     def _put(self, messages: list[Message], partition: int | None) -> None:
         feed = self._feeds.get(partition) if partition is not None else None
@@ -285,7 +313,7 @@ class Reader:
         assert last is not None
         items = feed.decode(Chunk(self.source.topic, feed.partition, messages))
         with self._change:
-            feed.at_end, feed.next = False, last + 1
+            feed.at_end, feed.next, feed.troubled = False, last + 1, None
             feed.waiting += len(messages)
             feed.ready.append(Ready(items, last + 1, len(messages)))
 
