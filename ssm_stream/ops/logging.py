@@ -29,5 +29,6 @@ def set_up_logging(*, level: str = "info", json: bool | None = None) -> None:
             *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        # Standard error as it is then: whoever replaced it for a while may have closed what stood there.
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )
