@@ -133,7 +133,7 @@ def configuration(broker: str, source: str, sink: str, directory: Path | str, ev
     event: lines of its section beside the names of the fields; more: other sections
     """
     return (
-        f"source: {{brokers: '{broker}', topic: {source}}}\n"
+        f"source: {{brokers: '{broker}', topic: {source}, group: {sink}}}\n"
         f"event:\n  entity: entity\n  timestamp: ts\n  target: target\n  features: [{', '.join(FEATURES)}]\n"
         f"{event}"
         f"sinks: {{predictions: {sink}, alerts: {sink}-alerts, dead_letters: {sink}-dead}}\n"
