@@ -21,7 +21,7 @@ from ssm_stream.config import Config, State, parse_config
 from ssm_stream.engine import Engine, shard_of
 from ssm_stream.events import LONGEST_NAME, Events
 from ssm_stream.state import Reader
-from ssm_stream.stream import codec, plain
+from ssm_stream.stream import names as remembered
 from ssm_stream.stream.codec import Chunk, Decoder, Judged, Output, ShardBatch
 from ssm_stream.stream.feedback import FeedbackDecoder
 from ssm_stream.stream.operator import ShardLogic
@@ -329,8 +329,7 @@ def test_deep_wide_and_long_messages_are_told_apart_one_by_one() -> None:
 
 
 def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
-    for module in (plain, codec):
-        monkeypatch.setattr(module, "BYTES_KEPT", 5000)
+    monkeypatch.setattr(remembered, "BYTES_KEPT", 5000)
     more = "state: {shards: 4}\nevent: {entity: machine, timestamp: ts, features: [load], target: temp}"
     decoder = Decoder(parse_config("source: {brokers: a, topic: plant.events}\n" + more))
     assert decoder._plain is not None

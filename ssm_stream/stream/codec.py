@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from operator import methodcaller
 from typing import Any, NamedTuple, TypeVar
 
@@ -23,7 +24,8 @@ from ssm_stream.engine import Alert, Labelled, shard_of
 from ssm_stream.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.labels import LabelReader, Labels, Unmatched
 from ssm_stream.loop import Predictions
-from ssm_stream.stream.plain import BYTES_KEPT, NAMES_KEPT, PlainReader
+from ssm_stream.stream.names import Remembered
+from ssm_stream.stream.plain import PlainReader
 from ssm_stream.stream.rows import assembled
 
 ERROR_HEADER = "__connect.errors."
@@ -129,8 +131,7 @@ class Decoder:
         self.reader = EventReader(config.event)
         plain = PlainReader(config.event)
         self._plain = plain if plain.able and config.labels is None else None
-        self._shards: dict[str, int] = {}
-        self._size = 0  # of the names in it
+        self._shards: Remembered[str, int] = Remembered(partial(shard_of, shards=config.state.shards))
         self._most = config.event.max_bytes
         self._raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels = LabelReader(config, config.labels) if config.labels else None
@@ -169,7 +170,7 @@ class Decoder:
         if len(events) < len(messages):
             messages = [messages[i] for i in events.position.tolist()]
         offsets = list(map(offset_of, messages))
-        raw: list[Raw] | None = [(m.key(), m.value(), headers_of(m)) for m in messages] if self._raw else None
+        raw = list(map(raw_of, messages)) if self._raw else None
         if self.config.state.shards == 1:
             return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw))] if offsets else []
         return [
@@ -218,27 +219,15 @@ class Decoder:
         """The rows of each shard, by its key."""
         if not names:
             return []
-        known, shards = self._shards, self.config.state.shards
-        try:
-            shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
-        except KeyError:
-            new = set(names) - known.keys()
-            self._size += sum(map(len, new))
-            if len(known) > NAMES_KEPT or self._size > BYTES_KEPT:
-                known.clear()
-                new, self._size = set(names), 0
-            known.update((name, shard_of(name, shards)) for name in new)
-            shard = np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+        shard = np.array(self._shards.of(names), np.int64)
         order = np.argsort(shard, kind="stable")
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
         return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
     def _dead_letter(self, chunk: Chunk, refusal: Refused) -> Record:
         message = chunk.messages[refusal.position]
-        offset, fault = offset_of(message), f"ssm_stream.{refusal.fault}"
-        headers = error_headers(chunk.topic, chunk.partition, offset, "decode", fault, refusal.reason)
-        headers = [*headers_of(message), *headers]
-        return Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset)
+        place = (chunk.topic, chunk.partition, offset_of(message))
+        return dead_letter(self.config, raw_of(message), place, "decode", refusal.fault, refusal.reason)
 
 
 def _largest(values: list[bytes | None]) -> int:
@@ -301,6 +290,18 @@ def headers_of(message: Message) -> Headers:
     """Headers of a message, none where it has none."""
     headers = message.headers()
     return list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+
+
+def raw_of(message: Message) -> Raw:
+    """What a message brought: key, value and headers."""
+    return message.key(), message.value(), headers_of(message)
+
+
+def dead_letter(config: Config, raw: Raw, place: tuple[str, int, int], stage: str, fault: str, reason: str) -> Record:
+    """A message that cannot be used, untouched but for the headers that say why. place: topic, partition, offset"""
+    (key, value, headers), (topic, partition, offset) = raw, place
+    said = error_headers(topic, partition, offset, stage, f"ssm_stream.{fault}", reason)
+    return Record(config.sinks.dead_letters, key, value, [*headers, *said], offset)
 
 
 def error_headers(topic: str, partition: int, offset: int, stage: str, fault: str, reason: str) -> Headers:
@@ -380,10 +381,9 @@ class Encoder:
         assert batch.raw is not None
         topic, records = self.config.source.topic, []
         for refusal in refused:
-            key, value, headers = batch.raw[refusal.position]
-            offset, fault = batch.offsets[refusal.position], f"ssm_stream.{refusal.fault}"
-            headers = [*headers, *error_headers(topic, batch.partition, offset, "admit", fault, refusal.reason)]
-            records.append(Record(self.config.sinks.dead_letters, key, value, headers, offset))
+            place = (topic, batch.partition, batch.offsets[refusal.position])
+            raw = batch.raw[refusal.position]
+            records.append(dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
         return Output(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def unmatched(self, batch: ShardBatch | LabelBatch, labels: list[Unmatched]) -> Output:
@@ -396,10 +396,9 @@ class Encoder:
         records = []
         for label in labels:
             key, value = label.raw or (None, None)
-            headers = error_headers(
-                self._topic, label.source, label.position, "label", "ssm_stream.UnmatchedLabel", label.reason
-            )
-            records.append(Record(self.config.sinks.dead_letters, key, value, headers, offsets[label.row]))
+            place = (self._topic, label.source, label.position)
+            letter = dead_letter(self.config, (key, value, []), place, "label", "UnmatchedLabel", label.reason)
+            records.append(letter._replace(offset=offsets[label.row]))  # of what it was given up at
         return Output(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def __call__(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> Output:

@@ -18,9 +18,9 @@ from ssm_stream.stream.codec import (
     Judged,
     Output,
     Record,
-    error_headers,
-    headers_of,
+    dead_letter,
     offset_of,
+    raw_of,
     shard_key,
     too_large,
 )
@@ -60,10 +60,8 @@ class FeedbackDecoder:
                     raise NoFeedbackError("TooLarge", too_large(len(value), self.config.event.max_bytes))
                 verdicts.append(self._read(value))
             except NoFeedbackError as error:
-                fault, offset = f"ssm_stream.{error.fault}", offset_of(message)
-                headers = error_headers(chunk.topic, chunk.partition, offset, "feedback", fault, str(error))
-                headers = [*headers_of(message), *headers]
-                letters.append(Record(self.config.sinks.dead_letters, message.key(), message.value(), headers, offset))
+                place = (chunk.topic, chunk.partition, offset_of(message))
+                letters.append(dead_letter(self.config, raw_of(message), place, "feedback", error.fault, str(error)))
         out: list[tuple[str, list[Verdict] | Output]] = [(KEY, verdicts)] if verdicts else []
         if letters:
             first, last = letters[0].offset, letters[-1].offset

@@ -16,12 +16,9 @@ from numpy.typing import NDArray
 from ssm_stream.config import Event
 from ssm_stream.events import LARGEST, LONGEST_NAME, Events, milliseconds
 from ssm_stream.model.jit import inner, jit
+from ssm_stream.stream.names import Remembered
 
 SMALLEST_POWER, LARGEST_POWER = -280, 280  # of ten, beyond which a number is left to the general reader
-NAMES_KEPT, BYTES_KEPT = (
-    1_000_000,
-    64 * 1024**2,
-)  # names of entities that are remembered: a bound, should they never end
 LOW = np.uint64(0xFFFFFFFF)
 PRECISION = np.uint64(0xFFFFFFFFFFFFFFFF >> 55)
 TENS = tuple(10.0**i for i in range(23))  # all exact
@@ -257,8 +254,7 @@ class PlainReader:
         self._ends = np.cumsum([len(name) for name in written])
         self._targets = len(event.targets)
         self._fives, self._tens = _powers_of_five(), np.array(TENS)
-        self._known: dict[bytes, str] = {}
-        self._size = 0
+        self._known: Remembered[bytes, str] = Remembered(bytes.decode)
         self.able = (
             event.timestamp_format != "iso"
             and not event.categories
@@ -297,15 +293,4 @@ class PlainReader:
                 text.decode()
             except UnicodeDecodeError:
                 return []
-        names = [text[a:b] for a, b in spans.tolist()]
-        known = self._known
-        try:
-            return list(map(known.__getitem__, names))
-        except KeyError:
-            new = set(names) - known.keys()
-            self._size += sum(map(len, new))
-            if len(known) > NAMES_KEPT or self._size > BYTES_KEPT:
-                known.clear()
-                new, self._size = set(names), 0
-            known.update((name, name.decode()) for name in new)
-            return list(map(known.__getitem__, names))
+        return self._known.of([text[a:b] for a, b in spans.tolist()])

@@ -18,7 +18,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Config
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed, unusable
-from ssm_stream.stream.codec import Encoder, Judged, Output, Record, headers_of
+from ssm_stream.stream.codec import Encoder, Judged, Output, Record, raw_of
 
 LOG = structlog.get_logger("ssm_stream.sink")
 AHEAD = 4  # batches that wait to be encoded
@@ -159,7 +159,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
     def _check(self) -> None:
         while self._oversized:
             message = self._oversized.pop()
-            record = Record(str(message.topic()), message.key(), message.value(), headers_of(message), -1)
+            record = Record(str(message.topic()), *raw_of(message), -1)
             shorter = shortened(record)
             if shorter is record:
                 self._failed = (record.topic, "a shortened dead letter is still too large for its topic")
