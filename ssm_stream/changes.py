@@ -62,6 +62,9 @@ WITHOUT = {
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
     "source.partitions": "positions of partitions that are left out stay for when they come back",
     "source.start": "it only counts where there is no state",
+    "event.max_bytes": "it holds for messages from now on",
+    "state.max_entities": "it holds for entities that are new from now on",
+    "state.when_full": "it holds for entities that are new from now on",
     "delivery": "results of the epoch that is repeated at the start may come twice",
 }
 _NOTHING = "the state knows nothing of it"
@@ -109,7 +112,8 @@ def around(config: Config) -> dict[str, Any]:
     """The settings that decide nothing of a state, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks})
+    limits = {"event": {"max_bytes"}, "state": {"max_entities", "when_full"}}
+    content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}
     content["alerts"] = {"feedback": config.alerts.feedback.topic if config.alerts.feedback else None}

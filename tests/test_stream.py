@@ -28,7 +28,7 @@ from ssm_stream.pick import pick, with_columns
 from ssm_stream.stream import start
 from ssm_stream.stream.broker import ApiKey, BrokerError
 from ssm_stream.stream.first import first_documents
-from ssm_stream.stream.generations import ShardFiles, name_in
+from ssm_stream.stream.kept import kept_in
 from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune, read_picked, write_picked
 
 PARTITIONS = 3
@@ -100,21 +100,11 @@ class Job:
 
     def state(self) -> dict[str, str]:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
-        latest: dict[str, tuple[int, bytes]] = {}
         folder = self.config.recovery.directory
         assert folder is not None
-        for file in folder.glob("part-*.sqlite3"):
-            database = sqlite3.connect(file)
-            query = "SELECT state_key, snap_epoch, ser_change FROM snaps WHERE step_id LIKE '%learn%'"
-            for key, epoch, change in database.execute(query):
-                if change is not None and epoch >= latest.get(key, (-1, b""))[0]:
-                    latest[key] = (epoch, change)
-            database.close()
-        hashes = {}
-        for _, change in latest.values():
-            name = name_in(change)
-            assert name is not None
-            engine = ShardFiles(folder / "state").restore(self.config, name)
+        kept, hashes = kept_in(folder), dict[str, str]()
+        for shard in kept.chains:
+            engine = kept.engine(shard, self.config)
             hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in range(PARTITIONS)}
         return hashes
 

@@ -131,9 +131,6 @@ def test_a_marker_behind_the_state_is_refused(job: Callable[..., ExactJob]) -> N
     assert process.returncode == 1, output
     for part in ("exactly_once", transactional_id(made.config, "0000"), "up to offset", "up to 1 ", "source.group"):
         assert part in output
-    # A lost directory is something else: what was told stays told, the state is learned again.
-    made.write(recovery={"directory": str(made.folder / "another")})
-    made.move_marker(made.kafka.read(made.topic)[-1].offset() or 0)
 
 
 def test_a_marker_beyond_the_topics_end_is_refused(job: Callable[..., ExactJob]) -> None:
@@ -209,12 +206,12 @@ def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_pa
     made = ExactJob(kafka, tmp_path, topic)
     small = kafka.topic("dead-small", 1, {"max.message.bytes": "20000"})
     made.write(sinks={"dead_letters": small})
-    limit = smallest_limit(load_config(made.path))
+    assert smallest_limit(load_config(made.path)) == 20_000
     made.run()
     (letter,) = kafka.read(small)
     headers = dict(letter.headers() or [])
     assert headers["ssm-stream.truncated.from.bytes"] == b"500000"
-    assert 1_000 < len(letter.value() or b"") < max(limit, 20_000) or limit > 20_000
+    assert 1_000 < len(letter.value() or b"") < 20_000
     assert len(made.ids()) == 100
 
 

@@ -11,7 +11,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine import require_fitting
 from ssm_stream.state import StateError
 from ssm_stream.stream.databases import RecoveryError
-from ssm_stream.stream.kept import Kept, kept_in, read_kept
+from ssm_stream.stream.kept import Kept, kept_by, read_kept
 from ssm_stream.stream.recovery import read_json, read_picked, write_json
 
 SETTINGS = "config.json"
@@ -72,33 +72,40 @@ def _verdict(kept: Kept, config: Config) -> Verdict | None:
                 "event.features: auto, but the features of the state were listed, not picked: list them"
             )
         config = picked
+    changes = _decided(kept, config)
+    noted = read_settings(kept.directory)
+    return Verdict([*changes, *(beside(noted, around(config)) if noted is not None else [])])
+
+
+def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Change]:
+    """The settings that differ from those that the shards' states were made with.
+
+    Args:
+        required: refuse what does not fit
+
+    Raises:
+        StateError: a state does not fit, or does not tell what it was made with.
+    """
     changes: dict[str, Change] = {}
     for shard in kept.chains:
         words = kept.words(shard)
-        if words["config"] != config.hash and "settings" in words:
-            changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
-        elif words["config"] != config.hash:
+        if required or "settings" not in words:
             require_fitting(words, config)
-    noted = read_settings(kept.directory)
-    return Verdict([*changes.values(), *(beside(noted, around(config)) if noted is not None else [])])
+        if words["config"] != config.hash:
+            changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
+    return list(changes.values())
 
 
 def require_state(config: Config) -> list[Change]:
     """Refuse a state that the configuration cannot go on with, before anything runs; returns what migrates it.
 
+    The directory is open (`open_recovery`), so its databases are sound.
+
     Raises:
         RecoveryError, StateError: which settings differ, and what can be done.
     """
     directory = config.recovery.directory
-    changes: dict[str, Change] = {}
-    if directory is not None:
-        kept = kept_in(directory)
-        for shard in kept.chains:
-            words = kept.words(shard)
-            require_fitting(words, config)
-            if words["config"] != config.hash:
-                changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
-    return list(changes.values())
+    return [] if directory is None else _decided(kept_by(directory), config, required=True)
 
 
 def write_settings(config: Config) -> None:

@@ -105,6 +105,15 @@ def kept_in(directory: Path) -> Kept:
     if not parts_in(directory) and not any((directory / FOLDER).glob("*.state")):
         return Kept(directory, 1, owner_of(directory), 0, [], {})
     require_parts(directory)
+    return kept_by(directory)
+
+
+def kept_by(directory: Path) -> Kept:
+    """`kept_in`, where the databases have been checked already.
+
+    Raises:
+        RecoveryError, StateError: as `kept_in`.
+    """
     for _ in range(ATTEMPTS):
         files = parts_in(directory)
         epoch = resume_epoch(files)

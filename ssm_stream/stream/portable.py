@@ -42,6 +42,7 @@ from ssm_stream.stream.recovery import (
     MARK,
     PICKED,
     lock,
+    make_directory,
     read_json,
     write_json,
 )
@@ -233,7 +234,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
             resolved = _with_picked(config, export.words["picked"])
             for words in export.words["made"].values():
                 require_fitting(words, resolved)
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         held = lock(directory)
         aside = None
         try:
@@ -244,7 +245,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
                         "aside (--force)"
                     )
                 aside = set_aside(directory)
-                directory.mkdir(parents=True, exist_ok=True)
+                make_directory(directory)
                 held.close()
                 held = lock(directory)
             _fill(directory, export)

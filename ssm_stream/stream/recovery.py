@@ -66,8 +66,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     if directory is None:
         return None
     try:
-        # Bytewax pickles what lies in its databases: who can write here can run code as this user.
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_directory(directory)
         held = lock(directory)
         require_imported(directory)
         _initialise(directory)
@@ -79,6 +78,12 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be used: {error}") from error
     return OpenRecovery(_bytewax(config, directory), epoch, pruned, ended - epoch, held)
+
+
+def make_directory(directory: Path) -> None:
+    """Create the directory, where it is not there, for this user alone: Bytewax pickles what lies in its databases, so
+    who can write here can run code as this user."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def writable_by_others(directory: Path) -> bool:
@@ -207,16 +212,6 @@ def prune(directory: Path) -> tuple[int, int]:
             deleted += database.execute("DELETE FROM snaps WHERE snap_epoch >= ?", (resume,)).rowcount
             database.commit()
     return resume, deleted
-
-
-def states_in(directory: Path) -> dict[str, str]:
-    """Shard's key → name of the file with its state at the end of the last epoch, whether or not a process runs."""
-    resume = resume_epoch(parts_in(directory))
-    return {
-        key: [name for epoch, name in states if epoch < resume][-1]
-        for (_, key), states in sorted(named(directory).items())
-        if states[0][0] < resume
-    }
 
 
 def go_back(directory: Path, resume: int) -> int:

@@ -111,8 +111,8 @@ class TransactionalWriter(KafkaWriter):
         )
 
     def _prepare(self) -> None:
-        self._bounded("init_transactions", lambda: self._producer.init_transactions(self._wait))
-        self._done = self._bounded("reading the marker", self._read_marker)  # not before: the predecessor may go on
+        self._ask("init_transactions", lambda: self._producer.init_transactions(self._wait))
+        self._done = self._ask("reading the marker", self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in self._resume.items():
             there = self._done.get((topic, partition), 0)
             if there >= offset or partition not in self._sources.get(topic, ()):
@@ -183,7 +183,7 @@ class TransactionalWriter(KafkaWriter):
         self._settle()
         if self._open:
             places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
-            self._bounded(
+            self._ask(
                 "send_offsets_to_transaction",
                 lambda: self._producer.send_offsets_to_transaction(places, self._group, self._wait),
             )
@@ -199,7 +199,7 @@ class TransactionalWriter(KafkaWriter):
         deadline = time.monotonic() + 2 * self._wait
         while True:
             try:
-                self._bounded("commit_transaction", lambda: self._producer.commit_transaction(self._wait))
+                self._bounded("commit_transaction", lambda: self._producer.commit_transaction(self._wait), self._wait)
                 return
             except KafkaException as error:
                 # Only commit may be called again: the marker tells the next start how this one has ended.
@@ -217,12 +217,22 @@ class TransactionalWriter(KafkaWriter):
             )
         return BrokerError(f"delivery: exactly_once: {what} of {self._name}: {text}", RESTART)
 
-    def _bounded(self, what: str, call: Callable[[], T], seconds: float | None = None) -> T:
+    def _ask(self, what: str, call: Callable[[], T]) -> T:
+        """`_bounded`, with the broker's refusal in words."""
+        try:
+            return self._bounded(what, call, self._wait)
+        except KafkaException as error:
+            raise self._lost(what, error) from error
+
+    def _bounded(self, what: str, call: Callable[[], T], seconds: float) -> T:
         """The call's result, in a thread of its own.
 
+        Args:
+            seconds: that the call itself waits at most, if it keeps to that
+
         Raises:
-            BrokerError: it failed, or does not return. Then its thread keeps hold of the client, and so nothing waits
-                for it when the process ends.
+            BrokerError: it does not return. Then its thread keeps hold of the client, and so nothing waits for it when
+                the process ends. What the call raises comes out as it is.
         """
         outcome: list[T] = []
         failed: list[BaseException] = []
@@ -233,20 +243,18 @@ class TransactionalWriter(KafkaWriter):
             except BaseException as error:  # noqa: BLE001  # raised below
                 failed.append(error)
 
+        limit = seconds + AGAIN
         thread = threading.Thread(target=run, name=what, daemon=True)
         thread.start()
-        thread.join((self._wait if seconds is None else seconds) + AGAIN)
+        thread.join(limit)
         if thread.is_alive():
             raise BrokerError(
-                f"delivery: exactly_once: {what} of {self._name} has not returned in {self._wait + AGAIN:g} s "
-                f"(source.wait): {self._last_error.text or 'the broker does not answer'}",
+                f"delivery: exactly_once: {what} of {self._name} has not returned in {limit:g} s: "
+                f"{self._last_error.text or 'the broker does not answer'}",
                 RESTART,
             )
         if failed:
-            error = failed[0]
-            if isinstance(error, KafkaException) and not (what == "commit_transaction"):
-                raise self._lost(what, error) from error
-            raise error
+            raise failed[0]
         return outcome[0]
 
     def close(self) -> None:

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,15 +34,16 @@ import numpy as np
 import orjson
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from brokers import NoidaKafka
 from confluent_kafka import Message
+from measuring import check, say
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.engine import Engine
 from ssm_stream.stream.codec import Chunk, Decoder, Encoder, Output, ShardBatch
-from ssm_stream.stream.generations import FOLDER, ShardFiles
-from ssm_stream.stream.recovery import states_in
+from ssm_stream.stream.kept import kept_in
 from torture.victim import PLACES
 
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
@@ -220,9 +222,9 @@ class Campaign:
             Counter((m.key(), m.value()) for m in self.kafka.read(self.topics[kind], timeout=60 + self.n / 5_000))
             for kind in ("predictions", "alerts", "dead")
         ]
-        states = {}
-        for name in states_in(self.directory).values():
-            states |= hashes(ShardFiles(self.directory / FOLDER).restore(self.config, name))
+        kept, states = kept_in(self.directory), dict[str, str]()
+        for shard in kept.chains:
+            states |= hashes(kept.engine(shard, self.config))
         return Told(*seen, states)
 
     def close(self) -> None:
@@ -256,12 +258,13 @@ def orphans(alerts: Counter[tuple[bytes | None, bytes | None]]) -> list[str]:
     return wrong
 
 
-def campaign(folder: Path, n: int, kills: int, seed: int, progress: Any = None) -> dict[str, Any]:
+def campaign(
+    folder: Path, n: int, kills: int, seed: int, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Any]:
     """All of it. Returns the figures."""
     made = Campaign(folder, n, seed)
-    say = progress or (lambda _: None)
     try:
-        say("the engine that nobody disturbs (on a new machine its kernels are compiled first)")
+        progress("the engine that nobody disturbs (on a new machine its kernels are compiled first)")
         wanted = undisturbed(made.config, made.kafka.read(made.topics["events"]))
         plan = [*PLACES, *["any time"] * max(kills // 4, 1)]
         steps = [plan[i % len(plan)] for i in range(kills)]
@@ -277,12 +280,12 @@ def campaign(folder: Path, n: int, kills: int, seed: int, progress: Any = None) 
             elif step == "any time":
                 fault = made.kill_at_random()
             elif not made.disk:
-                say(f"{step}: skipped, no file system can be mounted here")
+                progress(f"{step}: skipped, no file system can be mounted here")
                 continue
             else:
                 fault = made.fill_disk() if step == "disk full" else made.read_only()
             struck += fault.code == -signal.SIGKILL
-            say(f"{i + 1}/{len(steps)} {fault.name}: {fault.code}")
+            progress(f"{i + 1}/{len(steps)} {fault.name}: {fault.code}")
             if fault.code not in (-signal.SIGKILL, 0, 1):
                 raise AssertionError(f"{fault.name} ended with {fault.code}:\n{fault.words[-3000:]}")
             if fault.code == 1 and "Error: " not in fault.words:
@@ -318,17 +321,12 @@ def main() -> None:
     options = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="torture-"))
     try:
-        figures = campaign(
-            folder, options.events, options.kills, options.seed, lambda text: print(text, file=sys.stderr, flush=True)
-        )
+        figures = campaign(folder, options.events, options.kills, options.seed, say)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     faults = figures.pop("faults")
     for (name, code), count in sorted(faults.items()):
-        print(
-            f"{count:4d} × {name}: {'killed' if code < 0 else 'ended by itself' if code == 0 else 'refused'}",
-            file=sys.stderr,
-        )
+        say(f"{count:4d} × {name}: {'killed' if code < 0 else 'ended by itself' if code == 0 else 'refused'}")
     rows = [
         ("events", figures["events"], ">=", 200_000),
         ("kills", figures["kills"], ">=", 50),
@@ -337,22 +335,12 @@ def main() -> None:
         ("states that differ", figures["states that differ"], "<=", 0),
         ("orphans among alerts", figures["orphans"], "<=", 0),
     ]
-    checks = [
-        {
-            "name": name,
-            "value": value,
-            "relation": relation,
-            "bar": bar,
-            "ok": value >= bar if relation == ">=" else value <= bar,
-        }
-        for name, value, relation, bar in rows
-    ]
-    for check in checks:
-        row = f"{check['name']:24} {check['value']:>10} {check['relation']} {check['bar']}"
-        print(row, "ok" if check["ok"] else "MISSED", file=sys.stderr)
+    checks = [check(*row) for row in rows]
+    for one in checks:
+        say(f"{one['name']:24} {one['value']:>10} {one['relation']} {one['bar']} {'ok' if one['ok'] else 'MISSED'}")
     if options.json:
         print(json.dumps({"checks": checks}))
-    sys.exit(not all(check["ok"] for check in checks))
+    sys.exit(not all(one["ok"] for one in checks))
 
 
 if __name__ == "__main__":

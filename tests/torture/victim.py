@@ -58,16 +58,16 @@ def arm(owner: Any, name: str, side: str, count: int, seconds: float) -> None:
     original: Callable[..., Any] = getattr(owner, name)
     passed = [0]
 
+    def come_by(here: str) -> None:
+        if here == side:
+            passed[0] += 1
+            if passed[0] == count:
+                strike(seconds)
+
     def wrapped(*args: Any, **keys: Any) -> Any:
-        if side == "before":
-            passed[0] += 1
-            if passed[0] == count:
-                strike(seconds)
+        come_by("before")
         result = original(*args, **keys)
-        if side == "after":
-            passed[0] += 1
-            if passed[0] == count:
-                strike(seconds)
+        come_by("after")
         return result
 
     setattr(owner, name, wrapped)
