@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import structlog
@@ -23,7 +24,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[at
 
 from ssm_stream.config import Config
 from ssm_stream.stream.broker import BrokerError, Cluster, LastError, client_properties, kafka_error, scrubbed
-from ssm_stream.stream.codec import Output
+from ssm_stream.stream.codec import Judged, Output
 from ssm_stream.stream.sink import KAFKA_DEFAULT, KafkaSink, KafkaWriter, Marker
 
 LOG = structlog.get_logger("ssm_stream.sink")
@@ -179,8 +180,32 @@ class TransactionalWriter(KafkaWriter):
         self._next[place] = max(self._next.get(place, 0), output.last + 1)
         return output
 
+    def write_batch(self, values: list[Judged | Output]) -> None:
+        with self._in_words():
+            super().write_batch(values)
+
+    @contextmanager
+    def _in_words(self) -> Iterator[None]:
+        """A client that another process has shut out says so of one call only; what else fails then comes of that.
+
+        Raises:
+            BrokerError: in place of the client's own error.
+        """
+        try:
+            yield
+        except (BrokerError, KafkaException) as error:
+            try:
+                self._producer.begin_transaction()  # which is refused again, with the reason
+            except KafkaException as refused:
+                if kafka_error(refused).fatal():
+                    raise self._lost("producing", refused) from error
+            if isinstance(error, KafkaException):
+                raise self._lost("producing", error) from error
+            raise
+
     def snapshot(self) -> Marker:
-        self._settle()
+        with self._in_words():
+            self._settle()
         if self._open:
             places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
             self._ask(
