@@ -47,6 +47,11 @@ class Census:
         self._ttl = rules.ttl * 1000.0 if rules.ttl else math.inf
         self._groups: dict[tuple[int, int], Group] = {}
 
+    @property
+    def fullness(self) -> float:
+        """Share of the limit that the fullest group has; may be asked from another thread."""
+        return max((len(group.seen) for group in list(self._groups.values())), default=0) / self._most
+
     def __len__(self) -> int:
         """Entities that are known, of all groups."""
         return sum(len(group.seen) for group in self._groups.values())

@@ -62,6 +62,8 @@ WITHOUT = {
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
     "source.partitions": "positions of partitions that are left out stay for when they come back",
     "source.start": "it only counts where there is no state",
+    "event.entity_default": "it holds for messages from now on",
+    "event.framed": "it holds for messages from now on",
     "event.max_bytes": "it holds for messages from now on",
     "state.max_entities": "it holds for entities that are new from now on",
     "state.when_full": "it holds for entities that are new from now on",
@@ -94,7 +96,7 @@ def shown(value: Any) -> str:
 
 def decided(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `Config.deciding`, in the order of the file."""
-    return [Change(path, was, now, *_effect(path)) for path, was, now in _different(old, new)]
+    return [Change(path, was, now, *_effect(path)) for path, was, now in different(old, new)]
 
 
 def beside(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -104,7 +106,7 @@ def beside(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
         Change(path, was, now, "refused", "a state goes on with the writers that it knows")
         if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
         else Change(path, was, now, "kept", WITHOUT.get(path, _NOTHING))
-        for path, was, now in _different(old, new)
+        for path, was, now in different(old, new)
     ]
 
 
@@ -112,7 +114,7 @@ def around(config: Config) -> dict[str, Any]:
     """The settings that decide nothing of a state, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    limits = {"event": {"max_bytes"}, "state": {"max_entities", "when_full"}}
+    limits = {"event": {"entity_default", "framed", "max_bytes"}, "state": {"max_entities", "when_full"}}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}
@@ -133,12 +135,13 @@ def _effect(path: str) -> tuple[Effect, str]:
     return "refused", why
 
 
-def _different(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:
+def different(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:
+    """Path, old and new value of all that differs between two trees of settings, in the order of the new one."""
     out = []
     for key in dict.fromkeys([*new, *old]):
         was, now, path = old.get(key, UNSET), new.get(key, UNSET), f"{above}{key}"
         if isinstance(was, dict) and isinstance(now, dict):
-            out += _different(was, now, f"{path}.")
+            out += different(was, now, f"{path}.")
         elif was != now:
             out.append((path, was, now))
     return out

@@ -21,9 +21,20 @@ from typing import Annotated, Any, Literal
 
 import orjson
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
-from ssm_stream import properties
+from ssm_stream import deprecated, properties
 from ssm_stream.model import weights
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -49,7 +60,14 @@ def _seconds(value: object) -> object:
     return float(value)
 
 
-Duration = Annotated[float, BeforeValidator(_seconds), Field(gt=0, allow_inf_nan=False)]
+Duration = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(
+        _seconds,
+        json_schema_input_type=Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=DURATION.pattern)],
+    ),
+]
 """Seconds. In the file: '500ms', '30s', '5m', '6h', '30d', or a number of seconds."""
 
 
@@ -131,11 +149,12 @@ class Ahead(BaseModel):
 
 
 MOST_PENDING = 4096
+AHEAD = re.compile(r"^\s*(\d+)(\s+events?)?\s*$")
 
 
 def _ahead(value: object) -> object:
     if isinstance(value, str):
-        if found := re.match(r"^\s*(\d+)(\s+events?)?\s*$", value):
+        if found := AHEAD.match(value):
             value = int(found[1])
         elif found := DURATION.match(value):
             seconds = float(found[1]) * UNITS[found[2]]
@@ -150,7 +169,11 @@ def _ahead(value: object) -> object:
 
 Horizon = Annotated[
     Ahead,
-    BeforeValidator(_ahead, json_schema_input_type=int | str),
+    BeforeValidator(
+        _ahead,
+        json_schema_input_type=Annotated[int, Field(ge=0, le=MOST_PENDING)]
+        | Annotated[str, Field(pattern=f"{AHEAD.pattern}|{DURATION.pattern}")],
+    ),
     PlainSerializer(lambda ahead: ahead.text, return_type=str),
 ]
 KafkaProperties = dict[str, str | int | float | bool]
@@ -197,6 +220,8 @@ class Source(Section):
 
 
 MOST_TARGETS = 64
+LONGEST_NAME = 512
+"""Characters of an entity's or a category's name."""
 
 
 def _targets(value: object) -> object:
@@ -230,6 +255,9 @@ class Event(Section):
 
     entity: Annotated[str, Field(min_length=1)]
     """Path of the name of the machine, sensor, service or line (text or whole number)."""
+    entity_default: Annotated[str, Field(min_length=1, max_length=LONGEST_NAME)] | None = None
+    """Name for events (and labels) that have none at `entity`: for a topic of one machine. Default: they are dead
+    letters."""
     timestamp: Annotated[str, Field(min_length=1)]
     """Path of the event's time."""
     timestamp_format: Literal["auto", "s", "ms", "us", "ns", "iso"] = "auto"
@@ -238,6 +266,9 @@ class Event(Section):
     """Zone of ISO times without an offset, and of the calendar features."""
     max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
     """A larger message is a dead letter, and is not looked into."""
+    framed: bool = False
+    """Events and labels may begin with a schema registry's frame, a zero byte and four bytes of id, which is skipped;
+    what follows is JSON."""
     features: Literal["auto"] | list[Annotated[str, Field(min_length=1)]] = []
     """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
     numbers is also read as a category, until it shows something else. `auto`: picked from the first events at start."""
@@ -456,6 +487,18 @@ class Labels(Section):
         return self
 
 
+class Registry(Section):
+    """Confluent's schema registry, or one with its REST interface."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
+    """Where it is, `http://registry:8081`; a login goes into `properties`."""
+    properties: Annotated[KafkaProperties, Field(repr=False), PlainSerializer(lambda given: sorted(given))] = {}
+    """Properties of confluent-kafka's registry client, such as `basic.auth.user.info` or `ssl.ca.location`. What lets
+    one in may only stand there as `${NAME}`, from the environment, or `${file:/path}`."""
+    register_schemas: bool = True
+    """Register the schemas at start. false: they must be there."""
+
+
 class Sinks(Section):
     """Where results go."""
 
@@ -469,6 +512,9 @@ class Sinks(Section):
     """Producers; fixed for the life of the recovery state, whatever the number of workers."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties of the producers, on top of `source.kafka`."""
+    schema_registry: Registry | None = None
+    """Where the JSON Schemas of predictions and alerts are registered; each message then begins with its schema's id,
+    as Confluent's clients read and write it. Null: plain JSON. Needs the extra `registry`."""
 
 
 class State(Section):
@@ -496,6 +542,61 @@ class Recovery(Section):
     1s, as consumers see results when their epoch ends."""
 
 
+class Audit(Section):
+    """A record of every entity's state after each epoch, for whoever must show what was known when."""
+
+    directory: Path | None = None
+    """Folder of the records, a file a shard; null: none. Needs a recovery.directory."""
+
+
+SHORTEST_TOKEN = 16
+LOOPBACK = ("127.", "localhost:", "[::1]:")
+
+
+def _token(token: SecretStr) -> SecretStr:
+    if len(token.get_secret_value()) < SHORTEST_TOKEN:
+        raise ValueError(f"a token has at least {SHORTEST_TOKEN} characters")
+    return token
+
+
+class Ops(Section):
+    """What the process tells of itself: health and metrics over HTTP, and a line in the log now and then."""
+
+    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s:\[\]]+):\d{1,5}$")] | None = "127.0.0.1:9464"
+    """`host:port` of `/healthz`, `/readyz`, `/metrics` and `/config`, without encryption or login; null: none. In a
+    cluster, process N listens on port + N."""
+    engine_metrics: bool = False
+    """Bytewax's own metrics on `/metrics` too. Its server, which they come from, listens on all interfaces."""
+    self_check: bool = True
+    """After the start, once, compare the compiled kernel with its definition, in a process of low priority."""
+    log_every: Duration | None = 60.0
+    """Time between lines in the log that say how far the flow is; null: none."""
+    traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Where OpenTelemetry traces go, by OTLP over HTTP, such as `http://localhost:4318/v1/traces`; null: nowhere. Needs
+    the extra `otel`."""
+    traces_share: Annotated[float, Field(gt=0, le=1)] = 0.01
+    """Share of the batches that are traced."""
+    ui: bool = False
+    """Serve the live page at `/ui/` of `address`, as `run --ui` does."""
+    token: Annotated[SecretStr, AfterValidator(_token)] | None = None
+    """Who asks for the metrics or the configuration (`Authorization: Bearer TOKEN`), or opens the page, has to show
+    this: 16 characters or more, only as `${NAME}` or `${file:/path}`. Health is open. Null: none; but for the page, no
+    token on loopback; elsewhere one is made at each start, and logged."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Ops:
+        if self.address is not None and not 1 <= int(self.address.rpartition(":")[2]) <= 65535:
+            raise ValueError(f"address: found {self.address!r}; a port is a number from 1 to 65535")
+        if self.ui and self.address is None:
+            raise ValueError("ui: true needs an `address` to be served at; found null")
+        return self
+
+    @property
+    def open_to_others(self) -> bool:
+        """Whether other machines may reach the address."""
+        return self.address is not None and not self.address.startswith(LOOPBACK)
+
+
 class Config(Section):
     """The whole file. `source` and `event` are needed; the rest has defaults."""
 
@@ -510,6 +611,14 @@ class Config(Section):
     sinks: Sinks = Sinks()
     state: State = State()
     recovery: Recovery = Recovery()
+    audit: Audit = Audit()
+    ops: Ops = Ops()
+    _renamed: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def deprecations(self) -> tuple[str, ...]:
+        """What its file has that the next minor version will refuse, in words."""
+        return self._renamed
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
@@ -528,6 +637,11 @@ class Config(Section):
             raise ValueError(
                 "delivery: found 'exactly_once' with recovery.directory: null; what was delivered belongs to a state: "
                 "name a recovery.directory"
+            )
+        if self.audit.directory is not None and self.recovery.directory is None:
+            raise ValueError(
+                f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit is of "
+                "the states that are kept: name a recovery.directory"
             )
         if self.labels and len(self.event.targets) > 1:
             raise ValueError(
@@ -561,6 +675,14 @@ class Config(Section):
             alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         )
 
+    def shown(self) -> dict[str, Any]:
+        """All settings as JSON has them, for whoever looks: of Kafka properties the names only, as values may be
+        secrets."""
+        content = self.model_dump(mode="json")
+        content["source"]["kafka"] = sorted(self.source.kafka)
+        content["sinks"]["kafka"] = sorted(self.sinks.kafka)
+        return content
+
     @functools.cached_property
     def deciding(self) -> dict[str, Any]:
         """All settings that decide what the numbers are (not where events come from or go to), as JSON has them.
@@ -577,7 +699,10 @@ class Config(Section):
         if not self.event.feature_lags:
             del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
         # Limits may be changed while the state lives: who was let in is told the same.
-        for section, limits in (("event", ["max_bytes"]), ("state", ["max_entities", "when_full"])):
+        for section, limits in (
+            ("event", ["entity_default", "framed", "max_bytes"]),
+            ("state", ["max_entities", "when_full"]),
+        ):
             for name in limits:
                 del deciding[section][name]
         deciding["model"]["weights"] = weights.content_digest(self.model.weights)
@@ -624,7 +749,7 @@ def parse_config(text: str, name: str = "config") -> Config:
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     _refuse_literal_secrets(raw, name, root)
     read: list[str] = []
-    raw = _fill(raw, name, root, (), read)
+    raw, renamed = deprecated.renew(_fill(raw, name, root, (), read))
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
@@ -636,6 +761,7 @@ def parse_config(text: str, name: str = "config") -> Config:
     except weights.WeightsError as error:
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
+    config._renamed = tuple(renamed)
     return config
 
 
@@ -650,26 +776,37 @@ def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
     return f"line {line + 1}, column {column + 1}: {said}"
 
 
-def _kafka_of(raw: Any) -> Iterator[tuple[str, Any]]:
-    """Section → what its `kafka` is."""
-    for section in ("source", "sinks"):
-        inside = raw.get(section)
-        if isinstance(inside, dict) and "kafka" in inside:
-            yield section, inside["kafka"]
+def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path → the properties of a client that stand there."""
+    for path in (("source", "kafka"), ("sinks", "kafka"), ("sinks", "schema_registry", "properties")):
+        inside = raw
+        for key in path:
+            inside = inside.get(key) if isinstance(inside, dict) else None
+        if inside is not None:
+            yield path, inside
+
+
+def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path of a secret → what stands there."""
+    for place, given in _properties_in(raw):
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if properties.secret(str(key)):
+                yield (*place, str(key)), value
+    ops = raw.get("ops")
+    if isinstance(ops, dict):
+        yield ("ops", "token"), ops.get("token")
 
 
 def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> None:
     """A file is copied, committed and shown around: a secret may only be named in it."""
-    for section, kafka in _kafka_of(raw):
-        for key, value in kafka.items() if isinstance(kafka, dict) else ():
-            # What a placeholder has as a default stands in the file, too.
-            written = PLACEHOLDER.sub(lambda found: found[3] or "", value) if isinstance(value, str) else value
-            if written not in ("", None) and properties.secret(str(key)):
-                path = (section, "kafka", str(key))
-                raise ConfigError(
-                    f"{_place(name, root, path)}: {_dotted(path)}: a secret may not stand in the file; write "
-                    "${NAME}, from the environment, or ${file:/path}, from a file"
-                )
+    for path, value in _written_secrets(raw):
+        # What a placeholder has as a default stands in the file, too.
+        written = PLACEHOLDER.sub(lambda found: found[3] or "", value) if isinstance(value, str) else value
+        if written not in ("", None):
+            raise ConfigError(
+                f"{_place(name, root, path)}: {_dotted(path)}: a secret may not stand in the file; write "
+                "${NAME}, from the environment, or ${file:/path}, from a file"
+            )
 
 
 def _without(contents: list[str], text: str) -> str:
@@ -842,7 +979,8 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
             lines.append(f"{where}: missing; it has no default")
         else:
             text = item["msg"].removeprefix("Value error, ")
-            shown = not isinstance(item["input"], dict) and "kafka" not in path  # where secrets are
+            secret = {"kafka", "properties", "token"}.intersection(path)
+            shown = not isinstance(item["input"], dict) and not secret
             found = f" (found {item['input']!r})" if shown and "found" not in text else ""
             lines.append(f"{where}: {text}{found}")
     return "\n".join(dict.fromkeys(lines))
@@ -851,4 +989,8 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
 def config_schema() -> dict[str, Any]:
     """JSON Schema (2020-12) of the file."""
     schema = Config.model_json_schema(mode="validation")
+    for part in schema["$defs"].values():
+        for field in part["properties"].values():
+            if isinstance(default := field.get("default"), dict) and "text" in default:
+                field["default"] = default["text"]  # as the file has it: pydantic shows what it was read into
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ssm-stream configuration", **schema}

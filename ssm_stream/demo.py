@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,11 +24,14 @@ from ssm_stream.config import Config, load_config
 from ssm_stream.evaluate.prequential import Scores
 from ssm_stream.evaluate.recordings import count_rows, rows
 from ssm_stream.loop import Predictions
+from ssm_stream.ops.engine import free_port
 from ssm_stream.stream.broker import EmbeddedBroker, client_properties
 from ssm_stream.stream.replay import ReplayError, replay
 
 PARTITIONS = 1  # the car parks of a partition learn together
 TOPICS_ONE = ("alerts", "dead-letters")
+PAGE = "\nops: {{address: '127.0.0.1:{port}', ui: true}}\nalerts: {{feedback: {{topic: feedback}}}}\n"
+"""What the configuration has more, for the live page."""
 SILENCE = 60.0  # seconds without any result after which the demonstration gives up
 FIRST = 300.0  # seconds until the first result: a first start compiles the kernels
 
@@ -49,12 +53,16 @@ def recording() -> Path:
     return Path(str(resources.files("ssm_stream.data"))) / "parking_birmingham.csv.gz"
 
 
-def demonstrate(rate: float, on_progress: Callable[[Progress], None]) -> dict[str, Any]:
+def demonstrate(
+    rate: float, on_progress: Callable[[Progress], None], on_page: Callable[[str], None] | None = None
+) -> dict[str, Any]:
     """Replay the bundled recording through Kafka into the production dataflow.
 
     Args:
         rate: events a second
         on_progress: called a few times a second, from this thread
+        on_page: called with the address of the live page, once it is there; the flow then runs on after the recording,
+            until a KeyboardInterrupt. None: without a page
 
     Returns:
         the figures of `cli.live.summary`
@@ -64,13 +72,34 @@ def demonstrate(rate: float, on_progress: Callable[[Progress], None]) -> dict[st
     """
     file = recording()
     total = count_rows(file)
-    topics = {"events": PARTITIONS, "predictions": PARTITIONS, **dict.fromkeys(TOPICS_ONE, 1)}
+    topics = {"events": PARTITIONS, "predictions": PARTITIONS, **dict.fromkeys((*TOPICS_ONE, "feedback"), 1)}
     with EmbeddedBroker(topics) as broker, tempfile.TemporaryDirectory(prefix="ssm-stream-demo-") as folder:
         os.environ["SSM_STREAM_DEMO_BROKERS"] = broker.bootstrap_servers
         path = file.with_name("demo.yaml")
+        if on_page is not None:
+            path, text, port = Path(folder) / "demo.yaml", path.read_text(), free_port()
+            path.write_text(text + PAGE.format(port=port))
         config = load_config(path)
-        with _dataflow(path, Path(folder) / "log.txt") as flow, _replaying(config, file, rate) as failed:
-            return _watch(config, total, flow, failed, on_progress)
+        with _dataflow(path, Path(folder) / "log.txt") as flow:
+            if on_page is not None:
+                on_page(_served(port, flow))
+            with _replaying(config, file, rate) as failed:
+                result = _watch(config, total, flow, failed, on_progress)
+            if on_page is not None:
+                with contextlib.suppress(KeyboardInterrupt):
+                    flow.wait()
+            return result
+
+
+def _served(port: int, flow: subprocess.Popen[bytes]) -> str:
+    """The page's address, once it answers."""
+    deadline = time.monotonic() + SILENCE
+    while flow.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            break
+        time.sleep(0.05)
+    return f"http://127.0.0.1:{port}/ui/"
 
 
 @contextlib.contextmanager

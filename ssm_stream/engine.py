@@ -28,7 +28,8 @@ from ssm_stream.model.features import FeaturePlan
 from ssm_stream.model.shapes import LearnerParams
 from ssm_stream.monitor.lifecycle import KINDS
 from ssm_stream.state import Part, Reader, StateError, sound, text_part, write
-from ssm_stream.target import SLOT_STEP, Alert, Labelled, TargetEngine, shard_of
+from ssm_stream.target import SLOT_STEP, Labelled, TargetEngine, shard_of
+from ssm_stream.telling import Alert, in_words
 
 __all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
 
@@ -105,6 +106,30 @@ class Engine:
     def settled(self) -> list[Settled]:
         """By target: the predictions that met it in the last `process` or `learn`, where targets come late."""
         return [each.settled for each in self.targets]
+
+    @property
+    def late(self) -> bool:
+        """Whether targets come after their events, so that `settled` has the errors."""
+        return self.targets[0].late
+
+    def open_episodes(self, kind: str) -> int:
+        """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread.
+
+        With several targets, of the one with the most.
+        """
+        return max(each.open_episodes(kind) for each in self.targets)
+
+    @property
+    def fullness(self) -> float | None:
+        """Share of `state.max_entities` that the source with the most has; None without a limit."""
+        return None if self._census is None else self._census.fullness
+
+    def take_evicted(self) -> int:
+        """Entities forgotten since the last call; with several targets, of the one with the most."""
+        counts = [each.evicted for each in self.targets]
+        for each in self.targets:
+            each.evicted = 0
+        return max(counts)
 
     @property
     def late_counts(self) -> dict[str, int]:
@@ -184,16 +209,25 @@ class Engine:
         return stacked, self._over_fleet(together)
 
     def _over_fleet(self, alerts: list[Alert]) -> list[Alert]:
-        """The alerts of the last batch, with what is told of the fleet instead of its entities."""
+        """The alerts of the last batch, with what is told of the fleet instead of its entities: whole messages."""
         if self._fleet is None:
-            return alerts
+            return [in_words(alert) for alert in alerts]
         # An entity has started afresh where all its targets have.
         gone = Counter(item for each in self.targets for item in each.expired)
-        return self._fleet.follow(
+        sent = self._fleet.follow(
             alerts,
             [item for item, count in gone.items() if count == len(self.targets)],
             lambda entity, row: max(each.heard(entity, row) for each in self.targets),
         )
+        return [in_words(alert) for alert in sent]
+
+    def hold(self, entities: Sequence[str]) -> None:
+        """From now on nothing is learned of these entities: what they would be told by a model that does not adapt.
+
+        Only where the configuration says `alerts.anomaly: {enabled: false, learn: hold}` and no `state.ttl`.
+        """
+        for each in self.targets:
+            each.hold(entities)
 
     def learn(self, labels: Labels, source: int = 0) -> Labelled:
         """Learn targets that come by themselves, where the configuration has `labels` (and so one target).

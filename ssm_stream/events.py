@@ -19,10 +19,9 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Event
+from ssm_stream.config import LONGEST_NAME, Event
 
 LARGEST = float(np.finfo(np.float32).max)
-LONGEST_NAME = 512
 CODES_KEPT = 10_000
 """Texts whose codes are remembered: a bound, should names never end."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -130,6 +129,15 @@ def moment(text: str, zone: tzinfo = UTC) -> datetime:
     return found.replace(tzinfo=zone) if found.tzinfo is None else found
 
 
+def tells_time(text: str) -> bool:
+    """Whether `moment` can read it."""
+    try:
+        moment(text)
+    except ValueError:
+        return False
+    return True
+
+
 def milliseconds(epochs: NDArray[np.float64], form: str) -> NDArray[np.int64] | None:
     """Times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
     with np.errstate(invalid="ignore", over="ignore"):
@@ -224,6 +232,8 @@ class EventReader:
         return [[get(row) for row in rows] for get in self._one_by_one]
 
     def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> list[str]:
+        if (nameless := self.event.entity_default) is not None:
+            column = [nameless if value is None else value for value in column]
         if set(map(type, column)) <= {str}:
             distinct = set(column)
             if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME and is_text(distinct):

@@ -12,8 +12,9 @@ base, and clipping.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -56,6 +57,7 @@ class Explanation:
     """A prediction taken apart: yhat = base + constant + Σ contributions + rest.
 
     n: labelled events of the entity before; fleet: share that rests on what other entities taught
+    y: the target, None where the event has none; the residual is y − yhat
     """
 
     entity: str
@@ -68,6 +70,7 @@ class Explanation:
     fleet: float
     parts: list[Part]
     answers: list[Answer]
+    y: float | None = None
 
     @property
     def when(self) -> str:
@@ -114,16 +117,31 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     ]
     answers.sort(key=lambda answer: -abs(answer.weight))
     n, ts = int(look.learner.entity.n[look.row]), int(events.ts[0])
-    return Explanation(name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers)
+    y = float(events.target[0]) if events.target.ndim == 1 else math.nan
+    return Explanation(
+        name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y
+    )
 
 
 class UnknownEntityError(LookupError):
     """There is no such entity, row or target; the text says what there is."""
 
 
+def evenly(places: list[int], most: int) -> list[int]:
+    """At most so many of the places, evenly, the first and the last among them."""
+    if not most or not places:
+        return []
+    return [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))]
+
+
 def explain_recorded(
-    config: Config, rows: Iterable[dict[str, Any]], entity: str, row: int | None = None, target: str | None = None
-) -> Explanation:
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    entity: str,
+    row: int | None = None,
+    target: str | None = None,
+    history: int = 0,
+) -> tuple[Explanation, list[Explanation]]:
     """The production engine over rows up to an event of the entity, and the prediction of that event taken apart.
 
     Args:
@@ -132,6 +150,10 @@ def explain_recorded(
         entity: its name
         row: of the event, from 1; None: the entity's last
         target: which one; None: the first
+        history: so many of the entity's events up to then are taken apart too, evenly
+
+    Returns:
+        the explanation, and those of earlier events in their order
 
     Raises:
         UnknownEntityError: no such entity, the row is not one of its events, or no such target.
@@ -156,12 +178,22 @@ def explain_recorded(
             whose = f"an event of {events.entity[found[0]]!r}" if len(found) else "no event"
             raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
         at = int(found[0])
-    engine = Engine(config)
-    engine.process(engine.admit(events.take(np.arange(at)))[0])
+    before = [i for i in mine if i < at]
+    chosen = evenly(before, history)
     number = targets.index(target) if target is not None else 0
-    try:
-        return explain(engine.targets[number], events.take(np.array([at])))
-    except KeyError:
-        raise UnknownEntityError(
-            f"row {events.position[at] + 1} is the first of {entity!r}: nothing is known yet"
-        ) from None
+    engine, done, told = Engine(config), 0, list[Explanation]()
+    for stop in [*chosen, at]:
+        if stop > done:
+            engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
+            done = stop
+        one = events.take(np.array([stop]))
+        if len(targets) > 1:
+            one = replace(one, target=np.ascontiguousarray(one.target[:, number]))
+        try:
+            told.append(explain(engine.targets[number], one))
+        except KeyError:
+            if stop == at:
+                raise UnknownEntityError(
+                    f"row {events.position[at] + 1} is the first of {entity!r}: nothing is known yet"
+                ) from None
+    return told[-1], told[:-1]

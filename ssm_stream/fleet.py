@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.target import Alert
+from ssm_stream.telling import Alert, in_words
 
 ROUNDS = 20
 """What starts within so many events an entity is at once; what started before that has nothing to do with it."""
@@ -34,13 +34,21 @@ class Member:
 
     score: at its last report; since: time of its episode's first event, ms
     at: labelled events of the pool when it started
-    held: what it had to tell last, where its `started` was not sent; None: it was
+    held: what it had to tell last, where its `started` was not sent; None: it was. Its words are made when it is
+        told, or kept in a snapshot: most recover before
     """
 
     score: float
     since: int
     at: int
-    held: dict[str, Any] | None
+    held: Alert | None
+
+    def said(self) -> dict[str, Any] | None:
+        """The whole message of what is held."""
+        if self.held is None:
+            return None
+        self.held = in_words(self.held)
+        return self.held.message
 
 
 @dataclass(slots=True)
@@ -71,6 +79,8 @@ class Fleet:
 
     def follow(self, alerts: Sequence[Alert], gone: Sequence[tuple[int, str]], heard: Heard) -> list[Alert]:
         """What is to be sent of a batch's alerts, and the fleet alerts among them, in the order of their events.
+
+        Their messages have yet to be put `in_words`.
 
         Args:
             alerts: one an event and kind at most, in the order of their events
@@ -109,7 +119,7 @@ class Fleet:
         if not recovers:
             sent = message["phase"] == "ongoing" and member is not None and member.held is None
             at = alert.labelled if member is None else member.at
-            group.open[entity] = Member(message["score"], message["since"], at, None if sent else message)
+            group.open[entity] = Member(message["score"], message["since"], at, None if sent else alert)
             group.due = min(group.due, heard(entity, alert.row) + self._ttl)
             self._tell(key, group, alert, out)
 
@@ -136,7 +146,8 @@ class Fleet:
         for i, member in enumerate(inside):
             assert member.held is not None
             # Its own event is past: these come at the event of another, each under an id of its own.
-            out.append(alert._replace(message={**member.held, "phase": "started"}, suffix=f"-{i + 1}"))
+            message = {**member.held.message, "phase": "started"}
+            out.append(alert._replace(message=message, suffix=f"-{i + 1}", words=member.held.words))
             member.held = None
 
     @staticmethod
@@ -204,14 +215,17 @@ class Fleet:
         out: list[list[Any]] = []
         for key, g in sorted(self._groups.items()):
             if g.open or g.reported:
-                members = [[name, m.score, m.since, m.at, m.held] for name, m in g.open.items()]
+                members = [[name, m.score, m.since, m.at, m.said()] for name, m in g.open.items()]
                 out.append([*key, g.entities, g.reported, g.since, g.absorbed, members])
         return out
 
     def load(self, rows: list[list[Any]]) -> None:
         """What `rows` gave."""
         for shard, source, kind, entities, reported, since, absorbed, members in rows:
-            open_ = {name: Member(*rest) for name, *rest in members}
+            open_ = {
+                name: Member(score, first, at, None if held is None else Alert(0, held))
+                for name, score, first, at, held in members
+            }
             self._groups[shard, source, kind] = Group(open_, entities, reported, since, absorbed)
 
 

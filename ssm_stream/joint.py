@@ -16,7 +16,7 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.monitor.lifecycle import KINDS
-from ssm_stream.target import Alert
+from ssm_stream.telling import Alert
 
 CAUSE = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
 """Fields of an alert that are kept of each target; `since` is the target's own."""

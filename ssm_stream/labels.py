@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ssm_stream.config import Config
+from ssm_stream.config import LONGEST_NAME, Config
 from ssm_stream.config import Labels as Section
-from ssm_stream.events import LONGEST_NAME, EventReader, Events, Refused, is_text, value_at
+from ssm_stream.events import EventReader, Events, Refused, is_text, value_at
 
 EARLY_MOST = 100_000
 """Labels that wait for their events, over all entities: a bound, should labels come of entities that have none."""

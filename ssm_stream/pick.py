@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ssm_stream.config import Config, ConfigError, Event
-from ssm_stream.events import LARGEST, LONGEST_NAME, UNITS_PER_MS, EventReader, is_text, moment
+from ssm_stream.config import LONGEST_NAME, Config, ConfigError, Event
+from ssm_stream.events import LARGEST, UNITS_PER_MS, EventReader, is_text, tells_time
 
 SAMPLE = 200
 """Documents looked at."""
@@ -87,7 +87,7 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
     if event.features != "auto":
         return Picked(config, 0, {}, [])
     usable, ts, targets = _usable(event, documents[:SAMPLE])
-    columns, left_out = _columns(usable)
+    columns, left_out = columns_of(usable)
     for path in (event.entity, event.timestamp, *event.targets, *event.categories):
         columns.pop(path, None)
 
@@ -173,7 +173,7 @@ def _usable(
     return [documents[i] for i in events.position.tolist()], events.ts, dict(zip(event.targets, columns, strict=True))
 
 
-def _columns(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
+def columns_of(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
     """Path → document → what the reader finds there, without nulls; and the paths that no configuration can name."""
     columns: dict[str, dict[int, Any]] = {}
     unnamed: dict[str, str] = {}
@@ -222,7 +222,7 @@ def _judge(
             return _Verdict("none", f"the same as {which} in all {len(both)} events that have both: a copy of it")
     texts = [value for value in known if type(value) is str]
     flags = sum(type(value) is bool for value in known)
-    strays = frozenset(i for i, value in column.items() if not _is_number(value))
+    strays = frozenset(i for i, value in column.items() if not is_number(value))
     numbers = len(known) - flags - len(strays)
     odd = len(strays) - len(texts)
     if _is_time(column, texts, ts):
@@ -257,7 +257,8 @@ def _as_feature(numbers: int, n: int, strays: frozenset[int]) -> _Verdict:
     return _Verdict("feature", strays=strays)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, or true or false, that the learner can hold."""
     if type(value) is float:
         return math.isfinite(value) and abs(value) <= LARGEST
     return type(value) in (bool, int) and abs(value) <= LARGEST
@@ -275,7 +276,7 @@ def _same(value: Any, y: float) -> bool:
 
 def _closeness(column: dict[int, Any], target: NDArray[np.float64]) -> float:
     """|correlation| of numbers with the target, where both are known; 0 where there are too few, or one is constant."""
-    at = [i for i, value in column.items() if _is_number(value) and not math.isnan(target[i])]
+    at = [i for i, value in column.items() if is_number(value) and not math.isnan(target[i])]
     x, y = np.array([float(column[i]) for i in at]), target[at]
     # Scaled first: squares of the largest numbers are finite then.
     x, y = (v / max(float(np.abs(v).max(initial=0.0)), 1.0) for v in (x, y))
@@ -287,20 +288,12 @@ def _closeness(column: dict[int, Any], target: NDArray[np.float64]) -> float:
 def _is_time(column: dict[int, Any], texts: list[str], ts: NDArray[np.int64]) -> bool:
     """Most texts are ISO 8601, or all numbers lie within a day of the event's time, in one of the units."""
     if texts:
-        return 2 * sum(map(_tells_time, texts)) > len(column)
+        return 2 * sum(map(tells_time, texts)) > len(column)
     when = ts[list(column)]
-    if not all(type(v) in (int, float) and _is_number(v) for v in column.values()) or when.min() < EPOCHS_FROM:
+    if not all(type(v) in (int, float) and is_number(v) for v in column.values()) or when.min() < EPOCHS_FROM:
         return False
     numbers = np.array(list(column.values()), np.float64)
     return any(bool(np.all(np.abs(numbers / unit - when) <= DAY)) for unit in UNITS_PER_MS.values())
-
-
-def _tells_time(text: str) -> bool:
-    try:
-        moment(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _short(path: str) -> str:

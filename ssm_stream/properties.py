@@ -16,7 +16,7 @@ from pathlib import Path
 
 Properties = Mapping[str, str | int | float | bool]
 
-SECRET = re.compile(r"password|passphrase|secret|key\.pem$", re.IGNORECASE)
+SECRET = re.compile(r"password|passphrase|secret|key\.pem$|user\.info$|auth\.token$|^token$", re.IGNORECASE)
 """Properties whose value is a secret: it may stand in no file that is shown around, in no log and in no error."""
 HIDDEN_TOO = re.compile(r"oauthbearer\.config$", re.IGNORECASE)
 """Properties that may hold a secret, or not."""
@@ -90,12 +90,12 @@ def faults(properties: Properties, *, exactly_once: bool = False) -> list[tuple[
 def weaknesses(properties: Properties) -> list[str]:
     """What works, and protects less than it seems to."""
     found = []
-    protocol = _protocol(properties)
+    protocol = protocol_of(properties)
     if protocol.endswith("SSL") and _is(properties, "enable.ssl.certificate.verification", "false", "0", "f"):
         found.append("enable.ssl.certificate.verification: false: the broker may be anyone's; name its CA instead")
     elif protocol.endswith("SSL") and _is(properties, "ssl.endpoint.identification.algorithm", "none"):
         found.append("ssl.endpoint.identification.algorithm: none: any host with a certificate of that CA is believed")
-    if protocol == "SASL_PLAINTEXT" and _mechanism(properties) in ("PLAIN", "OAUTHBEARER"):
+    if protocol == "SASL_PLAINTEXT" and mechanism_of(properties) in ("PLAIN", "OAUTHBEARER"):
         found.append("security.protocol: SASL_PLAINTEXT: what proves who we are goes over the wire in the clear")
     if _is(properties, "enable.sasl.oauthbearer.unsecure.jwt", "true", "1", "t"):
         found.append("enable.sasl.oauthbearer.unsecure.jwt: true: tokens are unsigned, anyone can make them")
@@ -106,11 +106,13 @@ def _is(properties: Properties, name: str, *values: str) -> bool:
     return name in properties and as_text(properties[name]).strip().lower() in values
 
 
-def _protocol(properties: Properties) -> str:
+def protocol_of(properties: Properties) -> str:
+    """`security.protocol`, in capitals."""
     return as_text(properties.get("security.protocol", "PLAINTEXT")).strip().upper()
 
 
-def _mechanism(properties: Properties) -> str:
+def mechanism_of(properties: Properties) -> str:
+    """The SASL mechanism, empty where none is named."""
     return next((as_text(properties[name]).strip() for name in MECHANISM if name in properties), "")
 
 
@@ -150,7 +152,7 @@ def _unknown(properties: Properties) -> Iterator[tuple[str, str]]:
 
 def _transport(properties: Properties) -> Iterator[tuple[str, str]]:
     """Settings of a protection that security.protocol does not switch on: silently, there would be none."""
-    protocol = _protocol(properties)
+    protocol = protocol_of(properties)
     if not protocol.startswith("SASL_"):
         for name in sorted(properties):
             if name.startswith(("sasl.", "enable.sasl.")):
@@ -169,12 +171,12 @@ def _instead(protocol: str) -> str:
 
 
 def _sasl(properties: Properties) -> Iterator[tuple[str, str]]:
-    if not _protocol(properties).startswith("SASL_"):
+    if not protocol_of(properties).startswith("SASL_"):
         return
-    mechanism = _mechanism(properties)
+    mechanism = mechanism_of(properties)
     name = next((name for name in MECHANISM if name in properties), "security.protocol")
     if not mechanism:
-        yield name, f"found {_protocol(properties)} without sasl.mechanism; set it to {_or(MECHANISMS)}"
+        yield name, f"found {protocol_of(properties)} without sasl.mechanism; set it to {_or(MECHANISMS)}"
     elif mechanism == "GSSAPI":
         yield name, f"found 'GSSAPI', which would run kinit as a command; use {_or(MECHANISMS)}"
     elif mechanism not in MECHANISMS:

@@ -7,7 +7,6 @@ on the events of its pool in their order only: cutting the stream into other bat
 
 from __future__ import annotations
 
-import hashlib
 import math
 import zlib
 from collections.abc import Iterator, Sequence
@@ -27,13 +26,16 @@ from ssm_stream.labels import Early, EarlyLabels, Labels, Unmatched
 from ssm_stream.loop import Late, Predictions, Rules, Settled
 from ssm_stream.model import kernel, pending, shapes, weights
 from ssm_stream.model.features import FeaturePlan, calendar_columns
-from ssm_stream.model.implicit import answer_names
+from ssm_stream.moment import Layout, Moments
 from ssm_stream.monitor import detect, interval, levels, lifecycle, novelty
 from ssm_stream.state import Part, Reader, StateError, text_part, unlike
+from ssm_stream.telling import Alert, Codes, Report, Teller, input_names
 
 SLOT_STEP = 8  # slots for codes are added so many at a time
 FIRST_PLACES = 16  # of an entity's ring of events that wait for their targets
 DAY = 86_400_000.0
+TOGETHER = 16
+"""Reports of the kernel that are looked at in one go, while the caches are warm for that."""
 SWITCHED = ("detector.", "novelty.", "levels.")
 """Arrays that are there only where alerts need them: zeros are a new entity's, whatever the learner knows."""
 
@@ -43,40 +45,11 @@ def shard_of(entity: str, shards: int) -> int:
     return zlib.crc32(entity.encode()) % shards
 
 
-def _in_use(name: str, array: NDArray[Any], used: int, p: shapes.LearnerParams) -> bytes:
-    """The array without the room that other pools' codes have made in it. used: codes in use"""
-    group, field = name.split(".")
-    keep = 1 + p.F * (2 if group == "norm" else 1) + used
-    if field in ("S", "R", "W", "gradient", "weights") or (field == "gd" and p.gd):
-        array = array[..., :keep]
-        return (array[..., :keep, :] if field == "S" else array).tobytes()
-    if field == "embedding" and p.R:
-        return array[..., : p.R + keep].tobytes()
-    return (array[:keep] if field == "keys" else array).tobytes()
-
-
 def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
     """Rows of `count`, as a snapshot names them."""
     if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1, append=count) <= 0).any():
         raise StateError("the snapshot is damaged: it names rows that are not there")
     return rows
-
-
-class Alert(NamedTuple):
-    """An alert as the engine knows it.
-
-    row: its event's place among the events processed; pool: shard and source of those that the entity learns with
-    entities: of the pool, labelled so far; mark: the source's watermark then, ms; suffix: of its id, after the kind
-    labelled: events of the pool so far
-    """
-
-    row: int
-    message: dict[str, Any]
-    pool: tuple[int, int] = (0, 0)
-    entities: int = 1
-    mark: float = 0.0
-    suffix: str = ""
-    labelled: int = 0
 
 
 class Labelled(NamedTuple):
@@ -111,8 +84,6 @@ def _no_settled(m: int) -> Settled:
 
 
 LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
-LEARNING = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
-"""Share of an episode's events that are learned, as alerts tell it."""
 
 
 def _channels(config: Config) -> tuple[bool, bool, bool]:
@@ -218,11 +189,15 @@ class TargetEngine:
         self._shared = self._fresh_pools(0, 0)
         self._scratch = shapes.new_scratch(self.params)
         self._told = self._fresh_told()
+        self._moments: Moments | None = None
+        self._teller = Teller(config, self.plan)
         self.settled = _no_settled(0)
         """The predictions that met their targets in the last `process` or `learn`, where targets come late."""
         self.expired: list[tuple[int, str]] = []
         """Row and entity of those that started afresh in the last `process`, as they were past their TTL."""
         self._heard: list[float] = []  # of each of them: when it had last been labelled
+        self.evicted = 0
+        """Entities forgotten so far: past their TTL, or to make room."""
         # What `save` has yet to tell: rows that are no longer as they were told, those told of at all, and whether
         # the arrays themselves have changed since then.
         self._changed, self._pools_changed = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
@@ -299,7 +274,7 @@ class TargetEngine:
             leaving: row and name of entities that are forgotten there to make room, and have no event before it
 
         Returns:
-            n predictions, and the alerts in the order of their events
+            n predictions, and the alerts in the order of their events, yet to be put `in_words`
         """
         self.expired, self._heard = [], []
         self._leave(leaving)
@@ -313,7 +288,7 @@ class TargetEngine:
         self._changed[rows], self._pools_changed[pools] = True, True
         u, steps = self._columns(events, events.ts)
         out = _no_rows(n)
-        alerts: list[Alert] = []
+        alerts, reports = list[Alert](), list[Report]()
         mark = self._mark(source)
         at = 0
         while at < n:
@@ -325,10 +300,24 @@ class TargetEngine:
                 i = at - 1
                 said = (float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i]))
                 row, pool = int(rows[i]), int(pools[i])
-                alerts += self._alerts(i, events.entity[i], int(events.ts[i]), said, row, pool, source)
+                reports.append(self._report(i, events.entity[i], int(events.ts[i]), said, row, pool, source))
+                if len(reports) == TOGETHER:
+                    alerts += self._tell(reports)
             elif why != loop.DONE:
                 self._make_room(why, at, int(rows[at]), int(pools[at]))
-        return out, alerts
+        return out, alerts + self._tell(reports)
+
+    def hold(self, entities: Sequence[str]) -> None:
+        """From now on nothing is learned of these entities; see `Engine.hold`.
+
+        An anomaly episode that no rule ends holds learning: the kernel knows no other word for it.
+        """
+        anomaly = self.config.alerts.anomaly
+        assert not anomaly.enabled, "with anomaly alerts the episode would end"
+        assert anomaly.learn == "hold"
+        rows = self._rows(list(entities))
+        self._state.lifecycle.number[rows, lifecycle.ANOMALY, lifecycle.OPEN] = 1.0
+        self._changed[rows] = True
 
     def look(self, events: Events, source: int = 0) -> Look:
         """Predict the first of the events, and change nothing.
@@ -362,6 +351,7 @@ class TargetEngine:
     def _make_room(self, why: int, at: int, row: int, pool: int) -> None:
         """What the kernel asked for before it can go on with event `at`, of that entity and pool."""
         if why == loop.EXPIRED:
+            self.evicted += 1
             self.expired.append((at, self.names[row]))
             self._heard.append(self._labelled_at(row))
             self._clear(row)
@@ -468,6 +458,16 @@ class TargetEngine:
         return 0 if self._late is None else len(self._early.unmatched)
 
     @property
+    def late(self) -> bool:
+        """Whether targets come after their events."""
+        return self._late is not None
+
+    def open_episodes(self, kind: str) -> int:
+        """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread."""
+        number = self._state.lifecycle.number
+        return int(np.count_nonzero(number[: len(self.names), lifecycle.KINDS.index(kind), lifecycle.OPEN]))
+
+    @property
     def late_counts(self) -> dict[str, int]:
         """Of events whose targets come late: `waiting`, `matched`, `dropped` (waited too long, too many or evicted).
 
@@ -492,7 +492,7 @@ class TargetEngine:
     ) -> tuple[list[Alert], Settled]:  # fmt: skip
         """Events or labels through the kernel: alerts, and the predictions that met their targets."""
         assert self._late is not None
-        alerts: list[Alert] = []
+        alerts, reports = list[Alert](), list[Report]()
         parts: list[Any] = []
         room = _no_settled(max(len(y), 16))
         at, self._todo[:] = 0, 0
@@ -508,7 +508,9 @@ class TargetEngine:
                 said = (float(room.y[row]), float(room.yhat[row]), float(room.lower[row]), float(room.upper[row]))
                 pool = int(self._todo[loop.POOL])
                 source = list(self._pools)[pool][1] if self.config.model.fleet else 0
-                alerts += self._alerts(i, names[i], int(room.ts[row]), said, int(rows[i]), pool, source)
+                reports.append(self._report(i, names[i], int(room.ts[row]), said, int(rows[i]), pool, source))
+                if len(reports) == TOGETHER:
+                    alerts += self._tell(reports)
             elif why == loop.MORE_PLACES:
                 places = self._pending.open.shape[1]
                 self._place(len(self._state.clock.number), min(2 * places, self._late.most))
@@ -519,7 +521,7 @@ class TargetEngine:
                 self._make_room(why, at, int(rows[at]), int(self._todo[loop.POOL]))
         done = int(self._todo[loop.ROWS])
         parts.append([column[:done] for column in room])
-        return alerts, Settled(*map(np.concatenate, zip(*parts, strict=True)))
+        return alerts + self._tell(reports), Settled(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _place(self, E: int, H: int) -> None:
         """Rings of H places for E entities."""
@@ -537,6 +539,7 @@ class TargetEngine:
             self._heard.append(-math.inf if slot is None else self._labelled_at(slot))
             if slot is None:
                 continue
+            self.evicted += 1
             self._clear(slot)
             self._changed[slot] = True
             if not self.config.model.fleet:
@@ -610,16 +613,22 @@ class TargetEngine:
         """The pool of each event: entities learn together within a shard and a source, whose order never changes."""
         if not self.config.model.fleet:
             return rows
+        if self.config.state.shards == 1:
+            return np.full(len(rows), self._pool(0, source)) if len(rows) else np.empty(0, np.int64)
         shards = self._shards[rows]
         out = np.empty(len(rows), np.int64)
         for shard in np.unique(shards).tolist():
-            key = (shard, source)
-            if key not in self._pools:
-                self._pools[key] = len(self._pools)
-                if len(self._pools) > len(self._shared.pool.n):
-                    self._resize_pools(growth.room_for(len(self._pools)))
-            out[shards == shard] = self._pools[key]
+            out[shards == shard] = self._pool(shard, source)
         return out
+
+    def _pool(self, shard: int, source: int) -> int:
+        """The pool of a shard and a source, made where there is none yet."""
+        key = (shard, source)
+        if key not in self._pools:
+            self._pools[key] = len(self._pools)
+            if len(self._pools) > len(self._shared.pool.n):
+                self._resize_pools(growth.room_for(len(self._pools)))
+        return self._pools[key]
 
     def _clear(self, row: int) -> None:
         """Start an entity afresh; its pool too, where that is its alone."""
@@ -655,108 +664,40 @@ class TargetEngine:
                 self._marks = np.concatenate([self._marks, np.full(len(self._marks), np.nan)])
         return self._sources[source]
 
-    def _alerts(
+    def _report(
         self, row: int, entity: str, ts: int, said: tuple[float, float, float, float], slot: int, pool: int, source: int
-    ) -> list[Alert]:
-        """The alerts that the kernel has just told of. said: target, prediction and the bounds of its interval"""
-        alerts = []
-        y, yhat, lower, upper = said
-        state_hash = self.state_hash(entity, source)
-        channel = int(self._told.phase[loop.CHANNEL])
-        moved = channel == loop.LEVELS_CHANNEL
-        shared = self.config.model.fleet
-        around = (int(self._shards[slot]), source), int(self._shared.pool.entities[pool])
-        mark = float(self._marks[self._sources[source]]) if shared else 0.0
-        for kind, name in enumerate(lifecycle.KINDS):
-            phase = int(self._told.phase[kind])
-            if phase == lifecycle.SILENT:
-                continue
-            score, since, absorbed = self._told.number[kind].tolist()
-            drifts = name == "drift"
-            rules = self.config.alerts.drift if drifts else self.config.alerts.anomaly
-            message = {
-                "entity": entity,
-                "scope": "entity",
-                "kind": name,
-                "phase": lifecycle.PHASES[phase],
-                "severity": "critical" if score >= self.config.alerts.critical else "warning",
-                "ts": ts,
-                "score": score,
-                "y": y,
-                "yhat": yhat,
-                "yhat_lower": lower,
-                "yhat_upper": upper,
-                "since": int(since),
-                "absorbed_after": int(absorbed) if phase == lifecycle.RECOVERED else None,
-                "contributions": self._levels(slot) if moved and not drifts else self._contributions(pool),
-                "weight_change": self._weight_change(slot, pool) if drifts else [],
-                "heads": self._heads() if drifts else [],
-                "channel": None if drifts else loop.CHANNELS[channel],
-                "change": detect.CHANGES[int(self._state.detector.number[slot, detect.CHANGE])] if drifts else None,
-                "learning": LEARNING[rules.learn] if phase != lifecycle.RECOVERED else 1.0,
-                "budget": rules.budget.text,
-                "config_hash": self.config.hash,
-                "state_hash": state_hash,
-            }
-            alerts.append(Alert(row, message, *around, mark, labelled=int(self._shared.pool.n[pool])))
+    ) -> Report:
+        """What the kernel has just told of. said: target, prediction and the bounds of its interval"""
+        told, moved = self._told, None
+        if told.phase[0] != lifecycle.SILENT and told.phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
+            moved = np.empty(2 * (self.params.features + 1))
+            levels.causes(self._state.levels, slot, moved)
+        mark = float(self._marks[self._sources[source]]) if self.config.model.fleet else 0.0
+        home = int(self._shards[slot]), source
+        return Report(row, entity, ts, *said, home, mark, *self._moment(slot, pool), moved)
+
+    def _moment(self, row: int, pool: int | None) -> tuple[Layout, bytes, bytes]:
+        """All that is known of an entity now, as `Layout.state_hash` takes it."""
+        if self._moments is None or not self._moments.are_of(self._state, self._shared, self._scratch):
+            self._moments = Moments(self.params, self._told, self._scratch, self._state, self._shared)
+        waiting = b""
+        if self._late is not None:
+            records = pending.records(self._pending, np.array([row]))
+            waiting = b"".join(array.tobytes() for name, array in records.items() if name != "row")
+        return self._moments.layout, self._moments.take(row, pool), waiting
+
+    def _tell(self, reports: list[Report]) -> list[Alert]:
+        """The alerts of these reports, which are told of."""
+        alerts = [alert for report in reports for alert in self._teller.alerts(report)]
+        reports.clear()
         return alerts
 
     def input_names(self, pool: int = 0) -> list[str]:
         """Names of the implicit weights of a pool, the constant first, then the numbers, then the codes in use."""
-        p, shared = self.params, self._shared.pool
-        codes = ["?"] * int(shared.used[pool]) if len(shared.used) else []
-        for j, column in enumerate(self.plan.coded if codes else ()):
-            for i in range(int(shared.seen[pool, j])):
-                if shared.slot[pool, j, i]:
-                    codes[shared.slot[pool, j, i] - 1] = f"{column}={shared.value[pool, j, i]:g}"
-            if shared.missing[pool, j]:
-                codes[shared.missing[pool, j] - 1] = f"{column} unknown"
-            if shared.other[pool, j]:
-                codes[shared.other[pool, j] - 1] = f"{column}=another"
-        return ["constant", *self.plan.numbers, *codes, *[""] * (p.K - len(codes))]
-
-    def _contributions(self, pool: int) -> list[dict[str, Any]]:
-        """The weightiest inputs of the prediction: each one's signed share of all that moved it from the base."""
-        scratch = self._scratch
-        x = scratch.entity if scratch.flag[shapes.MANY] else scratch.fleet
-        moved = (self._told.weights * x[: self.params.L]).astype(np.float64)[1:]
-        total = float(np.abs(moved).sum())
-        if total == 0.0:
-            return []
-        names = self.input_names(pool)
-        first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
-        return [{"feature": names[1 + i], "share": float(moved[i]) / total} for i in first if moved[i]]
-
-    def _heads(self) -> list[dict[str, Any]]:
-        """The heads that the gate believed most at the event: fast ones after a change, slow ones in calm."""
-        scratch = self._scratch
-        g = scratch.g[: int(scratch.places[0])]
-        names = answer_names(self.params, bool(scratch.flag[shapes.MANY]))
-        first = np.argsort(-np.abs(g), kind="stable")[: self.config.alerts.contributions]
-        return [{"head": names[i], "weight": float(g[i])} for i in first if g[i]]
-
-    def _levels(self, slot: int) -> list[dict[str, Any]]:
-        """The columns whose levels have moved most: each one's signed share of what all have moved."""
-        moved = np.empty(2 * (self.params.features + 1))
-        levels.causes(self._state.levels, slot, moved)
-        total = float(np.abs(moved).sum())
-        if total == 0.0:
-            return []
-        columns = [*self.plan.features, self.config.event.target]
-        names = [*columns, *(f"steps({name})" for name in columns)]
-        first = np.argsort(-np.abs(moved), kind="stable")[: self.config.alerts.contributions]
-        return [{"feature": names[i], "share": float(moved[i]) / total} for i in first if moved[i]]
-
-    def _weight_change(self, slot: int, pool: int) -> list[dict[str, Any]]:
-        """The implicit weights that moved most, in the target's unit per standard deviation of the input."""
-        before, after = self._state.reference.weights[slot].astype(np.float64), self._told.weights.astype(np.float64)
-        names = self.input_names(pool)
-        first = np.argsort(-np.abs(after - before), kind="stable")[: self.config.alerts.contributions]
-        return [
-            {"feature": names[i], "before": float(before[i]), "after": float(after[i])}
-            for i in first
-            if after[i] != before[i]
-        ]
+        shared, codes = self._shared.pool, None
+        if len(shared.used):
+            codes = Codes(int(shared.used[pool]), *(getattr(shared, name)[pool] for name in Codes._fields[1:]))
+        return input_names(self.plan, self.params, codes)
 
     def state_hash(self, entity: str, source: int = 0) -> str:
         """16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
@@ -770,25 +711,8 @@ class TargetEngine:
         """
         row = self._slots[entity]
         pool = row if not self.config.model.fleet else self._pools.get((int(self._shards[row]), source))
-        digest = hashlib.blake2b(digest_size=8)
-        used = 0 if pool is None else int(self._shared.pool.used[pool])
-        for name, array in named(self._state):
-            if not len(array):
-                continue  # a channel that is switched off
-            # The watermark is the neighbours' work too.
-            own = np.delete(array[row], loop.MARK) if name == "clock.number" else array[row]
-            digest.update(_in_use(name, own, used, self.params))
-        if self._late is not None:
-            waiting = pending.records(self._pending, np.array([row]))
-            for name, records in waiting.items():
-                if name != "row":
-                    digest.update(records.tobytes())
-        if pool is not None:
-            many = self._shared.pool.entities[pool] > 1
-            for name, array in named(self._shared):
-                if many or not name.startswith("norm."):
-                    digest.update(_in_use(name, array[pool], used, self.params))
-        return digest.hexdigest()
+        layout, content, waiting = self._moment(row, pool)
+        return layout.state_hash(content, waiting)
 
     def evict(self) -> NDArray[np.int64]:
         """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes.
@@ -804,6 +728,7 @@ class TargetEngine:
             latest - np.maximum(seen[:, loop.MARK], seen[:, loop.LAST]) > self.rules.ttl
         )
         gone = np.flatnonzero(expired).astype(np.int64)
+        self.evicted += len(gone)
         if self._late is not None:
             self._tally[loop.DROPPED] += int(self._pending.open[gone].sum())
         self._close(gone)
@@ -927,13 +852,14 @@ class TargetEngine:
             raise unlike(f"{reader.prefix}names")
         if words["slots"] != self.params.K:
             self._widen(words["slots"])
+        # First the rows that were left to others: who left one may have come again, to a new one.
+        for slot, name in words.get("renamed", ()):
+            self._rename(slot, name)
         self._slots |= {name: i for i, name in enumerate(added, len(self.names))}
         self.names += added
         if len(self._slots) != len(self.names):
             raise unlike(f"{reader.prefix}names")
         self._grow(len(self.names))
-        for slot, name in words.get("renamed", ()):
-            self._rename(slot, name)
         self._close(_ascending(gone, len(self.names)))
         used = len(self.names)
         pools = len(self._pools) if fleet else used

@@ -10,20 +10,27 @@ from typing import Annotated
 import orjson
 import typer
 
+from ssm_stream.cli.ablate import ablate
 from ssm_stream.cli.backtest import backtest
 from ssm_stream.cli.demo import demo
-from ssm_stream.cli.doctor import doctor
+from ssm_stream.cli.dlq import app as dlq_app
+from ssm_stream.cli.doctor import asking, doctor, show
 from ssm_stream.cli.errors import reported
 from ssm_stream.cli.explain import explain
 from ssm_stream.cli.feedback import feedback
+from ssm_stream.cli.init import init
 from ssm_stream.cli.paper import paper
+from ssm_stream.cli.pilot import pilot
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
+from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
 from ssm_stream.cli.train import train
+from ssm_stream.cli.tune import tune
 from ssm_stream.cli.verify import verify
-from ssm_stream.config import config_schema, load_config
+from ssm_stream.config import load_config
 from ssm_stream.properties import weaknesses
+from ssm_stream.stream.doctor import Check
 
 app = typer.Typer(
     name="ssm-stream",
@@ -32,7 +39,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-schema_app = typer.Typer(no_args_is_help=True, help="Print the contracts as JSON Schema.")
 
 
 @app.callback(invoke_without_command=True)
@@ -49,10 +55,19 @@ def ssm_stream(
 def validate(
     config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
+    against_broker: Annotated[
+        bool,
+        typer.Option("--against-broker", help="Ask the broker too: topics, permissions, and whether events fit."),
+    ] = False,
 ) -> None:
     """Check a configuration file; says what it means, or what is wrong, where, and what would be right.
 
-    Example: ssm-stream validate monitor.yaml
+    With --against-broker also what `doctor` looks at, the latest events read by this file among it: exit code 1 where
+    something is not as it must be.
+
+    Examples: ssm-stream validate monitor.yaml
+
+    ssm-stream validate monitor.yaml --against-broker
     """
     with reported():
         loaded = load_config(config)
@@ -62,13 +77,20 @@ def validate(
 
         found = verdict(loaded)
     auto = loaded.event.features == "auto"
+    checks: list[Check] = []
+    if against_broker:
+        from ssm_stream.stream.doctor import diagnose
+
+        with asking(loaded):
+            checks = diagnose(loaded)
+    code = 0 if all(check.ok for check in checks) else 1
     if as_json:
-        content = {"config_hash": None if auto else loaded.hash, **loaded.model_dump(mode="json")}
+        content = {"config_hash": None if auto else loaded.hash, **loaded.shown()}
         content["recovery"]["kept"] = None if found is None else found.as_json()
-        content["source"]["kafka"] = sorted(loaded.source.kafka)  # names only: values may be secrets
-        content["sinks"]["kafka"] = sorted(loaded.sinks.kafka)
+        if against_broker:
+            content["checks"] = [check._asdict() for check in checks]
         sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
-        return
+        raise typer.Exit(code)
     event = loaded.event
     typer.echo(f"{config}: ok" + ("" if auto else f" (config hash {loaded.hash})"))
     typer.echo(f"  reads     {loaded.source.topic} on {loaded.source.brokers}")
@@ -88,25 +110,24 @@ def validate(
     )
     typer.echo(f"  learns    {'each entity by itself' if alone else 'entities of a shard and partition together'}")
     typer.echo(f"  state     {most}; recovery in {loaded.recovery.directory or '(off)'}")
+    for renamed in loaded.deprecations:
+        typer.echo(f"  warning   {renamed}")
     for weakness in weaknesses({**loaded.source.kafka, **loaded.sinks.kafka}):
         typer.echo(f"  warning   {weakness}")
     for line in [] if found is None else found.lines():
         typer.echo(f"  {line}")
+    if against_broker:
+        show(checks)
+    raise typer.Exit(code)
 
 
-@schema_app.command("config")
-def schema_config() -> None:
-    """JSON Schema of the configuration file.
-
-    Example: ssm-stream schema config > ssm-stream.schema.json
-    """
-    sys.stdout.write(orjson.dumps(config_schema(), option=orjson.OPT_INDENT_2).decode() + "\n")
-
-
-for command in (demo, run, replay, backtest, doctor, explain, feedback, paper, verify, train):
+for command in (
+    demo, init, run, replay, backtest, pilot, tune, ablate, doctor, explain, feedback, paper, verify, train,
+):  # fmt: skip
     app.command()(command)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
+app.add_typer(dlq_app, name="dlq")
 
 
 def main() -> None:

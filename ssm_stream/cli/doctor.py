@@ -8,10 +8,11 @@ from typing import Annotated
 import orjson
 import typer
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 from rich.text import Text
 
-from ssm_stream.config import ConfigError, load_config
+from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.stream.doctor import Check, create_missing, diagnose
 
 
@@ -35,15 +36,20 @@ def doctor(
         else:
             typer.echo(str(error), err=True)
         raise typer.Exit(2) from None
-    with Console(stderr=True).status(f"asking {loaded.source.brokers}, for {loaded.source.wait:g} s at most"):
+    with asking(loaded):
         created = [create_missing(loaded, partitions)] if create_topics else []
         # Where topics could not be created, the same broker need not be waited for twice.
         checks = created if created and not created[0].ok else [*created, *diagnose(loaded)]
     if json:
         _json(checks)
     else:
-        _table(checks)
+        show(checks)
     raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+
+
+def asking(config: Config) -> Status:
+    """Says on a terminal, meanwhile, who is asked and how long that may take."""
+    return Console(stderr=True).status(f"asking {config.source.brokers}, for {config.source.wait:g} s at most")
 
 
 def _json(checks: list[Check]) -> None:
@@ -51,7 +57,8 @@ def _json(checks: list[Check]) -> None:
     typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
 
 
-def _table(checks: list[Check]) -> None:
+def show(checks: list[Check]) -> None:
+    """A table on a terminal, else a line for each check."""
     console = Console()
     failed = sum(not check.ok for check in checks)
     summary = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"

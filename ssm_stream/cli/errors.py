@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import typer
 
-from ssm_stream.config import Config, ConfigError
+from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.model.weights import WeightsError
 
 JOB_FAILED, BAD_USAGE = 1, 2
@@ -40,6 +41,28 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
                 raise typer.Exit(code) from None
             cause = cause.__cause__ or cause.__context__
         raise
+
+
+def with_inputs(config: Config) -> Config:
+    """Where `features: auto` has picked for its state, with what was picked; else as it is.
+
+    Raises:
+        RecoveryError: what was picked cannot be read.
+    """
+    from ssm_stream.stream.recovery import read_picked
+
+    directory = config.recovery.directory
+    if config.event.features != "auto" or directory is None:
+        return config
+    return read_picked(directory, config) or config
+
+
+def load_with_inputs(config: Path) -> Config:
+    """The file's configuration, `with_inputs`."""
+    from ssm_stream.stream.recovery import RecoveryError
+
+    with reported(RecoveryError):
+        return with_inputs(load_config(config))
 
 
 def require_one_target(config: Config, command: str) -> None:

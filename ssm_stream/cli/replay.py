@@ -80,6 +80,7 @@ def replay(
                 source.topic,
                 wanted,
                 entity=event.entity,
+                entity_default=event.entity_default,
                 timestamp=event.timestamp,
                 timestamp_format=event.timestamp_format,
                 time_zone=event.time_zone,

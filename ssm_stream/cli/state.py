@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import reported, with_inputs
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -57,6 +57,33 @@ def ls(
         _write_json(_ls_json(kept, positions, found))
     else:
         _print_ls(kept, positions, found)
+
+
+@app.command("audit")
+def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
+    """Hold the audit's records to their hashes, to each other, and to what was said of the same offset before.
+
+    Exit code 1 where one is missing, was altered, or says another thing.
+
+    Example: ssm-stream state audit monitor.yaml
+    """
+    from ssm_stream.stream.audit import AuditError, audited
+
+    with reported(AuditError, OSError):
+        loaded = load_config(config)
+        if loaded.audit.directory is None:
+            raise ConfigError("audit.directory: null; without one nothing is recorded")
+        found = audited(loaded.audit.directory)
+    if as_json:
+        _write_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
+    else:
+        again = f", {found.again} of them after a restart that did an epoch again" if found.again else ""
+        typer.echo(f"{found.lines:,} records of {found.shards} shards{again}")
+        typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
+        for fault in found.faults:
+            typer.echo(f"{fault.file}:{fault.line}: {fault.text}")
+        typer.echo("unbroken" if not found.faults else f"broken: {len(found.faults)} faults")
+    raise typer.Exit(1 if found.faults else 0)
 
 
 @app.command()
@@ -203,15 +230,10 @@ def _told(path: Path) -> Any:
 
 def _resolved(config: Config) -> Config:
     """With the features that were picked for it, where they are to be."""
-    from ssm_stream.stream.recovery import read_picked
-
-    directory = config.recovery.directory
-    if config.event.features != "auto" or directory is None:
-        return config
-    picked = read_picked(directory, config)
-    if picked is None:
+    resolved, directory = with_inputs(config), config.recovery.directory
+    if resolved.event.features == "auto" and directory is not None:
         raise ConfigError(f"event.features: auto, and none have been picked yet in {directory}: there is no state")
-    return picked
+    return resolved
 
 
 def _write_json(content: Any) -> None:

@@ -10,13 +10,12 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ssm_stream.config import Event
+from ssm_stream.config import LONGEST_NAME, Event
 from ssm_stream.evaluate.recordings import Slice
 from ssm_stream.events import (
     FIRST_MS,
     LARGEST,
     LAST_MS,
-    LONGEST_NAME,
     EventReader,
     Events,
     Refused,
@@ -60,7 +59,11 @@ class ColumnReader:
         ):
             return None
         first, numbers = 2 + len(event.targets), len(event.numbers)
-        entity, ts = _names(columns[0]), self._times(columns[1])
+        named = columns[0]
+        told = named.dtype in (pl.String, pl.Null) or named.dtype.is_integer()
+        if event.entity_default is not None and told and named.null_count():
+            named = named.cast(pl.String).fill_null(event.entity_default)
+        entity, ts = _names(named), self._times(columns[1])
         targets = [_numbers(column, truth=False) for column in columns[2:first]]
         features = [_numbers(column, truth=True) for column in columns[first : first + numbers]]
         features += [_categories(column) for column in columns[first + numbers :]]

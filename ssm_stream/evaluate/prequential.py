@@ -6,9 +6,10 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,7 @@ from ssm_stream.labels import Labels as LabelColumns
 from ssm_stream.loop import Predictions, Settled
 from ssm_stream.model.jit import jit
 
+T = TypeVar("T")
 BATCH = 10_000
 COLUMNS = (
     "events", "scored", "absolute", "squared", "persistence", "judged", "covered", "width", "anomaly", "drift",
@@ -175,12 +177,20 @@ def over_targets(scores: dict[str, Scores]) -> dict[str, Any]:
 
 
 def prequential(
-    config: Config, rows: Iterable[dict[str, Any]], engine: Engine | SideBySide | None = None
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    engine: Engine | SideBySide | None = None,
+    until: int | None = None,
 ) -> Iterator[Chunk]:
-    """The production engine over rows (dicts, one an event; a `Recording` is read by column), batch by batch."""
+    """The production engine over rows (dicts, one an event; a `Recording` is read by column), batch by batch.
+
+    until: the engine sees no event from this time on, ms, wherever it stands
+    """
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first = 0
-    for events, refused, count in _batches(config, rows):
+    for events, refused, count in batches(config, rows):
+        if until is not None:
+            events = events.take(np.flatnonzero(events.ts < until))
         if isinstance(engine, Engine):
             place = events.position
             events, more = engine.admit(events)
@@ -193,16 +203,24 @@ def prequential(
         first += count
 
 
-def _batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[Refused], int]]:
+def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[Refused], int]]:
     """Events and refusals of the rows, some at a time, and the number of these rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
-        for part in rows.slices(columns.names):
-            yield *columns.read(part), part.height
+        yield from ahead((*columns.read(part), part.height) for part in rows.slices(columns.names))
         return
     reader, iterator = EventReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
         yield *reader.read(batch), len(batch)
+
+
+def ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each made by another thread while the one before it is used."""
+    with ThreadPoolExecutor(1, "read-ahead") as thread:
+        coming = thread.submit(next, items, None)
+        while (item := coming.result()) is not None:
+            coming = thread.submit(next, items, None)
+            yield item
 
 
 def _several(config: Config) -> tuple[str, ...]:
@@ -228,7 +246,7 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
     engine = Engine(config.model_copy(update={"labels": late}))
     waiting: deque[tuple[str, int, float]] = deque()
     first, count = 0, 0
-    for events, refused, height in _batches(config, rows):
+    for events, refused, height in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
         bare = replace(events, target=np.full(len(events), np.nan), key=key)
@@ -291,6 +309,8 @@ def backtest(
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
         (count by fault) and by_entity (the same metrics of each); with several targets as `over_targets` has them
     """
+    if not device:
+        load_kernels(config)  # compiled or read from the disk: not what an event costs
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -314,6 +334,16 @@ def backtest(
         "config_hash": config.hash,
         "by_entity": by_entity,
     }
+
+
+def load_kernels(config: Config) -> None:
+    """Have the kernels that the configuration needs, by an engine that is thrown away."""
+    engine, m = Engine(config), len(config.event.targets)
+    columns = np.zeros((3, len(config.event.columns)))
+    target = np.ones((3, m) if m > 1 else 3)
+    names, ts = ["e", "e", "f"], np.arange(3) + 1_700_000_000_000
+    key = np.arange(3) if config.labels is not None and config.labels.id is not None else None
+    engine.process(Events(names, ts, columns, target, np.arange(3), key))
 
 
 def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:

@@ -24,7 +24,7 @@ import polars as pl
 from ssm_stream.evaluate.recordings_csv import csv_column, csv_rows, csv_slices, number, scan_csv
 from ssm_stream.evaluate.recordings_file import RecordingError, Row, decode, lines_of, open_file, to_dicts
 
-__all__ = ["Recording", "RecordingError", "Row", "Slice", "count_rows", "read_recording", "rows"]
+__all__ = ["Recording", "RecordingError", "Row", "Slice", "count_rows", "frame_slices", "read_recording", "rows"]
 
 SLICE = 50_000
 """Rows of a slice."""
@@ -231,6 +231,12 @@ def _parquet_slices(path: Path, names: Collection[str] | None = None) -> Iterato
             reason = str(error).split("\n")[0]
             raise RecordingError(f"{path}: rows {start} and after cannot be read ({reason}); copy it again") from error
         yield from frame.iter_slices(SLICE)
+
+
+def frame_slices(frame: pl.DataFrame) -> Iterator[Slice]:
+    """The rows of a frame in memory, as `Recording.slices` has those of a file."""
+    for some in frame.iter_slices(SLICE):
+        yield Slice(len(some), partial(_parquet_rows, some), partial(_parquet_column, some))
 
 
 def _parquet_rows(frame: pl.DataFrame) -> list[Row]:

@@ -26,7 +26,8 @@ from ssm_stream.model import learner, learner_codes
 from ssm_stream.model.learner import State
 from ssm_stream.model.learner_codes import PoolCodes
 from ssm_stream.model.shapes import SLOTS
-from ssm_stream.target import SLOT_STEP, Alert, TargetEngine
+from ssm_stream.target import SLOT_STEP, TargetEngine
+from ssm_stream.telling import Alert
 
 DAY_MS = 86_400_000.0
 
@@ -137,7 +138,7 @@ class SideBySide(TargetEngine):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """One event of each of these rows: predictions, and labelled events before."""
         codes = tuple(self._codes[i] for i in rows.tolist())
-        self._widen_for(codes, u, steps, ~y.isnan())
+        self._widen_for(codes, u, steps, ts, ~y.isnan())
         e = torch.as_tensor(rows)
         state: State = _each(lambda part: part[e], self._tensors)._replace(codes=codes)
         event = learner.Event(torch.zeros_like(e), u, steps, ts)
@@ -148,11 +149,14 @@ class SideBySide(TargetEngine):
         _each(lambda part, new: part.index_copy_(0, e, new), self._tensors, after._replace(codes=()))
         return answer.yhat.cpu().numpy(), state.running.n.cpu().numpy()
 
-    def _widen_for(self, codes: tuple[PoolCodes, ...], u: Tensor, steps: Tensor, known: Tensor) -> None:
+    def _widen_for(self, codes: tuple[PoolCodes, ...], u: Tensor, steps: Tensor, ts: Tensor, known: Tensor) -> None:
         """Room for the codes that these events will be given when they are learned."""
-        events = zip(codes, u.cpu().numpy(), steps.cpu().numpy(), known.tolist(), strict=True)
+        events = zip(codes, u.cpu().numpy(), steps.cpu().numpy(), ts.tolist(), known.tolist(), strict=True)
         roomy = self.params._replace(K=SLOTS)
-        used = max(learner_codes.register(roomy, c, a, b)[0].used if learned else 0 for c, a, b, learned in events)
+        used = max(
+            learner_codes.register(roomy, code, a, b, at)[0].used if learned else 0
+            for code, a, b, at, learned in events
+        )
         if used > self.params.K:
             self._make(len(self._tensors.time), used)
 

@@ -19,6 +19,7 @@ from ssm_stream.model.implicit import implicit_weights
 from ssm_stream.model.jit import jit
 from ssm_stream.model.shapes import (
     BASE,
+    BATCH_FROM,
     ENTITY,
     FLEET,
     HIGH,
@@ -33,6 +34,7 @@ from ssm_stream.model.shapes import (
     VALUE,
     LearnerParams,
 )
+from ssm_stream.model.simd import BATCH
 
 SMALLEST = 1e-6
 """Norm of weights below which a difference counts in absolute terms, as parts of this."""
@@ -169,12 +171,13 @@ def follow(
         gap = max(ts - learner.pool.time[k], 0.0)
         for side in range(2):
             _standardise(w, side, y, logs, r.targets[side])
+        most = min(learner.pool.entities[k] - 1, BATCH) if p.window == 0 and n_pool >= BATCH_FROM else 0
         kernel.learn_one(p, learner, w, k, e, u, steps, ts, y)
         D = 1 + p.F + learner.pool.used[k]
         _keep_inputs(seen.x[t], w.fleet, D)
         if learns:
             seen.q[t] = r.targets[0, RESIDUAL]
-            _learn(p, w, r, k, e, D, many, logs, gap, n_pool)
+            _learn(p, w, r, k, e, D, many, logs, gap, n_pool, most)
             _compare(p, learner, r, k, e, D, many, logs, out, t)
     return stop, kernel.ENOUGH
 
@@ -249,14 +252,20 @@ def _beside(
 
 
 @jit
-def _learn(p: Any, w: Any, r: Any, k: int, e: int, D: int, many: bool, logs: bool, gap: float, n_pool: int) -> None:
+def _learn(
+    p: Any, w: Any, r: Any, k: int, e: int, D: int, many: bool, logs: bool, gap: float, n_pool: int, most: int
+) -> None:
     """The event for the reference, in every scope that learns it."""
     speed = 1.0
     if p.moments and p.M > 0:
         speed = reference.surprise(r.c, r.means[k], abs(r.targets[0, RESIDUAL] - r.answers[FLEET, 0]), float(n_pool))
-    reference.learn(r.plan, r.c, r.fleet, k, w.fleet, D, r.answers[FLEET], r.targets[0], logs, speed, gap)
+    reference.learn(
+        r.plan, r.c, r.fleet, k, w.fleet, D, r.answers[FLEET], r.targets[0], logs, speed, gap, most, 1 + p.F
+    )
     if many:
-        reference.learn(r.plan, r.c, r.norm, k, w.norm, D + p.F, r.answers[NORM], r.targets[1], logs, speed, gap)
+        reference.learn(
+            r.plan, r.c, r.norm, k, w.norm, D + p.F, r.answers[NORM], r.targets[1], logs, speed, gap, most, 1 + 2 * p.F
+        )
         if p.prox > 0:
             size = reference.read(w.entity, w.entity, D)
             for h in range(p.prox + 1):

@@ -80,11 +80,14 @@ class Descent(NamedTuple):
 
     S (P, M', D, D), P, W (P, M', D); gradient (P, 2 prox + 1, D); embedding (P, 2, R + D), φ first;
     leaf, leaf_n (P, fern, LEAVES); gd (P, D); phi (R,) and place (fern,) of the event at hand
+    waiting (P,) int64, touched (P, D) bool: events since the last sweep, and inputs that they had
     """
 
     S: Array
     P: Array
     W: Array
+    waiting: NDArray[np.int64]
+    touched: NDArray[np.bool_]
     gradient: Array
     embedding: Array
     leaf: Array
@@ -139,7 +142,8 @@ def new_descent(p: LearnerParams, pools: int, D: int) -> Descent:
     rows = plan.M + plan.twin
     return Descent(
         np.zeros((pools, rows, D, D)), np.zeros((pools, rows, D)), np.zeros((pools, rows, D)),
-        np.zeros((pools, 2 * p.prox + (p.prox > 0), D)), np.zeros((pools, 2, (p.R + D) if p.R else 0)),
+        np.zeros(pools, np.int64), np.zeros((pools, D), np.bool_), np.zeros((pools, 2 * p.prox + (p.prox > 0), D)),
+        np.zeros((pools, 2, (p.R + D) if p.R else 0)),
         np.zeros((pools, p.fern, LEAVES)), np.zeros((pools, p.fern, LEAVES)), np.zeros((pools, D * p.gd)),
         np.zeros(p.R), np.zeros(p.fern, np.int64),
     )  # fmt: skip
@@ -194,17 +198,38 @@ def answer(plan: Any, omega: Any, phase: Any, column: Any, cut: Any, d: Any, k: 
 
 @jit
 def learn(
-    plan: Any, c: Any, d: Any, k: int, x: Any, D: int, said: Any, q: Any, logs: bool, speed: float, gap: float
-) -> None:
+    plan: Any, c: Any, d: Any, k: int, x: Any, D: int, said: Any, q: Any, logs: bool, speed: float, gap: float,
+    most: int, lead: int,
+) -> None:  # fmt: skip
     """One event for a pooled scope. said (≥ heads,): what `answer` gave; q (4,): standardised targets by kind; logs:
-    whether the heads in log space learn; speed: of forgetting; gap: ms since the pool's last event, for half-lives."""
+    whether the heads in log space learn; speed: of forgetting; gap: ms since the pool's last event, for half-lives;
+    most: events that may be in the moments before a sweep; lead: inputs before the codes."""
     h = 0
+    for j in range(D):
+        d.touched[k, j] |= j < lead or x[j] != 0.0
+    now = d.waiting[k] >= most
+    d.waiting[k] = 0 if now else d.waiting[k] + 1
     for m in range(plan.M + plan.twin):
         decay = c.decay[m] if c.half_life[m] == 0.0 else 2.0 ** (-gap / c.half_life[m])
         if m < plan.M or logs:
             target = q[plan.kind[h]]
-            _learn_moments(d.S[k, m], d.P[k, m], d.W[k, m], x, D, target, said[h], c.huber[m], decay**speed, c.ridge[m])
+            _learn_moments(
+                d.S[k, m],
+                d.P[k, m],
+                d.W[k, m],
+                x,
+                D,
+                target,
+                said[h],
+                c.huber[m],
+                decay**speed,
+                c.ridge[m],
+                now,
+                d.touched[k],
+            )
         h += 1
+    if now:
+        d.touched[k] = False
     size = read(x, x, D)
     for r in range(plan.prox + (1 if plan.prox > 0 else 0)):
         step = c.step[r] if r < plan.prox else c.slow
@@ -241,9 +266,10 @@ def learn(
 
 @jit
 def _learn_moments(
-    S: Any, P: Any, W: Any, x: Any, D: int, q: float, said: float, huber: float, decay: float, ridge: float
-) -> None:
-    """S ← λS + ωxxᵀ, P ← λP + ωqx, then for each coordinate an exact step along the gradient of the ridge loss.
+    S: Any, P: Any, W: Any, x: Any, D: int, q: float, said: float, huber: float, decay: float, ridge: float, now: bool,
+    touched: Any,
+) -> None:  # fmt: skip
+    """S ← λS + ωxxᵀ, P ← λP + ωqx, then, if `now`, for each that is touched an exact step along the ridge gradient.
 
     With L(W) = ½WᵀSW − PᵀW + ½ρ‖W‖² the gradient is g_i = Σ_j S_ij W_j + ρW_i − P_i, computed anew at every coordinate,
     and its step W_i ← W_i − g_i/(S_ii + ρ).
@@ -254,7 +280,11 @@ def _learn_moments(
         P[i] = decay * P[i] + weigh * q * x[i]
         for j in range(D):
             S[i, j] = decay * S[i, j] + weigh * x[i] * x[j]
+    if not now:
+        return
     for i in range(D):
+        if not touched[i]:
+            continue
         gradient = ridge * W[i] - P[i]
         for j in range(D):
             gradient += S[i, j] * W[j]

@@ -12,10 +12,10 @@ import math
 from typing import Any
 
 from ssm_stream.model import simd
-from ssm_stream.model.heads import decline
+from ssm_stream.model.heads import decay, decline, swept, wait
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inlined, inner
-from ssm_stream.model.shapes import HIGH, KEEP, LOW, PUSH, RIDGE, STACK_LANES, WINSOR, Z_CLIP, G
+from ssm_stream.model.shapes import HIGH, KEEP, LOW, PULL, PUSH, RIDGE, STACK_LANES, WINSOR, Z_CLIP, G
 
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
 TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
@@ -143,7 +143,7 @@ def _regrets(
 @inlined
 def _stack(
     S: Any, R: Any, W: Any, x: Any, rate: Any, a: Any, active: Any, count: int, mean: float, y: float, unit: float,
-    decay: Any, ridge: Any, huber: Any,
+    keep: Any, ridge: Any, huber: Any, level: Any, batch: Any, kept: Any, waiting: Any, k: int, most: int, others: Any,
 ) -> None:  # fmt: skip
     """One sweep of the moments of the answers' deviations, as in the moment heads; in 64 bits, as they nearly agree.
 
@@ -158,14 +158,21 @@ def _stack(
     for r in range(2):
         error = off - simd.dot(W, r * width, x, 0, n)
         weight = min(1.0, huber[r] / (abs(error) + 1e-12))
-        rate[r, KEEP], rate[r, PUSH], rate[r, RIDGE] = decay[r], weight, ridge[r]
-        simd.decay_add(R, r * width, decay[r], x, 0, weight * error, n)
-    simd.sweep_two(S, 0, R, 0, W, 0, x, rate, 0, width, rows, count, n)
+        rate[r, KEEP], rate[r, PUSH], rate[r, PULL], rate[r, RIDGE] = keep[r], weight, weight * error, ridge[r]
+        decay(S, R, level, kept, r, count, n, rate)
+        simd.add(R, r * width, x, 0, rate[r, PULL], n)
+    if wait(batch, kept, waiting, k, most, x, n, 2, rate):
+        return
+    if waiting[k] == 0:
+        simd.sweep_two(S, 0, R, 0, W, 0, x, rate, 0, width, rows, count, others, 0, n)
+        return
+    simd.sweep_two_batch(S, 0, R, 0, W, 0, x, rate, 0, width, rows, count, others, 0, n, batch, kept, 0, width)
+    swept(kept, waiting, k, 2)
 
 
 @inlined
-def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: float) -> None:
-    """Judge the answers and the gates by the target."""
+def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: float, most: int) -> None:
+    """Judge the answers and the gates by the target. most: events that may wait to be swept"""
     s, pool = learner.entity, learner.pool
     error = abs(w.made[G] - y)
     unit = usual_error(s.unit[e], pool.unit[k])
@@ -179,7 +186,8 @@ def learn_gates(p: Any, learner: Any, w: Any, k: int, e: int, count: int, y: flo
             _regrets(pool.regret[k, r], pool.regret2[k, r], w.a, w.active, count, w.made[r], y, unit, p.poly_decay[r])
         _stack(
             pool.stack_S[k], pool.stack_R[k], pool.stack_W[k], w.stack, w.stack_rate, w.a, w.active, count, mean, y,
-            unit, p.sweep_decay, p.sweep_ridge, p.sweep_huber,
+            unit, p.sweep_decay, p.sweep_ridge, p.sweep_huber, pool.stack_level[k], pool.stack_batch[k],
+            pool.stack_kept[k], pool.stack_waiting, k, most, w.others,
         )  # fmt: skip
         slope = clip((w.made[G] - y) / (0.5 * unit), 1.0) / max(unit, error / Z_CLIP)
         for r in range(G):

@@ -13,7 +13,9 @@ import numpy as np
 from ssm_stream.model import simd
 from ssm_stream.model.inputs import clip
 from ssm_stream.model.jit import inner
-from ssm_stream.model.shapes import DEPTH, ERROR_CLIP, KEEP, PULL, PUSH, RIDGE
+from ssm_stream.model.shapes import BATCH_FROM, DEPTH, ERROR_CLIP, KEEP, LEVEL, PULL, PUSH, RIDGE
+
+LEAST_LEVEL = 1e-9
 
 
 @inner
@@ -58,31 +60,120 @@ def decline(weights: Any, count: int) -> None:
 
 
 @inner
-def learn_moments(S: Any, R: Any, W: Any, x: Any, D: int, heads: int, rate: Any) -> None:
+def learn_moments(
+    S: Any, R: Any, W: Any, level: Any, x: Any, D: int, lead: int, heads: int, rate: Any, batch: Any, kept: Any,
+    waiting: Any, k: int, most: int, others: Any,
+) -> None:  # fmt: skip
     """S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
 
     Only the residual R = P − SW is kept: with the new moments it is λR + ωx(q − W·x), and a step δ of one weight takes
-    δ times that weight's row of S from it. So the sweep adds rows and never sums along one, and S is read once.
+    δ times that weight's row of S from it. So the sweep adds rows and never sums along one, and S is read once. The
+    weights of codes that are 0 are not swept. S and R stand for `level` times what is stored, so that rows decay
+    without being touched.
 
-    S (heads, D, n), R, W (heads, n); rate (heads, RATES): what `moment_rate` says of each head's event
+    In a pool of several entities up to `most` events wait, and are swept with the next: S is read and written once for
+    all of them. R knows of each at once, S when they are swept.
+
+    S (heads, D, n), R, W (heads, n), level (heads,); rate (heads, RATES): what `moment_rate` says of each head's event
+    lead: inputs before the codes; others (≥ codes,): room
+    batch (BATCH, n), kept (heads, BATCH): inputs and ω of the events that wait; waiting (P,): how many
     """
     rows, width, n = S.shape[1], R.shape[1], whole(D)
     for m in range(heads):
-        simd.decay_add(R, m * width, rate[m, KEEP], x, 0, rate[m, PULL], n)
+        decay(S, R, level, kept, m, D, n, rate)
+        simd.add(R, m * width, x, 0, rate[m, PULL], n)
+    if wait(batch, kept, waiting, k, most, x, n, heads, rate):
+        return
+    more, held = 0, waiting[k]
+    for j in range(lead, D):
+        there = x[j] != 0.0
+        for i in range(held):
+            there = there or batch[i, j] != 0.0
+        if there:
+            others[more] = j
+            more += 1
     for m in range(0, heads - 1, 2):
-        simd.sweep_two(
-            S, m * rows * width, R, m * width, W, m * width, x, rate, m * simd.RATES, width, rows, D, n
-        )  # fmt: skip
+        at, row, of = m * rows * width, m * width, m * simd.RATES
+        if held == 0:
+            simd.sweep_two(S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n)
+        else:
+            simd.sweep_two_batch(
+                S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n, batch, kept, m * simd.BATCH,
+                width,
+            )  # fmt: skip
     if heads % 2:
         m = heads - 1
-        simd.sweep(S, m * rows * width, R, m * width, W, m * width, x, rate, m * simd.RATES, width, rows, D, n)
+        at, row, of = m * rows * width, m * width, m * simd.RATES
+        if held == 0:
+            simd.sweep(S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n)
+        else:
+            simd.sweep_batch(
+                S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n, batch, kept, m * simd.BATCH,
+                width,
+            )  # fmt: skip
+    if held > 0:
+        swept(kept, waiting, k, heads)
 
 
 @inner
-def moment_rate(rate: Any, m: int, decay: float, ridge: Any, huber: Any, error: float) -> None:
+def decay(S: Any, R: Any, level: Any, kept: Any, m: int, D: int, n: int, rate: Any) -> None:
+    """The level of state m sinks by λ, and ω and ωe of its event are put in what is stored.
+
+    Long before a level is too small for its numbers, S, R and what waits take it over.
+    """
+    now = (level[m] if level[m] > 0.0 else 1.0) * rate[m, KEEP]
+    if now < LEAST_LEVEL:
+        for i in range(D):
+            for j in range(n):
+                S[m, i, j] *= now
+        for j in range(n):
+            R[m, j] *= now
+        for i in range(simd.BATCH):
+            kept[m, i] *= now
+        now = 1.0
+    level[m] = now
+    rate[m, LEVEL] = level[m]
+    rate[m, PUSH] /= level[m]
+    rate[m, PULL] /= level[m]
+
+
+@inner
+def may_wait(window: int, entities: int, n: int) -> int:
+    """Events that may wait to be swept with a later one, in a pool of so many entities that has learned n events.
+
+    None of an entity's own, on average, by the time of its next one. Beside the attention, sweeps cost little.
+    """
+    return min(entities - 1, simd.BATCH) if window == 0 and n >= BATCH_FROM else 0
+
+
+@inner
+def wait(batch: Any, kept: Any, waiting: Any, k: int, most: int, x: Any, n: int, heads: int, rate: Any) -> bool:
+    """Put the event with those that wait, if it may; else it is to be swept with them."""
+    i = waiting[k]
+    if i >= most:
+        return False
+    for j in range(n):
+        batch[i, j] = x[j]
+    for m in range(heads):
+        kept[m, i] = rate[m, PUSH]
+    waiting[k] = i + 1
+    return True
+
+
+@inner
+def swept(kept: Any, waiting: Any, k: int, heads: int) -> None:
+    """No event waits any more."""
+    waiting[k] = 0
+    for m in range(heads):
+        for i in range(simd.BATCH):
+            kept[m, i] = 0.0
+
+
+@inner
+def moment_rate(rate: Any, m: int, keep: float, ridge: Any, huber: Any, error: float) -> None:
     """Constants of head m for an event that it missed by `error`: λ, ω, ρ and ωe."""
     weight = np.float32(min(1.0, huber / (abs(error) + 1e-12)))
-    rate[m, KEEP], rate[m, PUSH], rate[m, PULL] = np.float32(decay), weight, weight * np.float32(error)
+    rate[m, KEEP], rate[m, PUSH], rate[m, PULL] = np.float32(keep), weight, weight * np.float32(error)
     rate[m, RIDGE] = ridge
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.model import simd
-from ssm_stream.model.features import ALWAYS, BY_RULE
+from ssm_stream.model.features import ALWAYS, NEVER
 from ssm_stream.model.jit import inlined, inner
 from ssm_stream.model.shapes import (
     BASE,
@@ -43,6 +43,8 @@ from ssm_stream.model.shapes import (
 
 MOST_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
 LEAST_GAP_WEEKDAY, MOST_GAP_WEEKDAY = 60.0, 86400.0
+DAY = 86400.0
+WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
 HOUR_RATE, WEEK_RATE = 0.15, 0.5  # of the usual targets, once 7 (2) are known
 
@@ -60,10 +62,12 @@ def _gap(gaps: Any) -> float:
 
 
 @inner
-def _steps(mode: int, gap: float, differs: Any, features: int, which: int) -> bool:
-    """Is the hour (which = 0), the weekday (1) a code?"""
-    if mode != BY_RULE:
-        return mode == ALWAYS
+def _steps(mode: int, gap: float, age: float, differs: Any, features: int, which: int) -> bool:
+    """Is the hour (which = 0), the weekday (1) a code, in a pool whose first event was `age` seconds ago?"""
+    if mode == NEVER or age < WHOLE[which]:
+        return False
+    if mode == ALWAYS:
+        return True
     if which == 0:
         if not (0.0 < gap <= MOST_GAP_HOUR):
             return False
@@ -107,7 +111,8 @@ def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: f
     v, new = w.v, s.n[e] == 0
     w.flag[MANY] = 1 if pool.entities[k] + (1 if new else 0) > 1 and len(learner.norm.near) > 0 else 0
     gap = _gap(pool.gaps[k])
-    w.flag[SEASONS] = 1 if p.seasons and 0.0 < gap <= MOST_GAP_HOUR else 0
+    age = (ts - pool.begun[k]) / 1000.0 if pool.n[k] > 0 else 0.0
+    w.flag[SEASONS] = 1 if p.seasons and 0.0 < gap <= MOST_GAP_HOUR and age >= DAY else 0
     mean = pool.target[k, Y_MEAN] if new else s.target[e, Y_MEAN]
     last = mean
     if p.lags > 0 and not new:
@@ -136,14 +141,13 @@ def look(p: Any, learner: Any, w: Any, k: int, e: int, u: Any, steps: Any, ts: f
             v[at + i] = 0.0 if new else s.y_last[e, i - 1] - s.y_last[e, i]
         at += p.lags
     if p.seasons:
-        v[at] = v[at + 1] = 0.0
-        if w.flag[SEASONS]:
-            hour, week = steps[0], HOURS + 24 * steps[1] + steps[0]
-            usual = float(s.season[e, hour]) if s.season_n[e, hour] > 0 else mean
-            v[at] = usual - last
-            v[at + 1] = (float(s.season[e, week]) if s.season_n[e, week] > 0 else usual) - last
-    w.on[0] = 1 if _steps(p.step_hour, gap, pool.differs[k], p.features, 0) else 0
-    w.on[1] = 1 if _steps(p.step_weekday, gap, pool.differs[k], p.features, 1) else 0
+        hour, week = steps[0], HOURS + 24 * steps[1] + steps[0]
+        # From the last target as the seasons hold it: what that rounds off is nothing to be standardised.
+        held = np.float64(np.float32(last))
+        v[at] = np.float64(s.season[e, hour]) - held if s.season_n[e, hour] > 0 else mean - last
+        v[at + 1] = np.float64(s.season[e, week]) - held if s.season_n[e, week] > 0 else v[at]
+    w.on[0] = 1 if _steps(p.step_hour, gap, age, pool.differs[k], p.features, 0) else 0
+    w.on[1] = 1 if _steps(p.step_weekday, gap, age, pool.differs[k], p.features, 1) else 0
     find_codes(p, learner, w, k, u, steps)
 
 
@@ -247,6 +251,8 @@ def place(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
     F, used, many = p.F, pool.used[k], w.flag[MANY]
     w.fleet[0] = 1.0
     _standardise(w.v, pool.v_mean[k], pool.v_var[k], pool.v_count[k], F, w.fleet)
+    if p.seasons and not w.flag[SEASONS]:  # their statistics are learned from the first event on
+        w.fleet[F - 1] = w.fleet[F] = 0.0
     # The scratch is shared by pools, of which another may have more codes.
     for j in range(1 + F, len(w.fleet)):
         w.fleet[j] = 0.0
@@ -258,6 +264,8 @@ def place(p: Any, learner: Any, w: Any, k: int, e: int) -> None:
     w.norm[0] = 1.0
     w.entity[0] = 1.0
     _standardise(w.v, s.v_mean[e], s.v_var[e], s.v_count[e], F, w.entity)
+    if p.seasons and not w.flag[SEASONS]:
+        w.entity[F - 1] = w.entity[F] = 0.0
     for j in range(F):
         w.norm[1 + j] = w.entity[1 + j]
         w.norm[1 + F + j] = w.fleet[1 + j]
@@ -424,6 +432,8 @@ def count(learner: Any, k: int, e: int, ts: float) -> None:
     s, pool = learner.entity, learner.pool
     if s.n[e] == 0:
         pool.entities[k] += 1
+    if pool.n[k] == 0:
+        pool.begun[k] = ts
     pool.time[k] = ts
     s.n[e] += 1
     pool.n[k] += 1

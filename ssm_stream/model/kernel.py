@@ -37,6 +37,7 @@ from ssm_stream.model.heads import (
     learn_gradient,
     learn_leaves,
     learn_moments,
+    may_wait,
     moment_rate,
     sum_leaves,
     whole,
@@ -337,6 +338,7 @@ def wants(p: Any, learner: Any, w: Any, k: int, e: int, labelled: bool) -> int:
 def _learn_scope(
     p: Any, S: Any, P: Any, W: Any, gradient: Any, embedding: Any, leaves: Any, leaf_n: Any, gd: Any, x: Any, D: int,
     size: Any, logs: bool, phi: Any, leaf: Any, scale: Any, base: Any, q: Any, decay: Any, rate: Any, y: float,
+    lead: int, level: Any, batch: Any, kept: Any, waiting: Any, k: int, most: int, others: Any,
 ) -> None:  # fmt: skip
     """One event for the heads of a pooled scope. decay (M,): of this event; arrays of one pool, P the residuals."""
     i, R, trees, n = 0, len(phi), len(leaves), whole(D)
@@ -352,7 +354,7 @@ def _learn_scope(
         said = float(simd.dot(W, p.M * W.shape[1], x, 0, n))
         moment_rate(rate, p.M, decay[0], p.ridge[0], p.huber[0], log_target - said)
         heads += 1
-    learn_moments(S, P, W, x, D, heads, rate)
+    learn_moments(S, P, W, level, x, D, lead, heads, rate, batch, kept, waiting, k, most, others)
     if p.prox:
         for r in range(p.prox):
             learn_gradient(gradient, r * gradient.shape[1], x, n, p.steps[r], target - q[i], size)
@@ -453,11 +455,13 @@ def teach(
             w.decay[m] = decay if speed == 1.0 else decay**speed
         D = 1 + p.F + pool.used[k]
         logs = p.log == 1 and pool.negative[k] == 0 and y >= 0.0
+        most = may_wait(p.window, pool.entities[k], pool.n[k])
         fleet, norm = learner.fleet, learner.norm
         _learn_scope(
             p, fleet.S[k], fleet.R[k], fleet.W[k], fleet.gradient[k], fleet.embedding[k], fleet.leaf[k],
             fleet.leaf_n[k], fleet.gd[k], w.fleet, D, w.size[FLEET], logs, w.phi_fleet, w.leaf_fleet, w.scale[0],
-            w.base, w.q[FLEET], w.decay, w.rate, y,
+            w.base, w.q[FLEET], w.decay, w.rate, y, 1 + p.F, fleet.level[k], fleet.batch[k], fleet.kept[k],
+            fleet.waiting, k, most, w.others,
         )  # fmt: skip
         if p.window:
             _hold(
@@ -479,7 +483,8 @@ def teach(
             _learn_scope(
                 p, norm.S[k], norm.R[k], norm.W[k], norm.gradient[k], norm.embedding[k], norm.leaf[k],
                 norm.leaf_n[k], norm.gd[k], w.norm, D + p.F, w.size[NORM], logs, w.phi_norm, w.leaf_norm, w.scale[1],
-                w.base, w.q[NORM], w.decay, w.rate, y,
+                w.base, w.q[NORM], w.decay, w.rate, y, 1 + 2 * p.F, norm.level[k], norm.batch[k], norm.kept[k],
+                norm.waiting, k, most, w.others,
             )  # fmt: skip
             if p.window:
                 _hold(
@@ -488,7 +493,7 @@ def teach(
                     w.least[1], w.past[1], y,
                 )  # fmt: skip
         if gates:
-            learn_gates(p, learner, w, k, e, w.places[0], y)
+            learn_gates(p, learner, w, k, e, w.places[0], y, most)
     learn_inputs(p, w.v, pool.v_mean[k], pool.v_var[k], pool.v_count[k])
     learn_inputs(p, w.v, s.v_mean[e], s.v_var[e], s.v_count[e])
     learn_target(p, learner, w, k, e, y)

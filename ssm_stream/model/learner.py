@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.model.learner_gates import Mixed, learn_gates, mix
-from ssm_stream.model.learner_heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, read
+from ssm_stream.model.learner_heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
 from ssm_stream.model.learner_inputs import Inputs, learn_inputs, learn_past, learn_target, log1p_of, look, register
 from ssm_stream.model.learner_state import (
     EntityState,
@@ -169,9 +169,9 @@ def _learn_heads(
     speed, means = torch.ones_like(y), s.surprise
     if p.moments:
         speed, means = surprise(meta, s, (targets.residual - answer.fleet.said.moments[:, 0]).abs())
-    decay = decays(p, meta, gap, speed)
+    decay, most = decays(p, meta, gap, speed), may_wait(p, s.entities, s.running.n)
     # New codes are 1 already, in the inputs though not in the embedding that has answered.
-    fleet = learn_scope(p, meta, s.fleet, answer.fleet._replace(x=x.fleet), targets, decay, logs)
+    fleet = learn_scope(p, meta, s.fleet, answer.fleet._replace(x=x.fleet), targets, decay, logs, most)
     norm = s.norm
     if s.norm is not None and answer.norm is not None:
         if p.prox:
@@ -179,10 +179,10 @@ def _learn_heads(
             steps = torch.cat([meta.proximal_step, meta.slow_step[None]])
             W = learn_gradient(own.W, x.entity, steps, said - answer.entity_said)
             own = own._replace(W=torch.where(x.many[:, None, None], W, own.W))
-        learned = learn_scope(p, meta, s.norm, answer.norm._replace(x=x.norm), own_targets, decay, logs)
+        learned = learn_scope(p, meta, s.norm, answer.norm._replace(x=x.norm), own_targets, decay, logs, most)
         norm = choose(x.many, learned, s.norm)
     gates, own = learn_gates(
-        p, meta, s.gates, own, s.running.n, answer.a, answer.active, answer.present, answer.mixed, y
+        p, meta, s.gates, own, s.running.n, answer.a, answer.active, answer.present, answer.mixed, y, most
     )
     return s._replace(fleet=fleet, norm=norm, gates=gates, surprise=means), own
 

@@ -13,8 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.features import ALWAYS, BY_RULE
-from ssm_stream.model.inputs import LEAST_GAP_WEEKDAY, MOST_GAP_HOUR, MOST_GAP_WEEKDAY
+from ssm_stream.model.features import BY_RULE, NEVER
+from ssm_stream.model.inputs import LEAST_GAP_WEEKDAY, MOST_GAP_HOUR, MOST_GAP_WEEKDAY, WHOLE
 from ssm_stream.model.shapes import GAPS, SLOTS, VALUES, LearnerParams
 
 
@@ -24,7 +24,8 @@ class PoolCodes:
     slots: of each column, the slot of each value shown so far, None while it has none; missing, other: of an unknown
         value, of any further value; dead: a feature that is no category after all
     differs: has a feature been seen to say something else than the hour, than the weekday?
-    gaps: the first GAPS gaps between an entity's events, s; used: slots given out
+    gaps: the first GAPS gaps between an entity's events, s; begun: time of the first labelled event, ms
+    used: slots given out
     """
 
     def __init__(self, Q: int) -> None:
@@ -34,6 +35,7 @@ class PoolCodes:
         self.dead = [False] * Q
         self.differs = [[False, False] for _ in range(Q)]
         self.gaps: list[float] = []
+        self.begun: float | None = None
         self.used = 0
 
     def copied(self) -> PoolCodes:
@@ -47,20 +49,28 @@ class PoolCodes:
         """The median gap between an entity's events, s; NaN while too few are known."""
         return float(np.median(self.gaps)) if len(self.gaps) == GAPS else math.nan
 
+    def age(self, ts: float) -> float:
+        """Seconds since the first labelled event; 0 before it."""
+        return 0.0 if self.begun is None else (ts - self.begun) / 1000.0
 
-def hourly(codes: PoolCodes) -> bool:
-    """Do events come often enough for the usual target of an hour?"""
-    return 0.0 < codes.gap() <= MOST_GAP_HOUR
+
+def hourly(codes: PoolCodes, ts: float) -> bool:
+    """Do events come often enough for the usual target of an hour, and has an hour come again?"""
+    return 0.0 < codes.gap() <= MOST_GAP_HOUR and codes.age(ts) >= WHOLE[0]
 
 
-def _calendar(p: LearnerParams, codes: PoolCodes) -> list[bool]:
-    """Are the hour and the weekday codes? By rule, if events come so often and no feature says the same already."""
+def _calendar(p: LearnerParams, codes: PoolCodes, ts: float) -> list[bool]:
+    """Are the hour and the weekday codes? Not before one may have come again.
+
+    By rule, if events come so often and no feature says the same already.
+    """
     gap = codes.gap()
     on = []
     for which, mode in enumerate((p.step_hour, p.step_weekday)):
         fits = 0.0 < gap <= MOST_GAP_HOUR if which == 0 else LEAST_GAP_WEEKDAY <= gap <= MOST_GAP_WEEKDAY
         new = all(codes.differs[j][which] for j in range(p.features))
-        on.append(fits and new if mode == BY_RULE else mode == ALWAYS)
+        known = codes.age(ts) >= WHOLE[which]
+        on.append(known and (fits and new if mode == BY_RULE else mode != NEVER))
     return on
 
 
@@ -85,10 +95,10 @@ def _missing_counts(codes: PoolCodes, j: int) -> bool:
     return bool(codes.slots[j]) or codes.dead[j]
 
 
-def look(p: LearnerParams, codes: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64]) -> list[int]:
+def look(p: LearnerParams, codes: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64], ts: float) -> list[int]:
     """Slots of the codes that are 1 in this event."""
     found: list[int | None] = []
-    for j, value in enumerate(_values(p, codes, u, steps, _calendar(p, codes))):
+    for j, value in enumerate(_values(p, codes, u, steps, _calendar(p, codes, ts))):
         if math.isnan(value):
             found.append(codes.missing[j])
         elif value in codes.slots[j]:
@@ -99,11 +109,11 @@ def look(p: LearnerParams, codes: PoolCodes, u: NDArray[np.float64], steps: NDAr
 
 
 def register(
-    p: LearnerParams, before: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64]
+    p: LearnerParams, before: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64], ts: float
 ) -> tuple[PoolCodes, list[int]]:
     """The bookkeeping after this event's values, and the slots that are 1 in it for the first time."""
     codes, now = before.copied(), []
-    on = _calendar(p, codes)
+    on = _calendar(p, codes, ts)
 
     def give(here: bool) -> int | None:
         if codes.used >= min(p.K, SLOTS):
@@ -136,10 +146,12 @@ def register(
     return codes, now
 
 
-def learn_gap(before: PoolCodes, gap: float) -> PoolCodes:
-    """One more gap, s, while fewer than GAPS are known."""
-    if len(before.gaps) == GAPS:
-        return before
+def learn_time(before: PoolCodes, ts: float, gap: float | None) -> PoolCodes:
+    """The time of a labelled event: the first, ms; one more gap, s (None: there was no event before), while fewer than
+    GAPS are known."""
     codes = copy.copy(before)
-    codes.gaps = [*before.gaps, gap]
+    if before.begun is None:
+        codes.begun = ts
+    if gap is not None and len(before.gaps) < GAPS:
+        codes.gaps = [*before.gaps, gap]
     return codes

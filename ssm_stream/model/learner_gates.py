@@ -108,11 +108,12 @@ def learn_unit(units: Tensor, n: Tensor, error: Tensor, start: Tensor) -> Tensor
 
 def learn_gates(
     p: LearnerParams, meta: Meta, s: GateState, own: EntityState, n: Tensor, a: Tensor, active: Tensor, present: Tensor,
-    mixed: Mixed, y: Tensor,
+    mixed: Mixed, y: Tensor, most: Tensor,
 ) -> tuple[GateState, EntityState]:  # fmt: skip
     """Judge answers and gates by the target, in units of the entity's usual error.
 
-    n (B,): the pool's events; present (B, T): answers whose scope is there, though they may be inactive
+    n (B,): the pool's events; present (B, T): answers whose scope is there, though they may be inactive; most (B,):
+    events that may wait to be swept
     """
     error = (mixed.yhat - y).abs()
     usual = torch.where(own.unit > 0, own.unit, s.unit)
@@ -127,15 +128,17 @@ def learn_gates(
         off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
         off = off[:, None].expand(-1, 2, -1)
         miss = ((y - mean) / unit).clamp(-STACK_CLIP, STACK_CLIP)[:, None] - (s.W * off).sum(-1)
+        now = s.waiting >= most
         S, R, W = sweep(s.S, s.R, s.W, off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
-                        meta.sweep_huber.expand_as(miss), miss)  # fmt: skip
+                        meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
         top = regrets(mixed.yhat[:, None], mixed.made[:, None], y, unit)[:, 0]
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
         lost = torch.where(present, lost, 0.0)
         new = s._replace(
             regret=decay * s.regret + r, regret2=decay * s.regret2 + r * r,
             loss=POOL_DECAY * s.loss + lost, losses=POOL_DECAY * s.losses + 1.0,
-            S=S, R=R, W=W, top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
+            S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
+            top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
         )  # fmt: skip
         new = choose(judged, new, s)
         loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)

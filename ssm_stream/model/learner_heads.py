@@ -12,7 +12,17 @@ from torch import Tensor
 
 from ssm_stream.model.learner_attention import Attended, attend, hold
 from ssm_stream.model.learner_state import HeadsState, Meta
-from ssm_stream.model.shapes import DEPTH, ERROR_CLIP, LOG_RESIDUAL, LOG_VALUE, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.model.shapes import (
+    BATCH_FROM,
+    DEPTH,
+    ERROR_CLIP,
+    LOG_RESIDUAL,
+    LOG_VALUE,
+    RESIDUAL,
+    VALUE,
+    LearnerParams,
+)
+from ssm_stream.model.simd import BATCH
 
 
 class Said(NamedTuple):
@@ -105,25 +115,38 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
     return Read(x, phi, leaf, said, seen)
 
 
+def may_wait(p: LearnerParams, entities: Tensor, n: Tensor) -> Tensor:
+    """Events (B,) that may wait to be swept with a later one, in a pool of so many entities that has learned n events.
+
+    Of an entity's own, none on average by the time of its next one. Beside the attention, sweeps cost little.
+    """
+    most = (entities - 1.0).clamp(0.0, float(BATCH))
+    return torch.where(n >= BATCH_FROM, most, 0.0) if p.window == 0 else torch.zeros_like(n)
+
+
 def sweep(
-    S: Tensor, R: Tensor, W: Tensor, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, error: Tensor
+    S: Tensor, R: Tensor, W: Tensor, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, error: Tensor, on: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
 
     A sweep solves the lower triangle: δ = (L + D + ρI)⁻¹ (P − SW − ρW), W ← W + δ, with L strictly below and D on the
     diagonal of S. R = P − SW is kept in place of P: with the new moments it is λR + ωx(q − W·x), then R − Sδ.
+    Only weights that are `on` are swept; an event that waits sweeps none, and leaves them to a later one.
 
     Args:
         S, R, W: (…, D, D), (…, D), (…, D)
         x: (…, D)
         decay, ridge, huber, error: (…)
+        on: (…, D)
     """
     weight = (huber / (error.abs() + 1e-12)).clamp_max(1.0)
     wx = weight[..., None] * x
     R = decay[..., None] * R + wx * error[..., None]
     S = decay[..., None, None] * S + wx[..., :, None] * x[..., None, :]
     lower = S.tril() + torch.diag_embed(ridge[..., None].expand_as(R))
-    step = torch.linalg.solve_triangular(lower, (R - ridge[..., None] * W)[..., None], upper=False)
+    lower = torch.where(on[..., None], lower, torch.eye(S.shape[-1], dtype=S.dtype))
+    force = torch.where(on, R - ridge[..., None] * W, 0.0)
+    step = torch.linalg.solve_triangular(lower, force[..., None], upper=False)
     return S, R - (S @ step)[..., 0], W + step[..., 0]
 
 
@@ -136,9 +159,10 @@ def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
 
 
 def learn_moments(
-    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor
+    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
 ) -> HeadsState:
-    """One sweep of every moment head.
+    """One sweep of every moment head, or none where fewer than `most` (B,) events wait for it; of the codes, those that
+    have been 1 since the last.
 
     With attention in log space the last head is the first one's twin there; it learns where `logs`.
     """
@@ -148,12 +172,17 @@ def learn_moments(
     target = torch.stack([targets.residual] * p.M + [targets.log_residual] * (len(rows) - p.M), 1)
     error = target - torch.einsum("bmd,bd->bm", h.W, r.x)
     ridge, huber = (part[rows].expand_as(error) for part in (meta.moment_ridge, meta.moment_huber))
-    S, R, W = sweep(h.S, h.R, h.W, r.x[:, None].expand_as(h.W), decay[:, rows], ridge, huber, error)
+    now = h.waiting >= most
+    touched = h.touched | (r.x != 0) | (torch.arange(r.x.shape[1]) < r.x.shape[1] - p.K)
+    swept = (touched & now[:, None])[:, None].expand_as(h.W)
+    S, R, W = sweep(h.S, h.R, h.W, r.x[:, None].expand_as(h.W), decay[:, rows], ridge, huber, error, swept)
     on = torch.stack([torch.ones_like(logs)] * p.M + [logs] * (len(rows) - p.M), 1)
     return h._replace(
         S=torch.where(on[..., None, None], S, h.S),
         R=torch.where(on[..., None], R, h.R),
         W=torch.where(on[..., None], W, h.W),
+        waiting=torch.where(now, 0.0, h.waiting + 1.0),
+        touched=touched & ~now[:, None],
     )
 
 
@@ -177,12 +206,15 @@ def learn_leaves(p: LearnerParams, meta: Meta, h: HeadsState, r: Read, target: T
 
 
 def learn_scope(
-    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor
+    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
 ) -> HeadsState:
-    """One event for the heads of a pooled scope; those in log space learn where `logs` (B,). decay (B, M): `decays`."""
+    """One event for the heads of a pooled scope; those in log space learn where `logs` (B,).
+
+    decay (B, M): `decays`; most (B,): `may_wait`
+    """
     said, x = r.said, r.x
     no_log = torch.zeros_like(targets.residual)
-    new = learn_moments(p, meta, h, r, targets, decay, logs)
+    new = learn_moments(p, meta, h, r, targets, decay, logs, most)
     if p.prox:
         quick = meta.proximal_step
         errors = torch.cat(

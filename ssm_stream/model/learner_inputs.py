@@ -68,7 +68,7 @@ def standardise(running: Running, v: Tensor) -> Tensor:
     return torch.where(usable, z, 0.0).float().double()
 
 
-def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor, seasons: Tensor) -> Tensor:
+def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean: Tensor) -> Tensor:
     """v = [features, cycles, changes, last, y_{t−1} − y_{t−2}, …, usual − last, usual of the week − last].
 
     The changes are u_t − the last known value (`differences`), then u_t − u_{t−2}, …, u_t − u_{t−k} (`feature_lags` k),
@@ -87,8 +87,7 @@ def numbers(p: LearnerParams, own: EntityState, event: Event, last: Tensor, mean
         hour, week = season_places(event)
         usual = torch.where(_at(own.season_n, hour) > 0, _at(own.season, hour), mean)
         weekly = torch.where(_at(own.season_n, week) > 0, _at(own.season, week), usual)
-        off = torch.stack([usual, weekly], 1) - last[:, None]
-        parts.append(torch.where(seasons[:, None], off, 0.0))
+        parts.append(torch.stack([usual, weekly], 1) - last[:, None])
     return torch.cat(parts, 1)
 
 
@@ -137,8 +136,9 @@ def find_codes(p: LearnerParams, s: State, event: Event) -> Tensor:
     """(B, K) 1 where a code is."""
     codes = torch.zeros(len(event.e), p.K, dtype=torch.float64)
     if p.K:
-        for b, (u, steps) in enumerate(zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), strict=True)):
-            codes[b, learner_codes.look(p, s.codes[b], u, steps)] = 1.0
+        each = zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), event.ts.tolist(), strict=True)
+        for b, (u, steps, ts) in enumerate(each):
+            codes[b, learner_codes.look(p, s.codes[b], u, steps, ts)] = 1.0
     return codes
 
 
@@ -148,13 +148,18 @@ def look(p: LearnerParams, s: State, own: EntityState, event: Event) -> Inputs:
     B = len(event.e)
     seasons = torch.zeros(B, dtype=torch.bool)
     if p.seasons:
-        seasons = torch.tensor([learner_codes.hourly(codes) for codes in s.codes])
+        seasons = torch.tensor(
+            [learner_codes.hourly(codes, ts) for codes, ts in zip(s.codes, event.ts.tolist(), strict=True)]
+        )
     mean = torch.where(new, s.running.y_mean, own.running.y_mean)
     last = torch.where(new, mean, own.y_last[:, 0]) if p.lags else mean
     base = last if p.lags else torch.zeros_like(mean)
-    v = numbers(p, own, event, last, mean, seasons)
+    v = numbers(p, own, event, last, mean)
     codes = find_codes(p, s, event)
     z, z_own, one = standardise(s.running, v), standardise(own.running, v), torch.ones(B, 1, dtype=torch.float64)
+    if p.seasons:  # their statistics are learned from the first event on
+        there = torch.cat([torch.ones(B, p.F - 2, dtype=torch.bool), seasons[:, None].expand(-1, 2)], 1)
+        z, z_own = torch.where(there, z, 0.0), torch.where(there, z_own, 0.0)
     q_mean, q_deviation = scales(p, s, own)
     past = torch.where(new[:, None], mean[:, None], own.y_last)[:, None, : p.lags] - q_mean[:, :, VALUE, None]
     deviation = q_deviation[:, :, VALUE, None]
@@ -177,9 +182,10 @@ def register(p: LearnerParams, s: State, x: Inputs, event: Event, known: Tensor)
     if not p.K:
         return s, x
     codes, fresh = list(s.codes), torch.zeros(len(event.e), p.K, dtype=torch.float64)
-    for b, (u, steps) in enumerate(zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), strict=True)):
+    each = zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), event.ts.tolist(), strict=True)
+    for b, (u, steps, ts) in enumerate(each):
         if known[b]:
-            codes[b], now = learner_codes.register(p, s.codes[b], u, steps)
+            codes[b], now = learner_codes.register(p, s.codes[b], u, steps, ts)
             fresh[b, now] = 1.0
 
     def add(inputs: Tensor) -> Tensor:
@@ -278,9 +284,14 @@ def learn_past(
                 season_n=own.season_n.scatter(1, place[:, None], (count + 1.0).clamp_max(100.0)[:, None]),
             )
     if s.codes:
-        gaps, learned = (event.ts - own.time).cpu().numpy() / 1000.0, (known & ~new).cpu().numpy()
-        codes = [learner_codes.learn_gap(c, g) if k else c for c, g, k in zip(s.codes, gaps, learned, strict=True)]
-        s = s._replace(codes=tuple(codes))
+        gaps = torch.where(new, math.nan, (event.ts - own.time) / 1000.0).tolist()
+        each = zip(s.codes, event.ts.tolist(), gaps, known.tolist(), strict=True)
+        s = s._replace(
+            codes=tuple(
+                learner_codes.learn_time(c, ts, None if math.isnan(gap) else gap) if learned else c
+                for c, ts, gap, learned in each
+            )
+        )
     running, single = s.running, own.running
     s = s._replace(entities=s.entities + new, time=event.ts, running=running._replace(n=running.n + 1))
     return s, own._replace(time=event.ts, running=single._replace(n=single.n + 1))

@@ -84,8 +84,8 @@ class EntityState(NamedTuple):
 
 
 class GateState(NamedTuple):
-    """regret, regret2 (B, 2, T); loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; top, top2 (B, G);
-    unit (B,): usual absolute error."""
+    """regret, regret2 (B, 2, T); loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,)
+    as of the heads; top, top2 (B, G); unit (B,): usual absolute error."""
 
     regret: Tensor
     regret2: Tensor
@@ -94,6 +94,7 @@ class GateState(NamedTuple):
     S: Tensor
     R: Tensor
     W: Tensor
+    waiting: Tensor
     top: Tensor
     top2: Tensor
     unit: Tensor
@@ -103,6 +104,7 @@ class HeadsState(NamedTuple):
     """Heads of a pooled scope with D inputs. M' = M, one more with attention in log space.
 
     S (B, M', D, D), R, W (B, M', D): decayed second moments, P − S W, weights
+    waiting (B,), touched (B, D) bool: events since a sweep, and inputs that they had
     gradient (B, 2H + 1, D): proximal, slow, proximal in log space; embedding (B, 2, R + D): linear, log
     leaf, leaf_n (B, fern, LEAVES); gd (B, D)
     keys (B, window, D), held (B, window, 4): attention's inputs; its targets on each scale; past (B, window, lags)
@@ -112,6 +114,8 @@ class HeadsState(NamedTuple):
     S: Tensor
     R: Tensor
     W: Tensor
+    waiting: Tensor
+    touched: Tensor
     gradient: Tensor
     embedding: Tensor
     leaf: Tensor
@@ -199,7 +203,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
     def heads(D: int) -> HeadsState:
         rows = p.M + (1 if p.window and p.log else 0)
         return HeadsState(
-            S=zeros(rows, D, D), R=zeros(rows, D), W=zeros(rows, D), gradient=zeros(2 * p.prox + (p.prox > 0), D),
+            S=zeros(rows, D, D), R=zeros(rows, D), W=zeros(rows, D), waiting=zeros(),
+            touched=zeros(D).bool(), gradient=zeros(2 * p.prox + (p.prox > 0), D),
             embedding=zeros(2, (p.R + D) if p.R else 0), leaf=zeros(p.fern, LEAVES), leaf_n=zeros(p.fern, LEAVES),
             gd=zeros(D * p.gd), keys=zeros(p.window, D), held=zeros(p.window, 4), past=zeros(p.window, p.lags),
             near=zeros(4), inserted=zeros(),
@@ -217,7 +222,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         surprise=zeros(2),
         gates=GateState(
             regret=zeros(2, answers), regret2=zeros(2, answers), loss=zeros(answers), losses=zeros(),
-            S=zeros(2, answers, answers), R=zeros(2, answers), W=zeros(2, answers),
+            S=zeros(2, answers, answers), R=zeros(2, answers), W=zeros(2, answers), waiting=zeros(),
             top=zeros(G), top2=zeros(G), unit=zeros(),
         ),
         fleet=heads(p.L),

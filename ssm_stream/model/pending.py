@@ -23,7 +23,7 @@ from ssm_stream.model.shapes import MANY, SEASONS, G, LearnerParams
 
 WAITS = 1  # of Pending.open; 0: labelled, dropped, or never used
 # columns of Pending.flag
-WITH_MANY, WITH_HOUR, WITH_WEEKDAY, YOUNG, KNEW = range(5)
+WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW = range(6)
 # columns of Pending.number
 HALF, SHARE = range(2)
 
@@ -33,8 +33,8 @@ class Pending(NamedTuple):
 
     met (E,): events remembered so far; oldest (E,): no record before this one waits; judged (E,): errors judged so far
     open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
-    flag (E, H, 5) int8: did entity and norm scope answer; were hour and weekday codes; had the entity no label yet;
-        had the pool one
+    flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
+        entity no label yet; had the pool one
     number (E, H, 2): half-width of the interval; share of the prediction that stands on other entities
     v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 5); places (E, H) int64
     a (E, H, T), active (E, H, T) int8, made (E, H, G + 1): answers, which of them count, the gates' own
@@ -82,7 +82,7 @@ def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
         ts=np.zeros((E, H), np.int64),
         key=np.zeros((E, H), np.int64),
         pool=np.zeros((E, H), np.int64),
-        flag=np.zeros((E, H, 5), np.int8),
+        flag=np.zeros((E, H, 6), np.int8),
         number=np.zeros((E, H, 2)),
         v=np.zeros((E, H, p.F)),
         named=np.zeros((E, H, p.categories)),
@@ -173,6 +173,7 @@ def remember(
     q.open[e, h], q.ts[e, h], q.key[e, h], q.pool[e, h] = WAITS, ts, key, k
     flag = q.flag[e, h]
     flag[WITH_MANY], flag[WITH_HOUR], flag[WITH_WEEKDAY] = w.flag[MANY], w.on[0], w.on[1]
+    flag[WITH_SEASONS] = w.flag[SEASONS]
     flag[YOUNG], flag[KNEW] = 1 if n == 0 else 0, 1 if learner.pool.n[k] > 0 else 0
     q.number[e, h, HALF], q.number[e, h, SHARE] = half, share
     for j in range(p.F):
@@ -199,7 +200,8 @@ def remember(
 def recall(p: Any, learner: Any, w: Any, q: Any, room: Any, k: int, e: int, h: int) -> None:
     """The record in place h as if it had just been predicted: its columns in the room, the rest in the scratch."""
     flag = q.flag[e, h]
-    w.flag[MANY], w.on[0], w.on[1], w.flag[SEASONS] = flag[WITH_MANY], flag[WITH_HOUR], flag[WITH_WEEKDAY], 0
+    w.flag[MANY], w.on[0], w.on[1] = flag[WITH_MANY], flag[WITH_HOUR], flag[WITH_WEEKDAY]
+    w.flag[SEASONS] = flag[WITH_SEASONS]
     for j in range(p.F):
         w.v[j] = q.v[e, h, j]
     for j in range(p.features):

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.model.features import FeaturePlan
-from ssm_stream.model.simd import RATES, padded
+from ssm_stream.model.simd import BATCH, RATES, padded
 from ssm_stream.model.weights import Weights
 
 Z_CLIP = 5.0  # standardised inputs
@@ -41,6 +41,7 @@ GAPS = 20  # gaps between events that decide whether there is an hour and a week
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
 STACK_LANES = 8  # 64-bit numbers of a vector step
+BATCH_FROM = 1000  # events from which on a pool's sweeps may wait for each other: a young one learns from each at once
 PLAIN = 128  # events of the attention with the plain metric
 
 # columns of `target`: mean of y, mean |y − mean|, then mean and variance of each scale
@@ -144,7 +145,8 @@ class EntityState(NamedTuple):
 class PoolState(NamedTuple):
     """One row a pool; zeros are a new pool.
 
-    n, entities (P,) int64: labelled events; entities met. time (P,): of the last event, ms
+    n, entities (P,) int64: labelled events; entities met. time, begun (P,): of the last event and of the
+        first, ms
     v_mean, v_var, v_count, target: as for an entity, over all of them; y_mean is in target
     spread (P, 4): running mean square deviation of each scale, whose entities lend from it at first
     low, high (P,): least and greatest target; negative (P,) int64: has one been below zero?
@@ -155,6 +157,7 @@ class PoolState(NamedTuple):
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
     differs (P, Q, 2) int64: has the column been seen to say something else than the hour, the weekday?
     regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
+    stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; unit (P,): usual absolute error
     surprise (P, 2): fast and slow mean of the slowest moment head's |error|
     """
@@ -162,6 +165,7 @@ class PoolState(NamedTuple):
     n: NDArray[np.int64]
     entities: NDArray[np.int64]
     time: NDArray[np.float64]
+    begun: NDArray[np.float64]
     v_mean: NDArray[np.float64]
     v_var: NDArray[np.float64]
     v_count: NDArray[np.float64]
@@ -186,6 +190,10 @@ class PoolState(NamedTuple):
     stack_S: NDArray[np.float64]
     stack_R: NDArray[np.float64]
     stack_W: NDArray[np.float64]
+    stack_level: NDArray[np.float64]
+    stack_batch: NDArray[np.float64]
+    stack_kept: NDArray[np.float64]
+    stack_waiting: NDArray[np.int64]
     top: NDArray[np.float64]
     top2: NDArray[np.float64]
     unit: NDArray[np.float64]
@@ -196,6 +204,9 @@ class HeadsState(NamedTuple):
     """Weights of a pooled scope with D inputs, one row a pool (no row while no pool has a second entity: `norm`).
 
     S (P, M', D, D), R, W (P, M', D) float32: decayed second moments, P − S W, weights; M' = M, one more with attention
+    level (P, M'): S and R stand for so many times what is stored (0: once)
+    batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that S does not know yet;
+        how many
     gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space
     embedding (P, 2, R + D): linear, log; leaf, leaf_n (P, fern, LEAVES); gd (P, D)
     keys (P, D, window), held (P, 4, window): attention's inputs; its residuals, values, and both in log space
@@ -206,6 +217,10 @@ class HeadsState(NamedTuple):
     S: NDArray[np.float32]
     R: NDArray[np.float32]
     W: NDArray[np.float32]
+    level: NDArray[np.float32]
+    batch: NDArray[np.float32]
+    kept: NDArray[np.float32]
+    waiting: NDArray[np.int64]
     gradient: NDArray[np.float32]
     embedding: NDArray[np.float32]
     leaf: NDArray[np.float32]
@@ -243,7 +258,8 @@ class Scratch(NamedTuple):
         distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
         places (1,) int64: answers in use;
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
-    rate (M', 4) float32, stack_rate (2, 4): λ, ω, ρ and ωe of this event for each moment head and stacking gate;
+    rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
+        gate; others (SLOTS,) int64: codes to sweep;
         stack (T,): inputs of the stacking gates
     """
 
@@ -277,12 +293,13 @@ class Scratch(NamedTuple):
     rate: NDArray[np.float32]
     stack_rate: NDArray[np.float64]
     stack: NDArray[np.float64]
+    others: NDArray[np.int64]
 
 
 # rows of Scratch.attend
 DISTANCE, FIT, WEIGHT, ONES = range(4)
-# columns of Scratch.rate: λ, ω, ρ and ωe of an event for a moment head
-KEEP, PUSH, RIDGE, PULL = range(RATES)
+# columns of Scratch.rate: ω, ρ, level, ωe and λ of an event for a moment head
+PUSH, RIDGE, LEVEL, PULL, KEEP = range(RATES)
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
@@ -437,6 +454,7 @@ def new_pools(p: LearnerParams, P: int) -> PoolState:
         n=np.zeros(P, np.int64),
         entities=np.zeros(P, np.int64),
         time=np.zeros(P),
+        begun=np.zeros(P),
         v_mean=np.zeros((P, p.F)),
         v_var=np.zeros((P, p.F)),
         v_count=np.zeros((P, p.F)),
@@ -461,6 +479,10 @@ def new_pools(p: LearnerParams, P: int) -> PoolState:
         stack_S=np.zeros((P, 2, p.T, padded(p.T, STACK_LANES))),
         stack_R=np.zeros((P, 2, padded(p.T, STACK_LANES))),
         stack_W=np.zeros((P, 2, padded(p.T, STACK_LANES))),
+        stack_level=np.zeros((P, 2)),
+        stack_batch=np.zeros((P, BATCH, padded(p.T, STACK_LANES))),
+        stack_kept=np.zeros((P, 2, BATCH)),
+        stack_waiting=np.zeros(P, np.int64),
         top=np.zeros((P, G)),
         top2=np.zeros((P, G)),
         unit=np.zeros(P),
@@ -481,6 +503,10 @@ def new_heads(p: LearnerParams, P: int, D: int) -> HeadsState:
         S=np.zeros((P, rows, D, n), f),
         R=np.zeros((P, rows, n), f),
         W=np.zeros((P, rows, n), f),
+        level=np.zeros((P, rows), f),
+        batch=np.zeros((P, BATCH, n), f),
+        kept=np.zeros((P, rows, BATCH), f),
+        waiting=np.zeros(P, np.int64),
         gradient=np.zeros((P, 2 * p.prox + (p.prox > 0), n), f),
         embedding=np.zeros((P, 2, (p.R + n) if p.R else 0), f),
         leaf=np.zeros((P, p.fern, LEAVES), f),
@@ -529,4 +555,5 @@ def new_scratch(p: LearnerParams) -> Scratch:
         rate=np.zeros((moment_rows(p), RATES), f),
         stack_rate=np.zeros((2, RATES)),
         stack=np.zeros(answers),
+        others=np.zeros(SLOTS, np.int64),
     )

@@ -20,9 +20,10 @@ from numba.core import cgutils, types
 
 STEP_BYTES = 64
 LANES = STEP_BYTES // 4  # 32-bit numbers of a step
-RATES = 4  # numbers of a state that `sweep` is told: λ, ω, ρ and one for its caller
+RATES = 5  # numbers of a state that `sweep` is told: ω, ρ, l and two for its caller
 intrinsic: Any = extending.intrinsic  # gives the first argument, the typing context, itself
 ABREAST = 4  # steps whose sums `weigh` keeps side by side
+BATCH = 3  # events that may wait to be swept with a later one, as `heads.learn_moments` has it
 
 
 def padded(n: int, lanes: int = LANES) -> int:
@@ -182,38 +183,38 @@ def decay_add(_typing: Any, y: Any, at_y: Any, a: Any, x: Any, at_x: Any, b: Any
 
 
 class _Swept(NamedTuple):
-    """One of the states that are swept side by side: pointers to S, r and w; λ, ω and ρ; room for a block's ωx and δ,
-    and its r."""
+    """One of the states that are swept side by side: pointers to S, r and w; ω of each event; ρ and the level; room for
+    a block's ωx of each event and δ, and its r."""
 
     matrix: Any
     rest: Any
     weights: Any
-    keep: Any
-    push: Any
+    push: list[Any]
     ridge: Any
-    pushed: Any
+    level: Any
+    pushed: list[Any]
     moved: Any
     here: Any
 
 
 class _Sweep:
-    """Writes `sweep`, of one state or of several side by side."""
+    """Writes `sweep`, of one state or of several side by side. inputs: x of each event"""
 
-    def __init__(self, emit: _Emit, states: list[_Swept], inputs: Any, width: Any) -> None:
+    def __init__(self, emit: _Emit, states: list[_Swept], inputs: list[Any], width: Any) -> None:
         self.emit, self.builder, self.states, self.inputs, self.width = emit, emit.builder, states, inputs, width
 
     def number(self, value: int) -> Any:
         return ir.Constant(self.width.type, value)
 
-    def line(self, state: _Swept, first: Any, i: Any) -> Any:
-        """Row i of a block."""
-        at = self.builder.mul(self.builder.add(first, i), self.width)
-        return self.builder.gep(state.matrix, [at], inbounds=True)
+    def line(self, state: _Swept, row: Any) -> Any:
+        """A row of S."""
+        return self.builder.gep(state.matrix, [self.builder.mul(row, self.width)], inbounds=True)
 
-    def decayed(self, state: _Swept, row: Any, place: Any, factor: Any, x: Any) -> Any:
-        """A step of a row of S, decayed and with what is new; stored."""
-        kept = self.builder.fmul(self.emit.all(state.keep), self.emit.load(row, place))
-        new = self.emit.fma(factor, x, kept)
+    def risen(self, row: Any, place: Any, factors: list[Any], xs: list[Any]) -> Any:
+        """A step of a row of S with what is new; stored."""
+        new = self.emit.load(row, place)
+        for factor, x in zip(factors, xs, strict=True):
+            new = self.emit.fma(factor, x, new)
         self.emit.store(new, row, place)
         return new
 
@@ -222,26 +223,30 @@ class _Sweep:
         last = builder.sub(rows, self.number(1))
         for i in range(self.emit.lanes):
             at = builder.select(builder.icmp_signed("<", self.number(i), rows), self.number(i), last)
-            cell = builder.gep(self.line(state, first, at), [builder.add(first, at)], inbounds=True)
+            at = builder.add(first, at)
+            cell = builder.gep(self.line(state, at), [at], inbounds=True)
             out = builder.insert_element(out, builder.load(cell), ir.IntType(32)(i))
         return out
 
     def cross(self, first: Any, rows: Any) -> None:
         """A block's rows in its own columns: one weight after another, all states at once."""
         emit, builder = self.emit, self.builder
-        x = emit.load(self.inputs, first)
+        xs = [emit.load(inputs, first) for inputs in self.inputs]
         one, kept = ir.Constant(emit.vector, [1.0] * emit.lanes), []
         for state in self.states:
-            w, ridge = emit.load(state.weights, first), emit.all(state.ridge)
-            wx = builder.fmul(emit.all(state.push), x)
-            cells = builder.fmul(emit.all(state.keep), self.diagonal(state, first, rows))
-            inverse = builder.fdiv(one, builder.fadd(emit.fma(wx, x, cells), ridge))
+            w, ridge, level = emit.load(state.weights, first), emit.all(state.ridge), emit.all(state.level)
+            wx = [builder.fmul(emit.all(push), x) for push, x in zip(state.push, xs, strict=True)]
+            cells = self.diagonal(state, first, rows)
+            for pushed, x in zip(wx, xs, strict=True):
+                cells = emit.fma(pushed, x, cells)
+            inverse = builder.fdiv(one, emit.fma(level, cells, ridge))
             drag = builder.fneg(builder.fmul(builder.fmul(ridge, w), inverse))
             taken = cgutils.alloca_once(builder, emit.vector)
-            builder.store(wx, state.pushed)
+            for pushed, room in zip(wx, state.pushed, strict=True):
+                builder.store(pushed, room)
             builder.store(emit.zeros, taken)
             builder.store(emit.load(state.rest, first), state.here)
-            kept.append((w, wx, inverse, drag, taken))
+            kept.append((w, wx, builder.fmul(level, inverse), drag, taken))
         done = builder.append_basic_block("swept")
         for i in range(emit.lanes):
             go = builder.append_basic_block(f"weight{i}")
@@ -250,7 +255,8 @@ class _Sweep:
             for state, (_, wx, inverse, drag, taken) in zip(self.states, kept, strict=True):
                 now = builder.load(state.here)
                 step = emit.lane(emit.fma(now, inverse, drag), i)
-                new = self.decayed(state, self.line(state, first, self.number(i)), first, emit.lane(wx, i), x)
+                row = self.line(state, builder.add(first, self.number(i)))
+                new = self.risen(row, first, [emit.lane(pushed, i) for pushed in wx], xs)
                 builder.store(emit.fma(builder.fneg(step), new, now), state.here)
                 builder.store(emit.with_lane(builder.load(taken), step, i), taken)
         builder.branch(done)
@@ -266,21 +272,47 @@ class _Sweep:
         emit, builder = self.emit, self.builder
         each = emit.vector.element.as_pointer()
         with cgutils.for_range_slice(builder, start, stop, self.number(emit.lanes), inc=True) as (place, _):
-            x = emit.load(self.inputs, place)
+            xs = [emit.load(inputs, place) for inputs in self.inputs]
             for state in self.states:
                 builder.store(emit.load(state.rest, place), state.here)
             with cgutils.for_range(builder, rows) as loop:
                 for state in self.states:
-                    factor, step = (
+                    *factors, step = (
                         emit.all(builder.load(builder.gep(builder.bitcast(room, each), [loop.index], inbounds=True)))
-                        for room in (state.pushed, state.moved)
+                        for room in (*state.pushed, state.moved)
                     )
-                    new = self.decayed(state, self.line(state, first, loop.index), place, factor, x)
+                    new = self.risen(self.line(state, builder.add(first, loop.index)), place, factors, xs)
                     builder.store(emit.fma(builder.fneg(step), new, builder.load(state.here)), state.here)
             for state in self.states:
                 emit.store(builder.load(state.here), state.rest, place)
 
-    def write(self, count: Any, n: Any) -> None:
+    def alone(self, row: Any, n: Any) -> None:
+        """One weight, with its whole row."""
+        emit, builder = self.emit, self.builder
+
+        def cell(of: Any) -> Any:
+            return builder.load(builder.gep(of, [row], inbounds=True))
+
+        moves = []
+        for state in self.states:
+            line, w = self.line(state, row), cell(state.weights)
+            total, factors = cell(line), []
+            for push, inputs in zip(state.push, self.inputs, strict=True):
+                x = cell(inputs)
+                factors.append(builder.fmul(push, x))
+                total = builder.fadd(total, builder.fmul(factors[-1], x))
+            drag = builder.fmul(state.ridge, w)
+            force = builder.fsub(builder.fmul(state.level, cell(state.rest)), drag)
+            step = builder.fdiv(force, builder.fadd(builder.fmul(state.level, total), state.ridge))
+            builder.store(builder.fadd(w, step), builder.gep(state.weights, [row], inbounds=True))
+            moves.append((line, [emit.all(factor) for factor in factors], emit.all(builder.fneg(step))))
+        with emit.steps(n) as (place, _):
+            xs = [emit.load(inputs, place) for inputs in self.inputs]
+            for state, (line, factors, back) in zip(self.states, moves, strict=True):
+                new = self.risen(line, place, factors, xs)
+                emit.store(emit.fma(back, new, emit.load(state.rest, place)), state.rest, place)
+
+    def write(self, count: Any, others: Any, more: Any, n: Any) -> None:
         builder, lanes, zero = self.builder, self.number(self.emit.lanes), self.number(0)
         with cgutils.for_range_slice(builder, zero, count, lanes, inc=True) as (first, _):
             left = builder.sub(count, first)
@@ -288,35 +320,47 @@ class _Sweep:
             self.cross(first, rows)
             self.beside(first, rows, builder.add(first, lanes), n)
             self.beside(first, rows, zero, first)
+        with cgutils.for_range(builder, more) as loop:
+            self.alone(builder.load(builder.gep(others, [loop.index], inbounds=True)), n)
 
 
-def _sweep(states: int) -> Any:
-    """The signature and the code of `sweep` for so many states."""
+def _sweep(states: int, batch: int) -> Any:
+    """The signature and the code of `sweep` for so many states, and events that have waited."""
 
-    def typed(s: Any, r: Any, w: Any, x: Any, rate: Any) -> Any:
+    def typed(s: Any, r: Any, w: Any, x: Any, rate: Any, others: Any, *waited: Any) -> Any:
         def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
             emit = _Emit(context, builder, signature, values)
             matrix, rest, weights, rates = emit.row(0), emit.row(2), emit.row(4), emit.row(7)
-            inputs = context.make_array(signature.args[6])(context, builder, values[6]).data
-            width, height, count, n = values[9:]
+
+            def data(at: int) -> Any:
+                return context.make_array(signature.args[at])(context, builder, values[at]).data
+
+            inputs = [data(6)]
+            width, height, count, more, n = values[9], values[10], values[11], values[13], values[14]
+            if batch:
+                before, kept, long = data(15), emit.row(16), values[18]
+                places = (builder.mul(long, ir.Constant(n.type, i)) for i in range(batch))
+                inputs = [*(builder.gep(before, [at], inbounds=True) for at in places), *inputs]
+
+            def number(of: Any, at: int) -> Any:
+                return builder.load(builder.gep(of, [ir.Constant(n.type, at)], inbounds=True))
 
             def state(i: int) -> _Swept:
                 this = ir.Constant(n.type, i)
                 area, line = builder.mul(builder.mul(height, width), this), builder.mul(width, this)
-                keep, push, ridge = (
-                    builder.load(builder.gep(rates, [ir.Constant(n.type, RATES * i + j)], inbounds=True))
-                    for j in range(3)
-                )
+                push, ridge, level = (number(rates, RATES * i + j) for j in range(3))
+                pushes = [*(number(kept, batch * i + j) for j in range(batch)), push]
                 places = zip((matrix, rest, weights), (area, line, line), strict=True)
                 s, r, w = (builder.gep(row, [at], inbounds=True) for row, at in places)
-                pushed, moved, here = (cgutils.alloca_once(builder, emit.vector) for _ in range(3))
-                return _Swept(s, r, w, keep, push, ridge, pushed, moved, here)
+                *pushed, moved, here = (cgutils.alloca_once(builder, emit.vector) for _ in range(len(pushes) + 2))
+                return _Swept(s, r, w, pushes, ridge, level, pushed, moved, here)
 
-            _Sweep(emit, [state(i) for i in range(states)], inputs, width).write(count, n)
+            _Sweep(emit, [state(i) for i in range(states)], inputs, width).write(count, data(12), more, n)
             return emit.done()
 
         at = types.intp
-        return types.void(s, at, r, at, w, at, x, rate, at, at, at, at, at), codegen
+        waiting = [waited[0], waited[1], at, at] if batch else []
+        return types.void(s, at, r, at, w, at, x, rate, at, at, at, at, others, at, at, *waiting), codegen
 
     return typed
 
@@ -324,27 +368,49 @@ def _sweep(states: int) -> Any:
 @intrinsic
 def sweep(
     _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
-    height: Any, count: Any, n: Any,
+    height: Any, count: Any, others: Any, more: Any, n: Any,
 ) -> Any:  # fmt: skip
-    """S ← λS + ωxxᵀ and, weight after weight, one exact step δ of each: wᵢ ← wᵢ + δ, r ← r − δ Sᵢ.
+    """S ← S + ωxxᵀ and, weight after weight, one exact step δ of each: wᵢ ← wᵢ + δ, r ← r − δ Sᵢ.
 
-    δ = (rᵢ − ρwᵢ)/(Sᵢᵢ + ρ). Each step needs the one before, so as little as can be stands on the way from one to the
-    next: a block of weights is swept in registers, with the part of S where its rows cross its columns; its rows' other
-    columns follow all at once.
+    δ = (l rᵢ − ρwᵢ)/(l Sᵢᵢ + ρ): what S and r stand for is l times what is stored, so that they decay without being
+    touched. Weights that are not swept have x = 0, and their rows of S stay as they are. Each step needs the one
+    before, so as little as can be stands on the way from one to the next: a block of weights is swept in registers,
+    with the part of S where its rows cross its columns; its rows' other columns follow all at once.
 
-    s: `count` rows at a distance of `width`; rate: λ, ω, ρ (RATES numbers a state); x begins at its first place;
-    height: rows that there is room for
+    s: rows at a distance of `width`, room for `height` of them, of which the first `count` are swept and then the
+    first `more` of `others` (int64); rate: ω, ρ, l (RATES numbers a state); x begins at its first place
     """
-    return _sweep(1)(s, r, w, x, rate)
+    return _sweep(1, 0)(s, r, w, x, rate, others)
 
 
 @intrinsic
 def sweep_two(
     _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
-    height: Any, count: Any, n: Any,
+    height: Any, count: Any, others: Any, more: Any, n: Any,
 ) -> Any:  # fmt: skip
     """`sweep` of two states that follow each other in memory: one keeps the processor busy while the other waits."""
-    return _sweep(2)(s, r, w, x, rate)
+    return _sweep(2, 0)(s, r, w, x, rate, others)
+
+
+@intrinsic
+def sweep_batch(
+    _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
+    height: Any, count: Any, others: Any, more: Any, n: Any, before: Any, kept: Any, at_kept: Any, long: Any,
+) -> Any:  # fmt: skip
+    """`sweep` with the BATCH events before x, which S does not know yet: S is read and written once for all of them.
+
+    before: their inputs, rows at a distance of `long`; kept: BATCH numbers a state, ω of each (0: there is no such one)
+    """
+    return _sweep(1, BATCH)(s, r, w, x, rate, others, before, kept)
+
+
+@intrinsic
+def sweep_two_batch(
+    _typing: Any, s: Any, at_s: Any, r: Any, at_r: Any, w: Any, at_w: Any, x: Any, rate: Any, at_rate: Any, width: Any,
+    height: Any, count: Any, others: Any, more: Any, n: Any, before: Any, kept: Any, at_kept: Any, long: Any,
+) -> Any:  # fmt: skip
+    """`sweep_batch` of two states that follow each other in memory."""
+    return _sweep(2, BATCH)(s, r, w, x, rate, others, before, kept)
 
 
 @intrinsic

@@ -11,6 +11,11 @@ An error joins the reference that later ones are ranked in after a lag, so that 
 is a share of the reference's size: ranks in a small reference that stands still share its error, ranks in one that
 grows at once do not (conformal p-values: Vovk, Gammerman & Shafer 2005).
 
+The errors of a model that still learns get smaller all the time, and that is no change. So while an entity is young,
+the centre and the scale that its errors are ranked by follow them, at a rate that falls with the number of events seen,
+and what the reference holds weighs the more the later it came. Learning slows down in the same way. What is sudden
+beside it, be it that errors shrink, is still a change.
+
 After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
 passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays,
 the threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too, which
@@ -37,6 +42,9 @@ RESCALE = 1e20
 SETTLE = 50  # events that fix the histogram's centre and scale
 FIRST, BLOCK_FIRST = 250, 16  # errors (blocks) of the first reference before the first bet
 AGAIN = 100  # events after an alarm that are held against the old reference; the last half of them makes a new one
+YOUNG = 4000  # events of an entity's life in which centre and scale follow its errors
+FOLLOW, FOLLOW_FIRST = 2.0, 4.0  # how fast: so many events' worth of those seen; while the first reference is made
+AT_FIRST = 0.5  # caution of a young entity, whose reference is small
 AR_RATE = 1 / 1000
 Z_RATE = 0.04
 GOLDEN = 0.6180339887498949
@@ -64,12 +72,12 @@ NUMBERS = 24
 class DetectorState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    number (E, 24) float64: events seen; centre and scale of the histogram; events left of a warm-up or of the test
-        after an alarm; running mean and mean absolute deviation of the error; lag-one and lag-zero products (clipped,
-        for whitening); the last error (clipped); the histogram's total and the weight of its next entry; the dither;
-        running mean of z and of z²; errors that wait; what the last alarm said (index of CHANGES); 1 while an alarm is
-        tested; then of the blocks: events in the present one, their sum, the reference's total, the weight of its next
-        entry, blocks seen, blocks that wait; log of what the threshold is raised by
+    number (E, 24) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
+        a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
+        lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
+        its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm said (index of
+        CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
+        total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by
     bets (E, K) float64: Shiryaev–Roberts statistics R
     histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
     waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings
@@ -113,7 +121,9 @@ def normal_quantile(p: float) -> float:
 
 @inner
 def _bin(value: float) -> int:
-    return min(max(int((math.asinh(value) + 5.0) * (BINS / 10.0)), 0), BINS - 1)
+    # asinh, in a third of its time; what it loses near 0 is less than 1e-15 of a bin.
+    place = math.copysign(math.log(abs(value) + math.sqrt(value * value + 1.0)), value)
+    return min(max(int((place + 5.0) * (BINS / 10.0)), 0), BINS - 1)
 
 
 @inner
@@ -177,7 +187,16 @@ def _bet_block(R: Any, z: float) -> None:
 
 @inner
 def _phi(number: Any) -> float:
-    return min(max(number[CROSS] / (number[POWER] + 1e-9), -0.95), 0.95)
+    """Autocorrelation. A negative one stays: taking it out would raise slow waves, which look like shifts."""
+    return min(max(number[CROSS] / (number[POWER] + 1e-9), 0.0), 0.95)
+
+
+@inner
+def _follow(number: Any, x: float) -> None:
+    """Centre and scale move with the learner. x: the error in their unit, clipped; 1.25: |x| is 0.8 in the mean."""
+    rate = (FOLLOW_FIRST if number[WARM] > 0.0 else FOLLOW) / number[SEEN]
+    number[CENTRE] += rate * x * number[SCALE]
+    number[SCALE] *= 1.0 + rate * (1.25 * abs(x) - 1.0)
 
 
 @inner
@@ -253,7 +272,7 @@ def _end_block(s: DetectorState, e: int) -> None:
         _insert(s.histogram[e, 1], _bin(oldest), number[BLOCK_MASS])
         number[BLOCK_TOTAL] += number[BLOCK_MASS]
         number[BLOCK_WAITING] -= 1.0
-    _age(number, s.histogram[e, 1], BLOCK_TOTAL, BLOCK_MASS, BLOCK_GROWTH)
+    _age(number, s.histogram[e, 1], BLOCK_TOTAL, BLOCK_MASS, max(BLOCK_GROWTH, 1.0 + BLOCK / number[SEEN]))
 
 
 @inner
@@ -284,6 +303,7 @@ def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -
     if number[SCALE] <= 0.0:
         if seen + 1.0 >= SETTLE and number[SPREAD] > 0.0:
             _restart(s, e, FIRST)
+            number[CAUTION] = AT_FIRST
         return 0.0
     x = min(max((error - number[CENTRE]) / number[SCALE], -1000.0), 1000.0)
     clipped = min(max(x, -4.0), 4.0)
@@ -293,6 +313,8 @@ def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -
         number[CROSS] += rate * (clipped * number[LAST] - number[CROSS])
         number[POWER] += rate * (clipped * clipped - number[POWER])
     number[LAST] = clipped
+    if seen < YOUNG and number[TESTING] == 0.0:
+        _follow(number, clipped)
     evidence = 0.0
     if number[WARM] > 0.0 and number[TESTING] == 0.0:
         number[WARM] -= 1.0
@@ -330,7 +352,7 @@ def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -
             evidence = total / (OVERSHOOT * budget * math.exp(number[CAUTION]))
             if evidence >= 1.0:
                 _alarm(s, e)
-    _age(number, s.histogram[e, 0], TOTAL, MASS, GROWTH)
+    _age(number, s.histogram[e, 0], TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / number[SEEN]))
     return evidence
 
 

@@ -33,6 +33,7 @@ from ssm_stream.model.jit import inner, jit
 
 FAST = 0.1
 SLOW = 0.001
+FAST_SETTLED, SLOW_SETTLED = 10, 1000  # events from which 1/(n + 1) is below the rate
 HOLD = 0.5  # score from which the baseline is held: before the alarm, as a ramp would be absorbed otherwise
 HELD = 0.1  # share of the baseline's rate while it is held
 START = 30  # events before the gap is measured: fast mean and baseline are the same at first
@@ -95,25 +96,35 @@ def _chi_square_limit(mean: float, variance: float, events: float) -> float:
 
 
 @inner
+def _rate(n: int, least: float, settled: int) -> float:
+    """1/(n + 1), or `least` once that is more, from `settled` events on: without a division."""
+    return least if n >= settled else max(least, 1.0 / (n + 1.0))
+
+
+@inner
 def _follow_value(c: Any, n: int, x: float) -> None:
     mean, rms = np.float64(c[MEAN]), np.float64(c[RMS])
     step = min(max(x - c[ORIGIN], -FARTHEST), FARTHEST) - mean
     if n >= WARMUP and rms > 0.0:
         # One wild reading is no level.
         step = min(max(step, -STEP_MOST * rms), STEP_MOST * rms)
-    c[MEAN] = mean + max(FAST, 1.0 / (n + 1.0)) * step
+    c[MEAN] = mean + _rate(n, FAST, FAST_SETTLED) * step
 
 
 @inner
-def _surprise(c: Any, crossings: int, most: float) -> float:
-    """w of a column. Beyond `most` the fast mean is set back to where w is `most`."""
+def _surprise(c: Any, crossings: int, most: float, least: float) -> float:
+    """w of a column; 0 where it is less than `least`. Beyond `most` the fast mean is set back to where w is `most`."""
     base = np.float64(c[BASE])
     unit = c[RMS] + 1e-9 * (abs(np.float64(c[ORIGIN])) + abs(base)) + 1e-30
-    z, df = (c[MEAN] - base) / unit, max(CROSSING * crossings, 1.0)
-    w = df * math.log1p(z * z / df)
+    gap = c[MEAN] - base
+    if gap * gap < 0.999 * least * unit * unit:
+        return 0.0  # as w ≤ z²: most need neither the division nor the logarithm
+    df = max(CROSSING * crossings, 1.0)
+    # Not log1p, which takes three times as long: what 1 + x rounds off is 1e-13 of w.
+    w = df * math.log(1.0 + gap * gap / (unit * unit * df))
     if w > most:
         w = most
-        far = math.copysign(math.sqrt(df * math.expm1(w / df)), z) * unit
+        far = math.copysign(math.sqrt(df * math.expm1(w / df)), gap) * unit
         c[MEAN] = min(max(base + far, -FARTHEST), FARTHEST)
     return w
 
@@ -123,19 +134,19 @@ def _follow_gap(c: Any, n: int, held: bool) -> None:
     base, rms = np.float64(c[BASE]), np.float64(c[RMS])
     gap = c[MEAN] - base
     if n >= START and not held:
-        rate = max(SLOW, 1.0 / (n - START + 1.0))
+        rate = _rate(n - START, SLOW, SLOW_SETTLED)
         # The square root of a mean square, as the squares of large values are beyond float32.
         c[RMS] = math.sqrt(max(rms * rms + rate * (gap * gap - rms * rms), 0.0))
-    c[BASE] = base + max(SLOW, 1.0 / (n + 1.0)) * (HELD if held else 1.0) * gap
+    c[BASE] = base + _rate(n, SLOW, SLOW_SETTLED) * (HELD if held else 1.0) * gap
 
 
 @inner
-def _hear(c: Any, counts: Any, x: float, most: float) -> float:
-    """The fast mean follows x; returns w, −1 while the column is too young."""
+def _hear(c: Any, counts: Any, x: float, most: float, least: float) -> float:
+    """The fast mean follows x; returns w (0 where it is less than `least`), −1 while the column is too young."""
     n, above, w = counts[EVENTS], c[MEAN] > c[BASE], -1.0
     _follow_value(c, n, x)
     if n >= WARMUP:
-        w = _surprise(c, counts[CROSSINGS], most)
+        w = _surprise(c, counts[CROSSINGS], most, least)
     if n >= START and above != (c[MEAN] > c[BASE]):
         counts[CROSSINGS] += 1
     return w
@@ -170,7 +181,7 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
         first = s.counts[e, j, EVENTS] == 0
         if first:
             c[ORIGIN] = min(max(x, -FARTHEST), FARTHEST)
-        w = _hear(c, s.counts[e, j], x, W_MOST * single)
+        w = _hear(c, s.counts[e, j], x, W_MOST * single, 0.0)
         if w >= 0.0:
             total += w
             largest = max(largest, w)
@@ -178,7 +189,8 @@ def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], 
         off = min(max(x - c[ORIGIN], -FARTHEST), FARTHEST)
         if not first:
             step = math.sqrt(abs(off - s.last[e, j]))
-            largest = max(largest, _hear(s.column[e, D + j], s.counts[e, D + j], step, W_MOST * single))
+            w = _hear(s.column[e, D + j], s.counts[e, D + j], step, W_MOST * single, largest)
+            largest = max(largest, w)
         s.last[e, j] = off
     score = 0.0
     if used > 0:
@@ -205,4 +217,4 @@ def causes(s: LevelsState, e: int, out: NDArray[np.float64]) -> None:
         c, out[j] = s.column[e, j], 0.0
         if s.counts[e, j, EVENTS] >= WARMUP:
             gap = c[MEAN] - np.float64(c[BASE])
-            out[j] = math.copysign(_surprise(c, s.counts[e, j, CROSSINGS], math.inf), gap)
+            out[j] = math.copysign(_surprise(c, s.counts[e, j, CROSSINGS], math.inf, 0.0), gap)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numba
 
-ABOUT = "about a minute"
+ABOUT = "one to four minutes"
 NOTICE = f"compiling the kernels for this machine, once: {ABOUT}"
 
 

@@ -1,11 +1,66 @@
-"""Logs on standard error: one event name a thing that happens, for people on a terminal, JSON elsewhere."""
+"""Logs on standard error: one event name a thing that happens, for people on a terminal, JSON elsewhere.
+
+No event of the topic has a line of its own. What happens again and again is said a few times a minute, and then how
+often it was left out.
+"""
 
 from __future__ import annotations
 
 import logging
 import sys
+import threading
+import time
+from typing import Any
 
 import structlog
+
+MOST = 20
+"""Lines of one name in a window; those beyond are counted."""
+WINDOW = 60.0
+"""Seconds."""
+
+_ALWAYS: dict[str, Any] = {}
+
+
+def always(**values: Any) -> None:
+    """Have these in every line from now on, whatever the thread."""
+    _ALWAYS.update(values)
+
+
+def _add_always(_: Any, __: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    return {**_ALWAYS, **event}
+
+
+class Limiter:
+    """Drops lines whose name has come too often in a window, errors never; the next one tells of how many.
+
+    >>> limit = Limiter(most=1, window=60.0)
+    >>> limit(None, "info", {"event": "again"})
+    {'event': 'again'}
+    >>> limit(None, "info", {"event": "again"})
+    Traceback (most recent call last):
+    structlog.exceptions.DropEvent
+    """
+
+    def __init__(self, most: int = MOST, window: float = WINDOW) -> None:
+        self._most, self._window = most, window
+        self._lock = threading.Lock()
+        self._seen: dict[str, list[float]] = {}  # since when, how many, how many left out before
+
+    def __call__(self, _: Any, level: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+        if level in ("error", "critical"):
+            return event
+        name, now = str(event.get("event")), time.monotonic()
+        with self._lock:
+            seen = self._seen.setdefault(name, [now, 0, 0])
+            if now - seen[0] >= self._window:
+                left_out = max(seen[1] - self._most, 0)
+                seen[:] = [now, 0, left_out]
+            seen[1] += 1
+            if seen[1] > self._most:
+                raise structlog.DropEvent
+            left_out, seen[2] = seen[2], 0
+        return {**event, "left_out": int(left_out)} if left_out else event
 
 
 def set_up_logging(*, level: str = "info", json: bool | None = None) -> None:
@@ -23,7 +78,8 @@ def set_up_logging(*, level: str = "info", json: bool | None = None) -> None:
         last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
     structlog.configure(
         processors=[
-            structlog.contextvars.merge_contextvars,
+            Limiter(),
+            _add_always,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *last,

@@ -17,6 +17,7 @@ from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
 from ssm_stream.feedback import Verdict
+from ssm_stream.ops.metrics import Metrics
 from ssm_stream.stream.codec import Decoder, Judged, LabelBatch, Output, ShardBatch
 from ssm_stream.stream.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.stream.operator import ShardLogic
@@ -40,40 +41,48 @@ def monitor_flow(
     feedback: tuple[int, ...] = (),
     *,
     until_eof: bool = False,
+    metrics: Metrics | None = None,
 ) -> Dataflow:
     """The production dataflow over these partitions of the events topic, the labels' and the feedback's, if any."""
+    metrics = metrics or Metrics(config)
     flow = Dataflow("monitor")
-    beside = label_source(config, labels) if labels else None
-    source = KafkaSource(config.source, partitions, beside, decoder=lambda: Decoder(config), until_eof=until_eof)
+    beside = label_source(config, labels, metrics) if labels else None
+    source = KafkaSource(
+        config.source, partitions, beside, decoder=lambda: Decoder(config), until_eof=until_eof, metrics=metrics
+    )
     decoded = op.input("source", flow, source)
     split = op.branch("usable", decoded, _is_batch)
-    learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state))
+    learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state, metrics))
     letters = cast("KeyedStream[Judged | Output]", split.falses)
-    outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, until_eof=until_eof))
-    op.output("sink", outputs, _sink(config, partitions, labels, feedback))
+    outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, metrics, until_eof=until_eof))
+    op.output("sink", outputs, _sink(config, partitions, labels, feedback, metrics))
     return flow
 
 
-def _sink(config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...]) -> KafkaSink:
+def _sink(
+    config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...], metrics: Metrics
+) -> KafkaSink:
     """By `delivery`; a marker is kept for all that is read."""
     if config.delivery == "at_least_once":
-        return KafkaSink(config)
+        return KafkaSink(config, metrics)
     sources = {config.source.topic: events}
     for beside, partitions in ((labels_of(config), labels), (feedback_of(config), feedback)):
         if beside is not None:
             sources[beside.topic] = partitions
-    return TransactionalSink(config, sources)
+    return TransactionalSink(config, sources, metrics)
 
 
 def _feedback(
-    flow: Dataflow, config: Config, partitions: tuple[int, ...], *, until_eof: bool
+    flow: Dataflow, config: Config, partitions: tuple[int, ...], metrics: Metrics, *, until_eof: bool
 ) -> list[KeyedStream[Judged | Output]]:
     """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
     source = feedback_of(config)
     if source is None or not partitions:
         return []
-    read = KafkaSource(source, partitions, decoder=lambda: FeedbackDecoder(config), until_eof=until_eof)
+    read = KafkaSource(
+        source, partitions, decoder=lambda: FeedbackDecoder(config), until_eof=until_eof, metrics=metrics
+    )
     decoded = op.input("feedback", flow, read)
     split = op.branch("is_verdict", decoded, _is_verdict)
-    counted = op.stateful_batch("count_feedback", split.trues, FeedbackLogic)
+    counted = op.stateful_batch("count_feedback", split.trues, lambda state: FeedbackLogic(state, metrics))
     return [counted, cast("KeyedStream[Judged | Output]", split.falses)]

@@ -33,6 +33,7 @@ from ssm_stream.stream.broker import (
     scrubbed,
 )
 from ssm_stream.stream.recovery import writable_by_others
+from ssm_stream.stream.sample import decode_sample
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy", "torch")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
@@ -40,6 +41,8 @@ AHEAD = 5.0
 """Seconds that the newest message may lie in this machine's future before clocks are said to differ."""
 FREE = 200 * 1024**2
 """Bytes that the recovery directory's disk should have left."""
+LATEST = 200
+"""Messages of a partition, from its end, that are tried."""
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
@@ -169,7 +172,7 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     remember = LastError(source)
     try:
         with metadata_client(source, remember) as client:
-            reading, newest = _read(client, config, partitions)
+            reading, newest, messages = _read(client, config, partitions)
     except (KafkaException, BrokerError) as error:
         said = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
         reason = scrubbed(said, source.kafka) + (f"; {remember.text}" if remember.text else "")
@@ -179,7 +182,26 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
             f"user may read topic {source.topic} and group {source.group_id}"
         )
         return [there, Check("reading", False, f"{source.topic}: {reason}", cure)]
-    return [there, reading, _clock(newest)]
+    return [there, reading, *([_events(config, messages)] if messages else []), _clock(newest)]
+
+
+def _events(config: Config, messages: list[confluent_kafka.Message]) -> Check:
+    """Whether the configuration can use the last messages; a flow goes on without those that it cannot."""
+    seen = decode_sample(config, messages)
+    found = f"{seen.events} of the last {seen.messages} messages are events"
+    found += f", {seen.labels} are labels" if seen.labels else ""
+    # Labels come later, and events to be predicted only have none.
+    if seen.events and seen.unlabelled == seen.events and config.labels is None:
+        paths = ", ".join(config.event.targets)
+        return Check("events", False, f"{found}; none has a target", f"see whether event.target ({paths}) is right")
+    if seen.refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in seen.refused.most_common(3))
+        found += f"; the others would be dead letters ({reasons}); {seen.example}"
+    if not seen.events and not seen.labels:
+        return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
+    if seen.astray is not None and config.model.fleet:
+        found += f"; {seen.astray!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
+    return Check("events", True, found)
 
 
 class Newest(NamedTuple):
@@ -189,7 +211,9 @@ class Newest(NamedTuple):
     by_broker: bool
 
 
-def _read(client: Consumer, config: Config, partitions: Iterable[int]) -> tuple[Check, Newest | None]:
+def _read(
+    client: Consumer, config: Config, partitions: Iterable[int]
+) -> tuple[Check, Newest | None, list[confluent_kafka.Message]]:
     """Ask for the offsets and read the last messages, as a run will.
 
     Raises:
@@ -204,8 +228,8 @@ def _read(client: Consumer, config: Config, partitions: Iterable[int]) -> tuple[
         low, high = client.get_watermark_offsets(place, timeout=max(0.1, deadline - time.monotonic()))
         waiting += high - low
         if high > low:
-            # A few back: the very last offsets may be transaction markers, which are not delivered.
-            starts.append(TopicPartition(source.topic, partition, max(low, high - 5)))
+            # Some back: the very last offsets may be transaction markers, which are not delivered.
+            starts.append(TopicPartition(source.topic, partition, max(low, high - LATEST)))
     committed = client.committed([TopicPartition(source.topic, p) for p in partitions], timeout=READ_TIMEOUT)
     if refused := next((c.error for c in committed if c.error is not None), None):
         raise KafkaException(refused)
@@ -218,7 +242,7 @@ def _read(client: Consumer, config: Config, partitions: Iterable[int]) -> tuple[
     ]
     newest = Newest(*max(stamps)) if stamps else None
     cure = "" if messages or not starts else "see whether the brokers are overloaded, or the topic's leaders are away"
-    return Check("reading", not cure, found, cure), newest
+    return Check("reading", not cure, found, cure), newest, messages
 
 
 def _last_messages(client: Consumer, starts: list[TopicPartition], deadline: float) -> list[confluent_kafka.Message]:

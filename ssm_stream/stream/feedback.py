@@ -12,6 +12,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 
 from ssm_stream.config import Config, Source
 from ssm_stream.feedback import FeedbackReader, NoFeedbackError, Precision, Verdict
+from ssm_stream.ops.metrics import Metrics
 from ssm_stream.stream.broker import BrokerError, LastError, check_broker, metadata_client, scrubbed
 from ssm_stream.stream.codec import (
     Chunk,
@@ -73,14 +74,21 @@ class FeedbackDecoder:
 class FeedbackLogic(StatefulBatchLogic[list[Verdict], Judged | Output, bytes]):
     """Counts verdicts, and says in the log what they come to. Nothing else changes by them."""
 
-    def __init__(self, resume_state: bytes | None) -> None:
+    def __init__(self, resume_state: bytes | None, metrics: Metrics | None = None) -> None:
+        self._metrics = metrics
         self._precision = Precision() if resume_state is None else Precision.load(resume_state)
         self._changed: dict[str, None] = {}
         self._next = 0.0
 
     def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[Judged | Output], bool]:
         for verdicts in values:
-            self._changed |= {verdict.rule: None for verdict in verdicts if self._precision.add(verdict)}
+            counted = [verdict for verdict in verdicts if self._precision.add(verdict)]
+            self._changed |= {verdict.rule: None for verdict in counted}
+            if self._metrics is not None:
+                for verdict in counted:
+                    self._metrics.judged(verdict.rule, true=verdict.true)
+                    if self._metrics.page is not None:
+                        self._metrics.page.judged(verdict.alert, verdict.true)
         if time.monotonic() >= self._next:
             self._say()
         return (), StatefulBatchLogic.RETAIN
@@ -117,7 +125,7 @@ def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
     partitions = check_broker(source).source_partitions(source)
     remember = LastError(source)
     try:
-        messages = _all_messages(source, partitions, remember)
+        messages = all_messages(source, partitions, remember)
     except KafkaException as error:
         reason = scrubbed(str(error.args[0]), source.kafka)
         raise BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", remember.cure) from error
@@ -130,7 +138,13 @@ def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
     return counted, refused
 
 
-def _all_messages(source: Source, partitions: tuple[int, ...], remember: LastError) -> list[Message]:
+def all_messages(source: Source, partitions: tuple[int, ...], remember: LastError) -> list[Message]:
+    """A topic from its beginning to its present end.
+
+    Raises:
+        KafkaException: the broker refuses.
+        BrokerError: it does not answer.
+    """
     found: list[Message] = []
     ended: set[int | None] = set()
     settings: dict[str, str | bool] = {"enable.partition.eof": True, "isolation.level": "read_committed"}

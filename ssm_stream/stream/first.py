@@ -10,6 +10,18 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 
 from ssm_stream.config import ConfigError, Source
 from ssm_stream.stream.broker import BrokerError, LastError, metadata_client, scrubbed
+from ssm_stream.stream.codec import unframed
+
+
+def sampled(source: Source, partitions: tuple[int, ...], most: int) -> tuple[list[Any], bool]:
+    """JSON documents from the beginning of the partitions, of what is there now, and whether some have a schema
+    registry's frame. None where nothing is there, or no JSON.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    documents, messages = _documents(source, partitions, most, until_eof=True)
+    return documents, any((message.value() or b"")[:1] == b"\0" for message in messages)
 
 
 def first_documents(source: Source, partitions: tuple[int, ...], most: int, *, until_eof: bool) -> list[Any]:
@@ -21,28 +33,36 @@ def first_documents(source: Source, partitions: tuple[int, ...], most: int, *, u
         BrokerError: the broker refuses, or does not answer.
         ConfigError: no message is JSON, or none came.
     """
+    documents, messages = _documents(source, partitions, most, until_eof=until_eof)
+    if documents:
+        return documents
+    found = f"none of its first {len(messages)} messages is JSON" if messages else "it is empty"
+    raise ConfigError(
+        f"event.features: auto: there is nothing to pick from on topic {source.topic!r} ({found}): start when events "
+        "come, or list the features"
+    )
+
+
+def _documents(
+    source: Source, partitions: tuple[int, ...], most: int, *, until_eof: bool
+) -> tuple[list[Any], list[Message]]:
+    """The documents, and the messages that were looked at. Raises where the broker does not answer."""
     remember = LastError(source)
     try:
         messages, ended = _first_messages(source, partitions, most, remember, until_eof=until_eof)
     except KafkaException as error:
         reason = scrubbed(str(error.args[0]), source.kafka)
         raise BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", remember.cure) from error
-    documents = []
-    for message in messages:
-        try:
-            documents.append(orjson.loads(message.value() or b""))
-        except orjson.JSONDecodeError:
-            continue  # it will be a dead letter
-    if documents:
-        return documents
     if not messages and not ended:
         found = f"no message of topic {source.topic!r} on {source.brokers} came within {source.wait:g} s (source.wait)"
         raise BrokerError(found + (f": {remember.text}" if remember.text else ""), remember.cure)
-    found = f"none of its first {len(messages)} messages is JSON" if messages else "it is empty"
-    raise ConfigError(
-        f"event.features: auto: there is nothing to pick from on topic {source.topic!r} ({found}): start when events "
-        "come, or list the features"
-    )
+    documents = []
+    for message in messages:
+        try:
+            documents.append(orjson.loads(unframed(message.value()) or b""))
+        except orjson.JSONDecodeError:
+            continue  # it will be a dead letter
+    return documents, messages
 
 
 def _first_messages(

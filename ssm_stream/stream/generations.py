@@ -66,6 +66,8 @@ class ShardFiles:
         self._shard = self._number = 0
         self._chains: list[list[Generation]] = []
         self._on_disk: Future[None] | None = None
+        self.written = 0
+        """Bytes of the last generation."""
 
     def take(self, shard: int) -> None:
         """The shard whose files these are."""
@@ -103,6 +105,7 @@ class ShardFiles:
             size = file.seek(0, os.SEEK_END)
         name = f"{self._shard:04d}-{self._number:08d}-{content}.state"
         draft.rename(self.folder / name)
+        self.written = size
         self._chains = [*self._chains, [*([] if whole else chain), Generation(name, size, whole)]][-KEPT:]
         needed = {generation.name for chain in self._chains for generation in chain}
         self._on_disk = _DISK.submit(self._settle, name, needed, size if whole and size >= SPARED else 0)
@@ -135,6 +138,11 @@ class ShardFiles:
             with spare.open("wb") as made:
                 for _ in range(0, size, len(_ZEROS)):
                     made.write(_ZEROS)
+
+
+def settled() -> None:
+    """Wait until what this process has written lately is on the disk, and what it no longer needs is gone from it."""
+    _DISK.submit(lambda: None).result()
 
 
 def sync(path: Path) -> None:

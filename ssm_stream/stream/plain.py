@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Event
-from ssm_stream.events import LARGEST, LONGEST_NAME, Events, milliseconds
+from ssm_stream.config import LONGEST_NAME, Event
+from ssm_stream.events import LARGEST, Events, milliseconds
 from ssm_stream.model.jit import inner, jit
 from ssm_stream.stream.names import Remembered
 

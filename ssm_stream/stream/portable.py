@@ -203,6 +203,32 @@ def told_by_file(file: Path, like: Config | None = None) -> Told:
         return told_of(_Export(reader, file).engines(like))
 
 
+def exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine], dict[int, int]]:
+    """By shard's key, the engines of an export under the present configuration; by partition of the events topic, the
+    next offset.
+
+    Raises:
+        StateError: it is none, is damaged, or was made by another configuration.
+        OSError: it cannot be read.
+    """
+    with file.open("rb") as content:
+        reader = Reader(content)
+        reader.check()
+        export = _Export(reader, file)
+        engines = {}
+        for name, (words, engine) in zip(reader.names, export.engines(config), strict=True):
+            if words["config"] != config.hash:
+                raise StateError(f"{file} was made by configuration {words['config']}, this one is {config.hash}")
+            engines[name] = engine
+        rows = export.words["rows"]
+        at = {
+            int(key): value
+            for _, step, key, _, value in rows
+            if step.endswith(".source") and isinstance(value, int) and key.isdigit()
+        }
+        return engines, at
+
+
 class Imported(NamedTuple):
     """What was taken over: shards, and the epoch that a start goes on with. aside: where what was there has gone"""
 

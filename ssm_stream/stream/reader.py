@@ -15,6 +15,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Source
+from ssm_stream.ops.metrics import Metrics, Position
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed
 from ssm_stream.stream.codec import Chunk
 
@@ -24,6 +25,7 @@ LOOK = 0.02  # seconds without a message after which the cluster is looked at
 QUIET = 10.0  # seconds without a failed fetch after which the next one is a new trouble
 LEAVE = 1.0  # seconds for leaving the group after an error
 PROBE_EVERY = 2.0  # seconds between questions to a cluster that is away
+MEASURE_EVERY = 1.0  # seconds between looks at how far the partitions go
 NEW_PARTITIONS_EVERY = 60.0  # seconds between looks for partitions that were added
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
@@ -64,12 +66,16 @@ class Feed:
     """What was read of one partition, and not yet taken.
 
     first, next: offset that was begun at, and that is read next; at_end: the topic had no more when last looked
+    taken: offset that is taken next; high: where the partition ended when last looked, None: not known
+    caught_up: what is there has been taken, but for less than a batch, at some time since the beginning
     error: what ended the reading, once all that was read before is taken
     troubled, failed: since when fetches have failed in passing, and when one did last, seconds
     """
 
     def __init__(self, partition: int, first: int, decode: Decode) -> None:
         self.partition, self.first, self.next, self.decode = partition, first, first, decode
+        self.taken, self.caught_up = first, False
+        self.high: int | None = None
         self.ready: deque[Ready] = deque()
         self.waiting = 0  # messages in `ready`
         self.at_end = self.paused = False
@@ -81,8 +87,10 @@ class Feed:
 class Reader:
     """Reads partitions of one topic for their `Feed`s, from the first that is attached to the last that is detached."""
 
-    def __init__(self, source: Source, partitions: tuple[int, ...], *, until_eof: bool = False) -> None:
-        self.source, self.until_eof = source, until_eof
+    def __init__(
+        self, source: Source, partitions: tuple[int, ...], *, until_eof: bool = False, metrics: Metrics | None = None
+    ) -> None:
+        self.source, self.until_eof, self._metrics = source, until_eof, metrics
         self._feeds: dict[int, Feed] = {}
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
@@ -94,7 +102,28 @@ class Reader:
         self._first, self._known = partitions[0], len(partitions) if source.partitions is None else 0
         self._last_error = LastError(source)
         self._down_since: float | None = None
-        self._next_probe = self._next_look = 0.0
+        self._next_probe = self._next_look = self._next_measure = 0.0
+        if metrics is not None:
+            metrics.ask_reader(self)
+
+    def positions(self) -> list[Position]:
+        """How far each partition is processed, and what is behind that."""
+        with self._change:
+            return [
+                Position(self.source.topic, feed.partition, feed.taken, self._lag(feed), feed.caught_up)
+                for feed in self._feeds.values()
+            ]
+
+    @staticmethod
+    def _lag(feed: Feed) -> int | None:
+        if feed.at_end and not feed.ready:
+            return 0  # what is left are notes of transactions
+        return None if feed.high is None else max(feed.high - feed.taken, 0)
+
+    @property
+    def away(self) -> bool:
+        """No broker has answered lately."""
+        return self._down_since is not None
 
     def attach(self, partition: int, resume: int | None, decode: Decode) -> Feed:
         """Begin to read a partition.
@@ -166,6 +195,7 @@ class Reader:
                 count += taken[-1].messages
             feed.waiting -= count
             if taken:
+                feed.taken = taken[-1].next
                 self._change.notify_all()
             elif feed.error is not None:
                 raise feed.error
@@ -175,6 +205,11 @@ class Reader:
         """Tell lag tools how far a partition is safe, at the next opportunity."""
         with self._change:
             self._safe[feed.partition] = offset
+
+    def epoch_ended(self) -> None:
+        """An epoch is over, whether anything came in it or not."""
+        if self._metrics is not None:
+            self._metrics.epoch_ended(None)
 
     def detach(self, feed: Feed, *, graceful: bool) -> None:
         """Read a partition no longer. With the last one the thread and the consumer end.
@@ -231,19 +266,40 @@ class Reader:
         try:
             while self._room(consumer):
                 self._commit(consumer)
+                if time.monotonic() >= self._next_measure:
+                    self._measure(consumer)
                 # The first message at once, and those that are there already or follow it within a moment.
                 first = consumer.poll(LOOK)
                 if first is None:
                     self._look_around(consumer)
                     continue
                 self._down_since = None
+                began = time.perf_counter()
                 rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
+                self._took("read", began)
                 self._distribute([first, *rest])
         except Exception as error:  # noqa: BLE001  # it is raised again where the dataflow takes from the feeds
             with self._change:
                 self._broken = error
                 for feed in self._feeds.values():
                     feed.error = feed.error or error
+
+    def _took(self, stage: str, began: float) -> None:
+        if self._metrics is not None:
+            self._metrics.took(stage, time.perf_counter() - began)
+
+    def _measure(self, consumer: Consumer) -> None:
+        """Where the partitions end, by what the client has been told with the messages."""
+        self._next_measure = time.monotonic() + MEASURE_EVERY
+        with self._change:
+            feeds = list(self._feeds.values())
+        for feed in feeds:
+            place = TopicPartition(self.source.topic, feed.partition)
+            with contextlib.suppress(KafkaException):  # not told yet
+                high = consumer.get_watermark_offsets(place, cached=True)[1]
+                feed.high = high if high >= 0 else feed.high
+            lag = self._lag(feed)
+            feed.caught_up = feed.caught_up or (lag is not None and lag < self.source.batch)
 
     def _room(self, consumer: Consumer) -> bool:
         """Wait until something may be read; false: no longer."""
@@ -311,7 +367,12 @@ class Reader:
             return  # read before the partition was left
         last = messages[-1].offset()
         assert last is not None
+        began = time.perf_counter()
         items = feed.decode(Chunk(self.source.topic, feed.partition, messages))
+        if self._metrics is not None:
+            took, first = time.perf_counter() - began, messages[0].offset() or 0
+            self._metrics.traced("decode", took, self.source.topic, feed.partition, first, len(messages))
+            self._metrics.read(self.source.topic, len(messages))
         with self._change:
             feed.at_end, feed.next, feed.troubled = False, last + 1, None
             feed.waiting += len(messages)

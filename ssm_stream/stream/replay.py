@@ -85,6 +85,7 @@ def replay(
     rows: Iterable[Row],
     *,
     entity: str,
+    entity_default: str | None = None,
     timestamp: str,
     timestamp_format: str = "auto",
     time_zone: str = "UTC",
@@ -97,7 +98,8 @@ def replay(
 
     Args:
         producer_properties: librdkafka's, at least `bootstrap.servers`.
-        entity: path of the entity's name in a row; a row without one is sent without a key.
+        entity: path of the entity's name in a row.
+        entity_default: the name of a row without one; None: it is sent without a key.
         timestamp: path of the event's time, read like the event decoder does (`timestamp_format`, `time_zone`).
         speed: recorded time is run through so many times faster. A row whose time cannot be read, or lies before the
             last one's, is sent at once; where time falls back to the start (entity after entity), it begins anew.
@@ -120,7 +122,7 @@ def replay(
     else:
         paced = ((None, row) for row in rows)
 
-    outbox = Outbox(producer_properties, topic, entity)
+    outbox = Outbox(producer_properties, topic, entity, entity_default)
     started = told = time.monotonic()
     stopped = False
     try:
@@ -218,8 +220,11 @@ class Outbox:
         ReplayError: librdkafka refuses a property.
     """
 
-    def __init__(self, properties: Mapping[str, Any], topic: str, entity: str) -> None:
+    def __init__(
+        self, properties: Mapping[str, Any], topic: str, entity: str, entity_default: str | None = None
+    ) -> None:
         self._topic = topic
+        self._nameless = entity_default
         self._entity = entity
         self._properties = dict(properties)
         self._said = ""
@@ -247,6 +252,7 @@ class Outbox:
             ReplayError: the broker refused this row or an earlier one.
         """
         name = at(row, self._entity)
+        name = self._nameless if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
         value = encode(row)
         report = functools.partial(self._reported, self._sent)

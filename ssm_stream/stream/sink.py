@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from ssm_stream.config import Config
+from ssm_stream.ops.metrics import Metrics
 from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed, unusable
 from ssm_stream.stream.codec import Encoder, Judged, Output, Record, raw_of
 
@@ -35,8 +37,8 @@ Marker = dict[tuple[str, int], int]
 class KafkaSink(FixedPartitionedSink[Judged | Output, Marker | None]):
     """A fixed number of producers; a shard's output always goes through the same one."""
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
+        self.config, self.metrics = config, metrics
 
     def list_parts(self) -> list[str]:
         return [f"{i:04d}" for i in range(self.config.writers)]
@@ -45,7 +47,7 @@ class KafkaSink(FixedPartitionedSink[Judged | Output, Marker | None]):
         return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: Marker | None) -> KafkaWriter:
-        return KafkaWriter(self.config)
+        return KafkaWriter(self.config, metrics=self.metrics)
 
 
 class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
@@ -57,8 +59,12 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
     properties: of the producer, beside the configuration's
     """
 
-    def __init__(self, config: Config, properties: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, config: Config, properties: Mapping[str, Any] | None = None, metrics: Metrics | None = None
+    ) -> None:
         self.config = config
+        self._metrics = metrics or Metrics(config)
+        self._epoch_began: float | None = None
         self._encode = Encoder(config)
         self._handed: queue.Queue[list[Judged | Output] | None] = queue.Queue(AHEAD)
         self._broken: Exception | None = None
@@ -112,9 +118,11 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             raise self._broken
 
     def _write(self, values: list[Judged | Output]) -> None:
-        produce = self._producer.produce
+        produce, metrics, page = self._producer.produce, self._metrics, self._metrics.page
         for item in values:
+            began = time.perf_counter()
             output = self._admit(self._encode(*item) if isinstance(item, Judged) else item)
+            encoded = time.perf_counter()
             if (topic := output.predictions) is not None:
                 for key, value, offset in zip(output.keys, output.values, output.offsets, strict=True):
                     try:
@@ -123,6 +131,20 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
                         self._produce(Record(topic, key, value, None, offset))
             for record in output.others:
                 self._produce(record)
+            if isinstance(item, Judged):
+                metrics.took("encode", encoded - began)
+                took, batch = time.perf_counter() - encoded, item.batch
+                metrics.traced(
+                    "produce", took, output.topic, batch.partition, batch.chunk, len(output.values) + len(output.others)
+                )
+                if output.values:
+                    metrics.late(batch.stamps)
+            if page is not None:
+                if isinstance(item, Judged):
+                    page.saw(item.batch.partition, item.batch.events, item.predictions)
+                if output.others:
+                    page.alerted(r.value for r in output.others if r.sent is not None and r.sent.what == "alert")
+            metrics.sent(len(output.values), [r.sent for r in output.others if r.sent is not None])
         self._producer.poll(0)
         self._check()
 
@@ -183,6 +205,15 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         return scrubbed(text, self.config.source.kafka, self.config.sinks.kafka)
 
     def snapshot(self) -> Marker | None:
+        with self._metrics.timed("deliver"):
+            marker = self._deliver()
+        now, before = time.monotonic(), self._epoch_began
+        self._metrics.epoch_ended(None if before is None else now - before)
+        self._epoch_began = now
+        return marker
+
+    def _deliver(self) -> Marker | None:
+        """Wait until the epoch's messages are where consumers see them; returns what recovery is to know of it."""
         self._settle()
         return None
 

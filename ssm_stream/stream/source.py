@@ -15,6 +15,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from confluent_kafka import Message
 
 from ssm_stream.config import Config, Source
+from ssm_stream.ops.metrics import Metrics
 from ssm_stream.stream.codec import Chunk, offset_of
 from ssm_stream.stream.reader import Decode, Reader
 
@@ -27,12 +28,19 @@ LABELS = "labels:"
 
 STOP = threading.Event()
 """Set: every source ends at its next poll, and the dataflow ends as at the end of its input, snapshots written."""
+SIGNALLED = threading.Event()
+"""Set: a signal has asked the process to end; not only the dataflow, as when its configuration is to be another."""
 
 
 def stop_on_signals() -> None:
     """SIGTERM and SIGINT end the dataflow gracefully; Bytewax's own handling of them does not."""
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: STOP.set())
+        signal.signal(number, _on_signal)
+
+
+def _on_signal(*_: object) -> None:
+    SIGNALLED.set()
+    STOP.set()
 
 
 class Pace:
@@ -68,9 +76,10 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
         *,
         decoder: Callable[[], Decode] = lambda: lambda chunk: [chunk],
         until_eof: bool = False,
+        metrics: Metrics | None = None,
     ) -> None:
         self.source, self.partitions, self.decoder, self.labels = source, partitions, decoder, labels
-        self.reader = Reader(source, partitions, until_eof=until_eof)
+        self.reader = Reader(source, partitions, until_eof=until_eof, metrics=metrics)
         if labels is not None:
             self.pace = Pace()
             labels.reader.until_eof = until_eof
@@ -94,10 +103,10 @@ def labels_of(config: Config) -> Source | None:
     return config.source.model_copy(update={"topic": config.labels.topic, "partitions": None})
 
 
-def label_source(config: Config, partitions: tuple[int, ...]) -> KafkaSource | None:
+def label_source(config: Config, partitions: tuple[int, ...], metrics: Metrics | None = None) -> KafkaSource | None:
     """These partitions of the labels topic."""
     source = labels_of(config)
-    return None if source is None else KafkaSource(source, partitions)
+    return None if source is None else KafkaSource(source, partitions, metrics=metrics)
 
 
 class KafkaPartition(StatefulSourcePartition[Any, int]):
@@ -136,6 +145,7 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         return self._awake
 
     def snapshot(self) -> int:
+        self._reader.epoch_ended()
         # The epoch before this one is on disk by now: that is how far lag tools may see us.
         if self._durable > self._committed:
             self._committed = self._durable

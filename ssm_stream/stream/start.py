@@ -13,6 +13,9 @@ from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
 from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.ops.health import Health
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.watch import Watch
 from ssm_stream.pick import SAMPLE, pick
 from ssm_stream.properties import weaknesses
 from ssm_stream.stream.broker import BrokerError, Cluster, check_broker
@@ -20,6 +23,7 @@ from ssm_stream.stream.dataflow import monitor_flow
 from ssm_stream.stream.feedback import feedback_of
 from ssm_stream.stream.first import first_documents
 from ssm_stream.stream.fitting import require_state, write_settings
+from ssm_stream.stream.generations import settled
 from ssm_stream.stream.recovery import (
     OpenRecovery,
     RecoveryError,
@@ -30,7 +34,8 @@ from ssm_stream.stream.recovery import (
     writable_by_others,
     write_picked,
 )
-from ssm_stream.stream.source import STOP, labels_of, stop_on_signals
+from ssm_stream.stream.registry import frames_of
+from ssm_stream.stream.source import SIGNALLED, STOP, labels_of, stop_on_signals
 from ssm_stream.stream.transactions import refuse_without_transactions
 
 LOG = structlog.get_logger("ssm_stream")
@@ -45,10 +50,17 @@ class Prepared(NamedTuple):
     config: Config
     flow: Dataflow
     recovery: OpenRecovery | None
+    metrics: Metrics
+    health: Health
 
 
 def prepare(
-    config: Config | str | Path, *, until_eof: bool = False, lock: bool = True, cluster: bool = False
+    config: Config | str | Path,
+    *,
+    until_eof: bool = False,
+    lock: bool = True,
+    cluster: bool = False,
+    ui: bool = False,
 ) -> Prepared:
     """Check the world and build the dataflow.
 
@@ -57,12 +69,15 @@ def prepare(
         until_eof: end at the end of the topic instead of waiting for more
         lock: lock and prune the recovery directory; in a cluster of processes only the first one does
         cluster: this is one of several processes that share the topic
+        ui: with the live page, also where `ops.ui` is false
 
     Raises:
         ConfigError, BrokerError, RecoveryError, StateError: the text is meant for the person at the terminal.
     """
     if not isinstance(config, Config):
         config = load_config(config)
+    for renamed in config.deprecations:
+        LOG.warning("deprecated_setting", what=renamed)
     for weakness in weaknesses({**config.source.kafka, **config.sinks.kafka}):
         LOG.warning("weak_protection", what=weakness)
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
@@ -74,6 +89,7 @@ def prepare(
     said = feedback_of(config)
     feedback = brokers.source_partitions(said) if said is not None else ()
     _require_sinks(config, brokers)
+    frames_of(config)
     if config.delivery == "exactly_once":
         refuse_without_transactions(brokers)
     recovery = open_recovery(config) if lock else join_recovery(config)
@@ -88,13 +104,24 @@ def prepare(
         if changes := require_state(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
         write_settings(config)
-    STOP.clear()
     stop_on_signals()
+    STOP.clear()
+    if SIGNALLED.is_set():  # while the flow was between two configurations
+        STOP.set()
     if recovery is not None and recovery.pruned:
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
-    return Prepared(config, monitor_flow(config, partitions, labels, feedback, until_eof=until_eof), recovery)
+    metrics = Metrics(config)
+    if ui or config.ops.ui:
+        if config.ops.address is None:
+            raise ConfigError("ops.address: null: the live page (--ui) is served there; give it a host:port")
+        from ssm_stream.stream.page import open_page
+
+        metrics.page = open_page(config, metrics)
+    health = Health(metrics, len(partitions) + len(labels) + len(feedback), cluster=cluster)
+    flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, metrics=metrics)
+    return Prepared(config, flow, recovery, metrics, health)
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
@@ -151,8 +178,21 @@ def run(
     """Run until the end of the topic (`until_eof`), a signal, or an error.
 
     Raises:
+        ConfigError: `ops.address` cannot be listened at.
         BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
     """
+    with Watch(prepared.config, prepared.metrics, prepared.health, process or 0):
+        _run(prepared, workers, process, addresses)
+
+
+def release(prepared: Prepared) -> None:
+    """After its run: leave the recovery directory to whoever is next."""
+    settled()
+    if prepared.recovery is not None and prepared.recovery.lock is not None:
+        prepared.recovery.lock.close()
+
+
+def _run(prepared: Prepared, workers: int, process: int | None, addresses: list[str] | None) -> None:
     recovery = prepared.recovery
     # A chunk is thousands of short-lived dicts and tuples without cycles: by default the collector would walk them,
     # and everything loaded so far, hundreds of times a second.

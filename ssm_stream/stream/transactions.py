@@ -23,6 +23,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from ssm_stream.config import Config
+from ssm_stream.ops.metrics import Metrics
 from ssm_stream.stream.broker import BrokerError, Cluster, LastError, client_properties, kafka_error, scrubbed
 from ssm_stream.stream.codec import Judged, Output
 from ssm_stream.stream.sink import KAFKA_DEFAULT, KafkaSink, KafkaWriter, Marker
@@ -73,13 +74,15 @@ class TransactionalSink(KafkaSink):
     sources: all that is read
     """
 
-    def __init__(self, config: Config, sources: Sources) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config, sources: Sources, metrics: Metrics | None = None) -> None:
+        super().__init__(config, metrics)
         self.sources = sources
         self.limit = smallest_limit(config)
 
     def build_part(self, step_id: str, for_part: str, resume_state: Marker | None) -> KafkaWriter:
-        return TransactionalWriter(self.config, self.sources, for_part, resume_state or {}, self.limit)
+        return TransactionalWriter(
+            self.config, self.sources, for_part, resume_state or {}, self.limit, metrics=self.metrics
+        )
 
 
 class TransactionalWriter(KafkaWriter):
@@ -89,7 +92,16 @@ class TransactionalWriter(KafkaWriter):
     limit: bytes of a message that every topic takes
     """
 
-    def __init__(self, config: Config, sources: Sources, part: str, resume: Marker, limit: int) -> None:
+    def __init__(
+        self,
+        config: Config,
+        sources: Sources,
+        part: str,
+        resume: Marker,
+        limit: int,
+        *,
+        metrics: Metrics | None = None,
+    ) -> None:
         self._name = transactional_id(config, part)
         self._sources, self._resume = sources, resume
         self._wait = config.source.wait
@@ -109,6 +121,7 @@ class TransactionalWriter(KafkaWriter):
                 "enable.idempotence": True,
                 "message.max.bytes": limit,
             },
+            metrics,
         )
 
     def _prepare(self) -> None:
@@ -203,7 +216,7 @@ class TransactionalWriter(KafkaWriter):
                 raise self._lost("producing", error) from error
             raise
 
-    def snapshot(self) -> Marker:
+    def _deliver(self) -> Marker:
         with self._in_words():
             self._settle()
         if self._open:

@@ -1,0 +1,174 @@
+"""The topics of one configuration as an AsyncAPI 3.0 document: servers, channels, messages, keys; no secrets.
+
+The document speaks for ssm-stream: what it receives, others send.
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from ssm_stream.config import Config
+from ssm_stream.contract.incoming import event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.contract.outgoing import (
+    alert_headers,
+    alert_schema,
+    dead_letter_headers,
+    prediction_schema,
+    receipt_headers,
+    receipt_schema,
+)
+from ssm_stream.properties import mechanism_of, protocol_of
+
+BINDING = {"bindingVersion": "0.5.0"}
+TEXT = {"type": "string"}
+SECURITY = {
+    "PLAIN": {"type": "plain"},
+    "SCRAM-SHA-256": {"type": "scramSha256"},
+    "SCRAM-SHA-512": {"type": "scramSha512"},
+    "OAUTHBEARER": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
+}
+"""SASL mechanism → AsyncAPI's security scheme."""
+
+
+def asyncapi(config: Config) -> dict[str, Any]:
+    """The document. With `event.features: auto` it has no hash of the configuration, as that is not known yet."""
+    document: dict[str, Any] = {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": f"ssm-stream on {config.source.topic}",
+            "version": version("ssm-stream") + ("" if config.event.features == "auto" else f"+{config.hash}"),
+            "description": "Reads events; writes predictions, anomaly and drift alerts, and what it could not use.",
+        },
+        "defaultContentType": "application/json",
+        "servers": _servers(config),
+        "channels": {},
+        "operations": {},
+        "components": {"messages": {}},
+    }
+    if (scheme := _scheme(config)) is not None:
+        document["components"]["securitySchemes"] = {"sasl": scheme}
+    labels, feedback, sinks = config.labels, config.alerts.feedback, config.sinks
+    event = {
+        "title": "Event",
+        "summary": "Something that was measured.",
+        "payload": event_schema(config),
+        "bindings": _key("The entity: then its events lie in one partition, in order."),
+        "examples": [{"payload": example_event(config)}],
+    }
+    _add(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
+    if labels is not None and labels.topic is not None:
+        label = {
+            "title": "Label",
+            "summary": "A target that comes by itself.",
+            "payload": label_schema(config),
+            "bindings": _key("The entity."),
+        }
+        _add(document, "labels", labels.topic, "receive", label, group=config.source.group_id)
+    if feedback is not None:
+        verdict = {
+            "title": "Feedback",
+            "summary": "What an operator says of an alert.",
+            "payload": feedback_schema(config),
+            "bindings": _key("The alert's id: then what was said of it last is known."),
+        }
+        _add(document, "feedback", feedback.topic, "receive", verdict, group=config.source.group_id)
+    framed = sinks.schema_registry is not None
+    if sinks.predictions is not None:
+        prediction = {
+            "title": "Prediction",
+            "summary": f"What was predicted of an event. {_repeats(config)}",
+            "payload": prediction_schema(config),
+            "bindings": _key("The entity.", framed=framed),
+        }
+        _add(document, "predictions", sinks.predictions, "send", prediction)
+    if sinks.alerts is not None:
+        alert = {
+            "title": "Alert",
+            "summary": f"A CloudEvent 1.0 in binary mode. {_repeats(config)}",
+            "headers": alert_headers(config),
+            "payload": alert_schema(config),
+            "bindings": _key("The entity, or * where it is of many.", framed=framed),
+        }
+        _add(document, "alerts", sinks.alerts, "send", alert)
+    letter = {
+        "title": "Dead letter",
+        "summary": "A message that could not be used: its own key, value and headers, and the reason in headers.",
+        "contentType": "application/octet-stream",
+        "headers": dead_letter_headers(config),
+        "payload": {"description": "The value as it came, or its head where it was too large for the topic."},
+        "bindings": _key("The message's own."),
+    }
+    _add(document, "deadLetters", sinks.dead_letters, "send", letter)
+    receipt = {
+        "title": "Receipt",
+        "summary": "Of `ssm-stream dlq redrive`: a dead letter was sent back. Consumers of dead letters skip it.",
+        "headers": receipt_headers(config),
+        "payload": receipt_schema(config),
+        "bindings": _key("Always the same."),
+    }
+    _also(document, "deadLetters", "send", "receipts", receipt)
+    return document
+
+
+def _add(
+    document: dict[str, Any], name: str, topic: str, action: str, message: dict[str, Any], group: str | None = None
+) -> None:
+    """A channel with its one message, and what ssm-stream does there."""
+    document["components"]["messages"][name] = {"name": name, **message}
+    document["channels"][name] = {
+        "address": topic,
+        "messages": {name: {"$ref": f"#/components/messages/{name}"}},
+        "bindings": {"kafka": {"topic": topic, **BINDING}},
+    }
+    client = {"clientId": {"type": "string", "enum": ["ssm-stream"]}}
+    of_group = {} if group is None else {"groupId": {"type": "string", "enum": [group]}}
+    document["operations"][f"{action}{name[0].upper()}{name[1:]}"] = {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{name}"},
+        "messages": [{"$ref": f"#/channels/{name}/messages/{name}"}],
+        "bindings": {"kafka": {**of_group, **client, **BINDING}},
+    }
+
+
+def _also(document: dict[str, Any], channel: str, action: str, name: str, message: dict[str, Any]) -> None:
+    """Another message of a channel."""
+    document["components"]["messages"][name] = {"name": name, **message}
+    document["channels"][channel]["messages"][name] = {"$ref": f"#/components/messages/{name}"}
+    operation = document["operations"][f"{action}{channel[0].upper()}{channel[1:]}"]
+    operation["messages"].append({"$ref": f"#/channels/{channel}/messages/{name}"})
+
+
+def _servers(config: Config) -> dict[str, Any]:
+    spoken = protocol_of(config.source.kafka)
+    secure = spoken in ("SSL", "SASL_SSL")
+    more: dict[str, Any] = {"description": f"security.protocol: {spoken}"}
+    if _scheme(config) is not None:
+        more["security"] = [{"$ref": "#/components/securitySchemes/sasl"}]
+    if (registry := config.sinks.schema_registry) is not None:
+        told = {"schemaRegistryUrl": registry.url, "schemaRegistryVendor": "confluent"}
+        more["bindings"] = {"kafka": {**told, **BINDING}}
+    hosts = [host.strip() for host in config.source.brokers.split(",") if host.strip()]
+    return {
+        f"kafka{i}": {"host": host.rpartition("://")[2], "protocol": "kafka-secure" if secure else "kafka", **more}
+        for i, host in enumerate(hosts)
+    }
+
+
+def _scheme(config: Config) -> dict[str, Any] | None:
+    """How a client logs in; None where none does."""
+    kafka = config.source.kafka
+    return SECURITY.get(mechanism_of(kafka)) if protocol_of(kafka).startswith("SASL_") else None
+
+
+def _key(words: str, *, framed: bool = False) -> dict[str, Any]:
+    """The bindings of a message. framed: it begins with its schema's id"""
+    frame = {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"} if framed else {}
+    strategy = {"schemaLookupStrategy": "TopicNameStrategy"} if framed else {}
+    return {"kafka": {"key": {**TEXT, "description": words}, **frame, **strategy, **BINDING}}
+
+
+def _repeats(config: Config) -> str:
+    if config.delivery == "exactly_once":
+        return "Comes once, for consumers with isolation.level=read_committed."
+    return "May come twice after a crash, with the same id and content."

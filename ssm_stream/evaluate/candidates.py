@@ -1,0 +1,118 @@
+"""What `tune` tries: a short list of values a key. What a person has to know is left alone."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ssm_stream.config import Anomaly, Budget, Config, Drift
+
+LAGS = (1, 2, 4, 8, 16, 32)
+FEATURE_LAGS = (0, 2, 4, 8)
+"""Not 1: that is the changes of `differences`."""
+CALENDARS: tuple[Any, ...] = ("auto", [], ["hour", "weekday"], ["hour_cycle", "weekday_cycle"])
+HALF_LIVES: tuple[tuple[int, ...] | None, ...] = (None, (20, 200), (100, 1000), (300, 3000), (1000, 10_000))
+"""In events, of the moment heads; None: those of the weights."""
+LEVELS = (0.8, 0.9, 0.95, 0.99)
+FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Times the false alarms that the configuration allows."""
+KEYS = ("lags", "differences", "feature_lags", "calendar", "half_lives", "log_space", "fleet", "features")
+"""Names of the groups, in the order in which they are tried."""
+LEAST_GAP = 20.0
+"""Events between false alarms below which an alarm cannot be told from noise (`config.Budget`)."""
+Settings = dict[str, Any]
+
+
+class Facts(NamedTuple):
+    """What the recording allows. negative: one of its targets is below 0; entities: how many there are"""
+
+    negative: bool
+    entities: int
+
+
+def candidates(group: str, config: Config, facts: Facts) -> list[Settings]:
+    """The values of a group to try beside those of the configuration, each with the keys that it changes.
+
+    `lags: 0` says that the last measurement may not be leaned on, and stays; a horizon, the targets, and which columns
+    are known when an event comes are also a person's.
+    """
+    event, model = config.event, config.model
+    if group == "lags":
+        return [{"event.lags": n} for n in LAGS if event.lags and n != event.lags]
+    if group == "differences":
+        if event.feature_lags or not event.numbers:
+            return []
+        return [{"event.differences": not event.changes}]
+    if group == "feature_lags":
+        return [{"event.feature_lags": n} for n in FEATURE_LAGS if event.numbers and n != event.feature_lags]
+    if group == "calendar":
+        return [{"event.calendar": value} for value in CALENDARS if value != event.calendar]
+    if group == "half_lives":
+        now = None if model.half_lives is None else [each.text for each in model.half_lives]
+        lists = [None if each is None else [f"{n} events" for n in each] for each in HALF_LIVES]
+        uses = model.heads is None or "moments" in model.heads or "attention" in model.heads
+        return [{"model.half_lives": value} for value in lists if uses and value != now]
+    if group == "log_space":
+        return [] if facts.negative else [{"model.log_space": not model.log_space}]
+    if group == "fleet":
+        return [{"model.fleet": not model.fleet}] if facts.entities > 1 else []
+    return without_columns(config)
+
+
+def without_columns(config: Config) -> list[Settings]:
+    """Each feature and each category left out, where something is left to predict from."""
+    out = []
+    for key, paths in (("features", config.event.numbers), ("categories", config.event.categories)):
+        out += [{f"event.{key}": [each for each in paths if each != path]} for path in paths]
+    return out
+
+
+def with_columns_added(config: Config, paths: list[str]) -> list[Settings]:
+    """Each of these columns as a feature more."""
+    numbers = config.event.numbers
+    return [{"event.features": [*numbers, path]} for path in paths if path not in config.event.columns]
+
+
+def budgets(config: Config, factor: float) -> Settings:
+    """Both budgets, so many times as many false alarms allowed."""
+    alerts = config.alerts
+    sections: dict[str, Anomaly | Drift] = {"anomaly": alerts.anomaly, "drift": alerts.drift}
+    return {
+        f"alerts.{name}.budget": _scaled(section.budget, factor).text
+        for name, section in sections.items()
+        if section.enabled
+    }
+
+
+def _scaled(budget: Budget, factor: float) -> Budget:
+    if factor == 1.0:
+        return budget
+    if budget.events:
+        gap = max(float(f"{budget.events / factor:.2g}"), LEAST_GAP)
+        return Budget(text=f"1 per {gap:.0f} events", events=gap)
+    seconds = budget.seconds / factor
+    unit, size = next(
+        (u, s) for u, s in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0)) if seconds >= s or s == 1.0
+    )
+    return Budget(text=f"1 per {float(f'{seconds / size:.2g}'):g}{unit}", seconds=seconds)
+
+
+def words(settings: Settings, before: Config) -> str:
+    """The settings in a few words, beside what was before."""
+    said: list[str] = []
+    for key, value in settings.items():
+        name = key.partition(".")[2]
+        if key in ("event.features", "event.categories"):
+            was: list[str] = before.event.numbers if name == "features" else before.event.categories
+            said += [f"without {path}" for path in was if path not in value]
+            said += [f"with {path}" for path in value if path not in was]
+        else:
+            said.append(f"{name}: {_plain(value)}")
+    return "; ".join(said)
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "as the weights have it"
+    if isinstance(value, list):
+        return f"[{', '.join(map(str, value))}]"
+    return str(value).lower() if isinstance(value, bool) else str(value)

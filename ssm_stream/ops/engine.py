@@ -1,0 +1,42 @@
+"""Bytewax's own metrics, on the same page as ours: they come from its server, on this machine."""
+
+from __future__ import annotations
+
+import socket
+import urllib.error
+import urllib.request
+from collections.abc import Iterable
+
+from prometheus_client.core import Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+LONGEST = 2.0
+"""Seconds to wait for its answer."""
+OURS = ("process_", "python_", "ssm_stream_")
+"""Beginnings of names that Bytewax's page has too, from the interpreter that both share."""
+
+
+def free_port() -> int:
+    """One that nobody listens at now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class EngineMetrics(Collector):
+    """What Bytewax tells at this port; nothing while it does not."""
+
+    def __init__(self, port: int) -> None:
+        self._url = f"http://127.0.0.1:{port}/metrics"
+
+    def describe(self) -> Iterable[Metric]:
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        try:
+            with urllib.request.urlopen(self._url, timeout=LONGEST) as answer:
+                text = answer.read().decode()
+        except (urllib.error.URLError, TimeoutError, ConnectionError):
+            return []  # before the start and after the end
+        return [family for family in text_string_to_metric_families(text) if not family.name.startswith(OURS)]

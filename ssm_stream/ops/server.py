@@ -1,0 +1,193 @@
+"""HTTP for whoever watches the process: `/healthz`, `/readyz`, `/metrics`, `/config`, and the page below `/ui/`."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
+
+import orjson
+import structlog
+from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
+
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.ops.gate import Gate
+from ssm_stream.ops.health import Health
+from ssm_stream.ops.metrics import Metrics
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LOG = structlog.get_logger("ssm_stream.ops")
+Answer = tuple[str, str, bytes]
+"""Status, content type, body."""
+JSON = "application/json"
+CLOSED = ("/metrics", "/config")
+"""Paths that ask for the token, where one is set; probes for health have none."""
+
+
+class _Answering(ServerHandler):
+    """No traceback for a client that is gone, or reads nothing of a stream."""
+
+    def log_exception(self, exc_info: Any) -> None:
+        if not isinstance(exc_info[1], OSError):
+            super().log_exception(exc_info)
+
+
+class _Quiet(WSGIRequestHandler):
+    """No line in the log for a request."""
+
+    # A client that connects and says nothing may not hold a thread for ever.
+    timeout = 10.0
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def handle(self) -> None:
+        """As the class above does, but for the handler."""
+        self.raw_requestline = self.rfile.readline(65537)
+        if len(self.raw_requestline) > 65536:
+            self.requestline = self.request_version = self.command = ""
+            self.send_error(414)
+            return
+        if not self.parse_request():
+            return
+        handler = _Answering(
+            self.rfile,
+            self.wfile,  # type: ignore[arg-type]
+            self.get_stderr(),
+            self.get_environ(),
+            multithread=True,
+        )
+        handler.request_handler = self  # type: ignore[attr-defined]
+        handler.run(self.server.get_app())  # type: ignore[attr-defined]
+
+
+class _Server(ThreadingWSGIServer):
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+class OpsServer:
+    """Serves until `close`, or the end of the process.
+
+    config: with the address; process: number of this one in a cluster
+
+    Raises:
+        ConfigError: the address cannot be listened at.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, health: Health, process: int = 0) -> None:
+        assert config.ops.address is not None
+        host, _, port = config.ops.address.rpartition(":")
+        self._config, self._health, self._page = config, health, metrics.page
+        self._metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(metrics.registry)
+        self._pages: dict[str, Callable[[], Answer]] = {
+            "/healthz": lambda: ("200 OK", JSON, b'{"alive":true}'),
+            "/readyz": self._readyz,
+            "/config": self._show_config,
+        }
+        self._host = host = host.strip("[]")
+        kind: type[WSGIServer] = _Server6 if ":" in host else _Server
+        try:
+            self._server = make_server(host, int(port) + process, self._answer, kind, _Quiet)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"ops.address: {host}:{int(port) + process} cannot be listened at: {_why(error)}; give this process "
+                "another one, or null for none"
+            ) from error
+        self.port = self._server.server_port
+        self._gate = Gate(config.ops, self.port, make=False)
+        if self._page is not None:
+            self._page.opened(self.port)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Serve no longer."""
+        if self._page is not None:
+            self._page.close()
+        # The loop looks every half second whether it is to end, and at once when somebody connects: without this, the
+        # end of every run waits for it.
+        ending = threading.Thread(target=self._server.shutdown, name="ops-end")
+        ending.start()
+        with contextlib.suppress(OSError):
+            socket.create_connection((self._host, self.port), 1.0).close()
+        ending.join()
+        self._server.server_close()
+        self._thread.join()
+
+    def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
+        if self._page is not None and (path in ("/", "/ui") or path.startswith("/ui/")):
+            return self._page.answer(environ, start)
+        if method not in ("GET", "HEAD"):
+            return _send(start, ("405 Method Not Allowed", JSON, b'{"error":"only GET and HEAD"}'))
+        if path in CLOSED and not self._gate.lets_in(environ):
+            return _send(
+                start,
+                ("401 Unauthorized", JSON, b'{"error":"show the token of ops.token: Authorization: Bearer TOKEN"}'),
+                more=[("WWW-Authenticate", 'Bearer realm="ssm-stream"')],
+            )
+        if path == "/metrics":
+            return self._metrics(environ, start)
+        page = self._pages.get(path)
+        if page is None:
+            known = {"error": f"nothing at {path[:100]}", "paths": [*self._pages, "/metrics"]}
+            return _send(start, ("404 Not Found", JSON, orjson.dumps(known)))
+        return _send(start, page(), empty=method == "HEAD")
+
+    def _readyz(self) -> Answer:
+        told = self._health.as_json()
+        return "200 OK" if told["ready"] else "503 Service Unavailable", JSON, orjson.dumps(told)
+
+    def _show_config(self) -> Answer:
+        content = {"config_hash": self._config.hash, **self._config.shown()}
+        return "200 OK", JSON, orjson.dumps(content, option=orjson.OPT_INDENT_2)
+
+
+def _send(
+    start: StartResponse, answer: Answer, *, empty: bool = False, more: Sequence[tuple[str, str]] = ()
+) -> list[bytes]:
+    status, kind, body = answer
+    headers = {"Content-Type": kind, "Content-Length": str(len(body)), "Cache-Control": "no-store"}
+    start(status, [*headers.items(), ("X-Content-Type-Options", "nosniff"), *more])
+    return [] if empty else [body]
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "another process listens there"
+    return str(getattr(error, "strerror", None) or error)
+
+
+def serve(config: Config, metrics: Metrics, health: Health, process: int = 0) -> OpsServer | None:
+    """The server that the configuration asks for; None where it asks for none.
+
+    At the default address, which nobody has chosen, a second process goes without one, and says so.
+
+    Raises:
+        ConfigError: the address cannot be listened at.
+    """
+    if config.ops.address is None:
+        return None
+    if config.ops.open_to_others and config.ops.token is None:
+        LOG.warning(
+            "ops_open_to_others", address=config.ops.address, why="no login and no encryption: see docs/security.md"
+        )
+    try:
+        server = OpsServer(config, metrics, health, process)
+    except ConfigError as error:
+        if "address" in config.ops.model_fields_set or metrics.page is not None:
+            raise
+        LOG.warning("ops_not_served", error=str(error))
+        return None
+    LOG.info("ops_served", address=f"{config.ops.address.rpartition(':')[0]}:{server.port}")
+    return server

@@ -1,0 +1,99 @@
+"""OpenTelemetry traces of some batches: read and decoded, predicted and learned, sent. By the semantic conventions for
+messaging, over OTLP/HTTP.
+
+A trace is a chunk of messages of one partition. Which are traced, and under which ids, follows from topic, partition
+and the chunk's first offset, so that each stage decides for itself, in whatever thread, and nothing is passed along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from ssm_stream.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+
+OPERATIONS = {"decode": ("poll", "receive"), "learn": ("process", "process"), "produce": ("send", "send")}
+"""Stage → name and type of the operation, as the conventions have them."""
+ROOT = "decode"
+CURE = "pip install 'ssm-stream[otel]', or leave ops.traces out"
+
+
+class Traces:
+    """Makes the spans of the batches that are traced.
+
+    Raises:
+        ConfigError: the packages are not there.
+    """
+
+    def __init__(self, config: Config) -> None:
+        assert config.ops.traces is not None
+        try:
+            from opentelemetry import trace
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+            from opentelemetry.sdk.resources import Resource
+            from opentelemetry.sdk.trace import TracerProvider
+            from opentelemetry.sdk.trace.export import BatchSpanProcessor
+            from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
+        except ImportError as error:
+            raise ConfigError(f"ops.traces: the package {error.name} is not installed; {CURE}") from None
+        given = threading.local()
+
+        class Given(IdGenerator):
+            """The ids of a root are given; those of its children are drawn."""
+
+            def generate_trace_id(self) -> int:
+                return int(given.trace)
+
+            def generate_span_id(self) -> int:
+                return int(given.span) or RandomIdGenerator().generate_span_id()
+
+        resource = Resource.create({"service.name": "ssm-stream", "ssm_stream.config_hash": config.hash})
+        self._provider: TracerProvider = TracerProvider(resource=resource, id_generator=Given())
+        self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=config.ops.traces)))
+        self._tracer = self._provider.get_tracer("ssm_stream")
+        self._trace, self._given, self._config = trace, given, config
+        self._most = int(config.ops.traces_share * 2**64)
+
+    def span(self, stage: str, seconds: float, topic: str, partition: int, first: int, messages: int) -> None:
+        """A stage of `OPERATIONS` has just ended, after so long, for the chunk that begins at `first`."""
+        digest = hashlib.blake2b(f"{topic}-{partition}-{first}".encode(), digest_size=32).digest()
+        if int.from_bytes(digest[:8]) >= self._most:
+            return
+        trace = self._trace
+        trace_id, root = int.from_bytes(digest[8:24]), int.from_bytes(digest[24:])
+        ended = time.time_ns()
+        name, kind = OPERATIONS[stage]
+        sinks = self._config.sinks
+        to = topic if stage != "produce" else sinks.predictions or sinks.alerts or sinks.dead_letters
+        if stage == ROOT:
+            self._given.trace, self._given.span, context = trace_id, root, None
+        else:
+            self._given.span = 0
+            above = trace.SpanContext(trace_id, root, is_remote=False, trace_flags=trace.TraceFlags(1))
+            context = trace.set_span_in_context(trace.NonRecordingSpan(above))
+        kinds = {"decode": trace.SpanKind.CLIENT, "learn": trace.SpanKind.CONSUMER, "produce": trace.SpanKind.PRODUCER}
+        attributes: dict[str, str | int] = {
+            "messaging.system": "kafka",
+            "messaging.operation.name": name,
+            "messaging.operation.type": kind,
+            "messaging.destination.name": to,
+            "messaging.batch.message_count": messages,
+        }
+        if stage != "produce":
+            attributes |= {
+                "messaging.destination.partition.id": str(partition),
+                "messaging.consumer.group.name": self._config.source.group_id,
+                "messaging.kafka.offset": first,
+            }
+        began = ended - round(seconds * 1e9)
+        span = self._tracer.start_span(f"{name} {to}", context, kinds[stage], attributes, start_time=began)
+        span.end(ended)
+
+    def close(self) -> None:
+        """Send what is left."""
+        self._provider.shutdown()

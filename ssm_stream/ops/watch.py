@@ -1,0 +1,122 @@
+"""All that looks after a running process from beside it: the HTTP server, the line in the log, the self-check."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import structlog
+
+from ssm_stream.config import Config
+from ssm_stream.ops import selfcheck
+from ssm_stream.ops.engine import EngineMetrics, free_port
+from ssm_stream.ops.health import Health
+from ssm_stream.ops.kernels import are_compiled
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.server import OpsServer, serve
+
+LOG = structlog.get_logger("ssm_stream")
+TICK = 0.5
+"""Seconds between looks at what is to be done."""
+SETTLED = 3.0
+"""Seconds of processing after which the self-check begins: the kernels are compiled and the start is over."""
+
+
+class Watch:
+    """Looks after a process while the dataflow runs.
+
+    Raises:
+        ConfigError: `ops.address` cannot be listened at.
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, health: Health, process: int = 0) -> None:
+        self._config, self._metrics, self._health = config, metrics, health
+        self._done = threading.Event()
+        self._cache: tempfile.TemporaryDirectory[str] | None = None
+        metrics.ready = lambda: health.ready
+        self._server: OpsServer | None = serve(config, metrics, health, process)
+        if config.ops.engine_metrics and self._server is not None:
+            self._open_engine()
+        self._check: selfcheck.SelfCheck | None = None
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+
+    def _open_engine(self) -> None:
+        """Bytewax serves its metrics by itself, at a port that it is told by its environment."""
+        port = free_port()
+        self._cache = tempfile.TemporaryDirectory(prefix="ssm-stream-")
+        os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
+        os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(port)
+        os.environ["BYTEWAX_DATAFLOW_API_CACHE_PATH"] = str(Path(self._cache.name))
+        self._metrics.registry.register(EngineMetrics(port))
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        if self._check is not None:
+            self._check.stop()
+        if self._server is not None:
+            self._server.close()
+        if self._metrics.traces is not None:
+            self._metrics.traces.close()
+        if self._cache is not None:
+            self._cache.cleanup()
+
+    def _run(self) -> None:
+        every = self._config.ops.log_every
+        next_line = time.monotonic() + every if every else float("inf")
+        before, ready, worked = self._counts(), False, 0.0
+        due = self._config.ops.self_check and self._server is not None
+        began = time.monotonic()
+        while not self._done.wait(TICK):
+            now = time.monotonic()
+            if not ready and self._health.ready:
+                ready = True
+                LOG.info("ready", after_s=round(now - began, 1), positions=self._positions())
+            if due and not worked and self._metrics.value("ssm_stream_predictions_total"):
+                worked = now
+            if due and worked and now - worked >= SETTLED and are_compiled():
+                due, self._check = False, selfcheck.SelfCheck(self._config)
+            if self._check is not None and (found := self._check.poll()) is not None:
+                self._metrics.verify_deviation, self._check = found, None
+            if now >= next_line and every:
+                counts = self._counts()
+                self._say(counts, before, every + now - next_line)
+                before, next_line = counts, now + every
+
+    def _counts(self) -> dict[str, float]:
+        total = self._metrics.total
+        return {
+            "events": total("ssm_stream_events_total"),
+            "predictions": total("ssm_stream_predictions_total"),
+            "alerts": total("ssm_stream_alerts_total"),
+            "dead_letters": total("ssm_stream_dead_letters_total"),
+        }
+
+    def _positions(self) -> dict[str, int]:
+        """`topic-partition` → the next offset."""
+        places = [place for reader in self._metrics.readers for place in reader.positions()]
+        return {f"{place.topic}-{place.partition}": place.next for place in sorted(places)}
+
+    def _say(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
+        """One line for what has come since the last one."""
+        since: dict[str, Any] = {name: int(count - before[name]) for name, count in counts.items()}
+        lags = [place.lag for reader in self._metrics.readers for place in reader.positions()]
+        LOG.info(
+            "progress",
+            **since,
+            events_per_s=round(since["events"] / seconds, 1),
+            lag=sum(lag for lag in lags if lag is not None),
+            entities=sum(shard.entities() for shard in self._metrics.shards),
+            positions=self._positions(),
+        )

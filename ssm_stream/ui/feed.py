@@ -1,0 +1,157 @@
+"""Alerts as episodes: what started, goes on, has recovered, and what operators said of it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from ssm_stream.ui.board import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
+
+MOST = 500
+"""Episodes that are kept."""
+VERDICTS = 2_000
+"""Verdicts that are kept, of alerts that are shown or may come to be."""
+LISTED = 100
+"""Entities of a fleet alert that are kept."""
+IDS = 50
+"""Ids of an episode's messages that are kept: the first, to which a verdict goes, and the last ones."""
+CHANGED = 8
+"""Weights in a drift alert that are kept."""
+TAKEN = (
+    "id", "entity", "scope", "kind", "severity", "score", "since", "ts", "target", "channel", "change", "y", "yhat",
+    "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool",
+)  # fmt: skip
+"""Of an alert message, for the episode."""
+
+Episode = dict[str, Any]
+
+
+class Changes(NamedTuple):
+    """Episodes that have changed, and the version that they are as of."""
+
+    episodes: list[Episode]
+    version: int
+
+
+class Feed:
+    """The last episodes.
+
+    board: whose flags follow the episodes
+    """
+
+    def __init__(self, board: Board) -> None:
+        self.version = 0
+        self.open = 0
+        """Episodes that have not recovered."""
+        self._board = board
+        self._lock = threading.Lock()
+        self._episodes: OrderedDict[int, Episode] = OrderedDict()
+        self._open: dict[tuple[str, str, str | None], Episode] = {}
+        self._of: dict[str, Episode] = {}
+        self._verdicts: OrderedDict[str, bool] = OrderedDict()
+        self._serial = 0
+
+    def take(self, values: Iterable[bytes | None]) -> None:
+        """Alert messages, as they are on the topic; what is none is left out."""
+        for value in values:
+            try:
+                # A schema registry's frame is a zero byte and four of an id.
+                message = orjson.loads((value or b"")[5 if value and value[0] == 0 else 0 :])
+            except orjson.JSONDecodeError:
+                continue
+            if isinstance(message, dict) and message.keys() >= {"id", "entity", "kind", "phase", "scope", "ts"}:
+                self._take(message)
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        key = (message["entity"], message["kind"], message.get("pool"))
+        phase = message["phase"]
+        with self._lock:
+            if message["id"] in self._of:  # it came before a restart, or twice
+                return
+            self.version += 1
+            episode = self._open.get(key)
+            # One that starts anew has recovered unheard.
+            if episode is None or phase == "started":
+                episode = self._begin(key, message)
+            episode |= {name: message[name] for name in TAKEN[4:] if message.get(name) is not None}
+            episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
+            episode["top"] = max(episode["top"], message.get("score") or 0.0)
+            self._of[message["id"]] = episode
+            episode["ids"].append(message["id"])
+            if len(episode["ids"]) > IDS:
+                self._of.pop(episode["ids"].pop(1), None)
+            if (changed := episode.get("weight_change")) is not None:
+                episode["weight_change"] = changed[:CHANGED]
+            before = episode["entities"]
+            episode["entities"] = [each["entity"] for each in (message.get("entities") or [])[:LISTED]]
+            if phase == "recovered":
+                self._open.pop(key, None)
+                episode["absorbed_after"] = message.get("absorbed_after")
+            else:
+                self._open[key] = episode
+            self._forget()
+            self.open = len(self._open)
+        self._flag(message, before)
+
+    def _begin(self, key: tuple[str, str, str | None], message: Mapping[str, Any]) -> Episode:
+        self._serial += 1
+        episode = {name: message.get(name) for name in TAKEN}
+        episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "ids": [], "absorbed_after": None}
+        episode["verdict"] = self._verdicts.get(message["id"])
+        self._episodes[self._serial] = episode
+        return episode
+
+    def _forget(self) -> None:
+        """The oldest that has recovered makes room, else the oldest."""
+        while len(self._episodes) > MOST:
+            done = (n for n, episode in self._episodes.items() if episode["phase"] == "recovered")
+            episode = self._episodes.pop(next(done, next(iter(self._episodes))))
+            for each in episode["ids"]:
+                self._of.pop(each, None)
+            for key, known in list(self._open.items()):
+                if known is episode:
+                    del self._open[key]
+
+    def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
+        fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
+        if not fleet:
+            self._board.mark([message["entity"]], ANOMALY if anomaly else DRIFT, on)
+            return
+        bit = FLEET_ANOMALY if anomaly else FLEET_DRIFT
+        self._board.mark(before, bit, False)
+        if on:
+            self._board.mark([each["entity"] for each in (message.get("entities") or [])[:LISTED]], bit, True)
+
+    def judge(self, alert: str, true: bool) -> None:
+        """An operator has said whether an alert was true."""
+        with self._lock:
+            self._verdicts[alert] = true
+            self._verdicts.move_to_end(alert)
+            if len(self._verdicts) > VERDICTS:
+                self._verdicts.popitem(last=False)
+            episode = self._of.get(alert)
+            if episode is not None:
+                self.version += 1
+                episode |= {"verdict": true, "version": self.version}
+
+    def changes(self, since: int = 0, entity: str | None = None, most: int = MOST) -> Changes:
+        """Episodes that have changed since a version, oldest first.
+
+        Args:
+            entity: only its own, and those of the fleet that it is in
+            most: the newest ones
+        """
+        if since == self.version:
+            return Changes([], since)
+        with self._lock:
+            found = [
+                {name: value for name, value in each.items() if name not in ("ids", "version")}
+                for each in self._episodes.values()
+                if each["version"] > since
+                and (entity is None or each["entity"] == entity or entity in each["entities"])
+            ]
+            return Changes(found[-most:], self.version)

@@ -1,0 +1,90 @@
+"""How fast and how well the process does: what the metrics say, once a second while somebody looks."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from typing import Any
+
+from ssm_stream.ops.metrics import Metrics
+
+EVERY = 1.0
+"""Seconds between two readings."""
+KEPT = 180
+"""Readings that are kept."""
+LONG = 5.0
+"""Seconds without a reading after which a rate would be of a time that nobody saw."""
+COUNTED = {
+    "ssm_stream_events_total": "events",
+    "ssm_stream_predictions_total": "predictions",
+    "ssm_stream_alerts_total": "alerts",
+    "ssm_stream_dead_letters_total": "dead_letters",
+}
+
+
+class Pulse:
+    """The readings of a process."""
+
+    def __init__(self, metrics: Metrics, topic: str) -> None:
+        self._metrics, self._topic = metrics, topic
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
+        self._read: tuple[float, float] | None = None
+        self._last: dict[str, Any] = {}
+        self._rates: deque[tuple[int, float, int | None]] = deque(maxlen=KEPT)
+        self.number = 0
+
+    def read(self) -> dict[str, Any]:
+        """The latest, a new one where that is a second old."""
+        now = time.monotonic()
+        with self._lock:
+            if self._read is None or now - self._read[0] >= EVERY:
+                self._last = self._take(now)
+                self.number += 1
+            return self._last
+
+    def rates(self) -> list[tuple[int, float, int | None]]:
+        """(ms since 1970, events/s, lag) of late."""
+        with self._lock:
+            return list(self._rates)
+
+    def _take(self, now: float) -> dict[str, Any]:
+        metrics = self._metrics
+        counts = dict.fromkeys(COUNTED.values(), 0.0)
+        mine = 0.0
+        for family in metrics.registry.collect():
+            name = COUNTED.get(f"{family.name}_total")
+            if name is None:
+                continue
+            for sample in family.samples:
+                if sample.name in COUNTED:
+                    counts[name] += sample.value
+                    # Labels and feedback are counted too, by topic.
+                    mine += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
+        rate = None
+        if self._read is not None and now - self._read[0] < LONG:
+            rate = (mine - self._read[1]) / (now - self._read[0])
+        self._read = (now, mine)
+        places = [place for reader in metrics.readers for place in reader.positions()]
+        lags = [place.lag for place in places if place.lag is not None]
+        lag = sum(lags) if lags else None
+        at = round(time.time() * 1000)
+        if rate is not None:
+            self._rates.append((at, round(rate, 1), lag))
+        quality = [
+            {"target": target, **{name: None if math.isnan(v) else v for name, v in each.read()._asdict().items()}}
+            for target, each in metrics.quality.items()
+        ]
+        return {
+            "at": at,
+            "up": round(now - self._began, 1),
+            "rate": rate,
+            "lag": lag,
+            "entities": sum(shard.entities() for shard in metrics.shards),
+            "ready": bool(metrics.ready()),
+            "quality": quality,
+            "places": [[place.topic, place.partition, place.next, place.lag] for place in sorted(places)][:64],
+            **{name: int(count) for name, count in counts.items()},
+        }

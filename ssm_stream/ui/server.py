@@ -1,0 +1,286 @@
+"""The page over HTTP: its files, the stream of updates, and verdicts on alerts.
+
+A stream is server-sent events, a thread each, so their number is bounded. Every one begins with all that it shows, so
+that a browser that comes back, to this process or to the next one, needs to remember nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
+
+import orjson
+import structlog
+
+from ssm_stream.feedback import FeedbackReader, NoFeedbackError
+from ssm_stream.ops.gate import Gate, Refused
+from ssm_stream.ui.view import EntityView, FeedView, FleetView, number
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+    from ssm_stream.ui.page import Page
+
+LOG = structlog.get_logger("ssm_stream.ui")
+KINDS = {
+    "html": "text/html; charset=utf-8",
+    "js": "text/javascript; charset=utf-8",
+    "css": "text/css; charset=utf-8",
+    "svg": "image/svg+xml",
+}
+MOST_VIEWERS = 16
+RATES = (1, 60)
+"""Updates a second that a browser may ask for."""
+RATE = 40
+PRESSED = 0.1
+"""Seconds between two updates, at least, while the dataflow lags: it needs the time."""
+BEAT = 3.0
+"""Seconds of silence after which a sign of life is sent."""
+LONGEST_BODY = 4096
+WRONG_TOKEN = 0.5
+"""Seconds that a wrong token has to wait."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+HEADERS = [
+    ("Content-Security-Policy", POLICY),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    # With "no-referrer" a form would be sent with an origin of null, as another site's may be.
+    ("Referrer-Policy", "same-origin"),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+]
+JSON = "application/json"
+Answer = Iterable[bytes]
+
+
+class Site:
+    """Answers requests for a page. port: that the server listens at"""
+
+    def __init__(self, page: Page, port: int) -> None:
+        self._page = page
+        self.gate = Gate(page.config.ops, port)
+        self._read = FeedbackReader(page.config)
+        self._streams = StreamCounter(page)
+
+    @cached_property
+    def _files(self) -> dict[str, tuple[str, bytes]]:
+        """Path → content type and content."""
+        found = {}
+        for file in (resources.files("ssm_stream.ui") / "web").iterdir():
+            kind = KINDS.get(file.name.rpartition(".")[2])
+            if kind is not None and file.is_file():
+                found[f"/ui/{file.name}"] = (kind, file.read_bytes())
+        found["/ui/"] = found["/ui/index.html"]
+        return found
+
+    @cached_property
+    def assets(self) -> str:
+        """Names the files' content, so that a page of another release loads itself anew."""
+        digest = hashlib.sha256()
+        for path, (_, content) in sorted(self._files.items()):
+            digest.update(path.encode() + content)
+        return digest.hexdigest()[:12]
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
+        path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
+        if (refused := self.gate.refuses_host(environ)) is not None:
+            return _refuse(start, refused)
+        query = _fields(environ.get("QUERY_STRING", ""))
+        if path in ("/ui/login", "/ui/feedback") and method == "POST":
+            return self._login(environ, start) if path == "/ui/login" else self._feedback(environ, start)
+        if method not in ("GET", "HEAD"):
+            return _refuse(start, Refused("405 Method Not Allowed", "only GET and HEAD, and POST for verdicts"))
+        if "token" in query:
+            return self._open(start, query["token"])
+        if path in ("/", "/ui"):
+            return _redirect(start, "/ui/")
+        file = self._files.get(path)
+        if not self.gate.knows(environ):
+            # The form needs its style; nothing in the files is a secret.
+            if file is not None and not file[0].startswith("text/html"):
+                return _send(start, "200 OK", *file)
+            if file is not None:
+                return _send(start, "401 Unauthorized", *self._files["/ui/login.html"])
+            return _refuse(start, Refused("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
+        if file is not None:
+            return _send(start, "200 OK", *file, empty=method == "HEAD")
+        if path == "/ui/stream" and method == "GET":
+            return self._stream(start, query)
+        return _refuse(start, Refused("404 Not Found", f"nothing at {path[:100]}"))
+
+    # The token.
+
+    def _open(self, start: StartResponse, token: str) -> Answer:
+        if not self.gate.needs_token:
+            return _redirect(start, "/ui/")
+        if not self.gate.opens(token):
+            time.sleep(WRONG_TOKEN)
+            return _send(start, "401 Unauthorized", *self._files["/ui/login.html"])
+        return _redirect(start, "/ui/", ("Set-Cookie", self.gate.set_cookie()))
+
+    def _login(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
+        if (refused := self.gate.refuses_origin(environ)) is not None:
+            return _refuse(start, refused)
+        form = _fields((_body(environ) or b"").decode(errors="replace"))
+        return self._open(start, form.get("token", "").strip())
+
+    # Verdicts.
+
+    def _feedback(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
+        """`{"id": ALERT_ID, "true": true}`, as it goes to the topic."""
+        if (refused := self.gate.refuses_change(environ)) is not None:
+            return _refuse(start, refused)
+        if not self.gate.knows(environ):
+            return _refuse(start, Refused("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
+        if self._page.publish is None:
+            return _refuse(start, Refused("409 Conflict", "no feedback topic is configured: alerts.feedback"))
+        body = _body(environ)
+        if body is None:
+            return _refuse(start, Refused("413 Content Too Large", f"more than {LONGEST_BODY} bytes, or no length"))
+        try:
+            verdict = self._read(body)
+        except NoFeedbackError as error:
+            return _refuse(start, Refused("400 Bad Request", str(error)))
+        try:
+            self._page.publish(verdict.alert, verdict.true)
+        except RuntimeError as error:
+            LOG.warning("feedback_not_sent", error=str(error))
+            return _refuse(start, Refused("502 Bad Gateway", str(error)))
+        self._page.judged(verdict.alert, verdict.true)
+        return _send(start, "200 OK", JSON, orjson.dumps({"id": verdict.alert, "true": verdict.true}))
+
+    # The stream.
+
+    def _stream(self, start: StartResponse, query: dict[str, str]) -> Answer:
+        if not self._streams.enter():
+            more = ("Retry-After", "5")
+            return _refuse(start, Refused("503 Service Unavailable", f"{MOST_VIEWERS} browsers look already"), more)
+        start(
+            "200 OK",
+            [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *HEADERS],
+        )
+        return Stream(self._page, self.assets, query, self._streams)
+
+
+class StreamCounter:
+    """How many streams there are."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._lock = threading.Lock()
+        self._open = 0
+
+    def enter(self) -> bool:
+        """One more; False where there are too many."""
+        with self._lock:
+            if self._open >= MOST_VIEWERS or self._page.closed.is_set():
+                return False
+            self._open += 1
+            self._page.watch(self._open)
+            return True
+
+    def leave(self) -> None:
+        """One less."""
+        with self._lock:
+            self._open -= 1
+            self._page.watch(self._open)
+
+
+class Stream:
+    """What one browser is sent, until it goes away or the process ends."""
+
+    def __init__(self, page: Page, assets: str, query: dict[str, str], counter: StreamCounter) -> None:
+        self._page, self._assets, self._counter = page, assets, counter
+        self._wait = 1.0 / number(query.get("rate"), RATE, *RATES)
+        view, entity = query.get("view"), None
+        self._views: list[FleetView | EntityView | FeedView] = []
+        if view == "entity":
+            shown = EntityView(page.board, page.following, query)
+            entity = shown.name
+            self._views.append(shown)
+        elif view != "alerts":
+            self._views.append(FleetView(page.board, page.names, query))
+        self._views.append(FeedView(page.feed, entity, everything=view in ("alerts", "entity")))
+        self._left = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        page, pulsed = self._page, -1
+        yield b"retry: 1000\n" + message(
+            {"hello": {**page.hello(), "assets": self._assets}, "rates": page.pulse.rates()}
+        )
+        spoken = time.monotonic()
+        due = spoken
+        while not page.closed.is_set():
+            page.settle()
+            told: dict[str, Any] = {}
+            for view in self._views:
+                told |= view.next()
+            reading = page.reading()
+            if page.pulse.number != pulsed:
+                pulsed = page.pulse.number
+                told["pulse"] = reading
+            now = time.monotonic()
+            if told:
+                spoken = now
+                yield message(told)
+            elif now - spoken > BEAT:
+                spoken = now
+                yield message({"beat": 1})
+            due = max(due + (max(self._wait, PRESSED) if page.board.pressed else self._wait), time.monotonic())
+            page.closed.wait(max(due - time.monotonic(), 0.001))
+
+    def close(self) -> None:
+        """The browser is gone, or all was said."""
+        if not self._left:
+            self._left = True
+            self._counter.leave()
+
+
+def message(content: dict[str, Any]) -> bytes:
+    """A server-sent event: JSON has no line breaks."""
+    return b"data: " + orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n\n"
+
+
+def _fields(text: str) -> dict[str, str]:
+    """Of a query or a form; none where there are too many."""
+    try:
+        return dict(parse_qsl(text[:LONGEST_BODY], keep_blank_values=True, max_num_fields=20))
+    except ValueError:
+        return {}
+
+
+def _body(environ: WSGIEnvironment) -> bytes | None:
+    """Of a request; None where it is too long or has no length."""
+    try:
+        length = int(environ.get("CONTENT_LENGTH") or -1)
+    except ValueError:
+        return None
+    if not 0 <= length <= LONGEST_BODY:
+        return None
+    body: bytes = environ["wsgi.input"].read(length)
+    return body
+
+
+def _send(
+    start: StartResponse, status: str, kind: str, body: bytes, *more: tuple[str, str], empty: bool = False
+) -> list[bytes]:
+    length = ("Content-Length", str(len(body)))
+    start(status, [("Content-Type", kind), length, ("Cache-Control", "no-cache"), *HEADERS, *more])
+    return [] if empty else [body]
+
+
+def _refuse(start: StartResponse, refused: Refused, *more: tuple[str, str]) -> list[bytes]:
+    return _send(start, refused.status, JSON, orjson.dumps({"error": refused.why}), *more)
+
+
+def _redirect(start: StartResponse, to: str, *more: tuple[str, str]) -> list[bytes]:
+    return _send(start, "303 See Other", JSON, b"{}", ("Location", to), *more)

@@ -1,0 +1,37 @@
+"""The kernels of `ssm_stream.explain`, compiled before they are needed: `python -m ssm_stream.ui.warm`, a configuration
+on standard input."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import numpy as np
+import orjson
+
+from ssm_stream.config import Config
+from ssm_stream.engine import Engine
+from ssm_stream.events import Events
+from ssm_stream.explain import explain
+
+
+def warm(config: Config) -> None:
+    """Take a prediction apart of an engine of its own."""
+    engine, n, d, m = Engine(config), 3, len(config.event.columns), len(config.event.targets)
+    target = np.arange(n, dtype=np.float64)
+    if m > 1:
+        target = np.repeat(target[:, None], m, axis=1)
+    ts = 1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64)
+    events = Events(["e"] * n, ts, np.ones((n, d)), target, np.arange(n))
+    engine.process(engine.admit(events.take(np.arange(n - 1)))[0])
+    explain(engine.targets[0], events.take(np.array([n - 1])))
+
+
+def main() -> None:
+    """Of a process of low priority."""
+    os.nice(19)
+    warm(Config.model_validate(orjson.loads(sys.stdin.buffer.read())))
+
+
+if __name__ == "__main__":
+    main()

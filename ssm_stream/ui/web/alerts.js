@@ -1,0 +1,168 @@
+// Alerts as episodes: by themselves, and beside the fleet and an entity.
+
+import { entityLink, h, printable, say } from "./dom.js";
+import { count, length, moment, number, scored, share, t } from "./words.js";
+
+const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
+const MOST = 200;
+
+/** A list of episodes that keeps its elements, so that focus and opened details stay where they are. */
+export class Episodes {
+  constructor(app, { most = MOST, compact = false, keep = () => true } = {}) {
+    Object.assign(this, { app, most, compact, keep });
+    this.items = new Map();
+    this.list = h("ol", { class: compact ? "episodes compact" : "episodes" });
+    this.none = h("p", { class: "muted" });
+    this.element = h("div", {}, this.none, this.list);
+  }
+
+  draw() {
+    const shown = [...this.app.episodes.values()].filter(this.keep);
+    shown.sort((a, b) => (b.phase !== "recovered") - (a.phase !== "recovered") || b.n - a.n);
+    shown.length = Math.min(shown.length, this.most);
+    say(this.none, shown.length ? "" : t(this.app.hello?.no_alerts ? "no_alert_topic" : "no_episodes"));
+    const wanted = new Set();
+    let at = this.list.firstElementChild;
+    for (const episode of shown) {
+      wanted.add(episode.n);
+      let item = this.items.get(episode.n);
+      if (!item) {
+        item = this.make(episode);
+        this.items.set(episode.n, item);
+      }
+      if (item.episode !== episode) this.fill(item, episode);
+      if (item.element === at) at = at.nextElementSibling;
+      else this.list.insertBefore(item.element, at);
+    }
+    for (const [n, item] of this.items) {
+      if (!wanted.has(n)) { item.element.remove(); this.items.delete(n); }
+    }
+  }
+
+  make(episode) {
+    const parts = {
+      sign: h("span", { class: "sign", "aria-hidden": "true" }),
+      who: h("a", { class: "who" }),
+      what: h("span", { class: "what" }),
+      when: h("span", { class: "when" }),
+      score: h("span", { class: "score" }),
+      more: h("div", { class: "more" }),
+    };
+    parts.buttons = [true, false].map((verdict) =>
+      h("button", {
+        type: "button", class: verdict ? "true" : "false", "aria-pressed": "false",
+        onclick: () => this.app.judge(parts.episode, verdict),
+      }),
+    );
+    parts.verdict = h("div", { class: "verdict", role: "group" }, ...parts.buttons);
+    parts.details = h("details", { ontoggle: () => this.detail(parts) }, h("summary", {}, t("details")), parts.more);
+    const head = h("div", { class: "head" }, parts.sign, parts.who, parts.score);
+    parts.element = h("li", { "data-n": episode.n }, head, parts.what, parts.when,
+      this.compact ? null : parts.details, parts.verdict);
+    return parts;
+  }
+
+  fill(item, episode) {
+    item.episode = episode;
+    const fleet = episode.scope === "fleet", over = episode.phase === "recovered";
+    item.element.className = `episode ${episode.kind} ${episode.phase} ${episode.severity ?? ""}`;
+    say(item.sign, SIGN[episode.phase]);
+    say(item.who, fleet ? t("on_fleet", { n: count(episode.count ?? 0) }) : printable(episode.entity));
+    if (fleet) item.who.removeAttribute("href"); else item.who.setAttribute("href", entityLink(episode.entity));
+    say(item.score, scored(episode.top));
+    item.score.title = t("top", { score: scored(episode.top) });
+    say(item.what, words(episode));
+    const lasted = episode.ts - (episode.since ?? episode.ts);
+    const parts = [moment(episode.since ?? episode.ts)];
+    if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
+    if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
+    say(item.when, parts.join(" · "));
+    const able = !this.app.hello?.no_feedback;
+    item.verdict.setAttribute("aria-label", `${t("verdict")} ${fleet ? t("fleet") : printable(episode.entity)}`);
+    item.buttons.forEach((button, i) => {
+      say(button, t(i ? "was_false" : "was_true"));
+      button.setAttribute("aria-pressed", String(episode.verdict === !i));
+      button.disabled = !able;
+      button.title = able ? "" : t("no_feedback");
+    });
+    if (item.details.open) this.detail(item);
+  }
+
+  /** What an opened episode shows. */
+  detail(item) {
+    const episode = item.episode, out = [];
+    if (!item.details.open) return;
+    const table = (title, heads, rows) => h("table", {}, h("caption", {}, title),
+      h("thead", {}, h("tr", {}, ...heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
+      h("tbody", {}, ...rows.map(([first, ...rest]) =>
+        h("tr", {}, h("th", { scope: "row" }, first), ...rest.map((each) => h("td", { class: "number" }, each))))));
+    out.push(h("p", {}, `${t("value")} ${number(episode.y)} · ${t("predicted")} ${number(episode.yhat)} · ` +
+      `${t("interval")} ${number(episode.yhat_lower)} – ${number(episode.yhat_upper)}`));
+    if (episode.contributions?.length) {
+      out.push(table(t("causes"), [t("part"), t("contribution")],
+        episode.contributions.map((each) => [printable(each.feature), share(each.share, 0)])));
+    }
+    if (episode.weight_change?.length) {
+      out.push(table(t("changed_weights"), [t("part"), t("before"), t("after")],
+        episode.weight_change.map((each) => [printable(each.feature), number(each.before, 3), number(each.after, 3)])));
+    }
+    if (episode.entities?.length) {
+      out.push(h("p", {}, `${t("which")}: `, ...episode.entities.slice(0, 30).flatMap((name, i) =>
+        [i ? ", " : "", h("a", { href: entityLink(name) }, printable(name))])));
+    }
+    out.push(h("p", { class: "muted" }, h("code", {}, episode.id)));
+    item.more.replaceChildren(...out);
+  }
+}
+
+/** An episode in words. */
+export function words(episode) {
+  const parts = [`${t(episode.kind)} · ${t(episode.phase)}`];
+  if (episode.severity === "critical" && episode.phase !== "recovered") parts.push(t("critical"));
+  if (episode.phase === "recovered") parts.push(t(episode.kind === "drift" ? "learned_again" : "normal_again"));
+  else if (episode.kind === "anomaly" && episode.channel) parts.push(t(`channel_${episode.channel}`));
+  else if (episode.change) parts.push(t(`change_${episode.change}`));
+  if (episode.target) parts.push(printable(episode.target));
+  return parts.join(" · ");
+}
+
+/** All alerts. */
+export class Alerts {
+  constructor(app, options) {
+    this.app = app;
+    this.kind = options.get("kind") ?? "";
+    this.only = options.get("open") === "1";
+    this.text = "";
+    this.list = new Episodes(app, { keep: (episode) => this.keeps(episode) });
+    const select = h("select", { id: "kind", onchange: () => { this.kind = select.value; app.draw(); } },
+      ...["", "anomaly", "drift"].map((kind) => h("option", { value: kind, selected: kind === this.kind }, t(kind || "all"))));
+    const box = h("input", { type: "checkbox", id: "only", onchange: () => { this.only = box.checked; app.draw(); } });
+    box.checked = this.only;
+    this.search = h("input", { type: "search", id: "q", autocomplete: "off", oninput: () => {
+      this.text = this.search.value.toLowerCase();
+      app.draw();
+    } });
+    this.hint = h("p", { class: "muted", hidden: true }, t("no_feedback"));
+    this.element = h("div", {}, h("h2", {}, t("alerts")),
+      h("form", { class: "toolbar", role: "search", onsubmit: (event) => event.preventDefault() },
+        h("label", { class: "field wide" }, h("span", {}, t("filter")), this.search),
+        h("label", { class: "field" }, h("span", {}, t("kind")), select),
+        h("label", { class: "field check" }, box, h("span", {}, t("only_open")))),
+      this.hint, this.list.element);
+  }
+
+  title() { return t("alerts"); }
+  query() { return { view: "alerts" }; }
+  take() {}
+
+  keeps(episode) {
+    return (!this.kind || episode.kind === this.kind) && (!this.only || episode.phase !== "recovered") &&
+      (!this.text || episode.entity.toLowerCase().includes(this.text) ||
+        episode.entities.some((name) => name.toLowerCase().includes(this.text)));
+  }
+
+  draw() {
+    this.hint.hidden = !this.app.hello?.no_feedback;
+    this.list.draw();
+  }
+}

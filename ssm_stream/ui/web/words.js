@@ -1,0 +1,159 @@
+// What the page says, in two languages, and how it writes numbers and times.
+
+const EN = {
+  skip: "Skip to content", views: "Views", fleet: "Fleet", alerts: "Alerts", process: "The process",
+  live: "live", connecting: "connecting …", away: "no connection: trying again …", paused: "paused",
+  pause: "Pause", resume: "Go on", theme_auto: "Theme: system", theme_dark: "Theme: dark", theme_light: "Theme: light",
+  language: "日本語", language_label: "日本語で表示",
+  events_s: "events/s", lag: "lag", entities: "entities", open_alerts: "open alerts", coverage: "in the interval",
+  wanted: "{level} wanted", error: "error", of_persistence: "the last value's", messages: "messages behind",
+  predictions: "{n} predictions", dead: "{n} dead letters", not_ready: "not caught up yet", up: "up {time}",
+  filter: "Filter by name", state: "Show", all: "all", any_open: "with an open alert", anomaly: "anomaly", drift: "drift",
+  warming: "warming up", calm: "calm", raised: "raised", beyond: "score > 1", both: "anomaly, drift",
+  sort: "Sort by", attention: "attention", score: "score", name: "name", value: "value", seen: "last event",
+  ascending: "from the least", descending: "from the most", previous: "Previous", next: "Next",
+  range: "{from} to {to} of {of}", none_match: "No entity matches.", none_yet: "No events yet.", no_predictions: "Events come, and no predictions yet. The first start on a machine compiles the kernels for a minute or two.",
+  of_all: "{n} of {all} entities", tiles: "Entities", map: "All entities, a square each",
+  map_summary: "{n} entities: {anomaly} anomaly, {drift} drift, {beyond} with a score above 1, {warming} warming up",
+  map_hint: "A square for each entity, by name. The tiles below have the same, to read.",
+  predicted: "predicted", interval: "interval", open: "open", last_value: "value",
+  feed: "Alerts", no_episodes: "No alerts so far.", no_alert_topic: "sinks.alerts is null: there are no alerts.",
+  all_alerts: "All alerts", only_open: "only open", kind: "Kind", started: "started", ongoing: "goes on",
+  recovered: "recovered", since: "since {time}", lasted: "{time} long", warning: "warning", critical: "critical",
+  on_fleet: "{n} entities at once", learned_again: "new behaviour learned", normal_again: "normal again",
+  was_true: "True alarm", was_false: "False alarm", verdict: "Was it worth raising?", said_true: "called true",
+  said_false: "called false", sent: "Sent: {verdict}.", not_sent: "Not sent: {why}",
+  no_feedback: "To say whether alerts were true, set alerts.feedback.topic.", details: "Details",
+  causes: "What moved the prediction", changed_weights: "Weights before and after", before: "before", after: "after",
+  which: "Entities in it", top: "highest score {score}", absorbed: "errors normal again after {n} events",
+  channel_residual: "far from its prediction", channel_novelty: "unlike all that it showed",
+  channel_levels: "means of columns have moved", change_higher: "errors are higher", change_lower: "errors are lower",
+  change_larger: "errors are larger", change_smaller: "errors are smaller", "change_creeping up": "errors creep up",
+  "change_creeping down": "errors creep down",
+  back: "Fleet", unknown: "No event of this entity has come since the start.", target: "Target",
+  labelled: "labelled events", from_fleet: "from the fleet", chart: "Value, prediction and interval",
+  chart_label: "{name}: value {y}, predicted {yhat}, interval {lower} to {upper}, score {score}",
+  as_table: "The last events as a table", time: "time", lower: "lower", upper: "upper",
+  why: "Why it predicts so", why_of: "prediction of {time}: it is the sum of its parts", part: "part", input: "value",
+  weight: "weight", contribution: "contribution", base: "base", constant: "constant", rest: "rest (what bends)",
+  others: "{n} other inputs", heads: "Heads and gate", head: "head", answer: "answer", gate: "gate",
+  weights: "Weights over time", weights_hint: "Implicit weights of the weightiest inputs, since the page was opened; the target's unit per standard deviation of the input.",
+  look_soon: "It comes with the entity's next event.", look_late: "Not available where targets come later than their events.",
+  look_failed: "Not available: see the log.", sampled: "Last events; at high rates a sample.",
+  late_hint: "Targets come later than the events: the value is not known yet when it is predicted.",
+  ahead_hint: "Predictions are drawn at the time that they are for.", ahead_events_hint: "Predictions look {n} ahead; they are drawn at the event that made them.",
+  other_release: "The process has another release: loading anew.", too_many: "Too many browsers look at this process.",
+  token: "The token has changed: open the link in the log again.", new_alert: "{words}",
+  unknown_value: "unknown", true_word: "true", false_word: "false", page_of: "page {page} of {pages}",
+  hold: "Tiles change places every two seconds at most.", ms: "ms", s: "s", min: "min", hour: "h", day: "d",
+};
+const JA = {
+  skip: "本文へ移動", views: "表示", fleet: "フリート", alerts: "アラート", process: "プロセスの状態",
+  live: "受信中", connecting: "接続中 …", away: "接続が切れました。再接続しています …", paused: "一時停止中",
+  pause: "一時停止", resume: "再開", theme_auto: "配色: 自動", theme_dark: "配色: ダーク", theme_light: "配色: ライト",
+  language: "English", language_label: "Show in English",
+  events_s: "イベント/秒", lag: "遅れ", entities: "エンティティ", open_alerts: "継続中のアラート", coverage: "区間内の割合",
+  wanted: "目標 {level}", error: "予測誤差", of_persistence: "直前値の誤差", messages: "件の未処理",
+  predictions: "予測 {n} 件", dead: "デッドレター {n} 件", not_ready: "まだ追いついていません", up: "稼働 {time}",
+  filter: "名前で絞り込み", state: "表示対象", all: "すべて", any_open: "アラート継続中", anomaly: "異常", drift: "ドリフト",
+  warming: "学習開始中", calm: "平常", raised: "やや高い", beyond: "スコア > 1", both: "異常・ドリフト",
+  sort: "並べ替え", attention: "注目度", score: "スコア", name: "名前", value: "値", seen: "最終イベント",
+  ascending: "小さい順", descending: "大きい順", previous: "前へ", next: "次へ",
+  range: "{of} 件中 {from}〜{to}", none_match: "該当するエンティティはありません。", none_yet: "イベントはまだありません。", no_predictions: "イベントは届いていますが、予測はまだありません。最初の起動時は、カーネルのコンパイルに 1〜2 分かかります。",
+  of_all: "{all} 件中 {n} 件", tiles: "エンティティ一覧", map: "全エンティティ(1 マス 1 件)",
+  map_summary: "エンティティ {n} 件: 異常 {anomaly}、ドリフト {drift}、スコア 1 超 {beyond}、学習開始中 {warming}",
+  map_hint: "1 マスが 1 エンティティ(名前順)。同じ内容は下のタイルでも読めます。",
+  predicted: "予測", interval: "区間", open: "継続中", last_value: "値",
+  feed: "アラート", no_episodes: "アラートはまだありません。", no_alert_topic: "sinks.alerts が null のため、アラートは出ません。",
+  all_alerts: "すべてのアラート", only_open: "継続中のみ", kind: "種類", started: "発生", ongoing: "継続",
+  recovered: "回復", since: "{time} から", lasted: "継続時間 {time}", warning: "警告", critical: "重大",
+  on_fleet: "{n} 件で同時に発生", learned_again: "新しい挙動を学習", normal_again: "平常に回復",
+  was_true: "正しい警報", was_false: "誤報", verdict: "このアラートは必要でしたか", said_true: "正しい警報と判定",
+  said_false: "誤報と判定", sent: "送信しました: {verdict}", not_sent: "送信できませんでした: {why}",
+  no_feedback: "判定を送るには alerts.feedback.topic を設定してください。", details: "詳細",
+  causes: "予測への寄与が大きい入力", changed_weights: "重みの変化", before: "前", after: "後",
+  which: "該当エンティティ", top: "最高スコア {score}", absorbed: "{n} イベント後に誤差が平常化",
+  channel_residual: "予測から大きく外れた", channel_novelty: "これまでにない値",
+  channel_levels: "列の平均が移動した", change_higher: "誤差が上側へ", change_lower: "誤差が下側へ",
+  change_larger: "誤差が拡大", change_smaller: "誤差が縮小", "change_creeping up": "誤差が徐々に上昇",
+  "change_creeping down": "誤差が徐々に下降",
+  back: "フリート", unknown: "開始以降、このエンティティのイベントはまだありません。", target: "目的変数",
+  labelled: "正解付きイベント", from_fleet: "フリート由来", chart: "値・予測・区間",
+  chart_label: "{name}: 値 {y}、予測 {yhat}、区間 {lower}〜{upper}、スコア {score}",
+  as_table: "直近のイベント(表)", time: "時刻", lower: "下限", upper: "上限",
+  why: "予測の内訳", why_of: "{time} の予測。各項の和が予測値です", part: "項", input: "値",
+  weight: "重み", contribution: "寄与", base: "基準", constant: "定数", rest: "残り(非線形)",
+  others: "その他の入力 {n} 件", heads: "ヘッドとゲート", head: "ヘッド", answer: "回答", gate: "ゲート",
+  weights: "重みの推移", weights_hint: "影響の大きい入力の暗黙の重み(ページを開いてから)。単位は入力 1 標準偏差あたりの目的変数。",
+  look_soon: "このエンティティの次のイベントで表示されます。", look_late: "目的変数が後から届く設定では利用できません。",
+  look_failed: "利用できません。ログを確認してください。", sampled: "直近のイベント。高頻度のときは標本です。",
+  late_hint: "目的変数は後から届くため、予測時点では値が未知です。",
+  ahead_hint: "予測は対象時刻の位置に描いています。", ahead_events_hint: "予測は {n} 先のものです。予測した時点に描いています。",
+  other_release: "プロセスのリリースが変わりました。読み込み直します。", too_many: "接続中のブラウザが多すぎます。",
+  token: "トークンが変わりました。ログのリンクから開き直してください。", new_alert: "{words}",
+  unknown_value: "不明", true_word: "正", false_word: "誤", page_of: "{page} / {pages} ページ",
+  hold: "タイルの並べ替えは最短 2 秒ごとです。", ms: "ミリ秒", s: "秒", min: "分", hour: "時間", day: "日",
+};
+const ALL = { en: EN, ja: JA };
+
+let language = "en";
+let zone = "UTC";
+let formats = {};
+
+/** The language: the one chosen, else the browser's. */
+export function chooseLanguage(chosen) {
+  const wished = chosen || (navigator.language || "en").slice(0, 2);
+  language = wished in ALL ? wished : "en";
+  formats = {};
+  document.documentElement.lang = language;
+  return language;
+}
+
+export const setZone = (name) => { zone = name; formats = {}; };
+
+/** Words by their key; {name} is replaced. */
+export function t(key, values = {}) {
+  const text = ALL[language][key] ?? EN[key] ?? key;
+  return text.replace(/\{(\w+)\}/g, (all, name) => (name in values ? values[name] : all));
+}
+
+function format(name, make) {
+  return (formats[name] ??= make());
+}
+
+/** A number with five significant digits. */
+export function number(value, digits = 5) {
+  if (value === null || value === undefined || Number.isNaN(value)) return "–";
+  if (value !== 0 && (Math.abs(value) >= 1e7 || Math.abs(value) < 1e-4)) return value.toExponential(2);
+  return format(`n${digits}`, () => new Intl.NumberFormat(language, { maximumSignificantDigits: digits })).format(value);
+}
+
+export const count = (value) => format("c", () => new Intl.NumberFormat(language, { maximumFractionDigits: 0 })).format(value);
+
+export const share = (value, digits = 1) =>
+  format(`s${digits}`, () => new Intl.NumberFormat(language, {
+    style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits,
+  })).format(value);
+
+export const scored = (value) => (value === null || value === undefined ? "–" : value > 99.5 ? ">99" : value.toFixed(2));
+
+/** An event's time, in the configuration's zone. */
+export function moment(ms, seconds = true) {
+  const options = { month: "2-digit", day: "2-digit", hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: zone };
+  if (seconds) options.second = "2-digit";
+  const all = { year: "numeric", ...options };
+  return format(`t${seconds}`, () => new Intl.DateTimeFormat(language === "ja" ? "ja" : "sv", all)).format(ms);
+}
+
+export const clock = (ms) =>
+  format("k", () => new Intl.DateTimeFormat("sv", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: zone })).format(ms);
+
+/** A length of time in ms, in words. */
+export function length(ms) {
+  const s = ms / 1000;
+  if (s < 1) return `${Math.round(ms)} ${t("ms")}`;
+  if (s < 120) return `${number(s, 3)} ${t("s")}`;
+  if (s < 7200) return `${Math.round(s / 60)} ${t("min")}`;
+  if (s < 172800) return `${number(s / 3600, 3)} ${t("hour")}`;
+  return `${number(s / 86400, 3)} ${t("day")}`;
+}
