@@ -57,7 +57,9 @@ class TopicPartition(StatefulSinkPartition[list[Row], None]):
     """A producer; the broker has a chunk before the flow goes on, so no position is kept for rows that it lacks."""
 
     def __init__(self, config: Config) -> None:
-        self._outbox = Outbox(client_properties(config.source), config.source.topic, config.event.entity)
+        event = config.event
+        properties = client_properties(config.source)
+        self._outbox = Outbox(properties, config.source.topic, event.entity, event.entity_default)
 
     def write_batch(self, chunks: list[list[Row]]) -> None:
         for row in itertools.chain.from_iterable(chunks):
