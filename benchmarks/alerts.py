@@ -1,6 +1,6 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
-    python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--peers-python PYTHON]
+    python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
 
 One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
 sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
@@ -20,6 +20,7 @@ from typing import Any
 import alerts_streams as streams
 import numpy as np
 from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
+from alerts_young import young
 from rich.console import Console
 from rich.table import Table
 
@@ -246,7 +247,11 @@ def show(report: Row) -> None:
         CONSOLE.print(f"{row['detector']}: {row['false']:.0f} false in 100,000, median delay {row['median'] or '–'}")
     for row in report["widths"]:
         CONSOLE.print(f"interval on {row['stream']}: {row['width by the exact one']:.3f} times the exact one's width")
-    for row in report["checks"]:
+    show_checks(report["checks"])
+
+
+def show_checks(checks: list[Row]) -> None:
+    for row in checks:
         value = "–" if row["value"] is None else f"{row['value']:.4g}"
         CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
 
@@ -256,6 +261,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of recordings (gzipped CSV)")
     parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
+    parser.add_argument("--young", action="store_true", help="only: false alarms of entities whose model still learns")
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     options = parser.parse_args()
@@ -265,7 +271,15 @@ def main() -> None:
         if options.json:
             print(json.dumps({"checks": [], "ramp bound": bound}))
         return
+    if options.young:
+        checks, table = young(options.quick)
+        show_checks(checks)
+        if options.json:
+            print(json.dumps({"checks": checks, "young": table}))
+        return
     checks = budgets(options.quick) + whole(options.quick)
+    more, young_table = young(options.quick)
+    checks += more
     more, table = delays(options.peers_python)
     checks += more
     tables = []
@@ -274,7 +288,7 @@ def main() -> None:
         checks += rows
         tables.append(one)
     checks += drifting() + coverage(options.data) + costs(options.quick)
-    report = {"checks": checks, "delays": table, "trivial": trivial(), "widths": widths()}
+    report = {"checks": checks, "delays": table, "young": young_table, "trivial": trivial(), "widths": widths()}
     show(report)
     for one in tables:
         CONSOLE.print(one)

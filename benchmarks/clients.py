@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -48,6 +50,7 @@ class Specification(NamedTuple):
     sink: str
     partitions: int
     config: str | None = None
+    alternating: bool = False
 
 
 def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
@@ -119,10 +122,78 @@ def product(job: Specification, clock: Clock) -> dict[str, float]:
     events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)
     Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
+    if job.alternating:
+        start.Metrics = alternating()  # type: ignore[misc]
     prepared = start.prepare(config, until_eof=True)
     clock.start()
     start.run(prepared)
-    return {}
+    return {"slices": prepared.metrics.slices, "pages": prepared.metrics.pages} if job.alternating else {}
+
+
+SLICE = 0.2
+"""Seconds for which metrics are on, or off: many batches, few beside how long a shared machine keeps its pace."""
+
+
+def alternating() -> type:
+    """Metrics that count, time and are asked for their page in every other slice of time, and do nothing in between.
+
+    Slices come in fours (on, off, off, on), so that a pace that changes steadily changes both alike. `slices` has the
+    events that were learned in each, its seconds, and those of CPU that all threads took.
+    """
+    from ssm_stream.ops.metrics import Metrics
+
+    class Switched:
+        """Adds while metrics are on."""
+
+        def __init__(self, metrics: Any, of: Any) -> None:
+            self._metrics, self._of = metrics, of
+            self.read = of.read
+
+        def add(self, *arguments: Any) -> None:
+            if self._metrics.on:
+                self._of.add(*arguments)
+
+    class Alternating(Metrics):
+        on = True
+
+        def __init__(self, config: Any) -> None:
+            super().__init__(config)
+            self.quality = {path: Switched(self, of) for path, of in self.quality.items()}  # type: ignore[misc]
+            self.slices: list[tuple[int, float, float]] = []
+            self._since, self._cpu_since, self._events_since = 0.0, 0.0, 0
+            self.pages: list[int] = []  # bytes of each that was asked for
+            self._page = f"http://{config.ops.address}/metrics"
+
+        def _ask(self) -> None:
+            with urllib.request.urlopen(self._page, timeout=5) as answer:
+                self.pages.append(len(answer.read()))
+
+        def learned(self, events: int, *arguments: Any) -> None:
+            now, cpu = time.perf_counter(), time.process_time()
+            if not self._since:
+                self._since, self._cpu_since = now, cpu
+                return
+            self._events_since += events
+            if now - self._since >= SLICE:
+                self.slices.append((self._events_since, now - self._since, cpu - self._cpu_since))
+                self.on = len(self.slices) % 4 in (0, 3)
+                # Once a second of those that count, in a thread of its own, as the server answers in one.
+                if self.on and len(self.slices) % 8 == 0:
+                    threading.Thread(target=self._ask, daemon=True).start()
+                self._since, self._cpu_since, self._events_since = now, cpu, 0
+            if self.on:
+                super().learned(events, *arguments)
+
+    def switched(name: str) -> Callable[..., None]:
+        def count(self: Any, *arguments: Any, **named: Any) -> None:
+            if self.on:
+                getattr(Metrics, name)(self, *arguments, **named)
+
+        return count
+
+    for name in ("read", "took", "traced", "sent", "late", "evicted", "judged", "wrote", "epoch_ended"):
+        setattr(Alternating, name, switched(name))
+    return Alternating
 
 
 def river_model() -> Any:

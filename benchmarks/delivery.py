@@ -21,8 +21,8 @@ from typing import Any
 import orjson
 import throughput_topics as topics
 from confluent_kafka import Consumer, Producer, TopicPartition
-from measuring import MissingError, check, end_on_signals, ratio, running, say
-from wire import PARTITIONS, cluster, configuration, create, delete, events, load, named, read
+from measuring import MissingError, check, end_on_signals, ratio, running, say, tell
+from wire import PARTITIONS, cluster, configuration, create, events, load, named, read
 
 RATIO_LEAST = 0.8
 RECOVERY_MOST = 5.0
@@ -31,18 +31,11 @@ ENTITIES = 10_000
 
 def rates(broker: str, folder: Path, count: int, entities: int, rounds: int) -> list[dict[str, dict[str, float]]]:
     """Both deliveries, once a round."""
-    source = topics.Topic(named("events"), count)
-    create(broker, [source.name])
-    load(broker, source.name, count, entities)
-    found = []
-    for number in range(rounds):
-        say(f" round {number + 1}")
-        ours = [topics.DEFAULT, topics.EXACTLY]
-        if number % 2:
-            ours.reverse()
-        found.append({one.name: topics.time_client(one, broker, source, sys.executable, folder) for one in ours})
-    delete(broker, [source.name])
-    return found
+
+    def one(client: topics.Client, source: topics.Topic) -> dict[str, float]:
+        return topics.time_client(client, broker, source, sys.executable, folder)
+
+    return topics.in_turn(broker, count, entities, rounds, lambda: [topics.DEFAULT, topics.EXACTLY], one)
 
 
 def recovery(broker: str, folder: Path, entities: int) -> float:
@@ -109,8 +102,7 @@ def main() -> None:
         ),
         check(f"recovery, s to a new prediction, {arguments.recovered:,} entities", again, "<=", RECOVERY_MOST),
     ]
-    for one in checks:
-        say(f"{one['name']}: {one['value']} {one['relation']} {one['bar']}: {'met' if one['ok'] else 'not met'}")
+    tell(checks)
     if arguments.json:
         report: dict[str, Any] = {"checks": checks, "rounds": found, "recovery_s": again}
         print(json.dumps(report, indent=2))

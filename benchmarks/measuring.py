@@ -44,6 +44,12 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+def tell(checks: list[Check]) -> None:
+    """Each check in words, on standard error."""
+    for one in checks:
+        say(f"{one['name']}: {one['value']} {one['relation']} {one['bar']}: {'met' if one['ok'] else 'not met'}")
+
+
 def child(
     script: str, job: dict[str, Any], *arguments: str, python: str = sys.executable, title: str = ""
 ) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What scaling out costs: memory, stall and recovery of a large state; workers, clusters and independent processes.
 
-    python benchmarks/scaling.py [state] [workers] [sizing] [--entities 100000] [--events 400000] [--cpu-us 12]
+    python benchmarks/scaling.py [state] [workers] [sizing] [--entities N] [--events N] [--cpu-us µS] [--json]
 
 `state`: entities with 16 features in one shard. Every array is written to first, so that nothing is counted that only
 looks small because it has not been used yet. `workers`: the same events through each set-up; seconds and CPU are those
@@ -12,25 +12,27 @@ from __future__ import annotations
 
 import argparse
 import gc
+import json
 import math
 import os
-import resource
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from clients import FEATURES
-from throughput import Client, cluster, configuration, create, load
+from measuring import Check, check, end_on_signals, memory, say, tell
+from wire import cluster, configuration, create, load
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine import Engine
 from ssm_stream.events import Events
 from ssm_stream.growth import arrays_of
+from ssm_stream.ops.engine import free_port
 from ssm_stream.stream.codec import ShardBatch
 from ssm_stream.stream.generations import name_in
 from ssm_stream.stream.operator import ShardLogic
@@ -38,7 +40,7 @@ from ssm_stream.stream.operator import ShardLogic
 EPOCH = 10.0
 STALL_MOST, RECOVERY_MOST, MEMORY_MOST = 0.10, 5.0, 1.2
 CHUNK = 4000
-CPU_US = 12.0
+CPU_US = 10.0
 
 
 def settings(directory: Path) -> Config:
@@ -66,24 +68,19 @@ class Fleet:
             self.logic.on_batch([ShardBatch(0, events, list(range(n)))])
 
 
-def resident() -> tuple[int, int]:
-    """Bytes of memory in use by this process, now and at most."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE"), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def measure_state(entities: int, folder: Path) -> None:
+def measure_state(entities: int, folder: Path) -> tuple[dict[str, Any], list[Check]]:
+    """Figures of one large shard, and what has a bar."""
     config, everyone = settings(folder), np.arange(entities)
     fleet = Fleet(config)
     fleet.tell(everyone[:100])
-    before, own = resident()[0], fleet.logic._engine.bytes_per_entity
+    before, own = memory()[0], fleet.logic._engine.bytes_per_entity
     fleet.tell(everyone)
     for array in arrays_of(fleet.logic._engine.targets[0]._state):
         array[:entities] += array.dtype.type(0)
-    now, most = (size - before for size in resident())
-    print(f"an entity: {own} bytes of state; in memory {now / entities:.0f}, {now / entities / own:.3f} times as many")
-    print(f"  at most while growing: {most / entities / own:.3f} times (bar: {MEMORY_MOST})")
-    stalls = []
+    now, most = (size - before for size in memory())
+    say(f"an entity: {own} bytes of state; in memory {now / entities:.0f}, {now / entities / own:.3f} times as many")
+    say(f"  at most while growing: {most / entities / own:.3f} times")
+    stalls, snapshots = list[float](), list[dict[str, float]]()
     for share in (1.0, 1.0, 1.0, 1.0, 0.3, 0.1, 0.01):
         fleet.tell(fleet.rng.choice(entities, int(share * entities), replace=False))
         wall, cpu = time.perf_counter(), time.thread_time()
@@ -91,14 +88,23 @@ def measure_state(entities: int, folder: Path) -> None:
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
         size = (folder / "state" / str(name_in(token))).stat().st_size
         stalls += [wall] * (share == 1.0)
-        print(f"snapshot, {share:.0%} of the entities changed: {size / 1e6:.0f} MB, {wall:.3f} s ({cpu:.3f} s CPU)")
+        snapshots.append({"changed": share, "bytes": size, "seconds": wall, "cpu_seconds": cpu})
+        say(f"snapshot, {share:.0%} of the entities changed: {size / 1e6:.0f} MB, {wall:.3f} s ({cpu:.3f} s CPU)")
         time.sleep(3 * (share == 1.0))  # what an epoch leaves for the disk
-    print(f"  median of whole ones: {np.median(stalls) / EPOCH:.1%} of an epoch of {EPOCH:g} s (bar: {STALL_MOST:.0%})")
+    stall = float(np.median(stalls)) / EPOCH
+    say(f"  median of whole ones: {stall:.1%} of an epoch of {EPOCH:g} s")
     del fleet
     gc.collect()
     wall = time.perf_counter()
     ShardLogic(config, token)
-    print(f"recovery: {time.perf_counter() - wall:.2f} s (bar: {RECOVERY_MOST:g} s)")
+    recovery = time.perf_counter() - wall
+    say(f"recovery: {recovery:.2f} s")
+    of = f"{entities:,} entities of 16 features"
+    return {"entities": entities, "bytes_per_entity": own, "snapshots": snapshots}, [
+        check(f"memory of {of}, by the size of their state", most / entities / own, "<=", MEMORY_MOST),
+        check(f"snapshot of {of}, share of an epoch", stall, "<=", STALL_MOST),
+        check(f"snapshot of {of}, seconds of recovery", recovery, "<=", RECOVERY_MOST),
+    ]
 
 
 def spent(commands: list[list[str]]) -> tuple[float, float]:
@@ -114,11 +120,13 @@ def spent(commands: list[list[str]]) -> tuple[float, float]:
     return time.perf_counter() - start, cpu
 
 
-def measure_workers(events: int, entities: int, folder: Path) -> None:
+def measure_workers(events: int, entities: int, folder: Path) -> dict[str, dict[str, float]]:
+    """Events a second and µs of CPU an event of each set-up."""
+    found = {}
     with cluster(folder) as (broker, word):
         create(broker, ["events", "nothing"])
         load(broker, "events", events, entities)
-        print(f"{events:,} events of {len(FEATURES)} features, {entities:,} entities, 4 partitions, on {word}")
+        say(f"{events:,} events of {len(FEATURES)} features, {entities:,} entities, 4 partitions, on {word}")
         for title, shards, set_up in (
             ("one worker", 1, [[]]),
             ("-w 2", 2, [["-w", "2"]]),
@@ -129,7 +137,9 @@ def measure_workers(events: int, entities: int, folder: Path) -> None:
                 run(broker, topic, shards, set_up, folder) for topic in ("nothing", "events")
             )
             seconds, cpu_seconds = wall - idle, cpu - idle_cpu
-            print(f"{title}: {events / seconds:,.0f} events/s, {1e6 * cpu_seconds / events:.2f} µs CPU an event")
+            found[title] = {"events_per_s": events / seconds, "cpu_us": 1e6 * cpu_seconds / events}
+            say(f"{title}: {events / seconds:,.0f} events/s, {1e6 * cpu_seconds / events:.2f} µs CPU an event")
+    return found
 
 
 def run(broker: str, topic: str, shards: int, set_up: list[list[str]], folder: Path) -> tuple[float, float]:
@@ -139,7 +149,7 @@ def run(broker: str, topic: str, shards: int, set_up: list[list[str]], folder: P
     where = ";".join(f"127.0.0.1:{free_port()}" for _ in set_up)
     for i, options in enumerate(set_up):
         alone = bool(options) and not options[0].startswith("-")
-        text = configuration(broker, topic, name, Client("", "", ""), folder / (f"{name}-{i}" if alone else name))
+        text = configuration(broker, topic, name, folder / (f"{name}-{i}" if alone else name))
         text += f"state: {{shards: {shards}}}\n"
         if alone:
             text = text.replace(f"topic: {topic}", f"topic: {topic}, partitions: [{options[0]}]")
@@ -156,11 +166,12 @@ BASE_MB, KEPT = 250, 5
 """Memory of a process without entities (interpreter, libraries, buffers); copies of the state on the disk at most."""
 
 
-def sizing(cpu_us: float, own: int) -> None:
+def sizing(cpu_us: float, own: int) -> list[dict[str, float]]:
     """A row a job: processes of one worker each, by events a second and entities."""
-    print(f"{cpu_us:g} µs CPU an event, {own} bytes an entity, {BUSY:.0%} of a core in use, epochs of {EPOCH:g} s")
-    print("| events/s | entities | processes | memory each | memory | disk | written a second | partitions |")
-    print("|---|---|---|---|---|---|---|---|")
+    rows = []
+    say(f"{cpu_us:g} µs CPU an event, {own} bytes an entity, {BUSY:.0%} of a core in use, epochs of {EPOCH:g} s")
+    say("| events/s | entities | processes | memory each | memory | disk | written a second | partitions |")
+    say("|---|---|---|---|---|---|---|---|")
     for rate, entities in (
         (1_000, 1_000), (10_000, 10_000), (20_000, 100_000), (50_000, 100_000), (100_000, 100_000),
         (250_000, 500_000), (500_000, 1_000_000), (1_000_000, 1_000_000), (1_000_000, 5_000_000),
@@ -171,36 +182,37 @@ def sizing(cpu_us: float, own: int) -> None:
         changed = 1 - math.exp(-rate * EPOCH / entities)
         written = state * 1000 * (1.0 if changed > 0.5 else changed) / EPOCH
         each = BASE_MB / 1000 + state / processes
-        print(
+        rows.append({"events_per_s": rate, "entities": entities, "processes": processes, "gb": each * processes})
+        say(
             f"| {rate:,} | {entities:,} | {processes} | {each:.2f} GB | {each * processes:.1f} GB | "
             f"{KEPT * state:.1f} GB | {written:,.0f} MB | {processes} or more |"
         )
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    return rows
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="*", default=["state", "workers", "sizing"], help="state, workers, sizing")
     parser.add_argument("--entities", type=int, default=100_000, help="of the state")
-    parser.add_argument("--events", type=int, default=400_000, help="through the workers, of 1,000 entities")
+    parser.add_argument("--events", type=int, default=2_000_000, help="through the workers, of 1,000 entities")
     parser.add_argument("--cpu-us", type=float, default=CPU_US, help="an event, for the sizing: see `workers`")
+    parser.add_argument("--json", action="store_true", help="checks and figures on stdout")
     options = parser.parse_args()
     if unknown := set(options.what) - {"state", "workers", "sizing"}:
         parser.error(f"{unknown}: state, workers and sizing are what can be measured")
+    end_on_signals()
+    report: dict[str, Any] = {"checks": []}
     for what in options.what:
         with tempfile.TemporaryDirectory() as folder:
             if what == "state":
-                measure_state(options.entities, Path(folder))
+                report[what], report["checks"] = measure_state(options.entities, Path(folder))
             elif what == "sizing":
-                sizing(options.cpu_us, Engine(settings(Path(folder))).bytes_per_entity)
+                report[what] = sizing(options.cpu_us, Engine(settings(Path(folder))).bytes_per_entity)
             else:
-                measure_workers(options.events, 1000, Path(folder))
+                report[what] = measure_workers(options.events, 1000, Path(folder))
+    tell(report["checks"])
+    if options.json:
+        print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import statistics
 import subprocess
 import sys
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,8 @@ class Client(NamedTuple):
     """Lines of the configuration's `event` section beside the field names."""
     more: str = ""
     """Other sections of the configuration."""
+    alternating: bool = False
+    """With metrics in every other slice of time, for what they cost."""
 
 
 PASSTHROUGH = Client("passthrough", "passthrough", "pass-through")
@@ -76,7 +79,7 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     if ours:
         file = folder / f"{sink}.yaml"
         file.write_text(configuration(broker, source.name, sink, folder / f"{sink}-state", client.event, client.more))
-        job["config"] = str(file)
+        job |= {"config": str(file), "alternating": client.alternating}
     figures = child("clients.py", job, client.client, python=python, title=client.title)
     answers = [orjson.loads(message.value())["id"] if ours else None for message in read(broker, sink)]
     distinct = len(set(answers)) if ours else len(answers)
@@ -136,6 +139,33 @@ def measure(
     delete(broker, [topic.name for topic in topics.values()])
     clients = [(client.name, client.title) for client in [*ours, *peers]]
     return {"rounds": found, "clients": clients, "peers": [peer.name for peer in peers], "bytes": sizes[0]}
+
+
+def in_turn(
+    broker: str,
+    count: int,
+    entities: int,
+    rounds: int,
+    clients: Callable[[], list[Client]],
+    one: Callable[[Client, Topic], dict[str, float]],
+) -> list[dict[str, dict[str, float]]]:
+    """Some clients on the same events, once a round, the other way round in every other one.
+
+    Args:
+        clients: of a round; one: the figures of one of them
+    """
+    source = Topic(named("events"), count)
+    create(broker, [source.name])
+    load(broker, source.name, count, entities)
+    found = []
+    for number in range(rounds):
+        say(f" round {number + 1}")
+        chosen = clients()
+        if number % 2:
+            chosen.reverse()
+        found.append({client.name: one(client, source) for client in chosen})
+    delete(broker, [source.name])
+    return found
 
 
 def rows(measured: dict[str, Any]) -> list[dict[str, Any]]:

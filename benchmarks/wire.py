@@ -124,21 +124,24 @@ def read(broker: str, topic: str) -> Iterator[Any]:
 def end(consumer: Consumer, topic: str, partitions: int) -> int:
     """Messages that a topic has ever held: the next offsets of its partitions."""
     parts = [TopicPartition(topic, partition) for partition in range(partitions)]
-    return sum(consumer.get_watermark_offsets(part, timeout=10, cached=False)[1] for part in parts)
+    return sum(consumer.get_watermark_offsets(part, timeout=60, cached=False)[1] for part in parts)
 
 
 def configuration(broker: str, source: str, sink: str, directory: Path | str, event: str = "", more: str = "") -> str:
     """The smallest file that reads these events; alerts are on by default.
 
     event: lines of its section beside the names of the fields; more: other sections
+    Counters are on, as they always are. Nothing is served, so that several may run, and the self-check, which takes a
+    core for a few seconds once a start, is off.
     """
+    ops = "" if "ops:" in more else "ops: {address: null}\n"
     return (
         f"source: {{brokers: '{broker}', topic: {source}, group: {sink}}}\n"
         f"event:\n  entity: entity\n  timestamp: ts\n  target: target\n  features: [{', '.join(FEATURES)}]\n"
         f"{event}"
         f"sinks: {{predictions: {sink}, alerts: {sink}-alerts, dead_letters: {sink}-dead}}\n"
         f"recovery: {{directory: '{directory}'}}\n"
-        f"{more}"
+        f"{ops}{more}"
     )
 
 
