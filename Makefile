@@ -3,8 +3,10 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# setuptools warns of every editable installation, which looks like an error and is none.
+INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
 
-.PHONY: demo test lint format install install-dev bench licences audit clean
+.PHONY: demo test lint format docs config-pages install install-dev bench licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -21,8 +23,15 @@ format: install-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# The site, in build/docs; docs/config/*.md is written from the models first.
+docs: config-pages
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+config-pages: install-dev
+	$(BIN)/python .ci/config_pages.py
+
 bench: install-dev
-	$(BIN)/pip install --quiet --editable '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	$(BIN)/python benchmarks/throughput.py
 
 licences: install-dev
@@ -44,11 +53,11 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.installed
 
 clean:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -31,6 +32,8 @@ def pytest_report_header() -> str:
 COMPILE = """
 import sys
 sys.path.insert(0, sys.argv[1])
+from conftest import have_kernels
+have_kernels()
 import test_learner
 import test_verify
 from test_labels import LATE, apart, bare, config, fleet, labels_of
@@ -42,16 +45,27 @@ events, engine = apart(fleet(40), 0), Engine(config("features: [a, b]", LATE))
 engine.process(bare(events))
 engine.learn(labels_of(events))
 verify(test_verify.parsed(), test_verify.rows(300))
+from ssm_stream.ui.warm import warm
+warm(config("features: [a, b]"))
 """
-# In this order: the kernel of `run`, which `verify` needs too, is compiled by the first tests meanwhile.
 compiling: list[subprocess.Popen[bytes]] = []
+FIRST = 240.0
+"""Seconds that the compilation of the first kernels may take."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """On a fresh machine the kernels of late labels and of the certificate are compiled beside the first tests."""
-    if not are_compiled() and not session.config.option.collectonly:
+    """On a fresh machine the kernels are compiled by a process of its own: those of `run` first, which the tests wait
+    for, so that no two compile the same; those of late labels, certificates and explanations beside the first tests."""
+    if are_compiled() or session.config.option.collectonly:
+        return
+    if not hasattr(session.config, "workerinput"):  # the one process that starts the others, or is alone
         command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent)]
         compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+    deadline = time.monotonic() + FIRST
+    while not are_compiled() and time.monotonic() < deadline:
+        if compiling and compiling[0].poll() is not None:
+            break  # the tests will say why
+        time.sleep(0.5)
 
 
 def pytest_sessionfinish() -> None:
@@ -60,13 +74,18 @@ def pytest_sessionfinish() -> None:
         process.wait()
 
 
-@pytest.fixture(scope="session")
-def compiled() -> None:
-    """The kernels are on disk: for tests that measure time, or start processes that must answer soon."""
+def have_kernels() -> None:
+    """Compile the kernels that `run` needs, or read them from the disk."""
     config = parse_config(EVENTS)
     events, _ = EventReader(config.event).read([{"e": "m", "t": i, "a": i, "target": i} for i in range(3)])
     Decoder(config)
     Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
+
+
+@pytest.fixture(scope="session")
+def compiled() -> None:
+    """The kernels are on disk: for tests that measure time, or start processes that must answer soon."""
+    have_kernels()
 
 
 @pytest.fixture(scope="session")

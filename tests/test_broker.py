@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from brokers import Kafka, MockKafka, NoidaKafka, free_port
 from confluent_kafka import KafkaError, KafkaException, Producer
 from typer.testing import CliRunner
 
+from ssm_stream.cli.app import app as command
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.config import Config, Source, parse_config
 from ssm_stream.stream import broker as broker_module
@@ -241,16 +243,62 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     created = create_missing(config, 3)
     assert created.ok, created
     kafka.created += [t for t in (config.sinks.predictions, config.sinks.alerts, config.sinks.dead_letters) if t]
-    kafka.produce(topic, [b"1"] * 3, partition=0)
+    kafka.produce(topic, [b'{"id": "m", "t": 1800000000, "target": 1}'] * 3, partition=0)
     checks = by_name(diagnose(config))
     assert all(check.ok and not check.cure for check in checks.values()), checks
     assert checks["source topic"].found == f"{topic}: 2 of 2 partitions"
     assert checks["reading"].found.startswith("3 messages to read")
+    assert checks["events"].found == "3 of the last 3 messages are events"
     assert "is not known" in checks["clock"].found
     assert checks["sinks.alerts"].found.endswith("3 partitions")
     assert "bytewax 0.21" in checks["libraries"].found
     assert not (tmp_path / "state").exists()
     assert create_missing(config, 3).found == "all were there"
+
+
+GOOD = b'{"id": "m%d", "t": 1800000000, "target": 1}'
+
+
+@pytest.mark.parametrize(
+    ("by_partition", "ok", "found", "cure"),
+    [
+        ([[GOOD % 1, b"no", b'{"t": 1}'], [GOOD % 2]], True, r"2 of the last 4 messages are events; the others would "
+         r"be dead letters \(NotJson 1, MissingField 1\); \S+-0-1: not JSON", ""),
+        ([[b'{"f": 1}'] * 3, []], False, r"0 of the last 3 messages are events.*`id` is missing", "correct the paths"),
+        ([[b'{"id": "m", "t": 1800000000, "y": 1}'], []], False, "none has a target", r"event.target \(target\)"),
+        ([[GOOD % 1], [GOOD % 1]], True, "'m1' comes by two partitions", ""),
+    ],
+)  # fmt: skip
+def test_doctor_decodes_the_latest_events(
+    mock_kafka: MockKafka, tmp_path: Path, by_partition: list[list[bytes]], ok: bool, found: str, cure: str
+) -> None:
+    topic = mock_kafka.topic(partitions=2)
+    for partition, values in enumerate(by_partition):
+        mock_kafka.produce(topic, values, partition=partition)
+    check = by_name(diagnose(configured(mock_kafka, tmp_path, topic)))["events"]
+    assert check.ok is ok, check
+    assert re.search(found, check.found), check
+    assert re.search(cure, check.cure), check
+
+
+def test_validate_may_ask_the_broker_too(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    topic = mock_kafka.topic("events", 1)
+    names = {kind: mock_kafka.topic(kind, 1) for kind in ("predictions", "alerts", "dead_letters")}
+    mock_kafka.produce(topic, [b"no"])
+    file = tmp_path / "config.yaml"
+    text = (
+        f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: {topic}}}\nevent: {{entity: id, timestamp: t}}\n"
+    )
+    file.write_text(f"{text}sinks: {orjson.dumps(names).decode()}\nrecovery: {{directory: null}}\n")
+    run = CliRunner().invoke
+    assert run(command, ["validate", str(file)]).exit_code == 0
+    asked = run(command, ["validate", str(file), "--against-broker"])
+    assert asked.exit_code == 1
+    assert "FAIL  events: 0 of the last 1 messages are events" in asked.stdout
+    mock_kafka.produce(topic, [GOOD % 1])
+    asked = run(command, ["validate", str(file), "--against-broker", "--json"])
+    assert asked.exit_code == 0, asked.stdout
+    assert {check["name"] for check in orjson.loads(asked.stdout)["checks"]} >= {"events", "brokers"}
 
 
 def test_doctor_on_a_broker_without_its_topics(mock_kafka: MockKafka, tmp_path: Path) -> None:

@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ["demo", "validate", "run", "replay", "backtest", "doctor", "feedback", "paper", "verify", "schema config"]
+COMMANDS = [
+    "demo",
+    "validate",
+    "run",
+    "replay",
+    "backtest",
+    "pilot",
+    "doctor",
+    "feedback",
+    "paper",
+    "verify",
+    "schema config",
+]
+COMMANDS += ["tune", "ablate"]
 COMMANDS += [f"state {name}" for name in ("ls", "show", "export", "import", "reset", "diff")]
 SMALLEST = """\
 source:
@@ -127,7 +140,7 @@ def test_a_start_that_compiles_says_so(tmp_path: Path, compiled: None, monkeypat
     monkeypatch.setattr(kernels, "cache_folder", lambda: str(tmp_path))
     assert not kernels.are_compiled()
     told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
-    assert (told.exit_code, told.stderr) == (0, "compiling the kernels for this machine, once: about a minute\n")
+    assert (told.exit_code, told.stderr) == (0, "compiling the kernels for this machine, once: one to four minutes\n")
 
 
 def test_demo_shows_the_recording_and_ends_by_itself(compiled: None) -> None:

@@ -56,6 +56,9 @@ class FakeMessage:
     def headers(self) -> Any:
         return self._headers
 
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_800_000_000_000 + self._offset
+
     def error(self) -> None:
         return None
 

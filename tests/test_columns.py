@@ -180,3 +180,14 @@ def test_real_recordings_are_read_alike_and_need_no_rows(name: str, monkeypatch:
     monkeypatch.setattr(EventReader, "read", lambda *_: pytest.fail("read row by row"))
     for part in Recording(path).slices():
         ColumnReader(rules).read(part)
+
+
+@pytest.mark.parametrize("name", ["m", "nobody", "a"])
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_rows_without_a_name_have_the_default_one(tmp_path: Path, name: str, kind: str) -> None:
+    """A column with gaps, none at all, and one that holds no names."""
+    frame = plain(30).with_columns(pl.when(pl.int_range(30) % 3 == 0).then(None).otherwise(pl.col("m")).alias("m"))
+    path = tmp_path / f"recording.{kind}"
+    frame.write_parquet(path) if kind == "parquet" else frame.write_csv(path)
+    rules = event().model_copy(update={"entity": name, "entity_default": "line-1"})
+    assert_read_alike(Recording(path), rules)

@@ -315,7 +315,7 @@ INDIFFERENT = [
     ("source", {"brokers": "elsewhere:9092"}),
     ("source", {"topic": "other"}),
     ("source", {"kafka": {"client.rack": "rack-7"}}),
-    ("event", {"max_bytes": 1000}),
+    ("event", {"max_bytes": 1000, "entity_default": "line-1", "framed": True}),
     ("state", {"max_entities": 10, "when_full": "evict"}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
@@ -347,7 +347,8 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     """`feature_lags` came later: where it is 0 nothing differs, so snapshots stay usable. Limits never count."""
     config = parse_config(SMALLEST)
     deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
-    later = [("event", "feature_lags"), ("event", "max_bytes"), ("state", "max_entities"), ("state", "when_full")]
+    later = [("event", "feature_lags"), ("event", "entity_default"), ("event", "max_bytes"), ("event", "framed")]
+    later += [("state", "max_entities"), ("state", "when_full")]
     for section, name in later:
         del deciding[section][name]
     del deciding["alerts"]["feedback"]

@@ -156,3 +156,36 @@ def test_held_learning_is_the_same_in_any_batches() -> None:
         assert (part.yhat == whole.yhat[rows]).all()
     engine = Engine.restore(engine.config, engine.snapshot())
     assert engine.state_hash("m")
+
+
+def learning(n: int, seed: int) -> NDArray[np.float64]:
+    """Errors of a model that learns: half as large again after 500 events as in the end, three times after 100."""
+    t = np.arange(n)
+    return noise("normal", n, seed) * (0.1 + 0.1 * np.exp(-t / 700) + 0.5 * np.exp(-t / 80))
+
+
+def test_errors_that_shrink_as_a_model_learns_are_no_change() -> None:
+    found = sum(len(alarms(learning(3000, seed))) for seed in range(40))
+    assert found <= 1.2 * 40 * 3000 / BUDGET
+
+
+@pytest.mark.parametrize("change", [0.4, 2.0])
+def test_a_sudden_change_beside_the_learning_is_found(change: float) -> None:
+    for seed in range(20):
+        errors = learning(1300, seed)
+        errors[700:] *= change
+        assert any(700 <= at < 800 for at in alarms(errors, 1e4)), seed
+
+
+def test_a_young_fleet_keeps_the_budget_of_drift_alerts_several_fold_better_than_its_errors_shrink() -> None:
+    E, each, rng = 60, 1500, np.random.default_rng(9)
+    weights = rng.normal(size=(E, 8))
+    which = rng.integers(0, E, E * each)
+    features = rng.normal(size=(len(which), 8))
+    y = (features * weights[which]).sum(1) + 0.1 * rng.normal(size=len(which))
+    columns = ", ".join(f"f{i}" for i in range(8))
+    alone = "alerts: {anomaly: {enabled: false}, fleet: {enabled: false}}"
+    engine = Engine(config(f"features: [{columns}]", alone))
+    told = engine.process(made(y, features, [f"m{e}" for e in which.tolist()]))[1]
+    started = sum(alert.message["phase"] == "started" for alert in told)
+    assert started <= 3 * len(which) / 10_000, "a stationary stream: the default budget is 1 per 10,000 events"

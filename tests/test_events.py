@@ -217,6 +217,14 @@ def test_an_entity_is_text_or_a_whole_number(entity: Any, name: str) -> None:
     assert event(document(machine=entity)).entity == [name]
 
 
+def test_an_event_without_a_name_has_the_default_one_where_that_is_set() -> None:
+    named = reader(entity_default="line-1")
+    events, refused = named.read([document(), without("machine"), document(machine=None), document(machine="")])
+    assert events.entity == ["press-1", "line-1", "line-1"]
+    assert [(r.position, r.fault) for r in refused] == [(3, "EmptyEntity")]
+    assert refusal(without("machine")).fault == "MissingField"
+
+
 @pytest.mark.parametrize("field", ["load", "temp"])
 @pytest.mark.parametrize("value", [LARGEST, -LARGEST, 1e-320, 0, -0.0, 2**53])
 def test_every_number_within_32_bit_floats_is_read_as_it_stands(field: str, value: float) -> None:

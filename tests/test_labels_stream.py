@@ -120,6 +120,9 @@ class Told:
     def headers(self) -> None:
         return None
 
+    def timestamp(self) -> tuple[int, int]:
+        return 1, 1_800_000_000_000 + self._offset
+
 
 def configured(labels: str) -> Config:
     return parse_config(

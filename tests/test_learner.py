@@ -109,6 +109,11 @@ CASES = {
     ),
     "every head": Case(lambda: drift(500), PLAN, EVERY),
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
+    "two in a pool": Case(lambda: drift(1_100, 2, entities=2, seed=5), PLAN, Heads(), entities=2),
+    "fleet": Case(lambda: drift(1_200, 2, entities=6, seed=6), PLAN, Heads(), entities=6),
+    "fleet with codes": Case(
+        lambda: coded(1_200), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), Heads(), entities=3, slots=128
+    ),
     "codes": Case(lambda: coded(400), FeaturePlan(("a", "b"), ("c", "d"), ("auto",), 3), EVERY, entities=3, slots=128),
     "no past": Case(
         lambda: coded(300),

@@ -82,6 +82,12 @@ def test_rows_without_a_name_have_no_key(mock_kafka: MockKafka) -> None:
     assert [message.key() for message in mock_kafka.read("events", 5)] == [None, None, None, b"7", "Straße".encode()]
 
 
+def test_rows_without_a_name_have_the_default_one_as_key(mock_kafka: MockKafka) -> None:
+    mock_kafka.create_topic("events", 1)
+    run(mock_kafka, "events", [{"entity": None}, {}, {"entity": 7}], entity_default="line-1")
+    assert [message.key() for message in mock_kafka.read("events", 3)] == [b"line-1", b"line-1", b"7"]
+
+
 def test_encode_says_what_json_cannot() -> None:
     row = {"a": math.nan, "b": [math.inf, {"c": -math.inf}], "d": None, "e": 1.5}
     assert json.loads(encode(row)) == {"a": "NaN", "b": ["Infinity", {"c": "-Infinity"}], "d": None, "e": 1.5}

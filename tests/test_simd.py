@@ -38,13 +38,27 @@ def weighed(y: Any, x: Any, rows: Any, count: int, width: int, n: int) -> None:
 
 
 @compiled
-def swept(S: Any, R: Any, W: Any, x: Any, rate: Any, D: int, n: int, both: bool) -> None:
-    rows, width = S.shape[1], R.shape[1]
-    if both:
-        simd.sweep_two(S, 0, R, 0, W, 0, x, rate, 0, width, rows, D, n)
+def swept(
+    S: Any, R: Any, W: Any, x: Any, rate: Any, lead: int, others: Any, n: int, both: bool, before: Any, kept: Any
+) -> None:
+    """Both states at once, or one after the other; with events that have waited where there are any."""
+    rows, width, more, none = S.shape[1], R.shape[1], len(others), len(before) == 0
+    if both and none:
+        simd.sweep_two(S, 0, R, 0, W, 0, x, rate, 0, width, rows, lead, others, more, n)
+    elif both:
+        simd.sweep_two_batch(
+            S, 0, R, 0, W, 0, x, rate, 0, width, rows, lead, others, more, n, before, kept, 0, width
+        )  # fmt: skip
     else:
-        simd.sweep(S, 0, R, 0, W, 0, x, rate, 0, width, rows, D, n)
-        simd.sweep(S, rows * width, R, width, W, width, x, rate, simd.RATES, width, rows, D, n)
+        for m in range(2):
+            at, row, of = m * rows * width, m * width, m * simd.RATES
+            if none:
+                simd.sweep(S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n)
+            else:
+                simd.sweep_batch(
+                    S, at, R, row, W, row, x, rate, of, width, rows, lead, others, more, n, before, kept,
+                    m * simd.BATCH, width,
+                )  # fmt: skip
 
 
 def lanes(dtype: Any) -> int:
@@ -76,11 +90,21 @@ def test_sums_over_rows(dtype: Any, steps: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-@settings(max_examples=40, deadline=None)
-@given(D=st.integers(1, 70), spare=st.integers(0, 2), seed=st.integers(0, 1000))
-def test_a_sweep_is_one_exact_step_a_weight(dtype: Any, D: int, spare: int, seed: int) -> None:
-    """Against the plain loop, two states side by side against one after the other, and no touch of what lies beside."""
-    rng, step = np.random.default_rng(seed), lanes(dtype)
+@settings(max_examples=60, deadline=None)
+@given(
+    lead=st.integers(1, 70),
+    codes=st.integers(0, 40),
+    spare=st.integers(0, 2),
+    waited=st.integers(-1, simd.BATCH),
+    seed=st.integers(0, 1000),
+)
+def test_a_sweep_is_one_exact_step_a_weight(
+    dtype: Any, lead: int, codes: int, spare: int, waited: int, seed: int
+) -> None:
+    """Against the plain loop over the moments that S stands for, to which each event is added; two states side by side
+    against one after the other, and no touch of what lies beside or of a code that is 0. waited: −1 the plain kernel
+    """
+    rng, step, D = np.random.default_rng(seed), lanes(dtype), lead + codes
     n = simd.padded(D, step)
     rows, width = D + spare, n + spare * step
     S, R, W = np.zeros((2, rows, width), dtype), np.zeros((2, width), dtype), np.zeros((2, width), dtype)
@@ -88,17 +112,27 @@ def test_a_sweep_is_one_exact_step_a_weight(dtype: Any, D: int, spare: int, seed
         A = rng.normal(size=(D, D))
         S[m, :D, :D], R[m], W[m] = A @ A.T, row(rng, D, width, dtype), row(rng, D, width, dtype)
     S[:, D:] = R[:, n:] = W[:, n:] = 7.0
-    x, rate = row(rng, D, width, dtype), np.array([[0.99, 0.7, 1.5, 0.0], [0.9, 0.3, 20.0, 0.0]], dtype)
+    rate = np.array([[0.7, 1.5, 0.9, 0.0, 0.0], [0.3, 20.0, 0.02, 0.0, 0.0]], dtype)
+    on = np.sort(rng.permutation(codes)[: rng.integers(0, codes + 1)]) + lead
+    x, before = row(rng, D, width, dtype), np.zeros((simd.BATCH if waited >= 0 else 0, width), dtype)
+    kept = np.zeros((2, simd.BATCH), dtype)
+    for i in range(len(before)):
+        before[i] = row(rng, D, width, dtype)  # of those that do not count, too
+    kept[:, : max(waited, 0)] = rng.uniform(0.0, 1.0, (2, max(waited, 0)))
+    for inputs in (x, *before):
+        inputs[lead:D][~np.isin(np.arange(lead, D), on)] = 0.0
     both, apart = (S.copy(), R.copy(), W.copy()), (S.copy(), R.copy(), W.copy())
-    swept(*both, x, rate, D, n, True)
-    swept(*apart, x, rate, D, n, False)
+    swept(*both, x, rate, lead, on, n, True, before, kept)
+    swept(*apart, x, rate, lead, on, n, False, before, kept)
     for one, other in zip(both, apart, strict=True):
         np.testing.assert_array_equal(one, other)
     S, R, W = S.astype(float), R.astype(float), W.astype(float)
-    for m, (keep, push, ridge, _) in enumerate(rate.astype(float)):
-        S[m, :D, :n] = keep * S[m, :D, :n] + push * np.outer(x[:D], x[:n])
-        for i in range(D):
-            delta = (R[m, i] - ridge * W[m, i]) / (S[m, i, i] + ridge)
+    for m, (push, ridge, level, *_) in enumerate(rate.astype(float)):
+        events = [(push, x), *zip(kept[m], before, strict=False)]
+        for weight, inputs in events:
+            S[m, :D, :n] += float(weight) * np.outer(inputs[:D], inputs[:n]).astype(float)
+        for i in [*range(lead), *on.tolist()]:
+            delta = (level * R[m, i] - ridge * W[m, i]) / (level * S[m, i, i] + ridge)
             W[m, i] += delta
             R[m, :n] -= delta * S[m, i, :n]
     far = 1e-4 if dtype == np.float32 else 1e-12

@@ -59,6 +59,7 @@ class Job:
             "sinks": {"predictions": self.predictions, "alerts": self.alerts, "dead_letters": self.dead},
             "state": {"shards": keys.get("shards", 4)},
             "recovery": {"directory": str(folder / "recovery"), "epoch_interval": keys.get("epoch", "200ms")},
+            "ops": keys.get("ops", {"address": None}),
         }
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "config.yaml"

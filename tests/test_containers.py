@@ -1,0 +1,301 @@
+"""docker/Dockerfile and compose.yaml: what can be known of them without Docker. Files are there and fit together; a
+linter; and the services of compose.yaml run as the image's user with a read-only root.
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from brokers import NoidaKafka, free_port
+from programs import ran
+from sandbox import DOCKER, REPOSITORY, Sandbox, image, instructions, obstacle, services
+from typer.main import get_command
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import load_config
+from ssm_stream.ops.kernels import cache_folder
+
+OURS = ("topics", "ssm-stream", "replayer")
+COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+MONITOR = load_config(DOCKER / "monitor.yaml")
+OPS_PORT = 9464
+
+
+# The image.
+
+
+def test_dockerfile_passes_the_linter() -> None:
+    ran("hadolint", "--failure-threshold", "info", "Dockerfile", cwd=DOCKER)
+
+
+def test_dockerfile_copies_what_is_there_and_reaches_the_context() -> None:
+    """.dockerignore lets through what is copied, and of the rest nothing: it would only be sent."""
+    allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
+    copied = [
+        source
+        for name, rest in instructions(DOCKER / "Dockerfile")
+        if name == "COPY" and "--from" not in rest
+        for source in rest.split()[:-1]
+    ]
+    assert sorted(copied) == sorted(allowed)
+    assert all((REPOSITORY / source).exists() for source in copied)
+    assert {"flows", "ssm_stream"} <= set(copied)
+
+
+def test_the_image_is_no_root_and_has_no_compiler() -> None:
+    said = instructions(DOCKER / "Dockerfile")
+    starts = [i for i, (name, _) in enumerate(said) if name == "FROM"]
+    build, final = said[starts[0] : starts[-1]], said[starts[-1] :]
+    assert len(starts) == 2
+    assert any("pip wheel" in rest for _, rest in build)
+    installs = [rest for name, rest in final if name == "RUN" and re.search(r"\b(apt|apt-get|pip|gcc)\b", rest)]
+    assert not installs
+    names = [name for name, _ in final]
+    assert names.index("USER") < names.index("ENTRYPOINT")
+    assert image().uid >= 10_000
+    assert f"useradd --uid {image().uid}" in " ".join(rest for _, rest in final)
+    assert dict(final)["STOPSIGNAL"] == "SIGTERM"
+    assert dict(final)["EXPOSE"] == str(OPS_PORT)
+    assert image().entrypoint == ["ssm-stream"]
+    assert "HEALTHCHECK" in names
+    labels = " ".join(rest for name, rest in final if name == "LABEL")
+    for key in ("title", "description", "licenses", "version", "revision", "created"):
+        assert f"org.opencontainers.image.{key}=" in labels
+    arguments = dict(rest.partition("=")[::2] for name, rest in said if name == "ARG")
+    assert arguments["PYTHON_IMAGE"] == "python:3.12-slim"
+    project = (REPOSITORY / "pyproject.toml").read_text()
+    assert f'version = "{arguments["VERSION"]}"' in project
+
+
+@pytest.fixture
+def answering() -> Iterator[Callable[[int], str]]:
+    """A function that serves that status at every path, and gives the address."""
+    servers: list[http.server.HTTPServer] = []
+
+    def serve(status: int) -> str:
+        class Answer(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(status if self.path == "/healthz" else 404)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        servers.append(http.server.HTTPServer(("127.0.0.1", 0), Answer))
+        threading.Thread(target=servers[-1].serve_forever, daemon=True).start()
+        return f"127.0.0.1:{servers[-1].server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1), (None, 1)])
+def test_the_health_check_asks_the_process_itself(
+    answering: Callable[[int], str], status: int | None, code: int
+) -> None:
+    address = f"127.0.0.1:{free_port()}" if status is None else answering(status)
+    # A proxy, as plants have them, is not asked for this machine's own address.
+    environment = {"SSM_STREAM_OPS": address, "http_proxy": "http://127.0.0.1:9", "PATH": os.environ["PATH"]}
+    command = [sys.executable, "-I", str(DOCKER / "healthcheck.py")]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=20, check=False)
+    assert (result.returncode, result.stdout) == (code, "")
+    assert (result.stderr == "") == (code == 0)
+    assert "Traceback" not in result.stderr
+
+
+# compose.yaml
+
+
+def test_compose_takes_the_file() -> None:
+    """Docker Compose itself, which needs no Docker for this."""
+    ran("docker-compose", "--file", "compose.yaml", "config", "--quiet", cwd=DOCKER)
+
+
+def test_images_are_pinned() -> None:
+    for name, service in services().items():
+        repository, _, tag = service["image"].rpartition(":")
+        assert repository, name
+        assert re.search(r"\d+\.\d+", tag), f"{name}: {service['image']} says no version"
+        assert "latest" not in tag
+
+
+def test_services_are_confined() -> None:
+    """No privileges, no more memory than said, ports on loopback; the root of all but Kafka's image is read-only."""
+    for name, service in services().items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["mem_limit"], name
+        assert "privileged" not in service
+        assert service.get("read_only") is (None if name == "kafka" else True), name
+        assert all(str(port).startswith("127.0.0.1:") for port in service.get("ports", [])), name
+    for name in OURS:
+        service = services()[name]
+        assert service["user"] == f"{image().uid}:{image().gid}"
+        assert [mount.partition(":")[0] for mount in service["tmpfs"]] == ["/tmp"]
+    assert int(services()["ssm-stream"]["stop_grace_period"].removesuffix("s")) >= 60
+
+
+def test_services_that_last_have_health_checks_and_jobs_have_none() -> None:
+    for name, service in services().items():
+        job = name in ("topics", "replayer")
+        assert service["healthcheck"].get("disable", False) is job, name
+        for needed, how in service.get("depends_on", {}).items():
+            condition = how["condition"]
+            assert condition in ("service_healthy", "service_completed_successfully")
+            assert (condition == "service_completed_successfully") == (needed == "topics")
+    declared = dict(instructions(DOCKER / "Dockerfile"))["HEALTHCHECK"]
+    in_image = yaml.safe_load(declared[declared.index("CMD") + 3 :])
+    assert services()["ssm-stream"]["healthcheck"]["test"] == ["CMD", *in_image]
+
+
+def test_mounted_files_are_there_and_read_only() -> None:
+    volumes = yaml.safe_load((DOCKER / "compose.yaml").read_text())["volumes"]
+    for name, service in services().items():
+        for entry in service.get("volumes", []):
+            source, _, *how = entry.split(":")
+            if source.startswith("."):
+                assert (DOCKER / source).resolve().exists(), f"{name}: {source}"
+                assert how == ["ro"], f"{name}: {entry}"
+            else:
+                assert source in volumes, f"{name}: {source}"
+
+
+def test_ports_topics_and_folders_are_the_configuration_s() -> None:
+    kafka, product = services()["kafka"]["environment"], services()["ssm-stream"]
+    assert MONITOR.source.brokers in kafka["KAFKA_ADVERTISED_LISTENERS"]
+    assert kafka["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert MONITOR.ops.address == f"0.0.0.0:{OPS_PORT}"
+    assert product["ports"] == [f"127.0.0.1:{OPS_PORT}:{OPS_PORT}"]
+    scraped = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())["scrape_configs"]
+    assert scraped[0]["static_configs"] == [{"targets": [f"ssm-stream:{OPS_PORT}"]}]
+    assert MONITOR.recovery.directory is not None
+    folders = [entry.split(":")[1] for entry in product["volumes"]]
+    assert any(MONITOR.recovery.directory.is_relative_to(folder) for folder in folders)
+    assert set(image().volumes) <= set(folders)
+    for name in OURS:
+        command = services()[name]["command"]
+        mounted = {entry.split(":")[1] for entry in services()[name]["volumes"]}
+        assert {word for word in command if word.startswith("/")} <= mounted, name
+    source = yaml.safe_load((DOCKER / "grafana/provisioning/datasources/prometheus.yaml").read_text())["datasources"][0]
+    port = services()["prometheus"]["ports"][0].split(":")[-1]
+    assert source["url"] == f"http://prometheus:{port}"
+    provider = yaml.safe_load((DOCKER / "grafana/provisioning/dashboards/ssm-stream.yaml").read_text())["providers"][0]
+    home = Path(services()["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    mounts = {at: DOCKER / path for path, at, _ in (e.split(":") for e in services()["grafana"]["volumes"][:2])}
+    assert provider["options"]["path"] == str(home.parent)
+    assert (mounts[str(home.parent)] / home.name).exists()
+
+
+def test_the_commands_exist() -> None:
+    """Each service's options are those of the command line."""
+    for name in OURS:
+        command, *rest = services()[name]["command"]
+        options = {option for parameter in COMMANDS[command].params for option in parameter.opts}
+        assert {word for word in rest if word.startswith("--")} <= options, name
+
+
+def test_the_demonstration_is_the_packages_own() -> None:
+    """The same events as `ssm-stream demo`."""
+    content = yaml.safe_load((DOCKER / "monitor.yaml").read_text())
+    assert content["event"] == yaml.safe_load((REPOSITORY / "ssm_stream/data/demo.yaml").read_text())["event"]
+
+
+# As Docker would run it.
+
+
+def test_services_run_with_a_read_only_root_and_no_privileges(
+    private_kafka: Callable[[], NoidaKafka], tmp_path: Path, compiled: None
+) -> None:
+    """Topics, product and replayer of compose.yaml: as user 10001, without capabilities, the root read-only, and only
+    the state, the kernels and /tmp to write to. In mount namespaces; Docker itself has no part in it."""
+    if (why := obstacle()) is not None:
+        pytest.skip(why)
+    kafka = private_kafka()
+    address = f"127.0.0.1:{free_port()}"
+    box = Sandbox(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "SSM_STREAM_OPS": address})
+    give_kernels(box.volume("cache"))
+    topics = box.start("topics")
+    assert "checks passed" in finished(topics)
+    assert topics.returncode == 0
+    flow, replayer = box.start("ssm-stream"), box.start("replayer")
+    try:
+        assert MONITOR.sinks.predictions is not None
+        kafka.read(MONITOR.sinks.predictions, expected=60, timeout=90)
+        confined(flow.pid)
+        confined(replayer.pid)
+        health = ["python", str(DOCKER / "healthcheck.py")]
+        assert finished(box.start("ssm-stream", *health)) == ""
+    finally:
+        replayer.send_signal(signal.SIGTERM)
+        flow.send_signal(signal.SIGTERM)
+        said = finished(flow)
+    assert "stopped after row" in finished(replayer)
+    assert flow.returncode == 0, said
+    names = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
+    assert "stopped" in names
+    assert "compiling_kernels" not in names, "the volume's kernels were not found"
+    state = box.volume("state") / "state"
+    assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (image().uid, 0o700)
+    assert any(state.rglob("*.state"))
+
+
+WRITABLE = """
+import sys
+from pathlib import Path
+from ssm_stream.ops.kernels import cache_folder
+kernels = str(Path(cache_folder()).parent)
+for folder in ["/", "/etc/ssm-stream", "/usr", "/tmp", "/var", sys.prefix, *sys.argv[1:], kernels]:
+    try:
+        Path(folder, "written").touch()
+        print(folder)
+    except OSError as error:
+        assert error.errno == 30, error  # EROFS: not a matter of permissions
+"""
+
+
+def test_only_the_volumes_can_be_written(tmp_path: Path) -> None:
+    if (why := obstacle()) is not None:
+        pytest.skip(why)
+    process = Sandbox(tmp_path, {}).start("ssm-stream", "python", "-c", WRITABLE, str(REPOSITORY), *image().volumes)
+    assert finished(process).split() == ["/tmp", *image().volumes, "/var/cache/ssm-stream"]
+
+
+def finished(process: subprocess.Popen[str]) -> str:
+    try:
+        return process.communicate(timeout=60)[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        pytest.fail(f"still running:\n{process.communicate()[0][-3000:]}")
+
+
+def confined(pid: int) -> None:
+    """The user is the image's, and there is no way to be more."""
+    said = dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
+    assert said["Uid"].split() == [str(image().uid)] * 4
+    assert said["Gid"].split() == [str(image().gid)] * 4
+    assert said["Groups"].strip() == ""
+    assert said["NoNewPrivs"] == "1"
+    assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
+
+
+def give_kernels(cache: Path) -> None:
+    """Put this machine's compiled kernels into the volume, as a first start would: that takes a minute."""
+    source = Path(cache_folder())
+    shutil.copytree(source, cache / source.name)
+    for path in [*cache.rglob("*")]:
+        os.chown(path, image().uid, image().gid)

@@ -1,0 +1,320 @@
+"""`ssm-stream init`: from a sample to a configuration that validates and backtests; what it cannot know, it says."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pytest
+from brokers import Kafka
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import ConfigError, Event, load_config, parse_config
+from ssm_stream.draft.columns import words
+from ssm_stream.draft.decide import Draft, Wishes, decide
+from ssm_stream.draft.text import config_text, quoted
+
+pytestmark = pytest.mark.timeout(900)  # a backtest may have to compile
+DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
+RECORDINGS = ("bike_sharing_hourly", "chick_weights", "cmapss_fd001", "gas_turbine_nox", "msl_telemetry", "nab_shared")
+RECORDINGS += ("parking_birmingham", "skab_shared", "steel_energy", "tep_shared", "water_flow")
+
+
+def ssm_stream(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def plant(n: int = 240, machines: int = 3, **changed: Any) -> list[dict[str, Any]]:
+    """Rows of machines side by side, one a minute; `changed` renames columns (None: left out)."""
+    rng, out = np.random.default_rng(0), []
+    for i in range(n):
+        minute, machine = divmod(i, machines)
+        load = round(float(rng.normal(5, 1)), 3)
+        row = {
+            "recorded_at": f"2026-03-01T{minute // 60:02d}:{minute % 60:02d}:00",
+            "press": f"press-{machine + 1}",
+            "mode": "AB"[int(rng.integers(2))],
+            "load": load,
+            "speed": int(rng.integers(100, 200)),
+            "temp": round(20 + 3 * load + float(rng.normal(0, 0.1)), 3),
+        }
+        out.append({changed.get(key, key): value for key, value in row.items() if changed.get(key, key) is not None})
+    return out
+
+
+def decided(rows: list[dict[str, Any]], **wishes: Any) -> Draft:
+    return decide(rows, Wishes(**wishes), "line-1")
+
+
+# Real recordings.
+
+
+@pytest.mark.parametrize("name", RECORDINGS)
+def test_a_real_recording_gives_a_configuration_that_validates_and_backtests(name: str, tmp_path: Path) -> None:
+    """The first rows; the entity, the time and the target are those that the recording is meant to have."""
+    file, out = DATA / f"{name}.csv.gz", tmp_path / "monitor.yaml"
+    if not file.exists():
+        pytest.skip(f"{name} is not in {DATA}; set SSM_STREAM_DATA to the folder that holds it")
+    told = ssm_stream("init", file, "--out", out)
+    assert told.exit_code == 0, told.stderr
+    event = load_config(out).event
+    assert (event.entity, event.timestamp, event.targets) == ("entity", "ts", ["target"])
+    assert not [path for path in event.columns if path.startswith(("label_", "alt_target_"))]
+    assert ssm_stream("validate", out).exit_code == 0
+    result = ssm_stream("backtest", out, file, "--limit", 1000, "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["events"] == min(1000, 578 if name == "chick_weights" else 1000)
+
+
+# What is inferred.
+
+
+def test_a_machine_is_known_by_the_order_of_the_rows() -> None:
+    """Its column has a name that says nothing; times only grow within each of its values."""
+    draft = decided(plant(press="c1", recorded_at="c2", mode="c3", load="c4", speed="c5", temp="c6"))
+    assert draft.event.entity == "c1"
+    assert "times only grow within" in draft.why["entity"]
+    assert (draft.event.timestamp, draft.event.timestamp_format) == ("c2", "iso")
+    assert draft.event.categories == ["c3"]
+    assert (draft.entities, draft.step) == (3, 60.0)
+
+
+def test_machines_one_after_another_are_known_too() -> None:
+    rows = sorted(plant(press="c1"), key=lambda row: row["c1"])
+    assert decided(rows).event.entity == "c1"
+
+
+def test_a_category_is_no_machine() -> None:
+    """One machine, which the rows do not name: the mode must not be taken for it."""
+    draft = decided(plant(machines=1, press=None))
+    assert (draft.event.entity, draft.event.entity_default) == ("entity", "line-1")
+    assert draft.event.categories == ["mode"]
+    assert "event.entity_default" in draft.why["entity"]
+    events = [*plant(machines=1, press=None), {"entity": "press-9", **plant(machines=1, press=None)[0]}]
+    text = config_text(draft, "t", "a", {}, "rows")
+    from ssm_stream.events import EventReader
+
+    assert set(EventReader(parse_config(text).event).read(events)[0].entity) == {"line-1", "press-9"}
+
+
+def test_several_machines_without_a_name_are_told_of() -> None:
+    draft = decided(plant(press=None))
+    assert draft.event.entity_default == "line-1"
+    assert any("no column tells several machines apart" in note for note in draft.notes)
+
+
+def test_a_number_may_name_a_machine_and_a_setting_does_not() -> None:
+    rows = [{**row, "unit": int(row["press"][-1]), "stage": 1} for row in plant(press="press")]
+    numbered = [{key: value for key, value in row.items() if key != "press"} for row in rows]
+    assert decided(numbered).event.entity == "unit"
+    assert decided(rows).event.entity == "press"
+
+
+@pytest.mark.parametrize(
+    ("unit", "value"),
+    [("s", 1_772_000_000), ("ms", 1_772_000_000_000), ("us", 1_772_000_000_000_000), ("s", 1_772_000_000.5)],
+)
+def test_times_as_numbers_are_known_by_their_size(unit: str, value: float) -> None:
+    per = {"s": 1, "ms": 1000, "us": 1_000_000}[unit]
+    rows = [{**row, "at": value + 60 * per * (i // 3)} for i, row in enumerate(plant(recorded_at=None))]
+    draft = decided(rows)
+    assert (draft.event.timestamp, draft.event.timestamp_format) == ("at", unit)
+    assert draft.step == 60.0
+
+
+def test_seconds_since_some_beginning_are_taken_and_told_of() -> None:
+    draft = decided([{**row, "t": float(i // 3)} for i, row in enumerate(plant(recorded_at=None))])
+    assert (draft.event.timestamp, draft.event.timestamp_format) == ("t", "s")
+    assert any("does not count from 1970" in note for note in draft.notes)
+
+
+def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:
+    rng = np.random.default_rng(0)
+    rows = [{**row, "bytes": int(rng.integers(1_000_000_000, 2_000_000_000))} for row in plant()]
+    draft = decided(rows, targets=["temp"])
+    assert draft.event.timestamp == "recorded_at"
+    assert "bytes" in draft.event.numbers
+
+
+def test_a_target_is_known_by_its_name_or_guessed_and_said() -> None:
+    assert decided(plant(load="target")).event.target == "target"
+    assert decided(plant(load="sensor_value")).event.target == "sensor_value"
+    draft = decided(plant())
+    assert draft.event.target == "temp"
+    assert any("`temp` is a guess; name another with --target: load, speed" in note for note in draft.notes)
+    assert decided(plant(), targets=["load", "speed"]).event.targets == ["load", "speed"]
+
+
+def test_labels_counters_and_the_calendar_are_no_target_and_labels_no_input() -> None:
+    rows = [
+        {**row, "hour": i % 24, "cycle": i, "is_anomaly": i % 2, "target_next": i * 0.5}
+        for i, row in enumerate(plant())
+    ]
+    draft = decided(rows)
+    assert draft.event.target == "temp"
+    assert not {"is_anomaly", "target_next"} & set(draft.event.numbers)
+    assert "by its name not known" in draft.left_out["is_anomaly"]
+
+
+def test_nested_events_have_dotted_paths(tmp_path: Path) -> None:
+    rows = [
+        {"head": {"machineId": r["press"], "time": r["recorded_at"]}, "body": {"load": r["load"], "value": r["temp"]}}
+        for r in plant()
+    ]
+    draft = decided(rows)
+    event = draft.event
+    assert (event.entity, event.timestamp, event.target, event.numbers) == (
+        "head.machineId",
+        "head.time",
+        "body.value",
+        ["body.load"],
+    )
+    assert parse_config(config_text(draft, "t", "a", {}, "rows")).event == event
+
+
+# What cannot be known.
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (plant(recorded_at=None), ["no column tells a time", "--timestamp", "ISO 8601", "press, mode"]),
+        ([{**row, "date": "31/01/2026"} for row in plant(recorded_at=None)], ["`date` ('31/01/2026') sounds like one"]),
+        ([{"machine": "a", "ts": i, "state": "on"} for i in range(50)], ["name the target with --target"]),
+        ([[1], "x"], ["none of the 2 messages looked at is a JSON object"]),
+    ],
+)
+def test_what_cannot_be_known_is_said_with_the_cure(rows: list[Any], words: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        decide(rows, Wishes(), "line-1")
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_column_that_is_not_there_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="no column 'tmep' in the sample; there are: recorded_at, press"):
+        decided(plant(), targets=["tmep"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.dictionaries(
+            st.sampled_from(["ts", "id", "value", "a.b", "a: b", "#", "x y", "-", "true", "12"]),
+            st.none()
+            | st.booleans()
+            | st.integers(0, 2_000_000_000)
+            | st.floats(allow_nan=False)
+            | st.text(max_size=5)
+            | st.lists(st.none()),
+        ),
+        max_size=12,
+    )
+)
+def test_any_sample_gives_a_file_that_parses_or_words(rows: list[dict[str, Any]]) -> None:
+    with contextlib.suppress(ConfigError):
+        draft = decided(rows)
+        assert parse_config(config_text(draft, "t", "a:1", {}, "rows")).event == draft.event
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.text(min_size=1, max_size=20).filter(lambda text: "${" not in text))
+def test_any_path_is_written_so_that_it_is_read_back(path: str) -> None:
+    if any(0xD800 <= ord(letter) < 0xE000 for letter in path):
+        return
+    draft = Draft(Event(entity=path, timestamp="t", features=[path], target="y"), {}, {}, [], 1, 1, 1.0)
+    assert parse_config(config_text(draft, "t", "a", {}, "rows")).event.entity == path
+    assert quoted("load") == "load"
+
+
+def test_names_are_taken_apart() -> None:
+    assert words("payload.machineId_2") == ["payload", "machine", "id", "2"]
+
+
+# The command.
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> Path:
+    if path.suffix == ".parquet":
+        pl.DataFrame(rows).with_columns(pl.col("recorded_at").str.to_datetime()).write_parquet(path)
+    elif path.suffix == ".csv":
+        pl.DataFrame(rows).write_csv(path)
+    else:
+        path.write_bytes(b"\n".join(map(orjson.dumps, rows)))
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_a_file_of_any_kind_is_read_and_the_next_commands_work(tmp_path: Path, suffix: str) -> None:
+    file, out = write(plant(), tmp_path / f"my data.{suffix}"), tmp_path / "monitor.yaml"
+    told = ssm_stream("init", file, "--out", out, "--json")
+    assert told.exit_code == 0, told.stderr
+    content = json.loads(told.stdout)
+    assert content["event"] == {
+        "entity": "press", "timestamp": "recorded_at", "timestamp_format": "iso", "features": ["load", "speed"],
+        "categories": ["mode"], "target": "temp",
+    }  # fmt: skip
+    made = load_config(out)
+    assert (made.source.topic, made.source.brokers) == ("my-data", "localhost:9092")
+    assert f"ssm-stream backtest {out}" in told.stderr
+    result = ssm_stream("backtest", out, file, "--json")
+    assert json.loads(result.stdout)["events"] == 240
+
+
+def test_a_file_is_never_overwritten_unless_asked(tmp_path: Path) -> None:
+    file, out = write(plant(), tmp_path / "data.csv"), tmp_path / "monitor.yaml"
+    out.write_text("mine")
+    told = ssm_stream("init", file, "--out", out)
+    assert told.exit_code == 2
+    assert "exists and is left as it is" in told.stderr
+    assert out.read_text() == "mine"
+    assert ssm_stream("init", file, "--out", out, "--force", "--target", "load").exit_code == 0
+    assert load_config(out).event.target == "load"
+
+
+def test_one_machine_without_a_name_is_backtested(tmp_path: Path) -> None:
+    file, out = write(plant(machines=1, press=None), tmp_path / "oven.csv"), tmp_path / "monitor.yaml"
+    assert ssm_stream("init", file, "--out", out).exit_code == 0
+    result = json.loads(ssm_stream("backtest", out, file, "--json").stdout)
+    assert (result["events"], list(result["by_entity"])) == (240, ["oven"])
+
+
+def test_init_needs_a_file_or_a_topic() -> None:
+    told = ssm_stream("init")
+    assert told.exit_code == 2
+    assert "give a FILE, or --topic" in told.stderr
+
+
+def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Path) -> None:
+    topic, out = kafka.topic("events", 2), tmp_path / "monitor.yaml"
+    where = ["--topic", topic, "--brokers", kafka.bootstrap_servers, "--out", out]
+    told = ssm_stream("init", *where)
+    assert told.exit_code == 2
+    assert "holds no JSON message" in told.stderr
+    kafka.produce(topic, [(row["press"].encode(), orjson.dumps(row)) for row in plant()])
+    told = ssm_stream("init", *where, "--kafka", "client.rack=r1")
+    assert told.exit_code == 0, told.stderr
+    made = load_config(out)
+    assert (made.source.topic, made.source.brokers) == (topic, kafka.bootstrap_servers)
+    assert made.source.kafka == {"client.rack": "r1"}
+    assert (made.event.entity, made.event.target) == ("press", "temp")
+    assert "240 messages of topic" in told.stderr
+
+
+def test_a_literal_secret_is_refused_and_not_written(tmp_path: Path) -> None:
+    file, out = write(plant(), tmp_path / "data.csv"), tmp_path / "monitor.yaml"
+    secret = ["--kafka", "security.protocol=SASL_SSL", "--kafka", "sasl.mechanism=PLAIN", "--kafka", "sasl.username=me"]
+    told = ssm_stream("init", file, "--out", out, *secret, "--kafka", "sasl.password=hunter2")
+    assert told.exit_code == 2
+    assert "a secret may not stand in the file" in told.stderr
+    assert "hunter2" not in told.stderr
+    assert not out.exists()

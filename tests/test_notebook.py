@@ -1,0 +1,162 @@
+"""Data frames through the production engine: the same bits as a backtest, whatever the library and the cuts."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+
+from ssm_stream import Engine, load_config, picked, plot
+from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.evaluate.prequential import prequential
+
+matplotlib.use("Agg")
+DOCS = Path(__file__).parents[1] / "docs"
+NUMBERS = ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
+
+
+def config(event: str = "features: [a, b], target: y", more: str = "") -> Config:
+    return parse_config(
+        f"source: {{brokers: 'x:1', topic: t}}\nevent: {{entity: e, timestamp: t, {event}}}\n{more}"
+        "alerts: {anomaly: {budget: 1 per 100 events}, drift: {budget: 1 per 200 events}}\n"
+    )
+
+
+def frame(n: int = 700, seed: int = 0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    a, b, e = rng.normal(size=n), rng.normal(size=n), rng.integers(0, 3, n)
+    y = 2 * a - b + e + 0.1 * rng.normal(size=n) + 4 * (np.arange(n) > n - 150)
+    columns = {"e": [f"m{i}" for i in e], "t": 1_700_000_000 + 60 * np.arange(n), "a": a, "b": b, "y": y, "more": "x"}
+    return pl.DataFrame(columns).with_columns(pl.when(pl.col("a") > 2).then(None).otherwise(pl.col("b")).alias("b"))
+
+
+def numbers(result: Any) -> dict[str, np.ndarray[Any, Any]]:
+    return {name: np.asarray(result[name], float) for name in NUMBERS}
+
+
+def same(one: Any, other: Any) -> None:
+    for name, values in numbers(one).items():
+        assert np.array_equal(values, numbers(other)[name], equal_nan=True), name
+    assert list(one["entity"]) == list(other["entity"])
+
+
+def test_a_frame_gives_what_a_backtest_gives() -> None:
+    rows, engine = frame(), Engine(config())
+    result = engine.run(rows)
+    assert isinstance(result, pl.DataFrame)
+    chunks = list(prequential(config(), rows.to_dicts()))
+    for name, column in (("yhat", "yhat"), ("lower", "yhat_lower"), ("score", "anomaly_score"), ("fleet", "fleet")):
+        expected = np.concatenate([getattr(chunk.predictions, name) for chunk in chunks])
+        assert np.array_equal(expected, result[column].to_numpy()), name
+    told = [alert.message for chunk in chunks for alert in chunk.alerts]
+    assert told
+    assert [{k: v for k, v in alert.items() if k != "row"} for alert in engine.alerts] == told
+    assert result["row"].to_list() == list(range(len(rows)))
+    assert result["ts"][0] == pd.Timestamp(1_700_000_000, unit="s", tz="UTC")
+
+
+def test_pandas_and_polars_and_any_cuts_are_the_same() -> None:
+    rows = frame()
+    whole = Engine(config()).run(rows)
+    in_pandas = pd.DataFrame({name: rows[name].to_list() for name in rows.columns})
+    assert in_pandas["b"].isna().any()
+    result = Engine(config()).run(in_pandas)
+    assert isinstance(result, pd.DataFrame)
+    same(whole, result)
+    in_pandas["t"] = pd.to_datetime(in_pandas["t"], unit="s")
+    same(whole, Engine(config()).run(in_pandas))
+    engine = Engine(config())
+    parts = [engine.run(rows[start : start + 97]) for start in range(0, len(rows), 97)]
+    same(whole, pl.concat(parts))
+    assert [alert["row"] for alert in engine.alerts] != []
+
+
+def test_a_state_goes_on_in_another_engine() -> None:
+    rows = frame()
+    first = Engine(config())
+    first.run(rows[:400])
+    second = Engine.restore(config(), first.snapshot())
+    same(Engine(config()).run(rows)[400:], second.run(rows[400:]))
+
+
+def test_rows_that_are_no_events_are_left_out_and_told() -> None:
+    rows = frame(50).with_columns(pl.when(pl.int_range(50) == 7).then(None).otherwise(pl.col("e")).alias("e"))
+    engine = Engine(config())
+    with pytest.warns(UserWarning, match="1 of 50 rows are no events .MissingField 1.; the first: "):
+        result = engine.run(rows)
+    assert 7 not in result["row"].to_list()
+    assert len(result) == 49
+    assert [refusal.position for refusal in engine.refused] == [7]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(engine.run(frame(10))) == 10
+    assert engine.refused == []
+
+
+def test_a_column_that_is_missing_is_named_with_the_cure() -> None:
+    with pytest.raises(
+        ConfigError, match=r"event.timestamp: the frame has no column 't'; it has 'e', 'a'.*reset_index"
+    ):
+        Engine(config()).run(frame().drop("t"))
+
+
+def test_several_targets_are_rows_of_their_own() -> None:
+    rows = frame().with_columns((pl.col("y") * 2).alias("z"))
+    result = Engine(config("features: [a, b], target: [y, z]")).run(rows)
+    assert result["target"].to_list()[:4] == ["y", "z", "y", "z"]
+    assert result["row"].to_list()[:4] == [0, 0, 1, 1]
+    assert np.array_equal(result["y"].to_numpy()[::2], rows["y"].to_numpy())
+    figure = plot(result, "m1", target="z")
+    assert figure.axes[0].get_legend_handles_labels()[1][:3] == ["interval", "predicted", "z"]
+
+
+def test_a_horizon_says_for_when() -> None:
+    result = Engine(config(more="model: {horizon: 1h}\n")).run(frame())
+    assert (result["for"] - result["ts"]).to_list()[0] == pd.Timedelta("1h")
+    result = Engine(config(more="model: {horizon: 5 events}\n")).run(frame().to_pandas())
+    assert result["for"].isna().all()
+
+
+def test_features_may_be_picked_from_the_frame() -> None:
+    made = config("features: auto, target: y")
+    with pytest.raises(ConfigError, match="auto is not picked yet"):
+        Engine(made)
+    chosen = picked(made, frame().to_pandas())
+    assert chosen.event.numbers == ["a", "b"]
+    same(Engine(config()).run(frame()), Engine(chosen).run(frame()))
+
+
+def test_an_empty_frame_gives_an_empty_one() -> None:
+    result = Engine(config()).run(frame()[:0])
+    assert result.columns == Engine(config()).run(frame()[:5]).columns
+    assert len(result) == 0
+
+
+def test_a_plot_shows_who_is_worth_seeing() -> None:
+    result = Engine(config()).run(frame())
+    counts = result.filter(pl.col("alert").is_not_null())["entity"].value_counts(sort=True)
+    assert plot(result).axes[0].get_title() == counts["entity"][0]
+    with pytest.raises(KeyError, match="no prediction of 'm9'"):
+        plot(result, "m9")
+
+
+def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "notebook.md").read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(example, "notebook.md", "exec"), {})
+    assert "anomaly started" in capsys.readouterr().out
+
+
+def test_the_command_line_does_not_pay_for_it() -> None:
+    code = "import sys, ssm_stream; print(sorted({'numba', 'polars', 'narwhals', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert load_config.__module__ == "ssm_stream.config"

@@ -1,0 +1,148 @@
+"""`run --watch`: a changed file is taken over as a restart would, or refused with the reason while the flow goes on."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from brokers import Kafka, free_port
+from test_ops import ask, until
+from test_stream import Job, events, finished
+
+from ssm_stream.config import Config, parse_config
+from ssm_stream.stream.reload import NOT_LIVE, RefusedError, live_changes
+
+BASE: dict[str, Any] = {
+    "source": {"brokers": "a:1", "topic": "t"},
+    "event": {"entity": "e", "timestamp": "t", "features": ["a"]},
+}
+
+
+def config(folder: Path, **changes: Any) -> Config:
+    content = orjson.loads(orjson.dumps({**BASE, "recovery": {"directory": str(folder)}}))
+    for path, value in changes.items():
+        *above, last = path.split("__")
+        section = content
+        for key in above:
+            section = section.setdefault(key, {})
+        section[last] = value
+    return parse_config(orjson.dumps(content).decode())
+
+
+def test_what_decides_no_state_and_what_migrates_one_is_live(tmp_path: Path) -> None:
+    old = config(tmp_path)
+    assert live_changes(old, config(tmp_path)) == []
+    new = config(
+        tmp_path, alerts__drift__budget="1 per 500 events", sinks__kafka={"linger.ms": 20}, ops__log_every="5s"
+    )
+    told = live_changes(old, new)
+    assert [line.split(":")[0] for line in told] == ["alerts.drift.budget", "sinks.kafka.linger.ms", "ops.log_every"]
+    assert told[1].startswith("sinks.kafka.linger.ms: unset → *** (kept")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"source__brokers": "b:1"},
+        {"source__topic": "u"},
+        {"source__partitions": [0]},
+        {"source__start": "latest"},
+        {"source__group": "g"},
+        {"delivery": "exactly_once"},
+        {"recovery__directory": "/elsewhere"},
+    ],
+)
+def test_another_stream_is_not_taken_over(tmp_path: Path, changes: dict[str, Any]) -> None:
+    path = next(iter(changes)).replace("__", ".")
+    with pytest.raises(RefusedError, match=f"{path}: {NOT_LIVE[path]}"):
+        live_changes(config(tmp_path), config(tmp_path, **changes))
+
+
+def test_nothing_is_taken_over_without_a_state_on_disk(tmp_path: Path) -> None:
+    old = config(tmp_path, recovery__directory=None)
+    with pytest.raises(RefusedError, match="a reload would forget what was learned"):
+        live_changes(old, config(tmp_path, recovery__directory=None, alerts__critical=9.0))
+
+
+def lines(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    process.send_signal(signal.SIGTERM)
+    output = finished(process, 30)
+    assert process.returncode == 0, output
+    return [orjson.loads(line) for line in output.splitlines() if line.startswith("{")]
+
+
+def running(address: str) -> str | None:
+    """Hash of the configuration that a process runs."""
+    try:
+        return str(orjson.loads(ask(address, "/config")[2])["config_hash"])
+    except OSError:
+        return None
+
+
+def change(job: Job, **sections: Any) -> None:
+    content = orjson.loads(job.path.read_bytes())
+    job.path.write_bytes(orjson.dumps({**content, **sections}))
+
+
+def test_a_run_that_is_changed_is_one_that_was_restarted(kafka: Kafka, tmp_path: Path) -> None:
+    """Budget changed between two halves of the stream, by reload and by restart: every id once, the same state."""
+    first, second = events(2000, seed=1), events(4000, seed=1)[2000:]
+    alerts = {"drift": {"budget": "1 per 200 events"}}
+
+    def made(name: str, **keys: Any) -> Job:
+        topic = kafka.topic("events", 3)
+        kafka.produce(topic, first)
+        return Job(kafka, tmp_path / name, topic, **keys)
+
+    calm = made("calm")
+    calm.run()
+    change(calm, alerts=alerts)
+    kafka.produce(calm.topic, second)
+    calm.run()
+
+    address = f"127.0.0.1:{free_port()}"
+    live = made("live", ops={"address": address, "self_check": False})
+    process = live.start("--watch", "--log-format", "json")
+    told: Callable[[], int] = lambda: sum(live.ids().values())  # noqa: E731
+    until(lambda: told() == 2000, 60, process)
+    before = live.config.hash
+    change(live, alerts=alerts)
+    after = live.config.hash
+    until(lambda: running(address) == after, 30, process)
+    kafka.produce(live.topic, second[:1000])
+    until(lambda: told() == 3000, 60, process)
+    good = live.path.read_bytes()
+    for bad in (
+        b"source: [",
+        good.replace(b'"features": ["a", "b"]', b'"features": ["a"]').replace(b'["a","b"]', b'["a"]'),
+        good.replace(live.predictions.encode(), b"no-such-topic"),
+    ):
+        assert bad != good
+        live.path.write_bytes(bad)
+        time.sleep(2.5)  # two looks at the file
+    kafka.produce(live.topic, second[1000:])
+    until(lambda: told() == 4000, 60, process)
+    log = lines(process)
+    names = [line["event"] for line in log]
+    refused = [line["error"] for line in log if line["event"] == "config_refused"]
+    live.path.write_bytes(good)
+
+    assert names.count("config_reloading") == 2, "the missing topic is only found when it is asked for"
+    (reloading, _) = (line for line in log if line["event"] == "config_reloading")
+    assert any(text.startswith("alerts.drift.budget: ") and "migrated" in text for text in reloading["changes"])
+    assert len(refused) == 3
+    assert "not valid YAML" in refused[0]
+    assert "event.features" in refused[1]
+    assert "the learner's inputs" in refused[1]
+    assert "no-such-topic" in refused[2]
+    assert [line["config_hash"] for line in log if line["event"] == "started"] == [before, after, after]
+    assert log[-1]["event"] == "stopped"
+    assert log[-1]["reason"] == "signal"
+    assert set(live.ids().values()) == {1}
+    assert live.state() == calm.state()
