@@ -317,7 +317,10 @@ def test_a_broker_without_transactions_is_refused(mock_kafka: MockKafka) -> None
 def test_the_sample_is_the_same_in_whatever_order_partitions_are_read(
     box: Box, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    box.write([box.letter(i, usable(i), fault) for i in range(8) for fault in ("WrongType", "NotUtf8")], int(time.time() * 1000))
+    box.write(
+        [box.letter(i, usable(i), fault) for i in range(8) for fault in ("WrongType", "NotUtf8")],
+        int(time.time() * 1000),
+    )
     letters = DeadLetters(box.config)
     letters.look()
     told, foreign = grouped(letters, Chosen(), None)
