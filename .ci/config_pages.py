@@ -15,12 +15,13 @@ from typing import Any
 
 import yaml
 
-from ssm_stream.config import AHEAD, BUDGET, DURATION, EVENTS, UNITS, config_schema
+from ssm_stream.config import config_schema
+from ssm_stream.config.quantities import AHEAD, BUDGET, DURATION, EVENTS, UNITS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "config"
 END = "<!-- end of the keys -->"
-BEGIN = "<!-- The keys are written by `make config-pages` from ssm_stream/config.py: change them there. -->"
+BEGIN = "<!-- The keys are written by `make config-pages` from ssm_stream/config: change them there. -->"
 PATTERNS = {
     DURATION.pattern: "duration",
     BUDGET.pattern: "budget",

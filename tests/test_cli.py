@@ -43,6 +43,15 @@ def command(*arguments: str, timeout: float = 60) -> subprocess.CompletedProcess
     )
 
 
+def test_help_waits_for_nothing_heavy() -> None:
+    code = (
+        "import sys\nimport ssm_stream.cli.app\n"
+        "print(sorted({'bytewax', 'confluent_kafka', 'numba', 'polars', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_help_has_an_example(name: str) -> None:
     result = command(*name.split(), "--help")

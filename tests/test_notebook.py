@@ -15,6 +15,7 @@ import pandas as pd
 import polars as pl
 import pytest
 
+import ssm_stream.config
 from ssm_stream import Engine, load_config, picked, plot
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.evaluate.prequential import prequential
@@ -159,4 +160,4 @@ def test_the_command_line_does_not_pay_for_it() -> None:
     code = "import sys, ssm_stream; print(sorted({'numba', 'polars', 'narwhals', 'torch'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert load_config.__module__ == "ssm_stream.config"
+    assert load_config is ssm_stream.config.load_config

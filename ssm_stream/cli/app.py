@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -30,7 +30,9 @@ from ssm_stream.cli.tune import tune
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import load_config
 from ssm_stream.properties import weaknesses
-from ssm_stream.stream.doctor import Check
+
+if TYPE_CHECKING:
+    from ssm_stream.stream.doctor import Check
 
 app = typer.Typer(
     name="ssm-stream",

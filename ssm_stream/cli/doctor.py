@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
@@ -13,7 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.stream.doctor import Check, create_missing, diagnose
+
+if TYPE_CHECKING:
+    from ssm_stream.stream.doctor import Check
 
 
 def doctor(
@@ -28,6 +30,8 @@ def doctor(
 
     Example: ssm-stream doctor monitor.yaml --create-topics
     """
+    from ssm_stream.stream.doctor import Check, create_missing, diagnose
+
     try:
         loaded = load_config(config)
     except ConfigError as error:

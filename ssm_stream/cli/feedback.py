@@ -13,8 +13,6 @@ from rich.table import Table
 
 from ssm_stream.cli.errors import reported
 from ssm_stream.config import ConfigError, load_config
-from ssm_stream.stream.broker import BrokerError
-from ssm_stream.stream.feedback import count_feedback, feedback_of
 
 
 def feedback(
@@ -25,6 +23,9 @@ def feedback(
 
     Example: ssm-stream feedback monitor.yaml
     """
+    from ssm_stream.stream.broker import BrokerError
+    from ssm_stream.stream.feedback import count_feedback, feedback_of
+
     with reported(BrokerError):
         loaded = load_config(config)
         source = feedback_of(loaded)

@@ -1,0 +1,296 @@
+"""The YAML file read, its placeholders filled, and each fault told with its line, key and cure."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from ssm_stream import deprecated, properties
+from ssm_stream.config.sections import ConfigError, Section
+from ssm_stream.config.whole import Config
+from ssm_stream.model import weights
+
+PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
+LARGEST_FILE = 65_536
+"""Bytes of a file that stands for a value: a password, a key, a chain of certificates."""
+
+
+def load_config(path: str | Path) -> Config:
+    """Read, fill in and check a YAML file.
+
+    Raises:
+        ConfigError: no such file, not YAML, a placeholder without a value, an unknown key, or a wrong value.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: str, name: str = "config") -> Config:
+    """`load_config` on the file's text; `name` stands in the messages.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            raise ConfigError(f"{name}: the file is empty; the least it needs is a `source` and an `event` section")
+        _refuse_odd_keys(root, name, ())
+        raw = _load(text, name)
+    except yaml.YAMLError as error:
+        # Its own text quotes the line, which may hold what nobody is to see.
+        raise ConfigError(f"{name}: not valid YAML: {_yaml_fault(error, text)}") from None
+    except RecursionError:
+        raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
+    if not isinstance(raw, dict):
+        raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
+    _refuse_literal_secrets(raw, name, root)
+    read: list[str] = []
+    raw, renamed = deprecated.renew(_fill(raw, name, root, (), read))
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise ConfigError(_without(read, _explain(error, name, root))) from None  # the cause would show the values
+    if told := _kafka_faults(config, name, root):
+        raise ConfigError(_without(read, told))
+    try:
+        weights.load(config.model.weights)
+    except weights.WeightsError as error:
+        where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
+        raise ConfigError(f"{where}: {error}") from error
+    config._renamed = tuple(renamed)
+    return config
+
+
+def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return str(error).partition("\n")[0]
+    line, column = error.problem_mark.line, error.problem_mark.column
+    said = f"{error.context}, {error.problem}" if error.context else str(error.problem)
+    lines = text.splitlines()
+    if line < len(lines) and properties.SECRET.search(lines[line]):
+        said = re.sub(r"'[^']*'|\"[^\"]*\"", properties.HIDDEN, said)
+    return f"line {line + 1}, column {column + 1}: {said}"
+
+
+def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path → the properties of a client that stand there."""
+    for path in (("source", "kafka"), ("sinks", "kafka"), ("sinks", "schema_registry", "properties")):
+        inside = raw
+        for key in path:
+            inside = inside.get(key) if isinstance(inside, dict) else None
+        if inside is not None:
+            yield path, inside
+
+
+def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Path of a secret → what stands there."""
+    for place, given in _properties_in(raw):
+        for key, value in given.items() if isinstance(given, dict) else ():
+            if properties.secret(str(key)):
+                yield (*place, str(key)), value
+    ops = raw.get("ops")
+    if isinstance(ops, dict):
+        yield ("ops", "token"), ops.get("token")
+
+
+def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> None:
+    """A file is copied, committed and shown around: a secret may only be named in it."""
+    for path, value in _written_secrets(raw):
+        # What a placeholder has as a default stands in the file, too.
+        written = PLACEHOLDER.sub(lambda found: found[3] or "", value) if isinstance(value, str) else value
+        if written not in ("", None):
+            raise ConfigError(
+                f"{_place(name, root, path)}: {_dotted(path)}: a secret may not stand in the file; write "
+                "${NAME}, from the environment, or ${file:/path}, from a file"
+            )
+
+
+def _without(contents: list[str], text: str) -> str:
+    """Text that shows nothing of what came from files."""
+    for content in contents:
+        text = text.replace(content, properties.HIDDEN).replace(repr(content)[1:-1], properties.HIDDEN)
+    return text
+
+
+def _kafka_faults(config: Config, name: str, root: yaml.Node) -> str:
+    """What is wrong with the properties of the clients, all at once; empty where nothing is."""
+    exact, lines = config.delivery == "exactly_once", list[str]()
+    common, of_producers = config.source.kafka, config.sinks.kafka
+    for section, together in (("source", common), ("sinks", {**common, **of_producers})):
+        if section == "sinks" and (lines or not of_producers):
+            break
+        for key, told in properties.faults(together, exactly_once=exact):
+            home = section if section == "source" or key in of_producers else "source"
+            path = (home, "kafka", key)
+            lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {told}")
+    return "\n".join(dict.fromkeys(lines))
+
+
+def _load(text: str, name: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except ValueError as error:  # PyYAML does not wrap what it cannot make, such as the date 2026-13-01
+        raise ConfigError(f"{name}: a value cannot be read: {error}; put it in quotes") from error
+
+
+def _refuse_odd_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+    """Keys that stand twice, keys that are no text, and aliases that hold themselves."""
+    where = f"{name}:{node.start_mark.line + 1}"
+    if any(node is one for one in above):
+        raise ConfigError(f"{where}: an alias (*) refers to what it stands in; write the value out")
+    above = (*above, node)
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            line = f"{name}:{key.start_mark.line + 1}"
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{line}: a key must be text, not a list or a mapping")
+            if key.value in seen:
+                raise ConfigError(f"{line}: the key `{key.value}` stands twice; keep one")
+            seen.add(key.value)
+            _refuse_odd_keys(value, name, above)
+    elif isinstance(node, yaml.SequenceNode):
+        for value in node.value:
+            _refuse_odd_keys(value, name, above)
+
+
+def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], read: list[str]) -> Any:
+    """Placeholders are filled in values after parsing, so that what a variable holds cannot change the structure.
+
+    read: gets the contents of the files, which no message may show
+    """
+    if isinstance(value, dict):
+        return {str(k): _fill(v, name, root, (*path, str(k)), read) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_fill(v, name, root, (*path, i), read) for i, v in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(found: re.Match[str]) -> str:
+        where = f"{_place(name, root, path)}: {_dotted(path)}"
+        if found[2] is None:
+            read.append(_content(found[1], where))
+            return read[-1]
+        content = os.environ.get(found[2]) or found[3]
+        if content is None:
+            cure = f"export it, or write ${{{found[2]}:-default}}"
+            if properties.secret(str(path[-1])):
+                cure = "export it, or write ${file:/path}"
+            raise ConfigError(f"{where}: the environment variable {found[2]} is not set; {cure}")
+        return content
+
+    return PLACEHOLDER.sub(replace, value)
+
+
+def _content(file: str, where: str) -> str:
+    """Text of the file that stands for a value.
+
+    Raises:
+        ConfigError: it is none, or cannot be read.
+    """
+    path, fault = Path(file), ""
+    try:
+        if not path.is_absolute():
+            fault = "write the whole path, from /"
+        elif not path.exists():
+            fault = "there is no such file"
+        elif not path.is_file():
+            fault = "this is no file"  # reading a pipe might never end
+        else:
+            with path.open("rb") as opened:
+                content = opened.read(LARGEST_FILE + 1)
+            if len(content) > LARGEST_FILE:
+                fault = f"the file has more than {LARGEST_FILE} bytes; it is to hold one value"
+            elif not (text := content.decode().rstrip("\r\n")):
+                fault = "the file is empty"
+            elif "\0" in text:
+                fault = "the file has a zero byte in it; it is to hold text"
+    except OSError as error:
+        fault = f"the file cannot be read: {error.strerror or error}"
+    except UnicodeDecodeError:
+        fault = "the file is no UTF-8 text"
+    except ValueError as error:
+        fault = f"this is no path: {error}"
+    if fault:
+        raise ConfigError(f"{where}: ${{file:{file}}}: {fault}")
+    return text
+
+
+def _dotted(path: tuple[str | int, ...]) -> str:
+    return "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).lstrip(".") or "(top)"
+
+
+def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
+    """`file:line` of the deepest node on the path that the file has."""
+    node, line = root, root.start_mark.line
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if found is None:
+                break
+            line, node = found[0].start_mark.line, found[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line
+        else:
+            break
+    return f"{name}:{line + 1}"
+
+
+def _keys_of(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that the section at `path` knows."""
+    section: Any = Config
+    for part in path:
+        field = section.model_fields.get(str(part)) if _is_section(section) else None
+        if field is None:
+            return []
+        options = [field.annotation, *typing.get_args(field.annotation)]
+        section = next((o for o in options if _is_section(o)), None)
+    return sorted(section.model_fields) if _is_section(section) else []
+
+
+def _is_section(kind: object) -> bool:
+    return isinstance(kind, type) and not isinstance(kind, types.GenericAlias) and issubclass(kind, Section)
+
+
+def _is_kind(part: str | int) -> bool:
+    """Whether a part of an error's place is pydantic's name of a validator or an alternative, and no key."""
+    return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
+
+
+def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
+    lines = []
+    for item in error.errors():
+        loc = item["loc"]
+        # An unknown key comes last, and may itself look like one of pydantic's own parts.
+        key = len(loc) - 1 if item["type"] == "extra_forbidden" else None
+        path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
+        where = f"{_place(name, root, path)}: {_dotted(path)}"
+        if item["type"] == "extra_forbidden":
+            known = _keys_of(path[:-1])
+            near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
+            cure = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+            lines.append(f"{where}: unknown key; {cure}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: missing; it has no default")
+        else:
+            text = item["msg"].removeprefix("Value error, ")
+            secret = {"kafka", "properties", "token"}.intersection(path)
+            shown = not isinstance(item["input"], dict) and not secret
+            found = f" (found {item['input']!r})" if shown and "found" not in text else ""
+            lines.append(f"{where}: {text}{found}")
+    return "\n".join(dict.fromkeys(lines))

@@ -1,0 +1,142 @@
+"""Values of the file that are written as text: durations, alarm budgets, half-lives, horizons."""
+
+from __future__ import annotations
+
+import re
+import typing
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
+BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
+
+
+def _seconds(value: object) -> object:
+    if isinstance(value, str):
+        found = DURATION.match(value)
+        if not found:
+            raise ValueError(f"found {value!r}; write a duration such as '500ms', '30s', '5m', '6h' or '30d'")
+        return float(found[1]) * UNITS[found[2]]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"found {value!r}; write a duration such as '30s' or '30d'")
+    return float(value)
+
+
+Duration = Annotated[
+    float,
+    Field(gt=0, allow_inf_nan=False),
+    BeforeValidator(
+        _seconds,
+        json_schema_input_type=Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=DURATION.pattern)],
+    ),
+]
+"""Seconds. In the file: '500ms', '30s', '5m', '6h', '30d', or a number of seconds."""
+
+
+class Budget(BaseModel):
+    """How many false alarms an entity may raise: `count` in `events` events, or in `seconds` of event time."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: float = Field(default=0.0, description="mean events between false alarms; 0 where the budget is in time")
+    seconds: float = Field(
+        default=0.0, description="mean seconds between false alarms; 0 where the budget is in events"
+    )
+
+    def shared(self, m: int) -> Budget:
+        """What each of m may use of it, so that together they keep it; the text stays that of the whole."""
+        return self.model_copy(update={"events": m * self.events, "seconds": m * self.seconds})
+
+
+def _budget(value: object) -> object:
+    if not isinstance(value, str) or not (found := BUDGET.match(value)) or float(found[1]) <= 0:
+        raise ValueError(f"found {value!r}; write a budget such as '1 per 10000 events' or '1 per 30d'")
+    count = float(found[1])
+    if found[2]:
+        gap = int(found[2]) / count
+        if gap < 20:
+            raise ValueError(f"found {value!r}; a budget below one alarm in 20 events cannot be told from noise")
+        return Budget(text=value.strip(), events=gap)
+    return Budget(text=value.strip(), seconds=typing.cast(float, _seconds(found[3])) / count)
+
+
+AlarmBudget = Annotated[
+    Budget,
+    BeforeValidator(_budget, json_schema_input_type=Annotated[str, Field(pattern=BUDGET.pattern)]),
+    PlainSerializer(lambda budget: budget.text, return_type=str),
+]
+
+
+class Forgetting(BaseModel):
+    """A half-life: in events of the learner, or in seconds of event time (the other is 0)."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: float = 0.0
+    seconds: float = 0.0
+
+
+EVENTS = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+events?\s*$")
+
+
+def _half_life(value: object) -> object:
+    if isinstance(value, str):
+        if found := EVENTS.match(value):
+            if float(found[1]) < 1:
+                raise ValueError(f"found {value!r}; a half-life is at least 1 event")
+            return Forgetting(text=value.strip(), events=float(found[1]))
+        if found := DURATION.match(value):
+            seconds = float(found[1]) * UNITS[found[2]]
+            if seconds > 0:
+                return Forgetting(text=value.strip(), seconds=seconds)
+    raise ValueError(f"found {value!r}; write a half-life such as '500 events' or '6h'")
+
+
+HalfLife = Annotated[
+    Forgetting,
+    BeforeValidator(
+        _half_life, json_schema_input_type=Annotated[str, Field(pattern=f"{EVENTS.pattern}|{DURATION.pattern}")]
+    ),
+    PlainSerializer(lambda half_life: half_life.text, return_type=str),
+]
+
+
+class Ahead(BaseModel):
+    """How far ahead a prediction looks: so many events of its entity, or seconds of event time (the other is 0)."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: int = 0
+    seconds: float = 0.0
+
+
+MOST_PENDING = 4096
+AHEAD = re.compile(r"^\s*(\d+)(\s+events?)?\s*$")
+
+
+def _ahead(value: object) -> object:
+    if isinstance(value, str):
+        if found := AHEAD.match(value):
+            value = int(found[1])
+        elif found := DURATION.match(value):
+            seconds = float(found[1]) * UNITS[found[2]]
+            return Ahead(text=value.strip(), seconds=seconds)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PENDING:
+        return Ahead(text=f"{value} events" if value else "0", events=value)
+    raise ValueError(
+        f"found {value!r}; write 0, a number of events such as '5 events' (at most {MOST_PENDING}), or a duration such "
+        "as '1h'"
+    )
+
+
+Horizon = Annotated[
+    Ahead,
+    BeforeValidator(
+        _ahead,
+        json_schema_input_type=Annotated[int, Field(ge=0, le=MOST_PENDING)]
+        | Annotated[str, Field(pattern=f"{AHEAD.pattern}|{DURATION.pattern}")],
+    ),
+    PlainSerializer(lambda ahead: ahead.text, return_type=str),
+]
