@@ -20,8 +20,9 @@ AHEAD = 4
 LEAST = 16
 SMALL = 1 << 16
 """Bytes up to which memory comes from the heap: mappings are counted, and end at a page."""
-HUGE = 1 << 23
-"""Bytes in use from which huge pages are asked for: rows are met at random, and a page costs a look-up each time."""
+HUGE = 1 << 20
+"""Bytes in use from which huge pages are asked for, half of one: rows are met at random, and a page costs a look-up each
+time, as it costs a fault when it is first written."""
 
 
 def arrays_of(groups: Any) -> list[NDArray[Any]]:
