@@ -1,12 +1,14 @@
 """Rows of groups of arrays (a tuple of tuples of arrays, all with a row an entity, or a row a pool): grown, closed up.
 
 Rows are reserved well ahead of those in use. That takes address space only: the kernel gives memory as rows are first
-written. When the room is used up, array after array moves into a larger one, and what it left is given back at once, so
-that there is never a second state in memory.
+written. When the room is used up, array after array moves into a larger one. Its pages move with it, where the system
+can do that (Linux): nothing is copied, and what was never written stays without memory. Else what was left is given
+back at once, so that there is never a second state in memory.
 """
 
 from __future__ import annotations
 
+import ctypes
 import math
 import mmap
 from collections.abc import Iterable, Iterator
@@ -20,9 +22,9 @@ AHEAD = 4
 LEAST = 16
 SMALL = 1 << 16
 """Bytes up to which memory comes from the heap: mappings are counted, and end at a page."""
-HUGE = 1 << 20
-"""Bytes in use from which huge pages are asked for, half of one: rows are met at random, and a page costs a look-up each
-time, as it costs a fault when it is first written."""
+MOVES = 1 | 2 | 4
+"""mremap: to a fixed place, and what is left stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
+FAILED = ctypes.c_void_p(-1).value
 
 
 def arrays_of(groups: Any) -> list[NDArray[Any]]:
@@ -42,8 +44,8 @@ def room_for(needed: int) -> int:
     return max(AHEAD * needed, LEAST)
 
 
-def zeros(rows: int, like: NDArray[Any], used: int = 0) -> NDArray[Any]:
-    """Zeros (rows, …), a row as in `like` (1, …). used: rows that will be in use soon; none where `like` has no row."""
+def zeros(rows: int, like: NDArray[Any]) -> NDArray[Any]:
+    """Zeros (rows, …), a row as in `like` (1, …); none where `like` has no row."""
     shape = (rows * len(like), *like.shape[1:])
     size = like.itemsize * math.prod(shape)
     if size < SMALL:
@@ -52,8 +54,6 @@ def zeros(rows: int, like: NDArray[Any], used: int = 0) -> NDArray[Any]:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError:  # a process may have so many mappings only
         return np.zeros(shape, like.dtype)
-    if used * like.nbytes >= HUGE and hasattr(mmap, "MADV_HUGEPAGE"):
-        memory.madvise(mmap.MADV_HUGEPAGE)
     return np.ndarray(shape, like.dtype, memory)
 
 
@@ -71,12 +71,42 @@ def fit_group(old: Any, like: Any, rows: int, used: int) -> Any:
 
 
 def _moved(old: NDArray[Any], like: NDArray[Any], rows: int, used: int) -> NDArray[Any]:
-    new = zeros(rows, like, used)
+    new, count = zeros(rows, like), min(used, len(old))
     # Rows out of use are left alone: they have no memory.
-    kept = (slice(min(used, len(old))), *map(slice, old.shape[1:]))
-    new[kept] = old[kept]
+    if old.shape[1:] == new.shape[1:]:
+        size = count * old.nbytes // max(len(old), 1)
+        before, after = (array.reshape(-1).view(np.uint8) for array in (old, new))
+        moved = _pages_moved(old, new, size)
+        after[moved:size] = before[moved:size]
+    else:
+        kept = (slice(count), *map(slice, old.shape[1:]))
+        new[kept] = old[kept]
     _give_back(old, 0)
     return new
+
+
+def _remapper() -> Any:
+    """The system's mremap; None where there is none."""
+    call = getattr(ctypes.CDLL(None), "mremap", None)
+    if call is not None:
+        call.restype = ctypes.c_void_p
+        call.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int, ctypes.c_void_p]
+    return call
+
+
+_MREMAP = _remapper()
+
+
+def _pages_moved(old: NDArray[Any], new: NDArray[Any], size: int) -> int:
+    """Bytes of the first `size` whose pages were moved: all whole ones, or none where the system cannot do that.
+
+    Nobody finds a hole where the old array was, which another thread may be reading: there are zeros.
+    """
+    pages = size // mmap.PAGESIZE * mmap.PAGESIZE
+    if _MREMAP is None or not pages or not all(isinstance(array.base, mmap.mmap) for array in (old, new)):
+        return 0
+    found = _MREMAP(old.ctypes.data, pages, pages, MOVES, new.ctypes.data)
+    return 0 if found == FAILED else pages
 
 
 def moves(count: int, gone: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model import kernel
+from ssm_stream.model import kernel, simd
 from ssm_stream.model.implicit import fleet_share, implicit_weights
 from ssm_stream.model.inputs import count, follow, learn_past, learn_target, take_target
 from ssm_stream.model.jit import inlined, inner, jit
@@ -30,6 +30,7 @@ WEIGHT_RATE = 0.02
 ADAPT, SLOW, HOLD = range(3)
 SLOW_EVERY = 8  # events of an episode of which one is learned
 GAP_RATE = 0.01  # of the mean gap between events, once 100 are known
+NEARBY = 1000  # rows with room whose states a processor keeps close: of more, the next one is asked for ahead
 
 
 class Clock(NamedTuple):
@@ -191,8 +192,11 @@ def run(
 ) -> Any:  # fmt: skip
     """Events start, start + 1, … until the end, a report, an expired entity or lack of room: (next event, why)."""
     s, learner = entities, Learner(entities.learner, pools.pool, pools.fleet, pools.norm)
+    far = len(s.clock.number) > NEARBY
     for t in range(start, len(y)):
         k, e, time = pool_of[t], rows[t], float(ts[t])
+        if far and t + 1 < len(y):
+            simd.prefetch(s, rows[t + 1])
         mark = time if math.isnan(marks[source]) else marks[source]
         mark += min(max(time - mark, 0.0), r.ttl / MARKS_A_TTL)
         clock = s.clock.number[e]

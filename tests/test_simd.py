@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba as nb
 import numpy as np
@@ -138,6 +138,31 @@ def test_a_sweep_is_one_exact_step_a_weight(
     far = 1e-4 if dtype == np.float32 else 1e-12
     for one, other in zip(both, (S, R, W), strict=True):
         np.testing.assert_allclose(one, other, rtol=far, atol=far * max(1.0, float(np.abs(other).max())))
+
+
+class Inner(NamedTuple):
+    one: Any
+    none: Any
+
+
+class Outer(NamedTuple):
+    wide: Any
+    inner: Inner
+
+
+@compiled
+def prefetched(groups: Any, row: int) -> None:
+    simd.prefetch(groups, row)
+
+
+def test_a_row_may_be_asked_for_wherever_it_is() -> None:
+    """It changes nothing, and no address is refused: what is asked for need not be there."""
+    inner = Inner(np.arange(6.0).reshape(3, 2), np.zeros((0, 4), np.float32))
+    groups = Outer(np.ones((3, 1000), np.uint8), inner)
+    for row in (0, 2, 3, -1, 1 << 40):
+        prefetched(groups, row)
+    assert groups.inner.one.tolist() == [[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]]
+    assert groups.wide.all()
 
 
 def test_rows_are_padded_to_whole_steps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import signal
@@ -12,12 +13,13 @@ import time
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from ssm_stream import growth
 from ssm_stream.config import Config, parse_config
@@ -146,6 +148,58 @@ def test_rows_that_leave_are_filled_with_the_last_ones(count: int, data: st.Data
     assert not array[left:].any()
     moved = np.flatnonzero(array[:left] != np.arange(left) + 1)
     assert set(moved.tolist()) <= set(gone.tolist()), "who stays where it was need not be told of"
+
+
+class Group(NamedTuple):
+    """Rows of three widths: of a few bytes, of no whole number of pages, of several pages."""
+
+    small: NDArray[np.int8]
+    middle: NDArray[np.float32]
+    wide: NDArray[np.float64]
+
+
+def group(rows: int) -> Group:
+    return Group(np.zeros(rows, np.int8), np.zeros((rows, 2, 171), np.float32), np.zeros((rows, 1300)))
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_rows_survive_growth_and_the_rest_takes_no_memory(monkeypatch: pytest.MonkeyPatch, moving: bool) -> None:
+    """Whether pages are moved or copied; who still holds the old arrays reads zeros."""
+    if not moving:
+        monkeypatch.setattr(growth, "_MREMAP", None)
+    elif growth._MREMAP is None:
+        pytest.skip("this system cannot move pages")
+    rng = np.random.default_rng(0)
+    state, used = growth.fit_group(group(1), group(1), growth.room_for(1), 0), 0
+    kept = [array[:0].copy() for array in state]
+    for more in (3, 20, 200, 1000, 4001):
+        if more > len(state.small):
+            before = state
+            state = growth.fit_group(state, group(1), growth.room_for(more), used)
+            for old in before:
+                assert not isinstance(old.base, mmap.mmap) or not old.any()
+        assert len(state.small) >= more
+        for i, array in enumerate(state):
+            assert (array[:used] == kept[i]).all()
+            assert not array[used:].any()
+            array[used:more] = rng.integers(1, 100, (more - used, *array.shape[1:]))
+            kept[i] = array[:more].copy()
+        used = more
+    assert growth.fit_group(group(0), group(0), 10_000, used).wide.shape == (0, 1300)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists() or growth._MREMAP is None, reason="needs Linux")
+def test_rows_that_were_never_written_take_no_memory_as_others_grow() -> None:
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+
+    rows, before = 2_000, resident()
+    state = growth.fit_group(group(1), group(1), rows, 0)
+    state.wide[::500] = 1.0
+    grown = growth.fit_group(state, group(1), 4 * rows, rows)
+    assert np.flatnonzero(grown.wide[:, 0]).tolist() == list(range(0, rows, 500))
+    # The check above has read a page of each row, which the system gives from one page of zeros.
+    assert resident() - before < grown.wide[:rows].nbytes / 4
 
 
 # Files.

@@ -22,6 +22,8 @@ STEP_BYTES = 64
 LANES = STEP_BYTES // 4  # 32-bit numbers of a step
 RATES = 5  # numbers of a state that `sweep` is told: ω, ρ, l and two for its caller
 intrinsic: Any = extending.intrinsic  # gives the first argument, the typing context, itself
+LINE_BYTES = 64  # of a processor's cache
+WIDEST = 512  # bytes of a row that `prefetch` asks for
 ABREAST = 4  # steps whose sums `weigh` keeps side by side
 BATCH = 3  # events that may wait to be swept with a later one, as `heads.learn_moments` has it
 
@@ -446,3 +448,35 @@ def weigh(
         return emit.done()
 
     return types.void(y, types.intp, x, types.intp, rows, *[types.intp] * 4), codegen
+
+
+@intrinsic
+def prefetch(_typing: Any, groups: Any, row: Any) -> Any:
+    """Ask for a row of each array, of a tuple of tuples of arrays, so that it is in the cache when it is needed.
+
+    Of wide rows (more than WIDEST bytes), which are histograms and seasons, one place is needed: they are left out.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        pointer, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        to_write, near, data = number(1), number(3), number(1)
+
+        def each(of: Any, value: Any) -> None:
+            if hasattr(of, "types"):  # a tuple
+                for i, inside in enumerate(of.types):
+                    each(inside, builder.extract_value(value, i))
+                return
+            array = context.make_array(of)(context, builder, value)
+            size = cgutils.unpack_tuple(builder, array.strides)[0]
+            first = builder.gep(builder.bitcast(array.data, pointer), [builder.mul(size, values[1])])
+            zero, line = ir.Constant(size.type, 0), ir.Constant(size.type, LINE_BYTES)
+            end = builder.select(builder.icmp_signed("<=", size, ir.Constant(size.type, WIDEST)), size, zero)
+            with cgutils.for_range_slice(builder, zero, end, line, inc=True) as (at, _):
+                builder.call(ask, [builder.gep(first, [at]), to_write, near, data])
+
+        each(signature.args[0], values[0])
+        return context.get_dummy_value()
+
+    return types.void(groups, types.intp), codegen

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,6 +67,7 @@ class ShardFiles:
         self._shard = self._number = 0
         self._chains: list[list[Generation]] = []
         self._on_disk: Future[None] | None = None
+        self._hurried = threading.Event()
         self.written = 0
         """Bytes of the last generation."""
 
@@ -114,7 +116,9 @@ class ShardFiles:
     def finish(self) -> None:
         """Wait until what was written last is on the disk."""
         if self._on_disk is not None:
+            self._hurried.set()
             self._on_disk.result()
+            self._hurried.clear()
 
     def _beside(self, ending: str) -> Path:
         return self.folder / f"{self._shard:04d}.{ending}"
@@ -122,7 +126,8 @@ class ShardFiles:
     def _settle(self, name: str, needed: set[str], size: int) -> None:
         """What can wait until the snapshot is over. size: of a spare file that may be of use next time, 0: of none
 
-        A file that is written over has its pages and blocks already, which takes most of the time of writing one.
+        A file that is written over has its pages and blocks already, which takes most of the time of writing one. One
+        that is made only in part, as the next epoch or the end has come, helps for that part.
         """
         sync(self.folder / name)
         sync(self.folder)
@@ -137,6 +142,8 @@ class ShardFiles:
         if size and not spare.exists():
             with spare.open("wb") as made:
                 for _ in range(0, size, len(_ZEROS)):
+                    if self._hurried.is_set():
+                        break
                     made.write(_ZEROS)
 
 
