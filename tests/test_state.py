@@ -13,6 +13,7 @@ import time
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from threading import Event
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -266,9 +267,14 @@ def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
     assert settled(logic) == names[-3:]
 
 
-def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A spare one is there from the first snapshot on; states are as ever, also where they get smaller."""
+@pytest.mark.parametrize("ending", [False, True])
+def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: bool) -> None:
+    """A spare one is there from the first snapshot on, without content where the end does not wait for it; states are
+    as ever, also where they get smaller."""
     monkeypatch.setattr(generations, "SPARED", 1000)
+    if ending:
+        monkeypatch.setattr(generations, "_ENDING", Event())
+        generations._ENDING.set()
     config = configured(directory=tmp_path)
     logic, memory = logic_of(config), Engine(config)
     for seed in range(8):
@@ -277,6 +283,7 @@ def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pyt
         memory.process(events)
         token = logic.snapshot()
         assert "0000.spare" in settled(logic)
+        assert bool((tmp_path / "state" / "0000.spare").stat().st_size) == (seed > 2 or not ending)
         assert logic_of(config, token)._engine.snapshot() == memory.snapshot()
     assert len(memory) == 30
     assert len(settled(logic)) == 4

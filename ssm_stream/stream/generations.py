@@ -38,6 +38,7 @@ SPARED = 1 << 24
 
 _ZEROS = bytes(1 << 20)
 _DISK = ThreadPoolExecutor(1, "state-on-disk")
+_ENDING = threading.Event()
 
 
 class Generation(NamedTuple):
@@ -142,14 +143,16 @@ class ShardFiles:
         if size and not spare.exists():
             with spare.open("wb") as made:
                 for _ in range(0, size, len(_ZEROS)):
-                    if self._hurried.is_set():
+                    if self._hurried.is_set() or _ENDING.is_set():
                         break
                     made.write(_ZEROS)
 
 
 def settled() -> None:
     """Wait until what this process has written lately is on the disk, and what it no longer needs is gone from it."""
+    _ENDING.set()
     _DISK.submit(lambda: None).result()
+    _ENDING.clear()
 
 
 def sync(path: Path) -> None:
