@@ -29,38 +29,47 @@ def pytest_report_header() -> str:
     return f"kafka: {choice.kind} ({choice.reason})"
 
 
-COMPILE = """
+BEGIN = """
 import sys
 sys.path.insert(0, sys.argv[1])
+"""
+COMPILE = (
+    """
 from conftest import have_kernels
 have_kernels()
 import test_learner
-import test_verify
-from test_labels import LATE, apart, bare, config, fleet, labels_of
-from ssm_stream.engine import Engine
-from ssm_stream.evaluate.verify import verify
 small = test_learner.CASES["no features"]
 test_learner.fused(small, small.stream())
+from test_labels import config
+from ssm_stream.ui.warm import warm
+warm(config("features: [a, b]"))
+""",
+    """
+from test_labels import LATE, apart, bare, config, fleet, labels_of
+from ssm_stream.engine import Engine
 events, engine = apart(fleet(40), 0), Engine(config("features: [a, b]", LATE))
 engine.process(bare(events))
 engine.learn(labels_of(events))
+import test_verify
+from ssm_stream.evaluate.verify import verify
 verify(test_verify.parsed(), test_verify.rows(300))
-from ssm_stream.ui.warm import warm
-warm(config("features: [a, b]"))
-"""
+""",
+)
 compiling: list[subprocess.Popen[bytes]] = []
 FIRST = 240.0
 """Seconds that the compilation of the first kernels may take."""
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """On a fresh machine the kernels are compiled by a process of its own: those of `run` first, which the tests wait
-    for, so that no two compile the same; those of late labels, certificates and explanations beside the first tests."""
+    """On a fresh machine the kernels are compiled by two processes of their own: those of `run`, which the tests wait
+    for, so that no two compile the same, then those of explanations; and beside them those of late labels, then of
+    certificates."""
     if are_compiled() or session.config.option.collectonly:
         return
     if not hasattr(session.config, "workerinput"):  # the one process that starts the others, or is alone
-        command = [sys.executable, "-c", COMPILE, str(Path(__file__).parent)]
-        compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        for code in COMPILE:
+            command = [sys.executable, "-c", BEGIN + code, str(Path(__file__).parent)]
+            compiling.append(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
     deadline = time.monotonic() + FIRST
     while not are_compiled() and time.monotonic() < deadline:
         if compiling and compiling[0].poll() is not None:
