@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 from brokers import Kafka, free_port
+from bytewax.recovery import init_db_dir
 from test_ops import ask, until
 from test_stream import Job, events, finished
 
@@ -62,6 +63,21 @@ def test_another_stream_is_not_taken_over(tmp_path: Path, changes: dict[str, Any
     path = next(iter(changes)).replace("__", ".")
     with pytest.raises(RefusedError, match=f"{path}: {NOT_LIVE[path]}"):
         live_changes(config(tmp_path), config(tmp_path, **changes))
+
+
+def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second SQLite in their process cuts the shared memory of the first, which dies of it now and then."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("a database was opened")
+
+    init_db_dir(tmp_path, 1)
+    monkeypatch.setattr("ssm_stream.stream.databases.sqlite3.connect", refuse)
+    told = live_changes(config(tmp_path), config(tmp_path, alerts__drift__budget="1 per 500 events"))
+    assert len(told) == 1
+    assert "(migrated: " in told[0]
+    with pytest.raises(RefusedError, match=r"the state cannot go on with it:\n  event\.features"):
+        live_changes(config(tmp_path), config(tmp_path, event__features=["b"]))
 
 
 def test_nothing_is_taken_over_without_a_state_on_disk(tmp_path: Path) -> None:

@@ -62,19 +62,43 @@ def verdict(config: Config) -> Verdict | None:
         return Verdict([], str(error))
 
 
+def verdict_while_running(running: Config, new: Config) -> Verdict:
+    """The same for a state that this process is at work on under `running`, in the same directory.
+
+    Its databases are left alone. Locks of files belong to the process, and Bytewax has an SQLite of its own: to it ours
+    is no other process, and so cuts the shared memory that the other has mapped (SIGBUS), and lets go of its locks.
+    """
+    directory = new.recovery.directory
+    assert directory is not None
+    try:
+        was, now = _picked(directory, running), _picked(directory, new)
+        changes = [] if was.hash == now.hash else decided(was.deciding, now.deciding)
+        return Verdict([*changes, *_noted(directory, now)])
+    except RecoveryError as error:
+        return Verdict([], str(error))
+
+
 def _verdict(kept: Kept, config: Config) -> Verdict | None:
     if kept.empty:
         return None
-    if config.event.features == "auto":
-        picked = read_picked(kept.directory, config)
-        if picked is None:
-            raise RecoveryError(
-                "event.features: auto, but the features of the state were listed, not picked: list them"
-            )
-        config = picked
-    changes = _decided(kept, config)
-    noted = read_settings(kept.directory)
-    return Verdict([*changes, *(beside(noted, around(config)) if noted is not None else [])])
+    config = _picked(kept.directory, config)
+    return Verdict([*_decided(kept, config), *_noted(kept.directory, config)])
+
+
+def _picked(directory: Path, config: Config) -> Config:
+    """With the features that were picked for the state, where they are to be picked."""
+    if config.event.features != "auto":
+        return config
+    picked = read_picked(directory, config)
+    if picked is None:
+        raise RecoveryError("event.features: auto, but the features of the state were listed, not picked: list them")
+    return picked
+
+
+def _noted(directory: Path, config: Config) -> list[Change]:
+    """What differs from the settings beside the state."""
+    noted = read_settings(directory)
+    return [] if noted is None else beside(noted, around(config))
 
 
 def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Change]:

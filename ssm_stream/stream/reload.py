@@ -16,7 +16,7 @@ import structlog
 
 from ssm_stream.changes import Change, different
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.stream.fitting import verdict
+from ssm_stream.stream.fitting import verdict_while_running
 from ssm_stream.stream.source import STOP
 
 LOG = structlog.get_logger("ssm_stream")
@@ -53,9 +53,9 @@ def live_changes(old: Config, new: Config) -> list[str]:
         refused.append("recovery.directory is null: without a state on disk a reload would forget what was learned")
     if refused:
         raise RefusedError("\n  ".join(["it cannot be changed while the flow runs:", *refused]))
-    found = verdict(new)
-    known: dict[str, Change] = {change.path: change for change in found.changes} if found is not None else {}
-    if found is not None and found.effect == "refused":
+    found = verdict_while_running(old, new)
+    known: dict[str, Change] = {change.path: change for change in found.changes}
+    if found.effect == "refused":
         told = [found.why] if found.why is not None else []
         told += [change.text for change in found.changes if change.effect == "refused"]
         raise RefusedError("\n  ".join(["the state cannot go on with it:", *told]))
