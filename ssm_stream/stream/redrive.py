@@ -161,7 +161,7 @@ def grouped(
     """Letters counted by topic, stage and fault, the most first; and the number of messages that are no letters."""
     receipts = letters.receipts()
     groups: dict[tuple[str, str, str], Group] = {}
-    lasts: dict[tuple[str, str, str], tuple[int, int, int]] = {}
+    lasts: dict[tuple[str, str, str], tuple[tuple[int, int, int], Letter]] = {}
     foreign = 0
     for some in letters.letters(chosen.since, last, on_progress):
         for letter in some:
@@ -173,10 +173,12 @@ def grouped(
                 at = letter.message.timestamp()[1]
                 group.first = at if not group.count else min(group.first, at)
                 order = (at, letter.message.partition() or 0, offset_of(letter.message))
-                if not group.count or order > lasts[key]:
-                    lasts[key], group.last, group.sample = order, at, _sample(letter)
+                if not group.count or order > lasts[key][0]:
+                    lasts[key] = order, letter
                 group.count += 1
                 group.redriven += letter.receipt in receipts
+    for key, ((at, *_), letter) in lasts.items():
+        groups[key].last, groups[key].sample = at, _sample(letter)
     return sorted(groups.values(), key=lambda group: (-group.count, group.topic, group.stage, group.fault)), foreign
 
 
