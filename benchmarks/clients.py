@@ -13,16 +13,17 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 import time
-import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from measuring import memory
+from slices import Slices, with_metrics, with_page
 
 FEATURES = [f"f{i}" for i in range(8)]
 CHUNK = 4000  # messages a poll, the product's own default
+SLICES = {"metrics": 0.2, "page": 0.4}
+"""Seconds for which a part of the product is on, or off. A browser is told something ten times a second."""
 
 
 class Clock:
@@ -50,7 +51,9 @@ class Specification(NamedTuple):
     sink: str
     partitions: int
     config: str | None = None
-    alternating: bool = False
+    alternating: str | None = None
+    """What is on and off by turns, for what it costs: `metrics` or `page`."""
+    off_first: bool = False
 
 
 def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
@@ -107,12 +110,12 @@ def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
     return {"consume_us": consuming / done * 1e6, "produce_us": producing / done * 1e6}
 
 
-def product(job: Specification, clock: Clock) -> dict[str, float]:
+def product(job: Specification, clock: Clock) -> dict[str, Any]:
     """What `ssm-stream run CONFIG --until-eof` does, in this process."""
     from ssm_stream.config import load_config
     from ssm_stream.engine import Engine
     from ssm_stream.events import EventReader
-    from ssm_stream.stream import start
+    from ssm_stream.stream import page, start
     from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
 
     assert job.config is not None
@@ -122,78 +125,19 @@ def product(job: Specification, clock: Clock) -> dict[str, float]:
     events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)
     Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
-    if job.alternating:
-        start.Metrics = alternating()  # type: ignore[misc]
+    slices = Slices(SLICES.get(job.alternating or "", 0.0), off_first=job.off_first)
+    if job.alternating == "metrics":
+        start.Metrics = with_metrics(slices)  # type: ignore[misc]
+    elif job.alternating == "page":
+        start.Metrics, page.Page = with_page(slices)  # type: ignore[misc]
     prepared = start.prepare(config, until_eof=True)
     clock.start()
     start.run(prepared)
-    return {"slices": prepared.metrics.slices, "pages": prepared.metrics.pages} if job.alternating else {}
-
-
-SLICE = 0.2
-"""Seconds for which metrics are on, or off: many batches, few beside how long a shared machine keeps its pace."""
-
-
-def alternating() -> type:
-    """Metrics that count, time and are asked for their page in every other slice of time, and do nothing in between.
-
-    Slices come in fours (on, off, off, on), so that a pace that changes steadily changes both alike. `slices` has the
-    events that were learned in each, its seconds, and those of CPU that all threads took.
-    """
-    from ssm_stream.ops.metrics import Metrics
-
-    class Switched:
-        """Adds while metrics are on."""
-
-        def __init__(self, metrics: Any, of: Any) -> None:
-            self._metrics, self._of = metrics, of
-            self.read = of.read
-
-        def add(self, *arguments: Any) -> None:
-            if self._metrics.on:
-                self._of.add(*arguments)
-
-    class Alternating(Metrics):
-        on = True
-
-        def __init__(self, config: Any) -> None:
-            super().__init__(config)
-            self.quality = {path: Switched(self, of) for path, of in self.quality.items()}  # type: ignore[misc]
-            self.slices: list[tuple[int, float, float]] = []
-            self._since, self._cpu_since, self._events_since = 0.0, 0.0, 0
-            self.pages: list[int] = []  # bytes of each that was asked for
-            self._page = f"http://{config.ops.address}/metrics"
-
-        def _ask(self) -> None:
-            with urllib.request.urlopen(self._page, timeout=5) as answer:
-                self.pages.append(len(answer.read()))
-
-        def learned(self, events: int, *arguments: Any) -> None:
-            now, cpu = time.perf_counter(), time.process_time()
-            if not self._since:
-                self._since, self._cpu_since = now, cpu
-                return
-            self._events_since += events
-            if now - self._since >= SLICE:
-                self.slices.append((self._events_since, now - self._since, cpu - self._cpu_since))
-                self.on = len(self.slices) % 4 in (0, 3)
-                # Once a second of those that count, in a thread of its own, as the server answers in one.
-                if self.on and len(self.slices) % 8 == 0:
-                    threading.Thread(target=self._ask, daemon=True).start()
-                self._since, self._cpu_since, self._events_since = now, cpu, 0
-            if self.on:
-                super().learned(events, *arguments)
-
-    def switched(name: str) -> Callable[..., None]:
-        def count(self: Any, *arguments: Any, **named: Any) -> None:
-            if self.on:
-                getattr(Metrics, name)(self, *arguments, **named)
-
-        return count
-
-    for name in ("read", "took", "traced", "sent", "late", "evicted", "judged", "wrote", "epoch_ended"):
-        setattr(Alternating, name, switched(name))
-    return Alternating
+    if not job.alternating:
+        return {}
+    if job.alternating == "metrics":
+        return {"slices": slices.done, "pages": prepared.metrics.pages}  # type: ignore[attr-defined]
+    return {"slices": slices.done, "own": prepared.metrics.page.own}  # type: ignore[union-attr]
 
 
 def river_model() -> Any:
@@ -266,7 +210,7 @@ def bytewax_river(job: Specification, clock: Clock) -> dict[str, float]:
     return {}
 
 
-CLIENTS: dict[str, Callable[[Specification, Clock], dict[str, float]]] = {
+CLIENTS: dict[str, Callable[[Specification, Clock], dict[str, Any]]] = {
     "passthrough": passthrough,
     "product": product,
     "quix": quix_river,

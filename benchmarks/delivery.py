@@ -35,7 +35,7 @@ def rates(broker: str, folder: Path, count: int, entities: int, rounds: int) -> 
     def one(client: topics.Client, source: topics.Topic) -> dict[str, float]:
         return topics.time_client(client, broker, source, sys.executable, folder)
 
-    return topics.in_turn(broker, count, entities, rounds, lambda: [topics.DEFAULT, topics.EXACTLY], one)
+    return topics.in_turn(broker, count, entities, rounds, lambda _: [topics.DEFAULT, topics.EXACTLY], one)
 
 
 def recovery(broker: str, folder: Path, entities: int) -> float:

@@ -35,8 +35,9 @@ class Client(NamedTuple):
     """Lines of the configuration's `event` section beside the field names."""
     more: str = ""
     """Other sections of the configuration."""
-    alternating: bool = False
-    """With metrics in every other slice of time, for what they cost."""
+    alternating: str | None = None
+    """What of the product is on and off by turns, for what it costs: see slices.py."""
+    off_first: bool = False
 
 
 PASSTHROUGH = Client("passthrough", "passthrough", "pass-through")
@@ -79,7 +80,7 @@ def time_client(client: Client, broker: str, source: Topic, python: str, folder:
     if ours:
         file = folder / f"{sink}.yaml"
         file.write_text(configuration(broker, source.name, sink, folder / f"{sink}-state", client.event, client.more))
-        job |= {"config": str(file), "alternating": client.alternating}
+        job |= {"config": str(file), "alternating": client.alternating, "off_first": client.off_first}
     figures = child("clients.py", job, client.client, python=python, title=client.title)
     answers = [orjson.loads(message.value())["id"] if ours else None for message in read(broker, sink)]
     distinct = len(set(answers)) if ours else len(answers)
@@ -146,13 +147,13 @@ def in_turn(
     count: int,
     entities: int,
     rounds: int,
-    clients: Callable[[], list[Client]],
+    clients: Callable[[int], list[Client]],
     one: Callable[[Client, Topic], dict[str, float]],
 ) -> list[dict[str, dict[str, float]]]:
     """Some clients on the same events, once a round, the other way round in every other one.
 
     Args:
-        clients: of a round; one: the figures of one of them
+        clients: of a round, by its number; one: the figures of one of them
     """
     source = Topic(named("events"), count)
     create(broker, [source.name])
@@ -160,7 +161,7 @@ def in_turn(
     found = []
     for number in range(rounds):
         say(f" round {number + 1}")
-        chosen = clients()
+        chosen = clients(number)
         if number % 2:
             chosen.reverse()
         found.append({client.name: one(client, source) for client in chosen})

@@ -123,6 +123,26 @@ def test_what_costs_too_much_is_left_out_and_taken_in_when_somebody_looks() -> N
     assert board.count[0] == 2, "taken in once"
 
 
+def test_while_the_flow_lags_sources_take_turns_and_none_is_forgotten() -> None:
+    board = Board()
+    board.pressed = True
+    for at in range(3):
+        for source in range(3):
+            board.observe(source, *batch([f"m{source}"], 10 * at))
+    for known in (["m0"], ["m0", "m1"], ["m0", "m1", "m2"]):
+        board._saved = 1.0
+        board.settle()
+        assert board.names == known
+    assert board.last[:3, 0, 0].tolist() == [20.0] * 3, "the last one of each"
+    assert (board.left_out, board.taken) == (6, 3)
+    board.observe(0, *batch(["m0"], 30))
+    board.observe(1, *batch(["m1"], 30))
+    board.pressed = False
+    board._saved = 1.0
+    board.settle()
+    assert board.last[:3, 0, 0].tolist() == [30.0, 30.0, 20.0], "nothing is kept waiting once there is time"
+
+
 def test_nothing_waits_for_long_while_nobody_looks() -> None:
     board = Board()
     for at in range(0, 6000, 50):

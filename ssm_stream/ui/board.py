@@ -25,7 +25,7 @@ MOST_BYTES = 48 * 2**20
 MOST_ENTITIES = 20_000
 FREED = 20
 """When there is no room, one row in so many is freed: those silent for longest."""
-ALONE, WATCHED, PRESSED = 0.004, 0.05, 0.01
+ALONE, WATCHED, PRESSED = 0.004, 0.05, 0.004
 """Share of the time that taking batches in may cost: while nobody looks, while somebody does, and while the dataflow
 lags besides."""
 ENOUGH, OLD = 2_000, 0.5
@@ -194,13 +194,16 @@ class Board:
             self._saved = min(self._saved + share * (now - self._since), SAVED)
             self._since = now
             with self.lock:
-                if self.behind:
+                if self.behind or self.pressed:
                     last = {key: (key, events, predictions) for key, events, predictions in self._waiting}
                     self.left_out += len(self._waiting) - len(last)
                     self._waiting = list(last.values())
-                    self._events = 0  # so that the next ones are waited for
+                self._events = 0  # so that the next ones are waited for
+                if self.behind:
                     return
-                waiting, self._waiting, self._events = self._waiting, [], 0
+                # While the flow lags one source after the other, so that something is new more often.
+                most = 1 if self.pressed else len(self._waiting)
+                waiting, self._waiting = self._waiting[:most], self._waiting[most:]
             began = time.thread_time()
             batch = joined(waiting, self.targets, self.most // 2)
             with self.lock:

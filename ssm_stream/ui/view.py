@@ -58,6 +58,7 @@ class Names:
         self._made = -REORDER
         self.rank: NDArray[np.intp] = np.zeros(0, np.intp)
         self.order: NDArray[np.intp] = np.zeros(0, np.intp)
+        self._keys: dict[str, list[Any]] = {}
 
     def update(self) -> int:
         """The number of the order; it grows with it, every two seconds at most."""
@@ -65,7 +66,10 @@ class Names:
         if self._layout != self._board.layout and now - self._made >= REORDER:
             with self._board.lock:
                 layout, names = self._board.layout, list(self._board.names)
-            order = np.array(sorted(range(len(names)), key=lambda row: natural(names[row])), np.intp)
+            # While a fleet comes in, most names are known from the last time.
+            self._keys = {name: self._keys.get(name) or natural(name) for name in names}
+            keys = list(self._keys.values())
+            order = np.array(sorted(range(len(names)), key=keys.__getitem__), np.intp)
             rank = np.empty(len(names), np.intp)
             rank[order] = np.arange(len(names))
             self.order, self.rank, self._layout, self._made = order, rank, layout, now
