@@ -75,7 +75,7 @@ def sums(path: Path, limit: int) -> dict[str, Any]:
     for t in range(len(events)):
         one = events.take(np.array([t]))
         parts = None
-        if one.entity[0] in engine and engine.targets[0].view(one.entity[0]) is not None:
+        if one.entity[0] in engine and engine.targets[0].store.view(one.entity[0]) is not None:
             try:
                 parts = explain(engine.targets[0], one)
             except KeyError:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import orjson
 
+from ssm_stream import saved
 from ssm_stream.census import Census, Stretch
 from ssm_stream.changes import decided, worst
 from ssm_stream.config import Config
@@ -27,8 +28,10 @@ from ssm_stream.loop import Predictions, Settled
 from ssm_stream.model.features import FeaturePlan
 from ssm_stream.model.shapes import LearnerParams
 from ssm_stream.monitor.lifecycle import KINDS
+from ssm_stream.rules import SLOT_STEP
 from ssm_stream.state import Part, Reader, StateError, sound, text_part, write
-from ssm_stream.target import SLOT_STEP, Labelled, TargetEngine, shard_of
+from ssm_stream.store import shard_of
+from ssm_stream.target import Labelled, TargetEngine
 from ssm_stream.telling import Alert, in_words
 
 __all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
@@ -73,14 +76,14 @@ class Engine:
 
     def __contains__(self, entity: object) -> bool:
         """Is that entity in memory?"""
-        return any(entity in each for each in self.targets)
+        return any(entity in each.store for each in self.targets)
 
     @property
     def names(self) -> list[str]:
         """Entities in memory, in the order of their rows: of appearance, until some are dropped."""
         if self._joint is None:
-            return self.targets[0].names
-        return list(dict.fromkeys(name for each in self.targets for name in each.names))
+            return self.targets[0].store.names
+        return list(dict.fromkeys(name for each in self.targets for name in each.store.names))
 
     @property
     def plan(self) -> FeaturePlan:
@@ -90,17 +93,17 @@ class Engine:
     @property
     def params(self) -> LearnerParams:
         """The learner's constants; with several targets the first one's, which differ in the room for codes at most."""
-        return self.targets[0].params
+        return self.targets[0].store.params
 
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state, over all targets."""
-        return sum(each.bytes_per_entity for each in self.targets)
+        return sum(each.store.bytes_per_entity for each in self.targets)
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together, over all targets."""
-        return sum(each.bytes_per_pool for each in self.targets)
+        return sum(each.store.bytes_per_pool for each in self.targets)
 
     @property
     def settled(self) -> list[Settled]:
@@ -117,7 +120,7 @@ class Engine:
 
         With several targets, of the one with the most.
         """
-        return max(each.open_episodes(kind) for each in self.targets)
+        return max(each.store.open_episodes(kind) for each in self.targets)
 
     @property
     def fullness(self) -> float | None:
@@ -126,9 +129,9 @@ class Engine:
 
     def take_evicted(self) -> int:
         """Entities forgotten since the last call; with several targets, of the one with the most."""
-        counts = [each.evicted for each in self.targets]
+        counts = [each.store.evicted for each in self.targets]
         for each in self.targets:
-            each.evicted = 0
+            each.store.evicted = 0
         return max(counts)
 
     @property
@@ -204,7 +207,7 @@ class Engine:
             predictions, mine = each.process(column, source, leaving)
             told.append(predictions)
             alerts.append(mine)
-        together = self._joint.follow(alerts, [each.expired for each in self.targets])
+        together = self._joint.follow(alerts, [each.store.expired for each in self.targets])
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True)))
         return stacked, self._over_fleet(together)
 
@@ -213,11 +216,11 @@ class Engine:
         if self._fleet is None:
             return [in_words(alert) for alert in alerts]
         # An entity has started afresh where all its targets have.
-        gone = Counter(item for each in self.targets for item in each.expired)
+        gone = Counter(item for each in self.targets for item in each.store.expired)
         sent = self._fleet.follow(
             alerts,
             [item for item, count in gone.items() if count == len(self.targets)],
-            lambda entity, row: max(each.heard(entity, row) for each in self.targets),
+            lambda entity, row: max(each.store.heard(entity, row) for each in self.targets),
         )
         return [in_words(alert) for alert in sent]
 
@@ -269,7 +272,7 @@ class Engine:
         if self._joint is None:
             return self.targets[0].state_hash(entity, source)
         # What an entity has for one target may have expired before the rest.
-        known = [each.state_hash(entity, source) if entity in each else "" for each in self.targets]
+        known = [each.state_hash(entity, source) if entity in each.store else "" for each in self.targets]
         if not any(known):
             raise KeyError(entity)
         return hashlib.blake2b(orjson.dumps([known, self._joint.rows(entity)]), digest_size=8).hexdigest()
@@ -281,7 +284,7 @@ class Engine:
     @property
     def share_changed(self) -> float:
         """Of the entities: that are not as the last `save` told them, of the target with the most."""
-        return max(each.share_changed for each in self.targets)
+        return max(each.store.share_changed for each in self.targets)
 
     def save(self, file: BinaryIO, *, whole: bool, after: str = "") -> str:
         """Write the state, or what has changed since the last `save`. Expired entities are dropped first.
@@ -297,7 +300,7 @@ class Engine:
         words, parts = self._told(whole=whole)
         name = write(file, {**words, "after": after}, parts)
         for each in self.targets:
-            each.told()
+            each.store.told()
         return name
 
     def snapshot(self) -> bytes:
@@ -308,13 +311,13 @@ class Engine:
 
     def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
         """Words and arrays of a snapshot: each target's, then what they have in common."""
-        saved = [each.save(whole=whole) for each in self.targets]
-        words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in saved]}
+        of_each = [saved.save(each.store, whole=whole) for each in self.targets]
+        words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in of_each]}
         if whole:
             words["settings"] = self.config.deciding
-        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(saved) for part in arrays]
+        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(of_each) for part in arrays]
         if self._joint is not None:
-            self._joint.retain(self.targets)
+            self._joint.retain([each.store for each in self.targets])
             parts.append(text_part("joint", orjson.dumps(self._joint.rows())))
         if self._fleet is not None:
             self._fleet.retain(self)
@@ -357,7 +360,7 @@ class Engine:
         self._made_by = made
         for j, (each, of_one) in enumerate(zip(self.targets, words["targets"], strict=True)):
             reader.prefix = f"{j}."
-            each.load(of_one, reader, whole=whole, migrates=self._migrates)
+            saved.load(each.store, of_one, reader, whole=whole, migrates=self._migrates)
         reader.prefix = ""
         self._forget_episodes()
         if self._joint is not None:
@@ -396,7 +399,7 @@ class Engine:
 
     def _end_episodes(self, kind: str, entity: str | None = None) -> None:
         for each in self.targets:
-            each.end_episodes(kind, entity)
+            each.store.end_episodes(kind, entity)
         if self._joint is not None:
             self._joint.end(kind, entity)
         if self._fleet is not None:
@@ -411,7 +414,7 @@ class Engine:
         if entity not in self:
             raise KeyError(entity)
         for each in self.targets:
-            each.forget(entity)
+            each.store.forget(entity)
         for kind in KINDS:
             self._end_episodes(kind, entity)
 

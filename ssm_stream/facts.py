@@ -13,7 +13,8 @@ from ssm_stream.engine import Engine
 from ssm_stream.events import EPOCH
 from ssm_stream.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
 from ssm_stream.monitor.lifecycle import KINDS, OPEN, PEAK, SINCE_N, SINCE_TS
-from ssm_stream.target import TargetEngine, View
+from ssm_stream.store import View
+from ssm_stream.target import TargetEngine
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +72,7 @@ def lines(engine: Engine) -> Iterator[Line]:
     """The engine's entities, without their hashes."""
     size = engine.bytes_per_entity
     for name in engine.names:
-        views = [view for each in engine.targets if (view := each.view(name)) is not None]
+        views = [view for each in engine.targets if (view := each.store.view(name)) is not None]
         kinds = [kind for i, kind in enumerate(KINDS) if any(_episode(view, i)[OPEN] for view in views)]
         last = max((at for view in views if (at := _time(view, LAST)) is not None), default=None)
         yield Line(name, last, max(_labelled(view) for view in views), kinds, size)
@@ -85,7 +86,7 @@ def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts
         entity: its name
         source: the stream that it comes from, for the names of codes; None: the first of its shard's
     """
-    view = engine.view(entity)
+    view = engine.store.view(entity)
     if view is None:
         return None
     number, n = view.state.clock.number[view.row], _labelled(view)
@@ -116,7 +117,7 @@ def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts
 
 def sources_of(engine: Engine, entity: str) -> list[int]:
     """The streams that entities of its shard have come from; just 0 for one that learns alone."""
-    views = [view for each in engine.targets if (view := each.view(entity)) is not None]
+    views = [view for each in engine.targets if (view := each.store.view(entity)) is not None]
     return sorted({source for view in views for source in view.pools})
 
 

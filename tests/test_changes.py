@@ -104,7 +104,7 @@ def fed(config: Config, n: int = 2_300) -> Engine:
 def whole() -> bytes:
     """A state with open episodes."""
     engine = fed(changed())
-    open_ = engine.targets[0]._state.lifecycle.number[:3, :, OPEN]
+    open_ = engine.targets[0].store.state.lifecycle.number[:3, :, OPEN]
     assert open_.any(axis=0).all(), "episodes of both kinds are open"
     return engine.snapshot()
 
@@ -113,10 +113,10 @@ def learned(engine: Engine) -> dict[str, bytes]:
     """All that predictions are made of, and the clocks."""
     out = {}
     for each in engine.targets:
-        used, pools = len(each.names), len(each._pools)
+        used, pools = len(each.store.names), len(each.store.pools)
         groups = {"learner", "interval", "clock", "reference"}
-        out |= {name: array[:used].tobytes() for name, array in named(each._state) if name.split(".")[0] in groups}
-        out |= {name: array[:pools].tobytes() for name, array in named(each._shared)}
+        out |= {name: array[:used].tobytes() for name, array in named(each.store.state) if name.split(".")[0] in groups}
+        out |= {name: array[:pools].tobytes() for name, array in named(each.store.shared)}
     return out
 
 
@@ -143,7 +143,9 @@ def test_back_again_is_a_state_of_the_old_configuration(change: dict[str, Any], 
     there = Engine.restore(changed(**change), whole).snapshot()
     back, same = Engine.restore(changed(), there), Engine.restore(changed(), whole)
     assert learned(back) == learned(same)
-    for (name, array), other in zip(named(back.targets[0]._state), named(same.targets[0]._state), strict=True):
+    for (name, array), other in zip(
+        named(back.targets[0].store.state), named(same.targets[0].store.state), strict=True
+    ):
         assert array.shape[1:] == other[1].shape[1:], name
     back.process(stream(300, seed=1))
 
@@ -184,7 +186,7 @@ def test_a_kind_that_is_switched_off_leaves_no_episode_open(whole: bytes) -> Non
     off = Engine.restore(changed(**{DRIFT + "enabled": False, DRIFT + "learn": "hold"}), whole)
     on = Engine.restore(changed(), off.snapshot())
     for engine, kinds in ((off, [1]), (on, [1])):
-        number = engine.targets[0]._state.lifecycle.number
+        number = engine.targets[0].store.state.lifecycle.number
         assert not number[:, kinds].any()
         assert number[:, 0].any(), "the other kind goes on"
 
@@ -206,7 +208,7 @@ def test_episodes_inside_a_fleet_alert_begin_anew_without_it() -> None:
 
     def silent(engine: Engine) -> set[tuple[str, str]]:
         """Open episodes that nobody was told of."""
-        number, names = engine.targets[0]._state.lifecycle.number, engine.targets[0].names
+        number, names = engine.targets[0].store.state.lifecycle.number, engine.targets[0].store.names
         open_ = {(name, kind) for row, name in enumerate(names) for i, kind in enumerate(KINDS) if number[row, i, OPEN]}
         return open_ - told
 

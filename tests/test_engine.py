@@ -742,7 +742,7 @@ def test_past_features_are_counted_and_part_of_the_state_hash() -> None:
     array = arrays_of(engine.snapshot())["0.learner.u_last"]
     assert array.shape == (5, 2 * (1 + 4))
     before, other = engine.state_hash("m0"), engine.state_hash("m1")
-    engine.targets[0]._state.learner.u_last[engine.names.index("m0"), -1] += 1.0
+    engine.targets[0].store.state.learner.u_last[engine.names.index("m0"), -1] += 1.0
     assert engine.state_hash("m0") != before
     assert engine.state_hash("m1") == other
 

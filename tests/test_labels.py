@@ -322,7 +322,7 @@ def test_without_labels_and_horizon_nothing_is_remembered() -> None:
     engine = Engine(config())
     run(engine, fleet(500))
     assert engine.late_counts == {}
-    assert not hasattr(engine.targets[0], "_pending")
+    assert not hasattr(engine.targets[0].store, "pending")
     assert b"pending" not in engine.snapshot()
 
 

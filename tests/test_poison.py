@@ -36,7 +36,7 @@ def test_no_number_of_the_state_becomes_infinite(name: str, learn: str, compiled
     """Weights and moments are bounded by the clipping of what they learn from, whatever that was."""
     _, engine = attacked(name, learn)
     for each in engine.targets:
-        for where, array in [*named(each._state), *named(each._shared)]:
+        for where, array in [*named(each.store.state), *named(each.store.shared)]:
             assert not np.isinf(array).any(), where
 
 

@@ -76,7 +76,7 @@ def test_predictions_are_those_of_the_kernel(device: str, more: str, monkeypatch
     assert np.quantile(np.concatenate(off), 0.99) < TYPICAL
     assert np.concatenate(off).max() < RARELY
     assert torches.params.K == kernel.params.K > 8, "codes were given"
-    assert torches.bytes_per_pool > 0
+    assert torches.bytes_per_entity > 0
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))

@@ -11,7 +11,6 @@ time. So this is for many entities of plain numbers, and never for the stream.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -20,16 +19,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.events import Events
+from ssm_stream.events import Events, places
 from ssm_stream.loop import Predictions
-from ssm_stream.model import learner, learner_codes
+from ssm_stream.model import learner, learner_codes, weights
 from ssm_stream.model.learner import State
 from ssm_stream.model.learner_codes import PoolCodes
 from ssm_stream.model.shapes import SLOTS
-from ssm_stream.target import SLOT_STEP, TargetEngine
+from ssm_stream.rules import DAY, params_of, plan_of, ttl_of
+from ssm_stream.target import columns_of
 from ssm_stream.telling import Alert
-
-DAY_MS = 86_400_000.0
 
 
 def require_rounds(config: Config, device: str) -> None:
@@ -74,53 +72,59 @@ def _each(function: Any, *states: Any) -> Any:
     return type(first)(*(_each(function, *parts) for parts in zip(*states, strict=True)))
 
 
-class SideBySide(TargetEngine):
-    """`TargetEngine.process` by rounds on a device: predictions without intervals (NaN), scores (0) and alerts.
+class SideBySide:
+    """What `Engine.process` predicts, by rounds on a device: without intervals (NaN), scores (0) and alerts.
 
     Raises:
         ConfigError: as `require_rounds`.
     """
 
+    bytes_per_pool = 0
+    """Nothing is learned together."""
+
     def __init__(self, config: Config, device: str) -> None:
         require_rounds(config, device)
-        self.device = torch.device(device)
+        self.config, self.device = config, torch.device(device)
+        self.plan, self.weights = plan_of(config), weights.load(config.model.weights)
+        self._slots: dict[str, int] = {}
         self._codes: list[PoolCodes] = []
         self._span = (np.inf, -np.inf)
-        super().__init__(config)
         self._make(0, 1)  # with no slot at all, values would not be remembered
+
+    def __len__(self) -> int:
+        """Entities in memory."""
+        return len(self._slots)
 
     def _make(self, E: int, slots: int) -> None:
         """Room for E entities and so many codes, with what there is."""
-        K = min(-(-slots // SLOT_STEP) * SLOT_STEP, SLOTS)
         old = getattr(self, "_tensors", None)
-        self.params = self._params(K)
+        self.params = params_of(self.config, self.plan, self.weights, slots)
         with self.device:
             self._meta = learner.new_meta(self.params, self.weights)
             self._tensors: State = learner.new_state(self.params, E)._replace(codes=())
         if old is not None:
             _each(lambda new, part: new[tuple(map(slice, part.shape))].copy_(part), self._tensors, old)
 
-    def _grow(self, needed: int) -> None:
+    def _rows(self, names: list[str]) -> NDArray[np.int64]:
+        rows, needed = places(names, self._slots), len(self._slots)
         self._codes += [PoolCodes(self.params.Q) for _ in range(needed - len(self._codes))]
         if needed > len(self._tensors.time):
             self._make(max(needed, 2 * len(self._tensors.time)), self.params.K)
+        return rows
 
     @property
-    def bytes_per_pool(self) -> int:
+    def bytes_per_entity(self) -> int:
         """Memory of what one entity has learned."""
         sizes: list[int] = []
         _each(lambda part: sizes.append(part.nbytes) or part, self._tensors)  # type: ignore[func-returns-value]
         return sum(sizes) // max(len(self._tensors.time), 1)
 
-    def process(
-        self, events: Events, source: int = 0, leaving: Sequence[tuple[int, str]] = ()
-    ) -> tuple[Predictions, list[Alert]]:
+    def process(self, events: Events) -> tuple[Predictions, list[Alert]]:
         """Predict and learn; see the module for what there is not."""
-        assert not leaving, "there is no limit to entities here"
         n = len(events)
         self._refuse_expiry(events.ts)
         rows = self._rows(events.entity)
-        u, steps = self._columns(events, events.ts)
+        u, steps = columns_of(self.plan, events, events.ts)
         nothing = np.full(n, np.nan)
         out = Predictions(
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
@@ -165,9 +169,9 @@ class SideBySide(TargetEngine):
         if not len(ts):
             return
         self._span = (min(self._span[0], float(ts.min())), max(self._span[1], float(ts.max())))
-        days = (self._span[1] - self._span[0]) / DAY_MS
-        if days * DAY_MS > self.rules.ttl:
+        ttl, days = ttl_of(self.config), (self._span[1] - self._span[0]) / DAY
+        if days * DAY > ttl:
             raise ConfigError(
-                f"state.ttl: found {self.rules.ttl / DAY_MS:g} days, and the recording covers {days:.0f}; --device "
+                f"state.ttl: found {ttl / DAY:g} days, and the recording covers {days:.0f}; --device "
                 f"{self.device.type} forgets no entity: set it to null"
             )

@@ -38,7 +38,7 @@ def deviation(config: Config) -> float:
 
     from ssm_stream.events import Events
     from ssm_stream.model import learner
-    from ssm_stream.target import TargetEngine
+    from ssm_stream.target import TargetEngine, columns_of
 
     torch.set_num_threads(1)
     first = config.for_target(config.event.targets[0])
@@ -65,9 +65,9 @@ def deviation(config: Config) -> float:
     engine = TargetEngine(first)
     events = Events([f"e{e}" for e in who], ts, u, y, np.arange(EVENTS))
     said, _ = engine.process(events)
-    rows = np.array([engine.names.index(f"e{e}") for e in who])
-    columns, steps = engine._columns(events, ts)
-    p = engine.params
+    rows = np.array([engine.store.names.index(f"e{e}") for e in who])
+    columns, steps = columns_of(engine.plan, events, ts)
+    p = engine.store.params
     meta, state = learner.new_meta(p, engine.weights), learner.new_state(p, 1, ENTITIES)
     defined = np.empty(EVENTS)
     with torch.no_grad():
