@@ -103,6 +103,16 @@ def running(
         stop(process)
 
 
+def hand_over(producer: Any, topic: str, value: bytes, key: str) -> None:
+    """Hand a message to the client; wait while its queue is full."""
+    while True:
+        try:
+            producer.produce(topic, value, key)
+            return
+        except BufferError:
+            producer.poll(0.01)
+
+
 def end_on_signals() -> None:
     """SIGTERM ends this process as an exception does: what it has started is stopped, its folder removed."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 from confluent_kafka import Producer
-from measuring import MissingError
+from measuring import MissingError, hand_over
 from wire import events
 
 TICK = 0.001  # seconds between looks at the clock
@@ -43,12 +43,7 @@ def send(job: dict[str, Any]) -> dict[str, float]:
         late = max(late, now - sent / rate)
         for key, form in islice(due, ready - sent):
             value = form % (time.time_ns() // 1_000_000)
-            while True:
-                try:
-                    producer.produce(topic, value, key)
-                    break
-                except BufferError:
-                    producer.poll(0.01)
+            hand_over(producer, topic, value, key)
         sent = max(ready, sent)
         producer.poll(0)
         time.sleep(TICK)

@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 import throughput_topics as topics
 from confluent_kafka import Producer
-from measuring import MissingError, check, cpu_seconds, end_on_signals, running, say, tell
+from measuring import MissingError, check, cpu_seconds, end_on_signals, hand_over, running, say, tell
 from slices import Slice, cost, told
 from wire import cluster, configuration, create, events, named
 
@@ -57,12 +57,7 @@ def feeding(broker: str, topic: str, entities: int) -> Iterator[None]:
     def run() -> None:
         began = time.monotonic()
         for sent, (key, value) in enumerate(itertools.cycle(made)):
-            while True:
-                try:
-                    producer.produce(topic, value, key)
-                    break
-                except BufferError:
-                    producer.poll(0.05)
+            hand_over(producer, topic, value, key)
             if sent % 100 == 0:
                 producer.poll(0)
                 ahead = (sent - 5 * entities) / RATE - (time.monotonic() - began)

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from brokers import NoidaKafka, noida_obstacle
 from clients import FEATURES
-from measuring import MissingError
+from measuring import MissingError, hand_over
 
 from ssm_stream.config import Source
 from ssm_stream.stream.broker import LOGGER, check_broker, create_topics
@@ -87,12 +87,7 @@ def load(broker: str, topic: str, count: int, entities: int) -> float:
     for key, event in events(count, entities):
         value = orjson.dumps(event)
         size += len(value)
-        while True:
-            try:
-                producer.produce(topic, value, key)
-                break
-            except BufferError:
-                producer.poll(0.05)
+        hand_over(producer, topic, value, key)
         producer.poll(0)
     if left := producer.flush(60):
         raise MissingError(f"{left} of {count} events did not reach the broker within a minute")

@@ -22,6 +22,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Source
+from ssm_stream.ops.engine import free_port as free_port
 from ssm_stream.stream.broker import LOGGER, BrokerError, EmbeddedBroker, check_broker, create_topics
 
 Payload = bytes | str | None
@@ -300,14 +301,6 @@ class DockerKafka(Kafka):
 
     def close(self) -> None:
         subprocess.run(["docker", "stop", "--time", "5", self.name], capture_output=True, timeout=60, check=False)
-
-
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def noida_program() -> Path | None:

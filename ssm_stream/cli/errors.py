@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import typer
 
@@ -63,6 +64,21 @@ def load_with_inputs(config: Path) -> Config:
 
     with reported(RecoveryError):
         return with_inputs(load_config(config))
+
+
+def with_picked(config: Config, rows: Iterator[Any]) -> tuple[Config, Iterator[Any]]:
+    """Where the file says `features: auto`, with what is picked from the first rows, which is said; and all rows.
+
+    Raises:
+        ConfigError: nothing can be picked from them.
+    """
+    if config.event.features != "auto":
+        return config, rows
+    from ssm_stream.pick import pick_ahead
+
+    picked, rows = pick_ahead(config, rows)
+    typer.echo("\n".join(picked.lines()), err=True)
+    return picked.config, rows
 
 
 def require_one_target(config: Config, command: str) -> None:

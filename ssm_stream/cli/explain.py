@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, with_inputs
+from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, with_inputs, with_picked
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -72,14 +72,11 @@ def explain(
         )
     from ssm_stream.evaluate import recordings
     from ssm_stream.explain import UnknownEntityError, explain_recorded
-    from ssm_stream.pick import pick_ahead
 
     with reported(recordings.RecordingError, OSError):
         loaded = load_config(config)
         rows: Iterator[dict[str, Any]] = recordings.rows(recording)
-        if loaded.event.features == "auto":
-            picked, rows = pick_ahead(loaded, rows)
-            loaded = picked.config
+        loaded, rows = with_picked(loaded, rows)
         say_if_kernels_are_to_be_compiled()
         try:
             found, history = explain_recorded(loaded, rows, what, row, target, HISTORY if html is not None else 0)

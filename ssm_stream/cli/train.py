@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled
+from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled, with_picked
 from ssm_stream.config import load_config
 from ssm_stream.model import weights
 
@@ -112,14 +112,10 @@ def _history(file: Path, config: Path) -> History:
     from ssm_stream.evaluate import recordings
     from ssm_stream.events import EventReader
     from ssm_stream.model.training import read_history
-    from ssm_stream.pick import pick_ahead
 
     loaded, rows = load_config(config), recordings.rows(file)
     require_one_target(loaded, "train")
-    if loaded.event.features == "auto":
-        picked, rows = pick_ahead(loaded, rows)
-        loaded = picked.config
-        typer.echo("\n".join(picked.lines()), err=True)
+    loaded, rows = with_picked(loaded, rows)
     events, refused = EventReader(loaded.event).read(list(rows))
     if refused:
         typer.echo(f"{file.name}: {len(refused)} rows are no events, the first: {refused[0].reason}", err=True)

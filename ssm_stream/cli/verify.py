@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ssm_stream.cli.errors import JOB_FAILED, reported, require_one_target
+from ssm_stream.cli.errors import JOB_FAILED, reported, require_one_target, with_picked
 from ssm_stream.config import load_config
 
 
@@ -42,7 +42,6 @@ def verify(
     from ssm_stream.evaluate.verify import file_facts
     from ssm_stream.evaluate.verify import verify as run_verify
     from ssm_stream.evaluate.verify_replay import NothingToVerifyError
-    from ssm_stream.pick import pick_ahead
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"cannot write {out}: not a file in an existing folder", param_hint="--out")
@@ -51,10 +50,7 @@ def verify(
         loaded = load_config(config)
         require_one_target(loaded, "verify")
         rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
-        if loaded.event.features == "auto":
-            picked, rows = pick_ahead(loaded, rows)
-            loaded = picked.config
-            typer.echo("\n".join(picked.lines()), err=True)
+        loaded, rows = with_picked(loaded, rows)
         with Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,

@@ -108,7 +108,7 @@ class Fault(NamedTuple):
     text: str
 
 
-class Audited(NamedTuple):
+class Summary(NamedTuple):
     """What an audit says: lines, shards, entities named, hashes, epochs done again after a kill, and faults."""
 
     lines: int
@@ -161,7 +161,7 @@ def _read(line: bytes) -> tuple[dict[str, Any] | None, str]:
     return (record, "") if known else (None, "it is no line of an audit")
 
 
-def audited(folder: Path) -> Audited:
+def audited(folder: Path) -> Summary:
     """Hold every line to its hash, to the line before, and to what was said of the same offset before.
 
     Raises:
@@ -194,7 +194,7 @@ def audited(folder: Path) -> Audited:
                 if said.setdefault(key, value) != value:
                     text = f"{name!r} at offset {after}: another state than the first time, unless it was reset between"
                     faults.append(Fault(file, line, text))
-    return Audited(lines, len(shards), len(names), hashes, again, faults)
+    return Summary(lines, len(shards), len(names), hashes, again, faults)
 
 
 def of_entity(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:
