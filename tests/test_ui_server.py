@@ -672,12 +672,14 @@ def test_streams_are_bounded_and_freed(fresh: Served, monkeypatch: pytest.Monkey
     status, headers, _ = served.ask("/ui/stream")
     assert (status, headers["Retry-After"]) == (503, "5")
     assert any("beat" in one for one, _ in zip(streams[0], range(20), strict=False))
+    served.page.board.pressed = True
     for stream in streams:
         stream.close()
     deadline = time.monotonic() + 5
     while served.page.board.watched and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not served.page.board.watched
+    assert not served.page.board.pressed, "nobody would see that the lag is over"
     assert next(served.stream())["hello"]
 
 

@@ -135,6 +135,8 @@ class Page:
     def watch(self, viewers: int) -> None:
         """So many browsers look now."""
         self.board.watched = viewers > 0
+        # Lag is read for those who look: without them it would stay as it was.
+        self.board.pressed = self.board.pressed and viewers > 0
 
     def _warm(self) -> None:
         """The kernels that take predictions apart, compiled by a process of low priority: here they would hold up the
