@@ -1,11 +1,13 @@
 """Fleet alerts: what happens to many entities of a pool at once is one alert, not as many as there are entities.
 
 A fleet episode of a pool (the entities of one shard and source) and kind starts when enough of its entities have
-started an episode of their own within `ROUNDS` rounds, a round being as many events as there are entities. It is
-reported again (`ongoing`) whenever twice as many are open as at the last report, and recovers when fewer than half of
-the threshold are open still. While it lasts, `started` and `ongoing` of single entities are not sent: they are inside.
-An entity whose `started` was sent before gets its `recovered` all the same; one whose `started` was not gets none.
-Those still open when the fleet episode recovers are told then, as `started` since their own time.
+started an episode of their own within `ROUNDS` rounds, a round being as many events as there are entities: more than
+start in so many by chance, where the budget of false alarms is loose. It is reported again (`ongoing`) whenever twice
+as many are open as at the last report. It recovers when fewer than half of the threshold are left: of those that
+started about then, and of all without as many as had been open before, as with a loose budget some always are. While
+it lasts, `started` and `ongoing` of single entities are not sent: they are inside. An entity whose `started` was sent
+before gets its `recovered` all the same; one whose `started` was not gets none. Those still open when the fleet episode
+recovers are told then, as `started` since their own time.
 
 This runs when an entity has something to tell, which is rare, and never for each event.
 """
@@ -18,10 +20,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.rules import ttl_of
 from ssm_stream.telling import Alert, in_words
 
 ROUNDS = 20
 """What starts within so many events an entity is at once; what started before that has nothing to do with it."""
+BY_CHANCE = 4.0
+"""Standard deviations of the number of false alarms within `ROUNDS` by which those at once must exceed its mean."""
 LISTED = 100
 """Entities that a fleet alert names at most, those with the highest scores."""
 Heard = Callable[[str, int], float]
@@ -57,6 +62,8 @@ class Group:
 
     open: in the order in which they started; entities: labelled ones of the pool at its last alert
     reported: open ones at the last fleet alert, 0 where no fleet episode lasts; since: of that, ms
+    before: how many had been open when it started, from too long before to be part of it
+    first, last: labelled events of the pool between which those start that are
     absorbed: the most events that an entity took to recover in it, so far
     due: while the watermark is not beyond, ms, no open one is past its TTL
     """
@@ -64,6 +71,9 @@ class Group:
     open: dict[str, Member] = field(default_factory=dict)
     entities: int = 0
     reported: int = 0
+    before: int = 0
+    first: int = 0
+    last: int = 0
     since: int = 0
     absorbed: int = 0
     due: float = -math.inf
@@ -74,7 +84,9 @@ class Fleet:
 
     def __init__(self, config: Config) -> None:
         self._rules, self._critical = config.alerts.fleet, config.alerts.critical
-        self._ttl = config.state.ttl * 1000.0 if config.state.ttl else math.inf
+        self._ttl = ttl_of(config)
+        self._false = {"anomaly": config.alerts.anomaly.budget.events, "drift": config.alerts.drift.budget.events}
+        """Events in which an entity may raise one false alarm; 0 where the budget is in time."""
         self._groups: dict[tuple[int, int, str], Group] = {}
 
     def follow(self, alerts: Sequence[Alert], gone: Sequence[tuple[int, str]], heard: Heard) -> list[Alert]:
@@ -114,7 +126,7 @@ class Fleet:
             if member is None or member.held is None:
                 out.append(alert)
         # Others may have left in silence, so that any alert may find the episode over.
-        if group.reported and len(group.open) < self._threshold(group) / 2:
+        if group.reported and self._left(group) < self._threshold(group) / 2:
             self._end(key, group, alert, out)
         if not recovers:
             sent = message["phase"] == "ongoing" and member is not None and member.held is None
@@ -128,10 +140,12 @@ class Fleet:
         count = len(group.open)
         if group.reported:
             if count >= 2 * group.reported:
-                group.reported = count
+                group.reported, group.last = count, alert.labelled + ROUNDS * group.entities
                 out.append(self._alert("ongoing", key, group, alert))
-        elif self._at_once(group, alert) >= self._threshold(group):
-            group.reported = count
+        elif (at_once := self._at_once(group, alert)) >= max(self._threshold(group), self._by_chance(group, key[2])):
+            window = ROUNDS * group.entities
+            group.first, group.last = alert.labelled - window, alert.labelled + window
+            group.reported, group.before = count, count - at_once
             group.since = min(member.since for member in group.open.values())
             out.append(self._alert("started", key, group, alert))
         else:
@@ -141,7 +155,7 @@ class Fleet:
     def _end(self, key: tuple[int, int, str], group: Group, alert: Alert, out: list[Alert]) -> None:
         """The fleet episode recovers; those that were inside and are still open stand for themselves from now on."""
         out.append(self._alert("recovered", key, group, alert))
-        group.reported = group.since = group.absorbed = 0
+        group.reported = group.before = group.first = group.last = group.since = group.absorbed = 0
         inside = [member for member in group.open.values() if member.held is not None]
         for i, member in enumerate(inside):
             assert member.held is not None
@@ -156,8 +170,20 @@ class Fleet:
         first = alert.labelled - ROUNDS * group.entities
         return sum(member.at >= first for member in group.open.values())
 
+    @staticmethod
+    def _left(group: Group) -> int:
+        """Open entities that keep the fleet episode open."""
+        of_it = sum(group.first <= member.at <= group.last for member in group.open.values())
+        return max(of_it, len(group.open) - group.before)
+
     def _threshold(self, group: Group) -> float:
         return max(self._rules.least, self._rules.share * group.entities)
+
+    def _by_chance(self, group: Group, kind: str) -> float:
+        """Entities that may start within `ROUNDS` with nothing but false alarms, by their budget."""
+        events = self._false[kind]
+        mean = ROUNDS * group.entities / events if events else 0.0
+        return mean + BY_CHANCE * math.sqrt(mean)
 
     def _alert(self, phase: str, key: tuple[int, int, str], group: Group, alert: Alert) -> Alert:
         """The alert of the entity that tipped it, with what is open beside it."""
@@ -216,19 +242,22 @@ class Fleet:
         for key, g in sorted(self._groups.items()):
             if g.open or g.reported:
                 members = [[name, m.score, m.since, m.at, m.said()] for name, m in g.open.items()]
-                out.append([*key, g.entities, g.reported, g.since, g.absorbed, members])
+                out.append([*key, g.entities, g.reported, g.since, g.absorbed, members, g.before, g.first, g.last])
         return out
 
     def load(self, rows: list[list[Any]]) -> None:
         """What `rows` gave."""
-        for shard, source, kind, entities, reported, since, absorbed, members in rows:
+        for shard, source, kind, entities, reported, since, absorbed, members, *window in rows:
             open_ = {
                 name: Member(score, first, at, None if held is None else Alert(0, held))
                 for name, score, first, at, held in members
             }
-            self._groups[shard, source, kind] = Group(open_, entities, reported, since, absorbed)
+            before, first, last = window or (0, 0, 0)  # of a state from before these were kept
+            self._groups[shard, source, kind] = Group(open_, entities, reported, before, first, last, since, absorbed)
 
 
 def inside(rows: list[list[Any]]) -> list[tuple[str, str]]:
     """Entity and kind of the episodes whose `started` was not sent, in what `Fleet.rows` gave."""
-    return [(name, kind) for _, _, kind, *_, members in rows for name, *_, held in members if held is not None]
+    return [
+        (name, kind) for _, _, kind, _, _, _, _, members, *_ in rows for name, *_, held in members if held is not None
+    ]

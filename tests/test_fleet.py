@@ -27,6 +27,8 @@ from ssm_stream.fleet import LISTED, Fleet
 from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
+MEMBERS = 7
+"""Of a row of `Fleet.rows`: the entities that are open."""
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
@@ -108,6 +110,70 @@ def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_ins
         (16, "m6", "recovered"),
     ]
     assert fleet.rows() == []
+
+
+def at(row: int, entity: str, labelled: int, phase: str = "started", **other: Any) -> Alert:
+    return alert(row, entity, phase, **other)._replace(labelled=labelled)
+
+
+def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
+    """Where budgets are loose some are always open: before it, and beside it."""
+    fleet = made()
+    assert len(said(fleet, [at(i, f"m{i}", i) for i in (1, 2)])) == 2, "two that have nothing to do with it"
+    started = said(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
+    assert started == [(3, "m3", "started"), (4, "m4", "started"), (5, "*", "started", 5)]
+    later = [at(6, "m6", 1500), at(7, "m7", 1600), at(8, "m1", 1700, "recovered"), at(9, "m2", 1700, "recovered")]
+    assert said(fleet, later) == [(8, "m1", "recovered"), (9, "m2", "recovered")], "its own are open still"
+    assert said(fleet, [at(10, "m3", 1800, "recovered"), at(11, "m4", 1800, "recovered")]) == [
+        (10, "m3", "recovered"),
+        (11, "m4", "recovered"),
+        (11, "*", "recovered", 3),
+        (11, "m5", "started"),
+        (11, "m6", "started"),
+        (11, "m7", "started"),
+    ]
+
+
+def test_its_own_are_those_about_each_report() -> None:
+    fleet = made()
+    said(fleet, [at(i, f"m{i}", i) for i in (1, 2, 3)])
+    assert said(fleet, [at(4, "m4", 1000), at(5, "m5", 1001), at(6, "m6", 1002)]) == [(6, "*", "ongoing", 6)]
+    assert said(fleet, [at(10 + i, f"m{i}", 1100, "recovered") for i in (1, 2, 3)])[-1] == (12, "m2", "recovered")
+    assert said(fleet, [at(20 + i, f"m{i}", 1100, "recovered") for i in (4, 5)]) == [
+        (25, "*", "recovered", 1),
+        (25, "m6", "started"),
+    ]
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_it_recovers_as_it_would_have_after_a_restore(restored: bool) -> None:
+    fleet = made()
+    said(fleet, [at(1, "m1", 1), *(at(i, f"m{i}", 1000 + i) for i in (3, 4, 5))])
+    if restored:
+        again = made()
+        again.load(orjson.loads(orjson.dumps(fleet.rows())))
+        fleet = again
+    said(fleet, [at(6, "m6", 1500), at(7, "m3", 1500, "recovered"), at(8, "m1", 1500, "recovered")])
+    assert said(fleet, [at(9, "m4", 1500, "recovered")])[1] == (9, "*", "recovered", 2)
+
+
+def test_a_state_from_before_its_own_were_kept_recovers_by_the_number_of_all() -> None:
+    fleet, old = made(), made()
+    said(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
+    old.load([row[: MEMBERS + 1] for row in fleet.rows()])
+    said(old, [at(6, "m6", 1500)])
+    assert said(old, [at(10 + i, f"m{i}", 1600, "recovered") for i in (3, 4, 5)])[-2:] == [
+        (15, "*", "recovered", 1),
+        (15, "m6", "started"),
+    ]
+
+
+@pytest.mark.parametrize(("events", "at_once"), [(10_000, 8), (1000, 8), (100, 20)])
+def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(events: int, at_once: int) -> None:
+    """Of 40 entities 8 are a fifth; within 20 rounds 8 start by chance where one in 100 events does, 8 ± 2.8."""
+    fleet = Fleet(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}}}"))
+    found = said(fleet, [alert(i, f"m{i}", entities=40) for i in range(1, 40)])
+    assert next(row for row, entity, *_ in found if entity == "*") == at_once
 
 
 def test_a_fleet_alert_names_the_worst_first_and_keeps_what_the_tipping_one_says() -> None:
@@ -222,8 +288,9 @@ def struck(n: int, seed: int = 0, entities: int = 8, gaps: bool = False) -> Even
 
 SECTIONS = {
     "": LIVELY,
-    # Those that start afresh count again among the labelled.
-    "gaps": LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n") + "state: {ttl: 2h}\n",
+    # Those that start afresh count again among the labelled: of so many, a loose budget in events would expect much.
+    "gaps": LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n").replace("100 events", "100m")
+    + "state: {ttl: 2h}\n",
     "horizon": LIVELY.replace("warmup: 10", "warmup: 10, horizon: 2"),
     "targets": LIVELY,
     "shards": LIVELY + "state: {shards: 2}\n",
@@ -302,9 +369,9 @@ def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
         assert engine._fleet is not None
-        before = sum(len(row[-1]) for row in engine._fleet.rows())
+        before = sum(len(row[MEMBERS]) for row in engine._fleet.rows())
         data = engine.snapshot()
-        dropped += before - sum(len(row[-1]) for row in engine._fleet.rows())
+        dropped += before - sum(len(row[MEMBERS]) for row in engine._fleet.rows())
         engine = Engine.restore(lively(case), data)
     assert dropped >= 2
     assert any(a.message["scope"] == "fleet" for a in alerts)
