@@ -126,7 +126,7 @@ class Fleet:
             if member is None or member.held is None:
                 out.append(alert)
         # Others may have left in silence, so that any alert may find the episode over.
-        if group.reported and self._left(group) < self._threshold(group) / 2:
+        if group.reported and self._over(group):
             self._end(key, group, alert, out)
         if not recovers:
             sent = message["phase"] == "ongoing" and member is not None and member.held is None
@@ -170,11 +170,12 @@ class Fleet:
         first = alert.labelled - ROUNDS * group.entities
         return sum(member.at >= first for member in group.open.values())
 
-    @staticmethod
-    def _left(group: Group) -> int:
-        """Open entities that keep the fleet episode open."""
-        of_it = sum(group.first <= member.at <= group.last for member in group.open.values())
-        return max(of_it, len(group.open) - group.before)
+    def _over(self, group: Group) -> bool:
+        """Too few are left of those at once, and of all beyond what was open before."""
+        least = self._threshold(group) / 2
+        if len(group.open) - group.before >= least:  # most often: they need not be counted at each alert
+            return False
+        return sum(group.first <= member.at <= group.last for member in group.open.values()) < least
 
     def _threshold(self, group: Group) -> float:
         return max(self._rules.least, self._rules.share * group.entities)
