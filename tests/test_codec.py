@@ -23,10 +23,11 @@ from ssm_stream.stream.codec import (
     Output,
     Record,
     ShardBatch,
+    offsets_of,
     shard_key,
     shard_of,
 )
-from ssm_stream.stream.sink import TRUNCATED_TO, shortened
+from ssm_stream.stream.sink import TRUNCATED_TO, KafkaWriter, shortened
 
 CONFIG = parse_config(
     """
@@ -230,6 +231,40 @@ def test_a_chunk_is_split_by_shard_with_every_events_own_offset_and_values() -> 
             assert key == shard_key(shard_of(name, 8))
             seen.append(offset)
     assert sorted(seen) == [100 + i for i in range(60) if i != 7]
+
+
+@given(st.lists(st.integers(1, 3), min_size=1, max_size=20))
+def test_offsets_are_the_messages_own_whether_any_are_left_out_between(steps: list[int]) -> None:
+    """As where a topic is compacted, or has notes of transactions."""
+    offsets = np.cumsum([7, *steps]).tolist()
+    messages: list[Any] = [FakeMessage(offset, b"") for offset in offsets]
+    assert offsets_of(messages) == offsets
+
+
+class FullProducer:
+    """A client that takes every message at the second attempt, where it has been told so."""
+
+    def __init__(self, full: set[int]) -> None:
+        self._full = full
+        self.taken: list[tuple[str, Any, Any]] = []
+
+    def produce(self, topic: str, value: Any, key: Any, headers: Any = None) -> None:
+        if value in self._full:
+            self._full.discard(value)
+            raise BufferError
+        self.taken.append((topic, value, key))
+
+    def poll(self, seconds: float) -> None:
+        assert seconds > 0, "the queue is full: wait"
+
+
+@given(st.sets(st.integers(0, 9)), st.integers(0, 10))
+def test_a_full_queue_loses_repeats_and_reorders_nothing(full: set[int], n: int) -> None:
+    writer: Any = object.__new__(KafkaWriter)
+    writer._producer, writer._failed, writer._broken = FullProducer(full), None, None
+    keys, values = [f"k{i}" for i in range(n)], list(range(n))
+    writer._produce_all("p", Output("t", 0, 0, n, [], "p", keys, values, values))  # type: ignore[arg-type]
+    assert writer._producer.taken == [("p", value, key) for value, key in zip(values, keys, strict=True)]
 
 
 def test_shards_of_names_never_change() -> None:

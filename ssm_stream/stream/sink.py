@@ -10,7 +10,10 @@ import contextlib
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Mapping
+from itertools import repeat
+from operator import length_hint
 from typing import Any
 
 import structlog
@@ -118,17 +121,13 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             raise self._broken
 
     def _write(self, values: list[Judged | Output]) -> None:
-        produce, metrics, page = self._producer.produce, self._metrics, self._metrics.page
+        metrics, page = self._metrics, self._metrics.page
         for item in values:
             began = time.perf_counter()
             output = self._admit(self._encode(*item) if isinstance(item, Judged) else item)
             encoded = time.perf_counter()
             if (topic := output.predictions) is not None:
-                for key, value, offset in zip(output.keys, output.values, output.offsets, strict=True):
-                    try:
-                        produce(topic, value, key)
-                    except (BufferError, KafkaException):
-                        self._produce(Record(topic, key, value, None, offset))
+                self._produce_all(topic, output)
             for record in output.others:
                 self._produce(record)
             if isinstance(item, Judged):
@@ -151,6 +150,19 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
     def _admit(self, output: Output) -> Output:
         """What of it is to be produced."""
         return output
+
+    def _produce_all(self, topic: str, output: Output) -> None:
+        """The predictions of a batch, without a step of the interpreter for each; one that the client does not take at
+        once, as `_produce` does."""
+        keys, values, offsets = output.keys, output.values, output.offsets
+        assert len(keys) == len(values) == len(offsets)
+        left, beside = iter(values), iter(keys)
+        while length_hint(left):
+            try:
+                deque(map(self._producer.produce, repeat(topic), left, beside), 0)
+            except (BufferError, KafkaException):
+                at = len(values) - length_hint(left) - 1
+                self._produce(Record(topic, keys[at], values[at], None, offsets[at]))
 
     def _produce(self, record: Record) -> None:
         """Wait while the client's queue is full; shorten an oversized dead letter."""
