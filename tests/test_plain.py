@@ -157,3 +157,18 @@ def test_rows_are_what_a_json_library_writes(rows: list[tuple[Any, ...]]) -> Non
             {"z": 1} if i % 2 else {}
         )
         assert value == orjson.dumps(want)
+
+
+@settings(max_examples=50)
+@given(
+    st.lists(st.sampled_from(["a", "b", "aa", "ab", "Ω", "温度", "a" * 40, *(f"m{i}" for i in range(9))]), max_size=60)
+)
+def test_names_are_those_of_the_messages_however_often_each_comes(names: list[str]) -> None:
+    assert agree([row("1.5", name) for name in names]) or not names
+
+
+def test_many_names_in_a_chunk_are_told_apart() -> None:
+    """So many that some find no place among the others within the steps that are allowed."""
+    rng = np.random.default_rng(0)
+    names = [f"line-{i}/press-{j}" for i, j in rng.integers(0, 400, (20_000, 2)).tolist()]
+    assert agree([row("1.5", name) for name in names])

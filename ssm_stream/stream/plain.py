@@ -23,6 +23,8 @@ LOW = np.uint64(0xFFFFFFFF)
 PRECISION = np.uint64(0xFFFFFFFFFFFFFFFF >> 55)
 TENS = tuple(10.0**i for i in range(23))  # all exact
 ENTITY, TIME = 0, 1  # places among the fields
+PROBES = 32
+"""Places that are looked at for a name among those of its chunk."""
 
 
 def _powers_of_five() -> NDArray[np.uint64]:
@@ -243,6 +245,48 @@ def _read(
     return len(ends)
 
 
+@jit
+def _distinct(raw: Any, spans: Any, table: Any, first: Any, which: Any) -> int:
+    """Number the texts at n spans of `raw`: which[row], in order of appearance; first[number] is a row that has it.
+
+    A text may get a second number where too many others have fallen upon its place: the search is bounded.
+
+    Args:
+        table: (a power of two, 2n at least) −1 everywhere
+
+    Returns:
+        how many numbers there are
+    """
+    count, last = 0, len(table) - 1
+    for row in range(len(spans)):
+        start, end = spans[row, 0], spans[row, 1]
+        code = np.uint64(14695981039346656037)  # FNV-1a
+        for i in range(start, end):
+            code = (code ^ np.uint64(raw[i])) * np.uint64(1099511628211)
+        place = np.int64((code ^ (code >> np.uint64(32))) & np.uint64(last))
+        found = -1
+        for _ in range(PROBES):
+            number = table[place]
+            if number < 0:
+                table[place] = count
+                break
+            there, size = spans[first[number], 0], end - start
+            if spans[first[number], 1] - there == size:
+                same = True
+                for i in range(size):
+                    same = same and raw[there + i] == raw[start + i]
+                if same:
+                    found = number
+                    break
+            place = (place + 1) & last
+        if found < 0:
+            found = count
+            first[count] = row
+            count += 1
+        which[row] = found
+    return count
+
+
 class PlainReader:
     """Reads chunks of plain events by the `event` section of the configuration."""
 
@@ -279,18 +323,22 @@ class PlainReader:
             raw, ends, self._names, self._ends, columns, 2 + self._targets, found, spans, self._fives, self._tens
         )
         ts = milliseconds(found[:, 0], self.event.timestamp_format) if done == len(values) else None
-        if ts is None or not (names := self._texts(text, spans)):
+        if ts is None or not (names := self._texts(text, raw, spans)):
             return None
         m = self._targets
         target = found[:, 1].copy() if m == 1 else np.ascontiguousarray(found[:, 1 : 1 + m])
         features = np.ascontiguousarray(found[:, 1 + m :])
         return Events(names, ts, features, target, np.arange(len(values)))
 
-    def _texts(self, text: bytes, spans: NDArray[np.int64]) -> list[str]:
+    def _texts(self, text: bytes, raw: NDArray[np.uint8], spans: NDArray[np.int64]) -> list[str]:
         """The entities' names; none where the text is no UTF-8."""
         if not text.isascii():
             try:
                 text.decode()
             except UnicodeDecodeError:
                 return []
-        return self._known.of([text[a:b] for a, b in spans.tolist()])
+        n = len(spans)
+        first, which = np.empty(n, np.int64), np.empty(n, np.int64)
+        count = _distinct(raw, spans, np.full(1 << (2 * n).bit_length(), -1), first, which)
+        names = self._known.of([text[a:b] for a, b in spans[first[:count]].tolist()])
+        return list(map(names.__getitem__, which.tolist()))
