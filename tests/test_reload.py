@@ -17,7 +17,9 @@ from test_ops import ask, until
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.stream.reload import NOT_LIVE, RefusedError, live_changes
+from ssm_stream.stream import reload
+from ssm_stream.stream.reload import NOT_LIVE, RefusedError, Reload, live_changes
+from ssm_stream.stream.source import STOP
 
 BASE: dict[str, Any] = {
     "source": {"brokers": "a:1", "topic": "t"},
@@ -162,3 +164,24 @@ def test_a_run_that_is_changed_is_one_that_was_restarted(kafka: Kafka, tmp_path:
     assert log[-1]["reason"] == "signal"
     assert set(live.ids().values()) == {1}
     assert live.state() == calm.state()
+
+
+def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an editor has written so far may well be a configuration, with other settings than are meant."""
+    monkeypatch.setattr(reload, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(reload, "SETTLED", 0.5)
+    file, running_ = tmp_path / "config.yaml", config(tmp_path)
+    whole = {**BASE, "recovery": {"directory": str(tmp_path)}, "model": {"warmup": 20}, "alerts": {"ongoing_every": 7}}
+    file.write_bytes(orjson.dumps({**BASE, "recovery": {"directory": str(tmp_path)}}))
+    with Reload(file, running_) as found:
+        file.write_bytes(b"")
+        time.sleep(0.05)
+        file.write_bytes(orjson.dumps({**whole, "alerts": {}}))
+        time.sleep(0.05)
+        file.write_bytes(orjson.dumps(whole))
+        deadline = time.monotonic() + 20
+        while found.wanted is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+    STOP.clear()
+    assert found.wanted is not None
+    assert found.wanted.alerts.ongoing_every == 7

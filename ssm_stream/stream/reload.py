@@ -22,6 +22,8 @@ from ssm_stream.stream.source import STOP
 LOG = structlog.get_logger("ssm_stream")
 LOOK_EVERY = 1.0
 """Seconds between looks at the file."""
+SETTLED = 0.2
+"""Seconds in which a file that has changed must stay the same before it is read."""
 _STREAM = "it names another stream or another state: stop the process, and start it on purpose"
 NOT_LIVE = {
     "source.brokers": _STREAM,
@@ -128,6 +130,9 @@ class Reload:
         while not self._done.wait(LOOK_EVERY):
             text = self._text()
             if text is None or text == self._seen:
+                continue
+            # Half a file may be a valid one: whoever writes it may not be done.
+            if self._done.wait(SETTLED) or self._text() != text:
                 continue
             self._seen = text
             try:
