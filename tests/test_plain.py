@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.events import EventReader
-from ssm_stream.stream.plain import PlainReader
+from ssm_stream.stream.plain import PlainReader, _distinct
 from ssm_stream.stream.rows import assembled
 
 
@@ -168,7 +168,19 @@ def test_names_are_those_of_the_messages_however_often_each_comes(names: list[st
 
 
 def test_many_names_in_a_chunk_are_told_apart() -> None:
-    """So many that some find no place among the others within the steps that are allowed."""
     rng = np.random.default_rng(0)
     names = [f"line-{i}/press-{j}" for i, j in rng.integers(0, 400, (20_000, 2)).tolist()]
     assert agree([row("1.5", name) for name in names])
+
+
+def test_names_that_find_no_place_within_the_steps_get_a_number_each_time() -> None:
+    """In a table with half as many places as there are names: none is taken for another, and the search ends."""
+    names = [f"m{i % 128}" for i in range(256)]
+    ends = np.cumsum([len(name) for name in names])
+    spans = np.stack([ends - [len(name) for name in names], ends], 1)
+    first, which = np.empty(256, np.int64), np.empty(256, np.int64)
+    raw = np.frombuffer("".join(names).encode(), np.uint8)
+    count = _distinct(raw, spans, np.full(64, -1), first, which)
+    assert count > 128, "some had no place"
+    assert [names[i] for i in first[which]] == names
+    assert sorted(set(which.tolist())) == list(range(count))
