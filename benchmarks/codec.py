@@ -13,7 +13,9 @@ import importlib.util
 import json
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +23,7 @@ import numpy as np
 import orjson
 from clients import CHUNK, FEATURES
 from confluent_kafka import Producer
-from throughput import events
+from wire import events
 
 from ssm_stream.config import parse_config
 from ssm_stream.events import EventReader, Events
@@ -29,6 +31,7 @@ from ssm_stream.loop import Predictions
 from ssm_stream.stream import plain, rows
 from ssm_stream.stream.broker import LOGGER, EmbeddedBroker
 from ssm_stream.stream.codec import ShardBatch, prediction_values
+from ssm_stream.stream.names import Remembered
 from ssm_stream.stream.plain import PlainReader
 
 CONFIG = parse_config(
@@ -116,8 +119,8 @@ def writing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     reader = EventReader(CONFIG.event)
     all_ = [judged(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
     yield "write: a dict an event, orjson", fastest(lambda: [dictionaries(*one) for one in all_], count), 0.0
-    stem = "events-0-"
-    whole = beside(rows, "_assemble", lambda: [prediction_values(*one, stem) for one in all_], count)
+    stem, quoted = "events-0-", Remembered(orjson.dumps).of
+    whole = beside(rows, "_assemble", lambda: [prediction_values(*one, stem, quoted=quoted) for one in all_], count)
     yield "write: columns, kernel (in use)", *whole
 
 
@@ -138,12 +141,18 @@ def producing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
                     producer.produce("out", value, "m00001")
             producer.flush()
 
+        def at_once() -> None:
+            for chunk in chunks:
+                deque(map(producer.produce, repeat("out"), chunk, repeat("m00001")), 0)
+            producer.flush()
+
         def in_batches() -> None:
             for chunk in chunks:
                 producer.produce_batch("out", [{"value": value, "key": "m00001"} for value in chunk])
             producer.flush()
 
-        yield "produce: one by one (in use)", fastest(one_by_one, count, 3), 0.0
+        yield "produce: one by one", fastest(one_by_one, count, 3), 0.0
+        yield "produce: one by one, by map (in use)", fastest(at_once, count, 3), 0.0
         if hasattr(producer, "produce_batch"):
             yield "produce: produce_batch", fastest(in_batches, count, 3), 0.0
 
@@ -153,7 +162,7 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=100_000)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    chunks = chunked([value for _, value in events(arguments.events, 100)])
+    chunks = chunked([orjson.dumps(event) for _, event in events(arguments.events, 100)])
     steps = [*reading(chunks, arguments.events), *writing(chunks, arguments.events)]
     steps += producing(chunks, arguments.events)
     rows_ = [{"step": name, "us": round(us, 3), "without_gil_us": round(free, 3)} for name, us, free in steps]
