@@ -12,7 +12,7 @@ import orjson
 import pytest
 import typer
 from brokers import Kafka, MockKafka, NoidaKafka, free_port
-from confluent_kafka import KafkaError, KafkaException, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app as command
@@ -23,9 +23,12 @@ from ssm_stream.stream.broker import (
     ApiKey,
     BrokerError,
     EmbeddedBroker,
+    KafkaProducer,
     check_broker,
     client_properties,
     create_topics,
+    kafka_error,
+    plainly,
     redacted,
     scrubbed,
 )
@@ -112,6 +115,40 @@ def test_old_messages_are_kept(kafka: Kafka) -> None:
     producer.produce(topic, b"old", timestamp=long_ago)
     assert producer.flush(10) == 0
     assert [m.timestamp()[1] for m in kafka.read(topic, expected=1)] == [long_ago]
+
+
+def test_a_fatal_error_is_the_clients_own_exception(kafka: Kafka) -> None:
+    """Whether or not delivery reports come in the same call: the plain client makes a SystemError of some of these."""
+    topic = kafka.topic()
+    settings = {"bootstrap.servers": kafka.bootstrap_servers, "transactional.id": topic, "logger": broker_module.LOGGER}
+
+    def refused(error: KafkaError | None, _: Message) -> None:
+        assert error is not None
+        error.code()  # as anything that a callback asks of the client, it fails where the exception is set
+
+    for _ in range(12):
+        first, second = (KafkaProducer({**settings, "on_delivery": refused}) for _ in range(2))
+        first.init_transactions(20)
+        second.init_transactions(20)
+        first.begin_transaction()
+        for _ in range(20):
+            first.produce(topic, b"1")
+        with pytest.raises(KafkaException, match="fenced") as caught:
+            first.flush(10.0)
+        assert kafka_error(caught.value).fatal()
+
+
+def test_what_callbacks_made_of_a_fatal_error_is_undone() -> None:
+    fatal = KafkaException(KafkaError(KafkaError._FENCED, fatal=True))
+    once, twice = (SystemError("returned a result with an exception set") for _ in range(2))
+    once.__cause__, twice.__cause__ = fatal, once
+    with pytest.raises(KafkaException) as caught, plainly():
+        raise twice
+    assert caught.value is fatal
+    with pytest.raises(SystemError, match="another"), plainly():
+        raise SystemError("another")
+    with pytest.raises(SystemError, match="another"), plainly():
+        raise SystemError("another") from ValueError("no error of the client")
 
 
 def test_retriable_errors_are_retried_and_others_reported(mock_kafka: MockKafka) -> None:

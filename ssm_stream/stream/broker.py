@@ -102,6 +102,44 @@ def scrubbed(text: str, *properties: Mapping[str, Any]) -> str:
     return USERINFO.sub(HIDDEN, text)
 
 
+class KafkaProducer(Producer):
+    """A producer whose fatal errors are `KafkaException` in every case.
+
+    confluent-kafka raises a fatal error from within the call that runs callbacks. Where one more callback is due in
+    that call, it runs with the exception already set, and Python makes a SystemError of both.
+    """
+
+    def poll(self, timeout: float = -1) -> int:
+        with plainly():
+            return super().poll(timeout)
+
+    def flush(self, timeout: float = -1) -> int:
+        with plainly():
+            return super().flush(timeout)
+
+    def commit_transaction(self, timeout: float = -1) -> None:
+        with plainly():
+            super().commit_transaction(timeout)
+
+    def abort_transaction(self, timeout: float = -1) -> None:
+        with plainly():
+            super().abort_transaction(timeout)
+
+
+@contextlib.contextmanager
+def plainly() -> Iterator[None]:
+    """Whatever Python made of a client's exception is that exception again."""
+    try:
+        yield
+    except SystemError as error:
+        cause: BaseException = error
+        while isinstance(cause, SystemError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, KafkaException):
+            raise cause from None
+        raise
+
+
 def kafka_error(error: KafkaException) -> KafkaError:
     """The broker's or client's error inside the exception."""
     inner = error.args[0]

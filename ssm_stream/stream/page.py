@@ -7,12 +7,20 @@ import time
 
 import orjson
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Config, Source
 from ssm_stream.feedback import FeedbackReader, NoFeedbackError
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.stream.broker import BrokerError, LastError, check_broker, client_properties, metadata_client, scrubbed
+from ssm_stream.stream.broker import (
+    BrokerError,
+    KafkaProducer,
+    LastError,
+    check_broker,
+    client_properties,
+    metadata_client,
+    scrubbed,
+)
 from ssm_stream.stream.feedback import feedback_of
 from ssm_stream.ui.page import Page
 
@@ -29,7 +37,7 @@ class FeedbackWriter:
     def __init__(self, config: Config, topic: str) -> None:
         self._config, self._topic = config, topic
         self._lock = threading.Lock()
-        self._producer: Producer | None = None
+        self._producer: KafkaProducer | None = None
         self._last_error = LastError(config.source, config.sinks.kafka)
 
     def __call__(self, alert: str, true: bool) -> None:
@@ -61,11 +69,11 @@ class FeedbackWriter:
                 "see that the topic is there and may be written to, and say it again",
             )
 
-    def _open(self) -> Producer:
+    def _open(self) -> KafkaProducer:
         if self._producer is None:
             ours = {"acks": "all", "message.timeout.ms": int(PATIENCE * 1000), "linger.ms": 0}
             theirs = {**client_properties(self._config.source, error_cb=self._last_error), **self._config.sinks.kafka}
-            self._producer = Producer({**theirs, **ours})
+            self._producer = KafkaProducer({**theirs, **ours})
         return self._producer
 
 

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config, Source
 from ssm_stream.stream.broker import (
     BrokerError,
     Cluster,
+    KafkaProducer,
     LastError,
     check_broker,
     client_properties,
@@ -287,7 +288,7 @@ class _Post:
         }
         theirs = {**client_properties(config.source, error_cb=self._remember), **config.sinks.kafka}
         try:
-            self._producer = Producer({**theirs, **ours})
+            self._producer = KafkaProducer({**theirs, **ours})
             self._producer.init_transactions(config.source.wait)
         except (KafkaException, TypeError, ValueError) as error:
             if isinstance(error, KafkaException):
@@ -317,11 +318,7 @@ class _Post:
                 for message in (self._again(letter), self._receipt(letter)):
                     self._produce(message)
             self._commit()  # which fails where a message was not delivered
-        except (KafkaException, SystemError) as raised:
-            # The client raises a fatal error from within a callback, which may be another's at that time.
-            error = raised.__cause__ if isinstance(raised, SystemError) else raised
-            if not isinstance(error, KafkaException):
-                raise
+        except KafkaException as error:
             if not kafka_error(error).fatal():
                 with contextlib.suppress(KafkaException):  # the broker ends it in a minute, or the next redrive does
                     self._producer.abort_transaction(self._config.source.wait)

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
 from ssm_stream.events import EventReader
-from ssm_stream.stream.broker import LOGGER, kafka_error, scrubbed
+from ssm_stream.stream.broker import LOGGER, KafkaProducer, kafka_error, scrubbed
 
 Row = dict[str, Any]
 STEP = 0.05
@@ -235,7 +235,7 @@ class Outbox:
         if not {"acks", "request.required.acks"} & set(properties):
             defaults["enable.idempotence"] = True
         try:
-            self._producer = Producer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
+            self._producer = KafkaProducer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
         except (KafkaException, TypeError, ValueError) as error:
             reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
             raise ReplayError(f"source.kafka: {scrubbed(reason, properties)}; correct the property") from None
@@ -276,9 +276,9 @@ class Outbox:
             ReplayError: a row was not delivered.
         """
         until = time.monotonic() + seconds
-        self._producer.poll(seconds)
+        self._serve(self._producer.poll, seconds)
         while self._failure is None and (left := until - time.monotonic()) > 0:
-            self._producer.poll(left)
+            self._serve(self._producer.poll, left)
         if self._failure is not None:
             self._fail(*self._failure)
 
@@ -289,10 +289,17 @@ class Outbox:
             ReplayError: a row was not delivered.
         """
         while self._waiting and self._failure is None:
-            self._producer.flush(TELL)
+            self._serve(self._producer.flush, TELL)
             tell(self.acknowledged)
         if self._failure is not None:
             self._fail(*self._failure)
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> None:
+        """Take delivery reports; a fatal error of the client comes as an exception instead."""
+        try:
+            call(seconds)
+        except KafkaException as error:
+            self._failure = self._failure or (self.acknowledged, kafka_error(error))
 
     def _reported(self, number: int, error: KafkaError | None, _message: Message) -> None:
         if error is None:

@@ -11,18 +11,26 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from operator import length_hint
 from typing import Any
 
 import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.stream.broker import BrokerError, LastError, client_properties, scrubbed, unusable
+from ssm_stream.stream.broker import (
+    BrokerError,
+    KafkaProducer,
+    LastError,
+    client_properties,
+    kafka_error,
+    scrubbed,
+    unusable,
+)
 from ssm_stream.stream.codec import Encoder, Judged, Output, Record, raw_of
 
 LOG = structlog.get_logger("ssm_stream.sink")
@@ -90,7 +98,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         }
         theirs = {**client_properties(config.source, error_cb=self._last_error), **config.sinks.kafka}
         try:
-            self._producer = Producer({**ours, **theirs, **(properties or {})})
+            self._producer = KafkaProducer({**ours, **theirs, **(properties or {})})
         except (KafkaException, TypeError, ValueError) as error:
             raise unusable(error, config.source, config.sinks.kafka) from None
         self._prepare()
@@ -144,7 +152,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
                 if output.others:
                     page.alerted(r.value for r in output.others if r.sent is not None and r.sent.what == "alert")
             metrics.sent(len(output.values), [r.sent for r in output.others if r.sent is not None])
-        self._producer.poll(0)
+        self._serve(self._producer.poll, 0)
         self._check()
 
     def _admit(self, output: Output) -> Output:
@@ -171,7 +179,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
                 self._producer.produce(record.topic, record.value, record.key, headers=record.headers)
                 return
             except BufferError:
-                self._producer.poll(0.1)
+                self._serve(self._producer.poll, 0.1)
                 self._check()
             except KafkaException as error:
                 reason = error.args[0]
@@ -189,6 +197,21 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
         elif self._failed is None:
             self._failed = (str(message.topic()), error.str())
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> None:
+        """Take what the broker has said.
+
+        Raises:
+            BrokerError: the client is of no use any more.
+        """
+        try:
+            call(seconds)
+        except KafkaException as error:
+            text = self._scrubbed(kafka_error(error).str())
+            raise BrokerError(
+                f"{self.config.source.brokers}: the client has given up: {text}",
+                "put that right and start again: the flow goes on from the last epoch",
+            ) from error
 
     def _check(self) -> None:
         while self._oversized:
@@ -234,7 +257,7 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         self._handed.join()
         self._raise()
         while len(self._producer):
-            self._producer.flush(1.0)
+            self._serve(self._producer.flush, 1.0)
             self._check()
         self._check()
 
@@ -246,7 +269,10 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
     def close(self) -> None:
         # Called at the end of input and after an error in any step; an exception here would end the process unheard.
         self._end()
-        left = self._producer.flush(5.0)
+        try:
+            left = self._producer.flush(5.0)
+        except KafkaException:  # whatever it is, `snapshot` has told it or is not waited for
+            left = len(self._producer)
         if left:
             LOG.warning("messages_not_delivered", count=left, cure="they are made again after the restart")
 
