@@ -23,6 +23,7 @@ import numpy as np
 import orjson
 from clients import CHUNK, FEATURES
 from confluent_kafka import Producer
+from measuring import fastest
 from wire import events
 
 from ssm_stream.config import parse_config
@@ -45,18 +46,13 @@ def chunked(items: list[Any]) -> list[list[Any]]:
     return [items[at : at + CHUNK] for at in range(0, len(items), CHUNK)]
 
 
-def fastest(work: Callable[[], Any], count: int, repeats: int = 5) -> float:
-    """µs of this thread an event, of the fastest repetition."""
-    times = []
-    for _ in range(repeats):
-        before = time.thread_time()
-        work()
-        times.append(time.thread_time() - before)
-    return min(times) / count * 1e6
+def cost(work: Callable[[], Any], count: int, repeats: int = 5) -> float:
+    """µs of this thread an event."""
+    return fastest(repeats, work, count, time.thread_time)
 
 
 def beside(module: Any, name: str, work: Callable[[], Any], count: int) -> tuple[float, float]:
-    """As `fastest`, and how much of it is spent in the module's kernel of that name, which holds no lock."""
+    """As `cost`, and how much of it is spent in the module's kernel of that name, which holds no lock."""
     kernel, spent = getattr(module, name), 0.0
 
     def timed(*arguments: Any) -> Any:
@@ -66,7 +62,7 @@ def beside(module: Any, name: str, work: Callable[[], Any], count: int) -> tuple
         spent += time.thread_time() - before
         return found
 
-    whole = fastest(work, count)
+    whole = cost(work, count)
     setattr(module, name, timed)
     try:
         work()
@@ -78,14 +74,14 @@ def beside(module: Any, name: str, work: Callable[[], Any], count: int) -> tuple
 def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     """Bytes to columns."""
     general, kernel = EventReader(CONFIG.event), PlainReader(CONFIG.event)
-    each = fastest(lambda: [list(map(orjson.loads, chunk)) for chunk in chunks], count)
-    joined = fastest(lambda: [orjson.loads(b"[" + b",".join(chunk) + b"]") for chunk in chunks], count)
+    each = cost(lambda: [list(map(orjson.loads, chunk)) for chunk in chunks], count)
+    joined = cost(lambda: [orjson.loads(b"[" + b",".join(chunk) + b"]") for chunk in chunks], count)
     documents = [list(map(orjson.loads, chunk)) for chunk in chunks]
-    columns = fastest(lambda: [general.read(chunk) for chunk in documents], count)
+    columns = cost(lambda: [general.read(chunk) for chunk in documents], count)
     yield "read: orjson one by one, columns checked", each + columns, 0.0
     yield "read: orjson on the joined array, columns checked", joined + columns, 0.0
     if importlib.util.find_spec("msgspec"):
-        yield "read: msgspec structs, columns unchecked", fastest(lambda: structs(chunks), count), 0.0
+        yield "read: msgspec structs, columns unchecked", cost(lambda: structs(chunks), count), 0.0
     yield "read: kernel, checked (in use)", *beside(plain, "_read", lambda: [kernel(list(c)) for c in chunks], count)
 
 
@@ -118,7 +114,7 @@ def writing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     """Predictions to bytes."""
     reader = EventReader(CONFIG.event)
     all_ = [judged(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
-    yield "write: a dict an event, orjson", fastest(lambda: [dictionaries(*one) for one in all_], count), 0.0
+    yield "write: a dict an event, orjson", cost(lambda: [dictionaries(*one) for one in all_], count), 0.0
     stem, quoted = "events-0-", Remembered(orjson.dumps).of
     whole = beside(rows, "_assemble", lambda: [prediction_values(*one, stem, quoted=quoted) for one in all_], count)
     yield "write: columns, kernel (in use)", *whole
@@ -151,10 +147,10 @@ def producing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
                 producer.produce_batch("out", [{"value": value, "key": "m00001"} for value in chunk])
             producer.flush()
 
-        yield "produce: one by one", fastest(one_by_one, count, 3), 0.0
-        yield "produce: one by one, by map (in use)", fastest(at_once, count, 3), 0.0
+        yield "produce: one by one", cost(one_by_one, count, 3), 0.0
+        yield "produce: one by one, by map (in use)", cost(at_once, count, 3), 0.0
         if hasattr(producer, "produce_batch"):
-            yield "produce: produce_batch", fastest(in_batches, count, 3), 0.0
+            yield "produce: produce_batch", cost(in_batches, count, 3), 0.0
 
 
 def main() -> None:

@@ -166,7 +166,9 @@ class TargetEngine:
         """
         store = self.store
         row = store.slots[events.entity[0]]
-        pool = row if not self.config.model.fleet else store.pools[int(store.shards[row]), source]
+        pool = store.pool_of(row, source)
+        if pool is None:
+            raise KeyError(f"{events.entity[0]!r} was not met from source {source}")
         ahead = events.ts + round(store.late.ahead) if store.late is not None else events.ts
         u, steps = columns_of(self.plan, events, ahead)
         learner = shapes.Learner(store.state.learner, *store.shared)

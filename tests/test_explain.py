@@ -81,6 +81,15 @@ def test_looking_changes_nothing() -> None:
     assert engine.snapshot() == before
 
 
+def test_a_source_that_the_entity_never_came_from_is_said() -> None:
+    settings = config()
+    events, _ = EventReader(settings.event).read(rows(3))
+    engine = Engine(settings).targets[0]
+    engine.process(events)
+    with pytest.raises(KeyError, match="'m0' was not met from source 1"):
+        explain(engine, events.take(np.array([597])), 1)
+
+
 def test_what_is_not_there_is_said() -> None:
     with pytest.raises(UnknownEntityError, match=r"'m9'.*m0, m1, m2"):
         explain_recorded(config(), rows(3), "m9")
