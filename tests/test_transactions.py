@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -11,16 +12,16 @@ from typing import Any
 import orjson
 import pytest
 from brokers import Kafka, MockKafka
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from test_stream import Job, events, finished, wait_for
 
-from ssm_stream.config import ConfigError, load_config, parse_config
+from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.stream import start
-from ssm_stream.stream.broker import BrokerError
+from ssm_stream.stream.broker import ApiKey, BrokerError, EmbeddedBroker
 from ssm_stream.stream.codec import Output, Record
 from ssm_stream.stream.sink import shortened
-from ssm_stream.stream.transactions import smallest_limit, transactional_id
+from ssm_stream.stream.transactions import TransactionalWriter, smallest_limit, transactional_id
 
 PARTITIONS = 3
 
@@ -186,6 +187,70 @@ def test_a_second_process_takes_over_and_the_first_one_says_so(job: Callable[...
     second.run()
     counts = Counter(orjson.loads(m.value() or b"")["id"] for m in kafka.read(first.predictions))
     assert (len(counts), max(counts.values())) == (1_500, 1)
+
+
+REFUSALS: list[tuple[ApiKey, int, str, str]] = [
+    (ApiKey.INIT_PRODUCER_ID, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "init_transactions", "Write and .* id"),
+    (ApiKey.INIT_PRODUCER_ID, KafkaError.CLUSTER_AUTHORIZATION_FAILED, "init_transactions", "Write and .* id"),
+    (ApiKey.INIT_PRODUCER_ID, KafkaError.INVALID_TRANSACTION_TIMEOUT, "init_transactions", "timeout.ms to 100000"),
+    (ApiKey.INIT_PRODUCER_ID, KafkaError.PRODUCER_FENCED, "init_transactions", "has taken over"),
+    (ApiKey.OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED, "the marker", "Read and .* group"),
+    (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "producing", "Write and .* id"),
+    (
+        ApiKey.ADD_PARTITIONS_TO_TXN,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        "producing",
+        "Write and .* topics",
+    ),
+    (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
+    (ApiKey.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
+    (ApiKey.PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED, "producing", "Write and .* topics"),
+    (ApiKey.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "producing", "goes on where consumers have seen"),
+    (ApiKey.ADD_OFFSETS_TO_TXN, KafkaError.GROUP_AUTHORIZATION_FAILED, "send_offsets", "Read and .* group"),
+    (ApiKey.END_TXN, KafkaError.PRODUCER_FENCED, "commit_transaction", "has taken over"),
+    (ApiKey.END_TXN, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "commit_transaction", "Write and .* id"),
+]
+
+
+@pytest.mark.parametrize(("request_", "code", "step", "cure"), REFUSALS)
+def test_each_refusal_of_a_broker_has_its_cure(request_: ApiKey, code: int, step: str, cure: str) -> None:
+    """By librdkafka's own broker, as the test broker has no permissions; the mode is otherwise refused with it."""
+    with EmbeddedBroker(topics={"t": 1, "p": 1, "a": 1, "d": 1}) as broker:
+        settings = parse_config(
+            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 5s}}\n"
+            "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
+        )
+        at_start = request_ in (ApiKey.INIT_PRODUCER_ID, ApiKey.OFFSET_FETCH)
+        if at_start:
+            broker.push_errors(request_, [code])
+        with pytest.raises(BrokerError) as caught:
+            deliver(settings, lambda: None if at_start else broker.push_errors(request_, [code]))
+        assert re.search(step, caught.value.found), caught.value.found
+        assert "Purged" not in caught.value.found
+        assert re.search(cure, caught.value.cure), caught.value.cure
+        assert ("taken over" in caught.value.cure) == ("taken over" in cure)
+
+
+def test_a_broker_that_goes_away_is_named_as_the_reason() -> None:
+    with EmbeddedBroker(topics={"t": 1, "p": 1}) as broker:
+        settings = parse_config(
+            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 2s}}\n"
+            "event: {entity: e, timestamp: t}\nsinks: {predictions: p}\n"
+        )
+        with pytest.raises(BrokerError, match="timed out") as caught:
+            deliver(settings, lambda: broker.set_down(1))
+        assert re.search("[Rr]efused|[Dd]isconnected", caught.value.found), caught.value.found
+
+
+def deliver(settings: Config, now: Callable[[], None]) -> None:
+    """An epoch of one writer. now: called before its first output"""
+    writer = TransactionalWriter(settings, {"t": (0,)}, "0000", {}, 1_000_000)
+    try:
+        now()
+        writer.write_batch([Output("t", 0, 0, 0, [], "p", ["e"], [b"x"], [0])])
+        writer.snapshot()
+    finally:
+        writer.close()
 
 
 def test_independent_processes_have_transactions_of_their_own() -> None:

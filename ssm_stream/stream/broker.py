@@ -147,6 +147,12 @@ def kafka_error(error: KafkaException) -> KafkaError:
     return inner
 
 
+def fenced(error: KafkaError) -> bool:
+    """A newer producer has the transactional id, or the broker has ended a transaction that was open for too long: the
+    error is the same."""
+    return error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+
+
 class Cluster(NamedTuple):
     """What a cluster said of itself.
 
@@ -347,6 +353,10 @@ class ApiKey(enum.IntEnum):
     OFFSET_COMMIT = 8
     OFFSET_FETCH = 9
     FIND_COORDINATOR = 10
+    INIT_PRODUCER_ID = 22
+    ADD_PARTITIONS_TO_TXN = 24
+    ADD_OFFSETS_TO_TXN = 25
+    END_TXN = 26
 
 
 class EmbeddedBroker:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException, Message
 
 from ssm_stream.config import Config, Source
 from ssm_stream.stream.broker import (
@@ -28,6 +28,7 @@ from ssm_stream.stream.broker import (
     LastError,
     check_broker,
     client_properties,
+    fenced,
     kafka_error,
     scrubbed,
     unusable,
@@ -367,7 +368,7 @@ class _Post:
         reason = kafka_error(error)
         source = self._config.source
         text = scrubbed(reason.str(), source.kafka, self._config.sinks.kafka)
-        if reason.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH):
+        if fenced(reason):
             return BrokerError(
                 f"another redrive of topic {self._topic!r} has taken over: {text}",
                 "let it finish, and start again: what was sent is not sent twice",

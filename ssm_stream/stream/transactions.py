@@ -19,12 +19,12 @@ from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
 
 from ssm_stream.config import Config
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.stream.broker import BrokerError, Cluster, LastError, client_properties, kafka_error, scrubbed
+from ssm_stream.stream.broker import BrokerError, Cluster, LastError, client_properties, fenced, kafka_error, scrubbed
 from ssm_stream.stream.codec import Judged, Output
 from ssm_stream.stream.sink import KAFKA_DEFAULT, KafkaSink, KafkaWriter, Marker
 
@@ -110,7 +110,7 @@ class TransactionalWriter(KafkaWriter):
         self._next: Marker = {}
         self._dropped = 0
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
-        timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), LONGEST)
+        self._timeout = timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), LONGEST)
         super().__init__(
             config,
             {
@@ -199,7 +199,8 @@ class TransactionalWriter(KafkaWriter):
 
     @contextmanager
     def _in_words(self) -> Iterator[None]:
-        """A client that another process has shut out says so of one call only; what else fails then comes of that.
+        """What ended a transaction is told of one call only; what else fails then comes of that, as messages that were
+        purged.
 
         Raises:
             BrokerError: in place of the client's own error.
@@ -210,7 +211,8 @@ class TransactionalWriter(KafkaWriter):
             try:
                 self._producer.begin_transaction()  # which is refused again, with the reason
             except KafkaException as refused:
-                if kafka_error(refused).fatal():
+                reason = kafka_error(refused)
+                if reason.fatal() or reason.txn_requires_abort():
                     raise self._lost("producing", refused) from error
             if isinstance(error, KafkaException):
                 raise self._lost("producing", error) from error
@@ -246,14 +248,35 @@ class TransactionalWriter(KafkaWriter):
 
     def _lost(self, what: str, error: KafkaException) -> BrokerError:
         reason = kafka_error(error)
+        found = f"delivery: exactly_once: {what} of {self._name}"
         text = self._scrubbed(reason.str())
-        if reason.fatal():
+        if reason.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT) and self._last_error.text:
+            text = f"{text} ({self._last_error.text})"  # why, which no call tells
+        if fenced(reason):
             return BrokerError(
-                f"delivery: exactly_once: {what} of {self._name} was refused: {text}",
+                f"{found} was refused: {text}",
                 "another process with the same source.group has taken over: end one of them, or give them different "
-                "groups",
+                f"groups. Where there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
+                "the machine was paused: start again",
             )
-        return BrokerError(f"delivery: exactly_once: {what} of {self._name}: {text}", RESTART)
+        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART))
+
+    @property
+    def _cures(self) -> Mapping[int, str]:
+        sinks = self.config.sinks
+        topics = ", ".join(repr(t) for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t is not None)
+        grant = "the user needs the operations {} and Describe on {}: grant them and start again"
+        transactions = grant.format("Write", f"the transactional id {self._name!r}")
+        return {
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # as some brokers say it
+            KafkaError.GROUP_AUTHORIZATION_FAILED: grant.format("Read", f"the consumer group {self._name!r}"),
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: grant.format("Write", f"the topics {topics}"),
+            KafkaError.INVALID_TRANSACTION_TIMEOUT: (
+                f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
+                "recovery.epoch_interval or source.wait where they are long, and start again"
+            ),
+        }
 
     def _ask(self, what: str, call: Callable[[], T]) -> T:
         """`_bounded`, with the broker's refusal in words."""
