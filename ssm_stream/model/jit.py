@@ -19,6 +19,7 @@ os.environ.setdefault("NUMBA_OPT", "2")
 
 import llvmlite.binding as llvm
 import numba as nb
+from numba.core import inline_closurecall, ir
 
 # Nor are loops unrolled whose number of rounds is known only when they run: another fifteenth, in a fifth less code.
 # LLVM ends the process at an option that it does not know, so only where these are known to be there.
@@ -54,6 +55,37 @@ def _cache_folder() -> Path:
 nb.config.reload_config()  # type: ignore[no-untyped-call]
 if "NUMBA_CACHE_DIR" not in os.environ:
     nb.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]  # set by numba at import
+
+
+def _share_variables_while_inlining() -> None:
+    """Make `inlined` functions cheap to compile: a fifth of a first start.
+
+    numba writes a function out at a call from a copy of its blocks, and copies with each block the table of all
+    variables, twice (numba issue 8989). What is copied was made for this one call, so that the copies may share the
+    table: the machine code is the same, byte for byte. Nothing changes where a later numba has other names for this.
+    """
+    worker: Any = getattr(inline_closurecall, "InlineWorker", None)
+    inline = getattr(worker, "inline_function", None)
+    scope: Any = getattr(ir, "Scope", None)
+    if inline is None or scope is None or hasattr(scope, "__deepcopy__"):
+        return
+    depth = 0  # numba compiles under a lock
+
+    def inline_function(self: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal depth
+        depth += 1
+        scope.__deepcopy__ = lambda itself, _: itself
+        try:
+            return inline(self, *args, **kwargs)
+        finally:
+            depth -= 1
+            if not depth:
+                del scope.__deepcopy__
+
+    worker.inline_function = inline_function
+
+
+_share_variables_while_inlining()
 
 
 def jit(function: Function) -> Function:
