@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from test_stream import Job, events, finished, wait_for
 
-from ssm_stream.config import Config, ConfigError, load_config, parse_config
+from ssm_stream.config import ConfigError, load_config, parse_config
 from ssm_stream.stream import start
 from ssm_stream.stream.broker import ApiKey, BrokerError, EmbeddedBroker
 from ssm_stream.stream.codec import Output, Record
@@ -196,12 +196,7 @@ REFUSALS: list[tuple[ApiKey, int, str, str]] = [
     (ApiKey.INIT_PRODUCER_ID, KafkaError.PRODUCER_FENCED, "init_transactions", "has taken over"),
     (ApiKey.OFFSET_FETCH, KafkaError.GROUP_AUTHORIZATION_FAILED, "the marker", "Read and .* group"),
     (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "producing", "Write and .* id"),
-    (
-        ApiKey.ADD_PARTITIONS_TO_TXN,
-        KafkaError.TOPIC_AUTHORIZATION_FAILED,
-        "producing",
-        "Write and .* topics",
-    ),
+    (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.TOPIC_AUTHORIZATION_FAILED, "producing", "Write and .* topics"),
     (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
     (ApiKey.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
     (ApiKey.PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED, "producing", "Write and .* topics"),
@@ -216,15 +211,11 @@ REFUSALS: list[tuple[ApiKey, int, str, str]] = [
 def test_each_refusal_of_a_broker_has_its_cure(request_: ApiKey, code: int, step: str, cure: str) -> None:
     """By librdkafka's own broker, as the test broker has no permissions; the mode is otherwise refused with it."""
     with EmbeddedBroker(topics={"t": 1, "p": 1, "a": 1, "d": 1}) as broker:
-        settings = parse_config(
-            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 5s}}\n"
-            "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
-        )
         at_start = request_ in (ApiKey.INIT_PRODUCER_ID, ApiKey.OFFSET_FETCH)
         if at_start:
             broker.push_errors(request_, [code])
         with pytest.raises(BrokerError) as caught:
-            deliver(settings, lambda: None if at_start else broker.push_errors(request_, [code]))
+            deliver(broker, "5s", lambda: None if at_start else broker.push_errors(request_, [code]))
         assert re.search(step, caught.value.found), caught.value.found
         assert "Purged" not in caught.value.found
         assert re.search(cure, caught.value.cure), caught.value.cure
@@ -233,17 +224,17 @@ def test_each_refusal_of_a_broker_has_its_cure(request_: ApiKey, code: int, step
 
 def test_a_broker_that_goes_away_is_named_as_the_reason() -> None:
     with EmbeddedBroker(topics={"t": 1, "p": 1}) as broker:
-        settings = parse_config(
-            f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: 2s}}\n"
-            "event: {entity: e, timestamp: t}\nsinks: {predictions: p}\n"
-        )
         with pytest.raises(BrokerError, match="timed out") as caught:
-            deliver(settings, lambda: broker.set_down(1))
+            deliver(broker, "2s", lambda: broker.set_down(1))
         assert re.search("[Rr]efused|[Dd]isconnected", caught.value.found), caught.value.found
 
 
-def deliver(settings: Config, now: Callable[[], None]) -> None:
+def deliver(broker: EmbeddedBroker, wait: str, now: Callable[[], None]) -> None:
     """An epoch of one writer. now: called before its first output"""
+    settings = parse_config(
+        f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: {wait}}}\n"
+        "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
+    )
     writer = TransactionalWriter(settings, {"t": (0,)}, "0000", {}, 1_000_000)
     try:
         now()

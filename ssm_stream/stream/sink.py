@@ -39,6 +39,7 @@ TRUNCATED_TO = 100_000  # bytes that are kept of a dead letter too large for its
 SHORTEST = 100
 TRUNCATED = "ssm-stream.truncated.from.bytes"
 KAFKA_DEFAULT = 1_048_588  # a broker's max.message.bytes
+CURE = "put that right and start again: the flow goes on from the last epoch"
 
 
 Marker = dict[tuple[str, int], int]
@@ -153,7 +154,6 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
                     page.alerted(r.value for r in output.others if r.sent is not None and r.sent.what == "alert")
             metrics.sent(len(output.values), [r.sent for r in output.others if r.sent is not None])
         self._serve(self._producer.poll, 0)
-        self._check()
 
     def _admit(self, output: Output) -> Output:
         """What of it is to be produced."""
@@ -180,7 +180,6 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
                 return
             except BufferError:
                 self._serve(self._producer.poll, 0.1)
-                self._check()
             except KafkaException as error:
                 reason = error.args[0]
                 if reason.code() != KafkaError.MSG_SIZE_TOO_LARGE or record.topic != self.config.sinks.dead_letters:
@@ -202,16 +201,14 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         """Take what the broker has said.
 
         Raises:
-            BrokerError: the client is of no use any more.
+            BrokerError: a message was refused, or the client is of no use any more.
         """
         try:
             call(seconds)
         except KafkaException as error:
             text = self._scrubbed(kafka_error(error).str())
-            raise BrokerError(
-                f"{self.config.source.brokers}: the client has given up: {text}",
-                "put that right and start again: the flow goes on from the last epoch",
-            ) from error
+            raise BrokerError(f"{self.config.source.brokers}: the client has given up: {text}", CURE) from error
+        self._check()
 
     def _check(self) -> None:
         while self._oversized:
@@ -227,13 +224,13 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
             raise BrokerError(
                 f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
                 f"{self._scrubbed(self._last_error.text or text)} ({self._scrubbed(text)})",
-                "put that right and start again: the flow goes on from the last epoch",
+                CURE,
             )
 
     def _error(self, topic: str, reason: KafkaError) -> BrokerError:
         return BrokerError(
             f"topic {topic!r} on {self.config.source.brokers}: {self._scrubbed(reason.str())}",
-            "put that right and start again: the flow goes on from the last epoch",
+            CURE,
         )
 
     def _scrubbed(self, text: str) -> str:
@@ -258,7 +255,6 @@ class KafkaWriter(StatefulSinkPartition[Judged | Output, Marker | None]):
         self._raise()
         while len(self._producer):
             self._serve(self._producer.flush, 1.0)
-            self._check()
         self._check()
 
     def _end(self) -> None:

@@ -110,13 +110,13 @@ class TransactionalWriter(KafkaWriter):
         self._next: Marker = {}
         self._dropped = 0
         # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
-        self._timeout = timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), LONGEST)
+        self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), LONGEST)
         super().__init__(
             config,
             {
                 "transactional.id": self._name,
-                "transaction.timeout.ms": int(timeout * 1000),
-                "message.timeout.ms": int(min(self._wait, timeout) * 1000),
+                "transaction.timeout.ms": int(self._timeout * 1000),
+                "message.timeout.ms": int(min(self._wait, self._timeout) * 1000),
                 "acks": "all",
                 "enable.idempotence": True,
                 "message.max.bytes": limit,
