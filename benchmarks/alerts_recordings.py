@@ -31,10 +31,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.model.jit import jit
-from ssm_stream.monitor import levels, novelty
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+from ssm_stream.kernels import levels, novelty
+from ssm_stream.kernels.jit import jit
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 EVENTS = 3_000.0

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 AGES = (100, 500, 1000, 2000, 4000)

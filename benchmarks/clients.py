@@ -113,10 +113,10 @@ def passthrough(job: Specification, clock: Clock) -> dict[str, float]:
 def product(job: Specification, clock: Clock) -> dict[str, Any]:
     """What `ssm-stream run CONFIG --until-eof` does, in this process."""
     from ssm_stream.config import load_config
-    from ssm_stream.engine import Engine
-    from ssm_stream.events import EventReader
-    from ssm_stream.stream import page, start
-    from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
+    from ssm_stream.engine.engine import Engine
+    from ssm_stream.flow import live_page, runtime
+    from ssm_stream.ingest.events import EventReader
+    from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
 
     assert job.config is not None
     config = load_config(job.config)
@@ -127,12 +127,12 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
     slices = Slices(SLICES.get(job.alternating or "", 0.0), off_first=job.off_first)
     if job.alternating == "metrics":
-        start.Metrics = with_metrics(slices)  # type: ignore[misc]
+        runtime.Metrics = with_metrics(slices)  # type: ignore[misc]
     elif job.alternating == "page":
-        start.Metrics, page.Page = with_page(slices)  # type: ignore[misc]
-    prepared = start.prepare(config, until_eof=True)
+        runtime.Metrics, live_page.Page = with_page(slices)  # type: ignore[misc]
+    prepared = runtime.prepare(config, until_eof=True)
     clock.start()
-    start.run(prepared)
+    runtime.run(prepared)
     if not job.alternating:
         return {}
     if job.alternating == "metrics":

@@ -27,13 +27,13 @@ from measuring import fastest
 from wire import events
 
 from ssm_stream.config import parse_config
-from ssm_stream.events import EventReader, Events
-from ssm_stream.loop import Predictions
-from ssm_stream.stream import plain, rows
-from ssm_stream.stream.broker import LOGGER, EmbeddedBroker
-from ssm_stream.stream.codec import ShardBatch, prediction_values
-from ssm_stream.stream.names import Remembered
-from ssm_stream.stream.plain import PlainReader
+from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.kafka import fast_json, json_rows
+from ssm_stream.kafka.bounded_cache import Remembered
+from ssm_stream.kafka.client import LOGGER, EmbeddedBroker
+from ssm_stream.kafka.codec import ShardBatch, prediction_values
+from ssm_stream.kafka.fast_json import PlainReader
+from ssm_stream.kernels.loop import Predictions
 
 CONFIG = parse_config(
     "source: {brokers: 'localhost:9092', topic: events}\n"
@@ -82,7 +82,10 @@ def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     yield "read: orjson on the joined array, columns checked", joined + columns, 0.0
     if importlib.util.find_spec("msgspec"):
         yield "read: msgspec structs, columns unchecked", cost(lambda: structs(chunks), count), 0.0
-    yield "read: kernel, checked (in use)", *beside(plain, "_read", lambda: [kernel(list(c)) for c in chunks], count)
+    yield (
+        "read: kernel, checked (in use)",
+        *beside(fast_json, "_read", lambda: [kernel(list(c)) for c in chunks], count),
+    )
 
 
 def structs(chunks: Chunks) -> list[Any]:
@@ -116,7 +119,9 @@ def writing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     all_ = [judged(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
     yield "write: a dict an event, orjson", cost(lambda: [dictionaries(*one) for one in all_], count), 0.0
     stem, quoted = "events-0-", Remembered(orjson.dumps).of
-    whole = beside(rows, "_assemble", lambda: [prediction_values(*one, stem, quoted=quoted) for one in all_], count)
+    whole = beside(
+        json_rows, "_assemble", lambda: [prediction_values(*one, stem, quoted=quoted) for one in all_], count
+    )
     yield "write: columns, kernel (in use)", *whole
 
 

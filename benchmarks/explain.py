@@ -30,12 +30,12 @@ from measuring import MissingError, check, end_on_signals, running, say, tell
 from wire import cluster, create, named, read
 
 from ssm_stream.config import Config, load_config, parse_config
-from ssm_stream.demo import recording
-from ssm_stream.engine import Engine
-from ssm_stream.evaluate.recordings import rows
-from ssm_stream.events import EventReader
-from ssm_stream.explain import explain
-from ssm_stream.stream.replayed import alert_id, replay_alert
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.explain import explain
+from ssm_stream.evaluate.recordings.recording import rows
+from ssm_stream.flow.demo import recording
+from ssm_stream.flow.reproduce_alert import alert_id, replay_alert
+from ssm_stream.ingest.events import EventReader
 
 OFF_MOST = 1e-5
 ALERTS = 100

@@ -22,7 +22,7 @@ from measuring import MissingError, check, end_on_signals, say, tell
 from slices import Slice, cost, told
 from wire import cluster
 
-from ssm_stream.ops.engine import free_port
+from ssm_stream.ops.bytewax_metrics import free_port
 
 COST_MOST = 0.03
 

@@ -2,7 +2,7 @@
 
     python benchmarks/parallel.py [--rows N] [--device cuda] [--json]
 
-Three recurrences of `ssm_stream.model.parallel` over one entity: decayed moments (the last state), the delta rule, and
+Three recurrences of `ssm_stream.paper.parallel` over one entity: decayed moments (the last state), the delta rule, and
 the proximal head with clipped errors (answers of every event and the last state). Each runs as a loop in Python over
 torch tensors (on a share of the rows, scaled up), as a loop compiled by numba, and by chunks; 64-bit, one thread. The
 three must agree.
@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssm_stream.model.parallel import decayed_moments, delta_rule, proximal_steps
+from ssm_stream.paper.parallel import decayed_moments, delta_rule, proximal_steps
 
 SIZES = (8, 16, 64)
 DECAY, STEP, CLIP = 0.999, 0.3, 3.0

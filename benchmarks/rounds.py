@@ -18,9 +18,9 @@ import numpy as np
 import torch
 
 from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.evaluate.rounds import SideBySide
-from ssm_stream.events import Events
+from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.device_backtest import SideBySide
+from ssm_stream.ingest.events import Events
 
 CONFIG = """
 source: {brokers: "localhost:9092", topic: events}

@@ -29,13 +29,13 @@ from measuring import Check, check, end_on_signals, memory, say, tell
 from wire import cluster, configuration, create, load
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.growth import arrays_of
-from ssm_stream.ops.engine import free_port
-from ssm_stream.stream.codec import ShardBatch
-from ssm_stream.stream.generations import name_in
-from ssm_stream.stream.operator import ShardLogic
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.growable_arrays import arrays_of
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.ingest.events import Events
+from ssm_stream.kafka.codec import ShardBatch
+from ssm_stream.ops.bytewax_metrics import free_port
+from ssm_stream.recovery.checkpoint_files import name_in
 
 EPOCH = 10.0
 STALL_MOST, RECOVERY_MOST, MEMORY_MOST = 0.10, 5.0, 1.2

@@ -108,7 +108,7 @@ def with_metrics(slices: Slices) -> type:
 def with_page(slices: Slices) -> tuple[type, type]:
     """Metrics, all of which are on, and a live page that is told nothing and tells its browsers nothing while off."""
     from ssm_stream.ops.metrics import Metrics
-    from ssm_stream.ui.page import Page
+    from ssm_stream.ui.live_page import Page
 
     class Counting(Metrics):
         def learned(self, events: int, *arguments: Any) -> None:

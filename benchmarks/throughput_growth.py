@@ -21,8 +21,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
 
 ENTITIES = (100, 1_000, 10_000, 100_000, 1_000_000)
 FEATURES = (2, 4, 8, 16, 32, 64)

@@ -18,9 +18,9 @@ from rich.table import Table
 from wire import PLAIN, configuration, create, delete, load, named, read
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import EventReader
-from ssm_stream.stream.codec import Chunk, Decoder, Encoder, ShardBatch
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, ShardBatch
 
 REPEATS = 3
 QUIET = "alerts: {anomaly: {enabled: false}, drift: {enabled: false}}\n"

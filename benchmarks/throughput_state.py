@@ -28,10 +28,10 @@ from rich.console import Console
 from throughput_growth import Stream, configuration
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
-from ssm_stream.stream.codec import ShardBatch
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.recovery import open_recovery
+from ssm_stream.engine.engine import Engine
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.kafka.codec import ShardBatch
+from ssm_stream.recovery.directory import open_recovery
 
 RATE = 20_000  # events/s
 EPOCH = 10.0  # s

@@ -19,8 +19,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ssm_stream.evaluate.paper_tasks import LinearTasks
-from ssm_stream.model.gdssm import GDSSM
+from ssm_stream.paper.gdssm import GDSSM
+from ssm_stream.paper.tasks import LinearTasks
 
 BAR = 10.0
 CASES = ((64, 10), (64, 64), (64, 256), (16, 256), (16, 1024))

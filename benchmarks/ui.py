@@ -33,7 +33,7 @@ from measuring import MissingError, check, cpu_seconds, end_on_signals, hand_ove
 from slices import Slice, cost, told
 from wire import cluster, configuration, create, events, named
 
-from ssm_stream.ops.engine import free_port
+from ssm_stream.ops.bytewax_metrics import free_port
 
 CHROMIUM = "/usr/bin/chromium"
 FLAGS = [

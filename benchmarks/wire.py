@@ -23,7 +23,7 @@ from clients import FEATURES
 from measuring import MissingError, hand_over
 
 from ssm_stream.config import Source
-from ssm_stream.stream.broker import LOGGER, check_broker, create_topics
+from ssm_stream.kafka.client import LOGGER, check_broker, create_topics
 
 PARTITIONS = 4
 RUN = uuid.uuid4().hex[:8]

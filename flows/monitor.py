@@ -10,8 +10,8 @@ the way to run a cluster of processes.
 
 import os
 
+from ssm_stream.flow.runtime import prepare
 from ssm_stream.ops.watch import Watch
-from ssm_stream.stream.start import prepare
 
 prepared = prepare(os.environ.get("SSM_STREAM_CONFIG", "monitor.yaml"))
 watch = Watch(prepared.config, prepared.metrics, prepared.health).__enter__()  # until the process ends

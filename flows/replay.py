@@ -16,9 +16,9 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, load_config
-from ssm_stream.evaluate.recordings import rows
-from ssm_stream.stream.broker import client_properties
-from ssm_stream.stream.replay import Outbox
+from ssm_stream.evaluate.recordings.recording import rows
+from ssm_stream.kafka.client import client_properties
+from ssm_stream.kafka.replay import Outbox
 
 CHUNK = 1000
 Row = dict[str, Any]

@@ -1,6 +1,7 @@
 """ssm-stream: watch production with an in-context state-space model per entity.
 
-For notebooks and scripts: `from ssm_stream import Engine, load_config, picked, plot` (see `ssm_stream.notebook`).
+For notebooks and scripts: `from ssm_stream import Engine, load_config, picked, plot` (see
+`ssm_stream.evaluate.notebook`).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssm_stream.config import load_config
-    from ssm_stream.notebook import Engine, picked, plot
+    from ssm_stream.evaluate.notebook import Engine, picked, plot
 
 __all__ = ["Engine", "load_config", "picked", "plot"]
 
@@ -21,7 +22,7 @@ def __getattr__(name: str) -> Any:
 
         return load_config
     if name in __all__:
-        from ssm_stream import notebook
+        from ssm_stream.evaluate import notebook
 
         return getattr(notebook, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

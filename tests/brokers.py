@@ -22,8 +22,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Source
-from ssm_stream.ops.engine import free_port as free_port
-from ssm_stream.stream.broker import LOGGER, BrokerError, EmbeddedBroker, check_broker, create_topics
+from ssm_stream.kafka.client import LOGGER, BrokerError, EmbeddedBroker, check_broker, create_topics
+from ssm_stream.ops.bytewax_metrics import free_port as free_port
 
 Payload = bytes | str | None
 Record = Payload | tuple[Payload, Payload]

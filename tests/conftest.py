@@ -14,10 +14,10 @@ import pytest
 from brokers import Choice, Kafka, MockKafka, NoidaKafka, choose_broker, noida_obstacle, start_broker
 
 from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import EventReader
-from ssm_stream.ops.kernels import are_compiled
-from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.kernels.cache import are_compiled
 
 # A machine's first start compiles the kernels, which takes about a minute.
 EVENTS = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a]}"

@@ -18,8 +18,9 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app as command
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.config import Config, Source, parse_config
-from ssm_stream.stream import broker as broker_module
-from ssm_stream.stream.broker import (
+from ssm_stream.flow.doctor import Check, create_missing, diagnose
+from ssm_stream.kafka import client as broker_module
+from ssm_stream.kafka.client import (
     ApiKey,
     BrokerError,
     EmbeddedBroker,
@@ -32,7 +33,6 @@ from ssm_stream.stream.broker import (
     redacted,
     scrubbed,
 )
-from ssm_stream.stream.doctor import Check, create_missing, diagnose
 
 SASL = {
     "security.protocol": "sasl_plaintext",

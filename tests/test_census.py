@@ -16,15 +16,15 @@ from hypothesis import strategies as st
 from test_codec import FakeMessage, chunk, decode, event, faults_of
 from test_state import KINDS, configured, labels_of, stream
 
-from ssm_stream.census import STEPS, Census
 from ssm_stream.config import Config, State, parse_config
-from ssm_stream.engine import Engine, shard_of
-from ssm_stream.events import LONGEST_NAME, Events
-from ssm_stream.state import Reader
-from ssm_stream.stream import names as remembered
-from ssm_stream.stream.codec import Chunk, Decoder, Judged, Output, ShardBatch
-from ssm_stream.stream.feedback import FeedbackDecoder
-from ssm_stream.stream.operator import ShardLogic
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.entity_limiter import STEPS, Census
+from ssm_stream.engine.snapshot_format import Reader
+from ssm_stream.flow.feedback import FeedbackDecoder
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.ingest.events import LONGEST_NAME, Events
+from ssm_stream.kafka import bounded_cache as remembered
+from ssm_stream.kafka.codec import Chunk, Decoder, Judged, Output, ShardBatch
 
 TTL = 86_400_000
 LIMITED = "state: {{ttl: 1d, max_entities: {most}, when_full: {full}}}"

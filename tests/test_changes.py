@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.changes import MIGRATES, UNSET, WHY_REFUSED, around, beside, decided, worst
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine, require_fitting
-from ssm_stream.events import Events
-from ssm_stream.growth import named
-from ssm_stream.monitor.lifecycle import KINDS, OPEN
-from ssm_stream.state import Reader, StateError
+from ssm_stream.config.changes import MIGRATES, UNSET, WHY_REFUSED, around, beside, decided, worst
+from ssm_stream.engine.engine import Engine, require_fitting
+from ssm_stream.engine.growable_arrays import named
+from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.ingest.events import Events
+from ssm_stream.kernels.lifecycle import KINDS, OPEN
 
 BEFORE: dict[str, Any] = {
     "source": {"brokers": "a", "topic": "t"},

@@ -138,16 +138,16 @@ def test_a_start_that_compiles_says_so(tmp_path: Path, compiled: None, monkeypat
     from typer.testing import CliRunner
 
     from ssm_stream.cli.app import app
-    from ssm_stream.ops import kernels
+    from ssm_stream.kernels import cache
 
     path, recording = tmp_path / "monitor.yaml", tmp_path / "recording.csv"
     path.write_text(SMALLEST)
     recording.write_text("machine,ts,temp,load,vibration\na,1,2,3,4\na,2,2,3,4\n")
-    assert kernels.are_compiled()
+    assert cache.are_compiled()
     told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
     assert (told.exit_code, told.stderr) == (0, "")
-    monkeypatch.setattr(kernels, "cache_folder", lambda: str(tmp_path))
-    assert not kernels.are_compiled()
+    monkeypatch.setattr(cache, "cache_folder", lambda: str(tmp_path))
+    assert not cache.are_compiled()
     told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
     assert (told.exit_code, told.stderr) == (0, "compiling the kernels for this machine, once: one to four minutes\n")
 
@@ -166,9 +166,9 @@ def test_demo_shows_the_recording_and_ends_by_itself(compiled: None) -> None:
 def test_demo_figures_are_those_of_a_backtest(compiled: None) -> None:
     """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
     from ssm_stream.config import load_config
-    from ssm_stream.demo import recording
     from ssm_stream.evaluate.prequential import backtest
-    from ssm_stream.evaluate.recordings import rows
+    from ssm_stream.evaluate.recordings.recording import rows
+    from ssm_stream.flow.demo import recording
 
     shown = json.loads(command("demo", "--rate", "20000", "--json", timeout=120).stdout)
     path = recording()

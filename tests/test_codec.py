@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.stream.codec import (
+from ssm_stream.engine.engine import Engine
+from ssm_stream.flow.sink import TRUNCATED_TO, KafkaWriter, shortened
+from ssm_stream.kafka.codec import (
     ERROR_HEADER,
     Chunk,
     Decoder,
@@ -27,7 +28,6 @@ from ssm_stream.stream.codec import (
     shard_key,
     shard_of,
 )
-from ssm_stream.stream.sink import TRUNCATED_TO, KafkaWriter, shortened
 
 CONFIG = parse_config(
     """

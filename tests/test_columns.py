@@ -13,12 +13,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ssm_stream.autoconfig.feature_selection import pick
 from ssm_stream.config import Event, parse_config
-from ssm_stream.evaluate import recordings
-from ssm_stream.evaluate.columns import ColumnReader
-from ssm_stream.evaluate.recordings import Recording
-from ssm_stream.events import EventReader, Events
-from ssm_stream.pick import pick
+from ssm_stream.evaluate.recordings import recording as recordings
+from ssm_stream.evaluate.recordings.columns import ColumnReader
+from ssm_stream.evaluate.recordings.recording import Recording
+from ssm_stream.ingest.events import EventReader, Events
 
 
 def event(more: str = "", target: str = "y") -> Event:

@@ -19,7 +19,7 @@ from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
 from ssm_stream.data import __file__ as data_file
-from ssm_stream.model import weights
+from ssm_stream.kernels import frozen_weights
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
@@ -352,7 +352,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     for section, name in later:
         del deciding[section][name]
     del deciding["alerts"]["feedback"]
-    deciding["model"]["weights"] = weights.content_digest(config.model.weights)
+    deciding["model"]["weights"] = frozen_weights.content_digest(config.model.weights)
     text = orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)
     assert config.hash == hashlib.sha256(text).hexdigest()[:12]
 

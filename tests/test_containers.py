@@ -26,7 +26,7 @@ from typer.main import get_command
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import load_config
-from ssm_stream.ops.kernels import cache_folder
+from ssm_stream.kernels.cache import cache_folder
 
 OURS = ("topics", "ssm-stream", "replayer")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]

@@ -21,16 +21,16 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from test_codec import FakeMessage
 
 from ssm_stream.config import Config, load_config, parse_config
-from ssm_stream.contract import outgoing
+from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
-from ssm_stream.contract.incoming import event_schema, example_event, feedback_schema, label_schema
-from ssm_stream.events import EventReader, value_at
-from ssm_stream.feedback import FeedbackReader, NoFeedbackError
-from ssm_stream.labels import LabelReader
-from ssm_stream.stream.codec import Chunk, Decoder, Encoder, Judged, Output, Record, unframed
-from ssm_stream.stream.feedback import FeedbackDecoder
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.sink import shortened
+from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.flow.feedback import FeedbackDecoder
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.flow.sink import shortened
+from ssm_stream.ingest.events import EventReader, value_at
+from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
+from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Judged, Output, Record, unframed
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 ROOT = Path(__file__).parents[1]
@@ -128,10 +128,12 @@ def valid(schema: dict[str, Any], document: Any) -> bool:
 
 def check(config: Config, written: Written) -> None:
     """Every message is what the contract says."""
-    predictions = Draft202012Validator(outgoing.prediction_schema(config))
-    alerts = Draft202012Validator(outgoing.alert_schema(config))
-    headers = Draft202012Validator(outgoing.alert_headers(config), format_checker=Draft202012Validator.FORMAT_CHECKER)
-    letters = Draft202012Validator(outgoing.dead_letter_headers(config))
+    predictions = Draft202012Validator(message_schemas.prediction_schema(config))
+    alerts = Draft202012Validator(message_schemas.alert_schema(config))
+    headers = Draft202012Validator(
+        message_schemas.alert_headers(config), format_checker=Draft202012Validator.FORMAT_CHECKER
+    )
+    letters = Draft202012Validator(message_schemas.dead_letter_headers(config))
     for prediction in written.predictions:
         predictions.validate(prediction)
     for alert, attributes in written.alerts:
@@ -226,16 +228,16 @@ def test_dead_letters_of_every_stage_are_valid() -> None:
     check(flow.config, flow.written)
     stages = {headers_of(letter)["__connect.errors.stage"] for letter in flow.written.letters}
     assert stages == {"decode", "admit", "label", "feedback"}
-    schema, whole = outgoing.dead_letter_headers(flow.config), headers_of(flow.written.letters[0])
+    schema, whole = message_schemas.dead_letter_headers(flow.config), headers_of(flow.written.letters[0])
     assert valid(schema, {**whole, "traceparent": "of the message itself"})
     assert not valid(schema, {**whole, "__connect.errors.new": "x"})
     assert not valid(schema, {k: v for k, v in whole.items() if "stage" not in k})
-    bare = outgoing.dead_letter_headers(config("features: [a, b], target: y"))
+    bare = message_schemas.dead_letter_headers(config("features: [a, b], target: y"))
     assert bare["properties"]["__connect.errors.stage"]["enum"] == ["decode"]
 
 
 def test_faults_are_those_of_the_documentation_and_of_the_code() -> None:
-    told = {fault for faults in outgoing.FAULTS.values() for fault in faults}
+    told = {fault for faults in message_schemas.FAULTS.values() for fault in faults}
     table = (ROOT / "docs/messages.md").read_text().partition("| fault | when |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`([A-Z]\w+)`", table)) == told
     code = "".join(path.read_text() for path in (ROOT / "ssm_stream").rglob("*.py"))
@@ -247,14 +249,14 @@ def test_a_field_without_a_schema_and_a_missing_one_are_faults() -> None:
     flow = Flow(VARIANTS["several targets"]).send(documents(800))
     prediction, alert = flow.written.predictions[-1], flow.written.alerts[-1][0]
     for schema, message in (
-        (outgoing.prediction_schema(flow.config), prediction),
-        (outgoing.alert_schema(flow.config), alert),
+        (message_schemas.prediction_schema(flow.config), prediction),
+        (message_schemas.alert_schema(flow.config), alert),
     ):
         assert valid(schema, message)
         assert not valid(schema, {**message, "new": 1})
         for name in message:
             assert not valid(schema, {key: value for key, value in message.items() if key != name}), name
-    other = outgoing.prediction_schema(VARIANTS["one target"])
+    other = message_schemas.prediction_schema(VARIANTS["one target"])
     assert not valid(other, prediction), "of another configuration"
 
 
@@ -462,8 +464,8 @@ def test_asyncapi_tells_every_topic_and_no_secret(monkeypatch: pytest.MonkeyPatc
 def test_schemas_are_schemas_in_either_draft() -> None:
     """The same text stands under 2020-12 on its own and under draft-07 in AsyncAPI."""
     for made in all_configs().values():
-        schemas = [event_schema(made), outgoing.prediction_schema(made), outgoing.alert_schema(made)]
-        schemas += [outgoing.alert_headers(made), outgoing.dead_letter_headers(made)]
+        schemas = [event_schema(made), message_schemas.prediction_schema(made), message_schemas.alert_schema(made)]
+        schemas += [message_schemas.alert_headers(made), message_schemas.dead_letter_headers(made)]
         schemas += [label_schema(made)] if made.labels else []
         for schema in schemas:
             Draft202012Validator.check_schema(schema)
@@ -502,8 +504,8 @@ def test_schema_commands_print_json_schema(tmp_path: Path) -> None:
 
 
 def test_the_schema_has_the_inputs_that_were_picked_for_the_state(tmp_path: Path) -> None:
-    from ssm_stream.pick import pick
-    from ssm_stream.stream.recovery import write_picked
+    from ssm_stream.autoconfig.feature_selection import pick
+    from ssm_stream.recovery.directory import write_picked
 
     path = tmp_path / "monitor.yaml"
     path.write_text(

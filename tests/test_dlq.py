@@ -23,13 +23,14 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config, parse_config
-from ssm_stream.contract.outgoing import dead_letter_headers, receipt_headers, receipt_schema
-from ssm_stream.stream.broker import BrokerError
-from ssm_stream.stream.codec import Record, dead_letter
-from ssm_stream.stream.letters import REDRIVEN_FROM, Judge, letter_of
-from ssm_stream.stream.redrive import Chosen, DeadLetters, grouped, redrive
-from ssm_stream.stream.scan import scan
-from ssm_stream.stream.sink import shortened
+from ssm_stream.contract.headers import REDRIVEN_FROM
+from ssm_stream.contract.message_schemas import dead_letter_headers, receipt_headers, receipt_schema
+from ssm_stream.flow.sink import shortened
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.codec import Record, dead_letter
+from ssm_stream.kafka.dead_letters import Judge, letter_of
+from ssm_stream.kafka.redrive import Chosen, DeadLetters, grouped, redrive
+from ssm_stream.kafka.topic_scan import scan
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 GOOD = {"entity": "m1", "ts": 1_700_000_000_000, "a": 1, "b": 2, "target": 3}
@@ -329,7 +330,7 @@ def test_the_sample_is_the_same_in_whatever_order_partitions_are_read(
     assert told[0].sample["place"] == "{}-{}".format(*last)
     for order in (1, -1):
         monkeypatch.setattr(
-            "ssm_stream.stream.redrive.scan",
+            "ssm_stream.kafka.redrive.scan",
             lambda source, wanted, order=order: (
                 some for p in sorted(wanted)[::order] for some in scan(source, {p: wanted[p]})
             ),

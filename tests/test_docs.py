@@ -20,7 +20,7 @@ import yaml
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
-from ssm_stream.model import weights
+from ssm_stream.kernels import frozen_weights
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))
@@ -131,7 +131,7 @@ def test_configurations_can_be_used(block: Block, monkeypatch: pytest.MonkeyPatc
     secret.write_text("the words of a secret")
     for name in re.findall(r"\$\{([A-Z_]+)\}", block.text):
         monkeypatch.setenv(name, "the words of a secret")
-    weights.save(weights.load(None), Path("line7.safetensors"), {})
+    frozen_weights.save(frozen_weights.load(None), Path("line7.safetensors"), {})
     content = yaml.safe_load(PLACEHOLDER.sub(f"${{file:{secret}}}", block.text))
     assert isinstance(content, dict), "a configuration is sections with keys"
     content = within(block.mark, content) if block.mark.startswith("in: ") else content

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import ConfigError, Event
-from ssm_stream.events import CODES_KEPT, LARGEST, EventReader, Events, Refused, text_code
+from ssm_stream.ingest.events import CODES_KEPT, LARGEST, EventReader, Events, Refused, text_code
 
 EVENT = Event(entity="machine", timestamp="ts", features=["load", "speed"], target="temp")
 READER = EventReader(EVENT)

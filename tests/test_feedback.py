@@ -16,11 +16,11 @@ from test_codec import chunk
 from test_engine import config
 from test_stream import Job, events
 
-from ssm_stream import feedback
 from ssm_stream.config import Config, parse_config
-from ssm_stream.feedback import RULES, FeedbackReader, NoFeedbackError, Precision, Verdict
-from ssm_stream.stream.codec import Output
-from ssm_stream.stream.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_of
+from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_of
+from ssm_stream.ingest import verdicts as feedback
+from ssm_stream.ingest.verdicts import RULES, FeedbackReader, NoFeedbackError, Precision, Verdict
+from ssm_stream.kafka.codec import Output
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FEEDBACK = "alerts: {feedback: {topic: said}}"
@@ -129,7 +129,7 @@ def test_a_chunk_is_verdicts_and_dead_letters() -> None:
 
 def test_the_log_says_what_changed_at_most_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [100.0]
-    monkeypatch.setattr("ssm_stream.stream.feedback.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("ssm_stream.flow.feedback.time.monotonic", lambda: clock[0])
     logic = FeedbackLogic(None)
     said = [Verdict(f"events-0-{i}-drift", "drift", i > 0) for i in range(4)]
     with structlog.testing.capture_logs() as lines:
@@ -199,7 +199,7 @@ def rules(output: str) -> dict[str, tuple[Any, ...]]:
 
 
 def test_a_missing_topic_is_told_and_made(kafka: Kafka, tmp_path: Path) -> None:
-    from ssm_stream.stream.doctor import diagnose
+    from ssm_stream.flow.doctor import diagnose
 
     job = Job(kafka, tmp_path / "job", kafka.topic("events", 1))
     content = orjson.loads(job.path.read_bytes())

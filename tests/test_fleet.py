@@ -20,11 +20,11 @@ from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine import Alert, Engine
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.fleet_alerts import LISTED, Fleet
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
-from ssm_stream.events import Events
-from ssm_stream.fleet import LISTED, Fleet
-from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.ingest.events import Events
+from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 MEMBERS = 7

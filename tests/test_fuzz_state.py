@@ -23,9 +23,9 @@ from hypothesis import strategies as st
 from xxhash import xxh3_64
 
 from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.state import MAGIC, PREFIX, VERSION, Reader, StateError
-from ssm_stream.stream.portable import told_by_file
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import MAGIC, PREFIX, VERSION, Reader, StateError
+from ssm_stream.recovery.export import told_by_file
 
 GOLDEN = Path(__file__).parent / "golden" / f"format-{VERSION}"
 KINDS = ("codes", "two", "labels")

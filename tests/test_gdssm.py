@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssm_stream.model.gdssm import (
+from ssm_stream.paper.gdssm import (
     GDSSM,
     ConstructedGDSSM,
     NonlinearGDSSM,

@@ -11,8 +11,8 @@ import orjson
 import pytest
 
 from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.state import VERSION
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import VERSION
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from ssm_stream.autoconfig.columns import words
+from ssm_stream.autoconfig.decide import Draft, Wishes, decide
+from ssm_stream.autoconfig.text import config_text, quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
-from ssm_stream.draft.columns import words
-from ssm_stream.draft.decide import Draft, Wishes, decide
-from ssm_stream.draft.text import config_text, quoted
 
 pytestmark = pytest.mark.timeout(900)  # a backtest may have to compile
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
@@ -101,7 +101,7 @@ def test_a_category_is_no_machine() -> None:
     assert "event.entity_default" in draft.why["entity"]
     events = [*plant(machines=1, press=None), {"entity": "press-9", **plant(machines=1, press=None)[0]}]
     text = config_text(draft, "t", "a", {}, "rows")
-    from ssm_stream.events import EventReader
+    from ssm_stream.ingest.events import EventReader
 
     assert set(EventReader(parse_config(text).event).read(events)[0].entity) == {"line-1", "press-9"}
 

@@ -7,7 +7,7 @@ import copy
 import numba as nb
 from numba.core import ir
 
-from ssm_stream.model import jit
+from ssm_stream.kernels import jit
 
 
 @jit.inlined

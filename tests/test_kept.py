@@ -25,17 +25,17 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
-from ssm_stream.engine import Engine, shard_of
-from ssm_stream.events import Events
-from ssm_stream.facts import hash_of
-from ssm_stream.state import StateError
-from ssm_stream.stream.codec import Judged, ShardBatch, shard_key
-from ssm_stream.stream.databases import RecoveryError
-from ssm_stream.stream.kept import kept_in, told_by
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.portable import export_state, import_state, told_by_file
-from ssm_stream.stream.recovery import open_recovery
-from ssm_stream.stream.reset import reset_entity
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.entity_report import hash_of
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.ingest.events import Events
+from ssm_stream.kafka.codec import Judged, ShardBatch, shard_key
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.directory import open_recovery
+from ssm_stream.recovery.export import export_state, import_state, told_by_file
+from ssm_stream.recovery.reader import kept_in, told_by
+from ssm_stream.recovery.reset import reset_entity
 
 PARTITIONS, ENTITIES, CHUNK = 2, 24, 40
 N = 2_000

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from test_engine import FIELDS, assert_same_bits, config, cut, effect_later, fleet, linear, made, run
 
 from ssm_stream.config import ConfigError
-from ssm_stream.engine import Alert, Engine
-from ssm_stream.events import Events
-from ssm_stream.labels import Labels
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 LATE = "labels: {topic: labels}\n"

@@ -14,9 +14,9 @@ from brokers import Kafka
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.stream.codec import Decoder, Encoder, Judged, LabelBatch, ShardBatch
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.source import KafkaSource, label_source
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.flow.source import KafkaSource, label_source
+from ssm_stream.kafka.codec import Decoder, Encoder, Judged, LabelBatch, ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 Messages = list[tuple[bytes, bytes]]
@@ -133,7 +133,7 @@ def configured(labels: str) -> Config:
 
 
 def decoded(config: Config, rows: list[dict[str, Any]], topic: str = "events") -> list[tuple[str, Any]]:
-    from ssm_stream.stream.codec import Chunk
+    from ssm_stream.kafka.codec import Chunk
 
     messages: Any = [Told(100 + i, orjson.dumps(row)) for i, row in enumerate(rows)]
     return Decoder(config)(Chunk(topic, 0, messages))

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ssm_stream.model import kernel, learner, shapes
-from ssm_stream.model.features import FeaturePlan, calendar_columns
-from ssm_stream.model.learner_heads import SCALES
-from ssm_stream.model.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
-from ssm_stream.model.weights import Weights, untrained
+from ssm_stream.kernels import kernel, shapes
+from ssm_stream.kernels.features import FeaturePlan, calendar_columns
+from ssm_stream.kernels.frozen_weights import Weights, untrained
+from ssm_stream.kernels.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
+from ssm_stream.reference import learner
+from ssm_stream.reference.heads import SCALES
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-4  # of the target's deviation: the kernel's heads are 32-bit, the definition's 64-bit

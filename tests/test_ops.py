@@ -29,13 +29,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.ops import selfcheck
+from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.ops import self_check
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.logging import Limiter
-from ssm_stream.ops.metrics import Metrics, Position, Sent
+from ssm_stream.ops.metrics import Metrics, Sent
+from ssm_stream.ops.observers import PartitionPosition
 from ssm_stream.ops.quality import Quality
 from ssm_stream.ops.server import OpsServer, serve
-from ssm_stream.target import TargetEngine
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -345,15 +346,15 @@ def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], NoidaKaf
 
 
 class Reading:
-    def __init__(self, *places: Position, away: bool = False) -> None:
+    def __init__(self, *places: PartitionPosition, away: bool = False) -> None:
         self.places, self.away = list(places), away
 
-    def positions(self) -> list[Position]:
+    def positions(self) -> list[PartitionPosition]:
         return self.places
 
 
-def place(partition: int, *, caught_up: bool = True, topic: str = "events") -> Position:
-    return Position(topic, partition, 10, 0, caught_up)
+def place(partition: int, *, caught_up: bool = True, topic: str = "events") -> PartitionPosition:
+    return PartitionPosition(topic, partition, 10, 0, caught_up)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +553,7 @@ def test_a_line_that_comes_again_and_again_is_left_out_and_counted() -> None:
     ["features: [a, b], categories: [k]", "features: [], lags: 3", "features: [a], target: [x, y], calendar: [hour]"],
 )
 def test_the_self_check_finds_the_kernel_to_be_its_definition(event: str) -> None:
-    assert 0 <= selfcheck.deviation(config(event=event)) < 1e-4
+    assert 0 <= self_check.deviation(config(event=event)) < 1e-4
 
 
 def test_the_self_check_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -564,11 +565,11 @@ def test_the_self_check_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) ->
         return predictions, alerts
 
     monkeypatch.setattr(TargetEngine, "process", wrong)
-    assert selfcheck.deviation(config()) > selfcheck.BAR
+    assert self_check.deviation(config()) > self_check.BAR
 
 
 def test_a_self_check_that_breaks_says_so_and_does_not_wait(capsys: pytest.CaptureFixture[str]) -> None:
-    check = selfcheck.SelfCheck(config())
+    check = self_check.SelfCheck(config())
     os.kill(check._process.pid, signal.SIGKILL)
     check._process.wait()
     assert math.isnan(check.poll() or 0.0)

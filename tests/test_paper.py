@@ -11,11 +11,14 @@ import typer
 from typer.testing import CliRunner
 
 from ssm_stream.cli.paper import paper
-from ssm_stream.evaluate import paper as plans
-from ssm_stream.evaluate.paper_compare import AblationSettings, BaselineSettings, ablations, baselines
-from ssm_stream.evaluate.paper_equalities import EqualitySettings, equalities
-from ssm_stream.evaluate.paper_guideline import GuidelineSettings, guideline
-from ssm_stream.evaluate.paper_linear import (
+from ssm_stream.evaluate.report.html import number, report_html, ticks
+from ssm_stream.evaluate.report.section import Chart, Check, Context, Section, Series, Table, at_least, at_most
+from ssm_stream.paper import report as plans
+from ssm_stream.paper.compare import AblationSettings, BaselineSettings, ablations, baselines
+from ssm_stream.paper.equalities import EqualitySettings, equalities
+from ssm_stream.paper.gdssm import GDSSM
+from ssm_stream.paper.guideline import GuidelineSettings, guideline
+from ssm_stream.paper.linear import (
     ClosedFormSettings,
     OodSettings,
     SizesSettings,
@@ -25,11 +28,9 @@ from ssm_stream.evaluate.paper_linear import (
     sizes,
     trained,
 )
-from ssm_stream.evaluate.paper_nonlinear import ClassificationSettings, SineSettings, classification, sine
-from ssm_stream.evaluate.paper_report import number, report_html, ticks
-from ssm_stream.evaluate.paper_section import Chart, Check, Context, Section, Series, Table, at_least, at_most
-from ssm_stream.evaluate.paper_steps import SecondOrderSettings, StepsSettings, second_order, steps
-from ssm_stream.evaluate.paper_tasks import (
+from ssm_stream.paper.nonlinear import ClassificationSettings, SineSettings, classification, sine
+from ssm_stream.paper.steps import SecondOrderSettings, StepsSettings, second_order, steps
+from ssm_stream.paper.tasks import (
     LinearTasks,
     best_rates,
     context_spectrum,
@@ -41,8 +42,7 @@ from ssm_stream.evaluate.paper_tasks import (
     mean_losses,
     newton_schulz,
 )
-from ssm_stream.evaluate.paper_training import Recipe, fit
-from ssm_stream.model.gdssm import GDSSM
+from ssm_stream.paper.training import Recipe, fit
 
 SHORT = Recipe(updates=4, batch=8)
 CPU = Context("cpu", lambda _: None)

@@ -11,16 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssm_stream.model import learner_heads
-from ssm_stream.model.parallel import (
-    Learned,
-    decayed_moments,
-    decayed_sums,
-    delta_rule,
-    descend,
-    proximal_steps,
-)
-from ssm_stream.model.shapes import ERROR_CLIP
+from ssm_stream.kernels.shapes import ERROR_CLIP
+from ssm_stream.paper.parallel import Learned, decayed_moments, decayed_sums, delta_rule, descend, proximal_steps
+from ssm_stream.reference import heads
 
 EXACT = {torch.float64: 1e-10, torch.float32: 2e-3}
 
@@ -145,7 +138,7 @@ def test_they_are_the_heads_of_the_learner() -> None:
     W, said = torch.zeros(2, 1, 6, dtype=torch.float64), []
     for t in range(1500):
         said.append((W * x[:, t, None]).sum(2))
-        W = learner_heads.learn_gradient(W, x[:, t], step, q[:, t, None] - said[-1])
+        W = heads.learn_gradient(W, x[:, t], step, q[:, t, None] - said[-1])
     found = delta_rule(x, q, proximal_steps(x, 0.3), torch.zeros(2, 6, dtype=torch.float64), clip=ERROR_CLIP)
     assert found.clipped > 20
     assert_equal(found.said, torch.cat(said, 1), q)
@@ -162,7 +155,7 @@ def test_they_are_the_heads_of_the_learner() -> None:
 
 
 def test_long_histories_take_many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ssm_stream.model.parallel.NUMBERS", 5000)
+    monkeypatch.setattr("ssm_stream.paper.parallel.NUMBERS", 5000)
     x = inputs("random", 1, 3001, 4, 5, torch.float64)
     c = Case(x, x.sum(2), x[..., 0], torch.zeros(1, 4, dtype=torch.float64), 0.999, 16)
     steps = proximal_steps(x, 0.3)

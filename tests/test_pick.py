@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssm_stream.autoconfig.feature_selection import MOST_COLUMNS, MOST_NAMES, SAMPLE, Picked, pick
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.events import EventReader
-from ssm_stream.pick import MOST_COLUMNS, MOST_NAMES, SAMPLE, Picked, pick
+from ssm_stream.ingest.events import EventReader
 
 NOON = 1_767_268_800_000
 

@@ -17,20 +17,20 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.evaluate import pilot_money as money
-from ssm_stream.evaluate.pilot import Pilot, pilot
-from ssm_stream.evaluate.pilot_baselines import baselines, split
-from ssm_stream.evaluate.pilot_charts import envelope
-from ssm_stream.evaluate.pilot_detectors import LAMBDA, adwin_flags, detected, run_ewma, signals, starts
-from ssm_stream.evaluate.pilot_inputs import Costs, TrueEvent, read_costs, read_labels
-from ssm_stream.evaluate.pilot_page import page, paragraph
-from ssm_stream.evaluate.pilot_quality import quality
-from ssm_stream.evaluate.pilot_run import Tape, frozen, frozen_config, record, with_budget
-from ssm_stream.evaluate.pilot_score import HOUR, Bootstrap, Call, blocks_of, judged, rate, share, tally
-from ssm_stream.evaluate.pilot_verdict import checks, grade, sentences
-from ssm_stream.evaluate.pilot_words import LANGUAGES, WORDS
-from ssm_stream.evaluate.recordings_file import RecordingError
+from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.pilot import money
+from ssm_stream.evaluate.pilot.baselines import baselines, split
+from ssm_stream.evaluate.pilot.charts import envelope
+from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detected, run_ewma, signals, starts
+from ssm_stream.evaluate.pilot.inputs import Costs, TrueEvent, read_costs, read_labels
+from ssm_stream.evaluate.pilot.page import page, paragraph
+from ssm_stream.evaluate.pilot.pilot import Pilot, pilot
+from ssm_stream.evaluate.pilot.quality import quality
+from ssm_stream.evaluate.pilot.run import Tape, frozen, frozen_config, record, with_budget
+from ssm_stream.evaluate.pilot.score import HOUR, Bootstrap, Call, blocks_of, judged, rate, share, tally
+from ssm_stream.evaluate.pilot.verdict import checks, grade, sentences
+from ssm_stream.evaluate.pilot.words import LANGUAGES, WORDS
+from ssm_stream.evaluate.recordings.file import RecordingError
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000  # a midnight
 HOURLY = int(HOUR)

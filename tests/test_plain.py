@@ -12,10 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.config import Config, parse_config
-from ssm_stream.events import EventReader
-from ssm_stream.stream.plain import PlainReader, _distinct
-from ssm_stream.stream.rows import assembled
+from ssm_stream.config import LONGEST_NAME, Config, parse_config
+from ssm_stream.ingest.events import LARGEST, EventReader
+from ssm_stream.kafka.fast_json import PlainReader
+from ssm_stream.kafka.json_rows import assembled
+from ssm_stream.kernels import json_read
+from ssm_stream.kernels.json_read import distinct
 
 
 def configured(event: str = "") -> Config:
@@ -180,7 +182,11 @@ def test_names_that_find_no_place_within_the_steps_get_a_number_each_time() -> N
     spans = np.stack([ends - [len(name) for name in names], ends], 1)
     first, which = np.empty(256, np.int64), np.empty(256, np.int64)
     raw = np.frombuffer("".join(names).encode(), np.uint8)
-    count = _distinct(raw, spans, np.full(64, -1), first, which)
+    count = distinct(raw, spans, np.full(64, -1), first, which)
     assert count > 128, "some had no place"
     assert [names[i] for i in first[which]] == names
     assert sorted(set(which.tolist())) == list(range(count))
+
+
+def test_limits_are_those_of_the_general_reader() -> None:
+    assert (json_read.LARGEST, json_read.LONGEST_NAME) == (LARGEST, LONGEST_NAME)

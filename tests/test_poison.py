@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from torture.poison import ATTACKS, DURING, GROSS, LEARN, SLY, WITHIN, attacked, config, honest
 
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.growth import named
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.growable_arrays import named
+from ssm_stream.ingest.events import Events
 
 
 @pytest.mark.parametrize("name", ATTACKS)

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 from ssm_stream.cli.app import app
 from ssm_stream.cli.backtest import prediction_lines
 from ssm_stream.config import ConfigError, parse_config
-from ssm_stream.engine import Engine
+from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate import prequential
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 

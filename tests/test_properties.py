@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import LARGEST_FILE, Config, ConfigError, parse_config
-from ssm_stream.properties import hidden, secret, weaknesses
-from ssm_stream.state import Reader, StateError
-from ssm_stream.stream.broker import BrokerError, check_broker
-from ssm_stream.stream.recovery import open_recovery, writable_by_others
-from ssm_stream.stream.sink import KafkaWriter
+from ssm_stream.config.client_properties import hidden, secret, weaknesses
+from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.flow.sink import KafkaWriter
+from ssm_stream.kafka.client import BrokerError, check_broker
+from ssm_stream.recovery.directory import open_recovery, writable_by_others
 
 SENTINEL = "s3ntinel-never-shown"
 PLAIN = {"security.protocol": "SASL_SSL", "sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "${PW}"}

@@ -10,9 +10,9 @@ import pytest
 from brokers import MockKafka
 
 from ssm_stream.config import Source
-from ssm_stream.stream.broker import BrokerError
-from ssm_stream.stream.codec import Chunk, offset_of
-from ssm_stream.stream.reader import AHEAD, FAR_AHEAD, Feed, Reader
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.codec import Chunk, offset_of
+from ssm_stream.kafka.partition_reader import AHEAD, FAR_AHEAD, Feed, Reader
 
 BATCH = 10
 

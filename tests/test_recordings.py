@@ -16,8 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssm_stream.evaluate import recordings
-from ssm_stream.evaluate.recordings import RecordingError, count_rows, read_recording, rows
+from ssm_stream.evaluate.recordings import recording
+from ssm_stream.evaluate.recordings.recording import RecordingError, count_rows, read_recording, rows
 
 CSV = "entity,ts,temp,count,target\npump-1,2026-01-01T00:00:00,20.5,3,1\npump-2,2026-01-01T00:01:00,,4,\n"
 ROWS = [
@@ -68,7 +68,7 @@ def test_parquet_times_become_iso_text_and_nesting_stays(tmp_path: Path) -> None
 
 
 def test_a_stray_text_late_in_the_file_costs_only_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "SLICE", 1000)
+    monkeypatch.setattr(recording, "SLICE", 1000)
     lines = [f"a,{i},{i}" for i in range(5000)]
     lines[4500] = "a,4500,broken"
     path = write(tmp_path / "late.csv", "entity,ts,target\n" + "\n".join(lines) + "\n")
@@ -114,7 +114,7 @@ def test_csv_dialects(tmp_path: Path) -> None:
 
 
 def test_a_line_break_in_quotes_on_the_edge_of_a_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recordings, "SLICE", 2)
+    monkeypatch.setattr(recording, "SLICE", 2)
     path = write(tmp_path / "edge.csv", 'entity,target\na,1\n"b\nc\nd",2\ne,3\n')
     assert [row["entity"] for row in rows(path)] == ["a", "b\nc\nd", "e"]
     assert count_rows(path) == 3

@@ -23,9 +23,9 @@ from test_stream import Job, events
 
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.contract.asyncapi import asyncapi
-from ssm_stream.contract.incoming import event_schema
-from ssm_stream.stream.codec import Encoder, unframed
-from ssm_stream.stream.registry import RegistryError, frames_of
+from ssm_stream.contract.event_schema import event_schema
+from ssm_stream.kafka.codec import Encoder, unframed
+from ssm_stream.kafka.schema_registry import RegistryError, frames_of
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FRAMED = "sinks: {{schema_registry: {{url: '{url}'}}}}\n"

@@ -17,9 +17,9 @@ from test_ops import ask, until
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.stream import reload
-from ssm_stream.stream.reload import NOT_LIVE, RefusedError, Reload, live_changes
-from ssm_stream.stream.source import STOP
+from ssm_stream.flow import reload
+from ssm_stream.flow.reload import NOT_LIVE, RefusedError, Reload, live_changes
+from ssm_stream.flow.source import STOP
 
 BASE: dict[str, Any] = {
     "source": {"brokers": "a:1", "topic": "t"},
@@ -74,7 +74,7 @@ def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypa
         raise AssertionError("a database was opened")
 
     init_db_dir(tmp_path, 1)
-    monkeypatch.setattr("ssm_stream.stream.databases.sqlite3.connect", refuse)
+    monkeypatch.setattr("ssm_stream.recovery.bytewax_db.sqlite3.connect", refuse)
     told = live_changes(config(tmp_path), config(tmp_path, alerts__drift__budget="1 per 500 events"))
     assert len(told) == 1
     assert "(migrated: " in told[0]

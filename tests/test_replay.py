@@ -21,8 +21,8 @@ from confluent_kafka import KafkaError
 from typer.testing import CliRunner
 
 from ssm_stream.cli import replay as command
-from ssm_stream.stream.broker import ApiKey
-from ssm_stream.stream.replay import Position, PositionError, ReplayError, at, encode, replay
+from ssm_stream.kafka.client import ApiKey
+from ssm_stream.kafka.replay import Position, PositionError, ReplayError, at, encode, replay
 
 ROOT = Path(__file__).parent.parent
 ROWS = [{"entity": f"pump-{i % 7}", "ts": 1_767_225_600 + i, "temp": i / 4, "target": i} for i in range(500)]

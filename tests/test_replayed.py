@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
-from ssm_stream.evaluate.explain_report import alert_section
-from ssm_stream.evaluate.paper_report import section_html
-from ssm_stream.stream.audit import ENDING, audited, of_entity, records
-from ssm_stream.stream.replayed import alert_id
+from ssm_stream.evaluate.report.explain import alert_section
+from ssm_stream.evaluate.report.html import section_html
+from ssm_stream.flow.reproduce_alert import alert_id
+from ssm_stream.ops.audit import ENDING, audited, of_entity, records
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}
 
@@ -215,7 +215,7 @@ def test_what_is_missing_altered_or_moved_shows(
 
 
 def test_half_a_line_is_taken_off_at_the_next_start(job: Job, tmp_path: Path) -> None:
-    from ssm_stream.stream.audit import Auditor
+    from ssm_stream.ops.audit import Auditor
 
     assert job.config.audit.directory is not None
     folder = tmp_path / "audit"

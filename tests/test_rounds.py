@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.engine import Engine
+from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.device_backtest import SideBySide, rounds_of
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.evaluate.rounds import SideBySide, rounds_of
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ssm_stream.model import simd
+from ssm_stream.kernels import simd
 
 Floats = NDArray[Any]
 TYPES = [np.float32, np.float64]

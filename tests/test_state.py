@@ -22,17 +22,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ssm_stream import growth
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine, shard_of
-from ssm_stream.events import Events
-from ssm_stream.labels import Labels
-from ssm_stream.state import Reader, StateError
-from ssm_stream.stream import generations
-from ssm_stream.stream.codec import ShardBatch
-from ssm_stream.stream.generations import TOKEN, chain_of, name_in
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.recovery import RecoveryError, open_recovery
+from ssm_stream.engine import growable_arrays
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
+from ssm_stream.kafka.codec import ShardBatch
+from ssm_stream.recovery import checkpoint_files
+from ssm_stream.recovery.checkpoint_files import TOKEN, chain_of, name_in
+from ssm_stream.recovery.directory import RecoveryError, open_recovery
 
 HOUR = 3_600_000
 KINDS = {
@@ -143,7 +143,7 @@ def test_only_rows_that_changed_are_written() -> None:
 def test_rows_that_leave_are_filled_with_the_last_ones(count: int, data: st.DataObject) -> None:
     gone = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1)) if count else st.just(set()))), np.int64)
     array, off = np.arange(count) + 1, np.zeros((0, 3))
-    growth.close([array, off], count, gone)
+    growable_arrays.close([array, off], count, gone)
     left = count - len(gone)
     assert sorted(array[:left].tolist()) == [i + 1 for i in range(count) if i not in gone]
     assert not array[left:].any()
@@ -167,16 +167,16 @@ def group(rows: int) -> Group:
 def test_rows_survive_growth_and_the_rest_takes_no_memory(monkeypatch: pytest.MonkeyPatch, moving: bool) -> None:
     """Whether pages are moved or copied; who still holds the old arrays reads zeros."""
     if not moving:
-        monkeypatch.setattr(growth, "_MREMAP", None)
-    elif growth._MREMAP is None:
+        monkeypatch.setattr(growable_arrays, "_MREMAP", None)
+    elif growable_arrays._MREMAP is None:
         pytest.skip("this system cannot move pages")
     rng = np.random.default_rng(0)
-    state, used = growth.fit_group(group(1), group(1), growth.room_for(1), 0), 0
+    state, used = growable_arrays.fit_group(group(1), group(1), growable_arrays.room_for(1), 0), 0
     kept = [array[:0].copy() for array in state]
     for more in (3, 20, 200, 1000, 4001):
         if more > len(state.small):
             before = state
-            state = growth.fit_group(state, group(1), growth.room_for(more), used)
+            state = growable_arrays.fit_group(state, group(1), growable_arrays.room_for(more), used)
             for old in before:
                 assert not isinstance(old.base, mmap.mmap) or not old.any()
         assert len(state.small) >= more
@@ -186,18 +186,18 @@ def test_rows_survive_growth_and_the_rest_takes_no_memory(monkeypatch: pytest.Mo
             array[used:more] = rng.integers(1, 100, (more - used, *array.shape[1:]))
             kept[i] = array[:more].copy()
         used = more
-    assert growth.fit_group(group(0), group(0), 10_000, used).wide.shape == (0, 1300)
+    assert growable_arrays.fit_group(group(0), group(0), 10_000, used).wide.shape == (0, 1300)
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists() or growth._MREMAP is None, reason="needs Linux")
+@pytest.mark.skipif(not Path("/proc/self/statm").exists() or growable_arrays._MREMAP is None, reason="needs Linux")
 def test_rows_that_were_never_written_take_no_memory_as_others_grow() -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
 
     rows, before = 2_000, resident()
-    state = growth.fit_group(group(1), group(1), rows, 0)
+    state = growable_arrays.fit_group(group(1), group(1), rows, 0)
     state.wide[::500] = 1.0
-    grown = growth.fit_group(state, group(1), 4 * rows, rows)
+    grown = growable_arrays.fit_group(state, group(1), 4 * rows, rows)
     assert np.flatnonzero(grown.wide[:, 0]).tolist() == list(range(0, rows, 500))
     # The check above has read a page of each row, which the system gives from one page of zeros.
     assert resident() - before < grown.wide[:rows].nbytes / 4
@@ -271,10 +271,10 @@ def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
 def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: bool) -> None:
     """A spare one is there from the first snapshot on, without content where the end does not wait for it; states are
     as ever, also where they get smaller."""
-    monkeypatch.setattr(generations, "SPARED", 1000)
+    monkeypatch.setattr(checkpoint_files, "SPARED", 1000)
     if ending:
-        monkeypatch.setattr(generations, "_ENDING", Event())
-        generations._ENDING.set()
+        monkeypatch.setattr(checkpoint_files, "_ENDING", Event())
+        checkpoint_files._ENDING.set()
     config = configured(directory=tmp_path)
     logic, memory = logic_of(config), Engine(config)
     for seed in range(8):

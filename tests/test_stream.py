@@ -21,15 +21,15 @@ import pytest
 from brokers import Kafka, MockKafka, NoidaKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
+from ssm_stream.autoconfig.feature_selection import pick, with_columns
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import EventReader
-from ssm_stream.pick import pick, with_columns
-from ssm_stream.stream import start
-from ssm_stream.stream.broker import ApiKey, BrokerError
-from ssm_stream.stream.first import first_documents
-from ssm_stream.stream.kept import kept_in
-from ssm_stream.stream.recovery import RecoveryError, open_recovery, prune, read_picked, write_picked
+from ssm_stream.engine.engine import Engine
+from ssm_stream.flow import runtime
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.client import ApiKey, BrokerError
+from ssm_stream.kafka.topic_head import first_documents
+from ssm_stream.recovery.directory import RecoveryError, open_recovery, prune, read_picked, write_picked
+from ssm_stream.recovery.reader import kept_in
 
 PARTITIONS = 3
 ENTITIES = 60
@@ -500,19 +500,19 @@ def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKa
     mock_kafka.produce(topic, events(50))
     made = Job(mock_kafka, tmp_path / "job", topic, event={"features": "auto"}, source={"wait": "2s"})
     with pytest.raises(RecoveryError, match="first process has not set up"):
-        start.prepare(made.config, lock=False)
+        runtime.prepare(made.config, lock=False)
     directory = made.folder / "recovery"
     directory.mkdir()
     (directory / "initialised").touch()
     with pytest.raises(RecoveryError, match="first process has put no picked features"):
-        start.prepare(made.config, lock=False)
+        runtime.prepare(made.config, lock=False)
     write_picked(directory, made.config, with_columns(made.config, ["b"], []))
-    assert start.prepare(made.config, lock=False).config.event.features == ["b"]
+    assert runtime.prepare(made.config, lock=False).config.event.features == ["b"]
     off = made.config.model_copy(update={"recovery": made.config.recovery.model_copy(update={"directory": None})})
     for lock in (True, False):
         with pytest.raises(ConfigError, match="must agree on the features"):
-            start.prepare(off, lock=lock, cluster=True)
-    assert start.prepare(off).config.event.features == ["a", "b"]
+            runtime.prepare(off, lock=lock, cluster=True)
+    assert runtime.prepare(off).config.event.features == ["a", "b"]
 
 
 def test_broker_away_at_start(tmp_path: Path) -> None:

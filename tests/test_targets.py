@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 from test_codec import chunk
 from test_engine import FIELDS, all_finite, assert_same_bits, config, cut, run
 
+from ssm_stream.autoconfig.feature_selection import pick
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine import Alert, Engine
-from ssm_stream.events import EventReader, Events
-from ssm_stream.joint import Joint
-from ssm_stream.pick import pick
-from ssm_stream.state import StateError
-from ssm_stream.stream.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.multi_target_alerts import Joint
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
 
 TWO = "features: [a, b], target: [y, z]"
 LIVELY = """alerts:

@@ -9,8 +9,9 @@ import pytest
 from test_engine import config, run
 from test_fleet import LIVELY, struck
 
-from ssm_stream import target, telling
-from ssm_stream.engine import Alert, Engine
+from ssm_stream.engine import alerts as telling
+from ssm_stream.engine import target_engine
+from ssm_stream.engine.engine import Alert, Engine
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 ALONE = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {enabled: false}\n")
@@ -49,7 +50,7 @@ def test_what_was_held_is_told_in_the_words_of_its_own_moment(
 ) -> None:
     """Held for long or made at once for lack of room: an alert that the fleet's stood for says the same."""
     monkeypatch.setattr(telling, "ROOM", room)
-    monkeypatch.setattr(target, "TOGETHER", together)
+    monkeypatch.setattr(target_engine, "TOGETHER", together)
     targets, alone = each
     alerts = told(LIVELY, targets)
     assert {"-fleet", "-1"} <= {alert.suffix for alert in alerts}, "some were held, and told later"

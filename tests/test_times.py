@@ -9,8 +9,8 @@ import orjson
 import pytest
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import EventReader, Events
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import EventReader, Events
 
 START = 1_750_000_000_000
 

@@ -23,8 +23,8 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
-from ssm_stream.stream.broker import BrokerError, check_broker, create_topics
-from ssm_stream.stream.start import prepare
+from ssm_stream.flow.runtime import prepare
+from ssm_stream.kafka.client import BrokerError, check_broker, create_topics
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no certificates: {obstacle()}")
 PASSWORD = "pw-of-the-test"

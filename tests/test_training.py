@@ -14,12 +14,15 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import EventReader, Events
-from ssm_stream.model import learner, tasks, training, weights
-from ssm_stream.model.training import Recipe, Setting
-from ssm_stream.model.weights import Weights, WeightsError, untrained
-from ssm_stream.state import StateError
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.kernels import frozen_weights
+from ssm_stream.kernels.frozen_weights import Weights, WeightsError, untrained
+from ssm_stream.reference import learner
+from ssm_stream.training import streams as tasks
+from ssm_stream.training import training
+from ssm_stream.training.training import Recipe, Setting
 
 TINY = Recipe(
     updates=4, streams=3, events=32, chunk=16, features=2, burn_in=4, held_streams=1, held_events=80, held_burn_in=10,
@@ -48,28 +51,28 @@ def test_saved_weights_are_loaded_bit_by_bit_and_files_are_equal(tmp_path: Path)
     first, second = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
     rng = np.random.default_rng(0)
     given = untrained()._replace(phase=rng.normal(size=64))
-    weights.save(given, first, {"score": 0.5, "about": "a test"})
-    weights.save(weights.load(first), second, {"about": "a test", "score": 0.5})
-    assert same(weights.load(second), given)
+    frozen_weights.save(given, first, {"score": 0.5, "about": "a test"})
+    frozen_weights.save(frozen_weights.load(first), second, {"about": "a test", "score": 0.5})
+    assert same(frozen_weights.load(second), given)
     assert first.read_bytes() == second.read_bytes()
-    assert weights.card(first) == {"format": weights.FORMAT, "score": 0.5, "about": "a test"}
+    assert frozen_weights.card(first) == {"format": frozen_weights.FORMAT, "score": 0.5, "about": "a test"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 
 
 def test_the_package_ships_weights_with_a_card() -> None:
-    shipped = weights.load(None)
-    about = weights.card(None)
-    assert about["weights"] == weights.digest(shipped)
+    shipped = frozen_weights.load(None)
+    about = frozen_weights.card(None)
+    assert about["weights"] == frozen_weights.digest(shipped)
     assert about["trained"] == (not same(shipped, untrained()))
-    assert same(weights.load(Path("untrained")), untrained())
-    assert weights.card(Path("untrained")) == {}
+    assert same(frozen_weights.load(Path("untrained")), untrained())
+    assert frozen_weights.card(Path("untrained")) == {}
 
 
 def tensors() -> dict[str, np.ndarray]:
     return {name: np.array(array) for name, array in untrained()._asdict().items()}
 
 
-def write(path: Path, changed: dict[str, np.ndarray], form: str = weights.FORMAT) -> Path:
+def write(path: Path, changed: dict[str, np.ndarray], form: str = frozen_weights.FORMAT) -> Path:
     path.write_bytes(safetensors.numpy.save(changed, metadata={"card": json.dumps({"format": form})}))
     return path
 
@@ -91,9 +94,9 @@ def write(path: Path, changed: dict[str, np.ndarray], form: str = weights.FORMAT
 def test_tensors_that_cannot_be_are_refused(tmp_path: Path, name: str, value: np.ndarray, says: str) -> None:
     path = write(tmp_path / "w.safetensors", tensors() | {name: value})
     with pytest.raises(WeightsError, match=says) as caught:
-        weights.load(path)
+        frozen_weights.load(path)
     assert str(caught.value).startswith(f"{path}: ")
-    assert str(caught.value).endswith(weights.CURE)
+    assert str(caught.value).endswith(frozen_weights.CURE)
 
 
 def test_missing_and_extra_tensors_and_other_files_are_refused(tmp_path: Path) -> None:
@@ -101,26 +104,26 @@ def test_missing_and_extra_tensors_and_other_files_are_refused(tmp_path: Path) -
     short = tensors()
     del short["phase"]
     with pytest.raises(WeightsError, match="without the tensors phase"):
-        weights.load(write(path, short))
+        frozen_weights.load(write(path, short))
     with pytest.raises(WeightsError, match="unknown tensors more"):
-        weights.load(write(path, tensors() | {"more": np.zeros(1)}))
+        frozen_weights.load(write(path, tensors() | {"more": np.zeros(1)}))
     with pytest.raises(WeightsError, match="found format 'other'"):
-        weights.load(write(path, tensors(), "other"))
+        frozen_weights.load(write(path, tensors(), "other"))
     with pytest.raises(WeightsError, match="cannot be read: No such file"):
-        weights.load(tmp_path / "absent")
+        frozen_weights.load(tmp_path / "absent")
     with pytest.raises(WeightsError, match="cannot be read"):
-        weights.load(tmp_path)
+        frozen_weights.load(tmp_path)
     whole = write(path, tensors()).read_bytes()
     for damaged in (b"", b"weights", whole[:-1], whole[:100], b"\xff" * 8 + whole[8:]):
         path.write_bytes(damaged)
         with pytest.raises(WeightsError, match="not a safetensors file of weights"):
-            weights.load(path)
+            frozen_weights.load(path)
 
 
 def test_weights_out_of_bounds_are_not_written(tmp_path: Path) -> None:
     path = tmp_path / "w.safetensors"
     with pytest.raises(WeightsError, match="top_decay"):
-        weights.save(untrained()._replace(top_decay=np.array(1.5)), path, {})
+        frozen_weights.save(untrained()._replace(top_decay=np.array(1.5)), path, {})
     assert not list(tmp_path.iterdir())
 
 
@@ -160,17 +163,17 @@ def test_the_configuration_names_the_line_of_a_wrong_file_and_commands_exit_with
 
 def test_the_hash_counts_the_content_of_a_file_of_weights_not_its_name(tmp_path: Path) -> None:
     first, second, other = (tmp_path / name for name in ("a", "b", "c"))
-    weights.save(untrained(), first, {})
-    weights.save(untrained(), second, {})
-    weights.save(untrained()._replace(slow_step=np.array(0.1)), other, {})
+    frozen_weights.save(untrained(), first, {})
+    frozen_weights.save(untrained(), second, {})
+    frozen_weights.save(untrained()._replace(slow_step=np.array(0.1)), other, {})
     assert configured(first).hash == configured(second).hash
     assert len({configured(path).hash for path in (first, other, "untrained", "null")}) == 4
 
 
 def test_the_engine_uses_named_weights_and_refuses_a_state_made_with_others(tmp_path: Path) -> None:
     first, other = tmp_path / "a", tmp_path / "b"
-    weights.save(untrained(), first, {})
-    weights.save(untrained()._replace(moment_decay=np.array([0.9, 0.5])), other, {})
+    frozen_weights.save(untrained(), first, {})
+    frozen_weights.save(untrained()._replace(moment_decay=np.array([0.9, 0.5])), other, {})
     engines = [Engine(configured(path)) for path in (first, other, "untrained")]
     yhat = [engine.process(events_for(engine.config))[0].yhat for engine in engines]
     assert (yhat[0] == yhat[2]).all()
@@ -242,7 +245,7 @@ def test_offsets_start_at_the_start_and_stay_within_bounds() -> None:
     for far in (-training.REACH, training.REACH):
         moved = offsets.weights(zero + far)
         for name, array in moved._asdict().items():
-            low, high = weights.bounds(name)
+            low, high = frozen_weights.bounds(name)
             assert ((array > low) & (array < high)).all(), name
 
 
@@ -314,8 +317,8 @@ def test_the_command_writes_weights_that_production_takes(tmp_path: Path, monkey
     result = CliRunner().invoke(app, ["train", "--quick", "--out", str(out), "--start", "untrained", "--json"])
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
-    assert told["card"] == weights.card(out)
-    assert told["card"]["weights"] == weights.digest(weights.load(out))
+    assert told["card"] == frozen_weights.card(out)
+    assert told["card"]["weights"] == frozen_weights.digest(frozen_weights.load(out))
     assert {"name", "value", "relation", "bar", "ok"} == set(told["checks"][0])
     Engine(configured(out))
     assert CliRunner().invoke(app, ["train", "--out", str(tmp_path)]).exit_code == 2

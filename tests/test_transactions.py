@@ -17,11 +17,11 @@ from confluent_kafka.admin import AdminClient
 from test_stream import Job, events, finished, wait_for
 
 from ssm_stream.config import ConfigError, load_config, parse_config
-from ssm_stream.stream import start
-from ssm_stream.stream.broker import ApiKey, BrokerError, EmbeddedBroker
-from ssm_stream.stream.codec import Output, Record
-from ssm_stream.stream.sink import shortened
-from ssm_stream.stream.transactions import TransactionalWriter, smallest_limit, transactional_id
+from ssm_stream.flow import runtime
+from ssm_stream.flow.sink import shortened
+from ssm_stream.flow.transactional_sink import TransactionalWriter, smallest_limit, transactional_id
+from ssm_stream.kafka.client import ApiKey, BrokerError, EmbeddedBroker
+from ssm_stream.kafka.codec import Output, Record
 
 PARTITIONS = 3
 
@@ -83,7 +83,7 @@ def test_an_embedded_broker_is_refused(mock_kafka: MockKafka, tmp_path: Path) ->
     """It shows what was never committed: silently wrong, so it is refused before anything runs."""
     made = ExactJob(mock_kafka, tmp_path, mock_kafka.topic("events", PARTITIONS))
     with pytest.raises(BrokerError, match=r"exactly_once.*embedded.*\n.*at_least_once"):
-        start.prepare(made.path)
+        runtime.prepare(made.path)
 
 
 def test_no_recovery_directory_is_refused() -> None:

@@ -14,18 +14,18 @@ from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
-from ssm_stream.evaluate import runner as running
-from ssm_stream.evaluate.ablation import ablate, parts
-from ssm_stream.evaluate.alarm_score import better, score
-from ssm_stream.evaluate.candidates import Facts, budgets, candidates, without_columns
-from ssm_stream.evaluate.config_edit import diff, edited
-from ssm_stream.evaluate.paired import change
-from ssm_stream.evaluate.pilot_inputs import TrueEvent
+from ssm_stream.evaluate.pilot.inputs import TrueEvent
 from ssm_stream.evaluate.prequential import backtest
-from ssm_stream.evaluate.recordings import Recording, RecordingError
-from ssm_stream.evaluate.runner import Runner
-from ssm_stream.evaluate.trials import Alarm, Trial, run_trial, target_times, with_settings
-from ssm_stream.evaluate.tuning import Plan, Tuning, cut_of, tune
+from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+from ssm_stream.evaluate.tuning import runner as running
+from ssm_stream.evaluate.tuning.ablation import ablate, parts
+from ssm_stream.evaluate.tuning.alarm_score import better, score
+from ssm_stream.evaluate.tuning.candidates import Facts, budgets, candidates, without_columns
+from ssm_stream.evaluate.tuning.config_edit import diff, edited
+from ssm_stream.evaluate.tuning.paired import change
+from ssm_stream.evaluate.tuning.runner import Runner
+from ssm_stream.evaluate.tuning.trials import Alarm, Trial, run_trial, target_times, with_settings
+from ssm_stream.evaluate.tuning.tuning import Plan, Tuning, cut_of, tune
 
 HEAD = "source: {brokers: 'x:1', topic: t}\n"
 HOUR = 3_600_000

@@ -17,22 +17,22 @@ import pytest
 from brokers import free_port
 
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.explain import explain
-from ssm_stream.loop import Predictions
-from ssm_stream.ops.gate import Gate
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.explain import explain
+from ssm_stream.flow.reload import live_changes
+from ssm_stream.flow.runtime import prepare
+from ssm_stream.flow.shard_operator import ShardLogic
+from ssm_stream.ingest.events import Events
+from ssm_stream.kafka.codec import Judged, ShardBatch
+from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.health import Health
+from ssm_stream.ops.http_auth import Gate
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.server import OpsServer, serve
-from ssm_stream.stream.codec import Judged, ShardBatch
-from ssm_stream.stream.operator import ShardLogic
-from ssm_stream.stream.reload import live_changes
-from ssm_stream.stream.start import prepare
 from ssm_stream.ui import server
-from ssm_stream.ui.board import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, Board
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, Board
 from ssm_stream.ui.feed import MOST, Feed
-from ssm_stream.ui.page import Page
+from ssm_stream.ui.live_page import Page
 from ssm_stream.ui.view import EntityView, FleetView, Names, natural
 
 ODD = [

@@ -12,10 +12,9 @@ import typer
 from packaging.version import Version
 from typer.testing import CliRunner
 
-from ssm_stream import deprecated
 from ssm_stream.cli.app import app
-from ssm_stream.config import ConfigError, parse_config
-from ssm_stream.deprecated import RENAMED, Renamed, renew
+from ssm_stream.config import ConfigError, deprecated, parse_config
+from ssm_stream.config.deprecated import RENAMED, Renamed, renew
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"

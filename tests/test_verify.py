@@ -14,13 +14,15 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
-from ssm_stream.evaluate import verify_kernel, verify_reference, verify_replay
-from ssm_stream.evaluate.paper_section import Check
-from ssm_stream.evaluate.verify import Verification, verify
-from ssm_stream.evaluate.verify_context import persistence
-from ssm_stream.evaluate.verify_replay import NothingToVerifyError, Replay
-from ssm_stream.evaluate.verify_report import verdict
-from ssm_stream.model import kernel, shapes
+from ssm_stream.evaluate.report.section import Check
+from ssm_stream.kernels import kernel, shapes
+from ssm_stream.verify import kernel as verify_kernel
+from ssm_stream.verify import reference as verify_reference
+from ssm_stream.verify import replay
+from ssm_stream.verify.certificate import Verification, verify
+from ssm_stream.verify.context import persistence
+from ssm_stream.verify.replay import NothingToVerifyError, Replay
+from ssm_stream.verify.report import verdict
 
 CONFIG = """\
 source: {brokers: "localhost:9092", topic: events}
@@ -101,10 +103,10 @@ class Heads:
 
 def test_reference_is_gradient_descent_to_rounding() -> None:
     """Against numpy, on what the kernel's scratch holds when it is driven one event at a time from here."""
-    run = verify_replay.replay(
+    run = replay.replay(
         parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(200), lambda _: None
     )
-    reference = verify_replay.compare(run, lambda _: None).reference
+    reference = replay.compare(run, lambda _: None).reference
     c, production, tape = verify_reference.constants(run.params), run.fresh(), run.tape
     fleet, norm, own = (
         Heads(c, run.params.L, 1 + run.params.F, True),
@@ -209,17 +211,17 @@ def test_expired_entity_is_a_new_life() -> None:
     first = [row for row in rows(40) if row["ts"] != "yesterday"]
     gone = [{"machine": "m1", "ts": DAY * (1 + day), "load": 1.0, "temp": 0.0, "power": 1.0} for day in range(400)]
     back = [{**row, "ts": 500 * DAY + int(str(row["ts"]))} for row in first if row["machine"] == "m0"]
-    run = verify_replay.replay(parsed(), first + gone + back, lambda _: None)
+    run = replay.replay(parsed(), first + gone + back, lambda _: None)
     assert sorted(run.names) == ["m0", "m0", "m1"]
     assert run.pools.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(verify_replay.compare(run, lambda _: None).seen.yhat, run.yhat)
+    np.testing.assert_array_equal(replay.compare(run, lambda _: None).seen.yhat, run.yhat)
 
 
 def test_persistence_is_the_last_target_of_the_life(result: Verification) -> None:
     y = np.array([1.0, 10.0, np.nan, 11.0, 2.0, 3.0])
     lives = np.array([0, 1, 0, 1, 0, 0])
     zeros = np.zeros(6, np.int64)
-    run = verify_replay.replay(parsed(), rows(8), lambda _: None)
+    run = replay.replay(parsed(), rows(8), lambda _: None)
     tape = run.tape._replace(lives=lives, y=y)
     small = Replay(run.plan, run.params, ["a", "b"], tape, zeros[:2], zeros, zeros[:2], y, {})
     np.testing.assert_array_equal(persistence(small), [np.nan, np.nan, 1.0, 10.0, 1.0, 2.0])
@@ -260,8 +262,8 @@ def coded_rows(n: int, least: float = 0.0) -> list[dict[str, object]]:
     ],
 )
 def test_every_kind_of_head_is_held_to_the_reference(model: str, least: float) -> None:
-    run = verify_replay.replay(parsed(f"{CODED}model: {model}\n"), coded_rows(200, least), lambda _: None)
-    found = verify_replay.compare(run, lambda _: None)
+    run = replay.replay(parsed(f"{CODED}model: {model}\n"), coded_rows(200, least), lambda _: None)
+    found = replay.compare(run, lambda _: None)
     np.testing.assert_array_equal(found.seen.yhat, run.yhat)
     learned = found.deviation.learned
     scopes = {
@@ -285,8 +287,8 @@ def test_past_features_are_verified_too(result: Verification) -> None:
 
 def test_frozen_model_is_production_where_nothing_changes() -> None:
     """On a stationary recording what was learned early stays right."""
-    run = verify_replay.replay(parsed(CODED), coded_rows(900), lambda _: None)
-    found = verify_replay.compare(run, lambda _: None)
+    run = replay.replay(parsed(CODED), coded_rows(900), lambda _: None)
+    found = replay.compare(run, lambda _: None)
     late = ~np.isnan(found.seen.frozen)
     assert 0.7 < late.mean() < 0.85
     frozen, production, w0 = (
@@ -332,7 +334,7 @@ def test_wrong_decay_fails_with_exit_code_1(
         found = exact(p)
         return found._replace(decay=found.decay * factor)
 
-    monkeypatch.setattr(verify_replay, "constants", other)
+    monkeypatch.setattr(replay, "constants", other)
     config, recording, out = files
     told = CliRunner().invoke(app, ["verify", config, recording, "--out", out, "--json", "--limit", "400"])
     assert told.exit_code == code, told.output
@@ -345,19 +347,17 @@ def test_wrong_decay_fails_with_exit_code_1(
 @pytest.mark.parametrize("field", ["decay", "ridge", "huber", "step", "slow", "embedding", "leaf", "surprise", "phase"])
 def test_any_wrong_constant_is_found_out(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
     exact = verify_reference.constants
-    run = verify_replay.replay(parsed(), rows(300), lambda _: None)
-    monkeypatch.setattr(
-        verify_replay, "constants", lambda p: exact(p)._replace(**{field: getattr(exact(p), field) * 0.9})
-    )
-    found = verify_replay.compare(run, lambda _: None).deviation
+    run = replay.replay(parsed(), rows(300), lambda _: None)
+    monkeypatch.setattr(replay, "constants", lambda p: exact(p)._replace(**{field: getattr(exact(p), field) * 0.9}))
+    found = replay.compare(run, lambda _: None).deviation
     assert found.weights[found.learned].max() > 1e-3
 
 
 def test_kernel_that_is_not_the_engines_is_found_out() -> None:
     """Another decay in kernel and reference alike: they agree with each other, and not with what the engine said."""
-    run = verify_replay.replay(parsed(), rows(100), lambda _: None)
+    run = replay.replay(parsed(), rows(100), lambda _: None)
     other = replace(run, params=run.params._replace(decay=0.99 * run.params.decay))
-    found = verify_replay.compare(other, lambda _: None)
+    found = replay.compare(other, lambda _: None)
     section, _ = verify_kernel.kernel_section(other, found.seen, found.deviation, found.distances, 1e-3)
     assert [check.ok for check in section.checks] == [False, True, True, True, True]
 

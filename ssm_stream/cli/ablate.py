@@ -12,7 +12,7 @@ import typer
 from ssm_stream.cli.tune import Cache, Jobs, Limit, Seed, alarms, day, interval, number, percent, prepared, table_of
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.ablation import Ablation
+    from ssm_stream.evaluate.tuning.ablation import Ablation
 
 
 def ablate(
@@ -30,9 +30,9 @@ def ablate(
 
     Example: ssm-stream ablate monitor.yaml recording.csv --jobs 4
     """
-    from ssm_stream.evaluate.ablation import ablate as leave_out
-    from ssm_stream.evaluate.ablation import parts
-    from ssm_stream.evaluate.tuning import cut_of
+    from ssm_stream.evaluate.tuning.ablation import ablate as leave_out
+    from ssm_stream.evaluate.tuning.ablation import parts
+    from ssm_stream.evaluate.tuning.tuning import cut_of
 
     with prepared(config, file, limit, jobs, cache, "ablate") as (loaded, runner, ts, facts, progress):
         begin = progress(1 + len(parts(loaded, facts)), "ablate")

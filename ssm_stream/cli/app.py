@@ -29,10 +29,10 @@ from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import load_config
-from ssm_stream.properties import weaknesses
+from ssm_stream.config.client_properties import weaknesses
 
 if TYPE_CHECKING:
-    from ssm_stream.stream.doctor import Check
+    from ssm_stream.flow.doctor import Check
 
 app = typer.Typer(
     name="ssm-stream",
@@ -75,13 +75,13 @@ def validate(
         loaded = load_config(config)
     found = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
-        from ssm_stream.stream.fitting import verdict  # takes a second
+        from ssm_stream.recovery.compatibility import verdict  # takes a second
 
         found = verdict(loaded)
     auto = loaded.event.features == "auto"
     checks: list[Check] = []
     if against_broker:
-        from ssm_stream.stream.doctor import diagnose
+        from ssm_stream.flow.doctor import diagnose
 
         with asking(loaded):
             checks = diagnose(loaded)

@@ -41,13 +41,14 @@ def backtest(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ssm_stream.evaluate import prequential, recordings
-    from ssm_stream.pick import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.evaluate import prequential
+    from ssm_stream.evaluate.recordings import recording
 
     console = Console(stderr=True)
-    with reported(recordings.RecordingError, OSError), ExitStack() as stack:
+    with reported(recording.RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
-        rows = recordings.Recording(file, limit)
+        rows = recording.Recording(file, limit)
         if loaded.event.features == "auto":
             picked = pick(loaded, list(islice(rows, SAMPLE)))
             loaded = picked.config
@@ -64,7 +65,7 @@ def backtest(
                 console=console, disable=not console.is_terminal, transient=True,
             )
         )  # fmt: skip
-        total = recordings.count_rows(file) if console.is_terminal else None
+        total = recording.count_rows(file) if console.is_terminal else None
         bar = shown.add_task("backtest", total=total if total is None or limit is None else min(total, limit))
 
         def on_chunk(chunk: prequential.Chunk) -> None:
@@ -88,7 +89,7 @@ def backtest(
 
 def prediction_lines(chunk: Chunk, source: str) -> bytes:
     """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW` (`…-TARGET` of several)."""
-    from ssm_stream.stream.codec import ShardBatch, prediction_values
+    from ssm_stream.kafka.codec import ShardBatch, prediction_values
 
     if not len(chunk.events):
         return b""

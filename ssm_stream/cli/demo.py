@@ -32,9 +32,9 @@ def demo(
     from rich.console import Console
 
     from ssm_stream.cli.live import LiveView, summary
-    from ssm_stream.demo import DemoError, demonstrate, recording
-    from ssm_stream.evaluate.recordings import count_rows
-    from ssm_stream.stream.broker import BrokerError
+    from ssm_stream.evaluate.recordings.recording import count_rows
+    from ssm_stream.flow.demo import DemoError, demonstrate, recording
+    from ssm_stream.kafka.client import BrokerError
 
     if as_json and ui:
         raise typer.BadParameter("--json and --ui do not go together: the page stays until Ctrl-C")

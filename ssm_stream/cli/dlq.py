@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
+from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.cli.errors import load_with_inputs, reported
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError
-from ssm_stream.pick import with_columns
 
 if TYPE_CHECKING:
     from collections import Counter
 
-    from ssm_stream.stream.letters import Letter
-    from ssm_stream.stream.redrive import Report
+    from ssm_stream.kafka.dead_letters import Letter
+    from ssm_stream.kafka.redrive import Report
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: count them, look at one, send them back.")
 File = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
@@ -49,8 +49,8 @@ def ls(
 
     Example: ssm-stream dlq ls monitor.yaml --since 1d
     """
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.redrive import Chosen, DeadLetters, grouped
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.redrive import Chosen, DeadLetters, grouped
 
     with reported(BrokerError):
         loaded = load_with_inputs(config)
@@ -96,8 +96,8 @@ def show(
 
     Example: ssm-stream dlq show monitor.yaml 0-17
     """
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.redrive import judged
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.redrive import judged
 
     with reported(BrokerError, LetterError):
         loaded, auto = _decodable(load_with_inputs(config))
@@ -160,10 +160,10 @@ def redrive(
 
     Example: ssm-stream dlq redrive monitor.yaml --reason WrongType --yes
     """
-    from ssm_stream.contract.outgoing import FAULTS
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.redrive import Chosen
-    from ssm_stream.stream.redrive import redrive as send_back
+    from ssm_stream.contract.message_schemas import FAULTS
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.redrive import Chosen
+    from ssm_stream.kafka.redrive import redrive as send_back
 
     for name, given, known in (
         ("--reason", reason, {fault for faults in FAULTS.values() for fault in faults}),
@@ -222,8 +222,8 @@ def _decodable(config: Config) -> tuple[Config, bool]:
 
 
 def _find(config: Config, which: str) -> Letter:
-    from ssm_stream.stream.letters import letter_of, receipt_in
-    from ssm_stream.stream.redrive import DeadLetters, by_origin
+    from ssm_stream.kafka.dead_letters import letter_of, receipt_in
+    from ssm_stream.kafka.redrive import DeadLetters, by_origin
 
     found = re.fullmatch(r"(?:(.+)-)?(\d+)-(\d+)", which)
     if not found:

@@ -15,7 +15,7 @@ from rich.text import Text
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.stream.doctor import Check
+    from ssm_stream.flow.doctor import Check
 
 
 def doctor(
@@ -30,7 +30,7 @@ def doctor(
 
     Example: ssm-stream doctor monitor.yaml --create-topics
     """
-    from ssm_stream.stream.doctor import Check, create_missing, diagnose
+    from ssm_stream.flow.doctor import Check, create_missing, diagnose
 
     try:
         loaded = load_config(config)

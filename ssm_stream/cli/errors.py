@@ -10,14 +10,14 @@ from typing import Any
 import typer
 
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.model.weights import WeightsError
+from ssm_stream.kernels.frozen_weights import WeightsError
 
 JOB_FAILED, BAD_USAGE = 1, 2
 
 
 def say_if_kernels_are_to_be_compiled() -> None:
     """Say on standard error why nothing will be seen for a while, where that is so."""
-    from ssm_stream.ops.kernels import NOTICE, are_compiled
+    from ssm_stream.kernels.cache import NOTICE, are_compiled
 
     if not are_compiled():
         typer.echo(NOTICE, err=True)
@@ -50,7 +50,7 @@ def with_inputs(config: Config) -> Config:
     Raises:
         RecoveryError: what was picked cannot be read.
     """
-    from ssm_stream.stream.recovery import read_picked
+    from ssm_stream.recovery.directory import read_picked
 
     directory = config.recovery.directory
     if config.event.features != "auto" or directory is None:
@@ -60,7 +60,7 @@ def with_inputs(config: Config) -> Config:
 
 def load_with_inputs(config: Path) -> Config:
     """The file's configuration, `with_inputs`."""
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.recovery.directory import RecoveryError
 
     with reported(RecoveryError):
         return with_inputs(load_config(config))
@@ -74,7 +74,7 @@ def with_picked(config: Config, rows: Iterator[Any]) -> tuple[Config, Iterator[A
     """
     if config.event.features != "auto":
         return config, rows
-    from ssm_stream.pick import pick_ahead
+    from ssm_stream.autoconfig.feature_selection import pick_ahead
 
     picked, rows = pick_ahead(config, rows)
     typer.echo("\n".join(picked.lines()), err=True)

@@ -14,8 +14,8 @@ from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, w
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.explain import Explanation
-    from ssm_stream.stream.replayed import AlertId, Replayed
+    from ssm_stream.engine.explain import Explanation
+    from ssm_stream.flow.reproduce_alert import AlertId, Replayed
 
 HISTORY = 120
 """Earlier events of the entity that a page shows."""
@@ -60,7 +60,7 @@ def explain(
 
     ssm-stream explain monitor.yaml press-events-3-24938-drift --html alert.html
     """
-    from ssm_stream.stream.replayed import alert_id
+    from ssm_stream.flow.reproduce_alert import alert_id
 
     wanted = alert_id(what) if recording is None else None
     if wanted is not None:
@@ -70,8 +70,8 @@ def explain(
         raise typer.BadParameter(
             f"{what!r} is no alert's id (TOPIC-PARTITION-OFFSET-KIND); of an entity, give its events by --recording"
         )
-    from ssm_stream.evaluate import recordings
-    from ssm_stream.explain import UnknownEntityError, explain_recorded
+    from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
+    from ssm_stream.evaluate.recordings import recording as recordings
 
     with reported(recordings.RecordingError, OSError):
         loaded = load_config(config)
@@ -83,7 +83,7 @@ def explain(
         except UnknownEntityError as error:
             raise typer.BadParameter(str(error)) from None
         if html is not None:
-            from ssm_stream.evaluate.explain_report import explain_html, explanation_section, history_section
+            from ssm_stream.evaluate.report.explain import explain_html, explanation_section, history_section
 
             sections = [explanation_section(found), history_section([*history, found])]
             page = explain_html(f"{what}: why", "", None, [s for s in sections if s is not None])
@@ -100,11 +100,11 @@ def _alert(
 ) -> None:
     from rich.progress import Progress
 
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.audit import AuditError, of_entity
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.databases import RecoveryError
-    from ssm_stream.stream.replayed import NotReplayableError, replay_alert, sent_alert
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.flow.reproduce_alert import NotReplayableError, replay_alert, sent_alert
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.ops.audit import AuditError, of_entity
+    from ssm_stream.recovery.bytewax_db import RecoveryError
 
     with reported(AuditError, BrokerError, NotReplayableError, RecoveryError, StateError, OSError):
         loaded = with_inputs(load_config(config))
@@ -182,7 +182,7 @@ def _as_json(found: Replayed) -> dict[str, Any]:
 
 
 def _page(found: Replayed) -> str:
-    from ssm_stream.evaluate.explain_report import alert_section, explain_html, explanation_section, history_section
+    from ssm_stream.evaluate.report.explain import alert_section, explain_html, explanation_section, history_section
 
     sections = [alert_section(found.replayed)]
     if found.explanation is not None:

@@ -23,8 +23,8 @@ def feedback(
 
     Example: ssm-stream feedback monitor.yaml
     """
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.feedback import count_feedback, feedback_of
+    from ssm_stream.flow.feedback import count_feedback, feedback_of
+    from ssm_stream.kafka.client import BrokerError
 
     with reported(BrokerError):
         loaded = load_config(config)

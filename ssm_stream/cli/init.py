@@ -46,10 +46,10 @@ def init(
 
     Example: ssm-stream init recording.csv --out monitor.yaml
     """
-    from ssm_stream.draft.decide import Wishes, decide
-    from ssm_stream.draft.text import config_text
-    from ssm_stream.evaluate.recordings import RecordingError
-    from ssm_stream.stream.broker import BrokerError
+    from ssm_stream.autoconfig.decide import Wishes, decide
+    from ssm_stream.autoconfig.text import config_text
+    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.kafka.client import BrokerError
 
     if file is None and topic is None:
         raise typer.BadParameter("give a FILE, or --topic (and --brokers)")
@@ -108,16 +108,16 @@ def _property(text: str) -> tuple[str, str]:
 
 
 def _rows(file: Path) -> tuple[list[Any], str]:
-    from ssm_stream.evaluate.recordings import Recording
+    from ssm_stream.evaluate.recordings.recording import Recording
 
     rows = list(islice(Recording(file, ROWS), ROWS))
     return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:
-    from ssm_stream.draft.text import quoted
-    from ssm_stream.stream.broker import check_broker
-    from ssm_stream.stream.first import sampled
+    from ssm_stream.autoconfig.text import quoted
+    from ssm_stream.kafka.client import check_broker
+    from ssm_stream.kafka.topic_head import sampled
 
     kafka = "".join(f"\n    {quoted(name)}: {quoted(value)}" for name, value in properties.items())
     head = f"source:\n  brokers: {quoted(brokers)}\n  topic: {quoted(topic)}\n" + (

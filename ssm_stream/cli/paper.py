@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.paper_section import Check
+    from ssm_stream.evaluate.report.section import Check
 
 
 def checks_table(checks: list[Check]) -> Table:
@@ -55,8 +55,8 @@ def paper(
     # Loading torch takes seconds, which `ssm-stream --help` should not.
     import torch
 
-    from ssm_stream.evaluate.paper import full_plan, pick_device, quick_plan, run_plan
-    from ssm_stream.evaluate.paper_report import report_html
+    from ssm_stream.evaluate.report.html import report_html
+    from ssm_stream.paper.report import full_plan, pick_device, quick_plan, run_plan
 
     try:
         chosen = pick_device(device)

@@ -14,7 +14,7 @@ from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_a
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.pilot_inputs import TrueEvent
+    from ssm_stream.evaluate.pilot.inputs import TrueEvent
 
 
 def pilot(
@@ -45,22 +45,22 @@ def pilot(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from ssm_stream.evaluate import recordings
-    from ssm_stream.evaluate.pilot import NothingToJudgeError
-    from ssm_stream.evaluate.pilot import pilot as run_pilot
-    from ssm_stream.evaluate.pilot_inputs import read_costs, read_labels
-    from ssm_stream.evaluate.pilot_page import page, paragraph
-    from ssm_stream.pick import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.evaluate.pilot.inputs import read_costs, read_labels
+    from ssm_stream.evaluate.pilot.page import page, paragraph
+    from ssm_stream.evaluate.pilot.pilot import NothingToJudgeError
+    from ssm_stream.evaluate.pilot.pilot import pilot as run_pilot
+    from ssm_stream.evaluate.recordings import recording
 
     beside = out.with_suffix(".json")
     if out.is_dir() or not out.absolute().parent.is_dir() or beside == out:
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
     console = Console(stderr=True)
-    with reported(recordings.RecordingError, NothingToJudgeError, OSError):
+    with reported(recording.RecordingError, NothingToJudgeError, OSError):
         loaded = load_config(config)
         require_one_target(loaded, "pilot")
         priced = read_costs(costs)
-        rows = recordings.Recording(file, limit)
+        rows = recording.Recording(file, limit)
         if loaded.event.features == "auto":
             picked = pick(loaded, list(islice(rows, SAMPLE)))
             loaded = picked.config
@@ -75,7 +75,7 @@ def pilot(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,
         ) as shown:  # fmt: skip
-            total = recordings.count_rows(file) if console.is_terminal else None
+            total = recording.count_rows(file) if console.is_terminal else None
             bar = shown.add_task("engine", total=min(total, limit or total) if total else None)
             made = run_pilot(
                 loaded,

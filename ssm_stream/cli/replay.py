@@ -17,7 +17,7 @@ import typer
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.stream.replay import Position
+    from ssm_stream.kafka.replay import Position
 
 JOB_FAILED, BAD_USAGE = 1, 2
 SAVE = 1.0
@@ -45,9 +45,9 @@ def replay(
 
     Example: ssm-stream replay configs/forecast-fleet.yaml parking.csv.gz --speed 3600
     """
-    from ssm_stream.evaluate.recordings import RecordingError, count_rows, rows
-    from ssm_stream.stream import replay as core
-    from ssm_stream.stream.broker import BrokerError, check_broker, client_properties
+    from ssm_stream.evaluate.recordings.recording import RecordingError, count_rows, rows
+    from ssm_stream.kafka import replay as core
+    from ssm_stream.kafka.client import BrokerError, check_broker, client_properties
 
     if speed is not None and rate is not None:
         raise typer.BadParameter("--speed and --rate exclude each other: give one")
@@ -133,7 +133,7 @@ class _Tracker:
             self._write()
 
     def _write(self) -> None:
-        from ssm_stream.stream.replay import PositionError
+        from ssm_stream.kafka.replay import PositionError
 
         try:
             self._position.write(self._skipped + self._done)

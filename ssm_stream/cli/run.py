@@ -69,15 +69,15 @@ def run(
 
     ssm-stream run monitor.yaml --ui
     """
-    from ssm_stream.ops.kernels import ABOUT, are_compiled
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.flow import runtime
+    from ssm_stream.flow.reload import Reload
+    from ssm_stream.flow.source import SIGNALLED
+    from ssm_stream.flow.transactional_sink import MarkerError
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kernels.cache import ABOUT, are_compiled
     from ssm_stream.ops.logging import always, set_up_logging
-    from ssm_stream.state import StateError
-    from ssm_stream.stream import start
-    from ssm_stream.stream.broker import BrokerError
-    from ssm_stream.stream.recovery import RecoveryError
-    from ssm_stream.stream.reload import Reload
-    from ssm_stream.stream.source import SIGNALLED
-    from ssm_stream.stream.transactions import MarkerError
+    from ssm_stream.recovery.directory import RecoveryError
 
     set_up_logging(level=log_level.value, json=None if log_format is LogFormat.AUTO else log_format is LogFormat.JSON)
     if (process is None) != (addresses is None):
@@ -91,7 +91,7 @@ def run(
         while True:
             try:
                 _require_shards(loaded, workers, processes)
-                prepared = start.prepare(
+                prepared = runtime.prepare(
                     loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None, ui=ui
                 )
             except (BrokerError, ConfigError, MarkerError, RecoveryError, StateError) as error:
@@ -106,13 +106,13 @@ def run(
                 LOG.info("compiling_kernels", time=ABOUT, why="the first start on this machine")
             everyone = addresses.split(";") if addresses else None
             if not watch:
-                start.run(prepared, workers=workers, process=process, addresses=everyone)
+                runtime.run(prepared, workers=workers, process=process, addresses=everyone)
                 break
             with Reload(config, loaded) as reload:
-                start.run(prepared, workers=workers, process=process, addresses=everyone)
+                runtime.run(prepared, workers=workers, process=process, addresses=everyone)
             if reload.wanted is None or SIGNALLED.is_set():
                 break
-            start.release(prepared)
+            runtime.release(prepared)
             loaded, before = reload.wanted, loaded
     LOG.info("stopped", reason="signal" if SIGNALLED.is_set() else "end of topic")
 

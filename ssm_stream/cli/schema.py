@@ -46,7 +46,7 @@ def event(config: File) -> None:
 
     Example: ssm-stream schema event monitor.yaml > event.schema.json
     """
-    from ssm_stream.contract.incoming import event_schema
+    from ssm_stream.contract.event_schema import event_schema
 
     _message(config, event_schema, None)
 
@@ -57,7 +57,7 @@ def label(config: File) -> None:
 
     Example: ssm-stream schema label monitor.yaml
     """
-    from ssm_stream.contract.incoming import label_schema
+    from ssm_stream.contract.event_schema import label_schema
 
     _message(config, label_schema, lambda c: "" if c.labels else "labels: not set; targets come with the events")
 
@@ -68,7 +68,7 @@ def feedback(config: File) -> None:
 
     Example: ssm-stream schema feedback monitor.yaml
     """
-    from ssm_stream.contract.incoming import feedback_schema
+    from ssm_stream.contract.event_schema import feedback_schema
 
     def lacks(c: Config) -> str:
         return "" if c.alerts.feedback else "alerts.feedback: not set; name its topic"
@@ -82,7 +82,7 @@ def prediction(config: File) -> None:
 
     Example: ssm-stream schema prediction monitor.yaml
     """
-    from ssm_stream.contract.outgoing import prediction_schema
+    from ssm_stream.contract.message_schemas import prediction_schema
 
     _message(config, prediction_schema, lambda c: "" if c.sinks.predictions else "sinks.predictions: null")
 
@@ -96,7 +96,7 @@ def alert(
 
     Example: ssm-stream schema alert monitor.yaml
     """
-    from ssm_stream.contract.outgoing import alert_headers, alert_schema
+    from ssm_stream.contract.message_schemas import alert_headers, alert_schema
 
     schema = alert_headers if headers else alert_schema
     _message(config, schema, lambda c: "" if c.sinks.alerts else "sinks.alerts: null")
@@ -108,7 +108,7 @@ def dead_letter(config: File) -> None:
 
     Example: ssm-stream schema dead-letter monitor.yaml
     """
-    from ssm_stream.contract.outgoing import dead_letter_headers
+    from ssm_stream.contract.message_schemas import dead_letter_headers
 
     _message(config, dead_letter_headers, None)
 

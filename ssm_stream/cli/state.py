@@ -14,8 +14,8 @@ from ssm_stream.cli.errors import reported, with_inputs
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.facts import Facts
-    from ssm_stream.stream.kept import Difference, Kept, Listed, Position
+    from ssm_stream.engine.entity_report import Facts
+    from ssm_stream.recovery.reader import Difference, Kept, Listed, Position
 
 app = typer.Typer(no_args_is_help=True, help="See, move, compare and reset what a flow has learned.")
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
@@ -42,9 +42,9 @@ def ls(
 
     Example: ssm-stream state ls monitor.yaml --sort last --limit 10
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.kept import directory_of, listed, read_kept
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.reader import directory_of, listed, read_kept
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)
@@ -67,7 +67,7 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Example: ssm-stream state audit monitor.yaml
     """
-    from ssm_stream.stream.audit import AuditError, audited
+    from ssm_stream.ops.audit import AuditError, audited
 
     with reported(AuditError, OSError):
         loaded = load_config(config)
@@ -100,9 +100,9 @@ def show(
 
     Example: ssm-stream state show monitor.yaml press-1
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.kept import directory_of, entity_in, read_kept
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.reader import directory_of, entity_in, read_kept
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)
@@ -126,9 +126,9 @@ def export(
 
     Example: ssm-stream state export monitor.yaml monitor.state
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.portable import export_state
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.export import export_state
 
     with reported(RecoveryError, StateError, OSError):
         done = export_state(_resolved(load_config(config)), file)
@@ -146,9 +146,9 @@ def import_(
 
     Example: ssm-stream state import monitor.yaml monitor.state
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.portable import import_state
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.export import import_state
 
     with reported(RecoveryError, StateError, OSError):
         loaded = load_config(config)
@@ -169,9 +169,9 @@ def reset(
 
     Example: ssm-stream state reset monitor.yaml press-1
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.recovery import RecoveryError
-    from ssm_stream.stream.reset import reset_entity, reset_state
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.reset import reset_entity, reset_state
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)
@@ -202,9 +202,9 @@ def diff(
 
     Example: ssm-stream state diff monitor.yaml monitor.state
     """
-    from ssm_stream.state import StateError
-    from ssm_stream.stream.kept import difference
-    from ssm_stream.stream.recovery import RecoveryError
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.reader import difference
 
     with reported(RecoveryError, StateError, OSError):
         found = difference(_told(first), _told(second))
@@ -217,8 +217,8 @@ def diff(
 
 
 def _told(path: Path) -> Any:
-    from ssm_stream.stream.kept import directory_of, told_by
-    from ssm_stream.stream.portable import told_by_file
+    from ssm_stream.recovery.export import told_by_file
+    from ssm_stream.recovery.reader import directory_of, told_by
 
     if path.is_dir():
         return told_by(path)
@@ -259,7 +259,7 @@ def _print_ls(kept: Kept, positions: list[Position], found: Listed) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ssm_stream.facts import text_of
+    from ssm_stream.engine.entity_report import text_of
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     process = "no process runs on it" if kept.owner is None else f"process {kept.owner} runs on it"
@@ -281,7 +281,7 @@ def _print_ls(kept: Kept, positions: list[Position], found: Listed) -> None:
 
 
 def _print_facts(facts: Facts, top: int) -> None:
-    from ssm_stream.facts import text_of
+    from ssm_stream.engine.entity_report import text_of
 
     rows = [
         ("target", facts.target),

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled, with_picked
 from ssm_stream.config import load_config
-from ssm_stream.model import weights
+from ssm_stream.kernels import frozen_weights
 
 if TYPE_CHECKING:
-    from ssm_stream.model.training import History, Result, Row
+    from ssm_stream.training.training import History, Result, Row
 
 WORST = 1.05  # times the start's error that a kind of stream may end at
 
@@ -66,8 +66,8 @@ def train(
     Example: ssm-stream train --history line7.csv.gz line7.yaml --out line7.safetensors
     """
     # Loading torch takes seconds, which `ssm-stream --help` should not.
-    from ssm_stream.evaluate.recordings import RecordingError
-    from ssm_stream.model import training
+    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.training import training
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"cannot write {out}: not a file in an existing folder", param_hint="--out")
@@ -79,7 +79,7 @@ def train(
         console=console, disable=not sys.stderr.isatty(), transient=True,
     )  # fmt: skip
     with reported(RecordingError, training.TrainingError, OSError):
-        begin = weights.load(start)
+        begin = frozen_weights.load(start)
         own = _history(*history) if history else None
         say_if_kernels_are_to_be_compiled()
         with bar:
@@ -94,10 +94,10 @@ def train(
                 advance=lambda fraction: bar.update(task, completed=fraction),
             )
         card = training.make_card(result, recipe, begin, history[0].name if history else None)
-        weights.save(result.weights, out, card)
+        frozen_weights.save(result.weights, out, card)
     checks = _checks(result)
     if as_json:
-        sys.stdout.write(orjson.dumps({"checks": checks, "card": weights.card(out)}).decode() + "\n")
+        sys.stdout.write(orjson.dumps({"checks": checks, "card": frozen_weights.card(out)}).decode() + "\n")
     (console if as_json else Console()).print(_table(result.rows))
     if result.better:
         console.print(f"score {result.score:.4f} (1 is the start); {result.reason}", highlight=False)
@@ -109,11 +109,11 @@ def train(
 
 
 def _history(file: Path, config: Path) -> History:
-    from ssm_stream.evaluate import recordings
-    from ssm_stream.events import EventReader
-    from ssm_stream.model.training import read_history
+    from ssm_stream.evaluate.recordings import recording
+    from ssm_stream.ingest.events import EventReader
+    from ssm_stream.training.training import read_history
 
-    loaded, rows = load_config(config), recordings.rows(file)
+    loaded, rows = load_config(config), recording.rows(file)
     require_one_target(loaded, "train")
     loaded, rows = with_picked(loaded, rows)
     events, refused = EventReader(loaded.event).read(list(rows))

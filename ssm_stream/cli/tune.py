@@ -19,10 +19,10 @@ from ssm_stream.config import Config, ConfigError, load_config
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ssm_stream.evaluate.paired import Change
-    from ssm_stream.evaluate.runner import Runner
-    from ssm_stream.evaluate.trials import Trial
-    from ssm_stream.evaluate.tuning import Tuning
+    from ssm_stream.evaluate.tuning.paired import Change
+    from ssm_stream.evaluate.tuning.runner import Runner
+    from ssm_stream.evaluate.tuning.trials import Trial
+    from ssm_stream.evaluate.tuning.tuning import Tuning
 
 Jobs = Annotated[
     int | None,
@@ -64,12 +64,12 @@ def tune(
 
     Example: ssm-stream tune monitor.yaml recording.csv --out tuned.yaml
     """
-    from ssm_stream.evaluate.candidates import KEYS
-    from ssm_stream.evaluate.config_edit import changed_keys, edited
-    from ssm_stream.evaluate.config_edit import diff as difference
-    from ssm_stream.evaluate.pilot_inputs import read_labels
-    from ssm_stream.evaluate.tuning import Plan, cut_of
-    from ssm_stream.evaluate.tuning import tune as search
+    from ssm_stream.evaluate.pilot.inputs import read_labels
+    from ssm_stream.evaluate.tuning.candidates import KEYS
+    from ssm_stream.evaluate.tuning.config_edit import changed_keys, edited
+    from ssm_stream.evaluate.tuning.config_edit import diff as difference
+    from ssm_stream.evaluate.tuning.tuning import Plan, cut_of
+    from ssm_stream.evaluate.tuning.tuning import tune as search
 
     groups = tuple(KEYS if only is None else [key for key in KEYS if key in only])
     if unknown := sorted(set(only or ()) - set(KEYS)):
@@ -126,11 +126,11 @@ def prepared(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ssm_stream.evaluate.candidates import Facts
-    from ssm_stream.evaluate.recordings import Recording, RecordingError
-    from ssm_stream.evaluate.runner import Runner, TrialError, cores
-    from ssm_stream.evaluate.trials import target_times
-    from ssm_stream.pick import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+    from ssm_stream.evaluate.tuning.candidates import Facts
+    from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
+    from ssm_stream.evaluate.tuning.trials import target_times
 
     console = Console(stderr=True)
     shown = Progress(
@@ -186,7 +186,7 @@ def duration(seconds: float) -> str:
 def entities_of(config: Config, file: Path, limit: int | None) -> set[str]:
     """Names of the recording's entities."""
     from ssm_stream.evaluate.prequential import batches
-    from ssm_stream.evaluate.recordings import Recording
+    from ssm_stream.evaluate.recordings.recording import Recording
 
     return {name for events, _, _ in batches(config, Recording(file, limit)) for name in set(events.entity)}
 
@@ -197,9 +197,9 @@ def require_columns(file: Path, paths: list[str]) -> None:
     Raises:
         ConfigError: which.
     """
-    from ssm_stream.evaluate.recordings import Recording
-    from ssm_stream.events import value_at
-    from ssm_stream.pick import SAMPLE
+    from ssm_stream.autoconfig.feature_selection import SAMPLE
+    from ssm_stream.evaluate.recordings.recording import Recording
+    from ssm_stream.ingest.events import value_at
 
     rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
     for path in paths:

@@ -38,24 +38,24 @@ def verify(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from ssm_stream.cli.paper import checks_table
-    from ssm_stream.evaluate import recordings
-    from ssm_stream.evaluate.verify import file_facts
-    from ssm_stream.evaluate.verify import verify as run_verify
-    from ssm_stream.evaluate.verify_replay import NothingToVerifyError
+    from ssm_stream.evaluate.recordings import recording
+    from ssm_stream.verify.certificate import file_facts
+    from ssm_stream.verify.certificate import verify as run_verify
+    from ssm_stream.verify.replay import NothingToVerifyError
 
     if out.is_dir() or not out.absolute().parent.is_dir():
         raise typer.BadParameter(f"cannot write {out}: not a file in an existing folder", param_hint="--out")
     console = Console(stderr=True)
-    with reported(recordings.RecordingError, NothingToVerifyError, OSError):
+    with reported(recording.RecordingError, NothingToVerifyError, OSError):
         loaded = load_config(config)
         require_one_target(loaded, "verify")
-        rows: Iterator[dict[str, Any]] = islice(recordings.rows(file), limit)
+        rows: Iterator[dict[str, Any]] = islice(recording.rows(file), limit)
         loaded, rows = with_picked(loaded, rows)
         with Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             console=console, disable=not console.is_terminal, transient=True,
         ) as shown:  # fmt: skip
-            total = recordings.count_rows(file) if console.is_terminal else None
+            total = recording.count_rows(file) if console.is_terminal else None
             bar = shown.add_task("engine", total=min(total, limit or total) if total else None)
             result = run_verify(
                 loaded,

@@ -5,6 +5,7 @@ keys (naming the nearest right one) and returns a frozen `Config`. Every failure
 file, the line, the key, what was found (never a secret) and what would be right.
 """
 
+from ssm_stream.config.config import Config, config_schema
 from ssm_stream.config.file import LARGEST_FILE, load_config, parse_config
 from ssm_stream.config.quantities import DURATION, MOST_PENDING, UNITS, Ahead, Budget
 from ssm_stream.config.sections import (
@@ -21,7 +22,6 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
-from ssm_stream.config.whole import Config, config_schema
 
 __all__ = [
     "DURATION",

@@ -14,10 +14,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ssm_stream import deprecated, properties
+from ssm_stream.config import client_properties, deprecated
+from ssm_stream.config.config import Config
 from ssm_stream.config.sections import ConfigError, Section
-from ssm_stream.config.whole import Config
-from ssm_stream.model import weights
+from ssm_stream.kernels import frozen_weights
 
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 LARGEST_FILE = 65_536
@@ -67,8 +67,8 @@ def parse_config(text: str, name: str = "config") -> Config:
     if told := _kafka_faults(config, name, root):
         raise ConfigError(_without(read, told))
     try:
-        weights.load(config.model.weights)
-    except weights.WeightsError as error:
+        frozen_weights.load(config.model.weights)
+    except frozen_weights.WeightsError as error:
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
     config._renamed = tuple(renamed)
@@ -81,8 +81,8 @@ def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
     line, column = error.problem_mark.line, error.problem_mark.column
     said = f"{error.context}, {error.problem}" if error.context else str(error.problem)
     lines = text.splitlines()
-    if line < len(lines) and properties.SECRET.search(lines[line]):
-        said = re.sub(r"'[^']*'|\"[^\"]*\"", properties.HIDDEN, said)
+    if line < len(lines) and client_properties.SECRET.search(lines[line]):
+        said = re.sub(r"'[^']*'|\"[^\"]*\"", client_properties.HIDDEN, said)
     return f"line {line + 1}, column {column + 1}: {said}"
 
 
@@ -100,7 +100,7 @@ def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any
     """Path of a secret → what stands there."""
     for place, given in _properties_in(raw):
         for key, value in given.items() if isinstance(given, dict) else ():
-            if properties.secret(str(key)):
+            if client_properties.secret(str(key)):
                 yield (*place, str(key)), value
     ops = raw.get("ops")
     if isinstance(ops, dict):
@@ -122,7 +122,7 @@ def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> 
 def _without(contents: list[str], text: str) -> str:
     """Text that shows nothing of what came from files."""
     for content in contents:
-        text = text.replace(content, properties.HIDDEN).replace(repr(content)[1:-1], properties.HIDDEN)
+        text = text.replace(content, client_properties.HIDDEN).replace(repr(content)[1:-1], client_properties.HIDDEN)
     return text
 
 
@@ -133,7 +133,7 @@ def _kafka_faults(config: Config, name: str, root: yaml.Node) -> str:
     for section, together in (("source", common), ("sinks", {**common, **of_producers})):
         if section == "sinks" and (lines or not of_producers):
             break
-        for key, told in properties.faults(together, exactly_once=exact):
+        for key, told in client_properties.faults(together, exactly_once=exact):
             home = section if section == "source" or key in of_producers else "source"
             path = (home, "kafka", key)
             lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {told}")
@@ -188,7 +188,7 @@ def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], r
         content = os.environ.get(found[2]) or found[3]
         if content is None:
             cure = f"export it, or write ${{{found[2]}:-default}}"
-            if properties.secret(str(path[-1])):
+            if client_properties.secret(str(path[-1])):
                 cure = "export it, or write ${file:/path}"
             raise ConfigError(f"{where}: the environment variable {found[2]} is not set; {cure}")
         return content

@@ -172,7 +172,7 @@ class Event(Section):
         """`features` as a list.
 
         Raises:
-            ConfigError: `auto`, and `ssm_stream.pick` has not picked yet.
+            ConfigError: `auto`, and `ssm_stream.autoconfig.feature_selection` has not picked yet.
         """
         if self.features == "auto":
             raise ConfigError("event.features: auto is not picked yet; pick from the first events, or list the paths")

@@ -9,8 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.contract.incoming import event_schema, example_event, feedback_schema, label_schema
-from ssm_stream.contract.outgoing import (
+from ssm_stream.config.client_properties import mechanism_of, protocol_of
+from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.contract.message_schemas import (
     alert_headers,
     alert_schema,
     dead_letter_headers,
@@ -18,7 +19,6 @@ from ssm_stream.contract.outgoing import (
     receipt_headers,
     receipt_schema,
 )
-from ssm_stream.properties import mechanism_of, protocol_of
 
 BINDING = {"bindingVersion": "0.5.0"}
 TEXT = {"type": "string"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -15,21 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MOST_PENDING, Config, ConfigError, Labels
-from ssm_stream.engine import Alert, Engine
-from ssm_stream.evaluate.columns import ColumnReader
-from ssm_stream.evaluate.recordings import Recording
-from ssm_stream.evaluate.rounds import SideBySide
-from ssm_stream.events import EventReader, Events, Refused, places
-from ssm_stream.labels import Labels as LabelColumns
-from ssm_stream.loop import Predictions, Settled
-from ssm_stream.model.jit import jit
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.evaluate.device_backtest import SideBySide
+from ssm_stream.evaluate.recordings.columns import ColumnReader
+from ssm_stream.evaluate.recordings.recording import Recording
+from ssm_stream.ingest.events import EventReader, Events, Refused, places
+from ssm_stream.ingest.labels import Labels as LabelColumns
+from ssm_stream.kernels.loop import Predictions, Settled
+from ssm_stream.kernels.scores import COLUMNS, EVENTS, SCORED
+from ssm_stream.kernels.scores import count as add_events
 
 T = TypeVar("T")
 BATCH = 10_000
-COLUMNS = (
-    "events", "scored", "absolute", "squared", "persistence", "judged", "covered", "width", "anomaly", "drift",
-)  # fmt: skip
-EVENTS, SCORED, ABSOLUTE, SQUARED, PERSISTENCE, JUDGED, COVERED, WIDTH = range(8)
 
 
 class Chunk(NamedTuple):
@@ -86,7 +82,7 @@ class Scores:
             self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
             self._last = np.concatenate([self._last, np.full(more, np.nan)])
         p = predictions
-        _count(
+        add_events(
             ids,
             y,
             p.yhat,
@@ -115,31 +111,6 @@ class Scores:
             return np.asarray(self._sums.sum(0) + self._fleet)
         at = self._index.get(entity)
         return np.zeros(len(COLUMNS)) if at is None else self._sums[at]
-
-
-@jit
-def _count(
-    ids: Any, y: Any, yhat: Any, lower: Any, upper: Any, warmup: Any, naive: Any, follow: bool, last: Any, sums: Any
-) -> None:
-    """Add n events to the sums (E, COLUMNS) of their entities, in order. follow: persistence says `last` (E,)."""
-    for t in range(len(ids)):
-        i = ids[t]
-        s = sums[i]
-        s[EVENTS] += 1.0
-        if math.isnan(y[t]):
-            continue
-        before = last[i] if follow else naive[t]
-        last[i] = y[t]
-        if not math.isnan(before):
-            error = y[t] - yhat[t]
-            s[SCORED] += 1.0
-            s[ABSOLUTE] += abs(error)
-            s[SQUARED] += error * error
-            s[PERSISTENCE] += abs(y[t] - before)
-        if not warmup[t]:
-            s[JUDGED] += 1.0
-            s[COVERED] += 1.0 if lower[t] <= y[t] <= upper[t] else 0.0
-            s[WIDTH] += upper[t] - lower[t]
 
 
 def _metrics(sums: NDArray[np.float64]) -> dict[str, Any]:
@@ -303,7 +274,7 @@ def backtest(
 
     With a horizon, persistence says what the target was when the prediction was made, and events count when the target
     is there. With `label_delay`, labels come so many rows late; persistence still says the target of the row before.
-    With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/rounds.py`).
+    With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused

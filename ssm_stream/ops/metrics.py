@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple
 from weakref import WeakSet
 
 from prometheus_client import (
@@ -31,11 +31,9 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
+from ssm_stream.ops.observers import LivePage, ReaderReport, ShardReport
 from ssm_stream.ops.quality import Quality
 from ssm_stream.ops.traces import Traces
-
-if TYPE_CHECKING:
-    from ssm_stream.ui.page import Page
 
 # A series more for each, which nothing here needs: process_start_time_seconds tells when all began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -52,41 +50,6 @@ EPOCHS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300)
 BATCHES = (1, 4, 16, 64, 256, 1000, 4000, 16_000, 64_000)
 LONGEST_STEP = 86_400.0
 """Seconds that one batch may add to the time for which a budget in time allows alarms."""
-
-
-class Position(NamedTuple):
-    """A partition that is read: the next offset to be processed, messages behind it, and whether the flow has been at
-    its end, or within a batch of it, since the start."""
-
-    topic: str
-    partition: int
-    next: int
-    lag: int | None
-    caught_up: bool
-
-
-class Reading(Protocol):
-    """What reads a topic."""
-
-    def positions(self) -> list[Position]:
-        """Of its partitions."""
-
-    @property
-    def away(self) -> bool:
-        """No broker has answered lately."""
-
-
-class Learning(Protocol):
-    """What holds entities."""
-
-    def entities(self) -> int:
-        """Live ones."""
-
-    def episodes(self, kind: str) -> int:
-        """Entities with an open episode of that kind."""
-
-    def fullness(self) -> float | None:
-        """Share of `state.max_entities` that the fullest source has; None without a limit."""
 
 
 class Sent(NamedTuple):
@@ -121,11 +84,11 @@ class Metrics:
         self.verify_deviation = math.nan
         self.ready: Callable[[], bool] = lambda: False
         self.traces = Traces(config) if config.ops.traces is not None else None
-        self.page: Page | None = None
+        self.page: LivePage | None = None
         """The live page, where it is wanted."""
         self._config = config
-        self._readers: WeakSet[Reading] = WeakSet()
-        self._shards: WeakSet[Learning] = WeakSet()
+        self._readers: WeakSet[ReaderReport] = WeakSet()
+        self._shards: WeakSet[ShardReport] = WeakSet()
         self._lock = threading.Lock()
         self._came = self._processed = False
         registry = self.registry
@@ -191,24 +154,24 @@ class Metrics:
 
     # What is asked at the moment.
 
-    def ask_reader(self, reader: Reading) -> None:
+    def ask_reader(self, reader: ReaderReport) -> None:
         """Ask this one for lag, as long as it lives."""
         with self._lock:
             self._readers.add(reader)
 
-    def ask_shard(self, shard: Learning) -> None:
+    def ask_shard(self, shard: ShardReport) -> None:
         """Ask this one for entities and episodes, as long as it lives."""
         with self._lock:
             self._shards.add(shard)
 
     @property
-    def readers(self) -> list[Reading]:
+    def readers(self) -> list[ReaderReport]:
         """Those that live."""
         with self._lock:
             return list(self._readers)
 
     @property
-    def shards(self) -> list[Learning]:
+    def shards(self) -> list[ShardReport]:
         """Those that live."""
         with self._lock:
             return list(self._shards)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.model.jit import short
+from ssm_stream.kernels.scores import judge
 
 HALF_LIFE = 10_000
 """Labelled events after which an error counts half."""
@@ -68,19 +68,6 @@ class _Follow:
         return total, count
 
 
-@short
-def _judge(y: Any, yhat: Any, lower: Any, upper: Any, warmup: Any) -> Any:
-    """Of the targets past the warm-up: how many there are, the sum of their errors, how many in their interval."""
-    n, errors, inside = 0, 0.0, 0
-    for i in range(len(y)):
-        if warmup[i] or math.isnan(y[i]):
-            continue
-        n += 1
-        errors += abs(y[i] - yhat[i])
-        inside += 1 if lower[i] <= y[i] <= upper[i] else 0
-    return n, errors, inside
-
-
 class Quality:
     """Decayed means over the events past their warm-up.
 
@@ -114,7 +101,7 @@ class Quality:
             source: the stream that they come from (the Kafka partition)
         """
         naive, compared = self._follow.setdefault(source, _Follow()).add(entity, y, warmup)
-        n, errors, inside = _judge(*map(np.ascontiguousarray, (y, yhat, lower, upper, warmup)))
+        n, errors, inside = judge(*map(np.ascontiguousarray, (y, yhat, lower, upper, warmup)))
         if not n:
             return
         keep = 0.5 ** (n / HALF_LIFE)

@@ -15,8 +15,8 @@ import structlog
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.ops.gate import Gate
 from ssm_stream.ops.health import Health
+from ssm_stream.ops.http_auth import Gate
 from ssm_stream.ops.metrics import Metrics
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import Any, Self
 import structlog
 
 from ssm_stream.config import Config
-from ssm_stream.ops import selfcheck
-from ssm_stream.ops.engine import EngineMetrics, free_port
+from ssm_stream.kernels.cache import are_compiled
+from ssm_stream.ops import self_check
+from ssm_stream.ops.bytewax_metrics import EngineMetrics, free_port
 from ssm_stream.ops.health import Health
-from ssm_stream.ops.kernels import are_compiled
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.server import OpsServer, serve
 
@@ -42,7 +42,7 @@ class Watch:
         self._server: OpsServer | None = serve(config, metrics, health, process)
         if config.ops.engine_metrics and self._server is not None:
             self._open_engine()
-        self._check: selfcheck.SelfCheck | None = None
+        self._check: self_check.SelfCheck | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def _open_engine(self) -> None:
@@ -86,7 +86,7 @@ class Watch:
             if due and not worked and self._metrics.value("ssm_stream_predictions_total"):
                 worked = now
             if due and worked and now - worked >= SETTLED and are_compiled():
-                due, self._check = False, selfcheck.SelfCheck(self._config)
+                due, self._check = False, self_check.SelfCheck(self._config)
             if self._check is not None and (found := self._check.poll()) is not None:
                 self._metrics.verify_deviation, self._check = found, None
             if now >= next_line and every:

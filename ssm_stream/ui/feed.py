@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ssm_stream.ui.board import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
 
 MOST = 500
 """Episodes that are kept."""

@@ -14,10 +14,10 @@ from typing import Any
 
 import structlog
 
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.explain import Explanation, explain
-from ssm_stream.ui.board import Batch, Board, Group
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.explain import Explanation, explain
+from ssm_stream.ingest.events import Events
+from ssm_stream.ui.entity_cache import Batch, Board, Group
 
 LOG = structlog.get_logger("ssm_stream.ui")
 MOST = 32

@@ -18,14 +18,14 @@ from urllib.parse import parse_qsl
 import orjson
 import structlog
 
-from ssm_stream.feedback import FeedbackReader, NoFeedbackError
-from ssm_stream.ops.gate import Gate, Refused
+from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
+from ssm_stream.ops.http_auth import Gate, Refused
 from ssm_stream.ui.view import EntityView, FeedView, FleetView, number
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
-    from ssm_stream.ui.page import Page
+    from ssm_stream.ui.live_page import Page
 
 LOG = structlog.get_logger("ssm_stream.ui")
 KINDS = {

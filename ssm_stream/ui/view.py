@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.ui.board import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
 from ssm_stream.ui.feed import Feed
 from ssm_stream.ui.follow import Followed, Following, Point
 

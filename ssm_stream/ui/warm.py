@@ -1,5 +1,5 @@
-"""The kernels of `ssm_stream.explain`, compiled before they are needed: `python -m ssm_stream.ui.warm`, a configuration
-on standard input."""
+"""The kernels of `ssm_stream.engine.explain`, compiled before they are needed: `python -m ssm_stream.ui.warm`, a
+configuration on standard input."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.explain import explain
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.explain import explain
+from ssm_stream.ingest.events import Events
 
 
 def warm(config: Config) -> None:

@@ -18,9 +18,9 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
-from ssm_stream.labels import Labels
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
 
 HERE = Path(__file__).parent
 EVENT = "entity: e, timestamp: t"

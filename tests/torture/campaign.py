@@ -41,9 +41,9 @@ from confluent_kafka import Message
 from measuring import check, say
 
 from ssm_stream.config import Config, load_config
-from ssm_stream.engine import Engine
-from ssm_stream.stream.codec import Chunk, Decoder, Encoder, Output, ShardBatch
-from ssm_stream.stream.kept import kept_in
+from ssm_stream.engine.engine import Engine
+from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Output, ShardBatch
+from ssm_stream.recovery.reader import kept_in
 from torture.victim import PLACES
 
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60

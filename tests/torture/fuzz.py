@@ -30,8 +30,8 @@ from measuring import check, say
 from test_codec import FakeMessage
 
 from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.stream.codec import Chunk, Decoder, Encoder, Output, ShardBatch
+from ssm_stream.engine.engine import Engine
+from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Output, ShardBatch
 
 CONFIG = parse_config(
     """

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine import Engine
-from ssm_stream.events import Events
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
 
 BEFORE, DURING, AFTER = 3_000, 1_000, 1_000
 Attack = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]

@@ -21,7 +21,7 @@ from bytewax.operators import StatefulBatchLogic
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, run_main
 
-from ssm_stream.stream.recovery import prune
+from ssm_stream.recovery.directory import prune
 
 EVENTS = ["A", "B"]
 

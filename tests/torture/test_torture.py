@@ -16,7 +16,7 @@ from brokers import MockKafka, noida_obstacle
 from confluent_kafka import KafkaError
 from test_stream import PARTITIONS, Job, events, finished, wait_for
 
-from ssm_stream.stream.broker import ApiKey
+from ssm_stream.kafka.client import ApiKey
 from torture.campaign import campaign
 from torture.fuzz import fuzz
 

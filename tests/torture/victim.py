@@ -17,19 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from ssm_stream.config import load_config
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.flow import runtime
+from ssm_stream.flow.source import KafkaPartition
+from ssm_stream.flow.transactional_sink import MarkerError, TransactionalWriter
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.ops.logging import set_up_logging
-from ssm_stream.state import StateError
-from ssm_stream.stream import recovery, start
-from ssm_stream.stream.broker import BrokerError
-from ssm_stream.stream.generations import ShardFiles
-from ssm_stream.stream.recovery import RecoveryError
-from ssm_stream.stream.source import KafkaPartition
-from ssm_stream.stream.transactions import MarkerError, TransactionalWriter
+from ssm_stream.recovery import directory
+from ssm_stream.recovery.checkpoint_files import ShardFiles
+from ssm_stream.recovery.directory import RecoveryError
 
 PLACES = {
-    "recovery: directory locked": (recovery, "prune", "before"),
-    "recovery: pruned": (recovery, "go_back", "before"),
-    "recovery: tidied": (recovery, "_tidy", "after"),
+    "recovery: directory locked": (directory, "prune", "before"),
+    "recovery: pruned": (directory, "go_back", "before"),
+    "recovery: tidied": (directory, "_tidy", "after"),
     "recovery: transactions taken over": (TransactionalWriter, "_read_marker", "before"),
     "recovery: marker read": (TransactionalWriter, "_read_marker", "after"),
     "recovery: a state loaded": (ShardFiles, "restore", "after"),
@@ -89,7 +90,7 @@ def main() -> None:
         owner, name, side = PLACES[place]
         arm(owner, name, side, int(count), float(seconds))
     try:
-        start.run(start.prepare(load_config(path), until_eof=True), workers=int(workers))
+        runtime.run(runtime.prepare(load_config(path), until_eof=True), workers=int(workers))
     except (BrokerError, MarkerError, RecoveryError, StateError) as error:
         print(f"{type(error).__name__}: {error}")
         sys.exit(1)

@@ -1,0 +1,111 @@
+"""A draft as a commented YAML file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+
+from ssm_stream.autoconfig.decide import Draft
+
+WIDTH = 100
+UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def config_text(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str) -> str:
+    """The file. sampled: what was looked at, in words; kafka: the clients' properties, with placeholders for secrets"""
+    event, why = draft.event, draft.why
+    lines = [
+        f"# Drafted from {_one_line(sampled)}. Every key with its default: configs/reference.yaml;",
+        "# ssm-stream validate says what a file means, ssm-stream backtest how well it does on a recording.",
+        "",
+        "source:",
+        f"  brokers: {quoted(brokers)}",
+        f"  topic: {quoted(topic)}",
+    ]
+    if kafka:
+        lines += ["  kafka:", *(f"    {quoted(key)}: {quoted(value)}" for key, value in kafka.items())]
+    lines += ["", "event:", *_why(why.get("entity")), f"  entity: {quoted(event.entity)}"]
+    if event.entity_default is not None:
+        lines.append(
+            f"  entity_default: {quoted(event.entity_default)}   # the name of the one machine; change it freely"
+        )
+    lines += [*_why(why.get("timestamp")), f"  timestamp: {quoted(event.timestamp)}"]
+    lines.append(f"  timestamp_format: {event.timestamp_format}")
+    if "without an offset" in why.get("timestamp", ""):
+        lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
+    if event.framed:
+        lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
+    targets = event.targets
+    lines += _why(f"what is predicted, and watched: {why.get('target')}")
+    lines += [f"  target: {quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
+    lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
+    if event.categories:
+        lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
+    lines += _left_out(draft.left_out)
+    lines += [
+        "  # lags: 8   # past targets as inputs; 0: a soft sensor, which must not lean on the last measurement",
+        "",
+    ]
+    often = f", at a row every {_span(draft.step)} about once in {_span(10_000 * draft.step)}" if draft.step > 0 else ""
+    lines += [
+        f"# How many false alarms an entity may raise{often}:",
+        "alerts:",
+        "  anomaly:",
+        "    budget: 1 per 10000 events   # or a time: 1 per 30d",
+        "  drift:",
+        "    budget: 1 per 10000 events",
+        "",
+        "sinks:",
+        "  predictions: predictions",
+        "  alerts: alerts",
+        "  dead_letters: dead-letters",
+        "",
+        "# What has been learned is kept here across restarts.",
+        "recovery:",
+        "  directory: ssm-stream-state",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def quoted(text: str) -> str:
+    """A text as YAML has it on one line: bare where that is safe."""
+    plain = re.fullmatch(r"[A-Za-z0-9_$][A-Za-z0-9_./:${}-]*", text) and not text.endswith(":")
+    return text if plain and yaml.safe_load(f"a: {text}") == {"a": text} else _in_quotes(text)
+
+
+def _in_quotes(text: str) -> str:
+    whole: str = yaml.safe_dump(text, default_style='"', allow_unicode=True, width=1_000_000)
+    return whole.strip()
+
+
+def _why(reason: str | None) -> list[str]:
+    return [f"  # {_one_line(reason)}"] if reason else []
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _paths(key: str, paths: Sequence[str]) -> list[str]:
+    names = [quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
+    short = f"  {key}: [{', '.join(names)}]"
+    return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
+
+
+def _left_out(left_out: Mapping[str, str], most: int = 20) -> list[str]:
+    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:most]]
+    if len(left_out) > most:
+        lines.append(f"  #   and {len(left_out) - most} more")
+    return ["  # Left out:", *lines] if lines else []
+
+
+def _span(seconds: float) -> str:
+    """A time in words, to two digits."""
+    if math.isnan(seconds):
+        return "?"
+    size, unit = next(((size, unit) for size, unit in UNITS if seconds >= 2 * size), (1, "s"))
+    return f"{float(f'{seconds / size:.2g}'):g} {unit}"

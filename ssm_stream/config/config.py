@@ -1,0 +1,152 @@
+"""The file as a whole: what its sections must be to each other, and which of its settings decide the numbers."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from typing import Any, Literal
+
+import orjson
+from pydantic import PrivateAttr, model_validator
+
+from ssm_stream.config.sections import (
+    Alerts,
+    Audit,
+    Event,
+    Labels,
+    Model,
+    Ops,
+    Recovery,
+    Section,
+    Sinks,
+    Source,
+    State,
+)
+from ssm_stream.kernels import frozen_weights
+
+
+class Config(Section):
+    """The whole file. `source` and `event` are needed; the rest has defaults."""
+
+    delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
+    """After a crash, some messages may stand twice on the output topics, with the same id (`at_least_once`); or none
+    does, for consumers with `isolation.level: read_committed` (`exactly_once`)."""
+    source: Source
+    event: Event
+    model: Model = Model()
+    labels: Labels | None = None
+    alerts: Alerts = Alerts()
+    sinks: Sinks = Sinks()
+    state: State = State()
+    recovery: Recovery = Recovery()
+    audit: Audit = Audit()
+    ops: Ops = Ops()
+    _renamed: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def deprecations(self) -> tuple[str, ...]:
+        """What its file has that the next minor version will refuse, in words."""
+        return self._renamed
+
+    @model_validator(mode="after")
+    def _topics(self) -> Config:
+        named = [self.source.topic, self.sinks.predictions, self.sinks.alerts, self.sinks.dead_letters]
+        named += [self.labels.topic] if self.labels else []
+        named += [self.alerts.feedback.topic] if self.alerts.feedback else []
+        topics = [t for t in named if t is not None]
+        if len(set(topics)) != len(topics):
+            raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
+        if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
+            raise ValueError(
+                f"model.horizon: found {self.model.horizon.text!r} beside `labels`; a horizon needs targets that come "
+                "with the events: leave one of the two out"
+            )
+        if self.delivery == "exactly_once" and self.recovery.directory is None:
+            raise ValueError(
+                "delivery: found 'exactly_once' with recovery.directory: null; what was delivered belongs to a state: "
+                "name a recovery.directory"
+            )
+        if self.audit.directory is not None and self.recovery.directory is None:
+            raise ValueError(
+                f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit is of "
+                "the states that are kept: name a recovery.directory"
+            )
+        if self.labels and len(self.event.targets) > 1:
+            raise ValueError(
+                f"event.target: found {len(self.event.targets)} targets beside `labels`; labels bring one target: run "
+                "one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
+            )
+        return self
+
+    @property
+    def epoch_interval(self) -> float:
+        """Time between snapshots, s."""
+        return self.recovery.epoch_interval or (1.0 if self.delivery == "exactly_once" else 10.0)
+
+    @property
+    def writers(self) -> int:
+        """Producers: a shard has one, so that more than shards would only stand idle."""
+        return min(self.sinks.writers, self.state.shards)
+
+    def for_target(self, target: str) -> Config:
+        """The configuration of one of the targets alone: with several, it has its share of the alarm budgets."""
+        m = len(self.event.targets)
+        if m == 1:
+            return self
+        alerts = self.alerts
+        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.shared(m)})
+        drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.shared(m)})
+        # Made anew, not copied: a copy would keep the hash.
+        return Config(
+            **{name: getattr(self, name) for name in type(self).model_fields if name not in ("event", "alerts")},
+            event=self.event.model_copy(update={"target": target}),
+            alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
+        )
+
+    def shown(self) -> dict[str, Any]:
+        """All settings as JSON has them, for whoever looks: of Kafka properties the names only, as values may be
+        secrets."""
+        content = self.model_dump(mode="json")
+        content["source"]["kafka"] = sorted(self.source.kafka)
+        content["sinks"]["kafka"] = sorted(self.sinks.kafka)
+        return content
+
+    @functools.cached_property
+    def deciding(self) -> dict[str, Any]:
+        """All settings that decide what the numbers are (not where events come from or go to), as JSON has them.
+
+        Of a file of weights the content counts, not the name.
+
+        Raises:
+            WeightsError: the file of weights cannot be read.
+        """
+        deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        del deciding["alerts"]["feedback"]
+        if self.labels is None:
+            del deciding["labels"]
+        if not self.event.feature_lags:
+            del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
+        # Limits may be changed while the state lives: who was let in is told the same.
+        for section, limits in (
+            ("event", ["entity_default", "framed", "max_bytes"]),
+            ("state", ["max_entities", "when_full"]),
+        ):
+            for name in limits:
+                del deciding[section][name]
+        deciding["model"]["weights"] = frozen_weights.content_digest(self.model.weights)
+        return deciding
+
+    @functools.cached_property
+    def hash(self) -> str:
+        """12 hex digits over `deciding`. Raises as that."""
+        return hashlib.sha256(orjson.dumps(self.deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+
+
+def config_schema() -> dict[str, Any]:
+    """JSON Schema (2020-12) of the file."""
+    schema = Config.model_json_schema(mode="validation")
+    for part in schema["$defs"].values():
+        for field in part["properties"].values():
+            if isinstance(default := field.get("default"), dict) and "text" in default:
+                field["default"] = default["text"]  # as the file has it: pydantic shows what it was read into
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "ssm-stream configuration", **schema}

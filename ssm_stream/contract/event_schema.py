@@ -1,0 +1,235 @@
+"""JSON Schema of the messages that are read: events, labels and feedback, as one configuration reads them.
+
+An event that `EventReader` takes is valid. One that it refuses is not, as far as a schema can tell: JSON Schema takes
+1.0 for a whole number and cannot look into the calendar. Where a path has dots, both spellings are told of,
+`{"a.b": 1}` and `{"a": {"b": 1}}`; a message with the two of them is held to both, though only
+the first one is read.
+
+The keywords are those that draft 2020-12 and draft-07 share, without references, so that the same text may stand in
+an AsyncAPI document and be read by what generates code from one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from ssm_stream.config import LONGEST_NAME, Config, Event, Labels
+from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, UNITS_PER_MS
+
+Schema = dict[str, Any]
+ISO_8601 = (
+    r"^(?![0-9]{9,}$)[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[1-7])?)"
+    r"(?:[\s\S][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?)?"
+    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?)?)?$"
+)
+"""Texts that may tell a time; whether the day is in the calendar, a pattern does not know."""
+NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
+WHOLE = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
+"""Whole numbers that a JSON reader of 64 bits takes."""
+UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+class Field(NamedTuple):
+    """What stands at a path of a message. needed: one without it, or with null there, is refused"""
+
+    path: str
+    schema: Schema
+    needed: bool = False
+
+
+def nullable(schema: Schema) -> Schema:
+    """The schema, or null."""
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
+def literal(text: str) -> str:
+    """A regular expression that is this text, for JavaScript's engines too (`re.escape` is not)."""
+    return re.sub(r"[\\^$.*+?()\[\]{}|/]", lambda found: f"\\{found[0]}", text)
+
+
+def event_schema(config: Config) -> Schema:
+    """An event; where labels come on the same topic, an event or a label."""
+    event, labels = config.event, config.labels
+    if labels is None or labels.when is None:
+        return _event(config)
+    return {
+        "title": "Event or label",
+        "description": f"A message with `{labels.when}` is a label, any other one an event.",
+        "type": "object",
+        "if": _at(labels.when, {"not": {"type": "null"}}),
+        "then": _label(event, labels),
+        "else": _event(config),
+    }
+
+
+def label_schema(config: Config) -> Schema:
+    """A label: a target that comes by itself. Only where the configuration has `labels`."""
+    assert config.labels is not None
+    return _label(config.event, config.labels)
+
+
+def feedback_schema(config: Config) -> Schema:
+    """What an operator says of an alert."""
+    fields = [
+        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, needed=True),
+        Field("true", {"type": "boolean", "description": "It was worth raising."}, needed=True),
+    ]
+    return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
+
+
+def alert_ids(config: Config) -> str:
+    """Pattern of the ids of alerts."""
+    topics = "|".join(literal(topic) for topic in origins(config))
+    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:anomaly|drift)(?:-fleet)?(?:-[0-9]+)?$"
+
+
+def origins(config: Config) -> list[str]:
+    """Topics whose messages cause alerts."""
+    return [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+
+
+def example_event(config: Config) -> dict[str, Any]:
+    """An event that is read, with a value at every path."""
+    event, out = config.event, dict[str, Any]()
+    values: dict[str, Any] = dict.fromkeys(event.categories, "A")
+    if event.features != "auto":
+        values |= dict.fromkeys(event.features, 1.5)
+    values |= dict.fromkeys(event.targets, 20.25)
+    if (by_id := _event_id(config)) is not None:
+        values[by_id] = "part-4711"
+    values |= {event.timestamp: _example_time(event), event.entity: "press-7"}
+    for path, value in reversed(values.items()):
+        *above, last = path.split(".")
+        within: Any = out
+        for key in above:
+            within = within.setdefault(key, {}) if isinstance(within, dict) else None
+        if isinstance(within, dict) and not isinstance(within.get(last), dict):
+            within.setdefault(last, value)
+        else:
+            out[path] = value  # beside a path that ends above it
+    return out
+
+
+def _example_time(event: Event) -> int | str:
+    if event.timestamp_format in ("auto", "iso"):
+        return "2026-01-31T12:00:00Z"
+    return int(1_769_860_800_000 * UNITS_PER_MS[event.timestamp_format])
+
+
+def _event_id(config: Config) -> str | None:
+    labels = config.labels
+    return None if labels is None else labels.event_id or labels.id
+
+
+def _event(config: Config) -> Schema:
+    event = config.event
+    late = "its label brings it" if config.labels else "predicted, not learned from"
+    target = {**nullable(NUMBER), "description": f"The number to predict. Missing or null: {late}."}
+    number = {
+        "anyOf": [NUMBER, {"type": ["boolean", "null"]}],
+        "description": "An input. Missing or null: unknown, which is not zero.",
+    }
+    name = {"type": "string", "maxLength": LONGEST_NAME}
+    category = {
+        "anyOf": [name, NUMBER, {"type": ["boolean", "null"]}],
+        "description": "An input that is a name. Missing or null: unknown.",
+    }
+    fields = [*_who_and_when(event, event.entity, event.timestamp), *(Field(path, target) for path in event.targets)]
+    fields += [] if event.features == "auto" else [Field(path, number) for path in event.features]
+    fields += [Field(path, category) for path in event.categories]
+    if (by_id := _event_id(config)) is not None:
+        fields.append(_id(by_id, "By which labels name this event."))
+    words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."
+    if event.features == "auto":
+        words = (
+            f"A JSON object of at most {event.max_bytes} bytes. Its inputs are picked from the first events at start "
+            "(event.features: auto): any key may be one."
+        )
+    return {**_document("Event", words, fields), "examples": [example_event(config)]}
+
+
+def _label(event: Event, labels: Labels) -> Schema:
+    entity, timestamp = labels.entity or event.entity, labels.timestamp or event.timestamp
+    fields = _who_and_when(event, entity, None if labels.id else timestamp)
+    target = {**NUMBER, "description": "The target of the event that it belongs to."}
+    fields.append(Field(labels.target or event.targets[0], target, needed=True))
+    if labels.id:
+        fields.append(_id(labels.id, "The id of the event that it belongs to."))
+    elif labels.timestamp is None or labels.timestamp == event.timestamp:
+        fields[1].schema["description"] = "The time of the event that it belongs to, to the millisecond."
+    return _document("Label", "A target that comes by itself. Keys that are not named here are ignored.", fields)
+
+
+def _who_and_when(event: Event, entity: str, timestamp: str | None) -> list[Field]:
+    who: Schema = {"anyOf": [NAME, WHOLE], "description": "The machine, sensor, service or line."}
+    if (nameless := event.entity_default) is not None:
+        who["anyOf"] = [NAME, WHOLE, {"type": "null"}]
+        who["description"] += f" Missing or null: {nameless}."
+    return [
+        Field(entity, who, needed=nameless is None),
+        *([] if timestamp is None else [Field(timestamp, _time(event), needed=True)]),
+    ]
+
+
+def _time(event: Event) -> Schema:
+    form, zone = event.timestamp_format, event.time_zone
+    text = {"type": "string", "pattern": ISO_8601}
+    in_words = f"ISO 8601 (without an offset: in {zone})"
+    if form == "iso":
+        return {**text, "description": f"The event's time, {in_words}."}
+    # By its size a number may be in any unit: nanoseconds reach furthest.
+    per_ms = UNITS_PER_MS["ns" if form == "auto" else form]
+    number = {"type": "number", "minimum": float(FIRST_MS * per_ms), "maximum": float(LAST_MS * per_ms)}
+    if form == "auto":
+        units = "seconds, milli-, micro- or nanoseconds since 1970 by its size"
+        return {"anyOf": [number, text], "description": f"The event's time, {in_words}, or a number: {units}."}
+    return {**number, "description": f"The event's time, {UNITS[form]} since 1970."}
+
+
+def _id(path: str, words: str) -> Field:
+    return Field(path, {"anyOf": [NAME, WHOLE], "description": words}, needed=True)
+
+
+def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
+    """Objects with these fields, whatever else they have."""
+    properties: dict[str, Schema] = {}
+    needed: list[Schema] = []
+    for path, schema, must in fields:
+        keys = path.split(".")
+        _add(properties, [path], schema)
+        if len(keys) > 1:
+            _add(properties, keys, schema)
+        if must:
+            needed.append(_at(path, {}))
+    out: Schema = {"title": title, "description": words, "type": "object", "properties": properties}
+    plain = [each["required"][0] for each in needed if "anyOf" not in each]
+    dotted = [each for each in needed if "anyOf" in each]
+    return out | ({"required": plain} if plain else {}) | ({"allOf": dotted} if dotted else {})
+
+
+def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None:
+    """Put a schema at the keys, beside what is there already."""
+    first, *rest = keys
+    if rest:
+        _add(properties.setdefault(first, {}).setdefault("properties", {}), rest, schema)
+    elif first not in properties:
+        properties[first] = {**schema}
+    elif properties[first] != schema:  # one path in two roles, or one that ends where another goes on
+        properties[first].setdefault("allOf", []).append(schema)
+
+
+def _at(path: str, schema: Schema) -> Schema:
+    """Objects with something at the path, where the reader would find it, that the schema takes."""
+
+    def within(keys: list[str]) -> Schema:
+        first, *rest = keys
+        inside = {"type": "object", **within(rest)} if rest else schema
+        return {"required": [first], **({"properties": {first: inside}} if inside else {})}
+
+    keys = path.split(".")
+    if len(keys) == 1:
+        return within(keys)
+    return {"anyOf": [within([path]), {"not": {"required": [path]}, **within(keys)}]}

@@ -1,0 +1,10 @@
+"""Header names of dead letters and of receipts: part of the contract with consumers."""
+
+ERROR_HEADER = "__connect.errors."
+"""Prefix of the headers that say why a message is a dead letter; the names are those of Kafka Connect."""
+TRUNCATED = "ssm-stream.truncated.from.bytes"
+"""Size in bytes of the original value, where a dead letter holds only its beginning."""
+REDRIVEN_FROM = "ssm-stream.redriven.from"
+"""On a message that was sent again: topic-partition-offset of its dead letter."""
+RECEIPT = "ssm-stream.redriven"
+"""On a receipt in the dead-letter topic: what it is for, as `Letter.receipt`."""

@@ -1,0 +1,239 @@
+"""JSON Schema of the messages that are written: predictions, alerts, and the headers of dead letters.
+
+Closed: a field that is not told of here is none. The keywords are those of `incoming`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ssm_stream.config import Config
+from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
+from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, TRUNCATED
+from ssm_stream.engine.fleet_alerts import LISTED
+from ssm_stream.kernels.detect import CHANGES
+from ssm_stream.kernels.lifecycle import KINDS, PHASES
+from ssm_stream.kernels.loop import CHANNELS
+
+TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
+NATURAL = {"type": "integer", "minimum": 0}
+SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+FAULTS: dict[str, tuple[str, ...]] = {
+    "decode": (
+        "NotJson", "NotUtf8", "Empty", "Tombstone", "NotAnObject", "MissingField", "EmptyEntity", "NameTooLong",
+        "WrongType", "WrongTimestamp", "NotFinite", "OutOfRange", "TooLarge", "WrongId",
+    ),
+    "admit": ("TooManyEntities",),
+    "label": ("UnmatchedLabel",),
+    "feedback": ("NotJson", "NotAnObject", "MissingField", "WrongType", "WrongId", "TooLarge"),
+}  # fmt: skip
+"""Stage → the faults that it tells of, which are the class names without `ssm_stream.`."""
+
+
+def prediction_schema(config: Config) -> Schema:
+    """A prediction."""
+    event, horizon = config.event, config.model.horizon
+    several = event.targets if len(event.targets) > 1 else []
+    end = f"-(?:{'|'.join(map(literal, several))})" if several else ""
+    properties: dict[str, Schema] = {
+        "entity": _told(NAME, "Whose event it is."),
+        "ts": _told(TIME, "The event's time."),
+    }
+    if horizon.seconds:
+        properties["for"] = _told(TIME, f"The time predicted: {horizon.text} after the event's.")
+    elif horizon.events:
+        properties["for"] = {
+            "type": "null",
+            "description": f"The time predicted: of its entity's event {horizon.text} from it, which no one knows yet.",
+        }
+    if several:
+        properties["target"] = {"enum": several, "description": "Path of the target that is predicted."}
+    ahead = bool(horizon.seconds or horizon.events)
+    properties |= {
+        "y": _told(nullable(NUMBER), "The event's own target." if ahead else "The target, if the event has one."),
+        "yhat": _told(NUMBER, "What is predicted, before the target is looked at."),
+        "yhat_lower": _told(NUMBER, f"Lower bound of the interval that is to hold {config.model.interval:.4g} of all."),
+        "yhat_upper": _told(NUMBER, "Upper bound of the interval."),
+        "anomaly_score": {"type": "number", "minimum": 0, "description": "Above 1 is anomalous; 0 while warming up."},
+        "warmup": {
+            "type": "boolean",
+            "description": f"The entity has fewer than {config.model.warmup} labelled events.",
+        },
+        "n": _told(NATURAL, "Labelled events of this entity before this one."),
+        "fleet": _told(SHARE, "Share of the prediction that rests on what other entities taught."),
+        "id": {
+            "type": "string",
+            "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{end}$",
+            "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
+        },
+    }
+    words = "One an event and target" if several else "One an event"
+    return _closed(properties) | {"title": "Prediction", "description": f"{words}, keyed by entity."}
+
+
+def alert_schema(config: Config) -> Schema:
+    """The value of an alert, a CloudEvent in binary mode."""
+    title = {"title": "Alert", "description": "An episode that starts, goes on or recovers, keyed by entity."}
+    of_one = _alert(config, "entity")
+    if not (config.model.fleet and config.alerts.fleet.enabled):
+        return of_one | title
+    return {**title, "type": "object", "oneOf": [of_one, _alert(config, "fleet")]}
+
+
+def _alert(config: Config, scope: str) -> Schema:
+    several = len(config.event.targets) > 1
+    numbers = dict.fromkeys(("y", "yhat", "yhat_lower", "yhat_upper"), NUMBER)
+    score = {"type": "number", "minimum": 0, "description": "Above 1: beyond what the budget allows."}
+    feature = {"type": "string"}
+    properties: dict[str, Schema] = {
+        "entity": {"const": "*"} if scope == "fleet" else NAME,
+        "scope": {"const": scope},
+        "kind": {"enum": _kinds(config)},
+        "phase": {"enum": list(PHASES[1:])},
+        "severity": {"enum": ["warning", "critical"]},
+        "ts": _told(TIME, "Time of the event that caused it."),
+        "score": score,
+        **numbers,
+        "since": _told(TIME, "Time of the episode's first event."),
+        "absorbed_after": _told(
+            nullable({"type": "integer", "minimum": 1}), "When recovered: events until errors were normal again."
+        ),
+        "contributions": _list({"feature": feature, "share": {"type": "number", "minimum": -1, "maximum": 1}}),
+        "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
+        "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
+        "channel": _told({"enum": [*CHANNELS, None]}, "What spoke; null for drift."),
+        "change": _told({"enum": [*CHANGES[1:], None]}, "What the errors do; null for anomaly."),
+        "learning": _told(SHARE, "Share of the episode's events that are learned."),
+        "budget": {"type": "string", "description": "The false alarms that are allowed."},
+        "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
+        "state_hash": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+    }
+    if several:
+        targets = {"enum": config.event.targets}
+        properties["target"] = _told(targets, "The one that caused this report.")
+        properties["targets"] = _list({"target": targets, "score": score, "since": TIME, **numbers})
+    if scope == "fleet":
+        properties |= {
+            "pool": {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and shard."},
+            "count": _told(NATURAL, "Entities whose episode of this kind is open."),
+            "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": LISTED},
+        }
+    source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
+    properties |= {"source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
+    kind, recovered = {"properties": {"kind": {"const": "drift"}}}, {"properties": {"phase": {"const": "recovered"}}}
+    null, some = {"type": "null"}, {"not": {"type": "null"}}
+    rules = [
+        {
+            "if": kind,
+            "then": {"properties": {"channel": null, "change": some}},
+            "else": {
+                "properties": {
+                    "channel": some,
+                    "change": null,
+                    "weight_change": {"maxItems": 0},
+                    "heads": {"maxItems": 0},
+                }
+            },
+        },
+        {
+            "if": recovered,
+            "then": {"properties": {"absorbed_after": some}},
+            "else": {"properties": {"absorbed_after": null}},
+        },
+    ]
+    return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **_closed(properties)} | {
+        "allOf": rules
+    }
+
+
+def _kinds(config: Config) -> list[str]:
+    enabled = {"anomaly": config.alerts.anomaly.enabled, "drift": config.alerts.drift.enabled}
+    return [kind for kind in KINDS if enabled[kind]] or list(KINDS)
+
+
+def alert_headers(config: Config) -> Schema:
+    """The headers of an alert: CloudEvents' attributes, as text."""
+    kinds = "|".join(_kinds(config))
+    attributes: dict[str, Schema] = {
+        "ce_specversion": {"const": "1.0"},
+        "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},
+        "ce_source": {"enum": [f"/ssm-stream/{topic}" for topic in origins(config)]},
+        "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES[1:])})$"},
+        "ce_subject": _told(NAME, "As `entity` of the value."),
+        "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
+        "content-type": {"const": "application/json"},
+    }
+    return {"title": "Headers of an alert", **_closed(attributes)}
+
+
+def dead_letter_headers(config: Config) -> Schema:
+    """The headers of a dead letter, as text; the message's own stand beside them."""
+    stages = [stage for stage in FAULTS if _has(config, stage)]
+    faults = sorted({f"ssm_stream.{fault}" for stage in stages for fault in FAULTS[stage]})
+    number = {"type": "string", "pattern": "^[0-9]+$"}
+    ours: dict[str, Schema] = {
+        "topic": _told({"enum": _read(config)}, "Where the message stands."),
+        "partition": number,
+        "offset": number,
+        "stage": {"enum": stages},
+        "exception.class.name": {"enum": faults},
+        "exception.message": {"type": "string", "minLength": 1, "description": "The reason in words."},
+    }
+    truncated = {
+        **number,
+        "description": "Bytes of the value, of which the letter has the head only: it was too large for the topic.",
+    }
+    names = [literal(name) for name in ours]
+    return {
+        "title": "Headers of a dead letter",
+        "description": "Key and value are those of the message, whatever they are; its own headers stand beside these.",
+        "type": "object",
+        "properties": {**{ERROR_HEADER + name: schema for name, schema in ours.items()}, TRUNCATED: truncated},
+        "required": [ERROR_HEADER + name for name in ours],
+        "patternProperties": {f"^{literal(ERROR_HEADER)}(?!(?:{'|'.join(names)})$)": False},
+    }
+
+
+def receipt_schema(config: Config) -> Schema:
+    """The value of a receipt, which `ssm-stream dlq redrive` puts on the dead-letter topic."""
+    place = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Of the letter: partition and offset."}
+    closed = _closed({"redriven": place, "to": {"enum": _read(config)}, "partition": NATURAL})
+    return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **closed}
+
+
+def receipt_headers(config: Config) -> Schema:
+    """The headers of a receipt."""
+    topics = "|".join(map(literal, _read(config)))
+    what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
+    words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
+    return {"title": "Headers of a receipt", **_closed({RECEIPT: _told(what, words)})}
+
+
+def _read(config: Config) -> list[str]:
+    """Topics that are read."""
+    return [*origins(config), *([config.alerts.feedback.topic] if config.alerts.feedback else [])]
+
+
+def _has(config: Config, stage: str) -> bool:
+    """Whether the configuration has such a stage."""
+    if stage == "admit":
+        return config.state.max_entities is not None and config.state.when_full == "refuse"
+    return {"label": config.labels, "feedback": config.alerts.feedback}.get(stage, True) is not None
+
+
+def _told(schema: Schema, words: str) -> Schema:
+    return {**schema, "description": words}
+
+
+def _closed(properties: dict[str, Schema]) -> Schema:
+    """Objects with exactly these fields."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _list(properties: dict[str, Any]) -> Schema:
+    return {"type": "array", "items": _closed(properties)}

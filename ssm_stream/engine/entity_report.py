@@ -1,0 +1,145 @@
+"""What is known of an entity, read off its state: no event is needed, nothing is computed anew and nothing changes."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.entity_store import View
+from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.ingest.events import EPOCH
+from ssm_stream.kernels.lifecycle import KINDS, OPEN, PEAK, SINCE_N, SINCE_TS
+from ssm_stream.kernels.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """An open episode: its kind, the time of its first event (ms), labelled events since, and its highest score."""
+
+    kind: str
+    since: int
+    events: int
+    peak: float
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """An entity as one target knows it.
+
+    n: labelled events; last: time of the last one, ms (None: none yet); watermark: of its source then, ms; gap: mean
+    seconds between events; error: running mean of |y − yhat|; half_width: of the prediction interval; episodes: open
+    weights: input → running mean of its implicit weight, in the target's unit per standard deviation of the input; the
+    weightiest first
+    """
+
+    target: str
+    n: int
+    last: int | None
+    watermark: int | None
+    gap: float
+    error: float
+    half_width: float
+    episodes: list[Episode]
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """An entity in a list.
+
+    last: time of its last labelled event, ms; n: labelled events, of the target with the most; open: kinds of open
+    episodes; bytes: of its own state; hash: of that and of all pools of its shard, where asked for
+    """
+
+    entity: str
+    last: int | None
+    n: int
+    open: list[str]
+    bytes: int
+    hash: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields as JSON has them."""
+        return asdict(self)
+
+
+def lines(engine: Engine) -> Iterator[Line]:
+    """The engine's entities, without their hashes."""
+    size = engine.bytes_per_entity
+    for name in engine.names:
+        views = [view for each in engine.targets if (view := each.store.view(name)) is not None]
+        kinds = [kind for i, kind in enumerate(KINDS) if any(_episode(view, i)[OPEN] for view in views)]
+        last = max((at for view in views if (at := _time(view, LAST)) is not None), default=None)
+        yield Line(name, last, max(_labelled(view) for view in views), kinds, size)
+
+
+def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts | None:
+    """What a target's engine knows of an entity; None where it does not know it.
+
+    Args:
+        engine: of the target
+        entity: its name
+        source: the stream that it comes from, for the names of codes; None: the first of its shard's
+    """
+    view = engine.store.view(entity)
+    if view is None:
+        return None
+    number, n = view.state.clock.number[view.row], _labelled(view)
+    spread = view.state.interval
+    episodes = [
+        Episode(kind, int(row[SINCE_TS]), n - int(row[SINCE_N]), float(row[PEAK]))
+        for i, kind in enumerate(KINDS)
+        if (row := _episode(view, i))[OPEN]
+    ]
+    pool = view.pools[source] if source in view.pools else next(iter(view.pools.values()))
+    # The mean begins at zero: what its first weights are worth by now.
+    share = 1.0 - (1.0 - WEIGHT_RATE) ** math.ceil(n / WEIGHT_EVERY)
+    means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
+    named = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
+    scale = float(spread.scale[view.row])
+    return Facts(
+        engine.config.event.targets[0],
+        n,
+        _time(view, LAST),
+        _time(view, MARK),
+        float(number[GAP]),
+        scale,
+        scale * math.exp(float(spread.width[view.row])),
+        episodes,
+        dict(sorted(named, key=lambda pair: -abs(pair[1]))),
+    )
+
+
+def sources_of(engine: Engine, entity: str) -> list[int]:
+    """The streams that entities of its shard have come from; just 0 for one that learns alone."""
+    views = [view for each in engine.targets if (view := each.store.view(entity)) is not None]
+    return sorted({source for view in views for source in view.pools})
+
+
+def hash_of(engine: Engine, entity: str) -> str:
+    """16 hex digits over an entity's own state and all pools of its shard; with one pool, what alerts say too."""
+    hashes = [engine.state_hash(entity, source) for source in sources_of(engine, entity)]
+    return hashes[0] if len(hashes) == 1 else hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
+
+
+def text_of(ts: int | None) -> str | None:
+    """A time in ISO 8601, to the second."""
+    return None if ts is None else (EPOCH + timedelta(milliseconds=ts)).isoformat(timespec="seconds")[:19] + "Z"
+
+
+def _episode(view: View, kind: int) -> Any:
+    return view.state.lifecycle.number[view.row, kind]
+
+
+def _labelled(view: View) -> int:
+    return int(view.state.learner.n[view.row])
+
+
+def _time(view: View, column: int) -> int | None:
+    number = view.state.clock.number[view.row]
+    return int(number[column]) if number[GAPS] > 0 and math.isfinite(number[column]) else None

@@ -1,0 +1,199 @@
+"""Why the engine predicts what it does for an entity: inputs, heads, gate, and what rests on the fleet.
+
+The answer is a gate's mean over the heads' answers. Its linear part is the implicit model: the weights of all heads,
+averaged by the gate (`kernels/implicit.py`). So
+
+    yhat = base + Σ weight_j · x_j + rest
+
+where the base is what the model answers before any gradient (the last target, or the mean where lags are off), x_j the
+standardised inputs, and `rest` all that bends: embedding, ferns, log space, attention, heads that answer from another
+base, and clipping.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.ingest.events import EPOCH, EventReader, Events
+from ssm_stream.kernels import kernel
+from ssm_stream.kernels.implicit import answer_names
+from ssm_stream.kernels.shapes import BASE, MANY
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """An input's part in a prediction.
+
+    value: of the input, in its own unit (None: unknown; codes: 1 or 0); weight: target's unit per standard deviation of
+    the input; contribution: what it adds to the base, in the target's unit
+    """
+
+    feature: str
+    value: float | None
+    weight: float
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A head: what it answers, in the target's unit, and its weight in the gate."""
+
+    head: str
+    answer: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A prediction taken apart: yhat = base + constant + Σ contributions + rest.
+
+    n: labelled events of the entity before; fleet: share that rests on what other entities taught
+    y: the target, None where the event has none; the residual is y − yhat
+    """
+
+    entity: str
+    ts: int
+    n: int
+    yhat: float
+    base: float
+    constant: float
+    rest: float
+    fleet: float
+    parts: list[Part]
+    answers: list[Answer]
+    y: float | None = None
+
+    @property
+    def when(self) -> str:
+        """The event's time in ISO 8601."""
+        return (EPOCH + timedelta(milliseconds=self.ts)).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+    def as_json(self) -> dict[str, Any]:
+        """All fields as JSON has them."""
+        return asdict(self)
+
+
+def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanation:
+    """The prediction that the engine would make for an event now; nothing is learned, no state changes.
+
+    Args:
+        engine: of the target
+        events: one event of an entity that the engine knows
+        source: the stream that it comes from
+
+    Raises:
+        KeyError: the engine has not met the entity.
+    """
+    name = events.entity[0]
+    look = engine.look(events, source)
+    w, p, pool = look.scratch, look.params, look.pool
+    many = bool(w.flag[MANY])
+    weights = np.zeros(p.L, np.float32)
+    fleet = kernel.weights_now(p, look.learner, w, pool, look.row, weights)
+    x = (w.entity if many else w.fleet)[: p.L].astype(np.float64)
+    moved = weights.astype(np.float64) * x
+    names, parts = engine.input_names(pool), []
+    for j in range(1, len(names)):
+        if names[j]:
+            value = float(w.v[j - 1]) if j <= p.F else float(x[j])
+            parts.append(Part(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
+    parts.sort(key=lambda part: -abs(part.contribution))
+    yhat, base, constant = look.yhat, float(w.base[BASE]), float(moved[0])
+    rest = yhat - base - constant - sum(part.contribution for part in parts)
+    count = int(w.places[0])
+    answers = [
+        Answer(head, float(w.a[i]), float(w.g[i]))
+        for i, head in enumerate(answer_names(p, many)[:count])
+        if w.active[i]
+    ]
+    answers.sort(key=lambda answer: -abs(answer.weight))
+    n, ts = int(look.learner.entity.n[look.row]), int(events.ts[0])
+    y = float(events.target[0]) if events.target.ndim == 1 else math.nan
+    return Explanation(
+        name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y
+    )
+
+
+class UnknownEntityError(LookupError):
+    """There is no such entity, row or target; the text says what there is."""
+
+
+def evenly(places: list[int], most: int) -> list[int]:
+    """At most so many of the places, evenly, the first and the last among them."""
+    if not most or not places:
+        return []
+    return [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))]
+
+
+def explain_recorded(
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    entity: str,
+    row: int | None = None,
+    target: str | None = None,
+    history: int = 0,
+) -> tuple[Explanation, list[Explanation]]:
+    """The production engine over rows up to an event of the entity, and the prediction of that event taken apart.
+
+    Args:
+        config: whose targets come with their events
+        rows: dicts, one an event
+        entity: its name
+        row: of the event, from 1; None: the entity's last
+        target: which one; None: the first
+        history: so many of the entity's events up to then are taken apart too, evenly
+
+    Returns:
+        the explanation, and those of earlier events in their order
+
+    Raises:
+        UnknownEntityError: no such entity, the row is not one of its events, or no such target.
+    """
+    targets = config.event.targets
+    if target is not None and target not in targets:
+        raise UnknownEntityError(f"target: found {target!r}; the configuration has {', '.join(targets)}")
+    if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
+        raise UnknownEntityError(
+            "explain looks at predictions whose targets come with their events: leave `labels` and `model.horizon` out"
+        )
+    events, _ = EventReader(config.event).read(list(rows))
+    mine = [i for i, name in enumerate(events.entity) if name == entity]
+    if not mine:
+        known = sorted(set(events.entity))
+        shown = ", ".join(known[:10]) + (f" and {len(known) - 10} others" if len(known) > 10 else "")
+        raise UnknownEntityError(f"no event of {entity!r} in the recording; its entities are {shown or 'none'}")
+    at = mine[-1]
+    if row is not None:
+        found = np.flatnonzero(events.position == row - 1)
+        if not len(found) or events.entity[found[0]] != entity:
+            whose = f"an event of {events.entity[found[0]]!r}" if len(found) else "no event"
+            raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
+        at = int(found[0])
+    before = [i for i in mine if i < at]
+    chosen = evenly(before, history)
+    number = targets.index(target) if target is not None else 0
+    engine, done, told = Engine(config), 0, list[Explanation]()
+    for stop in [*chosen, at]:
+        if stop > done:
+            engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
+            done = stop
+        one = events.take(np.array([stop]))
+        if len(targets) > 1:
+            one = replace(one, target=np.ascontiguousarray(one.target[:, number]))
+        try:
+            told.append(explain(engine.targets[number], one))
+        except KeyError:
+            if stop == at:
+                raise UnknownEntityError(
+                    f"row {events.position[at] + 1} is the first of {entity!r}: nothing is known yet"
+                ) from None
+    return told[-1], told[:-1]

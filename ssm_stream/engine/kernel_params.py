@@ -1,0 +1,97 @@
+"""A configuration in the kernels' words: plain numbers in tuples, which the compiled code takes as they are."""
+
+from __future__ import annotations
+
+import math
+
+from ssm_stream.config import MOST_PENDING, Budget, Config
+from ssm_stream.kernels import lifecycle, loop, shapes
+from ssm_stream.kernels.features import FeaturePlan
+from ssm_stream.kernels.frozen_weights import Weights
+from ssm_stream.kernels.loop import Late, Rules
+from ssm_stream.kernels.shapes import LearnerParams
+
+SLOT_STEP = 8  # slots for codes are added so many at a time
+DAY = 86_400_000.0
+LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
+
+
+def plan_of(config: Config) -> FeaturePlan:
+    """How the numbers of an event become inputs. config: with its features"""
+    event = config.event
+    calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
+    numbers, categories = tuple(event.numbers), tuple(event.categories)
+    return FeaturePlan(numbers, categories, calendar, event.lags, event.changes, event.time_zone, event.feature_lags)
+
+
+def ttl_of(config: Config) -> float:
+    """Event time, ms, after which an entity that was not labelled starts afresh; infinite where none does."""
+    return config.state.ttl * 1000.0 if config.state.ttl else math.inf
+
+
+def late_of(config: Config) -> Late | None:
+    """The rules for targets that come after their predictions; None where each comes with its event."""
+    labels, horizon = config.labels, config.model.horizon
+    if labels is not None:
+        return Late(True, labels.id is not None, labels.wait * 1000.0, labels.pending, config.model.fleet, 0, 0.0, 0.0)
+    if horizon.events or horizon.seconds:
+        most = MOST_PENDING if horizon.seconds else horizon.events
+        ahead = horizon.seconds * 1000.0
+        return Late(False, False, DAY, most, config.model.fleet, horizon.events, ahead, ahead / 2)
+    return None
+
+
+def channels_of(config: Config) -> tuple[bool, bool, bool]:
+    """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none.
+
+    Where anomaly alerts are off, the score is the residual's, which needs no state beside the interval's.
+    """
+    if not config.alerts.anomaly.enabled:
+        return True, False, False
+    chosen = config.alerts.anomaly.channels
+    return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
+
+
+def rules_of(config: Config) -> Rules:
+    """When events are judged, and what an alert needs."""
+    anomaly, drift = config.alerts.anomaly, config.alerts.drift
+
+    def pair(budget: Budget) -> tuple[float, float]:
+        return budget.events, budget.seconds
+
+    return Rules(
+        config.model.warmup,
+        config.model.interval,
+        ttl_of(config),
+        anomaly.enabled,
+        *pair(anomaly.budget),
+        {"above": 1, "below": -1, "both": 0}[anomaly.direction],
+        anomaly.min_deviation,
+        anomaly.min_deviation_relative,
+        drift.enabled,
+        *pair(drift.budget),
+        channels_of(config),
+        (LEARN[anomaly.learn], LEARN[drift.learn]),
+        lifecycle.LifecycleRules(
+            anomaly.consecutive,
+            (anomaly.recover_after, 50),
+            (anomaly.cooldown, drift.cooldown),
+            config.alerts.ongoing_every,
+        ),
+    )
+
+
+def params_of(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
+    """Sizes and rates of the learner. frozen: its frozen weights; slots: codes that there shall be room for at least"""
+    model = config.model
+    K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
+    names = model.heads or ["moments", "proximal", "embedding", "fern"]
+    if model.heads is None and model.profile == "accurate":
+        names = [*names, "attention"]
+    heads = shapes.Heads(
+        "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
+        model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
+    )  # fmt: skip
+    lives = model.half_lives
+    half_lives = None if lives is None else tuple((life.events, life.seconds) for life in lives)
+    return shapes.learner_params(plan, frozen, heads, half_lives, K)

@@ -1,0 +1,264 @@
+"""The engine for notebooks: data frames in, data frames out, a plot by one call.
+
+    from ssm_stream import Engine, load_config, plot
+
+    engine = Engine(load_config("monitor.yaml"))
+    result = engine.run(frame)      # pandas, polars, or whatever else narwhals knows; the result is of the same kind
+    plot(result, "press-7")
+
+It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Needs the extra
+`notebook`: pip install 'ssm-stream[notebook]'.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine import engine
+from ssm_stream.evaluate.recordings.columns import ColumnReader
+from ssm_stream.evaluate.recordings.recording import frame_slices
+from ssm_stream.ingest.events import Events, Refused
+from ssm_stream.kernels.loop import Predictions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TIMES = ("ts", "for")
+CURE = "pip install 'ssm-stream[notebook]'"
+
+
+def _narwhals() -> Any:
+    try:
+        import narwhals as nw
+    except ImportError:
+        raise ImportError(f"data frames need the package narwhals: {CURE}") from None
+    return nw
+
+
+class Engine(engine.Engine):
+    """The production engine, with data frames.
+
+    config: with listed features; for `event.features: auto`, see `picked`
+
+    refused: of the last `run`: row and reason of what is no event
+    """
+
+    refused: list[Refused]
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self.refused = []
+        self._said: list[dict[str, Any]] = []
+
+    def run(self, frame: Any, source: int = 0) -> Any:
+        """Predict, judge and learn the rows of a frame, in their order; call it again to go on with more.
+
+        Args:
+            frame: a row an event, with the columns that the configuration names; more do no harm
+            source: the stream that the rows come from: entities of one stream learn together
+
+        Returns:
+            a frame of the same kind, a row an event (with several targets, one for each target of it): `row` (of the
+            frame, from 0), `entity`, `ts` (UTC), with several targets `target`, with a horizon `for` (the time that is
+            predicted; none where it is counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`,
+            `warmup`, `n`, `fleet` as in a prediction message, and `alert`: what was told at that event, in words.
+            Rows that are no event are left out, with a warning, and are in `refused`.
+
+        Raises:
+            ConfigError: a column that the configuration names is not there.
+        """
+        nw = _narwhals()
+        given = nw.from_native(frame, eager_only=True)
+        columns = ColumnReader(self.config.event)
+        table = _as_polars(given, self.config, columns.names)
+        self.refused, first = [], 0
+        parts: list[dict[str, Any]] = []
+        for part in frame_slices(table):
+            events, refused = columns.read(part)
+            position = events.position
+            events, more = self.admit(events, source)
+            refused += [m._replace(position=int(position[m.position])) for m in more]
+            self.refused += sorted(r._replace(position=first + r.position) for r in refused)
+            if len(events):
+                predictions, alerts = self.process(events, source)
+                said: dict[int, list[str]] = {}
+                for alert in alerts:
+                    row = first + int(events.position[alert.row])
+                    self._said.append({"row": row, **alert.message})
+                    scope = "fleet " if alert.message["scope"] == "fleet" else ""
+                    words = f"{scope}{alert.message['kind']} {alert.message['phase']}"
+                    said.setdefault(alert.row, []).append(words)
+                parts.append(self._columns_of(events, predictions, said, first))
+            first += part.height
+        if self.refused:
+            faults = Counter(refusal.fault for refusal in self.refused)
+            counted = ", ".join(f"{fault} {count}" for fault, count in faults.most_common())
+            text = f"{len(self.refused)} of {first} rows are no events ({counted}); the first: {self.refused[0].reason}"
+            warnings.warn(text, stacklevel=2)
+        return _native(nw, parts or [self._no_columns()], given)
+
+    @property
+    def alerts(self) -> list[dict[str, Any]]:
+        """All alert messages so far, each with the `row` of its event in the frame that it was in."""
+        return list(self._said)
+
+    def _no_columns(self) -> dict[str, Any]:
+        events = Events(
+            [], np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, len(self.targets))), np.empty(0, np.int64)
+        )
+        empty = np.empty((0, len(self.targets)))
+        nothing = Predictions(empty, empty, empty, empty, empty.astype(bool), empty.astype(np.int64), empty)
+        return self._columns_of(events, nothing, {}, 0)
+
+    def _columns_of(
+        self, events: Events, predictions: Predictions, said: dict[int, list[str]], first: int
+    ) -> dict[str, Any]:
+        paths, p = self.config.event.targets, predictions
+        m, n = len(paths), len(events)
+
+        def each(values: NDArray[Any]) -> NDArray[Any]:
+            return np.repeat(values, m)
+
+        horizon = self.config.model.horizon
+        out: dict[str, Any] = {
+            "row": each(first + events.position),
+            "entity": [name for name in events.entity for _ in paths],
+            "ts": each(events.ts),
+        }
+        if horizon.events or horizon.seconds:
+            ahead = events.ts + round(horizon.seconds * 1000)
+            out["for"] = each(ahead) if horizon.seconds else np.full(m * n, np.iinfo(np.int64).min)
+        if m > 1:
+            out["target"] = list(paths) * n
+        names = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
+        values = (p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
+        out["y"] = events.target.ravel()
+        out |= {name: column.ravel() for name, column in zip(names, values, strict=True)}
+        out["alert"] = ["; ".join(said[i]) if i in said else None for i in range(n) for _ in paths]
+        return out
+
+
+def picked(config: Config, frame: Any) -> Config:
+    """The configuration with its `features: auto` picked from the first rows of a frame.
+
+    Raises:
+        ConfigError: nothing can be picked from.
+    """
+    given = _narwhals().from_native(frame, eager_only=True)
+    rows = _as_polars(given.head(SAMPLE), config, set(given.columns))
+    return pick(config, next(iter(frame_slices(rows))).rows()).config if len(rows) else config
+
+
+def _as_polars(given: Any, config: Config, names: set[str]) -> pl.DataFrame:
+    """The columns that are looked at; what other libraries write as NaN is unknown."""
+    event = config.event
+    there = set(given.columns)
+    needed = {"event.timestamp": event.timestamp, **({} if event.entity_default else {"event.entity": event.entity})}
+    for key, path in needed.items():
+        if path not in there and path.split(".")[0] not in there:
+            raise ConfigError(
+                f"{key}: the frame has no column {path!r}; it has {', '.join(map(repr, given.columns[:20]))}. Rename "
+                "one, or make it a column (pandas: reset_index())"
+            )
+    chosen = [name for name in given.columns if name in names]
+    if given.implementation.is_polars():
+        table: pl.DataFrame = given.select(*chosen).to_native()
+        return table
+    columns: dict[str, pl.Series] = {}
+    for name in chosen:
+        values = given[name].to_list()
+        columns[name] = pl.Series(name, [None if value != value else value for value in values], strict=False)
+    return pl.DataFrame(columns)
+
+
+def _native(nw: Any, parts: list[dict[str, Any]], given: Any) -> Any:
+    """The columns as a frame of the kind that was given."""
+    backend, out = given.implementation, {}
+    for name in parts[0]:
+        pieces = [part[name] for part in parts]
+        if isinstance(pieces[0], np.ndarray):
+            values = np.concatenate(pieces)
+            values = values.astype("datetime64[ms]") if name in TIMES else values  # the least integer is no time
+            out[name] = nw.new_series(name, values, backend=backend)
+        else:
+            out[name] = nw.new_series(name, [v for piece in pieces for v in piece], nw.String, backend=backend)
+    frame = nw.from_dict(out, backend=backend)
+    return frame.with_columns(nw.col(*[n for n in TIMES if n in out]).dt.replace_time_zone("UTC")).to_native()
+
+
+def plot(result: Any, entity: str | None = None, *, target: str | None = None) -> Figure:
+    """An entity's values, predictions, intervals, scores and alerts.
+
+    Args:
+        result: what `Engine.run` gave
+        entity: its name; None: the one with the most alerts, else with the highest score
+        target: with several, which one; None: the first
+
+    Returns:
+        a matplotlib figure; notebooks show it
+
+    Raises:
+        KeyError: no such entity or target.
+    """
+    try:
+        from matplotlib import pyplot
+    except ImportError:
+        raise ImportError(f"plots need the package matplotlib: {CURE}") from None
+    frame = _narwhals().from_native(result, eager_only=True)
+    names = frame["entity"].to_list()
+    if "target" in frame.columns:
+        targets = frame["target"].to_list()
+        target = target if target is not None else targets[0] if targets else None
+        frame = frame.filter([each == target for each in targets])
+        names = frame["entity"].to_list()
+    if entity is None:
+        entity = _worth_seeing(names, frame)
+    mine = frame.filter([name == entity for name in names])
+    if not len(mine):
+        raise KeyError(f"no prediction of {entity!r}" + (f" for the target {target!r}" if target else ""))
+    ts = mine["ts"].dt.replace_time_zone(None).to_numpy()
+    column = {name: mine[name].to_numpy() for name in ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score")}
+    figure, (above, below) = pyplot.subplots(
+        2, 1, sharex=True, figsize=(11, 5.5), height_ratios=[3, 1], layout="constrained"
+    )
+    above.fill_between(
+        ts, column["yhat_lower"], column["yhat_upper"], color="tab:blue", alpha=0.2, lw=0, label="interval"
+    )
+    above.plot(ts, column["yhat"], color="tab:blue", lw=1, label="predicted")
+    above.plot(ts, column["y"], ".", color="0.25", ms=3, label=target or "value")
+    below.plot(ts, column["anomaly_score"], color="tab:orange", lw=1)
+    below.axhline(1.0, color="0.5", lw=1, ls="--")
+    seen: set[str] = set()
+    for moment, words in zip(ts, _alerts(mine), strict=True):
+        for word in words.split("; "):
+            if word.endswith("started"):
+                color = "tab:red" if "anomaly" in word else "tab:purple"
+                for axes in (above, below):
+                    axes.axvline(moment, color=color, lw=1, alpha=0.7, label=word if word not in seen else None)
+                seen.add(word)
+    above.set_title(entity)
+    above.legend(loc="upper left", ncols=5, fontsize="small", frameon=False)
+    below.set_ylabel("score")
+    return figure
+
+
+def _alerts(frame: Any) -> list[str]:
+    """What was told at each row, empty where nothing was; pandas has NaN there."""
+    return [words if isinstance(words, str) else "" for words in frame["alert"].to_list()]
+
+
+def _worth_seeing(names: list[str], frame: Any) -> str:
+    if not names:
+        raise KeyError("there are no predictions to plot")
+    alerted = Counter(name for name, words in zip(names, _alerts(frame), strict=True) if words)
+    if alerted:
+        return alerted.most_common(1)[0][0]
+    return names[int(np.argmax(frame["anomaly_score"].to_numpy()))]

@@ -1,0 +1,153 @@
+"""Alarms that need no model: fixed limits, EWMA and ADWIN on the value itself, with as many alarms as the product.
+
+Fixed limits  |y − mean| ≥ k standard deviations, both of the entity's first part
+EWMA          |mean of the last values| ≥ k standard deviations of that mean (Roberts 1959), λ = 0.2
+ADWIN         two parts of an adaptive window differ in their means (Bifet & Gavaldà 2007), with δ
+
+Each alarm starts an episode that ends, and rests, by the configuration's `recover_after` and `cooldown`. For the
+comparison at an equal budget each gets the threshold, found afterwards, at which it raises as many alarms as the
+product, or as near below that as it can: better than anyone would have chosen it before.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.evaluate.pilot.baselines import Split
+from ssm_stream.evaluate.pilot.run import Floats, Ints, Tape
+from ssm_stream.kernels.baselines import BUCKETS, ROWS, run_adwin, run_episodes, run_ewma
+
+LAMBDA = 0.2
+SIGMAS = 3.0
+DELTA = 0.002
+LADDER, HALVINGS = 40, 12
+DETECTORS = ("sigma", "ewma", "adwin")
+
+
+class Signals(NamedTuple):
+    """The rows that may alarm, entity after entity, and their statistics.
+
+    row (m,): of the tape; begin (m,): 1 at an entity's first; z (m,): the value in standard deviations of the first
+    part; ewma (m,): the same of the moving mean; unit (m,): the value with the first part's range as 0 to 1
+    """
+
+    row: Ints
+    begin: NDArray[np.int64]
+    z: Floats
+    ewma: Floats
+    unit: Floats
+
+
+def signals(tape: Tape, parts: Split) -> Signals:
+    """The statistics of all rows that may alarm."""
+    found: list[tuple[NDArray[Any], ...]] = []
+    for e, rows in enumerate(parts.rows):
+        start = int(np.searchsorted(rows, parts.first[e]))
+        if parts.first[e] >= len(tape) or start >= len(rows) or start < 2:
+            continue
+        y = tape.y[rows]
+        before = y[:start]
+        mean, deviation = float(before.mean()), float(before.std())
+        low, high = float(before.min()), float(before.max())
+        z = (y - mean) / (deviation or 1e-9 * abs(mean) or 1.0)
+        moving = np.zeros(len(z))
+        run_ewma(np.ascontiguousarray(z), start, LAMBDA, moving)
+        begin = np.zeros(len(rows) - start, np.int64)
+        begin[0] = 1
+        found.append(
+            (rows[start:], begin, np.abs(z[start:]), moving[start:], ((y - low) / ((high - low) or 1.0))[start:])
+        )
+    if not found:
+        empty = np.empty(0)
+        return Signals(empty.astype(np.int64), empty.astype(np.int64), empty, empty, empty)
+    return Signals(*map(np.concatenate, zip(*found, strict=True)))
+
+
+def starts(flag: NDArray[np.bool_], begin: Ints, recover: int, rest: int) -> Ints:
+    """Places at which an episode starts."""
+    out = np.empty(len(flag), np.int64)
+    return out[: run_episodes(np.ascontiguousarray(flag), np.ascontiguousarray(begin), recover, rest, out)]
+
+
+def adwin_flags(x: Floats, begin: Ints, delta: float) -> NDArray[np.bool_]:
+    """Where ADWIN finds a cut, entity by entity."""
+    out = np.zeros(len(x), np.int64)
+    edges = [*np.flatnonzero(begin).tolist(), len(x)]
+    for left, right in itertools.pairwise(edges):
+        room, held = np.zeros((2, ROWS, BUCKETS + 1)), np.zeros(ROWS, np.int64)
+        run_adwin(np.ascontiguousarray(x[left:right]), delta, room[0], room[1], held, out[left:right])
+    found: NDArray[np.bool_] = out == 1
+    return found
+
+
+def matched(find: Callable[[float], Ints], low: float, high: float, wanted: int) -> tuple[float, Ints]:
+    """The threshold between two with `wanted` alarms, or as near below that as can be.
+
+    It is looked for from the highest down, as a very low one has few alarms again: they never end. Between the first
+    that has too many and the one before it, its logarithm is halved.
+
+    Args:
+        find: places of the alarms at a threshold
+    """
+    ladder = np.geomspace(high, low, LADDER).tolist()
+    best, places, above = high, find(high), high
+    for step in ladder[1:]:
+        here = find(step)
+        if len(here) > wanted:
+            low = step
+            break
+        if len(here) > len(places):
+            best, places = step, here
+        above = step
+    else:
+        return best, places
+    for _ in range(HALVINGS):
+        if len(places) == wanted:
+            break
+        middle = math.sqrt(low * above)
+        here = find(middle)
+        if len(here) > wanted:
+            low = middle
+            continue
+        above = middle
+        if len(here) > len(places):
+            best, places = middle, here
+    return best, places
+
+
+class Found(NamedTuple):
+    """Alarms of a detector: the tape's rows, and its threshold."""
+
+    rows: Ints
+    threshold: float
+
+
+def detected(s: Signals, wanted: int, recover: int, rest: int) -> dict[str, Found]:
+    """`three_sigma`, as it is; `sigma`, `ewma` and `adwin` with as many alarms as are wanted."""
+    if not len(s.row):
+        return {name: Found(s.row, math.nan) for name in ("three_sigma", *DETECTORS)}
+
+    def over(values: Floats) -> Callable[[float], Ints]:
+        return lambda limit: starts(values > limit, s.begin, recover, rest)
+
+    # Of ADWIN the smaller the δ the fewer the alarms.
+    finders: dict[str, tuple[Callable[[float], Ints], float, float]] = {
+        "sigma": (over(s.z), 1e-2, max(float(s.z.max()), 1.0) * 1.01),
+        "ewma": (over(s.ewma), 1e-2, max(float(s.ewma.max()), 1.0) * 1.01),
+        "adwin": (
+            lambda limit: starts(adwin_flags(s.unit, s.begin, 1.0 / limit), s.begin, recover, rest),
+            1.05,
+            1e60,
+        ),
+    }
+    out = {"three_sigma": Found(s.row[over(s.z)(SIGMAS)], SIGMAS)}
+    for name, (find, low, high) in finders.items():
+        threshold, places = matched(find, low, high, wanted)
+        out[name] = Found(s.row[places], 1.0 / threshold if name == "adwin" else threshold)
+    return out

@@ -1,0 +1,153 @@
+"""The verdict: a grade and sentences that follow from the figures by these rules, in this order, and nothing else.
+
+few_data     fewer than LEAST_EVENTS judged events
+unlabelled   no labels: of alarms nothing is known but how many they are
+few_labels   fewer than LEAST_TRUE true events that are judged
+no           the alarms cost more than what is done today: all of the interval of what they saved is below 0
+simpler      another way to alarm is surely cheaper: all of the interval of the difference is below 0
+yes          the alarms saved something: none of the interval of what they saved is below 0; and as many alarms at
+             random would surely have saved less: all of the interval of that difference is above 0
+open         otherwise: it may pay, and this recording does not show it
+
+Savings by not retraining are left out of the grade: they rest on an assumption, not on the recording.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ssm_stream.evaluate.report.section import Check, at_least, at_most
+
+LEAST_EVENTS = 1000
+LEAST_TRUE = 5
+COVERAGE_OFF = 0.02
+GRADES = ("few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open")
+Sentence = tuple[str, dict[str, Any]]
+"""Key of `pilot_words` and what to fill in."""
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def checks(report: dict[str, Any]) -> list[Check]:
+    """The rules as figures beside their bars."""
+    errors, kpi = report["errors"], report["kpis"]
+    best = errors["best_simple"]
+    over = errors["methods"][best]["product_over_it"]["high"] if best else None
+    covered = report["coverage"]["value"]
+    off = math.nan if covered is None else abs(covered - report["coverage"]["level"])
+    out = [
+        at_least("pilot: judged events", report["recording"]["judged_events"], LEAST_EVENTS),
+        at_most("pilot: error over the best simple predictor, upper bound", _number(over), 1.0),
+        at_most("pilot: coverage, distance from the level", off, COVERAGE_OFF),
+    ]
+    if report["detection"] is not None:
+        out += [
+            at_least("pilot: true events judged", report["detection"]["events"], LEAST_TRUE),
+            at_least("pilot: saved by alarms, lower bound", _number((kpi["saved_alarms"] or {}).get("low")), 0.0),
+            at_least(
+                "pilot: saved against the cheapest other way, upper bound",
+                _number((kpi.get("saved_against_rival") or {}).get("high")),
+                0.0,
+            ),
+            at_least(
+                "pilot: saved against as many alarms at random, lower bound",
+                _number((kpi.get("saved_against_random") or {}).get("low")),
+                0.0,
+            ),
+        ]
+    return out
+
+
+def grade(report: dict[str, Any]) -> str:
+    """One of GRADES."""
+    kpi, detection = report["kpis"], report["detection"]
+    if report["recording"]["judged_events"] < LEAST_EVENTS:
+        return "few_data"
+    if detection is None:
+        return "unlabelled"
+    if detection["events"] < LEAST_TRUE:
+        return "few_labels"
+    saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
+    if saved["high"] is not None and saved["high"] < 0.0:
+        return "no"
+    if apart["high"] is not None and apart["high"] < 0.0:
+        return "simpler"
+    return "yes" if _pays(saved) and _number(kpi["saved_against_random"]["low"]) > 0.0 else "open"
+
+
+def _pays(saved: dict[str, Any]) -> bool:
+    return _number(saved["low"]) >= 0.0 and saved["value"] > 0.0
+
+
+def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
+    """The paragraph, as keys and figures."""
+    kpi, detection, costs = report["kpis"], report["detection"], report["costs"]
+    first = "open_random" if chosen == "open" and _pays(kpi["saved_alarms"]) else chosen
+    out: list[Sentence] = [(f"verdict.{first}", _said(report))]
+    if chosen == "few_labels" and detection["begun_before"]:
+        out.append(("verdict.begun_before", {"before": detection["begun_before"]}))
+    if detection is not None and detection["events"]:
+        own = detection["methods"]["product"]
+        out.append(
+            (
+                "verdict.found" if own["found"] else "verdict.none_found",
+                {
+                    "found": int(own["found"]), "events": detection["events"],
+                    "delay": own["median_delay_hours"], "rate": kpi["false_alarms_a_week"]["value"],
+                },
+            )
+        )  # fmt: skip
+        rivals = detection["methods"]
+        equal = [name for name in ("sigma", "ewma", "adwin") if name in rivals]
+        best = max(equal, key=lambda name: (rivals[name]["found"], -rivals[name]["false"])) if equal else None
+        if best is not None:
+            said = {"rival": best, "found": int(rivals[best]["found"]), "random": rivals["random"]["found"]}
+            out.append(("verdict.rival", said))
+        if kpi["break_even_hour"] is not None and chosen in ("yes", "open", "no"):
+            out.append(("verdict.break_even", {"money": kpi["break_even_hour"]}))
+    out += _predictions(report)
+    if costs["assumed"] and detection is not None and detection["events"]:
+        given = {"false_alarm", "missed_hour"} - set(costs["assumed"])
+        out.append(("verdict.assumed_some" if given else "verdict.assumed", {}))
+    return out
+
+
+def _said(report: dict[str, Any]) -> dict[str, Any]:
+    kpi = report["kpis"]
+    said: dict[str, Any] = {
+        "events": report["recording"]["judged_events"], "least": LEAST_EVENTS, "least_true": LEAST_TRUE,
+        "alarms": kpi["alarms"], "rate": kpi["false_alarms_a_week"]["value"],
+        "true": report["detection"]["events"] if report["detection"] else 0,
+        "today": report["costs"]["alarms_today"],
+    }  # fmt: skip
+    if kpi["saved_alarms"] is not None:
+        saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
+        said |= {
+            "saved": saved["value"], "saved_low": saved["low"], "saved_high": saved["high"], "rival": kpi["rival"],
+            "saved_random": saved["value"] - kpi["saved_against_random"]["value"],
+            "apart": None if apart["value"] is None else -apart["value"],
+        }  # fmt: skip
+    return said
+
+
+def _predictions(report: dict[str, Any]) -> list[Sentence]:
+    errors = report["errors"]
+    best = errors["best_simple"]
+    if best is None:
+        return []
+    ratio = errors["methods"][best]["product_over_it"]
+    if ratio["value"] is None:
+        return []
+    low, high = _number(ratio["low"]), _number(ratio["high"])
+    key = "better" if high < 1.0 else "worse" if low > 1.0 else "alike"
+    out: list[Sentence] = [(f"verdict.predicts_{key}", {"share": abs(1.0 - ratio["value"]), "best": best})]
+    frozen = errors["methods"].get("frozen", {}).get("product_over_it")
+    if frozen and frozen["value"] is not None and _number(frozen["high"]) < 1.0:
+        out.append(("verdict.adapts", {"share": 1.0 - frozen["value"]}))
+    covered = report["coverage"]["value"]
+    if covered is not None and abs(covered - report["coverage"]["level"]) > COVERAGE_OFF:
+        out.append(("verdict.coverage_off", {"covered": covered, "level": report["coverage"]["level"]}))
+    return out

@@ -1,0 +1,154 @@
+"""Events of a recording by whole columns: what `EventReader` makes of its rows, without a dict a row.
+
+A slice with anything that `EventReader` would refuse, or that is not known here, goes through it row by row. So both
+ways give the same events and the same refusals.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from ssm_stream.config import LONGEST_NAME, Event
+from ssm_stream.evaluate.recordings.recording import Slice
+from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, EventReader, Events, Refused, milliseconds, text_code
+
+ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
+ZONES = {r"$": "", r"Z$": "Z", r"[+-][0-9]{2}:[0-9]{2}$": "%:z"}
+"""What a time ends with: a pattern, and the directive for it."""
+
+
+class ColumnReader:
+    """Reads slices of a recording by the `event` section of the configuration.
+
+    names: the columns of the file that it looks at
+
+    Raises:
+        ConfigError: `event.features` is `auto`, and nothing is picked yet.
+    """
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self._by_row = EventReader(event)
+        paths = self._by_row.paths
+        self.names = {name for path in paths for name in (path, path.split(".")[0])}
+
+    def read(self, part: Slice) -> tuple[Events, list[Refused]]:
+        """Columns of the events of a slice, and the refusals, both in order of position."""
+        events = self._by_column(part) if part.height else None
+        return self._by_row.read(part.rows()) if events is None else (events, [])
+
+    def _by_column(self, part: Slice) -> Events | None:
+        """The events, None where the rows must be looked at one by one."""
+        event, paths = self._event, self._by_row.paths
+        found = [part.column(path) for path in paths]
+        columns = [column for column in found if column is not None]
+        # A nested value, or a column that holds more than one type.
+        if len(columns) < len(paths) or any(
+            "." in path and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
+        ):
+            return None
+        first, numbers = 2 + len(event.targets), len(event.numbers)
+        named = columns[0]
+        told = named.dtype in (pl.String, pl.Null) or named.dtype.is_integer()
+        if event.entity_default is not None and told and named.null_count():
+            named = named.cast(pl.String).fill_null(event.entity_default)
+        entity, ts = _names(named), self._times(columns[1])
+        targets = [_numbers(column, truth=False) for column in columns[2:first]]
+        features = [_numbers(column, truth=True) for column in columns[first : first + numbers]]
+        features += [_categories(column) for column in columns[first + numbers :]]
+        if entity is None or ts is None:
+            return None
+        usable = [[column for column in some if column is not None] for some in (targets, features)]
+        if len(usable[0]) < len(targets) or len(usable[1]) < len(features):
+            return None
+        target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
+        together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
+        return Events(entity, ts, together, target, np.arange(part.height))
+
+    def _times(self, column: pl.Series) -> NDArray[np.int64] | None:
+        form, dtype = self._event.timestamp_format, column.dtype
+        if column.null_count():
+            return None
+        if dtype.is_integer() or dtype.is_float():
+            return None if form == "iso" else milliseconds(column.cast(pl.Float64).to_numpy(), form)
+        if form not in ("auto", "iso"):
+            return None
+        if dtype == pl.String:
+            found = _iso(column)
+            if found is None:
+                return None
+            column = found
+        elif not isinstance(dtype, pl.Datetime | pl.Date):
+            return None
+        zoned = isinstance(column.dtype, pl.Datetime) and column.dtype.time_zone is not None
+        if not zoned and self._event.time_zone != "UTC":
+            return None
+        if column.dtype == pl.Date:
+            column = column.cast(pl.Datetime("us"))
+        assert isinstance(column.dtype, pl.Datetime)
+        ms = column.to_physical().to_numpy() // {"ms": 1, "us": 1_000, "ns": 1_000_000}[column.dtype.time_unit]
+        return ms if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)) else None
+
+
+def _iso(column: pl.Series) -> pl.Series | None:
+    """Times of texts that are all of one common form of ISO 8601: with an offset in UTC, others without a zone."""
+    for end, directive in ZONES.items():
+        if not column.str.contains(ISO + end).all():
+            continue
+        separator = "T" if column[0][10] == "T" else " "
+        if directive == "Z":
+            column, directive = column.str.strip_suffix("Z") + "+00:00", "%:z"
+        form = f"%Y-%m-%d{separator}%H:%M:%S%.f{directive}"
+        times = column.str.strptime(pl.Datetime("us"), form, strict=False)
+        return None if times.null_count() else times
+    return None
+
+
+def _names(column: pl.Series) -> list[str] | None:
+    if column.dtype.is_integer():
+        column = column.cast(pl.String)
+    if column.dtype != pl.String or column.null_count():
+        return None
+    codes, texts = _distinct(column)
+    if texts is None or "" in texts:
+        return None
+    if len(texts) == 1:
+        return texts * len(column)
+    names: list[str] = np.array(texts, object)[codes].tolist()
+    return names
+
+
+def _distinct(column: pl.Series) -> tuple[NDArray[np.int64], list[str] | None]:
+    """The texts that there are and which of them each cell is, −1 for null; None where one is longer than allowed."""
+    cells = column.cast(pl.Categorical)
+    distinct = cells.drop_nulls().unique()
+    texts = distinct.cast(pl.String)
+    if (texts.str.len_chars().max() or 0) > LONGEST_NAME:  # type: ignore[operator]
+        return np.empty(0, np.int64), None
+    # The numbers of categories may be any: of all texts that the process has met.
+    numbers = distinct.to_physical().cast(pl.Int64).to_numpy()
+    table = np.full(numbers.max(initial=-1) + 2, -1)
+    table[numbers] = np.arange(len(numbers))
+    codes: NDArray[np.int64] = table[cells.to_physical().cast(pl.Int64).fill_null(len(table) - 1).to_numpy()]
+    return codes, texts.to_list()
+
+
+def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
+    """Numbers with NaN for null; None where one is not finite or too large, or where they are none."""
+    dtype = column.dtype
+    if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Null or (truth and dtype == pl.Boolean)):
+        return None
+    # Writable: for arrays that are not, the kernels would be compiled once more.
+    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
+    with np.errstate(invalid="ignore"):
+        usable = np.count_nonzero(np.abs(values) <= LARGEST)
+    return values if usable + column.null_count() == len(values) else None
+
+
+def _categories(column: pl.Series) -> NDArray[np.float64] | None:
+    if column.dtype != pl.String:
+        return _numbers(column, truth=True)
+    codes, texts = _distinct(column)
+    return None if texts is None else np.array([*map(text_code, texts), np.nan])[codes]

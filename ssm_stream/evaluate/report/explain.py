@@ -1,0 +1,133 @@
+"""The page that `explain --html` writes: a prediction, or an alert made again, taken apart; nothing to fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+from html import escape
+from typing import Any
+
+from ssm_stream.engine.explain import Explanation
+from ssm_stream.evaluate.report.html import STYLE, section_html
+from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
+from ssm_stream.ingest.events import EPOCH
+
+FIELDS = (
+    "kind", "phase", "scope", "severity", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since", "absorbed_after",
+    "channel", "change", "learning", "budget", "config_hash", "state_hash", "source", "id",
+)  # fmt: skip
+"""Of an alert, in the order of its table."""
+SHOWN = 12
+"""Inputs and heads in a table, the weightiest first; and lines in a chart at most half of that."""
+
+
+def explanation_section(found: Explanation) -> Section:
+    """A prediction: base, contributions, rest; its residual in the same parts; heads and gate."""
+    y = found.y
+    residual = None if y is None else y - found.yhat
+    rows: list[list[Cell]] = [["base", "", "", found.base], ["constant", "", "", found.constant]]
+    rows += [
+        [part.feature, "unknown" if part.value is None else part.value, part.weight, part.contribution]
+        for part in found.parts[:SHOWN]
+    ]
+    others = found.parts[SHOWN:]
+    if others:
+        rows.append([f"{len(others)} other inputs", "", "", sum(part.contribution for part in others)])
+    rows += [["rest (what bends)", "", "", found.rest], ["prediction", "", "", found.yhat]]
+    if y is not None and residual is not None:
+        rows += [["target", "", "", y], ["residual: target − prediction", "", "", residual]]
+    heads: list[list[Cell]] = [[a.head, a.answer, a.weight] for a in found.answers[:SHOWN]]
+    text = [
+        f"{found.entity} at {found.when}, after {found.n:,} labelled events. {found.fleet:.0%} of the prediction rests "
+        "on what other entities taught.",
+        "Base, constant, contributions and the rest add up to the prediction; what the target has beyond that is the "
+        "residual. A contribution is the input's standardised value times its implicit weight, which is in the "
+        "target's unit per standard deviation of the input.",
+    ]
+    return Section(
+        "The prediction taken apart",
+        text=text,
+        tables=[
+            Table("Parts of the prediction", ["part", "value", "weight", "contribution"], rows),
+            Table("Heads, as the gate weighs them", ["head", "answer", "gate"], heads),
+        ],
+    )
+
+
+def history_section(history: Sequence[Explanation]) -> Section | None:
+    """Implicit weights, contributions and the fleet's share over the entity's events; None where there are too few."""
+    if len(history) < 3:
+        return None
+    x = [float(each.n) for each in history]
+    size: dict[str, float] = {}
+    for each in history:
+        for part in each.parts:
+            size[part.feature] = max(size.get(part.feature, 0.0), abs(part.contribution))
+    names = sorted(size, key=lambda name: -size[name])[: SHOWN // 2]
+
+    def lines(of: str) -> list[Series]:
+        found = []
+        for name in names:
+            at = [{part.feature: getattr(part, of) for part in each.parts}.get(name, 0.0) for each in history]
+            found.append(Series(name, x, [float(value) for value in at]))
+        return found
+
+    charts = [
+        Chart("Implicit weights", "labelled events", "target's unit per standard deviation", lines("weight")),
+        Chart("Contributions", "labelled events", "target's unit", lines("contribution")),
+        Chart("Predictions", "labelled events", "target's unit", _values(history, x)),
+        Chart("Share that rests on the fleet", "labelled events", "share",
+              [Series("fleet", x, [each.fleet for each in history])]),
+    ]  # fmt: skip
+    text = [f"{len(history)} of the entity's events, evenly, each as it stood before its target was learned."]
+    return Section("Over time", text=text, charts=charts)
+
+
+def _values(history: Sequence[Explanation], x: list[float]) -> list[Series]:
+    known = [(n, each.y) for n, each in zip(x, history, strict=True) if each.y is not None]
+    target = Series("target", [n for n, _ in known], [float(y) for _, y in known], dashed=True)
+    return [Series("prediction", x, [each.yhat for each in history]), *([target] if known else [])]
+
+
+def alert_section(message: dict[str, Any]) -> Section:
+    """What an alert says of itself."""
+    rows: list[list[Cell]] = [[name, str(message[name])] for name in FIELDS if message.get(name) is not None]
+    tables = [Table("", ["field", "value"], rows)]
+    for name, title, columns in (
+        ("contributions", "What contributed", ("feature", "share")),
+        ("weight_change", "Weights that changed most", ("feature", "before", "after")),
+        ("heads", "Heads that the gate believed", ("head", "weight")),
+        ("targets", "Targets", ("target", "score")),
+        ("entities", "Entities", ("entity", "score")),
+    ):
+        listed = message.get(name)
+        if listed:
+            content: list[list[Cell]] = [
+                [str(each.get(c)) if not isinstance(each.get(c), int | float) else each[c] for c in columns]
+                for each in listed
+            ]
+            tables.append(Table(title, list(columns), content))
+    return Section("The alert", tables=tables)
+
+
+def _words(name: str, value: Any) -> Cell:
+    """A field of an alert, for people."""
+    if name == "source":
+        return f"{value['topic']}, partition {value['partition']}, offset {value['offset']}"
+    if name == "since":
+        return (EPOCH + timedelta(milliseconds=value)).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return value if isinstance(value, int | float) else str(value)
+
+
+def explain_html(title: str, verdict: str, good: bool | None, sections: Sequence[Section]) -> str:
+    """The page. verdict: of the replay, in words; good: whether it is the same, None: there was nothing to compare"""
+    tone = "" if good is None else " ok" if good else " miss"
+    lead = f'<p class="lead{tone}">{escape(verdict)}</p>' if verdict else ""
+    chapters = "".join(section_html(section, f"s{i}") for i, section in enumerate(sections))
+    chapters = chapters.replace("<p class=note>Measured in 0 s.</p>", "")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}figure{{width:560px;max-width:100%}}</style></head>"
+        f"<body><h1>{escape(title)}</h1>{lead}{chapters}</body></html>\n"
+    )

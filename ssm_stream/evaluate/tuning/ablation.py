@@ -1,0 +1,149 @@
+"""`ablate`: what each part of the model and each input is worth on a recording.
+
+The engine runs once as configured and once without each part, over the whole recording; the errors on its last 30 %,
+when the states are warm, are compared row by row. A part is worth what the error rises without it. The intervals hold
+for all rows of the table together, so that among many useless parts none looks useful by chance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.evaluate.report.section import at_least
+from ssm_stream.evaluate.tuning.candidates import Facts, Settings, without_columns, words
+from ssm_stream.evaluate.tuning.paired import Change, change
+from ssm_stream.evaluate.tuning.runner import Runner
+from ssm_stream.evaluate.tuning.trials import Trial, with_settings
+
+HEADS = ("moments", "proximal", "embedding", "fern")
+Kind = Literal["model", "inputs", "feature"]
+
+
+class Part(NamedTuple):
+    """Something that can be left out. settings: that do so"""
+
+    name: str
+    kind: Kind
+    settings: Settings
+
+
+class Worth(NamedTuple):
+    """A part's worth. change: of the error without it; figures: without it, on the later part"""
+
+    part: Part
+    change: Change | None
+    figures: dict[str, Any]
+
+    @property
+    def verdict(self) -> str:
+        """In a word or two."""
+        if self.change is None:
+            return "too few rows"
+        if self.change.low == self.change.high == 0.0:
+            return "not in use"
+        if self.change.worse:
+            return "worth it"
+        return "harmful" if self.change.better else "not sure"
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "part": self.part.name,
+            "kind": self.part.kind,
+            "settings": self.part.settings,
+            "worth": None if self.change is None else self.change._asdict(),
+            "verdict": self.verdict,
+            **self.figures,
+        }
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The table: `everything`, the figures as configured, and each part, the worthiest first. cut: ms"""
+
+    everything: dict[str, Any]
+    parts: list[Worth]
+    cut: int
+    runs: int
+
+    def checks(self) -> list[dict[str, Any]]:
+        """Of each part: that it does no sure harm."""
+        return [
+            at_least(f"ablate: worth of {each.part.name}, upper end of its interval", each.change.high, 0.0).row()
+            for each in self.parts
+            if each.change is not None
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "checks": self.checks(),
+            "judged_from_ms": self.cut,
+            "everything": self.everything,
+            "parts": [each.as_json() for each in self.parts],
+            "runs": self.runs,
+        }
+
+
+def parts(config: Config, facts: Facts) -> list[Part]:
+    """What can be left out of a configuration, as far as something is left to predict from."""
+    event, model = config.event, config.model
+    found: list[Part] = []
+    if model.gate == "learned":
+        found.append(Part("gate", "model", {"model.gate": "equal"}))
+    if model.fleet and facts.entities > 1:
+        found.append(Part("fleet", "model", {"model.fleet": False}))
+    heads: list[str] = (
+        [*model.heads] if model.heads else [*HEADS, *(["attention"] if model.profile == "accurate" else [])]
+    )
+    if len(heads) > 1:
+        found += [
+            Part(f"head {head}", "model", {"model.heads": [each for each in heads if each != head]}) for head in heads
+        ]
+    if model.log_space and not facts.negative:
+        found.append(Part("log space", "model", {"model.log_space": False}))
+    if event.calendar:
+        found.append(Part("calendar", "inputs", {"event.calendar": []}))
+    if event.lags:
+        # The changes of features go with the lags by default; here only the lags are asked about.
+        found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.changes}))
+    if event.feature_lags and event.numbers:
+        settings = {"event.feature_lags": 0, "event.differences": False}
+        found.append(Part("feature lags, differences", "inputs", settings))
+    elif event.changes and event.numbers:
+        found.append(Part("differences", "inputs", {"event.differences": False}))
+    for settings in without_columns(config):
+        found.append(Part(words(settings, config).removeprefix("without "), "feature", settings))
+    usable = []
+    for part in found:
+        try:
+            with_settings(config, part.settings)
+        except ConfigError:
+            continue  # nothing would be left to predict from
+        usable.append(part)
+    return usable
+
+
+def ablate(
+    config: Config,
+    runner: Runner,
+    cut: int,
+    facts: Facts,
+    begin: Callable[[Trial], None] = lambda _: None,
+    seed: int = 0,
+) -> Ablation:
+    """Leave each part out once. Arguments as of `tuning.tune`."""
+    first = runner.one(config)
+    begin(first)
+    everything = first.part(since=cut)
+    found = parts(config, facts)
+    trials = runner.run([with_settings(config, part.settings) for part in found])
+    rows = []
+    for part, trial in zip(found, trials, strict=True):
+        without = trial.part(since=cut)
+        rows.append(Worth(part, change(everything, without, len(found), seed), without.figures()))
+    rows.sort(key=lambda row: -row.change.value if row.change is not None else 0.0)
+    return Ablation(everything.figures(), rows, cut, runner.done)

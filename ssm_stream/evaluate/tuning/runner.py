@@ -1,0 +1,213 @@
+"""Configurations over one recording, each once: in several processes, and kept on disk.
+
+A run is named by all that decides it: the recording's bytes, the settings, the part of the recording, and the code.
+What has been run before, also by a job that was stopped, is read from its folder and not run again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import signal
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from importlib.metadata import version
+from multiprocessing import active_children, get_context
+from pathlib import Path
+
+import numpy as np
+import orjson
+
+from ssm_stream.config import Config
+from ssm_stream.evaluate.recordings.recording import RecordingError
+from ssm_stream.evaluate.tuning.trials import ARRAYS, Alarm, Trial, run_trial
+from ssm_stream.kernels.cache import cache_folder
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+WORTH_A_POOL = 60.0
+"""Seconds of work from which other processes are worth their start."""
+
+
+class TrialError(RuntimeError):
+    """A run did not end."""
+
+
+def default_cache() -> Path:
+    """Where runs are kept when no folder is named."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssm-stream" / "trials"
+
+
+class Runner:
+    """Runs configurations over one recording, each once.
+
+    folder: where runs are kept; jobs: processes, None: by what there is to do
+    done: runs made or read so far; reused: those of them that were read
+    on_run: is told after each
+
+    Raises:
+        RecordingError: the recording cannot be read.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        limit: int | None = None,
+        folder: Path | None = None,
+        jobs: int | None = None,
+        on_run: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.file, self.limit, self.jobs, self.on_run = file, limit, jobs, on_run
+        self.folder = default_cache() if folder is None else folder
+        self.done, self.reused, self.expected = 0, 0, 0.0
+        self._known: dict[str, Trial] = {}
+        self._pool: ProcessPoolExecutor | None = None
+        self._others = {child.pid for child in active_children()}
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with file.open("rb") as stream:
+                self.digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise RecordingError(
+                f"{error.filename}: {error.strerror}; name files and folders that can be used"
+            ) from error
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        if self._pool is None:
+            return
+        self._pool.shutdown(wait=error is None, cancel_futures=True)
+        for child in active_children() if error is not None else ():
+            if child.pid not in self._others:  # a run may take minutes, and whoever stops a job waits for its end
+                child.terminate()
+                child.join()
+                for half in self.folder.glob(f"*.{child.pid}.part"):
+                    half.unlink(missing_ok=True)
+
+    def key(self, config: Config, until: int | None) -> str:
+        """Names a run."""
+        deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        code = [version("ssm-stream"), Path(cache_folder()).name]
+        told = [code, self.digest, self.limit, until, config.hash, deciding]
+        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+
+    def run(self, configs: Sequence[Config], until: int | None = None) -> list[Trial]:
+        """A trial of each, in their order."""
+        keys = [self.key(config, until) for config in configs]
+        waiting: dict[str, Config] = {}
+        for key, config in zip(keys, configs, strict=True):
+            if key in self._known or key in waiting:
+                continue
+            kept = load(self._path(key))
+            if kept is None:
+                waiting[key] = config
+            else:
+                self._known[key] = kept
+                self.reused += 1
+                self._count()
+        for key, trial in self._made(waiting, until):
+            self._known[key] = trial
+            self._count()
+        return [self._known[key] for key in keys]
+
+    def one(self, config: Config, until: int | None = None) -> Trial:
+        """`run` of one."""
+        return self.run([config], until)[0]
+
+    @property
+    def slow(self) -> bool:
+        """Whether what is expected is worth other processes."""
+        return self.expected > WORTH_A_POOL
+
+    def _count(self) -> None:
+        self.done += 1
+        self.on_run()
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.npz"
+
+    def _made(self, waiting: dict[str, Config], until: int | None) -> Iterator[tuple[str, Trial]]:
+        jobs = self.jobs or (cores() if self.slow else 1)
+        if jobs == 1 or len(waiting) < 2:
+            for key, config in waiting.items():
+                yield key, _run_and_keep(config, self.file, self.limit, until, self._path(key))
+            return
+        with _one_thread_each():
+            if self._pool is None:
+                # Spawned: a fork of a process with threads may hang.
+                self._pool = ProcessPoolExecutor(jobs, get_context("spawn"), _quiet)
+            futures = {
+                self._pool.submit(_run_apart, config, self.file, self.limit, until, self._path(key)): key
+                for key, config in waiting.items()
+            }
+            for future in as_completed(futures):
+                try:
+                    future.result()
+                except BrokenProcessPool:
+                    raise TrialError("a process that ran a trial was killed (out of memory?); try --jobs 1") from None
+                trial = load(self._path(futures[future]))
+                assert trial is not None
+                yield futures[future], trial
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def _quiet() -> None:
+    """Ctrl-C on a terminal reaches every process: the first one ends the others."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _run_apart(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> None:
+    _run_and_keep(config, file, limit, until, path)
+
+
+def _run_and_keep(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> Trial:
+    trial = run_trial(config, file, limit, until)
+    save(trial, path)
+    return trial
+
+
+def save(trial: Trial, path: Path) -> None:
+    """Keep a trial. A reader sees all of it or nothing."""
+    told = orjson.dumps(
+        {"names": trial.names, "alarms": [list(each) for each in trial.alarms], "seconds": trial.seconds}
+    )
+    arrays = {name: getattr(trial, name) for name in ARRAYS}
+    half = path.with_suffix(f".{os.getpid()}.part")
+    with half.open("wb") as file:
+        np.savez_compressed(file, told=np.frombuffer(told, np.uint8), **arrays)
+    half.replace(path)
+
+
+def load(path: Path) -> Trial | None:
+    """What `save` kept; None where there is nothing that can be read."""
+    try:
+        with np.load(path) as content:
+            told = orjson.loads(content["told"].tobytes())
+            arrays = [content[name] for name in ARRAYS]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    alarms = [Alarm(row, ts, kind, tuple(entities)) for row, ts, kind, entities in told["alarms"]]
+    row, entity, ts, error, step, inside, width = arrays
+    return Trial(told["names"], row, entity, ts, error, step, inside, width, alarms, told["seconds"])

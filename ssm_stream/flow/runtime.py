@@ -1,0 +1,211 @@
+"""Everything between a configuration file and a running dataflow."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+from bytewax.dataflow import Dataflow
+from bytewax.run import cli_main
+
+from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config.client_properties import weaknesses
+from ssm_stream.flow.dataflow import monitor_flow
+from ssm_stream.flow.feedback import feedback_of
+from ssm_stream.flow.source import SIGNALLED, STOP, labels_of, stop_on_signals
+from ssm_stream.flow.transactional_sink import refuse_without_transactions
+from ssm_stream.kafka.client import BrokerError, Cluster, check_broker
+from ssm_stream.kafka.schema_registry import frames_of
+from ssm_stream.kafka.topic_head import first_documents
+from ssm_stream.ops.health import Health
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.watch import Watch
+from ssm_stream.recovery.checkpoint_files import settled
+from ssm_stream.recovery.compatibility import require_state, write_settings
+from ssm_stream.recovery.directory import (
+    OpenRecovery,
+    RecoveryError,
+    epoch_interval,
+    join_recovery,
+    open_recovery,
+    read_picked,
+    writable_by_others,
+    write_picked,
+)
+
+LOG = structlog.get_logger("ssm_stream")
+
+
+class Prepared(NamedTuple):
+    """A dataflow that may start: brokers answered, topics are there, the recovery directory is ours.
+
+    `config` has its features, also where they were to be picked from the first events.
+    """
+
+    config: Config
+    flow: Dataflow
+    recovery: OpenRecovery | None
+    metrics: Metrics
+    health: Health
+
+
+def prepare(
+    config: Config | str | Path,
+    *,
+    until_eof: bool = False,
+    lock: bool = True,
+    cluster: bool = False,
+    ui: bool = False,
+) -> Prepared:
+    """Check the world and build the dataflow.
+
+    Args:
+        config: the configuration or its file
+        until_eof: end at the end of the topic instead of waiting for more
+        lock: lock and prune the recovery directory; in a cluster of processes only the first one does
+        cluster: this is one of several processes that share the topic
+        ui: with the live page, also where `ops.ui` is false
+
+    Raises:
+        ConfigError, BrokerError, RecoveryError, StateError: the text is meant for the person at the terminal.
+    """
+    if not isinstance(config, Config):
+        config = load_config(config)
+    for renamed in config.deprecations:
+        LOG.warning("deprecated_setting", what=renamed)
+    for weakness in weaknesses({**config.source.kafka, **config.sinks.kafka}):
+        LOG.warning("weak_protection", what=weakness)
+    if (directory := config.recovery.directory) is not None and writable_by_others(directory):
+        LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
+    brokers = check_broker(config.source)
+    partitions = brokers.source_partitions(config.source)
+    beside = labels_of(config)
+    labels = brokers.source_partitions(beside) if beside is not None else ()
+    said = feedback_of(config)
+    feedback = brokers.source_partitions(said) if said is not None else ()
+    _require_sinks(config, brokers)
+    frames_of(config)
+    if config.delivery == "exactly_once":
+        refuse_without_transactions(brokers)
+    recovery = open_recovery(config) if lock else join_recovery(config)
+    if config.event.features == "auto":
+        if cluster and config.recovery.directory is None:
+            raise ConfigError(
+                "event.features: auto: the processes of a cluster must agree on the features: set recovery.directory "
+                "to a folder that all can read, or list the features"
+            )
+        config = _with_features(config, partitions, until_eof=until_eof, first=lock)
+    if lock:
+        if changes := require_state(config):
+            LOG.info("state_migrates", changes=[change.text for change in changes])
+        write_settings(config)
+    stop_on_signals()
+    STOP.clear()
+    if SIGNALLED.is_set():  # while the flow was between two configurations
+        STOP.set()
+    if recovery is not None and recovery.pruned:
+        LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
+    if recovery is not None and recovery.torn:
+        LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
+    metrics = Metrics(config)
+    if ui or config.ops.ui:
+        if config.ops.address is None:
+            raise ConfigError("ops.address: null: the live page (--ui) is served there; give it a host:port")
+        from ssm_stream.flow.live_page import open_page
+
+        metrics.page = open_page(config, metrics)
+    health = Health(metrics, len(partitions) + len(labels) + len(feedback), cluster=cluster)
+    flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, metrics=metrics)
+    return Prepared(config, flow, recovery, metrics, health)
+
+
+def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
+    """The features picked when the recovery state began; else picked now, and kept there.
+
+    Args:
+        first: this is the process that picks; others of its cluster wait for what it keeps
+
+    Raises:
+        ConfigError, BrokerError, RecoveryError: nothing can be picked from, or what was kept cannot be used.
+    """
+    directory = config.recovery.directory
+    if directory is not None:
+        # The first process may wait for as long for the first events.
+        deadline = time.monotonic() + (0 if first else 2 * config.source.wait)
+        while (kept := read_picked(directory, config)) is None and time.monotonic() < deadline:
+            time.sleep(0.1)
+        if kept is not None:
+            LOG.info("features_kept", features=kept.event.numbers, categories=kept.event.categories)
+            return kept
+        if not first:
+            raise RecoveryError(
+                f"recovery.directory: the first process has put no picked features into {directory}: start it, or see "
+                "what it says"
+            )
+    LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
+    picked = pick(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
+    if directory is not None:
+        write_picked(directory, config, picked.config)
+    LOG.info(
+        "features_picked",
+        features=picked.config.event.numbers,
+        categories=picked.config.event.categories,
+        events=picked.events,
+        why=picked.lines()[3:],
+    )
+    return picked.config
+
+
+def _require_sinks(config: Config, cluster: Cluster) -> None:
+    """Output topics must exist: created by the way, they would have the broker's defaults for partitions and age."""
+    sinks = config.sinks
+    missing = [t for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t and t not in cluster.topics]
+    if missing:
+        raise BrokerError(
+            f"topics {missing} do not exist on {config.source.brokers}",
+            "create them: ssm-stream doctor CONFIG --create-topics",
+        )
+
+
+def run(
+    prepared: Prepared, *, workers: int = 1, process: int | None = None, addresses: list[str] | None = None
+) -> None:
+    """Run until the end of the topic (`until_eof`), a signal, or an error.
+
+    Raises:
+        ConfigError: `ops.address` cannot be listened at.
+        BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
+    """
+    with Watch(prepared.config, prepared.metrics, prepared.health, process or 0):
+        _run(prepared, workers, process, addresses)
+
+
+def release(prepared: Prepared) -> None:
+    """After its run: leave the recovery directory to whoever is next."""
+    settled()
+    if prepared.recovery is not None and prepared.recovery.lock is not None:
+        prepared.recovery.lock.close()
+
+
+def _run(prepared: Prepared, workers: int, process: int | None, addresses: list[str] | None) -> None:
+    recovery = prepared.recovery
+    # A chunk is thousands of short-lived dicts and tuples without cycles: by default the collector would walk them,
+    # and everything loaded so far, hundreds of times a second.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    # The kernels run without the interpreter; after each the worker would wait up to 5 ms for reader and writer to let
+    # it in again.
+    sys.setswitchinterval(0.0005)
+    cli_main(
+        prepared.flow,
+        workers_per_process=workers,
+        process_id=process,
+        addresses=addresses,
+        epoch_interval=epoch_interval(prepared.config),
+        recovery_config=recovery.config if recovery else None,
+    )

@@ -1,0 +1,375 @@
+"""A recording onto the events topic, as fast as the broker takes it, at a rate, or at the recorded speed.
+
+`replay` is the whole job as one function: the command, the demo (in a thread) and the tests call it. `Outbox` is the
+producer under it, and under the sink of `flows/replay.py`: every row is accounted for by its delivery report, and a row
+that the broker did not take stops the replay with the broker's own words.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import itertools
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from ssm_stream.config import Event
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.client import LOGGER, KafkaProducer, kafka_error, scrubbed
+
+Row = dict[str, Any]
+STEP = 0.05
+"""Most seconds between two looks at `should_stop`."""
+TELL = 0.1
+"""Seconds between two calls of `on_progress`."""
+AHEAD = 256
+"""Rows whose times are read at once when pacing."""
+PRODUCER = {
+    # The partitioner of Kafka's own clients: a key goes where a Java producer would put it.
+    "partitioner": "murmur2_random",
+    "linger.ms": 20,
+    "message.timeout.ms": 30_000,
+    "topic.metadata.propagation.max.ms": 10_000,
+}
+ONE_KEY_TWO_NAMES = {"message.timeout.ms": "delivery.timeout.ms", "linger.ms": "queue.buffering.max.ms"}
+CURES = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic: ssm-stream doctor CONFIG --create-topics",
+    KafkaError._UNKNOWN_TOPIC: "create the topic: ssm-stream doctor CONFIG --create-topics",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "let this user write to the topic",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow IdempotentWrite, or set enable.idempotence: false in source.kafka",
+    KafkaError._UNSUPPORTED_FEATURE: "the broker is too old: set enable.idempotence: false in source.kafka",
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise message.max.bytes in source.kafka and at the broker, or leave the row out",
+    KafkaError._MSG_TIMED_OUT: "start the broker, or raise message.timeout.ms in source.kafka",
+}
+
+
+class ReplayError(RuntimeError):
+    """The replay had to stop. The text has the broker's own message and the cure.
+
+    Attributes:
+        acknowledged: rows, from the first on without a gap, that the broker has.
+    """
+
+    def __init__(self, text: str, acknowledged: int = 0) -> None:
+        super().__init__(text)
+        self.acknowledged = acknowledged
+
+
+class PositionError(ReplayError):
+    """The position file cannot be used. The text names it and the cure."""
+
+
+class ReplayResult(NamedTuple):
+    """rows: acknowledged by the broker; seconds: first row to last report; stopped: before the end, as asked."""
+
+    rows: int
+    seconds: float
+    stopped: bool
+
+    @property
+    def events_per_s(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+
+def replay(
+    producer_properties: Mapping[str, Any],
+    topic: str,
+    rows: Iterable[Row],
+    *,
+    entity: str,
+    entity_default: str | None = None,
+    timestamp: str,
+    timestamp_format: str = "auto",
+    time_zone: str = "UTC",
+    speed: float | None = None,
+    rate: float | None = None,
+    on_progress: Callable[[int], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> ReplayResult:
+    """Send every row as a JSON message whose key is its entity, and wait until the broker has them all.
+
+    Args:
+        producer_properties: librdkafka's, at least `bootstrap.servers`.
+        entity: path of the entity's name in a row.
+        entity_default: the name of a row without one; None: it is sent without a key.
+        timestamp: path of the event's time, read like the event decoder does (`timestamp_format`, `time_zone`).
+        speed: recorded time is run through so many times faster. A row whose time cannot be read, or lies before the
+            last one's, is sent at once; where time falls back to the start (entity after entity), it begins anew.
+        rate: events a second. With neither: as fast as the broker takes them.
+        on_progress: called about ten times a second, and at the end, with the number of rows, from the first on without
+            a gap, that the broker has acknowledged.
+        should_stop: asked at least every 50 ms; true ends the replay once all sent rows are acknowledged.
+
+    Raises:
+        ReplayError: a row was not taken, a property is refused, or `speed` is given and no time can be read.
+        RecordingError: from `rows`; what was sent before is delivered first.
+    """
+    tell, stop = on_progress or _nothing, should_stop or _never
+    if speed is not None:
+        when = {"timestamp": "ts", "timestamp_format": timestamp_format, "time_zone": time_zone}
+        event = Event.model_validate({"entity": "entity", **when})
+        paced = _at_speed(rows, timestamp, EventReader(event), speed)
+    elif rate is not None:
+        paced = ((number / rate, row) for number, row in enumerate(rows))
+    else:
+        paced = ((None, row) for row in rows)
+
+    outbox = Outbox(producer_properties, topic, entity, entity_default)
+    started = told = time.monotonic()
+    stopped = False
+    try:
+        for number, (due, row) in enumerate(paced):
+            if due is not None or number % 1000 == 0:
+                now = time.monotonic()
+                while not (stopped := stop()) and due is not None and (wait := started + due - now) > 0:
+                    outbox.poll(min(wait, STEP))
+                    now = time.monotonic()
+                    if now - told >= TELL:
+                        told = now
+                        tell(outbox.acknowledged)
+                if stopped:
+                    break
+                if now - told >= TELL:
+                    told = now
+                    tell(outbox.acknowledged)
+            outbox.send(row)
+    finally:
+        # Also when the recording breaks off in the middle: what was sent is then known to be there.
+        outbox.flush(tell)
+        tell(outbox.acknowledged)
+    return ReplayResult(outbox.acknowledged, time.monotonic() - started, stopped)
+
+
+def _nothing(_: int) -> None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+def _at_speed(rows: Iterable[Row], path: str, reader: EventReader, speed: float) -> Iterator[tuple[float | None, Row]]:
+    """Each row with the second, from the start on, at which it is due."""
+    source = iter(rows)
+    first: float | None = None
+    latest = begun = last_due = 0.0
+    while some := list(itertools.islice(source, AHEAD)):
+        events, refused = reader.read([{"entity": "-", "ts": at(row, path)} for row in some])
+        if first is None and not len(events):
+            raise ReplayError(f"no time can be read in the first {len(some)} rows: {refused[0].reason}")
+        times = dict(zip(events.position.tolist(), (events.ts / 1000).tolist(), strict=True))
+        for position, row in enumerate(some):
+            moment = times.get(position)
+            if moment is None:
+                yield None, row
+                continue
+            if first is None or moment <= first < latest:
+                first, latest, begun = moment, moment, last_due
+            latest = max(latest, moment)
+            last_due = begun + (latest - first) / speed
+            yield last_due, row
+
+
+def at(row: Row, path: str) -> Any:
+    """The value at a path: the column of that very name, else key by key along the dots; None where it ends."""
+    if path in row:
+        return row[path]
+    value: Any = row
+    for key in path.split("."):
+        if not isinstance(value, dict):
+            return None
+        value = value.get(key)
+    return value
+
+
+def encode(row: Row) -> bytes:
+    """The row as JSON. NaN and infinities, which JSON lacks, become text, so that the consumer can refuse the event.
+
+    Numbers beyond 64 bits are written in full.
+    """
+    try:
+        data = orjson.dumps(row)
+    except TypeError:
+        return json.dumps(_spelled(row), default=str).encode()
+    # orjson writes null for NaN, which would turn a broken measurement into a missing one: look only where a null is.
+    return orjson.dumps(_spelled(row)) if b"null" in data else data
+
+
+def _spelled(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {str(key): _spelled(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_spelled(item) for item in value]
+    return value
+
+
+class Outbox:
+    """A producer that knows which rows the broker has.
+
+    Raises:
+        ReplayError: librdkafka refuses a property.
+    """
+
+    def __init__(
+        self, properties: Mapping[str, Any], topic: str, entity: str, entity_default: str | None = None
+    ) -> None:
+        self._topic = topic
+        self._nameless = entity_default
+        self._entity = entity
+        self._properties = dict(properties)
+        self._said = ""
+        self._sent = 0
+        self._waiting: dict[int, None] = {}
+        self._failure: tuple[int, KafkaError] | None = None
+        defaults = {k: v for k, v in PRODUCER.items() if not {k, ONE_KEY_TWO_NAMES.get(k)} & set(properties)}
+        if not {"acks", "request.required.acks"} & set(properties):
+            defaults["enable.idempotence"] = True
+        try:
+            self._producer = KafkaProducer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
+        except (KafkaException, TypeError, ValueError) as error:
+            reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
+            raise ReplayError(f"source.kafka: {scrubbed(reason, properties)}; correct the property") from None
+
+    @property
+    def acknowledged(self) -> int:
+        """Rows, from the first on without a gap, that the broker has."""
+        return next(iter(self._waiting), self._sent)
+
+    def send(self, row: Row) -> None:
+        """Hand a row to the producer; waits while its queue is full.
+
+        Raises:
+            ReplayError: the broker refused this row or an earlier one.
+        """
+        name = at(row, self._entity)
+        name = self._nameless if name is None else name
+        key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
+        value = encode(row)
+        report = functools.partial(self._reported, self._sent)
+        while True:
+            try:
+                self._producer.produce(self._topic, value, key, on_delivery=report)
+                break
+            except BufferError:
+                self.poll(STEP)
+            except KafkaException as error:
+                self._fail(self._sent, kafka_error(error))
+        self._waiting[self._sent] = None
+        self._sent += 1
+        if self._sent % 100 == 0:
+            self.poll(0)
+
+    def poll(self, seconds: float) -> None:
+        """Take delivery reports for so long.
+
+        Raises:
+            ReplayError: a row was not delivered.
+        """
+        until = time.monotonic() + seconds
+        self._serve(self._producer.poll, seconds)
+        while self._failure is None and (left := until - time.monotonic()) > 0:
+            self._serve(self._producer.poll, left)
+        if self._failure is not None:
+            self._fail(*self._failure)
+
+    def flush(self, tell: Callable[[int], None] = _nothing) -> None:
+        """Wait until every row is delivered, `message.timeout.ms` at most.
+
+        Raises:
+            ReplayError: a row was not delivered.
+        """
+        while self._waiting and self._failure is None:
+            self._serve(self._producer.flush, TELL)
+            tell(self.acknowledged)
+        if self._failure is not None:
+            self._fail(*self._failure)
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> None:
+        """Take delivery reports; a fatal error of the client comes as an exception instead."""
+        try:
+            call(seconds)
+        except KafkaException as error:
+            self._failure = self._failure or (self.acknowledged, kafka_error(error))
+
+    def _reported(self, number: int, error: KafkaError | None, _message: Message) -> None:
+        if error is None:
+            self._waiting.pop(number, None)
+        elif self._failure is None or number < self._failure[0]:
+            self._failure = (number, error)
+
+    def _remember(self, error: KafkaError) -> None:
+        # "All brokers are down" always follows the message that says why.
+        if error.code() != KafkaError._ALL_BROKERS_DOWN:
+            self._said = error.str()
+
+    def _fail(self, number: int, error: KafkaError) -> None:
+        """Give up: drop what is queued, so that it cannot arrive later, and say why."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+        code = error.code()
+        why = error.str()
+        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._FATAL) and self._said:
+            why = f"{why} ({self._said})"
+        cure = CURES.get(code, "see the broker's log")
+        text = f"topic {self._topic!r}: row {number + 1} was not delivered: {scrubbed(why, self._properties)}; {cure}"
+        self._waiting.setdefault(number, None)
+        done = min(self._waiting)
+        self._waiting.clear()
+        self._failure = None
+        self._sent = done
+        raise ReplayError(text, done)
+
+
+class Position:
+    """How far a recording has been replayed onto a topic: a small file in `.ssm-stream/` of the working directory."""
+
+    def __init__(self, recording: Path, brokers: str, topic: str, folder: Path = Path(".ssm-stream")) -> None:
+        what = f"{recording.resolve()}\n{brokers}\n{topic}"
+        self.path = folder / f"replay-{hashlib.sha256(what.encode()).hexdigest()[:12]}.json"
+        self._size = recording.stat().st_size
+        self._about = {"file": str(recording), "topic": topic, "bytes": self._size}
+
+    def read(self) -> int:
+        """Rows that are on the topic already; 0 where nothing is known.
+
+        Raises:
+            PositionError: the position file is broken, or the recording is shorter than it was.
+        """
+        if not self.path.is_file():
+            return 0
+        try:
+            found = orjson.loads(self.path.read_bytes())
+            rows, size = int(found["rows"]), int(found["bytes"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise PositionError(f"{self.path}: not a position file ({error}); delete it to begin anew") from error
+        if self._size < size:
+            raise PositionError(
+                f"{self._about['file']}: shorter than when it was replayed to row {rows} ({size} bytes then); "
+                f"begin anew without --resume"
+            )
+        return rows
+
+    def write(self, rows: int) -> None:
+        """Set the position. The file is replaced in one step, so that a crash leaves the old one or the new one.
+
+        Raises:
+            PositionError: the folder cannot be written.
+        """
+        content = orjson.dumps({**self._about, "rows": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+        fresh = self.path.with_suffix(".new")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            fresh.write_bytes(content)
+            os.replace(fresh, self.path)
+        except OSError as error:
+            raise PositionError(f"{self.path}: the position cannot be kept: {error}") from error

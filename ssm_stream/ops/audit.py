@@ -1,0 +1,214 @@
+"""The audit: after every epoch a line for each shard, with the hash of every entity's state that has changed, where in
+the topic that was, and the hash of the line before, so that a line that is missing or altered shows.
+
+A line is JSON: `shard, number, config_hash, state` (the snapshot's file), `positions` (by partition: the epoch's first
+and next offset), `entities` (by partition: name → hash of its state, as alerts have it), `previous`, `hash`. After a
+kill the epoch that had not ended is done again and has a line again: positions go back, and the hashes of what comes to
+the same offset must be the same, which is checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orjson
+
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+
+ENDING = ".audit.jsonl"
+FIRST = ""
+"""What the first line has as the hash of the line before."""
+
+
+class AuditError(RuntimeError):
+    """There is no audit to read."""
+
+
+def _hash(record: dict[str, Any]) -> str:
+    content = {name: value for name, value in record.items() if name != "hash"}
+    return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
+
+
+class Auditor:
+    """Writes the lines of one shard. folder: of all shards' files"""
+
+    def __init__(self, folder: Path, config_hash: str) -> None:
+        self._folder, self._config = folder, config_hash
+        self._touched: dict[int, dict[str, None]] = {}
+        self._positions: dict[int, list[int]] = {}
+        self._number, self._previous = 0, FIRST
+        self._file: Path | None = None
+
+    def take(self, shard: str) -> None:
+        """The shard whose audit this is: it goes on after its last line."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = self._folder / f"{shard}{ENDING}"
+        last = b""
+        if self._file.exists():
+            content = self._file.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):  # what a kill has left half written
+                with self._file.open("r+b") as file:
+                    file.truncate(whole)
+            last = content[:whole].rstrip(b"\n").rpartition(b"\n")[2]
+        if last:
+            try:
+                record = orjson.loads(last)
+                self._number, self._previous = int(record["number"]), str(record["hash"])
+            except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
+                self._previous = "unreadable"  # `audited` will say so of the line before
+
+    def saw(self, events: Events, partition: int, first: int, last: int) -> None:
+        """Events were processed; the offsets of their messages lie in [first, last]."""
+        self._touched.setdefault(partition, {}).update(dict.fromkeys(events.entity))
+        at = self._positions.setdefault(partition, [first, last + 1])
+        at[1] = last + 1
+
+    def hashes(self, engine: Engine) -> dict[str, dict[str, str]]:
+        """Of the entities that have changed since the last line, while they are in memory."""
+        return {
+            str(partition): {name: engine.state_hash(name, partition) for name in names if name in engine}
+            for partition, names in sorted(self._touched.items())
+        }
+
+    def write(self, state: str, entities: dict[str, dict[str, str]]) -> None:
+        """The epoch's line; none where nothing has come.
+
+        Args:
+            state: name of the snapshot; entities: their `hashes`
+        """
+        if not self._positions:
+            return
+        assert self._file is not None
+        record: dict[str, Any] = {
+            "shard": self._file.name.removesuffix(ENDING),
+            "number": self._number + 1,
+            "config_hash": self._config,
+            "state": state,
+            "positions": {str(partition): at for partition, at in sorted(self._positions.items())},
+            "entities": entities,
+            "previous": self._previous,
+        }
+        record["hash"] = _hash(record)
+        with self._file.open("ab") as file:
+            file.write(orjson.dumps(record) + b"\n")
+        self._number, self._previous = record["number"], record["hash"]
+        self._touched, self._positions = {}, {}
+
+
+class Fault(NamedTuple):
+    """What is wrong with a line of the audit."""
+
+    file: str
+    line: int
+    text: str
+
+
+class Summary(NamedTuple):
+    """What an audit says: lines, shards, entities named, hashes, epochs done again after a kill, and faults."""
+
+    lines: int
+    shards: int
+    entities: int
+    hashes: int
+    again: int
+    faults: list[Fault]
+
+
+def records(folder: Path) -> Iterator[tuple[str, int, dict[str, Any] | None, str]]:
+    """File, line, what stands there, and what is wrong with it (empty: nothing), of every shard.
+
+    Raises:
+        AuditError: there are no such files.
+        OSError: one cannot be read.
+    """
+    files = sorted(folder.glob(f"*{ENDING}"))
+    if not files:
+        raise AuditError(
+            f"audit.directory: {folder} holds no audit: set the key, and let `ssm-stream run` end an epoch"
+        )
+    for path in files:
+        previous, number = FIRST, 0
+        lines = path.read_bytes().split(b"\n")
+        for i, line in enumerate(lines[:-1], 1):
+            record, told = _read(line)
+            if record is not None:
+                if record["hash"] != _hash(record):
+                    told = "its content is not what its hash says: it was altered"
+                elif record["previous"] != previous or record["number"] != number + 1:
+                    told = f"it does not go on from the line before (number {number}): lines are missing, or were moved"
+                previous, number = record["hash"], record["number"]
+            yield path.name, i, record, told
+        if lines[-1]:
+            yield (
+                path.name,
+                len(lines),
+                None,
+                "it is half written: the process was killed, and has not been started since",
+            )
+
+
+def _read(line: bytes) -> tuple[dict[str, Any] | None, str]:
+    try:
+        record = orjson.loads(line)
+        known = all(name in record for name in ("number", "positions", "entities", "previous", "hash"))
+    except (orjson.JSONDecodeError, TypeError):
+        known = False
+    return (record, "") if known else (None, "it is no line of an audit")
+
+
+def audited(folder: Path) -> Summary:
+    """Hold every line to its hash, to the line before, and to what was said of the same offset before.
+
+    Raises:
+        AuditError, OSError: as `records`.
+    """
+    lines = again = hashes = 0
+    shards: set[str] = set()
+    names: set[str] = set()
+    faults: list[Fault] = []
+    ends: dict[tuple[str, str], int] = {}
+    said: dict[tuple[str, ...], str] = {}
+    for file, line, record, told in records(folder):
+        lines += 1
+        if told:
+            faults.append(Fault(file, line, told))
+        if record is None:
+            continue
+        shards.add(file)
+        for partition, (first, after) in record["positions"].items():
+            before = ends.get((file, partition))
+            if before is not None and first < before:
+                again += 1
+            ends[file, partition] = after
+        for partition, entities in record["entities"].items():
+            after = record["positions"].get(partition, (0, 0))[1]
+            for name, value in entities.items():
+                hashes += 1
+                names.add(name)
+                key = (file, str(record.get("config_hash")), partition, str(after), name)
+                if said.setdefault(key, value) != value:
+                    text = f"{name!r} at offset {after}: another state than the first time, unless it was reset between"
+                    faults.append(Fault(file, line, text))
+    return Summary(lines, len(shards), len(names), hashes, again, faults)
+
+
+def of_entity(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:
+    """By next offset of a partition: the hashes (of one entity, or of all) that sound lines of a configuration have.
+
+    Raises:
+        AuditError, OSError: as `records`.
+    """
+    found: dict[int, dict[str, str]] = {}
+    for _, _, record, told in records(folder):
+        if record is None or told or record["config_hash"] != config_hash or str(partition) not in record["positions"]:
+            continue
+        entities = record["entities"].get(str(partition), {})
+        mine = entities if entity is None else {n: h for n, h in entities.items() if n == entity}
+        if mine:
+            found.setdefault(record["positions"][str(partition)][1], {}).update(mine)
+    return found

@@ -1,0 +1,148 @@
+"""The in-context gate of the streaming learner's definition; symbols in `learner.py`.
+
+Two gates hold decayed regrets, two the decayed losses of the entity, two stack the answers; one more stands over them.
+`active` (B, T): answers that count in this event; of the others the weight is 0.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssm_stream.kernels.gates import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.kernels.shapes import WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.reference.attention import decline
+from ssm_stream.reference.heads import sweep
+from ssm_stream.reference.inputs import Inputs
+from ssm_stream.reference.state import EntityState, GateState, Meta, choose
+
+
+class Mixed(NamedTuple):
+    """weights (B, G, T) of the gates, made (B, G): their answers; yhat (B,): prediction; g (B, T): total weights."""
+
+    weights: Tensor
+    made: Tensor
+    yhat: Tensor
+    g: Tensor
+
+
+def mean_answer(a: Tensor, active: Tensor) -> Tensor:
+    """Mean (B,) of the active answers."""
+    return torch.where(active, a, 0.0).sum(1) / active.sum(1)
+
+
+def poly_weights(regret: Tensor, regret2: Tensor, active: Tensor, least: float) -> Tensor:
+    """ML-Poly: weights in proportion to r⁺ / (1 + r²) + prior, with prior = l² / (l + Σ r⁺ / (1 + r²)); (…, T).
+
+    The prior fades as evidence comes in and keeps the weights continuous where all regrets are near zero.
+    """
+    raw = torch.where(active, regret.clamp_min(0.0) / (1.0 + regret2), 0.0)
+    raw = torch.where(active, raw + least**2 / (least + raw.sum(-1, keepdim=True)), 0.0)
+    return raw / raw.sum(-1, keepdim=True)
+
+
+def loss_weights(soft: Tensor, own: Tensor, shared: Tensor, mass: Tensor, active: Tensor) -> Tensor:
+    """`decline`(sharpness · loss), normalised, and a fixed share for all; (B, 2, T).
+
+    The loss is the entity's plus `prior` times the pool's mean loss.
+
+    soft (2, 4), own (B, 2, T), shared (B, T), mass (B,)
+    """
+    sharpness, prior, share = (soft[:, i, None] for i in (0, 2, 3))
+    loss = own + prior * (shared / mass.clamp_min(1e-9)[:, None])[:, None]
+    active = active[:, None]
+    least = torch.where(active, loss, torch.inf).amin(-1, keepdim=True)
+    raw = torch.where(active, decline(sharpness * (loss - least)), 0.0)
+    weights = (1.0 - share) * raw / raw.sum(-1, keepdim=True) + share / active.sum(-1, keepdim=True)
+    return torch.where(active, weights, 0.0)
+
+
+def stack_weights(W: Tensor, active: Tensor) -> Tensor:
+    """w = W + (1 − Σ W) / T, so that Σ w a = mean + Σ W (a − mean); (B, 2, T)."""
+    W = torch.where(active[:, None], W, 0.0)
+    share = (1.0 - W.sum(-1, keepdim=True)) / active.sum(1)[:, None, None]
+    return torch.where(active[:, None], W + share, 0.0)
+
+
+def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs, a: Tensor, active: Tensor) -> Mixed:
+    """The prediction from the answers a (B, T)."""
+    mean = mean_answer(a, active)
+    if not p.learned_gate:
+        g = active / active.sum(1, keepdim=True)
+        return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, g)
+    weights = torch.cat(
+        [
+            poly_weights(s.regret, s.regret2, active[:, None], PRIOR),
+            loss_weights(meta.soft, own.loss, s.loss, s.losses, active),
+            stack_weights(s.W, active),
+        ],
+        1,
+    )
+    off = torch.where(active, a - mean[:, None], 0.0)
+    made = mean[:, None] + torch.einsum("bgt,bt->bg", weights, off)
+    made = torch.minimum(torch.maximum(made, x.low[:, None]), x.high[:, None])
+    top = poly_weights(s.top, s.top2, torch.ones_like(s.top, dtype=torch.bool), TOP_PRIOR)
+    return Mixed(weights, made, (top * made).sum(1), torch.einsum("bg,bgt->bt", top, weights))
+
+
+def regrets(made: Tensor, answers: Tensor, y: Tensor, unit: Tensor) -> Tensor:
+    """r = slope · (made − answer) / max(unit, |made − y| / 5), clipped to ±5; slope = clip(2 (made − y) / unit, ±1).
+
+    A wild target's regrets are in units of its own error, so that it weighs no more than a bad one. made (B, g),
+    answers (B, g, T), y and unit (B,)
+    """
+    error = made - y[:, None]
+    slope = (error / (0.5 * unit[:, None])).clamp(-1.0, 1.0)
+    slope = slope / torch.maximum(unit[:, None], error.abs() / Z_CLIP)
+    return (slope[..., None] * (made[..., None] - answers)).clamp(-Z_CLIP, Z_CLIP)
+
+
+def learn_unit(units: Tensor, n: Tensor, error: Tensor, start: Tensor) -> Tensor:
+    """Running mean of the absolute error, winsorised once 30 are known."""
+    units = torch.where(units == 0.0, start, units)
+    error = torch.where(n > 30, torch.minimum(error, WINSOR * units), error)
+    return units + (1.0 / (n + 2.0)).clamp_min(UNIT_RATE) * (error - units)
+
+
+def learn_gates(
+    p: LearnerParams, meta: Meta, s: GateState, own: EntityState, n: Tensor, a: Tensor, active: Tensor, present: Tensor,
+    mixed: Mixed, y: Tensor, most: Tensor,
+) -> tuple[GateState, EntityState]:  # fmt: skip
+    """Judge answers and gates by the target, in units of the entity's usual error.
+
+    n (B,): the pool's events; present (B, T): answers whose scope is there, though they may be inactive; most (B,):
+    events that may wait to be swept
+    """
+    error = (mixed.yhat - y).abs()
+    usual = torch.where(own.unit > 0, own.unit, s.unit)
+    start = torch.where(usual == 0.0, error, usual)
+    judged = start > 0
+    unit = torch.where(judged, start, 1.0)
+    new, loss = s, own.loss
+    if p.learned_gate:
+        r = torch.where(active[:, None], regrets(mixed.made[:, :2], a[:, None].expand(-1, 2, -1), y, unit), 0.0)
+        decay = meta.poly_decay[:, None]
+        mean = mean_answer(a, active)
+        off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
+        off = off[:, None].expand(-1, 2, -1)
+        miss = ((y - mean) / unit).clamp(-STACK_CLIP, STACK_CLIP)[:, None] - (s.W * off).sum(-1)
+        now = s.waiting >= most
+        S, R, W = sweep(s.S, s.R, s.W, off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
+                        meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
+        top = regrets(mixed.yhat[:, None], mixed.made[:, None], y, unit)[:, 0]
+        lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)
+        lost = torch.where(present, lost, 0.0)
+        new = s._replace(
+            regret=decay * s.regret + r, regret2=decay * s.regret2 + r * r,
+            loss=POOL_DECAY * s.loss + lost, losses=POOL_DECAY * s.losses + 1.0,
+            S=S, R=R, W=W, waiting=torch.where(now, 0.0, s.waiting + 1.0),
+            top=meta.top_decay * s.top + top, top2=meta.top_decay * s.top2 + top * top,
+        )  # fmt: skip
+        new = choose(judged, new, s)
+        loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)
+    return (
+        new._replace(unit=learn_unit(s.unit, n, error, start)),
+        own._replace(loss=loss, unit=learn_unit(own.unit, own.running.n, error, start)),
+    )

@@ -1,0 +1,246 @@
+"""The heads of the streaming learner's definition: each a linear state, read by the inputs and moved by an event.
+
+All work on one scope of B pools with D inputs x (B, D) and on standardised targets q; symbols in `learner.py`.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssm_stream.kernels.shapes import (
+    BATCH_FROM,
+    DEPTH,
+    ERROR_CLIP,
+    LOG_RESIDUAL,
+    LOG_VALUE,
+    RESIDUAL,
+    VALUE,
+    LearnerParams,
+)
+from ssm_stream.kernels.simd import BATCH
+from ssm_stream.reference.attention import Attended, attend, hold
+from ssm_stream.reference.state import HeadsState, Meta
+
+
+class Said(NamedTuple):
+    """What the heads of a scope say, in the order of the answers; no column where a head is not there.
+
+    moments (B, M); proximal (B, H); slow, embedding, fern, gd (B, 1); log_proximal (B, H); log_embedding (B, 1);
+    attended (B, 4 or 5), log_attended (B, 2), log_attended_value (B, 1): of the attention
+    """
+
+    moments: Tensor
+    proximal: Tensor
+    slow: Tensor
+    embedding: Tensor
+    fern: Tensor
+    gd: Tensor
+    log_proximal: Tensor
+    log_embedding: Tensor
+    attended: Tensor
+    log_attended: Tensor
+    log_attended_value: Tensor
+
+
+# the scale of each
+SCALES = dict.fromkeys(Said._fields, RESIDUAL)
+SCALES |= {"slow": VALUE, "log_proximal": LOG_RESIDUAL, "log_embedding": LOG_RESIDUAL}
+SCALES |= {"log_attended": LOG_RESIDUAL, "log_attended_value": LOG_VALUE}
+
+
+class Read(NamedTuple):
+    """What a scope has read of an event: x (B, D), phi (B, R), leaf (B, fern) int64; what its heads say and saw."""
+
+    x: Tensor
+    phi: Tensor
+    leaf: Tensor
+    said: Said
+    seen: Attended | None
+
+
+class Targets(NamedTuple):
+    """What the heads of a scope are to say, on each scale: (B,) each."""
+
+    residual: Tensor
+    value: Tensor
+    log_residual: Tensor
+    log_value: Tensor
+
+
+def embed(meta: Meta, direction: Tensor, x: Tensor) -> Tensor:
+    """φ = cos 2π(Ωᵀx + phase), (B, R) from the inputs without the constant; Ω = direction · frequency."""
+    omega = direction[: x.shape[1] - 1] * meta.frequency
+    return torch.cos(2 * torch.pi * (x[:, 1:] @ omega + meta.phase))
+
+
+def find_leaves(x: Tensor, column: Tensor, cut: Tensor) -> Tensor:
+    """The leaf of each random fern that the numbers fall into, (B, fern): DEPTH cuts, the first the highest bit."""
+    above = x[:, 1 + column] > cut
+    return (above * 2 ** torch.arange(DEPTH - 1, -1, -1)).sum(-1)
+
+
+def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, past: Tensor) -> Read:
+    """Answers of all heads of a pooled scope; past (B, lags): the targets before, standardised."""
+    H, R = p.prox, p.R
+    none = x.new_zeros(len(x), 0)
+    linear = torch.einsum("bhd,bd->bh", h.gradient, x)
+    phi = log_embedding = embedding = none
+    if R:
+        phi = embed(meta, meta.direction_norm if norm else meta.direction_fleet, x)
+        waves = torch.einsum("bid,bd->bi", h.embedding, torch.cat([phi, x], 1))
+        embedding, log_embedding = waves[:, :1], waves[:, 1:]
+    leaf, fern = none.long(), none
+    if p.fern:
+        column, cut = (p.fern_norm, p.cut_norm) if norm else (p.fern_fleet, p.cut_fleet)
+        leaf = find_leaves(x, torch.as_tensor(column), torch.as_tensor(cut).double())
+        fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
+    moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
+    seen = attend(p, h, x, past, norm) if p.window else None
+    said = Said(
+        moments=moments,
+        proximal=linear[:, :H],
+        slow=linear[:, H : H + 1],
+        embedding=embedding,
+        fern=fern,
+        gd=(h.gd * x).sum(1, keepdim=True) if p.gd else none,
+        log_proximal=linear[:, H + 1 :] if p.log else none,
+        log_embedding=log_embedding if p.log else none,
+        attended=seen.said if seen else none,
+        log_attended=seen.log_said[:, :2] if seen else none,
+        log_attended_value=seen.log_said[:, 2:] if seen else none,
+    )
+    return Read(x, phi, leaf, said, seen)
+
+
+def may_wait(p: LearnerParams, entities: Tensor, n: Tensor) -> Tensor:
+    """Events (B,) that may wait to be swept with a later one, in a pool of so many entities that has learned n events.
+
+    Of an entity's own, none on average by the time of its next one. Beside the attention, sweeps cost little.
+    """
+    most = (entities - 1.0).clamp(0.0, float(BATCH))
+    return torch.where(n >= BATCH_FROM, most, 0.0) if p.window == 0 else torch.zeros_like(n)
+
+
+def sweep(
+    S: Tensor, R: Tensor, W: Tensor, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, error: Tensor, on: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
+
+    A sweep solves the lower triangle: δ = (L + D + ρI)⁻¹ (P − SW − ρW), W ← W + δ, with L strictly below and D on the
+    diagonal of S. R = P − SW is kept in place of P: with the new moments it is λR + ωx(q − W·x), then R − Sδ.
+    Only weights that are `on` are swept; an event that waits sweeps none, and leaves them to a later one.
+
+    Args:
+        S, R, W: (…, D, D), (…, D), (…, D)
+        x: (…, D)
+        decay, ridge, huber, error: (…)
+        on: (…, D)
+    """
+    weight = (huber / (error.abs() + 1e-12)).clamp_max(1.0)
+    wx = weight[..., None] * x
+    R = decay[..., None] * R + wx * error[..., None]
+    S = decay[..., None, None] * S + wx[..., :, None] * x[..., None, :]
+    lower = S.tril() + torch.diag_embed(ridge[..., None].expand_as(R))
+    lower = torch.where(on[..., None], lower, torch.eye(S.shape[-1], dtype=S.dtype))
+    force = torch.where(on, R - ridge[..., None] * W, 0.0)
+    step = torch.linalg.solve_triangular(lower, force[..., None], upper=False)
+    return S, R - (S @ step)[..., 0], W + step[..., 0]
+
+
+def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
+    """λ^speed of each moment head in this event, (B, M); λ = ½^(gap / half-life) where its half-life is one in time."""
+    half_life = torch.as_tensor(p.half_life)
+    in_time = half_life > 0
+    decay = torch.where(in_time, 2.0 ** (-gap[:, None] / torch.where(in_time, half_life, 1.0)), meta.moment_decay)
+    return decay ** speed[:, None]
+
+
+def learn_moments(
+    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
+) -> HeadsState:
+    """One sweep of every moment head, or none where fewer than `most` (B,) events wait for it; of the codes, those that
+    have been 1 since the last.
+
+    With attention in log space the last head is the first one's twin there; it learns where `logs`.
+    """
+    if not p.M:
+        return h
+    rows = [*range(p.M), 0][: h.W.shape[1]]
+    target = torch.stack([targets.residual] * p.M + [targets.log_residual] * (len(rows) - p.M), 1)
+    error = target - torch.einsum("bmd,bd->bm", h.W, r.x)
+    ridge, huber = (part[rows].expand_as(error) for part in (meta.moment_ridge, meta.moment_huber))
+    now = h.waiting >= most
+    touched = h.touched | (r.x != 0) | (torch.arange(r.x.shape[1]) < r.x.shape[1] - p.K)
+    swept = (touched & now[:, None])[:, None].expand_as(h.W)
+    S, R, W = sweep(h.S, h.R, h.W, r.x[:, None].expand_as(h.W), decay[:, rows], ridge, huber, error, swept)
+    on = torch.stack([torch.ones_like(logs)] * p.M + [logs] * (len(rows) - p.M), 1)
+    return h._replace(
+        S=torch.where(on[..., None, None], S, h.S),
+        R=torch.where(on[..., None], R, h.R),
+        W=torch.where(on[..., None], W, h.W),
+        waiting=torch.where(now, 0.0, h.waiting + 1.0),
+        touched=touched & ~now[:, None],
+    )
+
+
+def learn_gradient(W: Tensor, x: Tensor, step: Tensor, error: Tensor) -> Tensor:
+    """W ← W + β clip(e, ±3) x / ‖x‖²: implicit online gradient descent.
+
+    W (B, h, D), x (B, D), step (h,), error (B, h)
+    """
+    rate = step * error.clamp(-ERROR_CLIP, ERROR_CLIP) / (x * x).sum(1, keepdim=True)
+    return W + rate[..., None] * x[:, None]
+
+
+def learn_leaves(p: LearnerParams, meta: Meta, h: HeadsState, r: Read, target: Tensor) -> HeadsState:
+    """n ← λn + 1, value ← value + max(β, min(1, 4/n)) clip(e, ±3) / trees, of the leaves that the event falls into."""
+    leaf = r.leaf[..., None]
+    share = (target - r.said.fern[:, 0]).clamp(-ERROR_CLIP, ERROR_CLIP)[:, None, None] / p.fern
+    count = meta.fern_decay * h.leaf_n.gather(2, leaf) + 1.0
+    rate = torch.maximum(meta.fern_step, (4.0 / count).clamp_max(1.0))
+    value = h.leaf.gather(2, leaf) + share * rate
+    return h._replace(leaf=h.leaf.scatter(2, leaf, value), leaf_n=h.leaf_n.scatter(2, leaf, count))
+
+
+def learn_scope(
+    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
+) -> HeadsState:
+    """One event for the heads of a pooled scope; those in log space learn where `logs` (B,).
+
+    decay (B, M): `decays`; most (B,): `may_wait`
+    """
+    said, x = r.said, r.x
+    no_log = torch.zeros_like(targets.residual)
+    new = learn_moments(p, meta, h, r, targets, decay, logs, most)
+    if p.prox:
+        quick = meta.proximal_step
+        errors = torch.cat(
+            [
+                targets.residual[:, None] - said.proximal,
+                targets.value[:, None] - said.slow,
+                torch.where(logs[:, None], targets.log_residual[:, None] - said.log_proximal, 0.0)
+                if p.log
+                else no_log[:, None].expand(-1, p.prox),
+            ],
+            1,
+        )
+        steps = torch.cat([quick, meta.slow_step[None], quick])
+        new = new._replace(gradient=learn_gradient(h.gradient, x, steps, errors))
+    if p.R:
+        error = targets.residual - said.embedding[:, 0]
+        log_error = torch.where(logs, targets.log_residual - said.log_embedding[:, 0], 0.0) if p.log else no_log
+        errors = torch.stack([error, log_error], 1)
+        wide = torch.cat([r.phi, x], 1)
+        new = new._replace(embedding=learn_gradient(h.embedding, wide, meta.embedding_step, errors))
+    if p.fern:
+        new = learn_leaves(p, meta, new, r, targets.residual)
+    if p.gd:
+        # The paper's layer with decay: one gradient step from zero weights on the decayed mean of q x.
+        keep = decay[:, :1]
+        new = new._replace(gd=keep * h.gd + (1.0 - keep) * targets.residual[:, None] * x)
+    if r.seen is not None:
+        new = hold(p, new, r.seen, x, torch.stack(targets, 1), logs)
+    return new

@@ -1,0 +1,207 @@
+"""The streaming learner in torch: the definition that the fused kernel is held to. Section 2 of `docs/model.md`.
+
+Batched over pools, 64-bit, and differentiable with respect to the meta-parameters `Meta`, through time; used to train
+them and to check the kernel, never per event in production. Written for reading: every step is the equation in its
+docstring. Nothing is changed in place; what differs between pools is chosen with `torch.where`.
+
+    s = new_state(p, B)
+    answer = predict(p, meta, s, event)
+    s = learn(p, meta, s, event, answer, y)
+
+Glossary: pool, scope, head, answer, gate and code as in `shapes.py`.
+    scale    what a head's answer is a standardised value of: the residual y − base, the value y, or, in log space,
+             log(1 + y) − log(1 + base) and log(1 + y); the base is the last target where there are lags, else 0
+    meta     the meta-parameters: the same for every stream, fixed in production
+
+Symbols, with a leading batch of B pools of E entities each
+    C  columns of an event        F  numeric inputs         K  slots for codes          Q  columns that may be coded
+    L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
+    N = 1 + 2F + K                inputs of the norm scope  D  either
+    M  moment heads               H  quick proximal heads   T  answers                  R  embedding's features
+
+`learner_state.py` has the state, `learner_inputs.py` the inputs and running statistics, `learner_codes.py` the codes,
+`learner_heads.py` and `learner_attention.py` the heads, `learner_gates.py` the gates.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ssm_stream.kernels.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.reference.gates import Mixed, learn_gates, mix
+from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
+from ssm_stream.reference.inputs import Inputs, learn_inputs, learn_past, learn_target, log1p_of, look, register
+from ssm_stream.reference.state import (
+    EntityState,
+    Event,
+    Meta,
+    State,
+    choose,
+    entity_of,
+    new_meta,
+    new_state,
+    put_entity,
+)
+
+__all__ = ["Answer", "Event", "Meta", "State", "learn", "new_meta", "new_state", "predict"]
+
+
+class Answer(NamedTuple):
+    """What is known of an event before its target.
+
+    own: state of the event's entities; fleet, norm: what these scopes have read; entity_said (B, H + 1): the entity's
+        own heads
+    a (B, T): answers; active, present (B, T): those that count, those whose scope is there; mixed: of the gates
+    """
+
+    own: EntityState
+    inputs: Inputs
+    fleet: Read
+    norm: Read | None
+    entity_said: Tensor
+    a: Tensor
+    active: Tensor
+    present: Tensor
+    mixed: Mixed
+
+    @property
+    def yhat(self) -> Tensor:
+        """(B,) predictions."""
+        return self.mixed.yhat
+
+
+def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
+    """clip(q, ±6) · deviation + mean (+ base), back from the logarithm, within the bounds of all answers; (B, h).
+
+    side: 0 on the pool's scale, 1 on the entity's
+    """
+    answer = q.clamp(-Q_CLIP, Q_CLIP) * x.q_deviation[:, side, scale, None] + x.q_mean[:, side, scale, None]
+    if scale == RESIDUAL:
+        answer = answer + x.base[:, None]
+    elif scale == LOG_RESIDUAL:
+        answer = answer + x.log_base[:, None]
+    if scale >= LOG_RESIDUAL:
+        answer = torch.expm1(answer.clamp_max(60.0))
+    return torch.minimum(torch.maximum(answer, x.low[:, None]), x.high[:, None])
+
+
+def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
+    """Answers that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
+    on = torch.ones_like(x.seasons)
+    answers, active = [x.mean], [on]
+    if p.lags:
+        answers.append(x.base)
+        active.append(on)
+    if p.seasons:
+        answers += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
+        active += [x.seasons, x.seasons]
+    return torch.stack(answers, 1), torch.stack(active, 1)
+
+
+def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Answer:
+    """Answers for one event a pool. Changes nothing."""
+    own = entity_of(s.entity, event.e)
+    x = look(p, s, own, event)
+    always, logs = torch.ones_like(s.negative), ~s.negative
+    bases, bases_on = _bases(p, x)
+    answers, active = [bases], [bases_on]
+    present = [torch.ones_like(bases_on)]
+
+    def add(scope: Read, side: int, there: Tensor) -> None:
+        """A head in log space answers while no target has been negative, attention once a key is held."""
+        held = h.inserted > 0 if p.window else always
+        for name, q in scope.said._asdict().items():
+            scale = SCALES[name]
+            answers.append(in_unit(x, side, scale, q))
+            on = there & (logs if scale >= LOG_RESIDUAL else always)
+            on = on & held if "attended" in name else on
+            active.append(on[:, None].expand_as(q))
+            present.append(there[:, None].expand_as(q))
+
+    h = s.fleet
+    fleet = read(p, meta, h, False, x.fleet, x.past[:, 0])
+    add(fleet, 0, always)
+    entity_said, norm = torch.einsum("bhd,bd->bh", own.W, x.entity), None
+    if s.norm is not None:
+        answers.append(in_unit(x, 1, RESIDUAL, entity_said[:, : p.prox]))
+        answers.append(in_unit(x, 1, VALUE, entity_said[:, p.prox :]))
+        active.append(x.many[:, None].expand_as(entity_said))
+        present.append(active[-1])
+        h = s.norm
+        norm = read(p, meta, h, True, x.norm, x.past[:, 1])
+        add(norm, 1, x.many)
+    on = torch.cat(active, 1)
+    a = torch.where(on, torch.cat(answers, 1), 0.0)
+    return Answer(own, x, fleet, norm, entity_said, a, on, torch.cat(present, 1), mix(p, meta, s.gates, own, x, a, on))
+
+
+def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
+    """What the heads are to say: clip((value − mean) / deviation, ±6) on each scale; ±1 while the deviation is 0."""
+    logged = log1p_of(y)
+    off = torch.stack([y - x.base, y, logged - x.log_base, logged], 1) - x.q_mean[:, side]
+    deviation = x.q_deviation[:, side]
+    size = torch.where(deviation > 0, deviation, off.abs().clamp_min(1e-300))
+    return Targets(*(off / size).clamp(-Q_CLIP, Q_CLIP).unbind(1))
+
+
+def surprise(meta: Meta, s: State, error: Tensor) -> tuple[Tensor, Tensor]:
+    """How much faster than usual to forget, 1 + strength · (log(fast / slow) − threshold)⁺, and the new means (B, 2).
+
+    error (B,): |error| of the slowest moment head, of which `fast` and `slow` are running means.
+    """
+    strength, threshold, rate = meta.surprise
+    rates = torch.maximum(torch.stack([rate, 0.1 * rate]), 1.0 / (s.running.n[:, None] + 1.0))
+    means = s.surprise + rates * (error[:, None] - s.surprise)
+    excess = torch.log((means[:, 0] + 1e-9) / (means[:, 1] + 1e-9)) - threshold
+    return 1.0 + strength.clamp_min(0.0) * excess.clamp_min(0.0), means
+
+
+def _learn_heads(
+    p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Event, answer: Answer, x: Inputs, y: Tensor
+) -> tuple[State, EntityState]:
+    """All heads and gates after one event."""
+    gap = (event.ts - s.time).clamp_min(0.0)
+    logs = ~s.negative & (y >= 0.0) & bool(p.log)
+    targets, own_targets = targets_of(x, 0, y), targets_of(x, 1, y)
+    speed, means = torch.ones_like(y), s.surprise
+    if p.moments:
+        speed, means = surprise(meta, s, (targets.residual - answer.fleet.said.moments[:, 0]).abs())
+    decay, most = decays(p, meta, gap, speed), may_wait(p, s.entities, s.running.n)
+    # New codes are 1 already, in the inputs though not in the embedding that has answered.
+    fleet = learn_scope(p, meta, s.fleet, answer.fleet._replace(x=x.fleet), targets, decay, logs, most)
+    norm = s.norm
+    if s.norm is not None and answer.norm is not None:
+        if p.prox:
+            said = torch.stack([own_targets.residual] * p.prox + [own_targets.value], 1)
+            steps = torch.cat([meta.proximal_step, meta.slow_step[None]])
+            W = learn_gradient(own.W, x.entity, steps, said - answer.entity_said)
+            own = own._replace(W=torch.where(x.many[:, None, None], W, own.W))
+        learned = learn_scope(p, meta, s.norm, answer.norm._replace(x=x.norm), own_targets, decay, logs, most)
+        norm = choose(x.many, learned, s.norm)
+    gates, own = learn_gates(
+        p, meta, s.gates, own, s.running.n, answer.a, answer.active, answer.present, answer.mixed, y, most
+    )
+    return s._replace(fleet=fleet, norm=norm, gates=gates, surprise=means), own
+
+
+def learn(p: LearnerParams, meta: Meta, s: State, event: Event, answer: Answer, y: Tensor) -> State:
+    """The state after targets y (B,) of the event that `predict` answered; pools whose y is NaN learn nothing."""
+    known = ~y.isnan()
+    before, y = s, torch.where(known, y, 0.0)
+    s, x = register(p, s, answer.inputs, event, known)
+    own = answer.own
+    # An entity's first event has no past: as its own base it teaches no residual.
+    taught = (s.running.n > 0) & ((own.running.n > 0) | (p.lags == 0))
+    learned, taught_own = _learn_heads(p, meta, s, own, event, answer, x, y)
+    s = choose(taught, learned, s)
+    own = choose(taught, taught_own, own)
+    s = s._replace(running=learn_inputs(s.running, x.v))
+    own = own._replace(running=learn_inputs(own.running, x.v))
+    s, own = learn_target(p, s, own, x, y)
+    s, own = learn_past(p, s, own, event, y, known)
+    s = choose(known, s, before)
+    own = choose(known, own, answer.own)
+    return s._replace(entity=put_entity(before.entity, event.e, own))

@@ -1,0 +1,263 @@
+"""State and meta-parameters of the streaming learner's definition; glossary and symbols in `learner.py`.
+
+Every tensor is 64-bit and has a leading batch of B pools, each with E entities, unless it says otherwise. What counts
+or flags is a float or a bool and carries no gradient.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ssm_stream.kernels.frozen_weights import Weights
+from ssm_stream.kernels.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, past_features
+from ssm_stream.reference.codes import PoolCodes
+
+T = TypeVar("T")
+
+
+class Meta(NamedTuple):
+    """`Weights` as tensors, to be learned: same names, same shapes.
+
+    direction_fleet (F + SLOTS, R), direction_norm (2F + SLOTS, R): what `frequency` multiplies in the embedding; fixed
+    """
+
+    moment_decay: Tensor
+    moment_ridge: Tensor
+    moment_huber: Tensor
+    proximal_step: Tensor
+    slow_step: Tensor
+    embedding_step: Tensor
+    fern_step: Tensor
+    fern_decay: Tensor
+    surprise: Tensor
+    frequency: Tensor
+    phase: Tensor
+    poly_decay: Tensor
+    soft: Tensor
+    sweep_decay: Tensor
+    sweep_ridge: Tensor
+    sweep_huber: Tensor
+    top_decay: Tensor
+    direction_fleet: Tensor
+    direction_norm: Tensor
+
+
+class Running(NamedTuple):
+    """Running statistics; leading shape (B,) of a pool, (B, E) of its entities.
+
+    n (): labelled events; v_mean, v_var, v_count (F,): of the numeric inputs; y_mean, y_spread (): mean of the target,
+    mean of |y − mean|; q_mean, q_var (4,): of each scale
+    """
+
+    n: Tensor
+    v_mean: Tensor
+    v_var: Tensor
+    v_count: Tensor
+    y_mean: Tensor
+    y_spread: Tensor
+    q_mean: Tensor
+    q_var: Tensor
+
+
+class EntityState(NamedTuple):
+    """Of the entities, leading shape (B, E); of one event's entities, (B,).
+
+    time (): of the last labelled event, ms; u_last (U,): past features, as in `shapes.EntityState`
+    y_last (max(lags, 1),): targets before, newest first
+    season, season_n (HOURS + WEEK,): usual target of the hour and of the hour of the week; events of each
+    W (H + 1, L): the entity's own proximal heads, the slow one last; loss (2, T), unit (): of the gates
+    """
+
+    running: Running
+    time: Tensor
+    u_last: Tensor
+    y_last: Tensor
+    season: Tensor
+    season_n: Tensor
+    W: Tensor
+    loss: Tensor
+    unit: Tensor
+
+
+class GateState(NamedTuple):
+    """regret, regret2 (B, 2, T); loss (B, T), losses (B,); S (B, 2, T, T), R, W (B, 2, T): stacking; waiting (B,)
+    as of the heads; top, top2 (B, G); unit (B,): usual absolute error."""
+
+    regret: Tensor
+    regret2: Tensor
+    loss: Tensor
+    losses: Tensor
+    S: Tensor
+    R: Tensor
+    W: Tensor
+    waiting: Tensor
+    top: Tensor
+    top2: Tensor
+    unit: Tensor
+
+
+class HeadsState(NamedTuple):
+    """Heads of a pooled scope with D inputs. M' = M, one more with attention in log space.
+
+    S (B, M', D, D), R, W (B, M', D): decayed second moments, P − S W, weights
+    waiting (B,), touched (B, D) bool: events since a sweep, and inputs that they had
+    gradient (B, 2H + 1, D): proximal, slow, proximal in log space; embedding (B, 2, R + D): linear, log
+    leaf, leaf_n (B, fern, LEAVES); gd (B, D)
+    keys (B, window, D), held (B, window, 4): attention's inputs; its targets on each scale; past (B, window, lags)
+    near (B, 4): usual distance of the nearest key, by metric; inserted (B,): keys so far
+    """
+
+    S: Tensor
+    R: Tensor
+    W: Tensor
+    waiting: Tensor
+    touched: Tensor
+    gradient: Tensor
+    embedding: Tensor
+    leaf: Tensor
+    leaf_n: Tensor
+    gd: Tensor
+    keys: Tensor
+    held: Tensor
+    past: Tensor
+    near: Tensor
+    inserted: Tensor
+
+
+class State(NamedTuple):
+    """Everything.
+
+    entities (B,): met so far; time (B,): of the last event; low, high (B,): of the targets; spread (B, 4): mean square
+        deviation of each scale within the entities
+    negative (B,): has a target been below zero?
+    surprise (B, 2): fast and slow mean of |error| of the slowest moment head
+    norm: None where a pool has one entity only; codes: of each pool; empty where there are neither codes nor seasons
+    """
+
+    running: Running
+    entity: EntityState
+    entities: Tensor
+    time: Tensor
+    spread: Tensor
+    low: Tensor
+    high: Tensor
+    negative: Tensor
+    surprise: Tensor
+    gates: GateState
+    fleet: HeadsState
+    norm: HeadsState | None
+    codes: tuple[PoolCodes, ...]
+
+
+class Event(NamedTuple):
+    """One event a pool: e (B,) int64, u (B, C) NaN where unknown, steps (B, 2) int64 hour and weekday, ts (B,) ms."""
+
+    e: Tensor
+    u: Tensor
+    steps: Tensor
+    ts: Tensor
+
+
+def new_meta(p: LearnerParams, weights: Weights) -> Meta:
+    """Tensors of the meta-parameters; configured half-lives (see `learner_params`) take the moment heads' place."""
+
+    def tensor(array: object) -> Tensor:
+        return torch.as_tensor(np.asarray(array, np.float64))
+
+    R = p.R
+    frequency = np.asarray(weights.frequency[:R], np.float64)
+    return Meta(
+        moment_decay=tensor(p.decay), moment_ridge=tensor(p.ridge), moment_huber=tensor(p.huber),
+        proximal_step=tensor(weights.proximal_step[: p.prox]), slow_step=tensor(weights.slow_step),
+        embedding_step=tensor(weights.embedding_step), fern_step=tensor(weights.fern_step),
+        fern_decay=tensor(weights.fern_decay), surprise=tensor(weights.surprise), frequency=tensor(frequency),
+        phase=tensor(weights.phase[:R]), poly_decay=tensor(weights.poly_decay), soft=tensor(weights.soft),
+        sweep_decay=tensor(weights.sweep_decay), sweep_ridge=tensor(weights.sweep_ridge),
+        sweep_huber=tensor(weights.sweep_huber), top_decay=tensor(weights.top_decay),
+        direction_fleet=tensor(p.omega_fleet / frequency), direction_norm=tensor(p.omega_norm / frequency),
+    )  # fmt: skip
+
+
+def places(p: LearnerParams, E: int) -> int:
+    """Answers T: a pool of one entity has those of the bases and of the fleet only."""
+    return p.T if E > 1 else p.bases + p.B
+
+
+def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
+    """B new pools of E entities; slots for p.K codes."""
+    answers = places(p, E)
+
+    def zeros(*shape: int) -> Tensor:
+        return torch.zeros(B, *shape, dtype=torch.float64)
+
+    def running(*lead: int) -> Running:
+        return Running(
+            n=zeros(*lead), v_mean=zeros(*lead, p.F), v_var=zeros(*lead, p.F), v_count=zeros(*lead, p.F),
+            y_mean=zeros(*lead), y_spread=zeros(*lead), q_mean=zeros(*lead, 4), q_var=zeros(*lead, 4),
+        )  # fmt: skip
+
+    def heads(D: int) -> HeadsState:
+        rows = p.M + (1 if p.window and p.log else 0)
+        return HeadsState(
+            S=zeros(rows, D, D), R=zeros(rows, D), W=zeros(rows, D), waiting=zeros(),
+            touched=zeros(D).bool(), gradient=zeros(2 * p.prox + (p.prox > 0), D),
+            embedding=zeros(2, (p.R + D) if p.R else 0), leaf=zeros(p.fern, LEAVES), leaf_n=zeros(p.fern, LEAVES),
+            gd=zeros(D * p.gd), keys=zeros(p.window, D), held=zeros(p.window, 4), past=zeros(p.window, p.lags),
+            near=zeros(4), inserted=zeros(),
+        )  # fmt: skip
+
+    seasons = (HOURS + WEEK) * p.seasons
+    return State(
+        running=running(),
+        entity=EntityState(
+            running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
+            season=zeros(E, seasons), season_n=zeros(E, seasons), W=zeros(E, p.prox + (p.prox > 0), p.L),
+            loss=zeros(E, 2, answers), unit=zeros(E),
+        ),
+        entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
+        surprise=zeros(2),
+        gates=GateState(
+            regret=zeros(2, answers), regret2=zeros(2, answers), loss=zeros(answers), losses=zeros(),
+            S=zeros(2, answers, answers), R=zeros(2, answers), W=zeros(2, answers), waiting=zeros(),
+            top=zeros(G), top2=zeros(G), unit=zeros(),
+        ),
+        fleet=heads(p.L),
+        norm=heads(p.N) if E > 1 else None,
+        codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons else (),
+    )  # fmt: skip
+
+
+def choose(mask: Tensor, new: T, old: T) -> T:
+    """The new state where `mask` (B,), else the old one, of any part of a state; codes are taken as they come."""
+    if new is old:
+        return old
+    if isinstance(new, Tensor) and isinstance(old, Tensor):
+        return cast(T, torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old))
+    if isinstance(new, tuple) and isinstance(old, tuple) and hasattr(new, "_fields"):
+        return cast(T, type(new)(*(choose(mask, a, b) for a, b in zip(new, old, strict=True))))
+    return new
+
+
+def entity_of(state: EntityState, e: Tensor) -> EntityState:
+    """The rows of the event's entities e (B,)."""
+    rows = torch.arange(len(e))
+
+    def take(part: Tensor) -> Tensor:
+        return part[:, 0] if part.shape[1] == 1 else part[rows, e]
+
+    return EntityState(Running(*map(take, state.running)), *map(take, state[1:]))
+
+
+def put_entity(state: EntityState, e: Tensor, own: EntityState) -> EntityState:
+    """The state with the rows of entities e (B,) replaced."""
+    rows = torch.arange(len(e))
+
+    def put(part: Tensor, new: Tensor) -> Tensor:
+        return new[:, None] if part.shape[1] == 1 else part.index_put((rows, e), new)
+
+    running = Running(*map(put, state.running, own.running))
+    return EntityState(running, *map(put, state[1:], own[1:]))

@@ -1,0 +1,205 @@
+"""The live page of a process: what it is told by the dataflow, and what it keeps.
+
+`Metrics.page` is one, where the page is wanted. The dataflow calls `saw` and `alerted` from the threads that send, and
+`wanted` and `look` from those that learn; none of them raises, waits for a browser, or works once an event.
+"""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import structlog
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+from ssm_stream.kernels.loop import Predictions
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ui.entity_cache import Board
+from ssm_stream.ui.feed import Feed
+from ssm_stream.ui.follow import Following
+from ssm_stream.ui.process_stats import Pulse
+from ssm_stream.ui.server import Site
+from ssm_stream.ui.view import Names
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+LOG = structlog.get_logger("ssm_stream.ui")
+WAITING = 2_000
+"""Alerts that wait to be read."""
+AT_ONCE, DRAIN_EVERY = 100, 0.2
+"""Of these so many are read at a time, and how often, s, while nobody looks."""
+PATIENCE = 15.0
+"""Seconds for which alerts wait for those of before the start."""
+
+
+class Page:
+    """All that is shown of a process.
+
+    Args:
+        config: with its features
+        metrics: of the process
+        publish: sends a verdict (alert's id, whether it was true) to the feedback topic; None: there is none
+    """
+
+    def __init__(self, config: Config, metrics: Metrics, publish: Callable[[str, bool], None] | None = None) -> None:
+        self.config, self.publish = config, publish
+        self.boot = secrets.token_hex(8)
+        self.board = Board(len(config.event.targets))
+        self.feed = Feed(self.board)
+        self.names = Names(self.board)
+        horizon = config.model.horizon
+        late = config.labels is not None or bool(horizon.events or horizon.seconds)
+        self.following = Following(self.board, "late" if late else None)
+        self.board.listen = self.following.take
+        self.pulse = Pulse(metrics, config.source.topic)
+        self.closed = threading.Event()
+        self.remembered = threading.Event()
+        """The alerts of before the start have been taken."""
+        self._began = time.monotonic()
+        self._alerts: deque[bytes | None] = deque(maxlen=WAITING)
+        self._drained = 0.0
+        self._draining = threading.Lock()
+        self._warming: threading.Thread | None = None
+        self._compiler: subprocess.Popen[bytes] | None = None
+        self._site: Site | None = None
+
+    # From the dataflow.
+
+    def saw(self, source: int, events: Events, predictions: Predictions) -> None:
+        """A batch was predicted and is sent. source: its partition"""
+        self.board.observe(source, events, predictions)
+
+    def alerted(self, values: Iterable[bytes | None]) -> None:
+        """Alerts are sent: their values."""
+        self._alerts.extend(values)
+        if self._alerts and time.monotonic() - self._drained > DRAIN_EVERY:
+            self.drain()
+
+    def judged(self, alert: str, true: bool) -> None:
+        """A verdict has come by the feedback topic."""
+        self.feed.judge(alert, true)
+
+    def wanted(self, names: Sequence[str]) -> list[int]:
+        """Places in a batch of events before which `look` is to be called, growing."""
+        return self.following.wanted(names)
+
+    def look(self, engine: Engine, event: Events, source: int) -> None:
+        """The event is the engine's next one."""
+        self.following.look(engine, event, source)
+
+    # For the browsers.
+
+    def drain(self, most: int = AT_ONCE) -> None:
+        """Read alerts that wait."""
+        if not self.remembered.is_set() and time.monotonic() - self._began < PATIENCE:
+            return
+        if self._draining.acquire(blocking=False):
+            try:
+                self._drained = time.monotonic()
+                values: list[bytes | None] = []
+                while self._alerts and len(values) < most:
+                    values.append(self._alerts.popleft())
+                self.feed.take(values)
+            finally:
+                self._draining.release()
+
+    def settle(self) -> None:
+        """Before somebody looks: take in what waits."""
+        self.board.settle()
+        if self._alerts:
+            self.drain()
+        # Not before the first predictions: until then the dataflow may be compiling itself.
+        if self._warming is None and self.following.began and self.board.taken and self.following.unable is None:
+            with self._draining:
+                if self._warming is None:
+                    self._warming = threading.Thread(target=self._warm, name="ui-warm", daemon=True)
+                    self._warming.start()
+
+    def reading(self) -> dict[str, Any]:
+        """How the process does, of the last second."""
+        told = self.pulse.read()
+        self.board.pressed = (told["lag"] or 0) > self.config.source.batch
+        return {**told, "left_out": self.board.left_out, "freed": self.board.freed}
+
+    def watch(self, viewers: int) -> None:
+        """So many browsers look now."""
+        self.board.watched = viewers > 0
+        # Lag is read for those who look: without them it would stay as it was.
+        self.board.pressed = self.board.pressed and viewers > 0
+
+    def _warm(self) -> None:
+        """The kernels that take predictions apart, compiled by a process of low priority: here they would hold up the
+        dataflow for a minute."""
+        content: dict[str, Any] = self.config.model_dump(
+            mode="json", include={"event", "model", "state", "labels", "alerts"}
+        )
+        content["source"] = {"brokers": "none", "topic": self.config.source.topic}
+        self._compiler = subprocess.Popen(
+            [sys.executable, "-m", "ssm_stream.ui.warm"],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        said = self._compiler.communicate(orjson.dumps(content))[1].decode(errors="replace")
+        if self.closed.is_set():
+            return
+        if self._compiler.returncode:
+            LOG.warning("looks_not_ready", error=said.strip().rpartition("\n")[2] or "the compiler ended")
+            self.following.unable = "failed"
+            return
+        from ssm_stream.ui.warm import warm
+
+        warm(self.config)
+        self.following.ready = True
+
+    def hello(self) -> dict[str, Any]:
+        """What does not change while the process lives."""
+        config = self.config
+        horizon = config.model.horizon
+        feedback = None if self.publish is not None else "no topic"
+        return {
+            "boot": self.boot,
+            "release": version("ssm-stream"),
+            "topic": config.source.topic,
+            "config_hash": config.hash,
+            "targets": config.event.targets,
+            "time_zone": config.event.time_zone,
+            "level": config.model.interval,
+            "horizon": horizon.text if horizon.events or horizon.seconds else None,
+            "ahead": round(horizon.seconds * 1000),
+            "late": config.labels is not None,
+            "warmup": config.model.warmup,
+            "no_alerts": config.sinks.alerts is None,
+            "no_feedback": feedback,
+            "no_looks": self.following.unable,
+            "most": self.board.most,
+        }
+
+    # For the server.
+
+    def opened(self, port: int) -> None:
+        """The server listens at this port."""
+        self._site = Site(self, port)
+        shown, host = self._site.gate.made, (self.config.ops.address or "").rpartition(":")[0]
+        token = "" if shown is None else f"?token={shown}"
+        LOG.info("ui_served", url=f"http://{host}:{port}/ui/{token}")
+
+    def answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """A request below `/ui`, or for `/`."""
+        assert self._site is not None
+        return self._site(environ, start)
+
+    def close(self) -> None:
+        """End the connections."""
+        self.closed.set()
+        if self._compiler is not None and self._compiler.poll() is None:
+            self._compiler.terminate()

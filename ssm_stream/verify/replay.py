@@ -1,0 +1,231 @@
+"""A recording through the production engine and through the recorded kernel, for `verify`."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.evaluate.prequential import prequential
+from ssm_stream.kernels import kernel
+from ssm_stream.kernels.features import FeaturePlan, calendar_columns
+from ssm_stream.kernels.shapes import Learner, LearnerParams
+from ssm_stream.verify.record import (
+    Deviation,
+    Frozen,
+    Recorded,
+    Reference,
+    follow,
+    new_deviation,
+    new_recorded,
+    new_reference,
+)
+from ssm_stream.verify.reference import Array, constants, solve_distance
+from ssm_stream.verify.trace import Production, Tape
+
+FROZEN_SHARE = 0.2
+"""Share of a pool's labelled events after which the frozen model stops learning."""
+NEVER = np.iinfo(np.int64).max
+SOLVES = 64
+"""Moments, evenly over the recording, at which the moment heads are held to the exact solution."""
+
+
+class NothingToVerifyError(ValueError):
+    """The recording has no event that a head learns from."""
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A recording as the kernel takes it, n events in production order, and what the engine said.
+
+    plan, params: inputs and constants of the production kernel, with the codes that the recording made
+    names: of each life; an entity has a new life after it expired (`state.ttl`)
+    tape: the events; pools (E,) int64: of each life; seen (n,) int64: labelled events of the life before each
+    labelled (E,) int64: in all; yhat (n,): the engine's predictions; refused: rows that are no events, by fault
+    """
+
+    plan: FeaturePlan
+    params: LearnerParams
+    names: list[str]
+    tape: Tape
+    pools: NDArray[np.int64]
+    seen: NDArray[np.int64]
+    labelled: NDArray[np.int64]
+    yhat: Array
+    refused: dict[str, int]
+
+    @property
+    def lives(self) -> NDArray[np.int64]:
+        """(n,) the life of each event."""
+        return self.tape.lives
+
+    @property
+    def u(self) -> Array:
+        """(n, C) columns of each event."""
+        return self.tape.u
+
+    @property
+    def y(self) -> Array:
+        """(n,) targets, NaN where there is none."""
+        return self.tape.y
+
+    @property
+    def middle(self) -> NDArray[np.int64]:
+        """(E,) labelled events of each life before its middle, where changes are injected."""
+        half: NDArray[np.int64] = self.labelled // 2
+        return half
+
+    def fresh(self) -> Production:
+        """The production kernel before the first event."""
+        return Production(self.params, int(self.pools.max()) + 1, len(self.names))
+
+    def production(self, u: Array, y: Array) -> Array:
+        """(n,) predictions of the production kernel on these columns (n, C) and targets (n,), from fresh state."""
+        return self.fresh().predictions(self.tape._replace(u=np.ascontiguousarray(u), y=y))
+
+
+def _lives(entity: NDArray[np.int64], seen: NDArray[np.int64], labelled: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """(n,) numbers of lives: one starts with an entity, and where its count of labelled events falls back to 0."""
+    order = np.argsort(entity, kind="stable")
+    sorted_entity, sorted_seen = entity[order], seen[order]
+    after = sorted_seen + labelled[order]
+    starts = np.ones(len(entity), np.bool_)
+    starts[1:] = (sorted_entity[1:] != sorted_entity[:-1]) | (sorted_seen[1:] < after[:-1])
+    lives = np.empty(len(entity), np.int64)
+    lives[order] = np.cumsum(starts) - 1
+    return lives
+
+
+def _pools(config: Config, names: list[str]) -> NDArray[np.int64]:
+    """(E,) the pool of each life: entities of a shard learn together; one's own where `model.fleet` is off."""
+    if not config.model.fleet:
+        return np.arange(len(names))
+    shards = config.state.shards
+    _, pools = np.unique([shard_of(name, shards) if shards > 1 else 0 for name in names], return_inverse=True)
+    return pools.astype(np.int64)
+
+
+def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[int], None]) -> Replay:
+    """The production engine over the rows. advance: takes the number of rows done.
+
+    Raises:
+        NothingToVerifyError: no entity has two labelled events.
+        RecordingError: the rows come from a file that cannot be read.
+    """
+    engine, faults = Engine(config), Counter[str]()
+    entity: list[str] = []
+    ts, features, y, seen, yhat = [], [], [], [], []
+    for chunk in prequential(config, rows, engine):
+        faults.update(refusal.fault for refusal in chunk.refused)
+        entity += chunk.events.entity
+        ts.append(chunk.events.ts)
+        features.append(chunk.events.features)
+        y.append(chunk.events.target)
+        seen.append(chunk.predictions.n)
+        yhat.append(chunk.predictions.yhat)
+        advance(len(chunk.events) + len(chunk.refused))
+    target = np.concatenate(y) if y else np.zeros(0)
+    labelled = ~np.isnan(target)
+    if not labelled.any() or not (np.concatenate(seen)[labelled] > 0).any():
+        raise NothingToVerifyError(
+            f"no entity has two events with a target (`{config.event.target}`), so there is nothing to verify; "
+            f"{sum(faults.values()):,} rows were refused{_most(faults)}"
+        )
+    index: dict[str, int] = {}
+    ids = np.fromiter((index.setdefault(name, len(index)) for name in entity), np.int64, len(entity))
+    counts, times = np.concatenate(seen), np.concatenate(ts)
+    lives = _lives(ids, counts, labelled)
+    count = int(lives.max()) + 1
+    owner = np.zeros(count, np.int64)
+    owner[lives] = ids
+    known = list(index)
+    names = [known[i] for i in owner.tolist()]
+    pools = _pools(config, names)
+    cycles, steps = calendar_columns(engine.plan, times)
+    u = np.ascontiguousarray(np.hstack([np.concatenate(features), cycles]))
+    tape = Tape(pools[lives], lives, times, u, steps, target)
+    return Replay(
+        engine.plan, engine.params, names, tape, pools, counts, np.bincount(lives[labelled], minlength=count),
+        np.concatenate(yhat), dict(faults),
+    )  # fmt: skip
+
+
+def _most(faults: Counter[str]) -> str:
+    return f" (mostly {faults.most_common(1)[0][0]})" if faults else ""
+
+
+class Comparison(NamedTuple):
+    """What `compare` found.
+
+    seen, deviation, frozen: see `verify_record`; distances (at most SOLVES, M): of the reference's moment heads from
+    their exact solution, at moments over the recording, see `solve_distance`; reference: after the last event
+    """
+
+    seen: Recorded
+    deviation: Deviation
+    frozen: Frozen
+    distances: Array
+    reference: Reference
+
+
+def compare(run: Replay, advance: Callable[[float], None]) -> Comparison:
+    """The production kernel and explicit gradient descent side by side over the whole recording.
+
+    advance: takes the fraction done
+    """
+    p, n, E = run.params, len(run.y), len(run.names)
+    seen, deviation, frozen = new_recorded(p, n), new_deviation(p, n), _new_frozen(run)
+    production, calm = run.fresh(), run.fresh()
+    P = len(production.learner.pool.n)
+    # The norm scope exists where a pool has more than one entity.
+    r = new_reference(p, constants(p), P, E, P if P < E else 0)
+    distances: list[list[float]] = []
+    implicit = np.zeros(production.params.L)
+    at = 0
+    for stop in np.unique(np.linspace(0, n, SOLVES + 1).astype(np.int64))[1:].tolist():
+        while at < stop:
+            at, need = follow(
+                production.params, production.learner, production.scratch, _shared(production, calm), calm.scratch,
+                frozen, r, run.tape, at, stop, seen, deviation, implicit,
+            )  # fmt: skip
+            if need != kernel.ENOUGH:
+                production.make_room(need, int(run.tape.pools[at]))
+                calm.fit(production)
+                implicit = np.zeros(production.params.L)
+        distances.append(_distances(r, int(run.tape.pools[stop - 1])))
+        advance(stop / n)
+    return Comparison(seen, deviation, frozen, np.array(distances), r)
+
+
+def _shared(production: Production, calm: Production) -> Learner:
+    """Statistics of the one, weights of the other."""
+    entity = production.learner.entity._replace(W=calm.learner.entity.W)
+    return Learner(entity, production.learner.pool, calm.learner.fleet, calm.learner.norm)
+
+
+def _distances(r: Reference, pool: int) -> list[float]:
+    """Of each moment head of the fleet scope from its exact solution; without the inputs that have not been in use."""
+    found = []
+    for m in range(r.plan.M):
+        S, P, W = (a[pool, m] for a in (r.fleet.S, r.fleet.P, r.fleet.W))
+        used = np.flatnonzero(np.diag(S) > 0)
+        found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], r.c.ridge[m]) if len(used) else math.nan)
+    return found
+
+
+def _new_frozen(run: Replay) -> Frozen:
+    """A pool of fewer than five labelled events is never frozen."""
+    P, E, p = int(run.pools.max()) + 1, len(run.names), run.params
+    after = (np.bincount(run.pools, run.labelled, P) * FROZEN_SHARE).astype(np.int64)
+    after[after == 0] = NEVER
+    return Frozen(
+        after, np.zeros(E, np.int64), np.zeros((P, p.T)), np.zeros((P, p.T), np.int64), run.middle,
+        np.zeros((E, p.features)),
+    )  # fmt: skip
