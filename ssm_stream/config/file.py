@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 import types
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from ssm_stream.config import client_properties, deprecated
 from ssm_stream.config.config import Config
 from ssm_stream.config.sections import ConfigError, Section
+from ssm_stream.config.suggestions import suggest
 from ssm_stream.kernels import frozen_weights
 
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
@@ -282,9 +282,7 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
             known = _keys_of(path[:-1])
-            near = difflib.get_close_matches(str(path[-1]), known, n=1, cutoff=0.5)
-            cure = f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
-            lines.append(f"{where}: unknown key; {cure}")
+            lines.append(f"{where}: unknown key; {suggest(str(path[-1]), known)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing; it has no default")
         else:

@@ -1,0 +1,75 @@
+"""Cures for names that are not there: the nearest name that is, and the names to choose from."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from ssm_stream.config.config import Config
+from ssm_stream.config.sections import ConfigError
+
+CUTOFF = 0.7
+"""Similarity (difflib's ratio, 0 to 1) from which a name is suggested: two names that share a few letters are not."""
+MAX_NAMES = 20
+"""Names listed in a message."""
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """Return the known name that is most like this one, capitals aside; None if none is close."""
+    by_lower = {each.lower(): each for each in known}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=CUTOFF)
+    return by_lower[close[0]] if close else None
+
+
+def suggest(name: str, known: Collection[str], listed: str = "known here") -> str:
+    """Return the cure for an unknown name: the nearest known one, and the list of them.
+
+    >>> suggest("tagret", ["entity", "target"])
+    'did you mean `target`? known here: entity, target'
+    >>> suggest("listen", ["token", "ui"])
+    'known here: token, ui'
+    """
+    names = list(known)
+    more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+    text = f"{listed}: {', '.join(names[:MAX_NAMES]) or 'none'}{more}"
+    near = nearest(name, names)
+    return f"did you mean `{near}`? {text}" if near is not None else text
+
+
+def column_paths(config: Config) -> dict[str, str]:
+    """Return path → configuration key of each column that events must have; with `features: auto` without features.
+
+    Targets are not among them if `labels` brings them, nor the entity if it has a default.
+    """
+    event = config.event
+    paths = {} if event.entity_default is not None else {event.entity: "event.entity"}
+    paths[event.timestamp] = "event.timestamp"
+    if config.labels is None:
+        paths |= dict.fromkeys(event.targets, "event.target")
+    paths |= dict.fromkeys([] if event.features == "auto" else event.features, "event.features")
+    return paths | dict.fromkeys(event.categories, "event.categories")
+
+
+def missing_columns(config: Config, columns: Collection[str], place: str) -> list[str]:
+    """Return an error sentence for each configured column that is not there.
+
+    Args:
+        columns: names of the columns; a dotted path is there if its first part is, as objects may be nested
+        place: what has the columns, such as "the frame" or "events.csv"
+    """
+    there = set(columns)
+    return [
+        f"{key}: no column {path!r} in {place}; {suggest(path, columns, 'its columns')}"
+        for path, key in column_paths(config).items()
+        if path not in there and path.split(".")[0] not in there
+    ]
+
+
+def check_columns(config: Config, columns: Collection[str], place: str) -> None:
+    """Check that every configured column is there; see `missing_columns`.
+
+    Raises:
+        ConfigError: names each missing column, its configuration key and the nearest column.
+    """
+    if missing := missing_columns(config, columns, place):
+        raise ConfigError("\n".join(missing))
