@@ -12,10 +12,11 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.paper import paper
 from ssm_stream.evaluate.report.html import number, report_html, ticks
-from ssm_stream.evaluate.report.section import Chart, Check, Context, Section, Series, Table, at_least, at_most
+from ssm_stream.evaluate.report.section import Chart, Check, Section, Series, Table, at_least, at_most
 from ssm_stream.paper import report as plans
 from ssm_stream.paper.compare import AblationSettings, BaselineSettings, ablations, baselines
 from ssm_stream.paper.equalities import EqualitySettings, equalities
+from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.gdssm import GDSSM
 from ssm_stream.paper.guideline import GuidelineSettings, guideline
 from ssm_stream.paper.linear import (

@@ -5,18 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ssm_stream.evaluate.report.section import (
-    Cell,
-    Chart,
-    Check,
-    Context,
-    Section,
-    Series,
-    Table,
-    at_most,
-    relative,
-    within,
-)
+from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
+from ssm_stream.paper.experiment import Context, relative, within
 from ssm_stream.paper.gdssm import GDSSM
 from ssm_stream.paper.linear import EVALUATION_SEED
 from ssm_stream.paper.models import ABLATIONS, S5, AblatedGDSSM, Attention, Mamba

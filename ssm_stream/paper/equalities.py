@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ssm_stream.evaluate.report.section import Context, Section, Table, at_most
+from ssm_stream.evaluate.report.section import Section, Table, at_most
+from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.gdssm import GDSSM, ConstructedGDSSM, centred_one_hot, constructed_tokens, pack_tokens
 from ssm_stream.paper.tasks import Tasks, apply_weights, gradient_descent
 

@@ -10,7 +10,8 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from ssm_stream.evaluate.report.section import Cell, Chart, Context, Section, Series, Table
+from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
+from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.gdssm import GDSSM, NonlinearGDSSM, windows
 from ssm_stream.paper.linear import EVALUATION_SEED
 from ssm_stream.paper.models import Attention, NonlinearAttention

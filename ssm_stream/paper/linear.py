@@ -6,20 +6,9 @@ from dataclasses import dataclass, field
 
 import torch
 
-from ssm_stream.evaluate.report.section import (
-    Cell,
-    Chart,
-    Check,
-    Context,
-    Section,
-    Series,
-    Table,
-    at_least,
-    at_most,
-    relative,
-    within,
-)
+from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_least, at_most
 from ssm_stream.paper.equalities import query_jacobian
+from ssm_stream.paper.experiment import Context, relative, within
 from ssm_stream.paper.gdssm import GDSSM, pack_tokens
 from ssm_stream.paper.tasks import LinearTasks, descent, evaluation_tasks, gradient_descent, mean_losses, zero
 from ssm_stream.paper.training import Curve, Recipe, fit, predictor

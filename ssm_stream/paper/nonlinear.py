@@ -10,18 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ssm_stream.evaluate.report.section import (
-    Cell,
-    Chart,
-    Check,
-    Context,
-    Section,
-    Series,
-    Table,
-    at_most,
-    relative,
-    within,
-)
+from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
+from ssm_stream.paper.experiment import Context, relative, within
 from ssm_stream.paper.gdssm import GDSSM, NonlinearGDSSM, centred_one_hot, pack_tokens
 from ssm_stream.paper.linear import EVALUATION_SEED
 from ssm_stream.paper.tasks import (

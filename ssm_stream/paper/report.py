@@ -18,9 +18,10 @@ from typing import Any, TypeVar
 
 import torch
 
-from ssm_stream.evaluate.report.section import Context, Section
+from ssm_stream.evaluate.report.section import Section
 from ssm_stream.paper.compare import AblationSettings, BaselineSettings, ablations, baselines
 from ssm_stream.paper.equalities import EqualitySettings, equalities
+from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.guideline import GuidelineSettings, guideline
 from ssm_stream.paper.linear import (
     ClosedFormSettings,

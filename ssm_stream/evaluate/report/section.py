@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-
-import torch
 
 
 @dataclass(frozen=True)
@@ -41,11 +38,6 @@ def at_most(name: str, value: float, bar: float) -> Check:
 def at_least(name: str, value: float, bar: float) -> Check:
     """A check that value ≥ bar."""
     return Check(name, float(value), ">=", bar)
-
-
-def relative(value: float, target: float) -> float:
-    """|value/target − 1|."""
-    return abs(value / target - 1.0)
 
 
 Cell = str | float | int
@@ -112,30 +104,3 @@ class Section:
             charts=[Chart(**{**c, "series": [Series(**s) for s in c["series"]]}) for c in data["charts"]],
             seconds=data["seconds"],
         )
-
-
-@dataclass(frozen=True)
-class Context:
-    """What an experiment runs with besides its settings."""
-
-    device: str
-    """`cpu` or `cuda`."""
-    advance: Callable[[float], None]
-    """Takes the fraction of the experiment that is done."""
-
-    def generator(self, seed: int) -> torch.Generator:
-        """A seeded generator on the device."""
-        return torch.Generator(self.device).manual_seed(seed)
-
-    def part(self, index: int, parts: int) -> Callable[[float], None]:
-        """`advance` for part `index` of equal `parts`."""
-        return lambda fraction: self.advance((index + fraction) / parts)
-
-
-def within(verb: str, checks: Sequence[Check]) -> str:
-    """A sentence on a set of checks: '`verb` in all 4 cases' or which of them fail."""
-    missed = [check for check in checks if not check.ok]
-    if not missed:
-        return f"{verb} in {'all ' if len(checks) > 1 else ''}{len(checks)} of {len(checks)} checks."
-    names = "; ".join(f"{c.name} is {c.value:.4g}, bar {c.relation} {c.bar:g}" for c in missed)
-    return f"{verb} in {len(checks) - len(missed)} of {len(checks)} checks. Missed: {names}."
