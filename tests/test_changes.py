@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.config.changes import MIGRATES, UNSET, WHY_REFUSED, around, beside, decided, worst
+from ssm_stream.config.changes import (
+    MIGRATES,
+    UNSET,
+    WHY_REFUSED,
+    diff_model_settings,
+    diff_runtime_settings,
+    overall_effect,
+    runtime_settings,
+)
 from ssm_stream.engine.engine import Engine, require_fitting
 from ssm_stream.engine.growable_arrays import named
 from ssm_stream.engine.snapshot_format import Reader, StateError
@@ -123,7 +131,7 @@ def learned(engine: Engine) -> dict[str, bytes]:
 @pytest.mark.parametrize("change", MIGRATING, ids=ids)
 def test_what_migrates_leaves_the_learner_as_it_is_to_the_bit(change: dict[str, Any], whole: bytes) -> None:
     before, config = changed(), changed(**change)
-    assert worst(decided(before.deciding, config.deciding)) == "migrated"
+    assert overall_effect(diff_model_settings(before.model_settings, config.model_settings)) == "migrated"
     engine, same = Engine.restore(config, whole), Engine.restore(before, whole)
     assert learned(engine) == learned(same)
     assert engine.names == same.names
@@ -174,7 +182,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
         ]
 
     config = changed(labels={"topic": "labels"}, event__feature_lags=1)
-    every = paths(config.deciding)
+    every = paths(config.model_settings)
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
     tried = {key for change in MIGRATING for key in paths(change)}
@@ -253,22 +261,28 @@ def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch)
     login = {"sasl.mechanism": "PLAIN", "sasl.username": "u", "sasl.password": "${KAFKA_PASSWORD}"}
     kafka = {"security.protocol": "SASL_SSL", **login}
     after = changed(state={"shards": 4}, source__topic="u", source__kafka=kafka)
-    assert decided(before.deciding, after.deciding) == []
-    found = beside(around(before), around(after))
+    assert diff_model_settings(before.model_settings, after.model_settings) == []
+    found = diff_runtime_settings(runtime_settings(before), runtime_settings(after))
     assert [(change.path, change.effect) for change in found] == [("source.topic", "kept"), ("sinks.writers", "kept")]
-    assert worst(found) == "kept"
-    assert "secret" not in orjson.dumps(around(after)).decode()
+    assert overall_effect(found) == "kept"
+    assert "secret" not in orjson.dumps(runtime_settings(after)).decode()
 
 
 def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
     exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
     before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
     for first, second, text in ((before, after, "4 → 2"), (after, before, "2 → 4")):
-        (change,) = beside(around(first), around(second))
+        (change,) = diff_runtime_settings(runtime_settings(first), runtime_settings(second))
         assert change.text.startswith(f"sinks.writers: {text} (refused: ")
     fewer = changed(state={"shards": 4}, sinks={"writers": 2})
-    assert [each.effect for each in beside(around(changed(state={"shards": 4})), around(fewer))] == ["refused"]
-    assert beside(around(before), around(changed(**exactly, sinks={"writers": 9}))) == [], "no more than shards"
+    assert [
+        each.effect
+        for each in diff_runtime_settings(runtime_settings(changed(state={"shards": 4})), runtime_settings(fewer))
+    ] == ["refused"]
+    assert (
+        diff_runtime_settings(runtime_settings(before), runtime_settings(changed(**exactly, sinks={"writers": 9})))
+        == []
+    ), "no more than shards"
 
 
 def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: bytes) -> None:
@@ -280,6 +294,6 @@ def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: byt
 
 
 def test_words_for_what_is_not_there() -> None:
-    (change,) = decided(changed().deciding, changed(event__feature_lags=2).deciding)
+    (change,) = diff_model_settings(changed().model_settings, changed(event__feature_lags=2).model_settings)
     assert (change.path, change.old, change.effect) == ("event.feature_lags", UNSET, "refused")
     assert change.text.startswith("event.feature_lags: unset → 2 (refused: ")

@@ -287,7 +287,7 @@ def test_brokers_may_be_a_list() -> None:
         changed("source", brokers=[])
 
 
-DECIDING = [
+MODEL_SETTINGS = [
     ("event", {"features": ["temp", "speed"]}),
     ("event", {"lags": 2}),
     ("event", {"target": ["target", "other"]}),
@@ -324,7 +324,7 @@ INDIFFERENT = [
 ]
 
 
-@pytest.mark.parametrize(("section", "keys"), DECIDING)
+@pytest.mark.parametrize(("section", "keys"), MODEL_SETTINGS)
 def test_the_hash_changes_with_what_decides_the_numbers(section: str, keys: dict[str, Any]) -> None:
     assert changed(section, **keys).hash != parse_config(SMALLEST).hash
 
@@ -346,14 +346,14 @@ def test_the_hash_is_of_the_meaning_not_of_the_text() -> None:
 def test_states_from_before_a_setting_keep_their_hash() -> None:
     """`feature_lags` came later: where it is 0 nothing differs, so snapshots stay usable. Limits never count."""
     config = parse_config(SMALLEST)
-    deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
+    settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
     later = [("event", "feature_lags"), ("event", "entity_default"), ("event", "max_bytes"), ("event", "framed")]
     later += [("state", "max_entities"), ("state", "when_full")]
     for section, name in later:
-        del deciding[section][name]
-    del deciding["alerts"]["feedback"]
-    deciding["model"]["weights"] = frozen_weights.content_digest(config.model.weights)
-    text = orjson.dumps(deciding, option=orjson.OPT_SORT_KEYS)
+        del settings[section][name]
+    del settings["alerts"]["feedback"]
+    settings["model"]["weights"] = frozen_weights.content_digest(config.model.weights)
+    text = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
     assert config.hash == hashlib.sha256(text).hexdigest()[:12]
 
 

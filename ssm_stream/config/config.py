@@ -112,34 +112,34 @@ class Config(Section):
         return content
 
     @functools.cached_property
-    def deciding(self) -> dict[str, Any]:
-        """All settings that decide what the numbers are (not where events come from or go to), as JSON has them.
+    def model_settings(self) -> dict[str, Any]:
+        """The settings that change predictions or alerts, as JSON values; `runtime_settings` has the others.
 
-        Of a file of weights the content counts, not the name.
+        A file of weights is represented by a digest of its content, not by its name.
 
         Raises:
             WeightsError: the file of weights cannot be read.
         """
-        deciding = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        del deciding["alerts"]["feedback"]
+        settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        del settings["alerts"]["feedback"]
         if self.labels is None:
-            del deciding["labels"]
+            del settings["labels"]
         if not self.event.feature_lags:
-            del deciding["event"]["feature_lags"]  # states from before this setting keep their hash
+            del settings["event"]["feature_lags"]  # states from before this setting keep their hash
         # Limits may be changed while the state lives: who was let in is told the same.
         for section, limits in (
             ("event", ["entity_default", "framed", "max_bytes"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:
-                del deciding[section][name]
-        deciding["model"]["weights"] = frozen_weights.content_digest(self.model.weights)
-        return deciding
+                del settings[section][name]
+        settings["model"]["weights"] = frozen_weights.content_digest(self.model.weights)
+        return settings
 
     @functools.cached_property
     def hash(self) -> str:
-        """12 hex digits over `deciding`. Raises as that."""
-        return hashlib.sha256(orjson.dumps(self.deciding, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        """12 hex digits of the SHA-256 of `model_settings`, which may raise `WeightsError`."""
+        return hashlib.sha256(orjson.dumps(self.model_settings, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
 def config_schema() -> dict[str, Any]:

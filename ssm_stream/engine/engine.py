@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import decided, worst
+from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.engine import snapshot
 from ssm_stream.engine.alerts import Alert, in_words
 from ssm_stream.engine.entity_limiter import Census, Stretch
@@ -314,7 +314,7 @@ class Engine:
         of_each = [snapshot.save(each.store, whole=whole) for each in self.targets]
         words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in of_each]}
         if whole:
-            words["settings"] = self.config.deciding
+            words["settings"] = self.config.model_settings
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(of_each) for part in arrays]
         if self._joint is not None:
             self._joint.retain([each.store for each in self.targets])
@@ -433,7 +433,7 @@ def require_fitting(words: dict[str, Any], config: Config) -> None:
             f"{made}: put `event`, `model`, `alerts` and `state` back as they were, or start anew with another "
             "recovery.directory"
         )
-    changes = decided(words["settings"], config.deciding)
-    if worst(changes) == "refused":
+    changes = diff_model_settings(words["settings"], config.model_settings)
+    if overall_effect(changes) == "refused":
         listed = "".join(f"\n  {change.text}" for change in changes)
         raise StateError(f"{made}:{listed}\nput back what is refused, or start anew with another recovery.directory")

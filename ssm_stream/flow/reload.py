@@ -15,7 +15,7 @@ from typing import Any, Self
 import structlog
 
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.config.changes import Change, different
+from ssm_stream.config.changes import Change, diff_settings
 from ssm_stream.flow.source import STOP
 from ssm_stream.recovery.compatibility import verdict_while_running
 
@@ -47,7 +47,7 @@ def live_changes(old: Config, new: Config) -> list[str]:
     Raises:
         RefusedError: what cannot be changed while the flow runs, and why.
     """
-    differing = different(_all(old), _all(new))
+    differing = diff_settings(_all(old), _all(new))
     if not differing:
         return []
     refused = [f"{path}: {why}" for path, _, _ in differing if (why := _not_live(path))]

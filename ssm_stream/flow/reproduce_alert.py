@@ -17,7 +17,7 @@ import orjson
 from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Config, Source
-from ssm_stream.config.changes import different
+from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, evenly, explain
 from ssm_stream.flow.feedback import all_messages
@@ -157,7 +157,7 @@ def replay_alert(
         )
     replayed = orjson.loads(run.value)
     content = None if sent is None else orjson.loads(sent)
-    differences = [] if content is None else [Difference(*row) for row in different(content, replayed)]
+    differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent
     return Replayed(
         wanted, content, replayed, same, differences, low, run.events, time.monotonic() - began, run.explanation,

@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import Change, Effect, around, beside, decided, worst
+from ssm_stream.config.changes import (
+    Change,
+    Effect,
+    diff_model_settings,
+    diff_runtime_settings,
+    overall_effect,
+    runtime_settings,
+)
 from ssm_stream.engine.engine import require_fitting
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -30,7 +37,7 @@ class Verdict(NamedTuple):
     @property
     def effect(self) -> Effect:
         """What a start would do: go on as before, take the state along, or refuse it."""
-        return "refused" if self.why is not None else worst(self.changes)
+        return "refused" if self.why is not None else overall_effect(self.changes)
 
     def as_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -72,7 +79,7 @@ def verdict_while_running(running: Config, new: Config) -> Verdict:
     assert directory is not None
     try:
         was, now = _picked(directory, running), _picked(directory, new)
-        changes = [] if was.hash == now.hash else decided(was.deciding, now.deciding)
+        changes = [] if was.hash == now.hash else diff_model_settings(was.model_settings, now.model_settings)
         return Verdict([*changes, *_noted(directory, now)])
     except RecoveryError as error:
         return Verdict([], str(error))
@@ -98,7 +105,7 @@ def _picked(directory: Path, config: Config) -> Config:
 def _noted(directory: Path, config: Config) -> list[Change]:
     """What differs from the settings beside the state."""
     noted = read_settings(directory)
-    return [] if noted is None else beside(noted, around(config))
+    return [] if noted is None else diff_runtime_settings(noted, runtime_settings(config))
 
 
 def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Change]:
@@ -116,7 +123,7 @@ def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Chan
         if required or "settings" not in words:
             require_fitting(words, config)
         if words["config"] != config.hash:
-            changes |= {change.path: change for change in decided(words["settings"], config.deciding)}
+            changes |= {change.path: change for change in diff_model_settings(words["settings"], config.model_settings)}
     return list(changes.values())
 
 
@@ -139,8 +146,8 @@ def write_settings(config: Config) -> None:
         RecoveryError: it cannot be written.
     """
     directory = config.recovery.directory
-    if directory is not None and read_settings(directory) != around(config):
-        write_json(directory / SETTINGS, {"release": version("ssm-stream"), "settings": around(config)})
+    if directory is not None and read_settings(directory) != runtime_settings(config):
+        write_json(directory / SETTINGS, {"release": version("ssm-stream"), "settings": runtime_settings(config)})
 
 
 def read_settings(directory: Path) -> dict[str, Any] | None:

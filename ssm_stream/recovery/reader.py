@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import Change, decided
+from ssm_stream.config.changes import Change, diff_model_settings
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import Facts, Line, facts, hash_of, lines, sources_of
 from ssm_stream.engine.snapshot_format import StateError, sound
@@ -317,7 +317,7 @@ def difference(first: Told, second: Told) -> Difference:
     a, b = first.entities, second.entities
     both = sorted(a.keys() & b.keys())
     differ = [name for name in both if a[name] != b[name]]
-    changes = decided(first.settings, second.settings) if first.settings and second.settings else []
+    changes = diff_model_settings(first.settings, second.settings) if first.settings and second.settings else []
     return Difference(
         sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys()), differ, len(both) - len(differ), changes
     )

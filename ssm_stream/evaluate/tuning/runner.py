@@ -90,9 +90,9 @@ class Runner:
 
     def key(self, config: Config, until: int | None) -> str:
         """Names a run."""
-        deciding = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
+        settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         code = [version("ssm-stream"), Path(cache_folder()).name]
-        told = [code, self.digest, self.limit, until, config.hash, deciding]
+        told = [code, self.digest, self.limit, until, config.hash, settings]
         return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
     def run(self, configs: Sequence[Config], until: int | None = None) -> list[Trial]:
