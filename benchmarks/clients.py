@@ -129,7 +129,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     if job.alternating == "metrics":
         runtime.Metrics = with_metrics(slices)  # type: ignore[misc]
     elif job.alternating == "page":
-        runtime.Metrics, live_page.Page = with_page(slices)  # type: ignore[misc]
+        runtime.Metrics, live_page.LivePage = with_page(slices)  # type: ignore[misc]
     prepared = runtime.prepare(config, until_eof=True)
     clock.start()
     runtime.run(prepared)

@@ -108,7 +108,7 @@ def with_metrics(slices: Slices) -> type:
 def with_page(slices: Slices) -> tuple[type, type]:
     """Metrics, all of which are on, and a live page that is told nothing and tells its browsers nothing while off."""
     from ssm_stream.ops.metrics import Metrics
-    from ssm_stream.ui.live_page import Page
+    from ssm_stream.ui.live_page import LivePage
 
     class Counting(Metrics):
         def learned(self, events: int, *arguments: Any) -> None:
@@ -117,7 +117,7 @@ def with_page(slices: Slices) -> tuple[type, type]:
                 self.page.switch()
             super().learned(events, *arguments)
 
-    class Alternating(Page):
+    class Alternating(LivePage):
         def __init__(self, *arguments: Any) -> None:
             super().__init__(*arguments)
             self._on = threading.Event()
@@ -133,7 +133,7 @@ def with_page(slices: Slices) -> tuple[type, type]:
         def switch(self) -> None:
             """Of the time that the page may take none is saved up while it is off."""
             if slices.on:
-                self.board._since = time.monotonic()
+                self.cache._since = time.monotonic()
                 self._on.set()
             else:
                 self._on.clear()

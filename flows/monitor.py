@@ -11,8 +11,9 @@ the way to run a cluster of processes.
 import os
 
 from ssm_stream.flow.runtime import prepare
-from ssm_stream.ops.watch import Watch
+from ssm_stream.ops.supervisor import Supervisor
 
 prepared = prepare(os.environ.get("SSM_STREAM_CONFIG", "monitor.yaml"))
-watch = Watch(prepared.config, prepared.metrics, prepared.health).__enter__()  # until the process ends
+supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site)
+supervisor.__enter__()  # until the process ends
 flow = prepared.flow

@@ -41,8 +41,8 @@ import test_learner
 small = test_learner.CASES["no features"]
 test_learner.fused(small, small.stream())
 from test_labels import config
-from ssm_stream.ui.warm import warm
-warm(config("features: [a, b]"))
+from ssm_stream.ui.compile_explain import compile_explain
+compile_explain(config("features: [a, b]"))
 """,
     """
 from test_labels import LATE, apart, bare, config, fleet, labels_of

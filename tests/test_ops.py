@@ -35,7 +35,7 @@ from ssm_stream.ops.health import Health
 from ssm_stream.ops.logging import Limiter
 from ssm_stream.ops.metrics import Metrics, Sent
 from ssm_stream.ops.observers import PartitionPosition
-from ssm_stream.ops.quality import Quality
+from ssm_stream.ops.prediction_quality import PredictionQuality
 from ssm_stream.ops.server import OpsServer, serve
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -483,7 +483,7 @@ def test_what_was_sent_is_counted_by_its_kind() -> None:
 
 
 def test_quality_is_of_the_events_past_their_warm_up_and_follows_the_present() -> None:
-    quality, rng = Quality(), np.random.default_rng(0)
+    quality, rng = PredictionQuality(), np.random.default_rng(0)
     assert all(map(math.isnan, quality.read()))
 
     def add(n: int, error: float, *, warm: bool = True) -> None:
@@ -508,7 +508,7 @@ def test_quality_is_of_the_events_past_their_warm_up_and_follows_the_present() -
 @pytest.mark.parametrize(("entities", "batch"), [(1, 1), (3, 40), (100, 500), (20_000, 1000)])
 def test_repeating_the_last_value_is_judged_now_and_then_at_any_size(entities: int, batch: int) -> None:
     """Each entity counts up: a last value is always 1 off, unless one was missed."""
-    quality, rng = Quality(), np.random.default_rng(0)
+    quality, rng = PredictionQuality(), np.random.default_rng(0)
     level, most = np.zeros(entities), 0
     for _ in range(400):
         who = rng.integers(0, entities, batch)
@@ -523,7 +523,7 @@ def test_repeating_the_last_value_is_judged_now_and_then_at_any_size(entities: i
 
 
 def test_a_fleet_in_its_warm_up_is_not_remembered_for_ever() -> None:
-    quality, warm = Quality(), np.ones(1000, bool)
+    quality, warm = PredictionQuality(), np.ones(1000, bool)
     y, paused = np.zeros(1000), 0
     for i in range(100):
         quality.add([f"e{(1000 * i + k) % 5000}" for k in range(1000)], y, y, y, y, warm)

@@ -19,8 +19,8 @@ from test_ops import ready, scraped, until
 from test_stream import Job, events, finished
 from test_ui_server import ODD, TOKEN, Served, alert, batch, config
 
-from ssm_stream.ui import server
-from ssm_stream.ui.warm import warm
+from ssm_stream.ui import site
+from ssm_stream.ui.compile_explain import compile_explain
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -149,7 +149,9 @@ def test_it_filters_and_sorts_all_entities(flow: Flow, tab: Any) -> None:
 
 
 def test_an_entity_shows_why(flow: Flow, tab: Any) -> None:
-    warm(flow.job.config)  # on a fresh machine the process would take minutes to compile, at the lowest priority
+    compile_explain(
+        flow.job.config
+    )  # on a fresh machine the process would take minutes to compile, at the lowest priority
     tab.goto(f"http://{flow.address}/ui/#/?q=m12")
     tab.locator(".tile").click()
     assert tab.get_by_role("heading", name="m12").text_content() == "m12"
@@ -340,7 +342,7 @@ def test_names_are_text_whatever_they_hold(served: Served, tab: Any) -> None:
 
 def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
-    monkeypatch.setattr(server, "WRONG_TOKEN", 0.0)
+    monkeypatch.setattr(site, "WRONG_TOKEN", 0.0)
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}', token: '${{UI_TOKEN}}'"))
     one.page.saw(0, *batch(["press-1"]))
     try:

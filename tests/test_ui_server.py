@@ -26,14 +26,14 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.codec import Judged, ShardBatch
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.health import Health
-from ssm_stream.ops.http_auth import Gate
+from ssm_stream.ops.http_auth import HttpAuth
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.server import OpsServer, serve
-from ssm_stream.ui import server
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, Board
-from ssm_stream.ui.feed import MOST, Feed
-from ssm_stream.ui.live_page import Page
-from ssm_stream.ui.view import EntityView, FleetView, Names, natural
+from ssm_stream.ui import site
+from ssm_stream.ui.alert_episodes import MOST, AlertEpisodes
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, EntityCache
+from ssm_stream.ui.live_page import LivePage
+from ssm_stream.ui.views import EntityView, FleetView, NameOrder, natural
 
 ODD = [
     '<img src=x onerror="alert(1)">',
@@ -80,150 +80,152 @@ def alert(phase: str = "started", entity: str = "m1", offset: int = 1, **more: A
     )  # fmt: skip
 
 
-def held(names: list[str]) -> Board:
-    """A board that has taken an event of each."""
-    board = Board()
-    board.observe(0, *batch(names))
-    board.settle()
-    return board
+def held(names: list[str]) -> EntityCache:
+    """A cache that has taken an event of each."""
+    cache = EntityCache()
+    cache.observe(0, *batch(names))
+    cache.settle()
+    return cache
 
 
-# What the board keeps.
+# What the cache keeps.
 
 
 def test_the_board_has_the_last_events_of_each_in_order() -> None:
-    board = Board()
+    cache = EntityCache()
     for at in range(0, 400, 40):
-        board.observe(0, *batch([f"m{i % 3}" for i in range(at, at + 40)], at))
+        cache.observe(0, *batch([f"m{i % 3}" for i in range(at, at + 40)], at))
         if at % 120 == 0:
-            board._saved = 1.0  # whatever it costs here
-            board.settle()
-    board.settle()
-    assert board.names == ["m0", "m1", "m2"]
-    tail = board.tail(1, 0)
+            cache._saved = 1.0  # whatever it costs here
+            cache.settle()
+    cache.settle()
+    assert cache.names == ["m0", "m1", "m2"]
+    tail = cache.tail(1, 0)
     mine = [i for i in range(400) if i % 3 == 1][-POINTS:]
     assert tail.ts.tolist() == [1000 * i for i in mine]
     assert tail.values[:, 0].tolist() == mine
-    assert board.last[1, 0].tolist() == pytest.approx([mine[-1], mine[-1] + 0.5, mine[-1] - 1, mine[-1] + 1, 0.1])
+    assert cache.last[1, 0].tolist() == pytest.approx([mine[-1], mine[-1] + 0.5, mine[-1] - 1, mine[-1] + 1, 0.1])
 
 
 def test_what_costs_too_much_is_left_out_and_taken_in_when_somebody_looks() -> None:
-    board = held(["a"])
-    board._saved = -1.0
-    board.observe(0, *batch(["a"], 5))
-    board.observe(0, *batch(["a", "b"], 9))
-    board.observe(1, *batch(["c"], 10))
-    board.settle()
-    assert (len(board), board.left_out, board.behind) == (1, 1, True)
-    board._saved = 1.0
-    board.settle()
-    assert board.last[0, 0, 0] == 9
-    assert board.names == ["a", "b", "c"]
-    board.settle()
-    assert board.count[0] == 2, "taken in once"
+    cache = held(["a"])
+    cache._saved = -1.0
+    cache.observe(0, *batch(["a"], 5))
+    cache.observe(0, *batch(["a", "b"], 9))
+    cache.observe(1, *batch(["c"], 10))
+    cache.settle()
+    assert (len(cache), cache.left_out, cache.behind) == (1, 1, True)
+    cache._saved = 1.0
+    cache.settle()
+    assert cache.last[0, 0, 0] == 9
+    assert cache.names == ["a", "b", "c"]
+    cache.settle()
+    assert cache.count[0] == 2, "taken in once"
 
 
 def test_while_the_flow_lags_sources_take_turns_and_none_is_forgotten() -> None:
-    board = Board()
-    board.pressed = True
+    cache = EntityCache()
+    cache.pressed = True
     for at in range(3):
         for source in range(3):
-            board.observe(source, *batch([f"m{source}"], 10 * at))
+            cache.observe(source, *batch([f"m{source}"], 10 * at))
     for known in (["m0"], ["m0", "m1"], ["m0", "m1", "m2"]):
-        board._saved = 1.0
-        board.settle()
-        assert board.names == known
-    assert board.last[:3, 0, 0].tolist() == [20.0] * 3, "the last one of each"
-    assert (board.left_out, board.taken) == (6, 3)
-    board.observe(0, *batch(["m0"], 30))
-    board.observe(1, *batch(["m1"], 30))
-    board.pressed = False
-    board._saved = 1.0
-    board.settle()
-    assert board.last[:3, 0, 0].tolist() == [30.0, 30.0, 20.0], "nothing is kept waiting once there is time"
+        cache._saved = 1.0
+        cache.settle()
+        assert cache.names == known
+    assert cache.last[:3, 0, 0].tolist() == [20.0] * 3, "the last one of each"
+    assert (cache.left_out, cache.taken) == (6, 3)
+    cache.observe(0, *batch(["m0"], 30))
+    cache.observe(1, *batch(["m1"], 30))
+    cache.pressed = False
+    cache._saved = 1.0
+    cache.settle()
+    assert cache.last[:3, 0, 0].tolist() == [30.0, 30.0, 20.0], "nothing is kept waiting once there is time"
 
 
 def test_nothing_waits_for_long_while_nobody_looks() -> None:
-    board = Board()
+    cache = EntityCache()
     for at in range(0, 6000, 50):
-        board._saved = 1.0
-        board.observe(0, *batch(["a"] * 50, at))
-        assert board._events < 2000
-    board.observe(0, *batch(["a"]))
-    board._oldest -= 1.0
-    board.observe(0, *batch(["b"]))
-    assert not board._waiting
+        cache._saved = 1.0
+        cache.observe(0, *batch(["a"] * 50, at))
+        assert cache._events < 2000
+    cache.observe(0, *batch(["a"]))
+    cache._oldest -= 1.0
+    cache.observe(0, *batch(["b"]))
+    assert not cache._waiting
 
 
 def test_a_flood_of_names_stays_within_bounds() -> None:
-    board = Board()
-    board.most = 300
+    cache = EntityCache()
+    cache.most = 300
     for at in range(0, 5000, 100):
-        board._saved = 1.0
-        board.observe(0, *batch([f"n{i}" for i in range(at, at + 100)], at))
-        board.settle()
-    board.observe(0, *batch([f"big{i}" for i in range(1000)], 9000))
-    board.settle()
-    assert len(board) == 300
-    assert board._room <= 300
-    assert len(board._index) == 300
-    assert all(board.names[row] == name for name, row in board._index.items())
-    assert board.tail(board._index["big0"], 0).values[:, 0].tolist() == [9000.0], "nothing of the one before it"
+        cache._saved = 1.0
+        cache.observe(0, *batch([f"n{i}" for i in range(at, at + 100)], at))
+        cache.settle()
+    cache.observe(0, *batch([f"big{i}" for i in range(1000)], 9000))
+    cache.settle()
+    assert len(cache) == 300
+    assert cache._room <= 300
+    assert len(cache._index) == 300
+    assert all(cache.names[row] == name for name, row in cache._index.items())
+    assert cache.tail(cache._index["big0"], 0).values[:, 0].tolist() == [9000.0], "nothing of the one before it"
 
 
 def test_many_targets_take_no_more_memory() -> None:
-    assert Board(64).most < 1000 < Board(1).most == 20_000
-    board = Board(3)
+    assert EntityCache(64).most < 1000 < EntityCache(1).most == 20_000
+    cache = EntityCache(3)
     events, said = batch(["a", "b"], targets=3)
     said.score[1, 2] = 5.0
-    board.observe(0, events, said)
-    board.settle()
-    assert board.worst().tolist() == [0, 2]
-    assert board.levels().tolist() == [1, 3]
+    cache.observe(0, events, said)
+    cache.settle()
+    assert cache.worst().tolist() == [0, 2]
+    assert cache.levels().tolist() == [1, 3]
 
 
-# What the feed keeps.
+# What is kept of alerts.
 
 
 def test_an_episode_is_one_item_from_start_to_recovery() -> None:
-    board = held(["m1", "m2"])
-    feed = Feed(board)
-    feed.take([alert(), b"no JSON", b"[]", b"{}", None, b"\0\0\0\0\7" + alert("ongoing", offset=5, score=9.0), alert()])
-    (episode,) = feed.changes().episodes
-    assert (episode["phase"], episode["top"], episode["reports"], feed.open) == ("ongoing", 9.0, 2, 1)
+    cache = held(["m1", "m2"])
+    alert_episodes = AlertEpisodes(cache)
+    alert_episodes.take(
+        [alert(), b"no JSON", b"[]", b"{}", None, b"\0\0\0\0\7" + alert("ongoing", offset=5, score=9.0), alert()]
+    )
+    (episode,) = alert_episodes.changes().episodes
+    assert (episode["phase"], episode["top"], episode["reports"], alert_episodes.open) == ("ongoing", 9.0, 2, 1)
     assert episode["id"] == "events-0-1-anomaly", "a verdict is on its start"
-    assert board.flags.tolist()[:2] == [ANOMALY, 0]
-    seen = feed.version
-    feed.take([alert("recovered", offset=9, absorbed_after=8), alert(kind="drift", entity="m2", offset=11)])
-    changed = feed.changes(seen).episodes
+    assert cache.flags.tolist()[:2] == [ANOMALY, 0]
+    seen = alert_episodes.version
+    alert_episodes.take([alert("recovered", offset=9, absorbed_after=8), alert(kind="drift", entity="m2", offset=11)])
+    changed = alert_episodes.changes(seen).episodes
     assert [(e["entity"], e["phase"]) for e in changed] == [("m1", "recovered"), ("m2", "started")]
-    assert board.flags.tolist()[:2] == [0, DRIFT]
-    assert feed.changes(entity="m2").episodes == changed[1:]
+    assert cache.flags.tolist()[:2] == [0, DRIFT]
+    assert alert_episodes.changes(entity="m2").episodes == changed[1:]
 
 
 def test_a_fleet_alert_marks_its_entities() -> None:
-    board = held(["m1", "m2", "m3"])
-    feed = Feed(board)
+    cache = held(["m1", "m2", "m3"])
+    alert_episodes = AlertEpisodes(cache)
     fleet = {"scope": "fleet", "pool": "0-0", "count": 2}
-    feed.take([alert(entity="*", entities=[{"entity": "m1"}, {"entity": "m2"}], **fleet)])
-    assert board.flags.tolist()[:3] == [FLEET_ANOMALY, FLEET_ANOMALY, 0]
-    feed.take([alert("ongoing", entity="*", offset=2, entities=[{"entity": "m3"}], **fleet)])
-    assert board.flags.tolist()[:3] == [0, 0, FLEET_ANOMALY]
-    assert len(feed.changes(entity="m3").episodes) == 1
-    feed.take([alert("recovered", entity="*", offset=3, **fleet)])
-    assert not board.flags.any()
+    alert_episodes.take([alert(entity="*", entities=[{"entity": "m1"}, {"entity": "m2"}], **fleet)])
+    assert cache.flags.tolist()[:3] == [FLEET_ANOMALY, FLEET_ANOMALY, 0]
+    alert_episodes.take([alert("ongoing", entity="*", offset=2, entities=[{"entity": "m3"}], **fleet)])
+    assert cache.flags.tolist()[:3] == [0, 0, FLEET_ANOMALY]
+    assert len(alert_episodes.changes(entity="m3").episodes) == 1
+    alert_episodes.take([alert("recovered", entity="*", offset=3, **fleet)])
+    assert not cache.flags.any()
 
 
 def test_episodes_are_bounded_and_verdicts_find_them() -> None:
-    feed = Feed(Board())
-    feed.judge("events-0-3-anomaly", True)
-    feed.take(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
-    episodes = feed.changes().episodes
-    assert len(episodes) == MOST == feed.open
-    assert len(feed._of) == MOST
-    feed.judge(episodes[-1]["id"], False)
-    assert feed.changes().episodes[-1]["verdict"] is False
-    fresh = Feed(Board())
+    alert_episodes = AlertEpisodes(EntityCache())
+    alert_episodes.judge("events-0-3-anomaly", True)
+    alert_episodes.take(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
+    episodes = alert_episodes.changes().episodes
+    assert len(episodes) == MOST == alert_episodes.open
+    assert len(alert_episodes._of) == MOST
+    alert_episodes.judge(episodes[-1]["id"], False)
+    assert alert_episodes.changes().episodes[-1]["verdict"] is False
+    fresh = AlertEpisodes(EntityCache())
     fresh.judge("events-0-3-anomaly", True)
     fresh.take([alert(offset=3)])
     assert fresh.changes().episodes[0]["verdict"] is True
@@ -248,20 +250,20 @@ def applied(told: list[dict[str, Any]]) -> dict[str, float]:
 
 
 def test_tiles_are_told_once_and_then_by_what_changed() -> None:
-    board = held([f"m{i}" for i in range(30)])
-    view = FleetView(board, Names(board), {"sort": "name", "size": "12", "page": "1"})
+    cache = held([f"m{i}" for i in range(30)])
+    view = FleetView(cache, NameOrder(cache), {"sort": "name", "size": "12", "page": "1"})
     first = view.next()
     assert first["page"]["names"] == [f"m{i}" for i in range(12, 24)]
     assert (first["page"]["total"], first["page"]["pages"]) == (30, 3)
     assert view.next() == {}
-    board.observe(0, *batch(["m13", "m29"], 100))
-    board.settle()
+    cache.observe(0, *batch(["m13", "m29"], 100))
+    cache.settle()
     second = view.next()
     assert second["tick"][0].tolist() == [1]
     assert applied([first, second])["m13"] == 100
     assert first["map"]["levels"] == "1" * 30
-    board.observe(0, *batch(["m29"], 200, score=3.0))
-    board.settle()
+    cache.observe(0, *batch(["m29"], 200, score=3.0))
+    cache.settle()
     time.sleep(0.11)
     assert [part.tolist() for part in view.next()["cells"]] == [[29], [3]]
 
@@ -281,15 +283,15 @@ def test_tiles_are_told_once_and_then_by_what_changed() -> None:
     ],
 )
 def test_tiles_are_sorted_and_filtered_by_the_process(query: dict[str, str], names: list[str]) -> None:
-    board = Board()
+    cache = EntityCache()
     events, said = batch(["m0", "m2", "m10"])
     said.score[:] = [0.5, 0.2, 0.9]
-    board.observe(0, events, said)
-    board.settle()
-    board.mark(["m2"], DRIFT, True)
+    cache.observe(0, events, said)
+    cache.settle()
+    cache.mark(["m2"], DRIFT, True)
     if query == {"sort": "attention"}:
-        board.heat[2] = 0.1  # a score that has faded
-    assert FleetView(board, Names(board), query).next()["page"]["names"] == names
+        cache.heat[2] = 0.1  # a score that has faded
+    assert FleetView(cache, NameOrder(cache), query).next()["page"]["names"] == names
 
 
 def test_numbers_in_names_count() -> None:
@@ -297,10 +299,10 @@ def test_numbers_in_names_count() -> None:
 
 
 def test_an_entity_is_followed_event_by_event() -> None:
-    page = Page(config(), Metrics(config()))
+    page = LivePage(config(), Metrics(config()))
     page.saw(0, *batch(["a", "b", "a"]))
     page.settle()
-    view = EntityView(page.board, page.following, {"name": "a"})
+    view = EntityView(page.cache, page.followed, {"name": "a"})
     first = view.next()
     assert first["entity"] == {"name": "a", "known": True, "target": 0}
     assert first["points"][0] == [0, 2000]
@@ -310,7 +312,7 @@ def test_an_entity_is_followed_event_by_event() -> None:
     assert told["points"][0] == [11_000, 12_000, 13_000]
     assert told["points"][2].tolist() == [11.5, 12.5, 13.5]
     assert (told["now"]["labelled"], view.next()) == (7, {})
-    other = EntityView(page.board, page.following, {"name": "zz", "target": "9"})
+    other = EntityView(page.cache, page.followed, {"name": "zz", "target": "9"})
     assert other.next() == {"entity": {"name": "zz", "known": False}}
     assert other.next() == {}
     page.saw(0, *batch(["zz"], 50))
@@ -331,8 +333,8 @@ def rows(n: int, seed: int = 0) -> Events:
 def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: None) -> None:
     settings = config()
     metrics, plain = Metrics(settings), Metrics(settings)
-    page = metrics.page = Page(settings, metrics)
-    page.following.ready = True
+    page = metrics.page = LivePage(settings, metrics)
+    page.followed.ready = True
     watched, alone = ShardLogic(settings, None, metrics), ShardLogic(settings, None, plain)
     events, looks = rows(600), 0
     for begin in range(0, 600, 60):
@@ -346,7 +348,7 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
         assert together.tobytes() == expected.predictions.yhat.tobytes()
         for each in out:
             page.saw(0, each.batch.events, each.predictions)
-        followed = page.following.follow("m1", 0)
+        followed = page.followed.follow("m1", 0)
         if followed.looked > looks:
             looks, look = followed.looked, followed.look
             assert look is not None
@@ -354,10 +356,10 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
             assert look["yhat"] == sent
             parts = sum(p[3] for p in look["parts"]) + look["others"][1]
             assert look["base"] + look["constant"] + parts + look["rest"] == pytest.approx(sent, rel=1e-9)
-        followed.due = page.following._next = 0.0
+        followed.due = page.followed._next = 0.0
     assert looks >= 8
     assert watched._engine.snapshot() == alone._engine.snapshot()
-    told = page.following.follow("m1", 0).weights_over_time()
+    told = page.followed.follow("m1", 0).weights_over_time()
     assert len(told["ts"]) == looks
     assert {"a", "b"} <= told["weights"].keys()
 
@@ -365,23 +367,23 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
 def test_a_look_that_fails_ends_no_flow(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
     settings = config()
     metrics = Metrics(settings)
-    page = metrics.page = Page(settings, metrics)
-    page.following.ready = True
-    page.following.follow("m1", 0)
+    page = metrics.page = LivePage(settings, metrics)
+    page.followed.ready = True
+    page.followed.follow("m1", 0)
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ssm_stream.ui.follow.explain", broken)
+    monkeypatch.setattr("ssm_stream.ui.followed_entities.explain", broken)
     logic = ShardLogic(settings, None, metrics)
     events = rows(60)
     assert len(list(logic.on_batch([ShardBatch(0, events, list(range(60)))])[0])) == 2
-    assert (page.following.unable, page.following.wanted(["m1"])) == ("failed", [])
+    assert (page.followed.unable, page.followed.wanted(["m1"])) == ("failed", [])
 
 
 def test_late_targets_are_not_taken_apart() -> None:
     settings = config(more="model: {horizon: 1h}")
-    page = Page(settings, Metrics(settings))
+    page = LivePage(settings, Metrics(settings))
     assert (page.hello()["no_looks"], page.hello()["ahead"]) == ("late", 3_600_000)
 
 
@@ -395,9 +397,9 @@ class Served:
 
     def __init__(self, settings: Config, publish: Any = None) -> None:
         self.metrics = Metrics(settings)
-        self.page = self.metrics.page = Page(settings, self.metrics, publish)
+        self.page = self.metrics.page = LivePage(settings, self.metrics, publish)
         self.page.remembered.set()
-        self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1))
+        self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1), site.Site(self.page))
         self.port = self.server.port
 
     def ask(
@@ -472,20 +474,20 @@ def test_the_page_and_its_files_come_with_a_strict_policy(served: Served) -> Non
         assert b"http://" not in content.replace(b"http://www.w3.org/2000/svg", b"")
         assert b"innerHTML" not in content
     assert served.ask("/ui/../config.py")[0] == 404
-    assert served.ask("/ui/%2e%2e/board.py")[0] == 404
+    assert served.ask("/ui/%2e%2e/cache.py")[0] == 404
     assert served.ask("/ui/app.js", "HEAD")[2] == b""
     assert served.ask("/ui/", "PUT")[0] == 405
     assert served.ask("/healthz")[0] == 200
 
 
 def test_both_languages_say_everything() -> None:
-    text = (Path(server.__file__).parent / "web" / "words.js").read_text()
+    text = (Path(site.__file__).parent / "web" / "words.js").read_text()
     english, japanese = text.partition("const JA = ")[0], text.partition("const JA = ")[2].partition("const ALL")[0]
     keys = [set(re.findall(r'(?:^|[{,]\s*)"?([\w ]+)"?: "', part, re.MULTILINE)) for part in (english, japanese)]
     assert keys[0] == keys[1]
     assert len(keys[0]) > 100
     used = set()
-    for file in (Path(server.__file__).parent / "web").glob("*.js"):
+    for file in (Path(site.__file__).parent / "web").glob("*.js"):
         used |= set(re.findall(r'\bt\("(\w+)"', file.read_text()))
     assert used <= keys[0]
 
@@ -512,12 +514,12 @@ OURS = {"Content_Type": "application/json", "X_Ssm_Stream": "1"}
 
 
 def test_a_verdict_goes_to_the_topic(served: Served) -> None:
-    served.page.feed.take([alert(offset=7)])
+    served.page.alert_episodes.take([alert(offset=7)])
     origin = f"http://127.0.0.1:{served.port}"
     status, _, body = served.ask("/ui/feedback", "POST", VERDICT, Origin=origin, **OURS)
     assert (status, orjson.loads(body)) == (200, {"id": "events-0-7-anomaly", "true": False})
     assert served.said == [("events-0-7-anomaly", False)]
-    assert served.page.feed.changes().episodes[0]["verdict"] is False
+    assert served.page.alert_episodes.changes().episodes[0]["verdict"] is False
 
 
 @pytest.mark.parametrize(
@@ -558,7 +560,7 @@ def test_without_a_topic_there_are_no_verdicts() -> None:
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
-    monkeypatch.setattr(server, "WRONG_TOKEN", 0.0)
+    monkeypatch.setattr(site, "WRONG_TOKEN", 0.0)
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}', token: '${{UI_TOKEN}}'"))
     yield one
     one.server.close()
@@ -592,13 +594,13 @@ def test_a_token_is_asked_for_and_remembered(guarded: Served) -> None:
 
 def test_off_loopback_a_token_is_made_and_logged_once() -> None:
     ops = config("ui: true, address: '0.0.0.0:9464'").ops
-    first, second = Gate(ops, 9464), Gate(ops, 9464)
+    first, second = HttpAuth(ops, 9464), HttpAuth(ops, 9464)
     assert first.needs_token
-    assert first.made is not None
-    assert first.made != second.made
-    assert first.opens(first.made)
-    assert not second.opens(first.made)
-    assert not Gate(config().ops, 9464).needs_token
+    assert first.generated_token is not None
+    assert first.generated_token != second.generated_token
+    assert first.is_token(first.generated_token)
+    assert not second.is_token(first.generated_token)
+    assert not HttpAuth(config().ops, 9464).needs_token
 
 
 def test_the_token_stands_in_no_file_and_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -628,14 +630,14 @@ def test_the_page_needs_an_address() -> None:
 def test_a_taken_default_address_is_an_error_with_the_page() -> None:
     settings = config()
     metrics = Metrics(settings)
-    metrics.page = Page(settings, metrics)
+    shown = site.Site(LivePage(settings, metrics))
     taken = config(f"address: '127.0.0.1:{free_port()}'")
     first = OpsServer(taken, Metrics(taken), Health(Metrics(taken), 1))
     try:
         object.__setattr__(settings.ops, "address", taken.ops.address)
         settings.ops.model_fields_set.discard("address")
         with pytest.raises(ConfigError, match="another process listens there"):
-            serve(settings, metrics, Health(metrics, 1))
+            serve(settings, metrics, Health(metrics, 1), shown)
     finally:
         first.close()
 
@@ -663,23 +665,23 @@ def test_a_stream_begins_with_everything_and_goes_on_with_changes(fresh: Served)
 
 def test_streams_are_bounded_and_freed(fresh: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served = fresh
-    monkeypatch.setattr(server, "MOST_VIEWERS", 3)
-    monkeypatch.setattr(server, "BEAT", 0.1)
+    monkeypatch.setattr(site, "MOST_VIEWERS", 3)
+    monkeypatch.setattr(site, "BEAT", 0.1)
     streams = [served.stream() for _ in range(3)]
     for stream in streams:
         next(stream)
-    assert served.page.board.watched
+    assert served.page.cache.watched
     status, headers, _ = served.ask("/ui/stream")
     assert (status, headers["Retry-After"]) == (503, "5")
     assert any("beat" in one for one, _ in zip(streams[0], range(20), strict=False))
-    served.page.board.pressed = True
+    served.page.cache.pressed = True
     for stream in streams:
         stream.close()
     deadline = time.monotonic() + 5
-    while served.page.board.watched and time.monotonic() < deadline:
+    while served.page.cache.watched and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not served.page.board.watched
-    assert not served.page.board.pressed, "nobody would see that the lag is over"
+    assert not served.page.cache.watched
+    assert not served.page.cache.pressed, "nobody would see that the lag is over"
     assert next(served.stream())["hello"]
 
 
@@ -709,10 +711,10 @@ def test_asking_for_the_page_without_an_address_is_refused(mock_kafka: Any) -> N
 def test_explanations_use_compiled_kernels_only(compiled: None) -> None:
     """Until they are, no look is asked for: the dataflow would wait a minute for it."""
     settings = config()
-    page = Page(settings, Metrics(settings))
-    page.following.follow("m1", 0)
+    page = LivePage(settings, Metrics(settings))
+    page.followed.follow("m1", 0)
     assert page.wanted(["m1"]) == []
-    page.following.ready = True
+    page.followed.ready = True
     assert page.wanted(["m0", "m1", "m1", "m2"]) == [2]
     engine = Engine(settings)
     engine.process(rows(30))

@@ -22,7 +22,7 @@ from ssm_stream.kafka.client import (
     scrubbed,
 )
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ui.live_page import Page
+from ssm_stream.ui.live_page import LivePage
 
 LOG = structlog.get_logger("ssm_stream.ui")
 PATIENCE = 10.0
@@ -77,15 +77,15 @@ class FeedbackWriter:
         return self._producer
 
 
-def open_page(config: Config, metrics: Metrics) -> Page:
+def open_page(config: Config, metrics: Metrics) -> LivePage:
     """The page of a process. config: with its features"""
     feedback = config.alerts.feedback
-    page = Page(config, metrics, FeedbackWriter(config, feedback.topic) if feedback is not None else None)
+    page = LivePage(config, metrics, FeedbackWriter(config, feedback.topic) if feedback is not None else None)
     threading.Thread(target=_remember, args=(page,), name="ui-remember", daemon=True).start()
     return page
 
 
-def _remember(page: Page) -> None:
+def _remember(page: LivePage) -> None:
     """The last alerts and verdicts on their topics; without them the page begins empty."""
     config = page.config
     try:
@@ -99,7 +99,7 @@ def _remember(page: Page) -> None:
                 except NoFeedbackError:
                     continue
                 page.judged(verdict.alert, verdict.true)
-            page.feed.take(message.value() for message in alerts)
+            page.alert_episodes.take(message.value() for message in alerts)
     except (BrokerError, KafkaException) as error:
         LOG.warning("alerts_not_remembered", error=scrubbed(str(error), config.source.kafka))
     finally:

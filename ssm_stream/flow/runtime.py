@@ -24,7 +24,8 @@ from ssm_stream.kafka.schema_registry import frames_of
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.watch import Watch
+from ssm_stream.ops.observers import MountedSite
+from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.recovery.checkpoint_files import settled
 from ssm_stream.recovery.compatibility import require_state, write_settings
 from ssm_stream.recovery.directory import (
@@ -52,6 +53,7 @@ class Prepared(NamedTuple):
     recovery: OpenRecovery | None
     metrics: Metrics
     health: Health
+    site: MountedSite | None
 
 
 def prepare(
@@ -112,16 +114,18 @@ def prepare(
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
-    metrics = Metrics(config)
+    metrics, site = Metrics(config), None
     if ui or config.ops.ui:
         if config.ops.address is None:
             raise ConfigError("ops.address: null: the live page (--ui) is served there; give it a host:port")
         from ssm_stream.flow.live_page import open_page
+        from ssm_stream.ui.site import Site
 
         metrics.page = open_page(config, metrics)
+        site = Site(metrics.page)
     health = Health(metrics, len(partitions) + len(labels) + len(feedback), cluster=cluster)
     flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, metrics=metrics)
-    return Prepared(config, flow, recovery, metrics, health)
+    return Prepared(config, flow, recovery, metrics, health, site)
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
@@ -181,7 +185,7 @@ def run(
         ConfigError: `ops.address` cannot be listened at.
         BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
     """
-    with Watch(prepared.config, prepared.metrics, prepared.health, process or 0):
+    with Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0):
         _run(prepared, workers, process, addresses)
 
 

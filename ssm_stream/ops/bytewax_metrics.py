@@ -24,7 +24,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-class EngineMetrics(Collector):
+class BytewaxMetrics(Collector):
     """What Bytewax tells at this port; nothing while it does not."""
 
     def __init__(self, port: int) -> None:

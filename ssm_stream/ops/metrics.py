@@ -32,7 +32,7 @@ from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
 from ssm_stream.ops.observers import LivePage, ReaderReport, ShardReport
-from ssm_stream.ops.quality import Quality
+from ssm_stream.ops.prediction_quality import PredictionQuality
 from ssm_stream.ops.traces import Traces
 
 # A series more for each, which nothing here needs: process_start_time_seconds tells when all began.
@@ -80,7 +80,7 @@ class Metrics:
 
     def __init__(self, config: Config) -> None:
         self.registry = CollectorRegistry()
-        self.quality = {path: Quality() for path in config.event.targets}
+        self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
         self.ready: Callable[[], bool] = lambda: False
         self.traces = Traces(config) if config.ops.traces is not None else None

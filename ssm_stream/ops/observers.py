@@ -4,14 +4,12 @@ observe the run, without either side importing the other."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.kernels.loop import Predictions
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
 
 class PartitionPosition(NamedTuple):
@@ -70,11 +68,15 @@ class LivePage(Protocol):
     def look(self, engine: Engine, event: Events, source: int) -> None:
         """Explain the event that the engine processes next."""
 
-    def opened(self, port: int) -> None:
-        """The HTTP server listens at this port."""
 
-    def answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        """The response to a request for `/` or below `/ui`."""
+class MountedSite(Protocol):
+    """A WSGI application that the HTTP server of metrics and health serves at `/` and below `/ui`."""
+
+    def open(self, port: int) -> None:
+        """Prepare for requests; the server listens on this port."""
+
+    def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        """Respond to a request."""
 
     def close(self) -> None:
-        """End the connections."""
+        """End the open responses."""

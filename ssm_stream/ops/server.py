@@ -7,8 +7,9 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import orjson
 import structlog
@@ -16,11 +17,9 @@ from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.ops.health import Health
-from ssm_stream.ops.http_auth import Gate
+from ssm_stream.ops.http_auth import HttpAuth
 from ssm_stream.ops.metrics import Metrics
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from ssm_stream.ops.observers import MountedSite
 
 LOG = structlog.get_logger("ssm_stream.ops")
 Answer = tuple[str, str, bytes]
@@ -84,10 +83,12 @@ class OpsServer:
         ConfigError: the address cannot be listened at.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, health: Health, process: int = 0) -> None:
+    def __init__(
+        self, config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
+    ) -> None:
         assert config.ops.address is not None
         host, _, port = config.ops.address.rpartition(":")
-        self._config, self._health, self._page = config, health, metrics.page
+        self._config, self._health, self._site = config, health, site
         self._metrics: Callable[[WSGIEnvironment, StartResponse], Iterable[bytes]] = make_wsgi_app(metrics.registry)
         self._pages: dict[str, Callable[[], Answer]] = {
             "/healthz": lambda: ("200 OK", JSON, b'{"alive":true}'),
@@ -104,16 +105,16 @@ class OpsServer:
                 "another one, or null for none"
             ) from error
         self.port = self._server.server_port
-        self._gate = Gate(config.ops, self.port, make=False)
-        if self._page is not None:
-            self._page.opened(self.port)
+        self._auth = HttpAuth(config.ops, self.port, generate=False)
+        if self._site is not None:
+            self._site.open(self.port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="ops", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
         """Serve no longer."""
-        if self._page is not None:
-            self._page.close()
+        if self._site is not None:
+            self._site.close()
         # The loop looks every half second whether it is to end, and at once when somebody connects: without this, the
         # end of every run waits for it.
         ending = threading.Thread(target=self._server.shutdown, name="ops-end")
@@ -126,11 +127,11 @@ class OpsServer:
 
     def _answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
-        if self._page is not None and (path in ("/", "/ui") or path.startswith("/ui/")):
-            return self._page.answer(environ, start)
+        if self._site is not None and (path in ("/", "/ui") or path.startswith("/ui/")):
+            return self._site(environ, start)
         if method not in ("GET", "HEAD"):
             return _send(start, ("405 Method Not Allowed", JSON, b'{"error":"only GET and HEAD"}'))
-        if path in CLOSED and not self._gate.lets_in(environ):
+        if path in CLOSED and not self._auth.is_authorized(environ):
             return _send(
                 start,
                 ("401 Unauthorized", JSON, b'{"error":"show the token of ops.token: Authorization: Bearer TOKEN"}'),
@@ -168,7 +169,9 @@ def _why(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error)
 
 
-def serve(config: Config, metrics: Metrics, health: Health, process: int = 0) -> OpsServer | None:
+def serve(
+    config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
+) -> OpsServer | None:
     """The server that the configuration asks for; None where it asks for none.
 
     At the default address, which nobody has chosen, a second process goes without one, and says so.
@@ -183,9 +186,9 @@ def serve(config: Config, metrics: Metrics, health: Health, process: int = 0) ->
             "ops_open_to_others", address=config.ops.address, why="no login and no encryption: see docs/security.md"
         )
     try:
-        server = OpsServer(config, metrics, health, process)
+        server = OpsServer(config, metrics, health, site, process)
     except ConfigError as error:
-        if "address" in config.ops.model_fields_set or metrics.page is not None:
+        if "address" in config.ops.model_fields_set or site is not None:
             raise
         LOG.warning("ops_not_served", error=str(error))
         return None

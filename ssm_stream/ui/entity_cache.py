@@ -42,7 +42,7 @@ Waiting = tuple[tuple[int, int], Events, Predictions]
 """Source and thread of a batch, and the batch."""
 
 
-class Group(NamedTuple):
+class RowEvents(NamedTuple):
     """A row's events in a batch: their places in it, in order."""
 
     row: int
@@ -87,7 +87,7 @@ class Tail(NamedTuple):
     values: NDArray[np.float32]
 
 
-class Board:
+class EntityCache:
     """Entities by row.
 
     targets: of an event
@@ -105,7 +105,7 @@ class Board:
         self.left_out = 0
         """Batches that were not taken in."""
         self.taken = 0
-        self.listen: Callable[[list[Group], Batch], None] = lambda groups, batch: None
+        self.listen: Callable[[list[RowEvents], Batch], None] = lambda groups, batch: None
         """Is told of the events of the rows in `groups`."""
         self.freed = 0
         """Entities that had to make room."""
@@ -259,7 +259,7 @@ class Board:
         self.count[row] = self.heat[row] = self.flags[row] = 0
         self.ring[row] = self.last[row] = np.nan
 
-    def _take(self, batch: Batch, now: float) -> list[Group]:
+    def _take(self, batch: Batch, now: float) -> list[RowEvents]:
         names, ts, values = batch.names, batch.ts, batch.values
         n = len(names)
         rows = self._rows(names)
@@ -292,7 +292,7 @@ class Board:
         for wanted in self.groups:
             at = int(np.searchsorted(row, wanted))
             if at < len(row) and row[at] == wanted:
-                found.append(Group(wanted, order[starts[at] : ends[at]]))
+                found.append(RowEvents(wanted, order[starts[at] : ends[at]]))
         return found
 
     def mark(self, names: list[str], bit: int, on: bool) -> None:

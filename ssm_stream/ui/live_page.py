@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import orjson
 import structlog
@@ -24,15 +24,11 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ui.entity_cache import Board
-from ssm_stream.ui.feed import Feed
-from ssm_stream.ui.follow import Following
-from ssm_stream.ui.process_stats import Pulse
-from ssm_stream.ui.server import Site
-from ssm_stream.ui.view import Names
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+from ssm_stream.ui.alert_episodes import AlertEpisodes
+from ssm_stream.ui.entity_cache import EntityCache
+from ssm_stream.ui.followed_entities import FollowedEntities
+from ssm_stream.ui.process_stats import ProcessStats
+from ssm_stream.ui.views import NameOrder
 
 LOG = structlog.get_logger("ssm_stream.ui")
 WAITING = 2_000
@@ -43,7 +39,7 @@ PATIENCE = 15.0
 """Seconds for which alerts wait for those of before the start."""
 
 
-class Page:
+class LivePage:
     """All that is shown of a process.
 
     Args:
@@ -55,14 +51,14 @@ class Page:
     def __init__(self, config: Config, metrics: Metrics, publish: Callable[[str, bool], None] | None = None) -> None:
         self.config, self.publish = config, publish
         self.boot = secrets.token_hex(8)
-        self.board = Board(len(config.event.targets))
-        self.feed = Feed(self.board)
-        self.names = Names(self.board)
+        self.cache = EntityCache(len(config.event.targets))
+        self.alert_episodes = AlertEpisodes(self.cache)
+        self.names = NameOrder(self.cache)
         horizon = config.model.horizon
         late = config.labels is not None or bool(horizon.events or horizon.seconds)
-        self.following = Following(self.board, "late" if late else None)
-        self.board.listen = self.following.take
-        self.pulse = Pulse(metrics, config.source.topic)
+        self.followed = FollowedEntities(self.cache, "late" if late else None)
+        self.cache.listen = self.followed.take
+        self.process_stats = ProcessStats(metrics, config.source.topic)
         self.closed = threading.Event()
         self.remembered = threading.Event()
         """The alerts of before the start have been taken."""
@@ -72,13 +68,12 @@ class Page:
         self._draining = threading.Lock()
         self._warming: threading.Thread | None = None
         self._compiler: subprocess.Popen[bytes] | None = None
-        self._site: Site | None = None
 
     # From the dataflow.
 
     def saw(self, source: int, events: Events, predictions: Predictions) -> None:
         """A batch was predicted and is sent. source: its partition"""
-        self.board.observe(source, events, predictions)
+        self.cache.observe(source, events, predictions)
 
     def alerted(self, values: Iterable[bytes | None]) -> None:
         """Alerts are sent: their values."""
@@ -88,15 +83,15 @@ class Page:
 
     def judged(self, alert: str, true: bool) -> None:
         """A verdict has come by the feedback topic."""
-        self.feed.judge(alert, true)
+        self.alert_episodes.judge(alert, true)
 
     def wanted(self, names: Sequence[str]) -> list[int]:
         """Places in a batch of events before which `look` is to be called, growing."""
-        return self.following.wanted(names)
+        return self.followed.wanted(names)
 
     def look(self, engine: Engine, event: Events, source: int) -> None:
         """The event is the engine's next one."""
-        self.following.look(engine, event, source)
+        self.followed.look(engine, event, source)
 
     # For the browsers.
 
@@ -110,17 +105,17 @@ class Page:
                 values: list[bytes | None] = []
                 while self._alerts and len(values) < most:
                     values.append(self._alerts.popleft())
-                self.feed.take(values)
+                self.alert_episodes.take(values)
             finally:
                 self._draining.release()
 
     def settle(self) -> None:
         """Before somebody looks: take in what waits."""
-        self.board.settle()
+        self.cache.settle()
         if self._alerts:
             self.drain()
         # Not before the first predictions: until then the dataflow may be compiling itself.
-        if self._warming is None and self.following.began and self.board.taken and self.following.unable is None:
+        if self._warming is None and self.followed.began and self.cache.taken and self.followed.unable is None:
             with self._draining:
                 if self._warming is None:
                     self._warming = threading.Thread(target=self._warm, name="ui-warm", daemon=True)
@@ -128,15 +123,15 @@ class Page:
 
     def reading(self) -> dict[str, Any]:
         """How the process does, of the last second."""
-        told = self.pulse.read()
-        self.board.pressed = (told["lag"] or 0) > self.config.source.batch
-        return {**told, "left_out": self.board.left_out, "freed": self.board.freed}
+        told = self.process_stats.read()
+        self.cache.pressed = (told["lag"] or 0) > self.config.source.batch
+        return {**told, "left_out": self.cache.left_out, "freed": self.cache.freed}
 
     def watch(self, viewers: int) -> None:
         """So many browsers look now."""
-        self.board.watched = viewers > 0
+        self.cache.watched = viewers > 0
         # Lag is read for those who look: without them it would stay as it was.
-        self.board.pressed = self.board.pressed and viewers > 0
+        self.cache.pressed = self.cache.pressed and viewers > 0
 
     def _warm(self) -> None:
         """The kernels that take predictions apart, compiled by a process of low priority: here they would hold up the
@@ -146,7 +141,7 @@ class Page:
         )
         content["source"] = {"brokers": "none", "topic": self.config.source.topic}
         self._compiler = subprocess.Popen(
-            [sys.executable, "-m", "ssm_stream.ui.warm"],
+            [sys.executable, "-m", "ssm_stream.ui.compile_explain"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
         said = self._compiler.communicate(orjson.dumps(content))[1].decode(errors="replace")
@@ -154,12 +149,12 @@ class Page:
             return
         if self._compiler.returncode:
             LOG.warning("looks_not_ready", error=said.strip().rpartition("\n")[2] or "the compiler ended")
-            self.following.unable = "failed"
+            self.followed.unable = "failed"
             return
-        from ssm_stream.ui.warm import warm
+        from ssm_stream.ui.compile_explain import compile_explain
 
-        warm(self.config)
-        self.following.ready = True
+        compile_explain(self.config)
+        self.followed.ready = True
 
     def hello(self) -> dict[str, Any]:
         """What does not change while the process lives."""
@@ -180,23 +175,9 @@ class Page:
             "warmup": config.model.warmup,
             "no_alerts": config.sinks.alerts is None,
             "no_feedback": feedback,
-            "no_looks": self.following.unable,
-            "most": self.board.most,
+            "no_looks": self.followed.unable,
+            "most": self.cache.most,
         }
-
-    # For the server.
-
-    def opened(self, port: int) -> None:
-        """The server listens at this port."""
-        self._site = Site(self, port)
-        shown, host = self._site.gate.made, (self.config.ops.address or "").rpartition(":")[0]
-        token = "" if shown is None else f"?token={shown}"
-        LOG.info("ui_served", url=f"http://{host}:{port}/ui/{token}")
-
-    def answer(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
-        """A request below `/ui`, or for `/`."""
-        assert self._site is not None
-        return self._site(environ, start)
 
     def close(self) -> None:
         """End the connections."""

@@ -24,7 +24,7 @@ COUNTED = {
 }
 
 
-class Pulse:
+class ProcessStats:
     """The readings of a process."""
 
     def __init__(self, metrics: Metrics, topic: str) -> None:

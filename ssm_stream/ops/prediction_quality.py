@@ -68,10 +68,10 @@ class _Follow:
         return total, count
 
 
-class Quality:
+class PredictionQuality:
     """Decayed means over the events past their warm-up.
 
-    >>> quality = Quality()
+    >>> quality = PredictionQuality()
     >>> ones = np.ones(2)
     >>> quality.add(["a", "a"], ones, 0.5 * ones, 0 * ones, 2 * ones, np.zeros(2, bool))
     >>> quality.add(["a"], 3 * ones[:1], ones[:1], 0 * ones[:1], 2 * ones[:1], np.zeros(1, bool))

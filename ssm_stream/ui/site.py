@@ -12,20 +12,17 @@ import time
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from importlib import resources
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIEnvironment
 
 import orjson
 import structlog
 
 from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
-from ssm_stream.ops.http_auth import Gate, Refused
-from ssm_stream.ui.view import EntityView, FeedView, FleetView, number
-
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-    from ssm_stream.ui.live_page import Page
+from ssm_stream.ops.http_auth import HttpAuth, Refusal
+from ssm_stream.ui.live_page import LivePage
+from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, number
 
 LOG = structlog.get_logger("ssm_stream.ui")
 KINDS = {
@@ -63,13 +60,23 @@ Answer = Iterable[bytes]
 
 
 class Site:
-    """Answers requests for a page. port: that the server listens at"""
+    """The WSGI application of a live page, for the paths `/` and `/ui`; `open` it before the first request."""
 
-    def __init__(self, page: Page, port: int) -> None:
+    def __init__(self, page: LivePage) -> None:
         self._page = page
-        self.gate = Gate(page.config.ops, port)
         self._read = FeedbackReader(page.config)
         self._streams = StreamCounter(page)
+
+    def open(self, port: int) -> None:
+        """Set up authentication for a server that listens on this port, and log the page's address."""
+        ops = self._page.config.ops
+        self.auth = HttpAuth(ops, port)
+        token = "" if self.auth.generated_token is None else f"?token={self.auth.generated_token}"
+        LOG.info("ui_served", url=f"http://{(ops.address or '').rpartition(':')[0]}:{port}/ui/{token}")
+
+    def close(self) -> None:
+        """End the streams."""
+        self._page.close()
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, bytes]]:
@@ -92,43 +99,43 @@ class Site:
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
         path, method = environ.get("PATH_INFO", "/"), environ["REQUEST_METHOD"]
-        if (refused := self.gate.refuses_host(environ)) is not None:
+        if (refused := self.auth.check_host(environ)) is not None:
             return _refuse(start, refused)
         query = _fields(environ.get("QUERY_STRING", ""))
         if path in ("/ui/login", "/ui/feedback") and method == "POST":
             return self._login(environ, start) if path == "/ui/login" else self._feedback(environ, start)
         if method not in ("GET", "HEAD"):
-            return _refuse(start, Refused("405 Method Not Allowed", "only GET and HEAD, and POST for verdicts"))
+            return _refuse(start, Refusal("405 Method Not Allowed", "only GET and HEAD, and POST for verdicts"))
         if "token" in query:
             return self._open(start, query["token"])
         if path in ("/", "/ui"):
             return _redirect(start, "/ui/")
         file = self._files.get(path)
-        if not self.gate.knows(environ):
+        if not self.auth.has_cookie(environ):
             # The form needs its style; nothing in the files is a secret.
             if file is not None and not file[0].startswith("text/html"):
                 return _send(start, "200 OK", *file)
             if file is not None:
                 return _send(start, "401 Unauthorized", *self._files["/ui/login.html"])
-            return _refuse(start, Refused("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
+            return _refuse(start, Refusal("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
         if file is not None:
             return _send(start, "200 OK", *file, empty=method == "HEAD")
         if path == "/ui/stream" and method == "GET":
             return self._stream(start, query)
-        return _refuse(start, Refused("404 Not Found", f"nothing at {path[:100]}"))
+        return _refuse(start, Refusal("404 Not Found", f"nothing at {path[:100]}"))
 
     # The token.
 
     def _open(self, start: StartResponse, token: str) -> Answer:
-        if not self.gate.needs_token:
+        if not self.auth.needs_token:
             return _redirect(start, "/ui/")
-        if not self.gate.opens(token):
+        if not self.auth.is_token(token):
             time.sleep(WRONG_TOKEN)
             return _send(start, "401 Unauthorized", *self._files["/ui/login.html"])
-        return _redirect(start, "/ui/", ("Set-Cookie", self.gate.set_cookie()))
+        return _redirect(start, "/ui/", ("Set-Cookie", self.auth.set_cookie()))
 
     def _login(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
-        if (refused := self.gate.refuses_origin(environ)) is not None:
+        if (refused := self.auth.check_origin(environ)) is not None:
             return _refuse(start, refused)
         form = _fields((_body(environ) or b"").decode(errors="replace"))
         return self._open(start, form.get("token", "").strip())
@@ -137,24 +144,24 @@ class Site:
 
     def _feedback(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
         """`{"id": ALERT_ID, "true": true}`, as it goes to the topic."""
-        if (refused := self.gate.refuses_change(environ)) is not None:
+        if (refused := self.auth.check_change(environ)) is not None:
             return _refuse(start, refused)
-        if not self.gate.knows(environ):
-            return _refuse(start, Refused("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
+        if not self.auth.has_cookie(environ):
+            return _refuse(start, Refusal("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
         if self._page.publish is None:
-            return _refuse(start, Refused("409 Conflict", "no feedback topic is configured: alerts.feedback"))
+            return _refuse(start, Refusal("409 Conflict", "no feedback topic is configured: alerts.feedback"))
         body = _body(environ)
         if body is None:
-            return _refuse(start, Refused("413 Content Too Large", f"more than {LONGEST_BODY} bytes, or no length"))
+            return _refuse(start, Refusal("413 Content Too Large", f"more than {LONGEST_BODY} bytes, or no length"))
         try:
             verdict = self._read(body)
         except NoFeedbackError as error:
-            return _refuse(start, Refused("400 Bad Request", str(error)))
+            return _refuse(start, Refusal("400 Bad Request", str(error)))
         try:
             self._page.publish(verdict.alert, verdict.true)
         except RuntimeError as error:
             LOG.warning("feedback_not_sent", error=str(error))
-            return _refuse(start, Refused("502 Bad Gateway", str(error)))
+            return _refuse(start, Refusal("502 Bad Gateway", str(error)))
         self._page.judged(verdict.alert, verdict.true)
         return _send(start, "200 OK", JSON, orjson.dumps({"id": verdict.alert, "true": verdict.true}))
 
@@ -163,7 +170,7 @@ class Site:
     def _stream(self, start: StartResponse, query: dict[str, str]) -> Answer:
         if not self._streams.enter():
             more = ("Retry-After", "5")
-            return _refuse(start, Refused("503 Service Unavailable", f"{MOST_VIEWERS} browsers look already"), more)
+            return _refuse(start, Refusal("503 Service Unavailable", f"{MOST_VIEWERS} browsers look already"), more)
         start(
             "200 OK",
             [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *HEADERS],
@@ -174,7 +181,7 @@ class Site:
 class StreamCounter:
     """How many streams there are."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: LivePage) -> None:
         self._page = page
         self._lock = threading.Lock()
         self._open = 0
@@ -198,24 +205,24 @@ class StreamCounter:
 class Stream:
     """What one browser is sent, until it goes away or the process ends."""
 
-    def __init__(self, page: Page, assets: str, query: dict[str, str], counter: StreamCounter) -> None:
+    def __init__(self, page: LivePage, assets: str, query: dict[str, str], counter: StreamCounter) -> None:
         self._page, self._assets, self._counter = page, assets, counter
         self._wait = 1.0 / number(query.get("rate"), RATE, *RATES)
         view, entity = query.get("view"), None
-        self._views: list[FleetView | EntityView | FeedView] = []
+        self._views: list[FleetView | EntityView | EpisodesView] = []
         if view == "entity":
-            shown = EntityView(page.board, page.following, query)
+            shown = EntityView(page.cache, page.followed, query)
             entity = shown.name
             self._views.append(shown)
         elif view != "alerts":
-            self._views.append(FleetView(page.board, page.names, query))
-        self._views.append(FeedView(page.feed, entity, everything=view in ("alerts", "entity")))
+            self._views.append(FleetView(page.cache, page.names, query))
+        self._views.append(EpisodesView(page.alert_episodes, entity, everything=view in ("alerts", "entity")))
         self._left = False
 
     def __iter__(self) -> Iterator[bytes]:
-        page, pulsed = self._page, -1
+        page, sent_reading = self._page, -1
         yield b"retry: 1000\n" + message(
-            {"hello": {**page.hello(), "assets": self._assets}, "rates": page.pulse.rates()}
+            {"hello": {**page.hello(), "assets": self._assets}, "rates": page.process_stats.rates()}
         )
         spoken = time.monotonic()
         due = spoken
@@ -225,8 +232,8 @@ class Stream:
             for view in self._views:
                 told |= view.next()
             reading = page.reading()
-            if page.pulse.number != pulsed:
-                pulsed = page.pulse.number
+            if page.process_stats.number != sent_reading:
+                sent_reading = page.process_stats.number
                 told["pulse"] = reading
             now = time.monotonic()
             if told:
@@ -235,7 +242,7 @@ class Stream:
             elif now - spoken > BEAT:
                 spoken = now
                 yield message({"beat": 1})
-            due = max(due + (max(self._wait, PRESSED) if page.board.pressed else self._wait), time.monotonic())
+            due = max(due + (max(self._wait, PRESSED) if page.cache.pressed else self._wait), time.monotonic())
             page.closed.wait(max(due - time.monotonic(), 0.001))
 
     def close(self) -> None:
@@ -278,7 +285,7 @@ def _send(
     return [] if empty else [body]
 
 
-def _refuse(start: StartResponse, refused: Refused, *more: tuple[str, str]) -> list[bytes]:
+def _refuse(start: StartResponse, refused: Refusal, *more: tuple[str, str]) -> list[bytes]:
     return _send(start, refused.status, JSON, orjson.dumps({"error": refused.why}), *more)
 
 

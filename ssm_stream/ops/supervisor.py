@@ -15,9 +15,10 @@ import structlog
 from ssm_stream.config import Config
 from ssm_stream.kernels.cache import are_compiled
 from ssm_stream.ops import self_check
-from ssm_stream.ops.bytewax_metrics import EngineMetrics, free_port
+from ssm_stream.ops.bytewax_metrics import BytewaxMetrics, free_port
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import MountedSite
 from ssm_stream.ops.server import OpsServer, serve
 
 LOG = structlog.get_logger("ssm_stream")
@@ -27,19 +28,21 @@ SETTLED = 3.0
 """Seconds of processing after which the self-check begins: the kernels are compiled and the start is over."""
 
 
-class Watch:
+class Supervisor:
     """Looks after a process while the dataflow runs.
 
     Raises:
         ConfigError: `ops.address` cannot be listened at.
     """
 
-    def __init__(self, config: Config, metrics: Metrics, health: Health, process: int = 0) -> None:
+    def __init__(
+        self, config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
+    ) -> None:
         self._config, self._metrics, self._health = config, metrics, health
         self._done = threading.Event()
         self._cache: tempfile.TemporaryDirectory[str] | None = None
         metrics.ready = lambda: health.ready
-        self._server: OpsServer | None = serve(config, metrics, health, process)
+        self._server: OpsServer | None = serve(config, metrics, health, site, process)
         if config.ops.engine_metrics and self._server is not None:
             self._open_engine()
         self._check: self_check.SelfCheck | None = None
@@ -52,7 +55,7 @@ class Watch:
         os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
         os.environ["BYTEWAX_DATAFLOW_API_PORT"] = str(port)
         os.environ["BYTEWAX_DATAFLOW_API_CACHE_PATH"] = str(Path(self._cache.name))
-        self._metrics.registry.register(EngineMetrics(port))
+        self._metrics.registry.register(BytewaxMetrics(port))
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -17,7 +17,7 @@ import structlog
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain
 from ssm_stream.ingest.events import Events
-from ssm_stream.ui.entity_cache import Batch, Board, Group
+from ssm_stream.ui.entity_cache import Batch, EntityCache, RowEvents
 
 LOG = structlog.get_logger("ssm_stream.ui")
 MOST = 32
@@ -41,7 +41,7 @@ TRACED = 8
 Point = tuple[int, list[float]]
 
 
-class Followed:
+class FollowedEntity:
     """An entity and one of its targets.
 
     points: (ts, [y, yhat, lower, upper, score]) of its events, each with a number that grows; total: of all so far
@@ -74,30 +74,30 @@ class Followed:
         return {"ts": [ts for ts, _ in looks], "weights": {name: [w.get(name) for _, w in looks] for name in names}}
 
 
-class Following:
+class FollowedEntities:
     """The followed entities.
 
-    board: with the last events of all; able: why predictions cannot be taken apart, None: they can
+    cache: with the last events of all; able: why predictions cannot be taken apart, None: they can
     """
 
-    def __init__(self, board: Board, unable: str | None = None) -> None:
+    def __init__(self, cache: EntityCache, unable: str | None = None) -> None:
         self.unable = unable
         self.ready = False
         """The kernels that take predictions apart are compiled."""
         self.began = False
         """Somebody has looked at an entity."""
-        self._board = board
+        self._cache = cache
         self._lock = threading.Lock()
-        self._all: dict[tuple[str, int], Followed] = {}
+        self._all: dict[tuple[str, int], FollowedEntity] = {}
         self._next = self._searched = 0.0
 
-    def follow(self, entity: str, target: int) -> Followed:
+    def follow(self, entity: str, target: int) -> FollowedEntity:
         """From now on, until nobody has asked for it for a while."""
         now, self.began = time.monotonic(), True
         with self._lock:
             found = self._all.get((entity, target))
             if found is None:
-                found = self._all[entity, target] = Followed(entity, target)
+                found = self._all[entity, target] = FollowedEntity(entity, target)
                 self._fill(found)
                 if len(self._all) > MOST:
                     del self._all[min(self._all, key=lambda key: self._all[key].until or now)]
@@ -107,33 +107,33 @@ class Following:
             self._next = 0.0 if found.look is None else self._next
             return found
 
-    def _fill(self, followed: Followed) -> None:
-        """With what the board has of it."""
-        with self._board.lock:
-            row = self._board.row_of(followed.entity)
+    def _fill(self, followed: FollowedEntity) -> None:
+        """With what the cache has of it."""
+        with self._cache.lock:
+            row = self._cache.row_of(followed.entity)
             if row is None:
                 return
-            ts, values = self._board.tail(row, followed.target)
+            ts, values = self._cache.tail(row, followed.target)
         followed.points.extend(zip(ts.tolist(), values.astype(float).tolist(), strict=True))
         followed.total = len(followed.points)
 
     def _drop(self, now: float) -> None:
         """Those that nobody has looked at for long; the caller holds the lock."""
         self._all = {key: each for key, each in self._all.items() if each.until > now}
-        rows = (self._board.row_of(entity) for entity, _ in self._all)
-        self._board.groups = frozenset(row for row in rows if row is not None)
+        rows = (self._cache.row_of(entity) for entity, _ in self._all)
+        self._cache.groups = frozenset(row for row in rows if row is not None)
 
     def settle(self) -> None:
         """Entities that were unknown when somebody asked may have come since."""
         with self._lock:
             self._drop(time.monotonic())
 
-    def take(self, groups: list[Group], batch: Batch) -> None:
+    def take(self, groups: list[RowEvents], batch: Batch) -> None:
         """The events of followed entities in a batch."""
         with self._lock:
             for row, places in groups:
-                for target in range(self._board.targets):
-                    followed = self._all.get((self._board.names[row], target))
+                for target in range(self._cache.targets):
+                    followed = self._all.get((self._cache.names[row], target))
                     if followed is not None:
                         values = batch.values[places, target].tolist()
                         followed.points.extend(zip(batch.ts[places].tolist(), values, strict=True))

@@ -1,5 +1,7 @@
-"""The kernels of `ssm_stream.engine.explain`, compiled before they are needed: `python -m ssm_stream.ui.warm`, a
-configuration on standard input."""
+"""Compile the kernels of `ssm_stream.engine.explain` ahead of their use.
+
+python -m ssm_stream.ui.compile_explain < configuration.json
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ from ssm_stream.engine.explain import explain
 from ssm_stream.ingest.events import Events
 
 
-def warm(config: Config) -> None:
-    """Take a prediction apart of an engine of its own."""
+def compile_explain(config: Config) -> None:
+    """Explain a prediction of a throwaway engine, which compiles the kernels."""
     engine, n, d, m = Engine(config), 3, len(config.event.columns), len(config.event.targets)
     target = np.arange(n, dtype=np.float64)
     if m > 1:
@@ -28,9 +30,9 @@ def warm(config: Config) -> None:
 
 
 def main() -> None:
-    """Of a process of low priority."""
+    """Compile at low priority."""
     os.nice(19)
-    warm(Config.model_validate(orjson.loads(sys.stdin.buffer.read())))
+    compile_explain(Config.model_validate(orjson.loads(sys.stdin.buffer.read())))
 
 
 if __name__ == "__main__":

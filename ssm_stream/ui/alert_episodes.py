@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, Board
+from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
 
 MOST = 500
 """Episodes that are kept."""
@@ -37,17 +37,17 @@ class Changes(NamedTuple):
     version: int
 
 
-class Feed:
+class AlertEpisodes:
     """The last episodes.
 
-    board: whose flags follow the episodes
+    cache: whose flags follow the episodes
     """
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, cache: EntityCache) -> None:
         self.version = 0
         self.open = 0
         """Episodes that have not recovered."""
-        self._board = board
+        self._cache = cache
         self._lock = threading.Lock()
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._open: dict[tuple[str, str, str | None], Episode] = {}
@@ -119,12 +119,12 @@ class Feed:
     def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
         fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
         if not fleet:
-            self._board.mark([message["entity"]], ANOMALY if anomaly else DRIFT, on)
+            self._cache.mark([message["entity"]], ANOMALY if anomaly else DRIFT, on)
             return
         bit = FLEET_ANOMALY if anomaly else FLEET_DRIFT
-        self._board.mark(before, bit, False)
+        self._cache.mark(before, bit, False)
         if on:
-            self._board.mark([each["entity"] for each in (message.get("entities") or [])[:LISTED]], bit, True)
+            self._cache.mark([each["entity"] for each in (message.get("entities") or [])[:LISTED]], bit, True)
 
     def judge(self, alert: str, true: bool) -> None:
         """An operator has said whether an alert was true."""
