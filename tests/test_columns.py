@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.autoconfig.feature_selection import pick
+from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Event, parse_config
 from ssm_stream.evaluate.recordings import recording as recordings
 from ssm_stream.evaluate.recordings.columns import ColumnReader
@@ -175,7 +175,7 @@ def test_real_recordings_are_read_alike_and_need_no_rows(name: str, monkeypatch:
     config = parse_config(
         "source: {brokers: a, topic: t}\nevent: {entity: entity, timestamp: ts, features: auto, target: target}"
     )
-    rules = pick(config, list(Recording(path, 200))).config.event
+    rules = select_features(config, list(Recording(path, 200))).config.event
     assert_read_alike(Recording(path), rules)
     monkeypatch.setattr(EventReader, "read", lambda *_: pytest.fail("read row by row"))
     for part in Recording(path).slices():

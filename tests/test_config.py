@@ -64,9 +64,9 @@ def test_the_smallest_file_is_short_and_complete(tmp_path: Path) -> None:
     )
 
 
-def test_features_may_be_left_to_be_picked() -> None:
+def test_features_may_be_selected_later() -> None:
     event = changed("event", features="auto", lags=0, calendar=[]).event
-    with pytest.raises(ConfigError, match="not picked yet"):
+    with pytest.raises(ConfigError, match="none are selected yet"):
         _ = event.columns
     event = changed("event", categories=["mode"]).event
     assert (event.numbers, event.columns) == (["temp"], ["temp", "mode"])

@@ -345,8 +345,8 @@ def test_names_without_end_are_read_in_bounded_memory() -> None:
         assert len(by._codes) <= CODES_KEPT + 1
 
 
-def test_features_that_are_not_picked_yet_cannot_be_read() -> None:
-    with pytest.raises(ConfigError, match="not picked yet"):
+def test_features_that_are_not_selected_yet_cannot_be_read() -> None:
+    with pytest.raises(ConfigError, match="none are selected yet"):
         EventReader(Event(entity="machine", timestamp="ts", features="auto"))
 
 

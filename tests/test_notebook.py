@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 
 import ssm_stream.config
-from ssm_stream import Engine, load_config, picked, plot
+from ssm_stream import Engine, load_config, plot, select_features
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.evaluate.prequential import prequential
 
@@ -127,11 +127,11 @@ def test_a_horizon_says_for_when() -> None:
     assert result["for"].isna().all()
 
 
-def test_features_may_be_picked_from_the_frame() -> None:
+def test_features_may_be_selected_from_the_frame() -> None:
     made = config("features: auto, target: y")
-    with pytest.raises(ConfigError, match="auto is not picked yet"):
+    with pytest.raises(ConfigError, match="none are selected yet"):
         Engine(made)
-    chosen = picked(made, frame().to_pandas())
+    chosen = select_features(made, frame().to_pandas())
     assert chosen.event.numbers == ["a", "b"]
     same(Engine(config()).run(frame()), Engine(chosen).run(frame()))
 
@@ -161,3 +161,22 @@ def test_the_command_line_does_not_pay_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert load_config is ssm_stream.config.load_config
+
+
+def test_an_engine_takes_a_configuration_a_path_or_text(tmp_path: Path) -> None:
+    text = "source: {brokers: 'x:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a, b], target: y}\n"
+    path = tmp_path / "monitor.yaml"
+    path.write_text(text)
+    one_line = f"{{{', '.join(text.splitlines())}}}"
+    for form in (text, path, str(path), one_line, load_config(path)):
+        assert Engine(form).config == load_config(path)
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+        Engine(str(tmp_path / "absent.yaml"))
+    auto = text.replace("[a, b]", "auto")
+    assert select_features(auto, frame()).event.numbers == ["a", "b"]
+
+
+def test_the_public_interface_is_listed() -> None:
+    assert set(ssm_stream.__all__) <= set(dir(ssm_stream))
+    for name in ssm_stream.__all__:
+        assert getattr(ssm_stream, name).__doc__, name

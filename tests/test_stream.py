@@ -21,7 +21,7 @@ import pytest
 from brokers import Kafka, MockKafka, NoidaKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
-from ssm_stream.autoconfig.feature_selection import pick, with_columns
+from ssm_stream.autoconfig.feature_selection import select_features, with_columns
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.flow import runtime
@@ -411,7 +411,9 @@ def test_picked_features_stay_for_the_life_of_the_state(job: Callable[..., Job],
     assert logged(first, "features_picked")["features"] == ["a", "b"]
     kafka.produce(made.topic, with_gas(1_000, seed=1))
     now = first_documents(made.config.source, tuple(range(PARTITIONS)), 200, until_eof=True)
-    assert pick(made.config, now).config.event.features == ["a", "b", "gas"], "another choice would be made now"
+    assert select_features(made.config, now).config.event.features == ["a", "b", "gas"], (
+        "another choice would be made now"
+    )
 
     process = made.start()
     wait_for(process, "features_kept")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from test_codec import chunk
 from test_engine import FIELDS, all_finite, assert_same_bits, config, cut, run
 
-from ssm_stream.autoconfig.feature_selection import pick
+from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.multi_target_alerts import Joint
@@ -409,8 +409,8 @@ def test_labels_are_of_one_target() -> None:
 
 def test_no_target_is_picked_as_a_feature_nor_a_copy_of_one() -> None:
     docs = [{**d, "copy": d["z"], "near": (d["y"] or 0) + 1e-6 * i} for i, d in enumerate(documents(200))]
-    picked = pick(config("features: auto, target: [y, z, later]"), docs)
-    assert picked.config.event.features == ["a", "b", "near"]
-    assert "the same as the target z" in picked.left_out["copy"]
-    assert any("the target `later` is in none" in remark for remark in picked.remarks)
-    assert picked.config.event.target == ["y", "z", "later"]
+    selection = select_features(config("features: auto, target: [y, z, later]"), docs)
+    assert selection.config.event.features == ["a", "b", "near"]
+    assert "the same as the target z" in selection.left_out["copy"]
+    assert any("the target `later` is in none" in remark for remark in selection.remarks)
+    assert selection.config.event.target == ["y", "z", "later"]

@@ -25,7 +25,7 @@ from ssm_stream.autoconfig.columns import (
     time_format,
     words,
 )
-from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.config import Config, ConfigError, Event, Model, Source
 from ssm_stream.ingest.events import EventReader
 
@@ -340,8 +340,8 @@ def _inputs(
     """The section with its features and categories; what is left out, and remarks."""
     bare = Config(source=Source(brokers="-", topic="-"), event=event)
     spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
-    picked = pick(bare, spread)
-    chosen, left_out = picked.config.event, dict(picked.left_out)
+    selection = select_features(bare, spread)
+    chosen, left_out = selection.config.event, dict(selection.left_out)
     later = {path for path in chosen.columns if set(words(path.rpartition(".")[2])) & KNOWN_LATER}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     features = [path for path in chosen.numbers if path not in later]
@@ -349,7 +349,7 @@ def _inputs(
     why["features"] = "numbers" if features else "no other column is a number: its own past and the calendar predict"
     if categories:
         why["categories"] = "text with few values"
-    remarks = [remark for remark in picked.remarks if remark.partition(":")[0] not in later]
+    remarks = [remark for remark in selection.remarks if remark.partition(":")[0] not in later]
     return (
         Event.model_validate({**event.model_dump(), "features": features, "categories": categories}),
         left_out,

@@ -20,8 +20,8 @@ from ssm_stream.ingest.events import LARGEST, UNITS_PER_MS, EventReader, is_text
 
 SAMPLE = 200
 """Documents looked at."""
-MOST_COLUMNS = 64
-MOST_NAMES = 32
+MAX_COLUMNS = 64
+MAX_CATEGORY_VALUES = 32
 """Values of a category; with more it is taken for a name of its own in every event, such as a serial number."""
 STRAYS = 0.05
 """Share of events that may hold no usable number in some feature. They are refused, so all columns share it."""
@@ -36,7 +36,7 @@ EPOCHS_FROM = 946_684_800_000.0
 """2000-01-01 in ms: events before then have times so small that any number might be one."""
 
 
-class Picked(NamedTuple):
+class FeatureSelection(NamedTuple):
     """What was picked.
 
     Attributes:
@@ -73,7 +73,7 @@ class _Verdict(NamedTuple):
     strays: frozenset[int] = frozenset()
 
 
-def pick(config: Config, documents: Sequence[Any]) -> Picked:
+def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelection:
     """Fill in `event.features`, and `event.categories` if it is empty, by what stands in the first documents.
 
     Args:
@@ -85,7 +85,7 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
     """
     event = config.event
     if event.features != "auto":
-        return Picked(config, 0, {}, [])
+        return FeatureSelection(config, 0, {}, [])
     usable, ts, targets = _usable(event, documents[:SAMPLE])
     columns, left_out = columns_of(usable)
     for path in (event.entity, event.timestamp, *event.targets, *event.categories):
@@ -106,11 +106,11 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
                 remarks.append(f"{_short(path)}: {words}")
     left_out |= {path: verdict.words for path, verdict in verdicts.items() if verdict.kind == "none"}
     kinds = {path: verdict.kind for path, verdict in verdicts.items() if verdict.kind != "none"}
-    room = max(MOST_COLUMNS - len(event.categories), 0)
+    room = max(MAX_COLUMNS - len(event.categories), 0)
     by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), path))
     for path in by_completeness[room:]:
         del kinds[path]
-        left_out[path] = f"more than {MOST_COLUMNS} columns; the most complete are used"
+        left_out[path] = f"more than {MAX_COLUMNS} columns; the most complete are used"
 
     features = [path for path, kind in kinds.items() if kind == "feature"]
     for path in features:
@@ -127,18 +127,20 @@ def pick(config: Config, documents: Sequence[Any]) -> Picked:
             f"event.features: auto: no column of the first {len(usable)} events can be an input, and there are no lags "
             f"and no calendar; name features, or set lags to 1 or more{_reasons(left_out)}"
         )
-    return Picked(with_columns(config, features, categories), len(usable), dict(sorted(left_out.items())), remarks)
+    return FeatureSelection(
+        with_columns(config, features, categories), len(usable), dict(sorted(left_out.items())), remarks
+    )
 
 
-def pick_ahead(config: Config, rows: Iterable[Any]) -> tuple[Picked, Iterator[Any]]:
-    """`pick` from the first of the rows, and all the rows, these included.
+def select_features_ahead(config: Config, rows: Iterable[Any]) -> tuple[FeatureSelection, Iterator[Any]]:
+    """`select_features` from the first of the rows, and all the rows, these included.
 
     Raises:
-        ConfigError: as `pick`.
+        ConfigError: as `select_features`.
     """
     rest = iter(rows)
     first = list(islice(rest, SAMPLE))
-    return pick(config, first), chain(first, rest)
+    return select_features(config, first), chain(first, rest)
 
 
 def with_columns(config: Config, features: list[str], categories: list[str]) -> Config:
@@ -241,9 +243,11 @@ def _judge(
         return _Verdict("none", "text; event.categories names others")
     if distinct == 1:
         return _Verdict("none", "the same text in all events")
-    if distinct > MOST_NAMES:
+    if distinct > MAX_CATEGORY_VALUES:
         what = "numbers and text" if numbers else "text"
-        return _Verdict("none", f"{what} with {distinct} different values; a category has at most {MOST_NAMES}")
+        return _Verdict(
+            "none", f"{what} with {distinct} different values; a category has at most {MAX_CATEGORY_VALUES}"
+        )
     return _Verdict("category")
 
 

@@ -41,7 +41,7 @@ def backtest(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate import prequential
     from ssm_stream.evaluate.recordings import recording
 
@@ -50,9 +50,9 @@ def backtest(
         loaded = load_config(config)
         rows = recording.Recording(file, limit)
         if loaded.event.features == "auto":
-            picked = pick(loaded, list(islice(rows, SAMPLE)))
-            loaded = picked.config
-            typer.echo("\n".join(picked.lines()), err=True)
+            selection = select_features(loaded, list(islice(rows, SAMPLE)))
+            loaded = selection.config
+            typer.echo("\n".join(selection.lines()), err=True)
         if device is None:
             say_if_kernels_are_to_be_compiled()
         elif label_delay:

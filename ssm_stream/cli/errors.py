@@ -74,11 +74,11 @@ def with_picked(config: Config, rows: Iterator[Any]) -> tuple[Config, Iterator[A
     """
     if config.event.features != "auto":
         return config, rows
-    from ssm_stream.autoconfig.feature_selection import pick_ahead
+    from ssm_stream.autoconfig.feature_selection import select_features_ahead
 
-    picked, rows = pick_ahead(config, rows)
-    typer.echo("\n".join(picked.lines()), err=True)
-    return picked.config, rows
+    selection, rows = select_features_ahead(config, rows)
+    typer.echo("\n".join(selection.lines()), err=True)
+    return selection.config, rows
 
 
 def require_one_target(config: Config, command: str) -> None:

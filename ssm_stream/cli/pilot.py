@@ -45,7 +45,7 @@ def pilot(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate.pilot.inputs import read_costs, read_labels
     from ssm_stream.evaluate.pilot.page import page, paragraph
     from ssm_stream.evaluate.pilot.pilot import NothingToJudgeError
@@ -62,9 +62,9 @@ def pilot(
         priced = read_costs(costs)
         rows = recording.Recording(file, limit)
         if loaded.event.features == "auto":
-            picked = pick(loaded, list(islice(rows, SAMPLE)))
-            loaded = picked.config
-            typer.echo("\n".join(picked.lines()), err=True)
+            selection = select_features(loaded, list(islice(rows, SAMPLE)))
+            loaded = selection.config
+            typer.echo("\n".join(selection.lines()), err=True)
         say_if_kernels_are_to_be_compiled()
 
         def true_events(names: list[str]) -> list[TrueEvent]:

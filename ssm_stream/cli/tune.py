@@ -126,7 +126,7 @@ def prepared(
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
     from ssm_stream.evaluate.tuning.candidates import Facts
     from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
@@ -141,9 +141,9 @@ def prepared(
         loaded = load_config(config)
         require_one_target(loaded, command)
         if loaded.event.features == "auto":
-            picked = pick(loaded, list(islice(Recording(file, limit), SAMPLE)))
-            loaded = picked.config
-            typer.echo("\n".join(picked.lines()), err=True)
+            selection = select_features(loaded, list(islice(Recording(file, limit), SAMPLE)))
+            loaded = selection.config
+            typer.echo("\n".join(selection.lines()), err=True)
         told = target_times(loaded, file, limit)
         say_if_kernels_are_to_be_compiled()
         with Runner(file, limit, cache, jobs) as runner, shown:

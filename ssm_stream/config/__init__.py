@@ -6,7 +6,7 @@ file, the line, the key, what was found (never a secret) and what would be right
 """
 
 from ssm_stream.config.config import Config, config_schema
-from ssm_stream.config.file import LARGEST_FILE, load_config, parse_config
+from ssm_stream.config.file import LARGEST_FILE, load_config, parse_config, read_config
 from ssm_stream.config.quantities import DURATION, MOST_PENDING, UNITS, Ahead, Budget
 from ssm_stream.config.sections import (
     LONGEST_NAME,
@@ -46,4 +46,5 @@ __all__ = [
     "config_schema",
     "load_config",
     "parse_config",
+    "read_config",
 ]

@@ -38,6 +38,21 @@ def load_config(path: str | Path) -> Config:
     return parse_config(text, str(path))
 
 
+def read_config(config: Config | str | Path) -> Config:
+    """Return a configuration from any of its forms: itself, the path of its file, or its YAML text.
+
+    A text is YAML if it has a line break or begins with a brace, else a path.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    if isinstance(config, Config):
+        return config
+    if isinstance(config, str) and ("\n" in config or config.lstrip().startswith("{")):
+        return parse_config(config)
+    return load_config(config)
+
+
 def parse_config(text: str, name: str = "config") -> Config:
     """`load_config` on the file's text; `name` stands in the messages.
 

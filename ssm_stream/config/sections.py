@@ -149,9 +149,9 @@ class Event(Section):
             zoneinfo.ZoneInfo(self.time_zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
-        picked_later = self.features == "auto"
-        columns = self.categories if picked_later else self.columns
-        if not picked_later and not columns and not self.lags and not self.calendar:
+        selected_later = self.features == "auto"
+        columns = self.categories if selected_later else self.columns
+        if not selected_later and not columns and not self.lags and not self.calendar:
             raise ValueError("nothing to predict from; name features, or set lags to 1 or more")
         if len(set(columns)) != len(columns):
             twice = sorted({f for f in columns if columns.count(f) > 1})
@@ -172,10 +172,13 @@ class Event(Section):
         """`features` as a list.
 
         Raises:
-            ConfigError: `auto`, and `ssm_stream.autoconfig.feature_selection` has not picked yet.
+            ConfigError: `auto`, and `autoconfig.feature_selection` has not filled them in yet.
         """
         if self.features == "auto":
-            raise ConfigError("event.features: auto is not picked yet; pick from the first events, or list the paths")
+            raise ConfigError(
+                "event.features: found auto, and none are selected yet; select them from the first events, or list "
+                "the paths"
+            )
         return self.features
 
     @property

@@ -1,27 +1,28 @@
 """The engine for notebooks: data frames in, data frames out, a plot by one call.
 
-    from ssm_stream import Engine, load_config, plot
+    from ssm_stream import Engine, plot
 
-    engine = Engine(load_config("monitor.yaml"))
+    engine = Engine("monitor.yaml")
     result = engine.run(frame)      # pandas, polars, or whatever else narwhals knows; the result is of the same kind
     plot(result, "press-7")
 
 It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Needs the extra
-`notebook`: pip install 'ssm-stream[notebook]'.
+`notebook`: pip install -e '.[notebook]'.
 """
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
-from ssm_stream.config import Config, ConfigError
+from ssm_stream.autoconfig import feature_selection
+from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.engine import engine
 from ssm_stream.evaluate.recordings.columns import ColumnReader
 from ssm_stream.evaluate.recordings.recording import frame_slices
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 TIMES = ("ts", "for")
-CURE = "pip install 'ssm-stream[notebook]'"
+CURE = "pip install -e '.[notebook]'"
 
 
 def _narwhals() -> Any:
@@ -46,15 +47,21 @@ def _narwhals() -> Any:
 class Engine(engine.Engine):
     """The production engine, with data frames.
 
-    config: with listed features; for `event.features: auto`, see `picked`
+    Args:
+        config: a `Config`, the path of a YAML file, or its text (with a line break, or a mapping in braces); features
+            are listed, or selected by `select_features`
 
-    refused: of the last `run`: row and reason of what is no event
+    Attributes:
+        refused: of the last `run`: row and reason of what is no event
+
+    Raises:
+        ConfigError: the file or text cannot be used, or its features are still `auto`.
     """
 
     refused: list[Refused]
 
-    def __init__(self, config: Config) -> None:
-        super().__init__(config)
+    def __init__(self, config: Config | str | Path) -> None:
+        super().__init__(read_config(config))
         self.refused = []
         self._said: list[dict[str, Any]] = []
 
@@ -146,15 +153,22 @@ class Engine(engine.Engine):
         return out
 
 
-def picked(config: Config, frame: Any) -> Config:
-    """The configuration with its `features: auto` picked from the first rows of a frame.
+def select_features(config: Config | str | Path, frame: Any) -> Config:
+    """Return the configuration with its `features: auto` selected from the first rows of a frame.
+
+    Args:
+        config: as that of `Engine`; with listed features it is returned as it is
+        frame: a row an event
 
     Raises:
-        ConfigError: nothing can be picked from.
+        ConfigError: none of the rows is an event, or no column can be an input.
     """
+    config = read_config(config)
     given = _narwhals().from_native(frame, eager_only=True)
-    rows = _as_polars(given.head(SAMPLE), config, set(given.columns))
-    return pick(config, next(iter(frame_slices(rows))).rows()).config if len(rows) else config
+    rows = _as_polars(given.head(feature_selection.SAMPLE), config, set(given.columns))
+    return (
+        feature_selection.select_features(config, next(iter(frame_slices(rows))).rows()).config if len(rows) else config
+    )
 
 
 def _as_polars(given: Any, config: Config, names: set[str]) -> pl.DataFrame:

@@ -12,7 +12,7 @@ import structlog
 from bytewax.dataflow import Dataflow
 from bytewax.run import cli_main
 
-from ssm_stream.autoconfig.feature_selection import SAMPLE, pick
+from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import weaknesses
 from ssm_stream.flow.dataflow import monitor_flow
@@ -152,17 +152,17 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
                 "what it says"
             )
     LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
-    picked = pick(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
+    selection = select_features(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
     if directory is not None:
-        write_picked(directory, config, picked.config)
+        write_picked(directory, config, selection.config)
     LOG.info(
         "features_picked",
-        features=picked.config.event.numbers,
-        categories=picked.config.event.categories,
-        events=picked.events,
-        why=picked.lines()[3:],
+        features=selection.config.event.numbers,
+        categories=selection.config.event.categories,
+        events=selection.events,
+        why=selection.lines()[3:],
     )
-    return picked.config
+    return selection.config
 
 
 def _require_sinks(config: Config, cluster: Cluster) -> None:

@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.autoconfig.feature_selection import MOST_COLUMNS, MOST_NAMES, SAMPLE, Picked, pick
+from ssm_stream.autoconfig.feature_selection import (
+    MAX_CATEGORY_VALUES,
+    MAX_COLUMNS,
+    SAMPLE,
+    FeatureSelection,
+    select_features,
+)
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.ingest.events import EventReader
 
@@ -35,7 +41,7 @@ def documents(n: int, **columns: Any) -> list[dict[str, Any]]:
 
 def picked(column: Any, n: int = 100, **keys: Any) -> tuple[str, str]:
     """What becomes of one column: feature, category or none; and the words about it."""
-    made = pick(config(**keys), documents(n, x=column))
+    made = select_features(config(**keys), documents(n, x=column))
     event = made.config.event
     kind = "feature" if event.features == ["x"] else "category" if event.categories == ["x"] else "none"
     words = made.left_out.get("x", "")
@@ -60,8 +66,8 @@ def picked(column: Any, n: int = 100, **keys: Any) -> tuple[str, str]:
         (lambda i: bool(i % 2), "category", ""),
         (False, "feature", ""),
         (lambda i: "ab"[i % 2], "category", ""),
-        (lambda i: f"name {i % MOST_NAMES}", "category", ""),
-        (lambda i: f"name {i % (MOST_NAMES + 1)}", "none", "33 different values"),
+        (lambda i: f"name {i % MAX_CATEGORY_VALUES}", "category", ""),
+        (lambda i: f"name {i % (MAX_CATEGORY_VALUES + 1)}", "none", "33 different values"),
         ("Lyon", "none", "the same text in all events"),
         (None, "none", "always null"),
         ([1, 2], "none", "lists or objects in 100 of 100 events"),
@@ -87,16 +93,16 @@ def test_a_column_is_judged_by_what_stands_in_it(column: Any, kind: str, words: 
 
 
 def test_the_event_itself_is_never_an_input() -> None:
-    made = pick(config(), documents(50, load=lambda i: i))
+    made = select_features(config(), documents(50, load=lambda i: i))
     assert made.config.event.columns == ["load"]
     assert made.left_out == {}
-    number = pick(config(entity="unit"), documents(50, unit=lambda i: i % 3, load=1))
+    number = select_features(config(entity="unit"), documents(50, unit=lambda i: i % 3, load=1))
     assert number.config.event.features == ["load"]
 
 
 def test_objects_are_looked_into() -> None:
     docs = documents(50, payload=lambda i: {"sensor": {"temp": i, "state": "ab"[i % 2]}, "raw": [1]})
-    made = pick(config(entity="machine"), docs)
+    made = select_features(config(entity="machine"), docs)
     assert made.config.event.features == ["payload.sensor.temp"]
     assert made.config.event.categories == ["payload.sensor.state"]
     assert list(made.left_out) == ["payload.raw"]
@@ -105,7 +111,7 @@ def test_objects_are_looked_into() -> None:
 def test_names_with_dots() -> None:
     """A flat key with dots is read before an object of that path; inside an object such a key cannot be named."""
     docs = documents(50, **{"a.b": "same", "a": {"b": 3, "c.d": 4, "e": 5}, "f.g": {"h": 6}})
-    made = pick(config(), docs)
+    made = select_features(config(), docs)
     assert made.config.event.features == ["a.e"]
     assert set(made.left_out) == {"a.b", "a.c.d", "f.g"}
     assert "the same text" in made.left_out["a.b"]
@@ -116,14 +122,14 @@ def test_objects_without_end_are_not_followed() -> None:
     deep: Any = 1
     for _ in range(3000):
         deep = {"a": deep}
-    made = pick(config(), documents(3, x=deep, load=1))
+    made = select_features(config(), documents(3, x=deep, load=1))
     assert made.config.event.features == ["load"]
     assert len(made.left_out) == 1
 
 
 def test_categories_of_the_user_stay_as_they_are() -> None:
     docs = documents(50, mode=lambda i: "ab"[i % 2], shift=lambda i: "ab"[i % 2], hot=lambda i: i % 2 == 0, zone=3)
-    made = pick(config(categories=["shift", "zone"]), docs)
+    made = select_features(config(categories=["shift", "zone"]), docs)
     assert made.config.event.categories == ["shift", "zone"]
     assert made.config.event.features == ["hot"], "true and false are read as 1 and 0"
     assert "event.categories names others" in made.left_out["mode"]
@@ -131,9 +137,9 @@ def test_categories_of_the_user_stay_as_they_are() -> None:
 
 def test_the_most_complete_64_columns_are_used() -> None:
     columns = {f"c{j:03d}": (lambda i, j=j: i if i >= j else ...) for j in range(80)}
-    made = pick(config(), documents(200, **columns))
-    assert made.config.event.features == [f"c{j:03d}" for j in range(MOST_COLUMNS)]
-    assert set(made.left_out) == {f"c{j:03d}" for j in range(MOST_COLUMNS, 80)}
+    made = select_features(config(), documents(200, **columns))
+    assert made.config.event.features == [f"c{j:03d}" for j in range(MAX_COLUMNS)]
+    assert set(made.left_out) == {f"c{j:03d}" for j in range(MAX_COLUMNS, 80)}
     assert all("most complete" in why for why in made.left_out.values())
     lines = made.lines()
     assert sum("left out" in line for line in lines) == 16
@@ -143,7 +149,7 @@ def test_the_most_complete_64_columns_are_used() -> None:
 def test_columns_with_a_few_odd_values_do_not_cost_many_events_together() -> None:
     columns = {f"c{j}": (lambda i, j=j: "n/a" if i == j or (i, j) == (9, 4) else i) for j in range(10)}
     docs = documents(100, **columns)
-    made = pick(config(), docs)
+    made = select_features(config(), docs)
     assert made.config.event.features == ["c0", "c1", "c2", "c3", "c5"]
     assert made.left_out["c4"] == "no usable number in 2 of 100 events, and such events are refused"
     assert len(made.remarks) == 5
@@ -155,15 +161,15 @@ def test_a_feature_that_may_be_the_target_in_another_form_is_told_of() -> None:
         "fahrenheit": lambda i: 32 - 1.8 * math.sin(i), "near": lambda i: math.sin(i) + 0.3 * math.cos(17 * i),
         "constant": 3, "huge": lambda i: 3e38 * math.sin(i), "tiny": lambda i: 1e-300 * i,
     }  # fmt: skip
-    made = pick(config(), documents(100, **columns))
+    made = select_features(config(), documents(100, **columns))
     assert made.config.event.features == sorted(columns)
     assert [remark.split(":")[0] for remark in made.remarks] == ["fahrenheit", "huge"]
     assert "correlation 1.000" in made.remarks[0]
-    assert pick(config(), documents(10, **columns)).remarks == []
+    assert select_features(config(), documents(10, **columns)).remarks == []
 
 
 def test_what_was_picked_is_told_in_words() -> None:
-    made = pick(config(), documents(60, load=lambda i: i, mode=lambda i: "ab"[i % 2], city="Lyon", y=...))
+    made = select_features(config(), documents(60, load=lambda i: i, mode=lambda i: "ab"[i % 2], city="Lyon", y=...))
     assert made.lines() == [
         "picked from the first 60 events (event.features: auto)",
         "  features    load",
@@ -171,7 +177,7 @@ def test_what_was_picked_is_told_in_words() -> None:
         "  left out    city: the same text in all events",
         "  note        the target `y` is in none of these events",
     ]
-    many = pick(config(), documents(3, **{f"c{i}": "x" for i in range(100)}))
+    many = select_features(config(), documents(3, **{f"c{i}": "x" for i in range(100)}))
     assert len(many.lines()) == 3 + 20 + 1
     assert many.lines()[-1].endswith("and 80 more")
 
@@ -180,7 +186,7 @@ def test_only_the_first_documents_and_only_events_count() -> None:
     docs: list[Any] = [7, {"ts": 1}, {"machine": "a", "junk": 1.0}, *documents(400, load=lambda i: i)]
     for document in docs[SAMPLE:]:
         document["late"] = 1.0
-    made = pick(config(), docs)
+    made = select_features(config(), docs)
     assert made.events == SAMPLE - 3
     assert made.config.event.columns == ["load"]
 
@@ -192,26 +198,26 @@ def test_only_the_first_documents_and_only_events_count() -> None:
 )  # fmt: skip
 def test_without_events_nothing_is_picked(docs: list[Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
-        pick(config(), docs)
+        select_features(config(), docs)
 
 
 def test_nothing_to_predict_from() -> None:
     docs = documents(10, city="Lyon")
     with pytest.raises(ConfigError, match=r"(?s)no column of the first 10 events.*lags.*city: the same text"):
-        pick(config(lags=0, calendar=[]), docs)
-    assert pick(config(lags=1, calendar=[]), docs).config.event.columns == []
-    assert pick(config(lags=0, calendar=["hour"]), docs).config.event.columns == []
+        select_features(config(lags=0, calendar=[]), docs)
+    assert select_features(config(lags=1, calendar=[]), docs).config.event.columns == []
+    assert select_features(config(lags=0, calendar=["hour"]), docs).config.event.columns == []
 
 
 def test_a_list_is_left_as_it_is() -> None:
     listed = config(features=["a"])
-    assert pick(listed, []).config is listed
+    assert select_features(listed, []).config is listed
 
 
 def test_the_hash_is_that_of_the_features() -> None:
     open_ = config()
     before = open_.hash
-    made = pick(open_, documents(50, load=lambda i: i)).config
+    made = select_features(open_, documents(50, load=lambda i: i)).config
     assert made.hash == config(features=["load"]).hash != before
 
 
@@ -228,9 +234,9 @@ rows = st.fixed_dictionaries(
 batches = st.lists(st.one_of(rows, rows, rows, values), min_size=1, max_size=8)
 
 
-def result(docs: list[Any], **event: Any) -> Picked | str:
+def result(docs: list[Any], **event: Any) -> FeatureSelection | str:
     try:
-        return pick(config(**event), docs)
+        return select_features(config(**event), docs)
     except ConfigError as error:
         return str(error)
 
@@ -246,12 +252,12 @@ def test_whatever_is_in_the_documents(docs: list[Any], shuffle: random.Random) -
     turned = [dict(reversed(d.items())) if isinstance(d, dict) else d for d in docs]
     shuffle.shuffle(turned)
     again = result(turned)
-    assert isinstance(again, Picked)
+    assert isinstance(again, FeatureSelection)
     assert again.config == made.config
     assert again.left_out == made.left_out
 
     event = made.config.event
-    assert len(event.columns) <= MOST_COLUMNS
+    assert len(event.columns) <= MAX_COLUMNS
     assert not {event.entity, event.timestamp, event.target, *made.left_out} & set(event.columns)
     events, _ = EventReader(event).read(docs)
     assert len(events), "a column that makes every event refused was picked"
@@ -263,4 +269,4 @@ def test_whatever_is_in_the_documents(docs: list[Any], shuffle: random.Random) -
         filled = (~np.isnan(events.features)).sum(0)
         assert (2 * filled[: len(event.numbers)] >= made.events).all()
         for column in events.features[:, len(event.numbers) :].T:
-            assert 2 <= len(set(column[~np.isnan(column)])) <= MOST_NAMES
+            assert 2 <= len(set(column[~np.isnan(column)])) <= MAX_CATEGORY_VALUES
