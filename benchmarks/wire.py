@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from brokers import NoidaKafka, noida_obstacle
+from brokers import local_obstacle, start_local
 from clients import FEATURES
 from measuring import MissingError, hand_over
 
@@ -35,15 +35,15 @@ STAMPED = {**KEPT, "message.timestamp.type": "LogAppendTime"}
 
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, str]]:
-    """Bootstrap servers and a word for them: the environment's cluster, else a fresh noida-db."""
+    """Bootstrap servers and a word for them: the cluster of the environment, else a fresh broker."""
     if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
         yield servers, f"the cluster {servers}"
         return
-    if obstacle := noida_obstacle():
+    if obstacle := local_obstacle():
         raise SystemExit(f"no broker: {obstacle}; set KAFKA_BOOTSTRAP_SERVERS to use another one")
-    broker = NoidaKafka(folder / "broker")
+    broker = start_local(folder / "broker")
     try:
-        yield broker.bootstrap_servers, "a fresh noida-db on the same machine"
+        yield broker.bootstrap_servers, f"a fresh {broker.kind} on the same machine"
     finally:
         broker.close()
 

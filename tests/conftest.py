@@ -11,11 +11,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from brokers import Choice, Kafka, MockKafka, NoidaKafka, choose_broker, noida_obstacle, start_broker
+from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
 from ssm_stream.kernels.cache import are_compiled
 
@@ -25,7 +26,10 @@ chosen = functools.cache(choose_broker)
 
 
 def pytest_report_header() -> str:
-    choice = chosen()
+    try:
+        choice = chosen()
+    except BrokerError as error:
+        raise pytest.UsageError(str(error)) from None
     return f"kafka: {choice.kind} ({choice.reason})"
 
 
@@ -46,12 +50,12 @@ compile_explain(config("features: [a, b]"))
 """,
     """
 from test_labels import LATE, apart, bare, config, fleet, labels_of
-from ssm_stream.engine import Engine
+from ssm_stream.engine.engine import Engine
 events, engine = apart(fleet(40), 0), Engine(config("features: [a, b]", LATE))
 engine.process(bare(events))
 engine.learn(labels_of(events))
 import test_verify
-from ssm_stream.evaluate.verify import verify
+from ssm_stream.verify.certificate import verify
 verify(test_verify.parsed(), test_verify.rows(300))
 """,
 )
@@ -105,10 +109,9 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     try:
         broker = start_broker(choice, directory)
     except subprocess.SubprocessError as error:  # only Docker: its image may be out of reach
-        obstacle = noida_obstacle()
-        instead = Choice("noida-db" if obstacle is None else "mock", f"Docker could not start Kafka: {error}")
-        warnings.warn(f"kafka: {instead.kind} instead ({instead.reason})", stacklevel=1)
-        broker = start_broker(instead, directory)
+        instead = "mock" if local_obstacle() else "noida-db"
+        warnings.warn(f"kafka: {instead} instead (Docker could not start Kafka: {error})", stacklevel=1)
+        broker = start_broker(Choice(instead, str(error)), directory)
     yield broker
     broker.close()
 
@@ -121,14 +124,14 @@ def mock_kafka() -> Iterator[MockKafka]:
 
 
 @pytest.fixture
-def private_kafka(tmp_path: Path) -> Iterator[Callable[[], NoidaKafka]]:
-    """A function that starts a noida-db of the test's own, which it may stop and start again."""
-    if (obstacle := noida_obstacle()) is not None:
+def private_kafka(tmp_path: Path) -> Iterator[Callable[[], LocalKafka]]:
+    """A function that starts a broker of the test's own, which it may stop and start again."""
+    if (obstacle := local_obstacle()) is not None:
         pytest.skip(obstacle)
-    started: list[NoidaKafka] = []
+    started: list[LocalKafka] = []
 
-    def start() -> NoidaKafka:
-        started.append(NoidaKafka(tmp_path / f"broker-{len(started)}"))
+    def start() -> LocalKafka:
+        started.append(start_local(tmp_path / f"broker-{len(started)}"))
         return started[-1]
 
     yield start

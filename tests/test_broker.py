@@ -11,7 +11,7 @@ from pathlib import Path
 import orjson
 import pytest
 import typer
-from brokers import Kafka, MockKafka, NoidaKafka, free_port
+from brokers import Kafka, LocalKafka, MockKafka, free_port
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from typer.testing import CliRunner
 
@@ -193,7 +193,7 @@ def test_a_silent_broker_is_waited_for_and_named() -> None:
     assert "start the broker, or correct source.brokers" in text
 
 
-def test_a_broker_that_comes_within_the_wait_is_found(private_kafka: Callable[[], NoidaKafka]) -> None:
+def test_a_broker_that_comes_within_the_wait_is_found(private_kafka: Callable[[], LocalKafka]) -> None:
     kafka = private_kafka()
     topic = kafka.topic(partitions=2)
     kafka.produce(topic, [b"1", b"2"], partition=1)

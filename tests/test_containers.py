@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 import yaml
-from brokers import NoidaKafka, free_port
+from brokers import LocalKafka, free_port
 from programs import ran
 from sandbox import DOCKER, REPOSITORY, Sandbox, image, instructions, obstacle, services
 from typer.main import get_command
@@ -219,7 +219,7 @@ def test_the_demonstration_is_the_packages_own() -> None:
 
 
 def test_services_run_with_a_read_only_root_and_no_privileges(
-    private_kafka: Callable[[], NoidaKafka], tmp_path: Path, compiled: None
+    private_kafka: Callable[[], LocalKafka], tmp_path: Path, compiled: None
 ) -> None:
     """Topics, product and replayer of compose.yaml: as user 10001, without capabilities, the root read-only, and only
     the state, the kernels and /tmp to write to. In mount namespaces; Docker itself has no part in it."""

@@ -24,7 +24,7 @@ import numpy as np
 import orjson
 import pytest
 import structlog
-from brokers import Kafka, NoidaKafka, free_port
+from brokers import Kafka, LocalKafka, free_port
 from prometheus_client.parser import text_string_to_metric_families
 from test_stream import Job, events, finished
 
@@ -320,7 +320,7 @@ def test_the_log_says_what_happens_and_how_far_it_is(told: dict[str, Any]) -> No
     assert sum(lines[-1]["positions"][f"{topic}-{p}"] for p in range(3)) == told["count"] + 4
 
 
-def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], NoidaKafka], tmp_path: Path) -> None:
+def test_not_ready_while_the_broker_is_away(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:
     broker = private_kafka()
     address = f"127.0.0.1:{free_port()}"
     topic = broker.topic("events", 1)

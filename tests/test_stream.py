@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from brokers import Kafka, MockKafka, NoidaKafka, free_port
+from brokers import Kafka, LocalKafka, MockKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ssm_stream.autoconfig.feature_selection import select_features, with_columns
@@ -537,7 +537,7 @@ def test_broker_away_at_start(tmp_path: Path) -> None:
 
 
 def test_broker_away_while_running_then_back(
-    private_kafka: Callable[[], NoidaKafka], tmp_path: Path, compiled: None
+    private_kafka: Callable[[], LocalKafka], tmp_path: Path, compiled: None
 ) -> None:
     """The flow stops with the broker's message; after both are back it goes on and every event is predicted."""
     kafka = private_kafka()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import noida_obstacle
+from brokers import local_obstacle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
@@ -22,7 +22,7 @@ NAMES = ("pass-through", "latency p99", "entities", "snapshot", "backfill")
 
 def report(script: str, *arguments: str) -> dict[str, Any]:
     """What a benchmark prints with --json."""
-    if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ and (obstacle := noida_obstacle()):
+    if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ and (obstacle := local_obstacle()):
         pytest.skip(obstacle)
     command = [sys.executable, str(measuring.HERE / script), *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 import yaml
-from brokers import NoidaKafka, noida_obstacle
+from brokers import LocalKafka, local_obstacle, start_local
 from structlog.testing import capture_logs
 from tls import LOOPBACK, Authority, Proxy, obstacle
 from typer.testing import CliRunner
@@ -32,10 +32,10 @@ USERS = {"ssm-stream": PASSWORD}
 
 
 @pytest.fixture(scope="module")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NoidaKafka]:
-    if (why := noida_obstacle()) is not None:
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalKafka]:
+    if (why := local_obstacle()) is not None:
         pytest.skip(why)
-    kafka = NoidaKafka(tmp_path_factory.mktemp("broker"))
+    kafka = start_local(tmp_path_factory.mktemp("broker"))
     yield kafka
     kafka.close()
 
@@ -69,7 +69,7 @@ def refusal(proxy: Proxy, kafka: dict[str, Any]) -> BrokerError:
     return caught.value
 
 
-def test_a_broker_with_the_right_certificate_is_believed(broker: NoidaKafka, authority: Authority) -> None:
+def test_a_broker_with_the_right_certificate_is_believed(broker: LocalKafka, authority: Authority) -> None:
     with Proxy(broker.port, authority.issue("server")) as proxy:
         config = configured(proxy, trusting(authority), "20s")
         cluster = check_broker(config.source)
@@ -79,7 +79,7 @@ def test_a_broker_with_the_right_certificate_is_believed(broker: NoidaKafka, aut
         assert proxy.passed_on
 
 
-def test_an_unknown_authority_is_refused(broker: NoidaKafka, authority: Authority, tmp_path: Path) -> None:
+def test_an_unknown_authority_is_refused(broker: LocalKafka, authority: Authority, tmp_path: Path) -> None:
     with Proxy(broker.port, authority.issue("server")) as proxy:
         told = refusal(proxy, trusting(Authority(tmp_path, "other-ca")))
     assert f"certificate of {proxy.bootstrap_servers} is not believed: " in str(told)
@@ -87,14 +87,14 @@ def test_an_unknown_authority_is_refused(broker: NoidaKafka, authority: Authorit
     assert "ssl.*" in told.cure
 
 
-def test_an_expired_certificate_is_refused(broker: NoidaKafka, authority: Authority) -> None:
+def test_an_expired_certificate_is_refused(broker: LocalKafka, authority: Authority) -> None:
     with Proxy(broker.port, authority.issue("late", expired=True)) as proxy:
         told = refusal(proxy, trusting(authority))
     assert "certificate has expired" in str(told)
     assert "ssl.*" in told.cure
 
 
-def test_a_certificate_of_another_host_is_refused(broker: NoidaKafka, authority: Authority) -> None:
+def test_a_certificate_of_another_host_is_refused(broker: LocalKafka, authority: Authority) -> None:
     with Proxy(broker.port, authority.issue("elsewhere", address="DNS:elsewhere.example,IP:127.0.0.9")) as proxy:
         told = refusal(proxy, trusting(authority))
         assert "mismatch, certificate is not valid for '127.0.0.1'" in str(told)
@@ -103,7 +103,7 @@ def test_a_certificate_of_another_host_is_refused(broker: NoidaKafka, authority:
         assert check_broker(configured(proxy, weak, "20s").source).addresses
 
 
-def test_no_verification_is_what_it_says(broker: NoidaKafka, authority: Authority) -> None:
+def test_no_verification_is_what_it_says(broker: LocalKafka, authority: Authority) -> None:
     weak = {"security.protocol": "SSL", "enable.ssl.certificate.verification": False}
     with Proxy(broker.port, authority.issue("late", expired=True)) as proxy:
         config = configured(proxy, weak, "20s")
@@ -115,7 +115,7 @@ def test_no_verification_is_what_it_says(broker: NoidaKafka, authority: Authorit
 
 
 def test_a_certificate_of_the_client_may_be_needed(
-    broker: NoidaKafka, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: LocalKafka, authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     user = authority.issue("user", password=PASSWORD)
     mine = {"ssl.certificate.location": str(user.certificate), "ssl.key.location": str(user.key)}
@@ -134,7 +134,7 @@ def test_a_certificate_of_the_client_may_be_needed(
         assert "another-pw" not in str(caught.value)
 
 
-def test_a_client_without_tls_is_told_so(broker: NoidaKafka, authority: Authority) -> None:
+def test_a_client_without_tls_is_told_so(broker: LocalKafka, authority: Authority) -> None:
     with Proxy(broker.port, authority.issue("server")) as proxy:
         assert "set security.protocol" in refusal(proxy, {}).cure
     with Proxy(broker.port) as plain:
@@ -147,7 +147,7 @@ LOGIN = {"sasl.username": "ssm-stream", "sasl.password": "${PW}"}
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
 def test_users_are_let_in_by_their_password(
-    mechanism: str, broker: NoidaKafka, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    mechanism: str, broker: LocalKafka, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kafka = trusting(authority, **LOGIN, **{"sasl.mechanism": mechanism}) | {"security.protocol": "SASL_SSL"}
     with Proxy(broker.port, authority.issue("server"), users=USERS) as proxy:
@@ -189,7 +189,7 @@ class Tokens(http.server.BaseHTTPRequestHandler):
 
 
 def test_users_are_let_in_by_their_token(
-    broker: NoidaKafka, authority: Authority, monkeypatch: pytest.MonkeyPatch
+    broker: LocalKafka, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with http.server.ThreadingHTTPServer((LOOPBACK, 0), Tokens) as issuer:
         threading.Thread(target=issuer.serve_forever, daemon=True).start()
@@ -213,7 +213,7 @@ def test_users_are_let_in_by_their_token(
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
 def test_a_run_behind_tls_and_a_login(
-    delivery: str, broker: NoidaKafka, authority: Authority, tmp_path: Path, compiled: None
+    delivery: str, broker: LocalKafka, authority: Authority, tmp_path: Path, compiled: None
 ) -> None:
     """Reading, writing, committing and transactions, all as one user over TLS."""
     names = {name: broker.topic(name) for name in ("events", "predictions", "alerts", "letters")}

@@ -36,7 +36,7 @@ import orjson
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
-from brokers import NoidaKafka
+from brokers import start_local
 from confluent_kafka import Message
 from measuring import check, say
 
@@ -121,7 +121,7 @@ class Campaign:
 
     def __init__(self, folder: Path, n: int, seed: int) -> None:
         self.folder, self.rng = folder, random.Random(seed)
-        self.kafka = NoidaKafka(folder / "broker")
+        self.kafka = start_local(folder / "broker")
         self.n, self.faults = n, list[Fault]()
         self.pace = 0.0
         self.topics = {

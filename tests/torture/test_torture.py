@@ -12,7 +12,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from brokers import MockKafka, noida_obstacle
+from brokers import MockKafka, local_obstacle
 from confluent_kafka import KafkaError
 from test_stream import PARTITIONS, Job, events, finished, wait_for
 
@@ -21,7 +21,7 @@ from torture.campaign import campaign
 from torture.fuzz import fuzz
 
 
-@pytest.mark.skipif(noida_obstacle() is not None, reason=f"no broker with transactions: {noida_obstacle()}")
+@pytest.mark.skipif(local_obstacle() is not None, reason=f"no broker with transactions: {local_obstacle()}")
 def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(tmp_path: Path, compiled: None) -> None:
     """Killed at every place once, a full disk, a directory that cannot be written: as if nothing had happened."""
     said: list[str] = []
