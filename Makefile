@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # setuptools warns of every editable installation, which looks like an error and is none.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
 
-.PHONY: demo test lint format docs config-pages install install-dev bench licences audit clean
+.PHONY: demo test lint format docs config-pages install install-dev bench peers licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -31,9 +31,17 @@ docs: config-pages
 config-pages: install-dev
 	$(BIN)/python .ci/config_pages.py
 
-bench: install-dev
-	$(INSTALL) --editable '.[bench]'
+bench: install-dev peers
 	$(BIN)/python benchmarks/throughput.py
+
+# River and Quix Streams, in an environment of their own: benchmarks take it from build/peers.
+peers: build/peers/.installed
+
+build/peers/.installed: benchmarks/peers.txt
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/pip install --quiet --upgrade pip
+	build/peers/bin/pip install --quiet --requirement benchmarks/peers.txt
+	@touch $@
 
 licences: install-dev
 	$(BIN)/python .ci/licences.py

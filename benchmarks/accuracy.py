@@ -14,7 +14,6 @@ import argparse
 import hashlib
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +48,7 @@ from accuracy_product import (
     stem,
     untrained_obstacle,
 )
+from measuring import peers_python
 from rich.console import Console
 from rich.table import Table
 
@@ -134,7 +134,7 @@ def expanded_name(recording: Recording) -> str:
 def peers(recordings: list[Recording], options: argparse.Namespace) -> dict[str, Any]:
     """River's version, what it reached by sample, and why there is nothing on the learner's own inputs."""
     if options.no_peers or not has_river(options.peers_python):
-        word = "--no-peers" if options.no_peers else "River is not installed: the `bench` extra, or --peers-python"
+        word = "--no-peers" if options.no_peers else "River is not installed: run `make peers`, or give --peers-python"
         return {"river": None, "found": {}, "expanded_absent": word}
     samples = [sample_of(recording) for recording in recordings]
     more = [] if options.no_expanded else [expanded_sample(recording) for recording in recordings]
@@ -391,7 +391,7 @@ def parsed(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-costs", action="store_true", help="errors only")
     parser.add_argument("--no-peers", action="store_true", help="River's published figures instead of a search")
     parser.add_argument("--no-expanded", action="store_true", help="River on the plain columns only")
-    parser.add_argument("--peers-python", default=sys.executable, help="interpreter that has river and numpy")
+    parser.add_argument("--peers-python", default=peers_python(), help="interpreter that has river and numpy")
     parser.add_argument("--peers-cache", type=Path, help="JSON file that keeps what River's learners reached")
     parser.add_argument("--processes", type=int, default=2, help="of River's learners, at a time")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds a learner may take on a recording")

@@ -19,8 +19,15 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
+PEERS = HERE.parent / "build" / "peers" / "bin" / "python"
+"""The interpreter that `make peers` makes."""
 LIMIT = 600.0  # seconds that one process may take
 Check = dict[str, Any]
+
+
+def peers_python() -> str:
+    """The default of `--peers-python`: the environment of `make peers` where it exists, else this interpreter."""
+    return str(PEERS) if PEERS.exists() else sys.executable
 
 
 class MissingError(RuntimeError):

@@ -27,7 +27,7 @@ import throughput_latency as latency
 import throughput_stages as stages
 import throughput_state as state
 import throughput_topics as topics
-from measuring import Check, MissingError, end_on_signals, say
+from measuring import Check, MissingError, end_on_signals, peers_python, say
 from rich.console import Console
 from rich.markup import escape
 from wire import cluster
@@ -140,7 +140,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="checks and figures on stdout")
     parser.add_argument("--plot", type=Path, help="a picture of the figures: .png or .svg (needs matplotlib)")
     parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--peers-python", default=sys.executable, help="interpreter that has quixstreams and river")
+    parser.add_argument("--peers-python", default=peers_python(), help="interpreter that has quixstreams and river")
     arguments = parser.parse_args()
     arguments.parts = [part for part in PARTS if part in (arguments.parts or [])]
     arguments.no_peers |= arguments.smoke

@@ -227,7 +227,7 @@ def show(measured: dict[str, Any], console: Console) -> None:
         "its threads, MiB its peak memory."
     )
     if absent := [peer.title for peer in PEERS if peer.name not in peers]:
-        console.print(f"Not measured: {', '.join(absent)}. Install the `bench` extra, or give --peers-python.")
+        console.print(f"Not measured: {', '.join(absent)}. Run `make peers`, or give --peers-python.")
 
 
 def measure_entities(broker: str, folder: Path, count: int, few: int, many: int, rounds: int) -> dict[str, Any]:

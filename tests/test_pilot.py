@@ -337,7 +337,7 @@ def test_adwin_finds_changes_and_little_else() -> None:
 
 @pytest.mark.parametrize("delta", [0.002, 1e-6])
 def test_adwin_is_that_of_river(delta: float) -> None:
-    drift = pytest.importorskip("river.drift", reason="needs the extra `bench`")
+    drift = pytest.importorskip("river.drift", reason="needs River: pip install river")
     x = drifting(3)
     theirs, detector = [], drift.ADWIN(delta=delta)
     for t, value in enumerate(x.tolist()):
