@@ -75,9 +75,9 @@ def sums(path: Path, limit: int) -> dict[str, Any]:
     for t in range(len(events)):
         one = events.take(np.array([t]))
         parts = None
-        if one.entity[0] in engine and engine.targets[0].store.view(one.entity[0]) is not None:
+        if one.entity[0] in engine and engine.target_engines[0].store.view(one.entity[0]) is not None:
             try:
-                parts = explain(engine.targets[0], one)
+                parts = explain(engine.target_engines[0], one)
             except KeyError:
                 parts = None
         said, _ = engine.process(one)

@@ -18,8 +18,8 @@ from test_state import KINDS, configured, labels_of, stream
 
 from ssm_stream.config import Config, State, parse_config
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.entity_limiter import STEPS, Census
-from ssm_stream.engine.snapshot_format import Reader
+from ssm_stream.engine.entity_limiter import STEPS, EntityLimiter
+from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow.feedback import FeedbackDecoder
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import LONGEST_NAME, Events
@@ -70,7 +70,7 @@ def test_who_is_let_in_and_who_leaves_is_decided_event_by_event(
     rng = random.Random(seed)
     names = [f"m{int(rng.random() ** 2 * 14)}" for _ in range(100)]
     ts = np.cumsum([rng.choice([-500, 1000, TTL // 50, 2 * TTL]) for _ in names])
-    slowly, census = Slowly(most, evict=evict), Census(rules(most, "evict" if evict else "refuse"))
+    slowly, census = Slowly(most, evict=evict), EntityLimiter(rules(most, "evict" if evict else "refuse"))
     expected = [slowly.event(name, int(t)) for name, t in zip(names, ts, strict=True)]
     known: set[str] = set()
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 100], strict=True):
@@ -88,14 +88,14 @@ def test_who_is_let_in_and_who_leaves_is_decided_event_by_event(
             known |= set(mine)
         assert left == [(i - start, name) for i in range(start, stop) for name in expected[i][1]]
         saved = orjson.loads(orjson.dumps(census.rows()))
-        census = Census(rules(most, "evict" if evict else "refuse"))
+        census = EntityLimiter(rules(most, "evict" if evict else "refuse"))
         census.load(saved)
     assert census.rows() == [[0, 0, slowly.clock, list(slowly.seen), list(slowly.seen.values())]] == saved
     assert len(census) <= most
 
 
 def test_shards_and_sources_have_a_limit_each() -> None:
-    census, names = Census(rules(2, "refuse")), [f"m{i}" for i in range(40)]
+    census, names = EntityLimiter(rules(2, "refuse")), [f"m{i}" for i in range(40)]
     homes = {name: shard_of(name, 4) for name in names}
     ts = np.arange(40)
     for source in (0, 5):
@@ -105,12 +105,12 @@ def test_shards_and_sources_have_a_limit_each() -> None:
     # As each shard would decide by itself.
     for shard in range(4):
         mine = [name for name in names if homes[name] == shard]
-        alone = Census(rules(2, "refuse"))
+        alone = EntityLimiter(rules(2, "refuse"))
         assert alone.admit(mine, np.arange(len(mine)), dict.fromkeys(mine, shard), 0)[1] == list(range(2, len(mine)))
 
 
 def test_a_wrong_time_makes_nobody_look_silent() -> None:
-    census = Census(rules(1, "refuse"))
+    census = EntityLimiter(rules(1, "refuse"))
     assert not census.admit(["a", "a"], np.array([0, 200 * 365 * TTL]), {}, 0)[1]
     assert census.admit(["b"], np.array([TTL]), {}, 0)[1] == [0]
 
@@ -130,13 +130,13 @@ def fed(engine: Engine, events: Events, start: int, stop: int, out: list[tuple[i
         rows = zip(part.position.tolist(), *(column.tolist() for column in predictions), strict=True)
         out += [(at, repr(said)) for at, *said in rows]
         out += [(int(part.position[alert.row]), orjson.dumps(alert.message)) for alert in alerts]
-        for settled in engine.settled:
+        for settled in engine.resolved_predictions:
             out += [(int(part.position[i]), ("settled", y)) for i, y in zip(settled.item, settled.y, strict=True)]
     if engine.config.labels is not None:
         for i in range(start, stop):
             if i >= 15:
                 engine.learn(labels_of(events.take(np.arange(i - 15, i - 14))))
-        out += [(label.position, ("unmatched", label.entity)) for label in engine.take_unmatched()]
+        out += [(label.position, ("unmatched", label.entity)) for label in engine.pop_unmatched_labels()]
 
 
 @pytest.mark.parametrize("full", ["evict", "refuse"])
@@ -158,12 +158,12 @@ def test_limits_change_no_bit_by_batches_restarts_and_snapshots(
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 400], strict=True):
         fed(engine, events, start, stop, found)
         file = BytesIO()
-        whole = not files or engine.share_changed == 1
-        engine.save(file, whole=whole)
+        whole = not files or engine.changed_share == 1
+        engine.write_snapshot(file, full=whole)
         files = [file] if whole else [*files, file]
         again = Engine(config)  # what the files say, from now on
         for each in files:
-            again.load(Reader(each))
+            again.load(SnapshotReader(each))
         assert again.snapshot() == engine.snapshot()
         if start % 2:
             engine, files = again, []

@@ -21,9 +21,9 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
-from ssm_stream.engine.engine import Engine, require_fitting
-from ssm_stream.engine.growable_arrays import named
-from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.engine.engine import Engine, require_compatible_state
+from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.kernels.lifecycle import KINDS, OPEN
 
@@ -112,7 +112,7 @@ def fed(config: Config, n: int = 2_300) -> Engine:
 def whole() -> bytes:
     """A state with open episodes."""
     engine = fed(changed())
-    open_ = engine.targets[0].store.state.lifecycle.number[:3, :, OPEN]
+    open_ = engine.target_engines[0].store.state.lifecycle.number[:3, :, OPEN]
     assert open_.any(axis=0).all(), "episodes of both kinds are open"
     return engine.snapshot()
 
@@ -120,11 +120,15 @@ def whole() -> bytes:
 def learned(engine: Engine) -> dict[str, bytes]:
     """All that predictions are made of, and the clocks."""
     out = {}
-    for each in engine.targets:
+    for each in engine.target_engines:
         used, pools = len(each.store.names), len(each.store.pools)
         groups = {"learner", "interval", "clock", "reference"}
-        out |= {name: array[:used].tobytes() for name, array in named(each.store.state) if name.split(".")[0] in groups}
-        out |= {name: array[:pools].tobytes() for name, array in named(each.store.shared)}
+        out |= {
+            name: array[:used].tobytes()
+            for name, array in named_arrays(each.store.state)
+            if name.split(".")[0] in groups
+        }
+        out |= {name: array[:pools].tobytes() for name, array in named_arrays(each.store.shared)}
     return out
 
 
@@ -135,7 +139,7 @@ def test_what_migrates_leaves_the_learner_as_it_is_to_the_bit(change: dict[str, 
     engine, same = Engine.restore(config, whole), Engine.restore(before, whole)
     assert learned(engine) == learned(same)
     assert engine.names == same.names
-    assert engine.share_changed == 1.0, "the next snapshot is a whole one, of the new configuration"
+    assert engine.changed_share == 1.0, "the next snapshot is a whole one, of the new configuration"
     again = Engine.restore(config, engine.snapshot())
     assert again.snapshot() == engine.snapshot()
     rest = stream(2_600).take(np.arange(2_300, 2_600))
@@ -152,7 +156,7 @@ def test_back_again_is_a_state_of_the_old_configuration(change: dict[str, Any], 
     back, same = Engine.restore(changed(), there), Engine.restore(changed(), whole)
     assert learned(back) == learned(same)
     for (name, array), other in zip(
-        named(back.targets[0].store.state), named(same.targets[0].store.state), strict=True
+        named_arrays(back.target_engines[0].store.state), named_arrays(same.target_engines[0].store.state), strict=True
     ):
         assert array.shape[1:] == other[1].shape[1:], name
     back.process(stream(300, seed=1))
@@ -194,7 +198,7 @@ def test_a_kind_that_is_switched_off_leaves_no_episode_open(whole: bytes) -> Non
     off = Engine.restore(changed(**{DRIFT + "enabled": False, DRIFT + "learn": "hold"}), whole)
     on = Engine.restore(changed(), off.snapshot())
     for engine, kinds in ((off, [1]), (on, [1])):
-        number = engine.targets[0].store.state.lifecycle.number
+        number = engine.target_engines[0].store.state.lifecycle.number
         assert not number[:, kinds].any()
         assert number[:, 0].any(), "the other kind goes on"
 
@@ -216,7 +220,7 @@ def test_episodes_inside_a_fleet_alert_begin_anew_without_it() -> None:
 
     def silent(engine: Engine) -> set[tuple[str, str]]:
         """Open episodes that nobody was told of."""
-        number, names = engine.targets[0].store.state.lifecycle.number, engine.targets[0].store.names
+        number, names = engine.target_engines[0].store.state.lifecycle.number, engine.target_engines[0].store.names
         open_ = {(name, kind) for row, name in enumerate(names) for i, kind in enumerate(KINDS) if number[row, i, OPEN]}
         return open_ - told
 
@@ -233,26 +237,26 @@ def test_chains_of_changes_migrate_as_a_whole_snapshot_does(change: dict[str, An
     for cut in [*sorted(set(cuts)), 600]:
         engine.process(events.take(np.arange(at, cut)))
         at = cut
-        whole = not files or engine.share_changed == 1.0
+        whole = not files or engine.changed_share == 1.0
         files = [*([] if whole else files), BytesIO()]
-        name = engine.save(files[-1], whole=whole, after=name)
+        name = engine.write_snapshot(files[-1], full=whole, base=name)
     migrated = Engine(config)
     for file in files:
-        migrated.load(Reader(file))
-    migrated.loaded()
+        migrated.load(SnapshotReader(file))
+    migrated.finish_load()
     assert migrated.snapshot() == Engine.restore(config, engine.snapshot()).snapshot()
 
 
 def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
     engine, other = fed(changed(), 400), fed(changed(alerts__critical=9), 400)
     first, later = BytesIO(), BytesIO()
-    engine.save(first, whole=True)
-    other.save(BytesIO(), whole=True)
-    other.save(later, whole=False)
+    engine.write_snapshot(first, full=True)
+    other.write_snapshot(BytesIO(), full=True)
+    other.write_snapshot(later, full=False)
     mixed = Engine(changed())
-    mixed.load(Reader(first))
+    mixed.load(SnapshotReader(first))
     with pytest.raises(StateError, match="goes on from one that another configuration made"):
-        mixed.load(Reader(later))
+        mixed.load(SnapshotReader(later))
 
 
 def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,11 +290,11 @@ def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
 
 
 def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: bytes) -> None:
-    words: dict[str, Any] = {**Reader(BytesIO(whole)).words}
+    words: dict[str, Any] = {**SnapshotReader(BytesIO(whole)).metadata}
     del words["settings"]
-    require_fitting(words, changed())
+    require_compatible_state(words, changed())
     with pytest.raises(StateError, match="put `event`, `model`, `alerts` and `state` back"):
-        require_fitting(words, changed(event__lags=7))
+        require_compatible_state(words, changed(event__lags=7))
 
 
 def test_words_for_what_is_not_there() -> None:

@@ -122,7 +122,7 @@ def all_finite(value: Any) -> bool:
 
 def arrays_of(state: bytes) -> dict[str, NDArray[Any]]:
     """All arrays of a snapshot, by name."""
-    reader, length = snapshots.Reader(BytesIO(state)), struct.unpack_from("<Q", state, 8)[0]
+    reader, length = snapshots.SnapshotReader(BytesIO(state)), struct.unpack_from("<Q", state, 8)[0]
     listed = orjson.loads(state[snapshots.PREFIX.size :][:length])["arrays"]
     return {name: reader.read(name) for name, _, _ in listed}
 
@@ -742,7 +742,7 @@ def test_past_features_are_counted_and_part_of_the_state_hash() -> None:
     array = arrays_of(engine.snapshot())["0.learner.u_last"]
     assert array.shape == (5, 2 * (1 + 4))
     before, other = engine.state_hash("m0"), engine.state_hash("m1")
-    engine.targets[0].store.state.learner.u_last[engine.names.index("m0"), -1] += 1.0
+    engine.target_engines[0].store.state.learner.u_last[engine.names.index("m0"), -1] += 1.0
     assert engine.state_hash("m0") != before
     assert engine.state_hash("m1") == other
 

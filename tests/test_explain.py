@@ -64,11 +64,11 @@ def test_every_answer_has_a_name(case: str) -> None:
     settings = config(*CASES[case])
     for entities in (1, 3):
         events, _ = EventReader(settings.event).read(rows(entities))
-        engine = Engine(settings).targets[0]
+        engine = Engine(settings).target_engines[0]
         engine.process(events)
-        look = engine.look(events.take(np.array([597 if entities == 3 else 594])))
+        trace = engine.trace_prediction(events.take(np.array([597 if entities == 3 else 594])))
         many = entities == 3 and settings.model.fleet
-        assert len(answer_names(look.params, many)) == look.scratch.places[0]
+        assert len(answer_names(trace.params, many)) == trace.scratch.places[0]
 
 
 def test_looking_changes_nothing() -> None:
@@ -77,14 +77,14 @@ def test_looking_changes_nothing() -> None:
     engine = Engine(settings)
     engine.process(events)
     before = engine.snapshot()
-    explain(engine.targets[0], events.take(np.array([597])))
+    explain(engine.target_engines[0], events.take(np.array([597])))
     assert engine.snapshot() == before
 
 
 def test_a_source_that_the_entity_never_came_from_is_said() -> None:
     settings = config()
     events, _ = EventReader(settings.event).read(rows(3))
-    engine = Engine(settings).targets[0]
+    engine = Engine(settings).target_engines[0]
     engine.process(events)
     with pytest.raises(KeyError, match="'m0' was not met from source 1"):
         explain(engine, events.take(np.array([597])), 1)

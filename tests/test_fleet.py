@@ -21,14 +21,14 @@ from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.engine.fleet_alerts import LISTED, Fleet
+from ssm_stream.engine.fleet_alerts import LISTED, FleetAlerts
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 MEMBERS = 7
-"""Of a row of `Fleet.rows`: the entities that are open."""
+"""Of a row of `FleetAlerts.rows`: the entities that are open."""
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
@@ -54,8 +54,8 @@ def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **o
     return Alert(row, message, other.get("pool", (0, 0)), other.get("entities", 10), other.get("mark", 1000.0 * row))
 
 
-def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> Fleet:
-    return Fleet(config(sections=f"alerts: {{fleet: {{least: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}"))
+def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> FleetAlerts:
+    return FleetAlerts(config(sections=f"alerts: {{fleet: {{least: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}"))
 
 
 def now(entity: str, row: int) -> float:
@@ -64,7 +64,7 @@ def now(entity: str, row: int) -> float:
 
 
 def said(
-    fleet: Fleet,
+    fleet: FleetAlerts,
     alerts: Sequence[Alert],
     gone: Sequence[tuple[int, str]] = (),
     heard: Callable[[str, int], float] = now,
@@ -171,7 +171,7 @@ def test_a_state_from_before_its_own_were_kept_recovers_by_the_number_of_all() -
 @pytest.mark.parametrize(("events", "at_once"), [(10_000, 8), (1000, 8), (100, 20)])
 def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(events: int, at_once: int) -> None:
     """Of 40 entities 8 are a fifth; within 20 rounds 8 start by chance where one in 100 events does, 8 ± 2.8."""
-    fleet = Fleet(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}}}"))
+    fleet = FleetAlerts(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}}}"))
     found = said(fleet, [alert(i, f"m{i}", entities=40) for i in range(1, 40)])
     assert next(row for row, entity, *_ in found if entity == "*") == at_once
 

@@ -24,7 +24,7 @@ from xxhash import xxh3_64
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import MAGIC, PREFIX, VERSION, Reader, StateError
+from ssm_stream.engine.snapshot_format import MAGIC, PREFIX, VERSION, SnapshotReader, StateError
 from ssm_stream.recovery.export import told_by_file
 
 GOLDEN = Path(__file__).parent / "golden" / f"format-{VERSION}"
@@ -228,4 +228,4 @@ def test_as_they_were_written(kind: str) -> None:
     header, body = opened(golden(kind))
     assert sealed(orjson.dumps(header, option=orjson.OPT_SORT_KEYS), body) == golden(kind)
     assert Engine.restore(config_of(kind), golden(kind)).snapshot() == golden(kind)
-    assert Reader(BytesIO(golden(kind))).words["config"] == config_of(kind).hash
+    assert SnapshotReader(BytesIO(golden(kind))).metadata["config"] == config_of(kind).hash

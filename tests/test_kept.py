@@ -26,7 +26,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.entity_report import hash_of
+from ssm_stream.engine.entity_report import entity_hash
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
@@ -135,7 +135,7 @@ def replayed(config: Config, stops: list[int]) -> dict[str, str]:
             mine = [i for i, name in enumerate(part.entity) if shard_of(name, config.state.shards) == shard]
             if mine:
                 engine.process(part.take(np.array(mine)), partition)
-        hashes |= {name: hash_of(engine, name) for name in engine.names}
+        hashes |= {name: entity_hash(engine, name) for name in engine.names}
     return hashes
 
 

@@ -67,7 +67,7 @@ def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event:
         outcome = engine.learn(labels_of(one))
         assert outcome.matched.all()
         yhat.append(predictions.yhat[0])
-        score.append(outcome.settled.score[0])
+        score.append(outcome.resolved.score[0])
         late_alerts += [alert._replace(row=i) for alert in outcome.alerts]
     assert np.array(yhat).tobytes() == told["yhat"].tobytes()
     assert np.array(score).tobytes() == told["score"].tobytes()
@@ -80,8 +80,8 @@ def test_targets_in_the_events_count_at_once_where_labels_may_come_too() -> None
     on_time = run(Engine(config()), events)[0]
     engine = Engine(config(sections=LATE))
     assert_same_bits(run(engine, events, [700, 701, 1500])[0], on_time)
-    assert engine.late_counts["matched"] == 2000
-    assert engine.late_counts["waiting"] == 0
+    assert engine.label_counts["matched"] == 2000
+    assert engine.label_counts["waiting"] == 0
 
 
 @pytest.mark.parametrize("delay", [1, 10, 100])
@@ -97,7 +97,7 @@ def test_late_labels_teach_nearly_as_well(delay: int) -> None:
             assert engine.learn(labels_of(cut(events, i - delay, i - delay + 1))).matched.all()
     on_time = np.abs(run(Engine(config(DIRECT)), events)[0]["yhat"] - y)
     assert np.mean(errors[500:]) < 1.05 * on_time[500:].mean()
-    assert engine.late_counts == {"waiting": delay, "matched": 3000 - delay, "dropped": 0, "unmatched": 0, "early": 0}
+    assert engine.label_counts == {"waiting": delay, "matched": 3000 - delay, "dropped": 0, "unmatched": 0, "early": 0}
 
 
 @pytest.mark.parametrize("delay", [1, 7])
@@ -152,8 +152,8 @@ def follow(
         else:
             given += 1
             engine.learn(labels_of(one))
-        refused += len(engine.take_unmatched())
-    counts = engine.late_counts
+        refused += len(engine.pop_unmatched_labels())
+    counts = engine.label_counts
     assert counts["matched"] + counts["early"] + counts["unmatched"] == given
     assert counts["unmatched"] == refused
     return engine, told, refused
@@ -167,7 +167,7 @@ def test_every_event_is_labelled_waits_or_was_dropped(
     events = apart(fleet(120, seed), seed)
     sections = f"labels: {{topic: labels, pending: {most}, wait: {wait}}}\n"
     engine, told, _ = follow(steps, events, sections, restoring=False)
-    counts = engine.late_counts
+    counts = engine.label_counts
     assert counts["matched"] + counts["waiting"] + counts["dropped"] == sum(kind == "event" for kind, _ in steps)
     assert np.isfinite(np.concatenate(told)).all()
     again, retold, _ = follow(steps, events, sections, restoring=True)
@@ -186,24 +186,24 @@ def test_a_label_waits_for_its_event_and_teaches_when_it_comes() -> None:
         assert not engine.learn(labels_of(one)).matched.any()
         yhat.append(engine.process(bare(one))[0].yhat[0])
     assert np.array(yhat).tobytes() == on_time["yhat"].tobytes()
-    assert engine.late_counts["matched"] == 400
-    assert engine.take_unmatched() == []
+    assert engine.label_counts["matched"] == 400
+    assert engine.pop_unmatched_labels() == []
 
 
 def test_labels_without_an_event_say_why() -> None:
     engine = Engine(config(sections="labels: {topic: labels, wait: 5s, pending: 8}\n"))
     events = made(np.arange(20.0), ts=np.arange(20) * 1000)
     engine.process(bare(events))
-    assert engine.late_counts["dropped"] == 14  # all but those of the last 5 s
+    assert engine.label_counts["dropped"] == 14  # all but those of the last 5 s
     assert engine.learn(labels_of(cut(events, 19, 20))).matched.all()
     for again in (cut(events, 19, 20), cut(events, 2, 3), made([1.0], ts=[1500])):
         assert not engine.learn(labels_of(again)).matched.any()
-        (refused,) = engine.take_unmatched()
+        (refused,) = engine.pop_unmatched_labels()
         assert "waits for a label" in refused.reason
     assert not engine.learn(labels_of(made([1.0], ts=[30_000]))).matched.any()
-    assert engine.take_unmatched() == []  # its event may still come
+    assert engine.pop_unmatched_labels() == []  # its event may still come
     engine.process(bare(made([1.0], ts=[36_000])))
-    (refused,) = engine.take_unmatched()
+    (refused,) = engine.pop_unmatched_labels()
     assert "labels.wait" in refused.reason
 
 
@@ -216,7 +216,7 @@ def test_labels_by_id_find_their_events_in_any_order() -> None:
     labels = replace(labels_of(events.take(order)), ts=np.zeros(50, np.int64), key=keys[order])
     outcome = engine.learn(labels)
     assert outcome.matched.all()
-    assert outcome.settled.y.tolist() == order.tolist()
+    assert outcome.resolved.y.tolist() == order.tolist()
 
 
 def test_the_rings_grow_and_keep_what_waits() -> None:
@@ -224,7 +224,7 @@ def test_the_rings_grow_and_keep_what_waits() -> None:
     events = made(y, features, ["a", "b", "c"] * 200)
     engine = Engine(config(sections="labels: {topic: labels, pending: 200}\n"))
     engine.process(bare(events))
-    assert engine.late_counts["waiting"] == 600
+    assert engine.label_counts["waiting"] == 600
     restored = Engine.restore(engine.config, engine.snapshot())
     assert restored.snapshot() == engine.snapshot()
     for one in (engine, restored):
@@ -238,7 +238,7 @@ def test_what_waits_of_an_entity_that_expires_is_dropped() -> None:
     engine.process(bare(made(np.zeros(10), entity="old")))
     engine.process(bare(made(np.zeros(300), entity="new", ts=np.arange(300) * 3_600_000)))
     engine.snapshot()
-    counts = engine.late_counts
+    counts = engine.label_counts
     assert counts["dropped"] >= 10
     assert counts["waiting"] + counts["dropped"] == 310
 
@@ -260,8 +260,8 @@ def test_a_horizon_of_events_predicts_the_target_so_many_events_on() -> None:
     assert error[500:].mean() < 0.5
     plain = run(Engine(config()), events)[0]
     assert np.abs(plain["yhat"] - events.target)[500:].mean() > 1.0
-    assert engine.late_counts["matched"] == 1197
-    assert engine.late_counts["waiting"] == 3
+    assert engine.label_counts["matched"] == 1197
+    assert engine.label_counts["waiting"] == 3
 
 
 def test_a_horizon_in_time_is_a_horizon_in_events_where_they_come_evenly() -> None:
@@ -288,12 +288,12 @@ def test_a_time_that_comes_without_a_target_is_counted() -> None:
     y[20] = np.nan
     engine = Engine(config(sections="model: {horizon: 2m}\n"))
     run(engine, made(y, ts=ts))
-    counts = engine.late_counts
+    counts = engine.label_counts
     assert counts["unmatched"] == 2  # the gap's; the missing target's is met a minute later
     assert counts["matched"] + counts["waiting"] + counts["unmatched"] == 100
     engine = Engine(config(sections="model: {horizon: 2}\n"))
     run(engine, made(y, ts=ts))
-    assert engine.late_counts["unmatched"] == 1
+    assert engine.label_counts["unmatched"] == 1
 
 
 @settings(max_examples=15, deadline=None)
@@ -321,8 +321,8 @@ def test_batches_and_restores_change_no_bit_ahead(horizon: str, cuts: list[int],
 def test_without_labels_and_horizon_nothing_is_remembered() -> None:
     engine = Engine(config())
     run(engine, fleet(500))
-    assert engine.late_counts == {}
-    assert not hasattr(engine.targets[0].store, "pending")
+    assert engine.label_counts == {}
+    assert not hasattr(engine.target_engines[0].store, "pending")
     assert b"pending" not in engine.snapshot()
 
 

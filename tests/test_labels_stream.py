@@ -165,9 +165,9 @@ def test_ids_join_events_and_labels_and_must_be_there() -> None:
     assert label_key == key
     (output,), _ = logic.on_batch([labels])
     assert output.others == []
-    assert logic._engine.late_counts["matched"] == 1
+    assert logic._engine.label_counts["matched"] == 1
     restored = ShardLogic(config, logic.snapshot())
-    assert restored._engine.late_counts == logic._engine.late_counts
+    assert restored._engine.label_counts == logic._engine.label_counts
 
 
 def test_a_label_given_up_later_keeps_key_and_value() -> None:

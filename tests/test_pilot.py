@@ -293,7 +293,7 @@ def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_afte
 
 def test_only_an_engine_without_alerts_can_be_held() -> None:
     with pytest.raises(AssertionError):
-        Engine(settings()).hold([])
+        Engine(settings()).freeze_learning([])
 
 
 # Alarms without a model.

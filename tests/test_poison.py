@@ -14,7 +14,7 @@ import pytest
 from torture.poison import ATTACKS, DURING, GROSS, LEARN, SLY, WITHIN, attacked, config, honest
 
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.growable_arrays import named
+from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.ingest.events import Events
 
 
@@ -35,8 +35,8 @@ def test_what_is_learned_of_values_within_range_is_forgotten(name: str, compiled
 def test_no_number_of_the_state_becomes_infinite(name: str, learn: str, compiled: None) -> None:
     """Weights and moments are bounded by the clipping of what they learn from, whatever that was."""
     _, engine = attacked(name, learn)
-    for each in engine.targets:
-        for where, array in [*named(each.store.state), *named(each.store.shared)]:
+    for each in engine.target_engines:
+        for where, array in [*named_arrays(each.store.state), *named_arrays(each.store.shared)]:
             assert not np.isinf(array).any(), where
 
 

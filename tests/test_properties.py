@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import LARGEST_FILE, Config, ConfigError, parse_config
 from ssm_stream.config.client_properties import hidden, secret, weaknesses
-from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.flow.sink import KafkaWriter
 from ssm_stream.kafka.client import BrokerError, check_broker
 from ssm_stream.recovery.directory import open_recovery, writable_by_others
@@ -331,7 +331,7 @@ def test_weights_that_are_a_pickle_are_refused(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"model\.weights"):
             parse_config(text({}, model={"weights": str(file)}))
         with pytest.raises(StateError):
-            Reader(io.BytesIO(content))
+            SnapshotReader(io.BytesIO(content))
     assert not executed.exists()
 
 

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.snapshot_format import Reader, StateError
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
@@ -76,13 +76,13 @@ def feed(engine: Engine, events: Events, start: int, stop: int) -> None:
     engine.process(part, source=start % 2)
     if engine.config.labels is not None:
         engine.learn(labels_of(events.take(np.arange(max(start - 15, 0), max(stop - 15, 0)))))
-        engine.take_unmatched()
+        engine.pop_unmatched_labels()
 
 
 def replayed(config: Config, files: list[BytesIO]) -> Engine:
     engine = Engine(config)
     for file in files:
-        engine.load(Reader(file))
+        engine.load(SnapshotReader(file))
     return engine
 
 
@@ -103,9 +103,9 @@ def test_changes_one_after_another_are_a_whole_snapshot_to_the_bit(
         at = cut
         if extra and cut % 3 == 0:
             engine.snapshot()  # of somebody else, who must not take changes away
-        whole = not files or engine.share_changed == 1.0
+        whole = not files or engine.changed_share == 1.0
         files = [*([] if whole else files), BytesIO()]
-        name = engine.save(files[-1], whole=whole, after=name)
+        name = engine.write_snapshot(files[-1], full=whole, base=name)
         assert replayed(config, files).snapshot() == engine.snapshot()
         if cut % 2:  # a restored engine goes on writing changes
             engine = replayed(config, files)
@@ -128,13 +128,13 @@ def test_only_rows_that_changed_are_written() -> None:
 
     told(names, 0)
     whole, few, none = BytesIO(), BytesIO(), BytesIO()
-    first = engine.save(whole, whole=True)
+    first = engine.write_snapshot(whole, full=True)
     assert len(whole.getvalue()) == pytest.approx(n * engine.bytes_per_entity + engine.bytes_per_pool, rel=0.02)
     told(names[:100], 1)
-    assert engine.share_changed == 0.05
-    second = engine.save(few, whole=False, after=first)
+    assert engine.changed_share == 0.05
+    second = engine.write_snapshot(few, full=False, base=first)
     assert len(few.getvalue()) == pytest.approx(100 * engine.bytes_per_entity + engine.bytes_per_pool, rel=0.05)
-    engine.save(none, whole=False, after=second)
+    engine.write_snapshot(none, full=False, base=second)
     assert len(none.getvalue()) < 4_000
     assert replayed(config, [whole, few, none]).snapshot() == engine.snapshot()
 

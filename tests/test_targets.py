@@ -20,7 +20,7 @@ from test_engine import FIELDS, all_finite, assert_same_bits, config, cut, run
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.engine.multi_target_alerts import Joint
+from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
@@ -222,7 +222,9 @@ def alert(row: int, kind: str, phase: str, score: float, since: int, absorbed: i
     return Alert(row, {**message, "absorbed_after": absorbed, **rest})
 
 
-def told(joint: Joint, *alerts: list[Alert], expired: list[list[tuple[int, str]]] | None = None) -> list[Any]:
+def told(
+    joint: MultiTargetAlerts, *alerts: list[Alert], expired: list[list[tuple[int, str]]] | None = None
+) -> list[Any]:
     found = joint.follow(alerts, expired or [[], [], []])
     return [
         (a.row, m["phase"], m["target"], [t["target"] for t in m["targets"]], m["since"], m["absorbed_after"])
@@ -231,8 +233,8 @@ def told(joint: Joint, *alerts: list[Alert], expired: list[list[tuple[int, str]]
     ]
 
 
-def three() -> Joint:
-    return Joint(config("target: [x, y, z]"))
+def three() -> MultiTargetAlerts:
+    return MultiTargetAlerts(config("target: [x, y, z]"))
 
 
 def test_who_joins_is_reported_at_once_and_the_last_to_recover_ends_it() -> None:
@@ -275,7 +277,7 @@ def test_one_that_starts_as_the_last_recovers_goes_on_with_the_episode() -> None
 def test_what_expires_leaves_the_episode_without_a_word() -> None:
     joint = three()
     told(joint, [alert(1, "drift", "started", 2, 1000)], [alert(1, "drift", "started", 3, 1000)], [])
-    again = Joint(joint_config := config("target: [x, y, z]"))
+    again = MultiTargetAlerts(joint_config := config("target: [x, y, z]"))
     again.load(orjson.loads(orjson.dumps(joint.rows())))
     assert again.rows() == joint.rows()
     assert joint_config.event.targets == ["x", "y", "z"]

@@ -62,10 +62,10 @@ def test_what_was_held_is_told_in_the_words_of_its_own_moment(
 
 
 def test_the_words_of_what_is_never_sent_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    made, kept, rest = [], [], telling.Teller.rest
-    keep = telling.Teller._keep
-    monkeypatch.setattr(telling.Teller, "rest", lambda *args: made.append(1) or rest(*args))
-    monkeypatch.setattr(telling.Teller, "_keep", lambda *args: kept.append(1) or keep(*args))
+    made, kept, rest = [], [], telling.AlertBuilder.rest
+    keep = telling.AlertBuilder._keep
+    monkeypatch.setattr(telling.AlertBuilder, "rest", lambda *args: made.append(1) or rest(*args))
+    monkeypatch.setattr(telling.AlertBuilder, "_keep", lambda *args: kept.append(1) or keep(*args))
     # By a budget in events a fleet alert needs more than so loose a one explains, and would hide less.
     sent = told(LIVELY.replace("100 events", "20m"))
     assert len(made) <= len(sent) < 0.8 * len(kept)
@@ -73,12 +73,12 @@ def test_the_words_of_what_is_never_sent_are_not_made(monkeypatch: pytest.Monkey
 
 def test_moments_that_wait_stay_within_their_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telling, "ROOM", 300_000)
-    waiting, keep = [], telling.Teller._keep
+    waiting, keep = [], telling.AlertBuilder._keep
 
-    def kept(self: telling.Teller, words: telling.Words, size: int) -> None:
+    def kept(self: telling.AlertBuilder, words: telling.Words, size: int) -> None:
         keep(self, words, size)
         waiting.append(sum(size for ref, size in self._made if (each := ref()) is not None and each.waits))
 
-    monkeypatch.setattr(telling.Teller, "_keep", kept)
+    monkeypatch.setattr(telling.AlertBuilder, "_keep", kept)
     told(ALONE)
     assert 0 < max(waiting) <= 300_000

@@ -718,4 +718,4 @@ def test_explanations_use_compiled_kernels_only(compiled: None) -> None:
     assert page.wanted(["m0", "m1", "m1", "m2"]) == [2]
     engine = Engine(settings)
     engine.process(rows(30))
-    assert explain(engine.targets[0], rows(31).take(np.array([30]))).parts
+    assert explain(engine.target_engines[0], rows(31).take(np.array([30]))).parts

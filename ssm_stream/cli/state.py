@@ -14,7 +14,7 @@ from ssm_stream.cli.errors import reported, with_inputs
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.engine.entity_report import Facts
+    from ssm_stream.engine.entity_report import EntityReport
     from ssm_stream.recovery.reader import Difference, Kept, Listed, Position
 
 app = typer.Typer(no_args_is_help=True, help="See, move, compare and reset what a flow has learned.")
@@ -259,7 +259,7 @@ def _print_ls(kept: Kept, positions: list[Position], found: Listed) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from ssm_stream.engine.entity_report import text_of
+    from ssm_stream.engine.entity_report import iso_seconds
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
     process = "no process runs on it" if kept.owner is None else f"process {kept.owner} runs on it"
@@ -273,27 +273,27 @@ def _print_ls(kept: Kept, positions: list[Position], found: Listed) -> None:
         justify: Literal["left", "right"] = "right" if name in ("events", "bytes") else "left"
         table.add_column(name, justify=justify, no_wrap=name != "entity", overflow="fold")
     for shard, line in found.lines:
-        cells = (shard, text_of(line.last) or "never", f"{line.n:,}", f"{line.bytes:,}", ", ".join(line.open))
+        cells = (shard, iso_seconds(line.last) or "never", f"{line.n:,}", f"{line.bytes:,}", ", ".join(line.open))
         table.add_row(line.entity, *cells, line.hash)
     console.print(table, markup=False)
     if found.total > len(found.lines):
         console.print(f"and {found.total - len(found.lines):,} more (--limit 0 shows all)", markup=False)
 
 
-def _print_facts(facts: Facts, top: int) -> None:
-    from ssm_stream.engine.entity_report import text_of
+def _print_facts(facts: EntityReport, top: int) -> None:
+    from ssm_stream.engine.entity_report import iso_seconds
 
     rows = [
         ("target", facts.target),
         ("labelled events", f"{facts.n:,}"),
-        ("last of them", text_of(facts.last) or "never"),
-        ("watermark then", text_of(facts.watermark) or "none"),
+        ("last of them", iso_seconds(facts.last) or "never"),
+        ("watermark then", iso_seconds(facts.watermark) or "none"),
         ("mean gap", f"{facts.gap:.6g} s"),
         ("usual error", f"{facts.error:.6g}"),
         ("interval", f"± {facts.half_width:.6g}"),
     ]
     for episode in facts.episodes:
-        since = f"since {text_of(episode.since)}, {episode.events:,} events, highest score {episode.peak:.3g}"
+        since = f"since {iso_seconds(episode.since)}, {episode.events:,} events, highest score {episode.peak:.3g}"
         rows.append((f"open {episode.kind}", since))
     for name, weight in list(facts.weights.items())[:top]:
         rows.append((f"weight of {name}", f"{weight:+.4g}"))

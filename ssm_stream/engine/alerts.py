@@ -1,6 +1,6 @@
 """Alerts, and their words: which inputs moved a prediction, which weights have changed, which heads were believed.
 
-Most alerts are never sent, as a fleet alert stands for them: the words are made for those that are (`in_words`), from
+Most alerts are never sent, as a fleet alert stands for them: the words are made for those that are (`render`), from
 the moment of their event.
 """
 
@@ -44,7 +44,7 @@ class Alert(NamedTuple):
     words: Words | None = None
 
 
-def in_words(alert: Alert) -> Alert:
+def render(alert: Alert) -> Alert:
     """The alert with its whole message."""
     if alert.words is None:
         return alert
@@ -107,7 +107,7 @@ class Report(NamedTuple):
 class Words:
     """The part of a message that it takes a moment's bytes to make; they are kept until it is made."""
 
-    def __init__(self, teller: Teller, kind: str, report: Report) -> None:
+    def __init__(self, teller: AlertBuilder, kind: str, report: Report) -> None:
         self._teller, self._kind = teller, kind
         self._report: Report | None = report
         self._said: dict[str, Any] = {}
@@ -124,7 +124,7 @@ class Words:
         return self._report is not None
 
 
-class Teller:
+class AlertBuilder:
     """Makes alerts of what the kernel tells of one target."""
 
     def __init__(self, config: Config, plan: FeaturePlan) -> None:

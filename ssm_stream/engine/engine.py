@@ -1,7 +1,7 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
 A target is predicted by a `TargetEngine` of its own; with several targets, what they have to tell of an entity is put
-together (`Joint`), and what happens to many entities that learn together is told once (`Fleet`).
+together (`MultiTargetAlerts`), and what happens to many entities that learn together is told once (`FleetAlerts`).
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import orjson
 from ssm_stream.config import Config
 from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.engine import snapshot
-from ssm_stream.engine.alerts import Alert, in_words
-from ssm_stream.engine.entity_limiter import Census, Stretch
+from ssm_stream.engine.alerts import Alert, render
+from ssm_stream.engine.entity_limiter import EntityLimiter, Stretch
 from ssm_stream.engine.entity_store import shard_of
-from ssm_stream.engine.fleet_alerts import Fleet, inside
+from ssm_stream.engine.fleet_alerts import FleetAlerts, inside
 from ssm_stream.engine.kernel_params import SLOT_STEP
-from ssm_stream.engine.multi_target_alerts import Joint
-from ssm_stream.engine.snapshot_format import Part, Reader, StateError, sound, text_part, write
-from ssm_stream.engine.target_engine import Labelled, TargetEngine
+from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, sound, text_part, write
+from ssm_stream.engine.target_engine import LabelResult, TargetEngine
 from ssm_stream.ingest.events import Events, Refused
 from ssm_stream.ingest.labels import Labels, Unmatched
 from ssm_stream.kernels.features import FeaturePlan
@@ -34,13 +34,13 @@ from ssm_stream.kernels.lifecycle import KINDS
 from ssm_stream.kernels.loop import Predictions, Settled
 from ssm_stream.kernels.shapes import LearnerParams
 
-__all__ = ["SLOT_STEP", "Alert", "Engine", "Labelled", "shard_of"]
+__all__ = ["SLOT_STEP", "Alert", "Engine", "LabelResult", "shard_of"]
 
 
 class Engine:
     """Predicts, judges and learns events of many entities.
 
-    targets: the engine of each, in the order of the configuration
+    target_engines: one a target, in the order of the configuration
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -58,8 +58,8 @@ class Engine:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.targets = [TargetEngine(config.for_target(path)) for path in config.event.targets]
-        self._census = Census(config.state) if config.state.max_entities else None
+        self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
+        self._census = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Stretch]] | None = None
         self._made_by = config.hash  # of what was loaded last
         self._inside: list[tuple[str, str]] = []  # entity and kind of episodes that a fleet alert stands for
@@ -67,8 +67,8 @@ class Engine:
 
     def _forget_episodes(self) -> None:
         config = self.config
-        self._joint = Joint(config) if len(self.targets) > 1 else None
-        self._fleet = Fleet(config) if config.model.fleet and config.alerts.fleet.enabled else None
+        self._joint = MultiTargetAlerts(config) if len(self.target_engines) > 1 else None
+        self._fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -76,68 +76,68 @@ class Engine:
 
     def __contains__(self, entity: object) -> bool:
         """Is that entity in memory?"""
-        return any(entity in each.store for each in self.targets)
+        return any(entity in each.store for each in self.target_engines)
 
     @property
     def names(self) -> list[str]:
         """Entities in memory, in the order of their rows: of appearance, until some are dropped."""
         if self._joint is None:
-            return self.targets[0].store.names
-        return list(dict.fromkeys(name for each in self.targets for name in each.store.names))
+            return self.target_engines[0].store.names
+        return list(dict.fromkeys(name for each in self.target_engines for name in each.store.names))
 
     @property
     def plan(self) -> FeaturePlan:
         """The inputs, the same for each target."""
-        return self.targets[0].plan
+        return self.target_engines[0].plan
 
     @property
     def params(self) -> LearnerParams:
         """The learner's constants; with several targets the first one's, which differ in the room for codes at most."""
-        return self.targets[0].store.params
+        return self.target_engines[0].store.params
 
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state, over all targets."""
-        return sum(each.store.bytes_per_entity for each in self.targets)
+        return sum(each.store.bytes_per_entity for each in self.target_engines)
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together, over all targets."""
-        return sum(each.store.bytes_per_pool for each in self.targets)
+        return sum(each.store.bytes_per_pool for each in self.target_engines)
 
     @property
-    def settled(self) -> list[Settled]:
+    def resolved_predictions(self) -> list[Settled]:
         """By target: the predictions that met it in the last `process` or `learn`, where targets come late."""
-        return [each.settled for each in self.targets]
+        return [each.resolved for each in self.target_engines]
 
     @property
     def late(self) -> bool:
-        """Whether targets come after their events, so that `settled` has the errors."""
-        return self.targets[0].late
+        """Whether targets come after their events, so that `resolved_predictions` has the errors."""
+        return self.target_engines[0].late
 
-    def open_episodes(self, kind: str) -> int:
+    def count_open_episodes(self, kind: str) -> int:
         """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread.
 
         With several targets, of the one with the most.
         """
-        return max(each.store.open_episodes(kind) for each in self.targets)
+        return max(each.store.count_open_episodes(kind) for each in self.target_engines)
 
     @property
     def fullness(self) -> float | None:
         """Share of `state.max_entities` that the source with the most has; None without a limit."""
         return None if self._census is None else self._census.fullness
 
-    def take_evicted(self) -> int:
+    def pop_evicted_count(self) -> int:
         """Entities forgotten since the last call; with several targets, of the one with the most."""
-        counts = [each.store.evicted for each in self.targets]
-        for each in self.targets:
+        counts = [each.store.evicted for each in self.target_engines]
+        for each in self.target_engines:
             each.store.evicted = 0
         return max(counts)
 
     @property
-    def late_counts(self) -> dict[str, int]:
-        """As `TargetEngine.late_counts`, over all targets."""
-        counts = [each.late_counts for each in self.targets]
+    def label_counts(self) -> dict[str, int]:
+        """As `TargetEngine.label_counts`, over all targets."""
+        counts = [each.label_counts for each in self.target_engines]
         return {name: sum(count[name] for count in counts) for name in counts[0]}
 
     def admit(self, events: Events, source: int = 0) -> tuple[Events, list[Refused]]:
@@ -182,15 +182,15 @@ class Engine:
         told, alerts = list[Predictions](), list[Alert]()
         settled: list[list[Settled]] = []
         for rows, leaving in stretches:
-            before, first = self.targets[0].unmatched, int(rows[0])
+            before, first = self.target_engines[0].unmatched, int(rows[0])
             here = [(i - first, name) for i, name in leaving]
             predictions, mine = self._process(events.take(rows), source, here)
             told.append(predictions)
             alerts += [alert._replace(row=first + alert.row) for alert in mine]
-            settled.append([each.settled._replace(item=first + each.settled.item) for each in self.targets])
-            self.targets[0].place_unmatched(before, rows)
-        for each, parts in zip(self.targets, zip(*settled, strict=True), strict=True):
-            each.settled = Settled(*map(np.concatenate, zip(*parts, strict=True)))
+            settled.append([each.resolved._replace(item=first + each.resolved.item) for each in self.target_engines])
+            self.target_engines[0].place_unmatched(before, rows)
+        for each, parts in zip(self.target_engines, zip(*settled, strict=True), strict=True):
+            each.resolved = Settled(*map(np.concatenate, zip(*parts, strict=True)))
         return Predictions(*map(np.concatenate, zip(*told, strict=True))), alerts
 
     def _process(
@@ -198,55 +198,55 @@ class Engine:
     ) -> tuple[Predictions, list[Alert]]:
         """`process` of a stretch, at rows of which these entities leave."""
         if self._joint is None:
-            predictions, alerts_ = self.targets[0].process(events, source, leaving)
+            predictions, alerts_ = self.target_engines[0].process(events, source, leaving)
             return predictions, self._over_fleet(alerts_)
         told: list[Predictions] = []
         alerts: list[list[Alert]] = []
-        for j, each in enumerate(self.targets):
+        for j, each in enumerate(self.target_engines):
             column = replace(events, target=np.ascontiguousarray(events.target[:, j]))
             predictions, mine = each.process(column, source, leaving)
             told.append(predictions)
             alerts.append(mine)
-        together = self._joint.follow(alerts, [each.store.expired for each in self.targets])
+        together = self._joint.follow(alerts, [each.store.expired for each in self.target_engines])
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True)))
         return stacked, self._over_fleet(together)
 
     def _over_fleet(self, alerts: list[Alert]) -> list[Alert]:
         """The alerts of the last batch, with what is told of the fleet instead of its entities: whole messages."""
         if self._fleet is None:
-            return [in_words(alert) for alert in alerts]
+            return [render(alert) for alert in alerts]
         # An entity has started afresh where all its targets have.
-        gone = Counter(item for each in self.targets for item in each.store.expired)
+        gone = Counter(item for each in self.target_engines for item in each.store.expired)
         sent = self._fleet.follow(
             alerts,
-            [item for item, count in gone.items() if count == len(self.targets)],
-            lambda entity, row: max(each.store.heard(entity, row) for each in self.targets),
+            [item for item, count in gone.items() if count == len(self.target_engines)],
+            lambda entity, row: max(each.store.heard(entity, row) for each in self.target_engines),
         )
-        return [in_words(alert) for alert in sent]
+        return [render(alert) for alert in sent]
 
-    def hold(self, entities: Sequence[str]) -> None:
+    def freeze_learning(self, entities: Sequence[str]) -> None:
         """From now on nothing is learned of these entities: what they would be told by a model that does not adapt.
 
         Only where the configuration says `alerts.anomaly: {enabled: false, learn: hold}` and no `state.ttl`.
         """
-        for each in self.targets:
-            each.hold(entities)
+        for each in self.target_engines:
+            each.freeze_learning(entities)
 
-    def learn(self, labels: Labels, source: int = 0) -> Labelled:
+    def learn(self, labels: Labels, source: int = 0) -> LabelResult:
         """Learn targets that come by themselves, where the configuration has `labels` (and so one target).
 
-        A label whose event is still to come waits for it. Those that find no event, now or later: `take_unmatched`.
+        A label whose event is still to come waits for it. `pop_unmatched_labels` returns those that find no event.
 
         Args:
             labels: n labels
             source: the stream that they come from (the Kafka partition)
         """
-        outcome = self.targets[0].learn(labels, source)
+        outcome = self.target_engines[0].learn(labels, source)
         return outcome._replace(alerts=self._over_fleet(outcome.alerts))
 
-    def take_unmatched(self) -> list[Unmatched]:
+    def pop_unmatched_labels(self) -> list[Unmatched]:
         """The labels given up since the last call, in order."""
-        return self.targets[0].take_unmatched()
+        return self.target_engines[0].pop_unmatched_labels()
 
     def input_names(self, pool: int = 0, target: str | None = None) -> list[str]:
         """Names of the implicit weights of a pool for a target (None: the first), as `TargetEngine.input_names`.
@@ -270,36 +270,36 @@ class Engine:
         if target is not None:
             return self._of(target).state_hash(entity, source)
         if self._joint is None:
-            return self.targets[0].state_hash(entity, source)
+            return self.target_engines[0].state_hash(entity, source)
         # What an entity has for one target may have expired before the rest.
-        known = [each.state_hash(entity, source) if entity in each.store else "" for each in self.targets]
+        known = [each.state_hash(entity, source) if entity in each.store else "" for each in self.target_engines]
         if not any(known):
             raise KeyError(entity)
         return hashlib.blake2b(orjson.dumps([known, self._joint.rows(entity)]), digest_size=8).hexdigest()
 
     def _of(self, target: str) -> TargetEngine:
-        engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.targets, strict=True))
+        engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.target_engines, strict=True))
         return engines[target]
 
     @property
-    def share_changed(self) -> float:
-        """Of the entities: that are not as the last `save` told them, of the target with the most."""
-        return max(each.store.share_changed for each in self.targets)
+    def changed_share(self) -> float:
+        """Of the entities: that are not as the last `write_snapshot` told them, of the target with the most."""
+        return max(each.store.changed_share for each in self.target_engines)
 
-    def save(self, file: BinaryIO, *, whole: bool, after: str = "") -> str:
-        """Write the state, or what has changed since the last `save`. Expired entities are dropped first.
+    def write_snapshot(self, file: BinaryIO, *, full: bool, base: str = "") -> str:
+        """Write the state, or what has changed since the last `write_snapshot`. Expired entities are dropped first.
 
         Args:
             file: at its start; what it holds is written over
-            whole: all of it; else only where `share_changed` is below 1
-            after: where not whole: the name of the snapshot that was written last
+            full: all of it; else only where `changed_share` is below 1
+            base: where not full: the name of the snapshot that was written last
 
         Returns:
             the name of this one
         """
-        words, parts = self._told(whole=whole)
-        name = write(file, {**words, "after": after}, parts)
-        for each in self.targets:
+        words, parts = self._told(whole=full)
+        name = write(file, {**words, "after": base}, parts)
+        for each in self.target_engines:
             each.store.told()
         return name
 
@@ -309,15 +309,15 @@ class Engine:
         write(file, *self._told(whole=True))
         return file.getvalue()
 
-    def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
+    def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
         """Words and arrays of a snapshot: each target's, then what they have in common."""
-        of_each = [snapshot.save(each.store, whole=whole) for each in self.targets]
+        of_each = [snapshot.save(each.store, whole=whole) for each in self.target_engines]
         words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in of_each]}
         if whole:
             words["settings"] = self.config.model_settings
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(of_each) for part in arrays]
         if self._joint is not None:
-            self._joint.retain([each.store for each in self.targets])
+            self._joint.retain([each.store for each in self.target_engines])
             parts.append(text_part("joint", orjson.dumps(self._joint.rows())))
         if self._fleet is not None:
             self._fleet.retain(self)
@@ -335,30 +335,30 @@ class Engine:
             StateError: damaged bytes, or a state that another configuration made, and that does not fit this one.
         """
         engine = cls(config)
-        engine.load(Reader(BytesIO(data)))
-        engine.loaded()
+        engine.load(SnapshotReader(BytesIO(data)))
+        engine.finish_load()
         return engine
 
-    def load(self, reader: Reader) -> None:
-        """Take over what `save` wrote; after it, one after another, what that wrote later that is not whole.
+    def load(self, reader: SnapshotReader) -> None:
+        """Take over what `write_snapshot` wrote; after it, one after another, what that wrote later that is not whole.
 
-        `loaded` is to be called in the end.
+        `finish_load` is to be called in the end.
 
         Raises:
             StateError: damaged, or a state that another configuration made, and that does not fit this one.
         """
         reader.check()
         with sound():
-            self._load(reader, reader.words)
+            self._load(reader, reader.metadata)
 
-    def _load(self, reader: Reader, words: dict[str, Any]) -> None:
+    def _load(self, reader: SnapshotReader, words: dict[str, Any]) -> None:
         made, whole = words["config"], bool(words["whole"])
         if whole:
-            require_fitting(words, self.config)
+            require_compatible_state(words, self.config)
         elif made != self._made_by:
             raise StateError("the snapshot goes on from one that another configuration made")
         self._made_by = made
-        for j, (each, of_one) in enumerate(zip(self.targets, words["targets"], strict=True)):
+        for j, (each, of_one) in enumerate(zip(self.target_engines, words["targets"], strict=True)):
             reader.prefix = f"{j}."
             snapshot.load(each.store, of_one, reader, whole=whole, migrates=self._migrates)
         reader.prefix = ""
@@ -382,7 +382,7 @@ class Engine:
     def _migrates(self) -> bool:
         return self._made_by != self.config.hash
 
-    def loaded(self) -> None:
+    def finish_load(self) -> None:
         """After the last `load`: episodes that the settings have no place for end, without a word.
 
         Those of a kind that is switched off now, and those that only a fleet alert told of, where it is switched off.
@@ -398,14 +398,14 @@ class Engine:
         self._inside, self._made_by = [], self.config.hash
 
     def _end_episodes(self, kind: str, entity: str | None = None) -> None:
-        for each in self.targets:
+        for each in self.target_engines:
             each.store.end_episodes(kind, entity)
         if self._joint is not None:
             self._joint.end(kind, entity)
         if self._fleet is not None:
             self._fleet.end(kind, entity)
 
-    def forget(self, entity: str) -> None:
+    def remove(self, entity: str) -> None:
         """Drop an entity, which then starts afresh; what it has taught others stays.
 
         Raises:
@@ -413,13 +413,13 @@ class Engine:
         """
         if entity not in self:
             raise KeyError(entity)
-        for each in self.targets:
+        for each in self.target_engines:
             each.store.forget(entity)
         for kind in KINDS:
             self._end_episodes(kind, entity)
 
 
-def require_fitting(words: dict[str, Any], config: Config) -> None:
+def require_compatible_state(words: dict[str, Any], config: Config) -> None:
     """Refuse a state that these settings cannot go on with. words: of a whole snapshot
 
     Raises:

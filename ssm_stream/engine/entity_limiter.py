@@ -38,7 +38,7 @@ class Group:
         return ts if self.clock is None else self.clock + int(min(max(ts - self.clock, 0), step))
 
 
-class Census:
+class EntityLimiter:
     """The groups. rules: with `max_entities`"""
 
     def __init__(self, rules: State) -> None:

@@ -28,7 +28,7 @@ class Episode:
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class EntityReport:
     """An entity as one target knows it.
 
     n: labelled events; last: time of the last one, ms (None: none yet); watermark: of its source then, ms; gap: mean
@@ -49,7 +49,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class EntitySummary:
     """An entity in a list.
 
     last: time of its last labelled event, ms; n: labelled events, of the target with the most; open: kinds of open
@@ -68,17 +68,17 @@ class Line:
         return asdict(self)
 
 
-def lines(engine: Engine) -> Iterator[Line]:
+def summarize_entities(engine: Engine) -> Iterator[EntitySummary]:
     """The engine's entities, without their hashes."""
     size = engine.bytes_per_entity
     for name in engine.names:
-        views = [view for each in engine.targets if (view := each.store.view(name)) is not None]
+        views = [view for each in engine.target_engines if (view := each.store.view(name)) is not None]
         kinds = [kind for i, kind in enumerate(KINDS) if any(_episode(view, i)[OPEN] for view in views)]
         last = max((at for view in views if (at := _time(view, LAST)) is not None), default=None)
-        yield Line(name, last, max(_labelled(view) for view in views), kinds, size)
+        yield EntitySummary(name, last, max(_labelled(view) for view in views), kinds, size)
 
 
-def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts | None:
+def report_entity(engine: TargetEngine, entity: str, source: int | None = None) -> EntityReport | None:
     """What a target's engine knows of an entity; None where it does not know it.
 
     Args:
@@ -102,7 +102,7 @@ def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts
     means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
     named = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
     scale = float(spread.scale[view.row])
-    return Facts(
+    return EntityReport(
         engine.config.event.targets[0],
         n,
         _time(view, LAST),
@@ -115,19 +115,19 @@ def facts(engine: TargetEngine, entity: str, source: int | None = None) -> Facts
     )
 
 
-def sources_of(engine: Engine, entity: str) -> list[int]:
+def entity_sources(engine: Engine, entity: str) -> list[int]:
     """The streams that entities of its shard have come from; just 0 for one that learns alone."""
-    views = [view for each in engine.targets if (view := each.store.view(entity)) is not None]
+    views = [view for each in engine.target_engines if (view := each.store.view(entity)) is not None]
     return sorted({source for view in views for source in view.pools})
 
 
-def hash_of(engine: Engine, entity: str) -> str:
+def entity_hash(engine: Engine, entity: str) -> str:
     """16 hex digits over an entity's own state and all pools of its shard; with one pool, what alerts say too."""
-    hashes = [engine.state_hash(entity, source) for source in sources_of(engine, entity)]
+    hashes = [engine.state_hash(entity, source) for source in entity_sources(engine, entity)]
     return hashes[0] if len(hashes) == 1 else hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
 
 
-def text_of(ts: int | None) -> str | None:
+def iso_seconds(ts: int | None) -> str | None:
     """A time in ISO 8601, to the second."""
     return None if ts is None else (EPOCH + timedelta(milliseconds=ts)).isoformat(timespec="seconds")[:19] + "Z"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.growable_arrays import arrays_of
-from ssm_stream.engine.kernel_params import channels_of, late_of, params_of, ttl_of
+from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, enabled_channels, ttl_ms
 from ssm_stream.ingest.events import places
 from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.kernels import detect, interval, levels, lifecycle, loop, novelty, pending, shapes
@@ -60,7 +60,7 @@ class Store:
 
     def __init__(self, config: Config, plan: FeaturePlan, frozen: Weights) -> None:
         self.config, self.plan, self.weights = config, plan, frozen
-        self.params = params_of(config, plan, frozen, 0)
+        self.params = build_learner_params(config, plan, frozen, 0)
         self.names: list[str] = []
         self.slots: dict[str, int] = {}
         self.shards = np.zeros(0, np.int64)
@@ -82,7 +82,7 @@ class Store:
         self.told_of, self.reshaped = 0, True
         self.renamed: dict[int, str] = {}
         self._free: list[int] = []  # rows that were left for others
-        self.late = late_of(config)
+        self.late = delayed_label_rules(config)
         if self.late is not None:
             self.pending = pending.new_pending(self.params, 0, min(FIRST_PLACES, self.late.most))
             self.tally = np.zeros(3, np.int64)
@@ -220,7 +220,7 @@ class Store:
         Returns:
             their rows, ascending; the last of the others have taken their places (`growth.close`)
         """
-        ttl = ttl_of(self.config)
+        ttl = ttl_ms(self.config)
         if not math.isfinite(ttl) or not self.names:
             return np.zeros(0, np.int64)
         latest = np.nanmin(self.marks[: len(self.sources)]) if self.sources else math.nan
@@ -288,7 +288,7 @@ class Store:
 
     def fresh(self, E: int) -> loop.EntityStates:
         """Arrays of E new entities."""
-        _, looks, moves = channels_of(self.config)
+        _, looks, moves = enabled_channels(self.config)
         return loop.EntityStates(
             shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
@@ -335,7 +335,7 @@ class Store:
 
     def widen(self, slots: int) -> None:
         """Room for so many codes."""
-        self.params = params_of(self.config, self.plan, self.weights, slots)
+        self.params = build_learner_params(self.config, self.plan, self.weights, slots)
         self.state = growable_arrays.fit(self.state, self.fresh(1), len(self.state.clock.number), len(self.names))
         self.resize_pools(len(self.shared.pool.n))
         self.scratch = shapes.new_scratch(self.params)
@@ -362,13 +362,13 @@ class Store:
         """Memory of what the entities of one shard and source have learned together."""
         return sum(array.nbytes // max(len(array), 1) for array in arrays_of(self.shared))
 
-    def open_episodes(self, kind: str) -> int:
+    def count_open_episodes(self, kind: str) -> int:
         """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread."""
         number = self.state.lifecycle.number
         return int(np.count_nonzero(number[: len(self.names), lifecycle.KINDS.index(kind), lifecycle.OPEN]))
 
     @property
-    def share_changed(self) -> float:
+    def changed_share(self) -> float:
         """Of the entities: that are not as the last `save` told them; 1 where the arrays have changed themselves."""
         if self.reshaped or not self.names:
             return 1.0

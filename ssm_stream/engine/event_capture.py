@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.engine.growable_arrays import named
+from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.kernels import loop, shapes
 
 SCRATCH = ("flag", "fleet", "entity", "g", "places")
@@ -143,8 +143,8 @@ class Moments:
         for name, array in zip([*(f"told.{name}" for name in told._fields), *SCRATCH], self._now, strict=True):
             layout.add(name, array, NOTHING)
         # A channel that is switched off has no rows, nor has the norm scope while no pool has two entities.
-        mine = [(name, array) for name, array in named(state) if len(array)]
-        theirs = [(name, array) for name, array in named(shared) if len(array)]
+        mine = [(name, array) for name, array in named_arrays(state) if len(array)]
+        theirs = [(name, array) for name, array in named_arrays(shared) if len(array)]
         for name, array in mine:
             layout.add(name, array[0], ENTITY)
         for name, array in theirs:

@@ -94,11 +94,11 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         KeyError: the engine has not met the entity.
     """
     name = events.entity[0]
-    look = engine.look(events, source)
-    w, p, pool = look.scratch, look.params, look.pool
+    trace = engine.trace_prediction(events, source)
+    w, p, pool = trace.scratch, trace.params, trace.pool
     many = bool(w.flag[MANY])
     weights = np.zeros(p.L, np.float32)
-    fleet = kernel.weights_now(p, look.learner, w, pool, look.row, weights)
+    fleet = kernel.weights_now(p, trace.learner, w, pool, trace.row, weights)
     x = (w.entity if many else w.fleet)[: p.L].astype(np.float64)
     moved = weights.astype(np.float64) * x
     names, parts = engine.input_names(pool), []
@@ -107,7 +107,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
             parts.append(Part(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
     parts.sort(key=lambda part: -abs(part.contribution))
-    yhat, base, constant = look.yhat, float(w.base[BASE]), float(moved[0])
+    yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)
     count = int(w.places[0])
     answers = [
@@ -116,7 +116,7 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         if w.active[i]
     ]
     answers.sort(key=lambda answer: -abs(answer.weight))
-    n, ts = int(look.learner.entity.n[look.row]), int(events.ts[0])
+    n, ts = int(trace.learner.entity.n[trace.row]), int(events.ts[0])
     y = float(events.target[0]) if events.target.ndim == 1 else math.nan
     return Explanation(
         name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y
@@ -127,7 +127,7 @@ class UnknownEntityError(LookupError):
     """There is no such entity, row or target; the text says what there is."""
 
 
-def evenly(places: list[int], most: int) -> list[int]:
+def spread_evenly(places: list[int], most: int) -> list[int]:
     """At most so many of the places, evenly, the first and the last among them."""
     if not most or not places:
         return []
@@ -179,7 +179,7 @@ def explain_recorded(
             raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
         at = int(found[0])
     before = [i for i in mine if i < at]
-    chosen = evenly(before, history)
+    chosen = spread_evenly(before, history)
     number = targets.index(target) if target is not None else 0
     engine, done, told = Engine(config), 0, list[Explanation]()
     for stop in [*chosen, at]:
@@ -190,7 +190,7 @@ def explain_recorded(
         if len(targets) > 1:
             one = replace(one, target=np.ascontiguousarray(one.target[:, number]))
         try:
-            told.append(explain(engine.targets[number], one))
+            told.append(explain(engine.target_engines[number], one))
         except KeyError:
             if stop == at:
                 raise UnknownEntityError(

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alerts import Alert, in_words
-from ssm_stream.engine.kernel_params import ttl_of
+from ssm_stream.engine.alerts import Alert, render
+from ssm_stream.engine.kernel_params import ttl_ms
 
 ROUNDS = 20
 """What starts within so many events an entity is at once; what started before that has nothing to do with it."""
@@ -52,7 +52,7 @@ class Member:
         """The whole message of what is held."""
         if self.held is None:
             return None
-        self.held = in_words(self.held)
+        self.held = render(self.held)
         return self.held.message
 
 
@@ -79,12 +79,12 @@ class Group:
     due: float = -math.inf
 
 
-class Fleet:
+class FleetAlerts:
     """The fleet episodes of all pools. config: with `model.fleet`"""
 
     def __init__(self, config: Config) -> None:
         self._rules, self._critical = config.alerts.fleet, config.alerts.critical
-        self._ttl = ttl_of(config)
+        self._ttl = ttl_ms(config)
         self._false = {"anomaly": config.alerts.anomaly.budget.events, "drift": config.alerts.drift.budget.events}
         """Events in which an entity may raise one false alarm; 0 where the budget is in time."""
         self._groups: dict[tuple[int, int, str], Group] = {}
@@ -92,7 +92,7 @@ class Fleet:
     def follow(self, alerts: Sequence[Alert], gone: Sequence[tuple[int, str]], heard: Heard) -> list[Alert]:
         """What is to be sent of a batch's alerts, and the fleet alerts among them, in the order of their events.
 
-        Their messages have yet to be put `in_words`.
+        Their messages have yet to be put `render`.
 
         Args:
             alerts: one an event and kind at most, in the order of their events
@@ -258,7 +258,7 @@ class Fleet:
 
 
 def inside(rows: list[list[Any]]) -> list[tuple[str, str]]:
-    """Entity and kind of the episodes whose `started` was not sent, in what `Fleet.rows` gave."""
+    """Entity and kind of the episodes whose `started` was not sent, in what `FleetAlerts.rows` gave."""
     return [
         (name, kind) for _, _, kind, _, _, _, _, members, *_ in rows for name, *_, held in members if held is not None
     ]

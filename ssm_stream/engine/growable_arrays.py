@@ -32,7 +32,7 @@ def arrays_of(groups: Any) -> list[NDArray[Any]]:
     return [array for group in groups for array in group]
 
 
-def named(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
+def named_arrays(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     """All arrays with their names: group.array."""
     for group_name, group in groups._asdict().items():
         for name, array in group._asdict().items():

@@ -16,7 +16,7 @@ DAY = 86_400_000.0
 LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
 
 
-def plan_of(config: Config) -> FeaturePlan:
+def build_feature_plan(config: Config) -> FeaturePlan:
     """How the numbers of an event become inputs. config: with its features"""
     event = config.event
     calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
@@ -24,12 +24,12 @@ def plan_of(config: Config) -> FeaturePlan:
     return FeaturePlan(numbers, categories, calendar, event.lags, event.changes, event.time_zone, event.feature_lags)
 
 
-def ttl_of(config: Config) -> float:
+def ttl_ms(config: Config) -> float:
     """Event time, ms, after which an entity that was not labelled starts afresh; infinite where none does."""
     return config.state.ttl * 1000.0 if config.state.ttl else math.inf
 
 
-def late_of(config: Config) -> Late | None:
+def delayed_label_rules(config: Config) -> Late | None:
     """The rules for targets that come after their predictions; None where each comes with its event."""
     labels, horizon = config.labels, config.model.horizon
     if labels is not None:
@@ -41,7 +41,7 @@ def late_of(config: Config) -> Late | None:
     return None
 
 
-def channels_of(config: Config) -> tuple[bool, bool, bool]:
+def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
     """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none.
 
     Where anomaly alerts are off, the score is the residual's, which needs no state beside the interval's.
@@ -52,7 +52,7 @@ def channels_of(config: Config) -> tuple[bool, bool, bool]:
     return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
 
 
-def rules_of(config: Config) -> Rules:
+def build_rules(config: Config) -> Rules:
     """When events are judged, and what an alert needs."""
     anomaly, drift = config.alerts.anomaly, config.alerts.drift
 
@@ -62,7 +62,7 @@ def rules_of(config: Config) -> Rules:
     return Rules(
         config.model.warmup,
         config.model.interval,
-        ttl_of(config),
+        ttl_ms(config),
         anomaly.enabled,
         *pair(anomaly.budget),
         {"above": 1, "below": -1, "both": 0}[anomaly.direction],
@@ -70,7 +70,7 @@ def rules_of(config: Config) -> Rules:
         anomaly.min_deviation_relative,
         drift.enabled,
         *pair(drift.budget),
-        channels_of(config),
+        enabled_channels(config),
         (LEARN[anomaly.learn], LEARN[drift.learn]),
         lifecycle.LifecycleRules(
             anomaly.consecutive,
@@ -81,7 +81,7 @@ def rules_of(config: Config) -> Rules:
     )
 
 
-def params_of(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
+def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
     """Sizes and rates of the learner. frozen: its frozen weights; slots: codes that there shall be room for at least"""
     model = config.model
     K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)

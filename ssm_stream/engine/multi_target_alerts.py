@@ -1,4 +1,4 @@
-"""Joint episodes: what several targets tell of one entity is one alert, not as many as there are targets.
+"""MultiTargetAlerts episodes: what several targets tell of one entity is one alert, not as many as there are targets.
 
 An episode of an entity and kind starts with the first target whose own episode starts, goes on while any target's is
 open, and recovers with the last of them. It is reported when it starts, when another target joins (`ongoing`), while it
@@ -32,7 +32,7 @@ class Episode:
     open: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-class Joint:
+class MultiTargetAlerts:
     """The joint episodes of all entities. config: with several targets"""
 
     def __init__(self, config: Config) -> None:

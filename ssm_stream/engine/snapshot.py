@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.entity_store import Store
-from ssm_stream.engine.growable_arrays import arrays_of, named
-from ssm_stream.engine.snapshot_format import Part, Reader, StateError, text_part, unlike
+from ssm_stream.engine.growable_arrays import arrays_of, named_arrays
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, text_part, unlike
 from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.kernels import frozen_weights, pending
 
@@ -27,7 +27,7 @@ def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
     return rows
 
 
-def save(store: Store, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
+def save(store: Store, *, whole: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
     """The state as words and arrays, for `load`: all of it, or what has changed since this was `told`.
 
     Expired entities are dropped first.
@@ -44,9 +44,9 @@ def save(store: Store, *, whole: bool) -> tuple[dict[str, Any], list[Part]]:
     if not whole:
         mine = np.flatnonzero(store.changed[:used]).astype(np.int64)
         theirs = np.flatnonzero(store.pools_changed[:pools]).astype(np.int64)
-        parts += [Part("gone", gone), Part("rows", mine), Part("pool_rows", theirs)]
+        parts += [ArrayPart("gone", gone), ArrayPart("rows", mine), ArrayPart("pool_rows", theirs)]
     for name, array, chosen in _kept(store, mine, theirs):
-        parts.append(Part(name, array[: len(chosen)]) if whole else Part(name, array, (chosen,)))
+        parts.append(ArrayPart(name, array[: len(chosen)]) if whole else ArrayPart(name, array, (chosen,)))
     if store.late is not None:
         parts += _save_late(store, mine)
     words = {
@@ -70,12 +70,12 @@ def _kept(
         (store.state, store.fresh(1), mine),
         (store.shared, store.fresh_pools(1, norm), theirs),
     ):
-        for (name, array), row in zip(named(groups), arrays_of(one), strict=True):
+        for (name, array), row in zip(named_arrays(groups), arrays_of(one), strict=True):
             if len(row):
                 yield name, array, chosen
 
 
-def _save_late(store: Store, mine: NDArray[np.int64]) -> list[Part]:
+def _save_late(store: Store, mine: NDArray[np.int64]) -> list[ArrayPart]:
     """What waits of these rows, without the room between: counts, then a row a record, oldest first."""
     q, H = store.pending, store.pending.open.shape[1]
     row, place = np.nonzero(q.open[mine])
@@ -83,13 +83,13 @@ def _save_late(store: Store, mine: NDArray[np.int64]) -> list[Part]:
     index = latest - (latest - place) % H
     order = np.lexsort((index, row))
     row, index, at = row[order].astype(np.int64), index[order], (mine[row[order]], place[order])
-    parts = [Part("late_rows", row), Part("late_index", index)]
+    parts = [ArrayPart("late_rows", row), ArrayPart("late_index", index)]
     for i, (name, array) in enumerate(q._asdict().items()):
-        parts.append(Part(name, array, (mine,) if i < pending.BY_ENTITY else at))
-    return [*parts, Part("tally", store.tally), text_part("early", store.early.dump())]
+        parts.append(ArrayPart(name, array, (mine,) if i < pending.BY_ENTITY else at))
+    return [*parts, ArrayPart("tally", store.tally), text_part("early", store.early.dump())]
 
 
-def load(store: Store, words: dict[str, Any], reader: Reader, *, whole: bool, migrates: bool = False) -> None:
+def load(store: Store, words: dict[str, Any], reader: SnapshotReader, *, whole: bool, migrates: bool = False) -> None:
     """Take over what `save` gave: all of it, or what had changed since the state that is here.
 
     Args:
@@ -145,7 +145,13 @@ def load(store: Store, words: dict[str, Any], reader: Reader, *, whole: bool, mi
 
 
 def _load_kept(
-    store: Store, reader: Reader, mine: NDArray[np.int64], theirs: NDArray[np.int64], *, whole: bool, migrates: bool
+    store: Store,
+    reader: SnapshotReader,
+    mine: NDArray[np.int64],
+    theirs: NDArray[np.int64],
+    *,
+    whole: bool,
+    migrates: bool,
 ) -> None:
     """The arrays of these rows; a detector of which nothing is there begins anew, one that is off is left out."""
     kept = list(_kept(store, mine, theirs))
@@ -160,7 +166,7 @@ def _load_kept(
         there.pop(0)
 
 
-def _load_late(store: Store, reader: Reader, mine: NDArray[np.int64]) -> None:
+def _load_late(store: Store, reader: SnapshotReader, mine: NDArray[np.int64]) -> None:
     assert store.late is not None
     row, index = reader.read("late_rows"), reader.read("late_index")
     q = store.pending

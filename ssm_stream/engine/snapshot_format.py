@@ -48,7 +48,7 @@ def sound() -> Iterator[None]:
         ) from error
 
 
-class Part(NamedTuple):
+class ArrayPart(NamedTuple):
     """An array of a snapshot: `array`, or `array[rows]`, which is gathered while it is written."""
 
     name: str
@@ -60,12 +60,12 @@ class Part(NamedTuple):
         return self.array.shape if self.rows is None else (len(self.rows[0]), *self.array.shape[len(self.rows) :])
 
 
-def text_part(name: str, content: bytes) -> Part:
+def text_part(name: str, content: bytes) -> ArrayPart:
     """Text, as an array of bytes."""
-    return Part(name, np.frombuffer(content, np.uint8))
+    return ArrayPart(name, np.frombuffer(content, np.uint8))
 
 
-def write(file: BinaryIO, words: dict[str, Any], parts: list[Part]) -> str:
+def write(file: BinaryIO, words: dict[str, Any], parts: list[ArrayPart]) -> str:
     """A snapshot, over all that a file holds.
 
     Returns:
@@ -89,7 +89,7 @@ def write(file: BinaryIO, words: dict[str, Any], parts: list[Part]) -> str:
     return xxh3_64_hexdigest(prefix)
 
 
-def _blocks(part: Part) -> Iterator[NDArray[np.uint8]]:
+def _blocks(part: ArrayPart) -> Iterator[NDArray[np.uint8]]:
     array, rows = part.array, part.rows
     if rows is None:
         content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
@@ -105,10 +105,10 @@ def _rows_a_block(array: NDArray[Any], axes: int) -> int:
     return max(BLOCK // max(array.itemsize * math.prod(array.shape[axes:]), 1), 1)
 
 
-class Reader:
+class SnapshotReader:
     """A snapshot that is read array by array, in the order in which they were written. `check` it first.
 
-    words: as they were given to `write`; name: what `write` returned; size: bytes
+    metadata: as it was given to `write`; name: what `write` returned; size: bytes
     prefix: of the names that are asked for
 
     No room is made for more than the file holds, whatever its header says.
@@ -138,10 +138,10 @@ class Reader:
         self.name = xxh3_64_hexdigest(prefix)
         with sound():
             content = orjson.loads(header)
-            self.words: dict[str, Any] = content["words"]
+            self.metadata: dict[str, Any] = content["words"]
             self._left: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = [_listed(*row) for row in content["arrays"]]
             # Before any room is made for them: the arrays are no larger than the file.
-            if sum(map(_bytes_of, self._left)) != body or not isinstance(self.words, dict):
+            if sum(map(_bytes_of, self._left)) != body or not isinstance(self.metadata, dict):
                 raise StateError("the snapshot is damaged: its header does not describe what follows")
         self._left.reverse()
 
@@ -157,7 +157,7 @@ class Reader:
     def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
         """Read the next array, which must be this one, into `array` (contiguous), or into `array[rows]`."""
         dtype, shape = self._next(name)
-        part = Part(name, array, rows)
+        part = ArrayPart(name, array, rows)
         if shape != part.shape or dtype != array.dtype:
             raise unlike(name)
         if rows is None:

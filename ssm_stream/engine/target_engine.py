@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alerts import Alert, Codes, Report, Teller, input_names
+from ssm_stream.engine.alerts import Alert, AlertBuilder, Codes, Report, input_names
 from ssm_stream.engine.entity_store import Store
 from ssm_stream.engine.event_capture import Layout, Moments
-from ssm_stream.engine.kernel_params import plan_of, rules_of
+from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Early, Labels, Unmatched
 from ssm_stream.kernels import frozen_weights, kernel, levels, lifecycle, loop, pending, shapes
@@ -29,12 +29,13 @@ TOGETHER = 16
 """Reports of the kernel that are looked at in one go, while the caches are warm for that."""
 
 
-class Labelled(NamedTuple):
-    """What n labels did. matched (n,): an event waited for it; alerts: `row` is the label's; settled: those matched."""
+class LabelResult(NamedTuple):
+    """What n labels did. matched (n,): an event waited for it; alerts: `row` is the label's;
+    resolved: the predictions of those matched."""
 
     matched: NDArray[np.bool_]
     alerts: list[Alert]
-    settled: Settled
+    resolved: Settled
 
 
 def _no_rows(n: int) -> Predictions:
@@ -48,7 +49,7 @@ def _no_settled(m: int) -> Settled:
     return Settled(item, ts, y, yhat, lower, upper, score, np.empty(m, np.bool_), n, fleet)
 
 
-def columns_of(
+def kernel_columns(
     plan: FeaturePlan, events: Events, ts: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Columns (n, C) and steps (n, 2) of n events with the calendar of these times."""
@@ -56,7 +57,7 @@ def columns_of(
     return np.ascontiguousarray(np.hstack([events.features, cycles]) if cycles.shape[1] else events.features), steps
 
 
-class Look(NamedTuple):
+class PredictionTrace(NamedTuple):
     """A prediction that was made to be looked at: the learner's arrays and scratch, and which rows are the event's."""
 
     params: shapes.LearnerParams
@@ -88,14 +89,14 @@ class TargetEngine:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.plan = plan_of(config)
+        self.plan = build_feature_plan(config)
         self.weights = frozen_weights.load(config.model.weights)
-        self.rules = rules_of(config)
+        self.rules = build_rules(config)
         self.store = Store(config, self.plan, self.weights)
-        self.settled = _no_settled(0)
+        self.resolved = _no_settled(0)
         """The predictions that met their targets in the last `process` or `learn`, where targets come late."""
         self._moments: Moments | None = None
-        self._teller = Teller(config, self.plan)
+        self._teller = AlertBuilder(config, self.plan)
         if self.store.late is not None:
             self._room, self._todo = pending.new_room(self.store.params), np.zeros(4, np.int64)
 
@@ -110,7 +111,7 @@ class TargetEngine:
             leaving: row and name of entities that are forgotten there to make room, and have no event before it
 
         Returns:
-            n predictions, and the alerts in the order of their events, yet to be put `in_words`
+            n predictions, and the alerts in the order of their events, yet to be put `render`
         """
         store = self.store
         store.begin()
@@ -123,7 +124,7 @@ class TargetEngine:
         rows = store.rows(events.entity)
         pools = store.pools_of(rows, source)
         store.changed[rows], store.pools_changed[pools] = True, True
-        u, steps = columns_of(self.plan, events, events.ts)
+        u, steps = kernel_columns(self.plan, events, events.ts)
         out = _no_rows(n)
         alerts, reports = list[Alert](), list[Report]()
         mark = store.mark_of(source)
@@ -144,8 +145,8 @@ class TargetEngine:
                 self._make_room(why, at, int(rows[at]), int(pools[at]))
         return out, alerts + self._tell(reports)
 
-    def hold(self, entities: Sequence[str]) -> None:
-        """From now on nothing is learned of these entities; see `Engine.hold`.
+    def freeze_learning(self, entities: Sequence[str]) -> None:
+        """From now on nothing is learned of these entities; see `Engine.freeze_learning`.
 
         An anomaly episode that no rule ends holds learning: the kernel knows no other word for it.
         """
@@ -156,7 +157,7 @@ class TargetEngine:
         self.store.state.lifecycle.number[rows, lifecycle.ANOMALY, lifecycle.OPEN] = 1.0
         self.store.changed[rows] = True
 
-    def look(self, events: Events, source: int = 0) -> Look:
+    def trace_prediction(self, events: Events, source: int = 0) -> PredictionTrace:
         """Predict the first of the events, and change nothing.
 
         Raises:
@@ -168,10 +169,10 @@ class TargetEngine:
         if pool is None:
             raise KeyError(f"{events.entity[0]!r} was not met from source {source}")
         ahead = events.ts + round(store.late.ahead) if store.late is not None else events.ts
-        u, steps = columns_of(self.plan, events, ahead)
+        u, steps = kernel_columns(self.plan, events, ahead)
         learner = shapes.Learner(store.state.learner, *store.shared)
         yhat = kernel.predict_one(store.params, learner, store.scratch, pool, row, u[0], steps[0], float(events.ts[0]))
-        return Look(store.params, learner, store.scratch, pool, row, float(yhat))
+        return PredictionTrace(store.params, learner, store.scratch, pool, row, float(yhat))
 
     def _make_room(self, why: int, at: int, row: int, pool: int) -> None:
         """What the kernel asked for before it can go on with event `at`, of that entity and pool."""
@@ -201,21 +202,21 @@ class TargetEngine:
         # A target teaches the pool that its event came to, which may have been another.
         store.changed[rows], store.pools_changed[:] = True, True
         ahead = events.ts + round(late.ahead)
-        u, steps = columns_of(self.plan, events, ahead)
+        u, steps = kernel_columns(self.plan, events, ahead)
         own = steps if not late.ahead else calendar_columns(self.plan, events.ts)[1]
         key = np.zeros(len(events), np.int64) if events.key is None else events.key
         out = _no_rows(len(events))
         mark = store.mark_of(source)
-        alerts, self.settled = self._run_late(
+        alerts, self.resolved = self._run_late(
             events.entity, pools, rows, events.ts, u, steps, own, target, key, mark, out, predicting=True
         )
-        out.score[self.settled.item] = self.settled.score
+        out.score[self.resolved.item] = self.resolved.score
         return out, alerts
 
-    def learn(self, labels: Labels, source: int = 0) -> Labelled:
+    def learn(self, labels: Labels, source: int = 0) -> LabelResult:
         """Learn targets that come by themselves; only where the configuration has `labels`.
 
-        A label whose event is still to come waits for it. Those that find no event, now or later: `take_unmatched`.
+        A label whose event is still to come waits for it. `pop_unmatched_labels` returns those that find no event.
 
         Args:
             labels: n labels
@@ -237,13 +238,13 @@ class TargetEngine:
             [labels.entity[i] for i in known.tolist()], rows, rows, labels.ts[known], columns, steps, steps,
             labels.target[known], labels.key[known], 0, _no_rows(0), predicting=False,
         )  # fmt: skip
-        self.settled = settled = settled._replace(item=known[settled.item])
+        self.resolved = settled = settled._replace(item=known[settled.item])
         alerts = [alert._replace(row=int(known[alert.row])) for alert in alerts]
         matched = np.zeros(n, np.bool_)
         matched[settled.item] = True
         for i in np.flatnonzero(~matched).tolist():
             self._keep(labels, i, int(found[i]), source)
-        return Labelled(matched, alerts, settled)
+        return LabelResult(matched, alerts, settled)
 
     def _keep(self, labels: Labels, i: int, row: int, source: int) -> None:
         """Label i has found no event: it waits for one that may come, or is given up."""
@@ -265,7 +266,7 @@ class TargetEngine:
         else:
             store.early.add(name, label, i)
 
-    def take_unmatched(self) -> list[Unmatched]:
+    def pop_unmatched_labels(self) -> list[Unmatched]:
         """The labels given up since the last call, in order."""
         if self.store.late is None:
             return []
@@ -281,7 +282,7 @@ class TargetEngine:
 
     @property
     def unmatched(self) -> int:
-        """Labels given up since the last `take_unmatched`."""
+        """Labels given up since the last `pop_unmatched_labels`."""
         return 0 if self.store.late is None else len(self.store.early.unmatched)
 
     @property
@@ -290,7 +291,7 @@ class TargetEngine:
         return self.store.late is not None
 
     @property
-    def late_counts(self) -> dict[str, int]:
+    def label_counts(self) -> dict[str, int]:
         """Of events whose targets come late: `waiting`, `matched`, `dropped` (waited too long, too many or evicted).
 
         `unmatched`: labels without an event, or with a horizon, predictions whose time came without a target.

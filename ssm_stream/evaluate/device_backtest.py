@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.engine.kernel_params import DAY, params_of, plan_of, ttl_of
-from ssm_stream.engine.target_engine import columns_of
+from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
+from ssm_stream.engine.target_engine import kernel_columns
 from ssm_stream.ingest.events import Events, places
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.kernels.loop import Predictions
@@ -87,7 +87,7 @@ class SideBySide:
     def __init__(self, config: Config, device: str) -> None:
         require_rounds(config, device)
         self.config, self.device = config, torch.device(device)
-        self.plan, self.weights = plan_of(config), frozen_weights.load(config.model.weights)
+        self.plan, self.weights = build_feature_plan(config), frozen_weights.load(config.model.weights)
         self._slots: dict[str, int] = {}
         self._codes: list[PoolCodes] = []
         self._span = (np.inf, -np.inf)
@@ -100,7 +100,7 @@ class SideBySide:
     def _make(self, E: int, slots: int) -> None:
         """Room for E entities and so many codes, with what there is."""
         old = getattr(self, "_tensors", None)
-        self.params = params_of(self.config, self.plan, self.weights, slots)
+        self.params = build_learner_params(self.config, self.plan, self.weights, slots)
         with self.device:
             self._meta = learner.new_meta(self.params, self.weights)
             self._tensors: State = learner.new_state(self.params, E)._replace(codes=())
@@ -126,7 +126,7 @@ class SideBySide:
         n = len(events)
         self._refuse_expiry(events.ts)
         rows = self._rows(events.entity)
-        u, steps = columns_of(self.plan, events, events.ts)
+        u, steps = kernel_columns(self.plan, events, events.ts)
         nothing = np.full(n, np.nan)
         out = Predictions(
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
@@ -171,7 +171,7 @@ class SideBySide:
         if not len(ts):
             return
         self._span = (min(self._span[0], float(ts.min())), max(self._span[1], float(ts.max())))
-        ttl, days = ttl_of(self.config), (self._span[1] - self._span[0]) / DAY
+        ttl, days = ttl_ms(self.config), (self._span[1] - self._span[0]) / DAY
         if days * DAY > ttl:
             raise ConfigError(
                 f"state.ttl: found {ttl / DAY:g} days, and the recording covers {days:.0f}; --device "

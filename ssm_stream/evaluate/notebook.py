@@ -119,9 +119,9 @@ class Engine(engine.Engine):
 
     def _no_columns(self) -> dict[str, Any]:
         events = Events(
-            [], np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, len(self.targets))), np.empty(0, np.int64)
+            [], np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, len(self.target_engines))), np.empty(0, np.int64)
         )
-        empty = np.empty((0, len(self.targets)))
+        empty = np.empty((0, len(self.target_engines)))
         nothing = Predictions(empty, empty, empty, empty, empty.astype(bool), empty.astype(np.int64), empty)
         return self._columns_of(events, nothing, {}, 0)
 

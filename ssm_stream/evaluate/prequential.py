@@ -169,7 +169,7 @@ def prequential(
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
-        settled = engine.settled if ahead is not None and isinstance(engine, Engine) else None
+        settled = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
         yield Chunk(events, predictions, alerts, refused, first, ahead, settled, _several(config))
         first += count
 

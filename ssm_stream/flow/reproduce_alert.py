@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Messag
 from ssm_stream.config import Config, Source
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import Explanation, evenly, explain
+from ssm_stream.engine.explain import Explanation, explain, spread_evenly
 from ssm_stream.flow.feedback import all_messages
 from ssm_stream.kafka.client import BrokerError, LastError, check_broker, metadata_client, scrubbed
 from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, ShardBatch, offset_of
@@ -141,7 +141,7 @@ def replay_alert(
     entity = orjson.loads(sent).get("entity") if sent is not None else None
     stops: list[int] = []
     if history and isinstance(entity, str):
-        stops = evenly(_offsets_of(config, wanted, first, entity, on_progress), history)
+        stops = spread_evenly(_offsets_of(config, wanted, first, entity, on_progress), history)
     run = _Run(config, wanted, engines, entity, stops, dict(audit))
     low, total = first, wanted.offset - first + 1
     for chunk in _chunks(config.source, wanted, first):
@@ -275,7 +275,7 @@ class _Run:
         if horizon.events or horizon.seconds:
             return None
         try:
-            return explain(engine.targets[0], batch.events, partition)
+            return explain(engine.target_engines[0], batch.events, partition)
         except KeyError:
             return None  # the entity's first event
 

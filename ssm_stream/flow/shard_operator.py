@@ -49,7 +49,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
 
     def episodes(self, kind: str) -> int:
         """Entities with an open episode of that kind."""
-        return self._engine.open_episodes(kind)
+        return self._engine.count_open_episodes(kind)
 
     def fullness(self) -> float | None:
         """Share of `state.max_entities` that the fullest source has; None without a limit."""
@@ -78,7 +78,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
                 if self._audit is not None:
                     self._audit.saw(events, batch.partition, batch.offsets[0], batch.offsets[-1])
                 self._count(events, judged.predictions, batch.partition)
-            if unmatched := self._engine.take_unmatched():
+            if unmatched := self._engine.pop_unmatched_labels():
                 out.append(self._encode.unmatched(batch, unmatched))
         if self._nameless and self._files is not None:
             first = values[0]
@@ -114,7 +114,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         ahead = (latest - self._latest) / 1000 if math.isfinite(self._latest) else 0.0
         self._latest = latest
         metrics.learned(len(events), labelled, len(engine), ahead)
-        metrics.evicted(engine.take_evicted())
+        metrics.evicted(engine.pop_evicted_count())
         if engine.late:
             self._judge_late(events.entity, source)
             return
@@ -128,7 +128,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
 
     def _judge_late(self, names: list[str], source: int) -> None:
         """Predictions that have met their targets. names: of the events or labels that brought them"""
-        for quality, settled in zip(self._metrics.quality.values(), self._engine.settled, strict=True):
+        for quality, settled in zip(self._metrics.quality.values(), self._engine.resolved_predictions, strict=True):
             s = settled
             quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, source)
 
@@ -141,5 +141,5 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         if self._audit is not None:
             self._audit.write(name_in(name) or "", hashes)
         self._metrics.wrote(time.perf_counter() - began, self._files.written)
-        self._metrics.evicted(self._engine.take_evicted())
+        self._metrics.evicted(self._engine.pop_evicted_count())
         return name

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import ERROR_HEADER
-from ssm_stream.engine.engine import Alert, Labelled, shard_of
+from ssm_stream.engine.engine import Alert, LabelResult, shard_of
 from ssm_stream.ingest.events import EPOCH, EventReader, Events, Refused, value_at
 from ssm_stream.ingest.labels import LabelReader, Labels, Unmatched
 from ssm_stream.kafka.bounded_cache import Remembered
@@ -423,7 +423,7 @@ class Encoder:
         self._targets = config.event.targets if len(config.event.targets) > 1 else []
         self._topic = (config.labels and config.labels.topic) or config.source.topic
 
-    def labelled(self, batch: LabelBatch, outcome: Labelled) -> Output:
+    def labelled(self, batch: LabelBatch, outcome: LabelResult) -> Output:
         """Alerts of one batch of labels; their source is the label."""
         stem = f"{self._topic}-{batch.partition}-"
         at = batch.labels.position

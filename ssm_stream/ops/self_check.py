@@ -36,7 +36,7 @@ def deviation(config: Config) -> float:
     """
     import torch
 
-    from ssm_stream.engine.target_engine import TargetEngine, columns_of
+    from ssm_stream.engine.target_engine import TargetEngine, kernel_columns
     from ssm_stream.ingest.events import Events
     from ssm_stream.reference import learner
 
@@ -66,7 +66,7 @@ def deviation(config: Config) -> float:
     events = Events([f"e{e}" for e in who], ts, u, y, np.arange(EVENTS))
     said, _ = engine.process(events)
     rows = np.array([engine.store.names.index(f"e{e}") for e in who])
-    columns, steps = columns_of(engine.plan, events, ts)
+    columns, steps = kernel_columns(engine.plan, events, ts)
     p = engine.store.params
     meta, state = learner.new_meta(p, engine.weights), learner.new_state(p, 1, ENTITIES)
     defined = np.empty(EVENTS)

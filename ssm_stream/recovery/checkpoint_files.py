@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import Reader, StateError, sound
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, sound
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
@@ -87,7 +87,7 @@ class ShardFiles:
         for generation in chain:
             with opened(self.folder, generation.name) as reader:
                 engine.load(reader)
-        engine.loaded()
+        engine.finish_load()
         shard, number, _ = name.split("-")
         self._shard, self._number, self._chains = int(shard), int(number), [chain]
         return engine
@@ -97,14 +97,14 @@ class ShardFiles:
         self.finish()
         chain = self._chains[-1] if self._chains else []
         later = sum(generation.size for generation in chain[1:])
-        whole = not chain or later >= chain[0].size or engine.share_changed > MOSTLY
+        whole = not chain or later >= chain[0].size or engine.changed_share > MOSTLY
         self.folder.mkdir(parents=True, exist_ok=True)
         self._number += 1
         draft, spare = self._beside("draft"), self._beside("spare")
         if whole and spare.exists():
             spare.rename(draft)
         with draft.open("r+b" if whole and draft.exists() else "wb") as file:
-            content = engine.save(file, whole=whole, after="" if whole else chain[-1].name)
+            content = engine.write_snapshot(file, full=whole, base="" if whole else chain[-1].name)
             size = file.seek(0, os.SEEK_END)
         name = f"{self._shard:04d}-{self._number:08d}-{content}.state"
         draft.rename(self.folder / name)
@@ -179,15 +179,15 @@ def chain_of(folder: Path, name: str, *, thoroughly: bool = False) -> list[Gener
             if thoroughly:
                 reader.check()
             with sound():
-                chain.append(Generation(name, reader.size, bool(reader.words["whole"])))
-                name = reader.words["after"]
+                chain.append(Generation(name, reader.size, bool(reader.metadata["whole"])))
+                name = reader.metadata["after"]
                 if name and re.fullmatch(_NAME, name) is None:
                     raise StateError("the snapshot is damaged: what it goes on from is no name of a state")
     return chain[::-1]
 
 
 @contextmanager
-def opened(folder: Path, name: str) -> Iterator[Reader]:
+def opened(folder: Path, name: str) -> Iterator[SnapshotReader]:
     """A file to be read.
 
     Raises:
@@ -196,7 +196,7 @@ def opened(folder: Path, name: str) -> Iterator[Reader]:
     path = folder / name
     try:
         with path.open("rb") as file:
-            reader = Reader(file)
+            reader = SnapshotReader(file)
             if f"-{reader.name}.state" not in name:
                 raise StateError("it holds another snapshot than its name says")
             yield reader

@@ -15,7 +15,7 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
-from ssm_stream.engine.engine import require_fitting
+from ssm_stream.engine.engine import require_compatible_state
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.directory import read_json, read_picked, write_json
@@ -121,7 +121,7 @@ def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Chan
     for shard in kept.chains:
         words = kept.words(shard)
         if required or "settings" not in words:
-            require_fitting(words, config)
+            require_compatible_state(words, config)
         if words["config"] != config.hash:
             changes |= {change.path: change for change in diff_model_settings(words["settings"], config.model_settings)}
     return list(changes.values())

@@ -22,8 +22,8 @@ from bytewax.recovery import init_db_dir
 
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine.engine import Engine, require_fitting
-from ssm_stream.engine.snapshot_format import Part, Reader, StateError, sound, write
+from ssm_stream.engine.engine import Engine, require_compatible_state
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, sound, write
 from ssm_stream.kafka.codec import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, Row, opened_database
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, name_in, sync
@@ -69,7 +69,7 @@ def _export(kept: Kept, config: Config, file: Path) -> Exported:
             words = kept.words(shard)
             made[shard] = {name: words[name] for name in ("config", "settings") if name in words}
             _write_whole(kept, shard, config, folder / shard)
-            parts.append(Part(shard, np.memmap(folder / shard, np.uint8, "r")))
+            parts.append(ArrayPart(shard, np.memmap(folder / shard, np.uint8, "r")))
         words = {
             "kind": KIND,
             "release": version("ssm-stream"),
@@ -97,11 +97,11 @@ def _write_whole(kept: Kept, shard: str, config: Config, file: Path) -> None:
     if len(chain) > 1:
         engine = kept.engine(shard, config)
         with file.open("wb") as out:
-            engine.save(out, whole=True)
+            engine.write_snapshot(out, full=True)
         return
     shutil.copyfile(kept.directory / FOLDER / chain[0].name, file)
     with file.open("rb") as copied:
-        reader = Reader(copied)
+        reader = SnapshotReader(copied)
         reader.check()
     if reader.name not in chain[0].name:
         raise StateError(f"{chain[0].name} was written over while it was read")
@@ -140,8 +140,8 @@ class _Export:
         StateError: it is none, or damaged.
     """
 
-    def __init__(self, reader: Reader, file: Path) -> None:
-        self.reader, self.words, self._file = reader, reader.words, file
+    def __init__(self, reader: SnapshotReader, file: Path) -> None:
+        self.reader, self.words, self._file = reader, reader.metadata, file
         if self.words.get("kind") != KIND:
             raise StateError(f"{file} is no export but a snapshot of one shard: export the whole directory")
         with sound():
@@ -162,11 +162,11 @@ class _Export:
         for shard in self.reader.names:
             with tempfile.TemporaryFile(dir=beside) as copy:
                 self.reader.copy(shard, copy)
-                inner = Reader(copy)
-                engine = Engine(settings_of(inner.words, like))
+                inner = SnapshotReader(copy)
+                engine = Engine(settings_of(inner.metadata, like))
                 engine.load(inner)
-                engine.loaded()
-            yield inner.words, engine
+                engine.finish_load()
+            yield inner.metadata, engine
 
 
 def told_by_file(file: Path, like: Config | None = None) -> Told:
@@ -177,12 +177,12 @@ def told_by_file(file: Path, like: Config | None = None) -> Told:
         OSError: it cannot be read.
     """
     with file.open("rb") as content:
-        reader = Reader(content)
-        if reader.words.get("kind") != KIND:
-            engine = Engine(settings_of(reader.words, like))
+        reader = SnapshotReader(content)
+        if reader.metadata.get("kind") != KIND:
+            engine = Engine(settings_of(reader.metadata, like))
             engine.load(reader)
-            engine.loaded()
-            return told_of(iter([(reader.words, engine)]))
+            engine.finish_load()
+            return told_of(iter([(reader.metadata, engine)]))
         reader.check()
         return told_of(_Export(reader, file).engines(like))
 
@@ -196,7 +196,7 @@ def exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine], dic
         OSError: it cannot be read.
     """
     with file.open("rb") as content:
-        reader = Reader(content)
+        reader = SnapshotReader(content)
         reader.check()
         export = _Export(reader, file)
         engines = {}
@@ -237,13 +237,13 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> Imported
     """
     directory = directory_of(config)
     with file.open("rb") as content:
-        reader = Reader(content)
+        reader = SnapshotReader(content)
         reader.check()
         export = _Export(reader, file)
         with sound():
             resolved = _with_picked(config, export.words["picked"])
             for words in export.words["made"].values():
-                require_fitting(words, resolved)
+                require_compatible_state(words, resolved)
         make_directory(directory)
         held = lock(directory)
         aside = None
@@ -302,7 +302,7 @@ def _fill(directory: Path, export: _Export) -> None:
         with draft.open("w+b") as out:
             export.reader.copy(shard, out)
             out.flush()
-            inner = Reader(out)
+            inner = SnapshotReader(out)
             inner.check()
         sync(draft)
         names[shard] = f"{shard}-{1:08d}-{inner.name}.state"

@@ -17,7 +17,14 @@ from pydantic import ValidationError
 from ssm_stream.config import Config
 from ssm_stream.config.changes import Change, diff_model_settings
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.entity_report import Facts, Line, facts, hash_of, lines, sources_of
+from ssm_stream.engine.entity_report import (
+    EntityReport,
+    EntitySummary,
+    entity_hash,
+    entity_sources,
+    report_entity,
+    summarize_entities,
+)
 from ssm_stream.engine.snapshot_format import StateError, sound
 from ssm_stream.kafka.codec import shard_key
 from ssm_stream.kernels import frozen_weights
@@ -67,7 +74,7 @@ class Kept(NamedTuple):
     def words(self, shard: str) -> dict[str, Any]:
         """What the whole snapshot of a shard says of itself."""
         with opened(self.directory / FOLDER, self.chains[shard][0].name) as reader:
-            return reader.words
+            return reader.metadata
 
     def engine(self, shard: str, like: Config | None = None) -> Engine:
         """The engine of a shard, under the settings that made it. like: a configuration that may be that"""
@@ -75,7 +82,7 @@ class Kept(NamedTuple):
         for generation in self.chains[shard]:
             with opened(self.directory / FOLDER, generation.name) as reader:
                 engine.load(reader)
-        engine.loaded()
+        engine.finish_load()
         return engine
 
     def positions(self, config: Config) -> list[Position]:
@@ -196,11 +203,11 @@ def settings_of(words: dict[str, Any], like: Config | None = None) -> Config:
 class Listed(NamedTuple):
     """Entities of a shard or of all, sorted; their number before it was limited."""
 
-    lines: list[tuple[str, Line]]
+    lines: list[tuple[str, EntitySummary]]
     total: int
 
 
-KEYS: dict[str, Callable[[tuple[str, Line]], Any]] = {
+KEYS: dict[str, Callable[[tuple[str, EntitySummary]], Any]] = {
     "name": lambda row: row[1].entity,
     "last": lambda row: (-(row[1].last if row[1].last is not None else -(1 << 62)), row[1].entity),
     "events": lambda row: (-row[1].n, row[1].entity),
@@ -212,14 +219,16 @@ KEYS: dict[str, Callable[[tuple[str, Line]], Any]] = {
 def listed(kept: Kept, like: Config | None = None, *, by: str = "name", limit: int | None = None) -> Listed:
     """The entities of all shards with their shard's key, the first of them with their hashes; one shard is in memory
     at a time."""
-    best: list[tuple[str, Line]] = []
+    best: list[tuple[str, EntitySummary]] = []
     total = 0
     for shard in kept.chains:
         engine = kept.engine(shard, like)
-        mine = [(shard, line) for line in lines(engine)]
+        mine = [(shard, line) for line in summarize_entities(engine)]
         total += len(mine)
         best = sorted([*best, *mine], key=KEYS[by])[:limit]
-        best = [(key, replace(line, hash=hash_of(engine, line.entity)) if key == shard else line) for key, line in best]
+        best = [
+            (key, replace(line, hash=entity_hash(engine, line.entity)) if key == shard else line) for key, line in best
+        ]
     return Listed(best, total)
 
 
@@ -230,7 +239,7 @@ class Found(NamedTuple):
     shard: str
     bytes: int
     hashes: dict[int, str]
-    targets: list[Facts]
+    targets: list[EntityReport]
 
     def as_json(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -250,8 +259,10 @@ def entity_in(kept: Kept, entity: str, like: Config | None = None, source: int |
     for shard in kept.chains:
         made = settings_of(kept.words(shard), like)
         if shard_key(shard_of(entity, made.state.shards)) == shard and entity in (engine := kept.engine(shard, like)):
-            hashes = {each: engine.state_hash(entity, each) for each in sources_of(engine, entity)}
-            known = [found for each in engine.targets if (found := facts(each, entity, source)) is not None]
+            hashes = {each: engine.state_hash(entity, each) for each in entity_sources(engine, entity)}
+            known = [
+                found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
+            ]
             return Found(entity, shard, engine.bytes_per_entity, hashes, known)
     raise unknown(entity, kept.directory)
 
@@ -308,7 +319,7 @@ def told_of(shards: Iterator[tuple[dict[str, Any], Engine]]) -> Told:
     config, settings = "", None
     for words, engine in shards:
         config, settings = words["config"], words.get("settings")
-        entities |= {name: hash_of(engine, name) for name in engine.names}
+        entities |= {name: entity_hash(engine, name) for name in engine.names}
     return Told(config, settings, entities)
 
 

@@ -69,7 +69,7 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
         kept = kept_in(directory)
         shard, engine, files = _holder(kept, config, entity)
         if not dry:
-            engine.forget(entity)
+            engine.remove(entity)
             token = files.write(engine)
             files.finish()
             _rename(kept, shard, token)

@@ -26,7 +26,7 @@ def compile_explain(config: Config) -> None:
     ts = 1_700_000_000_000 + 60_000 * np.arange(n, dtype=np.int64)
     events = Events(["e"] * n, ts, np.ones((n, d)), target, np.arange(n))
     engine.process(engine.admit(events.take(np.arange(n - 1)))[0])
-    explain(engine.targets[0], events.take(np.array([n - 1])))
+    explain(engine.target_engines[0], events.take(np.array([n - 1])))
 
 
 def main() -> None:

@@ -163,7 +163,7 @@ class FollowedEntities:
         for followed in wanted:
             followed.due = now + EVERY
             try:
-                found = explain(engine.targets[followed.target], event, source)
+                found = explain(engine.target_engines[followed.target], event, source)
             except KeyError:
                 continue  # its first event
             except Exception:  # the flow does not end for a picture

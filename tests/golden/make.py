@@ -67,8 +67,8 @@ def go_on(engine: Engine, start: int, stop: int) -> list[Any]:
             labelled = engine.learn(
                 Labels(late.entity, late.ts, np.zeros(m, np.int64), late.features[:, 0], np.arange(m))
             )
-            said.append(labelled.settled.score.tolist())
-            engine.take_unmatched()
+            said.append(labelled.resolved.score.tolist())
+            engine.pop_unmatched_labels()
     return said
 
 

@@ -192,11 +192,11 @@ def frozen(config: Config, tape: Tape, first: Ints) -> Floats:
         stop = start + len(events)
         edges = [start, *(cut for cut in cuts if start < cut < stop), stop]
         for left, right in itertools.pairwise(edges):
-            engine.hold(held.get(left, []))
+            engine.freeze_learning(held.get(left, []))
             part = events if right - left == len(events) else events.take(np.arange(left - start, right - start))
             said = engine.process(part)[0].yhat
             if tape.ahead:
-                settled = engine.settled[0]
+                settled = engine.resolved_predictions[0]
                 yhat[left + settled.item] = settled.yhat
             else:
                 yhat[left:right] = said
