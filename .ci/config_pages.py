@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ssm_stream.config import config_schema
-from ssm_stream.config.quantities import AHEAD, BUDGET, DURATION, EVENTS, UNITS
+from ssm_stream.config.quantities import BUDGET, DURATION, EVENTS, HORIZON, UNITS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "config"
@@ -26,7 +26,7 @@ PATTERNS = {
     DURATION.pattern: "duration",
     BUDGET.pattern: "budget",
     f"{EVENTS.pattern}|{DURATION.pattern}": "half-life",
-    f"{AHEAD.pattern}|{DURATION.pattern}": "a number of `events`, or a duration",
+    f"{HORIZON.pattern}|{DURATION.pattern}": "a number of `events`, or a duration",
 }
 """Pattern of a text → what the text is."""
 SHOWN = 60

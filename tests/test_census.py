@@ -22,7 +22,7 @@ from ssm_stream.engine.entity_limiter import STEPS, EntityLimiter
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow.feedback import FeedbackDecoder
 from ssm_stream.flow.shard_operator import ShardLogic
-from ssm_stream.ingest.events import LONGEST_NAME, Events
+from ssm_stream.ingest.events import MAX_NAME_LENGTH, Events
 from ssm_stream.kafka import bounded_cache as remembered
 from ssm_stream.kafka.codec import Chunk, Decoder, Judged, Output, ShardBatch
 
@@ -320,7 +320,7 @@ def test_large_messages_are_not_looked_into() -> None:
 def test_deep_wide_and_long_messages_are_told_apart_one_by_one() -> None:
     deep = b'{"machine": "a", "ts": 1, "load": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     wide = event(deep={"speed": 1}, **{f"k{i}": i for i in range(50_000)})
-    long = event(machine="x" * (LONGEST_NAME + 1))
+    long = event(machine="x" * (MAX_NAME_LENGTH + 1))
     digits = b'{"machine": "a", "ts": 1, "load": ' + b"9" * 100_000 + b"}"
     batches, letters = decode([deep, wide, long, digits, event()])
     assert sorted(offset for _, batch in batches for offset in batch.offsets) == [101, 104]
@@ -335,11 +335,11 @@ def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.Monkey
     decoder = Decoder(parse_config("source: {brokers: a, topic: plant.events}\n" + more))
     assert decoder._plain is not None
     for i in range(50):
-        values = flood(decoder.config, 10 + i, LONGEST_NAME)
+        values = flood(decoder.config, 10 + i, MAX_NAME_LENGTH)
         batches = decoder(chunk(values))
         assert sum(len(batch.events) for _, batch in batches if isinstance(batch, ShardBatch)) == len(values)
-        assert sum(map(len, decoder._shards)) < 5000 + 60 * LONGEST_NAME
-        assert sum(map(len, decoder._plain._known)) < 5000 + 60 * LONGEST_NAME
+        assert sum(map(len, decoder._shards)) < 5000 + 60 * MAX_NAME_LENGTH
+        assert sum(map(len, decoder._plain._known)) < 5000 + 60 * MAX_NAME_LENGTH
 
 
 def test_categories_without_end_share_an_input(compiled: None) -> None:

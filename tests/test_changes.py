@@ -67,7 +67,7 @@ MIGRATING: list[dict[str, Any]] = [
     {DRIFT + "cooldown": 7},
     {DRIFT + "learn": "slow"},
     {"alerts__fleet": {"enabled": False}},
-    {"alerts__fleet": {"share": 0.5, "least": 2}},
+    {"alerts__fleet": {"share": 0.5, "min_entities": 2}},
     {"alerts__ongoing_every": 20},
     {"alerts__critical": 9},
     {"alerts__contributions": 0},

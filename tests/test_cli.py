@@ -87,7 +87,7 @@ def test_validate_never_prints_a_secret(tmp_path: Path) -> None:
     for more in ([], ["--json"]):
         result = command("validate", str(path), *more)
         assert result.returncode == 2
-        assert f"{path}:4: source.kafka.sasl.password: a secret may not stand in the file" in result.stderr
+        assert f"{path}:4: source.kafka.sasl.password: a secret must not be written in the file" in result.stderr
         assert "hunter2" not in result.stdout + result.stderr
 
 

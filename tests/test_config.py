@@ -111,8 +111,8 @@ def test_every_fault_is_told_at_once() -> None:
         ("a: !!python/object:os.system x\n", ["not valid YAML"]),
         ("source: 3\nevent: 4\n", ["f.yaml:1: source", "f.yaml:2: event"]),
         (SMALLEST.replace("  topic: events\n", ""), ["f.yaml:1: source.topic", "missing; it has no default"]),
-        (SMALLEST + "  entity: other\n", ["f.yaml:8", "`entity` stands twice"]),
-        (SMALLEST + "event: {}\n", ["f.yaml:8", "`event` stands twice"]),
+        (SMALLEST + "  entity: other\n", ["f.yaml:8", "`entity` is repeated"]),
+        (SMALLEST + "event: {}\n", ["f.yaml:8", "`event` is repeated"]),
         (SMALLEST.replace("topic: events", "topic: my events"), ["f.yaml:3: source.topic", "my events"]),
         (SMALLEST.replace("topic: events", "topic: predictions"), ["must all differ", "predictions"]),
         (SMALLEST + "sinks: {alerts: predictions}\n", ["must all differ"]),
@@ -230,7 +230,7 @@ def test_entities_learn_together_unless_told_otherwise() -> None:
 
 @pytest.mark.parametrize(("keys", "used"), [({}, True), ({"lags": 0}, False), ({"lags": 0, "differences": True}, True)])
 def test_changes_of_features_are_inputs_where_past_targets_are(keys: dict[str, Any], used: bool) -> None:
-    assert changed("event", **keys).event.changes is used
+    assert changed("event", **keys).event.uses_differences is used
 
 
 @pytest.mark.parametrize("count", [-1, 17, 1.5, "all", None])
@@ -241,7 +241,7 @@ def test_past_events_whose_features_are_inputs_are_a_bounded_number(count: objec
 
 def test_past_features_begin_with_the_change() -> None:
     assert parse_config(SMALLEST).event.feature_lags == 0
-    assert changed("event", feature_lags=16, lags=0, differences=False).event.changes
+    assert changed("event", feature_lags=16, lags=0, differences=False).event.uses_differences
 
 
 def test_placeholders(monkeypatch: pytest.MonkeyPatch) -> None:

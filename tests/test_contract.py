@@ -184,7 +184,7 @@ def test_fleet_alerts_are_valid(target: str) -> None:
 LABELLED = {
     "on a topic": ("labels", "labels: {topic: labels}\n"),
     "by id": ("labels", "labels: {topic: labels, id: id}\n"),
-    "among the events": ("plant.events", "labels: {when: result, target: result}\n"),
+    "among the events": ("plant.events", "labels: {marker: result, target: result}\n"),
 }
 
 

@@ -55,7 +55,9 @@ def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **o
 
 
 def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> FleetAlerts:
-    return FleetAlerts(config(sections=f"alerts: {{fleet: {{least: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}"))
+    return FleetAlerts(
+        config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}")
+    )
 
 
 def now(entity: str, row: int) -> float:
@@ -450,7 +452,7 @@ def test_a_backtest_counts_a_fleet_alert_once_and_for_no_entity() -> None:
 
 
 @pytest.mark.parametrize(
-    ("keys", "words"), [("share: 0", "greater than 0"), ("least: 1", "greater than or equal to 2")]
+    ("keys", "words"), [("share: 0", "greater than 0"), ("min_entities: 1", "greater than or equal to 2")]
 )
 def test_a_threshold_that_cannot_be_is_refused(keys: str, words: str) -> None:
     with pytest.raises(ConfigError, match=rf"alerts\.fleet\.\w+: .*{words}"):

@@ -315,6 +315,6 @@ def test_a_literal_secret_is_refused_and_not_written(tmp_path: Path) -> None:
     secret = ["--kafka", "security.protocol=SASL_SSL", "--kafka", "sasl.mechanism=PLAIN", "--kafka", "sasl.username=me"]
     told = ssm_stream("init", file, "--out", out, *secret, "--kafka", "sasl.password=hunter2")
     assert told.exit_code == 2
-    assert "a secret may not stand in the file" in told.stderr
+    assert "a secret must not be written in the file" in told.stderr
     assert "hunter2" not in told.stderr
     assert not out.exists()

@@ -333,7 +333,7 @@ def test_without_labels_and_horizon_nothing_is_remembered() -> None:
     ("sections", "words"),
     [
         ("labels: {}", "name the `topic`"),
-        ("labels: {topic: labels, when: kind}", "`when` is for labels on the events topic"),
+        ("labels: {topic: labels, marker: kind}", "`marker` is for labels on the events topic"),
         ("labels: {topic: labels, id: a, timestamp: b}", "leave the other out"),
         ("labels: {topic: labels, event_id: a}", "goes with `id`"),
         ("labels: {topic: events}", "must all differ"),

@@ -140,7 +140,7 @@ def decoded(config: Config, rows: list[dict[str, Any]], topic: str = "events") -
 
 
 def test_labels_among_the_events_are_told_apart() -> None:
-    config = configured("{topic: null, when: result, target: result}")
+    config = configured("{topic: null, marker: result, target: result}")
     rows = [{"e": "x", "t": i, "a": 1, **({"result": 2.5} if i % 2 else {})} for i in range(6)]
     rows.append({"e": "x", "t": 9, "result": "high"})
     got = [item for _, item in decoded(config, rows)]

@@ -152,7 +152,7 @@ def told(kafka: Kafka, collector: str, tmp_path_factory: pytest.TempPathFactory)
     messages = events(8000, seed=4)
     kafka.produce(topic, messages)
     kafka.produce(topic, [(b"m1", b"no JSON"), (b"m1", b'{"entity": "m1"}'), (b"m1", b"[]"), (b"m1", b"")], 0)
-    ops = {"address": address, "engine_metrics": True, "log_every": "1s", "traces": collector, "traces_share": 1.0}
+    ops = {"address": address, "bytewax_metrics": True, "log_every": "1s", "traces": collector, "traces_share": 1.0}
     alerts = {"drift": {"budget": "1 per 500 events"}, "anomaly": {"budget": "1 per 100 events"}}
     job = Job(kafka, tmp_path_factory.mktemp("ops"), topic, ops=ops)
     content = orjson.loads(job.path.read_bytes())
@@ -415,7 +415,7 @@ def test_a_token_closes_metrics_and_configuration_and_leaves_health_open(monkeyp
     monkeypatch.setenv("TOKEN", "short")
     with pytest.raises(ConfigError, match="16 characters"):
         config("ops: {token: '${TOKEN}'}")
-    with pytest.raises(ConfigError, match="a secret may not stand in the file"):
+    with pytest.raises(ConfigError, match="a secret must not be written in the file"):
         config("ops: {token: sixteen-letters!}")
 
 

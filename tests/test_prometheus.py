@@ -115,7 +115,7 @@ def watched(
     program("prometheus")
     folder = tmp_path_factory.mktemp("prometheus")
     address, topic = f"127.0.0.1:{free_port()}", kafka.topic("events", 2)
-    job = Job(kafka, folder / "job", topic, ops={"address": address, "engine_metrics": True, "self_check": False})
+    job = Job(kafka, folder / "job", topic, ops={"address": address, "bytewax_metrics": True, "self_check": False})
     content = orjson.loads(job.path.read_bytes())
     job.path.write_bytes(orjson.dumps({**content, "state": {**content["state"], "max_entities": 1000}}))
     content = orjson.loads(job.path.read_bytes())

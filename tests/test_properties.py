@@ -16,8 +16,8 @@ from brokers import MockKafka, free_port
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import LARGEST_FILE, Config, ConfigError, parse_config
-from ssm_stream.config.client_properties import hidden, secret, weaknesses
+from ssm_stream.config import MAX_FILE_BYTES, Config, ConfigError, parse_config
+from ssm_stream.config.client_properties import is_redacted, is_secret, security_warnings
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.flow.sink import KafkaWriter
 from ssm_stream.kafka.client import BrokerError, check_broker
@@ -91,10 +91,10 @@ def test_what_can_work_is_taken(kafka: dict[str, Any]) -> None:
         (PLAIN | {"sasl.mechanism": "GSSAPI"}, ["GSSAPI", "kinit"]),
         (PLAIN | {"sasl.mechanism": "MD5"}, ["found 'MD5'; use PLAIN, SCRAM"]),
         (PLAIN | {"security.protocol": "tls"}, ["f.yaml", "source.kafka.security.protocol", 'Invalid value "tls"']),
-        (without(OIDC, "sasl.oauthbearer.method"), ["a place to get tokens from", "sasl.oauthbearer.method: oidc"]),
+        (without(OIDC, "sasl.oauthbearer.method"), ["a source of tokens", "sasl.oauthbearer.method: oidc"]),
         (without(OIDC, "sasl.oauthbearer.client.secret"), ["without sasl.oauthbearer.client.secret", "${file:/"]),
-        (OIDC | {"sasl.oauthbearer.token.endpoint.url": "http://idp.example"}, ["in the clear", "https://"]),
-        ({"ssl.ca.location": "/etc/passwd"}, ["ssl.ca.location", "encrypts nothing", "security.protocol: SSL"]),
+        (OIDC | {"sasl.oauthbearer.token.endpoint.url": "http://idp.example"}, ["unencrypted", "https://"]),
+        ({"ssl.ca.location": "/etc/passwd"}, ["ssl.ca.location", "without encryption", "security.protocol: SSL"]),
         ({"security.protocol": "ssl", "ssl.ca.location": "/no/ca.pem"}, ["/no/ca.pem: there is no such file"]),
         ({"security.protocol": "ssl", "ssl.certificate.location": "/etc"}, ["/etc: is a folder"]),
         ({"security.protocol": "ssl", "ssl.key.location": "/etc/passwd"}, ["a key without its certificate"]),
@@ -111,7 +111,7 @@ def test_what_can_work_is_taken(kafka: dict[str, Any]) -> None:
         ({"plugin.library.paths": "/tmp/evil.so"}, ["source.kafka.plugin.library.paths", "may not execute code"]),
         ({"ssl.engine.location": "/tmp/evil.so"}, ["source.kafka.ssl.engine.location", "may not execute code"]),
         ({"sasl.kerberos.kinit.cmd": "rm -rf /"}, ["source.kafka.sasl.kerberos.kinit.cmd", "may not execute code"]),
-        ({"acks": 0}, ["source.kafka.acks", "losses would go unnoticed"]),
+        ({"acks": 0}, ["source.kafka.acks", "lost messages would go unnoticed"]),
         ({"client.rack": "a\0b"}, ["a zero byte"]),
     ],
 )  # fmt: skip
@@ -141,7 +141,7 @@ def test_transactions_need_what_they_need(name: str) -> None:
     [
         ({"security.protocol": "ssl", "enable.ssl.certificate.verification": False}, "certificate.verification: false"),
         ({"security.protocol": "ssl", "ssl.endpoint.identification.algorithm": "none"}, "identification.algorithm"),
-        (PLAIN | {"security.protocol": "SASL_PLAINTEXT"}, "in the clear"),
+        (PLAIN | {"security.protocol": "SASL_PLAINTEXT"}, "unencrypted"),
         (
             {"security.protocol": "SASL_SSL", "sasl.mechanism": "OAUTHBEARER"}
             | {"enable.sasl.oauthbearer.unsecure.jwt": True, "sasl.oauthbearer.config": "principal=admin"},
@@ -149,14 +149,14 @@ def test_transactions_need_what_they_need(name: str) -> None:
         ),
     ],
 )
-def test_what_protects_less_than_it_seems_to_is_said(kafka: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_weak_protection_is_a_warning(kafka: dict[str, Any], words: str, tmp_path: Path) -> None:
     config = parse_config(text(kafka))
-    (told,) = weaknesses(config.source.kafka)
+    (told,) = security_warnings(config.source.kafka)
     assert words in told
     file = tmp_path / "f.yaml"
     file.write_text(text(kafka))
     assert f"warning   {told}" in CliRunner().invoke(app, ["validate", str(file)]).output
-    assert not weaknesses(PLAIN)
+    assert not security_warnings(PLAIN)
 
 
 def test_brokers_have_no_users_in_their_address() -> None:
@@ -173,16 +173,16 @@ SECRETS = [
 
 @pytest.mark.parametrize("name", SECRETS)
 @pytest.mark.parametrize("written", [SENTINEL, f"a{SENTINEL}${{PW}}", f"${{PW:-{SENTINEL}}}", [SENTINEL], 4711])
-def test_a_secret_may_not_stand_in_the_file(name: str, written: Any) -> None:
+def test_a_secret_must_not_be_written_in_the_file(name: str, written: Any) -> None:
     told = refusal({name: written})
     assert told.startswith("f.yaml:")
-    assert f"source.kafka.{name}: a secret may not stand in the file; write ${{NAME}}" in told
+    assert f"source.kafka.{name}: a secret must not be written in the file; write ${{NAME}}" in told
     assert "${file:/path}" in told
 
 
 def test_what_names_a_secret_is_none() -> None:
-    assert not any(map(secret, ["ssl.key.location", "sasl.oauthbearer.assertion.private.key.file", "sasl.username"]))
-    assert hidden("sasl.oauthbearer.config")
+    assert not any(map(is_secret, ["ssl.key.location", "sasl.oauthbearer.assertion.private.key.file", "sasl.username"]))
+    assert is_redacted("sasl.oauthbearer.config")
 
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
@@ -198,16 +198,21 @@ def test_a_value_from_a_file(tmp_path: Path, ending: str) -> None:
 
 def test_files_that_are_no_value(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for name, content in (("empty", b"\n"), ("large", b"x" * (LARGEST_FILE + 1)), ("latin", b"\xfc"), ("zero", b"a\0")):
+    for name, content in (
+        ("empty", b"\n"),
+        ("large", b"x" * (MAX_FILE_BYTES + 1)),
+        ("latin", b"\xfc"),
+        ("zero", b"a\0"),
+    ):
         (tmp_path / name).write_bytes(content)
     for path, words in (
         (tmp_path / "none", "there is no such file"),
-        (Path("relative"), "the whole path"),
-        (tmp_path, "this is no file"),
-        (tmp_path / "pipe", "this is no file"),
+        (Path("relative"), "the path is relative"),
+        (tmp_path, "it is not a file"),
+        (tmp_path / "pipe", "it is not a file"),
         (tmp_path / "empty", "is empty"),
-        (tmp_path / "large", f"more than {LARGEST_FILE} bytes"),
-        (tmp_path / "latin", "no UTF-8"),
+        (tmp_path / "large", f"more than {MAX_FILE_BYTES} bytes"),
+        (tmp_path / "latin", "not UTF-8"),
         (tmp_path / "zero", "zero byte"),
     ):
         told = refusal(PLAIN | {"sasl.password": f"${{file:{path}}}"})

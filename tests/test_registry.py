@@ -152,7 +152,7 @@ def test_a_login_comes_from_the_environment_and_is_shown_nowhere(
         assert "hunter2" not in told + repr(made) + json.dumps(asyncapi(made))
         assert json.loads(told)["sinks"]["schema_registry"]["properties"] == ["basic.auth.user.info"]
     with pytest.raises(
-        ConfigError, match=r"sinks\.schema_registry\.properties\.basic\.auth\.user\.info: a secret may not stand"
+        ConfigError, match=r"sinks\.schema_registry\.properties\.basic\.auth\.user\.info: a secret must not be written"
     ):
         parse_config(text.replace("${LOGIN}", "me:hunter2"))
     with pytest.raises(ConfigError, match=r"schema_registry\.url") as caught:

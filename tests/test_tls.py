@@ -111,7 +111,7 @@ def test_no_verification_is_what_it_says(broker: LocalKafka, authority: Authorit
         with capture_logs() as logs, pytest.raises(BrokerError, match="does not exist"):
             prepare(config)  # as `run` does
         (warned,) = (line for line in logs if line["event"] == "weak_protection")
-        assert "may be anyone's" in warned["what"]
+        assert "is not authenticated" in warned["what"]
 
 
 def test_a_certificate_of_the_client_may_be_needed(

@@ -605,7 +605,7 @@ def test_off_loopback_a_token_is_made_and_logged_once() -> None:
 
 def test_the_token_stands_in_no_file_and_in_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
     for wrong in ("abc", "'${UI_TOKEN:-abcdefghijklmnopqrstuvw}'"):
-        with pytest.raises(ConfigError, match=r"ops\.token: a secret may not stand in the file"):
+        with pytest.raises(ConfigError, match=r"ops\.token: a secret must not be written in the file"):
             config(f"token: {wrong}")
     monkeypatch.setenv("UI_TOKEN", "short-sentinel")
     with pytest.raises(ConfigError, match="16 characters") as caught:
@@ -613,7 +613,7 @@ def test_the_token_stands_in_no_file_and_in_no_message(monkeypatch: pytest.Monke
     assert "sentinel" not in str(caught.value)
     monkeypatch.setenv("UI_TOKEN", TOKEN)
     one = config("token: '${UI_TOKEN}'")
-    assert "horse" not in repr(one) + str(one.shown()) + one.model_dump_json()
+    assert "horse" not in repr(one) + str(one.redacted()) + one.model_dump_json()
     monkeypatch.setenv("UI_TOKEN", TOKEN + TOKEN)
     other = config("token: '${UI_TOKEN}'")
     assert one.hash == other.hash == config("").hash

@@ -1,64 +1,33 @@
-"""This release keeps what the last one promised: files, messages, commands; what is deprecated says so and works."""
+"""This release keeps what the last one promised: files, messages, commands; renamed keys name the new ones."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+import re
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 import typer
-from packaging.version import Version
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import ConfigError, deprecated, parse_config
-from ssm_stream.config.deprecated import RENAMED, Renamed, renew
+from ssm_stream.config import ConfigError, config_schema, parse_config
+from ssm_stream.config.file import RENAMED
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
-MOVED = (
-    Renamed("state.parts", "state.shards", "0.2", "0.3"),
-    Renamed("event.machine", "event.entity", "0.2", "0.3"),
-    Renamed("window", "model.window", "0.2", "0.3"),
-)
 
 
-def test_a_renamed_setting_is_read_and_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(deprecated, "RENAMED", MOVED)
-    old = "source: {brokers: 'a:1', topic: t}\nevent: {machine: e, timestamp: t, features: [a]}\n"
-    old += "state: {parts: 8}\nwindow: 256\n"
-    config = parse_config(old)
-    new = parse_config(SMALL + "state: {shards: 8}\nmodel: {window: 256}\n")
-    assert config.hash == new.hash
-    assert [text.partition(" ")[0] for text in config.deprecations] == ["state.parts", "event.machine", "window"]
-    assert new.deprecations == ()
-    file = tmp_path / "old.yaml"
-    file.write_text(old)
-    told = CliRunner().invoke(app, ["validate", str(file)])
-    assert told.exit_code == 0
-    assert "state.parts is called state.shards since 0.2; the old name is refused from 0.3 on" in told.stdout
-
-
-def test_both_names_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deprecated, "RENAMED", MOVED)
-    with pytest.raises(ConfigError, match=r"state\.parts: unknown key"):
-        parse_config(SMALL + "state: {parts: 8, shards: 8}\n")
-
-
-def test_renewing_leaves_the_rest_alone() -> None:
-    raw = {"state": {"parts": 8, "ttl": "1d"}, "event": [1], "other": None}
-    assert renew(raw, MOVED) == ({"state": {"ttl": "1d", "shards": 8}, "event": [1], "other": None}, [MOVED[0].text])
-    assert raw["state"] == {"parts": 8, "ttl": "1d"}
-
-
-def test_what_is_deprecated_is_gone_in_time() -> None:
-    present = Version(version("ssm-stream"))
-    for each in RENAMED:
-        assert Version(each.since) <= present < Version(each.gone), f"{each.old} is to go"
-        since, gone = Version(each.since), Version(each.gone)
-        assert (gone.major, gone.minor) == (since.major, since.minor + 1)
+def test_a_renamed_key_is_an_error_that_names_the_new_one() -> None:
+    known = properties_of(config_schema())
+    for old, new in RENAMED.items():
+        assert old not in known
+        assert new in known
+        *above, last = old.split(".")
+        text = f"{'{'.join(f'{key}: ' for key in above)}{{{last}: 1{'}' * len(above)}"
+        with pytest.raises(ConfigError, match=rf"config:3: {re.escape(old)}: unknown key; its name is `{new}` now"):
+            parse_config(f"{SMALL}{text}\n")
 
 
 # Against the releases before.
@@ -75,7 +44,7 @@ def test_its_configurations_mean_the_same(release: Path) -> None:
     assert hashes
     for name, expected in hashes.items():
         config = parse_config((release / "configs" / name).read_text())
-        assert config.deprecations or config.hash == expected, name
+        assert config.hash == expected, name
 
 
 def properties_of(schema: dict[str, Any]) -> dict[str, tuple[dict[str, Any], bool]]:
@@ -107,10 +76,9 @@ def properties_of(schema: dict[str, Any]) -> dict[str, tuple[dict[str, Any], boo
 def test_every_key_of_its_configuration_is_still_read(release: Path) -> None:
     old = properties_of(orjson.loads((release / "config.schema.json").read_bytes()))
     new = properties_of(orjson.loads(CliRunner().invoke(app, ["schema", "config"]).stdout))
-    renamed = {each.old for each in RENAMED}
     assert len(old) > 60
     for path, (_, required) in old.items():
-        assert path in new or path in renamed, f"{path} is gone without a word"
+        assert path in new or path in RENAMED, f"{path} is gone without a word"
         assert required or not new[path][1], f"{path} has become required"
     for path in new.keys() - old.keys():
         above = path.rpartition(".")[0]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.feature_selection import columns_of, is_number
-from ssm_stream.config import LONGEST_NAME
+from ssm_stream.config import MAX_NAME_LENGTH
 from ssm_stream.ingest.events import FIRST_MS, LAST_MS, UNITS_PER_MS, tells_time
 
 FULL = 0.99
@@ -71,7 +71,7 @@ class Column:
         """Text or whole numbers, such as may be the name of an entity."""
         if not self.full or self.kind not in ("text", "whole") or not self.distinct:
             return False
-        return all(0 < len(str(value)) <= LONGEST_NAME for value in self.values.values())
+        return all(0 < len(str(value)) <= MAX_NAME_LENGTH for value in self.values.values())
 
     @cached_property
     def numbers(self) -> NDArray[np.float64]:

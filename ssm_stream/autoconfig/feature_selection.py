@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from ssm_stream.config import LONGEST_NAME, Config, ConfigError, Event
+from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
 from ssm_stream.ingest.events import LARGEST, UNITS_PER_MS, EventReader, is_text, tells_time
 
 SAMPLE = 200
@@ -183,7 +183,7 @@ def columns_of(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int,
         for path, value, nameable in _leaves(document):
             if not nameable:
                 unnamed[path] = "a name with a dot inside an object; it cannot be written as a path"
-            elif not path or len(path) > LONGEST_NAME or not is_text([path]):
+            elif not path or len(path) > MAX_NAME_LENGTH or not is_text([path]):
                 unnamed[path] = "a name that is empty, too long or not UTF-8"
             else:
                 column = columns.setdefault(path, {})
@@ -234,8 +234,8 @@ def _judge(
     if odd:
         found = "lists or objects" if any(type(v) in (list, dict) for v in known) else "numbers that cannot be used"
         return _Verdict("none", f"{found} in {odd} of {n} events")
-    if texts and (max(map(len, texts)) > LONGEST_NAME or not is_text(texts)):
-        return _Verdict("none", f"text of more than {LONGEST_NAME} characters, or not UTF-8")
+    if texts and (max(map(len, texts)) > MAX_NAME_LENGTH or not is_text(texts)):
+        return _Verdict("none", f"text of more than {MAX_NAME_LENGTH} characters, or not UTF-8")
     distinct = len(set(known))
     if not texts and (distinct == 1 or categories_given):
         return _as_feature(flags, n, frozenset())

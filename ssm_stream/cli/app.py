@@ -29,7 +29,7 @@ from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.verify import verify
 from ssm_stream.config import load_config
-from ssm_stream.config.client_properties import weaknesses
+from ssm_stream.config.client_properties import security_warnings
 
 if TYPE_CHECKING:
     from ssm_stream.flow.doctor import Check
@@ -87,7 +87,7 @@ def validate(
             checks = diagnose(loaded)
     code = 0 if all(check.ok for check in checks) else 1
     if as_json:
-        content = {"config_hash": None if auto else loaded.hash, **loaded.shown()}
+        content = {"config_hash": None if auto else loaded.hash, **loaded.redacted()}
         content["recovery"]["kept"] = None if found is None else found.as_json()
         if against_broker:
             content["checks"] = [check._asdict() for check in checks]
@@ -112,9 +112,7 @@ def validate(
     )
     typer.echo(f"  learns    {'each entity by itself' if alone else 'entities of a shard and partition together'}")
     typer.echo(f"  state     {most}; recovery in {loaded.recovery.directory or '(off)'}")
-    for renamed in loaded.deprecations:
-        typer.echo(f"  warning   {renamed}")
-    for weakness in weaknesses({**loaded.source.kafka, **loaded.sinks.kafka}):
+    for weakness in security_warnings({**loaded.source.kafka, **loaded.sinks.kafka}):
         typer.echo(f"  warning   {weakness}")
     for line in [] if found is None else found.lines():
         typer.echo(f"  {line}")

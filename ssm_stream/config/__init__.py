@@ -1,15 +1,15 @@
 """The YAML file, as pydantic models.
 
-`load_config(path)` reads the file, fills `${ENV}`, `${ENV:-default}` and `${file:/path}` placeholders, refuses unknown
-keys (naming the nearest right one) and returns a frozen `Config`. Every failure is a `ConfigError` whose text names the
-file, the line, the key, what was found (never a secret) and what would be right.
+`load_config(path)` reads the file, fills `${ENV}`, `${ENV:-default}` and `${file:/path}` placeholders, rejects unknown
+keys (naming those that are known there) and returns a frozen `Config`. Every failure is a `ConfigError` whose text has
+the file, the line, the key, what was found (never a secret) and what is expected.
 """
 
 from ssm_stream.config.config import Config, config_schema
-from ssm_stream.config.file import LARGEST_FILE, load_config, parse_config, read_config
-from ssm_stream.config.quantities import DURATION, MOST_PENDING, UNITS, Ahead, Budget
+from ssm_stream.config.file import MAX_FILE_BYTES, load_config, parse_config, read_config
+from ssm_stream.config.quantities import DURATION, MAX_PENDING, UNITS, Budget, Horizon
 from ssm_stream.config.sections import (
-    LONGEST_NAME,
+    MAX_NAME_LENGTH,
     Anomaly,
     ConfigError,
     Drift,
@@ -25,17 +25,17 @@ from ssm_stream.config.sections import (
 
 __all__ = [
     "DURATION",
-    "LARGEST_FILE",
-    "LONGEST_NAME",
-    "MOST_PENDING",
+    "MAX_FILE_BYTES",
+    "MAX_NAME_LENGTH",
+    "MAX_PENDING",
     "UNITS",
-    "Ahead",
     "Anomaly",
     "Budget",
     "Config",
     "ConfigError",
     "Drift",
     "Event",
+    "Horizon",
     "Labels",
     "Model",
     "Ops",

@@ -37,7 +37,7 @@ MIGRATES = {
     "alerts.drift.learn": "it applies to events from now on",
     "alerts.fleet.enabled": "it counts episodes from now on; switched off, the episodes inside an open one start anew",
     "alerts.fleet.share": _RULE,
-    "alerts.fleet.least": _RULE,
+    "alerts.fleet.min_entities": _RULE,
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",

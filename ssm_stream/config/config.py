@@ -1,4 +1,4 @@
-"""The file as a whole: what its sections must be to each other, and which of its settings decide the numbers."""
+"""The file as a whole: the conditions between its sections, and the settings that a model state depends on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 from typing import Any, Literal
 
 import orjson
-from pydantic import PrivateAttr, model_validator
+from pydantic import model_validator
 
 from ssm_stream.config.sections import (
     Alerts,
@@ -29,8 +29,8 @@ class Config(Section):
     """The whole file. `source` and `event` are needed; the rest has defaults."""
 
     delivery: Literal["at_least_once", "exactly_once"] = "at_least_once"
-    """After a crash, some messages may stand twice on the output topics, with the same id (`at_least_once`); or none
-    does, for consumers with `isolation.level: read_committed` (`exactly_once`)."""
+    """After a crash, some messages may be on the output topics twice, with the same id (`at_least_once`), or none is,
+    for consumers with `isolation.level: read_committed` (`exactly_once`)."""
     source: Source
     event: Event
     model: Model = Model()
@@ -41,12 +41,6 @@ class Config(Section):
     recovery: Recovery = Recovery()
     audit: Audit = Audit()
     ops: Ops = Ops()
-    _renamed: tuple[str, ...] = PrivateAttr(())
-
-    @property
-    def deprecations(self) -> tuple[str, ...]:
-        """What its file has that the next minor version will refuse, in words."""
-        return self._renamed
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
@@ -58,23 +52,23 @@ class Config(Section):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
             raise ValueError(
-                f"model.horizon: found {self.model.horizon.text!r} beside `labels`; a horizon needs targets that come "
-                "with the events: leave one of the two out"
+                f"model.horizon: found {self.model.horizon.text!r} with `labels`; a horizon needs targets that "
+                "come with the events: leave one of the two out"
             )
         if self.delivery == "exactly_once" and self.recovery.directory is None:
             raise ValueError(
-                "delivery: found 'exactly_once' with recovery.directory: null; what was delivered belongs to a state: "
-                "name a recovery.directory"
+                "delivery: found 'exactly_once' with recovery.directory: null; the positions that were delivered "
+                "are kept with the state: name a recovery.directory"
             )
         if self.audit.directory is not None and self.recovery.directory is None:
             raise ValueError(
-                f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit is of "
-                "the states that are kept: name a recovery.directory"
+                f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
+                "records the saved states: name a recovery.directory"
             )
         if self.labels and len(self.event.targets) > 1:
             raise ValueError(
-                f"event.target: found {len(self.event.targets)} targets beside `labels`; labels bring one target: run "
-                "one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
+                f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
+                "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
         return self
 
@@ -85,17 +79,17 @@ class Config(Section):
 
     @property
     def writers(self) -> int:
-        """Producers: a shard has one, so that more than shards would only stand idle."""
+        """Number of producers: at most one a shard, as more would be idle."""
         return min(self.sinks.writers, self.state.shards)
 
     def for_target(self, target: str) -> Config:
-        """The configuration of one of the targets alone: with several, it has its share of the alarm budgets."""
+        """Return the configuration of one of the targets alone, with its share of the alarm budgets."""
         m = len(self.event.targets)
         if m == 1:
             return self
         alerts = self.alerts
-        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.shared(m)})
-        drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.shared(m)})
+        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.split(m)})
+        drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
         # Made anew, not copied: a copy would keep the hash.
         return Config(
             **{name: getattr(self, name) for name in type(self).model_fields if name not in ("event", "alerts")},
@@ -103,9 +97,8 @@ class Config(Section):
             alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         )
 
-    def shown(self) -> dict[str, Any]:
-        """All settings as JSON has them, for whoever looks: of Kafka properties the names only, as values may be
-        secrets."""
+    def redacted(self) -> dict[str, Any]:
+        """Return all settings as JSON; of Kafka properties the names only, as values may be secrets."""
         content = self.model_dump(mode="json")
         content["source"]["kafka"] = sorted(self.source.kafka)
         content["sinks"]["kafka"] = sorted(self.sinks.kafka)
@@ -126,7 +119,7 @@ class Config(Section):
             del settings["labels"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]  # states from before this setting keep their hash
-        # Limits may be changed while the state lives: who was let in is told the same.
+        # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
             ("event", ["entity_default", "framed", "max_bytes"]),
             ("state", ["max_entities", "when_full"]),

@@ -1,4 +1,4 @@
-"""The YAML file read, its placeholders filled, and each fault told with its line, key and cure."""
+"""Reads the YAML file: parses, fills placeholders, validates, and reports each error with its line, key and cure."""
 
 from __future__ import annotations
 
@@ -13,22 +13,29 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from ssm_stream.config import client_properties, deprecated
+from ssm_stream.config import client_properties
 from ssm_stream.config.config import Config
 from ssm_stream.config.sections import ConfigError, Section
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.kernels import frozen_weights
 
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
-LARGEST_FILE = 65_536
-"""Bytes of a file that stands for a value: a password, a key, a chain of certificates."""
+MAX_FILE_BYTES = 65_536
+"""Bytes of a file that is the content of one value: a password, a key, a chain of certificates."""
+RENAMED = {
+    "alerts.fleet.least": "alerts.fleet.min_entities",
+    "labels.when": "labels.marker",
+    "ops.engine_metrics": "ops.bytewax_metrics",
+}
+"""Keys that have another name now: the old one is an error that names the new one."""
 
 
 def load_config(path: str | Path) -> Config:
-    """Read, fill in and check a YAML file.
+    """Return the configuration in a YAML file, with its placeholders filled in.
 
     Raises:
-        ConfigError: no such file, not YAML, a placeholder without a value, an unknown key, or a wrong value.
+        ConfigError: no such file, not YAML, a placeholder without a value, an unknown key, or a wrong value. The text
+            has a line for each error: file, line, key, what was found, what is expected.
     """
     path = Path(path)
     try:
@@ -54,7 +61,7 @@ def read_config(config: Config | str | Path) -> Config:
 
 
 def parse_config(text: str, name: str = "config") -> Config:
-    """`load_config` on the file's text; `name` stands in the messages.
+    """Return the configuration in a YAML text; error messages call it `name`.
 
     Raises:
         ConfigError: as `load_config`.
@@ -62,47 +69,47 @@ def parse_config(text: str, name: str = "config") -> Config:
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is None:
-            raise ConfigError(f"{name}: the file is empty; the least it needs is a `source` and an `event` section")
-        _refuse_odd_keys(root, name, ())
+            raise ConfigError(f"{name}: the file is empty; it needs at least a `source` and an `event` section")
+        _check_keys(root, name, ())
         raw = _load(text, name)
     except yaml.YAMLError as error:
-        # Its own text quotes the line, which may hold what nobody is to see.
-        raise ConfigError(f"{name}: not valid YAML: {_yaml_fault(error, text)}") from None
+        # The error's own text quotes the line, which may hold a secret.
+        raise ConfigError(f"{name}: not valid YAML: {_yaml_error(error, text)}") from None
     except RecursionError:
         raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
-    _refuse_literal_secrets(raw, name, root)
-    read: list[str] = []
-    raw, renamed = deprecated.renew(_fill(raw, name, root, (), read))
+    _check_secrets(raw, name, root)
+    secrets: list[str] = []
+    raw = _fill(raw, name, root, (), secrets)
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        raise ConfigError(_without(read, _explain(error, name, root))) from None  # the cause would show the values
-    if told := _kafka_faults(config, name, root):
-        raise ConfigError(_without(read, told))
+        text = _redact(secrets, _explain(error, name, root))
+        raise ConfigError(text) from None  # the cause would show the values
+    if problems := _kafka_problems(config, name, root):
+        raise ConfigError(_redact(secrets, problems))
     try:
         frozen_weights.load(config.model.weights)
     except frozen_weights.WeightsError as error:
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
-    config._renamed = tuple(renamed)
     return config
 
 
-def _yaml_fault(error: yaml.YAMLError, text: str) -> str:
+def _yaml_error(error: yaml.YAMLError, text: str) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return str(error).partition("\n")[0]
     line, column = error.problem_mark.line, error.problem_mark.column
-    said = f"{error.context}, {error.problem}" if error.context else str(error.problem)
+    problem = f"{error.context}, {error.problem}" if error.context else str(error.problem)
     lines = text.splitlines()
     if line < len(lines) and client_properties.SECRET.search(lines[line]):
-        said = re.sub(r"'[^']*'|\"[^\"]*\"", client_properties.HIDDEN, said)
-    return f"line {line + 1}, column {column + 1}: {said}"
+        problem = re.sub(r"'[^']*'|\"[^\"]*\"", client_properties.REDACTED, problem)
+    return f"line {line + 1}, column {column + 1}: {problem}"
 
 
 def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path → the properties of a client that stand there."""
+    """Yield path and content of each group of client properties in the file."""
     for path in (("source", "kafka"), ("sinks", "kafka"), ("sinks", "schema_registry", "properties")):
         inside = raw
         for key in path:
@@ -112,46 +119,51 @@ def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
 
 
 def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Path of a secret → what stands there."""
+    """Yield path and written value of each secret in the file."""
     for place, given in _properties_in(raw):
         for key, value in given.items() if isinstance(given, dict) else ():
-            if client_properties.secret(str(key)):
+            if client_properties.is_secret(str(key)):
                 yield (*place, str(key)), value
     ops = raw.get("ops")
     if isinstance(ops, dict):
         yield ("ops", "token"), ops.get("token")
 
 
-def _refuse_literal_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> None:
-    """A file is copied, committed and shown around: a secret may only be named in it."""
+def _check_secrets(raw: dict[Any, Any], name: str, root: yaml.Node) -> None:
+    """Check that no secret is written in the file itself, as files are copied and committed.
+
+    Raises:
+        ConfigError: one is.
+    """
     for path, value in _written_secrets(raw):
-        # What a placeholder has as a default stands in the file, too.
+        # The default of a placeholder is written in the file, too.
         written = PLACEHOLDER.sub(lambda found: found[3] or "", value) if isinstance(value, str) else value
         if written not in ("", None):
             raise ConfigError(
-                f"{_place(name, root, path)}: {_dotted(path)}: a secret may not stand in the file; write "
+                f"{_place(name, root, path)}: {_dotted(path)}: a secret must not be written in the file; write "
                 "${NAME}, from the environment, or ${file:/path}, from a file"
             )
 
 
-def _without(contents: list[str], text: str) -> str:
-    """Text that shows nothing of what came from files."""
-    for content in contents:
-        text = text.replace(content, client_properties.HIDDEN).replace(repr(content)[1:-1], client_properties.HIDDEN)
+def _redact(secrets: list[str], text: str) -> str:
+    """Return the text without the contents of files that it quotes."""
+    for secret in secrets:
+        for form in (secret, repr(secret)[1:-1]):
+            text = text.replace(form, client_properties.REDACTED)
     return text
 
 
-def _kafka_faults(config: Config, name: str, root: yaml.Node) -> str:
-    """What is wrong with the properties of the clients, all at once; empty where nothing is."""
+def _kafka_problems(config: Config, name: str, root: yaml.Node) -> str:
+    """Return a line for each Kafka property that cannot work; empty if all can."""
     exact, lines = config.delivery == "exactly_once", list[str]()
     common, of_producers = config.source.kafka, config.sinks.kafka
-    for section, together in (("source", common), ("sinks", {**common, **of_producers})):
+    for section, properties in (("source", common), ("sinks", {**common, **of_producers})):
         if section == "sinks" and (lines or not of_producers):
             break
-        for key, told in client_properties.faults(together, exactly_once=exact):
+        for key, problem in client_properties.find_problems(properties, exactly_once=exact):
             home = section if section == "source" or key in of_producers else "source"
             path = (home, "kafka", key)
-            lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {told}")
+            lines.append(f"{_place(name, root, path)}: {_dotted(path)}: {problem}")
     return "\n".join(dict.fromkeys(lines))
 
 
@@ -162,11 +174,15 @@ def _load(text: str, name: str) -> Any:
         raise ConfigError(f"{name}: a value cannot be read: {error}; put it in quotes") from error
 
 
-def _refuse_odd_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
-    """Keys that stand twice, keys that are no text, and aliases that hold themselves."""
+def _check_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -> None:
+    """Check that keys are texts, that none is repeated, and that no alias contains itself.
+
+    Raises:
+        ConfigError: with the line.
+    """
     where = f"{name}:{node.start_mark.line + 1}"
     if any(node is one for one in above):
-        raise ConfigError(f"{where}: an alias (*) refers to what it stands in; write the value out")
+        raise ConfigError(f"{where}: an alias (*) refers to a node that contains it; write the value out")
     above = (*above, node)
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
@@ -175,35 +191,35 @@ def _refuse_odd_keys(node: yaml.Node, name: str, above: tuple[yaml.Node, ...]) -
             if not isinstance(key, yaml.ScalarNode):
                 raise ConfigError(f"{line}: a key must be text, not a list or a mapping")
             if key.value in seen:
-                raise ConfigError(f"{line}: the key `{key.value}` stands twice; keep one")
+                raise ConfigError(f"{line}: the key `{key.value}` is repeated; keep one")
             seen.add(key.value)
-            _refuse_odd_keys(value, name, above)
+            _check_keys(value, name, above)
     elif isinstance(node, yaml.SequenceNode):
         for value in node.value:
-            _refuse_odd_keys(value, name, above)
+            _check_keys(value, name, above)
 
 
-def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], read: list[str]) -> Any:
-    """Placeholders are filled in values after parsing, so that what a variable holds cannot change the structure.
+def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], secrets: list[str]) -> Any:
+    """Return a value with its placeholders filled in; after parsing, so that no variable can change the structure.
 
-    read: gets the contents of the files, which no message may show
+    secrets: the contents of files are added, as no message may show them
     """
     if isinstance(value, dict):
-        return {str(k): _fill(v, name, root, (*path, str(k)), read) for k, v in value.items()}
+        return {str(k): _fill(v, name, root, (*path, str(k)), secrets) for k, v in value.items()}
     if isinstance(value, list):
-        return [_fill(v, name, root, (*path, i), read) for i, v in enumerate(value)]
+        return [_fill(v, name, root, (*path, i), secrets) for i, v in enumerate(value)]
     if not isinstance(value, str):
         return value
 
     def replace(found: re.Match[str]) -> str:
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if found[2] is None:
-            read.append(_content(found[1], where))
-            return read[-1]
+            secrets.append(_content(found[1], where))
+            return secrets[-1]
         content = os.environ.get(found[2]) or found[3]
         if content is None:
             cure = f"export it, or write ${{{found[2]}:-default}}"
-            if client_properties.secret(str(path[-1])):
+            if client_properties.is_secret(str(path[-1])):
                 cure = "export it, or write ${file:/path}"
             raise ConfigError(f"{where}: the environment variable {found[2]} is not set; {cure}")
         return content
@@ -212,36 +228,36 @@ def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], r
 
 
 def _content(file: str, where: str) -> str:
-    """Text of the file that stands for a value.
+    """Return the text of the file that is a value's content.
 
     Raises:
-        ConfigError: it is none, or cannot be read.
+        ConfigError: there is no such file, it cannot be read, or it holds no text.
     """
-    path, fault = Path(file), ""
+    path, problem = Path(file), ""
     try:
         if not path.is_absolute():
-            fault = "write the whole path, from /"
+            problem = "the path is relative; write it from /"
         elif not path.exists():
-            fault = "there is no such file"
+            problem = "there is no such file"
         elif not path.is_file():
-            fault = "this is no file"  # reading a pipe might never end
+            problem = "it is not a file"  # reading a pipe might never end
         else:
             with path.open("rb") as opened:
-                content = opened.read(LARGEST_FILE + 1)
-            if len(content) > LARGEST_FILE:
-                fault = f"the file has more than {LARGEST_FILE} bytes; it is to hold one value"
+                content = opened.read(MAX_FILE_BYTES + 1)
+            if len(content) > MAX_FILE_BYTES:
+                problem = f"the file has more than {MAX_FILE_BYTES} bytes; it must hold one value"
             elif not (text := content.decode().rstrip("\r\n")):
-                fault = "the file is empty"
+                problem = "the file is empty"
             elif "\0" in text:
-                fault = "the file has a zero byte in it; it is to hold text"
+                problem = "the file has a zero byte; it must hold text"
     except OSError as error:
-        fault = f"the file cannot be read: {error.strerror or error}"
+        problem = f"the file cannot be read: {error.strerror or error}"
     except UnicodeDecodeError:
-        fault = "the file is no UTF-8 text"
+        problem = "the file is not UTF-8 text"
     except ValueError as error:
-        fault = f"this is no path: {error}"
-    if fault:
-        raise ConfigError(f"{where}: ${{file:{file}}}: {fault}")
+        problem = f"not a path: {error}"
+    if problem:
+        raise ConfigError(f"{where}: ${{file:{file}}}: {problem}")
     return text
 
 
@@ -250,7 +266,7 @@ def _dotted(path: tuple[str | int, ...]) -> str:
 
 
 def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
-    """`file:line` of the deepest node on the path that the file has."""
+    """Return `file:line` of the deepest node on the path that the file has."""
     node, line = root, root.start_mark.line
     for part in path:
         if isinstance(node, yaml.MappingNode):
@@ -267,7 +283,7 @@ def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
 
 
 def _keys_of(path: tuple[str | int, ...]) -> list[str]:
-    """The keys that the section at `path` knows."""
+    """Return the keys of the section at `path`."""
     section: Any = Config
     for part in path:
         field = section.model_fields.get(str(part)) if _is_section(section) else None
@@ -283,7 +299,7 @@ def _is_section(kind: object) -> bool:
 
 
 def _is_kind(part: str | int) -> bool:
-    """Whether a part of an error's place is pydantic's name of a validator or an alternative, and no key."""
+    """Return whether a part of an error's location is pydantic's name of a validator or an alternative, not a key."""
     return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
 
 
@@ -296,8 +312,9 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
         path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
-            known = _keys_of(path[:-1])
-            lines.append(f"{where}: unknown key; {suggest(str(path[-1]), known)}")
+            new = RENAMED.get(_dotted(path))
+            cure = suggest(str(path[-1]), _keys_of(path[:-1])) if new is None else f"its name is `{new}` now"
+            lines.append(f"{where}: unknown key; {cure}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing; it has no default")
         else:

@@ -45,8 +45,8 @@ class Budget(BaseModel):
         default=0.0, description="mean seconds between false alarms; 0 where the budget is in events"
     )
 
-    def shared(self, m: int) -> Budget:
-        """What each of m may use of it, so that together they keep it; the text stays that of the whole."""
+    def split(self, m: int) -> Budget:
+        """Return the budget of each of m targets, which together keep this one; the text stays that of the whole."""
         return self.model_copy(update={"events": m * self.events, "seconds": m * self.seconds})
 
 
@@ -57,19 +57,21 @@ def _budget(value: object) -> object:
     if found[2]:
         gap = int(found[2]) / count
         if gap < 20:
-            raise ValueError(f"found {value!r}; a budget below one alarm in 20 events cannot be told from noise")
+            raise ValueError(
+                f"found {value!r}; a budget below one alarm in 20 events cannot be distinguished from noise"
+            )
         return Budget(text=value.strip(), events=gap)
     return Budget(text=value.strip(), seconds=typing.cast(float, _seconds(found[3])) / count)
 
 
-AlarmBudget = Annotated[
+BudgetSetting = Annotated[
     Budget,
     BeforeValidator(_budget, json_schema_input_type=Annotated[str, Field(pattern=BUDGET.pattern)]),
     PlainSerializer(lambda budget: budget.text, return_type=str),
 ]
 
 
-class Forgetting(BaseModel):
+class HalfLife(BaseModel):
     """A half-life: in events of the learner, or in seconds of event time (the other is 0)."""
 
     model_config = ConfigDict(frozen=True)
@@ -86,16 +88,16 @@ def _half_life(value: object) -> object:
         if found := EVENTS.match(value):
             if float(found[1]) < 1:
                 raise ValueError(f"found {value!r}; a half-life is at least 1 event")
-            return Forgetting(text=value.strip(), events=float(found[1]))
+            return HalfLife(text=value.strip(), events=float(found[1]))
         if found := DURATION.match(value):
             seconds = float(found[1]) * UNITS[found[2]]
             if seconds > 0:
-                return Forgetting(text=value.strip(), seconds=seconds)
+                return HalfLife(text=value.strip(), seconds=seconds)
     raise ValueError(f"found {value!r}; write a half-life such as '500 events' or '6h'")
 
 
-HalfLife = Annotated[
-    Forgetting,
+HalfLifeSetting = Annotated[
+    HalfLife,
     BeforeValidator(
         _half_life, json_schema_input_type=Annotated[str, Field(pattern=f"{EVENTS.pattern}|{DURATION.pattern}")]
     ),
@@ -103,8 +105,8 @@ HalfLife = Annotated[
 ]
 
 
-class Ahead(BaseModel):
-    """How far ahead a prediction looks: so many events of its entity, or seconds of event time (the other is 0)."""
+class Horizon(BaseModel):
+    """How far ahead the predicted target is: events of the entity, or seconds of event time (the other is 0)."""
 
     model_config = ConfigDict(frozen=True)
     text: str
@@ -112,31 +114,31 @@ class Ahead(BaseModel):
     seconds: float = 0.0
 
 
-MOST_PENDING = 4096
-AHEAD = re.compile(r"^\s*(\d+)(\s+events?)?\s*$")
+MAX_PENDING = 4096
+HORIZON = re.compile(r"^\s*(\d+)(\s+events?)?\s*$")
 
 
-def _ahead(value: object) -> object:
+def _horizon(value: object) -> object:
     if isinstance(value, str):
-        if found := AHEAD.match(value):
+        if found := HORIZON.match(value):
             value = int(found[1])
         elif found := DURATION.match(value):
             seconds = float(found[1]) * UNITS[found[2]]
-            return Ahead(text=value.strip(), seconds=seconds)
-    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MOST_PENDING:
-        return Ahead(text=f"{value} events" if value else "0", events=value)
+            return Horizon(text=value.strip(), seconds=seconds)
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_PENDING:
+        return Horizon(text=f"{value} events" if value else "0", events=value)
     raise ValueError(
-        f"found {value!r}; write 0, a number of events such as '5 events' (at most {MOST_PENDING}), or a duration such "
+        f"found {value!r}; write 0, a number of events such as '5 events' (at most {MAX_PENDING}), or a duration such "
         "as '1h'"
     )
 
 
-Horizon = Annotated[
-    Ahead,
+HorizonSetting = Annotated[
+    Horizon,
     BeforeValidator(
-        _ahead,
-        json_schema_input_type=Annotated[int, Field(ge=0, le=MOST_PENDING)]
-        | Annotated[str, Field(pattern=f"{AHEAD.pattern}|{DURATION.pattern}")],
+        _horizon,
+        json_schema_input_type=Annotated[int, Field(ge=0, le=MAX_PENDING)]
+        | Annotated[str, Field(pattern=f"{HORIZON.pattern}|{DURATION.pattern}")],
     ),
-    PlainSerializer(lambda ahead: ahead.text, return_type=str),
+    PlainSerializer(lambda horizon: horizon.text, return_type=str),
 ]

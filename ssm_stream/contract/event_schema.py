@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from ssm_stream.config import LONGEST_NAME, Config, Event, Labels
+from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
 from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, UNITS_PER_MS
 
 Schema = dict[str, Any]
@@ -26,7 +26,7 @@ ISO_8601 = (
 )
 """Texts that may tell a time; whether the day is in the calendar, a pattern does not know."""
 NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
-NAME = {"type": "string", "minLength": 1, "maxLength": LONGEST_NAME}
+NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
 WHOLE = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
 """Whole numbers that a JSON reader of 64 bits takes."""
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
@@ -53,13 +53,13 @@ def literal(text: str) -> str:
 def event_schema(config: Config) -> Schema:
     """An event; where labels come on the same topic, an event or a label."""
     event, labels = config.event, config.labels
-    if labels is None or labels.when is None:
+    if labels is None or labels.marker is None:
         return _event(config)
     return {
         "title": "Event or label",
-        "description": f"A message with `{labels.when}` is a label, any other one an event.",
+        "description": f"A message with `{labels.marker}` is a label, any other one an event.",
         "type": "object",
-        "if": _at(labels.when, {"not": {"type": "null"}}),
+        "if": _at(labels.marker, {"not": {"type": "null"}}),
         "then": _label(event, labels),
         "else": _event(config),
     }
@@ -132,7 +132,7 @@ def _event(config: Config) -> Schema:
         "anyOf": [NUMBER, {"type": ["boolean", "null"]}],
         "description": "An input. Missing or null: unknown, which is not zero.",
     }
-    name = {"type": "string", "maxLength": LONGEST_NAME}
+    name = {"type": "string", "maxLength": MAX_NAME_LENGTH}
     category = {
         "anyOf": [name, NUMBER, {"type": ["boolean", "null"]}],
         "description": "An input that is a name. Missing or null: unknown.",

@@ -178,7 +178,7 @@ class FleetAlerts:
         return sum(group.first <= member.at <= group.last for member in group.open.values()) < least
 
     def _threshold(self, group: Group) -> float:
-        return max(self._rules.least, self._rules.share * group.entities)
+        return max(self._rules.min_entities, self._rules.share * group.entities)
 
     def _by_chance(self, group: Group, kind: str) -> float:
         """Entities that may start within `ROUNDS` with nothing but false alarms, by their budget."""

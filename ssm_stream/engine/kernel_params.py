@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ssm_stream.config import MOST_PENDING, Budget, Config
+from ssm_stream.config import MAX_PENDING, Budget, Config
 from ssm_stream.kernels import lifecycle, loop, shapes
 from ssm_stream.kernels.features import FeaturePlan
 from ssm_stream.kernels.frozen_weights import Weights
@@ -21,7 +21,9 @@ def build_feature_plan(config: Config) -> FeaturePlan:
     event = config.event
     calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
     numbers, categories = tuple(event.numbers), tuple(event.categories)
-    return FeaturePlan(numbers, categories, calendar, event.lags, event.changes, event.time_zone, event.feature_lags)
+    return FeaturePlan(
+        numbers, categories, calendar, event.lags, event.uses_differences, event.time_zone, event.feature_lags
+    )
 
 
 def ttl_ms(config: Config) -> float:
@@ -35,7 +37,7 @@ def delayed_label_rules(config: Config) -> Late | None:
     if labels is not None:
         return Late(True, labels.id is not None, labels.wait * 1000.0, labels.pending, config.model.fleet, 0, 0.0, 0.0)
     if horizon.events or horizon.seconds:
-        most = MOST_PENDING if horizon.seconds else horizon.events
+        most = MAX_PENDING if horizon.seconds else horizon.events
         ahead = horizon.seconds * 1000.0
         return Late(False, False, DAY, most, config.model.fleet, horizon.events, ahead, ahead / 2)
     return None

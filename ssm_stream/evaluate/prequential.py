@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import MOST_PENDING, Config, ConfigError, Labels
+from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.evaluate.device_backtest import SideBySide
 from ssm_stream.evaluate.recordings.columns import ColumnReader
@@ -213,7 +213,7 @@ def delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Itera
         )
     if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
         raise ConfigError("--label-delay: labels and model.horizon say already when the targets come: leave them out")
-    late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MOST_PENDING)
+    late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MAX_PENDING)
     engine = Engine(config.model_copy(update={"labels": late}))
     waiting: deque[tuple[str, int, float]] = deque()
     first, count = 0, 0

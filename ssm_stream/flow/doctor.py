@@ -19,7 +19,7 @@ import confluent_kafka
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 from ssm_stream.config import Config
-from ssm_stream.config.client_properties import weaknesses
+from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.kafka.client import (
     BrokerError,
     Cluster,
@@ -123,7 +123,7 @@ def _configuration(config: Config) -> Check:
     everything = {**config.source.kafka, **config.sinks.kafka}
     properties = redacted(everything)
     if properties:
-        found += "; ".join([f"; Kafka properties {properties}", *weaknesses(everything)])
+        found += "; ".join([f"; Kafka properties {properties}", *security_warnings(everything)])
     return Check("configuration", True, found)
 
 

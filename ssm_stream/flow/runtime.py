@@ -14,7 +14,7 @@ from bytewax.run import cli_main
 
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.config.client_properties import weaknesses
+from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import monitor_flow
 from ssm_stream.flow.feedback import feedback_of
 from ssm_stream.flow.source import SIGNALLED, STOP, labels_of, stop_on_signals
@@ -78,9 +78,7 @@ def prepare(
     """
     if not isinstance(config, Config):
         config = load_config(config)
-    for renamed in config.deprecations:
-        LOG.warning("deprecated_setting", what=renamed)
-    for weakness in weaknesses({**config.source.kafka, **config.sinks.kafka}):
+    for weakness in security_warnings({**config.source.kafka, **config.sinks.kafka}):
         LOG.warning("weak_protection", what=weakness)
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import LONGEST_NAME, Event
+from ssm_stream.config import MAX_NAME_LENGTH, Event
 
 LARGEST = float(np.finfo(np.float32).max)
 CODES_KEPT = 10_000
@@ -236,7 +236,7 @@ class EventReader:
             column = [nameless if value is None else value for value in column]
         if set(map(type, column)) <= {str}:
             distinct = set(column)
-            if "" not in distinct and max(map(len, distinct), default=0) <= LONGEST_NAME and is_text(distinct):
+            if "" not in distinct and max(map(len, distinct), default=0) <= MAX_NAME_LENGTH and is_text(distinct):
                 return list(column)
         return [self._judge(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
 
@@ -283,7 +283,7 @@ class EventReader:
     def _learn(self, texts: set[str | None]) -> bool:
         """Remember the codes of these texts; false where one of them may have none."""
         new = {text for text in texts - self._codes.keys() if text is not None}
-        if max(map(len, new), default=0) > LONGEST_NAME or not is_text(new):
+        if max(map(len, new), default=0) > MAX_NAME_LENGTH or not is_text(new):
             return False
         if len(self._codes) + len(new) > CODES_KEPT:
             new = {text for text in texts if text is not None}
@@ -304,16 +304,16 @@ class EventReader:
         if value is None:
             raise _FaultError("MissingField", f"entity: `{path}` is missing or null")
         if type(value) is int:
-            if abs(value) >= 10**LONGEST_NAME:
-                raise _FaultError("NameTooLong", f"entity: `{path}` has more than {LONGEST_NAME} digits")
+            if abs(value) >= 10**MAX_NAME_LENGTH:
+                raise _FaultError("NameTooLong", f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
             return str(value)
         if type(value) is not str:
             raise _FaultError("WrongType", f"entity: `{path}` must be text or a whole number, found {_shown(value)}")
         if not value:
             raise _FaultError("EmptyEntity", f"entity: `{path}` is empty text")
-        if len(value) > LONGEST_NAME:
+        if len(value) > MAX_NAME_LENGTH:
             raise _FaultError(
-                "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
+                "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
         if not is_text([value]):
             raise _FaultError("NotUtf8", f"entity: `{path}` holds a lone surrogate, found {_shown(value)}")
@@ -361,9 +361,9 @@ class EventReader:
     def _category(self, value: Any, path: str) -> float:
         if type(value) is not str:
             return self._number(value, path, True, "text, a number, true or false")
-        if len(value) > LONGEST_NAME:
+        if len(value) > MAX_NAME_LENGTH:
             raise _FaultError(
-                "NameTooLong", f"`{path}` has {len(value)} characters, at most {LONGEST_NAME} are allowed"
+                "NameTooLong", f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
         if not is_text([value]):
             raise _FaultError("NotUtf8", f"`{path}` holds a lone surrogate, found {_shown(value)}")

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ssm_stream.config import LONGEST_NAME, Config
+from ssm_stream.config import MAX_NAME_LENGTH, Config
 from ssm_stream.config import Labels as Section
 from ssm_stream.ingest.events import EventReader, Events, Refused, is_text, value_at
 
@@ -123,7 +123,7 @@ class LabelReader:
         for i, at in enumerate(position.tolist()):
             value = get(documents[at])
             text = str(value) if type(value) in (str, int) else ""
-            if not text or len(text) > LONGEST_NAME or not is_text([text]):
+            if not text or len(text) > MAX_NAME_LENGTH or not is_text([text]):
                 refused.append(Refused(at, "WrongId", f"id: `{path}` must be text or a whole number"))
             else:
                 keys[i] = id_code(text)

@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from ssm_stream.config import Source
-from ssm_stream.config.client_properties import HIDDEN, USERINFO, hidden, library_files
+from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted, librdkafka_paths
 from ssm_stream.kafka.handshake import certificate_fault
 
 if TYPE_CHECKING:
@@ -90,16 +90,19 @@ def client_properties(source: Source, **extra: Any) -> dict[str, Any]:
 def redacted(properties: Mapping[str, Any]) -> dict[str, Any]:
     """`properties` as they may be shown: secrets as `***`, objects (logger, callbacks) left out."""
     shown = {k: v for k, v in properties.items() if isinstance(v, str | int | float | bool)}
-    return {k: HIDDEN if hidden(k) else USERINFO.sub(HIDDEN, v) if isinstance(v, str) else v for k, v in shown.items()}
+    return {
+        k: REDACTED if is_redacted(k) else USERINFO.sub(REDACTED, v) if isinstance(v, str) else v
+        for k, v in shown.items()
+    }
 
 
 def scrubbed(text: str, *properties: Mapping[str, Any]) -> str:
     """`text` with every secret value of the properties that stands in it as `***`."""
-    values = {str(value) for some in properties for key, value in some.items() if hidden(key)}
+    values = {str(value) for some in properties for key, value in some.items() if is_redacted(key)}
     for value in sorted(values, key=len, reverse=True):  # one may be part of another
         if len(value) > 2:
-            text = text.replace(value, HIDDEN)
-    return USERINFO.sub(HIDDEN, text)
+            text = text.replace(value, REDACTED)
+    return USERINFO.sub(REDACTED, text)
 
 
 class KafkaProducer(Producer):
@@ -524,7 +527,7 @@ release may drop one, which `librdkafka` notices."""
 
 def librdkafka() -> ctypes.CDLL | None:
     """confluent-kafka's own librdkafka with the functions of `SIGNATURES` typed; None where it cannot be had."""
-    for candidate in library_files():
+    for candidate in librdkafka_paths():
         try:
             library = ctypes.CDLL(candidate)
             for name, (result, arguments) in SIGNATURES.items():

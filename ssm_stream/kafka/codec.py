@@ -150,7 +150,7 @@ class Decoder:
         self._framed = config.event.framed
         self._raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels = LabelReader(config, config.labels) if config.labels else None
-        self._when = value_at(config.labels.when) if config.labels and config.labels.when else None
+        self._when = value_at(config.labels.marker) if config.labels and config.labels.marker else None
 
     def __call__(self, chunk: Chunk) -> list[tuple[str, ShardBatch | LabelBatch | Output]]:
         """(shard key, batch of events or labels, or dead letters) of a chunk; dead letters go by source partition."""

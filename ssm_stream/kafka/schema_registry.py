@@ -11,7 +11,7 @@ import struct
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config, Registry
-from ssm_stream.config.client_properties import HIDDEN
+from ssm_stream.config.client_properties import REDACTED
 from ssm_stream.contract.message_schemas import alert_schema, prediction_schema
 from ssm_stream.kafka.client import BrokerError
 
@@ -107,5 +107,5 @@ def _cure(status: int) -> str:
 def _scrubbed(text: str, registry: Registry) -> str:
     for value in registry.properties.values():
         if isinstance(value, str) and len(value) > 2:
-            text = text.replace(value, HIDDEN)
+            text = text.replace(value, REDACTED)
     return text

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 import structlog
 
-from ssm_stream.config import Ahead, Config
+from ssm_stream.config import Config, Horizon
 
 LOG = structlog.get_logger("ssm_stream.ops")
 EVENTS, ENTITIES = 400, 2
@@ -45,7 +45,7 @@ def deviation(config: Config) -> float:
     first = first.model_copy(
         update={
             "labels": None,
-            "model": first.model.model_copy(update={"horizon": Ahead(text="0"), "fleet": True}),
+            "model": first.model.model_copy(update={"horizon": Horizon(text="0"), "fleet": True}),
             "state": first.state.model_copy(update={"shards": 1, "ttl": None}),
             "alerts": first.alerts.model_copy(
                 update={

@@ -150,7 +150,7 @@ class OpsServer:
         return "200 OK" if told["ready"] else "503 Service Unavailable", JSON, orjson.dumps(told)
 
     def _show_config(self) -> Answer:
-        content = {"config_hash": self._config.hash, **self._config.shown()}
+        content = {"config_hash": self._config.hash, **self._config.redacted()}
         return "200 OK", JSON, orjson.dumps(content, option=orjson.OPT_INDENT_2)
 
 

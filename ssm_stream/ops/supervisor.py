@@ -43,7 +43,7 @@ class Supervisor:
         self._cache: tempfile.TemporaryDirectory[str] | None = None
         metrics.ready = lambda: health.ready
         self._server: OpsServer | None = serve(config, metrics, health, site, process)
-        if config.ops.engine_metrics and self._server is not None:
+        if config.ops.bytewax_metrics and self._server is not None:
             self._open_engine()
         self._check: self_check.SelfCheck | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from ssm_stream.config import LONGEST_NAME, Event
+from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.evaluate.recordings.recording import Slice
 from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, EventReader, Events, Refused, milliseconds, text_code
 
@@ -125,7 +125,7 @@ def _distinct(column: pl.Series) -> tuple[NDArray[np.int64], list[str] | None]:
     cells = column.cast(pl.Categorical)
     distinct = cells.drop_nulls().unique()
     texts = distinct.cast(pl.String)
-    if (texts.str.len_chars().max() or 0) > LONGEST_NAME:  # type: ignore[operator]
+    if (texts.str.len_chars().max() or 0) > MAX_NAME_LENGTH:  # type: ignore[operator]
         return np.empty(0, np.int64), None
     # The numbers of categories may be any: of all texts that the process has met.
     numbers = distinct.to_physical().cast(pl.Int64).to_numpy()

@@ -109,11 +109,11 @@ def parts(config: Config, facts: Facts) -> list[Part]:
         found.append(Part("calendar", "inputs", {"event.calendar": []}))
     if event.lags:
         # The changes of features go with the lags by default; here only the lags are asked about.
-        found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.changes}))
+        found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.uses_differences}))
     if event.feature_lags and event.numbers:
         settings = {"event.feature_lags": 0, "event.differences": False}
         found.append(Part("feature lags, differences", "inputs", settings))
-    elif event.changes and event.numbers:
+    elif event.uses_differences and event.numbers:
         found.append(Part("differences", "inputs", {"event.differences": False}))
     for settings in without_columns(config):
         found.append(Part(words(settings, config).removeprefix("without "), "feature", settings))

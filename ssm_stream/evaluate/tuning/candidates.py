@@ -41,7 +41,7 @@ def candidates(group: str, config: Config, facts: Facts) -> list[Settings]:
     if group == "differences":
         if event.feature_lags or not event.numbers:
             return []
-        return [{"event.differences": not event.changes}]
+        return [{"event.differences": not event.uses_differences}]
     if group == "feature_lags":
         return [{"event.feature_lags": n} for n in FEATURE_LAGS if event.numbers and n != event.feature_lags]
     if group == "calendar":

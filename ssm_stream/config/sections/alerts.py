@@ -1,0 +1,86 @@
+"""The section `alerts`: when to call a person."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ssm_stream.config.quantities import Budget, BudgetSetting
+from ssm_stream.config.sections.base import Section, Topic
+
+Learning = Literal["adapt", "slow", "hold"]
+
+
+class Anomaly(Section):
+    """Alerts on single events that do not fit."""
+
+    enabled: bool = True
+    budget: BudgetSetting = Budget(text="1 per 10000 events", events=10_000)
+    """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
+    channels: list[Literal["residual", "novelty", "levels"]] = ["residual", "novelty", "levels"]
+    """What is tested; the budget is shared among them. `residual`: a target far from its prediction; `novelty`: a
+    target unlike all earlier ones of the entity, or those at this hour of the week; `levels`: features and
+    target whose means have moved, where there are features."""
+    direction: Literal["both", "above", "below"] = "both"
+    """Which side of the prediction counts, in every channel."""
+    min_deviation: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest |y − yhat| that counts, in the target's unit."""
+    min_deviation_relative: Annotated[float, Field(ge=0)] = 0.0
+    """Smallest |y − yhat| that counts, as a share of |yhat|."""
+    consecutive: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Anomalous events in a row before an alert starts."""
+    recover_after: Annotated[int, Field(ge=1, le=100_000)] = 10
+    """Normal events in a row that end an episode."""
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 50
+    """Events after an episode's end in which no new one of this kind starts."""
+    learn: Learning = "adapt"
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is,
+    so that a fault does not become the new normal, however long it lasts."""
+
+
+class Drift(Section):
+    """Alerts on a changed relation between inputs and target."""
+
+    enabled: bool = True
+    budget: BudgetSetting = Budget(text="1 per 10000 events", events=10_000)
+    """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
+    cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 100
+    """Events after an episode's end in which no new one of this kind starts."""
+    learn: Learning = "adapt"
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is:
+    the model stays at the relation from before the change, and the episode lasts until the errors fit it again."""
+
+
+class FleetAlerts(Section):
+    """One alert for an event that affects many entities. Only where they learn together (`model.fleet`)."""
+
+    enabled: bool = True
+    share: Annotated[float, Field(gt=0, le=1)] = 0.2
+    """Share of a pool's labelled entities that must have an open episode of a kind at the same time …"""
+    min_entities: Annotated[int, Field(ge=2, le=1_000_000)] = 3
+    """… and the smallest number of them."""
+
+
+class Feedback(Section):
+    """Operators' verdicts on alerts: `{"id": ALERT_ID, "true": true}`, or false. They are counted, nothing else
+    changes."""
+
+    topic: Topic
+    """Topic of the feedback; key it by `id`, so that the last verdict on an alert counts."""
+
+
+class Alerts(Section):
+    """When to call a person."""
+
+    anomaly: Anomaly = Anomaly()
+    drift: Drift = Drift()
+    fleet: FleetAlerts = FleetAlerts()
+    feedback: Feedback | None = None
+    """Null: none is read."""
+    ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
+    """An open episode is reported again (`ongoing`) after so many events of its entity."""
+    critical: Annotated[float, Field(gt=1)] = 3.0
+    """Score from which an alert's severity is `critical`; below it is `warning`."""
+    contributions: Annotated[int, Field(ge=0, le=100)] = 5
+    """Features named in an alert, the weightiest first."""

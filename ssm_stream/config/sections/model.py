@@ -1,0 +1,48 @@
+"""The section `model`: the learner."""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from ssm_stream.config.quantities import HalfLifeSetting, Horizon, HorizonSetting
+from ssm_stream.config.sections.base import Section
+
+
+class Model(Section):
+    """The learner. The defaults are meant to be left alone."""
+
+    horizon: HorizonSetting = Horizon(text="0")
+    """What is predicted: `0`, the event's own target; `5 events`, the target of its entity's fifth event from it; `1h`,
+    the target one hour later (of the first event then or up to half the horizon after)."""
+    warmup: Annotated[int, Field(ge=10, le=100_000)] = 100
+    """Labelled events of an entity before it may raise an alert."""
+    interval: Annotated[float, Field(ge=0.5, le=0.999)] = 0.9
+    """Share of targets that the prediction interval is to cover in the long run."""
+    profile: Literal["fast", "accurate"] = "fast"
+    """`accurate` adds attention over the last `window` events: smaller errors at several times the cost."""
+    half_lives: list[HalfLifeSetting] | None = None
+    """How fast the moment heads forget: `500 events`, or a time such as `6h`. Default: those of the weights."""
+    heads: list[Literal["moments", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
+    """The heads that predict, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
+    gate: Literal["learned", "equal"] = "learned"
+    """How the heads' predictions are weighted: by their past errors, or all alike (for comparisons)."""
+    fleet: bool = True
+    """Learn from all entities of a shard together; a new one starts from what was learned from the others."""
+    log_space: bool = True
+    """While no target is negative, some heads also predict on a log scale."""
+    window: Annotated[int, Field(ge=128, le=512)] = 512
+    """Events that the heads of `accurate` attend to."""
+    weights: pathlib.Path | None = None
+    """File of frozen meta-parameters, as `ssm-stream train` writes it; `untrained`: those that training starts from.
+    Default: those of the package."""
+
+    @model_validator(mode="after")
+    def _heads(self) -> Model:
+        if self.heads is not None and not self.heads:
+            raise ValueError("heads: no head left; name at least one, or leave the key out")
+        if self.half_lives is not None and not self.half_lives:
+            raise ValueError("half_lives: no head left; give at least one, or leave the key out")
+        return self
