@@ -35,7 +35,7 @@ from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.codec import ShardBatch
 from ssm_stream.ops.bytewax_metrics import free_port
-from ssm_stream.recovery.checkpoint_files import name_in
+from ssm_stream.recovery.checkpoint_files import referenced_file
 
 EPOCH = 10.0
 STALL_MOST, RECOVERY_MOST, MEMORY_MOST = 0.10, 5.0, 1.2
@@ -86,7 +86,7 @@ def measure_state(entities: int, folder: Path) -> tuple[dict[str, Any], list[Che
         wall, cpu = time.perf_counter(), time.thread_time()
         token = fleet.logic.snapshot()
         wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
-        size = (folder / "state" / str(name_in(token))).stat().st_size
+        size = (folder / "state" / str(referenced_file(token))).stat().st_size
         stalls += [wall] * (share == 1.0)
         snapshots.append({"changed": share, "bytes": size, "seconds": wall, "cpu_seconds": cpu})
         say(f"snapshot, {share:.0%} of the entities changed: {size / 1e6:.0f} MB, {wall:.3f} s ({cpu:.3f} s CPU)")

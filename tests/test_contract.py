@@ -505,7 +505,7 @@ def test_schema_commands_print_json_schema(tmp_path: Path) -> None:
 
 def test_the_schema_has_the_inputs_that_were_picked_for_the_state(tmp_path: Path) -> None:
     from ssm_stream.autoconfig.feature_selection import select_features
-    from ssm_stream.recovery.directory import write_picked
+    from ssm_stream.recovery.settings_files import write_feature_selection
 
     path = tmp_path / "monitor.yaml"
     path.write_text(
@@ -515,7 +515,7 @@ def test_the_schema_has_the_inputs_that_were_picked_for_the_state(tmp_path: Path
     made = load_config(path)
     selection = select_features(made, [{"e": "m", "t": i, "load": i * i, "target": i} for i in range(50)])
     (tmp_path / "state").mkdir()
-    write_picked(tmp_path / "state", made, selection.config)
+    write_feature_selection(tmp_path / "state", made, selection.config)
     command = [sys.executable, "-m", "ssm_stream", "schema", "event", str(path)]
     told = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     assert "load" in told["properties"]

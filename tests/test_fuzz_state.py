@@ -25,7 +25,7 @@ from xxhash import xxh3_64
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import MAGIC, PREFIX, VERSION, SnapshotReader, StateError
-from ssm_stream.recovery.export import told_by_file
+from ssm_stream.recovery.comparison import hash_file
 
 GOLDEN = Path(__file__).parent / "golden" / f"format-{VERSION}"
 KINDS = ("codes", "two", "labels")
@@ -219,7 +219,7 @@ def test_files_for_diff(tmp_path_factory: pytest.TempPathFactory, kind: str, at:
     data[int(at * len(data))] ^= 1 << bit
     file.write_bytes(data)
     with pytest.raises(StateError):
-        told_by_file(file)
+        hash_file(file)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -32,9 +32,10 @@ from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.codec import Judged, ShardBatch, shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.comparison import hash_directory, hash_file
 from ssm_stream.recovery.directory import open_recovery
-from ssm_stream.recovery.export import export_state, import_state, told_by_file
-from ssm_stream.recovery.reader import kept_in, told_by
+from ssm_stream.recovery.export import export_state, import_state
+from ssm_stream.recovery.reader import read_state
 from ssm_stream.recovery.reset import reset_entity
 
 PARTITIONS, ENTITIES, CHUNK = 2, 24, 40
@@ -149,7 +150,7 @@ def command(*arguments: str | Path, code: int = 0) -> str:
 def hashes_of(path: Path) -> dict[str, str]:
     directory = load_config(path).recovery.directory
     assert directory is not None
-    return told_by(directory).entities
+    return hash_directory(directory).entities
 
 
 @pytest.fixture(scope="module")
@@ -206,7 +207,7 @@ def test_show_tells_what_is_known_without_an_event(half: Path) -> None:
     shown = command("state", "show", half, "m3")
     assert "usual error" in shown
     assert "weight of b" in shown
-    assert "'m99' is no entity of the state" in command("state", "show", half, "m99", code=1)
+    assert "has no entity 'm99'" in command("state", "show", half, "m99", code=1)
 
 
 def test_there_may_be_nothing_yet(tmp_path: Path) -> None:
@@ -214,10 +215,10 @@ def test_there_may_be_nothing_yet(tmp_path: Path) -> None:
     assert json.loads(command("state", "ls", path, "--json"))["total"] == 0
     assert "nothing to export" in command("state", "export", path, tmp_path / "x.state", code=1)
     assert "nothing to reset" in command("state", "reset", path, "--yes", code=1)
-    assert "keeps no state" in command("state", "diff", path, path, code=1)
+    assert "holds no state" in command("state", "diff", path, path, code=1)
     off = tmp_path / "off.yaml"
     off.write_text(path.read_text().replace(str(tmp_path / "monitor"), "null"))
-    assert "without one no state is kept" in command("state", "ls", off, code=1)
+    assert "so no state is stored" in command("state", "ls", off, code=1)
 
 
 # Files and back.
@@ -244,7 +245,7 @@ def test_equal_states_give_equal_files_and_leave_nothing_else(half: Path, tmp_pa
         command("state", "export", half, file)
     assert first.read_bytes() == second.read_bytes()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.state", "b.state"]
-    assert told_by_file(first).entities == hashes_of(half)
+    assert hash_file(first).entities == hashes_of(half)
 
 
 def test_a_copy_of_the_directory_goes_on_with_the_same_bits(half: Path, rest: Told, tmp_path: Path) -> None:
@@ -257,12 +258,12 @@ def test_an_import_changes_nothing_that_is_there(half: Path, tmp_path: Path) -> 
     path = copied(half, tmp_path)
     command("state", "reset", path, "m3", "--yes")
     before = hashes_of(path)
-    assert "keeps a state" in command("state", "import", path, file, code=1)
+    assert "holds a state" in command("state", "import", path, file, code=1)
     assert hashes_of(path) == before
     said = command("state", "import", path, file, "--force")
     (aside,) = [each for each in tmp_path.iterdir() if each.name.startswith("monitor.2")]
     assert str(aside) in said.replace("\n", "")
-    assert told_by(aside).entities == before
+    assert hash_directory(aside).entities == before
     assert hashes_of(path) == hashes_of(half)
 
 
@@ -271,7 +272,7 @@ def test_an_import_into_other_shards_is_refused_with_the_reason(half: Path, tmp_
     command("state", "export", half, file)
     path = written(tmp_path, "four", shards=4)
     said = command("state", "import", path, file, code=1)
-    assert "state.shards: 3 → 4 (refused: entities would belong to other shards" in said
+    assert "state.shards: 3 → 4 (refused: entities would move to other shards" in said
     assert not (tmp_path / "four").exists()
     migrated = written(tmp_path, "later", more="alerts: {anomaly: {cooldown: 7}}")
     command("state", "import", migrated, file)
@@ -288,13 +289,13 @@ def test_a_damaged_export_is_refused_before_anything_is_touched(half: Path, tmp_
     elif how == "bent":
         content[len(content) // 2] ^= 16
     elif how == "no export":
-        kept = kept_in(half.with_suffix(""))
+        kept = read_state(half.with_suffix(""))
         content = bytearray((kept.directory / "state" / kept.chains["0001"][0].name).read_bytes())
     else:
         content = bytearray()
     file.write_bytes(content)
     said = command("state", "import", path, file, code=1)
-    assert {"short": "damaged", "bent": "checksum", "no export": "is no export"}.get(how, "not an ssm-stream") in said
+    assert {"short": "damaged", "bent": "checksum", "no export": "not an export"}.get(how, "not an ssm-stream") in said
     assert not (tmp_path / "other").exists()
 
 
@@ -319,7 +320,7 @@ def test_an_import_that_was_killed_is_not_started_from(
         with pytest.raises(KeyboardInterrupt):
             import_state(load_config(path), file)
         monkeypatch.undo()
-        with pytest.raises(RecoveryError, match="did not come to its end"):
+        with pytest.raises(RecoveryError, match="was interrupted"):
             open_recovery(load_config(path))
         shutil.rmtree(tmp_path / "other")
     import_state(load_config(path), file)
@@ -354,7 +355,7 @@ def test_exports_of_a_running_process_are_the_end_of_one_epoch(tmp_path: Path, c
         tries += 1  # an epoch may be seen twice
         other = written(tmp_path, f"other{tries}")
         import_state(load_config(other), file)
-        kept = kept_in(tmp_path / other.stem)
+        kept = read_state(tmp_path / other.stem)
         stops = [position.offset for position in kept.positions(config)]
         assert hashes_of(other) == replayed(config, stops)
         seen.add(tuple(stops))
@@ -378,7 +379,7 @@ def test_one_entity_starts_afresh_and_nothing_else_changes(half: Path, tmp_path:
     found = {each["entity"]: each["n"] for each in json.loads(command("state", "ls", path, "--json"))["entities"]}
     both = events_of(0).entity[N // 2 :] + events_of(1).entity[N // 2 :]
     assert found["m5"] == both.count("m5")
-    assert "'m99' is no entity" in command("state", "reset", path, "m99", "--yes", code=1)
+    assert "has no entity 'm99'" in command("state", "reset", path, "m99", "--yes", code=1)
 
 
 def test_all_starts_afresh_and_what_was_there_is_aside(half: Path, tmp_path: Path) -> None:
@@ -389,7 +390,7 @@ def test_all_starts_afresh_and_what_was_there_is_aside(half: Path, tmp_path: Pat
     (aside,) = [each for each in tmp_path.iterdir() if each.name.startswith("monitor.2")]
     assert str(aside) in said
     assert not (tmp_path / "monitor").exists()
-    assert told_by(aside).entities == hashes_of(half)
+    assert hash_directory(aside).entities == hashes_of(half)
     assert run(path, N)[0, 0] is not None, "from the beginning"
 
 
@@ -406,8 +407,8 @@ def test_a_volume_of_its_own_is_emptied_into_a_folder_in_it(
     monkeypatch.setattr(Path, "rename", busy)
     command("state", "reset", path, "--yes")
     (aside,) = [each for each in (tmp_path / "monitor").iterdir() if each.name != "lock"]
-    assert told_by(aside).entities == hashes_of(half)
-    assert kept_in(tmp_path / "monitor").empty
+    assert hash_directory(aside).entities == hashes_of(half)
+    assert read_state(tmp_path / "monitor").empty
 
 
 def test_nothing_is_changed_under_a_process_that_runs(half: Path, tmp_path: Path) -> None:
@@ -448,14 +449,14 @@ def test_diff_tells_entities_apart(half: Path, tmp_path: Path) -> None:
 
 def test_validate_says_what_would_become_of_the_state(half: Path, tmp_path: Path) -> None:
     path = copied(half, tmp_path)
-    assert "kept      the state that is there goes on" in command("validate", path)
+    assert "kept      the stored state continues" in command("validate", path)
     path = written(tmp_path, more="alerts: {drift: {enabled: false}, critical: 5}")
     said = command("validate", path)
-    assert "migrated  the state" in said
+    assert "migrated  the stored state" in said
     assert "alerts.drift.enabled: true → false (migrated: " in said
     path = written(tmp_path, more="model: {warmup: 50, interval: 0.8}")
     said = command("validate", path)
-    assert "refused   the state" in said
+    assert "refused   the stored state" in said
     assert "model.interval: 0.9 → 0.8 (refused: " in said
     kept = json.loads(command("validate", path, "--json"))["recovery"]["kept"]
     assert (kept["effect"], len(kept["changes"])) == ("refused", 2)
@@ -496,7 +497,7 @@ def test_all_databases_missing_is_no_new_beginning(half: Path, tmp_path: Path) -
         (folder / "initialised").unlink()
 
     assert "are missing" in damaged(half, tmp_path / "a", remove)
-    assert "holds states, but no part-" in damaged(half, tmp_path / "b", remove_more)
+    assert "holds state files, but no part-" in damaged(half, tmp_path / "b", remove_more)
 
 
 def overwritten(content: Callable[[bytes], bytes]) -> Callable[[Path], object]:
@@ -527,7 +528,7 @@ def test_databases_that_were_exchanged_are_noticed(half: Path, tmp_path: Path) -
     def exchange(folder: Path) -> None:
         shutil.copy(folder / "part-2.sqlite3", folder / "part-1.sqlite3")
 
-    assert "part-1.sqlite3 is damaged (it is another part" in damaged(half, tmp_path, exchange)
+    assert "part-1.sqlite3 is damaged (its part number differs" in damaged(half, tmp_path, exchange)
 
 
 class Evil:
@@ -541,13 +542,13 @@ def test_nothing_in_a_snapshot_is_called(half: Path, tmp_path: Path) -> None:
     for file in (tmp_path / "monitor").glob("part-*.sqlite3"):
         with sqlite3.connect(file) as database:
             database.execute("UPDATE snaps SET ser_change = ? WHERE step_id LIKE '%source'", (pickle.dumps(Evil()),))
-    assert "is no plain value" in command("state", "ls", path, code=1).replace("\n", " ")
+    assert "is not a plain value" in command("state", "ls", path, code=1).replace("\n", " ")
     assert not Path("/tmp/never-made").exists()
 
 
 def test_a_missing_state_names_itself(half: Path, tmp_path: Path) -> None:
     path = copied(half, tmp_path)
-    kept = kept_in(tmp_path / "monitor")
+    kept = read_state(tmp_path / "monitor")
     name = kept.chains["0001"][-1].name
     (tmp_path / "monitor" / "state" / name).unlink()
     said = command("state", "ls", path, code=1).replace("\n", "")

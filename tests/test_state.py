@@ -31,8 +31,9 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.kafka.codec import ShardBatch
 from ssm_stream.recovery import checkpoint_files
-from ssm_stream.recovery.checkpoint_files import TOKEN, chain_of, name_in
-from ssm_stream.recovery.directory import RecoveryError, open_recovery
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.checkpoint_files import TOKEN, read_chain, referenced_file
+from ssm_stream.recovery.directory import open_recovery
 
 HOUR = 3_600_000
 KINDS = {
@@ -241,9 +242,9 @@ def test_chains_end_where_their_changes_outweigh_the_whole(tmp_path: Path) -> No
         logic.on_batch([batch_of(config, events, 0, 300)])
         memory.process(events)
         token = logic.snapshot()
-        name = name_in(token)
+        name = referenced_file(token)
         assert name is not None
-        chain = chain_of(tmp_path / "state", name, thoroughly=True)
+        chain = read_chain(tmp_path / "state", name, verify=True)
         kinds.append(len(chain))
         assert len(token) < 100
         assert sum(g.size for g in chain) < 2.6 * chain[0].size
@@ -263,7 +264,7 @@ def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
     logic, names = logic_of(config), []
     for seed in range(6):
         logic.on_batch([batch_of(config, wide(config, 50, 50, seed), 0, 50)])
-        names.append(name_in(logic.snapshot()))
+        names.append(referenced_file(logic.snapshot()))
     assert settled(logic) == names[-3:]
 
 
@@ -271,7 +272,7 @@ def test_the_three_latest_generations_stay(tmp_path: Path) -> None:
 def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: bool) -> None:
     """A spare one is there from the first snapshot on, without content where the end does not wait for it; states are
     as ever, also where they get smaller."""
-    monkeypatch.setattr(checkpoint_files, "SPARED", 1000)
+    monkeypatch.setattr(checkpoint_files, "MIN_SPARE_BYTES", 1000)
     if ending:
         monkeypatch.setattr(checkpoint_files, "_ENDING", Event())
         checkpoint_files._ENDING.set()
@@ -296,10 +297,10 @@ def test_a_shard_is_named_by_its_entities_and_states_in_memory_go_over_into_file
     logic = logic_of(bare)
     logic.on_batch([batch_of(bare, events, 0, 60, shard=2)])
     state = logic.snapshot()
-    assert name_in(state) is None
+    assert referenced_file(state) is None
     again = logic_of(kept, state)
     again.on_batch([batch_of(bare, wide(bare, 60, 30, 1), 0, 60, shard=2)])
-    name = name_in(again.snapshot())
+    name = referenced_file(again.snapshot())
     assert name is not None
     assert name.startswith("0002-00000001-")
 
@@ -314,9 +315,9 @@ def test_a_file_that_is_not_what_was_written_is_refused(tmp_path: Path, how: str
         logic.on_batch([batch_of(config, wide(config, 300, 300 if seed == 0 else 60, seed), 0, 300)])
         token = logic.snapshot()
     settled(logic)
-    name = name_in(token)
+    name = referenced_file(token)
     assert name is not None
-    chain = chain_of(tmp_path / "state", name)
+    chain = read_chain(tmp_path / "state", name)
     assert len(chain) == 3
     file = tmp_path / "state" / chain[which].name
     content = bytearray(file.read_bytes())
@@ -384,7 +385,7 @@ class Epochs:
             )
             self._write("INSERT OR REPLACE INTO commits (part_index, commit_epoch) VALUES (0, ?)", self.epoch - 1)
         self.epoch += 1
-        name = name_in(token)
+        name = referenced_file(token)
         assert name is not None
         return name
 
@@ -454,7 +455,7 @@ def test_without_an_earlier_state_a_start_is_refused_with_the_cure(tmp_path: Pat
 WRITER = """
 import test_state
 from test_state import *
-generations.SPARED = 1000
+checkpoint_files.MIN_SPARE_BYTES = 1000
 config = configured(directory=Path(sys.argv[1]), more="state: {ttl: null}")
 logic = logic_of(config)
 for seed in range(10_000):
@@ -482,9 +483,9 @@ def test_whatever_the_moment_of_a_kill_all_states_that_bytewax_heard_of_lately_a
         config = configured(directory=directory, more="state: {ttl: null}")
         for line in lines[-2:]:
             seed, token = line.split(" ", 1)
-            name = name_in(token.encode())
+            name = referenced_file(token.encode())
             assert name is not None
-            chain_of(directory / "state", name, thoroughly=True)
+            read_chain(directory / "state", name, verify=True)
         memory = Engine(config)
         for seed_ in range(int(seed) + 1):
             memory.process(wide(config, 2_000, 2_000 if seed_ % 5 == 0 else 500, seed_))

@@ -28,8 +28,10 @@ from ssm_stream.flow import runtime
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.client import ApiKey, BrokerError
 from ssm_stream.kafka.topic_head import first_documents
-from ssm_stream.recovery.directory import RecoveryError, open_recovery, prune, read_picked, write_picked
-from ssm_stream.recovery.reader import kept_in
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.directory import open_recovery, prune
+from ssm_stream.recovery.reader import read_state
+from ssm_stream.recovery.settings_files import read_feature_selection, write_feature_selection
 
 PARTITIONS = 3
 ENTITIES = 60
@@ -103,7 +105,7 @@ class Job:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
         folder = self.config.recovery.directory
         assert folder is not None
-        kept, hashes = kept_in(folder), dict[str, str]()
+        kept, hashes = read_state(folder), dict[str, str]()
         for shard in kept.chains:
             engine = kept.engine(shard, self.config)
             hashes |= {f"{name} {p}": engine.state_hash(name, p) for name in engine.names for p in range(PARTITIONS)}
@@ -440,7 +442,7 @@ def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> 
         )  # fmt: skip
         assert told.returncode == 0, told.stderr
         assert f"['a', 'b'] {with_columns(made.config, ['a', 'b'], []).hash}" in told.stdout
-    assert (made.folder / "recovery" / "picked.json").exists()
+    assert (made.folder / "recovery" / "features.json").exists()
 
 
 def test_the_first_documents_come_from_all_partitions(mock_kafka: MockKafka) -> None:
@@ -482,18 +484,18 @@ def test_the_first_documents_of_a_broker_that_refuses(mock_kafka: MockKafka) -> 
 
 def test_what_was_picked_is_kept_beside_the_state(tmp_path: Path) -> None:
     config = keeping_state_in(tmp_path)
-    assert read_picked(tmp_path, config) is None
+    assert read_feature_selection(tmp_path, config) is None
     picked = with_columns(config, ["a", "b.c"], ["mode"])
-    write_picked(tmp_path, config, picked)
-    assert [file.name for file in tmp_path.iterdir()] == ["picked.json"]
-    assert read_picked(tmp_path, config) == picked
+    write_feature_selection(tmp_path, config, picked)
+    assert [file.name for file in tmp_path.iterdir()] == ["features.json"]
+    assert read_feature_selection(tmp_path, config) == picked
     other = config.model_copy(update={"event": config.event.model_copy(update={"target": "a"})})
     with pytest.raises(RecoveryError, match=r"target 'target' → 'a'.*another recovery.directory"):
-        read_picked(tmp_path, other)
+        read_feature_selection(tmp_path, other)
     for damaged in ("", "{", "[]", "{}", '{"for": {}, "features": 3, "categories": []}', "\x00"):
-        (tmp_path / "picked.json").write_text(damaged)
-        with pytest.raises(RecoveryError, match=r"picked\.json cannot be read.*another recovery.directory"):
-            read_picked(tmp_path, config)
+        (tmp_path / "features.json").write_text(damaged)
+        with pytest.raises(RecoveryError, match=r"features\.json cannot be read.*another recovery.directory"):
+            read_feature_selection(tmp_path, config)
 
 
 def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKafka, tmp_path: Path) -> None:
@@ -508,7 +510,7 @@ def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKa
     (directory / "initialised").touch()
     with pytest.raises(RecoveryError, match="first process has put no picked features"):
         runtime.prepare(made.config, lock=False)
-    write_picked(directory, made.config, with_columns(made.config, ["b"], []))
+    write_feature_selection(directory, made.config, with_columns(made.config, ["b"], []))
     assert runtime.prepare(made.config, lock=False).config.event.features == ["b"]
     off = made.config.model_copy(update={"recovery": made.config.recovery.model_copy(update={"directory": None})})
     for lock in (True, False):

@@ -75,9 +75,9 @@ def validate(
         loaded = load_config(config)
     found = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
-        from ssm_stream.recovery.compatibility import verdict  # takes a second
+        from ssm_stream.recovery.compatibility import check_state  # takes a second
 
-        found = verdict(loaded)
+        found = check_state(loaded)
     auto = loaded.event.features == "auto"
     checks: list[Check] = []
     if against_broker:

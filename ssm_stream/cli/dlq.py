@@ -15,7 +15,7 @@ import orjson
 import typer
 
 from ssm_stream.autoconfig.feature_selection import with_columns
-from ssm_stream.cli.errors import load_with_inputs, reported
+from ssm_stream.cli.errors import load_with_stored_features, reported
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def ls(
     from ssm_stream.kafka.redrive import Chosen, DeadLetters, grouped
 
     with reported(BrokerError):
-        loaded = load_with_inputs(config)
+        loaded = load_with_stored_features(config)
         letters = DeadLetters(loaded)
         letters.look()
         with _bar("reading") as bar:
@@ -100,7 +100,7 @@ def show(
     from ssm_stream.kafka.redrive import judged
 
     with reported(BrokerError, LetterError):
-        loaded, auto = _decodable(load_with_inputs(config))
+        loaded, auto = _decodable(load_with_stored_features(config))
         letter = _find(loaded, which)
         ours, refusal = judged(loaded, letter)
     if not ours:
@@ -172,7 +172,7 @@ def redrive(
         if unknown := sorted(set(given or ()) - known):
             raise typer.BadParameter(f"{name}: {unknown[0]!r} is none; there are: {', '.join(sorted(known))}")
     with reported(BrokerError):
-        loaded, auto = _decodable(load_with_inputs(config))
+        loaded, auto = _decodable(load_with_stored_features(config))
         chosen = Chosen(tuple(reason or ()), tuple(stage or ()), _moment(since))
         with _bar("redrive") as bar:
             report = send_back(loaded, chosen, send=yes, failing_too=failing, most=limit, on_progress=bar)

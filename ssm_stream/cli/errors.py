@@ -44,26 +44,13 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
         raise
 
 
-def with_inputs(config: Config) -> Config:
-    """Where `features: auto` has picked for its state, with what was picked; else as it is.
-
-    Raises:
-        RecoveryError: what was picked cannot be read.
-    """
-    from ssm_stream.recovery.directory import read_picked
-
-    directory = config.recovery.directory
-    if config.event.features != "auto" or directory is None:
-        return config
-    return read_picked(directory, config) or config
-
-
-def load_with_inputs(config: Path) -> Config:
-    """The file's configuration, `with_inputs`."""
-    from ssm_stream.recovery.directory import RecoveryError
+def load_with_stored_features(config: Path) -> Config:
+    """The file's configuration, `with_stored_features`."""
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.settings_files import with_stored_features
 
     with reported(RecoveryError):
-        return with_inputs(load_config(config))
+        return with_stored_features(load_config(config))
 
 
 def with_picked(config: Config, rows: Iterator[Any]) -> tuple[Config, Iterator[Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, with_inputs, with_picked
+from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, with_picked
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -105,9 +105,10 @@ def _alert(
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.ops.audit import AuditError, of_entity
     from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.settings_files import with_stored_features
 
     with reported(AuditError, BrokerError, NotReplayableError, RecoveryError, StateError, OSError):
-        loaded = with_inputs(load_config(config))
+        loaded = with_stored_features(load_config(config))
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto: nothing is picked yet, so that no alert can have come of it")
         say_if_kernels_are_to_be_compiled()

@@ -77,7 +77,7 @@ def run(
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kernels.cache import ABOUT, are_compiled
     from ssm_stream.ops.logging import always, set_up_logging
-    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
 
     set_up_logging(level=log_level.value, json=None if log_format is LogFormat.AUTO else log_format is LogFormat.JSON)
     if (process is None) != (addresses is None):

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 
-from ssm_stream.cli.errors import load_with_inputs, reported
+from ssm_stream.cli.errors import load_with_stored_features, reported
 from ssm_stream.config import Config, ConfigError, config_schema
 
 app = typer.Typer(no_args_is_help=True, help="Print the contracts: JSON Schema of each message, and AsyncAPI.")
@@ -24,7 +24,7 @@ def _print(document: dict[str, Any]) -> None:
 
 def _message(config: Path, schema: Callable[[Config], dict[str, Any]], lacks: Callable[[Config], str] | None) -> None:
     """Print a message's schema. lacks: why the configuration has no such message, empty where it has"""
-    loaded = load_with_inputs(config)
+    loaded = load_with_stored_features(config)
     with reported():
         if lacks is not None and (why := lacks(loaded)):
             raise ConfigError(f"{config}: {why}")
@@ -121,6 +121,6 @@ def asyncapi_(config: File) -> None:
     """
     from ssm_stream.contract.asyncapi import asyncapi
 
-    loaded = load_with_inputs(config)
+    loaded = load_with_stored_features(config)
     with reported():
         _print(asyncapi(loaded))

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported, with_inputs
-from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.cli.errors import reported
+from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.engine.entity_report import EntityReport
-    from ssm_stream.recovery.reader import Difference, Kept, Listed, Position
+    from ssm_stream.recovery.comparison import StateDifference
+    from ssm_stream.recovery.reader import EntityList, Position, StoredState
 
 app = typer.Typer(no_args_is_help=True, help="See, move, compare and reset what a flow has learned.")
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
@@ -43,20 +44,22 @@ def ls(
     Example: ssm-stream state ls monitor.yaml --sort last --limit 10
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
-    from ssm_stream.recovery.reader import directory_of, listed, read_kept
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.reader import list_entities, require_directory, with_state
+    from ssm_stream.recovery.settings_files import require_stored_features
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)
-        like = _resolved(loaded)
-        kept, found = read_kept(
-            directory_of(loaded), lambda kept: (kept, listed(kept, like, by=by.value, limit=limit or None))
+        like = require_stored_features(loaded)
+        stored, found = with_state(
+            require_directory(loaded),
+            lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
         )
-    positions = kept.positions(loaded)
+    positions = stored.positions(loaded)
     if as_json:
-        _write_json(_ls_json(kept, positions, found))
+        _write_json(_ls_json(stored, positions, found))
     else:
-        _print_ls(kept, positions, found)
+        _print_ls(stored, positions, found)
 
 
 @app.command("audit")
@@ -101,13 +104,14 @@ def show(
     Example: ssm-stream state show monitor.yaml press-1
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
-    from ssm_stream.recovery.reader import directory_of, entity_in, read_kept
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.reader import find_entity, require_directory, with_state
+    from ssm_stream.recovery.settings_files import require_stored_features
 
     with reported(RecoveryError, StateError):
         loaded = load_config(config)
-        like = _resolved(loaded)
-        found = read_kept(directory_of(loaded), lambda kept: entity_in(kept, entity, like, source))
+        like = require_stored_features(loaded)
+        found = with_state(require_directory(loaded), lambda stored: find_entity(stored, entity, like, source))
     if as_json:
         _write_json(found.as_json())
         return
@@ -127,11 +131,12 @@ def export(
     Example: ssm-stream state export monitor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.export import export_state
+    from ssm_stream.recovery.settings_files import require_stored_features
 
     with reported(RecoveryError, StateError, OSError):
-        done = export_state(_resolved(load_config(config)), file)
+        done = export_state(require_stored_features(load_config(config)), file)
     when = f" (process {done.owner} goes on from there)" if done.owner else ""
     typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
 
@@ -147,7 +152,7 @@ def import_(
     Example: ssm-stream state import monitor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.export import import_state
 
     with reported(RecoveryError, StateError, OSError):
@@ -170,7 +175,7 @@ def reset(
     Example: ssm-stream state reset monitor.yaml press-1
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.reset import reset_entity, reset_state
 
     with reported(RecoveryError, StateError):
@@ -203,11 +208,11 @@ def diff(
     Example: ssm-stream state diff monitor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.recovery.directory import RecoveryError
-    from ssm_stream.recovery.reader import difference
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.comparison import compare, hash_state
 
     with reported(RecoveryError, StateError, OSError):
-        found = difference(_told(first), _told(second))
+        found = compare(hash_state(first), hash_state(second))
     if as_json:
         _write_json({**found._asdict(), "changes": [change._asdict() for change in found.changes]})
     else:
@@ -216,56 +221,36 @@ def diff(
         raise typer.Exit(1)
 
 
-def _told(path: Path) -> Any:
-    from ssm_stream.recovery.export import told_by_file
-    from ssm_stream.recovery.reader import directory_of, told_by
-
-    if path.is_dir():
-        return told_by(path)
-    if path.suffix in (".yaml", ".yml", ".json"):
-        loaded = load_config(path)
-        return told_by(directory_of(loaded), _resolved(loaded))
-    return told_by_file(path)
-
-
-def _resolved(config: Config) -> Config:
-    """With the features that were picked for it, where they are to be."""
-    resolved, directory = with_inputs(config), config.recovery.directory
-    if resolved.event.features == "auto" and directory is not None:
-        raise ConfigError(f"event.features: auto, and none have been picked yet in {directory}: there is no state")
-    return resolved
-
-
 def _write_json(content: Any) -> None:
     sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
 
 
-def _ls_json(kept: Kept, positions: list[Position], found: Listed) -> dict[str, Any]:
+def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) -> dict[str, Any]:
     return {
-        "directory": str(kept.directory),
-        "process": kept.owner,
-        "epoch": kept.epoch,
+        "directory": str(stored.directory),
+        "process": stored.owner,
+        "epoch": stored.epoch,
         "positions": [position._asdict() for position in positions],
         "shards": {
             shard: {"files": len(chain), "bytes": sum(each.size for each in chain), "latest": chain[-1].name}
-            for shard, chain in kept.chains.items()
+            for shard, chain in stored.chains.items()
         },
         "total": found.total,
         "entities": [{"shard": shard, **line.as_json()} for shard, line in found.lines],
     }
 
 
-def _print_ls(kept: Kept, positions: list[Position], found: Listed) -> None:
+def _print_ls(stored: StoredState, positions: list[Position], found: EntityList) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from ssm_stream.engine.entity_report import iso_seconds
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
-    process = "no process runs on it" if kept.owner is None else f"process {kept.owner} runs on it"
-    size = sum(each.size for chain in kept.chains.values() for each in chain)
-    console.print(f"{kept.directory}: epoch {kept.epoch}, {process}", markup=False)
-    console.print(f"{len(kept.chains)} shards, {found.total:,} entities, {size:,} bytes", markup=False)
+    process = "no process runs on it" if stored.owner is None else f"process {stored.owner} runs on it"
+    size = sum(each.size for chain in stored.chains.values() for each in chain)
+    console.print(f"{stored.directory}: epoch {stored.epoch}, {process}", markup=False)
+    console.print(f"{len(stored.chains)} shards, {found.total:,} entities, {size:,} bytes", markup=False)
     for topic, partition, offset in positions:
         console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
     table = Table(show_edge=False)
@@ -304,7 +289,7 @@ def _print_facts(facts: EntityReport, top: int) -> None:
         typer.echo(f"  {name:{width}}  {value}")
 
 
-def _print_difference(found: Difference, first: Path, second: Path) -> None:
+def _print_difference(found: StateDifference, first: Path, second: Path) -> None:
     typer.echo(f"the same in both: {found.same:,}")
     for said, names in (
         (f"only in {first}", found.only_first),

@@ -17,7 +17,7 @@ import structlog
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.changes import Change, diff_settings
 from ssm_stream.flow.source import STOP
-from ssm_stream.recovery.compatibility import verdict_while_running
+from ssm_stream.recovery.compatibility import check_running_state
 
 LOG = structlog.get_logger("ssm_stream")
 LOOK_EVERY = 1.0
@@ -55,7 +55,7 @@ def live_changes(old: Config, new: Config) -> list[str]:
         refused.append("recovery.directory is null: without a state on disk a reload would forget what was learned")
     if refused:
         raise RefusedError("\n  ".join(["it cannot be changed while the flow runs:", *refused]))
-    found = verdict_while_running(old, new)
+    found = check_running_state(old, new)
     known: dict[str, Change] = {change.path: change for change in found.changes}
     if found.effect == "refused":
         told = [found.why] if found.why is not None else []

@@ -23,7 +23,7 @@ from ssm_stream.engine.explain import Explanation, explain, spread_evenly
 from ssm_stream.flow.feedback import all_messages
 from ssm_stream.kafka.client import BrokerError, LastError, check_broker, metadata_client, scrubbed
 from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, ShardBatch, offset_of
-from ssm_stream.recovery.export import exported_engines
+from ssm_stream.recovery.export import load_exported_engines
 
 ID = re.compile(
     r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<kind>anomaly|drift)(?P<more>(?:-fleet)?(?:-\d+)?)"
@@ -181,7 +181,7 @@ def _require_replayable(config: Config, wanted: AlertId) -> None:
 def _beginning(config: Config, wanted: AlertId, state: Path | None) -> tuple[dict[str, Engine], int]:
     """The engines to begin with by shard, and the first offset."""
     if state is not None:
-        engines, positions = exported_engines(state, config)
+        engines, positions = load_exported_engines(state, config)
         first = positions.get(wanted.partition, 0)
         if first > wanted.offset:
             raise NotReplayableError(

@@ -26,17 +26,20 @@ from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite
 from ssm_stream.ops.supervisor import Supervisor
-from ssm_stream.recovery.checkpoint_files import settled
-from ssm_stream.recovery.compatibility import require_state, write_settings
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.checkpoint_files import flush
+from ssm_stream.recovery.compatibility import require_compatible
 from ssm_stream.recovery.directory import (
     OpenRecovery,
-    RecoveryError,
     epoch_interval,
     join_recovery,
     open_recovery,
-    read_picked,
     writable_by_others,
-    write_picked,
+)
+from ssm_stream.recovery.settings_files import (
+    read_feature_selection,
+    write_feature_selection,
+    write_runtime_settings,
 )
 
 LOG = structlog.get_logger("ssm_stream")
@@ -101,9 +104,9 @@ def prepare(
             )
         config = _with_features(config, partitions, until_eof=until_eof, first=lock)
     if lock:
-        if changes := require_state(config):
+        if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
-        write_settings(config)
+        write_runtime_settings(config)
     stop_on_signals()
     STOP.clear()
     if SIGNALLED.is_set():  # while the flow was between two configurations
@@ -139,7 +142,7 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
     if directory is not None:
         # The first process may wait for as long for the first events.
         deadline = time.monotonic() + (0 if first else 2 * config.source.wait)
-        while (kept := read_picked(directory, config)) is None and time.monotonic() < deadline:
+        while (kept := read_feature_selection(directory, config)) is None and time.monotonic() < deadline:
             time.sleep(0.1)
         if kept is not None:
             LOG.info("features_kept", features=kept.event.numbers, categories=kept.event.categories)
@@ -152,7 +155,7 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
     LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
     selection = select_features(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
     if directory is not None:
-        write_picked(directory, config, selection.config)
+        write_feature_selection(directory, config, selection.config)
     LOG.info(
         "features_picked",
         features=selection.config.event.numbers,
@@ -189,7 +192,7 @@ def run(
 
 def release(prepared: Prepared) -> None:
     """After its run: leave the recovery directory to whoever is next."""
-    settled()
+    flush()
     if prepared.recovery is not None and prepared.recovery.lock is not None:
         prepared.recovery.lock.close()
 

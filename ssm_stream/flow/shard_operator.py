@@ -16,7 +16,7 @@ from ssm_stream.kafka.codec import Encoder, Judged, LabelBatch, Output, ShardBat
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.audit import Auditor
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.recovery.checkpoint_files import ShardFiles, folder_of, name_in
+from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 
 
 class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, bytes]):
@@ -29,9 +29,9 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         self._metrics = metrics or Metrics(config)
         self._topic = config.source.topic
         self._latest = -math.inf  # of the events' times so far, ms
-        folder = folder_of(config)
-        self._files = None if folder is None else ShardFiles(folder)
-        name = None if resume_state is None else name_in(resume_state)
+        folder = state_folder(config)
+        self._files = None if folder is None else ShardCheckpoints(folder)
+        name = None if resume_state is None else referenced_file(resume_state)
         if self._files is not None and name is not None:
             self._engine = self._files.restore(config, name)
         else:
@@ -84,7 +84,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
             first = values[0]
             names = first.labels.entity if isinstance(first, LabelBatch) else first.events.entity
             shard = shard_of(names[0], self._shards)
-            self._files.take(shard)
+            self._files.shard = shard
             if self._audit is not None:
                 self._audit.take(shard_key(shard))
             self._nameless = False
@@ -139,7 +139,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         hashes = {} if self._audit is None else self._audit.hashes(self._engine)
         name = self._files.write(self._engine)
         if self._audit is not None:
-            self._audit.write(name_in(name) or "", hashes)
+            self._audit.write(referenced_file(name) or "", hashes)
         self._metrics.wrote(time.perf_counter() - began, self._files.written)
         self._metrics.evicted(self._engine.pop_evicted_count())
         return name

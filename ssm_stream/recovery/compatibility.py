@@ -1,8 +1,7 @@
-"""Whether the state that is there goes on under the present configuration: known before anything runs."""
+"""Decides whether a stored state can continue under the present configuration, before anything runs."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,140 +17,119 @@ from ssm_stream.config.changes import (
 from ssm_stream.engine.engine import require_compatible_state
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.directory import read_json, read_picked, write_json
-from ssm_stream.recovery.reader import Kept, kept_by, read_kept
-
-SETTINGS = "config.json"
-"""Beside the snapshots: the settings of the last start that the snapshots themselves know nothing of."""
+from ssm_stream.recovery.reader import StoredState, read_sound_state, with_state
+from ssm_stream.recovery.settings_files import read_feature_selection, read_runtime_settings
 
 
-class Verdict(NamedTuple):
-    """What the present configuration does to the state that is there.
-
-    changes: every setting that differs; why: it is refused for another reason than those
-    """
+class Compatibility(NamedTuple):
+    """The effect of the present configuration on the stored state."""
 
     changes: list[Change]
+    """Every setting that differs."""
     why: str | None = None
+    """Another reason for a refusal."""
 
     @property
     def effect(self) -> Effect:
-        """What a start would do: go on as before, take the state along, or refuse it."""
+        """Whether a start keeps, migrates or refuses the state."""
         return "refused" if self.why is not None else overall_effect(self.changes)
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The same as JSON values."""
         return {"effect": self.effect, "why": self.why, "changes": [change._asdict() for change in self.changes]}
 
     def lines(self) -> list[str]:
-        """The same in words, a line for each setting that differs."""
-        said = {
-            "kept": "kept      the state that is there goes on as it is",
-            "migrated": "migrated  the state that is there is taken along; what has been learned stays",
-            "refused": "refused   the state that is there; put back what is refused, or start anew elsewhere",
+        """The same as text, with a line for each setting that differs."""
+        summary = {
+            "kept": "kept      the stored state continues as it is",
+            "migrated": "migrated  the stored state continues under the new settings; what it has learned stays",
+            "refused": "refused   the stored state: restore the settings marked `refused`, or start with another "
+            "recovery.directory",
         }
         why = [] if self.why is None else [f"          {self.why}"]
-        return [said[self.effect], *why, *(f"          {change.text}" for change in self.changes)]
+        return [summary[self.effect], *why, *(f"          {change.text}" for change in self.changes)]
 
 
-def verdict(config: Config) -> Verdict | None:
-    """Before anything runs; None where no state is there.
+def check_state(config: Config) -> Compatibility | None:
+    """Compare a configuration with the stored state; returns None if nothing is stored.
 
-    Args:
-        config: whose features may be picked later; those that were picked are then taken
+    With `event.features: auto`, the features that were selected for the state count.
     """
     directory = config.recovery.directory
     if directory is None:
         return None
     try:
-        return read_kept(directory, lambda kept: _verdict(kept, config))
+        return with_state(directory, lambda stored: _check(stored, config))
     except (RecoveryError, StateError) as error:
-        return Verdict([], str(error))
+        return Compatibility([], str(error))
 
 
-def verdict_while_running(running: Config, new: Config) -> Verdict:
-    """The same for a state that this process is at work on under `running`, in the same directory.
+def check_running_state(running: Config, new: Config) -> Compatibility:
+    """Compare a configuration with the state that this process is writing to under `running`, in the same directory.
 
-    Its databases are left alone. Locks of files belong to the process, and Bytewax has an SQLite of its own: to it ours
-    is no other process, and so cuts the shared memory that the other has mapped (SIGBUS), and lets go of its locks.
+    The databases are not opened. File locks belong to the process, and Bytewax has an SQLite of its own: to that one,
+    ours is no other process, and so truncates the shared memory that the other has mapped (SIGBUS), and releases its
+    locks.
     """
     directory = new.recovery.directory
     assert directory is not None
     try:
-        was, now = _picked(directory, running), _picked(directory, new)
+        was, now = _with_features(directory, running), _with_features(directory, new)
         changes = [] if was.hash == now.hash else diff_model_settings(was.model_settings, now.model_settings)
-        return Verdict([*changes, *_noted(directory, now)])
+        return Compatibility([*changes, *_runtime_changes(directory, now)])
     except RecoveryError as error:
-        return Verdict([], str(error))
+        return Compatibility([], str(error))
 
 
-def _verdict(kept: Kept, config: Config) -> Verdict | None:
-    if kept.empty:
+def _check(stored: StoredState, config: Config) -> Compatibility | None:
+    if stored.empty:
         return None
-    config = _picked(kept.directory, config)
-    return Verdict([*_decided(kept, config), *_noted(kept.directory, config)])
+    config = _with_features(stored.directory, config)
+    return Compatibility([*_model_changes(stored, config), *_runtime_changes(stored.directory, config)])
 
 
-def _picked(directory: Path, config: Config) -> Config:
-    """With the features that were picked for the state, where they are to be picked."""
+def _with_features(directory: Path, config: Config) -> Config:
+    """The configuration with the features that were selected for the state."""
     if config.event.features != "auto":
         return config
-    picked = read_picked(directory, config)
-    if picked is None:
-        raise RecoveryError("event.features: auto, but the features of the state were listed, not picked: list them")
-    return picked
+    resolved = read_feature_selection(directory, config)
+    if resolved is None:
+        raise RecoveryError("event.features: auto, but the state was made with a list of features: list them")
+    return resolved
 
 
-def _noted(directory: Path, config: Config) -> list[Change]:
-    """What differs from the settings beside the state."""
-    noted = read_settings(directory)
-    return [] if noted is None else diff_runtime_settings(noted, runtime_settings(config))
+def _runtime_changes(directory: Path, config: Config) -> list[Change]:
+    stored = read_runtime_settings(directory)
+    return [] if stored is None else diff_runtime_settings(stored, runtime_settings(config))
 
 
-def _decided(kept: Kept, config: Config, *, required: bool = False) -> list[Change]:
-    """The settings that differ from those that the shards' states were made with.
+def _model_changes(stored: StoredState, config: Config, *, required: bool = False) -> list[Change]:
+    """The differences from the settings that made the shards' states.
 
     Args:
-        required: refuse what does not fit
+        required: refuse a state that does not fit
 
     Raises:
-        StateError: a state does not fit, or does not tell what it was made with.
+        StateError: a state does not fit, or does not hold the settings that made it.
     """
     changes: dict[str, Change] = {}
-    for shard in kept.chains:
-        words = kept.words(shard)
-        if required or "settings" not in words:
-            require_compatible_state(words, config)
-        if words["config"] != config.hash:
-            changes |= {change.path: change for change in diff_model_settings(words["settings"], config.model_settings)}
+    for shard in stored.chains:
+        metadata = stored.metadata(shard)
+        if required or "settings" not in metadata:
+            require_compatible_state(metadata, config)
+        if metadata["config"] != config.hash:
+            found = diff_model_settings(metadata["settings"], config.model_settings)
+            changes |= {change.path: change for change in found}
     return list(changes.values())
 
 
-def require_state(config: Config) -> list[Change]:
-    """Refuse a state that the configuration cannot go on with, before anything runs; returns what migrates it.
+def require_compatible(config: Config) -> list[Change]:
+    """Refuse a state that the configuration cannot continue; returns the changes that migrate it.
 
     The directory is open (`open_recovery`), so its databases are sound.
 
     Raises:
-        RecoveryError, StateError: which settings differ, and what can be done.
+        RecoveryError, StateError: names the settings that differ and the cure.
     """
     directory = config.recovery.directory
-    return [] if directory is None else _decided(kept_by(directory), config, required=True)
-
-
-def write_settings(config: Config) -> None:
-    """Note beside the state what it knows nothing of itself, for the comparison with a later configuration.
-
-    Raises:
-        RecoveryError: it cannot be written.
-    """
-    directory = config.recovery.directory
-    if directory is not None and read_settings(directory) != runtime_settings(config):
-        write_json(directory / SETTINGS, {"release": version("ssm-stream"), "settings": runtime_settings(config)})
-
-
-def read_settings(directory: Path) -> dict[str, Any] | None:
-    """What `write_settings` noted; None where nothing is, or nothing that can be read: nothing depends on it."""
-    content = read_json(directory / SETTINGS)
-    settings = content.get("settings") if isinstance(content, dict) else None
-    return settings if isinstance(settings, dict) else None
+    return [] if directory is None else _model_changes(read_sound_state(directory), config, required=True)

@@ -1,13 +1,12 @@
-"""What a recovery directory keeps, read without a change to it, whether or not a process runs on it.
+"""Reads a recovery directory without changing it, whether or not a process runs on it.
 
-A process that runs goes on meanwhile: what is read is the end of one epoch, of all shards and sources alike, or it is
-read again.
+While a process runs, the content read is the end of one epoch of all shards and sources, or it is read again.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -15,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import Change, diff_model_settings
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import (
     EntityReport,
@@ -31,158 +29,164 @@ from ssm_stream.kernels import frozen_weights
 from ssm_stream.recovery.bytewax_db import (
     LABELS_PREFIX,
     RecoveryError,
-    Row,
-    parts_in,
+    SnapshotRow,
+    database_files,
+    read_rows,
     require_parts,
     resume_epoch,
-    rows_in,
 )
-from ssm_stream.recovery.checkpoint_files import FOLDER, Generation, chain_of, name_in, opened
-from ssm_stream.recovery.directory import owner_of, require_imported
+from ssm_stream.recovery.checkpoint_files import FOLDER, Checkpoint, open_checkpoint, read_chain, referenced_file
+from ssm_stream.recovery.directory import require_imported
+from ssm_stream.recovery.locking import lock_owner
 
 ATTEMPTS = 20
 T = TypeVar("T")
 
 
 class Position(NamedTuple):
-    """How far a partition of a topic has been read: the next offset."""
+    """The next offset to read of a topic's partition."""
 
     topic: str
     partition: int
     offset: int
 
 
-class Kept(NamedTuple):
-    """A recovery directory at the end of an epoch.
-
-    epoch: that a start would go on with; owner: process that holds it; parts: number of databases; rows: what Bytewax
-    would load; chains: shard's key → files with its state, the whole one first
-    """
+class StoredState(NamedTuple):
+    """The content of a recovery directory at the end of an epoch."""
 
     directory: Path
     epoch: int
+    """The epoch that a start resumes at."""
     owner: str | None
+    """Id of the process that holds the directory."""
     parts: int
-    rows: list[Row]
-    chains: dict[str, list[Generation]]
+    """Number of Bytewax's databases."""
+    rows: list[SnapshotRow]
+    """The snapshots that Bytewax would load."""
+    chains: dict[str, list[Checkpoint]]
+    """By shard's key: the files with its state, the whole one first."""
 
     @property
     def empty(self) -> bool:
-        """Nothing is kept yet."""
+        """Return True if nothing is stored yet."""
         return not self.rows
 
-    def words(self, shard: str) -> dict[str, Any]:
-        """What the whole snapshot of a shard says of itself."""
-        with opened(self.directory / FOLDER, self.chains[shard][0].name) as reader:
+    def metadata(self, shard: str) -> dict[str, Any]:
+        """The header of a shard's whole snapshot."""
+        with open_checkpoint(self.directory / FOLDER, self.chains[shard][0].name) as reader:
             return reader.metadata
 
     def engine(self, shard: str, like: Config | None = None) -> Engine:
-        """The engine of a shard, under the settings that made it. like: a configuration that may be that"""
-        engine = Engine(settings_of(self.words(shard), like))
-        for generation in self.chains[shard]:
-            with opened(self.directory / FOLDER, generation.name) as reader:
+        """The engine of a shard, under the settings that made its state. like: as for `rebuild_config`"""
+        engine = Engine(rebuild_config(self.metadata(shard), like))
+        for checkpoint in self.chains[shard]:
+            with open_checkpoint(self.directory / FOLDER, checkpoint.name) as reader:
                 engine.load(reader)
         engine.finish_load()
         return engine
 
     def positions(self, config: Config) -> list[Position]:
-        """How far the topics have been read."""
+        """The next offsets of all topics that the state has read, sorted."""
         out = []
         for row in self.rows:
             if type(row.value) is int:
-                beside = row.key.startswith(LABELS_PREFIX) and config.labels is not None and config.labels.topic
-                feedback = row.step.endswith("feedback") and config.alerts.feedback and config.alerts.feedback.topic
-                topic = beside or feedback or config.source.topic
+                topic = config.source.topic
+                if row.key.startswith(LABELS_PREFIX) and config.labels is not None:
+                    topic = config.labels.topic or topic
+                elif row.step.endswith("feedback") and config.alerts.feedback is not None:
+                    topic = config.alerts.feedback.topic
                 out.append(Position(topic, int(row.key.removeprefix(LABELS_PREFIX)), row.value))
         return sorted(out)
 
 
-def directory_of(config: Config) -> Path:
+def require_directory(config: Config) -> Path:
     """The recovery directory of a configuration.
 
     Raises:
         RecoveryError: it has none.
     """
     if config.recovery.directory is None:
-        raise RecoveryError("recovery.directory: null; without one no state is kept")
+        raise RecoveryError("recovery.directory: null, so no state is stored: name a directory")
     return config.recovery.directory
 
 
-def kept_in(directory: Path) -> Kept:
-    """What the directory keeps at the end of the last epoch.
+def read_state(directory: Path) -> StoredState:
+    """The content of the directory at the end of the last epoch.
 
     Raises:
-        RecoveryError: it is damaged.
-        StateError: a file with a state is.
+        RecoveryError: the directory or a database is damaged.
+        StateError: a state file is damaged.
     """
     require_imported(directory)
-    if not parts_in(directory) and not any((directory / FOLDER).glob("*.state")):
-        return Kept(directory, 1, owner_of(directory), 0, [], {})
+    if not database_files(directory) and not any((directory / FOLDER).glob("*.state")):
+        return StoredState(directory, 1, lock_owner(directory), 0, [], {})
     require_parts(directory)
-    return kept_by(directory)
+    return read_sound_state(directory)
 
 
-def kept_by(directory: Path) -> Kept:
-    """`kept_in`, where the databases have been checked already.
+def read_sound_state(directory: Path) -> StoredState:
+    """`read_state` for databases that have been checked already.
 
     Raises:
-        RecoveryError, StateError: as `kept_in`.
+        RecoveryError, StateError: as `read_state`.
     """
     for _ in range(ATTEMPTS):
-        files = parts_in(directory)
+        files = database_files(directory)
         epoch = resume_epoch(files)
-        rows = rows_in(directory, epoch)
+        rows = read_rows(directory, epoch)
         if resume_epoch(files) == epoch:
             break
     else:
         raise RecoveryError(f"recovery.directory: {directory} changes faster than it can be read: try again")
-    named = {row.key: name for row in rows if isinstance(row.value, bytes) and (name := name_in(row.value))}
-    chains = {key: chain_of(directory / FOLDER, name) for key, name in sorted(named.items())}
-    return Kept(directory, epoch, owner_of(directory), len(files), rows, chains)
+    names = {row.key: name for row in rows if isinstance(row.value, bytes) and (name := referenced_file(row.value))}
+    chains = {key: read_chain(directory / FOLDER, name) for key, name in sorted(names.items())}
+    return StoredState(directory, epoch, lock_owner(directory), len(files), rows, chains)
 
 
-def read_kept(directory: Path, read: Callable[[Kept], T]) -> T:
-    """What `read` makes of what the directory keeps; again where a running process has replaced the files meanwhile.
+def with_state(directory: Path, read: Callable[[StoredState], T]) -> T:
+    """Call `read` with the content of the directory; again where a running process has replaced files meanwhile.
 
     Raises:
-        RecoveryError, StateError: it is damaged.
+        RecoveryError, StateError: the directory or a file is damaged.
     """
     for _ in range(ATTEMPTS):
         try:
-            return read(kept_in(directory))
+            return read(read_state(directory))
         except StateError:
-            if owner_of(directory) is None:
+            if lock_owner(directory) is None:
                 raise
             time.sleep(0.05)
-    return read(kept_in(directory))
+    return read(read_state(directory))
 
 
-def settings_of(words: dict[str, Any], like: Config | None = None) -> Config:
-    """The configuration that made a state, with no topics. words: of its whole snapshot
+def rebuild_config(metadata: dict[str, Any], like: Config | None = None) -> Config:
+    """The configuration that made a state, without topics.
 
     Args:
-        like: one that may be that, or that may name its file of weights
+        words: the header of the state's whole snapshot
+        like: a configuration that may be the same, or that may name the same file of weights
 
     Raises:
-        StateError: the state does not tell, or its weights are not at hand.
+        StateError: the header has no settings, or their weights are not available.
     """
-    if like is not None and words["config"] == like.hash:
+    if like is not None and metadata["config"] == like.hash:
         return like
     with sound():
-        if "settings" not in words:
+        if "settings" not in metadata:
             raise StateError(
-                f"the state was made by configuration {words['config']} and does not tell its settings: use the "
+                f"the state was made by configuration {metadata['config']} and does not hold its settings: use the "
                 "configuration that made it"
             )
-        model = dict(words["settings"]["model"])
-        wanted = model["weights"]
+        model = dict(metadata["settings"]["model"])
+        digest = model["weights"]
         paths = [None, Path(frozen_weights.UNTRAINED), *([like.model.weights] if like is not None else [])]
-        at_hand = {frozen_weights.content_digest(path): path for path in paths}
-        if wanted not in at_hand:
+        available = {frozen_weights.content_digest(path): path for path in paths}
+        if digest not in available:
             raise StateError(
-                f"the state was made with the weights {wanted}, which are not at hand: name their file in model.weights"
+                f"the state was made with the weights {digest}, which are not available: name their file in "
+                "model.weights"
             )
-        content = {**words["settings"], "model": {**model, "weights": at_hand[wanted]}}
+        content = {**metadata["settings"], "model": {**model, "weights": available[digest]}}
         topics = {
             "source": {"brokers": "-", "topic": "none"},
             "sinks": {"predictions": None, "alerts": None, "dead_letters": "none-dead"},
@@ -191,144 +195,90 @@ def settings_of(words: dict[str, Any], like: Config | None = None) -> Config:
         try:
             config = Config.model_validate({**topics, **content})
         except ValidationError as error:
-            raise StateError(f"the settings of the state cannot be read by this release: {error}") from error
-        if config.hash != words["config"]:
-            raise StateError("the snapshot is damaged: its settings are not those of its configuration hash")
+            raise StateError(f"this release cannot read the settings of the state: {error}") from error
+        if config.hash != metadata["config"]:
+            raise StateError("the snapshot is damaged: its settings do not have its configuration hash")
     return config
 
 
-# Lists of entities.
-
-
-class Listed(NamedTuple):
-    """Entities of a shard or of all, sorted; their number before it was limited."""
+class EntityList(NamedTuple):
+    """The first entities of all shards in some order, each with its shard's key; the number of all."""
 
     lines: list[tuple[str, EntitySummary]]
     total: int
 
 
-KEYS: dict[str, Callable[[tuple[str, EntitySummary]], Any]] = {
+SORT_KEYS: dict[str, Callable[[tuple[str, EntitySummary]], Any]] = {
     "name": lambda row: row[1].entity,
     "last": lambda row: (-(row[1].last if row[1].last is not None else -(1 << 62)), row[1].entity),
     "events": lambda row: (-row[1].n, row[1].entity),
     "shard": lambda row: (row[0], row[1].entity),
 }
-"""What a list may be sorted by: times and numbers with the largest first."""
+"""Orders of a list of entities: times and numbers descending."""
 
 
-def listed(kept: Kept, like: Config | None = None, *, by: str = "name", limit: int | None = None) -> Listed:
-    """The entities of all shards with their shard's key, the first of them with their hashes; one shard is in memory
-    at a time."""
+def list_entities(
+    stored: StoredState, like: Config | None = None, *, by: str = "name", limit: int | None = None
+) -> EntityList:
+    """The entities of all shards with their hashes; one shard at a time is in memory.
+
+    Args:
+        by: a key of `SORT_KEYS`
+        limit: number of entities, None for all
+    """
     best: list[tuple[str, EntitySummary]] = []
     total = 0
-    for shard in kept.chains:
-        engine = kept.engine(shard, like)
-        mine = [(shard, line) for line in summarize_entities(engine)]
-        total += len(mine)
-        best = sorted([*best, *mine], key=KEYS[by])[:limit]
+    for shard in stored.chains:
+        engine = stored.engine(shard, like)
+        found = [(shard, line) for line in summarize_entities(engine)]
+        total += len(found)
+        best = sorted([*best, *found], key=SORT_KEYS[by])[:limit]
         best = [
             (key, replace(line, hash=entity_hash(engine, line.entity)) if key == shard else line) for key, line in best
         ]
-    return Listed(best, total)
+    return EntityList(best, total)
 
 
-class Found(NamedTuple):
-    """An entity: its shard's key, bytes of its state, state hash by source, and what each target knows of it."""
+class EntityDetails(NamedTuple):
+    """The state of an entity."""
 
     entity: str
     shard: str
     bytes: int
     hashes: dict[int, str]
+    """State hash by source partition."""
     targets: list[EntityReport]
 
     def as_json(self) -> dict[str, Any]:
-        """As JSON has it."""
+        """The same as JSON values."""
         hashes = [{"source": source, "hash": value} for source, value in self.hashes.items()]
         return {**self._asdict(), "hashes": hashes, "targets": [asdict(each) for each in self.targets]}
 
 
-def entity_in(kept: Kept, entity: str, like: Config | None = None, source: int | None = None) -> Found:
-    """What is known of one entity.
+def find_entity(
+    stored: StoredState, entity: str, like: Config | None = None, source: int | None = None
+) -> EntityDetails:
+    """The state of one entity.
 
     Args:
-        source: the stream that it comes from, for the names of categories; None: the first
+        source: its source partition, for the names of categories; None for the first
 
     Raises:
         RecoveryError: there is no such entity.
     """
-    for shard in kept.chains:
-        made = settings_of(kept.words(shard), like)
-        if shard_key(shard_of(entity, made.state.shards)) == shard and entity in (engine := kept.engine(shard, like)):
+    for shard in stored.chains:
+        config = rebuild_config(stored.metadata(shard), like)
+        if shard_key(shard_of(entity, config.state.shards)) == shard and entity in (
+            engine := stored.engine(shard, like)
+        ):
             hashes = {each: engine.state_hash(entity, each) for each in entity_sources(engine, entity)}
-            known = [
+            targets = [
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
             ]
-            return Found(entity, shard, engine.bytes_per_entity, hashes, known)
-    raise unknown(entity, kept.directory)
+            return EntityDetails(entity, shard, engine.bytes_per_entity, hashes, targets)
+    raise unknown_entity(entity, stored.directory)
 
 
-def unknown(entity: str, directory: Path) -> RecoveryError:
-    """No such entity."""
-    return RecoveryError(f"{entity!r} is no entity of the state in {directory}: ssm-stream state ls lists them")
-
-
-# Differences.
-
-
-class Told(NamedTuple):
-    """Entities of a state with their hashes, and the configuration that made it: its hash, its settings if known."""
-
-    config: str
-    settings: dict[str, Any] | None
-    entities: dict[str, str]
-
-
-class Difference(NamedTuple):
-    """Entities that only one of two states has, or that differ; how many are the same; settings that differ."""
-
-    only_first: list[str]
-    only_second: list[str]
-    differ: list[str]
-    same: int
-    changes: list[Change]
-
-    @property
-    def any(self) -> bool:
-        """Whether an entity is not the same in both."""
-        return bool(self.only_first or self.only_second or self.differ)
-
-
-def told_by(directory: Path, like: Config | None = None) -> Told:
-    """A recovery directory's entities.
-
-    Raises:
-        RecoveryError, StateError: it is damaged, or keeps nothing.
-    """
-
-    def read(kept: Kept) -> Told:
-        if not kept.chains:
-            raise RecoveryError(f"recovery.directory: {directory} keeps no state")
-        return told_of((kept.words(shard), kept.engine(shard, like)) for shard in kept.chains)
-
-    return read_kept(directory, read)
-
-
-def told_of(shards: Iterator[tuple[dict[str, Any], Engine]]) -> Told:
-    """The entities of shards, of each its words and its engine, one after another."""
-    entities: dict[str, str] = {}
-    config, settings = "", None
-    for words, engine in shards:
-        config, settings = words["config"], words.get("settings")
-        entities |= {name: entity_hash(engine, name) for name in engine.names}
-    return Told(config, settings, entities)
-
-
-def difference(first: Told, second: Told) -> Difference:
-    """How two states differ."""
-    a, b = first.entities, second.entities
-    both = sorted(a.keys() & b.keys())
-    differ = [name for name in both if a[name] != b[name]]
-    changes = diff_model_settings(first.settings, second.settings) if first.settings and second.settings else []
-    return Difference(
-        sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys()), differ, len(both) - len(differ), changes
-    )
+def unknown_entity(entity: str, directory: Path) -> RecoveryError:
+    """The error for an entity that the state does not have."""
+    return RecoveryError(f"the state in {directory} has no entity {entity!r}: ssm-stream state ls lists them")

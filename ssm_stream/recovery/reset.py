@@ -1,4 +1,4 @@
-"""Starting afresh: the whole recovery directory is moved aside, or one entity of it begins anew."""
+"""Resets a state: moves the whole recovery directory aside, or deletes one entity from it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,21 @@ from pathlib import Path
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.kafka.codec import shard_key
-from ssm_stream.recovery.bytewax_db import RecoveryError, opened_database, require_parts
-from ssm_stream.recovery.checkpoint_files import FOLDER, ShardFiles, name_in
-from ssm_stream.recovery.directory import go_back, lock, prune, require_imported
-from ssm_stream.recovery.reader import Kept, directory_of, kept_in, settings_of, unknown
+from ssm_stream.recovery.bytewax_db import RecoveryError, open_database, require_parts
+from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints, referenced_file
+from ssm_stream.recovery.directory import prune, require_imported, roll_back
+from ssm_stream.recovery.locking import lock
+from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, unknown_entity
 
 
-def set_aside(directory: Path) -> Path:
-    """Move a directory that is locked by us away, or, where it is a volume's own, what is in it; returns where to."""
+def move_aside(directory: Path) -> Path:
+    """Rename a directory that this process has locked, or move its content where it is a mount point.
+
+    Returns:
+        the new folder
+    """
     stamp = time.strftime("%Y%m%d-%H%M%S")
-    name = next(name for i in range(1000) if not (name := _aside(directory, stamp, i)).exists())
+    name = next(name for i in range(1000) if not (name := _aside_name(directory, stamp, i)).exists())
     try:
         return directory.rename(name)
     except OSError:
@@ -30,67 +35,68 @@ def set_aside(directory: Path) -> Path:
         return inside
 
 
-def _aside(directory: Path, stamp: str, i: int) -> Path:
+def _aside_name(directory: Path, stamp: str, i: int) -> Path:
     return directory.with_name(f"{directory.name}.{stamp}" + (f"-{i}" if i else ""))
 
 
 def reset_state(config: Config, *, dry: bool = False) -> Path | None:
-    """Move all that the recovery directory keeps aside; returns where to, None where it was only asked for.
+    """Move the content of the recovery directory aside; returns the new folder, or None with `dry`.
 
     Raises:
-        RecoveryError: it is in use, or there is none.
+        RecoveryError: the directory is in use or does not exist.
     """
-    directory = directory_of(config)
+    directory = require_directory(config)
     if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} is not there: there is nothing to reset")
+        raise RecoveryError(f"recovery.directory: {directory} does not exist: there is nothing to reset")
     try:
         held = lock(directory)
         with held:
-            return None if dry else set_aside(directory)
+            return None if dry else move_aside(directory)
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be moved: {error}") from error
 
 
 def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
-    """Let one entity start afresh; what it has taught others stays. Returns its shard.
+    """Delete one entity from the state; what other entities have learned from it stays. Returns its shard.
 
     Raises:
-        RecoveryError: the directory is in use or damaged, or there is no such entity.
-        StateError: its shard's state is damaged.
+        RecoveryError: the directory is in use or damaged, or has no such entity.
+        StateError: the state of its shard is damaged.
     """
-    directory = directory_of(config)
+    directory = require_directory(config)
     if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} is not there: there is nothing to reset")
+        raise RecoveryError(f"recovery.directory: {directory} does not exist: there is nothing to reset")
     with lock(directory):
         require_imported(directory)
         require_parts(directory)
         if not dry:
-            go_back(directory, prune(directory)[0])
-        kept = kept_in(directory)
-        shard, engine, files = _holder(kept, config, entity)
+            roll_back(directory, prune(directory)[0])
+        stored = read_state(directory)
+        shard, engine, files = _find_shard(stored, config, entity)
         if not dry:
             engine.remove(entity)
             token = files.write(engine)
             files.finish()
-            _rename(kept, shard, token)
+            _reference(stored, shard, token)
     return shard
 
 
-def _holder(kept: Kept, config: Config, entity: str) -> tuple[str, Engine, ShardFiles]:
-    for shard in kept.chains:
-        made = settings_of(kept.words(shard), config)
+def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, Engine, ShardCheckpoints]:
+    for shard in stored.chains:
+        made = rebuild_config(stored.metadata(shard), config)
         if shard_key(shard_of(entity, made.state.shards)) == shard:
-            files = ShardFiles(kept.directory / FOLDER)
-            engine = files.restore(made, kept.chains[shard][-1].name)
+            files = ShardCheckpoints(stored.directory / FOLDER)
+            engine = files.restore(made, stored.chains[shard][-1].name)
             if entity in engine:
                 return shard, engine, files
-    raise unknown(entity, kept.directory)
+    raise unknown_entity(entity, stored.directory)
 
 
-def _rename(kept: Kept, shard: str, token: bytes) -> None:
-    """Let the databases name another file as the shard's state."""
-    row = next(row for row in kept.rows if row.key == shard and isinstance(row.value, bytes) and name_in(row.value))
-    with opened_database(kept.directory / f"part-{row.part}.sqlite3") as database:
+def _reference(stored: StoredState, shard: str, token: bytes) -> None:
+    """Make the databases name another file as the shard's state."""
+    rows = (row for row in stored.rows if row.key == shard and isinstance(row.value, bytes))
+    row = next(row for row in rows if referenced_file(row.value))
+    with open_database(stored.directory / f"part-{row.part}.sqlite3") as database:
         database.execute(
             "UPDATE snaps SET ser_change = ? WHERE step_id = ? AND state_key = ? AND snap_epoch = ?",
             (pickle.dumps(token), row.step, row.key, row.epoch),

@@ -43,7 +43,7 @@ from measuring import check, say
 from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Output, ShardBatch
-from ssm_stream.recovery.reader import kept_in
+from ssm_stream.recovery.reader import read_state
 from torture.victim import PLACES
 
 PARTITIONS, SHARDS, ENTITIES = 4, 3, 60
@@ -222,7 +222,7 @@ class Campaign:
             Counter((m.key(), m.value()) for m in self.kafka.read(self.topics[kind], timeout=60 + self.n / 5_000))
             for kind in ("predictions", "alerts", "dead")
         ]
-        kept, states = kept_in(self.directory), dict[str, str]()
+        kept, states = read_state(self.directory), dict[str, str]()
         for shard in kept.chains:
             states |= hashes(kept.engine(shard, self.config))
         return Told(*seen, states)

@@ -24,20 +24,20 @@ from ssm_stream.flow.transactional_sink import MarkerError, TransactionalWriter
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.ops.logging import set_up_logging
 from ssm_stream.recovery import directory
-from ssm_stream.recovery.checkpoint_files import ShardFiles
-from ssm_stream.recovery.directory import RecoveryError
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.checkpoint_files import ShardCheckpoints
 
 PLACES = {
     "recovery: directory locked": (directory, "prune", "before"),
-    "recovery: pruned": (directory, "go_back", "before"),
-    "recovery: tidied": (directory, "_tidy", "after"),
+    "recovery: pruned": (directory, "roll_back", "before"),
+    "recovery: tidied": (directory, "_clean_up", "after"),
     "recovery: transactions taken over": (TransactionalWriter, "_read_marker", "before"),
     "recovery: marker read": (TransactionalWriter, "_read_marker", "after"),
-    "recovery: a state loaded": (ShardFiles, "restore", "after"),
+    "recovery: a state loaded": (ShardCheckpoints, "restore", "after"),
     "an event read": (KafkaPartition, "next_batch", "after"),
-    "snapshot: begun": (ShardFiles, "write", "before"),
+    "snapshot: begun": (ShardCheckpoints, "write", "before"),
     "snapshot: a file written, not named": (Path, "rename", "before"),
-    "snapshot: named": (ShardFiles, "write", "after"),
+    "snapshot: named": (ShardCheckpoints, "write", "after"),
     "snapshot: outputs sent, not committed": (TransactionalWriter, "_commit", "before"),
     "snapshot: committed, frontier to be written": (TransactionalWriter, "_commit", "after"),
 }

@@ -1,0 +1,102 @@
+"""Compares two states entity by entity, by the hashes of their entities' states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssm_stream.config import Config, load_config
+from ssm_stream.config.changes import Change, diff_model_settings
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.entity_report import entity_hash
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.export import read_engines
+from ssm_stream.recovery.reader import StoredState, require_directory, with_state
+from ssm_stream.recovery.settings_files import require_stored_features
+
+
+class EntityHashes(NamedTuple):
+    """The entities of a state with their hashes, and the configuration that made it."""
+
+    config: str
+    """Its hash."""
+    settings: dict[str, Any] | None
+    """None where the state does not hold them."""
+    entities: dict[str, str]
+
+
+class StateDifference(NamedTuple):
+    """Entities that only one of two states has or that differ, the number of equal ones, and settings that differ."""
+
+    only_first: list[str]
+    only_second: list[str]
+    differ: list[str]
+    same: int
+    changes: list[Change]
+
+    @property
+    def any(self) -> bool:
+        """Return True if an entity differs or is only in one of them."""
+        return bool(self.only_first or self.only_second or self.differ)
+
+
+def hash_state(path: Path) -> EntityHashes:
+    """The entity hashes of a recovery directory, of that of a configuration file, or of an export.
+
+    Raises:
+        ConfigError, RecoveryError, StateError: there is no state, or it is damaged.
+        OSError: the file cannot be read.
+    """
+    if path.is_dir():
+        return hash_directory(path)
+    if path.suffix in (".yaml", ".yml", ".json"):
+        config = load_config(path)
+        return hash_directory(require_directory(config), require_stored_features(config))
+    return hash_file(path)
+
+
+def hash_directory(directory: Path, like: Config | None = None) -> EntityHashes:
+    """The entity hashes of a recovery directory. like: as for `rebuild_config`
+
+    Raises:
+        RecoveryError, StateError: it is damaged or empty.
+    """
+
+    def read(stored: StoredState) -> EntityHashes:
+        if not stored.chains:
+            raise RecoveryError(f"recovery.directory: {directory} holds no state")
+        return _hash_engines((stored.metadata(shard), stored.engine(shard, like)) for shard in stored.chains)
+
+    return with_state(directory, read)
+
+
+def hash_file(file: Path, like: Config | None = None) -> EntityHashes:
+    """The entity hashes of an export, or of a snapshot of one shard. like: as for `rebuild_config`
+
+    Raises:
+        StateError: it is neither, or damaged.
+        OSError: it cannot be read.
+    """
+    return _hash_engines(read_engines(file, like))
+
+
+def _hash_engines(shards: Iterable[tuple[dict[str, Any], Engine]]) -> EntityHashes:
+    """The entity hashes of shards, given as header and engine."""
+    entities: dict[str, str] = {}
+    config, settings = "", None
+    for metadata, engine in shards:
+        config, settings = metadata["config"], metadata.get("settings")
+        entities |= {name: entity_hash(engine, name) for name in engine.names}
+    return EntityHashes(config, settings, entities)
+
+
+def compare(first: EntityHashes, second: EntityHashes) -> StateDifference:
+    """The differences between two states."""
+    a, b = first.entities, second.entities
+    both = sorted(a.keys() & b.keys())
+    differ = [name for name in both if a[name] != b[name]]
+    changes = diff_model_settings(first.settings, second.settings) if first.settings and second.settings else []
+    return StateDifference(
+        sorted(a.keys() - b.keys()), sorted(b.keys() - a.keys()), differ, len(both) - len(differ), changes
+    )
