@@ -381,7 +381,6 @@ def test_any_value_anywhere_is_read_or_refused_in_words(section: str, value: Any
 
 @pytest.mark.parametrize("path", [*CONFIGS, DEMO], ids=lambda path: path.name)
 def test_the_files_that_come_with_the_product_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("KAFKA_BOOTSTRAP_SERVERS", raising=False)
     monkeypatch.delenv("SSM_STREAM_DEMO_BROKERS", raising=False)
     config = load_config(path)
     assert config.source.brokers.endswith(":9092")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from brokers import local_obstacle
+from brokers import EXTERNAL, local_obstacle
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import measuring
@@ -22,10 +22,12 @@ NAMES = ("pass-through", "latency p99", "entities", "snapshot", "backfill")
 
 def report(script: str, *arguments: str) -> dict[str, Any]:
     """What a benchmark prints with --json."""
-    if "KAFKA_BOOTSTRAP_SERVERS" not in os.environ and (obstacle := local_obstacle()):
+    servers = os.environ.get(EXTERNAL)
+    if servers is None and (obstacle := local_obstacle()):
         pytest.skip(obstacle)
+    environment = {**os.environ, **({} if servers is None else {"KAFKA_BOOTSTRAP_SERVERS": servers})}
     command = [sys.executable, str(measuring.HERE / script), *arguments, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     found: dict[str, Any] = json.loads(done.stdout)
     for check in found["checks"]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from brokers.apache import ApacheKafka, kafka_obstacle
 from brokers.base import Kafka, LocalKafka, Payload, Record
-from brokers.choice import Choice, choose_broker, local_obstacle, start_broker, start_local
+from brokers.choice import EXTERNAL, Choice, choose_broker, local_obstacle, start_broker, start_local
 from brokers.mock import MockKafka
 from brokers.noida import NoidaKafka, noida_obstacle
 from ssm_stream.ops.bytewax_metrics import free_port as free_port
 
 __all__ = [
-    "ApacheKafka", "Choice", "Kafka", "LocalKafka", "MockKafka", "NoidaKafka", "Payload", "Record", "choose_broker",
-    "free_port", "kafka_obstacle", "local_obstacle", "noida_obstacle", "start_broker", "start_local",
+    "EXTERNAL", "ApacheKafka", "Choice", "Kafka", "LocalKafka", "MockKafka", "NoidaKafka", "Payload", "Record",
+    "choose_broker", "free_port", "kafka_obstacle", "local_obstacle", "noida_obstacle", "start_broker", "start_local",
 ]  # fmt: skip

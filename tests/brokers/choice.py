@@ -15,6 +15,11 @@ from brokers.mock import MockKafka
 from brokers.noida import NoidaKafka, noida_obstacle
 from ssm_stream.kafka.client import BrokerError
 
+EXTERNAL = "SSM_STREAM_TEST_BROKERS"
+"""Holds the content of KAFKA_BOOTSTRAP_SERVERS for the tests: configurations under test read that name, too."""
+if _servers := os.environ.pop("KAFKA_BOOTSTRAP_SERVERS", None):
+    os.environ[EXTERNAL] = _servers
+
 
 class Choice(NamedTuple):
     """Which broker the `kafka` fixture uses, and why."""
@@ -29,7 +34,7 @@ def choose_broker() -> Choice:
     Raises:
         BrokerError: KAFKA_HOME is set and cannot be used, with CI=true: a run of CI takes no other broker in silence.
     """
-    if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+    if servers := os.environ.get(EXTERNAL):
         return Choice("external", f"KAFKA_BOOTSTRAP_SERVERS={servers}")
     away = kafka_obstacle()
     if away is None:
@@ -55,7 +60,7 @@ def start_broker(choice: Choice, directory: Path) -> Kafka:
         BrokerError, subprocess.SubprocessError: it does not start.
     """
     if choice.kind == "external":
-        return Kafka(os.environ["KAFKA_BOOTSTRAP_SERVERS"])
+        return Kafka(os.environ[EXTERNAL])
     if choice.kind == "docker":
         return DockerKafka()
     return MockKafka() if choice.kind == "mock" else start_local(directory)
