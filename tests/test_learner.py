@@ -20,6 +20,7 @@ from ssm_stream.kernels.frozen_weights import Weights, untrained
 from ssm_stream.kernels.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.reference.heads import SCALES
+from ssm_stream.verify import golden
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-4  # of the target's deviation: the kernel's heads are 32-bit, the definition's 64-bit
@@ -642,3 +643,12 @@ def test_pools_are_independent() -> None:
         own = Stream(s.e[:, k : k + 1], s.u[:, k : k + 1], s.ts, s.y[:, k : k + 1])
         alone = run_kernel(p, flat(case.plan, own, case.entities), new_learner(p, 1, case.entities))
         np.testing.assert_array_equal(together[:, k], alone)
+
+
+@pytest.mark.parametrize("name", golden.CASES)
+def test_the_golden_predictions_are_the_definitions(name: str) -> None:
+    with np.load(golden.FILE) as file:
+        stored = {part: file[f"{name}/{part}"] for part in ("entity", "columns", "target")}
+        yhat = file[f"{name}/yhat"]
+    found = golden.predict_by_definition(golden.case_config(name), golden.read_events(stored), 120)
+    np.testing.assert_allclose(found, yhat[:120], rtol=0, atol=1e-9 * stored["target"].std())

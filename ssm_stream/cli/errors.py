@@ -11,8 +11,10 @@ import typer
 
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.kernels.frozen_weights import WeightsError
+from ssm_stream.reference import TorchMissingError
 
 JOB_FAILED, BAD_USAGE = 1, 2
+USAGE_ERRORS = (ConfigError, WeightsError, TorchMissingError)
 
 
 def say_if_kernels_are_to_be_compiled() -> None:
@@ -25,7 +27,7 @@ def say_if_kernels_are_to_be_compiled() -> None:
 
 @contextlib.contextmanager
 def reported(*expected: type[Exception]) -> Iterator[None]:
-    """Turn a wrong configuration or file of weights into exit code 2 and the expected errors into 1.
+    """Turn a wrong configuration, a wrong file of weights or a missing extra into exit code 2, expected errors into 1.
 
     Anything else is a bug and shows.
 
@@ -36,8 +38,8 @@ def reported(*expected: type[Exception]) -> Iterator[None]:
     except Exception as error:  # the boundary that reports; what it does not know is raised again
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, (ConfigError, WeightsError, *expected)):
-                code = BAD_USAGE if isinstance(cause, (ConfigError, WeightsError)) else JOB_FAILED
+            if isinstance(cause, (*USAGE_ERRORS, *expected)):
+                code = BAD_USAGE if isinstance(cause, USAGE_ERRORS) else JOB_FAILED
                 typer.secho(f"error: {cause}", err=True, fg=typer.colors.RED)
                 raise typer.Exit(code) from None
             cause = cause.__cause__ or cause.__context__

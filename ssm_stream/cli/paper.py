@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +11,9 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from ssm_stream.cli.errors import reported
+from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.report.section import Check
@@ -52,11 +54,12 @@ def paper(
 
     Example: ssm-stream paper --quick --out paper.html
     """
+    with reported():
+        require_torch("paper")
     # Loading torch takes seconds, which `ssm-stream --help` should not.
-    import torch
 
     from ssm_stream.evaluate.report.html import report_html
-    from ssm_stream.paper.report import full_plan, pick_device, quick_plan, run_plan
+    from ssm_stream.paper.report import describe_device, full_plan, pick_device, quick_plan, run_plan
 
     try:
         chosen = pick_device(device)
@@ -80,9 +83,7 @@ def paper(
                 notify=lambda line: console.print(line, highlight=False),
                 advance=lambda fraction: bar.update(task, completed=fraction),
             )
-        described = "GPU " + torch.cuda.get_device_name() if chosen == "cuda" else "CPU, one thread"
-        versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-        run = f"{'Quick run' if quick else 'Full run'} on {described}, {versions}."
+        run = f"{'Quick run' if quick else 'Full run'} on {describe_device(chosen)}."
         out.write_text(report_html(sections, run), encoding="utf-8")
     except (OSError, FloatingPointError) as error:
         console.print(f"paper: {error}", style="bold red", highlight=False)

@@ -15,6 +15,7 @@ from rich.table import Table
 from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled, with_picked
 from ssm_stream.config import load_config
 from ssm_stream.kernels import frozen_weights
+from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
     from ssm_stream.training.training import History, Result, Row
@@ -65,6 +66,8 @@ def train(
 
     Example: ssm-stream train --history line7.csv.gz line7.yaml --out line7.safetensors
     """
+    with reported():
+        require_torch("train")
     # Loading torch takes seconds, which `ssm-stream --help` should not.
     from ssm_stream.evaluate.recordings.recording import RecordingError
     from ssm_stream.training import training

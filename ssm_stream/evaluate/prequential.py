@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.evaluate.device_backtest import SideBySide
 from ssm_stream.evaluate.recordings.columns import ColumnReader
 from ssm_stream.evaluate.recordings.recording import Recording
 from ssm_stream.ingest.events import EventReader, Events, Refused, places
@@ -23,6 +22,10 @@ from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.kernels.loop import Predictions, Settled
 from ssm_stream.kernels.scores import COLUMNS, EVENTS, SCORED
 from ssm_stream.kernels.scores import count as add_events
+from ssm_stream.reference import require_torch
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.device_backtest import SideBySide
 
 T = TypeVar("T")
 BATCH = 10_000
@@ -285,7 +288,7 @@ def backtest(
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
-    engine = SideBySide(config, device) if device else Engine(config)
+    engine = _side_by_side(config, device) if device else Engine(config)
     for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
         for j, path in enumerate(scores):
             _score(chunk, j, scores[path], known[path])
@@ -305,6 +308,19 @@ def backtest(
         "config_hash": config.hash,
         "by_entity": by_entity,
     }
+
+
+def _side_by_side(config: Config, device: str) -> SideBySide:
+    """The torch definition on a device.
+
+    Raises:
+        ConfigError: this configuration cannot be computed there.
+        TorchMissingError: torch is not installed.
+    """
+    require_torch("backtest --device")
+    from ssm_stream.evaluate.device_backtest import SideBySide
+
+    return SideBySide(config, device)
 
 
 def load_kernels(config: Config) -> None:

@@ -35,7 +35,7 @@ from ssm_stream.kafka.client import (
 from ssm_stream.kafka.sample import decode_sample
 from ssm_stream.recovery.directory import writable_by_others
 
-LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy", "torch")
+LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
 AHEAD = 5.0
 """Seconds that the newest message may lie in this machine's future before clocks are said to differ."""

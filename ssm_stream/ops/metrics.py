@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 from weakref import WeakSet
 
@@ -146,8 +146,11 @@ class Metrics:
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
         )  # fmt: skip
-        of = {name: version(name) for name in ("ssm-stream", "bytewax", "torch")}
-        build.labels(of["ssm-stream"], platform.python_version(), of["bytewax"], of["torch"]).set(1)
+        try:
+            torch = version("torch")
+        except PackageNotFoundError:
+            torch = "none"
+        build.labels(version("ssm-stream"), platform.python_version(), version("bytewax"), torch).set(1)
         level = Gauge("ssm_stream_interval_level_ratio", "Coverage that the intervals are to have.",
                       registry=self.registry)  # fmt: skip
         level.set(config.model.interval)

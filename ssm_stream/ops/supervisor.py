@@ -13,12 +13,11 @@ from typing import Any, Self
 import structlog
 
 from ssm_stream.config import Config
-from ssm_stream.kernels.cache import are_compiled
-from ssm_stream.ops import self_check
 from ssm_stream.ops.bytewax_metrics import BytewaxMetrics, free_port
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite
+from ssm_stream.ops.self_check import check_kernel
 from ssm_stream.ops.server import OpsServer, serve
 
 LOG = structlog.get_logger("ssm_stream")
@@ -45,7 +44,6 @@ class Supervisor:
         self._server: OpsServer | None = serve(config, metrics, health, site, process)
         if config.ops.bytewax_metrics and self._server is not None:
             self._open_engine()
-        self._check: self_check.SelfCheck | None = None
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
     def _open_engine(self) -> None:
@@ -66,8 +64,6 @@ class Supervisor:
     ) -> None:
         self._done.set()
         self._thread.join()
-        if self._check is not None:
-            self._check.stop()
         if self._server is not None:
             self._server.close()
         if self._metrics.traces is not None:
@@ -88,10 +84,8 @@ class Supervisor:
                 LOG.info("ready", after_s=round(now - began, 1), positions=self._positions())
             if due and not worked and self._metrics.value("ssm_stream_predictions_total"):
                 worked = now
-            if due and worked and now - worked >= SETTLED and are_compiled():
-                due, self._check = False, self_check.SelfCheck(self._config)
-            if self._check is not None and (found := self._check.poll()) is not None:
-                self._metrics.verify_deviation, self._check = found, None
+            if due and worked and now - worked >= SETTLED:
+                due, self._metrics.verify_deviation = False, check_kernel()
             if now >= next_line and every:
                 counts = self._counts()
                 self._say(counts, before, every + now - next_line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -136,6 +137,12 @@ def pick_device(wanted: str) -> str:
     if wanted == "cuda" and not available:
         raise ValueError("no GPU that torch can use: take --device cpu")
     return "cuda" if available and wanted != "cpu" else "cpu"
+
+
+def describe_device(device: str) -> str:
+    """The device by name, with the versions of torch and Python, for the report's first line."""
+    name = "GPU " + torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread"
+    return f"{name}, torch {torch.__version__}, Python {platform.python_version()}"
 
 
 def run_plan(
