@@ -116,7 +116,9 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     from ssm_stream.engine.engine import Engine
     from ssm_stream.flow import live_page, runtime
     from ssm_stream.ingest.events import EventReader
-    from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
+    from ssm_stream.kafka.decoder import Decoder
+    from ssm_stream.kafka.encoder import Encoder
+    from ssm_stream.kafka.records import ShardBatch
 
     assert job.config is not None
     config = load_config(job.config)
@@ -124,7 +126,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     row = dict.fromkeys(["entity", "ts", "target", *FEATURES], 1.0) | {"entity": "e"}
     events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)
-    Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
+    Encoder(config).encode(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
     slices = Slices(SLICES.get(job.alternating or "", 0.0), off_first=job.off_first)
     if job.alternating == "metrics":
         runtime.Metrics = with_metrics(slices)  # type: ignore[misc]

@@ -29,10 +29,12 @@ from wire import events
 from ssm_stream.config import parse_config
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka import fast_json, json_rows
-from ssm_stream.kafka.bounded_cache import Remembered
-from ssm_stream.kafka.client import LOGGER, EmbeddedBroker
-from ssm_stream.kafka.codec import ShardBatch, prediction_values
-from ssm_stream.kafka.fast_json import PlainReader
+from ssm_stream.kafka.bounded_cache import BoundedCache
+from ssm_stream.kafka.client import LOGGER
+from ssm_stream.kafka.embedded_broker import EmbeddedBroker
+from ssm_stream.kafka.encoder import encode_predictions
+from ssm_stream.kafka.fast_json import FastReader
+from ssm_stream.kafka.records import ShardBatch
 from ssm_stream.kernels.loop import Predictions
 
 CONFIG = parse_config(
@@ -73,7 +75,7 @@ def beside(module: Any, name: str, work: Callable[[], Any], count: int) -> tuple
 
 def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     """Bytes to columns."""
-    general, kernel = EventReader(CONFIG.event), PlainReader(CONFIG.event)
+    general, kernel = EventReader(CONFIG.event), FastReader(CONFIG.event)
     each = cost(lambda: [list(map(orjson.loads, chunk)) for chunk in chunks], count)
     joined = cost(lambda: [orjson.loads(b"[" + b",".join(chunk) + b"]") for chunk in chunks], count)
     documents = [list(map(orjson.loads, chunk)) for chunk in chunks]
@@ -84,7 +86,7 @@ def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
         yield "read: msgspec structs, columns unchecked", cost(lambda: structs(chunks), count), 0.0
     yield (
         "read: kernel, checked (in use)",
-        *beside(fast_json, "_read", lambda: [kernel(list(c)) for c in chunks], count),
+        *beside(fast_json, "read", lambda: [kernel.read(list(c)) for c in chunks], count),
     )
 
 
@@ -118,10 +120,8 @@ def writing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     reader = EventReader(CONFIG.event)
     all_ = [judged(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
     yield "write: a dict an event, orjson", cost(lambda: [dictionaries(*one) for one in all_], count), 0.0
-    stem, quoted = "events-0-", Remembered(orjson.dumps).of
-    whole = beside(
-        json_rows, "_assemble", lambda: [prediction_values(*one, stem, quoted=quoted) for one in all_], count
-    )
+    stem, quoted = "events-0-", BoundedCache(orjson.dumps).values_of
+    whole = beside(json_rows, "assemble", lambda: [encode_predictions(*one, stem, quote=quoted) for one in all_], count)
     yield "write: columns, kernel (in use)", *whole
 
 

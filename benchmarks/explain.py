@@ -34,7 +34,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain
 from ssm_stream.evaluate.recordings.recording import rows
 from ssm_stream.flow.demo import recording
-from ssm_stream.flow.reproduce_alert import alert_id, replay_alert
+from ssm_stream.flow.reproduce_alert import parse_alert_id, reproduce_alert
 from ssm_stream.ingest.events import EventReader
 
 OFF_MOST = 1e-5
@@ -142,9 +142,9 @@ def alerts(broker: str, folder: Path, count: int, entities: int, wanted: int) ->
     chosen = random.Random(0).sample(sorted(sent), wanted)
     config, same, seconds, events = load_config(file), 0, 0.0, 0
     for text in chosen:
-        parsed = alert_id(text)
+        parsed = parse_alert_id(text)
         assert parsed is not None
-        found = replay_alert(config, parsed, sent[text])
+        found = reproduce_alert(config, parsed, sent[text])
         same += bool(found.same)
         seconds, events = seconds + found.seconds, events + found.events
     say(f"  {same} of {wanted} are the same; {events:,} events again in {seconds:.0f} s")

@@ -20,7 +20,9 @@ from wire import PLAIN, configuration, create, delete, load, named, read
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import Chunk, ShardBatch
 
 REPEATS = 3
 QUIET = "alerts: {anomaly: {enabled: false}, drift: {enabled: false}}\n"
@@ -44,7 +46,7 @@ def chunks_of(broker: str, topic: str) -> list[Chunk]:
 def decoded(config: Config, chunks: list[Chunk]) -> Keyed:
     """(shard, batch) of all chunks."""
     decoder = Decoder(config)
-    return [(key, item) for chunk in chunks for key, item in decoder(chunk) if isinstance(item, ShardBatch)]
+    return [(key, item) for chunk in chunks for key, item in decoder.decode(chunk) if isinstance(item, ShardBatch)]
 
 
 def learned(config: Config, batches: Keyed) -> tuple[list[Any], list[Engine]]:
@@ -70,7 +72,7 @@ def steps(broker: str, topic: str, event: str) -> dict[str, float]:
             for message in chunk.messages:
                 orjson.loads(message.value())
 
-    decode = fastest(REPEATS, lambda: [decoder(chunk) for chunk in chunks], count)
+    decode = fastest(REPEATS, lambda: [decoder.decode(chunk) for chunk in chunks], count)
     learn = fastest(REPEATS, lambda: learned(quiet, batches), count)
     pairs = list(zip(batches, answers, strict=True))
     before = time.process_time()
@@ -82,7 +84,7 @@ def steps(broker: str, topic: str, event: str) -> dict[str, float]:
         "  of it, columns alone": fastest(REPEATS, lambda: [reader.read(chunk) for chunk in documents], count),
         "predict and learn": learn,
         "alerts": fastest(REPEATS, lambda: learned(config, batches), count) - learn,
-        "encode": fastest(REPEATS, lambda: [encoder(batch, *answer) for (_, batch), answer in pairs], count),
+        "encode": fastest(REPEATS, lambda: [encoder.encode(batch, *answer) for (_, batch), answer in pairs], count),
         "snapshot_ms": snapshot_ms,
         "snapshot_bytes": float(sum(map(len, snapshot))),
     }
@@ -99,7 +101,7 @@ def by_shards(broker: str, topic: str) -> dict[str, float]:
         def work(config: Config = config) -> None:
             encoder, batches = Encoder(config), decoded(config, chunks)
             for (_, batch), answer in zip(batches, learned(config, batches)[0], strict=True):
-                encoder(batch, *answer)
+                encoder.encode(batch, *answer)
 
         work()
         found[str(shards)] = fastest(REPEATS, work, count)

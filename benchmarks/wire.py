@@ -23,7 +23,9 @@ from clients import FEATURES
 from measuring import MissingError, hand_over
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import LOGGER, check_broker, create_topics
+from ssm_stream.kafka.admin import create_topics
+from ssm_stream.kafka.client import LOGGER
+from ssm_stream.kafka.cluster import check_broker
 
 PARTITIONS = 4
 RUN = uuid.uuid4().hex[:8]

@@ -17,7 +17,9 @@ from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import ShardBatch
 from ssm_stream.kernels.cache import are_compiled
 
 # A machine's first start compiles the kernels, which takes about a minute.
@@ -92,7 +94,7 @@ def have_kernels() -> None:
     config = parse_config(EVENTS)
     events, _ = EventReader(config.event).read([{"e": "m", "t": i, "a": i, "target": i} for i in range(3)])
     Decoder(config)
-    Encoder(config)(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
+    Encoder(config).encode(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))
 
 
 @pytest.fixture(scope="session")

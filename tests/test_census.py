@@ -23,8 +23,9 @@ from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow.feedback import FeedbackDecoder
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import MAX_NAME_LENGTH, Events
-from ssm_stream.kafka import bounded_cache as remembered
-from ssm_stream.kafka.codec import Chunk, Decoder, Judged, Output, ShardBatch
+from ssm_stream.kafka import bounded_cache
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ShardBatch
 
 TTL = 86_400_000
 LIMITED = "state: {{ttl: 1d, max_entities: {most}, when_full: {full}}}"
@@ -249,10 +250,10 @@ def test_random_names_do_not_exhaust_the_memory(full: str, compiled: None) -> No
     tracemalloc.start()
     try:
         for i in range(20):
-            for _, batch in decoder(chunk(flood(config, 1000 + i), first=2000 * i)):
+            for _, batch in decoder.decode(chunk(flood(config, 1000 + i), first=2000 * i)):
                 assert isinstance(batch, ShardBatch)
                 for item in logic.on_batch([batch])[0]:
-                    answered += len(item.records) if isinstance(item, Output) else len(item.batch.events)
+                    answered += len(item.records) if isinstance(item, OutputBatch) else len(item.batch.events)
             snapshot = logic.snapshot()
             if i == 4:
                 room, size = tracemalloc.get_traced_memory()[0], len(snapshot)
@@ -274,12 +275,12 @@ def test_refused_events_are_dead_letters_as_they_came(compiled: None) -> None:
     messages: list[Any] = [
         FakeMessage(100 + i, value, b"k%d" % i, [("mine", b"%d" % i)]) for i, value in enumerate(values)
     ]
-    ((_, batch),) = Decoder(config)(Chunk("plant.events", 3, messages))
+    ((_, batch),) = Decoder(config).decode(Chunk("plant.events", 3, messages))
     assert isinstance(batch, ShardBatch)
     logic = ShardLogic(config, None)
     letters, judged = logic.on_batch([batch])[0]
-    assert isinstance(letters, Output)
-    assert isinstance(judged, Judged)
+    assert isinstance(letters, OutputBatch)
+    assert isinstance(judged, PredictedBatch)
     assert (letters.first, letters.last) == (102, 104)
     assert [(r.key, r.value, r.offset) for r in letters.records] == [(b"k2", values[2], 102), (b"k4", values[4], 104)]
     assert letters.records[0].headers is not None
@@ -291,10 +292,10 @@ def test_refused_events_are_dead_letters_as_they_came(compiled: None) -> None:
     assert len(judged.predictions.yhat) == 4
     assert judged.batch.raw is None
     # A batch that is refused as a whole.
-    ((_, batch),) = Decoder(config)(chunk([event(machine="e")]))
+    ((_, batch),) = Decoder(config).decode(chunk([event(machine="e")]))
     assert isinstance(batch, ShardBatch)
     (only,) = logic.on_batch([batch])[0]
-    assert isinstance(only, Output)
+    assert isinstance(only, OutputBatch)
 
 
 def test_large_messages_are_not_looked_into() -> None:
@@ -313,7 +314,7 @@ def test_large_messages_are_not_looked_into() -> None:
     batches, letters = decode([event(), large], config)  # all plain
     assert [batch.offsets for _, batch in batches] == [[100]]
     ((_, output),) = FeedbackDecoder(config)(chunk([b'{"id": "' + b"x" * 200 + b'"}']))
-    assert isinstance(output, Output)
+    assert isinstance(output, OutputBatch)
     assert faults_of(output.records[0])["exception.class.name"] == "ssm_stream.TooLarge"
 
 
@@ -330,16 +331,16 @@ def test_deep_wide_and_long_messages_are_told_apart_one_by_one() -> None:
 
 
 def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
-    monkeypatch.setattr(remembered, "BYTES_KEPT", 5000)
+    monkeypatch.setattr(bounded_cache, "MAX_BYTES", 5000)
     more = "state: {shards: 4}\nevent: {entity: machine, timestamp: ts, features: [load], target: temp}"
     decoder = Decoder(parse_config("source: {brokers: a, topic: plant.events}\n" + more))
-    assert decoder._plain is not None
+    assert decoder._fast is not None
     for i in range(50):
         values = flood(decoder.config, 10 + i, MAX_NAME_LENGTH)
-        batches = decoder(chunk(values))
+        batches = decoder.decode(chunk(values))
         assert sum(len(batch.events) for _, batch in batches if isinstance(batch, ShardBatch)) == len(values)
         assert sum(map(len, decoder._shards)) < 5000 + 60 * MAX_NAME_LENGTH
-        assert sum(map(len, decoder._plain._known)) < 5000 + 60 * MAX_NAME_LENGTH
+        assert sum(map(len, decoder._fast._decoded)) < 5000 + 60 * MAX_NAME_LENGTH
 
 
 def test_categories_without_end_share_an_input(compiled: None) -> None:

@@ -14,20 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.engine.engine import Engine
-from ssm_stream.flow.sink import TRUNCATED_TO, KafkaWriter, shortened
-from ssm_stream.kafka.codec import (
-    ERROR_HEADER,
-    Chunk,
-    Decoder,
-    Encoder,
-    Output,
-    Record,
-    ShardBatch,
-    offsets_of,
-    shard_key,
-    shard_of,
-)
+from ssm_stream.contract.headers import ERROR_HEADER
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.kafka.dead_letters import TRUNCATED_TO, truncate
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.producer import OutputProducer
+from ssm_stream.kafka.records import Chunk, OutputBatch, ProducerRecord, ShardBatch, offsets_of, shard_key
 
 CONFIG = parse_config(
     """
@@ -73,11 +66,13 @@ def chunk(values: list[bytes | None], first: int = 100, partition: int = 3) -> C
     return Chunk("plant.events", partition, messages)
 
 
-def decode(values: list[bytes | None], config: Config = CONFIG) -> tuple[list[tuple[str, ShardBatch]], list[Record]]:
+def decode(
+    values: list[bytes | None], config: Config = CONFIG
+) -> tuple[list[tuple[str, ShardBatch]], list[ProducerRecord]]:
     """Shard batches, and the dead letters of all outputs."""
     batches, letters = [], []
-    for key, item in Decoder(config)(chunk(values)):
-        if isinstance(item, Output):
+    for key, item in Decoder(config).decode(chunk(values)):
+        if isinstance(item, OutputBatch):
             assert (item.first, item.last) == (offset_in(item.records[0]), offset_in(item.records[-1]))
             letters += item.records
         else:
@@ -85,11 +80,11 @@ def decode(values: list[bytes | None], config: Config = CONFIG) -> tuple[list[tu
     return batches, letters
 
 
-def offset_in(letter: Record) -> int:
+def offset_in(letter: ProducerRecord) -> int:
     return int(faults_of(letter)["offset"])
 
 
-def faults_of(letter: Record) -> dict[str, str]:
+def faults_of(letter: ProducerRecord) -> dict[str, str]:
     """The error headers of a dead letter, by name."""
     out = {}
     for name, value in letter.headers or []:
@@ -154,8 +149,8 @@ def test_a_message_that_is_no_event_becomes_a_dead_letter_with_reason_and_positi
 @pytest.mark.parametrize("given_", [None, [], [("trace", b"1"), ("trace", b"2"), ("none", None)]])
 def test_headers_of_the_source_come_first_and_stay_as_they_were(given_: Any) -> None:
     message: Any = FakeMessage(7, b"?", None, given_)
-    ((_, output),) = Decoder(CONFIG)(Chunk("plant.events", 0, [message]))
-    assert isinstance(output, Output)
+    ((_, output),) = Decoder(CONFIG).decode(Chunk("plant.events", 0, [message]))
+    assert isinstance(output, OutputBatch)
     (letter,) = output.records
     assert letter.key is None
     headers = list(letter.headers or [])
@@ -174,13 +169,13 @@ def test_dead_letters_go_out_in_offset_order_whatever_their_fault() -> None:
 
 def test_a_dead_letter_too_large_for_its_topic_keeps_its_head_and_says_so() -> None:
     _, (letter,) = decode([b"x" * 1_000_000])
-    short = shortened(letter)
+    short = truncate(letter)
     assert short.value == b"x" * TRUNCATED_TO
     assert list(short.headers or [])[-1] == ("ssm-stream.truncated.from.bytes", b"1000000")
     assert list(short.headers or [])[:-1] == letter.headers
     # A topic may want it shorter still; the header keeps the first length.
-    assert len(shortened(short).value or b"") == TRUNCATED_TO // 4
-    assert shortened(short).headers == short.headers
+    assert len(truncate(short).value or b"") == TRUNCATED_TO // 4
+    assert truncate(short).headers == short.headers
 
 
 # What becomes an event.
@@ -260,11 +255,11 @@ class FullProducer:
 
 @given(st.sets(st.integers(0, 9)), st.integers(0, 10))
 def test_a_full_queue_loses_repeats_and_reorders_nothing(full: set[int], n: int) -> None:
-    writer: Any = object.__new__(KafkaWriter)
-    writer._producer, writer._failed, writer._broken = FullProducer(full), None, None
+    producer: Any = object.__new__(OutputProducer)
+    producer._producer, producer._failed, producer._oversized = FullProducer(full), None, []
     keys, values = [f"k{i}" for i in range(n)], list(range(n))
-    writer._produce_all("p", Output("t", 0, 0, n, [], "p", keys, values, values))  # type: ignore[arg-type]
-    assert writer._producer.taken == [("p", value, key) for value, key in zip(values, keys, strict=True)]
+    producer.produce(OutputBatch("t", 0, 0, n, [], "p", keys, values, values))  # type: ignore[arg-type]
+    assert producer._producer.taken == [("p", value, key) for value, key in zip(values, keys, strict=True)]
 
 
 def test_shards_of_names_never_change() -> None:
@@ -303,7 +298,7 @@ def test_whatever_the_bytes_predicted_and_dead_lettered_make_up_what_was_read(va
         assert (letter.key, letter.value) == (f"key-{offset - 100}".encode(), values[offset - 100])
     encoder = Encoder(CONFIG)
     for _, batch in batches:
-        output = encoder(batch, *Engine(CONFIG).process(batch.events, batch.partition))
+        output = encoder.encode(batch, *Engine(CONFIG).process(batch.events, batch.partition))
         predicted = [r for r in output.records if r.topic == PREDICTIONS]
         offsets += [int(orjson.loads(r.value or b"")["id"].rsplit("-", 1)[1]) for r in predicted]
         assert (output.first, output.last) == (batch.offsets[0], batch.offsets[-1])
@@ -314,8 +309,8 @@ def test_messages_of_a_broker_are_decoded_and_kept_as_those_of_the_tests(mock_ka
     topic = mock_kafka.topic()
     values = [event(), b"\xff", b"", None, event(temp=None)]
     mock_kafka.produce(topic, [(f"key-{i}", value) for i, value in enumerate(values)], partition=0)
-    got = Decoder(CONFIG)(Chunk(topic, 0, mock_kafka.read(topic, len(values))))
-    letters = [record for _, item in got if isinstance(item, Output) for record in item.records]
+    got = Decoder(CONFIG).decode(Chunk(topic, 0, mock_kafka.read(topic, len(values))))
+    letters = [record for _, item in got if isinstance(item, OutputBatch) for record in item.records]
     assert [(r.key, r.value) for r in letters] == [(b"key-1", b"\xff"), (b"key-2", b""), (b"key-3", None)]
     assert [faults_of(r)["topic"] for r in letters] == [topic] * 3
     assert [batch.offsets for _, batch in got if isinstance(batch, ShardBatch)] == [[0, 4]]
@@ -329,11 +324,11 @@ PREDICTION = {
 }  # fmt: skip
 
 
-def encoded(values: list[bytes | None], config: Config = CONFIG, engine: Engine | None = None) -> list[Record]:
+def encoded(values: list[bytes | None], config: Config = CONFIG, engine: Engine | None = None) -> list[ProducerRecord]:
     engine, encoder = Engine(config) if engine is None else engine, Encoder(config)
     batches, letters = decode(values, config)
     assert letters == []
-    return [r for _, b in batches for r in encoder(b, *engine.process(b.events, b.partition)).records]
+    return [r for _, b in batches for r in encoder.encode(b, *engine.process(b.events, b.partition)).records]
 
 
 def noisy(n: int, **changed: Any) -> list[bytes | None]:
@@ -385,7 +380,7 @@ def test_an_id_follows_from_the_source_alone() -> None:
     assert len({orjson.loads(r.value or b"")["id"] for r in first}) == 3
 
 
-def alerts_of(values: list[bytes | None], config: Config = CONFIG) -> list[Record]:
+def alerts_of(values: list[bytes | None], config: Config = CONFIG) -> list[ProducerRecord]:
     return [r for r in encoded(values, config) if r.topic == config.sinks.alerts]
 
 

@@ -26,11 +26,13 @@ from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.flow.feedback import FeedbackDecoder
 from ssm_stream.flow.shard_operator import ShardLogic
-from ssm_stream.flow.sink import shortened
 from ssm_stream.ingest.events import EventReader, value_at
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
-from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Judged, Output, Record, unframed
+from ssm_stream.kafka.dead_letters import truncate
+from ssm_stream.kafka.decoder import Decoder, strip_frame
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 ROOT = Path(__file__).parents[1]
@@ -74,10 +76,10 @@ class Written(NamedTuple):
 
     predictions: list[dict[str, Any]]
     alerts: list[tuple[dict[str, Any], dict[str, str]]]
-    letters: list[Record]
+    letters: list[ProducerRecord]
 
 
-def headers_of(record: Record) -> dict[str, str]:
+def headers_of(record: ProducerRecord) -> dict[str, str]:
     return {name: (value if isinstance(value, bytes) else b"").decode() for name, value in record.headers or []}
 
 
@@ -85,8 +87,8 @@ class Flow:
     """The dataflow's steps, one after another, without a broker."""
 
     def __init__(self, config: Config) -> None:
-        self.config, self.written, self.records = config, Written([], [], []), list[Record]()
-        self._decode, self._encode, self._logics = Decoder(config), Encoder(config), dict[str, ShardLogic]()
+        self.config, self.written, self.records = config, Written([], [], []), list[ProducerRecord]()
+        self._decoder, self._encoder, self._logics = Decoder(config), Encoder(config), dict[str, ShardLogic]()
         self._offsets = Counter[str]()
 
     def send(self, values: Iterable[Any], topic: str = "plant.events") -> Flow:
@@ -96,8 +98,8 @@ class Flow:
             first, some = self._offsets[topic], raw[start : start + 200]
             self._offsets[topic] += len(some)
             messages: list[Any] = [FakeMessage(first + i, value, b"key") for i, value in enumerate(some)]
-            for key, item in self._decode(Chunk(topic, 0, messages)):
-                if isinstance(item, Output):
+            for key, item in self._decoder.decode(Chunk(topic, 0, messages)):
+                if isinstance(item, OutputBatch):
                     self._take([item])
                 else:
                     logic = self._logics.setdefault(key, ShardLogic(self.config, None))
@@ -109,15 +111,15 @@ class Flow:
         self._logics = {key: ShardLogic(self.config, logic.snapshot()) for key, logic in self._logics.items()}
         return self
 
-    def _take(self, items: Iterable[Judged | Output]) -> None:
+    def _take(self, items: Iterable[PredictedBatch | OutputBatch]) -> None:
         for item in items:
-            output = self._encode(*item) if isinstance(item, Judged) else item
+            output = self._encoder.encode(*item) if isinstance(item, PredictedBatch) else item
             self.records += output.records
             for record in output.records:
                 if record.topic == self.config.sinks.predictions:
-                    self.written.predictions.append(orjson.loads(unframed(record.value) or b""))
+                    self.written.predictions.append(orjson.loads(strip_frame(record.value) or b""))
                 elif record.topic == self.config.sinks.alerts:
-                    self.written.alerts.append((orjson.loads(unframed(record.value) or b""), headers_of(record)))
+                    self.written.alerts.append((orjson.loads(strip_frame(record.value) or b""), headers_of(record)))
                 else:
                     self.written.letters.append(record)
 
@@ -222,9 +224,9 @@ def test_dead_letters_of_every_stage_are_valid() -> None:
         FakeMessage(i, value, b"k") for i, value in enumerate([b"{", b"[]", b"{}", b'{"id":1,"true":false}'])
     ]
     for _, item in FeedbackDecoder(flow.config)(Chunk("said", 0, said)):
-        if isinstance(item, Output):
+        if isinstance(item, OutputBatch):
             flow.written.letters.extend(item.records)
-    flow.written.letters.extend([shortened(r) for r in flow.written.letters if len(r.value or b"") > 1_000_000])
+    flow.written.letters.extend([truncate(r) for r in flow.written.letters if len(r.value or b"") > 1_000_000])
     check(flow.config, flow.written)
     stages = {headers_of(letter)["__connect.errors.stage"] for letter in flow.written.letters}
     assert stages == {"decode", "admit", "label", "feedback"}

@@ -25,12 +25,12 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.contract.headers import REDRIVEN_FROM
 from ssm_stream.contract.message_schemas import dead_letter_headers, receipt_headers, receipt_schema
-from ssm_stream.flow.sink import shortened
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.codec import Record, dead_letter
-from ssm_stream.kafka.dead_letters import Judge, letter_of
-from ssm_stream.kafka.redrive import Chosen, DeadLetters, grouped, redrive
-from ssm_stream.kafka.topic_scan import scan
+from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter, group_letters
+from ssm_stream.kafka.dead_letters import dead_letter, parse_dead_letter, truncate
+from ssm_stream.kafka.records import ProducerRecord, RawMessage
+from ssm_stream.kafka.redrive import Redecoder, redrive
+from ssm_stream.kafka.topic_reader import TopicReader
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 GOOD = {"entity": "m1", "ts": 1_700_000_000_000, "a": 1, "b": 2, "target": 3}
@@ -54,14 +54,14 @@ class Box:
     def config(self) -> Config:
         return load_config(self.path)
 
-    def letter(self, offset: int, value: bytes | None, fault: str = "WrongType", **more: Any) -> Record:
+    def letter(self, offset: int, value: bytes | None, fault: str = "WrongType", **more: Any) -> ProducerRecord:
         """Of a message that stood in partition 1; its key is the entity."""
-        raw = (more.get("key", b"m%d" % (offset % 7)), value, [("trace", b"t-%d" % offset)])
+        raw = RawMessage(more.get("key", b"m%d" % (offset % 7)), value, [("trace", b"t-%d" % offset)])
         return dead_letter(
             self.config, raw, (more.get("topic", self.topic), 1, offset), more.get("stage", "decode"), fault, "why"
         )
 
-    def write(self, letters: Sequence[Record], at: int = 0) -> None:
+    def write(self, letters: Sequence[ProducerRecord], at: int = 0) -> None:
         """at: their time, ms; 0: now"""
         producer = Producer({"bootstrap.servers": self.kafka.bootstrap_servers, "message.max.bytes": 2_000_000})
         for letter in letters:
@@ -151,7 +151,7 @@ def test_a_letter_that_fails_again_is_a_new_letter(box: Box) -> None:
     (back,) = box.back()
     headers = [(name, value) for name, value in back.headers() or []]
     assert headers[0] == ("trace", b"t-1")
-    raw = (back.key(), back.value(), headers)
+    raw = RawMessage(back.key(), back.value(), headers)
     place = (box.topic, int(back.partition() or 0), int(back.offset() or 0))
     box.write([dead_letter(box.config, raw, place, "label", "UnmatchedLabel", "no event came")])
     assert box.report("--yes")["sent"] == {"UnmatchedLabel": 1}
@@ -246,21 +246,21 @@ def test_what_the_broker_refuses_is_not_sent_and_has_no_receipt(box: Box) -> Non
     assert told.exit_code == 1
     assert "start again: what was sent is not sent twice" in told.stderr
     assert box.kafka.read(small) == []
-    assert [letter_of(message) is None for message in box.kafka.read(box.dead)] == [False, False]
+    assert [parse_dead_letter(message) is None for message in box.kafka.read(box.dead)] == [False, False]
 
 
 # What is not sent.
 
 
 def test_what_would_fail_again_was_cut_or_is_anothers_stays(box: Box) -> None:
-    large = shortened(box.letter(3, orjson.dumps({**GOOD, "x": "y" * 500_000})))
+    large = truncate(box.letter(3, orjson.dumps({**GOOD, "x": "y" * 500_000})))
     box.write(
         [
             box.letter(1, b"not json", "NotJson"),
             box.letter(2, None, "Tombstone"),
             large,
             box.letter(4, usable(4), topic="another.flow"),
-            Record(box.dead, b"k", b"no letter at all", None, 0),
+            ProducerRecord(box.dead, b"k", b"no letter at all", None, 0),
             box.letter(5, usable(5)),
         ]
     )
@@ -293,10 +293,10 @@ def test_the_judge_says_what_the_decoder_says(box: Box) -> None:
         ("said", b"x" * 500): "TooLarge",
     }
     box.write([box.letter(i, value, topic=topic) for i, (topic, value) in enumerate(tried)])
-    letters = [letter for message in box.kafka.read(box.dead) if (letter := letter_of(message)) is not None]
+    letters = [letter for message in box.kafka.read(box.dead) if (letter := parse_dead_letter(message)) is not None]
     found = {
         (letter.topic, letter.message.value()): refusal
-        for letter, refusal in zip(letters, Judge(made)(letters), strict=True)
+        for letter, refusal in zip(letters, Redecoder(made).check(letters), strict=True)
     }
     assert {key: refusal and refusal.fault for key, refusal in found.items()} == tried
 
@@ -309,7 +309,7 @@ def test_a_broker_without_transactions_is_refused(mock_kafka: MockKafka) -> None
         "event: {entity: e, timestamp: t}\nsinks: {dead_letters: dead}\n"
     )
     with pytest.raises(BrokerError, match="embedded"):
-        redrive(made, Chosen(), send=True)
+        redrive(made, LetterFilter(), send=True)
 
 
 # Looking.
@@ -322,20 +322,22 @@ def test_the_sample_is_the_same_in_whatever_order_partitions_are_read(
         [box.letter(i, usable(i), fault) for i in range(8) for fault in ("WrongType", "NotUtf8")],
         int(time.time() * 1000),
     )
-    letters = DeadLetters(box.config)
-    letters.look()
-    told, foreign = grouped(letters, Chosen(), None)
+    letters = DeadLetterTopic(box.config)
+    letters.update_offsets()
+    told, foreign = group_letters(letters, LetterFilter(), None)
     assert [(group.fault, group.count) for group in told] == [("NotUtf8", 8), ("WrongType", 8)]
-    last = max((m.partition(), m.offset()) for m in box.kafka.read(box.dead) if letter_of(m).fault == "NotUtf8")
+    last = max((m.partition(), m.offset()) for m in box.kafka.read(box.dead) if parse_dead_letter(m).fault == "NotUtf8")
     assert told[0].sample["place"] == "{}-{}".format(*last)
+    read = TopicReader.read
     for order in (1, -1):
         monkeypatch.setattr(
-            "ssm_stream.kafka.redrive.scan",
-            lambda source, wanted, order=order: (
-                some for p in sorted(wanted)[::order] for some in scan(source, {p: wanted[p]})
+            TopicReader,
+            "read",
+            lambda self, spans, order=order: (
+                some for p in sorted(spans)[::order] for some in read(self, {p: spans[p]})
             ),
         )
-        assert grouped(letters, Chosen(), None) == (told, foreign)
+        assert group_letters(letters, LetterFilter(), None) == (told, foreign)
 
 
 def test_letters_are_counted_by_reason_with_a_sample(box: Box) -> None:
@@ -360,7 +362,9 @@ def test_letters_are_counted_by_reason_with_a_sample(box: Box) -> None:
 
 def test_one_letter_is_shown_with_what_the_configuration_makes_of_it(box: Box) -> None:
     box.write([box.letter(1, usable(1)), box.letter(2, b"\x00\xff{", "NotUtf8", key=b"\xff")])
-    place = {letter.offset: letter.place for m in box.kafka.read(box.dead) if (letter := letter_of(m)) is not None}
+    place = {
+        letter.offset: letter.place for m in box.kafka.read(box.dead) if (letter := parse_dead_letter(m)) is not None
+    }
     shown = box.dlq("show", place[1])
     assert shown.exit_code == 0, shown.stderr
     for part in (f"{box.topic}-1-1", "trace: t-1", '"entity": "m1"', "it would be read"):
@@ -373,7 +377,7 @@ def test_one_letter_is_shown_with_what_the_configuration_makes_of_it(box: Box) -
     assert (content["now"]["read"], content["now"]["fault"]) == (False, "NotUtf8")
     assert "000000  00 ff 7b" in box.dlq("show", place[2]).stdout
     box.report("--yes")
-    receipts = [m for m in box.kafka.read(box.dead) if letter_of(m) is None]
+    receipts = [m for m in box.kafka.read(box.dead) if parse_dead_letter(m) is None]
     told = box.dlq("show", f"{receipts[0].partition()}-{receipts[0].offset()}")
     assert (told.exit_code, "the receipt of a redrive" in told.stderr) == (1, True)
     for which, code in (("0-999", 1), (f"{box.topic}-1-77", 1), ("seven", 2)):
@@ -383,7 +387,7 @@ def test_one_letter_is_shown_with_what_the_configuration_makes_of_it(box: Box) -
 def test_letters_and_receipts_are_those_of_the_contract(box: Box) -> None:
     box.write([box.letter(1, usable(1))])
     box.report("--yes")
-    (receipt,) = [m for m in box.kafka.read(box.dead) if letter_of(m) is None]
+    (receipt,) = [m for m in box.kafka.read(box.dead) if parse_dead_letter(m) is None]
     Draft202012Validator(receipt_schema(box.config)).validate(orjson.loads(receipt.value() or b""))
     said = {name: (value or b"").decode() for name, value in receipt.headers() or []}
     Draft202012Validator(receipt_headers(box.config)).validate(said)

@@ -20,7 +20,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.ingest import verdicts as feedback
 from ssm_stream.ingest.verdicts import RULES, FeedbackReader, NoFeedbackError, Precision, Verdict
-from ssm_stream.kafka.codec import Output
+from ssm_stream.kafka.records import OutputBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FEEDBACK = "alerts: {feedback: {topic: said}}"
@@ -118,7 +118,7 @@ def test_a_chunk_is_verdicts_and_dead_letters() -> None:
         [Verdict("events-0-1-drift", "drift", True), Verdict("events-0-2-drift", "drift", False)],
     )
     assert shard.isdigit()
-    assert isinstance(output, Output)
+    assert isinstance(output, OutputBatch)
     (letter,) = output.others
     headers = dict(letter.headers or [])
     assert (letter.topic, letter.value) == ("dead-letters", b"no")

@@ -24,7 +24,9 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.fleet_alerts import LISTED, FleetAlerts
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 MEMBERS = 7
@@ -421,9 +423,9 @@ def documents(n: int) -> list[dict[str, Any]]:
 
 def test_ids_are_unique_and_the_subject_is_the_fleet() -> None:
     settings_ = lively("")
-    ((_, batch),) = Decoder(settings_)(chunk([orjson.dumps(d) for d in documents(2500)]))
+    ((_, batch),) = Decoder(settings_).decode(chunk([orjson.dumps(d) for d in documents(2500)]))
     assert isinstance(batch, ShardBatch)
-    records = Encoder(settings_)(batch, *Engine(settings_).process(batch.events, 3)).records
+    records = Encoder(settings_).encode(batch, *Engine(settings_).process(batch.events, 3)).records
     told = [r for r in records if r.topic == "alerts"]
     alerts = [orjson.loads(r.value or b"") for r in told]
     assert len({a["id"] for a in alerts}) == len(alerts)

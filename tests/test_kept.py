@@ -30,7 +30,7 @@ from ssm_stream.engine.entity_report import entity_hash
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.codec import Judged, ShardBatch, shard_key
+from ssm_stream.kafka.records import PredictedBatch, ShardBatch, shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.comparison import hash_directory, hash_file
 from ssm_stream.recovery.directory import open_recovery
@@ -106,7 +106,7 @@ class Partitions(FixedPartitionedSource[tuple[str, ShardBatch], int]):
 
 def run(path: Path, stop: int, workers: int = 1) -> Told:
     """Bytewax over the events up to an offset, from wherever the recovery directory is."""
-    config, out = load_config(path), list[tuple[str, Judged]]()
+    config, out = load_config(path), list[tuple[str, PredictedBatch]]()
     recovery = open_recovery(config)
     assert recovery is not None
     assert recovery.lock is not None

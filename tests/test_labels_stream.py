@@ -16,7 +16,9 @@ from test_stream import Job, events, finished
 from ssm_stream.config import Config, parse_config
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.flow.source import KafkaSource, label_source
-from ssm_stream.kafka.codec import Decoder, Encoder, Judged, LabelBatch, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import LabelBatch, PredictedBatch, ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 Messages = list[tuple[bytes, bytes]]
@@ -133,10 +135,10 @@ def configured(labels: str) -> Config:
 
 
 def decoded(config: Config, rows: list[dict[str, Any]], topic: str = "events") -> list[tuple[str, Any]]:
-    from ssm_stream.kafka.codec import Chunk
+    from ssm_stream.kafka.records import Chunk
 
     messages: Any = [Told(100 + i, orjson.dumps(row)) for i, row in enumerate(rows)]
-    return Decoder(config)(Chunk(topic, 0, messages))
+    return Decoder(config).decode(Chunk(topic, 0, messages))
 
 
 def test_labels_among_the_events_are_told_apart() -> None:
@@ -203,8 +205,8 @@ def test_a_horizon_is_told_in_the_predictions() -> None:
         config = parse_config(text.format(horizon))
         ((_, batch),) = decoded(config, [{"e": "x", "t": 0, "a": 1.0, "y": 2.0}])
         (judged,), _ = ShardLogic(config, None).on_batch([batch])
-        assert isinstance(judged, Judged)
-        row = orjson.loads(Encoder(config)(*judged).values[0])
+        assert isinstance(judged, PredictedBatch)
+        row = orjson.loads(Encoder(config).encode(*judged).values[0])
         assert list(row)[:4] == ["entity", "ts", "for", "y"]
         assert (row["for"], row["y"]) == (until, 2.0)
     assert Encoder(configured("{topic: r}"))._ahead is None

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, parse_config
 from ssm_stream.ingest.events import LARGEST, EventReader
-from ssm_stream.kafka.fast_json import PlainReader
-from ssm_stream.kafka.json_rows import assembled
+from ssm_stream.kafka.fast_json import FastReader
+from ssm_stream.kafka.json_rows import assemble_rows
 from ssm_stream.kernels import json_read
 from ssm_stream.kernels.json_read import distinct
 
@@ -27,13 +27,13 @@ def configured(event: str = "") -> Config:
     )
 
 
-PLAIN = PlainReader(configured().event)
+PLAIN = FastReader(configured().event)
 GENERAL = EventReader(configured().event)
 
 
-def agree(values: list[bytes], plain: PlainReader = PLAIN, general: EventReader = GENERAL) -> bool:
+def agree(values: list[bytes], plain: FastReader = PLAIN, general: EventReader = GENERAL) -> bool:
     """Whether the kernel read them; then they are what the general reader reads, to the last bit."""
-    got = plain(list(values))
+    got = plain.read(list(values))
     if got is None:
         return False
     want, refused = general.read(list(map(orjson.loads, values)))
@@ -108,11 +108,11 @@ NOT_PLAIN = [
 @pytest.mark.parametrize("value", NOT_PLAIN)
 def test_what_must_be_looked_at_is_left_to_the_general_reader(value: bytes) -> None:
     for values in ([value], [row("1"), value], [value, row("1")]):
-        assert PLAIN(list(values)) is None
+        assert PLAIN.read(list(values)) is None
 
 
 def test_a_tombstone_is_left_to_the_general_reader() -> None:
-    assert PLAIN([row("1"), None]) is None
+    assert PLAIN.read([row("1"), None]) is None
 
 
 @settings(deadline=None, max_examples=300)
@@ -129,7 +129,7 @@ def test_bytes_that_are_cut_or_put_in_are_read_alike_or_not_at_all(at: int, more
 def test_configurations_that_have_no_plain_events(event: str) -> None:
     text = "source: {brokers: a, topic: t}\nevent: {timestamp: t, target: y, features: [a]"
     more = event if "entity" in event else f"{event}, entity: e"
-    assert not PlainReader(parse_config(f"{text}{more}}}\n").event).able
+    assert not FastReader(parse_config(f"{text}{more}}}\n").event).supported
 
 
 def test_several_targets() -> None:
@@ -137,7 +137,7 @@ def test_several_targets() -> None:
         "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a], target: [y, z]}\n"
     )
     values = [orjson.dumps({"e": "m", "t": i, "a": 1.5, "y": i, "z": None if i % 2 else -i}) for i in range(5)]
-    assert agree(values, PlainReader(made.event), EventReader(made.event))
+    assert agree(values, FastReader(made.event), EventReader(made.event))
 
 
 numbers = st.one_of(st.floats(width=64), st.floats(-1e3, 1e3))
@@ -153,7 +153,7 @@ def test_rows_are_what_a_json_library_writes(rows: list[tuple[Any, ...]]) -> Non
         texts = list(map(orjson.dumps, names))
     except TypeError:
         return  # a lone surrogate is never a name
-    for i, value in enumerate(assembled(templates, texts, columns)):
+    for i, value in enumerate(assemble_rows(templates, texts, columns)):
         finite = floats[i] if math.isfinite(floats[i]) else None
         want = {"q" if i % 2 else "k": names[i], "x": finite, "i": whole[i], "f": flags[i]} | (
             {"z": 1} if i % 2 else {}

@@ -19,8 +19,9 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import MAX_FILE_BYTES, Config, ConfigError, parse_config
 from ssm_stream.config.client_properties import is_redacted, is_secret, security_warnings
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
-from ssm_stream.flow.sink import KafkaWriter
-from ssm_stream.kafka.client import BrokerError, check_broker
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.producer import OutputProducer
 from ssm_stream.recovery.directory import open_recovery, writable_by_others
 
 SENTINEL = "s3ntinel-never-shown"
@@ -315,7 +316,7 @@ def test_a_producer_that_cannot_be_made_is_told_of_without_the_secret(mock_kafka
     key = {"security.protocol": "ssl", "ssl.key.pem": "${PW}", "ssl.certificate.pem": "none"}
     config = parse_config(text({}, key, mock_kafka.bootstrap_servers))
     with pytest.raises(BrokerError, match=r"sinks\.kafka: ") as caught:
-        KafkaWriter(config)
+        OutputProducer(config)
     assert SENTINEL not in str(caught.value)
 
 

@@ -11,8 +11,9 @@ from brokers import MockKafka
 
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.codec import Chunk, offset_of
-from ssm_stream.kafka.partition_reader import AHEAD, FAR_AHEAD, Feed, Reader
+from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, PrefetchConsumer
+from ssm_stream.kafka.partition_queue import PartitionQueue
+from ssm_stream.kafka.records import Chunk, offset_of
 
 BATCH = 10
 
@@ -21,13 +22,13 @@ def offsets(chunk: Chunk) -> list[int]:
     return list(map(offset_of, chunk.messages))
 
 
-def reader(kafka: MockKafka, counts: tuple[int, ...], *, until_eof: bool = False) -> Reader:
+def reader(kafka: MockKafka, counts: tuple[int, ...], *, until_eof: bool = False) -> PrefetchConsumer:
     """Of a topic with so many messages in its partitions."""
     topic = kafka.topic("events", len(counts))
     for partition, count in enumerate(counts):
         kafka.produce(topic, [b"%d" % i for i in range(count)], partition=partition)
     source = Source(brokers=kafka.bootstrap_servers, topic=topic, batch=BATCH, wait=10)
-    return Reader(source, tuple(range(len(counts))), until_eof=until_eof)
+    return PrefetchConsumer(source, tuple(range(len(counts))), until_eof=until_eof)
 
 
 def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
@@ -37,7 +38,7 @@ def until(condition: Callable[[], bool], timeout: float = 20.0) -> None:
         time.sleep(0.01)
 
 
-def drained(reading: Reader, feed: Feed) -> list[int]:
+def drained(reading: PrefetchConsumer, feed: PartitionQueue) -> list[int]:
     """All items of a partition up to its end."""
     found: list[int] = []
     deadline = time.monotonic() + 20
@@ -85,7 +86,7 @@ def test_an_offset_that_is_gone_is_told_where_it_is_taken(mock_kafka: MockKafka)
     reading = reader(mock_kafka, (5, 5))
     gone, good = reading.attach(0, 10_000, offsets), reading.attach(1, None, offsets)
     assert drained(reading, good) == list(range(5))
-    with pytest.raises(BrokerError, match=r"partition 0 .* offset 10000, where the recovery state goes on"):
+    with pytest.raises(BrokerError, match=r"partition 0 .* offset 10000, where the recovery state continues"):
         drained(reading, gone)
     for feed in (gone, good):
         reading.detach(feed, graceful=False)

@@ -24,8 +24,9 @@ from test_stream import Job, events
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema
-from ssm_stream.kafka.codec import Encoder, unframed
-from ssm_stream.kafka.schema_registry import RegistryError, frames_of
+from ssm_stream.kafka.decoder import strip_frame
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.schema_registry import RegistryError, resolve_frames
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FRAMED = "sinks: {{schema_registry: {{url: '{url}'}}}}\n"
@@ -89,15 +90,15 @@ def test_frames_cost_no_message_more_and_change_none(registry: FakeRegistry) -> 
     plain = config("features: [a, b], target: [y, z]")
     framed = config("features: [a, b], target: [y, z]", FRAMED.format(url=registry.url))
     assert framed.hash == plain.hash, "it decides no number"
-    frames = frames_of(framed)
+    frames = resolve_frames(framed)
     assert {frames.prediction, frames.alert} == {struct.pack(">bI", 0, n) for n in registry.schemas}
     told = [Flow(made).send(documents(400)).records for made in (plain, framed)]
-    assert [unframed(record.value) for record in told[1]] == [record.value for record in told[0]]
+    assert [strip_frame(record.value) for record in told[1]] == [record.value for record in told[0]]
     for record in told[1]:
         assert (record.value or b"")[:5] == (frames.alert if record.topic == "alerts" else frames.prediction)
     schema = json.loads(registry.schemas[registry.subjects["predictions-value"][0]]["schema"])
     assert schema["$schema"].startswith("http://json-schema.org/draft-07")
-    Draft7Validator(schema).validate(orjson.loads(unframed(told[1][0].value) or b""))
+    Draft7Validator(schema).validate(orjson.loads(strip_frame(told[1][0].value) or b""))
 
 
 def test_framed_events_are_dead_letters_unless_they_are_expected() -> None:
@@ -123,16 +124,16 @@ def test_each_schema_is_registered_once_whatever_the_number_of_writers(registry:
 
 def test_a_registry_that_is_away_refuses_or_lacks_a_schema_is_told_of(registry: FakeRegistry) -> None:
     with pytest.raises(RegistryError, match=r"subject predictions-value: .*\n  start the registry, or correct"):
-        frames_of(registered(f"http://127.0.0.1:{free_port()}", ", properties: {max.retries: 0}"))
+        resolve_frames(registered(f"http://127.0.0.1:{free_port()}", ", properties: {max.retries: 0}"))
     registry.refused.add("predictions-value")
     with pytest.raises(RegistryError, match=r"incompatible \(HTTP 409\)\n  the messages have changed"):
-        frames_of(registered(registry.url))
+        resolve_frames(registered(registry.url))
     registry.refused.clear()
     by_hand = registered(registry.url, ", register_schemas: false")
     with pytest.raises(RegistryError, match=r"not found\. \(HTTP 404\)\n  register it: ssm-stream schema"):
-        frames_of(by_hand)
-    frames_of(registered(registry.url))
-    assert frames_of(by_hand) == frames_of(registered(registry.url))
+        resolve_frames(by_hand)
+    resolve_frames(registered(registry.url))
+    assert resolve_frames(by_hand) == resolve_frames(registered(registry.url))
 
 
 def test_a_login_comes_from_the_environment_and_is_shown_nowhere(
@@ -141,13 +142,13 @@ def test_a_login_comes_from_the_environment_and_is_shown_nowhere(
     monkeypatch.setenv("LOGIN", "me:hunter2")
     with fake_registry("me:hunter2") as registry:
         with pytest.raises(RegistryError, match="give the login"):
-            frames_of(registered(registry.url))
+            resolve_frames(registered(registry.url))
         login = "properties: {basic.auth.user.info: '${LOGIN}'}"
         text = f"{SMALL}sinks: {{schema_registry: {{url: '{registry.url}', {login}}}}}\n"
         path = tmp_path / "monitor.yaml"
         path.write_text(text)
         made = load_config(path)
-        assert frames_of(made).prediction
+        assert resolve_frames(made).prediction
         told = command("validate", str(path), "--json").stdout
         assert "hunter2" not in told + repr(made) + json.dumps(asyncapi(made))
         assert json.loads(told)["sinks"]["schema_registry"]["properties"] == ["basic.auth.user.info"]

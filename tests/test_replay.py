@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError
 from typer.testing import CliRunner
 
 from ssm_stream.cli import replay as command
-from ssm_stream.kafka.client import ApiKey
+from ssm_stream.kafka.embedded_broker import ApiKey
 from ssm_stream.kafka.replay import Position, PositionError, ReplayError, at, encode, replay
 
 ROOT = Path(__file__).parent.parent

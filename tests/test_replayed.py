@@ -21,7 +21,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section
 from ssm_stream.evaluate.report.html import section_html
-from ssm_stream.flow.reproduce_alert import alert_id
+from ssm_stream.flow.reproduce_alert import parse_alert_id
 from ssm_stream.ops.audit import ENDING, audited, of_entity, records
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}
@@ -96,11 +96,11 @@ def test_every_alert_comes_again_to_the_same_bits(job: Job, told: dict[str, byte
 
 def test_an_exported_state_is_a_place_to_begin(job: Job, told: dict[str, bytes]) -> None:
     export = str(job.folder / "export")
-    later = [wanted for wanted in told if (at := alert_id(wanted)) is not None and at.offset > 2000]
+    later = [wanted for wanted in told if (at := parse_alert_id(wanted)) is not None and at.offset > 2000]
     found = explained(job, later[-1], "--state", export)
     assert found["same"] is True
     assert 500 < found["first_offset"] <= found["sent"]["source"]["offset"]
-    earlier = [wanted for wanted in told if (at := alert_id(wanted)) is not None and at.offset < 900]
+    earlier = [wanted for wanted in told if (at := parse_alert_id(wanted)) is not None and at.offset < 900]
     refused = run("explain", str(job.path), earlier[0], "--state", export)
     assert refused.exit_code == 1
     assert "was made after the alert" in refused.stderr
@@ -122,8 +122,8 @@ def test_an_alert_that_was_altered_is_found_out(job: Job, told: dict[str, bytes]
 
 def test_an_alert_that_never_was_is_told(job: Job) -> None:
     for wanted, words in (
-        (f"{job.topic}-0-11-drift", "do not give this alert"),
-        (f"{job.topic}-0-999999-drift", "the event is there no more"),
+        (f"{job.topic}-0-11-drift", "do not lead to this alert"),
+        (f"{job.topic}-0-999999-drift", "the event no longer exists"),
         (f"{job.topic}-9-1-drift", "no partition 9"),
         ("elsewhere-0-1-drift", "is of topic 'elsewhere'"),
     ):

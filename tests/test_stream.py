@@ -26,7 +26,8 @@ from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.flow import runtime
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kafka.client import ApiKey, BrokerError
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.embedded_broker import ApiKey
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.directory import open_recovery, prune

@@ -23,7 +23,9 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader, Events
-from ssm_stream.kafka.codec import Decoder, Encoder, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import ShardBatch
 
 TWO = "features: [a, b], target: [y, z]"
 LIVELY = """alerts:
@@ -333,10 +335,10 @@ def test_targets_are_read_as_columns_and_a_wrong_one_refuses_the_event_by_its_pa
 def test_an_event_has_a_message_for_each_target_in_their_order(paths: str, horizon: str) -> None:
     settings_ = config(f"features: [a, b], target: {paths}", horizon)
     values: list[bytes | None] = [orjson.dumps(document) for document in documents(300)]
-    ((_, batch),) = Decoder(settings_)(chunk(values))
+    ((_, batch),) = Decoder(settings_).decode(chunk(values))
     assert isinstance(batch, ShardBatch)
     predictions, alerts = Engine(settings_).process(batch.events, batch.partition)
-    records = Encoder(settings_)(batch, predictions, alerts).records
+    records = Encoder(settings_).encode(batch, predictions, alerts).records
     wanted = settings_.event.targets
     said = [orjson.loads(r.value or b"") for r in records if r.topic == "predictions"]
     assert [(m["id"], m["target"]) for m in said] == [
@@ -360,9 +362,9 @@ def test_an_event_has_a_message_for_each_target_in_their_order(paths: str, horiz
 def test_alerts_of_two_targets_are_one_message_an_event_and_kind() -> None:
     settings_ = config(TWO, LIVELY)
     values: list[bytes | None] = [orjson.dumps(document) for document in documents(2500)]
-    ((_, batch),) = Decoder(settings_)(chunk(values))
+    ((_, batch),) = Decoder(settings_).decode(chunk(values))
     assert isinstance(batch, ShardBatch)
-    records = Encoder(settings_)(batch, *Engine(settings_).process(batch.events, 3)).records
+    records = Encoder(settings_).encode(batch, *Engine(settings_).process(batch.events, 3)).records
     alerts = [orjson.loads(r.value or b"") for r in records if r.topic == "alerts"]
     assert alerts
     assert len({a["id"] for a in alerts}) == len(alerts)

@@ -24,7 +24,9 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
 from ssm_stream.flow.runtime import prepare
-from ssm_stream.kafka.client import BrokerError, check_broker, create_topics
+from ssm_stream.kafka.admin import create_topics
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.cluster import check_broker
 
 pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no certificates: {obstacle()}")
 PASSWORD = "pw-of-the-test"
@@ -82,7 +84,7 @@ def test_a_broker_with_the_right_certificate_is_believed(broker: LocalKafka, aut
 def test_an_unknown_authority_is_refused(broker: LocalKafka, authority: Authority, tmp_path: Path) -> None:
     with Proxy(broker.port, authority.issue("server")) as proxy:
         told = refusal(proxy, trusting(Authority(tmp_path, "other-ca")))
-    assert f"certificate of {proxy.bootstrap_servers} is not believed: " in str(told)
+    assert f"certificate of {proxy.bootstrap_servers} is not trusted: " in str(told)
     assert "issuer" in str(told)
     assert "ssl.*" in told.cure
 

@@ -18,10 +18,12 @@ from test_stream import Job, events, finished, wait_for
 
 from ssm_stream.config import ConfigError, load_config, parse_config
 from ssm_stream.flow import runtime
-from ssm_stream.flow.sink import shortened
-from ssm_stream.flow.transactional_sink import TransactionalWriter, smallest_limit, transactional_id
-from ssm_stream.kafka.client import ApiKey, BrokerError, EmbeddedBroker
-from ssm_stream.kafka.codec import Output, Record
+from ssm_stream.flow.sink import KafkaWriter
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.dead_letters import truncate
+from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
+from ssm_stream.kafka.records import OutputBatch, ProducerRecord
+from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer, max_output_bytes, transactional_id
 
 PARTITIONS = 3
 
@@ -235,10 +237,11 @@ def deliver(broker: EmbeddedBroker, wait: str, now: Callable[[], None]) -> None:
         f"source: {{brokers: '{broker.bootstrap_servers}', topic: t, wait: {wait}}}\n"
         "event: {entity: e, timestamp: t}\nsinks: {predictions: p, alerts: a, dead_letters: d}\n"
     )
-    writer = TransactionalWriter(settings, {"t": (0,)}, "0000", {}, 1_000_000)
+    producer = TransactionalProducer(settings, Part("0000", {"t": (0,)}, {}, 1_000_000))
+    writer = KafkaWriter(settings, producer)
     try:
         now()
-        writer.write_batch([Output("t", 0, 0, 0, [], "p", ["e"], [b"x"], [0])])
+        writer.write_batch([OutputBatch("t", 0, 0, 0, [], "p", ["e"], [b"x"], [0])])
         writer.snapshot()
     finally:
         writer.close()
@@ -262,7 +265,7 @@ def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_pa
     made = ExactJob(kafka, tmp_path, topic)
     small = kafka.topic("dead-small", 1, {"max.message.bytes": "20000"})
     made.write(sinks={"dead_letters": small})
-    assert smallest_limit(load_config(made.path)) == 20_000
+    assert max_output_bytes(load_config(made.path)) == 20_000
     made.run()
     (letter,) = kafka.read(small)
     headers = dict(letter.headers() or [])
@@ -272,9 +275,9 @@ def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_pa
 
 
 def test_shortened_ends() -> None:
-    record = Record("dead", b"k", b"x" * 1_000_000, None, 3)
+    record = ProducerRecord("dead", b"k", b"x" * 1_000_000, None, 3)
     sizes = []
-    while (shorter := shortened(record)) is not record:
+    while (shorter := truncate(record)) is not record:
         record = shorter
         sizes.append(len(record.value or b""))
     assert sizes[0] == 100_000
@@ -284,8 +287,8 @@ def test_shortened_ends() -> None:
 
 
 def test_what_earlier_messages_caused_is_left_out() -> None:
-    others = [Record("alerts", "e", b"1", None, 4), Record("alerts", "e", b"2", None, 6)]
-    output = Output("t", 0, 4, 7, others, "predictions", ["a", "a", "b"], [b"x", b"y", b"z"], [4, 4, 7])
+    others = [ProducerRecord("alerts", "e", b"1", None, 4), ProducerRecord("alerts", "e", b"2", None, 6)]
+    output = OutputBatch("t", 0, 4, 7, others, "predictions", ["a", "a", "b"], [b"x", b"y", b"z"], [4, 4, 7])
     kept = output.caused_from(5)
     assert [record.value for record in kept.records] == [b"z", b"2"]
     assert output.caused_from(4) == output

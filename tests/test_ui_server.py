@@ -23,7 +23,7 @@ from ssm_stream.flow.reload import live_changes
 from ssm_stream.flow.runtime import prepare
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.codec import Judged, ShardBatch
+from ssm_stream.kafka.records import PredictedBatch, ShardBatch
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.http_auth import HttpAuth
@@ -340,10 +340,10 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
     for begin in range(0, 600, 60):
         part = events.take(np.arange(begin, begin + 60))
         given = ShardBatch(0, part, list(range(begin, begin + 60)), None, (1, 2), begin)
-        out = [each for each in watched.on_batch([given])[0] if isinstance(each, Judged)]
-        (expected,) = (each for each in alone.on_batch([given])[0] if isinstance(each, Judged))
+        out = [each for each in watched.on_batch([given])[0] if isinstance(each, PredictedBatch)]
+        (expected,) = (each for each in alone.on_batch([given])[0] if isinstance(each, PredictedBatch))
         assert [o for each in out for o in each.batch.offsets] == given.offsets
-        assert [s for each in out for s in each.batch.stamps] == [1, 2], "the timestamps count once"
+        assert [s for each in out for s in each.batch.timestamps] == [1, 2], "the timestamps count once"
         together = np.concatenate([each.predictions.yhat for each in out])
         assert together.tobytes() == expected.predictions.yhat.tobytes()
         for each in out:

@@ -89,12 +89,13 @@ def backtest(
 
 def prediction_lines(chunk: Chunk, source: str) -> bytes:
     """The chunk's prediction messages, as they stand on the topic; the id is `SOURCE-0-ROW` (`…-TARGET` of several)."""
-    from ssm_stream.kafka.codec import ShardBatch, prediction_values
+    from ssm_stream.kafka.encoder import encode_predictions
+    from ssm_stream.kafka.records import ShardBatch
 
     if not len(chunk.events):
         return b""
     batch = ShardBatch(0, chunk.events, (chunk.first + chunk.events.position).tolist())
-    values = prediction_values(batch, chunk.predictions, f"{source}-0-", chunk.ahead, chunk.targets)
+    values = encode_predictions(batch, chunk.predictions, f"{source}-0-", chunk.ahead, chunk.targets)
     return b"\n".join(values) + b"\n"
 
 

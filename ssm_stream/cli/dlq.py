@@ -21,8 +21,8 @@ from ssm_stream.config import DURATION, UNITS, Config, ConfigError
 if TYPE_CHECKING:
     from collections import Counter
 
-    from ssm_stream.kafka.dead_letters import Letter
-    from ssm_stream.kafka.redrive import Report
+    from ssm_stream.kafka.dead_letters import DeadLetter
+    from ssm_stream.kafka.redrive import RedriveReport
 
 app = typer.Typer(no_args_is_help=True, help="Dead letters: count them, look at one, send them back.")
 File = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
@@ -50,15 +50,15 @@ def ls(
     Example: ssm-stream dlq ls monitor.yaml --since 1d
     """
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.redrive import Chosen, DeadLetters, grouped
+    from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter, group_letters
 
     with reported(BrokerError):
         loaded = load_with_stored_features(config)
-        letters = DeadLetters(loaded)
-        letters.look()
+        letters = DeadLetterTopic(loaded)
+        letters.update_offsets()
         with _bar("reading") as bar:
-            groups, foreign = grouped(
-                letters, Chosen(since=_moment(since)), limit, lambda done: bar(done, letters.size())
+            groups, foreign = group_letters(
+                letters, LetterFilter(since=_moment(since)), limit, lambda done: bar(done, letters.size())
             )
     if as_json:
         _json({"topic": loaded.sinks.dead_letters, "groups": [group.as_json() for group in groups], "foreign": foreign})
@@ -97,12 +97,12 @@ def show(
     Example: ssm-stream dlq show monitor.yaml 0-17
     """
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.redrive import judged
+    from ssm_stream.kafka.redrive import check_letter
 
     with reported(BrokerError, LetterError):
         loaded, auto = _decodable(load_with_stored_features(config))
         letter = _find(loaded, which)
-        ours, refusal = judged(loaded, letter)
+        ours, refusal = check_letter(loaded, letter)
     if not ours:
         now = f"topic {letter.topic} is not read by this configuration"
     elif refusal is not None:
@@ -162,7 +162,7 @@ def redrive(
     """
     from ssm_stream.contract.message_schemas import FAULTS
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.redrive import Chosen
+    from ssm_stream.kafka.dead_letter_topic import LetterFilter
     from ssm_stream.kafka.redrive import redrive as send_back
 
     for name, given, known in (
@@ -173,9 +173,9 @@ def redrive(
             raise typer.BadParameter(f"{name}: {unknown[0]!r} is none; there are: {', '.join(sorted(known))}")
     with reported(BrokerError):
         loaded, auto = _decodable(load_with_stored_features(config))
-        chosen = Chosen(tuple(reason or ()), tuple(stage or ()), _moment(since))
+        chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), _moment(since))
         with _bar("redrive") as bar:
-            report = send_back(loaded, chosen, send=yes, failing_too=failing, most=limit, on_progress=bar)
+            report = send_back(loaded, chosen, send=yes, failing_too=failing, limit=limit, on_progress=bar)
     if as_json:
         _json({"topic": loaded.sinks.dead_letters, "dry_run": not yes, **report.as_json()})
         return
@@ -185,7 +185,7 @@ def redrive(
         typer.echo("note: features are not picked yet (event.features: auto), so inputs were not looked at", err=True)
 
 
-def _lines(report: Report, sent: bool, failing: bool) -> Iterator[str]:
+def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:
     def told(counts: Counter[str]) -> str:
         return ", ".join(f"{fault} {count:,}" for fault, count in counts.most_common())
 
@@ -221,27 +221,27 @@ def _decodable(config: Config) -> tuple[Config, bool]:
     return with_columns(config, [], config.event.categories), True
 
 
-def _find(config: Config, which: str) -> Letter:
-    from ssm_stream.kafka.dead_letters import letter_of, receipt_in
-    from ssm_stream.kafka.redrive import DeadLetters, by_origin
+def _find(config: Config, which: str) -> DeadLetter:
+    from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic
+    from ssm_stream.kafka.dead_letters import parse_dead_letter, parse_receipt
 
     found = re.fullmatch(r"(?:(.+)-)?(\d+)-(\d+)", which)
     if not found:
         raise ConfigError(f"found {which!r}; write PARTITION-OFFSET, or TOPIC-PARTITION-OFFSET of the message itself")
-    letters = DeadLetters(config)
-    letters.look()
+    letters = DeadLetterTopic(config)
+    letters.update_offsets()
     topic = config.sinks.dead_letters
     if found[1] not in (None, topic):
-        some = by_origin(letters.letters(), which)
+        some = letters.find_by_origin(which)
         if not some:
             raise LetterError(f"topic {topic}: no dead letter of {which}; ssm-stream dlq ls shows what there is")
         return some[-1]
     message = letters.find(int(found[2]), int(found[3]))
     if message is None:
         raise LetterError(f"topic {topic} has no message at partition {found[2]}, offset {found[3]}, or not any more")
-    letter = letter_of(message)
+    letter = parse_dead_letter(message)
     if letter is None:
-        what = "the receipt of a redrive" if receipt_in(message) else "no dead letter of ssm-stream"
+        what = "the receipt of a redrive" if parse_receipt(message) else "no dead letter of ssm-stream"
         raise LetterError(f"topic {topic}, partition {found[2]}, offset {found[3]}: {what}")
     return letter
 

@@ -15,7 +15,7 @@ from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.engine.explain import Explanation
-    from ssm_stream.flow.reproduce_alert import AlertId, Replayed
+    from ssm_stream.flow.reproduce_alert import AlertId, ReproducedAlert
 
 HISTORY = 120
 """Earlier events of the entity that a page shows."""
@@ -60,9 +60,9 @@ def explain(
 
     ssm-stream explain monitor.yaml press-events-3-24938-drift --html alert.html
     """
-    from ssm_stream.flow.reproduce_alert import alert_id
+    from ssm_stream.flow.reproduce_alert import parse_alert_id
 
-    wanted = alert_id(what) if recording is None else None
+    wanted = parse_alert_id(what) if recording is None else None
     if wanted is not None:
         _alert(config, wanted, alert, state, top, html, as_json=as_json)
         return
@@ -101,18 +101,18 @@ def _alert(
     from rich.progress import Progress
 
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.flow.reproduce_alert import NotReplayableError, replay_alert, sent_alert
+    from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.ops.audit import AuditError, of_entity
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
 
-    with reported(AuditError, BrokerError, NotReplayableError, RecoveryError, StateError, OSError):
+    with reported(AuditError, BrokerError, NotReproducibleError, RecoveryError, StateError, OSError):
         loaded = with_stored_features(load_config(config))
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto: nothing is picked yet, so that no alert can have come of it")
         say_if_kernels_are_to_be_compiled()
-        sent = alert.read_bytes() if alert is not None else sent_alert(loaded, wanted)
+        sent = alert.read_bytes() if alert is not None else read_sent_alert(loaded, wanted)
         if sent is not None and (id_ := orjson.loads(sent).get("id")) != wanted.text:
             raise ConfigError(f"--alert: {alert} holds the alert {id_!r}, not {wanted.text!r}")
         audit: dict[int, dict[str, str]] = {}
@@ -121,7 +121,7 @@ def _alert(
             audit = of_entity(loaded.audit.directory, wanted.partition, loaded.hash, entity)
         with Progress(transient=True, disable=not sys.stderr.isatty(), console=_errors()) as bar:
             task = bar.add_task("reading the topic again", total=None)
-            found = replay_alert(
+            found = reproduce_alert(
                 loaded,
                 wanted,
                 sent,
@@ -147,7 +147,7 @@ def _errors() -> Any:
     return Console(stderr=True)
 
 
-def verdict(found: Replayed) -> str:
+def verdict(found: ReproducedAlert) -> str:
     """What the replay has shown, in words."""
     replayed = found.replayed
     of = f"{found.events:,} events of {found.id.topic}, partition {found.id.partition}, from offset {found.first}"
@@ -164,7 +164,7 @@ def verdict(found: Replayed) -> str:
     return f"Not the same: made again from {of}, it differs in {names}.{audit}"
 
 
-def _as_json(found: Replayed) -> dict[str, Any]:
+def _as_json(found: ReproducedAlert) -> dict[str, Any]:
     return {
         "id": found.id.text,
         "same": found.same,
@@ -182,7 +182,7 @@ def _as_json(found: Replayed) -> dict[str, Any]:
     }
 
 
-def _page(found: Replayed) -> str:
+def _page(found: ReproducedAlert) -> str:
     from ssm_stream.evaluate.report.explain import alert_section, explain_html, explanation_section, history_section
 
     sections = [alert_section(found.replayed)]
@@ -194,7 +194,7 @@ def _page(found: Replayed) -> str:
     return explain_html(f"{found.id.text}: why", verdict(found), found.same, sections)
 
 
-def _print_alert(found: Replayed, top: int) -> None:
+def _print_alert(found: ReproducedAlert, top: int) -> None:
     from rich.console import Console
 
     from ssm_stream.cli.live import alert_words

@@ -58,19 +58,19 @@ def init(
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is left as it is: --out names another file, --force overwrites it")
         if file is not None:
-            documents, sampled, framed = *_rows(file), False
+            documents, sample_documents, framed = *_rows(file), False
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
-            documents, sampled, framed = _messages(topic, brokers or BROKERS, properties)
+            documents, sample_documents, framed = _messages(topic, brokers or BROKERS, properties)
         draft = decide(documents, Wishes(entity, timestamp, tuple(target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
-        text = config_text(draft, topic, brokers or BROKERS, properties, sampled)
+        text = config_text(draft, topic, brokers or BROKERS, properties, sample_documents)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
-    typer.echo(f"looked at {sampled}", err=True)
+    typer.echo(f"looked at {sample_documents}", err=True)
     facts = {
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
@@ -116,8 +116,8 @@ def _rows(file: Path) -> tuple[list[Any], str]:
 
 def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:
     from ssm_stream.autoconfig.text import quoted
-    from ssm_stream.kafka.client import check_broker
-    from ssm_stream.kafka.topic_head import sampled
+    from ssm_stream.kafka.cluster import check_broker
+    from ssm_stream.kafka.topic_head import sample_documents
 
     kafka = "".join(f"\n    {quoted(name)}: {quoted(value)}" for name, value in properties.items())
     head = f"source:\n  brokers: {quoted(brokers)}\n  topic: {quoted(topic)}\n" + (
@@ -125,7 +125,7 @@ def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[lis
     )
     source = parse_config(f"{head}event: {{entity: e, timestamp: t}}\n", "--brokers, --topic, --kafka").source
     partitions = check_broker(source).partitions_of(topic)
-    documents, framed = sampled(source, partitions, MESSAGES)
+    documents, framed = sample_documents(source, partitions, MESSAGES)
     if not documents:
         raise ConfigError(
             f"topic {topic!r} on {source.brokers} holds no JSON message: send events first, or give a FILE for a sample"

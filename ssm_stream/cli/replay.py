@@ -47,7 +47,8 @@ def replay(
     """
     from ssm_stream.evaluate.recordings.recording import RecordingError, count_rows, rows
     from ssm_stream.kafka import replay as core
-    from ssm_stream.kafka.client import BrokerError, check_broker, client_properties
+    from ssm_stream.kafka.client import BrokerError, client_properties
+    from ssm_stream.kafka.cluster import check_broker
 
     if speed is not None and rate is not None:
         raise typer.BadParameter("--speed and --rate exclude each other: give one")

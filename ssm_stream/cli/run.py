@@ -73,8 +73,8 @@ def run(
     from ssm_stream.flow import runtime
     from ssm_stream.flow.reload import Reload
     from ssm_stream.flow.source import SIGNALLED
-    from ssm_stream.flow.transactional_sink import MarkerError
     from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.transactional_producer import MarkerError
     from ssm_stream.kernels.cache import ABOUT, are_compiled
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError

@@ -18,20 +18,22 @@ from bytewax.operators import KeyedStream
 from ssm_stream.config import Config
 from ssm_stream.flow.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
 from ssm_stream.flow.shard_operator import ShardLogic
-from ssm_stream.flow.sink import KafkaSink
-from ssm_stream.flow.source import KafkaSource, label_source, labels_of
-from ssm_stream.flow.transactional_sink import TransactionalSink
+from ssm_stream.flow.sink import KafkaSink, TransactionalSink
+from ssm_stream.flow.source import KafkaSource, label_source, labels_topic
 from ssm_stream.ingest.verdicts import Verdict
-from ssm_stream.kafka.codec import Decoder, Judged, LabelBatch, Output, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
 from ssm_stream.ops.metrics import Metrics
 
 
-def _is_batch(item: tuple[str, ShardBatch | LabelBatch | Output]) -> TypeGuard[tuple[str, ShardBatch | LabelBatch]]:
-    return not isinstance(item[1], Output)
+def _is_batch(
+    item: tuple[str, ShardBatch | LabelBatch | OutputBatch],
+) -> TypeGuard[tuple[str, ShardBatch | LabelBatch]]:
+    return not isinstance(item[1], OutputBatch)
 
 
-def _is_verdict(item: tuple[str, list[Verdict] | Output]) -> TypeGuard[tuple[str, list[Verdict]]]:
-    return not isinstance(item[1], Output)
+def _is_verdict(item: tuple[str, list[Verdict] | OutputBatch]) -> TypeGuard[tuple[str, list[Verdict]]]:
+    return not isinstance(item[1], OutputBatch)
 
 
 def monitor_flow(
@@ -48,12 +50,12 @@ def monitor_flow(
     flow = Dataflow("monitor")
     beside = label_source(config, labels, metrics) if labels else None
     source = KafkaSource(
-        config.source, partitions, beside, decoder=lambda: Decoder(config), until_eof=until_eof, metrics=metrics
+        config.source, partitions, beside, decoder=lambda: Decoder(config).decode, until_eof=until_eof, metrics=metrics
     )
     decoded = op.input("source", flow, source)
     split = op.branch("usable", decoded, _is_batch)
     learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state, metrics))
-    letters = cast("KeyedStream[Judged | Output]", split.falses)
+    letters = cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)
     outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, metrics, until_eof=until_eof))
     op.output("sink", outputs, _sink(config, partitions, labels, feedback, metrics))
     return flow
@@ -66,7 +68,7 @@ def _sink(
     if config.delivery == "at_least_once":
         return KafkaSink(config, metrics)
     sources = {config.source.topic: events}
-    for beside, partitions in ((labels_of(config), labels), (feedback_of(config), feedback)):
+    for beside, partitions in ((labels_topic(config), labels), (feedback_of(config), feedback)):
         if beside is not None:
             sources[beside.topic] = partitions
     return TransactionalSink(config, sources, metrics)
@@ -74,7 +76,7 @@ def _sink(
 
 def _feedback(
     flow: Dataflow, config: Config, partitions: tuple[int, ...], metrics: Metrics, *, until_eof: bool
-) -> list[KeyedStream[Judged | Output]]:
+) -> list[KeyedStream[PredictedBatch | OutputBatch]]:
     """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
     source = feedback_of(config)
     if source is None or not partitions:
@@ -85,4 +87,4 @@ def _feedback(
     decoded = op.input("feedback", flow, read)
     split = op.branch("is_verdict", decoded, _is_verdict)
     counted = op.stateful_batch("count_feedback", split.trues, lambda state: FeedbackLogic(state, metrics))
-    return [counted, cast("KeyedStream[Judged | Output]", split.falses)]
+    return [counted, cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)]

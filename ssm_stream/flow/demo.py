@@ -18,13 +18,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
-from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.evaluate.prequential import Scores
 from ssm_stream.evaluate.recordings.recording import count_rows, rows
-from ssm_stream.kafka.client import EmbeddedBroker, client_properties
+from ssm_stream.kafka.client import client_properties
+from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 from ssm_stream.kafka.replay import ReplayError, replay
+from ssm_stream.kafka.topic_reader import follow_topics
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.bytewax_metrics import free_port
 
@@ -155,38 +156,30 @@ def _watch(
 ) -> dict[str, Any]:
     sinks = config.sinks
     scores, dead_letters, began, heard = Scores(), 0, 0.0, time.monotonic()
-    extra = {"group.id": "demo", "enable.auto.commit": False, "fetch.wait.max.ms": 50}
-    consumer = Consumer({**client_properties(config.source), **extra})
-    places = [TopicPartition("predictions", p, 0) for p in range(PARTITIONS)]
-    places += [TopicPartition(topic, 0, 0) for topic in TOPICS_ONE]
-    consumer.assign(places)
-    try:
-        done = 0
-        while done + dead_letters < total:
-            predictions: list[dict[str, Any]] = []
-            alerts: list[dict[str, Any]] = []
-            letters = 0
-            for message in consumer.consume(5000, 0.1):
-                if message.error():
-                    raise DemoError(str(KafkaException(message.error())))
-                topic = message.topic()
-                if topic == sinks.dead_letters:
-                    letters += 1
-                else:
-                    value = orjson.loads(message.value() or b"")
-                    (predictions if topic == sinks.predictions else alerts).append(value)
-            now = time.monotonic()
-            if predictions or alerts or letters:
-                heard, began = now, began or now
-                done, dead_letters = done + len(predictions), dead_letters + letters
-                _count(scores, predictions, alerts)
-                on_progress(Progress(predictions, alerts, letters))
-            patience = SILENCE if began else FIRST
-            if flow.poll() is not None or now - heard > patience or failed:
-                why = failed[0] if failed else "it ended" if flow.poll() is not None else f"silent for {patience:.0f} s"
-                raise DemoError(f"the demonstration stopped after {done:,} of {total:,} events: {why}")
-    finally:
-        consumer.close()
+    done = 0
+    for messages in follow_topics(config.source, {"predictions": PARTITIONS, **dict.fromkeys(TOPICS_ONE, 1)}):
+        predictions: list[dict[str, Any]] = []
+        alerts: list[dict[str, Any]] = []
+        letters = 0
+        for message in messages:
+            topic = message.topic()
+            if topic == sinks.dead_letters:
+                letters += 1
+            else:
+                value = orjson.loads(message.value() or b"")
+                (predictions if topic == sinks.predictions else alerts).append(value)
+        now = time.monotonic()
+        if predictions or alerts or letters:
+            heard, began = now, began or now
+            done, dead_letters = done + len(predictions), dead_letters + letters
+            _count(scores, predictions, alerts)
+            on_progress(Progress(predictions, alerts, letters))
+        if done + dead_letters >= total:
+            break
+        patience = SILENCE if began else FIRST
+        if flow.poll() is not None or now - heard > patience or failed:
+            why = failed[0] if failed else "it ended" if flow.poll() is not None else f"silent for {patience:.0f} s"
+            raise DemoError(f"the demonstration stopped after {done:,} of {total:,} events: {why}")
     seconds = time.monotonic() - began
     return {
         **scores.total(),

@@ -1,4 +1,4 @@
-"""What stands between a configuration and a running flow: each thing looked at, what was found, what to do about it.
+"""Checks everything between a configuration and a running dataflow, with the finding and the cure of each.
 
 Nothing is written to a topic and no offset is committed; topics are created only by `create_missing`.
 """
@@ -15,46 +15,37 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-import confluent_kafka
-from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, Consumer, KafkaError, KafkaException, Producer, TopicPartition
-
 from ssm_stream.config import Config
 from ssm_stream.config.client_properties import security_warnings
-from ssm_stream.kafka.client import (
-    BrokerError,
-    Cluster,
-    LastError,
-    check_broker,
-    client_properties,
-    create_topics,
-    kafka_error,
-    metadata_client,
-    redacted,
-    scrubbed,
-)
+from ssm_stream.kafka.admin import create_topics
+from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, redact_properties
+from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.producer import open_producer
+from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.sample import decode_sample
+from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
 
 LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
 AHEAD = 5.0
-"""Seconds that the newest message may lie in this machine's future before clocks are said to differ."""
+"""Seconds that the newest message may lie in this machine's future before the clocks count as different."""
 FREE = 200 * 1024**2
-"""Bytes that the recovery directory's disk should have left."""
+"""Free bytes that the recovery directory's disk should have."""
 LATEST = 200
-"""Messages of a partition, from its end, that are tried."""
+"""Messages of a partition, from its end, that are decoded as a trial."""
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
 
 class Check(NamedTuple):
-    """One thing that was looked at.
+    """The result of one check.
 
     Attributes:
-        name: what it is, a word or two.
+        name: what was checked, a word or two.
         ok: whether a run may rely on it.
-        found: what was found, for a person.
-        cure: what to do about it; empty where `ok`.
+        found: the finding, for a person.
+        cure: what to do about it; empty if `ok`.
     """
 
     name: str
@@ -64,34 +55,34 @@ class Check(NamedTuple):
 
 
 def diagnose(config: Config) -> list[Check]:
-    """Look at everything that a run needs. Takes `source.wait` seconds where no broker answers."""
+    """Check everything that a run needs. Takes `source.wait` seconds if no broker answers."""
     local = [_python(), _libraries(), _configuration(config), _recovery(config)]
     try:
         cluster = check_broker(config.source)
     except BrokerError as error:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
-    found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.waited:.2f} s"
-    beside = _topics(_beside(config), cluster)
-    return [*local, Check("brokers", True, found), *_source(config, cluster), *beside, *_sinks(config, cluster)]
+    found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
+    inputs = _topics(_inputs(config), cluster)
+    return [*local, Check("brokers", True, found), *_source(config, cluster), *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
-    """Create those of the topics that are read or written that are not there, with so many partitions each.
+    """Create the topics of the configuration that do not exist, with so many partitions each.
 
-    The source gets more where `source.partitions` names higher ones. Replication is the cluster's default.
+    The source gets more if `source.partitions` names higher ones. Replication is the cluster's default.
     """
     source = config.source
     needed = max([partitions, *(p + 1 for p in source.partitions or [])])
     try:
         cluster = check_broker(source)
-        wanted = dict.fromkeys(_beside(config).values(), partitions) | {source.topic: needed}
-        wanted |= dict.fromkeys(_outputs(config).values(), partitions)
-        absent = {t: n for t, n in wanted.items() if t not in cluster.topics and t not in cluster.troubles}
+        topics = dict.fromkeys(_inputs(config).values(), partitions) | {source.topic: needed}
+        topics |= dict.fromkeys(_outputs(config).values(), partitions)
+        absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
         created = create_topics(source, absent, timeout=source.wait)
     except BrokerError as error:
         return Check("create topics", False, error.found, error.cure)
-    return Check("create topics", True, ", ".join(f"{t} ({wanted[t]} partitions)" for t in created) or "all were there")
+    return Check("create topics", True, ", ".join(f"{t} ({topics[t]} partitions)" for t in created) or "all exist")
 
 
 def _python() -> Check:
@@ -109,7 +100,7 @@ def _libraries() -> Check:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             missing.append(name)
-    found = ", ".join([*versions, f"librdkafka {confluent_kafka.libversion()[0]}", *(f"no {m}" for m in missing)])
+    found = ", ".join([*versions, f"librdkafka {librdkafka_version()}", *(f"no {m}" for m in missing)])
     return Check("libraries", not missing, found, f"pip install {' '.join(missing)}" if missing else "")
 
 
@@ -121,7 +112,7 @@ def _configuration(config: Config) -> Check:
         start = f"valid, {config.hash}: {len(event.columns)} features"
     found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
     everything = {**config.source.kafka, **config.sinks.kafka}
-    properties = redacted(everything)
+    properties = redact_properties(everything)
     if properties:
         found += "; ".join([f"; Kafka properties {properties}", *security_warnings(everything)])
     return Check("configuration", True, found)
@@ -150,7 +141,7 @@ def _recovery(config: Config) -> Check:
 
 
 def _unwritable(directory: Path) -> str | None:
-    """Why a file cannot be written there; tried, as permissions do not tell of read-only or full disks."""
+    """Return why a file cannot be written there; tried, because permissions do not show read-only or full disks."""
     if not os.access(directory, os.W_OK | os.X_OK):
         return "no permission to write"
     try:
@@ -168,39 +159,37 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     except BrokerError as error:
         return [Check("source topic", False, error.found, error.cure)]
     of = "" if source.partitions is None else f" of {len(cluster.topics[source.topic])}"
-    there = Check("source topic", True, f"{source.topic}: {len(partitions)}{of} partitions")
-    remember = LastError(source)
+    topic = Check("source topic", True, f"{source.topic}: {len(partitions)}{of} partitions")
     try:
-        with metadata_client(source, remember) as client:
-            reading, newest, messages = _read(client, config, partitions)
-    except (KafkaException, BrokerError) as error:
-        said = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
-        reason = scrubbed(said, source.kafka) + (f"; {remember.text}" if remember.text else "")
+        with open_topic(source) as reader:
+            reading, newest, messages = _read(reader, partitions)
+    except BrokerError as error:
         advertised = ", ".join(cluster.addresses.values())
         cure = (
             f"make sure that this machine reaches every broker where it advertises itself ({advertised}), and that the "
             f"user may read topic {source.topic} and group {source.group_id}"
         )
-        return [there, Check("reading", False, f"{source.topic}: {reason}", cure)]
-    return [there, reading, *([_events(config, messages)] if messages else []), _clock(newest)]
+        return [topic, Check("reading", False, error.found, cure)]
+    return [topic, reading, *([_events(config, messages)] if messages else []), _clock(newest)]
 
 
-def _events(config: Config, messages: list[confluent_kafka.Message]) -> Check:
-    """Whether the configuration can use the last messages; a flow goes on without those that it cannot."""
-    seen = decode_sample(config, messages)
-    found = f"{seen.events} of the last {seen.messages} messages are events"
-    found += f", {seen.labels} are labels" if seen.labels else ""
+def _events(config: Config, messages: list[Message]) -> Check:
+    """Check whether the configuration can use the last messages; a flow goes on without those that it cannot."""
+    sample = decode_sample(config, messages)
+    found = f"{sample.events} of the last {sample.messages} messages are events"
+    found += f", {sample.labels} are labels" if sample.labels else ""
     # Labels come later, and events to be predicted only have none.
-    if seen.events and seen.unlabelled == seen.events and config.labels is None:
+    if sample.events and sample.unlabelled == sample.events and config.labels is None:
         paths = ", ".join(config.event.targets)
-        return Check("events", False, f"{found}; none has a target", f"see whether event.target ({paths}) is right")
-    if seen.refused:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in seen.refused.most_common(3))
-        found += f"; the others would be dead letters ({reasons}); {seen.example}"
-    if not seen.events and not seen.labels:
+        return Check("events", False, f"{found}; none has a target", f"check whether event.target ({paths}) is right")
+    if sample.refused:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in sample.refused.most_common(3))
+        found += f"; the others would be dead letters ({reasons}); {sample.example}"
+    if not sample.events and not sample.labels:
         return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
-    if seen.astray is not None and config.model.fleet:
-        found += f"; {seen.astray!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
+    if sample.split_entity is not None and config.model.fleet:
+        name = sample.split_entity
+        found += f"; {name!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
     return Check("events", True, found)
 
 
@@ -211,63 +200,40 @@ class Newest(NamedTuple):
     by_broker: bool
 
 
-def _read(
-    client: Consumer, config: Config, partitions: Iterable[int]
-) -> tuple[Check, Newest | None, list[confluent_kafka.Message]]:
-    """Ask for the offsets and read the last messages, as a run will.
+def _read(reader: TopicReader, partitions: Iterable[int]) -> tuple[Check, Newest | None, list[Message]]:
+    """Request the offsets and read the last messages, as a run will: one or more of each partition if they come.
 
     Raises:
-        KafkaException: not allowed, or a broker does not answer.
+        BrokerError: not allowed, or a broker does not answer.
     """
-    source = config.source
+    source = reader.source
     deadline = time.monotonic() + READ_TIMEOUT
-    client.list_topics(source.topic, timeout=READ_TIMEOUT)
-    starts, waiting = [], 0
-    for partition in partitions:
-        place = TopicPartition(source.topic, partition)
-        low, high = client.get_watermark_offsets(place, timeout=max(0.1, deadline - time.monotonic()))
-        waiting += high - low
-        if high > low:
-            # Some back: the very last offsets may be transaction markers, which are not delivered.
-            starts.append(TopicPartition(source.topic, partition, max(low, high - LATEST)))
-    committed = client.committed([TopicPartition(source.topic, p) for p in partitions], timeout=READ_TIMEOUT)
-    if refused := next((c.error for c in committed if c.error is not None), None):
-        raise KafkaException(refused)
-    messages = _last_messages(client, starts, deadline)
+    spans = reader.spans(partitions)
+    # Some back: the very last offsets may be transaction markers, which are not delivered.
+    begins = {p: max(span.begin, span.end - LATEST) for p, span in spans.items() if span.begin < span.end}
+    reader.require_group(spans)
+    messages, left = list[Message](), set(begins)
+    for some, _ in reader.poll(begins) if begins else ():
+        messages += some
+        left.difference_update(message.partition() or 0 for message in some)
+        if not left or time.monotonic() >= deadline:
+            break
+    waiting = sum(span.end - span.begin for span in spans.values())
     found = f"{waiting:,} messages to read; group {source.group_id} may be used"
-    if starts and not messages:
+    if begins and not messages:
         found += f"; none of the last ones came within {READ_TIMEOUT:g} s"
     stamps = [
-        (ms / 1000, kind == TIMESTAMP_LOG_APPEND_TIME) for kind, ms in (m.timestamp() for m in messages) if ms > 0
+        (stamp[0] / 1000, stamp[1]) for stamp in map(timestamp_of, messages) if stamp is not None and stamp[0] > 0
     ]
     newest = Newest(*max(stamps)) if stamps else None
-    cure = "" if messages or not starts else "see whether the brokers are overloaded, or the topic's leaders are away"
+    cure = "" if messages or not begins else "see whether the brokers are overloaded, or the topic's leaders are away"
     return Check("reading", not cure, found, cure), newest, messages
 
 
-def _last_messages(client: Consumer, starts: list[TopicPartition], deadline: float) -> list[confluent_kafka.Message]:
-    """One or more messages of each partition, as far as they come in time."""
-    messages: list[confluent_kafka.Message] = []
-    wanted = {place.partition for place in starts}
-    if starts:
-        client.assign(starts)
-    while wanted and time.monotonic() < deadline:
-        for message in client.consume(1000, timeout=0.2):
-            error = message.error()
-            if error is None:
-                messages.append(message)
-            elif error.code() != KafkaError._PARTITION_EOF and not error.retriable():
-                raise KafkaException(error)
-            else:
-                continue
-            wanted.discard(message.partition())
-    return messages
-
-
 def _clock(newest: Newest | None) -> Check:
-    """Kafka tells no time of its own; a stamp from the future is all that gives a wrong clock away."""
+    """Check the clocks: Kafka reports no time of its own, so only a timestamp from the future shows a wrong one."""
     if newest is None:
-        return Check("clock", True, "not known: Kafka tells no time, and there is no message to compare with")
+        return Check("clock", True, "not known: Kafka reports no time, and there is no message to compare with")
     ahead = newest.seconds - time.time()
     who = "the broker" if newest.by_broker else "its producer"
     if ahead > AHEAD:
@@ -280,14 +246,14 @@ def _clock(newest: Newest | None) -> Check:
 
 
 def _outputs(config: Config) -> dict[str, str]:
-    """Sink → topic, of those that are on."""
+    """Return the topic of each sink that is on."""
     sinks = config.sinks
     named = {"predictions": sinks.predictions, "alerts": sinks.alerts, "dead_letters": sinks.dead_letters}
     return {name: topic for name, topic in named.items() if topic is not None}
 
 
-def _beside(config: Config) -> dict[str, str]:
-    """Key → topic, of those that are read beside the events."""
+def _inputs(config: Config) -> dict[str, str]:
+    """Return the topics that are read in addition to the events, by their key in the configuration."""
     labels, feedback = config.labels, config.alerts.feedback
     named = {"labels.topic": labels.topic if labels else None, "alerts.feedback": feedback.topic if feedback else None}
     return {name: topic for name, topic in named.items() if topic is not None}
@@ -311,11 +277,9 @@ def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
 
 
 def _writers(config: Config) -> Check:
-    """Whether a producer can be made; whether it may write is known only by writing, which is not done here."""
+    """Check whether a producer can be made; whether it may write would show only by writing, which is not done here."""
     try:
-        Producer(client_properties(config.source, **config.sinks.kafka))
-    except (KafkaException, TypeError, ValueError) as error:
-        reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
-        cure = "correct sinks.kafka; the names and values are in librdkafka's CONFIGURATION.md"
-        return Check("writing", False, scrubbed(reason, config.source.kafka, config.sinks.kafka), cure)
+        open_producer(config, LastError(config.source, config.sinks.kafka))
+    except BrokerError as error:
+        return Check("writing", False, error.found, error.cure)
     return Check("writing", True, "producers can be made; permission to write is not tried")

@@ -8,12 +8,23 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 from bytewax.operators import StatefulBatchLogic
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Config, Source
+from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError, Precision, Verdict
-from ssm_stream.kafka.client import BrokerError, LastError, check_broker, metadata_client, scrubbed
-from ssm_stream.kafka.codec import Chunk, Judged, Output, Record, dead_letter, offset_of, raw_of, shard_key, too_large
+from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.dead_letters import dead_letter
+from ssm_stream.kafka.decoder import too_large_reason
+from ssm_stream.kafka.records import (
+    Chunk,
+    OutputBatch,
+    PredictedBatch,
+    ProducerRecord,
+    offset_of,
+    raw_message,
+    shard_key,
+)
+from ssm_stream.kafka.topic_reader import read_topic
 from ssm_stream.ops.metrics import Metrics
 
 LOG = structlog.get_logger("ssm_stream.feedback")
@@ -28,9 +39,7 @@ def feedback_of(config: Config) -> Source | None:
     if config.alerts.feedback is None:
         return None
     # Verdicts are few, and none is too old to count.
-    return config.source.model_copy(
-        update={"topic": config.alerts.feedback.topic, "partitions": None, "start": "earliest"}
-    )
+    return with_topic(config.source, config.alerts.feedback.topic).model_copy(update={"start": "earliest"})
 
 
 class FeedbackDecoder:
@@ -40,28 +49,30 @@ class FeedbackDecoder:
         self.config = config
         self._read = FeedbackReader(config)
 
-    def __call__(self, chunk: Chunk) -> list[tuple[str, list[Verdict] | Output]]:
+    def __call__(self, chunk: Chunk) -> list[tuple[str, list[Verdict] | OutputBatch]]:
         """The chunk's verdicts, and what is none as dead letters, which go by partition."""
         verdicts: list[Verdict] = []
-        letters: list[Record] = []
+        letters: list[ProducerRecord] = []
         for message in chunk.messages:
             try:
                 value = message.value()
                 if value is not None and len(value) > self.config.event.max_bytes:
-                    raise NoFeedbackError("TooLarge", too_large(len(value), self.config.event.max_bytes))
+                    raise NoFeedbackError(Fault.TOO_LARGE, too_large_reason(len(value), self.config.event.max_bytes))
                 verdicts.append(self._read(value))
             except NoFeedbackError as error:
                 place = (chunk.topic, chunk.partition, offset_of(message))
-                letters.append(dead_letter(self.config, raw_of(message), place, "feedback", error.fault, str(error)))
-        out: list[tuple[str, list[Verdict] | Output]] = [(KEY, verdicts)] if verdicts else []
+                letters.append(
+                    dead_letter(self.config, raw_message(message), place, "feedback", error.fault, str(error))
+                )
+        out: list[tuple[str, list[Verdict] | OutputBatch]] = [(KEY, verdicts)] if verdicts else []
         if letters:
             first, last = letters[0].offset, letters[-1].offset
             key = shard_key(chunk.partition % self.config.state.shards)
-            out.append((key, Output(chunk.topic, chunk.partition, first, last, letters)))
+            out.append((key, OutputBatch(chunk.topic, chunk.partition, first, last, letters)))
         return out
 
 
-class FeedbackLogic(StatefulBatchLogic[list[Verdict], Judged | Output, bytes]):
+class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBatch, bytes]):
     """Counts verdicts, and says in the log what they come to. Nothing else changes by them."""
 
     def __init__(self, resume_state: bytes | None, metrics: Metrics | None = None) -> None:
@@ -70,7 +81,7 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], Judged | Output, bytes]):
         self._changed: dict[str, None] = {}
         self._next = 0.0
 
-    def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[Judged | Output], bool]:
+    def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         for verdicts in values:
             counted = [verdict for verdict in verdicts if self._precision.add(verdict)]
             self._changed |= {verdict.rule: None for verdict in counted}
@@ -83,11 +94,11 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], Judged | Output, bytes]):
             self._say()
         return (), StatefulBatchLogic.RETAIN
 
-    def on_notify(self) -> tuple[Iterable[Judged | Output], bool]:
+    def on_notify(self) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         self._say()
         return (), StatefulBatchLogic.RETAIN
 
-    def on_eof(self) -> tuple[Iterable[Judged | Output], bool]:
+    def on_eof(self) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         return self.on_notify()
 
     def notify_at(self) -> datetime | None:
@@ -112,46 +123,10 @@ def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
     Raises:
         BrokerError: no such topic, or a broker that refuses or does not answer.
     """
-    partitions = check_broker(source).source_partitions(source)
-    remember = LastError(source)
-    try:
-        messages = all_messages(source, partitions, remember)
-    except KafkaException as error:
-        reason = scrubbed(str(error.args[0]), source.kafka)
-        raise BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", remember.cure) from error
     read, counted, refused = FeedbackReader(config), Precision(), 0
-    for message in sorted(messages, key=lambda m: m.timestamp()[1]):
+    for message in read_topic(source):
         try:
             counted.add(read(message.value()))
         except NoFeedbackError:
             refused += 1
     return counted, refused
-
-
-def all_messages(source: Source, partitions: tuple[int, ...], remember: LastError) -> list[Message]:
-    """A topic from its beginning to its present end.
-
-    Raises:
-        KafkaException: the broker refuses.
-        BrokerError: it does not answer.
-    """
-    found: list[Message] = []
-    ended: set[int | None] = set()
-    settings: dict[str, str | bool] = {"enable.partition.eof": True, "isolation.level": "read_committed"}
-    with metadata_client(source, remember, **settings) as client:
-        client.list_topics(source.topic, timeout=source.wait)  # a client that knows the topic starts at once
-        client.assign([TopicPartition(source.topic, partition, OFFSET_BEGINNING) for partition in partitions])
-        heard = time.monotonic()
-        while not ended.issuperset(partitions):
-            for message in client.consume(10_000, 0.1):
-                heard, error = time.monotonic(), message.error()
-                if error is None:
-                    found.append(message)
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add(message.partition())
-                elif not error.retriable():
-                    raise KafkaException(error)
-            if time.monotonic() - heard > source.wait:
-                text = f"topic {source.topic!r} on {source.brokers} did not answer for {source.wait:g} s (source.wait)"
-                raise BrokerError(text + (f": {remember.text}" if remember.text else ""), remember.cure)
-    return found

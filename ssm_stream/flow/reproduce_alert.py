@@ -1,43 +1,47 @@
-"""An alert made again from the events: the topic's partition from its beginning (or an exported state) to the event,
-through the production decoder, engine and encoder, and the message compared with what was sent, to the bit.
+"""Computes an alert again from the events of its partition, and compares the message with the one that was sent.
 
-What an entity is told depends on the events of its partition and shard in their order (`engine.py`), so the other
-partitions need not be read.
+The production decoder, engine and encoder process the partition, from its beginning or an exported state to the event
+of the alert; the messages are equal to the last bit.
+
+An entity's alerts depend on the events of its partition and shard in their order (`engine.py`), so the other partitions
+need not be read.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
-from confluent_kafka import OFFSET_BEGINNING, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Config, Source
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, spread_evenly
-from ssm_stream.flow.feedback import all_messages
-from ssm_stream.kafka.client import BrokerError, LastError, check_broker, metadata_client, scrubbed
-from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, ShardBatch, offset_of
+from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import Chunk, Message, ShardBatch, offset_of
+from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
 from ssm_stream.recovery.export import load_exported_engines
 
 ID = re.compile(
     r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<kind>anomaly|drift)(?P<more>(?:-fleet)?(?:-\d+)?)"
 )
-MOST = 5000
+BATCH = 5000
 """Messages that are decoded at a time."""
 
 
-class NotReplayableError(LookupError):
-    """The alert cannot be made again from here; the text says why, and what to do."""
+class NotReproducibleError(LookupError):
+    """The alert cannot be computed again. The text has the reason and the cure."""
 
 
 class AlertId(NamedTuple):
-    """Where an alert comes from, as its id says."""
+    """An alert's id, and the message that caused it."""
 
     text: str
     topic: str
@@ -46,7 +50,7 @@ class AlertId(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A field whose replayed value is another than the sent one."""
+    """A field whose computed value differs from the sent one."""
 
     path: str
     sent: Any
@@ -54,19 +58,19 @@ class Difference(NamedTuple):
 
 
 class Audited(NamedTuple):
-    """An entity's state by the audit: after that offset of the partition, the hash."""
+    """The hash of an entity's state in the audit. next: the partition's next offset at that time"""
 
     next: int
     hash: str
 
 
-class Replayed(NamedTuple):
-    """An alert made again.
+class ReproducedAlert(NamedTuple):
+    """An alert that was computed again.
 
-    sent, replayed: the messages, `sent` None where none was at hand; same: their bytes are equal
-    first, events, seconds: offset that the replay began at, events processed, and what it took
-    explanation: of the prediction at the event, None where its target comes later; history: of earlier ones
-    audited: records of the audit that were compared on the way; broken: those whose hash differs
+    sent, replayed: the messages, `sent` None if it was not available; same: their bytes are equal
+    first, events, seconds: the first offset, number of events processed, and the time that this needed
+    explanation: of the prediction at the event, None if its target comes later; history: of earlier ones
+    audited: number of the audit's records that were compared; broken: those whose hash differs
     """
 
     id: AlertId
@@ -83,138 +87,131 @@ class Replayed(NamedTuple):
     broken: list[Audited]
 
 
-def alert_id(text: str) -> AlertId | None:
-    """The parts of an alert's id; None where it is none."""
+def parse_alert_id(text: str) -> AlertId | None:
+    """Return the parts of an alert's id; None if the text is none."""
     found = ID.fullmatch(text)
     return None if found is None else AlertId(text, found["topic"], int(found["partition"]), int(found["offset"]))
 
 
-def sent_alert(config: Config, wanted: AlertId) -> bytes | None:
-    """The alert as it lies on the topic; None where it is there no more.
+def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
+    """Return the alert as the topic has it; None if it is no longer there.
 
     Raises:
-        BrokerError: no such topic, or a broker that refuses or does not answer.
+        BrokerError: the topic does not exist, or a broker refuses or does not answer.
     """
     if config.sinks.alerts is None:
         return None
-    source = config.source.model_copy(update={"topic": config.sinks.alerts, "partitions": None})
-    remember = LastError(source)
-    try:
-        messages = all_messages(source, check_broker(source).source_partitions(source), remember)
-    except KafkaException as error:
-        reason = scrubbed(str(error.args[0]), source.kafka)
-        raise BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", remember.cure) from error
-    for message in messages:
+    for message in read_topic(with_topic(config.source, config.sinks.alerts)):
         value = message.value()
-        if value is not None and f'"{wanted.text}"'.encode() in value and orjson.loads(value).get("id") == wanted.text:
+        if value is not None and f'"{alert.text}"'.encode() in value and orjson.loads(value).get("id") == alert.text:
             return value
     return None
 
 
-def replay_alert(
+def reproduce_alert(
     config: Config,
-    wanted: AlertId,
+    alert: AlertId,
     sent: bytes | None,
     *,
     state: Path | None = None,
     history: int = 0,
     audit: Sequence[tuple[int, dict[str, str]]] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Replayed:
-    """Make an alert again.
+) -> ReproducedAlert:
+    """Compute an alert again and compare it with the one that was sent.
 
     Args:
         config: with its features
         sent: the message to compare with
         state: an export (`ssm-stream state export`) to begin from, made before the alert
-        history: of so many of the entity's earlier predictions, evenly, explanations too
-        audit: by next offset of the partition: entity → hash of its state then
-        on_progress: called with the messages read, and those there are to read
+        history: number of the entity's earlier predictions, evenly spaced, that are explained too
+        audit: next offset of the partition → entity → hash of its state at that time
+        on_progress: called with the numbers of messages read and to be read
 
     Raises:
-        NotReplayableError: the events are there no more, or do not give that alert, …
+        NotReproducibleError: the events no longer exist, do not lead to that alert, …
         BrokerError, StateError, OSError: the topic or the state cannot be read.
     """
-    _require_replayable(config, wanted)
+    _require_reproducible(config, alert)
     began = time.monotonic()
-    engines, first = _beginning(config, wanted, state)
+    engines, first = _start(config, alert, state)
     entity = orjson.loads(sent).get("entity") if sent is not None else None
     stops: list[int] = []
     if history and isinstance(entity, str):
-        stops = spread_evenly(_offsets_of(config, wanted, first, entity, on_progress), history)
-    run = _Run(config, wanted, engines, entity, stops, dict(audit))
-    low, total = first, wanted.offset - first + 1
-    for chunk in _chunks(config.source, wanted, first):
+        stops = spread_evenly(_offsets_of(config, alert, first, entity, on_progress), history)
+    run = _Run(config, alert, engines, entity, stops, dict(audit))
+    low, total = first, alert.offset - first + 1
+    for chunk in _chunks(config.source, alert, first):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
-            low = at  # offsets that hold notes of transactions, or that the topic has dropped
-        run.take(chunk)
+            low = at  # offsets of transaction markers, or that the topic has dropped
+        run.process(chunk)
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     if run.value is None:
-        raise NotReplayableError(
-            f"{wanted.text}: the events from offset {low} on do not give this alert: the state did not begin with them "
-            "(give an export from before the alert by --state), the configuration was another, or the topic is not "
-            "keyed by entity"
+        raise NotReproducibleError(
+            f"{alert.text}: the events from offset {low} on do not lead to this alert: the state did not begin "
+            "with them (give an export from before the alert by --state), the configuration was another, or the topic "
+            "is not keyed by entity"
         )
     replayed = orjson.loads(run.value)
     content = None if sent is None else orjson.loads(sent)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent
-    return Replayed(
-        wanted, content, replayed, same, differences, low, run.events, time.monotonic() - began, run.explanation,
+    return ReproducedAlert(
+        alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, run.explanation,
         run.history, run.audited, run.broken,
     )  # fmt: skip
 
 
-def _require_replayable(config: Config, wanted: AlertId) -> None:
-    if wanted.topic != config.source.topic:
-        raise NotReplayableError(
-            f"{wanted.text} is of topic {wanted.topic!r}, and this configuration reads {config.source.topic!r}"
-            + ("; alerts that a label brought cannot be replayed yet" if config.labels is not None else "")
+def _require_reproducible(config: Config, alert: AlertId) -> None:
+    if alert.topic != config.source.topic:
+        raise NotReproducibleError(
+            f"{alert.text} is of topic {alert.topic!r}, and this configuration reads {config.source.topic!r}"
+            + ("; an alert that a label caused cannot be computed again" if config.labels is not None else "")
         )
     if config.labels is not None and config.labels.topic is not None:
-        raise NotReplayableError(
-            "with labels on a topic of their own the order of two topics decides, which nobody has kept: the alert "
-            "cannot be replayed"
+        raise NotReproducibleError(
+            "with labels on a topic of their own the result depends on the order of two topics, which is not recorded: "
+            "the alert cannot be computed again"
         )
 
 
-def _beginning(config: Config, wanted: AlertId, state: Path | None) -> tuple[dict[str, Engine], int]:
-    """The engines to begin with by shard, and the first offset."""
+def _start(config: Config, alert: AlertId, state: Path | None) -> tuple[dict[str, Engine], int]:
+    """Return the engines to begin with, by shard, and the first offset."""
     if state is not None:
         engines, positions = load_exported_engines(state, config)
-        first = positions.get(wanted.partition, 0)
-        if first > wanted.offset:
-            raise NotReplayableError(
-                f"{state} was made after the alert: it goes on at offset {first} of partition {wanted.partition}"
+        first = positions.get(alert.partition, 0)
+        if first > alert.offset:
+            raise NotReproducibleError(
+                f"{state} was made after the alert: it continues at offset {first} of partition {alert.partition}"
             )
         return engines, first
     return {}, 0
 
 
 class _Run:
-    """The engines on their way to the event."""
+    """The engines, from the first message to the alert's event."""
 
     def __init__(
         self,
         config: Config,
-        wanted: AlertId,
+        alert: AlertId,
         engines: dict[str, Engine],
         entity: str | None,
         stops: list[int],
         audit: dict[int, dict[str, str]],
     ) -> None:
-        self._config, self._wanted, self._engines, self._entity = config, wanted, engines, entity
-        self._decode, self._encode = Decoder(config), Encoder(config)
-        self._audit, self._stops = audit, {wanted.offset, *stops}
-        self._cuts = sorted({*self._stops, *(n for n in audit if n <= wanted.offset)})
+        self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
+        self._decoder, self._encoder = Decoder(config), Encoder(config)
+        self._audit, self._stops = audit, {alert.offset, *stops}
+        self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.value: bytes | None = None
         self.events = self.audited = 0
         self.explanation: Explanation | None = None
         self.history: list[Explanation] = []
         self.broken: list[Audited] = []
 
-    def take(self, chunk: Chunk) -> None:
-        """Process a chunk, cut where something is to be looked at before its message."""
+    def process(self, chunk: Chunk) -> None:
+        """Process a chunk, split before each message at which something is examined."""
         messages = chunk.messages
         while messages:
             at = offset_of(messages[0])
@@ -223,30 +220,30 @@ class _Run:
             cut = self._cuts[0] if self._cuts else None
             size = next((i for i, m in enumerate(messages) if cut is not None and offset_of(m) >= cut), len(messages))
             if size:
-                self._process(chunk, messages[:size])
+                self._process_messages(chunk, messages[:size])
             if size < len(messages):
                 assert cut is not None
                 self._cuts.pop(0)
-                self._look(chunk, messages[size], cut)
-                self._process(chunk, messages[size : size + 1])
+                self._examine(chunk, messages[size], cut)
+                self._process_messages(chunk, messages[size : size + 1])
             messages = messages[size + 1 :]
 
-    def _process(self, chunk: Chunk, messages: list[Message]) -> None:
+    def _process_messages(self, chunk: Chunk, messages: list[Message]) -> None:
         partition = chunk.partition
-        for key, item in self._decode(Chunk(chunk.topic, partition, messages)):
+        for key, item in self._decoder.decode(Chunk(chunk.topic, partition, messages)):
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
             events, refused = engine.admit(item.events, partition)
-            batch = item.only(events, refused)
+            batch = item.without(refused, events)
             if not len(events):
                 continue
             self.events += len(events)
             predictions, alerts = engine.process(events, partition)
-            mine = [alert for alert in alerts if batch.offsets[alert.row] == self._wanted.offset]
-            for record in self._encode(batch, predictions, mine).others:
+            mine = [raised for raised in alerts if batch.offsets[raised.row] == self._alert.offset]
+            for record in self._encoder.encode(batch, predictions, mine).others:
                 value = record.value or b""
-                if orjson.loads(value)["id"] == self._wanted.text:
+                if orjson.loads(value)["id"] == self._alert.text:
                     self.value = value
 
     def _engine(self, key: str) -> Engine:
@@ -255,22 +252,22 @@ class _Run:
             engine = self._engines[key] = Engine(self._config)
         return engine
 
-    def _look(self, chunk: Chunk, message: Message, cut: int) -> None:
-        """Before a message: its prediction taken apart, the entities' states held to the audit."""
+    def _examine(self, chunk: Chunk, message: Message, cut: int) -> None:
+        """Explain the prediction of the next message, and compare the entities' states with the audit."""
         if cut in self._audit:
-            self._compare(chunk.partition, cut)
+            self._compare_audit(chunk.partition, cut)
         if offset_of(message) not in self._stops:
             return
-        for key, item in self._decode(Chunk(chunk.topic, chunk.partition, [message])):
+        for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, [message])):
             if not isinstance(item, ShardBatch) or self._config.labels is not None:
                 continue
-            found = self._explained(self._engine(key), item, chunk.partition)
-            if found is not None and cut == self._wanted.offset:
+            found = self._explain(self._engine(key), item, chunk.partition)
+            if found is not None and cut == self._alert.offset:
                 self.explanation = found
             if found is not None and (self._entity is None or found.entity == self._entity):
                 self.history.append(found)
 
-    def _explained(self, engine: Engine, batch: ShardBatch, partition: int) -> Explanation | None:
+    def _explain(self, engine: Engine, batch: ShardBatch, partition: int) -> Explanation | None:
         horizon = self._config.model.horizon
         if horizon.events or horizon.seconds:
             return None
@@ -279,7 +276,7 @@ class _Run:
         except KeyError:
             return None  # the entity's first event
 
-    def _compare(self, partition: int, cut: int) -> None:
+    def _compare_audit(self, partition: int, cut: int) -> None:
         for entity, expected in self._audit[cut].items():
             for engine in self._engines.values():
                 if entity in engine:
@@ -289,73 +286,41 @@ class _Run:
 
 
 def _offsets_of(
-    config: Config, wanted: AlertId, first: int, entity: str, on_progress: Callable[[int, int], None]
+    config: Config, alert: AlertId, first: int, entity: str, on_progress: Callable[[int, int], None]
 ) -> list[int]:
-    """Of the entity's events up to the alert's."""
-    decode, found, total = Decoder(config), list[int](), wanted.offset - first + 1
-    for chunk in _chunks(config.source, wanted, first):
-        for _, item in decode(chunk):
+    """Return the offsets of the entity's events up to the alert's."""
+    decoder, found, total = Decoder(config), list[int](), alert.offset - first + 1
+    for chunk in _chunks(config.source, alert, first):
+        for _, item in decoder.decode(chunk):
             if isinstance(item, ShardBatch):
                 found += [at for at, name in zip(item.offsets, item.events.entity, strict=True) if name == entity]
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     return found
 
 
-def _chunks(source: Source, wanted: AlertId, first: int) -> Iterator[Chunk]:
-    """The partition's messages from an offset to the alert's, some at a time.
+def _chunks(source: Source, alert: AlertId, first: int) -> Iterator[Chunk]:
+    """Yield the partition's messages from an offset to the alert's.
 
     Raises:
-        NotReplayableError: the topic does not go as far, or does no longer hold the event.
+        NotReproducibleError: the topic does not hold them.
         BrokerError: the broker refuses, or does not answer.
     """
-    remember = LastError(source)
-    settings: dict[str, str | bool] = {
-        "enable.partition.eof": True,
-        "isolation.level": "read_committed",
-        "auto.offset.reset": "error",
-    }
-    place = TopicPartition(source.topic, wanted.partition)
-    try:
-        with metadata_client(source, remember, **settings) as client:
-            if wanted.partition not in check_broker(source).partitions_of(source.topic):
-                raise NotReplayableError(f"{wanted.text}: the topic has no partition {wanted.partition}")
-            low, high = client.get_watermark_offsets(place, timeout=source.wait)
-            if not max(low, first) <= wanted.offset < high:
-                raise NotReplayableError(
-                    f"{wanted.text}: partition {wanted.partition} of {source.topic!r} holds offsets {low} to "
-                    f"{high - 1} now: the event is there no more"
-                )
-            if first and low > first:
-                raise NotReplayableError(
-                    f"{wanted.text}: the state goes on at offset {first}, and the topic begins at {low} now"
-                )
-            client.assign([TopicPartition(source.topic, wanted.partition, first if first else OFFSET_BEGINNING)])
-            yield from _until(client, source, wanted, remember)
-    except KafkaException as error:
-        reason = scrubbed(str(error.args[0]), source.kafka)
-        raise BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", remember.cure) from error
-
-
-def _until(client: Any, source: Source, wanted: AlertId, remember: LastError) -> Iterable[Chunk]:
-    heard = time.monotonic()
-    while True:
-        messages: list[Message] = []
-        ended = False
-        for message in client.consume(MOST, 0.2):
-            heard, error = time.monotonic(), message.error()
-            if error is None:
-                messages.append(message)
-            elif error.code() == KafkaError._PARTITION_EOF:
-                ended = True
-            elif not error.retriable():
-                raise KafkaException(error)
-        messages = [m for m in messages if offset_of(m) <= wanted.offset]
-        if messages:
-            yield Chunk(source.topic, wanted.partition, messages)
-            if offset_of(messages[-1]) == wanted.offset:
-                return
-        if ended:
-            raise NotReplayableError(f"{wanted.text}: there is no message at offset {wanted.offset}")
-        if time.monotonic() - heard > source.wait:
-            text = f"topic {source.topic!r} on {source.brokers} did not answer for {source.wait:g} s (source.wait)"
-            raise BrokerError(text + (f": {remember.text}" if remember.text else ""), remember.cure)
+    with open_topic(source, reset="error") as reader:
+        if alert.partition not in check_broker(source).partitions_of(source.topic):
+            raise NotReproducibleError(f"{alert.text}: the topic has no partition {alert.partition}")
+        begin, end = reader.spans([alert.partition])[alert.partition]
+        if not max(begin, first) <= alert.offset < end:
+            raise NotReproducibleError(
+                f"{alert.text}: partition {alert.partition} of {source.topic!r} holds offsets {begin} to {end - 1} "
+                "now: the event no longer exists"
+            )
+        if first and begin > first:
+            raise NotReproducibleError(
+                f"{alert.text}: the state continues at offset {first}, and the topic begins at {begin} now"
+            )
+        span, last = Span(first or FROM_BEGINNING, alert.offset + 1), -1
+        for messages in reader.read({alert.partition: span}, BATCH):
+            yield Chunk(source.topic, alert.partition, messages)
+            last = offset_of(messages[-1])
+        if last != alert.offset:
+            raise NotReproducibleError(f"{alert.text}: there is no message at offset {alert.offset}")

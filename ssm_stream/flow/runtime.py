@@ -17,11 +17,12 @@ from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import monitor_flow
 from ssm_stream.flow.feedback import feedback_of
-from ssm_stream.flow.source import SIGNALLED, STOP, labels_of, stop_on_signals
-from ssm_stream.flow.transactional_sink import refuse_without_transactions
-from ssm_stream.kafka.client import BrokerError, Cluster, check_broker
-from ssm_stream.kafka.schema_registry import frames_of
+from ssm_stream.flow.source import SIGNALLED, STOP, labels_topic, stop_on_signals
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.kafka.topic_head import first_documents
+from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite
@@ -87,14 +88,14 @@ def prepare(
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
     partitions = brokers.source_partitions(config.source)
-    beside = labels_of(config)
+    beside = labels_topic(config)
     labels = brokers.source_partitions(beside) if beside is not None else ()
     said = feedback_of(config)
     feedback = brokers.source_partitions(said) if said is not None else ()
     _require_sinks(config, brokers)
-    frames_of(config)
+    resolve_frames(config)
     if config.delivery == "exactly_once":
-        refuse_without_transactions(brokers)
+        require_transactions(brokers)
     recovery = open_recovery(config) if lock else join_recovery(config)
     if config.event.features == "auto":
         if cluster and config.recovery.directory is None:

@@ -12,14 +12,15 @@ from bytewax.operators import StatefulBatchLogic
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.codec import Encoder, Judged, LabelBatch, Output, ShardBatch, shard_key
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.audit import Auditor
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 
 
-class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, bytes]):
+class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
     """Predicts and learns the events of one shard, and their labels where these come by themselves.
 
     A snapshot is the name of a file in the recovery directory; where there is none, the state itself.
@@ -37,7 +38,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         else:
             self._engine = Engine(config) if resume_state is None else Engine.restore(config, resume_state)
         self._shards, self._nameless = config.state.shards, name is None
-        self._encode = Encoder(config)
+        self._encoder = Encoder(config)
         self._audit = None if config.audit.directory is None else Auditor(config.audit.directory, config.hash)
         if self._audit is not None and name is not None:
             self._audit.take(name.partition("-")[0])
@@ -55,23 +56,23 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
         """Share of `state.max_entities` that the fullest source has; None without a limit."""
         return self._engine.fullness
 
-    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[Judged | Output], bool]:
-        out: list[Judged | Output] = []
+    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
+        out: list[PredictedBatch | OutputBatch] = []
         for batch in self._pieces(values):
             if isinstance(batch, LabelBatch):
                 with self._metrics.timed("learn"):
                     outcome = self._engine.learn(batch.labels, batch.partition)
                 self._judge_late(batch.labels.entity, batch.partition)
-                out.append(self._encode.labelled(batch, outcome))
+                out.append(self._encoder.encode_labelled(batch, outcome))
             else:
                 events, refused = self._engine.admit(batch.events, batch.partition)
                 if refused:
-                    out.append(self._encode.refused(batch, refused))
-                batch = batch.only(events, refused)
+                    out.append(self._encoder.encode_refused(batch, refused))
+                batch = batch.without(refused, events)
                 if not len(events):
                     continue
                 began = time.perf_counter()
-                judged = Judged(batch, *self._engine.process(events, batch.partition))
+                judged = PredictedBatch(batch, *self._engine.process(events, batch.partition))
                 took = time.perf_counter() - began
                 self._metrics.traced("learn", took, self._topic, batch.partition, batch.chunk, len(events))
                 out.append(judged)
@@ -79,7 +80,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
                     self._audit.saw(events, batch.partition, batch.offsets[0], batch.offsets[-1])
                 self._count(events, judged.predictions, batch.partition)
             if unmatched := self._engine.pop_unmatched_labels():
-                out.append(self._encode.unmatched(batch, unmatched))
+                out.append(self._encoder.encode_unmatched(batch, unmatched))
         if self._nameless and self._files is not None:
             first = values[0]
             names = first.labels.entity if isinstance(first, LabelBatch) else first.events.entity
@@ -99,10 +100,10 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, Judged | Output, by
                 begin = 0
                 for cut in cuts:
                     if cut > begin:
-                        yield batch.part(begin, cut)
+                        yield batch.slice(begin, cut)
                     page.look(self._engine, batch.events.take(np.array([cut])), batch.partition)
                     begin = cut
-                batch = batch.part(begin, len(batch.events))
+                batch = batch.slice(begin, len(batch.events))
             yield batch
 
     def _count(self, events: Events, predictions: Predictions, source: int) -> None:

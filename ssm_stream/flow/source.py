@@ -1,4 +1,4 @@
-"""The events topic as a Bytewax source: one topic partition is one Bytewax partition."""
+"""The sources of the dataflow: one topic partition is one Bytewax partition."""
 
 from __future__ import annotations
 
@@ -12,26 +12,29 @@ from typing import Any
 
 import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
-from confluent_kafka import Message
 
 from ssm_stream.config import Config, Source
-from ssm_stream.kafka.codec import Chunk, offset_of
-from ssm_stream.kafka.partition_reader import Decode, Reader
+from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.consumer import PrefetchConsumer
+from ssm_stream.kafka.partition_queue import Decode
+from ssm_stream.kafka.records import Chunk, Message, offset_of
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX
 
 LOG = structlog.get_logger("ssm_stream.source")
 IDLE = timedelta(milliseconds=5)
-SOON = timedelta(milliseconds=1)  # between looks for what is under way, or at whether the other topic has come as far
+"""Time between two polls of a partition that is at its end."""
+BUSY = timedelta(milliseconds=1)
+"""Time between two polls while messages are under way, or while the other topic is behind."""
 
 STOP = threading.Event()
 """Set: every source ends at its next poll, and the dataflow ends as at the end of its input, snapshots written."""
 SIGNALLED = threading.Event()
-"""Set: a signal has asked the process to end; not only the dataflow, as when its configuration is to be another."""
+"""Set: a signal ends the process; not only the dataflow, as when its configuration changes."""
 
 
 def stop_on_signals() -> None:
-    """SIGTERM and SIGINT end the dataflow gracefully; Bytewax's own handling of them does not."""
+    """Make SIGTERM and SIGINT end the dataflow gracefully; Bytewax's own handling of them does not."""
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _on_signal)
 
@@ -41,29 +44,27 @@ def _on_signal(*_: object) -> None:
     STOP.set()
 
 
-class Pace:
-    """Keeps events and labels side by side while there is a backlog of both: by the times that their messages have.
-
-    Each part in this process says the time of its next message, ms: −∞ while it does not know, ∞ where there is none.
-    """
+class Pacer:
+    """Keeps two topics in step while there is a backlog of both: by the timestamps of their messages."""
 
     def __init__(self) -> None:
         self._next: dict[tuple[str, int], float] = {}
 
-    def tell(self, topic: str, partition: int, ts: float) -> None:
-        """The time of a part's next message."""
+    def set_next(self, topic: str, partition: int, ts: float) -> None:
+        """Set the timestamp of a partition's next message, ms: −∞ while it is unknown, ∞ at the partition's end."""
         self._next[topic, partition] = ts
 
     def limit(self, topic: str) -> float:
-        """How far this topic may be read: to the earliest next message of the other."""
-        # The values are copied at once: parts of other workers come and go meanwhile.
+        """Return up to which timestamp a topic may be read: that of the earliest next message of the other."""
+        # The values are copied at once: partitions of other workers come and go meanwhile.
         return min((ts for (name, _), ts in list(self._next.items()) if name != topic), default=math.inf)
 
 
 class KafkaSource(FixedPartitionedSource[Any, int]):
-    """Partitions of the events topic, and of the labels' beside it; the state of each is the next offset.
+    """Partitions of a topic, and of the labels topic, if any; the state of each is the next offset.
 
-    decoder: makes what turns the chunks of one partition into items of the dataflow; by default they stay as they are
+    decoder: makes what decodes the chunks of one partition into items of the dataflow; by default chunks stay as they
+        are
     """
 
     def __init__(
@@ -77,10 +78,10 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
         metrics: Metrics | None = None,
     ) -> None:
         self.source, self.partitions, self.decoder, self.labels = source, partitions, decoder, labels
-        self.reader = Reader(source, partitions, until_eof=until_eof, metrics=metrics)
+        self.consumer = PrefetchConsumer(source, partitions, until_eof=until_eof, metrics=metrics)
         if labels is not None:
-            self.pace = Pace()
-            labels.reader.until_eof = until_eof
+            self.pacer = Pacer()
+            labels.consumer.until_eof = until_eof
 
     def list_parts(self) -> list[str]:
         parts = [f"{partition:05d}" for partition in self.partitions]
@@ -89,31 +90,31 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> KafkaPartition:
         decode = self.decoder()
         if self.labels is None:
-            return KafkaPartition(self.reader, int(for_part), resume_state, decode)
-        reader = self.labels.reader if for_part.startswith(LABELS_PREFIX) else self.reader
-        return PacedPartition(reader, int(for_part.removeprefix(LABELS_PREFIX)), resume_state, decode, self.pace)
+            return KafkaPartition(self.consumer, int(for_part), resume_state, decode)
+        consumer = self.labels.consumer if for_part.startswith(LABELS_PREFIX) else self.consumer
+        return PacedPartition(consumer, int(for_part.removeprefix(LABELS_PREFIX)), resume_state, decode, self.pacer)
 
 
-def labels_of(config: Config) -> Source | None:
-    """The labels topic as a source of its own; None where labels come with the events, or on their topic."""
+def labels_topic(config: Config) -> Source | None:
+    """Return the settings that read the labels topic; None if labels come on the events topic, or not at all."""
     if config.labels is None or config.labels.topic is None:
         return None
-    return config.source.model_copy(update={"topic": config.labels.topic, "partitions": None})
+    return with_topic(config.source, config.labels.topic)
 
 
 def label_source(config: Config, partitions: tuple[int, ...], metrics: Metrics | None = None) -> KafkaSource | None:
-    """These partitions of the labels topic."""
-    source = labels_of(config)
+    """Return the source of these partitions of the labels topic; None if there is no such topic."""
+    source = labels_topic(config)
     return None if source is None else KafkaSource(source, partitions, metrics=metrics)
 
 
 class KafkaPartition(StatefulSourcePartition[Any, int]):
-    """Hands one partition to the dataflow, decoded ahead, from an offset on; commits how far it is safe."""
+    """Hands one partition to the dataflow, decoded ahead, from an offset on; commits up to where it is safe."""
 
-    def __init__(self, reader: Reader, partition: int, resume: int | None, decode: Decode) -> None:
-        self._reader, self._most = reader, reader.source.batch
-        self._feed = reader.attach(partition, resume, decode)
-        self.next = self._feed.first
+    def __init__(self, consumer: PrefetchConsumer, partition: int, resume: int | None, decode: Decode) -> None:
+        self._consumer, self._limit = consumer, consumer.source.batch
+        self._queue = consumer.attach(partition, resume, decode)
+        self.next = self._queue.first
         self._committed = self._durable = -1
         self._awake: datetime | None = None
         self._graceful = False
@@ -126,66 +127,68 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         return items
 
     def _items(self) -> list[Any] | None:
-        """What is there now; None where nothing will come any more. Says when to look again."""
-        taken, at_end = self._reader.take(self._feed, self._most)
+        """Return the items that are ready, and set the time of the next poll; None at the end of the input."""
+        taken, at_end = self._consumer.take(self._queue, self._limit)
         if taken:
             self.next, self._awake = taken[-1].next, None
-            return taken[0].items if len(taken) == 1 else [item for ready in taken for item in ready.items]
-        if at_end and self._reader.until_eof:
+            return taken[0].items if len(taken) == 1 else [item for chunk in taken for item in chunk.items]
+        if at_end and self._consumer.until_eof:
             return None
-        self._rest(soon=not at_end)
+        self._sleep(BUSY if not at_end else IDLE)
         return []
 
-    def _rest(self, *, soon: bool) -> None:
-        self._awake = datetime.now(UTC) + (SOON if soon else IDLE)
+    def _sleep(self, time: timedelta) -> None:
+        self._awake = datetime.now(UTC) + time
 
     def next_awake(self) -> datetime | None:
         return self._awake
 
     def snapshot(self) -> int:
-        self._reader.epoch_ended()
-        # The epoch before this one is on disk by now: that is how far lag tools may see us.
+        self._consumer.epoch_ended()
+        # The epoch before this one is on disk by now: up to there the offsets are safe to commit.
         if self._durable > self._committed:
             self._committed = self._durable
-            self._reader.commit(self._feed, self._durable)
+            self._consumer.commit(self._queue, self._durable)
         self._durable = self.next
         return self.next
 
     def close(self) -> None:
-        # After an error the broker may be away, and waiting for it would only hold up the end.
+        # After an error the broker may be away, and waiting for it would only delay the end.
         if self._durable > self._committed:
-            self._reader.commit(self._feed, self._durable)
-        self._reader.detach(self._feed, graceful=self._graceful)
+            self._consumer.commit(self._queue, self._durable)
+        self._consumer.detach(self._queue, graceful=self._graceful)
 
 
 class PacedPartition(KafkaPartition):
-    """Events beside a topic of labels, or labels beside events: no faster than the other. Decoded when they are due."""
+    """A partition of events or labels that is read no faster than the other topic, and decoded when it is due."""
 
-    def __init__(self, reader: Reader, partition: int, resume: int | None, decode: Decode, pace: Pace) -> None:
-        super().__init__(reader, partition, resume, lambda chunk: chunk.messages)
-        self._decode, self._pace, self._held = decode, pace, deque[Message]()
-        self._pace.tell(reader.source.topic, partition, -math.inf)
+    def __init__(
+        self, consumer: PrefetchConsumer, partition: int, resume: int | None, decode: Decode, pacer: Pacer
+    ) -> None:
+        super().__init__(consumer, partition, resume, lambda chunk: chunk.messages)
+        self._decode, self._pacer, self._held = decode, pacer, deque[Message]()
+        self._pacer.set_next(consumer.source.topic, partition, -math.inf)
 
     def _items(self) -> list[Any] | None:
         at_end = False
         if not self._held:
-            taken, at_end = self._reader.take(self._feed, self._most)
-            self._held.extend(message for ready in taken for message in ready.items)
+            taken, at_end = self._consumer.take(self._queue, self._limit)
+            self._held.extend(message for chunk in taken for message in chunk.items)
         messages = self._due(at_end=at_end)
         if messages:
             self.next, self._awake = offset_of(messages[-1]) + 1, None
-            return self._decode(Chunk(self._reader.source.topic, self._feed.partition, messages))
-        if not self._held and at_end and self._reader.until_eof:
+            return self._decode(Chunk(self._consumer.source.topic, self._queue.partition, messages))
+        if not self._held and at_end and self._consumer.until_eof:
             return None
-        self._rest(soon=bool(self._held) or not at_end)
+        self._sleep(BUSY if self._held or not at_end else IDLE)
         return []
 
     def _due(self, *, at_end: bool) -> list[Message]:
-        """Of the messages held, those that the other topic's next message is not older than."""
-        topic = self._reader.source.topic
-        limit, out = self._pace.limit(topic), []
+        """Remove and return the held messages that are not later than the other topic's next message."""
+        topic = self._consumer.source.topic
+        limit, out = self._pacer.limit(topic), []
         while self._held and self._held[0].timestamp()[1] <= limit:
             out.append(self._held.popleft())
         ahead = self._held[0].timestamp()[1] if self._held else math.inf if at_end else -math.inf
-        self._pace.tell(topic, self._feed.partition, ahead)
+        self._pacer.set_next(topic, self._queue.partition, ahead)
         return out

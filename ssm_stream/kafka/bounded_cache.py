@@ -1,33 +1,34 @@
-"""What is remembered of entities' names, up to a bound: whoever sends names without end may not fill the memory."""
+"""Values computed once per entity name."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TypeVar
 
-NAMES_KEPT = 1_000_000
-BYTES_KEPT = 64 * 1024**2
+MAX_NAMES = 1_000_000
+MAX_BYTES = 64 * 1024**2
 Name = TypeVar("Name", str, bytes)
 Value = TypeVar("Value")
 
 
-class Remembered(dict[Name, Value]):
-    """Name → what is made of it. Where the bound is reached, it begins anew."""
+class BoundedCache(dict[Name, Value]):
+    """Name → the value computed from it. Bounded, so that unlimited distinct names cannot exhaust memory: at the bound
+    it starts empty again."""
 
-    def __init__(self, make: Callable[[Name], Value]) -> None:
+    def __init__(self, compute: Callable[[Name], Value]) -> None:
         super().__init__()
-        self._make: Callable[[Name], Value] = make
-        self._size = 0
+        self._compute: Callable[[Name], Value] = compute
+        self._bytes = 0
 
-    def of(self, names: list[Name]) -> list[Value]:
-        """What each of the names stands for."""
+    def values_of(self, names: list[Name]) -> list[Value]:
+        """Return the value of each name, computed where it is new."""
         try:
             return list(map(self.__getitem__, names))
         except KeyError:
             new = set(names) - self.keys()
-            self._size += sum(map(len, new))
-            if len(self) > NAMES_KEPT or self._size > BYTES_KEPT:
+            self._bytes += sum(map(len, new))
+            if len(self) > MAX_NAMES or self._bytes > MAX_BYTES:
                 self.clear()
-                new, self._size = set(names), 0
-            self.update((name, self._make(name)) for name in new)
+                new, self._bytes = set(names), 0
+            self.update((name, self._compute(name)) for name in new)
             return list(map(self.__getitem__, names))

@@ -1,26 +1,63 @@
-"""Dead letters as they are read back: whence, why, and what the present configuration makes of them."""
+"""The format of dead letters: the message as it came, and Kafka Connect's headers with its origin and the fault.
+
+`ssm-stream dlq redrive` writes receipts to the same topic.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
 from typing import NamedTuple
-
-from confluent_kafka import Message
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, REDRIVEN_FROM, TRUNCATED
-from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
-from ssm_stream.kafka.codec import Chunk, Decoder, Headers, Output, headers_of, offset_of, too_large
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.kafka.records import Headers, Message, ProducerRecord, RawMessage, headers_of
+from ssm_stream.ops.metrics import Sent
 
-CLASS = "ssm_stream."
+FAULT_PREFIX = "ssm_stream."
+TRUNCATED_TO = 100_000
+"""Bytes of the value of a truncated dead letter; if its topic refuses that too, a quarter of it at a time."""
+MIN_TRUNCATED = 100
 
 
-class Letter(NamedTuple):
-    """A dead letter of ours.
+def dead_letter(
+    config: Config, raw: RawMessage, place: tuple[str, int, int], stage: str, fault: Fault | str, reason: str
+) -> ProducerRecord:
+    """Return the dead letter of a message that cannot be used. place: topic, partition, offset"""
+    topic, partition, offset = place
+    content = {
+        "topic": topic,
+        "partition": partition,
+        "offset": offset,
+        "stage": stage,
+        "exception.class.name": f"{FAULT_PREFIX}{fault}",
+        "exception.message": reason,
+    }
+    # A lone surrogate (from a key that was no text) must not stop the letter that reports it.
+    errors: Headers = [
+        (ERROR_HEADER + name, str(value).encode("utf-8", "backslashreplace")) for name, value in content.items()
+    ]
+    sent = Sent("dead_letter", (stage, fault))
+    return ProducerRecord(config.sinks.dead_letters, raw.key, raw.value, [*raw.headers, *errors], offset, sent)
 
-    topic, partition, offset: where the message stood that could not be used; stage, fault, reason: why
-    truncated: bytes that it had, where the letter has its head only
+
+def truncate(record: ProducerRecord) -> ProducerRecord:
+    """Return a dead letter with only the beginning of its value, and a header with the original size; the record itself
+    if it is too short to be truncated."""
+    if record.value is None or len(record.value) <= MIN_TRUNCATED:
+        return record
+    size = len(record.value)
+    headers = list(record.headers or [])
+    if all(name != TRUNCATED for name, _ in headers):
+        headers.append((TRUNCATED, str(size).encode()))
+    return record._replace(value=record.value[: TRUNCATED_TO if size > TRUNCATED_TO else size // 4], headers=headers)
+
+
+class DeadLetter(NamedTuple):
+    """A dead letter read from its topic.
+
+    topic, partition, offset: of the message that could not be used; stage, fault, reason: why
+    truncated: size in bytes of the original value, where the letter has only its beginning
     """
 
     message: Message
@@ -44,8 +81,8 @@ class Letter(NamedTuple):
 
     @property
     def receipt(self) -> str:
-        """What a receipt for it says: the origin, and what stood there. A copy of the letter, which a crash may have
-        left, has the same; what comes to stand there once the topic is made anew, another."""
+        """The header of its receipt: the origin, and a hash of key and value. A copy of the letter, which a crash may
+        leave, has the same; a message at the same offset of a topic that was created again has another."""
         digest = hashlib.blake2b(digest_size=8)
         for part in (self.message.key(), self.message.value()):
             content = part.encode() if isinstance(part, str) else part
@@ -54,31 +91,38 @@ class Letter(NamedTuple):
 
     @property
     def own_headers(self) -> Headers:
-        """The message's own headers, without ours."""
+        """The headers of the original message."""
         ours = {TRUNCATED, REDRIVEN_FROM}
         return [(n, v) for n, v in headers_of(self.message) if not n.startswith(ERROR_HEADER) and n not in ours]
 
 
 class Refusal(NamedTuple):
-    """Why a message cannot be used by the present configuration."""
+    """Why the present configuration refuses a message."""
 
     fault: str
     reason: str
 
 
-def letter_of(message: Message) -> Letter | None:
-    """The letter in a message of the dead-letter topic; None: it is none of ours."""
+def refusal_of(record: ProducerRecord) -> Refusal:
+    """Return the fault and the reason in the headers of a dead letter that was just made."""
+    found = {name: _text(value) for name, value in record.headers or []}
+    fault = found[f"{ERROR_HEADER}exception.class.name"].removeprefix(FAULT_PREFIX)
+    return Refusal(fault, found[f"{ERROR_HEADER}exception.message"])
+
+
+def parse_dead_letter(message: Message) -> DeadLetter | None:
+    """Return the dead letter in a message of the dead-letter topic; None if ssm-stream did not write it."""
     found = {name: _text(value) for name, value in headers_of(message)}
     errors = {n.removeprefix(ERROR_HEADER): v for n, v in found.items() if n.startswith(ERROR_HEADER)}
     try:
         truncated = int(found[TRUNCATED]) if TRUNCATED in found else None
-        return Letter(
+        return DeadLetter(
             message,
             errors["topic"],
             int(errors["partition"]),
             int(errors["offset"]),
             errors["stage"],
-            errors["exception.class.name"].removeprefix(CLASS),
+            errors["exception.class.name"].removeprefix(FAULT_PREFIX),
             errors["exception.message"],
             truncated,
         )
@@ -86,62 +130,10 @@ def letter_of(message: Message) -> Letter | None:
         return None
 
 
-def receipt_in(message: Message) -> str | None:
-    """What a receipt is for; None: the message is none."""
+def parse_receipt(message: Message) -> str | None:
+    """Return `DeadLetter.receipt` of the letter that a receipt is for; None if the message is no receipt."""
     return next((_text(value) for name, value in headers_of(message) if name == RECEIPT), None)
 
 
 def _text(value: str | bytes | None) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value or ""
-
-
-class Judge:
-    """What the present configuration says of letters: the decoder's word, as if the message came now.
-
-    Refusals of later stages (a label without an event, too many entities) depend on the state, and are not foreseen.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self._decode, self._feedback = Decoder(config), FeedbackReader(config)
-        self._most = config.event.max_bytes
-        labels, feedback = config.labels, config.alerts.feedback
-        self._events = {config.source.topic, *([labels.topic] if labels and labels.topic else [])}
-        self._verdicts = feedback.topic if feedback else None
-
-    @property
-    def topics(self) -> set[str]:
-        """Topics that the configuration reads."""
-        return {*self._events, *([self._verdicts] if self._verdicts else [])}
-
-    def __call__(self, letters: Sequence[Letter]) -> list[Refusal | None]:
-        """Of each letter why it would be refused; None: it would be read. All are of `topics`."""
-        out: list[Refusal | None] = [None] * len(letters)
-        groups: dict[tuple[str, int | None], list[int]] = {}
-        for i, letter in enumerate(letters):
-            groups.setdefault((letter.topic, letter.message.partition()), []).append(i)
-        for (topic, _), rows in groups.items():
-            if topic == self._verdicts:
-                for i in rows:
-                    out[i] = self._verdict(letters[i].message.value())
-                continue
-            at = {offset_of(letters[i].message): i for i in rows}
-            for offset, refusal in self._refused(topic, [letters[i].message for i in rows]):
-                out[at[offset]] = refusal
-        return out
-
-    def _refused(self, topic: str, messages: list[Message]) -> Iterable[tuple[int, Refusal]]:
-        for _, item in self._decode(Chunk(topic, 0, messages)):
-            if isinstance(item, Output):
-                for record in item.others:
-                    said = {name: _text(value) for name, value in record.headers or []}
-                    fault = said[f"{ERROR_HEADER}exception.class.name"].removeprefix(CLASS)
-                    yield record.offset, Refusal(fault, said[f"{ERROR_HEADER}exception.message"])
-
-    def _verdict(self, value: bytes | None) -> Refusal | None:
-        if value is not None and len(value) > self._most:
-            return Refusal("TooLarge", too_large(len(value), self._most))
-        try:
-            self._feedback(value)
-        except NoFeedbackError as error:
-            return Refusal(error.fault, str(error))
-        return None

@@ -1,4 +1,4 @@
-"""Many JSON messages of one schema, put together without the interpreter from texts written a column at a time."""
+"""Many JSON messages of one schema, assembled without the interpreter from texts encoded a column at a time."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 from ssm_stream.kernels.json_write import assemble
 
 
-def assembled(
+def assemble_rows(
     templates: Sequence[Sequence[bytes]], names: Sequence[bytes], columns: Sequence[NDArray[Any]]
 ) -> list[bytes]:
-    """n messages: each the pieces of a template with a name and then a number of each of K columns between them.
+    """Return n messages: each the pieces of a template with a name and then a number of each of K columns between them.
 
     Args:
         templates: K + 2 pieces each; they take turns
         names: n texts
-        columns: K arrays (n,) of numbers or truth values, written as JSON; NaN as null
+        columns: K arrays (n,) of numbers or truth values; NaN becomes null
     """
-    written = [orjson.dumps(np.ascontiguousarray(c), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for c in columns]
-    texts = b",".join([*written, b""])
-    places = np.cumsum([0, *(len(text) + 1 for text in written[:-1])])
+    texts_by_column = [orjson.dumps(np.ascontiguousarray(c), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1] for c in columns]
+    texts = b",".join([*texts_by_column, b""])
+    places = np.cumsum([0, *(len(text) + 1 for text in texts_by_column[:-1])])
     pieces = b"".join(map(b"".join, templates))
     piece_ends = np.cumsum([len(piece) for template in templates for piece in template]).reshape(len(templates), -1)
     name_ends = np.cumsum(np.fromiter(map(len, names), np.int64, len(names)))

@@ -23,7 +23,8 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kafka.client import LOGGER, KafkaProducer, kafka_error, scrubbed
+from ssm_stream.kafka.client import LOGGER, kafka_error, redact_text
+from ssm_stream.kafka.producer import KafkaProducer
 
 Row = dict[str, Any]
 STEP = 0.05
@@ -238,7 +239,7 @@ class Outbox:
             self._producer = KafkaProducer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
         except (KafkaException, TypeError, ValueError) as error:
             reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
-            raise ReplayError(f"source.kafka: {scrubbed(reason, properties)}; correct the property") from None
+            raise ReplayError(f"source.kafka: {redact_text(reason, properties)}; correct the property") from None
 
     @property
     def acknowledged(self) -> int:
@@ -321,7 +322,9 @@ class Outbox:
         if code in (KafkaError._MSG_TIMED_OUT, KafkaError._FATAL) and self._said:
             why = f"{why} ({self._said})"
         cure = CURES.get(code, "see the broker's log")
-        text = f"topic {self._topic!r}: row {number + 1} was not delivered: {scrubbed(why, self._properties)}; {cure}"
+        text = (
+            f"topic {self._topic!r}: row {number + 1} was not delivered: {redact_text(why, self._properties)}; {cure}"
+        )
         self._waiting.setdefault(number, None)
         done = min(self._waiting)
         self._waiting.clear()

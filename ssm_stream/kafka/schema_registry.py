@@ -1,4 +1,4 @@
-"""Confluent's schema registry: the schemas of what is written, registered, and the frame that names them in a message.
+"""Confluent's schema registry: registers the schemas of predictions and alerts, and frames the messages.
 
 A framed message is a zero byte, the schema's id (four bytes, the highest first), and the JSON. Subjects are named after
 their topics: `TOPIC-value`.
@@ -16,29 +16,29 @@ from ssm_stream.contract.message_schemas import alert_schema, prediction_schema
 from ssm_stream.kafka.client import BrokerError
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
-"""The schemas keep to what this and the newer drafts share, and not every registry knows those."""
+"""The schemas use only what this and the newer drafts share, as some registries lack the newer ones."""
 
 
 class RegistryError(BrokerError):
-    """The schema registry cannot be used. The text says why, and what to do."""
+    """The schema registry cannot be used. The text has the reason and the cure."""
 
 
 class Frames(NamedTuple):
-    """What goes before a prediction and before an alert; nothing where there is no registry."""
+    """The first bytes of a prediction and of an alert; empty without a registry."""
 
     prediction: bytes = b""
     alert: bytes = b""
 
 
-_known: dict[tuple[str, str, str], bytes] = {}
-"""URL, subject and schema → the frame: each writer of a process asks for the same."""
+_cache: dict[tuple[str, str, str], bytes] = {}
+"""URL, subject and schema → the frame: all writers of a process need the same."""
 
 
-def frames_of(config: Config) -> Frames:
-    """Register the schemas, or look them up.
+def resolve_frames(config: Config) -> Frames:
+    """Register the schemas, or find them where `register_schemas` is off, and return the frames of their messages.
 
     Raises:
-        RegistryError: the registry does not answer, refuses, or lacks a schema that is not to be registered.
+        RegistryError: the registry does not answer, refuses, or lacks a schema while `register_schemas` is off.
     """
     sinks = config.sinks
     if sinks.schema_registry is None:
@@ -53,13 +53,12 @@ def _frame(config: Config, topic: str, schema: dict[str, Any]) -> bytes:
     registry, subject = config.sinks.schema_registry, f"{topic}-value"
     text = json.dumps({"$schema": DRAFT, **schema}, ensure_ascii=False)
     key = (registry.url, subject, text)
-    if key not in _known:
-        _known[key] = struct.pack(">bI", 0, _id(registry, subject, text, config.source.wait))
-    return _known[key]
+    if key not in _cache:
+        _cache[key] = struct.pack(">bI", 0, _schema_id(registry, subject, text, config.source.wait))
+    return _cache[key]
 
 
-def _id(registry: Registry, subject: str, text: str, wait: float) -> int:
-    """The schema's id."""
+def _schema_id(registry: Registry, subject: str, text: str, wait: float) -> int:
     try:
         from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
         from confluent_kafka.schema_registry.error import SchemaRegistryError
@@ -77,12 +76,12 @@ def _id(registry: Registry, subject: str, text: str, wait: float) -> int:
         else:
             found = int(client.lookup_schema(subject, schema).schema_id or 0)
     except SchemaRegistryError as error:
-        reason = _scrubbed(str(error.error_message), registry)
+        reason = _redact(str(error.error_message), registry)
         raise RegistryError(
             f"{where}: {reason} (HTTP {error.http_status_code})", _cure(error.http_status_code)
         ) from None
     except Exception as error:  # noqa: BLE001  # the client lets the errors of its HTTP library through
-        reason = _scrubbed(str(error) or type(error).__name__, registry)
+        reason = _redact(str(error) or type(error).__name__, registry)
         cure = "start the registry, or correct sinks.schema_registry (url, properties)"
         raise RegistryError(f"{where}: {reason}", cure) from None
     return found
@@ -101,10 +100,10 @@ def _cure(status: int) -> str:
             "the messages have changed in a way that the subject's compatibility forbids: write to another topic, or "
             "change the compatibility"
         )
-    return "the registry's log may say more"
+    return "see the registry's log"
 
 
-def _scrubbed(text: str, registry: Registry) -> str:
+def _redact(text: str, registry: Registry) -> str:
     for value in registry.properties.values():
         if isinstance(value, str) and len(value) > 2:
             text = text.replace(value, REDACTED)

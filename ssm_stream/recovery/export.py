@@ -24,7 +24,7 @@ from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Engine, require_compatible_state
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, sound, write
-from ssm_stream.kafka.codec import shard_key
+from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow, open_database
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
 from ssm_stream.recovery.directory import IMPORTING, MARK, make_directory

@@ -24,7 +24,7 @@ from ssm_stream.engine.entity_report import (
     summarize_entities,
 )
 from ssm_stream.engine.snapshot_format import StateError, sound
-from ssm_stream.kafka.codec import shard_key
+from ssm_stream.kafka.records import shard_key
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.recovery.bytewax_db import (
     LABELS_PREFIX,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.kafka.codec import shard_key
+from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, open_database, require_parts
 from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints, referenced_file
 from ssm_stream.recovery.directory import prune, require_imported, roll_back

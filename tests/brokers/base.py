@@ -16,7 +16,9 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, Pro
 from confluent_kafka.admin import AdminClient
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import LOGGER, BrokerError, check_broker, create_topics
+from ssm_stream.kafka.admin import create_topics
+from ssm_stream.kafka.client import LOGGER, BrokerError
+from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.ops.bytewax_metrics import free_port
 
 Payload = bytes | str | None

@@ -6,7 +6,8 @@ import subprocess
 import uuid
 
 from brokers.base import Kafka
-from ssm_stream.kafka.client import BrokerError, check_broker
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.ops.bytewax_metrics import free_port
 
 DOCKER_IMAGE = "apache/kafka:3.9.1"

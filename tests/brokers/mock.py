@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from brokers.base import Kafka
-from ssm_stream.kafka.client import EmbeddedBroker
+from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 
 
 class MockKafka(Kafka, EmbeddedBroker):

@@ -42,7 +42,9 @@ from measuring import check, say
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Output, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
 from ssm_stream.recovery.reader import read_state
 from torture.victim import PLACES
 
@@ -82,18 +84,18 @@ class Told(NamedTuple):
 def undisturbed(config: Config, read: list[Message], batch: int = 5_000) -> Told:
     """One engine a shard, in one piece."""
     assert config.sinks.predictions is not None
-    decode, encode = Decoder(config), Encoder(config)
+    decoder, encoder = Decoder(config), Encoder(config)
     engines: dict[str, Engine] = {}
     counts: dict[str, Counter[tuple[bytes | None, bytes | None]]] = {}
     for partition in range(PARTITIONS):
         mine = [m for m in read if m.partition() == partition]
         for at in range(0, len(mine), batch):
-            for key, item in decode(Chunk(config.source.topic, partition, mine[at : at + batch])):
+            for key, item in decoder.decode(Chunk(config.source.topic, partition, mine[at : at + batch])):
                 if isinstance(item, ShardBatch):
                     engine = engines.setdefault(key, Engine(config))
-                    output = encode(item, *engine.process(item.events, partition))
+                    output = encoder.encode(item, *engine.process(item.events, partition))
                 else:
-                    assert isinstance(item, Output)
+                    assert isinstance(item, OutputBatch)
                     output = item
                 for record in output.records:
                     name = record.key.encode() if isinstance(record.key, str) else record.key

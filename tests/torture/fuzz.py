@@ -31,7 +31,9 @@ from test_codec import FakeMessage
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.kafka.codec import Chunk, Decoder, Encoder, Output, ShardBatch
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
 
 CONFIG = parse_config(
     """
@@ -119,7 +121,7 @@ def columns(items: list[tuple[str, Any]]) -> list[Any]:
     """What a chunk became, comparable to the bit."""
     out: list[Any] = []
     for key, item in items:
-        if isinstance(item, Output):
+        if isinstance(item, OutputBatch):
             out.append((key, [(record.offset, record.value, record.headers) for record in item.records]))
         else:
             e = item.events
@@ -138,29 +140,29 @@ def fuzz(inputs: int, seed: int = 0) -> dict[str, int]:
     """
     rng = random.Random(seed)
     either, general = Decoder(CONFIG), Decoder(CONFIG)
-    plain = either._plain
-    general._plain = None
-    engines, encode = {0: Engine(CONFIG), 1: Engine(CONFIG)}, Encoder(CONFIG)
+    plain = either._fast
+    general._fast = None
+    engines, encoder = {0: Engine(CONFIG), 1: Engine(CONFIG)}, Encoder(CONFIG)
     done = events = letters = taken = 0
     while done < inputs:
         count = rng.choice((1, 1, 1, 1, 1, 1, 2, 8, 64))
         values = [mutated(rng) for _ in range(count)]
         messages: list[Any] = [FakeMessage(done + i, value) for i, value in enumerate(values)]
         chunk = Chunk("fuzz", 0, messages)
-        found = either(chunk)
-        taken += plain is not None and plain(values) is not None
-        assert columns(found) == columns(general(chunk)), f"two ways differ: {values!r}"
+        found = either.decode(chunk)
+        taken += plain is not None and plain.read(values) is not None
+        assert columns(found) == columns(general.decode(chunk)), f"two ways differ: {values!r}"
         offsets = []
         for key, item in found:
             if isinstance(item, ShardBatch):
-                output = encode(item, *engines[int(key)].process(item.events, 0))
+                output = encoder.encode(item, *engines[int(key)].process(item.events, 0))
                 told = [orjson.loads(value) for value in output.values]
                 assert [row["id"] for row in told] == [f"fuzz-0-{at}" for at in item.offsets], values
                 assert [row["entity"] for row in told] == item.events.entity, values
                 offsets += item.offsets
                 events += len(item.offsets)
             else:
-                assert isinstance(item, Output)
+                assert isinstance(item, OutputBatch)
                 offsets += [record.offset for record in item.records]
                 letters += len(item.records)
         assert sorted(offsets) == list(range(done, done + count)), f"lost or twice: {values!r}"

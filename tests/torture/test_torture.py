@@ -16,7 +16,7 @@ from brokers import MockKafka, local_obstacle
 from confluent_kafka import KafkaError
 from test_stream import PARTITIONS, Job, events, finished, wait_for
 
-from ssm_stream.kafka.client import ApiKey
+from ssm_stream.kafka.embedded_broker import ApiKey
 from torture.campaign import campaign
 from torture.fuzz import fuzz
 

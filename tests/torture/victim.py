@@ -20,8 +20,8 @@ from ssm_stream.config import load_config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow import runtime
 from ssm_stream.flow.source import KafkaPartition
-from ssm_stream.flow.transactional_sink import MarkerError, TransactionalWriter
 from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.transactional_producer import MarkerError, TransactionalProducer
 from ssm_stream.ops.logging import set_up_logging
 from ssm_stream.recovery import directory
 from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -31,15 +31,15 @@ PLACES = {
     "recovery: directory locked": (directory, "prune", "before"),
     "recovery: pruned": (directory, "roll_back", "before"),
     "recovery: tidied": (directory, "_clean_up", "after"),
-    "recovery: transactions taken over": (TransactionalWriter, "_read_marker", "before"),
-    "recovery: marker read": (TransactionalWriter, "_read_marker", "after"),
+    "recovery: transactions taken over": (TransactionalProducer, "_read_marker", "before"),
+    "recovery: marker read": (TransactionalProducer, "_read_marker", "after"),
     "recovery: a state loaded": (ShardCheckpoints, "restore", "after"),
     "an event read": (KafkaPartition, "next_batch", "after"),
     "snapshot: begun": (ShardCheckpoints, "write", "before"),
     "snapshot: a file written, not named": (Path, "rename", "before"),
     "snapshot: named": (ShardCheckpoints, "write", "after"),
-    "snapshot: outputs sent, not committed": (TransactionalWriter, "_commit", "before"),
-    "snapshot: committed, frontier to be written": (TransactionalWriter, "_commit", "after"),
+    "snapshot: outputs sent, not committed": (TransactionalProducer, "_commit", "before"),
+    "snapshot: committed, frontier to be written": (TransactionalProducer, "_commit", "after"),
 }
 """Name → what is called there, and on which side of the call it is."""
 

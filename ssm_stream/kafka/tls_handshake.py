@@ -1,4 +1,4 @@
-"""What is wrong with a broker's certificate: librdkafka has the same words for each reason, and names the wrong one."""
+"""Why a broker's certificate is refused: librdkafka reports every reason in the same, misleading words."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from ssm_stream.config import Source
 from ssm_stream.config.client_properties import as_text
 
 PORT = 9092
-PATIENCE = 2.0
-"""Seconds for a look at one broker."""
+TIMEOUT = 2.0
+"""Seconds for the handshake with one broker."""
 
 
 def certificate_fault(source: Source) -> str | None:
-    """Why the certificate of one of the bootstrap servers is not believed; None where nothing is found."""
+    """Return why the certificate of one of the bootstrap servers is refused; None if no fault is found."""
     try:
-        context = _context(source)
-    except (OSError, ValueError):  # ssl.SSLError is one: librdkafka has told of it
+        context = _ssl_context(source)
+    except (OSError, ValueError):  # ssl.SSLError is an OSError; librdkafka has reported it
         return None
     for server in source.brokers.split(","):
         address = server.strip().rpartition("://")[2]
@@ -27,17 +27,17 @@ def certificate_fault(source: Source) -> str | None:
         host = host.strip("[]")
         try:
             with contextlib.ExitStack() as stack:
-                plain = stack.enter_context(socket.create_connection((host, int(port or PORT)), PATIENCE))
+                plain = stack.enter_context(socket.create_connection((host, int(port or PORT)), TIMEOUT))
                 stack.enter_context(context.wrap_socket(plain, server_hostname=host))
         except ssl.SSLCertVerificationError as error:
-            return f"the certificate of {address} is not believed: {error.verify_message}"
+            return f"the certificate of {address} is not trusted: {error.verify_message}"
         except (OSError, ValueError):
             continue
     return None
 
 
-def _context(source: Source) -> ssl.SSLContext:
-    """As librdkafka would look: the same authorities, the same strictness."""
+def _ssl_context(source: Source) -> ssl.SSLContext:
+    """Return a context with librdkafka's authorities and strictness."""
     kafka = source.kafka
     context = ssl.create_default_context()
     place, text = as_text(kafka.get("ssl.ca.location", "probe")), as_text(kafka.get("ssl.ca.pem", ""))

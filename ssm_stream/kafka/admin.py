@@ -1,0 +1,119 @@
+"""Requests of an administrator: topics are created, and their limits read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewTopic
+
+from ssm_stream.config import Source
+from ssm_stream.kafka.client import (
+    PROPERTY_ERRORS,
+    BrokerError,
+    LastError,
+    client_properties,
+    kafka_error,
+    property_error,
+    redact_text,
+)
+
+LOG = structlog.get_logger("ssm_stream.sink")
+DEFAULT_MAX_MESSAGE_BYTES = 1_048_588
+"""A broker's `max.message.bytes`, unless it is set."""
+GRACE = 5.0
+"""Seconds that an answer may take beyond the timeout of its request."""
+
+
+def create_topics(
+    source: Source,
+    topics: Mapping[str, int],
+    *,
+    replication: int = -1,
+    config: Mapping[str, str] | None = None,
+    timeout: float = 30.0,
+) -> list[str]:
+    """Create the topics (name → partitions) that do not exist, and wait until the cluster shows them.
+
+    Args:
+        replication: copies of each partition; -1 is the broker's default (Kafka 2.4 and later).
+        config: topic settings, such as `{"retention.ms": "-1"}`.
+        timeout: seconds, for each of creating and showing.
+
+    Returns:
+        The names that were created, in order; existing topics are left as they are.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer in time. librdkafka's mock cluster never answers: give its
+            topics to `EmbeddedBroker(topics=...)`.
+    """
+    last_error = LastError(source)
+    try:
+        # Kept in a variable until all futures are done: the answers are lost when an AdminClient is collected.
+        admin = AdminClient(client_properties(source, error_cb=last_error))
+    except PROPERTY_ERRORS as error:
+        raise property_error(error, source) from None
+    settings = dict(config or {})
+    requests = [NewTopic(name, n, replication_factor=replication, config=settings) for name, n in topics.items()]
+    answers = admin.create_topics(requests, request_timeout=timeout) if requests else {}
+    created, refused = [], []
+    for name, answer in answers.items():
+        try:
+            answer.result(timeout + 1)
+            created.append(name)
+        except KafkaException as error:
+            reason = kafka_error(error)
+            if reason.code() == KafkaError._TIMED_OUT:
+                admin.poll(0)  # serves error_cb
+                found = f"topic {name!r} on {source.brokers}: {last_error.text or reason.str()} (waited {timeout:g} s)"
+                mock = "an embedded (mock) broker creates topics only when it starts; else try again later"
+                raise BrokerError(found, last_error.cure if last_error.text else mock) from None
+            if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                refused.append(f"topic {name!r} on {source.brokers}: {reason.name()}: {reason.str()}")
+    if refused:
+        raise BrokerError("\n".join(refused), "create it with the cluster's own tools, or as a user who may")
+    deadline = time.monotonic() + timeout
+    while created and not _have_leaders(admin, created):
+        if time.monotonic() > deadline:
+            raise BrokerError(f"topics {created} are created, but {source.brokers} does not show them", "try again")
+        time.sleep(0.05)
+    return created
+
+
+def _have_leaders(admin: AdminClient, names: Iterable[str]) -> bool:
+    """Return True if the cluster's metadata has the topics with leaders: it lags behind their creation."""
+    try:
+        topics = admin.list_topics(timeout=5).topics
+    except KafkaException:
+        return False
+    return all(
+        name in topics
+        and topics[name].partitions
+        and all(partition.leader >= 0 for partition in topics[name].partitions.values())
+        for name in names
+    )
+
+
+def max_message_bytes(source: Source, topics: Iterable[str]) -> int:
+    """Return the size in bytes of the largest message that all these topics accept.
+
+    A client that refuses a larger message by itself leaves the transaction whole; the broker's refusal would end it,
+    and the next one, at every start.
+    """
+    admin = AdminClient(client_properties(source, error_cb=LastError(source)))
+    requests = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
+    limits = [DEFAULT_MAX_MESSAGE_BYTES]
+    try:
+        for answer in admin.describe_configs(requests, request_timeout=source.wait).values():
+            found = cast("dict[str, Any]", answer.result(source.wait + GRACE))
+            if "max.message.bytes" in found:
+                limits.append(int(found["max.message.bytes"].value))
+    except KafkaException as error:
+        # A user without the right to describe topics: the broker's default applies.
+        text = redact_text(kafka_error(error).str(), source.kafka)
+        LOG.warning("limits_unknown", topics=list(topics), error=text)
+    return max(min(limits), 1000)

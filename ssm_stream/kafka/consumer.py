@@ -1,0 +1,378 @@
+"""One consumer and one thread per topic and process: they read and decode ahead of the dataflow, a bounded number of
+chunks, whatever the number of partitions and workers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import Any
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from ssm_stream.config import Source
+from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, redact_text
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.records import Chunk
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import PartitionPosition
+
+LOG = structlog.get_logger("ssm_stream.source")
+LINGER = 0.002  # seconds in which messages that come one by one are collected
+IDLE_POLL = 0.02  # seconds without a message after which the cluster is checked
+QUIET = 10.0  # seconds without a failed fetch after which the next one counts as the first
+LEAVE_TIMEOUT = 1.0  # seconds for leaving the group after an error
+PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
+MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
+NEW_PARTITIONS_INTERVAL = 60.0  # seconds between checks for partitions that were added
+AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
+FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
+
+BROKEN = (
+    KafkaError._TRANSPORT,
+    KafkaError._DESTROY_BROKER,
+    KafkaError._UNKNOWN_PARTITION,  # without a leader, that is: the partition exists
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+)
+"""Errors of a request whose connection breaks meanwhile."""
+
+TRANSIENT = (
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.REPLICA_NOT_AVAILABLE,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError._TRANSPORT,
+    KafkaError._TIMED_OUT,
+)
+"""Errors of a fetch that the client repeats by itself."""
+
+
+class PrefetchConsumer:
+    """Reads partitions of one topic into their queues, from the first that is attached to the last that is detached."""
+
+    def __init__(
+        self, source: Source, partitions: tuple[int, ...], *, until_eof: bool = False, metrics: Metrics | None = None
+    ) -> None:
+        self.source, self.until_eof, self._metrics = source, until_eof, metrics
+        self._queues: dict[int, PartitionQueue] = {}
+        self._change = threading.Condition()
+        self._safe: dict[int, int] = {}  # offsets to be committed
+        self._graceful = True
+        self._consumer: Consumer | None = None
+        self._thread = threading.Thread()
+        self._broken: Exception | None = None  # what ended the thread
+        # One process checks for partitions that are added: the one that reads the first.
+        self._first, self._expected = partitions[0], len(partitions) if source.partitions is None else 0
+        self._last_error = LastError(source)
+        self._down_since: float | None = None
+        self._next_probe = self._next_check = self._next_measure = 0.0
+        if metrics is not None:
+            metrics.ask_reader(self)
+
+    def positions(self) -> list[PartitionPosition]:
+        """Return how far each partition is processed, and its lag."""
+        with self._change:
+            return [
+                PartitionPosition(self.source.topic, queue.partition, queue.taken, queue.lag, queue.caught_up)
+                for queue in self._queues.values()
+            ]
+
+    @property
+    def away(self) -> bool:
+        """Whether no broker answers at the moment."""
+        return self._down_since is not None
+
+    def attach(self, partition: int, resume: int | None, decode: Decode) -> PartitionQueue:
+        """Begin to read a partition.
+
+        Raises:
+            BrokerError: the broker does not report where the partition begins.
+        """
+        with self._change:
+            consumer = self._consumer or self._connect()
+            # A number even without recovery state: an idle partition must have a place to resume at.
+            first = resume if resume is not None else self._start_offset(consumer, partition)
+            queue = self._queues[partition] = PartitionQueue(partition, first, decode)
+            queue.error = self._broken
+            consumer.incremental_assign([TopicPartition(self.source.topic, partition, first)])
+            if self._consumer is None:
+                self._consumer = consumer
+                name = f"read {self.source.topic}"
+                self._thread = threading.Thread(target=self._run, args=(consumer,), name=name, daemon=True)
+                self._thread.start()
+        return queue
+
+    def _connect(self) -> Consumer:
+        self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL
+        defaults = {
+            "group.id": self.source.group_id,
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "enable.partition.eof": True,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 20,
+            # Of all partitions together. A client that had enough must fetch again soon, else the dataflow starves.
+            "queued.min.messages": max(5 * self.source.batch, 1000),
+            "fetch.queue.backoff.ms": 20,
+            # Some brokers answer with all that a partition holds, whatever the request's limit.
+            "receive.message.max.bytes": 1_000_000_000,
+        }
+        configured = client_properties(self.source, error_cb=self._on_error)
+        consumer = Consumer({**defaults, **configured, "enable.auto.commit": False})
+        # One with the topic's metadata before the assignment starts half a second sooner.
+        with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
+            consumer.list_topics(self.source.topic, timeout=1)
+        return consumer
+
+    def _start_offset(self, consumer: Consumer, partition: int) -> int:
+        place, deadline = TopicPartition(self.source.topic, partition), time.monotonic() + self.source.wait
+        while True:
+            try:
+                low, high = consumer.get_watermark_offsets(place, timeout=max(deadline - time.monotonic(), 0.1))
+                return int(low if self.source.start == "earliest" else high)
+            except KafkaException as error:
+                # The client reconnects by itself if the connection breaks during the request.
+                if kafka_error(error).code() not in BROKEN or time.monotonic() > deadline:
+                    raise self._error(kafka_error(error), partition) from error
+                time.sleep(IDLE_POLL)
+
+    def take(self, queue: PartitionQueue, limit: int) -> tuple[list[DecodedChunk], bool]:
+        """Return the next chunks of a partition, together `limit` messages or fewer but at least one chunk if there is
+        one; and whether the partition has no more.
+
+        Raises:
+            BrokerError: what ended the reading, in the broker's words.
+        """
+        with self._change:
+            taken = queue.take(limit)
+            if taken:
+                self._change.notify_all()
+            elif queue.error is not None:
+                raise queue.error
+            return taken, queue.at_end and not queue.ready
+
+    def commit(self, queue: PartitionQueue, offset: int) -> None:
+        """Commit, at the next opportunity, up to where a partition is safe, for tools that show the lag."""
+        with self._change:
+            self._safe[queue.partition] = offset
+
+    def epoch_ended(self) -> None:
+        """Count an epoch, whether it had messages or not."""
+        if self._metrics is not None:
+            self._metrics.epoch_ended(None)
+
+    def detach(self, queue: PartitionQueue, *, graceful: bool) -> None:
+        """Stop reading a partition. With the last one the thread and the consumer end.
+
+        Args:
+            graceful: wait until the broker has the offsets of `commit`
+        """
+        with self._change:
+            del self._queues[queue.partition]
+            self._graceful = self._graceful and graceful
+            if self._queues:
+                if not (queue.at_end and self.until_eof):
+                    self._unassign(queue.partition)
+                return
+            consumer, self._consumer = self._consumer, None  # which ends the thread
+            thread, graceful = self._thread, self._graceful
+            self._change.notify_all()
+        thread.join()
+        assert consumer is not None
+        # Commit and close wait for an answer, for most of a minute if the broker is away.
+        leaving = threading.Thread(target=self._close, args=(consumer, graceful), name="leave", daemon=True)
+        leaving.start()
+        leaving.join(self.source.wait if graceful else LEAVE_TIMEOUT)
+        if leaving.is_alive() and graceful:
+            LOG.warning("positions_not_committed", topic=self.source.topic, error="the broker does not answer")
+
+    def _close(self, consumer: Consumer, graceful: bool) -> None:
+        if graceful:
+            self._commit(consumer, wait=True)
+        consumer.close()
+
+    def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
+        # Never while another thread polls, which takes the answer that this one then waits for.
+        with self._change:
+            safe, self._safe = self._safe, {}
+        places = [TopicPartition(self.source.topic, partition, offset) for partition, offset in safe.items()]
+        try:
+            if places and wait:
+                consumer.commit(offsets=places, asynchronous=False)
+            elif places:
+                consumer.commit(offsets=places, asynchronous=True)
+        except KafkaException as error:
+            text = redact_text(kafka_error(error).str(), self.source.kafka)
+            LOG.warning("positions_not_committed", topic=self.source.topic, error=text)
+
+    def _unassign(self, partition: int) -> None:
+        assert self._consumer is not None
+        self._consumer.incremental_unassign([TopicPartition(self.source.topic, partition)])
+
+    def _run(self, consumer: Consumer) -> None:
+        try:
+            while self._wait_for_room(consumer):
+                self._commit(consumer)
+                if time.monotonic() >= self._next_measure:
+                    self._measure(consumer)
+                # The first message at once, and those that are there already or follow it within a moment.
+                first = consumer.poll(IDLE_POLL)
+                if first is None:
+                    self._check_cluster(consumer)
+                    continue
+                self._down_since = None
+                began = time.perf_counter()
+                rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
+                if self._metrics is not None:
+                    self._metrics.took("read", time.perf_counter() - began)
+                self._distribute([first, *rest])
+        except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
+            with self._change:
+                self._broken = error
+                for queue in self._queues.values():
+                    queue.error = queue.error or error
+
+    def _measure(self, consumer: Consumer) -> None:
+        """Update where the partitions end, from what the broker sent with the messages."""
+        self._next_measure = time.monotonic() + MEASURE_INTERVAL
+        with self._change:
+            queues = list(self._queues.values())
+        for queue in queues:
+            place = TopicPartition(self.source.topic, queue.partition)
+            with contextlib.suppress(KafkaException):  # nothing came yet
+                high = consumer.get_watermark_offsets(place, cached=True)[1]
+                queue.high = high if high >= 0 else queue.high
+            lag = queue.lag
+            queue.caught_up = queue.caught_up or (lag is not None and lag < self.source.batch)
+
+    def _wait_for_room(self, consumer: Consumer) -> bool:
+        """Wait until the queues have room for another chunk, pause or resume partitions. Return False at the end."""
+        batch, topic = self.source.batch, self.source.topic
+        with self._change:
+            while self._consumer is consumer:
+                queues = list(self._queues.values())
+                starving = any(not (queue.waiting or queue.at_end or queue.error) for queue in queues)
+                if starving or sum(queue.waiting for queue in queues) < AHEAD * batch:
+                    for queue in queues:
+                        if starving and queue.waiting >= FAR_AHEAD * batch and not queue.paused:
+                            consumer.pause([TopicPartition(topic, queue.partition)])
+                            queue.paused = True
+                        elif queue.paused and queue.waiting < batch:
+                            consumer.resume([TopicPartition(topic, queue.partition)])
+                            queue.paused = False
+                    return True
+                self._change.wait(IDLE_POLL)
+            return False
+
+    def _distribute(self, messages: list[Message]) -> None:
+        """Decode messages, and put them into the queues of their partitions."""
+        partitions = list(map(Message.partition, messages))
+        put = self._put_with_errors if any(map(Message.error, messages)) else self._put
+        if partitions.count(partitions[0]) == len(partitions):
+            put(messages, partitions[0])
+        else:
+            for partition in dict.fromkeys(partitions):
+                put([m for m, at in zip(messages, partitions, strict=True) if at == partition], partition)
+
+    def _put_with_errors(self, messages: list[Message], partition: int | None) -> None:
+        """Put messages of one partition, some of which are events of the client: the partition's end, or an error."""
+        errors = [error for message in messages if (error := message.error()) is not None]
+        self._put([message for message in messages if message.error() is None], partition)
+        with self._change:
+            # An error without a partition of ours concerns them all.
+            mine = [self._queues[partition]] if partition in self._queues else list(self._queues.values())
+            for error in errors:
+                if error.code() != KafkaError._PARTITION_EOF:
+                    for queue in mine:
+                        if not self._is_transient(error, queue):
+                            queue.error = queue.error or self._error(error, queue.partition)
+                elif partition in self._queues and (self.until_eof or messages[-1].error() is not None):
+                    self._queues[partition].at_end = True
+                    if self.until_eof:
+                        self._unassign(partition)
+
+    def _is_transient(self, error: KafkaError, queue: PartitionQueue) -> bool:
+        """Return True if the client repeats the fetch by itself, and has done so for less than `source.wait`."""
+        if error.code() not in TRANSIENT:
+            return False
+        now = time.monotonic()
+        # A fetch that succeeds without messages is not reported: a time without failures counts as success.
+        if queue.failing_since is None or now - queue.failed > QUIET:
+            queue.failing_since = now
+        queue.failed = now
+        LOG.info("fetch_failed", topic=self.source.topic, partition=queue.partition, error=error.str())
+        return now - queue.failing_since < self.source.wait
+
+    def _put(self, messages: list[Message], partition: int | None) -> None:
+        queue = self._queues.get(partition) if partition is not None else None
+        if queue is None or not messages or (queue.at_end and self.until_eof):
+            return  # read before the partition was left
+        last = messages[-1].offset()
+        assert last is not None
+        began = time.perf_counter()
+        items: list[Any] = queue.decode(Chunk(self.source.topic, queue.partition, messages))
+        if self._metrics is not None:
+            seconds, first = time.perf_counter() - began, messages[0].offset() or 0
+            self._metrics.traced("decode", seconds, self.source.topic, queue.partition, first, len(messages))
+            self._metrics.read(self.source.topic, len(messages))
+        with self._change:
+            queue.put(items, last, len(messages))
+
+    def _on_error(self, error: KafkaError) -> None:
+        self._last_error(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN and self._down_since is None:
+            self._down_since = time.monotonic()
+            LOG.warning("brokers_away", brokers=self.source.brokers, topic=self.source.topic)
+
+    def _check_cluster(self, consumer: Consumer) -> None:
+        """Check while nothing comes whether a broker that was away answers, and whether partitions were added."""
+        now = time.monotonic()
+        if self._down_since is not None and now >= self._next_probe:
+            self._next_probe = now + PROBE_INTERVAL
+            self._probe(consumer, now - self._down_since)
+        elif self._expected and now >= self._next_check and self._first in self._queues:
+            self._next_check = now + NEW_PARTITIONS_INTERVAL
+            try:
+                there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
+            except (KafkaException, KeyError):
+                return  # an absent broker is noticed elsewhere
+            if there > self._expected:
+                LOG.warning("new_partitions", topic=self.source.topic, read=self._expected, there=there, cure="restart")
+                self._expected = there
+
+    def _probe(self, consumer: Consumer, seconds: float) -> None:
+        """Request something of the broker that has been away for so long.
+
+        Raises:
+            BrokerError: it does not answer, and `source.wait` is over.
+        """
+        queue = next(iter(self._queues.values()), None)
+        if queue is None:
+            return
+        try:
+            place = TopicPartition(self.source.topic, queue.partition)
+            consumer.get_watermark_offsets(place, timeout=1, cached=False)
+        except KafkaException as error:
+            if seconds >= self.source.wait:
+                reason = self._last_error.text or redact_text(kafka_error(error).str(), self.source.kafka)
+                found = f"no broker at {self.source.brokers} has answered for {seconds:.0f} s (source.wait): {reason}"
+                raise BrokerError(found, self._last_error.cure) from error
+            return
+        LOG.info("brokers_back", brokers=self.source.brokers, topic=self.source.topic, silent_s=round(seconds, 1))
+        self._down_since = None
+
+    def _error(self, error: KafkaError, partition: int) -> BrokerError:
+        where = f"topic {self.source.topic!r} partition {partition} on {self.source.brokers}"
+        text = redact_text(error.str(), self.source.kafka)
+        if error.code() in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            at = self._queues[partition].next
+            return BrokerError(
+                f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
+                "the events were deleted, or the topic was created again: start with another recovery.directory",
+            )
+        return BrokerError(f"{where}: {text}", self._last_error.cure)

@@ -1,0 +1,215 @@
+"""Messages to events and labels. Each message of a chunk becomes an event, a label or a dead letter with its reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+from operator import methodcaller
+from typing import Any
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import shard_of
+from ssm_stream.ingest.events import EventReader, Events, Refused, value_at
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.kafka.bounded_cache import BoundedCache
+from ssm_stream.kafka.dead_letters import dead_letter
+from ssm_stream.kafka.fast_json import FastReader
+from ssm_stream.kafka.records import (
+    Chunk,
+    LabelBatch,
+    OutputBatch,
+    ProducerRecord,
+    ShardBatch,
+    offset_of,
+    offsets_of,
+    raw_message,
+    shard_key,
+    timestamp_of,
+)
+
+TIMESTAMPS = 4
+"""Messages of a chunk whose timestamps are kept."""
+Decoded = tuple[str, ShardBatch | LabelBatch | OutputBatch]
+"""A shard's key, and a batch of its events or labels, or dead letters, whose key goes by the source partition."""
+
+
+class Decoder:
+    """Decodes chunks of messages into batches of events or labels by shard, and dead letters."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.reader = EventReader(config.event)
+        fast = FastReader(config.event)
+        self._fast = fast if fast.supported and config.labels is None else None
+        self._shards: BoundedCache[str, int] = BoundedCache(partial(shard_of, shards=config.state.shards))
+        self._max_bytes = config.event.max_bytes
+        self._framed = config.event.framed
+        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+        self._labels = LabelReader(config, config.labels) if config.labels else None
+        self._when = value_at(config.labels.marker) if config.labels and config.labels.marker else None
+
+    def decode(self, chunk: Chunk) -> list[Decoded]:
+        """Return the batches of a chunk by shard, and its dead letters."""
+        values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
+        if self._framed:
+            values = list(map(strip_frame, values))
+        fits = _max_size(values) <= self._max_bytes
+        if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
+            return list(self._split(chunk, plain))
+        refused: list[Refused] = []
+        documents, positions = _parse(values, refused) if fits else _parse_each(values, refused, self._max_bytes)
+        out: list[Decoded] = []
+        if self._labels is not None:
+            documents, positions = self._split_labels(chunk, documents, positions, refused, out)
+        events, misfits = self.reader.read(documents)
+        if self._labels is not None:
+            events, nameless = self._labels.identify(documents, events)
+            misfits += nameless
+        if positions is not None:
+            events = replace(events, position=np.array(positions, np.int64)[events.position])
+            misfits = [m._replace(position=positions[m.position]) for m in misfits]
+        refused += misfits
+        out += self._split(chunk, events)
+        if refused:
+            refused.sort()
+            records = [self._dead_letter(chunk, refusal) for refusal in refused]
+            offsets = [offset_of(chunk.messages[r.position]) for r in refused]
+            key = shard_key(chunk.partition % self.config.state.shards)
+            out.append((key, OutputBatch(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
+        return out
+
+    def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
+        """Return the events by shard. The last batch has the timestamps."""
+        messages = chunk.messages
+        if len(events) < len(messages):
+            messages = [messages[i] for i in events.position.tolist()]
+        if not messages:
+            return []
+        offsets = offsets_of(messages)
+        raw = list(map(raw_message, messages)) if self._keep_raw else None
+        some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
+        timestamps = tuple(found[0] for found in some if found is not None)
+        first = offset_of(chunk.messages[0])
+        if self.config.state.shards == 1:
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first))]
+        batches = [
+            (
+                key,
+                ShardBatch(
+                    chunk.partition,
+                    events.take(rows),
+                    [offsets[i] for i in rows.tolist()],
+                    None if raw is None else [raw[i] for i in rows.tolist()],
+                    chunk=first,
+                ),
+            )
+            for key, rows in self._by_shard(events.entity)
+        ]
+        key, last = batches[-1]
+        return [*batches[:-1], (key, last._replace(timestamps=timestamps))]
+
+    def _split_labels(
+        self,
+        chunk: Chunk,
+        documents: list[Any],
+        positions: list[int] | None,
+        refused: list[Refused],
+        out: list[Decoded],
+    ) -> tuple[list[Any], list[int]]:
+        """Append the labels among the documents to `out`; return the other documents and their positions among the
+        messages."""
+        assert self.config.labels is not None
+        assert self._labels is not None
+        at = list(range(len(documents))) if positions is None else positions
+        if chunk.topic == self.config.labels.topic:
+            chosen = list(range(len(documents)))
+        elif (when := self._when) is None:
+            return documents, at
+        else:
+            chosen = [i for i, d in enumerate(documents) if type(d) is dict and when(d) is not None]
+        labels, misfits = self._labels.read([documents[i] for i in chosen])
+        refused += [m._replace(position=at[chosen[m.position]]) for m in misfits]
+        messages = [chunk.messages[at[chosen[i]]] for i in labels.position.tolist()]
+        # A position is an offset from here on.
+        offsets = np.array([offset_of(message) for message in messages], np.int64)
+        labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
+        out += [(key, LabelBatch(chunk.partition, labels.take(r))) for key, r in self._by_shard(labels.entity)]
+        taken = set(chosen)
+        rest = [i for i in range(len(documents)) if i not in taken]
+        return [documents[i] for i in rest], [at[i] for i in rest]
+
+    def _by_shard(self, names: list[str]) -> list[tuple[str, NDArray[np.intp]]]:
+        """Return the rows of each shard, by its key."""
+        if not names:
+            return []
+        shard = np.array(self._shards.values_of(names), np.int64)
+        order = np.argsort(shard, kind="stable")
+        cuts = np.flatnonzero(np.diff(shard[order])) + 1
+        return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
+
+    def _dead_letter(self, chunk: Chunk, refusal: Refused) -> ProducerRecord:
+        message = chunk.messages[refusal.position]
+        place = (chunk.topic, chunk.partition, offset_of(message))
+        return dead_letter(self.config, raw_message(message), place, "decode", refusal.fault, refusal.reason)
+
+
+def _max_size(values: list[bytes | None]) -> int:
+    try:
+        return max(map(len, values), default=0)  # type: ignore[arg-type]  # a TypeError where one is None
+    except TypeError:
+        return max(map(len, filter(None, values)), default=0)
+
+
+def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any], list[int] | None]:
+    """Return the JSON documents, and their positions among the values; None as positions if all are JSON."""
+    try:
+        return list(map(orjson.loads, values)), None  # type: ignore[arg-type]
+    except orjson.JSONDecodeError:
+        return _parse_each(values, refused)  # at least one is bad
+
+
+def _parse_each(
+    values: list[bytes | None], refused: list[Refused], max_bytes: float = math.inf
+) -> tuple[list[Any], list[int]]:
+    """Parse the values one by one, and append those that are no JSON to `refused`."""
+    documents, positions = [], []
+    for i, value in enumerate(values):
+        if value is None:
+            refused.append(Refused(i, Fault.TOMBSTONE, "the value is null; an event is a JSON object"))
+            continue
+        if not value:
+            refused.append(Refused(i, Fault.EMPTY, "the value is empty; an event is a JSON object"))
+            continue
+        if len(value) > max_bytes:
+            refused.append(Refused(i, Fault.TOO_LARGE, too_large_reason(len(value), max_bytes)))
+            continue
+        try:
+            documents.append(orjson.loads(value))
+            positions.append(i)
+        except orjson.JSONDecodeError as error:
+            refused.append(_not_json(i, value, error))
+    return documents, positions
+
+
+def strip_frame(value: bytes | None) -> bytes | None:
+    """Return the value without the frame of a schema registry (a zero byte and four bytes of id), if it has one."""
+    return value[5:] if value is not None and value[:1] == b"\0" else value
+
+
+def too_large_reason(size: int, max_bytes: float) -> str:
+    """Return the reason of a dead letter with the fault TooLarge."""
+    return f"the value has {size} bytes, more than {max_bytes} (event.max_bytes)"
+
+
+def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> Refused:
+    try:
+        value.decode("utf-8")
+    except UnicodeDecodeError as wrong:
+        return Refused(position, Fault.NOT_UTF8, f"byte {wrong.start} (0x{value[wrong.start]:02x}) is not UTF-8")
+    return Refused(position, Fault.NOT_JSON, f"not JSON: {str(error)[:200]}")

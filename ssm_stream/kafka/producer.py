@@ -1,0 +1,283 @@
+"""Producers: the sink's, which delivers what the dataflow puts out, and one for single messages."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from itertools import repeat
+from operator import length_hint
+from typing import Any
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+
+from ssm_stream.config import Config
+from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
+from ssm_stream.kafka.client import (
+    PROPERTY_ERRORS,
+    BrokerError,
+    LastError,
+    client_properties,
+    kafka_error,
+    property_error,
+    redact_text,
+)
+from ssm_stream.kafka.dead_letters import truncate
+from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
+
+LOG = structlog.get_logger("ssm_stream.sink")
+CURE = "correct that and start again: the flow continues from the last epoch"
+Marker = dict[tuple[str, int], int]
+"""Source topic and partition → offset; what earlier messages have caused is on the broker."""
+
+
+class KafkaProducer(Producer):
+    """A producer whose fatal errors are always a `KafkaException`.
+
+    confluent-kafka raises a fatal error from within the call that runs callbacks. If one more callback is due in that
+    call, it runs with the exception already set, and Python makes a SystemError of both.
+    """
+
+    def poll(self, timeout: float = -1) -> int:
+        with unwrap_system_error():
+            return super().poll(timeout)
+
+    def flush(self, timeout: float = -1) -> int:
+        with unwrap_system_error():
+            return super().flush(timeout)
+
+    def commit_transaction(self, timeout: float = -1) -> None:
+        with unwrap_system_error():
+            super().commit_transaction(timeout)
+
+    def abort_transaction(self, timeout: float = -1) -> None:
+        with unwrap_system_error():
+            super().abort_transaction(timeout)
+
+
+@contextlib.contextmanager
+def unwrap_system_error() -> Iterator[None]:
+    """Raise the client's exception in place of the SystemError that Python made of it."""
+    try:
+        yield
+    except SystemError as error:
+        cause: BaseException = error
+        while isinstance(cause, SystemError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, KafkaException):
+            raise cause from None
+        raise
+
+
+def open_producer(
+    config: Config,
+    last_error: LastError,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> KafkaProducer:
+    """Return a producer with the properties of `source.kafka` and `sinks.kafka`.
+
+    Args:
+        defaults: properties that the configuration may change
+        fixed: properties that it may not
+
+    Raises:
+        BrokerError: librdkafka refuses a property.
+    """
+    configured = {**client_properties(config.source, error_cb=last_error), **config.sinks.kafka}
+    try:
+        return KafkaProducer({**(defaults or {}), **configured, **(fixed or {})})
+    except PROPERTY_ERRORS as error:
+        raise property_error(error, config.source, config.sinks.kafka) from None
+
+
+class OutputProducer:
+    """Delivers the dataflow's output at least once.
+
+    One thread calls `produce`, and another `deliver`, `explain` and `close`, never at the same time.
+
+    fixed: properties that the configuration may not change
+    """
+
+    def __init__(self, config: Config, fixed: Mapping[str, Any] | None = None) -> None:
+        self.config = config
+        self._last_error = LastError(config.source, config.sinks.kafka)
+        self._failed: tuple[str, str] | None = None
+        self._oversized: list[Message] = []
+        defaults = {
+            "acks": "all",
+            "enable.idempotence": True,
+            "linger.ms": 5,
+            "compression.type": "lz4",
+            "partitioner": "murmur2_random",  # the Java clients' choice: the same key, the same partition
+            "message.max.bytes": DEFAULT_MAX_MESSAGE_BYTES,
+            "message.timeout.ms": int(config.source.wait * 1000),
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 262_144,
+            "delivery.report.only.error": True,
+            "on_delivery": self._on_failure,
+        }
+        self._producer = open_producer(config, self._last_error, defaults=defaults, fixed=fixed)
+
+    def fetch_metadata(self) -> None:
+        """Request the metadata of an output topic: the first message is sent half a second sooner."""
+        with contextlib.suppress(KafkaException):
+            self._producer.list_topics(self.config.sinks.predictions or self.config.sinks.alerts, timeout=1)
+
+    def produce(self, output: OutputBatch) -> OutputBatch:
+        """Hand a batch to the client, and return what of it is produced.
+
+        Raises:
+            BrokerError: a message was refused, or the client has given up.
+        """
+        self._produce_predictions(output)
+        for record in output.others:
+            self._produce(record)
+        return output
+
+    def poll(self) -> None:
+        """Process delivery reports.
+
+        Raises:
+            BrokerError: a message was refused, or the client has given up.
+        """
+        self._serve(self._producer.poll, 0)
+
+    def deliver(self) -> Marker | None:
+        """Wait until consumers can read the epoch's messages, and return the recovery state of the sink.
+
+        Raises:
+            BrokerError: a message was refused, or the client has given up.
+        """
+        self._flush()
+        return None
+
+    def explain(self, error: Exception) -> Exception:
+        """Return the cause of an error of `produce` or `poll`, which may be known only now."""
+        return error
+
+    def close(self) -> None:
+        """Wait a little for the last messages. Does not raise: `deliver` has reported every failure that matters."""
+        try:
+            left = self._producer.flush(5.0)
+        except KafkaException:
+            left = len(self._producer)
+        if left:
+            LOG.warning("messages_not_delivered", count=left, cure="they are produced again after the restart")
+
+    def _produce_predictions(self, output: OutputBatch) -> None:
+        """Produce the predictions without a step of the interpreter for each; one that the client does not take at once
+        goes through `_produce`."""
+        if output.predictions is None:
+            return
+        topic, keys, values, offsets = output.predictions, output.keys, output.values, output.offsets
+        assert len(keys) == len(values) == len(offsets)
+        left, left_keys = iter(values), iter(keys)
+        while length_hint(left):
+            try:
+                deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
+            except (BufferError, KafkaException):
+                at = len(values) - length_hint(left) - 1
+                self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
+
+    def _produce(self, record: ProducerRecord) -> None:
+        """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""
+        while True:
+            try:
+                self._producer.produce(record.topic, record.value, record.key, headers=record.headers)
+                return
+            except BufferError:
+                self._serve(self._producer.poll, 0.1)
+            except KafkaException as error:
+                reason = kafka_error(error)
+                oversized = reason.code() == KafkaError.MSG_SIZE_TOO_LARGE
+                shorter = truncate(record) if oversized and record.topic == self.config.sinks.dead_letters else record
+                if shorter is record:
+                    where = f"topic {record.topic!r} on {self.config.source.brokers}"
+                    raise BrokerError(f"{where}: {self._redact(reason.str())}", CURE) from error
+                record = shorter
+
+    def _on_failure(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            return
+        if error.code() == KafkaError.MSG_SIZE_TOO_LARGE and message.topic() == self.config.sinks.dead_letters:
+            self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
+        elif self._failed is None:
+            self._failed = (str(message.topic()), error.str())
+
+    def _flush(self) -> None:
+        """Wait until the broker has everything."""
+        while len(self._producer):
+            self._serve(self._producer.flush, 1.0)
+        self._raise_failure()
+
+    def _serve(self, call: Callable[[float], int], seconds: float) -> None:
+        """Process delivery reports.
+
+        Raises:
+            BrokerError: a message was refused, or the client has given up.
+        """
+        try:
+            call(seconds)
+        except KafkaException as error:
+            text = self._redact(kafka_error(error).str())
+            raise BrokerError(f"{self.config.source.brokers}: the client has given up: {text}", CURE) from error
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        while self._oversized:
+            message = self._oversized.pop()
+            record = ProducerRecord(str(message.topic()), *raw_message(message), -1)
+            shorter = truncate(record)
+            if shorter is record:
+                self._failed = (record.topic, "a truncated dead letter is still too large for its topic")
+                break
+            self._produce(shorter)
+        if self._failed is not None:
+            topic, text = self._failed
+            raise BrokerError(
+                f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
+                f"{self._redact(self._last_error.text or text)} ({self._redact(text)})",
+                CURE,
+            )
+
+    def _redact(self, text: str) -> str:
+        return redact_text(text, self.config.source.kafka, self.config.sinks.kafka)
+
+
+class MessageProducer:
+    """Sends single messages to a topic and waits until the broker has each."""
+
+    def __init__(self, config: Config, topic: str, timeout: float) -> None:
+        self._config, self._topic, self._timeout = config, topic, timeout
+        self._last_error = LastError(config.source, config.sinks.kafka)
+        fixed = {"acks": "all", "message.timeout.ms": int(timeout * 1000), "linger.ms": 0}
+        self._producer = open_producer(config, self._last_error, fixed=fixed)
+
+    def send(self, key: str, value: bytes) -> None:
+        """Send a message.
+
+        Raises:
+            BrokerError: the broker does not have it.
+        """
+        failed: list[str] = []
+
+        def on_delivery(error: KafkaError | None, _: Message) -> None:
+            if error is not None:
+                failed.append(error.str())
+
+        try:
+            self._producer.produce(self._topic, value, key, on_delivery=on_delivery)
+            left = self._producer.flush(self._timeout + 1)
+        except (BufferError, KafkaException) as error:
+            failed.append(str(error))
+            left = 0
+        if left or failed:
+            reason = self._last_error.text or (failed[0] if failed else "no answer")
+            raise BrokerError(
+                f"topic {self._topic!r} did not take the message: "
+                f"{redact_text(reason, self._config.source.kafka, self._config.sinks.kafka)}",
+                "check that the topic exists and that this user may write to it, and try again",
+            )

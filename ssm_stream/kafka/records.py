@@ -1,0 +1,165 @@
+"""What moves through the dataflow: chunks of messages, batches of one shard, and the messages to be produced."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Sequence
+from operator import methodcaller
+from typing import NamedTuple
+
+import numpy as np
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
+from confluent_kafka import Message as Message
+
+from ssm_stream.engine.engine import Alert
+from ssm_stream.ingest.events import Events, Refused
+from ssm_stream.ingest.labels import Labels
+from ssm_stream.kernels.loop import Predictions
+from ssm_stream.ops.metrics import Sent
+
+Headers = list[tuple[str, str | bytes | None]]
+
+offset_of: Callable[[Message], int] = methodcaller("offset")
+"""Return the offset of a message that was consumed."""
+
+
+class RawMessage(NamedTuple):
+    """The parts of a message that a dead letter repeats."""
+
+    key: bytes | str | None
+    value: bytes | None
+    headers: Headers
+
+
+class Chunk(NamedTuple):
+    """Messages of one partition, in offset order, as the client returned them."""
+
+    topic: str
+    partition: int
+    messages: list[Message]
+
+
+class ShardBatch(NamedTuple):
+    """Events of one chunk that belong to one shard, with the offset of each.
+
+    raw: the messages, where the engine may still refuse an event
+    timestamps: of some of the messages, ms, from which the latency is measured
+    chunk: first offset of the chunk
+    """
+
+    partition: int
+    events: Events
+    offsets: list[int]
+    raw: list[RawMessage] | None = None
+    timestamps: tuple[int, ...] = ()
+    chunk: int = 0
+
+    def without(self, refused: list[Refused], admitted: Events) -> ShardBatch:
+        """Return the batch without the refused events. admitted: the events that remain"""
+        gone = {refusal.position for refusal in refused}
+        offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone] if gone else self.offsets
+        return ShardBatch(self.partition, admitted, offsets, None, self.timestamps, self.chunk)
+
+    def slice(self, begin: int, end: int) -> ShardBatch:
+        """Return the events in [begin, end); the last slice has the timestamps."""
+        raw = None if self.raw is None else self.raw[begin:end]
+        timestamps = self.timestamps if end == len(self.events) else ()
+        events = self.events.take(np.arange(begin, end))
+        return ShardBatch(self.partition, events, self.offsets[begin:end], raw, timestamps, self.chunk)
+
+
+class LabelBatch(NamedTuple):
+    """Labels of one chunk that belong to one shard, with the offset of each as their position."""
+
+    partition: int
+    labels: Labels
+
+
+class PredictedBatch(NamedTuple):
+    """A shard batch with the engine's results, to be encoded by the sink."""
+
+    batch: ShardBatch
+    predictions: Predictions
+    alerts: list[Alert]
+
+
+class ProducerRecord(NamedTuple):
+    """One message to be produced. offset: of the message that caused it; sent: how metrics count it"""
+
+    topic: str
+    key: bytes | str | None
+    value: bytes | None
+    headers: Headers | None
+    offset: int
+    sent: Sent | None = None
+
+
+class OutputBatch(NamedTuple):
+    """The messages to be produced for one batch of one partition of a source topic; the offsets of the messages that
+    caused them lie in [first, last].
+
+    Predictions are columns: `keys` and `values` for the one topic `predictions`, and `offsets` of the messages that
+    caused them. They come before the `others`.
+    """
+
+    topic: str
+    partition: int
+    first: int
+    last: int
+    others: list[ProducerRecord]
+    predictions: str | None = None
+    keys: Sequence[str] = ()
+    values: Sequence[bytes] = ()
+    offsets: Sequence[int] = ()
+
+    @property
+    def size(self) -> int:
+        """Number of messages."""
+        return len(self.values) + len(self.others)
+
+    @property
+    def records(self) -> list[ProducerRecord]:
+        """All messages one by one, in the order of production."""
+        if self.predictions is None:
+            return self.others
+        rows = zip(self.keys, self.values, self.offsets, strict=True)
+        return [
+            *(ProducerRecord(self.predictions, key, value, None, offset) for key, value, offset in rows),
+            *self.others,
+        ]
+
+    def caused_from(self, offset: int) -> OutputBatch:
+        """Return the batch without what messages before that offset caused."""
+        others = [record for record in self.others if record.offset >= offset]
+        at = bisect_left(self.offsets, offset)
+        return self._replace(others=others, keys=self.keys[at:], values=self.values[at:], offsets=self.offsets[at:])
+
+
+def shard_key(shard: int) -> str:
+    """Return the shard's key in Bytewax, which sorts keys as text."""
+    return f"{shard:04d}"
+
+
+def offsets_of(messages: Sequence[Message]) -> list[int]:
+    """Return the offsets of a partition's messages, of which there is at least one, in offset order."""
+    first, last = offset_of(messages[0]), offset_of(messages[-1])
+    if last - first == len(messages) - 1:  # none is left out between, as almost always
+        return list(range(first, last + 1))
+    return list(map(offset_of, messages))
+
+
+def headers_of(message: Message) -> Headers:
+    """Return the headers of a message; an empty list if it has none."""
+    headers = message.headers()
+    return list(headers.items()) if isinstance(headers, dict) else list(headers or [])
+
+
+def raw_message(message: Message) -> RawMessage:
+    """Return key, value and headers of a message."""
+    return RawMessage(message.key(), message.value(), headers_of(message))
+
+
+def timestamp_of(message: Message) -> tuple[int, bool] | None:
+    """Return a message's timestamp, ms, and whether the broker set it; None if the message has none."""
+    kind, ms = message.timestamp()
+    return None if kind == TIMESTAMP_NOT_AVAILABLE else (ms, kind == TIMESTAMP_LOG_APPEND_TIME)

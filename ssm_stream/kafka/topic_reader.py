@@ -1,0 +1,181 @@
+"""Reads topics from one offset to another: committed messages only, in no group, and without moving any position."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
+
+from ssm_stream.config import Source
+from ssm_stream.kafka.client import BrokerError, LastError, open_consumer, topic_error
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.records import Message, offset_of
+
+BATCH = 1000
+FROM_BEGINNING = OFFSET_BEGINNING
+"""As an offset: the first that the partition holds when the reading begins."""
+POLL = 0.1
+"""Seconds that one poll waits for messages."""
+
+
+class Span(NamedTuple):
+    """Offsets of a partition, [begin, end)."""
+
+    begin: int
+    end: int
+
+
+class TopicReader:
+    """Reads partitions of one topic; see `open_topic`."""
+
+    def __init__(self, source: Source, client: Consumer, last_error: LastError) -> None:
+        self.source, self._client, self._last_error = source, client, last_error
+
+    def spans(self, partitions: Iterable[int], *, since: int | None = None, last: int | None = None) -> dict[int, Span]:
+        """Return what the partitions hold now.
+
+        Args:
+            since: from that time on, ms since 1970
+            last: only so many offsets of each partition, from its end
+        """
+        out = dict[int, Span]()
+        for partition in partitions:
+            place = TopicPartition(self.source.topic, partition)
+            begin, end = self._client.get_watermark_offsets(place, timeout=self.source.wait)
+            if since is not None:
+                place = TopicPartition(self.source.topic, partition, since)
+                (found,) = self._client.offsets_for_times([place], timeout=self.source.wait)
+                begin = end if found.offset < 0 else max(begin, found.offset)
+            out[partition] = Span(begin if last is None else max(begin, end - last), end)
+        return out
+
+    def require_group(self, partitions: Iterable[int]) -> None:
+        """Request the committed offsets of `source.group`.
+
+        Raises:
+            BrokerError: this user may not use the group, or the broker does not answer.
+        """
+        places = [TopicPartition(self.source.topic, partition) for partition in partitions]
+        for place in self._client.committed(places, timeout=self.source.wait):
+            if place.error is not None:
+                raise topic_error(self.source, KafkaException(place.error), self._last_error)
+
+    def poll(self, begins: Mapping[int, int], batch: int = BATCH) -> Iterator[tuple[list[Message], set[int]]]:
+        """Yield the messages from these offsets on as they come, and the partitions whose end was reached; neither of
+        them after 0.1 s in which nothing came. It does not end by itself."""
+        self._client.assign([TopicPartition(self.source.topic, p, begins[p]) for p in sorted(begins)])
+        while True:
+            yield _consume(self._client, batch)
+
+    def pause(self, partition: int) -> None:
+        """Fetch no more of a partition."""
+        self._client.pause([TopicPartition(self.source.topic, partition)])
+
+    def read(self, spans: Mapping[int, Span], batch: int = BATCH) -> Iterator[list[Message]]:
+        """Yield the messages of these spans, those of a partition in order.
+
+        Raises:
+            BrokerError: nothing came for `source.wait` seconds.
+        """
+        left = {partition for partition, span in spans.items() if span.begin < span.end}
+        if not left:
+            return
+        began = time.monotonic()
+        for messages, ended in self.poll({p: spans[p].begin for p in left}, batch):
+            left -= ended
+            found = []
+            for message in messages:
+                partition, offset = message.partition() or 0, offset_of(message)
+                if offset < spans[partition].end:
+                    found.append(message)
+                if offset + 1 >= spans[partition].end:
+                    left.discard(partition)
+            if found:
+                yield found
+            if not left:
+                return
+            if messages or ended:
+                began = time.monotonic()
+            elif time.monotonic() - began > self.source.wait:
+                raise self.silence()
+
+    def silence(self) -> BrokerError:
+        """Return the error for a broker that does not answer."""
+        source, reason = self.source, self._last_error.text
+        found = f"topic {source.topic!r} on {source.brokers} did not answer for {source.wait:g} s (source.wait)"
+        return BrokerError(f"{found}: {reason}" if reason else found, self._last_error.cure)
+
+
+@contextlib.contextmanager
+def open_topic(source: Source, *, reset: str = "earliest") -> Iterator[TopicReader]:
+    """Open a reader of `source.topic`. reset: `earliest` or `error`, for an offset that the topic no longer holds
+
+    Raises:
+        BrokerError: the broker refuses a request, here or within the context, or does not answer.
+    """
+    last_error = LastError(source)
+    settings: dict[str, str | bool] = {
+        "enable.partition.eof": True,
+        "isolation.level": "read_committed",
+        "auto.offset.reset": reset,
+    }
+    with open_consumer(source, last_error, **settings) as client:
+        try:
+            client.list_topics(source.topic, timeout=source.wait)  # a client with the metadata starts at once
+            yield TopicReader(source, client, last_error)
+        except KafkaException as error:
+            raise topic_error(source, error, last_error) from error
+
+
+def read_topic(source: Source, *, last: int | None = None) -> list[Message]:
+    """Return the messages that a topic holds now, in the order of their timestamps.
+
+    Args:
+        last: only so many offsets of each partition, from its end
+
+    Raises:
+        BrokerError: the topic does not exist, or the broker refuses or does not answer.
+    """
+    partitions = check_broker(source).source_partitions(source)
+    with open_topic(source) as reader:
+        found = itertools.chain.from_iterable(reader.read(reader.spans(partitions, last=last)))
+        return sorted(found, key=lambda message: message.timestamp()[1])
+
+
+def follow_topics(source: Source, topics: Mapping[str, int]) -> Iterator[list[Message]]:
+    """Yield the messages of topics (name → partitions) from offset 0 on as they come, and an empty list after 0.1 s
+    without any. It does not end by itself.
+
+    Raises:
+        BrokerError: the broker refuses a request.
+    """
+    last_error = LastError(source)
+    with open_consumer(source, last_error, **{"fetch.wait.max.ms": 50}) as client:
+        client.assign([TopicPartition(topic, p, 0) for topic, n in topics.items() for p in range(n)])
+        while True:
+            try:
+                yield _consume(client, 5 * BATCH)[0]
+            except KafkaException as error:
+                raise topic_error(source, error, last_error) from error
+
+
+def _consume(client: Consumer, batch: int) -> tuple[list[Message], set[int]]:
+    """Return the messages of one poll, and the partitions whose end was reached.
+
+    Raises:
+        KafkaException: a fetch was refused; not for one that the client repeats by itself.
+    """
+    messages, ended = list[Message](), set[int]()
+    for message in client.consume(batch, POLL):
+        error = message.error()
+        if error is None:
+            messages.append(message)
+        elif error.code() == KafkaError._PARTITION_EOF:
+            ended.add(message.partition() or 0)
+        elif not error.retriable():
+            raise KafkaException(error)
+    return messages, ended

@@ -1,0 +1,311 @@
+"""Exactly once: an epoch's output, and the marker of how far it reaches, in one transaction of the broker.
+
+The marker is, for each partition of the source, the offset from which outputs are still to come. It is kept as the
+committed offsets of a consumer group of its own, named like the transactional id, and committed in the transaction of
+the outputs. Bytewax writes its frontier after that. If the process ends in between, the next one reads the epoch again,
+which gives the same outputs, and leaves out what lies below the marker.
+
+Order: lock and prune the recovery directory → init_transactions, which fences a process that was thought dead and
+aborts the transaction that it left open → read the marker → in each epoch: begin at the first output, produce, send the
+marker, commit → frontier. Any call may hang when a broker goes away, whatever its timeout, so each has a time limit.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeVar
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
+
+from ssm_stream.config import Config
+from ssm_stream.kafka.admin import GRACE, max_message_bytes
+from ssm_stream.kafka.client import BrokerError, is_fenced, kafka_error, open_consumer
+from ssm_stream.kafka.cluster import Cluster
+from ssm_stream.kafka.producer import Marker, OutputProducer
+from ssm_stream.kafka.records import OutputBatch
+
+LOG = structlog.get_logger("ssm_stream.sink")
+T = TypeVar("T")
+Sources = Mapping[str, tuple[int, ...]]
+"""Topics that are read, and which partitions of each."""
+
+MAX_TIMEOUT = 900.0
+"""Seconds that a transaction may last, by the brokers' default (transaction.max.timeout.ms)."""
+RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
+
+
+class MarkerError(RuntimeError):
+    """The broker's marker of earlier deliveries does not match. The text has the reason and the cure."""
+
+
+def require_transactions(cluster: Cluster) -> None:
+    """Refuse brokers that accept transactions without isolating them.
+
+    Raises:
+        BrokerError: the cluster is an embedded (mock) broker.
+    """
+    if cluster.embedded:
+        raise BrokerError(
+            f"delivery: exactly_once: {cluster.bootstrap_servers} is an embedded (mock) broker, which shows consumers "
+            "what was never committed",
+            "use a broker with transactions, or delivery: at_least_once",
+        )
+
+
+def transactional_id(config: Config, part: str) -> str:
+    """Return the name of one writer's transactions, and of the group with its marker.
+
+    Independent processes that share a topic (`source.partitions`) have names of their own.
+    """
+    source = config.source
+    mine = "" if source.partitions is None else "-" + "_".join(map(str, sorted(source.partitions)))
+    return f"{source.group_id}{mine}-writer-{part}"
+
+
+def max_output_bytes(config: Config) -> int:
+    """Return the size in bytes of the largest message that all output topics accept."""
+    return max_message_bytes(config.source, _output_topics(config))
+
+
+def _output_topics(config: Config) -> list[str]:
+    sinks = config.sinks
+    return [topic for topic in (sinks.predictions, sinks.alerts, sinks.dead_letters) if topic is not None]
+
+
+class Part(NamedTuple):
+    """One of the writers.
+
+    Attributes:
+        key: which of them
+        sources: all that is read
+        resume: the marker in the recovery state
+        max_bytes: size of a message that every output topic accepts
+    """
+
+    key: str
+    sources: Sources
+    resume: Marker
+    max_bytes: int
+
+
+class TransactionalProducer(OutputProducer):
+    """Delivers the dataflow's output exactly once: one transaction per epoch.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+        MarkerError: the marker does not match the recovery state.
+    """
+
+    def __init__(self, config: Config, part: Part) -> None:
+        self._name, self._part = transactional_id(config, part.key), part
+        self._wait = config.source.wait
+        self._open = False
+        self._done: Marker = {}
+        self._next: Marker = {}
+        self._dropped = 0
+        # A transaction lasts for an epoch, and for as long as the next steps of all writers take.
+        self._timeout = min(max(60.0, 10 * config.epoch_interval, 2 * self._wait), MAX_TIMEOUT)
+        super().__init__(
+            config,
+            {
+                "transactional.id": self._name,
+                "transaction.timeout.ms": int(self._timeout * 1000),
+                "message.timeout.ms": int(min(self._wait, self._timeout) * 1000),
+                "acks": "all",
+                "enable.idempotence": True,
+                "message.max.bytes": part.max_bytes,
+            },
+        )
+        self._call("init_transactions", lambda: self._producer.init_transactions(self._wait))
+        self._done = self._call("reading the marker", self._read_marker)  # not before: the predecessor may go on
+        for (topic, partition), offset in part.resume.items():
+            there = self._done.get((topic, partition), 0)
+            if there >= offset or partition not in part.sources.get(topic, ()):
+                continue
+            raise MarkerError(
+                f"delivery: exactly_once: {self._name} has put out the results of {topic!r} partition {partition} up "
+                f"to offset {offset} by the recovery state, and up to {there} by the broker's consumer group of that "
+                "name: the group was deleted or has expired, or this is another cluster. Start with another "
+                "recovery.directory and source.group, or set the group's offset to that of the recovery state"
+            )
+
+    def _read_marker(self) -> Marker:
+        # read_committed: waits for the end of an open transaction
+        properties = {"group.id": self._name, "isolation.level": "read_committed"}
+        marker: Marker = {}
+        with open_consumer(self.config.source, self._last_error, **properties) as consumer:
+            self._group = consumer.consumer_group_metadata()
+            places = [TopicPartition(topic, p) for topic, partitions in self._part.sources.items() for p in partitions]
+            for place in consumer.committed(places, self._wait):
+                if place.error is not None:
+                    raise KafkaException(place.error)
+                if place.offset < 0:
+                    continue
+                if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
+                    raise MarkerError(
+                        f"delivery: exactly_once: the marker of {self._name} was written with {place.metadata}, now "
+                        f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "
+                        "or start with another recovery.directory and source.group"
+                    )
+                end = consumer.get_watermark_offsets(place, self._wait)[1]
+                if place.offset > end:
+                    raise MarkerError(
+                        f"delivery: exactly_once: {self._name} has put out the results of {place.topic!r} partition "
+                        f"{place.partition} up to offset {place.offset}, but the topic ends at {end}: it was created "
+                        "again. Start with another recovery.directory and source.group"
+                    )
+                marker[place.topic, place.partition] = place.offset
+        return marker
+
+    @property
+    def _metadata(self) -> str:
+        return f"writers={self.config.writers}"
+
+    def produce(self, output: OutputBatch) -> OutputBatch:
+        place = (output.topic, output.partition)
+        done = self._done.get(place, 0)  # of the last commit, the same during all of an epoch
+        if output.first < done:
+            before = output.size
+            output = output.caused_from(done)
+            self._dropped += before - output.size
+        if not output.size:
+            return output
+        if not self._open:
+            self._producer.begin_transaction()
+            self._open = True
+        self._next[place] = max(self._next.get(place, 0), output.last + 1)
+        return super().produce(output)
+
+    def explain(self, error: Exception) -> Exception:
+        """Return the reason for which a transaction ended: only one call reports it, and what fails afterwards, as
+        messages that were purged, is its consequence."""
+        if not isinstance(error, BrokerError | KafkaException):
+            return error
+        cause = error if isinstance(error, KafkaException) else None
+        try:
+            self._producer.begin_transaction()  # refused again, with the reason
+        except KafkaException as refused:
+            reason = kafka_error(refused)
+            if reason.fatal() or reason.txn_requires_abort():
+                cause = refused
+        return error if cause is None else self._error("producing", cause)
+
+    def deliver(self) -> Marker:
+        try:
+            self._flush()
+        except (BrokerError, KafkaException) as error:
+            if (cause := self.explain(error)) is not error:
+                raise cause from error
+            raise
+        if self._open:
+            places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
+            self._call(
+                "send_offsets_to_transaction",
+                lambda: self._producer.send_offsets_to_transaction(places, self._group, self._wait),
+            )
+            self._commit()
+            self._done = {**self._done, **self._next}  # a new one: Bytewax serializes the old one at any time
+            self._open, self._next = False, {}
+        if self._dropped:
+            LOG.info("delivered_before", messages=self._dropped, writer=self._name)
+            self._dropped = 0
+        return self._done
+
+    def close(self) -> None:
+        """Abort the transaction that is open, which is no epoch's end. Does not raise."""
+        if self._open:
+            try:
+                self._limit_time("abort_transaction", lambda: self._producer.abort_transaction(GRACE), GRACE)
+            except (BrokerError, KafkaException) as error:  # init_transactions of the next start does it
+                LOG.warning("transaction_not_aborted", writer=self._name, error=str(error))
+
+    def _commit(self) -> None:
+        deadline = time.monotonic() + 2 * self._wait
+        while True:
+            try:
+                self._limit_time(
+                    "commit_transaction", lambda: self._producer.commit_transaction(self._wait), self._wait
+                )
+                return
+            except KafkaException as error:
+                # Only commit may be called again: the marker tells the next start how this one ended.
+                if not kafka_error(error).retriable() or time.monotonic() > deadline:
+                    raise self._error("commit_transaction", error) from error
+
+    def _error(self, what: str, error: KafkaException) -> BrokerError:
+        reason = kafka_error(error)
+        found = f"delivery: exactly_once: {what} of {self._name}"
+        text = self._redact(reason.str())
+        if reason.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT) and self._last_error.text:
+            text = f"{text} ({self._last_error.text})"  # the reason, which no call reports
+        if is_fenced(reason):
+            return BrokerError(
+                f"{found} was refused: {text}",
+                "another process with the same source.group has taken over: end one of them, or give them different "
+                f"groups. If there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
+                "the machine was paused: start again",
+            )
+        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART))
+
+    @property
+    def _cures(self) -> Mapping[int, str]:
+        topics = ", ".join(map(repr, _output_topics(self.config)))
+        grant = "the user needs the operations {} and Describe on {}: grant them and start again"
+        transactions = grant.format("Write", f"the transactional id {self._name!r}")
+        return {
+            KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
+            KafkaError.GROUP_AUTHORIZATION_FAILED: grant.format("Read", f"the consumer group {self._name!r}"),
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: grant.format("Write", f"the topics {topics}"),
+            KafkaError.INVALID_TRANSACTION_TIMEOUT: (
+                f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
+                "recovery.epoch_interval or source.wait if they are long, and start again"
+            ),
+        }
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        """Return the call's result.
+
+        Raises:
+            BrokerError: the broker refuses, or does not answer.
+        """
+        try:
+            return self._limit_time(what, call, self._wait)
+        except KafkaException as error:
+            raise self._error(what, error) from error
+
+    def _limit_time(self, what: str, call: Callable[[], T], seconds: float) -> T:
+        """Return the result of the call, which runs in a thread of its own. What it raises is raised here.
+
+        Args:
+            seconds: the timeout of the call itself, which it may not keep
+
+        Raises:
+            BrokerError: it does not return. Its thread keeps the client, and is a daemon, so that it does not keep the
+                process from ending.
+        """
+        outcome: list[T] = []
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                outcome.append(call())
+            except BaseException as error:  # noqa: BLE001  # raised below
+                failed.append(error)
+
+        limit = seconds + GRACE
+        thread = threading.Thread(target=run, name=what, daemon=True)
+        thread.start()
+        thread.join(limit)
+        if thread.is_alive():
+            raise BrokerError(
+                f"delivery: exactly_once: {what} of {self._name} has not returned in {limit:g} s: "
+                f"{self._last_error.text or 'the broker does not answer'}",
+                RESTART,
+            )
+        if failed:
+            raise failed[0]
+        return outcome[0]
