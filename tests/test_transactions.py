@@ -143,7 +143,7 @@ def test_a_marker_beyond_the_topics_end_is_refused(job: Callable[..., ExactJob])
     process = made.start("--until-eof")
     output = finished(process, 60)
     assert process.returncode == 1, output
-    assert "was made anew" in output
+    assert "was created again" in output
 
 
 def test_a_lost_recovery_directory_is_learned_again_and_nothing_is_told_twice(job: Callable[..., ExactJob]) -> None:
