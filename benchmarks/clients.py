@@ -131,7 +131,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     if job.alternating == "metrics":
         runtime.Metrics = with_metrics(slices)  # type: ignore[misc]
     elif job.alternating == "page":
-        runtime.Metrics, live_page.LivePage = with_page(slices)  # type: ignore[misc]
+        live_page.LivePage = with_page(slices)  # type: ignore[misc]
     prepared = runtime.prepare(config, until_eof=True)
     clock.start()
     runtime.run(prepared)
@@ -139,7 +139,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
         return {}
     if job.alternating == "metrics":
         return {"slices": slices.done, "pages": prepared.metrics.pages}  # type: ignore[attr-defined]
-    return {"slices": slices.done, "own": prepared.metrics.page.own}  # type: ignore[union-attr]
+    return {"slices": slices.done, "own": prepared.site.page.own}  # type: ignore[union-attr]
 
 
 def river_model() -> Any:

@@ -73,9 +73,9 @@ def measure_state(entities: int, folder: Path) -> tuple[dict[str, Any], list[Che
     config, everyone = settings(folder), np.arange(entities)
     fleet = Fleet(config)
     fleet.tell(everyone[:100])
-    before, own = memory()[0], fleet.logic._engine.bytes_per_entity
+    before, own = memory()[0], fleet.logic.engine.bytes_per_entity
     fleet.tell(everyone)
-    for array in arrays_of(fleet.logic._engine.target_engines[0].store.state):
+    for array in arrays_of(fleet.logic.engine.target_engines[0].store.state):
         array[:entities] += array.dtype.type(0)
     now, most = (size - before for size in memory())
     say(f"an entity: {own} bytes of state; in memory {now / entities:.0f}, {now / entities / own:.3f} times as many")

@@ -85,13 +85,13 @@ def with_metrics(slices: Slices) -> type:
             with urllib.request.urlopen(self._page, timeout=5) as answer:
                 self.pages.append(len(answer.read()))
 
-        def learned(self, events: int, *arguments: Any) -> None:
+        def on_batch(self, shard: Any, batch: Any) -> None:
             # Once a second of those that count, in a thread of its own, as the server answers in one.
-            if slices.learned(events) and slices.on and len(slices.done) >= self._asked + 2 * FOUR:
+            if slices.learned(len(batch.events)) and slices.on and len(slices.done) >= self._asked + 2 * FOUR:
                 self._asked = len(slices.done)
                 threading.Thread(target=self._ask, daemon=True).start()
             if slices.on:
-                super().learned(events, *arguments)
+                super().on_batch(shard, batch)
 
     def switched(name: str) -> Callable[..., None]:
         def count(self: Any, *arguments: Any, **named: Any) -> None:
@@ -100,22 +100,14 @@ def with_metrics(slices: Slices) -> type:
 
         return count
 
-    for name in ("read", "took", "traced", "sent", "late", "evicted", "judged", "wrote", "epoch_ended"):
+    for name in ("on_read", "observe_stage", "on_labels", "on_evicted", "on_snapshot", "on_sent", "on_epoch"):
         setattr(Alternating, name, switched(name))
     return Alternating
 
 
-def with_page(slices: Slices) -> tuple[type, type]:
-    """Metrics, all of which are on, and a live page that is told nothing and tells its browsers nothing while off."""
-    from ssm_stream.ops.metrics import Metrics
+def with_page(slices: Slices) -> type:
+    """A live page that observes nothing and sends its browsers nothing while it is off."""
     from ssm_stream.ui.live_page import LivePage
-
-    class Counting(Metrics):
-        def learned(self, events: int, *arguments: Any) -> None:
-            if slices.learned(events):
-                assert isinstance(self.page, Alternating)
-                self.page.switch()
-            super().learned(events, *arguments)
 
     class Alternating(LivePage):
         def __init__(self, *arguments: Any) -> None:
@@ -124,6 +116,10 @@ def with_page(slices: Slices) -> tuple[type, type]:
             self._on.set()
             self._sending = 0.0
             self._streams: dict[int, float] = {}
+
+        def on_batch(self, shard: Any, batch: Any) -> None:
+            if slices.learned(len(batch.events)):
+                self.switch()
 
         @property
         def own(self) -> float:
@@ -138,16 +134,10 @@ def with_page(slices: Slices) -> tuple[type, type]:
             else:
                 self._on.clear()
 
-        def saw(self, *arguments: Any) -> None:
+        def on_sent(self, sent: Any) -> None:
             if slices.on:
                 began = time.thread_time()
-                super().saw(*arguments)
-                self._sending += time.thread_time() - began
-
-        def alerted(self, values: Any) -> None:
-            if slices.on:
-                began = time.thread_time()
-                super().alerted(values)
+                super().on_sent(sent)
                 self._sending += time.thread_time() - began
 
         def settle(self) -> None:
@@ -157,7 +147,7 @@ def with_page(slices: Slices) -> tuple[type, type]:
                 pass
             super().settle()
 
-    return Counting, Alternating
+    return Alternating
 
 
 class Cost(NamedTuple):

@@ -258,7 +258,7 @@ def test_random_names_do_not_exhaust_the_memory(full: str, compiled: None) -> No
             if i == 4:
                 room, size = tracemalloc.get_traced_memory()[0], len(snapshot)
         assert answered == sum(range(1000, 1020))
-        assert len(logic._engine) == 100
+        assert len(logic.engine) == 100
         assert len(snapshot) < 1.5 * size
         # The decoder remembers up to a million names, some 200 bytes each.
         assert tracemalloc.get_traced_memory()[0] < room + 400 * answered

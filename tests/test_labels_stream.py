@@ -167,9 +167,9 @@ def test_ids_join_events_and_labels_and_must_be_there() -> None:
     assert label_key == key
     (output,), _ = logic.on_batch([labels])
     assert output.others == []
-    assert logic._engine.label_counts["matched"] == 1
+    assert logic.engine.label_counts["matched"] == 1
     restored = ShardLogic(config, logic.snapshot())
-    assert restored._engine.label_counts == logic._engine.label_counts
+    assert restored.engine.label_counts == logic.engine.label_counts
 
 
 def test_a_label_given_up_later_keeps_key_and_value() -> None:

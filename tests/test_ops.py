@@ -29,13 +29,15 @@ from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.kafka.records import Record
 from ssm_stream.ops import self_check
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.logging import Limiter
-from ssm_stream.ops.metrics import Metrics, Sent
-from ssm_stream.ops.observers import PartitionPosition
+from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import PartitionPosition, Sent, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
 from ssm_stream.ops.server import OpsServer, serve
+from ssm_stream.ops.traces import Traces
 from ssm_stream.verify import golden
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -290,7 +292,7 @@ def test_batches_are_traced_by_the_conventions_for_messaging(told: dict[str, Any
 def test_traces_without_their_packages_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(ConfigError, match=r"pip install 'ssm-stream\[otel\]'"):
-        Metrics(config("ops: {traces: 'http://localhost:4318/v1/traces'}"))
+        Traces(config("ops: {traces: 'http://localhost:4318/v1/traces'}"))
 
 
 def test_health_and_configuration_are_served(told: dict[str, Any]) -> None:
@@ -371,7 +373,7 @@ def place(partition: int, *, caught_up: bool = True, topic: str = "events") -> P
 def test_ready_is_who_has_all_and_is_at_the_end_of_it(readers: list[Reading], cluster: bool, failing: set[str]) -> None:
     metrics = Metrics(config())
     for reader in readers:
-        metrics.ask_reader(reader)
+        metrics.register_reader(reader)
     health = Health(metrics, 2, cluster=cluster)
     assert {name for name, ok in health.checks().items() if not ok} == failing
     assert health.ready == (not failing)
@@ -467,16 +469,18 @@ def test_how_the_process_is_watched_decides_nothing() -> None:
 
 def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
     metrics = Metrics(config("alerts: {drift: {budget: 2 per 1d}, anomaly: {enabled: false}}"))
-    metrics.learned(events=100, labelled=100, entities=10, seconds=86_400 / 4)
-    metrics.learned(events=1, labelled=0, entities=10, seconds=1e9)  # a wrong clock counts for a day
+    metrics.allow_alarms(labelled=100, entities=10, seconds=86_400 / 4)
+    metrics.allow_alarms(labelled=0, entities=10, seconds=1e9)  # a wrong clock counts for a day
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="drift") == pytest.approx(2 * 10 * 1.25)
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="anomaly") == 0
 
 
 def test_what_was_sent_is_counted_by_its_kind() -> None:
     metrics = Metrics(config())
-    metrics.sent(5, [Sent("alert", ("drift", "started", "fleet")), Sent("dead_letter", ("decode", "NotJson"))])
-    metrics.sent(0, [Sent("alert", ("drift", "started", "fleet"))])
+    alert = Record("alerts", None, b"", None, 0, Sent("alert", ("drift", "started", "fleet")))
+    letter = Record("dead-letters", None, b"", None, 0, Sent("dead_letter", ("decode", "NotJson")))
+    metrics.on_sent(SentBatch(5, [alert, letter]))
+    metrics.on_sent(SentBatch(0, [alert]))
     assert metrics.value("ssm_stream_predictions_total") == 5
     assert metrics.value("ssm_stream_alerts_total", kind="drift", phase="started", scope="fleet") == 2
     assert metrics.value("ssm_stream_dead_letters_total", stage="decode", reason="NotJson") == 1

@@ -22,7 +22,7 @@ from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section
 from ssm_stream.evaluate.report.html import section_html
 from ssm_stream.flow.reproduce_alert import parse_alert_id
-from ssm_stream.ops.audit import ENDING, audited, of_entity, records
+from ssm_stream.ops.audit import ENDING, of_entity, records, verify_audit
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}
 
@@ -156,7 +156,7 @@ def test_the_page_shows_all_of_it_and_fetches_nothing(job: Job, told: dict[str, 
 def test_the_audit_is_unbroken_through_a_kill(job: Job) -> None:
     directory = job.config.audit.directory
     assert directory is not None
-    found = audited(directory)
+    found = verify_audit(directory)
     assert found.faults == []
     assert found.shards == 2
     assert found.entities == 60
@@ -204,7 +204,7 @@ def test_what_is_missing_altered_or_moved_shows(
     file, lines = lines_of(folder)
     ending = b"" if words == "half written" else b"\n"
     file.write_bytes(b"\n".join(change(lines)) + ending)
-    found = audited(folder)
+    found = verify_audit(folder)
     assert any(words in fault.text for fault in found.faults), found.faults
     content = orjson.loads(job.path.read_bytes())
     config = tmp_path / "config.yaml"
@@ -215,7 +215,7 @@ def test_what_is_missing_altered_or_moved_shows(
 
 
 def test_half_a_line_is_taken_off_at_the_next_start(job: Job, tmp_path: Path) -> None:
-    from ssm_stream.ops.audit import Auditor
+    from ssm_stream.ops.audit import AuditFile
 
     assert job.config.audit.directory is not None
     folder = tmp_path / "audit"
@@ -223,8 +223,7 @@ def test_half_a_line_is_taken_off_at_the_next_start(job: Job, tmp_path: Path) ->
     file, lines = lines_of(folder)
     with file.open("ab") as out:
         out.write(b'{"half": ')
-    auditor = Auditor(folder, "c")
-    auditor.take(file.name.removesuffix(ENDING))
+    AuditFile(folder, "c", file.name.removesuffix(ENDING))
     assert not [told for *_, told in records(folder) if told]
     assert len(lines_of(folder)[1]) == len(lines)
 
@@ -250,9 +249,9 @@ def test_no_audit_is_told(tmp_path: Path, job: Job) -> None:
 
 def test_nothing_is_recorded_where_nothing_came(job: Job) -> None:
     assert job.config.audit.directory is not None
-    before = audited(job.config.audit.directory).lines
+    before = verify_audit(job.config.audit.directory).lines
     process = job.start()
     time.sleep(4)
     process.send_signal(signal.SIGTERM)
     finished(process, 20)
-    assert audited(job.config.audit.directory).lines == before
+    assert verify_audit(job.config.audit.directory).lines == before

@@ -252,7 +252,7 @@ def test_chains_end_where_their_changes_outweigh_the_whole(tmp_path: Path) -> No
         assert {g.name for g in chain} <= set(files)
         assert len(files) <= 8
         restored = logic_of(config, token)
-        assert restored._engine.snapshot() == memory.snapshot()
+        assert restored.engine.snapshot() == memory.snapshot()
         if seed % 3 == 2:
             logic = restored
     assert kinds[:4] == [1, 2, 3, 4]
@@ -285,7 +285,7 @@ def test_files_of_large_states_are_written_over(tmp_path: Path, monkeypatch: pyt
         token = logic.snapshot()
         assert "0000.spare" in settled(logic)
         assert bool((tmp_path / "state" / "0000.spare").stat().st_size) == (seed > 2 or not ending)
-        assert logic_of(config, token)._engine.snapshot() == memory.snapshot()
+        assert logic_of(config, token).engine.snapshot() == memory.snapshot()
     assert len(memory) == 30
     assert len(settled(logic)) == 4
 
@@ -427,7 +427,7 @@ def test_a_start_goes_back_by_an_epoch_where_the_latest_state_is_torn(tmp_path: 
     memory = Engine(epochs.config)
     for seed in (1, 2, 3):
         memory.process(wide(epochs.config, 100, 40, seed))
-    assert logic_of(epochs.config, TOKEN + names[2].encode())._engine.snapshot() == memory.snapshot()
+    assert logic_of(epochs.config, TOKEN + names[2].encode()).engine.snapshot() == memory.snapshot()
     assert epochs.open() == (4, 0, 0)
 
 
@@ -489,4 +489,4 @@ def test_whatever_the_moment_of_a_kill_all_states_that_bytewax_heard_of_lately_a
         memory = Engine(config)
         for seed_ in range(int(seed) + 1):
             memory.process(wide(config, 2_000, 2_000 if seed_ % 5 == 0 else 500, seed_))
-        assert logic_of(config, token.strip().encode())._engine.snapshot() == memory.snapshot()
+        assert logic_of(config, token.strip().encode()).engine.snapshot() == memory.snapshot()

@@ -17,7 +17,7 @@ import pytest
 from brokers import Kafka, free_port
 from test_ops import ready, scraped, until
 from test_stream import Job, events, finished
-from test_ui_server import ODD, TOKEN, Served, alert, batch, config
+from test_ui_server import ODD, TOKEN, Served, alert, batch, config, sent
 
 from ssm_stream.ui import site
 from ssm_stream.ui.compile_explain import compile_explain
@@ -227,8 +227,8 @@ def test_it_comes_back_after_a_restart(flow: Flow, tab: Any) -> None:
 @pytest.fixture
 def served() -> Iterator[Served]:
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"), lambda *_: None)
-    one.page.saw(0, *batch([f"press-{i}" for i in range(30)]))
-    one.page.alerted([alert(entity="press-3"), alert("recovered", entity="press-3", offset=4)])
+    one.page.on_sent(sent(*batch([f"press-{i}" for i in range(30)])))
+    one.page.queue_alerts([alert(entity="press-3"), alert("recovered", entity="press-3", offset=4)])
     yield one
     one.server.close()
 
@@ -293,8 +293,10 @@ CONTRAST = """() => {
 def test_it_can_be_read_in_both_themes_and_languages(served: Served, browser: Any, theme: str) -> None:
     said = batch(["hot", "warm", "new"], 50, score=1.5)
     said[1].score[1], said[1].warmup[2] = 0.8, True
-    served.page.saw(0, *said)
-    served.page.alerted([alert(entity="press-5", offset=9, severity="critical"), alert(kind="drift", entity="press-6")])
+    served.page.on_sent(sent(*said))
+    served.page.queue_alerts(
+        [alert(entity="press-5", offset=9, severity="critical"), alert(kind="drift", entity="press-6")]
+    )
     context = browser.new_context(color_scheme=theme, locale="ja-JP", viewport={"width": 390, "height": 800})
     tab = context.new_page()
     try:
@@ -323,9 +325,9 @@ def test_it_can_be_read_in_both_themes_and_languages(served: Served, browser: An
 
 
 def test_names_are_text_whatever_they_hold(served: Served, tab: Any) -> None:
-    served.page.saw(0, *batch(ODD, 100))
+    served.page.on_sent(sent(*batch(ODD, 100)))
     for i, name in enumerate(ODD):
-        served.page.alerted([alert(entity=name, offset=20 + i, contributions=[{"feature": name, "share": 0.1}])])
+        served.page.queue_alerts([alert(entity=name, offset=20 + i, contributions=[{"feature": name, "share": 0.1}])])
     tab.goto(f"http://127.0.0.1:{served.port}/ui/#/?size=60")
     tab.locator(".tile").nth(36).wait_for()
     eventually(lambda: {ODD[0], "·[31mred·"} <= set(names(tab)))
@@ -344,7 +346,7 @@ def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setenv("UI_TOKEN", TOKEN)
     monkeypatch.setattr(site, "WRONG_TOKEN", 0.0)
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}', token: '${{UI_TOKEN}}'"))
-    one.page.saw(0, *batch(["press-1"]))
+    one.page.on_sent(sent(*batch(["press-1"])))
     try:
         tab.goto(f"http://127.0.0.1:{one.port}/ui/")
         field = tab.get_by_label("Token")

@@ -28,6 +28,7 @@ from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.http_auth import HttpAuth
 from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import SentBatch
 from ssm_stream.ops.server import OpsServer, serve
 from ssm_stream.ui import site
 from ssm_stream.ui.alert_episodes import MOST, AlertEpisodes
@@ -64,6 +65,11 @@ def batch(names: list[str], at: int = 0, targets: int = 1, score: float = 0.1) -
         y + 0.5, y - 1, y + 1, np.full(shape, score), np.zeros(shape, np.bool_), np.full(shape, 7), np.zeros(shape)
     )
     return events, said
+
+
+def sent(events: Events, predictions: Predictions) -> SentBatch:
+    """What the sink reports of a batch of events."""
+    return SentBatch(len(events), [], events=events, predicted=predictions)
 
 
 def alert(phase: str = "started", entity: str = "m1", offset: int = 1, **more: Any) -> bytes:
@@ -218,15 +224,15 @@ def test_a_fleet_alert_marks_its_entities() -> None:
 
 def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     alert_episodes = AlertEpisodes(EntityCache())
-    alert_episodes.judge("events-0-3-anomaly", True)
+    alert_episodes.add_verdict("events-0-3-anomaly", True)
     alert_episodes.take(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
     episodes = alert_episodes.changes().episodes
     assert len(episodes) == MOST == alert_episodes.open
     assert len(alert_episodes._of) == MOST
-    alert_episodes.judge(episodes[-1]["id"], False)
+    alert_episodes.add_verdict(episodes[-1]["id"], False)
     assert alert_episodes.changes().episodes[-1]["verdict"] is False
     fresh = AlertEpisodes(EntityCache())
-    fresh.judge("events-0-3-anomaly", True)
+    fresh.add_verdict("events-0-3-anomaly", True)
     fresh.take([alert(offset=3)])
     assert fresh.changes().episodes[0]["verdict"] is True
     fresh.take(alert("ongoing", offset=4 + i) for i in range(500))
@@ -300,13 +306,13 @@ def test_numbers_in_names_count() -> None:
 
 def test_an_entity_is_followed_event_by_event() -> None:
     page = LivePage(config(), Metrics(config()))
-    page.saw(0, *batch(["a", "b", "a"]))
+    page.on_sent(sent(*batch(["a", "b", "a"])))
     page.settle()
     view = EntityView(page.cache, page.followed, {"name": "a"})
     first = view.next()
     assert first["entity"] == {"name": "a", "known": True, "target": 0}
     assert first["points"][0] == [0, 2000]
-    page.saw(0, *batch(["b", "a", "a", "a"], 10))
+    page.on_sent(sent(*batch(["b", "a", "a", "a"], 10)))
     page.settle()
     told = view.next()
     assert told["points"][0] == [11_000, 12_000, 13_000]
@@ -315,7 +321,7 @@ def test_an_entity_is_followed_event_by_event() -> None:
     other = EntityView(page.cache, page.followed, {"name": "zz", "target": "9"})
     assert other.next() == {"entity": {"name": "zz", "known": False}}
     assert other.next() == {}
-    page.saw(0, *batch(["zz"], 50))
+    page.on_sent(sent(*batch(["zz"], 50)))
     page.settle()
     assert other.next()["points"][0] == [50_000]
 
@@ -332,10 +338,9 @@ def rows(n: int, seed: int = 0) -> Events:
 
 def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: None) -> None:
     settings = config()
-    metrics, plain = Metrics(settings), Metrics(settings)
-    page = metrics.page = LivePage(settings, metrics)
+    page = LivePage(settings, Metrics(settings))
     page.followed.ready = True
-    watched, alone = ShardLogic(settings, None, metrics), ShardLogic(settings, None, plain)
+    watched, alone = ShardLogic(settings, None, page), ShardLogic(settings, None)
     events, looks = rows(600), 0
     for begin in range(0, 600, 60):
         part = events.take(np.arange(begin, begin + 60))
@@ -347,18 +352,18 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
         together = np.concatenate([each.predictions.yhat for each in out])
         assert together.tobytes() == expected.predictions.yhat.tobytes()
         for each in out:
-            page.saw(0, each.batch.events, each.predictions)
+            page.on_sent(sent(each.batch.events, each.predictions))
         followed = page.followed.follow("m1", 0)
         if followed.looked > looks:
             looks, look = followed.looked, followed.look
             assert look is not None
-            sent = expected.predictions.yhat[int(np.flatnonzero(part.ts == look["ts"])[0])]
-            assert look["yhat"] == sent
+            shown = expected.predictions.yhat[int(np.flatnonzero(part.ts == look["ts"])[0])]
+            assert look["yhat"] == shown
             parts = sum(p[3] for p in look["parts"]) + look["others"][1]
-            assert look["base"] + look["constant"] + parts + look["rest"] == pytest.approx(sent, rel=1e-9)
+            assert look["base"] + look["constant"] + parts + look["rest"] == pytest.approx(shown, rel=1e-9)
         followed.due = page.followed._next = 0.0
     assert looks >= 8
-    assert watched._engine.snapshot() == alone._engine.snapshot()
+    assert watched.engine.snapshot() == alone.engine.snapshot()
     told = page.followed.follow("m1", 0).weights_over_time()
     assert len(told["ts"]) == looks
     assert {"a", "b"} <= told["weights"].keys()
@@ -366,19 +371,18 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
 
 def test_a_look_that_fails_ends_no_flow(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
     settings = config()
-    metrics = Metrics(settings)
-    page = metrics.page = LivePage(settings, metrics)
+    page = LivePage(settings, Metrics(settings))
     page.followed.ready = True
     page.followed.follow("m1", 0)
 
     def broken(*_: Any) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ssm_stream.ui.followed_entities.explain", broken)
-    logic = ShardLogic(settings, None, metrics)
+    monkeypatch.setattr("ssm_stream.ui.followed_entities.explain_prediction", broken)
+    logic = ShardLogic(settings, None, page)
     events = rows(60)
     assert len(list(logic.on_batch([ShardBatch(0, events, list(range(60)))])[0])) == 2
-    assert (page.followed.unable, page.followed.wanted(["m1"])) == ("failed", [])
+    assert (page.followed.unable, page.followed.positions_to_explain(["m1"])) == ("failed", [])
 
 
 def test_late_targets_are_not_taken_apart() -> None:
@@ -397,7 +401,7 @@ class Served:
 
     def __init__(self, settings: Config, publish: Any = None) -> None:
         self.metrics = Metrics(settings)
-        self.page = self.metrics.page = LivePage(settings, self.metrics, publish)
+        self.page = LivePage(settings, self.metrics, publish)
         self.page.remembered.set()
         self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1), site.Site(self.page))
         self.port = self.server.port
@@ -647,8 +651,8 @@ def test_a_taken_default_address_is_an_error_with_the_page() -> None:
 
 def test_a_stream_begins_with_everything_and_goes_on_with_changes(fresh: Served) -> None:
     served = fresh
-    served.page.saw(0, *batch(ODD))
-    served.page.alerted([alert(entity=ODD[0])])
+    served.page.on_sent(sent(*batch(ODD)))
+    served.page.queue_alerts([alert(entity=ODD[0])])
     stream = served.stream("view=fleet&rate=30")
     assert next(stream)["hello"]["boot"] == served.page.boot
     first = next(stream)
@@ -656,7 +660,7 @@ def test_a_stream_begins_with_everything_and_goes_on_with_changes(fresh: Served)
     assert sorted(first["page"]["names"]) == sorted(ODD), "as they are: the page makes text of them"
     assert first["episodes"]["items"][0]["entity"] == ODD[0]
     assert first["pulse"]["entities"] == 0
-    served.page.saw(0, *batch([ODD[2]], 40))
+    served.page.on_sent(sent(*batch([ODD[2]], 40)))
     second = next(one for one in stream if "tick" in one)
     assert "page" not in second
     assert second["tick"][2] == [40.0]
@@ -713,9 +717,9 @@ def test_explanations_use_compiled_kernels_only(compiled: None) -> None:
     settings = config()
     page = LivePage(settings, Metrics(settings))
     page.followed.follow("m1", 0)
-    assert page.wanted(["m1"]) == []
+    assert page.positions_to_explain(["m1"]) == []
     page.followed.ready = True
-    assert page.wanted(["m0", "m1", "m1", "m2"]) == [2]
+    assert page.positions_to_explain(["m0", "m1", "m1", "m2"]) == [2]
     engine = Engine(settings)
     engine.process(rows(30))
     assert explain(engine.target_engines[0], rows(31).take(np.array([30]))).parts

@@ -70,13 +70,13 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Example: ssm-stream state audit monitor.yaml
     """
-    from ssm_stream.ops.audit import AuditError, audited
+    from ssm_stream.ops.audit import AuditError, verify_audit
 
     with reported(AuditError, OSError):
         loaded = load_config(config)
         if loaded.audit.directory is None:
             raise ConfigError("audit.directory: null; without one nothing is recorded")
-        found = audited(loaded.audit.directory)
+        found = verify_audit(loaded.audit.directory)
     if as_json:
         _write_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
     else:

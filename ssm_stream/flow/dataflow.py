@@ -23,7 +23,7 @@ from ssm_stream.flow.source import KafkaSource, label_source, labels_topic
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
-from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 
 def _is_batch(
@@ -43,48 +43,52 @@ def monitor_flow(
     feedback: tuple[int, ...] = (),
     *,
     until_eof: bool = False,
-    metrics: Metrics | None = None,
+    observers: RunObserver = UNOBSERVED,
 ) -> Dataflow:
     """The production dataflow over these partitions of the events topic, the labels' and the feedback's, if any."""
-    metrics = metrics or Metrics(config)
     flow = Dataflow("monitor")
-    beside = label_source(config, labels, metrics) if labels else None
+    beside = label_source(config, labels, observers) if labels else None
     source = KafkaSource(
-        config.source, partitions, beside, decoder=lambda: Decoder(config).decode, until_eof=until_eof, metrics=metrics
+        config.source,
+        partitions,
+        beside,
+        decoder=lambda: Decoder(config).decode,
+        until_eof=until_eof,
+        observers=observers,
     )
     decoded = op.input("source", flow, source)
     split = op.branch("usable", decoded, _is_batch)
-    learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state, metrics))
+    learned = op.stateful_batch("learn", split.trues, lambda state: ShardLogic(config, state, observers))
     letters = cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)
-    outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, metrics, until_eof=until_eof))
-    op.output("sink", outputs, _sink(config, partitions, labels, feedback, metrics))
+    outputs = op.merge("outputs", learned, letters, *_feedback(flow, config, feedback, observers, until_eof=until_eof))
+    op.output("sink", outputs, _sink(config, partitions, labels, feedback, observers))
     return flow
 
 
 def _sink(
-    config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...], metrics: Metrics
+    config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...], observers: RunObserver
 ) -> KafkaSink:
     """By `delivery`; a marker is kept for all that is read."""
     if config.delivery == "at_least_once":
-        return KafkaSink(config, metrics)
+        return KafkaSink(config, observers)
     sources = {config.source.topic: events}
     for beside, partitions in ((labels_topic(config), labels), (feedback_of(config), feedback)):
         if beside is not None:
             sources[beside.topic] = partitions
-    return TransactionalSink(config, sources, metrics)
+    return TransactionalSink(config, sources, observers)
 
 
 def _feedback(
-    flow: Dataflow, config: Config, partitions: tuple[int, ...], metrics: Metrics, *, until_eof: bool
+    flow: Dataflow, config: Config, partitions: tuple[int, ...], observers: RunObserver, *, until_eof: bool
 ) -> list[KeyedStream[PredictedBatch | OutputBatch]]:
     """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
     source = feedback_of(config)
     if source is None or not partitions:
         return []
     read = KafkaSource(
-        source, partitions, decoder=lambda: FeedbackDecoder(config), until_eof=until_eof, metrics=metrics
+        source, partitions, decoder=lambda: FeedbackDecoder(config), until_eof=until_eof, observers=observers
     )
     decoded = op.input("feedback", flow, read)
     split = op.branch("is_verdict", decoded, _is_verdict)
-    counted = op.stateful_batch("count_feedback", split.trues, lambda state: FeedbackLogic(state, metrics))
+    counted = op.stateful_batch("count_feedback", split.trues, lambda state: FeedbackLogic(state, observers))
     return [counted, cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)]

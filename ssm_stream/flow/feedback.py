@@ -25,7 +25,7 @@ from ssm_stream.kafka.records import (
     shard_key,
 )
 from ssm_stream.kafka.topic_reader import read_topic
-from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.feedback")
 KEY = "feedback"
@@ -75,8 +75,8 @@ class FeedbackDecoder:
 class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBatch, bytes]):
     """Counts verdicts, and says in the log what they come to. Nothing else changes by them."""
 
-    def __init__(self, resume_state: bytes | None, metrics: Metrics | None = None) -> None:
-        self._metrics = metrics
+    def __init__(self, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
+        self._observers = observers
         self._precision = Precision() if resume_state is None else Precision.load(resume_state)
         self._changed: dict[str, None] = {}
         self._next = 0.0
@@ -85,11 +85,8 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
         for verdicts in values:
             counted = [verdict for verdict in verdicts if self._precision.add(verdict)]
             self._changed |= {verdict.rule: None for verdict in counted}
-            if self._metrics is not None:
-                for verdict in counted:
-                    self._metrics.judged(verdict.rule, true=verdict.true)
-                    if self._metrics.page is not None:
-                        self._metrics.page.judged(verdict.alert, verdict.true)
+            for verdict in counted:
+                self._observers.on_verdict(verdict)
         if time.monotonic() >= self._next:
             self._say()
         return (), StatefulBatchLogic.RETAIN

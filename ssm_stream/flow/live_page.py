@@ -63,7 +63,7 @@ def _remember(page: LivePage) -> None:
                     verdict = read(message.value())
                 except NoFeedbackError:
                     continue
-                page.judged(verdict.alert, verdict.true)
+                page.on_verdict(verdict)
             page.alert_episodes.take(message.value() for message in alerts)
     except BrokerError as error:
         LOG.warning("alerts_not_remembered", error=str(error))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
 import time
@@ -23,10 +24,12 @@ from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
+from ssm_stream.ops.audit import Audit
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.observers import MountedSite
+from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
+from ssm_stream.ops.traces import Traces
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import flush
 from ssm_stream.recovery.compatibility import require_compatible
@@ -55,6 +58,7 @@ class Prepared(NamedTuple):
     config: Config
     flow: Dataflow
     recovery: OpenRecovery | None
+    observers: Observers
     metrics: Metrics
     health: Health
     site: MountedSite | None
@@ -116,18 +120,33 @@ def prepare(
         LOG.info("unfinished_epoch_dropped", snapshots=recovery.pruned, resume_epoch=recovery.resume_epoch)
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
-    metrics, site = Metrics(config), None
-    if ui or config.ops.ui:
-        if config.ops.address is None:
-            raise ConfigError("ops.address: null: the live page (--ui) is served there; give it a host:port")
-        from ssm_stream.flow.live_page import open_page
-        from ssm_stream.ui.site import Site
-
-        metrics.page = open_page(config, metrics)
-        site = Site(metrics.page)
+    metrics = Metrics(config)
+    observers, site = _observers(config, metrics, ui=ui)
     health = Health(metrics, len(partitions) + len(labels) + len(feedback), cluster=cluster)
-    flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, metrics=metrics)
-    return Prepared(config, flow, recovery, metrics, health, site)
+    flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, observers=observers)
+    return Prepared(config, flow, recovery, observers, metrics, health, site)
+
+
+def _observers(config: Config, metrics: Metrics, *, ui: bool) -> tuple[Observers, MountedSite | None]:
+    """Return all that observes a run, and the site of the live page if there is one.
+
+    Raises:
+        ConfigError: packages for traces are missing, or the live page has no address.
+    """
+    observers: list[RunObserver] = [metrics]
+    if config.ops.traces is not None:
+        observers.append(Traces(config))
+    if config.audit.directory is not None:
+        observers.append(Audit(config.audit.directory, config.hash))
+    if not ui and not config.ops.ui:
+        return Observers(*observers), None
+    if config.ops.address is None:
+        raise ConfigError("ops.address: null: the live page (--ui) is served there; give it a host:port")
+    from ssm_stream.flow.live_page import open_page
+    from ssm_stream.ui.site import Site
+
+    page = open_page(config, metrics)
+    return Observers(*observers, page), Site(page)
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
@@ -187,7 +206,8 @@ def run(
         ConfigError: `ops.address` cannot be listened at.
         BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
     """
-    with Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0):
+    supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
+    with contextlib.closing(prepared.observers), supervisor:
         _run(prepared, workers, process, addresses)
 
 

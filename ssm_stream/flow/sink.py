@@ -18,7 +18,7 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.kafka.transactional_producer import Part, Sources, TransactionalProducer, max_output_bytes
-from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, RunObserver, SentBatch
 
 LOG = structlog.get_logger("ssm_stream.sink")
 AHEAD = 4
@@ -28,8 +28,8 @@ AHEAD = 4
 class KafkaSink(FixedPartitionedSink[PredictedBatch | OutputBatch, Marker | None]):
     """A fixed number of producers; a shard's output always goes through the same one. Delivers at least once."""
 
-    def __init__(self, config: Config, metrics: Metrics | None = None) -> None:
-        self.config, self.metrics = config, metrics
+    def __init__(self, config: Config, observers: RunObserver = UNOBSERVED) -> None:
+        self.config, self.observers = config, observers
 
     def list_parts(self) -> list[str]:
         return [f"{i:04d}" for i in range(self.config.writers)]
@@ -38,7 +38,7 @@ class KafkaSink(FixedPartitionedSink[PredictedBatch | OutputBatch, Marker | None
         return int(item_key)
 
     def build_part(self, step_id: str, for_part: str, resume_state: Marker | None) -> KafkaWriter:
-        return KafkaWriter(self.config, OutputProducer(self.config), self.metrics)
+        return KafkaWriter(self.config, OutputProducer(self.config), self.observers)
 
 
 class TransactionalSink(KafkaSink):
@@ -47,14 +47,14 @@ class TransactionalSink(KafkaSink):
     sources: all that is read
     """
 
-    def __init__(self, config: Config, sources: Sources, metrics: Metrics | None = None) -> None:
-        super().__init__(config, metrics)
+    def __init__(self, config: Config, sources: Sources, observers: RunObserver = UNOBSERVED) -> None:
+        super().__init__(config, observers)
         self.sources = sources
         self.max_bytes = max_output_bytes(config)
 
     def build_part(self, step_id: str, for_part: str, resume_state: Marker | None) -> KafkaWriter:
         part = Part(for_part, self.sources, resume_state or {}, self.max_bytes)
-        return KafkaWriter(self.config, TransactionalProducer(self.config, part), self.metrics)
+        return KafkaWriter(self.config, TransactionalProducer(self.config, part), self.observers)
 
 
 class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | None]):
@@ -64,9 +64,9 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
     everything. Either raises what the thread raised.
     """
 
-    def __init__(self, config: Config, producer: OutputProducer, metrics: Metrics | None = None) -> None:
+    def __init__(self, config: Config, producer: OutputProducer, observers: RunObserver = UNOBSERVED) -> None:
         self._producer = producer
-        self._metrics = metrics or Metrics(config)
+        self._observers = observers
         self._epoch_began: float | None = None
         self._encoder = Encoder(config)
         self._queue: queue.Queue[list[PredictedBatch | OutputBatch] | None] = queue.Queue(AHEAD)
@@ -79,12 +79,12 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
         self._queue.put(values)
 
     def snapshot(self) -> Marker | None:
-        with self._metrics.timed("deliver"):
+        with self._observers.timed("deliver"):
             self._queue.join()
             self._raise()
             marker = self._producer.deliver()
         now, before = time.monotonic(), self._epoch_began
-        self._metrics.epoch_ended(None if before is None else now - before)
+        self._observers.on_epoch(None if before is None else now - before)
         self._epoch_began = now
         return marker
 
@@ -110,22 +110,26 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
                 self._queue.task_done()
 
     def _write(self, values: list[PredictedBatch | OutputBatch]) -> None:
-        metrics, page = self._metrics, self._metrics.page
         for item in values:
             began = time.perf_counter()
             output = self._encoder.encode(*item) if isinstance(item, PredictedBatch) else item
             encoded = time.perf_counter()
             output = self._producer.produce(output)
-            if isinstance(item, PredictedBatch):
-                metrics.took("encode", encoded - began)
-                seconds, batch = time.perf_counter() - encoded, item.batch
-                metrics.traced("produce", seconds, output.topic, batch.partition, batch.chunk, output.size)
-                if output.values:
-                    metrics.late(batch.timestamps)
-            if page is not None:
-                if isinstance(item, PredictedBatch):
-                    page.saw(item.batch.partition, item.batch.events, item.predictions)
-                if output.others:
-                    page.alerted(r.value for r in output.others if r.sent is not None and r.sent.what == "alert")
-            metrics.sent(len(output.values), [r.sent for r in output.others if r.sent is not None])
+            self._report(item, output, encoded - began, time.perf_counter() - encoded)
         self._producer.poll()
+
+    def _report(
+        self, item: PredictedBatch | OutputBatch, output: OutputBatch, encoding: float, producing: float
+    ) -> None:
+        """Report what was produced for an item, and the seconds that encoding and producing took."""
+        sent = SentBatch(len(output.values), output.others)
+        if isinstance(item, PredictedBatch):
+            batch = item.batch
+            self._observers.observe_stage("encode", encoding)
+            chunk = ChunkPlace(output.topic, batch.partition, batch.chunk, output.size)
+            self._observers.observe_stage("produce", producing, chunk)
+            timestamps = batch.timestamps if output.values else ()
+            sent = SentBatch(
+                sent.predictions, sent.records, batch.partition, batch.events, item.predictions, timestamps
+            )
+        self._observers.on_sent(sent)

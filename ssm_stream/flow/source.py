@@ -18,7 +18,7 @@ from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, Message, offset_of
-from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -75,10 +75,10 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
         *,
         decoder: Callable[[], Decode] = lambda: lambda chunk: [chunk],
         until_eof: bool = False,
-        metrics: Metrics | None = None,
+        observers: RunObserver = UNOBSERVED,
     ) -> None:
         self.source, self.partitions, self.decoder, self.labels = source, partitions, decoder, labels
-        self.consumer = PrefetchConsumer(source, partitions, until_eof=until_eof, metrics=metrics)
+        self.consumer = PrefetchConsumer(source, partitions, until_eof=until_eof, observers=observers)
         if labels is not None:
             self.pacer = Pacer()
             labels.consumer.until_eof = until_eof
@@ -102,10 +102,12 @@ def labels_topic(config: Config) -> Source | None:
     return with_topic(config.source, config.labels.topic)
 
 
-def label_source(config: Config, partitions: tuple[int, ...], metrics: Metrics | None = None) -> KafkaSource | None:
+def label_source(
+    config: Config, partitions: tuple[int, ...], observers: RunObserver = UNOBSERVED
+) -> KafkaSource | None:
     """Return the source of these partitions of the labels topic; None if there is no such topic."""
     source = labels_topic(config)
-    return None if source is None else KafkaSource(source, partitions, metrics=metrics)
+    return None if source is None else KafkaSource(source, partitions, observers=observers)
 
 
 class KafkaPartition(StatefulSourcePartition[Any, int]):

@@ -16,8 +16,7 @@ from ssm_stream.config import Source
 from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, redact_text
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
-from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.observers import PartitionPosition
+from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
 LINGER = 0.002  # seconds in which messages that come one by one are collected
@@ -55,9 +54,14 @@ class PrefetchConsumer:
     """Reads partitions of one topic into their queues, from the first that is attached to the last that is detached."""
 
     def __init__(
-        self, source: Source, partitions: tuple[int, ...], *, until_eof: bool = False, metrics: Metrics | None = None
+        self,
+        source: Source,
+        partitions: tuple[int, ...],
+        *,
+        until_eof: bool = False,
+        observers: RunObserver = UNOBSERVED,
     ) -> None:
-        self.source, self.until_eof, self._metrics = source, until_eof, metrics
+        self.source, self.until_eof, self._observers = source, until_eof, observers
         self._queues: dict[int, PartitionQueue] = {}
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
@@ -70,8 +74,7 @@ class PrefetchConsumer:
         self._last_error = LastError(source)
         self._down_since: float | None = None
         self._next_probe = self._next_check = self._next_measure = 0.0
-        if metrics is not None:
-            metrics.ask_reader(self)
+        observers.register_reader(self)
 
     def positions(self) -> list[PartitionPosition]:
         """Return how far each partition is processed, and its lag."""
@@ -163,8 +166,7 @@ class PrefetchConsumer:
 
     def epoch_ended(self) -> None:
         """Count an epoch, whether it had messages or not."""
-        if self._metrics is not None:
-            self._metrics.epoch_ended(None)
+        self._observers.on_epoch(None)
 
     def detach(self, queue: PartitionQueue, *, graceful: bool) -> None:
         """Stop reading a partition. With the last one the thread and the consumer end.
@@ -226,10 +228,8 @@ class PrefetchConsumer:
                     self._check_cluster(consumer)
                     continue
                 self._down_since = None
-                began = time.perf_counter()
-                rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
-                if self._metrics is not None:
-                    self._metrics.took("read", time.perf_counter() - began)
+                with self._observers.timed("read"):
+                    rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
                 self._distribute([first, *rest])
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
@@ -316,10 +316,9 @@ class PrefetchConsumer:
         assert last is not None
         began = time.perf_counter()
         items: list[Any] = queue.decode(Chunk(self.source.topic, queue.partition, messages))
-        if self._metrics is not None:
-            seconds, first = time.perf_counter() - began, messages[0].offset() or 0
-            self._metrics.traced("decode", seconds, self.source.topic, queue.partition, first, len(messages))
-            self._metrics.read(self.source.topic, len(messages))
+        chunk = ChunkPlace(self.source.topic, queue.partition, messages[0].offset() or 0, len(messages))
+        self._observers.observe_stage("decode", time.perf_counter() - began, chunk)
+        self._observers.on_read(self.source.topic, len(messages))
         with self._change:
             queue.put(items, last, len(messages))
 

@@ -12,7 +12,7 @@ from ssm_stream.config import Config
 from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, REDRIVEN_FROM, TRUNCATED
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.records import Headers, Message, ProducerRecord, RawMessage, headers_of
-from ssm_stream.ops.metrics import Sent
+from ssm_stream.ops.observers import Sent
 
 FAULT_PREFIX = "ssm_stream."
 TRUNCATED_TO = 100_000

@@ -21,7 +21,7 @@ from ssm_stream.kafka.json_rows import assemble_rows
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
 from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.kernels.loop import Predictions
-from ssm_stream.ops.metrics import Sent
+from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
 PREDICTION_FIELDS = ("ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")

@@ -15,7 +15,7 @@ from ssm_stream.engine.engine import Alert
 from ssm_stream.ingest.events import Events, Refused
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.kernels.loop import Predictions
-from ssm_stream.ops.metrics import Sent
+from ssm_stream.ops.observers import Sent
 
 Headers = list[tuple[str, str | bytes | None]]
 

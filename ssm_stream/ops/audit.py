@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.engine.engine import Engine
-from ssm_stream.ingest.events import Events
+from ssm_stream.ops.observers import LearnedBatch, ObservedShard, RunObserver
 
 ENDING = ".audit.jsonl"
 FIRST = ""
@@ -33,20 +33,53 @@ def _hash(record: dict[str, Any]) -> str:
     return hashlib.blake2b(orjson.dumps(content, option=orjson.OPT_SORT_KEYS), digest_size=16).hexdigest()
 
 
-class Auditor:
-    """Writes the lines of one shard. folder: of all shards' files"""
+class Audit(RunObserver):
+    """Writes the audit of a run. folder: of its files"""
 
     def __init__(self, folder: Path, config_hash: str) -> None:
-        self._folder, self._config = folder, config_hash
+        self._folder, self._config_hash = folder, config_hash
+        self._shards: dict[str, AuditFile] = {}
+
+    def register_shard(self, shard: ObservedShard) -> None:
+        """Open the file of a shard that resumes."""
+        if shard.key is not None:
+            self._of(shard.key)
+
+    def on_batch(self, shard: ObservedShard, batch: LearnedBatch) -> None:
+        """Note the entities and offsets of a batch."""
+        assert shard.key is not None
+        self._of(shard.key).add(batch)
+
+    def before_snapshot(self, shard: ObservedShard) -> None:
+        """Compute the hashes while the entities are in memory: writing the state evicts some."""
+        if shard.key in self._shards:
+            self._shards[shard.key].compute_hashes(shard.engine)
+
+    def on_snapshot(self, shard: ObservedShard, file: str, seconds: float, size: int) -> None:
+        """Write the epoch's line."""
+        if shard.key in self._shards:
+            self._shards[shard.key].write(file)
+
+    def _of(self, shard: str) -> AuditFile:
+        if shard not in self._shards:
+            self._shards[shard] = AuditFile(self._folder, self._config_hash, shard)
+        return self._shards[shard]
+
+
+class AuditFile:
+    """The audit of one shard, continued after its last line.
+
+    folder: of all shards' files; shard: its key
+    """
+
+    def __init__(self, folder: Path, config_hash: str, shard: str) -> None:
+        self._config_hash = config_hash
         self._touched: dict[int, dict[str, None]] = {}
         self._positions: dict[int, list[int]] = {}
+        self._hashes: dict[str, dict[str, str]] = {}
         self._number, self._previous = 0, FIRST
-        self._file: Path | None = None
-
-    def take(self, shard: str) -> None:
-        """The shard whose audit this is: it goes on after its last line."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._file = self._folder / f"{shard}{ENDING}"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._file = folder / f"{shard}{ENDING}"
         last = b""
         if self._file.exists():
             content = self._file.read_bytes()
@@ -60,37 +93,32 @@ class Auditor:
                 record = orjson.loads(last)
                 self._number, self._previous = int(record["number"]), str(record["hash"])
             except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):
-                self._previous = "unreadable"  # `audited` will say so of the line before
+                self._previous = "unreadable"  # `verify_audit` reports the line before
 
-    def saw(self, events: Events, partition: int, first: int, last: int) -> None:
-        """Events were processed; the offsets of their messages lie in [first, last]."""
-        self._touched.setdefault(partition, {}).update(dict.fromkeys(events.entity))
-        at = self._positions.setdefault(partition, [first, last + 1])
-        at[1] = last + 1
+    def add(self, batch: LearnedBatch) -> None:
+        """Note the entities and offsets of a batch."""
+        self._touched.setdefault(batch.partition, {}).update(dict.fromkeys(batch.events.entity))
+        at = self._positions.setdefault(batch.partition, [batch.first, batch.last + 1])
+        at[1] = batch.last + 1
 
-    def hashes(self, engine: Engine) -> dict[str, dict[str, str]]:
-        """Of the entities that have changed since the last line, while they are in memory."""
-        return {
+    def compute_hashes(self, engine: Engine) -> None:
+        """Hash the entities that have changed since the last line."""
+        self._hashes = {
             str(partition): {name: engine.state_hash(name, partition) for name in names if name in engine}
             for partition, names in sorted(self._touched.items())
         }
 
-    def write(self, state: str, entities: dict[str, dict[str, str]]) -> None:
-        """The epoch's line; none where nothing has come.
-
-        Args:
-            state: name of the snapshot; entities: their `hashes`
-        """
+    def write(self, state: str) -> None:
+        """Append the epoch's line; none if no event has come. state: file of the snapshot"""
         if not self._positions:
             return
-        assert self._file is not None
         record: dict[str, Any] = {
             "shard": self._file.name.removesuffix(ENDING),
             "number": self._number + 1,
-            "config_hash": self._config,
+            "config_hash": self._config_hash,
             "state": state,
             "positions": {str(partition): at for partition, at in sorted(self._positions.items())},
-            "entities": entities,
+            "entities": self._hashes,
             "previous": self._previous,
         }
         record["hash"] = _hash(record)
@@ -161,7 +189,7 @@ def _read(line: bytes) -> tuple[dict[str, Any] | None, str]:
     return (record, "") if known else (None, "it is no line of an audit")
 
 
-def audited(folder: Path) -> Summary:
+def verify_audit(folder: Path) -> Summary:
     """Hold every line to its hash, to the line before, and to what was said of the same offset before.
 
     Raises:

@@ -1,8 +1,8 @@
-"""What a process counts of itself, for Prometheus. No Kafka, no Bytewax.
+"""Prometheus metrics of one process.
 
-`Metrics` has a registry of its own. The parts of the dataflow add to its counters once a batch, never once an event;
-what is a state rather than a count (lag, entities, open episodes) is read from them when somebody asks. Entities are
-never labels, and what is a label comes from the configuration or from a list in the code.
+`Metrics` observes the run and adds to its counters once a batch, never once an event. What is a state rather than a
+count (lag, entities, open episodes) is read from readers and shards at each scrape. Entities are never labels: the
+values of labels come from the configuration or from a list in the code.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ import math
 import platform
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
+import numpy as np
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -31,51 +30,40 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
-from ssm_stream.ops.observers import LivePage, ReaderReport, ShardReport
+from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
-from ssm_stream.ops.traces import Traces
 
-# A series more for each, which nothing here needs: process_start_time_seconds tells when all began.
+# It would be one more series for each counter; process_start_time_seconds has when all of them began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 KINDS = ("anomaly", "drift")
 PHASES = ("started", "ongoing", "recovered")
 SCOPES = ("entity", "fleet")
 STAGES = ("read", "decode", "learn", "encode", "produce", "deliver")
-"""Of a batch: taken from the client, decoded, predicted and learned, encoded, handed to the client; of an epoch: the
-wait until the broker has everything."""
+"""Of a batch: taken from the consumer, decoded, predicted and learned, encoded, handed to the producer; of an epoch:
+the wait until the broker has acknowledged everything."""
 SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 LATENCIES = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200, 43200)
 EPOCHS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 60, 120, 300)
 BATCHES = (1, 4, 16, 64, 256, 1000, 4000, 16_000, 64_000)
-LONGEST_STEP = 86_400.0
+MAX_STEP = 86_400.0
 """Seconds that one batch may add to the time for which a budget in time allows alarms."""
 
 
-class Sent(NamedTuple):
-    """What a message other than a prediction is counted as: an alert by kind, phase and scope, or a dead letter by
-    stage and reason."""
-
-    what: str
-    labels: tuple[str, ...]
-
-
-class Metrics:
-    """The counters of one process.
+class Metrics(RunObserver):
+    """The metrics of one process.
 
     >>> from ssm_stream.config import parse_config
     >>> metrics = Metrics(parse_config('''
     ... source: {brokers: "localhost:9092", topic: events}
     ... event: {entity: machine, timestamp: ts, features: [load]}
     ... '''))
-    >>> metrics.sent(3, [Sent("alert", ("drift", "started", "entity"))])
+    >>> metrics.on_sent(SentBatch(predictions=3, records=[]))
     >>> metrics.value("ssm_stream_predictions_total")
     3.0
 
-    config: what the process runs
-
-    Raises:
-        ConfigError: traces are to be made, and the packages for it are not there.
+    config: of the run
     """
 
     def __init__(self, config: Config) -> None:
@@ -83,14 +71,12 @@ class Metrics:
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
         self.ready: Callable[[], bool] = lambda: False
-        self.traces = Traces(config) if config.ops.traces is not None else None
-        self.page: LivePage | None = None
-        """The live page, where it is wanted."""
         self._config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
-        self._shards: WeakSet[ShardReport] = WeakSet()
+        # Of each shard the latest event time so far, ms.
+        self._shards: WeakKeyDictionary[ObservedShard, float] = WeakKeyDictionary()
         self._lock = threading.Lock()
-        self._came = self._processed = False
+        self._has_read = self._has_processed = False
         registry = self.registry
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
@@ -109,7 +95,7 @@ class Metrics:
         )
         self._letters = counter("dead_letters", "Dead letters handed to the producer.", ["stage", "reason"])
         self._feedback = counter("feedback", "Verdicts of operators on alerts.", ["rule", "verdict"])
-        self._evicted = counter("entities_evicted", "Entities forgotten: silent for their TTL, or to make room.")
+        self._evicted = counter("entities_evicted", "Entities evicted: idle for state.ttl, or to make room.")
         self._latency = histogram(
             "end_to_end_latency_seconds",
             "From a message's timestamp until its prediction was handed to the producer; up to 4 messages a batch.",
@@ -134,7 +120,7 @@ class Metrics:
                 for scope in SCOPES:
                     self._alerts.labels(kind, phase, scope)
         self._info(config)
-        registry.register(_AtTheMoment(self))
+        registry.register(_CurrentState(self))
 
     def _info(self, config: Config) -> None:
         info = Gauge(
@@ -146,78 +132,86 @@ class Metrics:
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
         )  # fmt: skip
-        try:
-            torch = version("torch")
-        except PackageNotFoundError:
-            torch = "none"
-        build.labels(version("ssm-stream"), platform.python_version(), version("bytewax"), torch).set(1)
-        level = Gauge("ssm_stream_interval_level_ratio", "Coverage that the intervals are to have.",
+        build.labels(_version("ssm-stream"), platform.python_version(), _version("bytewax"), _version("torch")).set(1)
+        level = Gauge("ssm_stream_interval_level_ratio", "Intended coverage of the intervals.",
                       registry=self.registry)  # fmt: skip
         level.set(config.model.interval)
 
-    # What is asked at the moment.
+    # What is read at each scrape.
 
-    def ask_reader(self, reader: ReaderReport) -> None:
-        """Ask this one for lag, as long as it lives."""
+    def register_reader(self, reader: ReaderReport) -> None:
+        """Read lag and offsets from this reader as long as it lives."""
         with self._lock:
             self._readers.add(reader)
 
-    def ask_shard(self, shard: ShardReport) -> None:
-        """Ask this one for entities and episodes, as long as it lives."""
+    def register_shard(self, shard: ObservedShard) -> None:
+        """Read entities and open episodes from this shard as long as it lives."""
         with self._lock:
-            self._shards.add(shard)
+            self._shards[shard] = -math.inf
 
     @property
     def readers(self) -> list[ReaderReport]:
-        """Those that live."""
+        """The readers that live."""
         with self._lock:
             return list(self._readers)
 
     @property
-    def shards(self) -> list[ShardReport]:
-        """Those that live."""
+    def shards(self) -> list[ObservedShard]:
+        """The shards that live."""
         with self._lock:
             return list(self._shards)
 
     @property
     def working(self) -> bool:
-        """Something has been processed, or nothing has come yet."""
-        return self._processed or not self._came
+        """Whether something has been processed, or nothing was read yet."""
+        return self._has_processed or not self._has_read
 
     # What is counted as it happens.
 
-    def read(self, topic: str, messages: int) -> None:
-        """Messages have come from a topic."""
-        self._came = True
+    def on_read(self, topic: str, messages: int) -> None:
+        """Count messages that were read."""
+        self._has_read = True
         self._events.labels(topic).inc(messages)
 
-    def took(self, stage: str, seconds: float) -> None:
-        """A batch has been through a stage of `STAGES`."""
+    def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
+        """Add to the durations of a stage."""
         self._stages[stage].observe(seconds)
 
-    def traced(self, stage: str, seconds: float, topic: str, partition: int, first: int, messages: int) -> None:
-        """`took`, and a span where the batch is traced. As `Traces.span`."""
-        self._stages[stage].observe(seconds)
-        if self.traces is not None:
-            self.traces.span(stage, seconds, topic, partition, first, messages)
+    def on_batch(self, shard: ObservedShard, batch: LearnedBatch) -> None:
+        """Count a batch, add to the alarms that its budget allows, and judge its predictions."""
+        self._has_processed = True
+        events, partition, p, engine = batch.events, batch.partition, batch.predictions, shard.engine
+        self._batch.observe(len(events))
+        missing = np.isnan(events.target)
+        unlabelled = np.count_nonzero(missing if missing.ndim == 1 else missing.all(axis=1))
+        before = self._shards.get(shard, -math.inf)
+        latest = self._shards[shard] = max(before, float(events.ts.max()))
+        elapsed = (latest - before) / 1000 if math.isfinite(before) else 0.0
+        self.allow_alarms(len(events) - int(unlabelled), len(engine), elapsed)
+        if engine.late:
+            self.on_labels(shard, events.entity, partition)
+            return
+        y = events.target
+        if y.ndim == 1:
+            (quality,) = self.quality.values()
+            quality.add(events.entity, y, p.yhat, p.lower, p.upper, p.warmup, partition)
+            return
+        for j, quality in enumerate(self.quality.values()):
+            quality.add(events.entity, y[:, j], p.yhat[:, j], p.lower[:, j], p.upper[:, j], p.warmup[:, j], partition)
 
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """The time of what is done inside, as `took`."""
-        began = time.perf_counter()
-        yield
-        self.took(stage, time.perf_counter() - began)
+    def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
+        """Judge the predictions that delayed labels have resolved."""
+        for quality, s in zip(self.quality.values(), shard.engine.resolved_predictions, strict=True):
+            quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, partition)
 
-    def learned(self, events: int, labelled: int, entities: int, seconds: float) -> None:
-        """A batch was predicted and learned.
+    def allow_alarms(self, labelled: int, entities: int, seconds: float) -> None:
+        """Add to the false alarms that the budgets allow.
 
         Args:
-            events: of the batch; labelled: of these, with a target
-            entities: that live in the shard
-            seconds: by which the time of its events is beyond the time of those before
+            labelled: events with a target
+            entities: of the shard
+            seconds: event time since the shard's batch before
         """
-        self._processed = True
-        self._batch.observe(events)
         for kind in KINDS:
             rules = self._config.alerts.anomaly if kind == "anomaly" else self._config.alerts.drift
             if not rules.enabled:
@@ -225,51 +219,49 @@ class Metrics:
             if rules.budget.events:
                 allowed = labelled / rules.budget.events
             else:
-                allowed = entities * min(max(seconds, 0.0), LONGEST_STEP) / rules.budget.seconds
+                allowed = entities * min(max(seconds, 0.0), MAX_STEP) / rules.budget.seconds
             self._allowed.labels(kind).inc(allowed)
 
-    def sent(self, predictions: int, others: Iterable[Sent]) -> None:
-        """Messages were handed to the producer."""
-        self._processed = True
-        if predictions:
-            self._predictions.inc(predictions)
-        for what, labels in others:
-            (self._alerts if what == "alert" else self._letters).labels(*labels).inc()
-
-    def late(self, stamps: Sequence[int]) -> None:
-        """Predictions for messages with these timestamps, ms, were handed to the producer."""
-        now = time.time()
-        for stamp in stamps:
-            self._latency.observe(max(now - stamp / 1000, 0.0))
-
-    def evicted(self, entities: int) -> None:
-        """Entities were forgotten."""
+    def on_evicted(self, entities: int) -> None:
+        """Count entities that were evicted."""
         if entities:
             self._evicted.inc(entities)
 
-    def judged(self, rule: str, *, true: bool) -> None:
-        """An operator has said of an alert whether it was true."""
-        self._feedback.labels(rule, "true" if true else "false").inc()
-
-    def wrote(self, seconds: float, size: int) -> None:
-        """The state of a shard was written."""
+    def on_snapshot(self, shard: ObservedShard, file: str, seconds: float, size: int) -> None:
+        """Add to the durations and bytes of snapshots."""
         self._snapshot.observe(seconds)
         self._written.inc(size)
 
-    def epoch_ended(self, seconds: float | None) -> None:
-        """All of a writer's epoch is delivered; it took so long, None for the first."""
+    def on_sent(self, sent: SentBatch) -> None:
+        """Count messages that were handed to the producer, and the latency of some."""
+        self._has_processed = True
+        if sent.predictions:
+            self._predictions.inc(sent.predictions)
+        for record in sent.records:
+            if record.sent is not None:
+                (self._alerts if record.sent.what == "alert" else self._letters).labels(*record.sent.labels).inc()
+        now = time.time()
+        for timestamp in sent.timestamps:
+            self._latency.observe(max(now - timestamp / 1000, 0.0))
+
+    def on_epoch(self, seconds: float | None) -> None:
+        """Note when an epoch ended, and how long it took."""
         self._last.set_to_current_time()
         if seconds is not None:
             self._epoch.observe(seconds)
 
-    # What there is.
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Count an operator's verdict."""
+        self._feedback.labels(verdict.rule, "true" if verdict.true else "false").inc()
+
+    # Current values.
 
     def value(self, name: str, **labels: str) -> float | None:
-        """One series, as it would be told now; None where there is none."""
+        """Return the present value of one series; None if it does not exist."""
         return self.registry.get_sample_value(name, labels)
 
     def total(self, name: str, **labels: str) -> float:
-        """The series of that name with these labels, together."""
+        """Return the sum of the series of that name that have these labels."""
         return sum(
             sample.value
             for metric in self.registry.collect()
@@ -278,8 +270,8 @@ class Metrics:
         )
 
 
-class _AtTheMoment(Collector):
-    """Lag, entities, open episodes, quality: as they are when asked."""
+class _CurrentState(Collector):
+    """Collects lag, entities, open episodes and prediction quality at each scrape."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
@@ -305,26 +297,26 @@ class _AtTheMoment(Collector):
         shards = metrics.shards
         yield lag
         yield offset
-        yield _gauge("entities", "Entities in memory.", sum(shard.entities() for shard in shards))
-        shares = [share for shard in shards if (share := shard.fullness()) is not None]
+        yield _gauge("entities", "Entities in memory.", sum(len(shard.engine) for shard in shards))
+        shares = [share for shard in shards if (share := shard.engine.fullness) is not None]
         limit = GaugeMetricFamily(
             "ssm_stream_entities_limit_used_ratio", "Of state.max_entities, in the fullest partition.", labels=[]
         )
         if shares:
             limit.add_metric([], max(shares))
         yield limit
-        episodes = {kind: sum(shard.episodes(kind) for shard in shards) for kind in KINDS}
+        episodes = {kind: sum(shard.engine.count_open_episodes(kind) for shard in shards) for kind in KINDS}
         yield _by("episodes_open", "Entities with an open episode.", "kind", episodes)
-        told = {path: each.read() for path, each in metrics.quality.items()}
+        quality = {path: each.read() for path, each in metrics.quality.items()}
         for name, text, values in (
-            ("prediction_mean_absolute_error", "Of late, in the target's unit.", {t: q.mae for t, q in told.items()}),
+            ("prediction_mean_absolute_error", "Recent, in the target's unit.", {t: q.mae for t, q in quality.items()}),
             (
                 "prediction_persistence_mean_absolute_error",
-                "That of repeating the last value, now and then.",
-                {t: q.persistence for t, q in told.items()},
+                "The same of repeating the last value, sampled.",
+                {t: q.persistence for t, q in quality.items()},
             ),
-            ("interval_coverage_ratio", "Of late: targets inside their interval.",
-             {t: q.coverage for t, q in told.items()}),
+            ("interval_coverage_ratio", "Share of recent targets inside their interval.",
+             {t: q.coverage for t, q in quality.items()}),
         ):  # fmt: skip
             yield _by(name, text, "target", values)
         yield _gauge(
@@ -332,7 +324,15 @@ class _AtTheMoment(Collector):
             "Largest deviation of the kernel from its definition, in standard deviations of the target; at the start.",
             metrics.verify_deviation,
         )
-        yield _gauge("ready", "1 where /readyz says so.", float(metrics.ready()))
+        yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
+
+
+def _version(package: str) -> str:
+    """Return the installed version of a package without importing it, `none` if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "none"
 
 
 def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
@@ -340,7 +340,7 @@ def _gauge(name: str, text: str, value: float) -> GaugeMetricFamily:
 
 
 def _by(name: str, text: str, label: str, values: Mapping[str, float]) -> GaugeMetricFamily:
-    """A gauge with a value for each label; those that are not known yet are left out."""
+    """Return a gauge with a value for each label, without those that are NaN."""
     family = GaugeMetricFamily(f"ssm_stream_{name}", text, labels=[label])
     for of, value in values.items():
         if not math.isnan(value):

@@ -1,72 +1,252 @@
-"""Protocols between the dataflow and its observers: the parts of a run report to metrics, and metrics and the live page
-observe the run, without either side importing the other."""
+"""How a run is observed: what source, shard operator and sink report, and to whom.
+
+The dataflow holds one `RunObserver` and calls it once a batch, never once an event. Metrics, traces, the audit and the
+live page are observers; each overrides what it needs. `Observers` passes every call on to several.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.kernels.loop import Predictions
 
 
 class PartitionPosition(NamedTuple):
-    """A partition that is read: the next offset to be processed, messages behind it, and whether the flow has been at
-    its end, or within a batch of it, since the start."""
+    """How far a partition has been read."""
 
     topic: str
     partition: int
-    next: int
-    lag: int | None
-    caught_up: bool
+    next: int  # offset of the next message to process
+    lag: int | None  # messages from there to the end; None: not known yet
+    caught_up: bool  # has been at its end, or within a batch of it, since the start
 
 
 class ReaderReport(Protocol):
-    """What reads a topic."""
+    """A reader of one topic, as metrics and health checks see it."""
 
     def positions(self) -> list[PartitionPosition]:
-        """Of its partitions."""
+        """Return the position of each of its partitions."""
 
     @property
     def away(self) -> bool:
-        """No broker has answered lately."""
+        """Whether no broker is reachable."""
 
 
-class ShardReport(Protocol):
-    """What holds entities."""
+class ObservedShard(Protocol):
+    """A shard of entities, as observers see it."""
 
-    def entities(self) -> int:
-        """Live ones."""
+    @property
+    def key(self) -> str | None:
+        """Its key in the dataflow; None before its first batch in a run without earlier state."""
 
-    def episodes(self, kind: str) -> int:
-        """Entities with an open episode of that kind."""
-
-    def fullness(self) -> float | None:
-        """Share of `state.max_entities` that the fullest source has; None without a limit."""
+    @property
+    def engine(self) -> Engine:
+        """Its engine."""
 
 
-class LivePage(Protocol):
-    """The live page, as the dataflow and the HTTP server use it.
+class ChunkPlace(NamedTuple):
+    """A chunk of consecutive messages of one partition."""
 
-    The dataflow calls it from the threads that learn and send: no method raises or waits.
+    topic: str
+    partition: int
+    first: int  # offset of its first message
+    messages: int
+
+
+class LearnedBatch(NamedTuple):
+    """Events of one partition that were predicted and learned; their messages' offsets lie in [first, last]."""
+
+    partition: int
+    events: Events
+    predictions: Predictions
+    first: int
+    last: int
+
+
+class Sent(NamedTuple):
+    """How a message other than a prediction is counted: an alert by kind, phase and scope, a dead letter by stage and
+    reason."""
+
+    what: str
+    labels: tuple[str, ...]
+
+
+class SentRecord(Protocol):
+    """An alert, a dead letter or another message that was handed to the producer."""
+
+    @property
+    def value(self) -> bytes | None:
+        """Its value, encoded."""
+
+    @property
+    def sent(self) -> Sent | None:
+        """How it is counted; None: not at all."""
+
+
+class SentBatch(NamedTuple):
+    """What was handed to the producer for one batch.
+
+    `events` and `predicted` are those of a batch of events, and None for dead letters of the decoder.
     """
 
-    def saw(self, source: int, events: Events, predictions: Predictions) -> None:
-        """A batch was predicted and is about to be sent. source: its partition"""
+    predictions: int  # prediction messages
+    records: Sequence[SentRecord]  # all other messages
+    partition: int = 0
+    events: Events | None = None
+    predicted: Predictions | None = None
+    timestamps: Sequence[int] = ()  # of some of the messages predicted from, ms
 
-    def alerted(self, values: Iterable[bytes | None]) -> None:
-        """Alert messages with these values are about to be sent."""
 
-    def judged(self, alert: str, true: bool) -> None:
-        """A verdict on an alert was read from the feedback topic."""
+class RunObserver:
+    """Observes a run; ignores everything it does not override.
 
-    def wanted(self, names: Sequence[str]) -> list[int]:
-        """Places in a batch of events, ascending, before which `look` must be called."""
+    The threads of readers, shards and producers call it, several at a time: no method may raise, or wait for long.
+    """
 
-    def look(self, engine: Engine, event: Events, source: int) -> None:
-        """Explain the event that the engine processes next."""
+    # Source.
+
+    def register_reader(self, reader: ReaderReport) -> None:
+        """A topic has a reader from now on."""
+
+    def on_read(self, topic: str, messages: int) -> None:
+        """Messages of a topic were read and decoded."""
+
+    # Each stage.
+
+    def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
+        """A batch has passed one of `metrics.STAGES`. chunk: its messages, at the stages that are traced"""
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Observe the time of a `with` block as that of a stage."""
+        began = time.perf_counter()
+        yield
+        self.observe_stage(stage, time.perf_counter() - began)
+
+    # Shard operator.
+
+    def register_shard(self, shard: ObservedShard) -> None:
+        """A shard is in memory from now on."""
+
+    def positions_to_explain(self, names: Sequence[str]) -> list[int]:
+        """Return the positions in a batch, ascending, whose predictions `explain` must see before they are made.
+
+        Args:
+            names: entity of each event
+        """
+        return []
+
+    def explain(self, engine: Engine, event: Events, partition: int) -> None:
+        """Explain the prediction of the event that the engine processes next."""
+
+    def on_batch(self, shard: ObservedShard, batch: LearnedBatch) -> None:
+        """A batch was predicted and learned."""
+
+    def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
+        """Labels of these entities were learned, and have resolved `shard.engine.resolved_predictions`."""
+
+    def on_evicted(self, entities: int) -> None:
+        """Entities were evicted."""
+
+    def before_snapshot(self, shard: ObservedShard) -> None:
+        """The state of a shard is about to be written."""
+
+    def on_snapshot(self, shard: ObservedShard, file: str, seconds: float, size: int) -> None:
+        """The state of a shard was written to a file of that name and size, in bytes."""
+
+    # Sink.
+
+    def on_sent(self, sent: SentBatch) -> None:
+        """Messages were handed to the producer."""
+
+    def on_epoch(self, seconds: float | None) -> None:
+        """An epoch ended with all its messages delivered. seconds: since the one before, None for a writer's first"""
+
+    # Feedback.
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        """An operator's verdict on an alert was read."""
+
+    def close(self) -> None:
+        """The run has ended."""
+
+
+class Observers(RunObserver):
+    """Passes every call on to each of several observers."""
+
+    def __init__(self, *observers: RunObserver) -> None:
+        self._all = observers
+
+    def register_reader(self, reader: ReaderReport) -> None:
+        for each in self._all:
+            each.register_reader(reader)
+
+    def on_read(self, topic: str, messages: int) -> None:
+        for each in self._all:
+            each.on_read(topic, messages)
+
+    def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
+        for each in self._all:
+            each.observe_stage(stage, seconds, chunk)
+
+    def register_shard(self, shard: ObservedShard) -> None:
+        for each in self._all:
+            each.register_shard(shard)
+
+    def positions_to_explain(self, names: Sequence[str]) -> list[int]:
+        found = [at for each in self._all for at in each.positions_to_explain(names)]
+        return sorted(set(found)) if found else found
+
+    def explain(self, engine: Engine, event: Events, partition: int) -> None:
+        for each in self._all:
+            each.explain(engine, event, partition)
+
+    def on_batch(self, shard: ObservedShard, batch: LearnedBatch) -> None:
+        for each in self._all:
+            each.on_batch(shard, batch)
+
+    def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
+        for each in self._all:
+            each.on_labels(shard, names, partition)
+
+    def on_evicted(self, entities: int) -> None:
+        for each in self._all:
+            each.on_evicted(entities)
+
+    def before_snapshot(self, shard: ObservedShard) -> None:
+        for each in self._all:
+            each.before_snapshot(shard)
+
+    def on_snapshot(self, shard: ObservedShard, file: str, seconds: float, size: int) -> None:
+        for each in self._all:
+            each.on_snapshot(shard, file, seconds, size)
+
+    def on_sent(self, sent: SentBatch) -> None:
+        for each in self._all:
+            each.on_sent(sent)
+
+    def on_epoch(self, seconds: float | None) -> None:
+        for each in self._all:
+            each.on_epoch(seconds)
+
+    def on_verdict(self, verdict: Verdict) -> None:
+        for each in self._all:
+            each.on_verdict(verdict)
+
+    def close(self) -> None:
+        for each in self._all:
+            each.close()
+
+
+UNOBSERVED = RunObserver()
+"""Observes nothing."""
 
 
 class MountedSite(Protocol):

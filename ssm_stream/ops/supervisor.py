@@ -66,8 +66,6 @@ class Supervisor:
         self._thread.join()
         if self._server is not None:
             self._server.close()
-        if self._metrics.traces is not None:
-            self._metrics.traces.close()
         if self._cache is not None:
             self._cache.cleanup()
 
@@ -114,6 +112,6 @@ class Supervisor:
             **since,
             events_per_s=round(since["events"] / seconds, 1),
             lag=sum(lag for lag in lags if lag is not None),
-            entities=sum(shard.entities() for shard in self._metrics.shards),
+            entities=sum(len(shard.engine) for shard in self._metrics.shards),
             positions=self._positions(),
         )

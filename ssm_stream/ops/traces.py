@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.ops.observers import ChunkPlace, RunObserver
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -23,11 +24,11 @@ ROOT = "decode"
 CURE = "pip install 'ssm-stream[otel]', or leave ops.traces out"
 
 
-class Traces:
-    """Makes the spans of the batches that are traced.
+class Traces(RunObserver):
+    """Exports a span of each stage of the batches that are traced.
 
     Raises:
-        ConfigError: the packages are not there.
+        ConfigError: the OpenTelemetry packages are not installed.
     """
 
     def __init__(self, config: Config) -> None:
@@ -59,8 +60,11 @@ class Traces:
         self._trace, self._given, self._config = trace, given, config
         self._most = int(config.ops.traces_share * 2**64)
 
-    def span(self, stage: str, seconds: float, topic: str, partition: int, first: int, messages: int) -> None:
-        """A stage of `OPERATIONS` has just ended, after so long, for the chunk that begins at `first`."""
+    def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
+        """Export the span of a stage of `OPERATIONS` that has just ended, if its chunk is traced."""
+        if chunk is None:
+            return
+        topic, partition, first, messages = chunk
         digest = hashlib.blake2b(f"{topic}-{partition}-{first}".encode(), digest_size=32).digest()
         if int.from_bytes(digest[:8]) >= self._most:
             return
@@ -95,5 +99,5 @@ class Traces:
         span.end(ended)
 
     def close(self) -> None:
-        """Send what is left."""
+        """Export what is left."""
         self._provider.shutdown()

@@ -126,7 +126,7 @@ class AlertEpisodes:
         if on:
             self._cache.mark([each["entity"] for each in (message.get("entities") or [])[:LISTED]], bit, True)
 
-    def judge(self, alert: str, true: bool) -> None:
+    def add_verdict(self, alert: str, true: bool) -> None:
         """An operator has said whether an alert was true."""
         with self._lock:
             self._verdicts[alert] = true

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import Explanation, explain
+from ssm_stream.engine.explain import Explanation
+from ssm_stream.engine.explain import explain as explain_prediction
 from ssm_stream.ingest.events import Events
 from ssm_stream.ui.entity_cache import Batch, EntityCache, RowEvents
 
@@ -141,8 +142,8 @@ class FollowedEntities:
 
     # In the dataflow's thread.
 
-    def wanted(self, names: Sequence[str]) -> list[int]:
-        """Places in a batch before which `look` is to be called, growing."""
+    def positions_to_explain(self, names: Sequence[str]) -> list[int]:
+        """Return the positions in a batch, ascending, before which `explain` must be called."""
         if not self._all or not self.ready:
             return []
         now = time.monotonic()
@@ -155,7 +156,7 @@ class FollowedEntities:
         found = due.intersection(names)
         return sorted({len(names) - 1 - names[::-1].index(name) for name in found})
 
-    def look(self, engine: Engine, event: Events, source: int) -> None:
+    def explain(self, engine: Engine, event: Events, source: int) -> None:
         """Take the prediction of an event apart that is about to be learned. Never raises."""
         now, name = time.monotonic(), event.entity[0]
         with self._lock:
@@ -163,7 +164,7 @@ class FollowedEntities:
         for followed in wanted:
             followed.due = now + EVERY
             try:
-                found = explain(engine.target_engines[followed.target], event, source)
+                found = explain_prediction(engine.target_engines[followed.target], event, source)
             except KeyError:
                 continue  # its first event
             except Exception:  # the flow does not end for a picture

@@ -1,8 +1,4 @@
-"""The live page of a process: what it is told by the dataflow, and what it keeps.
-
-`Metrics.page` is one, where the page is wanted. The dataflow calls `saw` and `alerted` from the threads that send, and
-`wanted` and `look` from those that learn; none of them raises, waits for a browser, or works once an event.
-"""
+"""The live page of a process: it observes the run and keeps what browsers show."""
 
 from __future__ import annotations
 
@@ -22,8 +18,9 @@ import structlog
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels.loop import Predictions
+from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.metrics import Metrics
+from ssm_stream.ops.observers import RunObserver, SentBatch
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import EntityCache
 from ssm_stream.ui.followed_entities import FollowedEntities
@@ -39,7 +36,7 @@ PATIENCE = 15.0
 """Seconds for which alerts wait for those of before the start."""
 
 
-class LivePage:
+class LivePage(RunObserver):
     """All that is shown of a process.
 
     Args:
@@ -71,27 +68,30 @@ class LivePage:
 
     # From the dataflow.
 
-    def saw(self, source: int, events: Events, predictions: Predictions) -> None:
-        """A batch was predicted and is sent. source: its partition"""
-        self.cache.observe(source, events, predictions)
+    def on_sent(self, sent: SentBatch) -> None:
+        """Keep the batch and the alerts of it."""
+        if sent.events is not None and sent.predicted is not None:
+            self.cache.observe(sent.partition, sent.events, sent.predicted)
+        if sent.records:
+            self.queue_alerts(each.value for each in sent.records if each.sent and each.sent.what == "alert")
 
-    def alerted(self, values: Iterable[bytes | None]) -> None:
-        """Alerts are sent: their values."""
+    def queue_alerts(self, values: Iterable[bytes | None]) -> None:
+        """Keep alert messages until they are read; read them if the last reading was a while ago."""
         self._alerts.extend(values)
         if self._alerts and time.monotonic() - self._drained > DRAIN_EVERY:
             self.drain()
 
-    def judged(self, alert: str, true: bool) -> None:
-        """A verdict has come by the feedback topic."""
-        self.alert_episodes.judge(alert, true)
+    def on_verdict(self, verdict: Verdict) -> None:
+        """Show an operator's verdict at its alert."""
+        self.alert_episodes.add_verdict(verdict.alert, verdict.true)
 
-    def wanted(self, names: Sequence[str]) -> list[int]:
-        """Places in a batch of events before which `look` is to be called, growing."""
-        return self.followed.wanted(names)
+    def positions_to_explain(self, names: Sequence[str]) -> list[int]:
+        """Return the events of a batch whose predictions are shown with their parts."""
+        return self.followed.positions_to_explain(names)
 
-    def look(self, engine: Engine, event: Events, source: int) -> None:
-        """The event is the engine's next one."""
-        self.followed.look(engine, event, source)
+    def explain(self, engine: Engine, event: Events, partition: int) -> None:
+        """Explain the prediction of the engine's next event for those who follow its entity."""
+        self.followed.explain(engine, event, partition)
 
     # For the browsers.
 

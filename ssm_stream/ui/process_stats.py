@@ -82,7 +82,7 @@ class ProcessStats:
             "up": round(now - self._began, 1),
             "rate": rate,
             "lag": lag,
-            "entities": sum(shard.entities() for shard in metrics.shards),
+            "entities": sum(len(shard.engine) for shard in metrics.shards),
             "ready": bool(metrics.ready()),
             "quality": quality,
             "places": [[place.topic, place.partition, place.next, place.lag] for place in sorted(places)][:64],

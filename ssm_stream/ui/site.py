@@ -63,20 +63,20 @@ class Site:
     """The WSGI application of a live page, for the paths `/` and `/ui`; `open` it before the first request."""
 
     def __init__(self, page: LivePage) -> None:
-        self._page = page
+        self.page = page
         self._read = FeedbackReader(page.config)
         self._streams = StreamCounter(page)
 
     def open(self, port: int) -> None:
         """Set up authentication for a server that listens on this port, and log the page's address."""
-        ops = self._page.config.ops
+        ops = self.page.config.ops
         self.auth = HttpAuth(ops, port)
         token = "" if self.auth.generated_token is None else f"?token={self.auth.generated_token}"
         LOG.info("ui_served", url=f"http://{(ops.address or '').rpartition(':')[0]}:{port}/ui/{token}")
 
     def close(self) -> None:
         """End the streams."""
-        self._page.close()
+        self.page.close()
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, bytes]]:
@@ -148,7 +148,7 @@ class Site:
             return _refuse(start, refused)
         if not self.auth.has_cookie(environ):
             return _refuse(start, Refusal("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
-        if self._page.publish is None:
+        if self.page.publish is None:
             return _refuse(start, Refusal("409 Conflict", "no feedback topic is configured: alerts.feedback"))
         body = _body(environ)
         if body is None:
@@ -158,11 +158,11 @@ class Site:
         except NoFeedbackError as error:
             return _refuse(start, Refusal("400 Bad Request", str(error)))
         try:
-            self._page.publish(verdict.alert, verdict.true)
+            self.page.publish(verdict.alert, verdict.true)
         except RuntimeError as error:
             LOG.warning("feedback_not_sent", error=str(error))
             return _refuse(start, Refusal("502 Bad Gateway", str(error)))
-        self._page.judged(verdict.alert, verdict.true)
+        self.page.on_verdict(verdict)
         return _send(start, "200 OK", JSON, orjson.dumps({"id": verdict.alert, "true": verdict.true}))
 
     # The stream.
@@ -175,38 +175,38 @@ class Site:
             "200 OK",
             [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *HEADERS],
         )
-        return Stream(self._page, self.assets, query, self._streams)
+        return Stream(self.page, self.assets, query, self._streams)
 
 
 class StreamCounter:
     """How many streams there are."""
 
     def __init__(self, page: LivePage) -> None:
-        self._page = page
+        self.page = page
         self._lock = threading.Lock()
         self._open = 0
 
     def enter(self) -> bool:
         """One more; False where there are too many."""
         with self._lock:
-            if self._open >= MOST_VIEWERS or self._page.closed.is_set():
+            if self._open >= MOST_VIEWERS or self.page.closed.is_set():
                 return False
             self._open += 1
-            self._page.watch(self._open)
+            self.page.watch(self._open)
             return True
 
     def leave(self) -> None:
         """One less."""
         with self._lock:
             self._open -= 1
-            self._page.watch(self._open)
+            self.page.watch(self._open)
 
 
 class Stream:
     """What one browser is sent, until it goes away or the process ends."""
 
     def __init__(self, page: LivePage, assets: str, query: dict[str, str], counter: StreamCounter) -> None:
-        self._page, self._assets, self._counter = page, assets, counter
+        self.page, self._assets, self._counter = page, assets, counter
         self._wait = 1.0 / number(query.get("rate"), RATE, *RATES)
         view, entity = query.get("view"), None
         self._views: list[FleetView | EntityView | EpisodesView] = []
@@ -220,7 +220,7 @@ class Stream:
         self._left = False
 
     def __iter__(self) -> Iterator[bytes]:
-        page, sent_reading = self._page, -1
+        page, sent_reading = self.page, -1
         yield b"retry: 1000\n" + message(
             {"hello": {**page.hello(), "assets": self._assets}, "rates": page.process_stats.rates()}
         )
