@@ -29,7 +29,7 @@ from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.target_engine import TargetEngine
-from ssm_stream.kafka.records import Record
+from ssm_stream.kafka.records import ProducerRecord
 from ssm_stream.ops import self_check
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.logging import Limiter
@@ -477,8 +477,8 @@ def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
 
 def test_what_was_sent_is_counted_by_its_kind() -> None:
     metrics = Metrics(config())
-    alert = Record("alerts", None, b"", None, 0, Sent("alert", ("drift", "started", "fleet")))
-    letter = Record("dead-letters", None, b"", None, 0, Sent("dead_letter", ("decode", "NotJson")))
+    alert = ProducerRecord("alerts", None, b"", None, 0, Sent("alert", ("drift", "started", "fleet")))
+    letter = ProducerRecord("dead-letters", None, b"", None, 0, Sent("dead_letter", ("decode", "NotJson")))
     metrics.on_sent(SentBatch(5, [alert, letter]))
     metrics.on_sent(SentBatch(0, [alert]))
     assert metrics.value("ssm_stream_predictions_total") == 5
