@@ -11,7 +11,8 @@ import typer
 from typer.testing import CliRunner
 
 from ssm_stream.cli.paper import paper
-from ssm_stream.evaluate.report.html import number, report_html, ticks
+from ssm_stream.evaluate.report.chart import ticks
+from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Chart, Check, Section, Series, Table, at_least, at_most
 from ssm_stream.paper import report as plans
 from ssm_stream.paper.compare import AblationSettings, BaselineSettings, ablations, baselines
@@ -30,6 +31,7 @@ from ssm_stream.paper.linear import (
     trained,
 )
 from ssm_stream.paper.nonlinear import ClassificationSettings, SineSettings, classification, sine
+from ssm_stream.paper.page import report_html
 from ssm_stream.paper.steps import SecondOrderSettings, StepsSettings, second_order, steps
 from ssm_stream.paper.tasks import (
     LinearTasks,

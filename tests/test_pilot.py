@@ -20,17 +20,18 @@ from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.pilot import money
 from ssm_stream.evaluate.pilot.baselines import baselines, split
-from ssm_stream.evaluate.pilot.charts import envelope
 from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detected, run_ewma, signals, starts
+from ssm_stream.evaluate.pilot.format import paragraph
 from ssm_stream.evaluate.pilot.inputs import Costs, TrueEvent, read_costs, read_labels
-from ssm_stream.evaluate.pilot.page import page, paragraph
+from ssm_stream.evaluate.pilot.page import page
 from ssm_stream.evaluate.pilot.pilot import Pilot, pilot
 from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.run import Tape, frozen, frozen_config, record, with_budget
 from ssm_stream.evaluate.pilot.score import HOUR, Bootstrap, Call, blocks_of, judged, rate, share, tally
 from ssm_stream.evaluate.pilot.verdict import checks, grade, sentences
-from ssm_stream.evaluate.pilot.words import LANGUAGES, WORDS
+from ssm_stream.evaluate.pilot.words import LANGUAGES, words
 from ssm_stream.evaluate.recordings.file import RecordingError
+from ssm_stream.evaluate.report.chart import envelope
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000  # a midnight
 HOURLY = int(HOUR)
@@ -610,41 +611,26 @@ def test_what_the_script_is_given_cannot_end_its_element(made: Pilot) -> None:
 
 
 def test_every_text_is_there_in_both_languages_with_the_same_fields() -> None:
-    for key, texts in WORDS.items():
-        assert len(texts) == len(LANGUAGES), key
-        fields = [{name for _, name, _, _ in string.Formatter().parse(text) if name} for text in texts]
+    english, japanese = words("en"), words("ja")
+    assert english.keys() == japanese.keys()
+    for key, text in english.items():
+        fields = [{name for _, name, _, _ in string.Formatter().parse(each) if name} for each in (text, japanese[key])]
         assert fields[0] == fields[1], key
-        assert all(text.strip() for text in texts), key
+        assert text.strip(), key
+        assert japanese[key].strip(), key
 
 
 def test_every_text_is_used() -> None:
     folder = Path(__file__).parents[1] / "ssm_stream" / "evaluate"
-    source = "".join(
-        path.read_text(encoding="utf-8") for path in folder.glob("pilot*.py") if path.stem != "pilot_words"
-    )
-    families = (
-        "grade.",
-        "verdict.",
-        "kpi.",
-        "cost.",
-        "method.",
-        "rule.",
-        "truth.",
-        "change.",
-        "channel.",
-        "kind.",
-        "unit.",
-    )
-    families += ("retrained.", "what_if.", "quality.")
+    files = [*folder.glob("pilot/*.py"), folder / "report" / "templates" / "pilot.html.j2"]
+    source = "".join(path.read_text(encoding="utf-8") for path in files)
+    computed = ("rule.", "change.", "channel.", "unit.", "verdict.", "grade.", "retrained.", "truth.")
     unused = [
         key
-        for key in WORDS
-        if f'"{key}"' not in source
-        and f'"{key.removeprefix("col.")}"' not in source
-        and not (key.startswith(families) and f'"{key.split(".", 1)[1]}"' in source)
-        and not key.startswith(("rule.", "change.", "channel.", "unit.", "verdict.", "grade.", "retrained.", "truth."))
+        for key in words("en")
+        if not key.startswith(computed) and f'"{key}"' not in source and f'"{key.split(".", 1)[-1]}"' not in source
         and f"'{key}'" not in source
-    ]
+    ]  # fmt: skip
     assert unused == []
 
 

@@ -19,8 +19,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
-from ssm_stream.evaluate.report.explain import alert_section
-from ssm_stream.evaluate.report.html import section_html
+from ssm_stream.evaluate.report.explain import alert_section, explain_html
 from ssm_stream.flow.reproduce_alert import parse_alert_id
 from ssm_stream.ops.audit import ENDING, of_entity, records, verify_audit
 
@@ -144,7 +143,7 @@ def test_the_page_shows_all_of_it_and_fetches_nothing(job: Job, told: dict[str, 
     assert text.count("<svg") >= 4
     assert "What contributed" in text
     drift = {**orjson.loads(told[wanted]), "weight_change": [{"feature": "<b>", "before": 1.0, "after": -2.5}]}
-    section = section_html(alert_section(drift), "s0")
+    section = explain_html("why", "", None, [alert_section(drift)])
     assert "Weights that changed most" in section
     assert "&lt;b&gt;" in section
     assert not re.search(r"(?:src|href)=[\"'](?!#)", text)

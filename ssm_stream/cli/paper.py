@@ -58,7 +58,7 @@ def paper(
         require_torch("paper")
     # Loading torch takes seconds, which `ssm-stream --help` should not.
 
-    from ssm_stream.evaluate.report.html import report_html
+    from ssm_stream.paper.page import report_html
     from ssm_stream.paper.report import describe_device, full_plan, pick_device, quick_plan, run_plan
 
     try:

@@ -46,8 +46,9 @@ def pilot(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+    from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.inputs import read_costs, read_labels
-    from ssm_stream.evaluate.pilot.page import page, paragraph
+    from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.pilot.pilot import NothingToJudgeError
     from ssm_stream.evaluate.pilot.pilot import pilot as run_pilot
     from ssm_stream.evaluate.recordings import recording

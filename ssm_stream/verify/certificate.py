@@ -75,7 +75,7 @@ class Verification:
             ("versions", _versions()),
             ("made", f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, in {seconds:.0f} s"),
         ]
-        return certificate_html(self.sections, self.verdict, rows)
+        return certificate_html(self.sections, rows, self.verdict)
 
 
 def file_facts(config: Path, file: Path) -> list[tuple[str, str]]:

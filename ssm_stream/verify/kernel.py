@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ssm_stream.evaluate.report.html import number
+from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
 from ssm_stream.verify.record import Deviation, Recorded
 from ssm_stream.verify.reference import Array, head_names

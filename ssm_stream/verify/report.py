@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
-from ssm_stream.evaluate.report.html import STYLE, check_rows, number, section_html
+from ssm_stream.evaluate.report.numbers import number
+from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Check, Section
 
 KERNEL = "verify kernel"
-OWN_STYLE = """
-figure{width:560px;max-width:100%}td.word{text-align:right}td.word:first-child,td.fact{text-align:left}
-td.fact{overflow-wrap:anywhere}nav{columns:1;margin-top:1rem}
-"""
 
 
 def kernel_ok(checks: Sequence[Check]) -> bool:
@@ -44,19 +40,15 @@ def verdict(checks: Sequence[Check], events: int, entities: int) -> str:
     return f"{proven} Of the other checks, {len(missed)} of {len(checks)} in all are missed: {names}."
 
 
-def certificate_html(sections: Sequence[Section], said: str, facts: Sequence[tuple[str, str]]) -> str:
-    """The page. said: the verdict; facts: what was verified, with what."""
+def certificate_html(sections: Sequence[Section], facts: Sequence[tuple[str, str]], verdict: str) -> str:
+    """Return the page. facts: name and value of what was verified, with what"""
     checks = [check for section in sections for check in section.checks]
-    rows = "".join(f"<tr><td>{escape(k)}</td><td class=fact>{escape(v)}</td></tr>" for k, v in facts)
-    links = "".join(f'<li><a href="#s{i}">{escape(s.title)}</a></li>' for i, s in enumerate(sections))
-    chapters = "".join(section_html(section, f"s{i}") for i, section in enumerate(sections))
-    tone = "ok" if kernel_ok(checks) else "miss"
-    title = "ssm-stream certificate: the state is gradient descent"
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{title}</title><style>{STYLE}{OWN_STYLE}</style></head><body><h1>{title}</h1>"
-        f'<p class="lead {tone}">{escape(said)}</p>'
-        f"<div class=scroll><table><tbody>{rows}</tbody></table></div><h3>All checks</h3>{check_rows(checks)}"
-        f"<nav><ol>{links}</ol></nav>{chapters}</body></html>\n"
+    return render(
+        "certificate.html.j2",
+        title="ssm-stream certificate: the state is gradient descent",
+        sections=sections,
+        verdict=verdict,
+        facts=facts,
+        checks=checks,
+        ok=kernel_ok(checks),
     )

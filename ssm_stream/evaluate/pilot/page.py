@@ -2,240 +2,241 @@
 
 from __future__ import annotations
 
-import json
-from html import escape
-from importlib.resources import files
+from collections import Counter
 from typing import Any
 
-from ssm_stream.evaluate.pilot import sections
-from ssm_stream.evaluate.pilot.format import MISSING, Format, Html, table
+import numpy as np
+
+from ssm_stream.evaluate.pilot.figures import AFTER, BEFORE, BIN
+from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.pilot import Pilot
-from ssm_stream.evaluate.pilot.score import CONFIDENCE
+from ssm_stream.evaluate.pilot.run import Floats
+from ssm_stream.evaluate.pilot.score import CONFIDENCE, HOUR
 from ssm_stream.evaluate.pilot.words import Language
+from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope
+from ssm_stream.evaluate.report.render import render
 
+ALARM_METHODS = (
+    "product", "product_anomaly", "product_drift", "never", "always", "random", "three_sigma", "sigma", "ewma", "adwin",
+)  # fmt: skip
+DRIFT_STYLES = {"least_squares": "squares", "frozen": "frozen", "product": "own"}
+"""Methods in the charts of drifts, in the order in which they are drawn, and their lines."""
 PRICES = ("false_alarm", "missed_hour")
-
-
-def paragraph(report: dict[str, Any], language: Language) -> str:
-    """The verdict in words."""
-    f = Format(report, language)
-    told = report["verdict"]["sentences"]
-    said = [f.sentence(each["key"], {k: v for k, v in each.items() if k != "key"}) for each in told]
-    return ("" if language == "ja" else " ").join(said)
+ALERT_ROWS, ALERT_CHARTS, CHARTS_EACH, STRIPS, DRIFT_CHARTS, DRIFT_ROWS, ENTITY_ROWS = 100, 12, 2, 12, 6, 50, 50
+EVENTS_BEFORE, EVENTS_AFTER = 120, 80
+"""Labelled events of the entity before and after an alert that its chart shows."""
+MAX_MARKS = 200
+"""Alerts marked in the chart of an entity."""
 
 
 def page(p: Pilot, language: Language, file: str) -> str:
-    """The whole file. file: name of the recording"""
-    f = Format(p.report, language)
-    asset = files("ssm_stream").joinpath("data")
-    style, script = (asset.joinpath(name).read_text(encoding="utf-8") for name in ("pilot.css", "pilot.js"))
-    chapters = [
-        _what_if(f, p), sections.detection(f), sections.alerts(f, p), sections.predictions(f),
-        sections.adaptation(f, p), sections.coverage(f), sections.quality(f), sections.entities(f, p), _how(f),
-    ]  # fmt: skip
-    names = ("what_if", "detection", "alerts", "errors", "adaptation", "coverage", "quality", "entities", "how")
-    anchors = ("what-if", *names[1:])
-    links = "".join(f'<li><a href="#{a}">{f.text(name)}</a></li>' for a, name in zip(anchors, names, strict=True))
-    title = f"{f.text('title')}: {escape(file)}"
-    return (
-        f'<!doctype html><html lang="{language}"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        '<link rel="icon" href="data:,">'
-        f"<title>{title}</title><style>{style}</style></head><body><header>{_head(f, file)}</header>"
-        f'<main>{_verdict(f)}{_tiles(f)}<nav aria-label="{f.text("contents")}"><ul>{links}</ul></nav>'
-        f"{''.join(chapters)}</main><script>{script}</script></body></html>\n"
+    """Return the page. file: name of the recording"""
+    f, q = Format(p.report, language), p.report["quality"]
+    errors = [m["relative"]["value"] for m in p.report["errors"]["methods"].values()]
+    widest = max((value for value in errors if value is not None), default=1.0)
+    untidy = sorted(q["by_entity"], key=lambda each: -each["gaps"] - each["duplicates"] - each["out_of_order"])
+    return render(
+        "pilot.html.j2",
+        title=f"{f.text('title')}: {file}",
+        language=language,
+        f=f,
+        t=f.html,
+        r=p.report,
+        file=file,
+        checks=p.checks,
+        alarm_methods=ALARM_METHODS,
+        event_legend=[("event", f.text("legend.event"))] if p.labels else [],
+        what_if=_what_if(f, p),
+        alerts=_Alerts(f, p),
+        widest_bar=max(min(widest, 2.5), 1.25),
+        drifts=_Drifts(f, p),
+        coverage=_coverage(f),
+        findings=_findings(f),
+        worst_entities=untidy[:ENTITY_ROWS],
+        strips=_strips(f, p),
     )
 
 
-def _head(f: Format, file: str) -> str:
-    r = f.report["recording"]
-    said = f.text(
-        "subtitle", file=file, events=f.number(r["events"]), entities=f.number(r["entities"]),
-        first=f.time(r["first"]), last=f.time(r["last"]), target=r["target"],
-    )  # fmt: skip
-    judged = f.text(
-        "judged", share=f.percent(f.report["judged_by"]["first_share"]), events=f.number(r["judged_events"])
-    )
-    return f'<h1>{f.text("title")}</h1><p class="sub">{said} {judged}</p>'
-
-
-def _verdict(f: Format) -> str:
-    grade = f.report["verdict"]["grade"]
-    said = escape(f.report["verdict"]["text"])
-    question = f.text("question")
-    return (
-        f'<div class="verdict {grade}" role="region" aria-label="{question}"><p class="q">{question}'
-        f"</p><h2>{f.text('grade.' + grade)}</h2><p>{said}</p></div>"
-    )
-
-
-def _tile(title: str, big: str, low_high: str, note: str) -> str:
-    shown = f'<div class="range">{low_high}</div>' if low_high else ""
-    return f'<div class="tile"><h3>{title}</h3><div class="big">{big}</div>{shown}<p class="note">{note}</p></div>'
-
-
-def _tiles(f: Format) -> str:
-    kpi, costs, seen = f.report["kpis"], f.report["costs"], f.report["detection"]
-    tiles = []
-    labelled = seen is not None and seen["events"] > 0
-    weeks, allowed = f.brief(kpi["entity_weeks"]), f.brief(kpi["allowed_false"])
+def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
+    """Return the table of budgets and what the script computes with."""
+    costs, labelled = f.report["costs"], f.report["what_if"]["labelled"]
+    today, points = p.today[0], list[dict[str, Any]]()
+    for point in f.report["what_if"]["points"]:
+        anomaly, drift = point["budget_anomaly"], point["budget_drift"]
+        text = anomaly if anomaly == drift else f"{f.text('kind.anomaly')} {anomaly}; {f.text('kind.drift')} {drift}"
+        if point["factor"] == 1.0:
+            text = f"{text} ({f.text('what_if.configured')})"
+        cheaper = costs["false_alarm"] * (today["false"] - point["false"])
+        saved = cheaper + costs["missed_hour"] * (point["warned_hours"] - today["warned_hours"])
+        points.append({**point, "text": text, "saved": saved})
+    data: dict[str, Any] = {"lang": f.language, "labelled": labelled, "points": points}
     if labelled:
-        note = f.text("kpi.saved.note", today=f.way(costs["alarms_today"]), retraining=f.money(kpi["saved_retraining"]))
-        if kpi["weeks"] >= 2.0:
-            note += f.text("kpi.saved.week", week=f.money(kpi["saved"]["value"] / kpi["weeks"]))
-        tiles.append(_figure(f, "saved", "kpis.saved", "money", note))
-        share = f.percent(kpi["missed_share"]["value"])
-        note = f.text("kpi.missed.note", events=f.number(seen["events"]), share=share)
-        tiles.append(_figure(f, "missed", "kpis.missed", "brief", note))
-        own = seen["methods"]["product"]
-        note = f.text(
-            "kpi.false.note", false=f.brief(own["false"]), alarms=f.number(own["alarms"]), weeks=weeks, allowed=allowed
-        )
-        tiles.append(_figure(f, "false", "kpis.false_alarms_a_week", "brief", note))
-        note = f.text("kpi.warned.note", hours=f.brief(seen["event_hours"]))
-        tiles.append(_figure(f, "warned", "kpis.warned_hours", "brief", note))
-    else:
-        note = f.text("kpi.alarms.note", alarms=f.number(kpi["alarms"]), weeks=weeks, allowed=allowed)
-        tiles.append(_figure(f, "alarms", "kpis.false_alarms_a_week", "brief", note))
-    key = "kpi.work.note" if labelled else "kpi.work.unlabelled"
-    tiles.append(
-        _figure(f, "work", "kpis.engineer_hours", "brief", f.text(key, retrainings=f.number(kpi["retrainings"])))
-    )
-    errors = f.report["errors"]
-    best = errors["best_simple"]
-    if best is not None:
-        note = f.text("kpi.error.note", best=f.way(best))
-        tiles.append(_figure(f, "error", f"errors.methods.{best}.product_over_it", "brief", note))
-    if not labelled:
-        note = f.text("kpi.coverage.note", level=f.percent(f.report["coverage"]["level"]))
-        tiles.append(_figure(f, "coverage", "coverage", "percent", note))
-        tiles.append(_figure(f, "adapts", "errors.methods.frozen.product_over_it", "brief", f.text("kpi.adapts.note")))
-    by = f.report["judged_by"]
-    sure = f.text(
-        "how_sure", confidence=f.percent(CONFIDENCE), draws=f.number(by["draws"]), blocks=f.number(by["blocks"])
-    )
-    return f'<div class="tiles">{"".join(tiles)}</div><p class="dim">{sure}</p>{_costs(f)}'
-
-
-def _figure(f: Format, name: str, path: str, how: str, note: str) -> str:
-    known = f.at(f"{path}.value") is not None
-    big = f.figure(f"{path}.value", how) if known else MISSING
-    return _tile(f.text(f"kpi.{name}"), big, f.range_of(path, how) if known else "", note)
-
-
-def _costs(f: Format) -> str:
-    costs = f.report["costs"]
-    parts = []
-    for name in ("false_alarm", "missed_hour", "retraining", "engineer_hour", "alarms_today", "retrained_today"):
-        value = costs[name]
-        if name == "alarms_today":
-            shown = f.way(value)
-        elif name == "retrained_today":
-            shown = f.words(f"retrained.{value}")
-        else:
-            shown = f.money(value)
-        mark = f" ({f.text('assumed')})" if name in costs["assumed"] else ""
-        parts.append(f"{f.text('cost.' + name)}: {escape(shown)}{mark}")
-    return f'<p class="dim">{f.text("costs")}: {f.text("list").join(parts)}{f.text("stop")}</p>'
-
-
-def _what_if(f: Format, p: Pilot) -> str:
-    told = f.report["what_if"]
-    labelled, points = told["labelled"], told["points"]
-    configured = next(i for i, point in enumerate(points) if point["factor"] == 1.0)
-    texts = [_budget_text(f, point) for point in points]
-    rows: list[list[object]] = []
-    for i, point in enumerate(points):
-        at = f"what_if.points.{i}"
-        row: list[object] = [texts[i], Html(f.figure(f"{at}.anomalies")), Html(f.figure(f"{at}.drifts"))]
-        row.append(Html(f.figure(f"{at}.alarms_a_week", "brief")))
-        if labelled:
-            row += [Html(f.figure(f"{at}.{name}", "brief")) for name in ("false_a_week", "found", "warned_hours")]
-            row.append(Html(f"<span data-saved>{escape(f.money(_saved(f, p, point)))}</span>"))
-        rows.append(row)
-    columns = ["what_if.budget", "anomalies", "drifts", "a_week"]
-    if labelled:
-        columns += ["false_rate", "found", "warned", "what_if.saved"]
-    costs = f' <span class="live" hidden>{f.text("what_if.costs")}</span>' if labelled else ""
-    sliders = [_slider(f, "budget", 0, len(points) - 1, configured, 1)]
-    live = ""
-    if labelled:
-        sliders += [_slider(f, name, 0, 100, 50, 5) for name in PRICES]
-        live = (
-            '<p class="answer live" data-part="answer" aria-live="polite" hidden></p>'
-            '<div class="charts live" hidden><figure>'
-            f'<svg viewBox="0 0 400 140" role="img" aria-label="{f.text("what_if.curve")}">'
-            '<path class="band" data-part="band"/>'
-            '<path class="level" data-part="zero"/><path class="line own" data-part="line"/>'
-            '<circle r="5" fill="var(--own)" data-part="dot"/></svg>'
-            f"<figcaption>{f.text('what_if.curve')}</figcaption></figure></div>"
-        )
-    body = (
-        f'<p>{f.text("what_if.text")}{costs}</p><div class="controls live" hidden>{"".join(sliders)}</div>{live}'
-        + table(f, f.words("what_if"), columns, rows, own=[configured], named=False)
-        + f'<script type="application/json" id="what-if-data">{_embedded(f, p, texts)}</script>'
-    )
-    return sections.section("what-if", f.words("what_if"), body)
-
-
-def _budget_text(f: Format, point: dict[str, Any]) -> str:
-    one, other = point["budget_anomaly"], point["budget_drift"]
-    text = one if one == other else f"{f.words('kind.anomaly')} {one}; {f.words('kind.drift')} {other}"
-    return f"{text} ({f.words('what_if.configured')})" if point["factor"] == 1.0 else text
-
-
-def _saved(f: Format, p: Pilot, point: dict[str, Any]) -> float:
-    costs, today = f.report["costs"], p.today[0]
-    cheaper = costs["false_alarm"] * (today["false"] - point["false"])
-    return float(cheaper + costs["missed_hour"] * (point["warned_hours"] - today["warned_hours"]))
-
-
-def _slider(f: Format, name: str, low: int, high: int, value: int, step: int) -> str:
-    return (
-        f'<label>{f.text("what_if." + name)}<input type="range" min="{low}" max="{high}" step="{step}" value="{value}" '
-        f'data-part="{name}"><output data-part="{name}_out"></output></label>'
-    )
-
-
-def _embedded(f: Format, p: Pilot, texts: list[str]) -> str:
-    """What the script needs; no text of it can end the element."""
-    told = f.report["what_if"]
-    data: dict[str, Any] = {
-        "lang": f.words.language,
-        "labelled": told["labelled"],
-        "points": [{**point, "text": text} for point, text in zip(told["points"], texts, strict=True)],
-    }
-    if told["labelled"]:
         data |= {
             "currency": f.currency,
-            "costs": [f.report["costs"][name] or 1.0 for name in PRICES],
+            "costs": [costs[name] or 1.0 for name in PRICES],
             "events": f.report["detection"]["events"],
             "edge": (1.0 - CONFIDENCE) / 2,
-            "today": [p.today[0]["false"], p.today[0]["warned_hours"]],
-            "draws": [[[round(v, 3) for v in draw] for draw in drawn.tolist()] for drawn in p.draws],
-            "today_draws": [[round(v, 3) for v in draw] for draw in p.today[1].tolist()],
+            "today": [today["false"], today["warned_hours"]],
+            "draws": [np.round(drawn, 3).tolist() for drawn in p.draws],
+            "today_draws": np.round(p.today[1], 3).tolist(),
             "words": {
-                "saved": f.words("what_if.saved"), "range": f.words("range", low="{low}", high="{high}"),
-                "false": f.words("kpi.false"), "missed": f.words("kpi.missed"),
+                "saved": f.text("what_if.saved"), "range": f.words["range"],
+                "false": f.text("kpi.false"), "missed": f.text("kpi.missed"),
             },
         }  # fmt: skip
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+    configured = next(i for i, point in enumerate(points) if point["factor"] == 1.0)
+    return {"labelled": labelled, "points": points, "configured": configured, "data": data}
 
 
-def _how(f: Format) -> str:
-    rows: list[list[object]] = []
-    for i, check in enumerate(f.report["verdict"]["checks"]):
-        value = MISSING if check["value"] is None else Html(f.figure(f"verdict.checks.{i}.value", "number"))
-        mark, look = ("how.met", "ok") if check["ok"] else ("how.missed", "miss")
-        sign = "≤" if check["relation"] == "<=" else "≥"
-        result = Html(f'<span class="{look}">{f.text(mark)}</span>')
-        rows.append([f.words(f"rule.{check['name']}"), value, f"{sign} {check['bar']:g}", result])
-    c = f.report["config"]
-    made = f.text(
-        "how.config", hash=c["hash"], anomaly=c["anomaly_budget"], drift=c["drift_budget"],
-        warmup=f.number(c["warmup"]), seed=f.report["judged_by"]["seed"],
-    )  # fmt: skip
-    listing = table(f, f.words("how"), ["how.rule", "value", "how.bar", "how.result"], rows, named=False)
-    body = f'<p>{f.text("how.text")}</p>{listing}<p>{f.text("grade.rules")}</p><p class="dim">{made}</p>'
-    return sections.section("how", f.words("how"), body)
+class _Alerts:
+    """The alerts that the page lists and draws: those of the judged part with the highest scores.
+
+    listed: places in the report; plots: place, entity and chart; count: of all alerts
+    """
+
+    def __init__(self, f: Format, p: Pilot) -> None:
+        alerts = f.report["alerts"]
+        ranked = sorted(range(len(alerts)), key=lambda i: (not alerts[i]["judged"], -alerts[i]["score"]))
+        self._f, self.count = f, len(p.alarms)
+        self.listed = sorted(ranked[:ALERT_ROWS])
+        chosen, charts = list[int](), Counter[int]()
+        for i in (i for i in ranked if p.alarms[i].entities):
+            e = p.alarms[i].entities[0]
+            charts[e] += 1
+            if charts[e] <= CHARTS_EACH:
+                chosen.append(i)
+        self.plots = [
+            (i, p.tape.names[p.alarms[i].entities[0]], self._plot(p, i)) for i in sorted(chosen[:ALERT_CHARTS])
+        ]
+
+    def entity(self, m: dict[str, Any]) -> str:
+        """Return the entity of an alert, or how many a fleet alert stands for."""
+        return self._f.text("fleet", count=len(m["entities"])) if m["scope"] == "fleet" else str(m["entity"])
+
+    def reason(self, m: dict[str, Any]) -> str:
+        """Return what an alert found and the inputs that contributed most."""
+        key = f"channel.{m['channel']}" if m["channel"] else f"change.{m['change']}" if m["change"] else ""
+        text = self._f.text(key) if key else ""
+        parts = [
+            f"{each['feature']} {'+' if each['share'] > 0 else '−'}{abs(each['share']):.0%}"
+            for each in m["contributions"][:3]
+            if abs(each["share"]) >= 0.01
+        ]
+        return f"{text}: {', '.join(parts)}" if parts else text
+
+    def _plot(self, p: Pilot, i: int) -> Plot:
+        f, alarm, m, tape = self._f, p.alarms[i], self._f.report["alerts"][i], p.tape
+        e = alarm.entities[0]
+        rows = p.parts.rows[e]
+        at = int(np.searchsorted(rows, alarm.row))
+        rows = rows[max(at - EVENTS_BEFORE, 0) : at + EVENTS_AFTER]
+        x = tape.ts[rows].astype(np.float64)
+        return Plot(
+            f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}",
+            [Line("hat", x, tape.yhat[rows]), Line("value", x, tape.y[rows])],
+            zone=f.zone.key, band=(x, tape.lower[rows], tape.upper[rows]), shaded=_true_events(p, e),
+            marks=[Mark(float(alarm.ts), alarm.kind)],
+        )  # fmt: skip
+
+
+def _true_events(p: Pilot, e: int) -> list[tuple[float, float, str]]:
+    """Return the stretches of an entity's true events."""
+    name = p.tape.names[e]
+    return [(float(event.start), float(event.end), "event") for event in p.labels if event.entity == name]
+
+
+class _Drifts:
+    """The drifts that the page lists and draws: those with the highest scores.
+
+    listed: places in the report; median: the chart of all; plots: figures and chart of single ones
+    """
+
+    def __init__(self, f: Format, p: Pilot) -> None:
+        drifts = f.report["drifts"]
+        self._f = f
+        ranked = sorted(range(len(drifts)), key=lambda i: -drifts[i]["score"])
+        self.listed = sorted(ranked[:DRIFT_ROWS])
+        self.median = self._plot(p.curves, f.text("adaptation.mean"))
+        self.plots = [
+            (m, self._plot(p.drift_curves[i], f"{self.entity(m)}, {f.time(m['ts'])}"))
+            for i, m in ((i, drifts[i]) for i in sorted(ranked[:DRIFT_CHARTS]))
+        ]
+
+    def entity(self, m: dict[str, Any]) -> str:
+        """Return the entity of a drift, or how many a fleet alert stands for."""
+        return str(m["entity"]) if m["entity"] != "*" else self._f.text("fleet", count=m["entities"])
+
+    def _plot(self, curves: dict[str, Floats], label: str) -> Plot:
+        x = np.arange(0.5, (BEFORE + AFTER) // BIN) * BIN - BEFORE
+        lines = [Line(style, x, curves[name]) for name, style in DRIFT_STYLES.items() if name in curves]
+        return Plot(label, lines, level=1.0, log_y=True, marks=[Mark(0.0, "drift")])
+
+
+def _coverage(f: Format) -> dict[str, Any]:
+    """Return the chart of coverage over time, and the entities with the lowest first."""
+    found = f.report["coverage"]
+    y = np.array([np.nan if v is None else v for v in found["by_tenth"]])
+    low = min(0.8, float(np.nanmin(y)) if np.isfinite(y).any() else 0.8)
+    lines = [Line("own", np.arange(1.0, 11.0), y)]
+    return {
+        "plot": Plot(f.text("coverage.chart"), lines, level=found["level"], low=low),
+        "by_entity": sorted(found["by_entity"].items(), key=lambda item: item[1]["coverage"]),
+    }
+
+
+def _findings(f: Format) -> list[tuple[str, str, int, str]]:
+    """Return what is wrong with the data: key, path of its count in the report or the count, and where it is."""
+    q, rows = f.report["quality"], list[tuple[str, str, int, str]]()
+
+    def add(key: str, path: str, count: int, places: list[str]) -> None:
+        if count:
+            shown = "; ".join(places[:3])
+            more = f"; {f.text('quality.more', count=f.number(count - 3))}" if places and count > 3 else ""
+            rows.append((key, path, count, shown + more))
+
+    examples = [f"{each['row']}: {each['reason']}" for each in q["refused_examples"]]
+    add("refused", "", sum(q["refused"].values()), examples)
+    gaps = [f"{g['entity']} {f.time(g['start'])} ({f.duration((g['end'] - g['start']) / HOUR)})" for g in q["gap_list"]]
+    add("gaps", "quality.gaps", q["gaps"], gaps)
+    add("duplicates", "quality.duplicates.exact", q["duplicates"]["exact"], [])
+    add("conflicting", "quality.duplicates.conflicting", q["duplicates"]["conflicting"], [])
+    add("out_of_order", "quality.out_of_order", q["out_of_order"], [])
+    stuck = [
+        f"{s['entity']} {s['column']} = {f.number(s['value'])} × {s['events']}, {f.time(s['start'])}"
+        for s in q["stuck_list"]
+    ]
+    add("stuck", "quality.stuck", q["stuck"], stuck)
+    jumps = [
+        f"{j['entity']} {j['column']} {f.brief(j['before'])} → {f.brief(j['after'])}, {j['unit']}, {f.time(j['at'])}"
+        for j in q["unit_jump_list"]
+    ]
+    add("unit_jumps", "quality.unit_jumps", q["unit_jumps"], jumps)
+    add("constant", "", len(q["constant"]), q["constant"])
+    missing = sorted(q["missing"].items(), key=lambda m: -m[1])
+    add("missing", "", len(missing), [f"{name} {f.percent(share)}" for name, share in missing])
+    return rows
+
+
+def _strips(f: Format, p: Pilot) -> list[tuple[str, Plot]]:
+    """Return name and chart over the whole time of the entities with the most alerts and true events."""
+    busy, tape = np.zeros(len(p.tape.names)), p.tape
+    for alarm in p.alarms:
+        busy[list(alarm.entities)] += 1.0
+    number = {name: e for e, name in enumerate(tape.names)}
+    for event in p.labels:
+        busy[number[event.entity]] += 1.0
+    strips = []
+    for e in np.sort(np.argsort(-busy, kind="stable")[:STRIPS]).tolist():
+        rows = p.parts.rows[e]
+        if not len(rows):
+            continue
+        x, y = envelope(tape.ts[rows].astype(np.float64), tape.y[rows])
+        first = int(p.parts.first[e])
+        until = float(tape.ts[first]) if first < len(tape) else float(x[-1])
+        plot = Plot(
+            f"{tape.names[e]}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
+            shaded=[(float(x[0]), until, "learning"), *_true_events(p, e)],
+            marks=[Mark(float(alarm.ts), alarm.kind) for alarm in p.alarms if e in alarm.entities][:MAX_MARKS],
+        )  # fmt: skip
+        strips.append((tape.names[e], plot))
+    return strips

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
-from html import escape
 from typing import Any
 
 from ssm_stream.engine.explain import Explanation
-from ssm_stream.evaluate.report.html import STYLE, section_html
+from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
-from ssm_stream.ingest.events import EPOCH
 
 FIELDS = (
     "kind", "phase", "scope", "severity", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since", "absorbed_after",
@@ -110,24 +107,11 @@ def alert_section(message: dict[str, Any]) -> Section:
     return Section("The alert", tables=tables)
 
 
-def _words(name: str, value: Any) -> Cell:
-    """A field of an alert, for people."""
-    if name == "source":
-        return f"{value['topic']}, partition {value['partition']}, offset {value['offset']}"
-    if name == "since":
-        return (EPOCH + timedelta(milliseconds=value)).isoformat(timespec="seconds").replace("+00:00", "Z")
-    return value if isinstance(value, int | float) else str(value)
-
-
 def explain_html(title: str, verdict: str, good: bool | None, sections: Sequence[Section]) -> str:
-    """The page. verdict: of the replay, in words; good: whether it is the same, None: there was nothing to compare"""
-    tone = "" if good is None else " ok" if good else " miss"
-    lead = f'<p class="lead{tone}">{escape(verdict)}</p>' if verdict else ""
-    chapters = "".join(section_html(section, f"s{i}") for i, section in enumerate(sections))
-    chapters = chapters.replace("<p class=note>Measured in 0 s.</p>", "")
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}figure{{width:560px;max-width:100%}}</style></head>"
-        f"<body><h1>{escape(title)}</h1>{lead}{chapters}</body></html>\n"
-    )
+    """Return the page.
+
+    Args:
+        verdict: of the replay, in words
+        good: whether the replay gave the same alert; None: there was nothing to compare with
+    """
+    return render("explanation.html.j2", title=title, sections=sections, verdict=verdict, ok=good)

@@ -24,6 +24,11 @@ class Check:
             return False
         return self.value <= self.bar if self.relation == "<=" else self.value >= self.bar
 
+    @property
+    def bar_text(self) -> str:
+        """The bar with its relation."""
+        return f"{'≤' if self.relation == '<=' else '≥'} {self.bar:g}"
+
     def row(self) -> dict[str, str | float | bool | None]:
         """The row that `--json` prints; a value that is not finite becomes null, as JSON has no other word for it."""
         value = self.value if math.isfinite(self.value) else None
@@ -42,6 +47,8 @@ def at_least(name: str, value: float, bar: float) -> Check:
 
 Cell = str | float | int
 """A table's cell; floats are rounded by the report, not before."""
+COLOURS = 8
+"""Styles `s0` … `s7` of `style.css`, for the series of a chart."""
 
 
 @dataclass
@@ -64,6 +71,10 @@ class Series:
     dashed: bool = False
     """For targets and other lines that were not measured."""
 
+    def style(self, index: int) -> str:
+        """Return the classes in `style.css` of the series at that place of its chart."""
+        return f"s{index % COLOURS}{' dashed' if self.dashed else ''}"
+
 
 @dataclass
 class Chart:
@@ -75,6 +86,10 @@ class Chart:
     series: list[Series]
     log_x: bool = False
     log_y: bool = False
+
+    def legend(self) -> list[tuple[str, str]]:
+        """Return the style and the name of each series."""
+        return [(series.style(index), series.name) for index, series in enumerate(self.series)]
 
 
 @dataclass
