@@ -97,7 +97,7 @@ def full_plan() -> list[Experiment]:
 def code_digest() -> str:
     """Hash of the modules that results depend on; the report's layout is not among them."""
     here = Path(__file__).resolve().parent
-    files = sorted(path for path in here.glob("*.py") if path.name not in ("report.py", "__init__.py"))
+    files = sorted(path for path in here.glob("*.py") if path.name not in ("report.py", "page.py", "__init__.py"))
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.read_bytes())
