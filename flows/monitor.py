@@ -2,10 +2,10 @@
 
     SSM_STREAM_CONFIG=monitor.yaml python -m bytewax.run flows.monitor
 
-Bytewax's own options (`-w`, `-r`, `-s`, `-b`) hold here. With `-r`, give the directory that the configuration names in
-`recovery.directory`: it is created, locked and cleaned here before Bytewax opens it; with `-b` the seconds of an epoch,
-so that a start can go back by one when the power has failed. `ssm-stream run CONFIG` does all that by itself, and is
-the way to run a cluster of processes.
+Bytewax's own options (`-w`, `-r`, `-s`, `-b`) apply. With `-r`, give the directory that the configuration names in
+`recovery.directory`: it is created, locked and pruned here before Bytewax opens it. With `-b`, give the seconds of an
+epoch, so that a start can go back by one epoch after a power failure. `ssm-stream run CONFIG` does all of this by
+itself, and is the way to run several processes.
 """
 
 import os

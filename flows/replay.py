@@ -1,7 +1,7 @@
 """A recorded file → the events topic, as a Bytewax flow: python -m bytewax.run flows.replay
 
-SSM_STREAM_CONFIG is the YAML file, SSM_STREAM_FILE the recording. With `-r DIRECTORY` a restart goes on where it ended.
-`ssm-stream replay` does the same with a progress bar, a rate and the recorded speed.
+SSM_STREAM_CONFIG is the YAML file, SSM_STREAM_FILE the recording. With `-r DIRECTORY` a restart continues where the
+last run ended. `ssm-stream replay` does the same with a progress bar, a rate and the recorded speed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 class RecordingPartition(StatefulSourcePartition[list[Row], int]):
-    """One file, a chunk of rows at a time; its state is the number of rows read."""
+    """Reads one file, a chunk of rows at a time; its state is the number of rows read."""
 
     def __init__(self, path: str, read: int) -> None:
         self._read = read
@@ -54,7 +54,7 @@ class Recording(FixedPartitionedSource[list[Row], int]):
 
 
 class TopicPartition(StatefulSinkPartition[list[Row], None]):
-    """A producer; the broker has a chunk before the flow goes on, so no position is kept for rows that it lacks."""
+    """Produces rows. The broker acknowledges each chunk before the flow continues: no stored position is ahead of it."""
 
     def __init__(self, config: Config) -> None:
         event = config.event

@@ -17,7 +17,7 @@ from test_engine import config
 from test_stream import Job, events
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_of
+from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_topic
 from ssm_stream.ingest import verdicts as feedback
 from ssm_stream.ingest.verdicts import RULES, FeedbackReader, NoFeedbackError, Precision, Verdict
 from ssm_stream.kafka.records import OutputBatch
@@ -150,10 +150,10 @@ def test_the_log_says_what_changed_at_most_once_a_second(monkeypatch: pytest.Mon
 
 def test_the_topic_is_read_whole_from_its_beginning() -> None:
     text = "source: {brokers: a, topic: events, start: latest, partitions: [1]}\nevent: {entity: e, timestamp: t}\n"
-    source = feedback_of(parse_config(text + FEEDBACK))
+    source = feedback_topic(parse_config(text + FEEDBACK))
     assert source is not None
     assert (source.topic, source.partitions, source.start) == ("said", None, "earliest")
-    assert feedback_of(parse_config(text)) is None
+    assert feedback_topic(parse_config(text)) is None
 
 
 def test_feedback_is_counted_beside_the_events_and_by_command(kafka: Kafka, tmp_path: Path) -> None:

@@ -426,7 +426,7 @@ def test_a_busy_address_that_was_chosen_is_an_error_and_the_default_one_is_not(
 ) -> None:
     settings = config(f"ops: {{address: '{server[0]}'}}")
     metrics = Metrics(settings)
-    with pytest.raises(ConfigError, match=r"ops.address: 127.0.0.1:\d+ cannot be listened at: another process"):
+    with pytest.raises(ConfigError, match=r"ops.address: cannot listen on 127.0.0.1:\d+: another process"):
         serve(settings, metrics, Health(metrics, 1))
     default = config()
     assert default.ops.address == "127.0.0.1:9464"
@@ -521,7 +521,7 @@ def test_repeating_the_last_value_is_judged_now_and_then_at_any_size(entities: i
             level[e] += 1
             y[i] = level[e]
         quality.add([f"e{e}" for e in who.tolist()], y, y, y, y, np.zeros(batch, bool))
-        most = max(most, len(quality._follow[0].last))
+        most = max(most, len(quality._samples[0].last))
     assert quality.read() == (0.0, pytest.approx(1.0), 1.0)
     assert most <= 10_000, "a large fleet is not remembered"
 
@@ -531,12 +531,12 @@ def test_a_fleet_in_its_warm_up_is_not_remembered_for_ever() -> None:
     y, paused = np.zeros(1000), 0
     for i in range(100):
         quality.add([f"e{(1000 * i + k) % 5000}" for k in range(1000)], y, y, y, y, warm)
-        paused += not quality._follow[0].last
+        paused += not quality._samples[0].last
     assert paused > 75
 
 
 def test_a_line_that_comes_again_and_again_is_left_out_and_counted() -> None:
-    limit = Limiter(most=2, window=0.05)
+    limit = Limiter(limit=2, window=0.05)
 
     def say(name: str, level: str = "info") -> dict[str, Any] | None:
         try:

@@ -78,13 +78,13 @@ def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypa
     told = live_changes(config(tmp_path), config(tmp_path, alerts__drift__budget="1 per 500 events"))
     assert len(told) == 1
     assert "(migrated: " in told[0]
-    with pytest.raises(RefusedError, match=r"the state cannot go on with it:\n  event\.features"):
+    with pytest.raises(RefusedError, match=r"the state cannot continue with it:\n  event\.features"):
         live_changes(config(tmp_path), config(tmp_path, event__features=["b"]))
 
 
 def test_nothing_is_taken_over_without_a_state_on_disk(tmp_path: Path) -> None:
     old = config(tmp_path, recovery__directory=None)
-    with pytest.raises(RefusedError, match="a reload would forget what was learned"):
+    with pytest.raises(RefusedError, match="a reload would lose what was learned"):
         live_changes(old, config(tmp_path, recovery__directory=None, alerts__critical=9.0))
 
 
@@ -168,7 +168,7 @@ def test_a_run_that_is_changed_is_one_that_was_restarted(kafka: Kafka, tmp_path:
 
 def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What an editor has written so far may well be a configuration, with other settings than are meant."""
-    monkeypatch.setattr(reload, "LOOK_EVERY", 0.01)
+    monkeypatch.setattr(reload, "POLL_EVERY", 0.01)
     monkeypatch.setattr(reload, "SETTLED", 0.5)
     file, running_ = tmp_path / "config.yaml", config(tmp_path)
     whole = {**BASE, "recovery": {"directory": str(tmp_path)}, "model": {"warmup": 20}, "alerts": {"ongoing_every": 7}}
@@ -180,8 +180,8 @@ def test_half_a_file_is_not_taken_over(tmp_path: Path, monkeypatch: pytest.Monke
         time.sleep(0.05)
         file.write_bytes(orjson.dumps(whole))
         deadline = time.monotonic() + 20
-        while found.wanted is None and time.monotonic() < deadline:
+        while found.new_config is None and time.monotonic() < deadline:
             time.sleep(0.05)
     STOP.clear()
-    assert found.wanted is not None
-    assert found.wanted.alerts.ongoing_every == 7
+    assert found.new_config is not None
+    assert found.new_config.alerts.ongoing_every == 7

@@ -21,7 +21,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section, explain_html
 from ssm_stream.flow.reproduce_alert import parse_alert_id
-from ssm_stream.ops.audit import ENDING, of_entity, records, verify_audit
+from ssm_stream.ops.audit import ENDING, entity_hashes, records, verify_audit
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}
 
@@ -162,7 +162,7 @@ def test_the_audit_is_unbroken_through_a_kill(job: Job) -> None:
     checked = run("state", "audit", str(job.path), "--json")
     assert checked.exit_code == 0
     assert orjson.loads(checked.stdout)["ok"] is True
-    hashes = of_entity(directory, 0, job.config.hash, None)
+    hashes = entity_hashes(directory, 0, job.config.hash, None)
     assert hashes[max(hashes)]
     final = {key.partition(" ")[0]: value for key, value in job.state().items() if key.endswith(" 0")}
     last = {name: value for at in sorted(hashes) for name, value in hashes[at].items()}

@@ -509,7 +509,7 @@ def test_a_process_that_joins_takes_what_the_first_one_picked(mock_kafka: MockKa
     directory = made.folder / "recovery"
     directory.mkdir()
     (directory / "initialised").touch()
-    with pytest.raises(RecoveryError, match="first process has put no picked features"):
+    with pytest.raises(RecoveryError, match="first process has stored no selection of features"):
         runtime.prepare(made.config, lock=False)
     write_feature_selection(directory, made.config, with_columns(made.config, ["b"], []))
     assert runtime.prepare(made.config, lock=False).config.event.features == ["b"]

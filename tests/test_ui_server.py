@@ -194,7 +194,7 @@ def test_many_targets_take_no_more_memory() -> None:
 def test_an_episode_is_one_item_from_start_to_recovery() -> None:
     cache = held(["m1", "m2"])
     alert_episodes = AlertEpisodes(cache)
-    alert_episodes.take(
+    alert_episodes.add(
         [alert(), b"no JSON", b"[]", b"{}", None, b"\0\0\0\0\7" + alert("ongoing", offset=5, score=9.0), alert()]
     )
     (episode,) = alert_episodes.changes().episodes
@@ -202,7 +202,7 @@ def test_an_episode_is_one_item_from_start_to_recovery() -> None:
     assert episode["id"] == "events-0-1-anomaly", "a verdict is on its start"
     assert cache.flags.tolist()[:2] == [ANOMALY, 0]
     seen = alert_episodes.version
-    alert_episodes.take([alert("recovered", offset=9, absorbed_after=8), alert(kind="drift", entity="m2", offset=11)])
+    alert_episodes.add([alert("recovered", offset=9, absorbed_after=8), alert(kind="drift", entity="m2", offset=11)])
     changed = alert_episodes.changes(seen).episodes
     assert [(e["entity"], e["phase"]) for e in changed] == [("m1", "recovered"), ("m2", "started")]
     assert cache.flags.tolist()[:2] == [0, DRIFT]
@@ -213,19 +213,19 @@ def test_a_fleet_alert_marks_its_entities() -> None:
     cache = held(["m1", "m2", "m3"])
     alert_episodes = AlertEpisodes(cache)
     fleet = {"scope": "fleet", "pool": "0-0", "count": 2}
-    alert_episodes.take([alert(entity="*", entities=[{"entity": "m1"}, {"entity": "m2"}], **fleet)])
+    alert_episodes.add([alert(entity="*", entities=[{"entity": "m1"}, {"entity": "m2"}], **fleet)])
     assert cache.flags.tolist()[:3] == [FLEET_ANOMALY, FLEET_ANOMALY, 0]
-    alert_episodes.take([alert("ongoing", entity="*", offset=2, entities=[{"entity": "m3"}], **fleet)])
+    alert_episodes.add([alert("ongoing", entity="*", offset=2, entities=[{"entity": "m3"}], **fleet)])
     assert cache.flags.tolist()[:3] == [0, 0, FLEET_ANOMALY]
     assert len(alert_episodes.changes(entity="m3").episodes) == 1
-    alert_episodes.take([alert("recovered", entity="*", offset=3, **fleet)])
+    alert_episodes.add([alert("recovered", entity="*", offset=3, **fleet)])
     assert not cache.flags.any()
 
 
 def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     alert_episodes = AlertEpisodes(EntityCache())
     alert_episodes.add_verdict("events-0-3-anomaly", True)
-    alert_episodes.take(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
+    alert_episodes.add(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
     episodes = alert_episodes.changes().episodes
     assert len(episodes) == MOST == alert_episodes.open
     assert len(alert_episodes._of) == MOST
@@ -402,7 +402,7 @@ class Served:
     def __init__(self, settings: Config, publish: Any = None) -> None:
         self.metrics = Metrics(settings)
         self.page = LivePage(settings, self.metrics, publish)
-        self.page.remembered.set()
+        self.page.history_read.set()
         self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1), site.Site(self.page))
         self.port = self.server.port
 
@@ -518,7 +518,7 @@ OURS = {"Content_Type": "application/json", "X_Ssm_Stream": "1"}
 
 
 def test_a_verdict_goes_to_the_topic(served: Served) -> None:
-    served.page.alert_episodes.take([alert(offset=7)])
+    served.page.alert_episodes.add([alert(offset=7)])
     origin = f"http://127.0.0.1:{served.port}"
     status, _, body = served.ask("/ui/feedback", "POST", VERDICT, Origin=origin, **OURS)
     assert (status, orjson.loads(body)) == (200, {"id": "events-0-7-anomaly", "true": False})
@@ -640,7 +640,7 @@ def test_a_taken_default_address_is_an_error_with_the_page() -> None:
     try:
         object.__setattr__(settings.ops, "address", taken.ops.address)
         settings.ops.model_fields_set.discard("address")
-        with pytest.raises(ConfigError, match="another process listens there"):
+        with pytest.raises(ConfigError, match="another process listens on it"):
             serve(settings, metrics, Health(metrics, 1), shown)
     finally:
         first.close()

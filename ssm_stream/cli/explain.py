@@ -103,7 +103,7 @@ def _alert(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.ops.audit import AuditError, of_entity
+    from ssm_stream.ops.audit import AuditError, entity_hashes
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
 
@@ -118,7 +118,7 @@ def _alert(
         audit: dict[int, dict[str, str]] = {}
         if loaded.audit.directory is not None and loaded.audit.directory.exists():
             entity = None if sent is None else orjson.loads(sent).get("entity")
-            audit = of_entity(loaded.audit.directory, wanted.partition, loaded.hash, entity)
+            audit = entity_hashes(loaded.audit.directory, wanted.partition, loaded.hash, entity)
         with Progress(transient=True, disable=not sys.stderr.isatty(), console=_errors()) as bar:
             task = bar.add_task("reading the topic again", total=None)
             found = reproduce_alert(

@@ -23,12 +23,12 @@ def feedback(
 
     Example: ssm-stream feedback monitor.yaml
     """
-    from ssm_stream.flow.feedback import count_feedback, feedback_of
+    from ssm_stream.flow.feedback import count_feedback, feedback_topic
     from ssm_stream.kafka.client import BrokerError
 
     with reported(BrokerError):
         loaded = load_config(config)
-        source = feedback_of(loaded)
+        source = feedback_topic(loaded)
         if source is None:
             raise ConfigError(
                 f"{config}: alerts.feedback: not set; name the topic: alerts: {{feedback: {{topic: NAME}}}}"

@@ -110,10 +110,10 @@ def run(
                 break
             with Reload(config, loaded) as reload:
                 runtime.run(prepared, workers=workers, process=process, addresses=everyone)
-            if reload.wanted is None or SIGNALLED.is_set():
+            if reload.new_config is None or SIGNALLED.is_set():
                 break
             runtime.release(prepared)
-            loaded, before = reload.wanted, loaded
+            loaded, before = reload.new_config, loaded
     LOG.info("stopped", reason="signal" if SIGNALLED.is_set() else "end of topic")
 
 

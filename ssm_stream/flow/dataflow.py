@@ -1,5 +1,5 @@
-"""The dataflow: source → learn → sink, dead letters beside it. Source and sink have threads of their own, which decode
-and encode beside the kernels.
+"""The dataflow: source → learn → sink. Source and sink have threads of their own, which decode and encode while the
+worker learns.
 
 events topic ─ source ─┬─ learn (state by shard) ─┬─ sink ─ predictions, alerts
                        └─ dead letters ───────────┤       └ dead letters
@@ -16,7 +16,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
-from ssm_stream.flow.feedback import FeedbackDecoder, FeedbackLogic, feedback_of
+from ssm_stream.flow.feedback import FeedbackDecoder, FeedbackLogic, feedback_topic
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.flow.sink import KafkaSink, TransactionalSink
 from ssm_stream.flow.source import KafkaSource, label_source, labels_topic
@@ -45,13 +45,18 @@ def monitor_flow(
     until_eof: bool = False,
     observers: RunObserver = UNOBSERVED,
 ) -> Dataflow:
-    """The production dataflow over these partitions of the events topic, the labels' and the feedback's, if any."""
+    """Return the production dataflow.
+
+    Args:
+        partitions, labels, feedback: of the events topic, the labels topic and the feedback topic
+        until_eof: end at the end of the topics instead of waiting for more
+    """
     flow = Dataflow("monitor")
-    beside = label_source(config, labels, observers) if labels else None
+    label_partitions = label_source(config, labels, observers) if labels else None
     source = KafkaSource(
         config.source,
         partitions,
-        beside,
+        label_partitions,
         decoder=lambda: Decoder(config).decode,
         until_eof=until_eof,
         observers=observers,
@@ -68,21 +73,24 @@ def monitor_flow(
 def _sink(
     config: Config, events: tuple[int, ...], labels: tuple[int, ...], feedback: tuple[int, ...], observers: RunObserver
 ) -> KafkaSink:
-    """By `delivery`; a marker is kept for all that is read."""
+    """Return the sink that `delivery` requires; its transactions cover all topics that are read."""
     if config.delivery == "at_least_once":
         return KafkaSink(config, observers)
     sources = {config.source.topic: events}
-    for beside, partitions in ((labels_topic(config), labels), (feedback_of(config), feedback)):
-        if beside is not None:
-            sources[beside.topic] = partitions
+    for source, partitions in ((labels_topic(config), labels), (feedback_topic(config), feedback)):
+        if source is not None:
+            sources[source.topic] = partitions
     return TransactionalSink(config, sources, observers)
 
 
 def _feedback(
     flow: Dataflow, config: Config, partitions: tuple[int, ...], observers: RunObserver, *, until_eof: bool
 ) -> list[KeyedStream[PredictedBatch | OutputBatch]]:
-    """What goes out where feedback is read: dead letters, and of the count nothing, but a step must lead to a sink."""
-    source = feedback_of(config)
+    """Return the outputs of the feedback topic: its dead letters, and those of the count, which has none.
+
+    Bytewax runs a step only if it leads to a sink.
+    """
+    source = feedback_topic(config)
     if source is None or not partitions:
         return []
     read = KafkaSource(

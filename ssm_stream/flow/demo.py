@@ -1,4 +1,4 @@
-"""The demonstration: embedded broker, bundled recording, and the production dataflow as its own process."""
+"""The demonstration: an embedded broker, a bundled recording, and the production dataflow in a process of its own."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ from ssm_stream.ops.bytewax_metrics import free_port
 
 PARTITIONS = 1  # the car parks of a partition learn together
 TOPICS_ONE = ("alerts", "dead-letters")
-PAGE = "\nops: {{address: '127.0.0.1:{port}', ui: true}}\nalerts: {{feedback: {{topic: feedback}}}}\n"
-"""What the configuration has more, for the live page."""
-SILENCE = 60.0  # seconds without any result after which the demonstration gives up
-FIRST = 300.0  # seconds until the first result: a first start compiles the kernels
+LIVE_PAGE_SETTINGS = "\nops: {{address: '127.0.0.1:{port}', ui: true}}\nalerts: {{feedback: {{topic: feedback}}}}\n"
+"""Appended to the configuration for the live page."""
+TIMEOUT = 60.0  # seconds without a result after which the demonstration fails
+FIRST_TIMEOUT = 300.0  # seconds until the first result: a first start compiles the kernels
 
 
 class DemoError(RuntimeError):
-    """The demonstration could not be shown; the text says why."""
+    """The demonstration failed; the text has the reason."""
 
 
 class Progress(NamedTuple):
-    """What came since the last call: prediction messages, alert messages, number of dead letters."""
+    """The messages since the last call; of dead letters their number."""
 
     predictions: list[dict[str, Any]]
     alerts: list[dict[str, Any]]
@@ -50,7 +50,7 @@ class Progress(NamedTuple):
 
 
 def recording() -> Path:
-    """The bundled recording."""
+    """Return the bundled recording."""
     return Path(str(resources.files("ssm_stream.data"))) / "parking_birmingham.csv.gz"
 
 
@@ -62,14 +62,14 @@ def demonstrate(
     Args:
         rate: events a second
         on_progress: called a few times a second, from this thread
-        on_page: called with the address of the live page, once it is there; the flow then runs on after the recording,
+        on_page: called with the URL of the live page once it is served; the flow then continues after the recording
             until a KeyboardInterrupt. None: without a page
 
     Returns:
         the figures of `cli.live.summary`
 
     Raises:
-        DemoError: the dataflow ended early or fell silent.
+        DemoError: the dataflow ended early or produced nothing for too long.
     """
     file = recording()
     total = count_rows(file)
@@ -79,22 +79,22 @@ def demonstrate(
         path = file.with_name("demo.yaml")
         if on_page is not None:
             path, text, port = Path(folder) / "demo.yaml", path.read_text(), free_port()
-            path.write_text(text + PAGE.format(port=port))
+            path.write_text(text + LIVE_PAGE_SETTINGS.format(port=port))
         config = load_config(path)
         with _dataflow(path, Path(folder) / "log.txt") as flow:
             if on_page is not None:
-                on_page(_served(port, flow))
+                on_page(_page_url(port, flow))
             with _replaying(config, file, rate) as failed:
-                result = _watch(config, total, flow, failed, on_progress)
+                result = _collect(config, total, flow, failed, on_progress)
             if on_page is not None:
                 with contextlib.suppress(KeyboardInterrupt):
                     flow.wait()
             return result
 
 
-def _served(port: int, flow: subprocess.Popen[bytes]) -> str:
-    """The page's address, once it answers."""
-    deadline = time.monotonic() + SILENCE
+def _page_url(port: int, flow: subprocess.Popen[bytes]) -> str:
+    """Return the URL of the live page once its server accepts connections."""
+    deadline = time.monotonic() + TIMEOUT
     while flow.poll() is None and time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             socket.create_connection(("127.0.0.1", port), 1).close()
@@ -105,7 +105,7 @@ def _served(port: int, flow: subprocess.Popen[bytes]) -> str:
 
 @contextlib.contextmanager
 def _dataflow(path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`ssm-stream run`, exactly as in production; ended by SIGTERM."""
+    """Run `ssm-stream run` exactly as in production; end it by SIGTERM."""
     command = [sys.executable, "-m", "ssm_stream", "run", str(path)]
     with log.open("wb") as file:
         process = subprocess.Popen(command, stdout=file, stderr=file, start_new_session=True)
@@ -125,7 +125,7 @@ def _dataflow(path: Path, log: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 @contextlib.contextmanager
 def _replaying(config: Config, file: Path, rate: float) -> Iterator[list[str]]:
-    """The recording on its way to the events topic, in a thread; the list receives what went wrong."""
+    """Send the recording to the events topic in a thread; yields a list that receives an error, if any."""
     stop, failed = threading.Event(), list[str]()
 
     def work() -> None:
@@ -147,16 +147,17 @@ def _replaying(config: Config, file: Path, rate: float) -> Iterator[list[str]]:
         thread.join(10)
 
 
-def _watch(
+def _collect(
     config: Config,
     total: int,
     flow: subprocess.Popen[bytes],
     failed: list[str],
     on_progress: Callable[[Progress], None],
 ) -> dict[str, Any]:
+    """Read the outputs until every event has a prediction or a dead letter, and return the figures."""
     sinks = config.sinks
-    scores, dead_letters, began, heard = Scores(), 0, 0.0, time.monotonic()
-    done = 0
+    scores, done, dead_letters = Scores(), 0, 0
+    began, last = 0.0, time.monotonic()
     for messages in follow_topics(config.source, {"predictions": PARTITIONS, **dict.fromkeys(TOPICS_ONE, 1)}):
         predictions: list[dict[str, Any]] = []
         alerts: list[dict[str, Any]] = []
@@ -170,15 +171,16 @@ def _watch(
                 (predictions if topic == sinks.predictions else alerts).append(value)
         now = time.monotonic()
         if predictions or alerts or letters:
-            heard, began = now, began or now
+            last, began = now, began or now
             done, dead_letters = done + len(predictions), dead_letters + letters
             _count(scores, predictions, alerts)
             on_progress(Progress(predictions, alerts, letters))
         if done + dead_letters >= total:
             break
-        patience = SILENCE if began else FIRST
-        if flow.poll() is not None or now - heard > patience or failed:
-            why = failed[0] if failed else "it ended" if flow.poll() is not None else f"silent for {patience:.0f} s"
+        timeout = TIMEOUT if began else FIRST_TIMEOUT
+        ended = flow.poll() is not None
+        if ended or now - last > timeout or failed:
+            why = failed[0] if failed else "the dataflow ended" if ended else f"no result for {timeout:.0f} s"
             raise DemoError(f"the demonstration stopped after {done:,} of {total:,} events: {why}")
     seconds = time.monotonic() - began
     return {
@@ -191,11 +193,13 @@ def _watch(
 
 
 def _count(scores: Scores, predictions: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> None:
+    """Add messages to the scores."""
+
     # An entity's messages come in order, as its partition has them; alerts may come before their prediction is read.
     def column(name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
         return np.array([p[name] for p in predictions], np.float64)  # null becomes NaN
 
-    made = Predictions(
+    predicted = Predictions(
         column("yhat"),
         column("yhat_lower"),
         column("yhat_upper"),
@@ -204,7 +208,7 @@ def _count(scores: Scores, predictions: list[dict[str, Any]], alerts: list[dict[
         column("n").astype(np.int64),
         column("fleet"),
     )
-    # A fleet alert is no entity's.
+    # A fleet alert belongs to no entity.
     names = ["" if a["scope"] == "fleet" else a["entity"] for a in alerts]
     started = [f"{name}\t{a['kind']}" for name, a in zip(names, alerts, strict=True) if a["phase"] == "started"]
-    scores.add([p["entity"] for p in predictions], column("y"), made, started)
+    scores.add([p["entity"] for p in predictions], column("y"), predicted, started)

@@ -1,4 +1,4 @@
-"""The feedback topic: a step of the dataflow that counts what operators said, and the same count from the beginning."""
+"""The feedback topic: the step of the dataflow that counts operators' verdicts, and the same count over all of it."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.feedback")
 KEY = "feedback"
-"""All verdicts are counted in one place, whichever partition they come by."""
+"""Of the one place in which all verdicts are counted, whatever their partition."""
 LOG_EVERY = 1.0
-"""Seconds between log lines, at least."""
+"""Minimum seconds between log lines."""
 
 
-def feedback_of(config: Config) -> Source | None:
-    """The feedback topic as a source of its own; None where there is none."""
+def feedback_topic(config: Config) -> Source | None:
+    """Return the feedback topic as a source of its own; None if none is configured."""
     if config.alerts.feedback is None:
         return None
     # Verdicts are few, and none is too old to count.
@@ -43,14 +43,14 @@ def feedback_of(config: Config) -> Source | None:
 
 
 class FeedbackDecoder:
-    """Chunks of the feedback topic to verdicts and dead letters."""
+    """Decodes chunks of the feedback topic."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self._read = FeedbackReader(config)
 
     def __call__(self, chunk: Chunk) -> list[tuple[str, list[Verdict] | OutputBatch]]:
-        """The chunk's verdicts, and what is none as dead letters, which go by partition."""
+        """Return the verdicts of a chunk under one key, and dead letters for other messages keyed by partition."""
         verdicts: list[Verdict] = []
         letters: list[ProducerRecord] = []
         for message in chunk.messages:
@@ -73,7 +73,7 @@ class FeedbackDecoder:
 
 
 class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBatch, bytes]):
-    """Counts verdicts, and says in the log what they come to. Nothing else changes by them."""
+    """Counts verdicts and logs the precision of each rule. They change no prediction and no alert."""
 
     def __init__(self, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
         self._observers = observers
@@ -88,11 +88,11 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
             for verdict in counted:
                 self._observers.on_verdict(verdict)
         if time.monotonic() >= self._next:
-            self._say()
+            self._log()
         return (), StatefulBatchLogic.RETAIN
 
     def on_notify(self) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
-        self._say()
+        self._log()
         return (), StatefulBatchLogic.RETAIN
 
     def on_eof(self) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
@@ -103,7 +103,7 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
             return None
         return datetime.now(UTC) + timedelta(seconds=max(self._next - time.monotonic(), 0.0))
 
-    def _say(self) -> None:
+    def _log(self) -> None:
         for rule in self._changed:
             LOG.info("feedback", **self._precision.of(rule))
         if self._changed:
@@ -114,11 +114,13 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
 
 
 def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
-    """The feedback topic from its beginning to its present end: verdicts counted in the order of their times, and the
-    number of messages that are none.
+    """Read the feedback topic to its present end and count its verdicts in the order of their timestamps.
+
+    Returns:
+        the counts, and the number of messages that are no verdict
 
     Raises:
-        BrokerError: no such topic, or a broker that refuses or does not answer.
+        BrokerError: the topic does not exist, or the broker refuses or does not answer.
     """
     read, counted, refused = FeedbackReader(config), Precision(), 0
     for message in read_topic(source):

@@ -1,4 +1,4 @@
-"""What the live page has to do with Kafka: verdicts to the feedback topic, and the alerts of before the start."""
+"""The live page's use of Kafka: it sends verdicts to the feedback topic, and reads the alerts from before the start."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 import structlog
 
 from ssm_stream.config import Config
-from ssm_stream.flow.feedback import feedback_of
+from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.producer import MessageProducer
@@ -19,8 +19,8 @@ from ssm_stream.ui.live_page import LivePage
 LOG = structlog.get_logger("ssm_stream.ui")
 TIMEOUT = 10.0
 """Seconds in which the broker has to take a verdict."""
-REMEMBERED = 200
-"""Messages of each partition of the alerts and feedback topics that the page begins with."""
+HISTORY = 200
+"""Messages of each partition of the alerts and feedback topics that are read at the start."""
 
 
 class FeedbackWriter:
@@ -43,29 +43,29 @@ class FeedbackWriter:
 
 
 def open_page(config: Config, metrics: Metrics) -> LivePage:
-    """The page of a process. config: with its features"""
+    """Return the live page of a process, and read its history in a thread. config: with its features"""
     feedback = config.alerts.feedback
     page = LivePage(config, metrics, FeedbackWriter(config, feedback.topic) if feedback is not None else None)
-    threading.Thread(target=_remember, args=(page,), name="ui-remember", daemon=True).start()
+    threading.Thread(target=_read_history, args=(page,), name="ui-history", daemon=True).start()
     return page
 
 
-def _remember(page: LivePage) -> None:
-    """The last alerts and verdicts on their topics; without them the page begins empty."""
+def _read_history(page: LivePage) -> None:
+    """Show the last alerts and verdicts of their topics; if they cannot be read, the page starts empty."""
     config = page.config
     try:
         if config.sinks.alerts is not None:
-            alerts = read_topic(with_topic(config.source, config.sinks.alerts), last=REMEMBERED)
-            said = feedback_of(config)
+            alerts = read_topic(with_topic(config.source, config.sinks.alerts), last=HISTORY)
+            feedback = feedback_topic(config)
             read = FeedbackReader(config)
-            for message in read_topic(said, last=REMEMBERED) if said is not None else ():
+            for message in read_topic(feedback, last=HISTORY) if feedback is not None else ():
                 try:
                     verdict = read(message.value())
                 except NoFeedbackError:
                     continue
                 page.on_verdict(verdict)
-            page.alert_episodes.take(message.value() for message in alerts)
+            page.alert_episodes.add(message.value() for message in alerts)
     except BrokerError as error:
         LOG.warning("alerts_not_remembered", error=str(error))
     finally:
-        page.remembered.set()
+        page.history_read.set()

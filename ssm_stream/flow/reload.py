@@ -1,8 +1,8 @@
-"""A changed file while the flow runs: taken over where the state can go on, refused with the reason where not.
+"""Reloads a changed configuration file while the flow runs, or refuses it with the reason.
 
-Taking over is a graceful end and a start in the same process: the epoch ends, the state is written, the state is taken
-along as after any restart (`changes.py`), and no event is lost or repeated. So what a reload may do is what a restart
-may do, less what names another stream, and there is one way to change a setting, not two.
+A reload is a graceful stop and a start in the same process: the epoch ends, the state is written and restored, and no
+event is lost or repeated. So it may change what a restart may change (`recovery.compatibility`), except for settings
+that name another stream.
 """
 
 from __future__ import annotations
@@ -20,49 +20,49 @@ from ssm_stream.flow.source import STOP
 from ssm_stream.recovery.compatibility import check_running_state
 
 LOG = structlog.get_logger("ssm_stream")
-LOOK_EVERY = 1.0
-"""Seconds between looks at the file."""
+POLL_EVERY = 1.0
+"""Seconds between checks of the file."""
 SETTLED = 0.2
 """Seconds in which a file that has changed must stay the same before it is read."""
-_STREAM = "it names another stream or another state: stop the process, and start it on purpose"
+_STREAM = "it names another stream or another state: stop the process and start it again"
 NOT_LIVE = {
     "source.brokers": _STREAM,
     "source.topic": _STREAM,
     "source.partitions": _STREAM,
-    "source.start": "it only counts where there is no state",
+    "source.start": "it only applies without a state",
     "source.group": _STREAM,
-    "delivery": "consumers must know of it: stop the process, and start it on purpose",
+    "delivery": "consumers depend on it: stop the process and start it again",
     "recovery.directory": _STREAM,
 }
 """Settings that a restart may change, and a reload may not."""
 
 
 class RefusedError(ValueError):
-    """A changed file that is not taken over; the text says why."""
+    """A changed file that is not loaded; the text has the reason."""
 
 
 def live_changes(old: Config, new: Config) -> list[str]:
-    """What a reload would do, setting by setting, as `path: old → new (effect: why)`; nothing where nothing differs.
+    """Return the changes a reload would make, each as `path: old → new (effect: why)`; empty if nothing differs.
 
     Raises:
-        RefusedError: what cannot be changed while the flow runs, and why.
+        RefusedError: some settings cannot change while the flow runs.
     """
     differing = diff_settings(_all(old), _all(new))
     if not differing:
         return []
     refused = [f"{path}: {why}" for path, _, _ in differing if (why := _not_live(path))]
     if new.recovery.directory is None:
-        refused.append("recovery.directory is null: without a state on disk a reload would forget what was learned")
+        refused.append("recovery.directory is null: without a state on disk a reload would lose what was learned")
     if refused:
-        raise RefusedError("\n  ".join(["it cannot be changed while the flow runs:", *refused]))
+        raise RefusedError("\n  ".join(["these settings cannot change while the flow runs:", *refused]))
     found = check_running_state(old, new)
     known: dict[str, Change] = {change.path: change for change in found.changes}
     if found.effect == "refused":
-        told = [found.why] if found.why is not None else []
-        told += [change.text for change in found.changes if change.effect == "refused"]
-        raise RefusedError("\n  ".join(["the state cannot go on with it:", *told]))
+        reasons = [found.why] if found.why is not None else []
+        reasons += [change.text for change in found.changes if change.effect == "refused"]
+        raise RefusedError("\n  ".join(["the state cannot continue with it:", *reasons]))
     return [
-        known[path].text if path in known else Change(path, was, now, "kept", "the state knows nothing of it").text
+        known[path].text if path in known else Change(path, was, now, "kept", "the state does not depend on it").text
         for path, was, now in differing
     ]
 
@@ -72,7 +72,7 @@ def _not_live(path: str) -> str | None:
 
 
 def _all(config: Config) -> dict[str, Any]:
-    """All settings; of Kafka properties whether they are the same, never what they are."""
+    """Return all settings; Kafka properties and the token compare by value but print as `***`."""
     content = config.model_dump(mode="json")
     for section, kafka in (("source", config.source.kafka), ("sinks", config.sinks.kafka)):
         content[section]["kafka"] = {name: _Hidden(value) for name, value in kafka.items()}
@@ -81,7 +81,7 @@ def _all(config: Config) -> dict[str, Any]:
 
 
 class _Hidden:
-    """A value that is compared and not shown."""
+    """A value that is compared and never printed."""
 
     def __init__(self, value: Any) -> None:
         self._value = value
@@ -97,17 +97,15 @@ class _Hidden:
 
 
 class Reload:
-    """Looks at the file while the flow runs; ends the flow when there is something to take over.
-
-    wanted: the configuration to go on with, once the flow has ended; None: it has ended for another reason
-    """
+    """Watches the file while the flow runs, and stops the flow when there is a new configuration to load."""
 
     def __init__(self, file: Path, running: Config) -> None:
         self._file, self._running = file, running
         self._seen = self._text()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._run, name="reload", daemon=True)
-        self.wanted: Config | None = None
+        self.new_config: Config | None = None
+        """The configuration to continue with once the flow has ended; None: it has ended for another reason."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -120,18 +118,18 @@ class Reload:
         self._thread.join()
 
     def _text(self) -> bytes | None:
-        """Of the file; None where it cannot be read, as while an editor writes it."""
+        """Return the file's content; None if it cannot be read, as while an editor writes it."""
         try:
             return self._file.read_bytes()
         except OSError:
             return None
 
     def _run(self) -> None:
-        while not self._done.wait(LOOK_EVERY):
+        while not self._done.wait(POLL_EVERY):
             text = self._text()
             if text is None or text == self._seen:
                 continue
-            # Half a file may be a valid one: whoever writes it may not be done.
+            # Half a file may be valid: wait until its writer is done.
             if self._done.wait(SETTLED) or self._text() != text:
                 continue
             self._seen = text
@@ -145,6 +143,6 @@ class Reload:
                 LOG.info("config_unchanged", file=str(self._file))
                 continue
             LOG.info("config_reloading", changes=changes)
-            self.wanted = config
+            self.new_config = config
             STOP.set()
             return

@@ -1,4 +1,4 @@
-"""Everything between a configuration file and a running dataflow."""
+"""From a configuration to a running dataflow: checks, start, and stop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import monitor_flow
-from ssm_stream.flow.feedback import feedback_of
+from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.flow.source import SIGNALLED, STOP, labels_topic, stop_on_signals
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
@@ -50,12 +50,9 @@ LOG = structlog.get_logger("ssm_stream")
 
 
 class Prepared(NamedTuple):
-    """A dataflow that may start: brokers answered, topics are there, the recovery directory is ours.
+    """A dataflow that may start: brokers have answered, topics exist, the recovery directory is locked."""
 
-    `config` has its features, also where they were to be picked from the first events.
-    """
-
-    config: Config
+    config: Config  # with its features, also for `event.features: auto`
     flow: Dataflow
     recovery: OpenRecovery | None
     observers: Observers
@@ -72,17 +69,17 @@ def prepare(
     cluster: bool = False,
     ui: bool = False,
 ) -> Prepared:
-    """Check the world and build the dataflow.
+    """Check brokers, topics and the recovery directory, and build the dataflow.
 
     Args:
         config: the configuration or its file
         until_eof: end at the end of the topic instead of waiting for more
         lock: lock and prune the recovery directory; in a cluster of processes only the first one does
         cluster: this is one of several processes that share the topic
-        ui: with the live page, also where `ops.ui` is false
+        ui: serve the live page even if `ops.ui` is false
 
     Raises:
-        ConfigError, BrokerError, RecoveryError, StateError: the text is meant for the person at the terminal.
+        ConfigError, BrokerError, RecoveryError, StateError: a check failed; the text names the cure.
     """
     if not isinstance(config, Config):
         config = load_config(config)
@@ -92,10 +89,10 @@ def prepare(
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
     partitions = brokers.source_partitions(config.source)
-    beside = labels_topic(config)
-    labels = brokers.source_partitions(beside) if beside is not None else ()
-    said = feedback_of(config)
-    feedback = brokers.source_partitions(said) if said is not None else ()
+    labels, feedback = (
+        brokers.source_partitions(source) if source is not None else ()
+        for source in (labels_topic(config), feedback_topic(config))
+    )
     _require_sinks(config, brokers)
     resolve_frames(config)
     if config.delivery == "exactly_once":
@@ -150,13 +147,13 @@ def _observers(config: Config, metrics: Metrics, *, ui: bool) -> tuple[Observers
 
 
 def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
-    """The features picked when the recovery state began; else picked now, and kept there.
+    """Return the configuration with selected features: those of the recovery directory, else selected now and kept.
 
     Args:
-        first: this is the process that picks; others of its cluster wait for what it keeps
+        first: this process selects; the others of its cluster wait for its selection
 
     Raises:
-        ConfigError, BrokerError, RecoveryError: nothing can be picked from, or what was kept cannot be used.
+        ConfigError, BrokerError, RecoveryError: no events to select from, or a stored selection that does not fit.
     """
     directory = config.recovery.directory
     if directory is not None:
@@ -169,8 +166,8 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
             return kept
         if not first:
             raise RecoveryError(
-                f"recovery.directory: the first process has put no picked features into {directory}: start it, or see "
-                "what it says"
+                f"recovery.directory: the first process has stored no selection of features in {directory}: start it, "
+                "or read its log"
             )
     LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
     selection = select_features(config, first_documents(config.source, partitions, SAMPLE, until_eof=until_eof))
@@ -187,7 +184,11 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
 
 
 def _require_sinks(config: Config, cluster: Cluster) -> None:
-    """Output topics must exist: created by the way, they would have the broker's defaults for partitions and age."""
+    """Require the output topics: created on the fly, they would have the broker's default partitions and retention.
+
+    Raises:
+        BrokerError: some do not exist.
+    """
     sinks = config.sinks
     missing = [t for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t and t not in cluster.topics]
     if missing:
@@ -203,8 +204,8 @@ def run(
     """Run until the end of the topic (`until_eof`), a signal, or an error.
 
     Raises:
-        ConfigError: `ops.address` cannot be listened at.
-        BrokerError, StateError, RecoveryError, …: the first cause, as it was raised in the dataflow.
+        ConfigError: the server cannot listen on `ops.address`.
+        BrokerError, StateError, RecoveryError, …: as raised in the dataflow.
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
     with contextlib.closing(prepared.observers), supervisor:
@@ -212,7 +213,7 @@ def run(
 
 
 def release(prepared: Prepared) -> None:
-    """After its run: leave the recovery directory to whoever is next."""
+    """Unlock the recovery directory after the run, for the next one."""
     flush()
     if prepared.recovery is not None and prepared.recovery.lock is not None:
         prepared.recovery.lock.close()

@@ -121,7 +121,7 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
     def _report(
         self, item: PredictedBatch | OutputBatch, output: OutputBatch, encoding: float, producing: float
     ) -> None:
-        """Report what was produced for an item, and the seconds that encoding and producing took."""
+        """Report what was produced for an item, and the seconds of encoding and producing."""
         sent = SentBatch(len(output.values), output.others)
         if isinstance(item, PredictedBatch):
             batch = item.batch

@@ -1,10 +1,9 @@
-"""The audit: after every epoch a line for each shard, with the hash of every entity's state that has changed, where in
-the topic that was, and the hash of the line before, so that a line that is missing or altered shows.
+"""The audit: a hash chain of the states of all entities, one file a shard, one line an epoch.
 
 A line is JSON: `shard, number, config_hash, state` (the snapshot's file), `positions` (by partition: the epoch's first
-and next offset), `entities` (by partition: name → hash of its state, as alerts have it), `previous`, `hash`. After a
-kill the epoch that had not ended is done again and has a line again: positions go back, and the hashes of what comes to
-the same offset must be the same, which is checked.
+and next offset), `entities` (by partition: name → hash of its state, as in alerts; only those that changed),
+`previous` (hash of the line before), `hash`. A missing or altered line breaks the chain. After a kill the unfinished
+epoch is processed again and has a line again: positions go back, and hashes at the same offset must be the same.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from ssm_stream.ops.observers import LearnedBatch, ObservedShard, RunObserver
 
 ENDING = ".audit.jsonl"
 FIRST = ""
-"""What the first line has as the hash of the line before."""
+"""`previous` of the first line."""
 
 
 class AuditError(RuntimeError):
-    """There is no audit to read."""
+    """There is no audit in the directory."""
 
 
 def _hash(record: dict[str, Any]) -> str:
@@ -129,7 +128,7 @@ class AuditFile:
 
 
 class Fault(NamedTuple):
-    """What is wrong with a line of the audit."""
+    """A fault in a line of the audit."""
 
     file: str
     line: int
@@ -137,22 +136,22 @@ class Fault(NamedTuple):
 
 
 class Summary(NamedTuple):
-    """What an audit says: lines, shards, entities named, hashes, epochs done again after a kill, and faults."""
+    """The result of verifying an audit."""
 
     lines: int
     shards: int
-    entities: int
+    entities: int  # different ones
     hashes: int
-    again: int
+    again: int  # epochs processed again after a kill
     faults: list[Fault]
 
 
 def records(folder: Path) -> Iterator[tuple[str, int, dict[str, Any] | None, str]]:
-    """File, line, what stands there, and what is wrong with it (empty: nothing), of every shard.
+    """Yield file, line number, record and fault (empty: none) of every line of every shard.
 
     Raises:
-        AuditError: there are no such files.
-        OSError: one cannot be read.
+        AuditError: the folder has no audit.
+        OSError: a file cannot be read.
     """
     files = sorted(folder.glob(f"*{ENDING}"))
     if not files:
@@ -163,34 +162,34 @@ def records(folder: Path) -> Iterator[tuple[str, int, dict[str, Any] | None, str
         previous, number = FIRST, 0
         lines = path.read_bytes().split(b"\n")
         for i, line in enumerate(lines[:-1], 1):
-            record, told = _read(line)
+            record, fault = _read(line)
             if record is not None:
                 if record["hash"] != _hash(record):
-                    told = "its content is not what its hash says: it was altered"
+                    fault = "its content does not match its hash: it was altered"
                 elif record["previous"] != previous or record["number"] != number + 1:
-                    told = f"it does not go on from the line before (number {number}): lines are missing, or were moved"
+                    fault = f"it does not continue the line before (number {number}): lines are missing or were moved"
                 previous, number = record["hash"], record["number"]
-            yield path.name, i, record, told
+            yield path.name, i, record, fault
         if lines[-1]:
             yield (
                 path.name,
                 len(lines),
                 None,
-                "it is half written: the process was killed, and has not been started since",
+                "it is half written: the process was killed and has not been started since",
             )
 
 
 def _read(line: bytes) -> tuple[dict[str, Any] | None, str]:
     try:
         record = orjson.loads(line)
-        known = all(name in record for name in ("number", "positions", "entities", "previous", "hash"))
+        complete = all(name in record for name in ("number", "positions", "entities", "previous", "hash"))
     except (orjson.JSONDecodeError, TypeError):
-        known = False
-    return (record, "") if known else (None, "it is no line of an audit")
+        complete = False
+    return (record, "") if complete else (None, "it is no line of an audit")
 
 
 def verify_audit(folder: Path) -> Summary:
-    """Hold every line to its hash, to the line before, and to what was said of the same offset before.
+    """Check every line against its hash, the line before, and earlier hashes of the same entity and offset.
 
     Raises:
         AuditError, OSError: as `records`.
@@ -200,11 +199,11 @@ def verify_audit(folder: Path) -> Summary:
     names: set[str] = set()
     faults: list[Fault] = []
     ends: dict[tuple[str, str], int] = {}
-    said: dict[tuple[str, ...], str] = {}
-    for file, line, record, told in records(folder):
+    first_hashes: dict[tuple[str, ...], str] = {}
+    for file, line, record, fault in records(folder):
         lines += 1
-        if told:
-            faults.append(Fault(file, line, told))
+        if fault:
+            faults.append(Fault(file, line, fault))
         if record is None:
             continue
         shards.add(file)
@@ -219,21 +218,23 @@ def verify_audit(folder: Path) -> Summary:
                 hashes += 1
                 names.add(name)
                 key = (file, str(record.get("config_hash")), partition, str(after), name)
-                if said.setdefault(key, value) != value:
-                    text = f"{name!r} at offset {after}: another state than the first time, unless it was reset between"
+                if first_hashes.setdefault(key, value) != value:
+                    text = (
+                        f"{name!r} at offset {after}: another state than the first time, unless it was reset in between"
+                    )
                     faults.append(Fault(file, line, text))
     return Summary(lines, len(shards), len(names), hashes, again, faults)
 
 
-def of_entity(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:
-    """By next offset of a partition: the hashes (of one entity, or of all) that sound lines of a configuration have.
+def entity_hashes(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:
+    """Return next offset of a partition → hashes (of one entity, or of all), from the intact lines of a configuration.
 
     Raises:
         AuditError, OSError: as `records`.
     """
     found: dict[int, dict[str, str]] = {}
-    for _, _, record, told in records(folder):
-        if record is None or told or record["config_hash"] != config_hash or str(partition) not in record["positions"]:
+    for _, _, record, fault in records(folder):
+        if record is None or fault or record["config_hash"] != config_hash or str(partition) not in record["positions"]:
             continue
         entities = record["entities"].get(str(partition), {})
         mine = entities if entity is None else {n: h for n, h in entities.items() if n == entity}

@@ -1,4 +1,4 @@
-"""Bytewax's own metrics, on the same page as ours: they come from its server, on this machine."""
+"""Bytewax's own metrics, collected from its server on this machine."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-LONGEST = 2.0
-"""Seconds to wait for its answer."""
+TIMEOUT = 2.0
+"""Seconds to wait for its response."""
 OURS = ("process_", "python_", "ssm_stream_")
-"""Beginnings of names that Bytewax's page has too, from the interpreter that both share."""
+"""Prefixes of metrics that Bytewax's server repeats from the interpreter it shares with us."""
 
 
 def free_port() -> int:
-    """One that nobody listens at now."""
+    """Return a port on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 class BytewaxMetrics(Collector):
-    """What Bytewax tells at this port; nothing while it does not."""
+    """Collects the metrics that Bytewax serves on a port; none while it does not serve."""
 
     def __init__(self, port: int) -> None:
         self._url = f"http://127.0.0.1:{port}/metrics"
@@ -35,8 +35,8 @@ class BytewaxMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         try:
-            with urllib.request.urlopen(self._url, timeout=LONGEST) as answer:
-                text = answer.read().decode()
+            with urllib.request.urlopen(self._url, timeout=TIMEOUT) as response:
+                text = response.read().decode()
         except (urllib.error.URLError, TimeoutError, ConnectionError):
             return []  # before the start and after the end
         return [family for family in text_string_to_metric_families(text) if not family.name.startswith(OURS)]

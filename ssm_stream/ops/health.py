@@ -1,4 +1,4 @@
-"""Whether a process is of use now: what `/readyz` says."""
+"""Health checks of a process, served at `/readyz`."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from ssm_stream.ops.metrics import Metrics
 
 
 class Health:
-    """Checks, each true or false; ready is a process of which all are true.
+    """Named checks; a process is ready if all are true.
 
-    source_assigned: every partition that is to be read is; broker_reachable: one has answered lately
-    caught_up: each partition has been at its end since the start, or within a batch of it, and what came from there has
-        been processed, which takes a while where the kernels are to be compiled first
+    source_assigned: every partition is being read; broker_reachable: a broker has answered recently
+    caught_up: each partition has been at its end since the start, or within a batch of it, and its messages have been
+        processed, which takes longer if the kernels must be compiled first
 
-    partitions: that this process may read; a cluster's processes read them together
+    partitions: number that this process may read; the processes of a cluster share them
     """
 
     def __init__(self, metrics: Metrics, partitions: int, *, cluster: bool = False) -> None:
         self._metrics, self._partitions, self._cluster = metrics, partitions, cluster
 
     def checks(self) -> dict[str, bool]:
-        """Each by its name."""
+        """Return the checks by name."""
         readers = self._metrics.readers
         positions = [place for reader in readers for place in reader.positions()]
-        # In a cluster some process may be left without a partition, and is ready all the same.
+        # In a cluster a process may have no partition, and is ready all the same.
         assigned = len(positions) >= self._partitions or (self._cluster and bool(readers))
         return {
             "source_assigned": assigned,
@@ -34,10 +34,10 @@ class Health:
 
     @property
     def ready(self) -> bool:
-        """All of them are true."""
+        """Whether all checks are true."""
         return all(self.checks().values())
 
     def as_json(self) -> dict[str, Any]:
-        """What `/readyz` answers."""
+        """Return the body of `/readyz`."""
         checks = self.checks()
         return {"ready": all(checks.values()), "checks": checks}

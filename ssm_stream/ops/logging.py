@@ -1,7 +1,7 @@
-"""Logs on standard error: one event name a thing that happens, for people on a terminal, JSON elsewhere.
+"""Logs on standard error: readable lines on a terminal, JSON elsewhere.
 
-No event of the topic has a line of its own. What happens again and again is said a few times a minute, and then how
-often it was left out.
+No event of the topic has a line of its own. Lines of the same name are limited to a few a minute; the next one has the
+number that was left out.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-MOST = 20
-"""Lines of one name in a window; those beyond are counted."""
+MAX_LINES = 20
+"""Lines of one name in a window; those beyond are only counted."""
 WINDOW = 60.0
 """Seconds."""
 
@@ -23,7 +23,7 @@ _ALWAYS: dict[str, Any] = {}
 
 
 def always(**values: Any) -> None:
-    """Have these in every line from now on, whatever the thread."""
+    """Add these values to every line from now on, in every thread."""
     _ALWAYS.update(values)
 
 
@@ -32,9 +32,9 @@ def _add_always(_: Any, __: str, event: structlog.typing.EventDict) -> structlog
 
 
 class Limiter:
-    """Drops lines whose name has come too often in a window, errors never; the next one tells of how many.
+    """Drops lines whose name has come too often in a window, but no errors; the next line has the number dropped.
 
-    >>> limit = Limiter(most=1, window=60.0)
+    >>> limit = Limiter(limit=1, window=60.0)
     >>> limit(None, "info", {"event": "again"})
     {'event': 'again'}
     >>> limit(None, "info", {"event": "again"})
@@ -42,8 +42,8 @@ class Limiter:
     structlog.exceptions.DropEvent
     """
 
-    def __init__(self, most: int = MOST, window: float = WINDOW) -> None:
-        self._most, self._window = most, window
+    def __init__(self, limit: int = MAX_LINES, window: float = WINDOW) -> None:
+        self._limit, self._window = limit, window
         self._lock = threading.Lock()
         self._seen: dict[str, list[float]] = {}  # since when, how many, how many left out before
 
@@ -54,10 +54,10 @@ class Limiter:
         with self._lock:
             seen = self._seen.setdefault(name, [now, 0, 0])
             if now - seen[0] >= self._window:
-                left_out = max(seen[1] - self._most, 0)
+                left_out = max(seen[1] - self._limit, 0)
                 seen[:] = [now, 0, left_out]
             seen[1] += 1
-            if seen[1] > self._most:
+            if seen[1] > self._limit:
                 raise structlog.DropEvent
             left_out, seen[2] = seen[2], 0
         return {**event, "left_out": int(left_out)} if left_out else event
@@ -67,8 +67,8 @@ def set_up_logging(*, level: str = "info", json: bool | None = None) -> None:
     """Send structlog's events to standard error.
 
     Args:
-        level: the least severe that is written
-        json: JSON lines; by default where standard error is no terminal
+        level: lowest severity that is written
+        json: write JSON lines; by default if standard error is no terminal
     """
     as_json = not sys.stderr.isatty() if json is None else json
     last: list[structlog.typing.Processor]
@@ -85,6 +85,6 @@ def set_up_logging(*, level: str = "info", json: bool | None = None) -> None:
             *last,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        # Standard error as it is then: whoever replaced it for a while may have closed what stood there.
+        # Standard error as it is at each line: it may have been replaced and closed in between.
         logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
     )

@@ -245,7 +245,7 @@ class Metrics(RunObserver):
             self._latency.observe(max(now - timestamp / 1000, 0.0))
 
     def on_epoch(self, seconds: float | None) -> None:
-        """Note when an epoch ended, and how long it took."""
+        """Note when an epoch ended, and its duration."""
         self._last.set_to_current_time()
         if seconds is not None:
             self._epoch.observe(seconds)

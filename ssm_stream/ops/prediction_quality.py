@@ -1,4 +1,4 @@
-"""How good the predictions of a target have been of late, over all entities: for a chart, not for a decision."""
+"""Recent quality of the predictions of a target over all entities: for a chart, not for a decision."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from numpy.typing import NDArray
 from ssm_stream.kernels.scores import judge
 
 HALF_LIFE = 10_000
-"""Labelled events after which an error counts half."""
+"""Labelled events after which the weight of an error has halved."""
 COMPARED = 256
-"""Errors of repeating the last value that are taken in one go; then nothing is remembered for a while."""
-MET = 4096
-"""Last values that are met again in one go at most: a fleet in its warm-up has no errors to be compared."""
+"""Errors of repeating the last value that one sample collects; then nothing is remembered for a while."""
+MAX_REPEATS = 4096
+"""Last values that one sample compares at most: a fleet in its warm-up has no errors to collect."""
 PAUSE = 7
-"""Times as many events as that has taken."""
+"""Length of the pause after a sample, in lengths of the sample."""
 
 
-class Told(NamedTuple):
-    """Mean absolute errors, in the target's unit, and the share of targets inside their interval; NaN: not known."""
+class QualityFigures(NamedTuple):
+    """Mean absolute errors, in the target's unit, and the share of targets inside their interval; NaN: unknown."""
 
     mae: float
     persistence: float
     coverage: float
 
 
-class _Follow:
-    """The last values of a source's entities, for as long as it takes to compare some with the next ones.
+class _PersistenceSample:
+    """Samples the errors of repeating the last value of each entity of a source, with pauses, so that a large fleet is
+    not remembered.
 
-    last: by entity; seen: events; until: so many events nothing is remembered; began: at which that was begun
-    compared: errors since then; met: last values that were there
+    last: entity → last value; seen: events so far; until: number of events at which the pause ends
+    began: number of events at which the sample began; compared: its errors; repeats: entities seen again in it
     """
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
-        self.seen = self.until = self.began = self.compared = self.met = 0
+        self.seen = self.until = self.began = self.compared = self.repeats = 0
 
     def add(self, entity: list[str], y: NDArray[np.float64], warmup: NDArray[np.bool_]) -> tuple[float, int]:
-        """Sum and number of errors of repeating the last value, at each entity's first event of the batch."""
+        """Add a batch; returns sum and number of errors of repeating the last value, at each entity's first event."""
         self.seen += len(entity)
         if self.seen <= self.until:
             return 0.0, 0
         if not self.last:
-            self.began, self.compared, self.met = self.seen - len(entity), 0, 0
+            self.began, self.compared, self.repeats = self.seen - len(entity), 0, 0
         values, total, count = y.tolist(), 0.0, 0
         if self.last:
             before = self.last
@@ -58,8 +59,8 @@ class _Follow:
                 if not young[i] and not math.isnan(values[i]):
                     total, count = total + abs(values[i] - before[name]), count + 1
             self.compared += count
-            self.met += len(again)
-        if self.compared >= COMPARED or self.met >= MET:
+            self.repeats += len(again)
+        if self.compared >= COMPARED or self.repeats >= MAX_REPEATS:
             self.until = self.seen + PAUSE * (self.seen - self.began)
             self.last = {}
         else:
@@ -83,7 +84,7 @@ class PredictionQuality:
         self._lock = threading.Lock()
         self._errors = self._count = self._inside = 0.0
         self._naive = self._naive_count = 0.0
-        self._follow: dict[int, _Follow] = {}
+        self._samples: dict[int, _PersistenceSample] = {}
 
     def add(
         self,
@@ -95,12 +96,12 @@ class PredictionQuality:
         warmup: NDArray[np.bool_],
         source: int = 0,
     ) -> None:
-        """n predictions and their targets, NaN where there was none; in order.
+        """Add n predictions, in order, and their targets, NaN for none.
 
         Args:
-            source: the stream that they come from (the Kafka partition)
+            source: the Kafka partition that they come from
         """
-        naive, compared = self._follow.setdefault(source, _Follow()).add(entity, y, warmup)
+        naive, compared = self._samples.setdefault(source, _PersistenceSample()).add(entity, y, warmup)
         n, errors, inside = judge(*map(np.ascontiguousarray, (y, yhat, lower, upper, warmup)))
         if not n:
             return
@@ -112,11 +113,11 @@ class PredictionQuality:
             self._naive = keep * self._naive + naive
             self._naive_count = keep * self._naive_count + compared
 
-    def read(self) -> Told:
-        """As it is now."""
+    def read(self) -> QualityFigures:
+        """Return the present figures."""
         with self._lock:
             n, m = self._count, self._naive_count
-            return Told(
+            return QualityFigures(
                 self._errors / n if n else math.nan, self._naive / m if m else math.nan,
                 self._inside / n if n else math.nan,
             )  # fmt: skip

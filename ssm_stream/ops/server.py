@@ -1,4 +1,4 @@
-"""HTTP for whoever watches the process: `/healthz`, `/readyz`, `/metrics`, `/config`, and the page below `/ui/`."""
+"""HTTP server of a process: `/healthz`, `/readyz`, `/metrics`, `/config`, and the live page below `/ui/`."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LOG = structlog.get_logger("ssm_stream.ops")
 Answer = tuple[str, str, bytes]
 """Status, content type, body."""
 JSON = "application/json"
-CLOSED = ("/metrics", "/config")
-"""Paths that ask for the token, where one is set; probes for health have none."""
+PROTECTED = ("/metrics", "/config")
+"""Paths that need the token, if one is set; health probes have none."""
 
 
 class _Answering(ServerHandler):
-    """No traceback for a client that is gone, or reads nothing of a stream."""
+    """Logs no traceback for a client that has disconnected or does not read its stream."""
 
     def log_exception(self, exc_info: Any) -> None:
         if not isinstance(exc_info[1], OSError):
@@ -38,16 +38,16 @@ class _Answering(ServerHandler):
 
 
 class _Quiet(WSGIRequestHandler):
-    """No line in the log for a request."""
+    """Logs no requests."""
 
-    # A client that connects and says nothing may not hold a thread for ever.
+    # A client that connects and sends nothing must not hold a thread for ever.
     timeout = 10.0
 
     def log_message(self, *_: Any) -> None:
         pass
 
     def handle(self) -> None:
-        """As the class above does, but for the handler."""
+        """Handle a request as the base class does, with another handler."""
         self.raw_requestline = self.rfile.readline(65537)
         if len(self.raw_requestline) > 65536:
             self.requestline = self.request_version = self.command = ""
@@ -80,7 +80,7 @@ class OpsServer:
     config: with the address; process: number of this one in a cluster
 
     Raises:
-        ConfigError: the address cannot be listened at.
+        ConfigError: the server cannot listen on the address.
     """
 
     def __init__(
@@ -101,8 +101,8 @@ class OpsServer:
             self._server = make_server(host, int(port) + process, self._answer, kind, _Quiet)
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"ops.address: {host}:{int(port) + process} cannot be listened at: {_why(error)}; give this process "
-                "another one, or null for none"
+                f"ops.address: cannot listen on {host}:{int(port) + process}: {_reason(error)}; give this process "
+                "another address, or null for none"
             ) from error
         self.port = self._server.server_port
         self._auth = HttpAuth(config.ops, self.port, generate=False)
@@ -112,11 +112,11 @@ class OpsServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Serve no longer."""
+        """Stop serving."""
         if self._site is not None:
             self._site.close()
-        # The loop looks every half second whether it is to end, and at once when somebody connects: without this, the
-        # end of every run waits for it.
+        # The loop checks every half second whether to end, and at once at a connection: without one, the end of every
+        # run would wait for it.
         ending = threading.Thread(target=self._server.shutdown, name="ops-end")
         ending.start()
         with contextlib.suppress(OSError):
@@ -131,23 +131,23 @@ class OpsServer:
             return self._site(environ, start)
         if method not in ("GET", "HEAD"):
             return _send(start, ("405 Method Not Allowed", JSON, b'{"error":"only GET and HEAD"}'))
-        if path in CLOSED and not self._auth.is_authorized(environ):
+        if path in PROTECTED and not self._auth.is_authorized(environ):
             return _send(
                 start,
-                ("401 Unauthorized", JSON, b'{"error":"show the token of ops.token: Authorization: Bearer TOKEN"}'),
+                ("401 Unauthorized", JSON, b'{"error":"send the token of ops.token: Authorization: Bearer TOKEN"}'),
                 more=[("WWW-Authenticate", 'Bearer realm="ssm-stream"')],
             )
         if path == "/metrics":
             return self._metrics(environ, start)
         page = self._pages.get(path)
         if page is None:
-            known = {"error": f"nothing at {path[:100]}", "paths": [*self._pages, "/metrics"]}
-            return _send(start, ("404 Not Found", JSON, orjson.dumps(known)))
+            content = {"error": f"nothing at {path[:100]}", "paths": [*self._pages, "/metrics"]}
+            return _send(start, ("404 Not Found", JSON, orjson.dumps(content)))
         return _send(start, page(), empty=method == "HEAD")
 
     def _readyz(self) -> Answer:
-        told = self._health.as_json()
-        return "200 OK" if told["ready"] else "503 Service Unavailable", JSON, orjson.dumps(told)
+        content = self._health.as_json()
+        return "200 OK" if content["ready"] else "503 Service Unavailable", JSON, orjson.dumps(content)
 
     def _show_config(self) -> Answer:
         content = {"config_hash": self._config.hash, **self._config.redacted()}
@@ -163,21 +163,21 @@ def _send(
     return [] if empty else [body]
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
-        return "another process listens there"
+        return "another process listens on it"
     return str(getattr(error, "strerror", None) or error)
 
 
 def serve(
     config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
 ) -> OpsServer | None:
-    """The server that the configuration asks for; None where it asks for none.
+    """Start the configured server; returns None if none is configured.
 
-    At the default address, which nobody has chosen, a second process goes without one, and says so.
+    If the address is the default one and taken, a process runs without a server and logs that.
 
     Raises:
-        ConfigError: the address cannot be listened at.
+        ConfigError: the server cannot listen on the address.
     """
     if config.ops.address is None:
         return None

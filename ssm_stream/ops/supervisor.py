@@ -1,4 +1,4 @@
-"""All that looks after a running process from beside it: the HTTP server, the line in the log, the self-check."""
+"""Supervises a running process: the HTTP server, the progress line in the log, the self-check."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ssm_stream.ops.server import OpsServer, serve
 
 LOG = structlog.get_logger("ssm_stream")
 TICK = 0.5
-"""Seconds between looks at what is to be done."""
-SETTLED = 3.0
+"""Seconds between checks."""
+CHECK_AFTER = 3.0
 """Seconds of processing after which the self-check begins: the kernels are compiled and the start is over."""
 
 
 class Supervisor:
-    """Looks after a process while the dataflow runs.
+    """Serves metrics and health, logs progress and runs the self-check while the dataflow runs.
 
     Raises:
-        ConfigError: `ops.address` cannot be listened at.
+        ConfigError: the server cannot listen on `ops.address`.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class Supervisor:
         metrics.ready = lambda: health.ready
         self._server: OpsServer | None = serve(config, metrics, health, site, process)
         if config.ops.bytewax_metrics and self._server is not None:
-            self._open_engine()
-        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+            self._serve_bytewax_metrics()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
-    def _open_engine(self) -> None:
-        """Bytewax serves its metrics by itself, at a port that it is told by its environment."""
+    def _serve_bytewax_metrics(self) -> None:
+        """Have Bytewax serve its metrics on a free port, by its environment variables, and collect them there."""
         port = free_port()
         self._cache = tempfile.TemporaryDirectory(prefix="ssm-stream-")
         os.environ["BYTEWAX_DATAFLOW_API_ENABLED"] = "1"
@@ -82,11 +82,11 @@ class Supervisor:
                 LOG.info("ready", after_s=round(now - began, 1), positions=self._positions())
             if due and not worked and self._metrics.value("ssm_stream_predictions_total"):
                 worked = now
-            if due and worked and now - worked >= SETTLED:
+            if due and worked and now - worked >= CHECK_AFTER:
                 due, self._metrics.verify_deviation = False, check_kernel()
             if now >= next_line and every:
                 counts = self._counts()
-                self._say(counts, before, every + now - next_line)
+                self._log_progress(counts, before, every + now - next_line)
                 before, next_line = counts, now + every
 
     def _counts(self) -> dict[str, float]:
@@ -99,12 +99,12 @@ class Supervisor:
         }
 
     def _positions(self) -> dict[str, int]:
-        """`topic-partition` → the next offset."""
+        """Return `topic-partition` → next offset."""
         places = [place for reader in self._metrics.readers for place in reader.positions()]
         return {f"{place.topic}-{place.partition}": place.next for place in sorted(places)}
 
-    def _say(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
-        """One line for what has come since the last one."""
+    def _log_progress(self, counts: dict[str, float], before: dict[str, float], seconds: float) -> None:
+        """Log the counts since the line before."""
         since: dict[str, Any] = {name: int(count - before[name]) for name, count in counts.items()}
         lags = [place.lag for reader in self._metrics.readers for place in reader.positions()]
         LOG.info(

@@ -1,8 +1,7 @@
-"""OpenTelemetry traces of some batches: read and decoded, predicted and learned, sent. By the semantic conventions for
-messaging, over OTLP/HTTP.
+"""OpenTelemetry traces of a sample of batches, by the semantic conventions for messaging, over OTLP/HTTP.
 
-A trace is a chunk of messages of one partition. Which are traced, and under which ids, follows from topic, partition
-and the chunk's first offset, so that each stage decides for itself, in whatever thread, and nothing is passed along.
+A trace is a chunk of messages of one partition, with a span for decoding, learning and sending. Whether it is traced,
+and its ids, follow from topic, partition and first offset, so that each stage decides by itself, in any thread.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
 
 OPERATIONS = {"decode": ("poll", "receive"), "learn": ("process", "process"), "produce": ("send", "send")}
-"""Stage → name and type of the operation, as the conventions have them."""
+"""Stage → name and type of the operation in the conventions."""
 ROOT = "decode"
 CURE = "pip install 'ssm-stream[otel]', or leave ops.traces out"
 
@@ -45,7 +44,7 @@ class Traces(RunObserver):
         given = threading.local()
 
         class Given(IdGenerator):
-            """The ids of a root are given; those of its children are drawn."""
+            """Uses given ids for a root span, and random ones for its children."""
 
             def generate_trace_id(self) -> int:
                 return int(given.trace)
@@ -58,7 +57,7 @@ class Traces(RunObserver):
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=config.ops.traces)))
         self._tracer = self._provider.get_tracer("ssm_stream")
         self._trace, self._given, self._config = trace, given, config
-        self._most = int(config.ops.traces_share * 2**64)
+        self._threshold = int(config.ops.traces_share * 2**64)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         """Export the span of a stage of `OPERATIONS` that has just ended, if its chunk is traced."""
@@ -66,7 +65,7 @@ class Traces(RunObserver):
             return
         topic, partition, first, messages = chunk
         digest = hashlib.blake2b(f"{topic}-{partition}-{first}".encode(), digest_size=32).digest()
-        if int.from_bytes(digest[:8]) >= self._most:
+        if int.from_bytes(digest[:8]) >= self._threshold:
             return
         trace = self._trace
         trace_id, root = int.from_bytes(digest[8:24]), int.from_bytes(digest[24:])

@@ -55,7 +55,7 @@ class AlertEpisodes:
         self._verdicts: OrderedDict[str, bool] = OrderedDict()
         self._serial = 0
 
-    def take(self, values: Iterable[bytes | None]) -> None:
+    def add(self, values: Iterable[bytes | None]) -> None:
         """Alert messages, as they are on the topic; what is none is left out."""
         for value in values:
             try:
@@ -64,9 +64,9 @@ class AlertEpisodes:
             except orjson.JSONDecodeError:
                 continue
             if isinstance(message, dict) and message.keys() >= {"id", "entity", "kind", "phase", "scope", "ts"}:
-                self._take(message)
+                self._add(message)
 
-    def _take(self, message: Mapping[str, Any]) -> None:
+    def _add(self, message: Mapping[str, Any]) -> None:
         key = (message["entity"], message["kind"], message.get("pool"))
         phase = message["phase"]
         with self._lock:

@@ -57,7 +57,7 @@ class LivePage(RunObserver):
         self.cache.listen = self.followed.take
         self.process_stats = ProcessStats(metrics, config.source.topic)
         self.closed = threading.Event()
-        self.remembered = threading.Event()
+        self.history_read = threading.Event()
         """The alerts of before the start have been taken."""
         self._began = time.monotonic()
         self._alerts: deque[bytes | None] = deque(maxlen=WAITING)
@@ -97,7 +97,7 @@ class LivePage(RunObserver):
 
     def drain(self, most: int = AT_ONCE) -> None:
         """Read alerts that wait."""
-        if not self.remembered.is_set() and time.monotonic() - self._began < PATIENCE:
+        if not self.history_read.is_set() and time.monotonic() - self._began < PATIENCE:
             return
         if self._draining.acquire(blocking=False):
             try:
@@ -105,7 +105,7 @@ class LivePage(RunObserver):
                 values: list[bytes | None] = []
                 while self._alerts and len(values) < most:
                     values.append(self._alerts.popleft())
-                self.alert_episodes.take(values)
+                self.alert_episodes.add(values)
             finally:
                 self._draining.release()
 

@@ -286,7 +286,7 @@ def _send(
 
 
 def _refuse(start: StartResponse, refused: Refusal, *more: tuple[str, str]) -> list[bytes]:
-    return _send(start, refused.status, JSON, orjson.dumps({"error": refused.why}), *more)
+    return _send(start, refused.status, JSON, orjson.dumps({"error": refused.reason}), *more)
 
 
 def _redirect(start: StartResponse, to: str, *more: tuple[str, str]) -> list[bytes]:
