@@ -54,7 +54,7 @@ class Recording(FixedPartitionedSource[list[Row], int]):
 
 
 class TopicPartition(StatefulSinkPartition[list[Row], None]):
-    """Produces rows. The broker acknowledges each chunk before the flow continues: no stored position is ahead of it."""
+    """Produces rows. The broker acknowledges a chunk before the flow continues: no stored position is ahead of it."""
 
     def __init__(self, config: Config) -> None:
         event = config.event

@@ -233,9 +233,9 @@ def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     assert alert_episodes.changes().episodes[-1]["verdict"] is False
     fresh = AlertEpisodes(EntityCache())
     fresh.add_verdict("events-0-3-anomaly", True)
-    fresh.take([alert(offset=3)])
+    fresh.add([alert(offset=3)])
     assert fresh.changes().episodes[0]["verdict"] is True
-    fresh.take(alert("ongoing", offset=4 + i) for i in range(500))
+    fresh.add(alert("ongoing", offset=4 + i) for i in range(500))
     assert len(fresh._of) <= 60, "an episode without an end"
 
 
