@@ -129,7 +129,7 @@ def with_page(slices: Slices) -> type:
         def switch(self) -> None:
             """Of the time that the page may take none is saved up while it is off."""
             if slices.on:
-                self.cache._since = time.monotonic()
+                self.cache._budget_since = time.monotonic()
                 self._on.set()
             else:
                 self._on.clear()
@@ -140,12 +140,12 @@ def with_page(slices: Slices) -> type:
                 super().on_sent(sent)
                 self._sending += time.thread_time() - began
 
-        def settle(self) -> None:
+        def refresh(self) -> None:
             # Each browser's turn begins with this; its thread does nothing else.
             self._streams[threading.get_ident()] = time.thread_time()
             while not self._on.wait(1.0) and not self.closed.is_set():
                 pass
-            super().settle()
+            super().refresh()
 
     return Alternating
 

@@ -344,7 +344,7 @@ def test_names_are_text_whatever_they_hold(served: Served, tab: Any) -> None:
 
 def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
-    monkeypatch.setattr(site, "WRONG_TOKEN", 0.0)
+    monkeypatch.setattr(site, "WRONG_TOKEN_DELAY", 0.0)
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}', token: '${{UI_TOKEN}}'"))
     one.page.on_sent(sent(*batch(["press-1"])))
     try:

@@ -31,10 +31,10 @@ from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import SentBatch
 from ssm_stream.ops.server import OpsServer, serve
 from ssm_stream.ui import site
-from ssm_stream.ui.alert_episodes import MOST, AlertEpisodes
+from ssm_stream.ui.alert_episodes import MAX_EPISODES, AlertEpisodes
 from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, POINTS, EntityCache
 from ssm_stream.ui.live_page import LivePage
-from ssm_stream.ui.views import EntityView, FleetView, NameOrder, natural
+from ssm_stream.ui.views import EntityView, FleetView, NameOrder, natural_key
 
 ODD = [
     '<img src=x onerror="alert(1)">',
@@ -90,7 +90,7 @@ def held(names: list[str]) -> EntityCache:
     """A cache that has taken an event of each."""
     cache = EntityCache()
     cache.observe(0, *batch(names))
-    cache.settle()
+    cache.merge()
     return cache
 
 
@@ -102,9 +102,9 @@ def test_the_board_has_the_last_events_of_each_in_order() -> None:
     for at in range(0, 400, 40):
         cache.observe(0, *batch([f"m{i % 3}" for i in range(at, at + 40)], at))
         if at % 120 == 0:
-            cache._saved = 1.0  # whatever it costs here
-            cache.settle()
-    cache.settle()
+            cache._budget = 1.0  # whatever it costs here
+            cache.merge()
+    cache.merge()
     assert cache.names == ["m0", "m1", "m2"]
     tail = cache.tail(1, 0)
     mine = [i for i in range(400) if i % 3 == 1][-POINTS:]
@@ -115,44 +115,44 @@ def test_the_board_has_the_last_events_of_each_in_order() -> None:
 
 def test_what_costs_too_much_is_left_out_and_taken_in_when_somebody_looks() -> None:
     cache = held(["a"])
-    cache._saved = -1.0
+    cache._budget = -1.0
     cache.observe(0, *batch(["a"], 5))
     cache.observe(0, *batch(["a", "b"], 9))
     cache.observe(1, *batch(["c"], 10))
-    cache.settle()
-    assert (len(cache), cache.left_out, cache.behind) == (1, 1, True)
-    cache._saved = 1.0
-    cache.settle()
+    cache.merge()
+    assert (len(cache), cache.skipped, cache.over_budget) == (1, 1, True)
+    cache._budget = 1.0
+    cache.merge()
     assert cache.last[0, 0, 0] == 9
     assert cache.names == ["a", "b", "c"]
-    cache.settle()
+    cache.merge()
     assert cache.count[0] == 2, "taken in once"
 
 
 def test_while_the_flow_lags_sources_take_turns_and_none_is_forgotten() -> None:
     cache = EntityCache()
-    cache.pressed = True
+    cache.lagging = True
     for at in range(3):
         for source in range(3):
             cache.observe(source, *batch([f"m{source}"], 10 * at))
     for known in (["m0"], ["m0", "m1"], ["m0", "m1", "m2"]):
-        cache._saved = 1.0
-        cache.settle()
+        cache._budget = 1.0
+        cache.merge()
         assert cache.names == known
     assert cache.last[:3, 0, 0].tolist() == [20.0] * 3, "the last one of each"
-    assert (cache.left_out, cache.taken) == (6, 3)
+    assert (cache.skipped, cache.merged) == (6, 3)
     cache.observe(0, *batch(["m0"], 30))
     cache.observe(1, *batch(["m1"], 30))
-    cache.pressed = False
-    cache._saved = 1.0
-    cache.settle()
+    cache.lagging = False
+    cache._budget = 1.0
+    cache.merge()
     assert cache.last[:3, 0, 0].tolist() == [30.0, 30.0, 20.0], "nothing is kept waiting once there is time"
 
 
 def test_nothing_waits_for_long_while_nobody_looks() -> None:
     cache = EntityCache()
     for at in range(0, 6000, 50):
-        cache._saved = 1.0
+        cache._budget = 1.0
         cache.observe(0, *batch(["a"] * 50, at))
         assert cache._events < 2000
     cache.observe(0, *batch(["a"]))
@@ -163,13 +163,13 @@ def test_nothing_waits_for_long_while_nobody_looks() -> None:
 
 def test_a_flood_of_names_stays_within_bounds() -> None:
     cache = EntityCache()
-    cache.most = 300
+    cache.capacity = 300
     for at in range(0, 5000, 100):
-        cache._saved = 1.0
+        cache._budget = 1.0
         cache.observe(0, *batch([f"n{i}" for i in range(at, at + 100)], at))
-        cache.settle()
+        cache.merge()
     cache.observe(0, *batch([f"big{i}" for i in range(1000)], 9000))
-    cache.settle()
+    cache.merge()
     assert len(cache) == 300
     assert cache._room <= 300
     assert len(cache._index) == 300
@@ -178,13 +178,13 @@ def test_a_flood_of_names_stays_within_bounds() -> None:
 
 
 def test_many_targets_take_no_more_memory() -> None:
-    assert EntityCache(64).most < 1000 < EntityCache(1).most == 20_000
+    assert EntityCache(64).capacity < 1000 < EntityCache(1).capacity == 20_000
     cache = EntityCache(3)
     events, said = batch(["a", "b"], targets=3)
     said.score[1, 2] = 5.0
     cache.observe(0, events, said)
-    cache.settle()
-    assert cache.worst().tolist() == [0, 2]
+    cache.merge()
+    assert cache.worst_targets().tolist() == [0, 2]
     assert cache.levels().tolist() == [1, 3]
 
 
@@ -225,10 +225,10 @@ def test_a_fleet_alert_marks_its_entities() -> None:
 def test_episodes_are_bounded_and_verdicts_find_them() -> None:
     alert_episodes = AlertEpisodes(EntityCache())
     alert_episodes.add_verdict("events-0-3-anomaly", True)
-    alert_episodes.add(alert("started", entity=f"m{i}", offset=i) for i in range(MOST + 200))
+    alert_episodes.add(alert("started", entity=f"m{i}", offset=i) for i in range(MAX_EPISODES + 200))
     episodes = alert_episodes.changes().episodes
-    assert len(episodes) == MOST == alert_episodes.open
-    assert len(alert_episodes._of) == MOST
+    assert len(episodes) == MAX_EPISODES == alert_episodes.open
+    assert len(alert_episodes._of) == MAX_EPISODES
     alert_episodes.add_verdict(episodes[-1]["id"], False)
     assert alert_episodes.changes().episodes[-1]["verdict"] is False
     fresh = AlertEpisodes(EntityCache())
@@ -263,13 +263,13 @@ def test_tiles_are_told_once_and_then_by_what_changed() -> None:
     assert (first["page"]["total"], first["page"]["pages"]) == (30, 3)
     assert view.next() == {}
     cache.observe(0, *batch(["m13", "m29"], 100))
-    cache.settle()
+    cache.merge()
     second = view.next()
     assert second["tick"][0].tolist() == [1]
     assert applied([first, second])["m13"] == 100
     assert first["map"]["levels"] == "1" * 30
     cache.observe(0, *batch(["m29"], 200, score=3.0))
-    cache.settle()
+    cache.merge()
     time.sleep(0.11)
     assert [part.tolist() for part in view.next()["cells"]] == [[29], [3]]
 
@@ -293,27 +293,27 @@ def test_tiles_are_sorted_and_filtered_by_the_process(query: dict[str, str], nam
     events, said = batch(["m0", "m2", "m10"])
     said.score[:] = [0.5, 0.2, 0.9]
     cache.observe(0, events, said)
-    cache.settle()
-    cache.mark(["m2"], DRIFT, True)
+    cache.merge()
+    cache.set_flag(["m2"], DRIFT, True)
     if query == {"sort": "attention"}:
         cache.heat[2] = 0.1  # a score that has faded
     assert FleetView(cache, NameOrder(cache), query).next()["page"]["names"] == names
 
 
 def test_numbers_in_names_count() -> None:
-    assert sorted(["m10", "m9", "M1b", "m1", ""], key=natural) == ["", "m1", "M1b", "m9", "m10"]
+    assert sorted(["m10", "m9", "M1b", "m1", ""], key=natural_key) == ["", "m1", "M1b", "m9", "m10"]
 
 
 def test_an_entity_is_followed_event_by_event() -> None:
     page = LivePage(config(), Metrics(config()))
     page.on_sent(sent(*batch(["a", "b", "a"])))
-    page.settle()
+    page.refresh()
     view = EntityView(page.cache, page.followed, {"name": "a"})
     first = view.next()
     assert first["entity"] == {"name": "a", "known": True, "target": 0}
     assert first["points"][0] == [0, 2000]
     page.on_sent(sent(*batch(["b", "a", "a", "a"], 10)))
-    page.settle()
+    page.refresh()
     told = view.next()
     assert told["points"][0] == [11_000, 12_000, 13_000]
     assert told["points"][2].tolist() == [11.5, 12.5, 13.5]
@@ -322,7 +322,7 @@ def test_an_entity_is_followed_event_by_event() -> None:
     assert other.next() == {"entity": {"name": "zz", "known": False}}
     assert other.next() == {}
     page.on_sent(sent(*batch(["zz"], 50)))
-    page.settle()
+    page.refresh()
     assert other.next()["points"][0] == [50_000]
 
 
@@ -354,8 +354,8 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
         for each in out:
             page.on_sent(sent(each.batch.events, each.predictions))
         followed = page.followed.follow("m1", 0)
-        if followed.looked > looks:
-            looks, look = followed.looked, followed.look
+        if followed.explained > looks:
+            looks, look = followed.explained, followed.explanation
             assert look is not None
             shown = expected.predictions.yhat[int(np.flatnonzero(part.ts == look["ts"])[0])]
             assert look["yhat"] == shown
@@ -382,13 +382,13 @@ def test_a_look_that_fails_ends_no_flow(monkeypatch: pytest.MonkeyPatch, compile
     logic = ShardLogic(settings, None, page)
     events = rows(60)
     assert len(list(logic.on_batch([ShardBatch(0, events, list(range(60)))])[0])) == 2
-    assert (page.followed.unable, page.followed.positions_to_explain(["m1"])) == ("failed", [])
+    assert (page.followed.unavailable, page.followed.positions_to_explain(["m1"])) == ("failed", [])
 
 
 def test_late_targets_are_not_taken_apart() -> None:
     settings = config(more="model: {horizon: 1h}")
     page = LivePage(settings, Metrics(settings))
-    assert (page.hello()["no_looks"], page.hello()["ahead"]) == ("late", 3_600_000)
+    assert (page.info()["no_looks"], page.info()["ahead"]) == ("late", 3_600_000)
 
 
 # Who is let in.
@@ -553,7 +553,7 @@ def test_a_verdict_from_elsewhere_is_refused(served: Served, body: bytes, header
 def test_without_a_topic_there_are_no_verdicts() -> None:
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"))
     try:
-        assert one.page.hello()["no_feedback"] == "no topic"
+        assert one.page.info()["no_feedback"] == "no topic"
         status, _, body = one.ask("/ui/feedback", "POST", VERDICT, **OURS)
         assert status == 409
         assert "alerts.feedback" in orjson.loads(body)["error"]
@@ -564,7 +564,7 @@ def test_without_a_topic_there_are_no_verdicts() -> None:
 @pytest.fixture
 def guarded(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
     monkeypatch.setenv("UI_TOKEN", TOKEN)
-    monkeypatch.setattr(site, "WRONG_TOKEN", 0.0)
+    monkeypatch.setattr(site, "WRONG_TOKEN_DELAY", 0.0)
     one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}', token: '${{UI_TOKEN}}'"))
     yield one
     one.server.close()
@@ -669,23 +669,23 @@ def test_a_stream_begins_with_everything_and_goes_on_with_changes(fresh: Served)
 
 def test_streams_are_bounded_and_freed(fresh: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     served = fresh
-    monkeypatch.setattr(site, "MOST_VIEWERS", 3)
-    monkeypatch.setattr(site, "BEAT", 0.1)
+    monkeypatch.setattr(site, "MAX_STREAMS", 3)
+    monkeypatch.setattr(site, "HEARTBEAT", 0.1)
     streams = [served.stream() for _ in range(3)]
     for stream in streams:
         next(stream)
-    assert served.page.cache.watched
+    assert served.page.cache.has_viewers
     status, headers, _ = served.ask("/ui/stream")
     assert (status, headers["Retry-After"]) == (503, "5")
     assert any("beat" in one for one, _ in zip(streams[0], range(20), strict=False))
-    served.page.cache.pressed = True
+    served.page.cache.lagging = True
     for stream in streams:
         stream.close()
     deadline = time.monotonic() + 5
-    while served.page.cache.watched and time.monotonic() < deadline:
+    while served.page.cache.has_viewers and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not served.page.cache.watched
-    assert not served.page.cache.pressed, "nobody would see that the lag is over"
+    assert not served.page.cache.has_viewers
+    assert not served.page.cache.lagging, "nobody would see that the lag is over"
     assert next(served.stream())["hello"]
 
 

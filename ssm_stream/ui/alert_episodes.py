@@ -1,4 +1,4 @@
-"""Alerts as episodes: what started, goes on, has recovered, and what operators said of it."""
+"""Alerts as episodes: when each started, whether it has recovered, and operators' verdicts."""
 
 from __future__ import annotations
 
@@ -11,42 +11,39 @@ import orjson
 
 from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
 
-MOST = 500
+MAX_EPISODES = 500
 """Episodes that are kept."""
-VERDICTS = 2_000
-"""Verdicts that are kept, of alerts that are shown or may come to be."""
-LISTED = 100
+MAX_VERDICTS = 2_000
+"""Verdicts that are kept, also of alerts that are not known yet."""
+MAX_LISTED = 100
 """Entities of a fleet alert that are kept."""
-IDS = 50
-"""Ids of an episode's messages that are kept: the first, to which a verdict goes, and the last ones."""
-CHANGED = 8
+MAX_IDS = 50
+"""Message ids of an episode that are kept: the first, which verdicts refer to, and the last ones."""
+MAX_WEIGHTS = 8
 """Weights in a drift alert that are kept."""
-TAKEN = (
+FIELDS = (
     "id", "entity", "scope", "kind", "severity", "score", "since", "ts", "target", "channel", "change", "y", "yhat",
     "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool",
 )  # fmt: skip
-"""Of an alert message, for the episode."""
+"""Fields of an alert message that the episode keeps."""
 
 Episode = dict[str, Any]
 
 
 class Changes(NamedTuple):
-    """Episodes that have changed, and the version that they are as of."""
+    """Episodes that have changed, and the version they are of."""
 
     episodes: list[Episode]
     version: int
 
 
 class AlertEpisodes:
-    """The last episodes.
-
-    cache: whose flags follow the episodes
-    """
+    """The last episodes. cache: its flags follow them"""
 
     def __init__(self, cache: EntityCache) -> None:
         self.version = 0
         self.open = 0
-        """Episodes that have not recovered."""
+        """Number of episodes that have not recovered."""
         self._cache = cache
         self._lock = threading.Lock()
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
@@ -56,7 +53,7 @@ class AlertEpisodes:
         self._serial = 0
 
     def add(self, values: Iterable[bytes | None]) -> None:
-        """Alert messages, as they are on the topic; what is none is left out."""
+        """Add alert messages as they are on the topic; other messages are ignored."""
         for value in values:
             try:
                 # A schema registry's frame is a zero byte and four of an id.
@@ -74,40 +71,40 @@ class AlertEpisodes:
                 return
             self.version += 1
             episode = self._open.get(key)
-            # One that starts anew has recovered unheard.
+            # If one starts again, its recovery was missed.
             if episode is None or phase == "started":
                 episode = self._begin(key, message)
-            episode |= {name: message[name] for name in TAKEN[4:] if message.get(name) is not None}
+            episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
             episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
             episode["top"] = max(episode["top"], message.get("score") or 0.0)
             self._of[message["id"]] = episode
             episode["ids"].append(message["id"])
-            if len(episode["ids"]) > IDS:
+            if len(episode["ids"]) > MAX_IDS:
                 self._of.pop(episode["ids"].pop(1), None)
             if (changed := episode.get("weight_change")) is not None:
-                episode["weight_change"] = changed[:CHANGED]
+                episode["weight_change"] = changed[:MAX_WEIGHTS]
             before = episode["entities"]
-            episode["entities"] = [each["entity"] for each in (message.get("entities") or [])[:LISTED]]
+            episode["entities"] = [each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]]
             if phase == "recovered":
                 self._open.pop(key, None)
                 episode["absorbed_after"] = message.get("absorbed_after")
             else:
                 self._open[key] = episode
-            self._forget()
+            self._evict()
             self.open = len(self._open)
         self._flag(message, before)
 
     def _begin(self, key: tuple[str, str, str | None], message: Mapping[str, Any]) -> Episode:
         self._serial += 1
-        episode = {name: message.get(name) for name in TAKEN}
+        episode = {name: message.get(name) for name in FIELDS}
         episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "ids": [], "absorbed_after": None}
         episode["verdict"] = self._verdicts.get(message["id"])
         self._episodes[self._serial] = episode
         return episode
 
-    def _forget(self) -> None:
-        """The oldest that has recovered makes room, else the oldest."""
-        while len(self._episodes) > MOST:
+    def _evict(self) -> None:
+        """Evict the oldest episode that has recovered, or else the oldest, while there are too many."""
+        while len(self._episodes) > MAX_EPISODES:
             done = (n for n, episode in self._episodes.items() if episode["phase"] == "recovered")
             episode = self._episodes.pop(next(done, next(iter(self._episodes))))
             for each in episode["ids"]:
@@ -119,31 +116,31 @@ class AlertEpisodes:
     def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
         fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
         if not fleet:
-            self._cache.mark([message["entity"]], ANOMALY if anomaly else DRIFT, on)
+            self._cache.set_flag([message["entity"]], ANOMALY if anomaly else DRIFT, on)
             return
         bit = FLEET_ANOMALY if anomaly else FLEET_DRIFT
-        self._cache.mark(before, bit, False)
+        self._cache.set_flag(before, bit, False)
         if on:
-            self._cache.mark([each["entity"] for each in (message.get("entities") or [])[:LISTED]], bit, True)
+            self._cache.set_flag([each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]], bit, True)
 
     def add_verdict(self, alert: str, true: bool) -> None:
-        """An operator has said whether an alert was true."""
+        """Keep an operator's verdict on an alert."""
         with self._lock:
             self._verdicts[alert] = true
             self._verdicts.move_to_end(alert)
-            if len(self._verdicts) > VERDICTS:
+            if len(self._verdicts) > MAX_VERDICTS:
                 self._verdicts.popitem(last=False)
             episode = self._of.get(alert)
             if episode is not None:
                 self.version += 1
                 episode |= {"verdict": true, "version": self.version}
 
-    def changes(self, since: int = 0, entity: str | None = None, most: int = MOST) -> Changes:
-        """Episodes that have changed since a version, oldest first.
+    def changes(self, since: int = 0, entity: str | None = None, most: int = MAX_EPISODES) -> Changes:
+        """Return the episodes that have changed since a version, oldest first.
 
         Args:
-            entity: only its own, and those of the fleet that it is in
-            most: the newest ones
+            entity: only its own, and fleet episodes that include it
+            most: at most so many, the newest
         """
         if since == self.version:
             return Changes([], since)

@@ -1,8 +1,8 @@
-"""What the page knows of the entities: the last events of each, in columns, bounded in memory and in time.
+"""The last events of each entity, in columns, bounded in memory and in CPU time.
 
-Batches come from the threads that send predictions. They are taken in by array operations, as long as that costs no
-more than a small share of the time; beyond it some are left out, and the page shows a sample. The last batch of a
-source is never left out for good: it is taken in when somebody looks.
+Batches come from the threads that send predictions. They are merged by array operations within a small share of the
+CPU time; beyond it some are skipped, and the page shows a sample. The last batch of a source is never skipped for good:
+it is merged when a browser needs it.
 """
 
 from __future__ import annotations
@@ -20,48 +20,52 @@ from ssm_stream.kernels.loop import Predictions
 
 POINTS = 48
 """Last events of an entity that are kept."""
-MOST_BYTES = 48 * 2**20
-"""Of those events, over all entities."""
-MOST_ENTITIES = 20_000
-FREED = 20
-"""When there is no room, one row in so many is freed: those silent for longest."""
-ALONE, WATCHED, PRESSED = 0.004, 0.05, 0.004
-"""Share of the time that taking batches in may cost: while nobody looks, while somebody does, and while the dataflow
-lags besides."""
-ENOUGH, OLD = 2_000, 0.5
-"""Events that are taken in together, and the age of a batch that is not kept waiting while nobody looks, s."""
-SAVED = 0.02
-"""Seconds of that share that a pause may save."""
-FADES = 6.0
-"""Seconds in which a high score loses half of the attention that it gets."""
+MAX_BYTES = 48 * 2**20
+"""Memory of those events, over all entities."""
+MAX_ENTITIES = 20_000
+EVICT_ONE_IN = 20
+"""When the cache is full, one row in so many is evicted: those idle for longest."""
+IDLE_SHARE, VIEWED_SHARE, LAGGING_SHARE = 0.004, 0.05, 0.004
+"""Share of the time that merging may cost: without viewers, with viewers, and with viewers while the dataflow lags."""
+MERGE_EVENTS, MERGE_AFTER = 2_000, 0.5
+"""Waiting events, and the age of a waiting batch without viewers, s, at which batches are merged."""
+MAX_BUDGET = 0.02
+"""Seconds of CPU time that a pause may accumulate."""
+HALF_LIFE = 6.0
+"""Seconds after which the weight of a high score in `attention` has halved."""
 ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT = 1, 2, 4, 8
-"""Of `flags`: an open episode of the entity's own, or one of the fleet that it is in."""
+"""Bits of `flags`: an open episode of the entity, or an open fleet episode that includes it."""
 MIN_ROWS = 256
 COLUMNS = ("y", "yhat", "lower", "upper", "score")
-Waiting = tuple[tuple[int, int], Events, Predictions]
+WaitingBatch = tuple[tuple[int, int], Events, Predictions]
 """Source and thread of a batch, and the batch."""
 
 
 class RowEvents(NamedTuple):
-    """A row's events in a batch: their places in it, in order."""
+    """The events of one row in a batch, by their positions, ascending."""
 
     row: int
-    places: NDArray[np.intp]
+    positions: NDArray[np.intp]
 
 
-class Batch(NamedTuple):
-    """n events with m targets: names; ts (n,); values (n, m, 5) float32 in the order of `COLUMNS`; the rest (n, m)."""
+class BatchColumns(NamedTuple):
+    """n events with m targets."""
 
     names: list[str]
-    ts: NDArray[np.int64]
-    values: NDArray[np.float32]
-    warmup: NDArray[np.bool_]
-    labelled: NDArray[np.int64]
-    fleet: NDArray[np.float64]
+    ts: NDArray[np.int64]  # (n,) ms
+    values: NDArray[np.float32]  # (n, m, 5) in the order of `COLUMNS`
+    warmup: NDArray[np.bool_]  # (n, m)
+    labelled: NDArray[np.int64]  # (n, m) labelled events before
+    fleet: NDArray[np.float64]  # (n, m) share learned from other entities
 
 
-def joined(waiting: list[Waiting], m: int, most: int) -> Batch:
-    """Batches as one. most: different names; of a flood of them the first events count"""
+def concatenate(waiting: list[WaitingBatch], m: int, most: int) -> BatchColumns:
+    """Concatenate batches.
+
+    Args:
+        m: targets
+        most: different names; of a batch with more only the first events are kept
+    """
     names = [name for _, events, _ in waiting for name in events.entity]
     n = len(names)
 
@@ -73,51 +77,48 @@ def joined(waiting: list[Waiting], m: int, most: int) -> Batch:
     for i, name in enumerate(COLUMNS[1:], 1):
         values[:, :, i] = column(name)
     ts = np.concatenate([events.ts for _, events, _ in waiting])
-    found = Batch(names, ts, values, column("warmup"), column("n"), column("fleet"))
+    found = BatchColumns(names, ts, values, column("warmup"), column("n"), column("fleet"))
     if n > most and len(set(names)) > most:
         k = slice(most)
-        return Batch(names[k], ts[k], values[k], found.warmup[k], found.labelled[k], found.fleet[k])
+        return BatchColumns(names[k], ts[k], values[k], found.warmup[k], found.labelled[k], found.fleet[k])
     return found
 
 
 class Tail(NamedTuple):
-    """The last events of an entity, oldest first: ts (k,), values (k, 5) float32 in the order of `COLUMNS`."""
+    """The last events of an entity, oldest first."""
 
-    ts: NDArray[np.int64]
-    values: NDArray[np.float32]
+    ts: NDArray[np.int64]  # (k,) ms
+    values: NDArray[np.float32]  # (k, 5) in the order of `COLUMNS`
 
 
 class EntityCache:
-    """Entities by row.
-
-    targets: of an event
-    """
+    """The last events of each entity; an entity has a row. targets: of an event"""
 
     def __init__(self, targets: int = 1) -> None:
         self.targets = targets
-        self.most = max(min(MOST_ENTITIES, MOST_BYTES // (POINTS * (8 + 4 * len(COLUMNS) * targets))), 16)
+        self.capacity = max(min(MAX_ENTITIES, MAX_BYTES // (POINTS * (8 + 4 * len(COLUMNS) * targets))), 16)
         self.lock = threading.Lock()
         self.names: list[str] = []
         self.version = 0
-        """Grows with each batch."""
+        """Increases with each merge and each change of a flag."""
         self.layout = 0
-        """Grows when rows are added or change their entity."""
-        self.left_out = 0
-        """Batches that were not taken in."""
-        self.taken = 0
-        self.listen: Callable[[list[RowEvents], Batch], None] = lambda groups, batch: None
-        """Is told of the events of the rows in `groups`."""
-        self.freed = 0
-        """Entities that had to make room."""
-        self.watched = self.pressed = False
-        """Somebody looks; the dataflow lags."""
+        """Increases when rows are added or reused for another entity."""
+        self.skipped = 0
+        """Batches that were not merged."""
+        self.merged = 0
+        self.on_followed: Callable[[list[RowEvents], BatchColumns], None] = lambda groups, batch: None
+        """Called with the events of `followed_rows` in a merged batch."""
+        self.evicted = 0
+        """Entities that were evicted."""
+        self.has_viewers = self.lagging = False
+        """A browser is connected; the dataflow lags."""
         self._index: dict[str, int] = {}
-        self._folding = threading.Lock()
-        self._waiting: list[Waiting] = []
+        self._merging = threading.Lock()
+        self._waiting: list[WaitingBatch] = []
         self._events, self._oldest = 0, 0.0
-        self._saved, self._since = SAVED, time.monotonic()
-        self.groups: frozenset[int] = frozenset()
-        """Rows whose events `listen` is told of."""
+        self._budget, self._budget_since = MAX_BUDGET, time.monotonic()
+        self.followed_rows: frozenset[int] = frozenset()
+        """Rows whose events are passed to `on_followed`."""
         self._free: list[int] = []
         self._room = 0
         self._widen(MIN_ROWS)
@@ -126,7 +127,7 @@ class EntityCache:
         return len(self.names)
 
     def _widen(self, room: int) -> None:
-        room, before, m = min(room, self.most), self._room, self.targets
+        room, before, m = min(room, self.capacity), self._room, self.targets
 
         def wider(name: str, shape: tuple[int, ...], kind: Any, fill: float = 0) -> None:
             new = np.full((room, *shape), fill, kind)
@@ -150,9 +151,11 @@ class EntityCache:
         self._room = room
 
     ts: NDArray[np.int64]
-    """(rows,) time of the last event, ms; `seen` when it came, by the monotonic clock; `changed`: the version then."""
+    """(rows,) time of the last event, ms."""
     seen: NDArray[np.float64]
+    """(rows,) when it was merged, by the monotonic clock."""
     changed: NDArray[np.int64]
+    """(rows,) `version` at the last change."""
     count: NDArray[np.int64]
     last: NDArray[np.float32]
     """(rows, m, 5) of the last event, in the order of `COLUMNS`."""
@@ -160,16 +163,16 @@ class EntityCache:
     labelled: NDArray[np.int64]
     fleet: NDArray[np.float32]
     heat: NDArray[np.float32]
-    """(rows,) high scores of late, which fade."""
+    """(rows,) highest recent score, decayed by `HALF_LIFE`; of the time `heated`."""
     heated: NDArray[np.float64]
     flags: NDArray[np.uint8]
     ring_ts: NDArray[np.int64]
     ring: NDArray[np.float32]
 
-    # What comes in.
+    # Writing.
 
     def observe(self, source: int, events: Events, predictions: Predictions) -> None:
-        """Keep a batch until it is taken in: with others, when somebody looks, there are thousands, or it is old.
+        """Keep a batch until it is merged: when a browser refreshes, enough events wait, or it is old.
 
         Args:
             source: partition that the events come from
@@ -180,47 +183,47 @@ class EntityCache:
                 self._oldest = now
             self._waiting.append(((source, threading.get_ident()), events, predictions))
             self._events += len(events)
-            due = self._events >= ENOUGH or (now - self._oldest > OLD and not self.watched)
+            due = self._events >= MERGE_EVENTS or (now - self._oldest > MERGE_AFTER and not self.has_viewers)
         if due:
-            self.settle()
+            self.merge()
 
-    def settle(self) -> None:
-        """Take in what waits; where that has cost too much of late, only what came last, and later."""
-        if not self._waiting or not self._folding.acquire(blocking=False):
+    def merge(self) -> None:
+        """Merge the waiting batches; over budget, keep only the last one of each source and merge it later."""
+        if not self._waiting or not self._merging.acquire(blocking=False):
             return
         try:
             now = time.monotonic()
-            share = ALONE if not self.watched else PRESSED if self.pressed else WATCHED
-            self._saved = min(self._saved + share * (now - self._since), SAVED)
-            self._since = now
+            share = IDLE_SHARE if not self.has_viewers else LAGGING_SHARE if self.lagging else VIEWED_SHARE
+            self._budget = min(self._budget + share * (now - self._budget_since), MAX_BUDGET)
+            self._budget_since = now
             with self.lock:
-                if self.behind or self.pressed:
+                if self.over_budget or self.lagging:
                     last = {key: (key, events, predictions) for key, events, predictions in self._waiting}
-                    self.left_out += len(self._waiting) - len(last)
+                    self.skipped += len(self._waiting) - len(last)
                     self._waiting = list(last.values())
-                self._events = 0  # so that the next ones are waited for
-                if self.behind:
+                self._events = 0  # wait for the next ones
+                if self.over_budget:
                     return
-                # While the flow lags one source after the other, so that something is new more often.
-                most = 1 if self.pressed else len(self._waiting)
+                # While the flow lags, one source at a time, so that something is new more often.
+                most = 1 if self.lagging else len(self._waiting)
                 waiting, self._waiting = self._waiting[:most], self._waiting[most:]
             began = time.thread_time()
-            batch = joined(waiting, self.targets, self.most // 2)
+            batch = concatenate(waiting, self.targets, self.capacity // 2)
             with self.lock:
-                groups = self._take(batch, now)
+                groups = self._merge_batch(batch, now)
             if groups:
-                self.listen(groups, batch)
-            self._saved -= time.thread_time() - began
+                self.on_followed(groups, batch)
+            self._budget -= time.thread_time() - began
         finally:
-            self._folding.release()
+            self._merging.release()
 
     @property
-    def behind(self) -> bool:
-        """More has come than may be taken in."""
-        return self._saved <= 0
+    def over_budget(self) -> bool:
+        """Whether merging has used up its share of the time."""
+        return self._budget <= 0
 
     def row_of(self, name: str) -> int | None:
-        """Of an entity; None where it is not known."""
+        """Return the row of an entity; None if it has none."""
         return self._index.get(name)
 
     def _rows(self, names: list[str]) -> NDArray[np.intp]:
@@ -231,14 +234,14 @@ class EntityCache:
             pass
         new = [name for name in dict.fromkeys(names) if name not in index]
         for at, name in enumerate(new):
-            if len(self.names) < self.most:
+            if len(self.names) < self.capacity:
                 if len(self.names) == self._room:
                     self._widen(self._room * 2)
                 index[name] = len(self.names)
                 self.names.append(name)
                 continue
             if not self._free:
-                self._make_room(set(names), len(new) - at)
+                self._evict(set(names), len(new) - at)
             row = self._free.pop()
             index.pop(self.names[row], None)
             self._clear(row)
@@ -247,19 +250,19 @@ class EntityCache:
         self.layout += 1
         return np.array(list(map(index.__getitem__, names)), np.intp)
 
-    def _make_room(self, needed: set[str], least: int) -> None:
-        """Rows of the longest silent that a batch does not name; as many as there are where these are too few."""
+    def _evict(self, needed: set[str], least: int) -> None:
+        """Free at least `least` rows of the entities idle for longest, preferably not of those in `needed`."""
         order = np.argsort(self.seen[: len(self.names)], kind="stable").tolist()
-        wanted = max(self.most // FREED, least)
-        silent = [row for row in order if self.names[row] not in needed]
-        self._free = (silent or order)[:wanted][::-1]
+        count = max(self.capacity // EVICT_ONE_IN, least)
+        idle = [row for row in order if self.names[row] not in needed]
+        self._free = (idle or order)[:count][::-1]
 
     def _clear(self, row: int) -> None:
-        self.freed += 1
+        self.evicted += 1
         self.count[row] = self.heat[row] = self.flags[row] = 0
         self.ring[row] = self.last[row] = np.nan
 
-    def _take(self, batch: Batch, now: float) -> list[RowEvents]:
+    def _merge_batch(self, batch: BatchColumns, now: float) -> list[RowEvents]:
         names, ts, values = batch.names, batch.ts, batch.values
         n = len(names)
         rows = self._rows(names)
@@ -268,13 +271,13 @@ class EntityCache:
         starts = np.concatenate([[0], np.flatnonzero(np.diff(sorted_rows)) + 1])
         ends = np.append(starts[1:], n)
         row, size = sorted_rows[starts], ends - starts
-        # Of each row the last events, each to its place in the ring.
+        # The last events of each row, each to its slot in the ring.
         rank = np.arange(n) - np.repeat(starts, size)
         kept = rank >= np.repeat(size - POINTS, size)
-        place = (np.repeat(self.count[row], size) + rank)[kept] % POINTS
+        slot = (np.repeat(self.count[row], size) + rank)[kept] % POINTS
         at, of = sorted_rows[kept], order[kept]
-        self.ring_ts[at, place] = ts[of]
-        self.ring[at, place] = values[of]
+        self.ring_ts[at, slot] = ts[of]
+        self.ring[at, slot] = values[of]
         latest = order[ends - 1]
         self.count[row] += size
         self.ts[row], self.seen[row] = ts[latest], now
@@ -283,20 +286,20 @@ class EntityCache:
         self.labelled[row] = batch.labelled[latest]
         self.fleet[row] = batch.fleet[latest]
         peak = np.fmax.reduceat(np.fmax.reduce(values[:, :, 4], axis=1)[order], starts)
-        self.heat[row] = np.maximum(self.heat[row] * 0.5 ** ((now - self.heated[row]) / FADES), peak)
+        self.heat[row] = np.maximum(self.heat[row] * 0.5 ** ((now - self.heated[row]) / HALF_LIFE), peak)
         self.heated[row] = now
         self.version += 1
-        self.taken += 1
+        self.merged += 1
         self.changed[row] = self.version
         found = []
-        for wanted in self.groups:
-            at = int(np.searchsorted(row, wanted))
-            if at < len(row) and row[at] == wanted:
-                found.append(RowEvents(wanted, order[starts[at] : ends[at]]))
+        for followed in self.followed_rows:
+            at = int(np.searchsorted(row, followed))
+            if at < len(row) and row[at] == followed:
+                found.append(RowEvents(followed, order[starts[at] : ends[at]]))
         return found
 
-    def mark(self, names: list[str], bit: int, on: bool) -> None:
-        """Set or clear a flag of entities that are known."""
+    def set_flag(self, names: list[str], bit: int, on: bool) -> None:
+        """Set or clear a bit of the flags of entities that have a row."""
         with self.lock:
             rows = [row for name in names if (row := self._index.get(name)) is not None]
             if rows:
@@ -304,10 +307,10 @@ class EntityCache:
                 self.flags[rows] = self.flags[rows] | bit if on else self.flags[rows] & np.uint8(255 - bit)
                 self.changed[rows] = self.version
 
-    # What is asked.
+    # Reading.
 
     def tail(self, row: int, target: int) -> Tail:
-        """The last events of a row; the caller holds the lock."""
+        """Return the last events of a row; the caller holds the lock."""
         count = int(self.count[row])
         if count < POINTS:
             return Tail(self.ring_ts[row, :count].copy(), self.ring[row, :count, target].copy())
@@ -315,22 +318,22 @@ class EntityCache:
         return Tail(np.roll(self.ring_ts[row], turn), np.roll(self.ring[row, :, target], turn, axis=0))
 
     def attention(self, now: float) -> NDArray[np.float64]:
-        """(rows,) what a person should look at first: open episodes, then high scores of late."""
+        """Return (rows,) the priority of each for a person: open episodes first, then recent high scores."""
         n = len(self.names)
-        heat = self.heat[:n] * 0.5 ** ((now - self.heated[:n]) / FADES)
+        heat = self.heat[:n] * 0.5 ** ((now - self.heated[:n]) / HALF_LIFE)
         flags = self.flags[:n]
         rank = np.where(flags & (ANOMALY | DRIFT), 2, 0) + np.where(flags & (FLEET_ANOMALY | FLEET_DRIFT), 1, 0)
         return rank * 1e7 + np.minimum(heat, 1e6)
 
-    def worst(self) -> NDArray[np.intp]:
-        """(rows,) the target with the highest score, of which an overview shows the values."""
+    def worst_targets(self) -> NDArray[np.intp]:
+        """Return (rows,) the target with the highest score, which overviews show."""
         n = len(self.names)
         if self.targets == 1:
             return np.zeros(n, np.intp)
         return np.asarray(np.nan_to_num(self.last[:n, :, 4], nan=-1.0).argmax(axis=1), np.intp)
 
     def levels(self) -> NDArray[np.uint8]:
-        """(rows,) 0 warming up, 1 calm, 2 score above 0.7, 3 above 1, 4 drift, 5 anomaly (open episodes)."""
+        """Return (rows,) 0 warming up, 1 normal, 2 score above 0.7, 3 above 1, 4 drift, 5 anomaly (open episodes)."""
         n = len(self.names)
         score = np.fmax.reduce(self.last[:n, :, 4], axis=1)
         level = np.ones(n, np.uint8)

@@ -28,21 +28,21 @@ from ssm_stream.ui.process_stats import ProcessStats
 from ssm_stream.ui.views import NameOrder
 
 LOG = structlog.get_logger("ssm_stream.ui")
-WAITING = 2_000
+MAX_ALERTS = 2_000
 """Alerts that wait to be read."""
-AT_ONCE, DRAIN_EVERY = 100, 0.2
-"""Of these so many are read at a time, and how often, s, while nobody looks."""
-PATIENCE = 15.0
-"""Seconds for which alerts wait for those of before the start."""
+READ_ALERTS, READ_EVERY = 100, 0.2
+"""Alerts that are read at a time, and seconds between two readings without viewers."""
+HISTORY_TIMEOUT = 15.0
+"""Seconds for which alerts wait for those from before the start."""
 
 
 class LivePage(RunObserver):
-    """All that is shown of a process.
+    """The content of the live page.
 
     Args:
         config: with its features
         metrics: of the process
-        publish: sends a verdict (alert's id, whether it was true) to the feedback topic; None: there is none
+        publish: sends a verdict (alert's id, whether it was true) to the feedback topic; None: no such topic
     """
 
     def __init__(self, config: Config, metrics: Metrics, publish: Callable[[str, bool], None] | None = None) -> None:
@@ -54,16 +54,16 @@ class LivePage(RunObserver):
         horizon = config.model.horizon
         late = config.labels is not None or bool(horizon.events or horizon.seconds)
         self.followed = FollowedEntities(self.cache, "late" if late else None)
-        self.cache.listen = self.followed.take
+        self.cache.on_followed = self.followed.add
         self.process_stats = ProcessStats(metrics, config.source.topic)
         self.closed = threading.Event()
         self.history_read = threading.Event()
-        """The alerts of before the start have been taken."""
+        """Set once the alerts from before the start have been read."""
         self._began = time.monotonic()
-        self._alerts: deque[bytes | None] = deque(maxlen=WAITING)
+        self._alerts: deque[bytes | None] = deque(maxlen=MAX_ALERTS)
         self._drained = 0.0
         self._draining = threading.Lock()
-        self._warming: threading.Thread | None = None
+        self._compiling: threading.Thread | None = None
         self._compiler: subprocess.Popen[bytes] | None = None
 
     # From the dataflow.
@@ -78,7 +78,7 @@ class LivePage(RunObserver):
     def queue_alerts(self, values: Iterable[bytes | None]) -> None:
         """Keep alert messages until they are read; read them if the last reading was a while ago."""
         self._alerts.extend(values)
-        if self._alerts and time.monotonic() - self._drained > DRAIN_EVERY:
+        if self._alerts and time.monotonic() - self._drained > READ_EVERY:
             self.drain()
 
     def on_verdict(self, verdict: Verdict) -> None:
@@ -93,11 +93,11 @@ class LivePage(RunObserver):
         """Explain the prediction of the engine's next event for those who follow its entity."""
         self.followed.explain(engine, event, partition)
 
-    # For the browsers.
+    # For browsers.
 
-    def drain(self, most: int = AT_ONCE) -> None:
-        """Read alerts that wait."""
-        if not self.history_read.is_set() and time.monotonic() - self._began < PATIENCE:
+    def drain(self, most: int = READ_ALERTS) -> None:
+        """Read waiting alerts, at most so many."""
+        if not self.history_read.is_set() and time.monotonic() - self._began < HISTORY_TIMEOUT:
             return
         if self._draining.acquire(blocking=False):
             try:
@@ -109,33 +109,38 @@ class LivePage(RunObserver):
             finally:
                 self._draining.release()
 
-    def settle(self) -> None:
-        """Before somebody looks: take in what waits."""
-        self.cache.settle()
+    def refresh(self) -> None:
+        """Merge waiting batches and alerts, before a browser is sent what is new."""
+        self.cache.merge()
         if self._alerts:
             self.drain()
-        # Not before the first predictions: until then the dataflow may be compiling itself.
-        if self._warming is None and self.followed.began and self.cache.taken and self.followed.unable is None:
+        # Not before the first predictions: until then the dataflow may be compiling.
+        if (
+            self._compiling is None
+            and self.followed.requested
+            and self.cache.merged
+            and self.followed.unavailable is None
+        ):
             with self._draining:
-                if self._warming is None:
-                    self._warming = threading.Thread(target=self._warm, name="ui-warm", daemon=True)
-                    self._warming.start()
+                if self._compiling is None:
+                    self._compiling = threading.Thread(target=self._compile, name="ui-compile", daemon=True)
+                    self._compiling.start()
 
-    def reading(self) -> dict[str, Any]:
-        """How the process does, of the last second."""
-        told = self.process_stats.read()
-        self.cache.pressed = (told["lag"] or 0) > self.config.source.batch
-        return {**told, "left_out": self.cache.left_out, "freed": self.cache.freed}
+    def stats(self) -> dict[str, Any]:
+        """Return throughput, lag and quality, at most a second old."""
+        stats = self.process_stats.read()
+        self.cache.lagging = (stats["lag"] or 0) > self.config.source.batch
+        return {**stats, "left_out": self.cache.skipped, "freed": self.cache.evicted}
 
-    def watch(self, viewers: int) -> None:
-        """So many browsers look now."""
-        self.cache.watched = viewers > 0
-        # Lag is read for those who look: without them it would stay as it was.
-        self.cache.pressed = self.cache.pressed and viewers > 0
+    def set_viewers(self, viewers: int) -> None:
+        """Set the number of connected browsers."""
+        self.cache.has_viewers = viewers > 0
+        # Lag is only read for viewers: without them it would keep its last value.
+        self.cache.lagging = self.cache.lagging and viewers > 0
 
-    def _warm(self) -> None:
-        """The kernels that take predictions apart, compiled by a process of low priority: here they would hold up the
-        dataflow for a minute."""
+    def _compile(self) -> None:
+        """Compile the kernels of explanations in a process of low priority: here they would stop the dataflow for a
+        minute."""
         content: dict[str, Any] = self.config.model_dump(
             mode="json", include={"event", "model", "state", "labels", "alerts"}
         )
@@ -144,20 +149,20 @@ class LivePage(RunObserver):
             [sys.executable, "-m", "ssm_stream.ui.compile_explain"],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         )  # fmt: skip
-        said = self._compiler.communicate(orjson.dumps(content))[1].decode(errors="replace")
+        errors = self._compiler.communicate(orjson.dumps(content))[1].decode(errors="replace")
         if self.closed.is_set():
             return
         if self._compiler.returncode:
-            LOG.warning("looks_not_ready", error=said.strip().rpartition("\n")[2] or "the compiler ended")
-            self.followed.unable = "failed"
+            LOG.warning("looks_not_ready", error=errors.strip().rpartition("\n")[2] or "the compiler ended")
+            self.followed.unavailable = "failed"
             return
         from ssm_stream.ui.compile_explain import compile_explain
 
         compile_explain(self.config)
         self.followed.ready = True
 
-    def hello(self) -> dict[str, Any]:
-        """What does not change while the process lives."""
+    def info(self) -> dict[str, Any]:
+        """Return what does not change while the process lives."""
         config = self.config
         horizon = config.model.horizon
         feedback = None if self.publish is not None else "no topic"
@@ -175,12 +180,12 @@ class LivePage(RunObserver):
             "warmup": config.model.warmup,
             "no_alerts": config.sinks.alerts is None,
             "no_feedback": feedback,
-            "no_looks": self.followed.unable,
-            "most": self.cache.most,
+            "no_looks": self.followed.unavailable,
+            "most": self.cache.capacity,
         }
 
     def close(self) -> None:
-        """End the connections."""
+        """End the streams and the compilation."""
         self.closed.set()
         if self._compiler is not None and self._compiler.poll() is None:
             self._compiler.terminate()

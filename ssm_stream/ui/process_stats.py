@@ -1,4 +1,4 @@
-"""How fast and how well the process does: what the metrics say, once a second while somebody looks."""
+"""Throughput, lag and quality of the process, read from its metrics once a second while a browser is connected."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ssm_stream.ops.metrics import Metrics
 EVERY = 1.0
 """Seconds between two readings."""
 KEPT = 180
-"""Readings that are kept."""
-LONG = 5.0
-"""Seconds without a reading after which a rate would be of a time that nobody saw."""
+"""Rates that are kept."""
+MAX_GAP = 5.0
+"""Seconds between two readings beyond which no rate is computed: it would average over a time without viewers."""
 COUNTED = {
     "ssm_stream_events_total": "events",
     "ssm_stream_predictions_total": "predictions",
@@ -25,7 +25,7 @@ COUNTED = {
 
 
 class ProcessStats:
-    """The readings of a process."""
+    """Reads the statistics of a process."""
 
     def __init__(self, metrics: Metrics, topic: str) -> None:
         self._metrics, self._topic = metrics, topic
@@ -37,23 +37,23 @@ class ProcessStats:
         self.number = 0
 
     def read(self) -> dict[str, Any]:
-        """The latest, a new one where that is a second old."""
+        """Return the latest statistics, read again if they are a second old."""
         now = time.monotonic()
         with self._lock:
             if self._read is None or now - self._read[0] >= EVERY:
-                self._last = self._take(now)
+                self._last = self._collect(now)
                 self.number += 1
             return self._last
 
     def rates(self) -> list[tuple[int, float, int | None]]:
-        """(ms since 1970, events/s, lag) of late."""
+        """Return recent (ms since 1970, events/s, lag)."""
         with self._lock:
             return list(self._rates)
 
-    def _take(self, now: float) -> dict[str, Any]:
+    def _collect(self, now: float) -> dict[str, Any]:
         metrics = self._metrics
         counts = dict.fromkeys(COUNTED.values(), 0.0)
-        mine = 0.0
+        events = 0.0
         for family in metrics.registry.collect():
             name = COUNTED.get(f"{family.name}_total")
             if name is None:
@@ -61,12 +61,12 @@ class ProcessStats:
             for sample in family.samples:
                 if sample.name in COUNTED:
                     counts[name] += sample.value
-                    # Labels and feedback are counted too, by topic.
-                    mine += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
+                    # Labels and feedback are counted too, under their topics.
+                    events += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
         rate = None
-        if self._read is not None and now - self._read[0] < LONG:
-            rate = (mine - self._read[1]) / (now - self._read[0])
-        self._read = (now, mine)
+        if self._read is not None and now - self._read[0] < MAX_GAP:
+            rate = (events - self._read[1]) / (now - self._read[0])
+        self._read = (now, events)
         places = [place for reader in metrics.readers for place in reader.positions()]
         lags = [place.lag for place in places if place.lag is not None]
         lag = sum(lags) if lags else None

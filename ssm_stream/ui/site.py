@@ -1,7 +1,7 @@
-"""The page over HTTP: its files, the stream of updates, and verdicts on alerts.
+"""The live page over HTTP: its files, the stream of updates, and verdicts on alerts.
 
-A stream is server-sent events, a thread each, so their number is bounded. Every one begins with all that it shows, so
-that a browser that comes back, to this process or to the next one, needs to remember nothing.
+A stream is server-sent events, a thread each, so their number is bounded. It begins with everything it shows, so that a
+browser that reconnects, to this process or a new one, needs no earlier state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import structlog
 from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
 from ssm_stream.ops.http_auth import HttpAuth, Refusal
 from ssm_stream.ui.live_page import LivePage
-from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, number
+from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, parse_int
 
 LOG = structlog.get_logger("ssm_stream.ui")
 KINDS = {
@@ -31,17 +31,17 @@ KINDS = {
     "css": "text/css; charset=utf-8",
     "svg": "image/svg+xml",
 }
-MOST_VIEWERS = 16
+MAX_STREAMS = 16
 RATES = (1, 60)
-"""Updates a second that a browser may ask for."""
+"""Updates a second that a browser may request, at least and at most."""
 RATE = 40
-PRESSED = 0.1
-"""Seconds between two updates, at least, while the dataflow lags: it needs the time."""
-BEAT = 3.0
-"""Seconds of silence after which a sign of life is sent."""
-LONGEST_BODY = 4096
-WRONG_TOKEN = 0.5
-"""Seconds that a wrong token has to wait."""
+LAGGING_WAIT = 0.1
+"""Minimum seconds between two updates while the dataflow lags: it needs the CPU."""
+HEARTBEAT = 3.0
+"""Seconds without an update after which a heartbeat is sent."""
+MAX_BODY = 4096
+WRONG_TOKEN_DELAY = 0.5
+"""Seconds until a wrong token is refused."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -80,7 +80,7 @@ class Site:
 
     @cached_property
     def _files(self) -> dict[str, tuple[str, bytes]]:
-        """Path → content type and content."""
+        """Return path → content type and content."""
         found = {}
         for file in (resources.files("ssm_stream.ui") / "web").iterdir():
             kind = KINDS.get(file.name.rpartition(".")[2])
@@ -91,7 +91,7 @@ class Site:
 
     @cached_property
     def assets(self) -> str:
-        """Names the files' content, so that a page of another release loads itself anew."""
+        """Return a hash of the files, so that a page of another release reloads itself."""
         digest = hashlib.sha256()
         for path, (_, content) in sorted(self._files.items()):
             digest.update(path.encode() + content)
@@ -112,7 +112,7 @@ class Site:
             return _redirect(start, "/ui/")
         file = self._files.get(path)
         if not self.auth.has_cookie(environ):
-            # The form needs its style; nothing in the files is a secret.
+            # The login form needs its style; the files hold no secrets.
             if file is not None and not file[0].startswith("text/html"):
                 return _send(start, "200 OK", *file)
             if file is not None:
@@ -130,7 +130,7 @@ class Site:
         if not self.auth.needs_token:
             return _redirect(start, "/ui/")
         if not self.auth.is_token(token):
-            time.sleep(WRONG_TOKEN)
+            time.sleep(WRONG_TOKEN_DELAY)
             return _send(start, "401 Unauthorized", *self._files["/ui/login.html"])
         return _redirect(start, "/ui/", ("Set-Cookie", self.auth.set_cookie()))
 
@@ -143,7 +143,7 @@ class Site:
     # Verdicts.
 
     def _feedback(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
-        """`{"id": ALERT_ID, "true": true}`, as it goes to the topic."""
+        """Publish a verdict: `{"id": ALERT_ID, "true": true}`, as on the topic."""
         if (refused := self.auth.check_change(environ)) is not None:
             return _refuse(start, refused)
         if not self.auth.has_cookie(environ):
@@ -152,7 +152,7 @@ class Site:
             return _refuse(start, Refusal("409 Conflict", "no feedback topic is configured: alerts.feedback"))
         body = _body(environ)
         if body is None:
-            return _refuse(start, Refusal("413 Content Too Large", f"more than {LONGEST_BODY} bytes, or no length"))
+            return _refuse(start, Refusal("413 Content Too Large", f"more than {MAX_BODY} bytes, or no length"))
         try:
             verdict = self._read(body)
         except NoFeedbackError as error:
@@ -170,7 +170,9 @@ class Site:
     def _stream(self, start: StartResponse, query: dict[str, str]) -> Answer:
         if not self._streams.enter():
             more = ("Retry-After", "5")
-            return _refuse(start, Refusal("503 Service Unavailable", f"{MOST_VIEWERS} browsers look already"), more)
+            return _refuse(
+                start, Refusal("503 Service Unavailable", f"{MAX_STREAMS} browsers are connected already"), more
+            )
         start(
             "200 OK",
             [("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-store"), *HEADERS],
@@ -179,7 +181,7 @@ class Site:
 
 
 class StreamCounter:
-    """How many streams there are."""
+    """Counts the open streams."""
 
     def __init__(self, page: LivePage) -> None:
         self.page = page
@@ -187,27 +189,27 @@ class StreamCounter:
         self._open = 0
 
     def enter(self) -> bool:
-        """One more; False where there are too many."""
+        """Count one more and return True; False if there are too many."""
         with self._lock:
-            if self._open >= MOST_VIEWERS or self.page.closed.is_set():
+            if self._open >= MAX_STREAMS or self.page.closed.is_set():
                 return False
             self._open += 1
-            self.page.watch(self._open)
+            self.page.set_viewers(self._open)
             return True
 
     def leave(self) -> None:
-        """One less."""
+        """Count one less."""
         with self._lock:
             self._open -= 1
-            self.page.watch(self._open)
+            self.page.set_viewers(self._open)
 
 
 class Stream:
-    """What one browser is sent, until it goes away or the process ends."""
+    """The updates of one browser, until it disconnects or the process ends."""
 
     def __init__(self, page: LivePage, assets: str, query: dict[str, str], counter: StreamCounter) -> None:
         self.page, self._assets, self._counter = page, assets, counter
-        self._wait = 1.0 / number(query.get("rate"), RATE, *RATES)
+        self._wait = 1.0 / parse_int(query.get("rate"), RATE, *RATES)
         view, entity = query.get("view"), None
         self._views: list[FleetView | EntityView | EpisodesView] = []
         if view == "entity":
@@ -220,58 +222,57 @@ class Stream:
         self._left = False
 
     def __iter__(self) -> Iterator[bytes]:
-        page, sent_reading = self.page, -1
+        page, sent_stats = self.page, -1
         yield b"retry: 1000\n" + message(
-            {"hello": {**page.hello(), "assets": self._assets}, "rates": page.process_stats.rates()}
+            {"hello": {**page.info(), "assets": self._assets}, "rates": page.process_stats.rates()}
         )
-        spoken = time.monotonic()
-        due = spoken
+        due = last_sent = time.monotonic()
         while not page.closed.is_set():
-            page.settle()
-            told: dict[str, Any] = {}
+            page.refresh()
+            content: dict[str, Any] = {}
             for view in self._views:
-                told |= view.next()
-            reading = page.reading()
-            if page.process_stats.number != sent_reading:
-                sent_reading = page.process_stats.number
-                told["pulse"] = reading
+                content |= view.next()
+            stats = page.stats()
+            if page.process_stats.number != sent_stats:
+                sent_stats = page.process_stats.number
+                content["pulse"] = stats
             now = time.monotonic()
-            if told:
-                spoken = now
-                yield message(told)
-            elif now - spoken > BEAT:
-                spoken = now
+            if content:
+                last_sent = now
+                yield message(content)
+            elif now - last_sent > HEARTBEAT:
+                last_sent = now
                 yield message({"beat": 1})
-            due = max(due + (max(self._wait, PRESSED) if page.cache.pressed else self._wait), time.monotonic())
+            due = max(due + (max(self._wait, LAGGING_WAIT) if page.cache.lagging else self._wait), time.monotonic())
             page.closed.wait(max(due - time.monotonic(), 0.001))
 
     def close(self) -> None:
-        """The browser is gone, or all was said."""
+        """Leave the counter; the server calls this at the end of the response."""
         if not self._left:
             self._left = True
             self._counter.leave()
 
 
 def message(content: dict[str, Any]) -> bytes:
-    """A server-sent event: JSON has no line breaks."""
+    """Return a server-sent event: JSON has no line breaks."""
     return b"data: " + orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY) + b"\n\n"
 
 
 def _fields(text: str) -> dict[str, str]:
-    """Of a query or a form; none where there are too many."""
+    """Return the fields of a query or a form; none if there are too many."""
     try:
-        return dict(parse_qsl(text[:LONGEST_BODY], keep_blank_values=True, max_num_fields=20))
+        return dict(parse_qsl(text[:MAX_BODY], keep_blank_values=True, max_num_fields=20))
     except ValueError:
         return {}
 
 
 def _body(environ: WSGIEnvironment) -> bytes | None:
-    """Of a request; None where it is too long or has no length."""
+    """Return the body of a request; None if it is too long or has no length."""
     try:
         length = int(environ.get("CONTENT_LENGTH") or -1)
     except ValueError:
         return None
-    if not 0 <= length <= LONGEST_BODY:
+    if not 0 <= length <= MAX_BODY:
         return None
     body: bytes = environ["wsgi.input"].read(length)
     return body
