@@ -18,7 +18,7 @@ from test_state import KINDS, configured, labels_of, stream
 
 from ssm_stream.config import Config, State, parse_config
 from ssm_stream.engine.engine import Engine, shard_of
-from ssm_stream.engine.entity_limiter import STEPS, EntityLimiter
+from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL, EntityLimiter
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow.feedback import FeedbackDecoder
 from ssm_stream.flow.shard_operator import ShardLogic
@@ -52,7 +52,7 @@ class Slowly:
                     return False, []
                 del self.seen[oldest]
                 gone.append(oldest)
-        self.clock = ts if self.clock is None else self.clock + min(max(ts - self.clock, 0), TTL // STEPS)
+        self.clock = ts if self.clock is None else self.clock + min(max(ts - self.clock, 0), TTL // CLOCK_STEPS_PER_TTL)
         self.seen[name] = self.clock
         self.seen.move_to_end(name)
         return True, gone
@@ -88,10 +88,10 @@ def test_who_is_let_in_and_who_leaves_is_decided_event_by_event(
             left += leaving
             known |= set(mine)
         assert left == [(i - start, name) for i in range(start, stop) for name in expected[i][1]]
-        saved = orjson.loads(orjson.dumps(census.rows()))
+        saved = orjson.loads(orjson.dumps(census.dump()))
         census = EntityLimiter(rules(most, "evict" if evict else "refuse"))
         census.load(saved)
-    assert census.rows() == [[0, 0, slowly.clock, list(slowly.seen), list(slowly.seen.values())]] == saved
+    assert census.dump() == [[0, 0, slowly.clock, list(slowly.seen), list(slowly.seen.values())]] == saved
     assert len(census) <= most
 
 
@@ -287,7 +287,7 @@ def test_refused_events_are_dead_letters_as_they_came(compiled: None) -> None:
     assert letters.records[0].headers[0] == ("mine", b"2")
     faults = faults_of(letters.records[0])
     assert (faults["exception.class.name"], faults["stage"]) == ("ssm_stream.TooManyEntities", "admit")
-    assert "'c' is new, and 2 entities are known already (state.max_entities" in faults["exception.message"]
+    assert "'c' is new, and 2 entities are in memory already (state.max_entities" in faults["exception.message"]
     assert (judged.batch.events.entity, judged.batch.offsets) == (["a", "b", "a", "b"], [100, 101, 103, 105])
     assert len(judged.predictions.yhat) == 4
     assert judged.batch.raw is None

@@ -21,8 +21,9 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
-from ssm_stream.engine.engine import Engine, require_compatible_state
+from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.growable_arrays import named_arrays
+from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
 from ssm_stream.kernels.lifecycle import KINDS, OPEN
@@ -255,7 +256,7 @@ def test_changes_under_another_configuration_do_not_go_on_from_these() -> None:
     other.write_snapshot(later, full=False)
     mixed = Engine(changed())
     mixed.load(SnapshotReader(first))
-    with pytest.raises(StateError, match="goes on from one that another configuration made"):
+    with pytest.raises(StateError, match="the incremental snapshot follows one that another"):
         mixed.load(SnapshotReader(later))
 
 

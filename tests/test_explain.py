@@ -86,7 +86,7 @@ def test_a_source_that_the_entity_never_came_from_is_said() -> None:
     events, _ = EventReader(settings.event).read(rows(3))
     engine = Engine(settings).target_engines[0]
     engine.process(events)
-    with pytest.raises(KeyError, match="'m0' was not met from source 1"):
+    with pytest.raises(KeyError, match="no event of 'm0' has come from source 1"):
         explain(engine, events.take(np.array([597])), 1)
 
 

@@ -21,7 +21,7 @@ from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.engine.fleet_alerts import LISTED, FleetAlerts
+from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
 from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.decoder import Decoder
@@ -30,7 +30,7 @@ from ssm_stream.kafka.records import ShardBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 MEMBERS = 7
-"""Of a row of `FleetAlerts.rows`: the entities that are open."""
+"""Of a row of `FleetAlerts.dump`: the entities that are open."""
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
@@ -53,7 +53,9 @@ def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **o
         "since": other.get("since", number),
         "absorbed_after": 7 if phase == "recovered" else None,
     }
-    return Alert(row, message, other.get("pool", (0, 0)), other.get("entities", 10), other.get("mark", 1000.0 * row))
+    return Alert(
+        row, message, other.get("pool", (0, 0)), other.get("entities", 10), other.get("watermark", 1000.0 * row)
+    )
 
 
 def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> FleetAlerts:
@@ -74,7 +76,7 @@ def said(
     heard: Callable[[str, int], float] = now,
 ) -> list[Any]:
     """Row, entity, phase, and of a fleet alert the number of open ones."""
-    found = fleet.follow(alerts, gone, heard)
+    found = fleet.update(alerts, gone, heard)
     assert all((a.suffix == "-fleet") == (a.message["scope"] == "fleet") for a in found)
     return [
         (a.row, a.message["entity"], a.message["phase"], *([a.message["count"]] if "count" in a.message else []))
@@ -113,7 +115,7 @@ def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_ins
         (15, "m6", "started"),
         (16, "m6", "recovered"),
     ]
-    assert fleet.rows() == []
+    assert fleet.dump() == []
 
 
 def at(row: int, entity: str, labelled: int, phase: str = "started", **other: Any) -> Alert:
@@ -155,21 +157,10 @@ def test_it_recovers_as_it_would_have_after_a_restore(restored: bool) -> None:
     said(fleet, [at(1, "m1", 1), *(at(i, f"m{i}", 1000 + i) for i in (3, 4, 5))])
     if restored:
         again = made()
-        again.load(orjson.loads(orjson.dumps(fleet.rows())))
+        again.load(orjson.loads(orjson.dumps(fleet.dump())))
         fleet = again
     said(fleet, [at(6, "m6", 1500), at(7, "m3", 1500, "recovered"), at(8, "m1", 1500, "recovered")])
     assert said(fleet, [at(9, "m4", 1500, "recovered")])[1] == (9, "*", "recovered", 2)
-
-
-def test_a_state_from_before_its_own_were_kept_recovers_by_the_number_of_all() -> None:
-    fleet, old = made(), made()
-    said(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
-    old.load([row[: MEMBERS + 1] for row in fleet.rows()])
-    said(old, [at(6, "m6", 1500)])
-    assert said(old, [at(10 + i, f"m{i}", 1600, "recovered") for i in (3, 4, 5)])[-2:] == [
-        (15, "*", "recovered", 1),
-        (15, "m6", "started"),
-    ]
 
 
 @pytest.mark.parametrize(("events", "at_once"), [(10_000, 8), (1000, 8), (100, 20)])
@@ -183,7 +174,7 @@ def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(event
 def test_a_fleet_alert_names_the_worst_first_and_keeps_what_the_tipping_one_says() -> None:
     fleet = made()
     first = [alert(1, "m1", score=4.0), alert(2, "m2", score=2.0)]
-    (*_, whole) = fleet.follow([*first, alert(3, "m3", score=2.5)], [], now)
+    (*_, whole) = fleet.update([*first, alert(3, "m3", score=2.5)], [], now)
     m = whole.message
     assert set(m) == {*alert(3, "m3").message, "pool", "count", "entities"}
     assert (m["entity"], m["scope"], m["severity"], m["score"], m["since"]) == ("*", "fleet", "critical", 4.0, 1000)
@@ -195,25 +186,25 @@ def test_a_fleet_alert_names_the_worst_first_and_keeps_what_the_tipping_one_says
     ]
     # Reports of those inside bring the picture up to date.
     later = [alert(4, "m2", "ongoing", 9.0), *(alert(5 + i, f"m{4 + i}") for i in range(3))]
-    (again,) = fleet.follow(later, [], now)
+    (again,) = fleet.update(later, [], now)
     assert [e["entity"] for e in again.message["entities"][:2]] == ["m2", "m1"]
     assert (again.message["phase"], again.message["since"]) == ("ongoing", 1000)
     ups = [alert(20 + i, f"m{1 + i}", "recovered", 1.0) for i in range(6)]
-    over = next(a for a in fleet.follow(ups, [], now) if a.suffix == "-fleet").message
+    over = next(a for a in fleet.update(ups, [], now) if a.suffix == "-fleet").message
     assert (over["phase"], over["since"], over["absorbed_after"], over["severity"]) == ("recovered", 1000, 7, "warning")
 
 
 def test_the_list_is_cut_and_the_count_is_not() -> None:
-    fleet = made(least=LISTED + 20)
-    (*_, whole) = fleet.follow([alert(i, f"m{i}", score=1.0 + i) for i in range(LISTED + 20)], [], now)
-    assert (whole.message["count"], len(whole.message["entities"])) == (LISTED + 20, LISTED)
-    assert whole.message["entities"][0]["entity"] == f"m{LISTED + 19}"
+    fleet = made(least=MAX_LISTED + 20)
+    (*_, whole) = fleet.update([alert(i, f"m{i}", score=1.0 + i) for i in range(MAX_LISTED + 20)], [], now)
+    assert (whole.message["count"], len(whole.message["entities"])) == (MAX_LISTED + 20, MAX_LISTED)
+    assert whole.message["entities"][0]["entity"] == f"m{MAX_LISTED + 19}"
 
 
 def test_those_left_when_it_recovers_are_told_with_their_own_time_and_an_id_of_their_own() -> None:
     fleet = made(least=4)
-    fleet.follow([*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)], [], now)
-    (one, two, three) = fleet.follow([alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)], [], now)[-3:]
+    fleet.update([*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)], [], now)
+    (one, two, three) = fleet.update([alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)], [], now)[-3:]
     assert [one.message["entity"], two.message["entity"], three.message["entity"]] == ["m3", "*", "m4"]
     assert (three.message["phase"], three.message["since"], three.message["score"]) == ("started", 4000, 6.0)
     assert (three.message["ts"], three.row) == (8000, 13), "its own last report, at the event that ended the fleet's"
@@ -235,7 +226,7 @@ def test_pools_and_kinds_are_apart() -> None:
     fleet = made(least=2)
     apart = [alert(1, "m1"), alert(2, "m2", pool=(0, 1)), alert(3, "m3", pool=(1, 0)), alert(4, "m4", kind="anomaly")]
     assert said(fleet, apart) == [(i, f"m{i}", "started") for i in (1, 2, 3, 4)]
-    found = fleet.follow([alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")], [], now)
+    found = fleet.update([alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")], [], now)
     assert [(a.message["kind"], a.message["pool"]) for a in found] == [("drift", "1-0"), ("anomaly", "0-0")]
     # An entity that comes by another partition is still the one that started in the first.
     assert said(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
@@ -263,11 +254,11 @@ def test_the_silent_leave_by_the_next_alert_whether_a_snapshot_has_dropped_them_
     if dropped:
         fleet.retain({"m1", "m9"})
         again = made()
-        again.load(orjson.loads(orjson.dumps(fleet.rows())))
+        again.load(orjson.loads(orjson.dumps(fleet.dump())))
         fleet = again
     # m2 and m3 have not been heard since; m1 has.
     late = {"m1": 9e6, "m9": 9e6}
-    found = said(fleet, [alert(9, "m9", mark=9e6)], heard=lambda name, _: late.get(name, 3000.0))
+    found = said(fleet, [alert(9, "m9", watermark=9e6)], heard=lambda name, _: late.get(name, 3000.0))
     assert found == [(9, "*", "recovered", 1), (9, "m9", "started")]
 
 
@@ -361,9 +352,9 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert others == alerts
     for each in (engine, before):
         each.snapshot()  # drops the silent ones
-    assert engine._fleet is not None
-    assert before._fleet is not None
-    assert engine._fleet.rows() == before._fleet.rows()
+    assert engine._alerts.fleet is not None
+    assert before._alerts.fleet is not None
+    assert engine._alerts.fleet.dump() == before._alerts.fleet.dump()
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])
@@ -372,10 +363,10 @@ def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_
     events, engine, dropped, others = stream(case), Engine(lively(case)), 0, list[Alert]()
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
-        assert engine._fleet is not None
-        before = sum(len(row[MEMBERS]) for row in engine._fleet.rows())
+        assert engine._alerts.fleet is not None
+        before = sum(len(row[MEMBERS]) for row in engine._alerts.fleet.dump())
         data = engine.snapshot()
-        dropped += before - sum(len(row[MEMBERS]) for row in engine._fleet.rows())
+        dropped += before - sum(len(row[MEMBERS]) for row in engine._alerts.fleet.dump())
         engine = Engine.restore(lively(case), data)
     assert dropped >= 2
     assert any(a.message["scope"] == "fleet" for a in alerts)
@@ -405,7 +396,7 @@ def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:
     for sections in (off, alone):
         engine = Engine(config("features: [a, b]", sections))
         found = run(engine, struck(2500))[1]
-        assert engine._fleet is None
+        assert engine._alerts.fleet is None
         assert {a.message["scope"] for a in found} == {"entity"}
     assert len(found) > len(whole("")[0])
 

@@ -144,7 +144,7 @@ def test_only_rows_that_changed_are_written() -> None:
 def test_rows_that_leave_are_filled_with_the_last_ones(count: int, data: st.DataObject) -> None:
     gone = np.array(sorted(data.draw(st.sets(st.integers(0, count - 1)) if count else st.just(set()))), np.int64)
     array, off = np.arange(count) + 1, np.zeros((0, 3))
-    growable_arrays.close([array, off], count, gone)
+    growable_arrays.remove_rows([array, off], count, gone)
     left = count - len(gone)
     assert sorted(array[:left].tolist()) == [i + 1 for i in range(count) if i not in gone]
     assert not array[left:].any()
@@ -172,12 +172,12 @@ def test_rows_survive_growth_and_the_rest_takes_no_memory(monkeypatch: pytest.Mo
     elif growable_arrays._MREMAP is None:
         pytest.skip("this system cannot move pages")
     rng = np.random.default_rng(0)
-    state, used = growable_arrays.fit_group(group(1), group(1), growable_arrays.room_for(1), 0), 0
+    state, used = growable_arrays.fit_group(group(1), group(1), growable_arrays.rows_to_reserve(1), 0), 0
     kept = [array[:0].copy() for array in state]
     for more in (3, 20, 200, 1000, 4001):
         if more > len(state.small):
             before = state
-            state = growable_arrays.fit_group(state, group(1), growable_arrays.room_for(more), used)
+            state = growable_arrays.fit_group(state, group(1), growable_arrays.rows_to_reserve(more), used)
             for old in before:
                 assert not isinstance(old.base, mmap.mmap) or not old.any()
         assert len(state.small) >= more

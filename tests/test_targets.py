@@ -208,10 +208,10 @@ def test_a_snapshot_every_few_events_shows_nowhere_though_entities_with_open_epi
     events, engine, dropped, others = targets(2500, 1, gaps=True), Engine(lively(gaps=True)), 0, []
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
-        assert engine._joint is not None
-        before = len(engine._joint.rows())
+        assert engine._alerts.multi_target is not None
+        before = len(engine._alerts.multi_target.dump())
         data = engine.snapshot()
-        dropped += before - len(engine._joint.rows())
+        dropped += before - len(engine._alerts.multi_target.dump())
         engine = Engine.restore(lively(gaps=True), data)
     assert dropped >= 1
     assert others == alerts
@@ -227,7 +227,7 @@ def alert(row: int, kind: str, phase: str, score: float, since: int, absorbed: i
 def told(
     joint: MultiTargetAlerts, *alerts: list[Alert], expired: list[list[tuple[int, str]]] | None = None
 ) -> list[Any]:
-    found = joint.follow(alerts, expired or [[], [], []])
+    found = joint.update(alerts, expired or [[], [], []])
     return [
         (a.row, m["phase"], m["target"], [t["target"] for t in m["targets"]], m["since"], m["absorbed_after"])
         for a in found
@@ -249,7 +249,7 @@ def test_who_joins_is_reported_at_once_and_the_last_to_recover_ends_it() -> None
         (4, "ongoing", "z", ["y", "z", "x"], 1000, None),
         (30, "recovered", "z", [], 1000, 4),
     ]
-    assert joint.rows() == []
+    assert joint.dump() == []
 
 
 def test_only_the_target_that_is_open_for_longest_is_reported_again() -> None:
@@ -263,7 +263,7 @@ def test_only_the_target_that_is_open_for_longest_is_reported_again() -> None:
     ]
     x, y = [alert(3, "drift", "recovered", 1, 1000, 5)], [alert(4, "drift", "ongoing", 7, 2000)]
     assert told(joint, x, y, []) == [(4, "ongoing", "y", ["y"], 1000, None)]
-    ranked = joint.follow(
+    ranked = joint.update(
         [[], [alert(5, "drift", "ongoing", 2.5, 2000)], [alert(5, "drift", "started", 2, 5000)]], [[]] * 3
     )
     assert [t["score"] for t in ranked[0].message["targets"]] == [2.5, 2]
@@ -280,16 +280,16 @@ def test_what_expires_leaves_the_episode_without_a_word() -> None:
     joint = three()
     told(joint, [alert(1, "drift", "started", 2, 1000)], [alert(1, "drift", "started", 3, 1000)], [])
     again = MultiTargetAlerts(joint_config := config("target: [x, y, z]"))
-    again.load(orjson.loads(orjson.dumps(joint.rows())))
-    assert again.rows() == joint.rows()
+    again.load(orjson.loads(orjson.dumps(joint.dump())))
+    assert again.dump() == joint.dump()
     assert joint_config.event.targets == ["x", "y", "z"]
     assert told(joint, [], [], [alert(4, "drift", "started", 2, 4000)], expired=[[(4, "m")], [], []]) == [
         (4, "ongoing", "z", ["y", "z"], 1000, None)
     ]
     joint.retain([{"m"}, set(), set()])
-    assert joint.rows() == []
+    assert joint.dump() == []
     assert told(again, [], [], [], expired=[[(0, "m")], [(0, "m")], []]) == []
-    assert again.rows() == []
+    assert again.dump() == []
 
 
 # Snapshots.

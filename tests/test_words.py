@@ -86,7 +86,7 @@ def modules(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.py")) if not path.relative_to(ROOT).as_posix().startswith(REPLACED)]
 
 
-DONE: tuple[str, ...] = ("flow", "ops", "ui")
+DONE: tuple[str, ...] = ("engine", "flow", "ops", "ui")
 """Folders that hold the rules; all of them in the end."""
 
 

@@ -10,9 +10,9 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, TRUNCATED
-from ssm_stream.engine.fleet_alerts import LISTED
+from ssm_stream.engine.alert_kinds import KINDS, PHASES
+from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.kernels.detect import CHANGES
-from ssm_stream.kernels.lifecycle import KINDS, PHASES
 from ssm_stream.kernels.loop import CHANNELS
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
@@ -89,7 +89,7 @@ def _alert(config: Config, scope: str) -> Schema:
         "entity": {"const": "*"} if scope == "fleet" else NAME,
         "scope": {"const": scope},
         "kind": {"enum": _kinds(config)},
-        "phase": {"enum": list(PHASES[1:])},
+        "phase": {"enum": list(PHASES)},
         "severity": {"enum": ["warning", "critical"]},
         "ts": _told(TIME, "Time of the event that caused it."),
         "score": score,
@@ -116,7 +116,7 @@ def _alert(config: Config, scope: str) -> Schema:
         properties |= {
             "pool": {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and shard."},
             "count": _told(NATURAL, "Entities whose episode of this kind is open."),
-            "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": LISTED},
+            "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
     properties |= {"source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
@@ -158,7 +158,7 @@ def alert_headers(config: Config) -> Schema:
         "ce_specversion": {"const": "1.0"},
         "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},
         "ce_source": {"enum": [f"/ssm-stream/{topic}" for topic in origins(config)]},
-        "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES[1:])})$"},
+        "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES)})$"},
         "ce_subject": _told(NAME, "As `entity` of the value."),
         "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
         "content-type": {"const": "application/json"},

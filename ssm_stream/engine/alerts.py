@@ -1,58 +1,61 @@
-"""Alerts, and their words: which inputs moved a prediction, which weights have changed, which heads were believed.
+"""Alerts and their details: which inputs moved a prediction, which weights changed, which heads had the most weight.
 
-Most alerts are never sent, as a fleet alert stands for them: the words are made for those that are (`render`), from
-the moment of their event.
+Most alerts are never sent, because a fleet alert replaces them. So the details are computed only for those that are
+(`render`), from the state captured at their event.
 """
 
 from __future__ import annotations
 
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine.event_capture import Layout
+from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.event_capture import CaptureLayout
 from ssm_stream.kernels import detect, lifecycle, loop
 from ssm_stream.kernels.features import FeaturePlan
 from ssm_stream.kernels.implicit import answer_names
 from ssm_stream.kernels.shapes import MANY, LearnerParams
 
-LEARNING = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
-"""Share of an episode's events that are learned, as alerts tell it."""
-ROOM = 8 << 20
-"""Bytes of moments that an engine keeps for words that may never be needed."""
+LEARNED_SHARE = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
+"""Share of an episode's events that are learned, by `learn`."""
+MAX_PENDING_BYTES = 8 << 20
+"""Bytes of captured state that an engine holds for details which may never be needed."""
 
 
 class Alert(NamedTuple):
-    """An alert as the engine knows it.
+    """An alert of the engine.
 
-    row: its event's place among the events processed; pool: shard and source of those that the entity learns with
-    entities: of the pool, labelled so far; mark: the source's watermark then, ms; suffix: of its id, after the kind
-    labelled: events of the pool so far; words: what the message lacks; None: it is whole
+    row: its event's index in the batch; message: without the fields of `details`, which `render` adds
+    pool: shard and source that the entity learns with; entities: of the pool, labelled so far
+    watermark: of the source at the event, ms; suffix: of the alert's id, after the kind
+    labelled: events of the pool so far; details: None: the message is complete
     """
 
     row: int
     message: dict[str, Any]
     pool: tuple[int, int] = (0, 0)
     entities: int = 1
-    mark: float = 0.0
+    watermark: float = 0.0
     suffix: str = ""
     labelled: int = 0
-    words: Words | None = None
+    details: AlertDetails | None = None
 
 
 def render(alert: Alert) -> Alert:
-    """The alert with its whole message."""
-    if alert.words is None:
+    """Return the alert with its complete message."""
+    if alert.details is None:
         return alert
-    return alert._replace(message=alert.message | alert.words.said(), words=None)
+    return alert._replace(message=alert.message | alert.details.fields(), details=None)
 
 
-class Codes(NamedTuple):
-    """The codes of a pool: how many are in use, and the pool's row of each of these arrays of `PoolState`."""
+class PoolCodes(NamedTuple):
+    """The codes of a pool: how many slots are in use, and the pool's row of each of these arrays of `PoolState`."""
 
     used: int
     seen: NDArray[np.int64]
@@ -62,14 +65,22 @@ class Codes(NamedTuple):
     other: NDArray[np.int64]
 
 
-def input_names(plan: FeaturePlan, p: LearnerParams, codes: Codes | None) -> list[str]:
-    """Names of the implicit weights of a pool, the constant first, then the numbers, then the codes in use."""
+def input_names(
+    plan: FeaturePlan, p: LearnerParams, codes: PoolCodes | None, text_of: Callable[[float], str | None]
+) -> list[str]:
+    """Return the names of a pool's implicit weights: the constant, the numbers, then the codes in use.
+
+    text_of: the text of a category's code; None for a value that is a number
+    """
     names = ["?"] * (codes.used if codes else 0)
     for j, column in enumerate(plan.coded if codes else ()):
         assert codes is not None
+        category = 0 <= j - len(plan.features) < len(plan.categories)
         for i in range(int(codes.seen[j])):
             if codes.slot[j, i]:
-                names[codes.slot[j, i] - 1] = f"{column}={codes.value[j, i]:g}"
+                value = float(codes.value[j, i])
+                text = text_of(value) if category else None
+                names[codes.slot[j, i] - 1] = f"{column}={value:g}" if text is None else f"{column}={text}"
         if codes.missing[j]:
             names[codes.missing[j] - 1] = f"{column} unknown"
         if codes.other[j]:
@@ -77,169 +88,189 @@ def input_names(plan: FeaturePlan, p: LearnerParams, codes: Codes | None) -> lis
     return ["constant", *plan.numbers, *names, *[""] * (p.K - len(names))]
 
 
-class Report(NamedTuple):
-    """What the kernel has told of an event, and the moment when it did.
+class TargetAndPrediction(NamedTuple):
+    """The target of an event, its prediction, and the bounds of the prediction's interval."""
 
-    row: its place among the events processed; ts: ms; y, yhat, lower, upper: its target and what was predicted
-    pool, mark: as in `Alert`; layout, content: of the moment; waiting: see `Layout.state_hash`
-    moved (2 (features + 1),): what moved the levels, where these tell of an anomaly
+    y: float
+    yhat: float
+    lower: float
+    upper: float
+
+
+class CapturedState(NamedTuple):
+    """The state of an entity and its pool at one event.
+
+    layout, content: a capture (`event_capture`); waiting: records of events that wait for their targets
+    """
+
+    layout: CaptureLayout
+    content: bytes
+    waiting: bytes
+
+    def array(self, name: str) -> NDArray[Any]:
+        """Return a captured row."""
+        return self.layout.array(self.content, name)
+
+    @property
+    def state_hash(self) -> str:
+        """16 hex digits over all that the entity's next prediction depends on."""
+        return self.layout.state_hash(self.content, self.waiting)
+
+
+class ReportedEvent(NamedTuple):
+    """An event at which the kernel reported a change of an episode.
+
+    row: its index in the batch; ts: ms; pool, watermark: as of `Alert`
+    level_shifts (2 (features + 1),): contributions to the level channel's score; None: another channel scored highest
     """
 
     row: int
     entity: str
     ts: int
-    y: float
-    yhat: float
-    lower: float
-    upper: float
+    values: TargetAndPrediction
     pool: tuple[int, int]
-    mark: float
-    layout: Layout
-    content: bytes
-    waiting: bytes
-    moved: NDArray[np.float64] | None
-
-    def array(self, name: str) -> NDArray[Any]:
-        """A row of then."""
-        return self.layout.array(self.content, name)
+    watermark: float
+    state: CapturedState
+    level_shifts: NDArray[np.float64] | None
 
 
-class Words:
-    """The part of a message that it takes a moment's bytes to make; they are kept until it is made."""
+class AlertDetails:
+    """The fields of a message that are computed from the captured state, which is held until then."""
 
-    def __init__(self, teller: AlertBuilder, kind: str, report: Report) -> None:
-        self._teller, self._kind = teller, kind
-        self._report: Report | None = report
-        self._said: dict[str, Any] = {}
+    def __init__(self, builder: AlertBuilder, kind: str, event: ReportedEvent) -> None:
+        self._builder, self._kind = builder, kind
+        self._event: ReportedEvent | None = event
+        self._fields: dict[str, Any] = {}
 
-    def said(self) -> dict[str, Any]:
-        """Those fields."""
-        if self._report is not None:
-            self._said, self._report = self._teller.rest(self._kind, self._report), None
-        return self._said
+    def fields(self) -> dict[str, Any]:
+        """Return the fields; compute them at the first call."""
+        if self._event is not None:
+            self._fields, self._event = self._builder.detail_fields(self._kind, self._event), None
+        return self._fields
 
     @property
-    def waits(self) -> bool:
-        """Are they still to be made?"""
-        return self._report is not None
+    def pending(self) -> bool:
+        """Whether the fields have yet to be computed."""
+        return self._event is not None
 
 
 class AlertBuilder:
-    """Makes alerts of what the kernel tells of one target."""
+    """Builds the alerts of one target from the events that the kernel reports. text_of: as of `input_names`"""
 
-    def __init__(self, config: Config, plan: FeaturePlan) -> None:
+    def __init__(self, config: Config, plan: FeaturePlan, text_of: Callable[[float], str | None]) -> None:
         alerts = config.alerts
-        self._plan, self._most, self._critical = plan, alerts.contributions, alerts.critical
+        self._plan, self._max_listed, self._critical = plan, alerts.contributions, alerts.critical
+        self._text_of = text_of
         self._columns = [*plan.features, *config.event.targets]
         rules = (alerts.anomaly, alerts.drift)
-        self._learning = [LEARNING[rule.learn] for rule in rules]
+        self._learning = [LEARNED_SHARE[rule.learn] for rule in rules]
         self._budgets = [rule.budget.text for rule in rules]
         self._config = config
-        self._made = deque[tuple[weakref.ref[Words], int]]()
-        self._bytes = 0
+        self._pending = deque[tuple[weakref.ref[AlertDetails], int]]()
+        self._pending_bytes = 0
 
-    def alerts(self, report: Report) -> list[Alert]:
-        """The alerts of an event, a kind each at most, in no words yet."""
-        out = []
-        told, numbers = report.array("told.phase").tolist(), report.array("told.number").tolist()
-        entities, labelled = int(report.array("pool.entities")), int(report.array("pool.n"))
-        for kind, name in enumerate(lifecycle.KINDS):
-            phase = told[kind]
+    def build(self, event: ReportedEvent) -> list[Alert]:
+        """Return the alerts of an event, at most one a kind, without their details."""
+        out, state = [], event.state
+        phases, numbers = state.array("report.phase").tolist(), state.array("report.number").tolist()
+        entities, labelled = int(state.array("pool.entities")), int(state.array("pool.n"))
+        for kind, name in enumerate(KINDS):
+            phase = phases[kind]
             if phase == lifecycle.SILENT:
                 continue
             score, since, absorbed = numbers[kind]
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"
             message = {
-                "entity": report.entity,
+                "entity": event.entity,
                 "scope": "entity",
                 "kind": name,
                 "phase": lifecycle.PHASES[phase],
                 "severity": "critical" if score >= self._critical else "warning",
-                "ts": report.ts,
+                "ts": event.ts,
                 "score": score,
-                "y": report.y,
-                "yhat": report.yhat,
-                "yhat_lower": report.lower,
-                "yhat_upper": report.upper,
+                "y": event.values.y,
+                "yhat": event.values.yhat,
+                "yhat_lower": event.values.lower,
+                "yhat_upper": event.values.upper,
                 "since": int(since),
                 "absorbed_after": int(absorbed) if recovered else None,
                 "contributions": [],
                 "weight_change": [],
                 "heads": [],
-                "channel": None if drifts else loop.CHANNELS[told[loop.CHANNEL]],
-                "change": detect.CHANGES[int(report.array("detector.number")[detect.CHANGE])] if drifts else None,
+                "channel": None if drifts else loop.CHANNELS[phases[loop.CHANNEL]],
+                "change": detect.CHANGES[int(state.array("detector.number")[detect.CHANGE])] if drifts else None,
                 "learning": 1.0 if recovered else self._learning[kind],
                 "budget": self._budgets[kind],
                 "config_hash": self._config.hash,
                 "state_hash": "",
             }
-            words = Words(self, name, report)
-            self._keep(words, len(report.content) + len(report.waiting))
-            out.append(Alert(report.row, message, report.pool, entities, report.mark, "", labelled, words))
+            details = AlertDetails(self, name, event)
+            self._hold(details, len(state.content) + len(state.waiting))
+            out.append(Alert(event.row, message, event.pool, entities, event.watermark, "", labelled, details))
         return out
 
-    def _keep(self, words: Words, size: int) -> None:
-        """When there is no more room, the older ones among those that may still be needed are made."""
-        self._made.append((weakref.ref(words), size))
-        self._bytes += size
-        if self._bytes <= ROOM:
+    def _hold(self, details: AlertDetails, size: int) -> None:
+        """Hold captured state for details; beyond `MAX_PENDING_BYTES`, compute the oldest that are still needed."""
+        self._pending.append((weakref.ref(details), size))
+        self._pending_bytes += size
+        if self._pending_bytes <= MAX_PENDING_BYTES:
             return
-        waiting = [(each, size) for ref, size in self._made if (each := ref()) is not None and each.waits]
-        self._bytes = sum(size for _, size in waiting)
-        made = 0
-        while self._bytes > ROOM * 3 // 4:  # so that this is rare
-            waiting[made][0].said()
-            self._bytes -= waiting[made][1]
-            made += 1
-        self._made = deque((weakref.ref(each), size) for each, size in waiting[made:])
+        pending = [(each, size) for ref, size in self._pending if (each := ref()) is not None and each.pending]
+        self._pending_bytes = sum(size for _, size in pending)
+        computed = 0
+        while self._pending_bytes > MAX_PENDING_BYTES * 3 // 4:  # so that this is rare
+            pending[computed][0].fields()
+            self._pending_bytes -= pending[computed][1]
+            computed += 1
+        self._pending = deque((weakref.ref(each), size) for each, size in pending[computed:])
 
-    def rest(self, kind: str, report: Report) -> dict[str, Any]:
-        """The fields of a message that take more than a look."""
-        drifts, names = kind == "drift", self._input_names(report)
-        levels = None if drifts else report.moved
+    def detail_fields(self, kind: str, event: ReportedEvent) -> dict[str, Any]:
+        """Return the fields of a message that are expensive to compute."""
+        drifts, names = kind == "drift", self._input_names(event.state)
+        shifts = None if drifts else event.level_shifts
         return {
-            "contributions": self._contributions(report, names) if levels is None else self._levels(levels),
-            "weight_change": self._weight_change(report, names) if drifts else [],
-            "heads": self._heads(report) if drifts else [],
-            "state_hash": report.layout.state_hash(report.content, report.waiting),
+            "contributions": self._contributions(event.state, names) if shifts is None else self._level_shifts(shifts),
+            "weight_change": self._weight_change(event.state, names) if drifts else [],
+            "heads": self._heads(event.state) if drifts else [],
+            "state_hash": event.state.state_hash,
         }
 
-    def _first(self, moved: NDArray[np.float64]) -> list[int]:
-        """Places of those that moved most."""
-        first = np.argsort(-np.abs(moved), kind="stable")[: self._most]
-        return [i for i in first.tolist() if moved[i]]
+    def _largest(self, values: NDArray[np.float64]) -> list[int]:
+        """Return the indexes of the largest values by magnitude, without zeros."""
+        order = np.argsort(-np.abs(values), kind="stable")[: self._max_listed]
+        return [i for i in order.tolist() if values[i]]
 
-    def _shares(self, moved: NDArray[np.float64], names: list[str]) -> list[dict[str, Any]]:
-        total = float(np.abs(moved).sum())
+    def _shares(self, values: NDArray[np.float64], names: list[str]) -> list[dict[str, Any]]:
+        total = float(np.abs(values).sum())
         if total == 0.0:
             return []
-        return [{"feature": names[i], "share": float(moved[i]) / total} for i in self._first(moved)]
+        return [{"feature": names[i], "share": float(values[i]) / total} for i in self._largest(values)]
 
-    def _input_names(self, report: Report) -> list[str]:
-        used = int(report.array("pool.used"))
-        codes = Codes(used, *(report.array(f"pool.{name}") for name in Codes._fields[1:])) if used else None
-        return input_names(self._plan, report.layout.params, codes)
+    def _input_names(self, state: CapturedState) -> list[str]:
+        used = int(state.array("pool.used"))
+        codes = PoolCodes(used, *(state.array(f"pool.{name}") for name in PoolCodes._fields[1:])) if used else None
+        return input_names(self._plan, state.layout.params, codes, self._text_of)
 
-    def _contributions(self, report: Report, names: list[str]) -> list[dict[str, Any]]:
-        """The weightiest inputs of the prediction: each one's signed share of all that moved it from the base."""
-        weights = report.array("told.weights")
-        x = report.array("entity" if report.array("flag")[MANY] else "fleet")
+    def _contributions(self, state: CapturedState, names: list[str]) -> list[dict[str, Any]]:
+        """Return the inputs that contributed most: each one's signed share of the distance from the base."""
+        weights = state.array("report.weights")
+        x = state.array("entity" if state.array("flag")[MANY] else "fleet")
         return self._shares((weights * x[: len(weights)]).astype(np.float64)[1:], names[1:])
 
-    def _levels(self, moved: NDArray[np.float64]) -> list[dict[str, Any]]:
-        """The columns whose levels have moved most: each one's signed share of what all have moved."""
-        return self._shares(moved, [*self._columns, *(f"steps({name})" for name in self._columns)])
+    def _level_shifts(self, shifts: NDArray[np.float64]) -> list[dict[str, Any]]:
+        """Return the columns whose levels shifted most: each one's signed share of all shifts."""
+        return self._shares(shifts, [*self._columns, *(f"steps({name})" for name in self._columns)])
 
-    def _heads(self, report: Report) -> list[dict[str, Any]]:
-        """The heads that the gate believed most at the event: fast ones after a change, slow ones in calm."""
-        g = report.array("g")[: int(report.array("places")[0])]
-        names = answer_names(report.layout.params, bool(report.array("flag")[MANY]))
-        return [{"head": names[i], "weight": float(g[i])} for i in self._first(g)]
+    def _heads(self, state: CapturedState) -> list[dict[str, Any]]:
+        """Return the heads with the most weight in the gate: fast ones after a change, slow ones in calm."""
+        g = state.array("g")[: int(state.array("places")[0])]
+        names = answer_names(state.layout.params, bool(state.array("flag")[MANY]))
+        return [{"head": names[i], "weight": float(g[i])} for i in self._largest(g)]
 
-    def _weight_change(self, report: Report, names: list[str]) -> list[dict[str, Any]]:
-        """The implicit weights that moved most, in the target's unit per standard deviation of the input."""
-        before, after = (report.array(name).astype(np.float64) for name in ("reference.weights", "told.weights"))
+    def _weight_change(self, state: CapturedState, names: list[str]) -> list[dict[str, Any]]:
+        """Return the implicit weights that changed most, in the target's unit per standard deviation of the input."""
+        before, after = (state.array(name).astype(np.float64) for name in ("reference.weights", "report.weights"))
         return [
             {"feature": names[i], "before": float(before[i]), "after": float(after[i])}
-            for i in self._first(after - before)
+            for i in self._largest(after - before)
         ]

@@ -1,13 +1,12 @@
 """The engine: events in, predictions and alerts out, state inside. No Kafka, no Bytewax.
 
-A target is predicted by a `TargetEngine` of its own; with several targets, what they have to tell of an entity is put
-together (`MultiTargetAlerts`), and what happens to many entities that learn together is told once (`FleetAlerts`).
+Each target is predicted by a `TargetEngine` of its own. With several targets, an entity's alerts of one event are
+merged into one (`MultiTargetAlerts`); what affects many entities that learn together is one alert, too (`FleetAlerts`).
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
@@ -17,20 +16,26 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.engine import snapshot
-from ssm_stream.engine.alerts import Alert, render
-from ssm_stream.engine.entity_limiter import EntityLimiter, Stretch
+from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_pipeline import AlertPipeline
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.delayed_labels import LabelResult
+from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
-from ssm_stream.engine.fleet_alerts import FleetAlerts, inside
 from ssm_stream.engine.kernel_params import SLOT_STEP
-from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, sound, text_part, write
-from ssm_stream.engine.target_engine import LabelResult, TargetEngine
+from ssm_stream.engine.snapshot_format import (
+    ArrayPart,
+    SnapshotReader,
+    StateError,
+    bytes_part,
+    damage_as_state_error,
+    write,
+)
+from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import Events, Refused
 from ssm_stream.ingest.labels import Labels, Unmatched
 from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.lifecycle import KINDS
 from ssm_stream.kernels.loop import Predictions, Settled
 from ssm_stream.kernels.shapes import LearnerParams
 
@@ -38,7 +43,7 @@ __all__ = ["SLOT_STEP", "Alert", "Engine", "LabelResult", "shard_of"]
 
 
 class Engine:
-    """Predicts, judges and learns events of many entities.
+    """Predicts, scores and learns events of many entities.
 
     target_engines: one a target, in the order of the configuration
 
@@ -59,29 +64,23 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
-        self._census = EntityLimiter(config.state) if config.state.max_entities else None
-        self._admitted: tuple[Events, list[Stretch]] | None = None
-        self._made_by = config.hash  # of what was loaded last
-        self._inside: list[tuple[str, str]] = []  # entity and kind of episodes that a fleet alert stands for
-        self._forget_episodes()
-
-    def _forget_episodes(self) -> None:
-        config = self.config
-        self._joint = MultiTargetAlerts(config) if len(self.target_engines) > 1 else None
-        self._fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
+        self._alerts = AlertPipeline(config, [each.store for each in self.target_engines])
+        self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
+        self._admitted: tuple[Events, list[Segment]] | None = None
+        self._loaded_config = config.hash  # of the snapshot that was loaded last
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self.names)
 
     def __contains__(self, entity: object) -> bool:
-        """Is that entity in memory?"""
+        """Return whether the entity is in memory."""
         return any(entity in each.store for each in self.target_engines)
 
     @property
     def names(self) -> list[str]:
-        """Entities in memory, in the order of their rows: of appearance, until some are dropped."""
-        if self._joint is None:
+        """Entities in memory, in the order of their rows: of appearance, until some are removed."""
+        if len(self.target_engines) == 1:
             return self.target_engines[0].store.names
         return list(dict.fromkeys(name for each in self.target_engines for name in each.store.names))
 
@@ -92,7 +91,7 @@ class Engine:
 
     @property
     def params(self) -> LearnerParams:
-        """The learner's constants; with several targets the first one's, which differ in the room for codes at most."""
+        """The learner's sizes and rates; with several targets, the first one's: they differ in code slots only."""
         return self.target_engines[0].store.params
 
     @property
@@ -107,16 +106,16 @@ class Engine:
 
     @property
     def resolved_predictions(self) -> list[Settled]:
-        """By target: the predictions that met it in the last `process` or `learn`, where targets come late."""
+        """By target: the predictions that met their targets in the last `process` or `learn`, if these are delayed."""
         return [each.resolved for each in self.target_engines]
 
     @property
-    def late(self) -> bool:
+    def labels_delayed(self) -> bool:
         """Whether targets come after their events, so that `resolved_predictions` has the errors."""
-        return self.target_engines[0].late
+        return self.target_engines[0].delayed is not None
 
     def count_open_episodes(self, kind: str) -> int:
-        """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread.
+        """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread.
 
         With several targets, of the one with the most.
         """
@@ -124,11 +123,11 @@ class Engine:
 
     @property
     def fullness(self) -> float | None:
-        """Share of `state.max_entities` that the source with the most has; None without a limit."""
-        return None if self._census is None else self._census.fullness
+        """Share of `state.max_entities` that the fullest shard and source has reached; None without a limit."""
+        return None if self._limiter is None else self._limiter.fullness
 
     def pop_evicted_count(self) -> int:
-        """Entities forgotten since the last call; with several targets, of the one with the most."""
+        """Return the number of entities evicted since the last call; with several targets, of the one with the most."""
         counts = [each.store.evicted for each in self.target_engines]
         for each in self.target_engines:
             each.store.evicted = 0
@@ -136,35 +135,40 @@ class Engine:
 
     @property
     def label_counts(self) -> dict[str, int]:
-        """As `TargetEngine.label_counts`, over all targets."""
-        counts = [each.label_counts for each in self.target_engines]
-        return {name: sum(count[name] for count in counts) for name in counts[0]}
+        """Counts of delayed targets, over all targets; empty if targets are not delayed.
+
+        `waiting`, `matched`, `dropped` (waited too long, too many, or evicted): events
+        `unmatched`: labels without an event, or with a horizon, predictions whose time came without a target
+        `early`: labels that wait for their events
+        """
+        counts = [each.delayed.counts for each in self.target_engines if each.delayed is not None]
+        return {name: sum(count[name] for count in counts) for name in counts[0]} if counts else {}
 
     def admit(self, events: Events, source: int = 0) -> tuple[Events, list[Refused]]:
-        """The events that `process` is to be called with next, and those of entities that are one too many.
+        """Return the events to call `process` with next, and those rejected by `state.max_entities`.
 
-        Without this, and without `state.max_entities`, there is no limit.
+        The limit holds only for events that come through here.
 
         Args:
             events, source: as of `process`
         """
-        if self._census is None or not len(events):
+        if self._limiter is None or not len(events):
             return events, []
         shards = self.config.state.shards
-        homes = {name: shard_of(name, shards) for name in set(events.entity)} if shards > 1 else {}
-        stretches, refused = self._census.admit(events.entity, events.ts, homes, source)
-        told = [Refused(i, "TooManyEntities", self._census.refusal(events.entity[i])) for i in refused]
-        if refused:
-            rows = np.setdiff1d(np.arange(len(events)), refused, assume_unique=True)
-            place = np.zeros(len(events), np.intp)
-            place[rows] = np.arange(len(rows))
+        shard_by_name = {name: shard_of(name, shards) for name in set(events.entity)} if shards > 1 else {}
+        segments, rejected = self._limiter.admit(events.entity, events.ts, shard_by_name, source)
+        refused = [Refused(i, "TooManyEntities", self._limiter.rejection_reason(events.entity[i])) for i in rejected]
+        if rejected:
+            rows = np.setdiff1d(np.arange(len(events)), rejected, assume_unique=True)
+            at = np.zeros(len(events), np.intp)
+            at[rows] = np.arange(len(rows))
             events = events.take(rows)
-            stretches = [Stretch(place[s.rows], [(int(place[i]), name) for i, name in s.leaving]) for s in stretches]
-        self._admitted = (events, stretches)
-        return events, told
+            segments = [Segment(at[s.rows], [(int(at[i]), name) for i, name in s.evicted]) for s in segments]
+        self._admitted = (events, segments)
+        return events, refused
 
     def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
-        """Predict, judge and learn, in order.
+        """Predict, score and learn, in order.
 
         Args:
             events: n events, their `target` (n,), or with m targets (n, m)
@@ -176,64 +180,52 @@ class Engine:
         admitted, self._admitted = self._admitted, None
         if admitted is None or admitted[0] is not events:
             return self._process(events, source, ())
-        stretches = admitted[1]
-        if len(stretches) == 1:
-            return self._process(events, source, stretches[0].leaving)
-        told, alerts = list[Predictions](), list[Alert]()
-        settled: list[list[Settled]] = []
-        for rows, leaving in stretches:
-            before, first = self.target_engines[0].unmatched, int(rows[0])
-            here = [(i - first, name) for i, name in leaving]
-            predictions, mine = self._process(events.take(rows), source, here)
-            told.append(predictions)
-            alerts += [alert._replace(row=first + alert.row) for alert in mine]
-            settled.append([each.resolved._replace(item=first + each.resolved.item) for each in self.target_engines])
-            self.target_engines[0].place_unmatched(before, rows)
-        for each, parts in zip(self.target_engines, zip(*settled, strict=True), strict=True):
-            each.resolved = Settled(*map(np.concatenate, zip(*parts, strict=True)))
-        return Predictions(*map(np.concatenate, zip(*told, strict=True))), alerts
+        segments = admitted[1]
+        if len(segments) == 1:
+            return self._process(events, source, segments[0].evicted)
+        parts, alerts = list[Predictions](), list[Alert]()
+        delayed = [each.delayed for each in self.target_engines if each.delayed is not None]
+        resolved: list[list[Settled]] = [[] for _ in delayed]
+        for rows, evicted in segments:
+            first, unmatched = int(rows[0]), delayed[0].unmatched_count if delayed else 0
+            predictions, own = self._process(events.take(rows), source, [(i - first, name) for i, name in evicted])
+            parts.append(predictions)
+            alerts += [alert._replace(row=first + alert.row) for alert in own]
+            for each, found in zip(delayed, resolved, strict=True):
+                found.append(each.resolved._replace(item=first + each.resolved.item))
+            if delayed:
+                delayed[0].renumber_unmatched(unmatched, rows)
+        for each, found in zip(delayed, resolved, strict=True):
+            each.resolved = Settled(*map(np.concatenate, zip(*found, strict=True)))
+        return Predictions(*map(np.concatenate, zip(*parts, strict=True))), alerts
 
     def _process(
-        self, events: Events, source: int, leaving: Sequence[tuple[int, str]]
+        self, events: Events, source: int, evicted: Sequence[tuple[int, str]]
     ) -> tuple[Predictions, list[Alert]]:
-        """`process` of a stretch, at rows of which these entities leave."""
-        if self._joint is None:
-            predictions, alerts_ = self.target_engines[0].process(events, source, leaving)
-            return predictions, self._over_fleet(alerts_)
-        told: list[Predictions] = []
+        """Process a segment. evicted: row and name of the entities to evict there"""
+        if len(self.target_engines) == 1:
+            predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
+            return predictions, self._alerts.process([alerts_])
+        parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
             column = replace(events, target=np.ascontiguousarray(events.target[:, j]))
-            predictions, mine = each.process(column, source, leaving)
-            told.append(predictions)
-            alerts.append(mine)
-        together = self._joint.follow(alerts, [each.store.expired for each in self.target_engines])
-        stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*told, strict=True)))
-        return stacked, self._over_fleet(together)
-
-    def _over_fleet(self, alerts: list[Alert]) -> list[Alert]:
-        """The alerts of the last batch, with what is told of the fleet instead of its entities: whole messages."""
-        if self._fleet is None:
-            return [render(alert) for alert in alerts]
-        # An entity has started afresh where all its targets have.
-        gone = Counter(item for each in self.target_engines for item in each.store.expired)
-        sent = self._fleet.follow(
-            alerts,
-            [item for item, count in gone.items() if count == len(self.target_engines)],
-            lambda entity, row: max(each.store.heard(entity, row) for each in self.target_engines),
-        )
-        return [render(alert) for alert in sent]
+            predictions, own = each.process(column, source, evicted)
+            parts.append(predictions)
+            alerts.append(own)
+        stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
+        return stacked, self._alerts.process(alerts)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
-        """From now on nothing is learned of these entities: what they would be told by a model that does not adapt.
+        """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
 
-        Only where the configuration says `alerts.anomaly: {enabled: false, learn: hold}` and no `state.ttl`.
+        Needs `alerts.anomaly: {enabled: false, learn: hold}` and no `state.ttl`.
         """
         for each in self.target_engines:
             each.freeze_learning(entities)
 
     def learn(self, labels: Labels, source: int = 0) -> LabelResult:
-        """Learn targets that come by themselves, where the configuration has `labels` (and so one target).
+        """Learn targets that come by themselves; needs the section `labels` (and so has one target).
 
         A label whose event is still to come waits for it. `pop_unmatched_labels` returns those that find no event.
 
@@ -241,23 +233,24 @@ class Engine:
             labels: n labels
             source: the stream that they come from (the Kafka partition)
         """
-        outcome = self.target_engines[0].learn(labels, source)
-        return outcome._replace(alerts=self._over_fleet(outcome.alerts))
+        result = self.target_engines[0].learn(labels, source)
+        return result._replace(alerts=self._alerts.process([result.alerts]))
 
     def pop_unmatched_labels(self) -> list[Unmatched]:
-        """The labels given up since the last call, in order."""
-        return self.target_engines[0].pop_unmatched_labels()
+        """Return the labels given up since the last call, in order."""
+        delayed = self.target_engines[0].delayed
+        return [] if delayed is None else delayed.pop_unmatched()
 
     def input_names(self, pool: int = 0, target: str | None = None) -> list[str]:
-        """Names of the implicit weights of a pool for a target (None: the first), as `TargetEngine.input_names`.
+        """Return the names of a pool's implicit weights for a target (None: the first); see `TargetEngine.input_names`.
 
         Raises:
             KeyError: no such target.
         """
-        return self._of(target or self.config.event.targets[0]).input_names(pool)
+        return self._target_engine(target or self.config.event.targets[0]).input_names(pool)
 
     def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
-        """16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
+        """Return 16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
 
         Args:
             entity: its name
@@ -268,71 +261,67 @@ class Engine:
             KeyError: no such entity or target.
         """
         if target is not None:
-            return self._of(target).state_hash(entity, source)
-        if self._joint is None:
+            return self._target_engine(target).state_hash(entity, source)
+        if self._alerts.multi_target is None:
             return self.target_engines[0].state_hash(entity, source)
-        # What an entity has for one target may have expired before the rest.
-        known = [each.state_hash(entity, source) if entity in each.store else "" for each in self.target_engines]
-        if not any(known):
+        # An entity's state may have expired for one target before the others.
+        hashes = [each.state_hash(entity, source) if entity in each.store else "" for each in self.target_engines]
+        if not any(hashes):
             raise KeyError(entity)
-        return hashlib.blake2b(orjson.dumps([known, self._joint.rows(entity)]), digest_size=8).hexdigest()
+        content = orjson.dumps([hashes, self._alerts.multi_target.dump(entity)])
+        return hashlib.blake2b(content, digest_size=8).hexdigest()
 
-    def _of(self, target: str) -> TargetEngine:
+    def _target_engine(self, target: str) -> TargetEngine:
         engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.target_engines, strict=True))
         return engines[target]
 
     @property
     def changed_share(self) -> float:
-        """Of the entities: that are not as the last `write_snapshot` told them, of the target with the most."""
+        """Share of the entities that changed since the last `write_snapshot`, of the target with the most."""
         return max(each.store.changed_share for each in self.target_engines)
 
     def write_snapshot(self, file: BinaryIO, *, full: bool, base: str = "") -> str:
-        """Write the state, or what has changed since the last `write_snapshot`. Expired entities are dropped first.
+        """Write the state, or what changed since the last `write_snapshot`. Removes expired entities first.
 
         Args:
-            file: at its start; what it holds is written over
-            full: all of it; else only where `changed_share` is below 1
-            base: where not full: the name of the snapshot that was written last
+            file: at its start; its content is overwritten
+            full: all of it; an incremental snapshot needs a `changed_share` below 1
+            base: for an incremental snapshot: the name of the one that was written last
 
         Returns:
             the name of this one
         """
-        words, parts = self._told(whole=full)
-        name = write(file, {**words, "after": base}, parts)
+        metadata, parts = self._dump(full=full)
+        name = write(file, {**metadata, "after": base}, parts)
         for each in self.target_engines:
-            each.store.told()
+            each.store.mark_persisted()
         return name
 
     def snapshot(self) -> bytes:
-        """All state as bytes, for `restore`. Expired entities are dropped first."""
+        """Return all state as bytes, for `restore`. Removes expired entities first."""
         file = BytesIO()
-        write(file, *self._told(whole=True))
+        write(file, *self._dump(full=True))
         return file.getvalue()
 
-    def _told(self, *, whole: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
-        """Words and arrays of a snapshot: each target's, then what they have in common."""
-        of_each = [snapshot.save(each.store, whole=whole) for each in self.target_engines]
-        words: dict[str, Any] = {"config": self.config.hash, "whole": whole, "targets": [told for told, _ in of_each]}
-        if whole:
-            words["settings"] = self.config.model_settings
-        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(of_each) for part in arrays]
-        if self._joint is not None:
-            self._joint.retain([each.store for each in self.target_engines])
-            parts.append(text_part("joint", orjson.dumps(self._joint.rows())))
-        if self._fleet is not None:
-            self._fleet.retain(self)
-            parts.append(text_part("fleet", orjson.dumps(self._fleet.rows())))
-        if self._census is not None:
-            words["census"] = True
-            parts.append(text_part("census", orjson.dumps(self._census.rows())))
-        return words, parts
+    def _dump(self, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
+        """Return metadata and arrays of a snapshot: each target's, then what they have in common."""
+        targets = [snapshot.dump(each.store, full=full) for each in self.target_engines]
+        metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
+        if full:
+            metadata["settings"] = self.config.model_settings
+        parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
+        parts += self._alerts.dump(self)
+        if self._limiter is not None:
+            metadata["census"] = True
+            parts.append(bytes_part("census", orjson.dumps(self._limiter.dump())))
+        return metadata, parts
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Engine:
-        """The engine that `snapshot` described.
+        """Return an engine with the state that `snapshot` returned.
 
         Raises:
-            StateError: damaged bytes, or a state that another configuration made, and that does not fit this one.
+            StateError: damaged bytes, or a state that another configuration made and that does not fit this one.
         """
         engine = cls(config)
         engine.load(SnapshotReader(BytesIO(data)))
@@ -340,73 +329,44 @@ class Engine:
         return engine
 
     def load(self, reader: SnapshotReader) -> None:
-        """Take over what `write_snapshot` wrote; after it, one after another, what that wrote later that is not whole.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
 
-        `finish_load` is to be called in the end.
+        Call `finish_load` after the last.
 
         Raises:
-            StateError: damaged, or a state that another configuration made, and that does not fit this one.
+            StateError: damaged, or a state that another configuration made and that does not fit this one.
         """
         reader.check()
-        with sound():
+        with damage_as_state_error():
             self._load(reader, reader.metadata)
 
-    def _load(self, reader: SnapshotReader, words: dict[str, Any]) -> None:
-        made, whole = words["config"], bool(words["whole"])
-        if whole:
-            require_compatible_state(words, self.config)
-        elif made != self._made_by:
-            raise StateError("the snapshot goes on from one that another configuration made")
-        self._made_by = made
-        for j, (each, of_one) in enumerate(zip(self.target_engines, words["targets"], strict=True)):
+    def _load(self, reader: SnapshotReader, metadata: dict[str, Any]) -> None:
+        made, full = metadata["config"], bool(metadata["whole"])
+        if full:
+            snapshot.require_compatible_state(metadata, self.config)
+        elif made != self._loaded_config:
+            raise StateError("the incremental snapshot follows one that another configuration made")
+        self._loaded_config = made
+        migrates = made != self.config.hash
+        for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):
             reader.prefix = f"{j}."
-            snapshot.load(each.store, of_one, reader, whole=whole, migrates=self._migrates)
+            snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
-        self._forget_episodes()
-        if self._joint is not None:
-            self._joint.load(orjson.loads(reader.read("joint").tobytes()))
-        fleet: list[list[Any]] = []
-        if "fleet" in reader.names if self._migrates else self._fleet is not None:
-            fleet = orjson.loads(reader.read("fleet").tobytes())
-        if self._fleet is not None:
-            self._fleet.load(fleet)
-        else:
-            self._inside = inside(fleet)
-        if words.get("census"):  # the limit may have been set, or taken away, since then
-            known = orjson.loads(reader.read("census").tobytes())
-            if self._census is not None:
-                self._census.load(known)
+        self._alerts.load(reader, migrates=migrates)
+        if metadata.get("census"):  # the limit may have been set or removed since then
+            rows = orjson.loads(reader.read("census").tobytes())
+            if self._limiter is not None:
+                self._limiter.load(rows)
         reader.finish()
 
-    @property
-    def _migrates(self) -> bool:
-        return self._made_by != self.config.hash
-
     def finish_load(self) -> None:
-        """After the last `load`: episodes that the settings have no place for end, without a word.
-
-        Those of a kind that is switched off now, and those that only a fleet alert told of, where it is switched off.
-        """
-        if not self._migrates:
-            return
-        alerts = self.config.alerts
-        on = {"anomaly": alerts.anomaly.enabled, "drift": alerts.drift.enabled}
-        for kind in (kind for kind in KINDS if not on[kind]):
-            self._end_episodes(kind)
-        for entity, kind in self._inside:
-            self._end_episodes(kind, entity)
-        self._inside, self._made_by = [], self.config.hash
-
-    def _end_episodes(self, kind: str, entity: str | None = None) -> None:
-        for each in self.target_engines:
-            each.store.end_episodes(kind, entity)
-        if self._joint is not None:
-            self._joint.end(kind, entity)
-        if self._fleet is not None:
-            self._fleet.end(kind, entity)
+        """End the episodes that the present settings do not allow, without an alert, after the last `load`."""
+        if self._loaded_config != self.config.hash:
+            self._alerts.end_disabled()
+            self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
-        """Drop an entity, which then starts afresh; what it has taught others stays.
+        """Remove an entity, which then starts afresh; what others have learned from it stays.
 
         Raises:
             KeyError: no such entity.
@@ -414,26 +374,6 @@ class Engine:
         if entity not in self:
             raise KeyError(entity)
         for each in self.target_engines:
-            each.store.forget(entity)
+            each.store.remove(entity)
         for kind in KINDS:
-            self._end_episodes(kind, entity)
-
-
-def require_compatible_state(words: dict[str, Any], config: Config) -> None:
-    """Refuse a state that these settings cannot go on with. words: of a whole snapshot
-
-    Raises:
-        StateError: which settings differ, and what can be done.
-    """
-    if words["config"] == config.hash:
-        return
-    made = f"the state was made by configuration {words['config']}, this one is {config.hash}"
-    if "settings" not in words:
-        raise StateError(
-            f"{made}: put `event`, `model`, `alerts` and `state` back as they were, or start anew with another "
-            "recovery.directory"
-        )
-    changes = diff_model_settings(words["settings"], config.model_settings)
-    if overall_effect(changes) == "refused":
-        listed = "".join(f"\n  {change.text}" for change in changes)
-        raise StateError(f"{made}:{listed}\nput back what is refused, or start anew with another recovery.directory")
+            self._alerts.end_episodes(kind, entity)

@@ -1,7 +1,7 @@
-"""Who is known: how many entities may be, who makes room for a new one, and which new one stays out.
+"""Limits the number of entities per shard and source (`state.max_entities`); evicts or rejects entities beyond it.
 
-The limit holds for each shard and source by itself. What is decided at an event depends on the events before it there
-and on nothing else: not on batches, snapshots, workers or how sources interleave, so that a replay decides alike.
+Each shard and source has a limit of its own. A decision depends only on the events before it in that shard and source:
+not on batches, snapshots, workers or how sources interleave. So a replay decides alike.
 """
 
 from __future__ import annotations
@@ -15,133 +15,137 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import State
 
-STEPS = 100
-"""One event moves the clock by at most the TTL's hundredth: a wrong time cannot make everyone look long silent."""
+CLOCK_STEPS_PER_TTL = 100
+"""One event advances the clock by at most the TTL's hundredth, so that a wrong time cannot expire all entities."""
 
 
-class Stretch(NamedTuple):
-    """Events that may be processed together. rows: which; leaving: row and name of those that leave, each at that row,
-    or without an event of theirs in the stretch before it"""
+class Segment(NamedTuple):
+    """Events that may be processed in one call.
+
+    rows: of the batch; evicted: row and name of the entities to evict there, without an event before it in the segment
+    """
 
     rows: NDArray[np.intp]
-    leaving: list[tuple[int, str]]
+    evicted: list[tuple[int, str]]
 
 
-class Group:
-    """The entities of a shard and source. seen: name → clock at its last event, ms, the longest ago first"""
+class PoolEntities:
+    """The entities of a shard and source. clock: ms; last_seen: name → clock at its last event, oldest first"""
 
-    def __init__(self, clock: int | None = None, seen: dict[str, int] | None = None) -> None:
-        self.clock, self.seen = clock, seen if seen is not None else {}
+    def __init__(self, clock: int | None = None, last_seen: dict[str, int] | None = None) -> None:
+        self.clock, self.last_seen = clock, last_seen if last_seen is not None else {}
 
-    def at(self, ts: int, step: float) -> int:
-        """The clock after an event of that time."""
+    def advanced_clock(self, ts: int, step: float) -> int:
+        """Return the clock after an event of that time. step: by which it may advance at most"""
         return ts if self.clock is None else self.clock + int(min(max(ts - self.clock, 0), step))
 
 
 class EntityLimiter:
-    """The groups. rules: with `max_entities`"""
+    """Decides which entities are in memory. rules: with `max_entities`"""
 
     def __init__(self, rules: State) -> None:
         assert rules.max_entities is not None
-        self._most, self._evict = rules.max_entities, rules.when_full == "evict"
+        self._max_entities, self._evict = rules.max_entities, rules.when_full == "evict"
         self._ttl = rules.ttl * 1000.0 if rules.ttl else math.inf
-        self._groups: dict[tuple[int, int], Group] = {}
+        self._pools: dict[tuple[int, int], PoolEntities] = {}
 
     @property
     def fullness(self) -> float:
-        """Share of the limit that the fullest group has; may be asked from another thread."""
-        return max((len(group.seen) for group in list(self._groups.values())), default=0) / self._most
+        """Share of the limit that the fullest shard and source has reached; safe to read from another thread."""
+        return max((len(pool.last_seen) for pool in list(self._pools.values())), default=0) / self._max_entities
 
     def __len__(self) -> int:
-        """Entities that are known, of all groups."""
-        return sum(len(group.seen) for group in self._groups.values())
+        """Entities in memory, over all shards and sources."""
+        return sum(len(pool.last_seen) for pool in self._pools.values())
 
     def admit(
         self, names: list[str], ts: NDArray[np.int64], shards: Mapping[str, int], source: int
-    ) -> tuple[list[Stretch], list[int]]:
-        """Which events are processed, in which stretches, and the rows of those that are refused.
+    ) -> tuple[list[Segment], list[int]]:
+        """Return the events to process, in segments, and the rows of those that are rejected.
 
         Args:
-            names: of n events, in order; ts: their times, ms
-            shards: of each name; empty: all are of shard 0
+            names: entities of n events, in order; ts: their times, ms
+            shards: shard of each name; empty: all are of shard 0
+            source: of the events
         """
-        homes = set(shards.values()) or {0}
-        if len(homes) == 1 and self._roomy(names, ts, self._group(homes.pop(), source)):
-            return [Stretch(np.arange(len(names)), [])], []
-        stretches: list[Stretch] = []
-        refused, rows, leaving, here = list[int](), list[int](), list[tuple[int, str]](), set[str]()
+        present = set(shards.values()) or {0}
+        if len(present) == 1 and self._accept_all(names, ts, self._pool(present.pop(), source)):
+            return [Segment(np.arange(len(names)), [])], []
+        segments: list[Segment] = []
+        rejected, rows, evictions, here = list[int](), list[int](), list[tuple[int, str]](), set[str]()
         for i, (name, time) in enumerate(zip(names, ts.tolist(), strict=True)):
-            group = self._group(shards[name] if shards else 0, source)
-            if name not in group.seen:
-                gone = self._for_one_more(group)
-                if gone is None:
-                    refused.append(i)
+            pool = self._pool(shards[name] if shards else 0, source)
+            if name not in pool.last_seen:
+                evicted = self._evict_for_one(pool)
+                if evicted is None:
+                    rejected.append(i)
                     continue
-                if not here.isdisjoint(gone):  # their events so far come before they leave
-                    stretches.append(Stretch(np.array(rows, np.intp), leaving))
-                    rows, leaving, here = [], [], set()
-                leaving += [(i, one) for one in gone]
+                if not here.isdisjoint(evicted):  # process their events so far before they are evicted
+                    segments.append(Segment(np.array(rows, np.intp), evictions))
+                    rows, evictions, here = [], [], set()
+                evictions += [(i, one) for one in evicted]
             here.add(name)
             rows.append(i)
-            group.clock = group.at(time, self._ttl / STEPS)
-            group.seen.pop(name, None)
-            group.seen[name] = group.clock
+            pool.clock = pool.advanced_clock(time, self._ttl / CLOCK_STEPS_PER_TTL)
+            pool.last_seen.pop(name, None)
+            pool.last_seen[name] = pool.clock
         if rows:
-            stretches.append(Stretch(np.array(rows, np.intp), leaving))
-        return stretches, refused
+            segments.append(Segment(np.array(rows, np.intp), evictions))
+        return segments, rejected
 
-    def _group(self, shard: int, source: int) -> Group:
-        return self._groups.setdefault((shard, source), Group())
+    def _pool(self, shard: int, source: int) -> PoolEntities:
+        return self._pools.setdefault((shard, source), PoolEntities())
 
-    def _roomy(self, names: list[str], ts: NDArray[np.int64], group: Group) -> bool:
-        """Take note of all events at once, where nobody need leave or stay out; false: it cannot be told so simply."""
-        new, seen = dict.fromkeys(reversed(names)), group.seen
-        if len(seen) + len(new) > self._most and len(seen) + sum(name not in seen for name in new) > self._most:
+    def _accept_all(self, names: list[str], ts: NDArray[np.int64], pool: PoolEntities) -> bool:
+        """Accept all events at once if none can exceed the limit; return False, with nothing changed, if one might."""
+        new, last_seen = dict.fromkeys(reversed(names)), pool.last_seen
+        room = self._max_entities - len(last_seen)
+        if len(new) > room and sum(name not in last_seen for name in new) > room:
             return False
-        start = int(ts[0]) if group.clock is None else group.clock
-        if int(ts.max()) - start <= self._ttl / STEPS:
+        start = int(ts[0]) if pool.clock is None else pool.clock
+        if int(ts.max()) - start <= self._ttl / CLOCK_STEPS_PER_TTL:
             clocks: list[int] = np.maximum.accumulate(np.maximum(ts, start)).tolist()
-            group.clock = clocks[-1]
+            pool.clock = clocks[-1]
         else:
             clocks = []
             for time in ts.tolist():
-                group.clock = group.at(time, self._ttl / STEPS)
-                clocks.append(group.clock)
+                pool.clock = pool.advanced_clock(time, self._ttl / CLOCK_STEPS_PER_TTL)
+                clocks.append(pool.clock)
         last = dict(zip(names, clocks, strict=True))
         for name in reversed(new):
-            seen.pop(name, None)
-            seen[name] = last[name]
+            last_seen.pop(name, None)
+            last_seen[name] = last[name]
         return True
 
-    def _for_one_more(self, group: Group) -> list[str] | None:
-        """Those that leave, so that one more may be known; None: nobody does."""
-        gone: list[str] = []
-        while len(group.seen) >= self._most:
-            name = next(iter(group.seen))
-            assert group.clock is not None
-            if not self._evict and group.clock - group.seen[name] <= self._ttl:
+    def _evict_for_one(self, pool: PoolEntities) -> list[str] | None:
+        """Evict entities until one more has room; return their names, or None if none may be evicted."""
+        evicted: list[str] = []
+        while len(pool.last_seen) >= self._max_entities:
+            name = next(iter(pool.last_seen))
+            assert pool.clock is not None
+            if not self._evict and pool.clock - pool.last_seen[name] <= self._ttl:
                 return None
-            del group.seen[name]
-            gone.append(name)
-        return gone
+            del pool.last_seen[name]
+            evicted.append(name)
+        return evicted
 
-    def refusal(self, name: str) -> str:
-        """Why an event of this entity is refused."""
+    def rejection_reason(self, name: str) -> str:
+        """Return why an event of this entity is rejected."""
         return (
-            f"{name!r} is new, and {self._most} entities are known already (state.max_entities, of each shard and "
-            "partition)"
+            f"{name!r} is new, and {self._max_entities} entities are in memory already (state.max_entities, of each "
+            "shard and partition)"
         )
 
-    def rows(self) -> list[list[Any]]:
-        """All groups as JSON has them, sorted; the entities of each in their order."""
+    def dump(self) -> list[list[Any]]:
+        """Return all shards and sources as JSON has them, sorted; the entities of each, oldest first."""
         return [
-            [*key, group.clock, list(group.seen), list(group.seen.values())]
-            for key, group in sorted(self._groups.items())
+            [*key, pool.clock, list(pool.last_seen), list(pool.last_seen.values())]
+            for key, pool in sorted(self._pools.items())
         ]
 
     def load(self, rows: list[list[Any]]) -> None:
-        """What `rows` gave."""
-        self._groups = {
-            (shard, source): Group(clock, dict(zip(names, clocks, strict=True)))
+        """Load what `dump` returned."""
+        self._pools = {
+            (shard, source): PoolEntities(clock, dict(zip(names, clocks, strict=True)))
             for shard, source, clock, names, clocks in rows
         }

@@ -1,4 +1,4 @@
-"""What is known of an entity, read off its state: no event is needed, nothing is computed anew and nothing changes."""
+"""Reports on the state of an entity, without an event: nothing is predicted, and nothing changes."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.entity_store import View
+from ssm_stream.engine.entity_store import EntityView
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import EPOCH
-from ssm_stream.kernels.lifecycle import KINDS, OPEN, PEAK, SINCE_N, SINCE_TS
+from ssm_stream.kernels.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.kernels.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
+class OpenEpisode:
     """An open episode: its kind, the time of its first event (ms), labelled events since, and its highest score."""
 
     kind: str
@@ -29,12 +30,12 @@ class Episode:
 
 @dataclass(frozen=True, slots=True)
 class EntityReport:
-    """An entity as one target knows it.
+    """The state of an entity for one target.
 
-    n: labelled events; last: time of the last one, ms (None: none yet); watermark: of its source then, ms; gap: mean
-    seconds between events; error: running mean of |y − yhat|; half_width: of the prediction interval; episodes: open
-    weights: input → running mean of its implicit weight, in the target's unit per standard deviation of the input; the
-    weightiest first
+    n: labelled events; last: time of the last one, ms (None: none yet); watermark: of its source then, ms
+    gap: mean seconds between events; error: running mean of |y − yhat|; half_width: of the prediction interval
+    weights: input → running mean of its implicit weight, in the target's unit per standard deviation of the input, the
+        largest first
     """
 
     target: str
@@ -44,7 +45,7 @@ class EntityReport:
     gap: float
     error: float
     half_width: float
-    episodes: list[Episode]
+    episodes: list[OpenEpisode]
     weights: dict[str, float]
 
 
@@ -53,7 +54,7 @@ class EntitySummary:
     """An entity in a list.
 
     last: time of its last labelled event, ms; n: labelled events, of the target with the most; open: kinds of open
-    episodes; bytes: of its own state; hash: of that and of all pools of its shard, where asked for
+    episodes; bytes: of its own state; hash: as of `entity_hash`, None if it was not computed
     """
 
     entity: str
@@ -64,12 +65,12 @@ class EntitySummary:
     hash: str | None = None
 
     def as_json(self) -> dict[str, Any]:
-        """All fields as JSON has them."""
+        """Return all fields as JSON has them."""
         return asdict(self)
 
 
 def summarize_entities(engine: Engine) -> Iterator[EntitySummary]:
-    """The engine's entities, without their hashes."""
+    """Yield a summary of each of the engine's entities, without its hash."""
     size = engine.bytes_per_entity
     for name in engine.names:
         views = [view for each in engine.target_engines if (view := each.store.view(name)) is not None]
@@ -79,7 +80,7 @@ def summarize_entities(engine: Engine) -> Iterator[EntitySummary]:
 
 
 def report_entity(engine: TargetEngine, entity: str, source: int | None = None) -> EntityReport | None:
-    """What a target's engine knows of an entity; None where it does not know it.
+    """Return a report on an entity for one target; None if it is not in memory.
 
     Args:
         engine: of the target
@@ -92,15 +93,15 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
     number, n = view.state.clock.number[view.row], _labelled(view)
     spread = view.state.interval
     episodes = [
-        Episode(kind, int(row[SINCE_TS]), n - int(row[SINCE_N]), float(row[PEAK]))
+        OpenEpisode(kind, int(row[SINCE_TS]), n - int(row[SINCE_N]), float(row[PEAK]))
         for i, kind in enumerate(KINDS)
         if (row := _episode(view, i))[OPEN]
     ]
     pool = view.pools[source] if source in view.pools else next(iter(view.pools.values()))
-    # The mean begins at zero: what its first weights are worth by now.
+    # The running mean begins at zero: divide by the weight of what it has seen.
     share = 1.0 - (1.0 - WEIGHT_RATE) ** math.ceil(n / WEIGHT_EVERY)
     means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
-    named = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
+    weights = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
     scale = float(spread.scale[view.row])
     return EntityReport(
         engine.config.event.targets[0],
@@ -111,35 +112,35 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
         scale,
         scale * math.exp(float(spread.width[view.row])),
         episodes,
-        dict(sorted(named, key=lambda pair: -abs(pair[1]))),
+        dict(sorted(weights, key=lambda pair: -abs(pair[1]))),
     )
 
 
 def entity_sources(engine: Engine, entity: str) -> list[int]:
-    """The streams that entities of its shard have come from; just 0 for one that learns alone."""
+    """Return the sources of the entities of its shard; [0] with `model.fleet` off."""
     views = [view for each in engine.target_engines if (view := each.store.view(entity)) is not None]
     return sorted({source for view in views for source in view.pools})
 
 
 def entity_hash(engine: Engine, entity: str) -> str:
-    """16 hex digits over an entity's own state and all pools of its shard; with one pool, what alerts say too."""
+    """Return 16 hex digits over an entity's own state and all pools of its shard; with one pool, its `state_hash`."""
     hashes = [engine.state_hash(entity, source) for source in entity_sources(engine, entity)]
     return hashes[0] if len(hashes) == 1 else hashlib.blake2b("".join(hashes).encode(), digest_size=8).hexdigest()
 
 
 def iso_seconds(ts: int | None) -> str | None:
-    """A time in ISO 8601, to the second."""
+    """Return a time (ms) in ISO 8601, to the second; None for None."""
     return None if ts is None else (EPOCH + timedelta(milliseconds=ts)).isoformat(timespec="seconds")[:19] + "Z"
 
 
-def _episode(view: View, kind: int) -> Any:
+def _episode(view: EntityView, kind: int) -> Any:
     return view.state.lifecycle.number[view.row, kind]
 
 
-def _labelled(view: View) -> int:
+def _labelled(view: EntityView) -> int:
     return int(view.state.learner.n[view.row])
 
 
-def _time(view: View, column: int) -> int | None:
+def _time(view: EntityView, column: int) -> int | None:
     number = view.state.clock.number[view.row]
     return int(number[column]) if number[GAPS] > 0 and math.isfinite(number[column]) else None

@@ -1,7 +1,7 @@
-"""What is known of the entities of one target: a row each in arrays that the kernels read and write.
+"""Holds the state of one target's entities: one row an entity in arrays that the kernels read and write.
 
-Entities of one shard and one source learn together, in a pool, which has a row in arrays of its own; without that each
-entity is its own pool. Rows that are left are taken by who comes next, or closed up. No events and no learning here.
+Entities of one shard and one source learn together in a pool, which has a row in arrays of its own; with `model.fleet`
+off, each entity is its own pool. Rows of evicted entities are reused or removed. This module processes no events.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine import growable_arrays
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.growable_arrays import arrays_of
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, enabled_channels, ttl_ms
 from ssm_stream.ingest.events import places
@@ -25,32 +26,34 @@ from ssm_stream.kernels import detect, interval, levels, lifecycle, loop, novelt
 from ssm_stream.kernels.features import FeaturePlan
 from ssm_stream.kernels.frozen_weights import Weights
 
-FIRST_PLACES = 16
-"""Of an entity's ring of events that wait for their targets."""
+MIN_PENDING = 16
+"""Initial places of an entity's ring of events that wait for their targets."""
 
 
 def shard_of(entity: str, shards: int) -> int:
-    """The shard that an entity belongs to, the same in every process (Python's own hash is not)."""
+    """Return the shard of an entity, the same in every process (Python's own hash is not)."""
     return zlib.crc32(entity.encode()) % shards
 
 
-class View(NamedTuple):
-    """An entity's row in the states, and the pools of its shard by source; where it learns alone, its own."""
+class EntityView(NamedTuple):
+    """An entity's row in the states, and its shard's pools by source; with `model.fleet` off, its own pool."""
 
     row: int
     state: loop.EntityStates
     pools: dict[int, int]
 
 
-class Store:
-    """Rows of entities and pools.
+class EntityStore:
+    """The rows of one target's entities and pools.
 
-    names: of the entities, by row; slots: their rows; shards (entities,)
-    pools: rows by shard and source; sources: places in `marks`, the watermark of each source
-    params, scratch, reported: what the kernels need beside, as wide as the arrays are
-    state, shared: arrays with a row an entity, and with a row a pool
-    pending, tally, early: only where targets come late (`late`): events that wait for them, counts, and targets that
-        wait for their events
+    names: of the entities, by row; row_by_name: the rows by name; shards (entities,): shard of each row
+    pools: pool rows by shard and source; sources: indexes into `watermarks`, ms, one a source
+    params, scratch, report: sizes, working memory and output of the kernels, as wide as the arrays
+    state, shared: arrays with one row an entity, and with one row a pool
+    category_texts: text of category codes, see `category_texts.CategoryTexts`
+    delayed: rules for targets that come after their events; None if each comes with its event. Only with these:
+        pending: events that wait for their targets; early_labels: labels that wait for their events
+        label_counts (3,) int64: targets matched, events dropped, targets missed
 
     Args:
         config: of one target
@@ -62,88 +65,90 @@ class Store:
         self.config, self.plan, self.weights = config, plan, frozen
         self.params = build_learner_params(config, plan, frozen, 0)
         self.names: list[str] = []
-        self.slots: dict[str, int] = {}
+        self.row_by_name: dict[str, int] = {}
         self.shards = np.zeros(0, np.int64)
         self.pools: dict[tuple[int, int], int] = {}
         self.sources: dict[int, int] = {}
-        self.marks = np.full(1, np.nan)
-        self.state = self.fresh(0)
-        self.shared = self.fresh_pools(0, 0)
+        self.category_texts: dict[float, str] = {}
+        self.watermarks = np.full(1, np.nan)
+        self.state = self.new_states(0)
+        self.shared = self.new_pools(0, 0)
         self.scratch = shapes.new_scratch(self.params)
-        self.reported = self._fresh_reported()
-        self.expired: list[tuple[int, str]] = []
-        """Row and entity of those of the last batch that started afresh, as they were past their TTL, or were left."""
-        self._heard: list[float] = []  # of each of them: when it had last been labelled
+        self.report = self._new_report()
+        self.reset_entities: list[tuple[int, str]] = []
+        """Event index and name of the entities that started afresh in the last batch: expired, or evicted."""
+        self._reset_labelled_at: list[float] = []  # when each of them had last been labelled
         self.evicted = 0
-        """Entities forgotten so far: past their TTL, or to make room."""
-        # What a snapshot has yet to tell (`saved`): rows that are no longer as they were told, those told of at all,
-        # whether the arrays themselves have changed since then, and rows told of that were left and taken again.
+        """Number of entities that expired or were evicted, since the counter was last reset."""
+        # Changes since the last persisted snapshot: which rows, how many rows it has, whether the next one must be full
+        # (rows have moved, or arrays have other widths), and which of its rows now belong to another entity.
         self.changed, self.pools_changed = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
-        self.told_of, self.reshaped = 0, True
-        self.renamed: dict[int, str] = {}
-        self._free: list[int] = []  # rows that were left for others
-        self.late = delayed_label_rules(config)
-        if self.late is not None:
-            self.pending = pending.new_pending(self.params, 0, min(FIRST_PLACES, self.late.most))
-            self.tally = np.zeros(3, np.int64)
-            self.early = EarlyLabels(self.late.wait, self.late.most, by_id=self.late.by_id)
+        self.persisted_rows, self.needs_full_snapshot = 0, True
+        self.reassigned: dict[int, str] = {}
+        self._free_rows: list[int] = []  # rows of evicted entities
+        self.delayed = delayed_label_rules(config)
+        if self.delayed is not None:
+            self.pending = pending.new_pending(self.params, 0, min(MIN_PENDING, self.delayed.most))
+            self.label_counts = np.zeros(3, np.int64)
+            self.early_labels = EarlyLabels(self.delayed.wait, self.delayed.most, by_id=self.delayed.by_id)
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self.names)
 
     def __contains__(self, entity: object) -> bool:
-        """Is that entity in memory?"""
-        return entity in self.slots
+        """Return whether the entity is in memory."""
+        return entity in self.row_by_name
 
-    def view(self, entity: str) -> View | None:
-        """Where what is known of an entity lies, to be read; None where it is not here."""
-        row = self.slots.get(entity)
+    def view(self, entity: str) -> EntityView | None:
+        """Return where an entity's state lies; None if it is not in memory."""
+        row = self.row_by_name.get(entity)
         if row is None:
             return None
         if not self.config.model.fleet:
-            return View(row, self.state, {0: row})
+            return EntityView(row, self.state, {0: row})
         shard = int(self.shards[row])
-        return View(row, self.state, {source: pool for (home, source), pool in self.pools.items() if home == shard})
+        return EntityView(
+            row, self.state, {source: pool for (home, source), pool in self.pools.items() if home == shard}
+        )
 
     def pool_of(self, row: int, source: int) -> int | None:
-        """The pool that an entity learns with; None where its shard has met nothing from that source."""
+        """Return the pool row that an entity learns with; None if its shard has no events from that source."""
         return row if not self.config.model.fleet else self.pools.get((int(self.shards[row]), source))
 
-    # Who is where.
+    # Rows of entities and pools.
 
-    def rows(self, entities: list[str]) -> NDArray[np.int64]:
-        """The row of each; those that are new are given one."""
-        if self._free:
-            self._reuse(entities)
-        rows = places(entities, self.slots)
-        if len(self.slots) > len(self.names):
-            self.names += islice(self.slots, len(self.names), None)
-            self.grow(len(self.names))
+    def assign_rows(self, entities: list[str]) -> NDArray[np.int64]:
+        """Return the row of each entity; new entities get one."""
+        if self._free_rows:
+            self._reuse_rows(entities)
+        rows = places(entities, self.row_by_name)
+        if len(self.row_by_name) > len(self.names):
+            self.names += islice(self.row_by_name, len(self.names), None)
+            self.ensure_rows(len(self.names))
         return rows
 
-    def _reuse(self, entities: list[str]) -> None:
-        """Rows that were left to entities that have none; where there are too few, the rest is closed up."""
-        new = [name for name in dict.fromkeys(entities) if name not in self.slots][: len(self._free)]
-        for slot, name in zip(self._free, new, strict=False):
-            self.rename(slot, name)
-            if slot < self.told_of:
-                self.renamed[slot] = name
-        if len(new) < len(self._free):
-            self.close(np.array(sorted(self._free[len(new) :]), np.int64))
-            self.reshaped = True  # rows have moved, and nobody was told which
-        self._free = []
+    def _reuse_rows(self, entities: list[str]) -> None:
+        """Give free rows to new entities, and remove the free rows that remain."""
+        new = [name for name in dict.fromkeys(entities) if name not in self.row_by_name][: len(self._free_rows)]
+        for row, name in zip(self._free_rows, new, strict=False):
+            self.reassign_row(row, name)
+            if row < self.persisted_rows:
+                self.reassigned[row] = name
+        if len(new) < len(self._free_rows):
+            self.remove_rows(np.array(sorted(self._free_rows[len(new) :]), np.int64))
+            self.needs_full_snapshot = True  # rows have moved, which an incremental snapshot cannot express
+        self._free_rows = []
 
-    def rename(self, slot: int, name: str) -> None:
-        """A row that was left is this entity's now."""
-        if self.slots.get(self.names[slot]) == slot:
-            del self.slots[self.names[slot]]
-        self.names[slot], self.slots[name] = name, slot
-        shards = self.config.state.shards
-        self.shards[slot] = shard_of(name, shards) if shards > 1 else 0
+    def reassign_row(self, row: int, name: str) -> None:
+        """Give the row of an evicted entity to this one."""
+        if self.row_by_name.get(self.names[row]) == row:
+            del self.row_by_name[self.names[row]]
+        self.names[row], self.row_by_name[name] = name, row
+        self.shards[row] = shard_of(name, self.config.state.shards)
 
     def pools_of(self, rows: NDArray[np.int64], source: int) -> NDArray[np.int64]:
-        """The pool of each event: entities learn together within a shard and a source, whose order never changes."""
+        """Return the pool row of each event: events of a shard and a source keep their order, so they may share one."""
         if not self.config.model.fleet:
             return rows
         if self.config.state.shards == 1:
@@ -155,207 +160,221 @@ class Store:
         return out
 
     def _pool(self, shard: int, source: int) -> int:
-        """The pool of a shard and a source, made where there is none yet."""
+        """Return the pool row of a shard and a source; create it if there is none."""
         key = (shard, source)
         if key not in self.pools:
             self.pools[key] = len(self.pools)
             if len(self.pools) > len(self.shared.pool.n):
-                self.resize_pools(growable_arrays.room_for(len(self.pools)))
+                self.resize_pools(growable_arrays.rows_to_reserve(len(self.pools)))
         return self.pools[key]
 
-    def mark_of(self, source: int) -> int:
-        """The place of a source in `marks`."""
+    def watermark_index(self, source: int) -> int:
+        """Return the index of a source in `watermarks`; create it if there is none."""
         if source not in self.sources:
             self.sources[source] = len(self.sources)
-            if len(self.sources) > len(self.marks):
-                self.marks = np.concatenate([self.marks, np.full(len(self.marks), np.nan)])
+            if len(self.sources) > len(self.watermarks):
+                self.watermarks = np.concatenate([self.watermarks, np.full(len(self.watermarks), np.nan)])
         return self.sources[source]
 
-    # Who goes.
+    # Eviction.
 
-    def begin(self) -> None:
-        """A batch begins."""
-        self.expired, self._heard = [], []
+    def begin_batch(self) -> None:
+        """Start a batch: no entity has been reset in it yet."""
+        self.reset_entities, self._reset_labelled_at = [], []
 
     def expire(self, at: int, row: int) -> None:
-        """An entity starts afresh with event `at` of the batch, as it is past its TTL."""
+        """Reset an entity whose TTL is over at event `at` of the batch."""
         self.evicted += 1
-        self.expired.append((at, self.names[row]))
-        self._heard.append(self._labelled_at(row))
-        self._clear(row)
+        self.reset_entities.append((at, self.names[row]))
+        self._reset_labelled_at.append(self._labelled_at(row))
+        self._reset_row(row)
 
-    def leave(self, leaving: Sequence[tuple[int, str]]) -> None:
-        """Forget entities, each at an event of the batch; `rows` gives theirs to those that have come instead."""
+    def evict(self, leaving: Sequence[tuple[int, str]]) -> None:
+        """Evict entities, each at an event of the batch; `assign_rows` reuses their rows."""
         for at, name in leaving:
-            slot = self.slots.pop(name, None)
-            self.expired.append((at, name))
-            self._heard.append(-math.inf if slot is None else self._labelled_at(slot))
-            if slot is None:
+            row = self.row_by_name.pop(name, None)
+            self.reset_entities.append((at, name))
+            self._reset_labelled_at.append(-math.inf if row is None else self._labelled_at(row))
+            if row is None:
                 continue
             self.evicted += 1
-            self._clear(slot)
-            self.changed[slot] = True
+            self._reset_row(row)
+            self.changed[row] = True
             if not self.config.model.fleet:
-                self.pools_changed[slot] = True
-            self._free.append(slot)
+                self.pools_changed[row] = True
+            self._free_rows.append(row)
 
-    def heard(self, entity: str, row: int) -> float:
-        """Event time, ms, that an entity was last labelled at, where its TTL counts from: −∞ where it is not known.
+    def last_labelled(self, entity: str, event: int) -> float:
+        """Return the event time, ms, at which an entity was last labelled, from which its TTL counts; −∞ if never.
 
-        As of a row of the last batch; of one labelled again since then, without having started afresh, later.
+        event: row of the last batch; the time may be later if the entity was labelled again without a reset
         """
-        for (at, name), before in zip(self.expired, self._heard, strict=True):
-            if name == entity and at > row:
+        for (at, name), before in zip(self.reset_entities, self._reset_labelled_at, strict=True):
+            if name == entity and at > event:
                 return before
-        slot = self.slots.get(entity)
-        return -math.inf if slot is None else self._labelled_at(slot)
+        own = self.row_by_name.get(entity)
+        return -math.inf if own is None else self._labelled_at(own)
 
     def _labelled_at(self, row: int) -> float:
         clock = self.state.clock.number[row]
         return float(max(clock[loop.MARK], clock[loop.LAST])) if clock[loop.GAPS] > 0 else -math.inf
 
-    def evict(self) -> NDArray[np.int64]:
-        """Drop entities past their TTL, or never labelled: each would start afresh anyway, so no result changes.
+    def evict_expired(self) -> NDArray[np.int64]:
+        """Remove entities past their TTL, or never labelled: each would start afresh anyway, so no result changes.
 
         Returns:
-            their rows, ascending; the last of the others have taken their places (`growth.close`)
+            their rows, ascending; the last rows have filled the gaps (`growable_arrays.remove_rows`)
         """
         ttl = ttl_ms(self.config)
         if not math.isfinite(ttl) or not self.names:
             return np.zeros(0, np.int64)
-        latest = np.nanmin(self.marks[: len(self.sources)]) if self.sources else math.nan
+        latest = np.nanmin(self.watermarks[: len(self.sources)]) if self.sources else math.nan
         seen = self.state.clock.number[: len(self.names)]
         expired = (seen[:, loop.GAPS] == 0) | (latest - np.maximum(seen[:, loop.MARK], seen[:, loop.LAST]) > ttl)
         gone = np.flatnonzero(expired).astype(np.int64)
         self.evicted += len(gone)
-        if self.late is not None:
-            self.tally[loop.DROPPED] += int(self.pending.open[gone].sum())
-        self.close(gone)
+        self._count_dropped(gone)
+        self.remove_rows(gone)
         return gone
 
-    def forget(self, entity: str) -> None:
-        """Drop an entity, where it is here; what it has taught its pool stays."""
-        if entity in self.slots:
-            row = np.array([self.slots[entity]])
-            if self.late is not None:
-                self.tally[loop.DROPPED] += int(self.pending.open[row].sum())
-            self.close(row)
-            self.reshaped = True
-        if self.late is not None:
-            self.early.forget(entity)
+    def remove(self, entity: str) -> None:
+        """Remove an entity, if it is in memory; what its pool has learned from it stays."""
+        if entity in self.row_by_name:
+            row = np.array([self.row_by_name[entity]])
+            self._count_dropped(row)
+            self.remove_rows(row)
+            self.needs_full_snapshot = True
+        if self.delayed is not None:
+            self.early_labels.forget(entity)
 
-    def close(self, gone: NDArray[np.int64]) -> None:
-        """Without these rows; their memory is given back."""
+    def remove_rows(self, gone: NDArray[np.int64]) -> None:
+        """Remove rows, ascending, and release their memory."""
         if not len(gone):
             return
         count, own_pools = len(self.names), not self.config.model.fleet
         arrays = [*arrays_of(self.state), self.changed]
         if own_pools:
             arrays += [*arrays_of(self.shared), self.pools_changed]
-        if self.late is not None:
+        if self.delayed is not None:
             arrays += self.pending
-        growable_arrays.close([*arrays, self.shards], count, gone)
+        growable_arrays.remove_rows([*arrays, self.shards], count, gone)
         for row in gone.tolist():
-            if self.slots.get(self.names[row]) == row:  # else it came back in another row
-                del self.slots[self.names[row]]
+            if self.row_by_name.get(self.names[row]) == row:  # else the entity came back in another row
+                del self.row_by_name[self.names[row]]
         for row, last in zip(*(index.tolist() for index in growable_arrays.moves(count, gone)), strict=True):
             self.names[row] = self.names[last]
-            self.slots[self.names[row]] = row
+            self.row_by_name[self.names[row]] = row
         left = count - len(gone)
         del self.names[left:]
         self.shards = self.shards[:left].copy()
 
-    def _clear(self, row: int) -> None:
-        """Start an entity afresh; its pool too, where that is its alone."""
-        for array in (
-            arrays_of(self.state) if self.config.model.fleet else arrays_of(self.state) + arrays_of(self.shared)
-        ):
+    def _reset_row(self, row: int) -> None:
+        """Reset an entity's state; its pool's too if the entity is its own pool."""
+        self._count_dropped(row)
+        arrays = arrays_of(self.state) + ([] if self.config.model.fleet else arrays_of(self.shared))
+        for array in [*arrays, *(self.pending if self.delayed is not None else ())]:
             if len(array):
                 array[row] = 0
-        if self.late is not None:
-            self.tally[loop.DROPPED] += int(self.pending.open[row].sum())
-            for array in self.pending:
-                array[row] = 0
+
+    def _count_dropped(self, rows: NDArray[np.int64] | int) -> None:
+        """Count the waiting events of these rows as dropped."""
+        if self.delayed is not None:
+            self.label_counts[loop.DROPPED] += int(self.pending.open[rows].sum())
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
-        """The episodes of a kind are over, without a word: of an entity, where it is here, or of all."""
-        if entity is None or entity in self.slots:
-            rows: slice | int = slice(None) if entity is None else self.slots[entity]
-            self.state.lifecycle.number[rows, lifecycle.KINDS.index(kind)] = 0.0
-            self.reshaped = True
+        """End the open episodes of a kind without an alert: of one entity, if it is in memory, or of all."""
+        if entity is None or entity in self.row_by_name:
+            rows: slice | int = slice(None) if entity is None else self.row_by_name[entity]
+            self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
+            self.needs_full_snapshot = True
 
-    # Room.
+    # Memory.
 
-    def fresh(self, E: int) -> loop.EntityStates:
-        """Arrays of E new entities."""
-        _, looks, moves = enabled_channels(self.config)
+    def make_room(self, stop: int, event: int, row: int, pool: int) -> None:
+        """Make the room that the kernel needs to go on with an event of the batch.
+
+        stop: why it stopped (`loop.EXPIRED` and so on); row, pool: of the event's entity
+        """
+        if stop == loop.EXPIRED:
+            self.expire(event, row)
+        elif stop == loop.MORE_SLOTS:
+            self.add_code_slots(int(self.shared.pool.used[pool] + self.scratch.flag[shapes.FRESH]))
+        elif stop == loop.SECOND_ENTITY:
+            self.resize_pools(len(self.shared.pool.n), norm=True)
+            self.needs_full_snapshot = True
+        elif stop == loop.MORE_PLACES:
+            assert self.delayed is not None
+            self.resize_pending(len(self.state.clock.number), min(2 * self.pending.open.shape[1], self.delayed.most))
+
+    def new_states(self, E: int) -> loop.EntityStates:
+        """Return the arrays of E new entities."""
+        _, detects_novelty, detects_levels = enabled_channels(self.config)
         return loop.EntityStates(
             shapes.new_entities(self.params, E),
             interval.new_interval_state(E),
             detect.new_detector_state(E if self.config.alerts.drift.enabled else 0),
-            novelty.new_novelty_state(E if looks else 0),
-            levels.new_levels_state(E if moves else 0, self.params.features + 1),
+            novelty.new_novelty_state(E if detects_novelty else 0),
+            levels.new_levels_state(E if detects_levels else 0, self.params.features + 1),
             lifecycle.new_lifecycle_state(E),
             loop.Clock(np.zeros((E, 4))),
             loop.Reference(np.zeros((E, self.params.L), np.float32)),
         )
 
-    def fresh_pools(self, P: int, norms: int) -> loop.PoolStates:
-        """Arrays of P new pools. norms: 1 with their norm scope, 0 without"""
+    def new_pools(self, P: int, norms: int) -> loop.PoolStates:
+        """Return the arrays of P new pools. norms: 1 with their norm scope, 0 without"""
         p = self.params
         return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
 
-    def _fresh_reported(self) -> loop.Reported:
+    def _new_report(self) -> loop.Reported:
         return loop.Reported(np.zeros(4, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
-    def grow(self, needed: int) -> None:
-        """Room for so many entities, and their shards."""
+    def ensure_rows(self, needed: int) -> None:
+        """Make room for so many entities, and compute the shards of the new ones."""
         if needed > len(self.state.clock.number):
-            self._resize(growable_arrays.room_for(needed))
-        shards = self.config.state.shards
-        known = len(self.shards)
-        if needed > known:
-            more = [shard_of(name, shards) if shards > 1 else 0 for name in self.names[known:needed]]
+            self._resize_rows(growable_arrays.rows_to_reserve(needed))
+        assigned = len(self.shards)
+        if needed > assigned:
+            more = [shard_of(name, self.config.state.shards) for name in self.names[assigned:needed]]
             self.shards = np.concatenate([self.shards, np.array(more, np.int64)])
 
-    def _resize(self, E: int) -> None:
-        self.state = growable_arrays.fit(self.state, self.fresh(1), E, len(self.names))
+    def _resize_rows(self, E: int) -> None:
+        self.state = growable_arrays.fit(self.state, self.new_states(1), E, len(self.names))
         self.changed = np.concatenate([self.changed, np.zeros(E, np.bool_)])[:E]
-        if self.late is not None:
-            self.place(E, self.pending.open.shape[1])
+        if self.delayed is not None:
+            self.resize_pending(E, self.pending.open.shape[1])
         if not self.config.model.fleet:
             self.resize_pools(E)
 
     def resize_pools(self, P: int, *, norm: bool = False) -> None:
-        """Room for so many pools. norm: for their norm scope too, as it is where there is some already."""
+        """Make room for so many pools. norm: with a norm scope, which pools that have one keep in any case"""
         norms = int(norm or len(self.shared.norm.near) > 0)
         used = len(self.pools) if self.config.model.fleet else len(self.names)
-        self.shared = growable_arrays.fit(self.shared, self.fresh_pools(1, norms), P, used)
+        self.shared = growable_arrays.fit(self.shared, self.new_pools(1, norms), P, used)
         self.pools_changed = np.concatenate([self.pools_changed, np.zeros(P, np.bool_)])[:P]
 
-    def widen(self, slots: int) -> None:
-        """Room for so many codes."""
+    def add_code_slots(self, slots: int) -> None:
+        """Make room for so many code slots."""
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
-        self.state = growable_arrays.fit(self.state, self.fresh(1), len(self.state.clock.number), len(self.names))
+        self.state = growable_arrays.fit(self.state, self.new_states(1), len(self.state.clock.number), len(self.names))
         self.resize_pools(len(self.shared.pool.n))
         self.scratch = shapes.new_scratch(self.params)
-        self.reported = self._fresh_reported()
-        self.reshaped = True
+        self.report = self._new_report()
+        self.needs_full_snapshot = True
 
-    def place(self, E: int, H: int) -> None:
-        """Rings of H places for E entities."""
+    def resize_pending(self, E: int, H: int) -> None:
+        """Make rings of H places for E entities."""
         q, one = self.pending, pending.new_pending(self.params, 1, H)
         if q.open.shape[1] == H:
             self.pending = growable_arrays.fit_group(q, one, E, len(self.names))
         else:
             self.pending = pending.resized(q, type(q)(*(growable_arrays.zeros(E, array) for array in one)))
 
-    # What it is asked.
+    # Figures.
 
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state."""
-        return sum(array.nbytes for array in arrays_of(self.fresh(1)))
+        return sum(array.nbytes for array in arrays_of(self.new_states(1)))
 
     @property
     def bytes_per_pool(self) -> int:
@@ -363,18 +382,18 @@ class Store:
         return sum(array.nbytes // max(len(array), 1) for array in arrays_of(self.shared))
 
     def count_open_episodes(self, kind: str) -> int:
-        """Entities with an open episode of a kind (`lifecycle.KINDS`); may be asked from another thread."""
+        """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread."""
         number = self.state.lifecycle.number
-        return int(np.count_nonzero(number[: len(self.names), lifecycle.KINDS.index(kind), lifecycle.OPEN]))
+        return int(np.count_nonzero(number[: len(self.names), KINDS.index(kind), lifecycle.OPEN]))
 
     @property
     def changed_share(self) -> float:
-        """Of the entities: that are not as the last `save` told them; 1 where the arrays have changed themselves."""
-        if self.reshaped or not self.names:
+        """Share of the entities that changed since the last persisted snapshot; 1 if the next one must be full."""
+        if self.needs_full_snapshot or not self.names:
             return 1.0
         return float(np.count_nonzero(self.changed)) / len(self.names)
 
-    def told(self) -> None:
-        """What `save` gave has been kept: the next one may tell what changes from now on."""
+    def mark_persisted(self) -> None:
+        """Mark the state as persisted: the next incremental snapshot has what changes from now on."""
         self.changed[:] = self.pools_changed[:] = False
-        self.told_of, self.reshaped, self.renamed = len(self.names), False, {}
+        self.persisted_rows, self.needs_full_snapshot, self.reassigned = len(self.names), False, {}

@@ -1,13 +1,13 @@
-"""Why the engine predicts what it does for an entity: inputs, heads, gate, and what rests on the fleet.
+"""Explains a prediction: the contributions of its inputs, the heads' predictions, and the share learned from others.
 
-The answer is a gate's mean over the heads' answers. Its linear part is the implicit model: the weights of all heads,
-averaged by the gate (`kernels/implicit.py`). So
+A prediction is a weighted mean of the heads' predictions; the gate sets the weights. Its linear part is the implicit
+model: the weights of all heads, averaged by the gate (`kernels/implicit.py`). So
 
     yhat = base + Σ weight_j · x_j + rest
 
-where the base is what the model answers before any gradient (the last target, or the mean where lags are off), x_j the
-standardised inputs, and `rest` all that bends: embedding, ferns, log space, attention, heads that answer from another
-base, and clipping.
+where the base is what the model predicts before any gradient (the last target, or the mean if lags are off), x_j the
+standardised inputs, and `rest` all that is not linear: embedding, ferns, log space, attention, heads that predict from
+another base, and clipping.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ssm_stream.kernels.shapes import BASE, MANY
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """An input's part in a prediction.
+class Contribution:
+    """An input's contribution to a prediction.
 
     value: of the input, in its own unit (None: unknown; codes: 1 or 0); weight: target's unit per standard deviation of
     the input; contribution: what it adds to the base, in the target's unit
@@ -44,8 +44,8 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A head: what it answers, in the target's unit, and its weight in the gate."""
+class HeadPrediction:
+    """A head's own prediction (`answer`), in the target's unit, and its weight in the gate."""
 
     head: str
     answer: float
@@ -54,10 +54,10 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """A prediction taken apart: yhat = base + constant + Σ contributions + rest.
+    """A prediction as a sum: yhat = base + constant + Σ contributions + rest.
 
-    n: labelled events of the entity before; fleet: share that rests on what other entities taught
-    y: the target, None where the event has none; the residual is y − yhat
+    n: labelled events of the entity before; fleet: share learned from other entities
+    y: the target, None if the event has none; the residual is y − yhat
     """
 
     entity: str
@@ -68,8 +68,8 @@ class Explanation:
     constant: float
     rest: float
     fleet: float
-    parts: list[Part]
-    answers: list[Answer]
+    parts: list[Contribution]
+    answers: list[HeadPrediction]
     y: float | None = None
 
     @property
@@ -78,20 +78,20 @@ class Explanation:
         return (EPOCH + timedelta(milliseconds=self.ts)).isoformat(timespec="seconds").replace("+00:00", "Z")
 
     def as_json(self) -> dict[str, Any]:
-        """All fields as JSON has them."""
+        """Return all fields as JSON has them."""
         return asdict(self)
 
 
 def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanation:
-    """The prediction that the engine would make for an event now; nothing is learned, no state changes.
+    """Explain the prediction that the engine would make for an event now; nothing is learned, no state changes.
 
     Args:
         engine: of the target
-        events: one event of an entity that the engine knows
+        events: one event of an entity in memory
         source: the stream that it comes from
 
     Raises:
-        KeyError: the engine has not met the entity.
+        KeyError: the entity is not in memory.
     """
     name = events.entity[0]
     trace = engine.trace_prediction(events, source)
@@ -105,13 +105,13 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     for j in range(1, len(names)):
         if names[j]:
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
-            parts.append(Part(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
+            parts.append(Contribution(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
     parts.sort(key=lambda part: -abs(part.contribution))
     yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)
     count = int(w.places[0])
     answers = [
-        Answer(head, float(w.a[i]), float(w.g[i]))
+        HeadPrediction(head, float(w.a[i]), float(w.g[i]))
         for i, head in enumerate(answer_names(p, many)[:count])
         if w.active[i]
     ]
@@ -124,14 +124,31 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
 
 
 class UnknownEntityError(LookupError):
-    """There is no such entity, row or target; the text says what there is."""
+    """There is no such entity, row or target; the message lists what there is."""
 
 
 def spread_evenly(places: list[int], most: int) -> list[int]:
-    """At most so many of the places, evenly, the first and the last among them."""
+    """Return at most so many of the places, evenly spaced, the first and the last among them."""
     if not most or not places:
         return []
     return [places[i] for i in np.unique(np.linspace(0, len(places) - 1, min(most, len(places))).astype(int))]
+
+
+def _find_event(events: Events, entity: str, row: int | None) -> tuple[list[int], int]:
+    """Return the indexes of an entity's earlier events, and that of its event at a row (None: its last)."""
+    own = [i for i, name in enumerate(events.entity) if name == entity]
+    if not own:
+        names = sorted(set(events.entity))
+        shown = ", ".join(names[:10]) + (f" and {len(names) - 10} others" if len(names) > 10 else "")
+        raise UnknownEntityError(f"no event of {entity!r} in the recording; its entities are {shown or 'none'}")
+    at = own[-1]
+    if row is not None:
+        found = np.flatnonzero(events.position == row - 1)
+        if not len(found) or events.entity[found[0]] != entity:
+            whose = f"an event of {events.entity[found[0]]!r}" if len(found) else "no event"
+            raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
+        at = int(found[0])
+    return [i for i in own if i < at], at
 
 
 def explain_recorded(
@@ -142,7 +159,7 @@ def explain_recorded(
     target: str | None = None,
     history: int = 0,
 ) -> tuple[Explanation, list[Explanation]]:
-    """The production engine over rows up to an event of the entity, and the prediction of that event taken apart.
+    """Run the engine over rows up to an event of the entity, and explain that event's prediction.
 
     Args:
         config: whose targets come with their events
@@ -150,7 +167,7 @@ def explain_recorded(
         entity: its name
         row: of the event, from 1; None: the entity's last
         target: which one; None: the first
-        history: so many of the entity's events up to then are taken apart too, evenly
+        history: so many of the entity's earlier events are explained too, evenly spaced
 
     Returns:
         the explanation, and those of earlier events in their order
@@ -163,26 +180,14 @@ def explain_recorded(
         raise UnknownEntityError(f"target: found {target!r}; the configuration has {', '.join(targets)}")
     if config.labels is not None or config.model.horizon.events or config.model.horizon.seconds:
         raise UnknownEntityError(
-            "explain looks at predictions whose targets come with their events: leave `labels` and `model.horizon` out"
+            "explain needs targets that come with their events: remove `labels` and `model.horizon` from the "
+            "configuration"
         )
     events, _ = EventReader(config.event).read(list(rows))
-    mine = [i for i, name in enumerate(events.entity) if name == entity]
-    if not mine:
-        known = sorted(set(events.entity))
-        shown = ", ".join(known[:10]) + (f" and {len(known) - 10} others" if len(known) > 10 else "")
-        raise UnknownEntityError(f"no event of {entity!r} in the recording; its entities are {shown or 'none'}")
-    at = mine[-1]
-    if row is not None:
-        found = np.flatnonzero(events.position == row - 1)
-        if not len(found) or events.entity[found[0]] != entity:
-            whose = f"an event of {events.entity[found[0]]!r}" if len(found) else "no event"
-            raise UnknownEntityError(f"row {row} is {whose}; the rows of {entity!r} end with {events.position[at] + 1}")
-        at = int(found[0])
-    before = [i for i in mine if i < at]
-    chosen = spread_evenly(before, history)
+    before, at = _find_event(events, entity, row)
     number = targets.index(target) if target is not None else 0
-    engine, done, told = Engine(config), 0, list[Explanation]()
-    for stop in [*chosen, at]:
+    engine, done, explanations = Engine(config), 0, list[Explanation]()
+    for stop in [*spread_evenly(before, history), at]:
         if stop > done:
             engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
             done = stop
@@ -190,10 +195,11 @@ def explain_recorded(
         if len(targets) > 1:
             one = replace(one, target=np.ascontiguousarray(one.target[:, number]))
         try:
-            told.append(explain(engine.target_engines[number], one))
+            explanations.append(explain(engine.target_engines[number], one))
         except KeyError:
             if stop == at:
                 raise UnknownEntityError(
-                    f"row {events.position[at] + 1} is the first of {entity!r}: nothing is known yet"
+                    f"row {events.position[at] + 1} is the first event of {entity!r}, of which nothing has been "
+                    "learned yet"
                 ) from None
-    return told[-1], told[:-1]
+    return explanations[-1], explanations[:-1]

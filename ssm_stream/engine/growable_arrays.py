@@ -1,9 +1,9 @@
-"""Rows of groups of arrays (a tuple of tuples of arrays, all with a row an entity, or a row a pool): grown, closed up.
+"""Grows and compacts groups of arrays: tuples of tuples of arrays, all with one row an entity, or one row a pool.
 
-Rows are reserved well ahead of those in use. That takes address space only: the kernel gives memory as rows are first
-written. When the room is used up, array after array moves into a larger one. Its pages move with it, where the system
-can do that (Linux): nothing is copied, and what was never written stays without memory. Else what was left is given
-back at once, so that there is never a second state in memory.
+Rows are reserved well ahead of those in use. That takes address space only: the operating system assigns memory when a
+row is first written. When the reserved rows are used up, each array in turn moves into a larger one. On Linux its pages
+are remapped: nothing is copied, and rows that were never written stay without memory. Elsewhere the memory of the old
+array is released at once, so that there is never a second copy of the whole state.
 """
 
 from __future__ import annotations
@@ -17,76 +17,76 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-AHEAD = 4
-"""Rows reserved for each that is needed."""
-LEAST = 16
-SMALL = 1 << 16
-"""Bytes up to which memory comes from the heap: mappings are counted, and end at a page."""
-MOVES = 1 | 2 | 4
-"""mremap: to a fixed place, and what is left stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
-FAILED = ctypes.c_void_p(-1).value
+RESERVED_PER_ROW = 4
+"""Rows reserved for each row that is needed."""
+MIN_ROWS = 16
+MAX_HEAP_BYTES = 1 << 16
+"""Arrays up to this size come from the heap: the number of mappings is limited, and each ends at a page."""
+REMAP_FLAGS = 1 | 2 | 4
+"""mremap to a fixed address; the old range stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
+MAP_FAILED = ctypes.c_void_p(-1).value
 
 
 def arrays_of(groups: Any) -> list[NDArray[Any]]:
-    """All arrays of a tuple of tuples, in their order."""
+    """Return all arrays of a tuple of tuples, in their order."""
     return [array for group in groups for array in group]
 
 
 def named_arrays(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
-    """All arrays with their names: group.array."""
+    """Yield all arrays with their names, `group.array`."""
     for group_name, group in groups._asdict().items():
         for name, array in group._asdict().items():
             yield f"{group_name}.{name}", array
 
 
-def room_for(needed: int) -> int:
-    """Rows to reserve."""
-    return max(AHEAD * needed, LEAST)
+def rows_to_reserve(needed: int) -> int:
+    """Return how many rows to reserve when so many are needed."""
+    return max(RESERVED_PER_ROW * needed, MIN_ROWS)
 
 
 def zeros(rows: int, like: NDArray[Any]) -> NDArray[Any]:
-    """Zeros (rows, …), a row as in `like` (1, …); none where `like` has no row."""
+    """Return zeros (rows, …) with rows as in `like` (1, …); an empty array if `like` has no row."""
     shape = (rows * len(like), *like.shape[1:])
     size = like.itemsize * math.prod(shape)
-    if size < SMALL:
+    if size < MAX_HEAP_BYTES:
         return np.zeros(shape, like.dtype)
     try:
         memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    except OSError:  # a process may have so many mappings only
+    except OSError:  # the number of mappings of a process is limited
         return np.zeros(shape, like.dtype)
     return np.ndarray(shape, like.dtype, memory)
 
 
 def fit(old: Any, like: Any, rows: int, used: int) -> Any:
-    """The first `used` rows of all groups in so many rows, which are as in the groups `like`.
+    """Return all groups with so many rows; the first `used` rows of `old` move over, `old` is left empty.
 
-    like: arrays of one row, or none, which stays so; an axis after the first may be longer than in `old`
+    like: arrays of one row each, or of none, which stay empty; an axis after the first may be longer than in `old`
     """
     return type(old)(*(fit_group(group, ones, rows, used) for group, ones in zip(old, like, strict=True)))
 
 
 def fit_group(old: Any, like: Any, rows: int, used: int) -> Any:
-    """`fit` for one group."""
-    return type(old)(*(_moved(array, one, rows, used) for array, one in zip(old, like, strict=True)))
+    """As `fit`, for one group."""
+    return type(old)(*(_move(array, one, rows, used) for array, one in zip(old, like, strict=True)))
 
 
-def _moved(old: NDArray[Any], like: NDArray[Any], rows: int, used: int) -> NDArray[Any]:
+def _move(old: NDArray[Any], like: NDArray[Any], rows: int, used: int) -> NDArray[Any]:
     new, count = zeros(rows, like), min(used, len(old))
-    # Rows out of use are left alone: they have no memory.
+    # Unused rows are not copied: they have no memory.
     if old.shape[1:] == new.shape[1:]:
         size = count * old.nbytes // max(len(old), 1)
         before, after = (array.reshape(-1).view(np.uint8) for array in (old, new))
-        moved = _pages_moved(old, new, size)
+        moved = _remap_pages(old, new, size)
         after[moved:size] = before[moved:size]
     else:
         kept = (slice(count), *map(slice, old.shape[1:]))
         new[kept] = old[kept]
-    _give_back(old, 0)
+    _release(old, 0)
     return new
 
 
 def _remapper() -> Any:
-    """The system's mremap; None where there is none."""
+    """Return the mremap function of the C library; None if it has none."""
     call = getattr(ctypes.CDLL(None), "mremap", None)
     if call is not None:
         call.restype = ctypes.c_void_p
@@ -97,20 +97,20 @@ def _remapper() -> Any:
 _MREMAP = _remapper()
 
 
-def _pages_moved(old: NDArray[Any], new: NDArray[Any], size: int) -> int:
-    """Bytes of the first `size` whose pages were moved: all whole ones, or none where the system cannot do that.
+def _remap_pages(old: NDArray[Any], new: NDArray[Any], size: int) -> int:
+    """Move whole pages of the first `size` bytes to `new`; return how many bytes moved, 0 if the system cannot remap.
 
-    Nobody finds a hole where the old array was, which another thread may be reading: there are zeros.
+    The old range stays mapped, as zeros: another thread may still be reading it.
     """
     pages = size // mmap.PAGESIZE * mmap.PAGESIZE
     if _MREMAP is None or not pages or not all(isinstance(array.base, mmap.mmap) for array in (old, new)):
         return 0
-    found = _MREMAP(old.ctypes.data, pages, pages, MOVES, new.ctypes.data)
-    return 0 if found == FAILED else pages
+    found = _MREMAP(old.ctypes.data, pages, pages, REMAP_FLAGS, new.ctypes.data)
+    return 0 if found == MAP_FAILED else pages
 
 
 def moves(count: int, gone: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(to, from): where the last of `count` rows move, so that no row is left between when the `gone` ones are not.
+    """Return (to, from): the moves of the last of `count` rows that close the gaps which the `gone` rows leave.
 
     Args:
         gone: ascending
@@ -120,22 +120,22 @@ def moves(count: int, gone: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArr
     return gone[gone < left], stay
 
 
-def close(arrays: Iterable[NDArray[Any]], count: int, gone: NDArray[np.int64]) -> None:
-    """Drop rows of `count`: the last ones take their places, and zeros theirs. Arrays without rows stay so."""
+def remove_rows(arrays: Iterable[NDArray[Any]], count: int, gone: NDArray[np.int64]) -> None:
+    """Remove rows of `count`: the last rows fill the gaps and become zeros. Arrays without rows are left alone."""
     into, stay = moves(count, gone)
     left = count - len(gone)
     for array in arrays:
         if len(array):
             array[into] = array[stay]
-            whole = min(max(_give_back(array, left), left), count)
+            whole = min(max(_release(array, left), left), count)
             array[left:whole] = 0
 
 
-def _give_back(array: NDArray[Any], first: int) -> int:
-    """Give the memory of rows from `first` on back, as far as it is whole pages: they are zeros again.
+def _release(array: NDArray[Any], first: int) -> int:
+    """Release the memory of whole pages from row `first` on: their rows are zeros again.
 
     Returns:
-        the first row that is so, the number of rows where none is
+        the first row that was released, the number of rows if none was
     """
     memory, row = array.base, array.nbytes // max(len(array), 1)
     start = -(-first * row // mmap.PAGESIZE) * mmap.PAGESIZE

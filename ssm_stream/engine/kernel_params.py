@@ -1,4 +1,4 @@
-"""A configuration in the kernels' words: plain numbers in tuples, which the compiled code takes as they are."""
+"""Translates a configuration into the plain numbers and tuples that the compiled kernels take."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ssm_stream.kernels.frozen_weights import Weights
 from ssm_stream.kernels.loop import Late, Rules
 from ssm_stream.kernels.shapes import LearnerParams
 
-SLOT_STEP = 8  # slots for codes are added so many at a time
+SLOT_STEP = 8  # code slots are added in steps of so many
 DAY = 86_400_000.0
 LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
 
 
 def build_feature_plan(config: Config) -> FeaturePlan:
-    """How the numbers of an event become inputs. config: with its features"""
+    """Return how the numbers of an event become inputs. config: with its features"""
     event = config.event
     calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
     numbers, categories = tuple(event.numbers), tuple(event.categories)
@@ -27,12 +27,12 @@ def build_feature_plan(config: Config) -> FeaturePlan:
 
 
 def ttl_ms(config: Config) -> float:
-    """Event time, ms, after which an entity that was not labelled starts afresh; infinite where none does."""
+    """Return the event time, ms, after which an unlabelled entity starts afresh; infinite without a TTL."""
     return config.state.ttl * 1000.0 if config.state.ttl else math.inf
 
 
 def delayed_label_rules(config: Config) -> Late | None:
-    """The rules for targets that come after their predictions; None where each comes with its event."""
+    """Return the rules for targets that come after their predictions; None if each target comes with its event."""
     labels, horizon = config.labels, config.model.horizon
     if labels is not None:
         return Late(True, labels.id is not None, labels.wait * 1000.0, labels.pending, config.model.fleet, 0, 0.0, 0.0)
@@ -44,9 +44,9 @@ def delayed_label_rules(config: Config) -> Late | None:
 
 
 def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
-    """Which of `loop.CHANNELS` look for anomalies; levels are of columns together, so that one is none.
+    """Return which of `loop.CHANNELS` detect anomalies. Levels need at least one numeric column.
 
-    Where anomaly alerts are off, the score is the residual's, which needs no state beside the interval's.
+    If anomaly alerts are off, the score is the residual's, which needs no state but the interval's.
     """
     if not config.alerts.anomaly.enabled:
         return True, False, False
@@ -55,7 +55,7 @@ def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
 
 
 def build_rules(config: Config) -> Rules:
-    """When events are judged, and what an alert needs."""
+    """Return when events are scored, and what an alert needs."""
     anomaly, drift = config.alerts.anomaly, config.alerts.drift
 
     def pair(budget: Budget) -> tuple[float, float]:
@@ -84,7 +84,7 @@ def build_rules(config: Config) -> Rules:
 
 
 def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
-    """Sizes and rates of the learner. frozen: its frozen weights; slots: codes that there shall be room for at least"""
+    """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
     model = config.model
     K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
     names = model.heads or ["moments", "proximal", "embedding", "fern"]

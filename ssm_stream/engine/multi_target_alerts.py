@@ -1,10 +1,10 @@
-"""MultiTargetAlerts episodes: what several targets tell of one entity is one alert, not as many as there are targets.
+"""One alert for an entity, whichever of its targets have an open episode.
 
-An episode of an entity and kind starts with the first target whose own episode starts, goes on while any target's is
+An episode of an entity and kind starts with the first target whose own episode starts, lasts while any target's is
 open, and recovers with the last of them. It is reported when it starts, when another target joins (`ongoing`), while it
-lasts (`ongoing`, whenever the target that is open for longest has itself to be reported again), and when it recovers.
+lasts (`ongoing`, whenever the target that is open for longest has an `ongoing` of its own), and when it recovers.
 
-This runs when a target has something to tell, which is rare, and never for each event.
+This runs only when a target has an alert, which is rare, and not for each event.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.kernels.lifecycle import KINDS
 
-CAUSE = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
-"""Fields of an alert that are kept of each target; `since` is the target's own."""
+CAUSE_FIELDS = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
+"""Fields of an alert that are kept for each target; `since` is the target's own."""
 
 
 @dataclass(slots=True)
-class Episode:
-    """since: time of the first event, ms; absorbed: the most events that a target took to recover, so far
-    open: target → what it told last, in the order in which they joined"""
+class JointEpisode:
+    """The episode of an entity and kind, over all targets.
+
+    since: time of the first event, ms; absorbed: the most events that a target needed to recover, so far
+    open: target → its last alert's `CAUSE_FIELDS`, in the order in which the targets joined
+    """
 
     since: int
     absorbed: int = 0
@@ -37,53 +40,53 @@ class MultiTargetAlerts:
 
     def __init__(self, config: Config) -> None:
         self._targets, self._hash, self._critical = config.event.targets, config.hash, config.alerts.critical
-        self._episodes: dict[tuple[str, str], Episode] = {}
+        self._episodes: dict[tuple[str, str], JointEpisode] = {}
 
-    def follow(self, alerts: Sequence[Sequence[Alert]], expired: Sequence[Sequence[tuple[int, str]]]) -> list[Alert]:
-        """The joint alerts of a batch, in the order of their events.
+    def update(self, alerts: Sequence[Sequence[Alert]], reset: Sequence[Sequence[tuple[int, str]]]) -> list[Alert]:
+        """Return the joint alerts of a batch, in the order of their events.
 
         Args:
             alerts: of each target, in the order of their events
-            expired: of each target, row and entity of those that started afresh at that event
+            reset: of each target, row and entity of those that started afresh at that event
         """
-        # A target may have told twice at an event, where several predictions met their targets: in turn, then.
+        # A target has several alerts at an event at which several of its predictions met their targets: take turns.
         turns: dict[tuple[int, int, int], list[tuple[str, Alert]]] = {}
-        for target, told in zip(self._targets, alerts, strict=True):
+        for target, own in zip(self._targets, alerts, strict=True):
             count = Counter[tuple[int, int]]()
-            for alert in told:
+            for alert in own:
                 place = (alert.row, KINDS.index(alert.message["kind"]))
                 turns.setdefault((*place, count[place]), []).append((target, alert))
                 count[place] += 1
-        gone = [(*item, target) for target, items in zip(self._targets, expired, strict=True) for item in items]
+        gone = [(*item, target) for target, items in zip(self._targets, reset, strict=True) for item in items]
         gone.sort(reverse=True)
         out = []
         for turn in sorted(turns):
             while gone and gone[-1][0] <= turn[0]:
-                self._forget(*gone.pop()[1:])
-            joint = self._step(turns[turn])
+                self._remove(*gone.pop()[1:])
+            joint = self._merge(turns[turn])
             if joint is not None:
                 out.append(joint)
         while gone:
-            self._forget(*gone.pop()[1:])
+            self._remove(*gone.pop()[1:])
         return out
 
-    def _step(self, told: list[tuple[str, Alert]]) -> Alert | None:
-        """What the targets told of an entity and kind at one event, as one alert; None where it need not be said."""
-        first = told[0][1].message
+    def _merge(self, alerts: list[tuple[str, Alert]]) -> Alert | None:
+        """Return the alerts of an entity and kind at one event as one alert; None if it is not to be reported."""
+        first = alerts[0][1].message
         key = (first["entity"], first["kind"])
         began = key not in self._episodes
-        episode = self._episodes.setdefault(key, Episode(first["since"]))
+        episode = self._episodes.setdefault(key, JointEpisode(first["since"]))
         phases: dict[str, list[tuple[str, Alert]]] = {"started": [], "ongoing": [], "recovered": []}
-        for target, alert in told:
+        for target, alert in alerts:
             phase, message = alert.message["phase"], alert.message
             phases[phase].append((target, alert))
             if phase == "recovered":
                 episode.open.pop(target, None)
                 episode.absorbed = max(episode.absorbed, message["absorbed_after"])
             else:
-                episode.open[target] = {name: message[name] for name in CAUSE}
+                episode.open[target] = {name: message[name] for name in CAUSE_FIELDS}
         if began:
-            episode.since = min(alert.message["since"] for _, alert in told)
+            episode.since = min(alert.message["since"] for _, alert in alerts)
         if not episode.open:
             del self._episodes[key]
             return self._alert("recovered", phases["recovered"], episode)
@@ -93,15 +96,15 @@ class MultiTargetAlerts:
         again = [(target, alert) for target, alert in phases["ongoing"] if target == longest]
         return self._alert("ongoing", again, episode) if again else None
 
-    def _alert(self, phase: str, causes: list[tuple[str, Alert]], episode: Episode) -> Alert:
-        """The weightiest cause's own alert, with what is open beside it."""
+    def _alert(self, phase: str, causes: list[tuple[str, Alert]], episode: JointEpisode) -> Alert:
+        """Return the alert of the cause with the highest score, with a list of all open targets."""
         target, alert = max(causes, key=lambda cause: float(cause[1].message["score"]))
         ranked = sorted(episode.open.items(), key=lambda item: -item[1]["score"])
-        worst = max([alert.message["score"], *(cause["score"] for _, cause in ranked)])
+        highest = max([alert.message["score"], *(cause["score"] for _, cause in ranked)])
         message = {
             **alert.message,
             "phase": phase,
-            "severity": "critical" if worst >= self._critical else "warning",
+            "severity": "critical" if highest >= self._critical else "warning",
             "since": episode.since,
             "absorbed_after": episode.absorbed if phase == "recovered" else None,
             "config_hash": self._hash,
@@ -110,8 +113,8 @@ class MultiTargetAlerts:
         }
         return alert._replace(message=message)
 
-    def _forget(self, entity: str, target: str) -> None:
-        """A target of an entity has started afresh: its episodes are gone, as if they had never been."""
+    def _remove(self, entity: str, target: str) -> None:
+        """Remove the episodes of an entity's target, which has started afresh, without an alert."""
         for kind in KINDS:
             episode = self._episodes.get((entity, kind))
             if episode is not None:
@@ -119,21 +122,21 @@ class MultiTargetAlerts:
                 if not episode.open:
                     del self._episodes[entity, kind]
 
-    def retain(self, known: Sequence[Container[str]]) -> None:
-        """Only the entities that each target still knows. known: by target"""
+    def retain(self, stores: Sequence[Container[str]]) -> None:
+        """Keep only the episodes of entities that are in memory. stores: the entities of each target"""
         for entity, _ in list(self._episodes):
-            for target, names in zip(self._targets, known, strict=True):
+            for target, names in zip(self._targets, stores, strict=True):
                 if entity not in names:
-                    self._forget(entity, target)
+                    self._remove(entity, target)
 
-    def end(self, kind: str, entity: str | None = None) -> None:
-        """The episodes of a kind, of one entity or of all, are over, without a word."""
+    def end_episodes(self, kind: str, entity: str | None = None) -> None:
+        """End the episodes of a kind without an alert: of one entity, or of all."""
         for name, each in list(self._episodes):
             if each == kind and entity in (None, name):
                 del self._episodes[name, each]
 
-    def rows(self, entity: str | None = None) -> list[list[Any]]:
-        """All episodes, or those of an entity, as JSON has them, sorted by name."""
+    def dump(self, entity: str | None = None) -> list[list[Any]]:
+        """Return all episodes, or those of an entity, as JSON has them, sorted by name."""
         keys = (
             sorted(self._episodes) if entity is None else [(entity, k) for k in KINDS if (entity, k) in self._episodes]
         )
@@ -141,6 +144,6 @@ class MultiTargetAlerts:
         return [[*key, e.since, e.absorbed, list(e.open.items())] for key, e in episodes]
 
     def load(self, rows: list[list[Any]]) -> None:
-        """What `rows` gave."""
+        """Load what `dump` returned."""
         for name, kind, since, absorbed, items in rows:
-            self._episodes[name, kind] = Episode(since, absorbed, dict(items))
+            self._episodes[name, kind] = JointEpisode(since, absorbed, dict(items))

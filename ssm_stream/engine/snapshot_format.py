@@ -1,10 +1,10 @@
-"""Snapshots: arrays with names and a few words about them, the same in memory and in a file. No pickled classes.
+"""The format of snapshots: named arrays and JSON metadata, the same in memory and in a file. No pickled classes.
 
 Layout, little-endian: `SSMS`, format version (uint16), zero (uint16), then length and XXH3-64 of the header, length and
 XXH3-64 of the body (uint64 each); the header, JSON {"words": {…}, "arrays": [[name, dtype, shape], …]}; the body, which
 is the arrays' bytes, one after another. Equal content gives equal bytes.
 
-Nothing is copied on the way but rows that are picked out, a block at a time: a state may fill most of the memory.
+Only selected rows are copied, a block at a time: a state may fill most of the memory.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ MAGIC = b"SSMS"
 VERSION = 3
 PREFIX = struct.Struct("<4sHHQQQQ")
 BLOCK = 1 << 20
-"""Bytes that are written, read and added to the checksum at once: they stay in the cache meanwhile."""
-KINDS = "biuf"
-"""Kinds of numbers that arrays hold, as numpy names them: no objects, no text."""
+"""Bytes that are written, read and added to the checksum at once: few enough to stay in the processor's cache."""
+DTYPE_KINDS = "biuf"
+"""numpy kinds that arrays may have: numbers only, no objects, no text."""
 Rows = tuple[NDArray[np.int64], ...]
-"""What to pick out of an array, as an index of its first axis or axes."""
+"""Selected rows of an array: an index of its first axis or axes."""
 
 
 class StateError(ValueError):
-    """A snapshot that cannot be used; the text says why and what to do."""
+    """A snapshot that cannot be used; the message has the reason and the cure."""
 
 
 @contextmanager
-def sound() -> Iterator[None]:
-    """What does not hold together in a snapshot's content, its checksums notwithstanding, is a `StateError` too."""
+def damage_as_state_error() -> Iterator[None]:
+    """Turn errors raised by inconsistent content, whose checksums are right, into a `StateError`."""
     try:
         yield
     except StateError:
         raise
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise StateError(
-            f"the snapshot is damaged: what it says does not hold together ({type(error).__name__}: {error})"
+            f"the snapshot is damaged: its content is inconsistent ({type(error).__name__}: {error})"
         ) from error
 
 
 class ArrayPart(NamedTuple):
-    """An array of a snapshot: `array`, or `array[rows]`, which is gathered while it is written."""
+    """An array of a snapshot: `array`, or `array[rows]`, whose rows are gathered while they are written."""
 
     name: str
     array: NDArray[Any]
@@ -60,19 +60,19 @@ class ArrayPart(NamedTuple):
         return self.array.shape if self.rows is None else (len(self.rows[0]), *self.array.shape[len(self.rows) :])
 
 
-def text_part(name: str, content: bytes) -> ArrayPart:
-    """Text, as an array of bytes."""
+def bytes_part(name: str, content: bytes) -> ArrayPart:
+    """Return content as an array of bytes."""
     return ArrayPart(name, np.frombuffer(content, np.uint8))
 
 
-def write(file: BinaryIO, words: dict[str, Any], parts: list[ArrayPart]) -> str:
-    """A snapshot, over all that a file holds.
+def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> str:
+    """Write a snapshot; whatever the file held is overwritten.
 
     Returns:
-        its name: 16 hex digits that stand for all of the content
+        its name: 16 hex digits that identify all of the content
     """
     listed = [[part.name, part.array.dtype.str, part.shape] for part in parts]
-    header = orjson.dumps({"words": words, "arrays": listed}, option=orjson.OPT_SORT_KEYS)
+    header = orjson.dumps({"words": metadata, "arrays": listed}, option=orjson.OPT_SORT_KEYS)
     file.write(bytes(PREFIX.size))
     file.write(header)
     body, size = xxh3_64(), 0
@@ -96,22 +96,22 @@ def _blocks(part: ArrayPart) -> Iterator[NDArray[np.uint8]]:
         for at in range(0, len(content), BLOCK):
             yield content[at : at + BLOCK]
         return
-    step = _rows_a_block(array, len(rows))
+    step = _rows_per_block(array, len(rows))
     for at in range(0, len(rows[0]), step):
         yield array[tuple(index[at : at + step] for index in rows)].reshape(-1).view(np.uint8)
 
 
-def _rows_a_block(array: NDArray[Any], axes: int) -> int:
+def _rows_per_block(array: NDArray[Any], axes: int) -> int:
     return max(BLOCK // max(array.itemsize * math.prod(array.shape[axes:]), 1), 1)
 
 
 class SnapshotReader:
-    """A snapshot that is read array by array, in the order in which they were written. `check` it first.
+    """Reads a snapshot array by array, in the order in which they were written. Call `check` first.
 
-    metadata: as it was given to `write`; name: what `write` returned; size: bytes
-    prefix: of the names that are asked for
+    metadata: as given to `write`; name: as returned by `write`; size: in bytes
+    prefix: is put before each array name that a method is given
 
-    No room is made for more than the file holds, whatever its header says.
+    Memory is never reserved for more than the file holds, whatever its header claims.
 
     Raises:
         StateError: no snapshot, another version, or damaged. So do its methods.
@@ -136,17 +136,17 @@ class SnapshotReader:
         if zero or xxh3_64(header).intdigest() != head_sum:
             raise StateError("the snapshot is damaged: the checksum of its header differs")
         self.name = xxh3_64_hexdigest(prefix)
-        with sound():
+        with damage_as_state_error():
             content = orjson.loads(header)
             self.metadata: dict[str, Any] = content["words"]
             self._left: list[tuple[str, np.dtype[Any], tuple[int, ...]]] = [_listed(*row) for row in content["arrays"]]
-            # Before any room is made for them: the arrays are no larger than the file.
+            # Before any memory is reserved: the arrays are no larger than the file.
             if sum(map(_bytes_of, self._left)) != body or not isinstance(self.metadata, dict):
-                raise StateError("the snapshot is damaged: its header does not describe what follows")
+                raise StateError("the snapshot is damaged: its header does not describe the body")
         self._left.reverse()
 
     def check(self) -> None:
-        """Compare the checksum of the body, before anything is read of it."""
+        """Compare the checksum of the body, before any of it is used."""
         body, start = xxh3_64(), self._file.tell()
         while block := self._file.read(BLOCK):
             body.update(block)
@@ -155,30 +155,30 @@ class SnapshotReader:
         self._file.seek(start)
 
     def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
-        """Read the next array, which must be this one, into `array` (contiguous), or into `array[rows]`."""
+        """Read the next array, which must have this name, into `array` (contiguous), or into `array[rows]`."""
         dtype, shape = self._next(name)
         part = ArrayPart(name, array, rows)
         if shape != part.shape or dtype != array.dtype:
-            raise unlike(name)
+            raise incompatible_array(name)
         if rows is None:
             self._fill(array)
             return
-        step = _rows_a_block(array, len(rows))
+        step = _rows_per_block(array, len(rows))
         for at in range(0, len(rows[0]), step):
-            picked = tuple(index[at : at + step] for index in rows)
-            block = np.empty((len(picked[0]), *shape[1:]), dtype)
+            selected = tuple(index[at : at + step] for index in rows)
+            block = np.empty((len(selected[0]), *shape[1:]), dtype)
             self._fill(block)
-            array[picked] = block
+            array[selected] = block
 
     def read(self, name: str) -> NDArray[Any]:
-        """The next array, which must have this name."""
+        """Return the next array, which must have this name."""
         dtype, shape = self._next(name)
         array = np.empty(shape, dtype)
         self._fill(array)
         return array
 
     def copy(self, name: str, file: BinaryIO) -> None:
-        """The bytes of the next array, which must have this name, into a file."""
+        """Copy the bytes of the next array, which must have this name, to a file."""
         dtype, shape = self._next(name)
         left = math.prod(shape) * dtype.itemsize
         while left:
@@ -189,21 +189,21 @@ class SnapshotReader:
             left -= len(block)
 
     def skip(self) -> None:
-        """Leave the next array out."""
+        """Skip the next array."""
         self._file.seek(_bytes_of(self._left.pop()), 1)
 
     @property
     def names(self) -> list[str]:
-        """The arrays still to come under the prefix, without it, in their order."""
+        """Names of the unread arrays that have the prefix, without it, in their order."""
         return [name.removeprefix(self.prefix) for name, *_ in self._left[::-1] if name.startswith(self.prefix)]
 
-    def rows_of(self, name: str) -> int:
-        """Rows of an array still to come; 0 where it is not."""
+    def row_count(self, name: str) -> int:
+        """Return the number of rows of an unread array; 0 if there is no such array."""
         return next((shape[0] for found, _, shape in self._left if found == self.prefix + name and shape), 0)
 
     def _next(self, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
         if not self._left or self._left[-1][0] != self.prefix + name:
-            raise unlike(self.prefix + name)
+            raise incompatible_array(self.prefix + name)
         _, dtype, shape = self._left.pop()
         return dtype, shape
 
@@ -215,17 +215,17 @@ class SnapshotReader:
                 raise StateError("the snapshot is damaged: it ends too early")
 
     def finish(self) -> None:
-        """Everything has been read."""
+        """Check that every array has been read."""
         if self._left:
-            raise unlike(self._left[-1][0])
+            raise incompatible_array(self._left[-1][0])
 
 
 def _listed(name: Any, dtype: Any, shape: Any) -> tuple[str, np.dtype[Any], tuple[int, ...]]:
-    """An array as a header lists it."""
+    """Return an array's entry of the header, checked."""
     number = np.dtype(dtype)
     sizes = all(type(size) is int and size >= 0 for size in shape)
-    if not isinstance(name, str) or not isinstance(dtype, str) or number.kind not in KINDS or not sizes:
-        raise StateError("the snapshot is damaged: its header lists what is no array of numbers")
+    if not isinstance(name, str) or not isinstance(dtype, str) or number.kind not in DTYPE_KINDS or not sizes:
+        raise StateError("the snapshot is damaged: its header lists something that is no array of numbers")
     return name, number, tuple(shape)
 
 
@@ -233,8 +233,8 @@ def _bytes_of(listed: tuple[str, np.dtype[Any], tuple[int, ...]]) -> int:
     return math.prod(listed[2]) * listed[1].itemsize
 
 
-def unlike(name: str) -> StateError:
-    """A snapshot whose arrays are not those of this release."""
+def incompatible_array(name: str) -> StateError:
+    """Return the error for a snapshot whose arrays are not those of this release."""
     return StateError(
         f"the snapshot's `{name}` is not what this release keeps: use the release that wrote it, or start anew with "
         "another recovery.directory"

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
-from ssm_stream.engine.target_engine import kernel_columns
 from ssm_stream.ingest.events import Events, places
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.kernels.loop import Predictions
@@ -47,7 +48,7 @@ def require_rounds(config: Config, device: str) -> None:
         raise ConfigError(f"labels: found a topic of labels; {why}: leave the section out")
     if config.model.horizon.events or config.model.horizon.seconds:
         raise ConfigError(f"model.horizon: found {config.model.horizon.text!r}; {why}: leave it out")
-    for kind in ("anomaly", "drift"):
+    for kind in KINDS:
         if (found := getattr(config.alerts, kind).learn) != "adapt":
             raise ConfigError(
                 f"alerts.{kind}.learn: found {found!r}; --device {device} knows no alerts: set it to adapt"

@@ -39,6 +39,7 @@ class Events:
     entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown: the numeric features, then
     the categories as codes (see `text_code`); target (n,) float64, or with m targets (n, m), NaN = none; position (n,)
     int64: where each stood among the documents read; key (n,) int64: codes of the ids, where labels are joined by them
+    category_texts: text of each category code; None if no category is text
     """
 
     entity: list[str]
@@ -47,6 +48,7 @@ class Events:
     target: NDArray[np.float64]
     position: NDArray[np.int64]
     key: NDArray[np.int64] | None = None
+    category_texts: dict[float, str] | None = None
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -61,6 +63,7 @@ class Events:
             self.target[rows],
             self.position[rows],
             None if self.key is None else self.key[rows],
+            self.category_texts,
         )
 
 
@@ -208,15 +211,15 @@ class EventReader:
         ]
         target = targets[0] if len(targets) == 1 else np.stack(targets, axis=1)
         numbers = self.event.numbers
-        features = np.empty((len(rows), len(columns) - first))
+        features, texts = np.empty((len(rows), len(columns) - first)), dict[float, str]()
         for j, (path, column) in enumerate(zip(self.paths[first:], columns[first:], strict=True)):
             if j < len(numbers):
                 features[:, j] = self._numbers(column, path, at, refused, truth=True)
             else:
-                features[:, j] = self._categories(column, path, at, refused)
+                features[:, j] = self._categories(column, path, at, refused, texts)
 
         position = np.array(at, np.int64)
-        events = Events(entity, ts, features, target, position)
+        events = Events(entity, ts, features, target, position, category_texts=texts or None)
         if len(refused) + len(rows) > len(documents):
             events = events.take(np.flatnonzero([i not in refused for i in at]))
         return events, [refused[i] for i in sorted(refused)]
@@ -266,17 +269,23 @@ class EventReader:
         return np.array([self._judge(v, number, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
 
     def _categories(
-        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused]
+        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], texts: dict[float, str]
     ) -> NDArray[np.float64]:
+        """Return codes and numbers of a category, and add the texts of its codes to `texts`."""
         kinds = set(map(type, column))
         if kinds <= {str, type(None)}:
-            if self._learn(set(column)):
+            distinct = set(column)
+            if self._learn(distinct):
+                texts.update((self._codes[text], text) for text in distinct if text is not None)
                 return np.fromiter(map(self._codes.__getitem__, column), np.float64, len(column))
         elif kinds <= {int, float, bool, type(None)}:
             return self._numbers(column, path, at, refused, truth=True)
 
         def category(value: Any) -> float:
-            return self._category(value, path)
+            code = self._category(value, path)
+            if type(value) is str:
+                texts[code] = value
+            return code
 
         return np.array([self._judge(v, category, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
 

@@ -30,6 +30,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -37,9 +38,6 @@ from ssm_stream.ops.prediction_quality import PredictionQuality
 # It would be one more series for each counter; process_start_time_seconds has when all of them began.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-KINDS = ("anomaly", "drift")
-PHASES = ("started", "ongoing", "recovered")
-SCOPES = ("entity", "fleet")
 STAGES = ("read", "decode", "learn", "encode", "produce", "deliver")
 """Of a batch: taken from the consumer, decoded, predicted and learned, encoded, handed to the producer; of an epoch:
 the wait until the broker has acknowledged everything."""
@@ -188,7 +186,7 @@ class Metrics(RunObserver):
         latest = self._shards[shard] = max(before, float(events.ts.max()))
         elapsed = (latest - before) / 1000 if math.isfinite(before) else 0.0
         self.allow_alarms(len(events) - int(unlabelled), len(engine), elapsed)
-        if engine.late:
+        if engine.labels_delayed:
             self.on_labels(shard, events.entity, partition)
             return
         y = events.target

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, sound
+from ssm_stream.engine.snapshot_format import SnapshotReader, StateError, damage_as_state_error
 
 FOLDER = "state"
 TOKEN = b"ssm-stream state in "
@@ -177,7 +177,7 @@ def read_chain(folder: Path, name: str, *, verify: bool = False) -> list[Checkpo
         with open_checkpoint(folder, name) as reader:
             if verify:
                 reader.check()
-            with sound():
+            with damage_as_state_error():
                 chain.append(Checkpoint(name, reader.size, bool(reader.metadata["whole"])))
                 name = reader.metadata["after"]
                 if name and re.fullmatch(_NAME, name) is None:

@@ -14,7 +14,7 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
-from ssm_stream.engine.engine import require_compatible_state
+from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.reader import StoredState, read_sound_state, with_state

@@ -22,8 +22,9 @@ from bytewax.recovery import init_db_dir
 
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.engine.engine import Engine, require_compatible_state
-from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, sound, write
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot import require_compatible_state
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow, open_database
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
@@ -157,7 +158,7 @@ class _Export:
         self.reader, self.metadata, self._file = reader, reader.metadata, file
         if self.metadata.get("kind") != KIND:
             raise StateError(f"{file} is a snapshot of one shard, not an export: export the whole directory")
-        with sound():
+        with damage_as_state_error():
             epoch, count = self.metadata["epoch"], self.metadata["parts"]
             if type(epoch) is not int or type(count) is not int or not 1 <= count <= 1024:
                 raise StateError("the export is damaged: its epoch or number of databases is invalid")
@@ -255,7 +256,7 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> ImportRe
         reader = SnapshotReader(content)
         reader.check()
         export = _Export(reader, file)
-        with sound():
+        with damage_as_state_error():
             resolved = _with_features(config, export.metadata["feature_selection"])
             for metadata in export.metadata["made"].values():
                 require_compatible_state(metadata, resolved)

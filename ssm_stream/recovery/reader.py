@@ -23,7 +23,7 @@ from ssm_stream.engine.entity_report import (
     report_entity,
     summarize_entities,
 )
-from ssm_stream.engine.snapshot_format import StateError, sound
+from ssm_stream.engine.snapshot_format import StateError, damage_as_state_error
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.recovery.bytewax_db import (
@@ -171,7 +171,7 @@ def rebuild_config(metadata: dict[str, Any], like: Config | None = None) -> Conf
     """
     if like is not None and metadata["config"] == like.hash:
         return like
-    with sound():
+    with damage_as_state_error():
         if "settings" not in metadata:
             raise StateError(
                 f"the state was made by configuration {metadata['config']} and does not hold its settings: use the "

@@ -60,7 +60,7 @@ def predict_by_definition(config: Config, events: Events, count: int = EVENTS) -
     """(count,) predictions of the first events by the definition in torch, each before its event is learned."""
     import torch
 
-    from ssm_stream.engine.target_engine import kernel_columns
+    from ssm_stream.engine.kernel_inputs import kernel_columns
     from ssm_stream.reference import learner
 
     engine = Engine(config)

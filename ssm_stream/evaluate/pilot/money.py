@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.pilot.baselines import Split
 from ssm_stream.evaluate.pilot.detectors import Found
 from ssm_stream.evaluate.pilot.inputs import Costs
@@ -75,7 +76,7 @@ def tallies(ground: Ground, alarms: list[Alarm], found: dict[str, Found]) -> dic
     tape, parts, what, blocks = ground.tape, ground.parts, ground.what, ground.blocks
     calls, places = calls_of(ground, alarms)
     out = {"product": tally(calls, what, blocks)}
-    for kind in ("anomaly", "drift"):
+    for kind in KINDS:
         mine = [call for call, i in zip(calls, places, strict=True) if alarms[i].kind == kind]
         out[f"product_{kind}"] = tally(mine, what, blocks)
     out["never"] = tally([], what, blocks)

@@ -57,7 +57,8 @@ class ColumnReader:
         entity, ts = _names(named), self._times(columns[1])
         targets = [_numbers(column, truth=False) for column in columns[2:first]]
         features = [_numbers(column, truth=True) for column in columns[first : first + numbers]]
-        features += [_categories(column) for column in columns[first + numbers :]]
+        texts: dict[float, str] = {}
+        features += [_categories(column, texts) for column in columns[first + numbers :]]
         if entity is None or ts is None:
             return None
         usable = [[column for column in some if column is not None] for some in (targets, features)]
@@ -65,7 +66,7 @@ class ColumnReader:
             return None
         target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
-        return Events(entity, ts, together, target, np.arange(part.height))
+        return Events(entity, ts, together, target, np.arange(part.height), category_texts=texts or None)
 
     def _times(self, column: pl.Series) -> NDArray[np.int64] | None:
         form, dtype = self._event.timestamp_format, column.dtype
@@ -147,8 +148,13 @@ def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
     return values if usable + column.null_count() == len(values) else None
 
 
-def _categories(column: pl.Series) -> NDArray[np.float64] | None:
+def _categories(column: pl.Series, text_by_code: dict[float, str]) -> NDArray[np.float64] | None:
+    """Return codes and numbers of a category, and add the texts of its codes to `text_by_code`."""
     if column.dtype != pl.String:
         return _numbers(column, truth=True)
     codes, texts = _distinct(column)
-    return None if texts is None else np.array([*map(text_code, texts), np.nan])[codes]
+    if texts is None:
+        return None
+    numbers = [text_code(text) for text in texts]
+    text_by_code.update(zip(numbers, texts, strict=True))
+    return np.array([*numbers, np.nan])[codes]

@@ -1,0 +1,12 @@
+"""The kinds, phases and scopes of alerts, for the engine, the messages and the metrics alike."""
+
+from __future__ import annotations
+
+from ssm_stream.kernels import lifecycle
+
+KINDS = lifecycle.KINDS
+"""`anomaly` and `drift`, in the order of the rows of `LifecycleState`."""
+PHASES = lifecycle.PHASES[1:]
+"""`started`, `ongoing` and `recovered`, in the order in which an episode goes through them."""
+SCOPES = ("entity", "fleet")
+"""Whether an alert is about one entity or about many entities of a pool."""

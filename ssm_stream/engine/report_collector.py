@@ -1,0 +1,69 @@
+"""Collects the events that the kernel reports, captures their state, and builds their alerts a few at a time."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_stream.engine.alerts import Alert, AlertBuilder, CapturedState, ReportedEvent, TargetAndPrediction
+from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.event_capture import EventCapture
+from ssm_stream.kernels import levels, lifecycle, loop, pending
+
+BATCH = 16
+"""Reported events whose alerts are built at once, while the processor's caches hold what that needs."""
+
+
+class Location(NamedTuple):
+    """Where the state of a reported event's entity lies: its row, its pool's row, and the pool's source."""
+
+    row: int
+    pool: int
+    source: int
+
+
+class ReportCollector:
+    """Builds the alerts of one target. store: whose arrays the kernel has just written"""
+
+    def __init__(self, store: EntityStore, builder: AlertBuilder) -> None:
+        self._store, self._builder = store, builder
+        self._capture: EventCapture | None = None
+        self._events: list[ReportedEvent] = []
+        self._alerts: list[Alert] = []
+
+    def add(self, index: int, entity: str, ts: int, values: TargetAndPrediction, at: Location) -> None:
+        """Add the event of the kernel's last report. index: in the batch; ts: ms"""
+        store = self._store
+        phase, shifts = store.report.phase, None
+        if phase[0] != lifecycle.SILENT and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
+            shifts = np.empty(2 * (store.params.features + 1))
+            levels.causes(store.state.levels, at.row, shifts)
+        watermark = float(store.watermarks[store.sources[at.source]]) if store.config.model.fleet else 0.0
+        pool = int(store.shards[at.row]), at.source
+        state = self.capture(at.row, at.pool)
+        self._events.append(ReportedEvent(index, entity, ts, values, pool, watermark, state, shifts))
+        if len(self._events) == BATCH:
+            self._build()
+
+    def finish(self) -> list[Alert]:
+        """Return the alerts of the events added since the last call, without their details."""
+        self._build()
+        alerts, self._alerts = self._alerts, []
+        return alerts
+
+    def _build(self) -> None:
+        for event in self._events:
+            self._alerts += self._builder.build(event)
+        self._events.clear()
+
+    def capture(self, row: int, pool: int | None) -> CapturedState:
+        """Return the present state of an entity and its pool. pool: None if its shard has no events of the source"""
+        store = self._store
+        if self._capture is None or not self._capture.matches(store.state, store.shared, store.scratch):
+            self._capture = EventCapture(store.params, store.report, store.scratch, store.state, store.shared)
+        waiting = b""
+        if store.delayed is not None:
+            records = pending.records(store.pending, np.array([row]))
+            waiting = b"".join(array.tobytes() for name, array in records.items() if name != "row")
+        return CapturedState(self._capture.layout, self._capture.capture(row, pool), waiting)
