@@ -1,4 +1,4 @@
-// Alerts as episodes: by themselves, and beside the fleet and an entity.
+// Alerts as episodes: by themselves, and next to the fleet and an entity.
 
 import { entityLink, h, printable, say } from "./dom.js";
 import { count, length, moment, number, scored, share, t } from "./words.js";
@@ -115,7 +115,7 @@ export class Episodes {
   }
 }
 
-/** An episode in words. */
+/** An episode as text. */
 export function words(episode) {
   const parts = [`${t(episode.kind)} · ${t(episode.phase)}`];
   if (episode.severity === "critical" && episode.phase !== "recovered") parts.push(t("critical"));

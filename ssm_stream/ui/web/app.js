@@ -1,4 +1,4 @@
-// The frame around the views: one stream of updates, drawn once a frame; connection, language, theme, and where we are.
+// The frame of the views: one stream of updates, drawn once a frame; connection, language, theme and address.
 
 import { Alerts } from "./alerts.js";
 import { readColours, spark, colour } from "./charts.js";
@@ -17,7 +17,7 @@ const remembered = (name, value) => {
   } catch { return null; } // storage may be off
 };
 
-/** What there is to count for whoever measures the page. */
+/** Counters for benchmarks of the page. */
 const counted = (window.ssmStream = { messages: 0, updates: 0, frames: 0, opened: 0 });
 
 class App {
@@ -125,7 +125,7 @@ class App {
 
   // The stream.
 
-  /** Begin a new stream for what the view shows. */
+  /** Open a new stream for what the view shows. */
   connect() {
     this.close();
     if (document.hidden) return;
@@ -145,7 +145,7 @@ class App {
     clearTimeout(this.retry);
   }
 
-  /** The browser tries again by itself, unless it was refused. */
+  /** The browser retries by itself unless it was refused. */
   lost() {
     this.status("away");
     if (this.source?.readyState !== EventSource.CLOSED) return;
@@ -209,7 +209,7 @@ class App {
     }
   }
 
-  /** Draw once in the next frame, whatever has come until then. */
+  /** Draw once in the next frame what has arrived until then. */
   draw() {
     if (this.drawing) return;
     this.drawing = true;
@@ -282,7 +282,7 @@ class App {
     this.showPulse();
   }
 
-  /** New alerts are said to screen readers, one at a time. */
+  /** New alerts are announced to screen readers, one at a time. */
   announce(episode) {
     const now = performance.now();
     if (now - (this.announced ?? 0) < 3000) return;
@@ -291,7 +291,7 @@ class App {
     say($("announce"), `${t(episode.kind)}: ${who}, ${t("score")} ${number(episode.score, 3)}`);
   }
 
-  /** Say whether an alert was true. */
+  /** Send a verdict on an alert. */
   async judge(episode, verdict) {
     const said = t(verdict ? "said_true" : "said_false");
     try {

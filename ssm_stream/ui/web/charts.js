@@ -1,4 +1,4 @@
-// Lines on a canvas. Colours are those of the style sheet, so that both themes and high contrast are told in one place.
+// Lines on a canvas. Colours come from the style sheet, which defines both themes and high contrast.
 
 let colours = {};
 

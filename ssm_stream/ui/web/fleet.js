@@ -1,4 +1,4 @@
-// The fleet: a square for every entity, tiles for those of the page, and the last alerts beside them.
+// The fleet: a square for every entity, tiles for those of the page, and the last alerts next to them.
 
 import { Episodes } from "./alerts.js";
 import { colour, levelColours, spark, surface } from "./charts.js";

@@ -1,51 +1,51 @@
-// What the page says, in two languages, and how it writes numbers and times.
+// The texts of the page in two languages, and the formatting of numbers and times.
 
 const EN = {
   skip: "Skip to content", views: "Views", fleet: "Fleet", alerts: "Alerts", process: "The process",
-  live: "live", connecting: "connecting …", away: "no connection: trying again …", paused: "paused",
-  pause: "Pause", resume: "Go on", theme_auto: "Theme: system", theme_dark: "Theme: dark", theme_light: "Theme: light",
+  live: "live", connecting: "connecting …", away: "no connection, retrying …", paused: "paused",
+  pause: "Pause", resume: "Resume", theme_auto: "Theme: system", theme_dark: "Theme: dark", theme_light: "Theme: light",
   language: "日本語", language_label: "日本語で表示",
   events_s: "events/s", lag: "lag", entities: "entities", open_alerts: "open alerts", coverage: "in the interval",
-  wanted: "{level} wanted", error: "error", of_persistence: "the last value's", messages: "messages behind",
+  wanted: "target {level}", error: "error", of_persistence: "error of the last value", messages: "messages behind",
   predictions: "{n} predictions", dead: "{n} dead letters", not_ready: "not caught up yet", up: "up {time}",
   filter: "Filter by name", state: "Show", all: "all", any_open: "with an open alert", anomaly: "anomaly", drift: "drift",
   warming: "warming up", calm: "calm", raised: "raised", beyond: "score > 1", both: "anomaly, drift",
   sort: "Sort by", attention: "attention", score: "score", name: "name", value: "value", seen: "last event",
-  ascending: "from the least", descending: "from the most", previous: "Previous", next: "Next",
-  range: "{from} to {to} of {of}", none_match: "No entity matches.", none_yet: "No events yet.", no_predictions: "Events come, and no predictions yet. The first start on a machine compiles the kernels for a minute or two.",
-  of_all: "{n} of {all} entities", tiles: "Entities", map: "All entities, a square each",
+  ascending: "ascending", descending: "descending", previous: "Previous", next: "Next",
+  range: "{from} to {to} of {of}", none_match: "No entity matches.", none_yet: "No events yet.", no_predictions: "Events arrive, but there are no predictions yet. The first start on a machine compiles the kernels, which takes a minute or two.",
+  of_all: "{n} of {all} entities", tiles: "Entities", map: "All entities, one square each",
   map_summary: "{n} entities: {anomaly} anomaly, {drift} drift, {beyond} with a score above 1, {warming} warming up",
-  map_hint: "A square for each entity, by name. The tiles below have the same, to read.",
+  map_hint: "One square per entity, by name. The tiles below show the same as text.",
   predicted: "predicted", interval: "interval", open: "open", last_value: "value",
   feed: "Alerts", no_episodes: "No alerts so far.", no_alert_topic: "sinks.alerts is null: there are no alerts.",
-  all_alerts: "All alerts", only_open: "only open", kind: "Kind", started: "started", ongoing: "goes on",
-  recovered: "recovered", since: "since {time}", lasted: "{time} long", warning: "warning", critical: "critical",
+  all_alerts: "All alerts", only_open: "only open", kind: "Kind", started: "started", ongoing: "ongoing",
+  recovered: "recovered", since: "since {time}", lasted: "for {time}", warning: "warning", critical: "critical",
   on_fleet: "{n} entities at once", learned_again: "new behaviour learned", normal_again: "normal again",
-  was_true: "True alarm", was_false: "False alarm", verdict: "Was it worth raising?", said_true: "called true",
-  said_false: "called false", sent: "Sent: {verdict}.", not_sent: "Not sent: {why}",
-  no_feedback: "To say whether alerts were true, set alerts.feedback.topic.", details: "Details",
+  was_true: "True alarm", was_false: "False alarm", verdict: "Was this a true alarm?", said_true: "rated as true",
+  said_false: "rated as false", sent: "Sent: {verdict}.", not_sent: "Not sent: {why}",
+  no_feedback: "To rate alerts, set alerts.feedback.topic.", details: "Details",
   causes: "What moved the prediction", changed_weights: "Weights before and after", before: "before", after: "after",
-  which: "Entities in it", top: "highest score {score}", absorbed: "errors normal again after {n} events",
-  channel_residual: "far from its prediction", channel_novelty: "unlike all that it showed",
-  channel_levels: "means of columns have moved", change_higher: "errors are higher", change_lower: "errors are lower",
+  which: "Entities affected", top: "highest score {score}", absorbed: "errors normal again after {n} events",
+  channel_residual: "far from its prediction", channel_novelty: "unlike anything seen before",
+  channel_levels: "the means of columns have shifted", change_higher: "errors are higher", change_lower: "errors are lower",
   change_larger: "errors are larger", change_smaller: "errors are smaller", "change_creeping up": "errors creep up",
   "change_creeping down": "errors creep down",
-  back: "Fleet", unknown: "No event of this entity has come since the start.", target: "Target",
+  back: "Fleet", unknown: "This entity has had no event since the start.", target: "Target",
   labelled: "labelled events", from_fleet: "from the fleet", chart: "Value, prediction and interval",
   chart_label: "{name}: value {y}, predicted {yhat}, interval {lower} to {upper}, score {score}",
   as_table: "The last events as a table", time: "time", lower: "lower", upper: "upper",
-  why: "Why it predicts so", why_of: "prediction of {time}: it is the sum of its parts", part: "part", input: "value",
-  weight: "weight", contribution: "contribution", base: "base", constant: "constant", rest: "rest (what bends)",
-  others: "{n} other inputs", heads: "Heads and gate", head: "head", answer: "answer", gate: "gate",
-  weights: "Weights over time", weights_hint: "Implicit weights of the weightiest inputs, since the page was opened; the target's unit per standard deviation of the input.",
-  look_soon: "It comes with the entity's next event.", look_late: "Not available where targets come later than their events.",
-  look_failed: "Not available: see the log.", sampled: "Last events; at high rates a sample.",
-  late_hint: "Targets come later than the events: the value is not known yet when it is predicted.",
-  ahead_hint: "Predictions are drawn at the time that they are for.", ahead_events_hint: "Predictions look {n} ahead; they are drawn at the event that made them.",
-  other_release: "The process has another release: loading anew.", too_many: "Too many browsers look at this process.",
+  why: "Why this prediction", why_of: "prediction of {time}: the sum of its parts", part: "part", input: "value",
+  weight: "weight", contribution: "contribution", base: "base", constant: "constant", rest: "rest (nonlinear)",
+  others: "{n} other inputs", heads: "Heads and their weights", head: "head", answer: "prediction", gate: "weight",
+  weights: "Weights over time", weights_hint: "Implicit weights of the inputs with the largest weights since the page was opened, in the target's unit per standard deviation of the input.",
+  look_soon: "Available with the entity's next event.", look_late: "Not available when targets arrive later than their events.",
+  look_failed: "Not available: see the log.", sampled: "The last events; a sample at high rates.",
+  late_hint: "Targets arrive later than their events: the value is not known when it is predicted.",
+  ahead_hint: "Predictions are drawn at the time they are for.", ahead_events_hint: "Predictions are for {n} ahead, and drawn at the event they were made from.",
+  other_release: "The process runs another release: reloading.", too_many: "Too many browsers are connected to this process.",
   token: "The token has changed: open the link in the log again.", new_alert: "{words}",
   unknown_value: "unknown", true_word: "true", false_word: "false", page_of: "page {page} of {pages}",
-  hold: "Tiles change places every two seconds at most.", ms: "ms", s: "s", min: "min", hour: "h", day: "d",
+  hold: "Tiles are reordered every two seconds at most.", ms: "ms", s: "s", min: "min", hour: "h", day: "d",
 };
 const JA = {
   skip: "本文へ移動", views: "表示", fleet: "フリート", alerts: "アラート", process: "プロセスの状態",
@@ -83,7 +83,7 @@ const JA = {
   as_table: "直近のイベント(表)", time: "時刻", lower: "下限", upper: "上限",
   why: "予測の内訳", why_of: "{time} の予測。各項の和が予測値です", part: "項", input: "値",
   weight: "重み", contribution: "寄与", base: "基準", constant: "定数", rest: "残り(非線形)",
-  others: "その他の入力 {n} 件", heads: "ヘッドとゲート", head: "ヘッド", answer: "回答", gate: "ゲート",
+  others: "その他の入力 {n} 件", heads: "ヘッドと重み", head: "ヘッド", answer: "予測", gate: "重み",
   weights: "重みの推移", weights_hint: "影響の大きい入力の暗黙の重み(ページを開いてから)。単位は入力 1 標準偏差あたりの目的変数。",
   look_soon: "このエンティティの次のイベントで表示されます。", look_late: "目的変数が後から届く設定では利用できません。",
   look_failed: "利用できません。ログを確認してください。", sampled: "直近のイベント。高頻度のときは標本です。",
@@ -100,7 +100,7 @@ let language = "en";
 let zone = "UTC";
 let formats = {};
 
-/** The language: the one chosen, else the browser's. */
+/** The chosen language, or else the browser's. */
 export function chooseLanguage(chosen) {
   const wished = chosen || (navigator.language || "en").slice(0, 2);
   language = wished in ALL ? wished : "en";
@@ -111,7 +111,7 @@ export function chooseLanguage(chosen) {
 
 export const setZone = (name) => { zone = name; formats = {}; };
 
-/** Words by their key; {name} is replaced. */
+/** The text of a key; {name} is replaced. */
 export function t(key, values = {}) {
   const text = ALL[language][key] ?? EN[key] ?? key;
   return text.replace(/\{(\w+)\}/g, (all, name) => (name in values ? values[name] : all));
@@ -148,7 +148,7 @@ export function moment(ms, seconds = true) {
 export const clock = (ms) =>
   format("k", () => new Intl.DateTimeFormat("sv", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: zone })).format(ms);
 
-/** A length of time in ms, in words. */
+/** A duration in ms as text. */
 export function length(ms) {
   const s = ms / 1000;
   if (s < 1) return `${Math.round(ms)} ${t("ms")}`;
