@@ -18,20 +18,25 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.pilot import money
-from ssm_stream.evaluate.pilot.baselines import baselines, split
-from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detected, run_ewma, signals, starts
+from ssm_stream.evaluate.alarm_matching import Alarm
+from ssm_stream.evaluate.bootstrap import Bootstrap
+from ssm_stream.evaluate.engine_run import EngineRun, run_engine
+from ssm_stream.evaluate.pilot import alarm_figures
+from ssm_stream.evaluate.pilot.alarm_tally import HOUR, cut_blocks, judge_events, tally
+from ssm_stream.evaluate.pilot.baselines import baselines
+from ssm_stream.evaluate.pilot.costs import Costs, read_costs
+from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detect, episode_starts, run_ewma, signals
+from ssm_stream.evaluate.pilot.evaluation import Pilot, run_pilot
 from ssm_stream.evaluate.pilot.format import paragraph
-from ssm_stream.evaluate.pilot.inputs import Costs, TrueEvent, read_costs, read_labels
 from ssm_stream.evaluate.pilot.page import page
-from ssm_stream.evaluate.pilot.pilot import Pilot, pilot
 from ssm_stream.evaluate.pilot.quality import quality
-from ssm_stream.evaluate.pilot.run import Tape, frozen, frozen_config, record, with_budget
-from ssm_stream.evaluate.pilot.score import HOUR, Bootstrap, Call, blocks_of, judged, rate, share, tally
+from ssm_stream.evaluate.pilot.split import split_run
+from ssm_stream.evaluate.pilot.variants import frozen_config, predict_frozen, with_budget
 from ssm_stream.evaluate.pilot.verdict import checks, grade, sentences
 from ssm_stream.evaluate.pilot.words import LANGUAGES, words
 from ssm_stream.evaluate.recordings.file import RecordingError
 from ssm_stream.evaluate.report.chart import envelope
+from ssm_stream.evaluate.true_events import TrueEvent, read_true_events
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000  # a midnight
 HOURLY = int(HOUR)
@@ -67,20 +72,21 @@ def spikes() -> list[TrueEvent]:
     return [TrueEvent("m1", START + HOURLY * (i - 1), START + HOURLY * (i + 2)) for i in SPIKES]
 
 
-def bare_tape(y: list[float], ts: list[int] | None = None, features: Any = None, entity: Any = None) -> Tape:
-    """A tape without an engine: what was predicted is 0 everywhere."""
+def bare_run(y: list[float], ts: list[int] | None = None, features: Any = None, entity: Any = None) -> EngineRun:
+    """A run without an engine: what was predicted is 0 everywhere."""
     n = len(y)
     ids = np.zeros(n, np.int64) if entity is None else np.array(entity)
-    return Tape(
+    zeros = np.zeros(n)
+    return EngineRun(
         [f"m{i}" for i in range(int(ids.max()) + 1)], ids, np.array(ts or [START + HOURLY * i for i in range(n)]),
-        np.array(y, np.float64), np.zeros((n, 1)) if features is None else features, np.arange(n), np.zeros(n),
-        np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n, np.bool_), np.arange(n), [], {}, [], [], False,
+        np.array(y, np.float64), np.arange(n), zeros, zeros, zeros, np.zeros(n, np.bool_), np.arange(n),
+        np.zeros((n, 1)) if features is None else features,
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def made(compiled: None) -> Pilot:
-    done = pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0))
+    done = run_pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0))
     done.report["recording"]["file"] = "r.csv"
     done.report["verdict"]["text"] = paragraph(done.report, "en")
     return done
@@ -97,22 +103,22 @@ def labels_file(folder: Path, text: str, name: str = "labels.csv") -> Path:
 
 def test_labels_are_read_from_csv_and_json_lines(tmp_path: Path) -> None:
     rows = "entity,start,end,kind\n7,2026-01-02T00:00:00,2026-01-02T02:00:00,leak\n7,1767315600,1767322800,\n"
-    found = read_labels(labels_file(tmp_path, rows), settings(), ["7"])
+    found = read_true_events(labels_file(tmp_path, rows), settings(), ["7"])
     assert [(e.entity, e.kind, e.end - e.start) for e in found] == [
         ("7", "leak", 3 * HOURLY)
     ]  # they overlap: one event
     line = json.dumps({"entity": 7, "start": "2026-01-02T00:00:00Z", "end": 1767319200000})
-    (event,) = read_labels(labels_file(tmp_path, line, "l.jsonl"), settings(), ["7"])
+    (event,) = read_true_events(labels_file(tmp_path, line, "l.jsonl"), settings(), ["7"])
     assert event == TrueEvent("7", 1767312000000, 1767319200000)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("entity,start,end\nm0,2026-01-02,2026-01-03\nm9,2026-01-02,2026-01-03\n", r":3: entity: 'm9' .* mean 'm0'"),
+        ("entity,start,end\nm0,2026-01-02,2026-01-03\nm9,2026-01-02,2026-01-03\n", r":3: entity: 'm9' is not in the recording; its entities: m0"),
         ("entity,start,end\nm0,2026-01-03,2026-01-02\n", r":2: end: '2026-01-02' is before start"),
-        ("entity,begin,end\nm0,2026-01-03,2026-01-02\n", r":1: column `start` is missing; found entity, begin, end"),
-        ("entity,starts,end\nm0,2026-01-03,2026-01-02\n", r":1: column `start` is missing; rename 'starts'"),
+        ("entity,begin,end\nm0,2026-01-03,2026-01-02\n", r":1: column `start` is missing; its columns: entity, begin, end"),
+        ("entity,starts,end\nm0,2026-01-03,2026-01-02\n", r":1: column `start` is missing; did you mean `starts`"),
         ("entity,start,end\nm0,soon,2026-01-02\n", r":2: timestamp: `start` is not ISO 8601"),
         ("entity,start,end\nm0,2026-01-03,\n", r":2: timestamp: `end` is missing"),
         ("entity,start,end\n", r"no events; write one a line"),
@@ -120,7 +126,7 @@ def test_labels_are_read_from_csv_and_json_lines(tmp_path: Path) -> None:
 )
 def test_what_is_wrong_with_labels_is_told_with_its_line(text: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(RecordingError, match=told):
-        read_labels(labels_file(tmp_path, text), settings(), ["m0"])
+        read_true_events(labels_file(tmp_path, text), settings(), ["m0"])
 
 
 def test_costs_that_are_not_given_are_assumptions(tmp_path: Path) -> None:
@@ -148,16 +154,18 @@ def test_wrong_costs_are_told_with_their_line(text: str, told: str, tmp_path: Pa
 # Alarms against events.
 
 
-def ground(events: list[TrueEvent], costs: Costs | None = None, n: int = 500, entities: int = 2) -> money.Ground:
+def ground(
+    events: list[TrueEvent], costs: Costs | None = None, n: int = 500, entities: int = 2
+) -> alarm_figures.AlarmContext:
     """Hourly rows of entities side by side, the first 100 of which teach."""
     entity = np.tile(np.arange(entities), n)
-    tape = bare_tape(
+    run = bare_run(
         [0.0] * (n * entities), [START + HOURLY * (i // entities) for i in range(n * entities)], entity=entity
     )
-    parts = split(tape, 0.2, 10)
-    blocks = blocks_of(tape, parts)
-    return money.Ground(
-        tape, parts, judged(tape, parts, events), blocks, Bootstrap(len(blocks.start), 1), costs or Costs(), 1
+    parts = split_run(run, 0.2, 10)
+    blocks = cut_blocks(run, parts)
+    return alarm_figures.AlarmContext(
+        run, parts, judge_events(run, parts, events), blocks, Bootstrap(len(blocks.start), 1), costs or Costs(), 1
     )
 
 
@@ -174,17 +182,17 @@ def test_alarms_are_matched_to_events_by_hand() -> None:
             TrueEvent("m1", at(9000), at(9001)),  # after the recording
         ]
     )  # fmt: skip
-    assert (len(g.what.events), len(g.what.ignored), g.what.outside) == (3, 2, 1)
+    assert (len(g.judged.events), len(g.judged.ignored), g.judged.outside) == (3, 2, 1)
     calls = [
-        Call(at(105), (0,)), Call(at(150), (0,)), Call(at(202), (0,)), Call(at(210), (0,)), Call(at(211), (0,)),
-        Call(at(203), (1, 0)), Call(at(204.5), (1,)),
+        Alarm(at(105), (0,)), Alarm(at(150), (0,)), Alarm(at(202), (0,)), Alarm(at(210), (0,)), Alarm(at(211), (0,)),
+        Alarm(at(203), (1, 0)), Alarm(at(204.5), (1,)),
     ]  # fmt: skip
-    told = tally(calls, g.what, g.blocks)
+    told = tally(calls, g.judged, g.blocks)
     # The fleet's alarm finds m1's event, though it repeats m0's.
-    assert told.truth == ["ignored", "false", "true", "repeat", "false", "true", "false"]
+    assert told.outcomes == ["ignored", "false", "true", "repeat", "false", "true", "false"]
     totals = {name: told.total(name) for name in ("false", "repeats", "found", "warned", "delay")}
     assert totals == {"false": 3.0, "repeats": 1.0, "found": 2.0, "warned": 8.0 + 1.0, "delay": 2.0 + 3.0}
-    rows = money.detection(g, {"product": told}, {})
+    rows = alarm_figures.detection(g, {"product": told}, {})
     product = rows["methods"]["product"]
     assert (product["recall"]["value"], product["precision"]["value"]) == (2 / 3, 2 / 5)
     assert product["median_delay_hours"] == 2.5
@@ -198,11 +206,11 @@ def test_alarms_are_matched_to_events_by_hand() -> None:
 def test_money_by_hand() -> None:
     costs = Costs(false_alarm=30.0, missed_hour=7.0, retraining=5.0, engineer_hour=60.0, alarms_today="three_sigma")
     g = ground([TrueEvent("m0", at(200), at(210)), TrueEvent("m1", at(300), at(320))], costs)
-    own = tally([Call(at(202), (0,)), Call(at(150), (1,))], g.what, g.blocks)
-    today = tally([Call(at(310), (1,)), *(Call(at(400 + i), (1,)) for i in range(4))], g.what, g.blocks)
-    none = tally([], g.what, g.blocks)
+    own = tally([Alarm(at(202), (0,)), Alarm(at(150), (1,))], g.judged, g.blocks)
+    today = tally([Alarm(at(310), (1,)), *(Alarm(at(400 + i), (1,)) for i in range(4))], g.judged, g.blocks)
+    none = tally([], g.judged, g.blocks)
     results = {"product": own, "never": none, "random": none, "three_sigma": today}
-    told = money.kpis(g, results, nights=3)
+    told = alarm_figures.kpis(g, results, nights=3)
     # The product: 1 false, 8 of 30 hours warned of. Today: 4 false, 10 hours.
     assert told["saved_alarms"]["value"] == pytest.approx(30.0 * (4 - 1) + 7.0 * (8 - 10))
     assert told["saved"]["value"] == pytest.approx(told["saved_alarms"]["value"] + 15.0)
@@ -213,7 +221,7 @@ def test_money_by_hand() -> None:
     assert told["break_even_hour"] is None  # fewer false alarms than today
     costs_never = Costs(false_alarm=30.0, missed_hour=7.0)
     g = ground([TrueEvent("m0", at(200), at(210)), TrueEvent("m1", at(300), at(320))], costs_never)
-    assert money.kpis(g, results, nights=0)["break_even_hour"] == pytest.approx(30.0 / 8.0)
+    assert alarm_figures.kpis(g, results, nights=0)["break_even_hour"] == pytest.approx(30.0 / 8.0)
 
 
 def test_the_bootstrap_is_seeded_and_counts_of_none_are_bounded_by_the_rule_of_three() -> None:
@@ -224,8 +232,8 @@ def test_the_bootstrap_is_seeded_and_counts_of_none_are_bounded_by_the_rule_of_t
     # The interval of a mean of 40: ± 1.645 standard errors, about.
     assert one["high"] - one["low"] == pytest.approx(2 * 1.645 * np.std(top) / math.sqrt(40), rel=0.15)
     of = Bootstrap(40, 1)
-    assert rate(of, np.zeros(40), np.full(40, 0.5)) == {"value": 0.0, "low": 0.0, "high": 3.0 / 20.0}
-    assert share(of, np.ones(40), np.ones(40))["low"] == pytest.approx(1 - 3 / 40)
+    assert of.rate(np.zeros(40), np.full(40, 0.5)) == {"value": 0.0, "low": 0.0, "high": 3.0 / 20.0}
+    assert of.share(np.ones(40), np.ones(40))["low"] == pytest.approx(1 - 3 / 40)
     assert Bootstrap(1, 1).ratio(top[:1], bottom[:1])["low"] is None
 
 
@@ -235,13 +243,13 @@ def test_the_bootstrap_is_seeded_and_counts_of_none_are_bounded_by_the_rule_of_t
 def test_simple_predictions_by_hand() -> None:
     rng = np.random.default_rng(1)
     y = (np.tile(np.arange(24.0), 30) + 0.01 * rng.normal(size=720)).tolist()
-    tape = bare_tape(y)
-    parts = split(tape, 0.3, 20)
+    run = bare_run(y)
+    parts = split_run(run, 0.3, 20)
     assert (parts.first[0], int(parts.judged.sum())) == (216, 720 - 216)
-    found = baselines(settings(), tape, parts)
+    found = baselines(settings(), run, parts)
     assert found.seasons == {"day": 1, "week": 0, "none": 0}
-    np.testing.assert_array_equal(found.yhat["persistence"][1:], tape.y[:-1])
-    np.testing.assert_array_equal(found.yhat["seasonal"][300:], tape.y[276:-24])
+    np.testing.assert_array_equal(found.yhat["persistence"][1:], run.y[:-1])
+    np.testing.assert_array_equal(found.yhat["seasonal"][300:], run.y[276:-24])
     np.testing.assert_allclose(found.yhat["mean"][500], np.mean(y[:500]))
 
 
@@ -250,9 +258,9 @@ def test_nightly_least_squares_is_that_of_numpy_and_sees_only_the_past() -> None
     a = rng.normal(size=(480, 1))
     y = 3.0 * a[:, 0] + 0.5 * rng.normal(size=480)
     config = settings(event="features: [a], lags: 1, calendar: []")
-    tape = bare_tape(y.tolist(), features=a)
-    parts = split(tape, 0.3, 20)
-    found = baselines(config, tape, parts)
+    run = bare_run(y.tolist(), features=a)
+    parts = split_run(run, 0.3, 20)
+    found = baselines(config, run, parts)
     day = 300 - 300 % 24  # the rows of that day are predicted by all before it
     X = np.column_stack([np.ones(day - 1), a[1:day, 0], y[: day - 1]])
     weights = np.linalg.lstsq(X, y[1:day], rcond=None)[0]
@@ -261,34 +269,34 @@ def test_nightly_least_squares_is_that_of_numpy_and_sees_only_the_past() -> None
     assert found.nights == len({i // 24 for i in range(int(parts.first[0]), 480)}) - 1
     assert np.isnan(found.yhat["least_squares"][: parts.first[0]]).all()
     y[day + 12 :] += 50.0
-    later = baselines(config, bare_tape(y.tolist(), features=a), parts)
+    later = baselines(config, bare_run(y.tolist(), features=a), parts)
     np.testing.assert_array_equal(later.yhat["least_squares"][: day + 13], found.yhat["least_squares"][: day + 13])
 
 
 def test_with_a_horizon_simple_predictors_know_only_what_was_known_then() -> None:
-    tape = bare_tape([float(i) for i in range(300)])
-    tape.origin = np.where(np.arange(300) >= 5, np.arange(300) - 5, -1)
-    tape.ahead = True
-    parts = split(tape, 0.3, 20)
-    found = baselines(settings(), tape, parts)
-    np.testing.assert_array_equal(found.yhat["persistence"][100:], tape.y[95:-5])
+    run = bare_run([float(i) for i in range(300)])
+    run.origin = np.where(np.arange(300) >= 5, np.arange(300) - 5, -1)
+    run.ahead = True
+    parts = split_run(run, 0.3, 20)
+    found = baselines(settings(), run, parts)
+    np.testing.assert_array_equal(found.yhat["persistence"][100:], run.y[95:-5])
     assert found.yhat["mean"][100] == pytest.approx(np.mean(np.arange(96)))
 
 
 def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_after(compiled: None) -> None:
     config = settings(event="features: [a], lags: 0")
     rows = stream(names=("m0", "m1"))
-    tape = record(config, rows, lambda _: None)
+    run = run_engine(config, rows, keep_events=True)
     first = np.array([400, 500])
-    yhat = frozen(config, tape, first)
-    free = record(frozen_config(config), rows, lambda _: None)
+    yhat = predict_frozen(config, run, first)
+    free = run_engine(frozen_config(config), rows, keep_events=True)
     np.testing.assert_array_equal(yhat[:400], free.yhat[:400])
     # After it, the same answer to the same input, whatever has come since: the relation of m0 changes at row 1,200.
-    held = np.flatnonzero((tape.entity == 0) & (np.arange(len(tape)) > 450))
+    held = np.flatnonzero((run.entity == 0) & (np.arange(len(run)) > 450))
     calm, changed = held[held < 1200], held[held > 1300]
-    slope = [np.polyfit(tape.features[some, 0], yhat[some], 1)[0] for some in (calm, changed)]
+    slope = [np.polyfit(run.features[some, 0], yhat[some], 1)[0] for some in (calm, changed)]
     assert slope == pytest.approx([2.0, 2.0], abs=0.15)
-    learned = np.polyfit(tape.features[held[held > 1600], 0], tape.yhat[held[held > 1600]], 1)[0]
+    learned = np.polyfit(run.features[held[held > 1600], 0], run.yhat[held[held > 1600]], 1)[0]
     assert learned == pytest.approx(-3.0, abs=0.3)
 
 
@@ -306,9 +314,9 @@ def test_an_episode_ends_and_rests_as_the_configuration_says() -> None:
     begin = np.zeros(60, np.int64)
     begin[[0, 50]] = 1
     # It opens at 3, has recovered at 7, and nothing starts before 7 + 12; then again 19, 22, 34.
-    assert starts(flag, begin, 3, 12).tolist() == [3, 19, 45, 50]
-    assert starts(flag, begin, 3, 13).tolist() == [3, 26, 45, 50]
-    assert starts(flag, begin, 10, 20).tolist() == [3, 50]
+    assert episode_starts(flag, begin, 3, 12).tolist() == [3, 19, 45, 50]
+    assert episode_starts(flag, begin, 3, 13).tolist() == [3, 26, 45, 50]
+    assert episode_starts(flag, begin, 10, 20).tolist() == [3, 50]
 
 
 def test_ewma_is_the_chart_of_the_textbook() -> None:
@@ -352,8 +360,8 @@ def test_adwin_is_that_of_river(delta: float) -> None:
 
 def test_simple_detectors_get_as_many_alarms_as_are_wanted() -> None:
     rng = np.random.default_rng(4)
-    tape = bare_tape(rng.normal(size=6000).tolist(), entity=np.repeat([0, 1], 3000))
-    found = detected(signals(tape, split(tape, 0.3, 100)), 12, 10, 50)
+    run = bare_run(rng.normal(size=6000).tolist(), entity=np.repeat([0, 1], 3000))
+    found = detect(signals(run, split_run(run, 0.3, 100)), 12, 10, 50)
     assert {name: len(each.rows) for name, each in found.items() if name in ("sigma", "ewma")} == {
         "sigma": 12,
         "ewma": 12,
@@ -370,7 +378,7 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     rng = np.random.default_rng(5)
     y = 20.0 + rng.normal(size=1200)
     config = settings()
-    calm = quality(config, bare_tape(y.tolist(), features=rng.normal(size=(1200, 1))))
+    calm = quality(config, bare_run(y.tolist(), features=rng.normal(size=(1200, 1))))
     assert {calm[name] for name in ("gaps", "stuck", "unit_jumps", "out_of_order")} == {0}
     y[300:380] = y[300]
     y[700:] = 1.8 * y[700:] + 32.0
@@ -378,7 +386,7 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     ts[500] = ts[499]  # another value at the same time
     ts[600:] = [t + 30 * HOURLY for t in ts[600:]]
     ts[900], ts[901] = ts[901], ts[900]
-    told = quality(config, bare_tape(y.tolist(), ts, np.ones((1200, 1))))
+    told = quality(config, bare_run(y.tolist(), ts, np.ones((1200, 1))))
     assert [(s["column"], s["events"]) for s in told["stuck_list"]] == [("y", 80)]
     assert [(j["unit"], (j["at"] - ts[700]) // HOURLY) for j in told["unit_jump_list"]] == [("°C → °F", 0)]
     assert (told["gaps"], told["duplicates"], told["out_of_order"]) == (1, {"exact": 0, "conflicting": 1}, 1)
@@ -409,7 +417,7 @@ def test_a_pilot_finds_what_is_there(made: Pilot) -> None:
 
 
 def test_the_same_pilot_gives_the_same_report(made: Pilot) -> None:
-    again = pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0)).report
+    again = run_pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0)).report
     for report in (again, dict(made.report)):
         report["verdict"].pop("text", None)
         report["recording"].pop("file", None)
@@ -422,7 +430,7 @@ def test_the_same_pilot_gives_the_same_report(made: Pilot) -> None:
     "change", [{"y": 5.0}, {"y": 5.0, "a": 1.0}, {"ts": START}], ids=["constant target", "constant columns", "one time"]
 )
 def test_odd_recordings_make_a_report_too(change: dict[str, float], compiled: None) -> None:
-    done = pilot(settings(), [{**row, **change} for row in stream(500)], lambda _: spikes())
+    done = run_pilot(settings(), [{**row, **change} for row in stream(500)], lambda _: spikes())
     json.dumps(done.report, allow_nan=False)
     for language in LANGUAGES:
         done.report["verdict"]["text"] = paragraph(done.report, language)
@@ -431,7 +439,7 @@ def test_odd_recordings_make_a_report_too(change: dict[str, float], compiled: No
 
 def test_without_labels_nothing_is_said_of_hits_and_misses(compiled: None) -> None:
     config = settings("model: {horizon: 2 events}")
-    done = pilot(config, stream(800, ("m0", "m1")))
+    done = run_pilot(config, stream(800, ("m0", "m1")))
     done.report["verdict"]["text"] = paragraph(done.report, "ja")
     assert (done.report["verdict"]["grade"], done.report["detection"], done.report["kpis"]["missed"]) == (
         "unlabelled", None, None,

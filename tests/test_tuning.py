@@ -14,22 +14,23 @@ from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
-from ssm_stream.evaluate.pilot.inputs import TrueEvent
+from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.prequential import backtest
 from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+from ssm_stream.evaluate.true_events import TrueEvent
 from ssm_stream.evaluate.tuning import runner as running
 from ssm_stream.evaluate.tuning.ablation import ablate, parts
-from ssm_stream.evaluate.tuning.alarm_score import better, score
-from ssm_stream.evaluate.tuning.candidates import Facts, budgets, candidates, without_columns
+from ssm_stream.evaluate.tuning.alarm_score import f1_change, score_alarms
+from ssm_stream.evaluate.tuning.candidates import budgets, candidates, without_columns
+from ssm_stream.evaluate.tuning.comparison import compare
 from ssm_stream.evaluate.tuning.config_edit import diff, edited
-from ssm_stream.evaluate.tuning.paired import change
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.trials import Alarm, Trial, run_trial, target_times, with_settings
-from ssm_stream.evaluate.tuning.tuning import Plan, Tuning, cut_of, tune
+from ssm_stream.evaluate.tuning.search import Plan, Tuning, find_cut, tune
+from ssm_stream.evaluate.tuning.trials import Targets, Trial, read_targets, run_trial, with_settings
 
 HEAD = "source: {brokers: 'x:1', topic: t}\n"
 HOUR = 3_600_000
-ONE = Facts(negative=True, entities=1)
+ONE = Targets(np.empty(0, np.int64), negative=True, entities=1)
 
 
 def config(event: str, more: str = "") -> Config:
@@ -54,9 +55,9 @@ def steady(tmp_path_factory: pytest.TempPathFactory, compiled: None) -> Path:
 
 
 def searched(config: Config, file: Path, folder: Path, **plan: Any) -> Tuning:
-    told = target_times(config, file)
+    told = read_targets(config, file)
     with Runner(file, folder=folder, jobs=1) as runner:
-        return tune(config, runner, cut_of(told.ts, "x"), Facts(told.negative, told.entities), Plan(**plan))
+        return tune(config, runner, find_cut(told.ts, "x"), told, Plan(**plan))
 
 
 # What a trial is.
@@ -78,7 +79,7 @@ def test_what_chooses_sees_nothing_of_what_judges(steady: Path, tmp_path: Path) 
     plain = config("features: [a], lags: 1")
     frame = pl.read_csv(steady)
     one, two = frame[:1000], frame[:1000].with_columns(e=pl.lit("n"), y=pl.col("y") * 3)
-    cut = cut_of(np.sort(one["t"].to_numpy()) * 1000, "x")
+    cut = find_cut(np.sort(one["t"].to_numpy()) * 1000, "x")
     shown = []
     for later in (0.0, 1e3):
         both = pl.concat([one, two]).with_columns(
@@ -113,18 +114,18 @@ def test_a_real_difference_is_told_from_noise() -> None:
     rng = np.random.default_rng(0)
     error = np.abs(rng.normal(size=2000))
     same, less = error + 0.05 * rng.normal(size=2000), 0.97 * error
-    noise, gain = change(of_errors(error), of_errors(same)), change(of_errors(error), of_errors(less))
+    noise, gain = compare(of_errors(error), of_errors(same)), compare(of_errors(error), of_errors(less))
     assert noise is not None
     assert gain is not None
     assert not noise.better
     assert not noise.worse
     assert gain.better
     assert gain.value == pytest.approx(-0.03)
-    wide = change(of_errors(error), of_errors(same), among=50)
+    wide = compare(of_errors(error), of_errors(same), among=50)
     assert wide is not None
     assert wide.low < noise.low < noise.high < wide.high
-    assert change(of_errors(error), of_errors(same)) == noise, "the draws are seeded"
-    assert change(of_errors(error[:200]), of_errors(same[:200])) is None
+    assert compare(of_errors(error), of_errors(same)) == noise, "the draws are seeded"
+    assert compare(of_errors(error[:200]), of_errors(same[:200])) is None
 
 
 def test_useless_candidates_are_hardly_ever_sure() -> None:
@@ -134,7 +135,7 @@ def test_useless_candidates_are_hardly_ever_sure() -> None:
         common = np.abs(rng.normal(size=1500))
         for _ in range(20):
             slow = np.convolve(rng.normal(size=1510), np.ones(11) / 11, "valid")
-            found = change(of_errors(common), of_errors(common + 0.3 * slow), among=20)
+            found = compare(of_errors(common), of_errors(common + 0.3 * slow), among=20)
             assert found is not None
             if found.better:
                 wrong += 1
@@ -147,7 +148,7 @@ def test_an_entity_with_large_numbers_does_not_decide_for_all() -> None:
     large = np.where(entity == 0, 1e6, 1.0)
     old = of_errors(error * large, entity=entity)._replace(step=large)
     new = of_errors(error * large * np.where(entity == 0, 0.9, 1.3), entity=entity)._replace(step=large)
-    found = change(old, new)
+    found = compare(old, new)
     assert found is not None
     assert found.value == pytest.approx(0.1)
 
@@ -240,12 +241,12 @@ def test_budgets_are_written_as_a_person_would() -> None:
 
 def test_alarms_are_matched_as_in_the_pilot() -> None:
     events = [TrueEvent("0", 10 * HOUR, 20 * HOUR), TrueEvent("0", 50 * HOUR, 60 * HOUR), TrueEvent("0", 0, 3 * HOUR)]
-    calls = [Alarm(i, i * HOUR, "drift", ("0",)) for i in (2, 12, 13, 30, 70)]
+    calls = [Alarm(i * HOUR, (0,), "drift") for i in (2, 12, 13, 30, 70)]
     trial = of_errors(np.ones(100))._replace(alarms=calls)
-    found = score(trial.part(since=HOUR), events, since=HOUR)
+    found = score_alarms(trial.part(since=HOUR), events, since=HOUR)
     assert (found.events, found.found, found.false, found.repeats, found.delays) == (2, 1, 2, 1, [2.0])
     assert found.f1 == pytest.approx(2 / (2 + 1 + 2))
-    value, low, high = better(found, found)
+    value, low, high = f1_change(found, found)
     assert (value, low, high) == (0.0, 0.0, 0.0)
 
 
@@ -283,7 +284,7 @@ def test_labels_choose_a_budget(tmp_path: Path, compiled: None) -> None:
 def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: Path, tmp_path: Path) -> None:
     plain = config("features: [a, b, c], lags: 2")
     with Runner(steady, folder=tmp_path, jobs=1) as runner:
-        found = ablate(plain, runner, cut_of(target_times(plain, steady).ts, "x"), ONE)
+        found = ablate(plain, runner, find_cut(read_targets(plain, steady).ts, "x"), ONE)
     of = {each.part.name: each for each in found.parts}
     assert set(of) == {
         "gate", "head moments", "head proximal", "head embedding", "head fern", "calendar", "lags", "differences",
@@ -305,7 +306,7 @@ def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: P
 
 def test_what_is_left_out_leaves_something() -> None:
     assert "a" not in {part.name for part in parts(config("features: [a], lags: 0, calendar: []"), ONE)}
-    fleet = {part.name: part.settings for part in parts(config("lags: 3"), Facts(negative=False, entities=4))}
+    fleet = {part.name: part.settings for part in parts(config("lags: 3"), ONE._replace(negative=False, entities=4))}
     assert {"fleet", "log space", "lags"} <= set(fleet)
     assert fleet["fleet"] == {"model.fleet": False}
     deep = {part.name for part in parts(config("features: [a], feature_lags: 3"), ONE)}

@@ -32,11 +32,11 @@ def ablate(
     """
     from ssm_stream.evaluate.tuning.ablation import ablate as leave_out
     from ssm_stream.evaluate.tuning.ablation import parts
-    from ssm_stream.evaluate.tuning.tuning import cut_of
+    from ssm_stream.evaluate.tuning.search import find_cut
 
-    with prepared(config, file, limit, jobs, cache, "ablate") as (loaded, runner, ts, facts, progress):
-        begin = progress(1 + len(parts(loaded, facts)), "ablate")
-        found = leave_out(loaded, runner, cut_of(ts, str(file)), facts, begin, seed)
+    with prepared(config, file, limit, jobs, cache, "ablate") as (loaded, runner, targets, progress):
+        begin = progress(1 + len(parts(loaded, targets)), "ablate")
+        found = leave_out(loaded, runner, find_cut(targets.ts, str(file)), targets, begin, seed)
     if as_json:
         sys.stdout.write(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
     else:

@@ -14,7 +14,7 @@ from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_a
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.pilot.inputs import TrueEvent
+    from ssm_stream.evaluate.true_events import TrueEvent
 
 
 def pilot(
@@ -46,12 +46,12 @@ def pilot(
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+    from ssm_stream.evaluate.pilot.costs import read_costs
+    from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, run_pilot
     from ssm_stream.evaluate.pilot.format import paragraph
-    from ssm_stream.evaluate.pilot.inputs import read_costs, read_labels
     from ssm_stream.evaluate.pilot.page import page
-    from ssm_stream.evaluate.pilot.pilot import NothingToJudgeError
-    from ssm_stream.evaluate.pilot.pilot import pilot as run_pilot
     from ssm_stream.evaluate.recordings import recording
+    from ssm_stream.evaluate.true_events import read_true_events
 
     beside = out.with_suffix(".json")
     if out.is_dir() or not out.absolute().parent.is_dir() or beside == out:
@@ -70,7 +70,7 @@ def pilot(
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
-            return read_labels(labels, loaded, names)
+            return read_true_events(labels, loaded, names)
 
         with Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),

@@ -19,10 +19,10 @@ from ssm_stream.config import Config, ConfigError, load_config
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from ssm_stream.evaluate.tuning.paired import Change
+    from ssm_stream.evaluate.tuning.comparison import Change
     from ssm_stream.evaluate.tuning.runner import Runner
-    from ssm_stream.evaluate.tuning.trials import Trial
-    from ssm_stream.evaluate.tuning.tuning import Tuning
+    from ssm_stream.evaluate.tuning.search import Tuning
+    from ssm_stream.evaluate.tuning.trials import Targets, Trial
 
 Jobs = Annotated[
     int | None,
@@ -64,12 +64,12 @@ def tune(
 
     Example: ssm-stream tune monitor.yaml recording.csv --out tuned.yaml
     """
-    from ssm_stream.evaluate.pilot.inputs import read_labels
+    from ssm_stream.evaluate.true_events import read_true_events
     from ssm_stream.evaluate.tuning.candidates import KEYS
     from ssm_stream.evaluate.tuning.config_edit import changed_keys, edited
     from ssm_stream.evaluate.tuning.config_edit import diff as difference
-    from ssm_stream.evaluate.tuning.tuning import Plan, cut_of
-    from ssm_stream.evaluate.tuning.tuning import tune as search
+    from ssm_stream.evaluate.tuning.search import Plan, find_cut
+    from ssm_stream.evaluate.tuning.search import tune as search
 
     groups = tuple(KEYS if only is None else [key for key in KEYS if key in only])
     if unknown := sorted(set(only or ()) - set(KEYS)):
@@ -81,12 +81,12 @@ def tune(
             raise typer.BadParameter(f"cannot write {path}: not a file in an existing folder", param_hint=name)
         if path is not None and any(path.resolve() == given.resolve() for given in (config, file)):
             raise typer.BadParameter(f"{path} is given to read; it is not written over", param_hint=name)
-    with prepared(config, file, limit, jobs, cache, "tune") as (loaded, runner, ts, facts, progress):
+    with prepared(config, file, limit, jobs, cache, "tune") as (loaded, runner, targets, progress):
         require_columns(file, list(add or ()))
-        true_events = None if labels is None else read_labels(labels, loaded, entities_of(loaded, file, limit))
+        true_events = None if labels is None else read_true_events(labels, loaded, entities_of(loaded, file, limit))
         plan = Plan(groups, tuple(add or ()), true_events)
-        begin = progress(plan.most_runs(loaded, facts), "tune")
-        found = search(loaded, runner, cut_of(ts, str(file)), facts, plan, begin, seed)
+        begin = progress(plan.max_runs(loaded, targets), "tune")
+        found = search(loaded, runner, find_cut(targets.ts, str(file)), targets, plan, begin, seed)
         settings = as_the_file_has_it(found.settings, config, loaded)
         patch, new = "", None
         with config.open(encoding="utf-8", newline="") as opened:
@@ -120,17 +120,16 @@ Begin = Callable[["Trial"], None]
 @contextlib.contextmanager
 def prepared(
     config: Path, file: Path, limit: int | None, jobs: int | None, cache: Path | None, command: str
-) -> Iterator[tuple[Config, Runner, Any, Any, Callable[[int, str], Begin]]]:
-    """What tune and ablate begin with: the configuration with picked features, a runner, times of targets, facts, and
+) -> Iterator[tuple[Config, Runner, Targets, Callable[[int, str], Begin]]]:
+    """What tune and ablate begin with: the configuration with picked features, a runner, the targets, and
     what makes a progress bar of so many runs (it gives the function that is told of the first run)."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
-    from ssm_stream.evaluate.tuning.candidates import Facts
     from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
-    from ssm_stream.evaluate.tuning.trials import target_times
+    from ssm_stream.evaluate.tuning.trials import read_targets
 
     console = Console(stderr=True)
     shown = Progress(
@@ -144,7 +143,7 @@ def prepared(
             selection = select_features(loaded, list(islice(Recording(file, limit), SAMPLE)))
             loaded = selection.config
             typer.echo("\n".join(selection.lines()), err=True)
-        told = target_times(loaded, file, limit)
+        targets = read_targets(loaded, file, limit)
         say_if_kernels_are_to_be_compiled()
         with Runner(file, limit, cache, jobs) as runner, shown:
 
@@ -153,7 +152,7 @@ def prepared(
                 runner.on_run = lambda: shown.advance(bar)
 
                 def begin(first: Trial) -> None:
-                    each = first.seconds * len(told.ts) / max(len(first.row), 1)
+                    each = first.seconds * len(targets.ts) / max(len(first.row), 1)
                     runner.expected = each * (most - 1)
                     together = jobs or (cores() if runner.slow else 1)
                     reused = " (the first was kept from before)" if runner.reused else ""
@@ -167,7 +166,7 @@ def prepared(
                 return begin
 
             try:
-                yield loaded, runner, told.ts, Facts(told.negative, told.entities), progress
+                yield loaded, runner, targets, progress
             except KeyboardInterrupt:
                 typer.echo(
                     f"stopped after {runner.done} runs, which are kept in {runner.folder}; the same command goes on",

@@ -42,7 +42,7 @@ class Chunk(NamedTuple):
     """Row number (from 0) of the batch's first row."""
     ahead: float | None = None
     """With a horizon: how far it reaches, s; 0 where it counts events."""
-    settled: list[Settled] | None = None
+    resolved: list[Settled] | None = None
     """With a horizon, by target: the predictions that met it in this batch; `item` is the row of the target."""
     targets: tuple[str, ...] = ()
     """With several targets: their paths."""
@@ -172,8 +172,8 @@ def prequential(
         predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
-        settled = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
-        yield Chunk(events, predictions, alerts, refused, first, ahead, settled, _several(config))
+        resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
+        yield Chunk(events, predictions, alerts, refused, first, ahead, resolved, _several(config))
         first += count
 
 
@@ -340,11 +340,11 @@ def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], fl
     if chunk.targets:
         of_all: Any = predictions
         target, predictions = target[:, j], Predictions(*(column[:, j] for column in of_all))
-    if chunk.settled is None:
+    if chunk.resolved is None:
         scores.add(names, target, predictions, starts)
         return
-    settled = chunk.settled[j]
+    resolved = chunk.resolved[j]
     known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))
-    met = [names[i] for i in settled.item.tolist()]
-    naive = [known.pop(made, np.nan) for made in zip(met, settled.ts.tolist(), strict=True)]
-    scores.add(met, settled.y, settled, starts, np.array(naive, np.float64))
+    met = [names[i] for i in resolved.item.tolist()]
+    naive = [known.pop(made, np.nan) for made in zip(met, resolved.ts.tolist(), strict=True)]
+    scores.add(met, resolved.y, resolved, starts, np.array(naive, np.float64))

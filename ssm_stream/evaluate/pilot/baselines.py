@@ -1,4 +1,4 @@
-"""What simpler predictors say of the same events: each sees what was known when the engine predicted, and no more."""
+"""Simpler predictors on the same events: each sees what was known when the engine predicted, and no more."""
 
 from __future__ import annotations
 
@@ -12,92 +12,43 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.evaluate.pilot.run import Flags, Floats, Ints, Tape
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
+from ssm_stream.evaluate.pilot.split import Split, known_targets
 from ssm_stream.kernels.features import FeaturePlan, calendar_columns
 
 DAY_MS = 86_400_000
 SEASONS = {"day": DAY_MS, "week": 7 * DAY_MS}
 RIDGE = 1e-6
-"""Share of the events that is added to the diagonal, so that constant and equal columns have an answer."""
-MOST_CODES = 16
+"""Share of the events that is added to the diagonal, so that constant and equal columns have a solution."""
+MAX_CODES = 16
 """Values of a category that get an input of their own in the least squares."""
 BASELINES = ("persistence", "seasonal", "mean", "least_squares")
 
 
 @dataclass
-class Split:
-    """Which rows only teach, and which are judged.
-
-    first (E,): the tape's row from which an entity is judged, the tape's length where it never is
-    learned (E,): rows of the entity before that; judged (n,): rows with a target that count
-    rows: of each entity, those with a target, in order
-    """
-
-    first: Ints
-    learned: Ints
-    judged: Flags
-    rows: list[Ints]
-
-
-def split(tape: Tape, share: float, warmup: int) -> Split:
-    """Each entity's first `share` of rows teaches, and at least what it warms up in; the rest is judged."""
-    E, n = len(tape.names), len(tape)
-    order = np.argsort(tape.entity, kind="stable")
-    edges = np.searchsorted(tape.entity[order], np.arange(E + 1))
-    first, learned, rows = np.full(E, n), np.zeros(E, np.int64), []
-    judged = np.zeros(n, np.bool_)
-    for e in range(E):
-        mine = order[edges[e] : edges[e + 1]]
-        labelled = mine[np.isfinite(tape.y[mine])]
-        rows.append(labelled)
-        need = max(math.ceil(share * len(mine)), 1)
-        at = int(mine[need]) if need < len(mine) else n
-        if len(labelled) > warmup:
-            at = max(at, int(labelled[warmup]))
-            # A horizon's first predictions come later than its first targets.
-            young = labelled[tape.warmup[labelled] | ~np.isfinite(tape.yhat[labelled])]
-            if len(young):
-                at = max(at, int(young[young < at][-1]) + 1 if (young < at).any() else at)
-        else:
-            at = n
-        first[e], learned[e] = at, int(np.searchsorted(mine, at)) if at < n else len(mine)
-        judged[labelled[labelled >= at]] = True
-    judged &= np.isfinite(tape.yhat)
-    return Split(first, learned, judged, rows)
-
-
-def known_before(tape: Tape, rows: Ints) -> Ints:
-    """Of an entity's rows with a target: how many targets were known when each was predicted; −1 where none was."""
-    if not tape.ahead:
-        return np.arange(len(rows))
-    origin = tape.origin[rows]
-    return np.where(origin >= 0, np.searchsorted(rows, origin, side="right"), -1)
-
-
-@dataclass
 class Baselines:
-    """Predictions (n,) by name, NaN where there is none.
-
-    seasons: how many entities each season was chosen for; nights: days on which something was retrained
-    trainings: of single models
-    """
+    """Predictions of the simpler predictors."""
 
     yhat: dict[str, Floats]
+    """(n,) by name, NaN if there is no prediction."""
     seasons: dict[str, int]
+    """How many entities each season was chosen for."""
     nights: int
+    """Days on which a model was retrained."""
     trainings: int
+    """Of single models."""
 
 
-def baselines(config: Config, tape: Tape, parts: Split) -> Baselines:
-    """Persistence, seasonal naive, running mean, and least squares retrained nightly."""
-    out = {name: np.full(len(tape), np.nan) for name in BASELINES}
+def baselines(config: Config, run: EngineRun, split: Split) -> Baselines:
+    """Return persistence, seasonal naive, running mean, and least squares retrained nightly."""
+    out = {name: np.full(len(run), np.nan) for name in BASELINES}
     seasons = {"day": 0, "week": 0, "none": 0}
     nights: set[int] = set()
     trainings = 0
-    for e, rows in enumerate(parts.rows):
-        if parts.first[e] >= len(tape):
+    for e, rows in enumerate(split.rows):
+        if split.first[e] >= len(run):
             continue
-        y, known = tape.y[rows], known_before(tape, rows)
+        y, known = run.y[rows], known_targets(run, rows)
         some = known > 0
         last = np.full(len(rows), np.nan)
         last[some] = y[known[some] - 1]
@@ -105,11 +56,11 @@ def baselines(config: Config, tape: Tape, parts: Split) -> Baselines:
         mean = np.full(len(rows), np.nan)
         mean[some] = sums[known[some]] / known[some]
         out["persistence"][rows], out["mean"][rows] = last, mean
-        begin = int(np.searchsorted(rows, parts.first[e]))
-        season, naive = _seasonal(tape.ts[rows], y, known, last, begin)
+        begin = int(np.searchsorted(rows, split.first[e]))
+        season, naive = _seasonal(run.ts[rows], y, known, last, begin)
         seasons[season] += 1
         out["seasonal"][rows] = naive
-        fitted, days = _least_squares(config, tape, rows, known, begin)
+        fitted, days = _least_squares(config, run, rows, known, begin)
         out["least_squares"][rows] = fitted
         trainings += len(days)
         nights.update(days[1:])  # the first training is not a retraining
@@ -117,37 +68,37 @@ def baselines(config: Config, tape: Tape, parts: Split) -> Baselines:
 
 
 def _seasonal(ts: Ints, y: Floats, known: Ints, last: Floats, begin: int) -> tuple[str, Floats]:
-    """The season that did better in the first part, and its answers: the last value where there is none."""
+    """Return the season with the smaller error in the first part, and its predictions: else the last value."""
     times = np.maximum.accumulate(ts)
     steps = np.diff(times)
     near = float(np.median(steps[steps > 0])) if (steps > 0).any() else 0.0
-    best, chosen, answers = math.inf, "none", last
+    best, chosen, predictions = math.inf, "none", last
     for name, length in SEASONS.items():
         if not near or times[begin - 1] - times[0] < 1.5 * length or near > length / 2:
             continue
         naive = last.copy()
         found = np.zeros(len(y), np.bool_)
         for times_back in range(1, 9):
-            wanted = times - times_back * length
-            at = np.searchsorted(times, wanted + near / 2, side="right") - 1
-            hit = ~found & (at >= 0) & (at < known) & (np.abs(times[np.maximum(at, 0)] - wanted) <= max(near, 1.0))
+            target = times - times_back * length
+            at = np.searchsorted(times, target + near / 2, side="right") - 1
+            hit = ~found & (at >= 0) & (at < known) & (np.abs(times[np.maximum(at, 0)] - target) <= max(near, 1.0))
             naive[hit] = y[at[hit]]
             found |= hit
         error = np.nanmean(np.abs(y[:begin] - naive[:begin])[found[:begin]]) if found[:begin].any() else math.inf
         if error < best:
-            best, chosen, answers = float(error), name, naive
-    return chosen, answers
+            best, chosen, predictions = float(error), name, naive
+    return chosen, predictions
 
 
-def _least_squares(config: Config, tape: Tape, rows: Ints, known: Ints, begin: int) -> tuple[Floats, list[int]]:
-    """Predictions of an entity's rows, and the days on which it was trained; NaN before `begin`.
+def _least_squares(config: Config, run: EngineRun, rows: Ints, known: Ints, begin: int) -> tuple[Floats, list[int]]:
+    """Return predictions of an entity's rows, NaN before `begin`, and the days on which the model was trained.
 
     At each local midnight all pairs that are known by then are fitted anew, the first time at `begin`.
     """
-    X = _inputs(config, tape, rows, known, begin)
-    y, p = tape.y[rows], X.shape[1]
+    X = _inputs(config, run, rows, known, begin)
+    y, p = run.y[rows], X.shape[1]
     out, days = np.full(len(rows), np.nan), list[int]()
-    made = np.maximum.accumulate(np.where(tape.origin[rows] >= 0, tape.ts[tape.origin[rows]], 0))
+    made = np.maximum.accumulate(np.where(run.origin[rows] >= 0, run.ts[run.origin[rows]], 0))
     day = (made + _offset(config, made)) // DAY_MS
     starts = [begin, *(np.flatnonzero(np.diff(day[begin:]) > 0) + begin + 1).tolist(), len(rows)]
     gram, moment, done = np.zeros((p, p)), np.zeros(p), 0
@@ -162,14 +113,14 @@ def _least_squares(config: Config, tape: Tape, rows: Ints, known: Ints, begin: i
             done = upto
         weights = np.linalg.lstsq(gram + RIDGE * max(done, 1) * np.eye(p), moment, rcond=None)[0]
         seen = y[:upto]
-        # No plant would act on an answer beyond all that it has seen.
+        # No plant would act on a prediction beyond all values so far.
         out[left:right] = np.clip(X[left:right] @ weights, seen.min(), seen.max()) if upto else np.nan
         days.append(int(day[left]))
     return out, days
 
 
 def _offset(config: Config, ms: Ints) -> Ints:
-    """Of local time, ms; one for all where the zone is UTC."""
+    """Return the offset of local time at each time, ms."""
     if config.event.time_zone == "UTC" or not len(ms):
         return np.zeros(len(ms), np.int64)
     zone = ZoneInfo(config.event.time_zone)
@@ -180,17 +131,17 @@ def _offset(config: Config, ms: Ints) -> Ints:
     return offsets
 
 
-def _inputs(config: Config, tape: Tape, rows: Ints, known: Ints, begin: int) -> Floats:
-    """(m, p): one, the features when it was predicted, past targets, hour and weekday; scaled by the first part."""
-    event, origin = config.event, np.where(tape.origin[rows] >= 0, tape.origin[rows], rows)
+def _inputs(config: Config, run: EngineRun, rows: Ints, known: Ints, begin: int) -> Floats:
+    """Return (m, p): one, the features at the prediction, past targets, hour and weekday; scaled by the first part."""
+    event, origin = config.event, np.where(run.origin[rows] >= 0, run.origin[rows], rows)
     numbers = len(event.numbers)
-    columns: list[NDArray[np.float64]] = [tape.features[origin][:, :numbers]]
-    for j in range(numbers, tape.features.shape[1]):
-        codes = tape.features[origin, j]
+    columns: list[NDArray[np.float64]] = [run.features[origin][:, :numbers]]
+    for j in range(numbers, run.features.shape[1]):
+        codes = run.features[origin, j]
         values, counts = np.unique(codes[:begin][np.isfinite(codes[:begin])], return_counts=True)
-        common = values[np.argsort(-counts, kind="stable")[:MOST_CODES]]
+        common = values[np.argsort(-counts, kind="stable")[:MAX_CODES]]
         columns.append((codes[:, None] == common[None, :]).astype(np.float64))
-    y = tape.y[rows]
+    y = run.y[rows]
     past = np.full((len(rows), event.lags), np.nan)
     for lag in range(event.lags):
         at = known - 1 - lag
@@ -198,7 +149,7 @@ def _inputs(config: Config, tape: Tape, rows: Ints, known: Ints, begin: int) -> 
     columns.append(past)
     if event.calendar:
         plan = FeaturePlan((), calendar=("hour_cycle", "weekday_cycle"), time_zone=event.time_zone)
-        columns.append(calendar_columns(plan, tape.ts[rows])[0])
+        columns.append(calendar_columns(plan, run.ts[rows])[0])
     X = np.hstack(columns)
     with np.errstate(invalid="ignore", over="ignore"):
         centre = np.array([np.nanmean(c) if np.isfinite(c).any() else 0.0 for c in X[:begin].T])

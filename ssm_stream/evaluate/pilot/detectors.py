@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.evaluate.pilot.baselines import Split
-from ssm_stream.evaluate.pilot.run import Floats, Ints, Tape
+from ssm_stream.evaluate.engine_run import EngineRun, Flags, Floats, Ints
+from ssm_stream.evaluate.pilot.split import Split
 from ssm_stream.kernels.baselines import BUCKETS, ROWS, run_adwin, run_episodes, run_ewma
 
 LAMBDA = 0.2
@@ -31,27 +31,28 @@ DETECTORS = ("sigma", "ewma", "adwin")
 
 
 class Signals(NamedTuple):
-    """The rows that may alarm, entity after entity, and their statistics.
-
-    row (m,): of the tape; begin (m,): 1 at an entity's first; z (m,): the value in standard deviations of the first
-    part; ewma (m,): the same of the moving mean; unit (m,): the value with the first part's range as 0 to 1
-    """
+    """The rows that may alarm, entity after entity, and their statistics."""
 
     row: Ints
-    begin: NDArray[np.int64]
+    """(m,) of the run."""
+    begin: Ints
+    """(m,) 1 at an entity's first row."""
     z: Floats
+    """(m,) distance of the value from the mean of the first part, in its standard deviations."""
     ewma: Floats
+    """(m,) the same of the moving mean."""
     unit: Floats
+    """(m,) the value with the first part's range as 0 to 1."""
 
 
-def signals(tape: Tape, parts: Split) -> Signals:
-    """The statistics of all rows that may alarm."""
+def signals(run: EngineRun, split: Split) -> Signals:
+    """Return the statistics of all rows that may alarm."""
     found: list[tuple[NDArray[Any], ...]] = []
-    for e, rows in enumerate(parts.rows):
-        start = int(np.searchsorted(rows, parts.first[e]))
-        if parts.first[e] >= len(tape) or start >= len(rows) or start < 2:
+    for e, rows in enumerate(split.rows):
+        start = int(np.searchsorted(rows, split.first[e]))
+        if split.first[e] >= len(run) or start >= len(rows) or start < 2:
             continue
-        y = tape.y[rows]
+        y = run.y[rows]
         before = y[:start]
         mean, deviation = float(before.mean()), float(before.std())
         low, high = float(before.min()), float(before.max())
@@ -69,37 +70,37 @@ def signals(tape: Tape, parts: Split) -> Signals:
     return Signals(*map(np.concatenate, zip(*found, strict=True)))
 
 
-def starts(flag: NDArray[np.bool_], begin: Ints, recover: int, rest: int) -> Ints:
-    """Places at which an episode starts."""
+def episode_starts(flag: Flags, begin: Ints, recover_after: int, cooldown: int) -> Ints:
+    """Return the places at which an episode starts."""
     out = np.empty(len(flag), np.int64)
-    return out[: run_episodes(np.ascontiguousarray(flag), np.ascontiguousarray(begin), recover, rest, out)]
+    return out[: run_episodes(np.ascontiguousarray(flag), np.ascontiguousarray(begin), recover_after, cooldown, out)]
 
 
-def adwin_flags(x: Floats, begin: Ints, delta: float) -> NDArray[np.bool_]:
-    """Where ADWIN finds a cut, entity by entity."""
+def adwin_flags(x: Floats, begin: Ints, delta: float) -> Flags:
+    """Return where ADWIN finds a cut, entity by entity."""
     out = np.zeros(len(x), np.int64)
     edges = [*np.flatnonzero(begin).tolist(), len(x)]
     for left, right in itertools.pairwise(edges):
         room, held = np.zeros((2, ROWS, BUCKETS + 1)), np.zeros(ROWS, np.int64)
         run_adwin(np.ascontiguousarray(x[left:right]), delta, room[0], room[1], held, out[left:right])
-    found: NDArray[np.bool_] = out == 1
+    found: Flags = out == 1
     return found
 
 
-def matched(find: Callable[[float], Ints], low: float, high: float, wanted: int) -> tuple[float, Ints]:
-    """The threshold between two with `wanted` alarms, or as near below that as can be.
+def match_count(find: Callable[[float], Ints], low: float, high: float, count: int) -> tuple[float, Ints]:
+    """Return the threshold in [low, high] with `count` alarms, or as near below that as can be, and their places.
 
-    It is looked for from the highest down, as a very low one has few alarms again: they never end. Between the first
-    that has too many and the one before it, its logarithm is halved.
+    The search begins at the highest, as a very low one has few alarms again: they never end. Between the first with
+    too many and the one before it, its logarithm is halved.
 
     Args:
-        find: places of the alarms at a threshold
+        find: returns the places of the alarms at a threshold
     """
     ladder = np.geomspace(high, low, LADDER).tolist()
     best, places, above = high, find(high), high
     for step in ladder[1:]:
         here = find(step)
-        if len(here) > wanted:
+        if len(here) > count:
             low = step
             break
         if len(here) > len(places):
@@ -108,11 +109,11 @@ def matched(find: Callable[[float], Ints], low: float, high: float, wanted: int)
     else:
         return best, places
     for _ in range(HALVINGS):
-        if len(places) == wanted:
+        if len(places) == count:
             break
         middle = math.sqrt(low * above)
         here = find(middle)
-        if len(here) > wanted:
+        if len(here) > count:
             low = middle
             continue
         above = middle
@@ -121,33 +122,34 @@ def matched(find: Callable[[float], Ints], low: float, high: float, wanted: int)
     return best, places
 
 
-class Found(NamedTuple):
-    """Alarms of a detector: the tape's rows, and its threshold."""
+class Detected(NamedTuple):
+    """Alarms of a detector."""
 
     rows: Ints
+    """Of the run."""
     threshold: float
 
 
-def detected(s: Signals, wanted: int, recover: int, rest: int) -> dict[str, Found]:
-    """`three_sigma`, as it is; `sigma`, `ewma` and `adwin` with as many alarms as are wanted."""
+def detect(s: Signals, count: int, recover_after: int, cooldown: int) -> dict[str, Detected]:
+    """Return the alarms of `three_sigma`, as it is, and of `sigma`, `ewma` and `adwin` with `count` alarms each."""
     if not len(s.row):
-        return {name: Found(s.row, math.nan) for name in ("three_sigma", *DETECTORS)}
+        return {name: Detected(s.row, math.nan) for name in ("three_sigma", *DETECTORS)}
 
     def over(values: Floats) -> Callable[[float], Ints]:
-        return lambda limit: starts(values > limit, s.begin, recover, rest)
+        return lambda limit: episode_starts(values > limit, s.begin, recover_after, cooldown)
 
     # Of ADWIN the smaller the δ the fewer the alarms.
     finders: dict[str, tuple[Callable[[float], Ints], float, float]] = {
         "sigma": (over(s.z), 1e-2, max(float(s.z.max()), 1.0) * 1.01),
         "ewma": (over(s.ewma), 1e-2, max(float(s.ewma.max()), 1.0) * 1.01),
         "adwin": (
-            lambda limit: starts(adwin_flags(s.unit, s.begin, 1.0 / limit), s.begin, recover, rest),
+            lambda limit: episode_starts(adwin_flags(s.unit, s.begin, 1.0 / limit), s.begin, recover_after, cooldown),
             1.05,
             1e60,
         ),
     }
-    out = {"three_sigma": Found(s.row[over(s.z)(SIGMAS)], SIGMAS)}
+    out = {"three_sigma": Detected(s.row[over(s.z)(SIGMAS)], SIGMAS)}
     for name, (find, low, high) in finders.items():
-        threshold, places = matched(find, low, high, wanted)
-        out[name] = Found(s.row[places], 1.0 / threshold if name == "adwin" else threshold)
+        threshold, places = match_count(find, low, high, count)
+        out[name] = Detected(s.row[places], 1.0 / threshold if name == "adwin" else threshold)
     return out

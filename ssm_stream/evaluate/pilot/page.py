@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ssm_stream.evaluate.pilot.figures import AFTER, BEFORE, BIN
+from ssm_stream.evaluate.bootstrap import CONFIDENCE
+from ssm_stream.evaluate.engine_run import Floats
+from ssm_stream.evaluate.pilot.alarm_tally import HOUR
+from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
-from ssm_stream.evaluate.pilot.pilot import Pilot
-from ssm_stream.evaluate.pilot.run import Floats
-from ssm_stream.evaluate.pilot.score import CONFIDENCE, HOUR
+from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
 from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope
 from ssm_stream.evaluate.report.render import render
@@ -45,7 +46,7 @@ def page(p: Pilot, language: Language, file: str) -> str:
         file=file,
         checks=p.checks,
         alarm_methods=ALARM_METHODS,
-        event_legend=[("event", f.text("legend.event"))] if p.labels else [],
+        event_legend=[("event", f.text("legend.event"))] if p.true_events else [],
         what_if=_what_if(f, p),
         alerts=_Alerts(f, p),
         widest_bar=max(min(widest, 2.5), 1.25),
@@ -60,7 +61,7 @@ def page(p: Pilot, language: Language, file: str) -> str:
 def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
     """Return the table of budgets and what the script computes with."""
     costs, labelled = f.report["costs"], f.report["what_if"]["labelled"]
-    today, points = p.today[0], list[dict[str, Any]]()
+    today, points = p.today, list[dict[str, Any]]()
     for point in f.report["what_if"]["points"]:
         anomaly, drift = point["budget_anomaly"], point["budget_drift"]
         text = anomaly if anomaly == drift else f"{f.text('kind.anomaly')} {anomaly}; {f.text('kind.drift')} {drift}"
@@ -78,7 +79,7 @@ def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
             "edge": (1.0 - CONFIDENCE) / 2,
             "today": [today["false"], today["warned_hours"]],
             "draws": [np.round(drawn, 3).tolist() for drawn in p.draws],
-            "today_draws": np.round(p.today[1], 3).tolist(),
+            "today_draws": np.round(p.draws_today, 3).tolist(),
             "words": {
                 "saved": f.text("what_if.saved"), "range": f.words["range"],
                 "false": f.text("kpi.false"), "missed": f.text("kpi.missed"),
@@ -106,7 +107,7 @@ class _Alerts:
             if charts[e] <= CHARTS_EACH:
                 chosen.append(i)
         self.plots = [
-            (i, p.tape.names[p.alarms[i].entities[0]], self._plot(p, i)) for i in sorted(chosen[:ALERT_CHARTS])
+            (i, p.run.names[p.alarms[i].entities[0]], self._plot(p, i)) for i in sorted(chosen[:ALERT_CHARTS])
         ]
 
     def entity(self, m: dict[str, Any]) -> str:
@@ -125,24 +126,24 @@ class _Alerts:
         return f"{text}: {', '.join(parts)}" if parts else text
 
     def _plot(self, p: Pilot, i: int) -> Plot:
-        f, alarm, m, tape = self._f, p.alarms[i], self._f.report["alerts"][i], p.tape
+        f, alarm, m, run = self._f, p.alarms[i], self._f.report["alerts"][i], p.run
         e = alarm.entities[0]
-        rows = p.parts.rows[e]
+        rows = p.split.rows[e]
         at = int(np.searchsorted(rows, alarm.row))
         rows = rows[max(at - EVENTS_BEFORE, 0) : at + EVENTS_AFTER]
-        x = tape.ts[rows].astype(np.float64)
+        x = run.ts[rows].astype(np.float64)
         return Plot(
             f"{self.entity(m)}, {f.time(m['ts'])}: {f.text('kind.' + m['kind'])}",
-            [Line("hat", x, tape.yhat[rows]), Line("value", x, tape.y[rows])],
-            zone=f.zone.key, band=(x, tape.lower[rows], tape.upper[rows]), shaded=_true_events(p, e),
+            [Line("hat", x, run.yhat[rows]), Line("value", x, run.y[rows])],
+            zone=f.zone.key, band=(x, run.lower[rows], run.upper[rows]), shaded=_true_events(p, e),
             marks=[Mark(float(alarm.ts), alarm.kind)],
         )  # fmt: skip
 
 
 def _true_events(p: Pilot, e: int) -> list[tuple[float, float, str]]:
     """Return the stretches of an entity's true events."""
-    name = p.tape.names[e]
-    return [(float(event.start), float(event.end), "event") for event in p.labels if event.entity == name]
+    name = p.run.names[e]
+    return [(float(event.start), float(event.end), "event") for event in p.true_events if event.entity == name]
 
 
 class _Drifts:
@@ -219,24 +220,24 @@ def _findings(f: Format) -> list[tuple[str, str, int, str]]:
 
 def _strips(f: Format, p: Pilot) -> list[tuple[str, Plot]]:
     """Return name and chart over the whole time of the entities with the most alerts and true events."""
-    busy, tape = np.zeros(len(p.tape.names)), p.tape
+    busy, run = np.zeros(len(p.run.names)), p.run
     for alarm in p.alarms:
         busy[list(alarm.entities)] += 1.0
-    number = {name: e for e, name in enumerate(tape.names)}
-    for event in p.labels:
+    number = {name: e for e, name in enumerate(run.names)}
+    for event in p.true_events:
         busy[number[event.entity]] += 1.0
     strips = []
     for e in np.sort(np.argsort(-busy, kind="stable")[:STRIPS]).tolist():
-        rows = p.parts.rows[e]
+        rows = p.split.rows[e]
         if not len(rows):
             continue
-        x, y = envelope(tape.ts[rows].astype(np.float64), tape.y[rows])
-        first = int(p.parts.first[e])
-        until = float(tape.ts[first]) if first < len(tape) else float(x[-1])
+        x, y = envelope(run.ts[rows].astype(np.float64), run.y[rows])
+        first = int(p.split.first[e])
+        until = float(run.ts[first]) if first < len(run) else float(x[-1])
         plot = Plot(
-            f"{tape.names[e]}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
+            f"{run.names[e]}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
             shaded=[(float(x[0]), until, "learning"), *_true_events(p, e)],
             marks=[Mark(float(alarm.ts), alarm.kind) for alarm in p.alarms if e in alarm.entities][:MAX_MARKS],
         )  # fmt: skip
-        strips.append((tape.names[e], plot))
+        strips.append((run.names[e], plot))
     return strips

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Config
-from ssm_stream.evaluate.pilot.run import Floats, Ints, Tape
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
 
 GAP = 5.0
 STUCK = 50
@@ -31,25 +31,25 @@ FACTORS = {
 }  # fmt: skip
 CLOSE, LASTS = 0.04, 4
 """Of the logarithms of two factors; blocks before and after that must be calm."""
-MOST = 200
+MAX_FINDINGS = 200
 """Findings of a kind that are listed; all are counted."""
 
 
-def quality(config: Config, tape: Tape) -> dict[str, Any]:
-    """Counts, and the findings themselves, the gravest first."""
-    order = np.argsort(tape.entity, kind="stable")
-    edges = np.searchsorted(tape.entity[order], np.arange(len(tape.names) + 1))
+def quality(config: Config, run: EngineRun) -> dict[str, Any]:
+    """Return counts, and the findings themselves, the most severe first."""
+    order = np.argsort(run.entity, kind="stable")
+    edges = np.searchsorted(run.entity[order], np.arange(len(run.names) + 1))
     columns = [config.event.targets[0], *config.event.columns]
     numbers = 1 + len(config.event.numbers)
-    table = np.column_stack([tape.y, tape.features])
+    table = np.column_stack([run.y, run.features])
     gaps: list[dict[str, Any]] = []
     stuck: list[dict[str, Any]] = []
     jumps: list[dict[str, Any]] = []
     by_entity: list[dict[str, Any]] = []
     repeats = conflicts = disorder = 0
-    for e, name in enumerate(tape.names):
+    for e, name in enumerate(run.names):
         rows = order[edges[e] : edges[e + 1]]
-        ts, values = tape.ts[rows], table[rows]
+        ts, values = run.ts[rows], table[rows]
         interval, found = _gaps(ts)
         exact, other = _repeats(ts, values)
         backwards = int((ts < np.maximum.accumulate(ts)).sum())
@@ -69,10 +69,10 @@ def quality(config: Config, tape: Tape) -> dict[str, Any]:
         )  # fmt: skip
     missing = {column: float(np.isnan(table[:, j]).mean()) if len(table) else 0.0 for j, column in enumerate(columns)}
     return {
-        "events": len(tape),
-        "entities": len(tape.names),
-        "refused": tape.refused,
-        "refused_examples": [{"row": row + 1, "reason": reason} for row, reason in tape.examples],
+        "events": len(run),
+        "entities": len(run.names),
+        "refused": run.refused,
+        "refused_examples": [{"row": row + 1, "reason": reason} for row, reason in run.examples],
         "gaps": len(gaps),
         "duplicates": {"exact": repeats, "conflicting": conflicts},
         "out_of_order": disorder,
@@ -80,9 +80,9 @@ def quality(config: Config, tape: Tape) -> dict[str, Any]:
         "unit_jumps": len(jumps),
         "constant": _constant(columns[:numbers], table),
         "missing": {column: share for column, share in missing.items() if share > 0.0},
-        "gap_list": sorted(gaps, key=lambda each: each["start"] - each["end"])[:MOST],
-        "stuck_list": sorted(stuck, key=lambda each: -each["events"])[:MOST],
-        "unit_jump_list": jumps[:MOST],
+        "gap_list": sorted(gaps, key=lambda each: each["start"] - each["end"])[:MAX_FINDINGS],
+        "stuck_list": sorted(stuck, key=lambda each: -each["events"])[:MAX_FINDINGS],
+        "unit_jump_list": jumps[:MAX_FINDINGS],
         "by_entity": by_entity,
     }
 
@@ -122,7 +122,7 @@ def _repeats(ts: Ints, values: Floats) -> tuple[int, int]:
 
 
 def _stuck(ts: Ints, x: Floats) -> list[dict[str, Any]]:
-    """Stretches of STUCK or more equal numbers."""
+    """Return the stretches of STUCK or more equal numbers."""
     at = np.flatnonzero(np.isfinite(x))
     if len(at) < 2 * STUCK:
         return []
@@ -147,7 +147,7 @@ def _stuck(ts: Ints, x: Floats) -> list[dict[str, Any]]:
 
 
 def _jumps(ts: Ints, x: Floats) -> list[dict[str, Any]]:
-    """Jumps of the level by the factor of a unit. BLOCK values before and after tell the level and the spread."""
+    """Return jumps of the level by the factor of a unit. Level and spread: of BLOCK values before and after."""
     at = np.flatnonzero(np.isfinite(x))
     blocks = len(at) // BLOCK
     if blocks < 3:
@@ -163,24 +163,24 @@ def _jumps(ts: Ints, x: Floats) -> list[dict[str, Any]]:
             continue
         one, other = shaped[i], shaped[i + 2]
         apart = one[-3] < other[2] or other[-3] < one[2]
-        if apart and (told := _unit(one, other)):
+        if apart and (unit := _unit_change(one, other)):
             inside = known[(i + 1) * BLOCK : (i + 2) * BLOCK]
             before, later = float(middle[i]), float(middle[i + 2])
             nearer = np.abs(inside - later) < np.abs(inside - before)
             first = (i + 1) * BLOCK + (int(np.argmax(nearer)) if nearer.any() else BLOCK)
-            out.append({"at": int(ts[at[first]]), "before": before, "after": later, "unit": told})
+            out.append({"at": int(ts[at[first]]), "before": before, "after": later, "unit": unit})
             after = i + 3
     return out
 
 
 def _calm(middles: Floats) -> bool:
-    """Levels of one sign that differ by a fifth at most."""
+    """Return whether levels are of one sign and differ by a fifth at most."""
     low, high = float(np.min(np.abs(middles))), float(np.max(np.abs(middles)))
     return low > 0.0 and high <= 1.2 * low and bool((middles > 0).all() or (middles < 0).all())
 
 
-def _unit(before: Floats, after: Floats) -> str:
-    """The change of unit that turns one block's numbers (sorted) into the other's; empty: none does."""
+def _unit_change(before: Floats, after: Floats) -> str:
+    """Return the change of unit that turns one block's numbers (sorted) into the other's; empty if none does."""
     low, high = BLOCK // 4, 3 * BLOCK // 4
     spread, wide = before[high] - before[low], after[high] - after[low]
     m, a = float(before[BLOCK // 2]), float(after[BLOCK // 2])

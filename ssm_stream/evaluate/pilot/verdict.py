@@ -1,8 +1,8 @@
 """The verdict: a grade and sentences that follow from the figures by these rules, in this order, and nothing else.
 
-few_data     fewer than LEAST_EVENTS judged events
-unlabelled   no labels: of alarms nothing is known but how many they are
-few_labels   fewer than LEAST_TRUE true events that are judged
+few_data     fewer than MIN_EVENTS (1000) judged events
+unlabelled   no labels: of alarms only their number is known
+few_labels   fewer than MIN_TRUE (5) true events that are judged
 no           the alarms cost more than what is done today: all of the interval of what they saved is below 0
 simpler      another way to alarm is surely cheaper: all of the interval of the difference is below 0
 yes          the alarms saved something: none of the interval of what they saved is below 0; and as many alarms at
@@ -19,12 +19,12 @@ from typing import Any
 
 from ssm_stream.evaluate.report.section import Check, at_least, at_most
 
-LEAST_EVENTS = 1000
-LEAST_TRUE = 5
+MIN_EVENTS = 1000
+MIN_TRUE = 5
 COVERAGE_OFF = 0.02
 GRADES = ("few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open")
 Sentence = tuple[str, dict[str, Any]]
-"""Key of `pilot_words` and what to fill in."""
+"""Key of the text (`words.en.yaml`), and what to fill in."""
 
 
 def _number(value: float | None) -> float:
@@ -32,20 +32,20 @@ def _number(value: float | None) -> float:
 
 
 def checks(report: dict[str, Any]) -> list[Check]:
-    """The rules as figures beside their bars."""
+    """Return the rules as figures with their bars."""
     errors, kpi = report["errors"], report["kpis"]
     best = errors["best_simple"]
     over = errors["methods"][best]["product_over_it"]["high"] if best else None
     covered = report["coverage"]["value"]
     off = math.nan if covered is None else abs(covered - report["coverage"]["level"])
     out = [
-        at_least("pilot: judged events", report["recording"]["judged_events"], LEAST_EVENTS),
+        at_least("pilot: judged events", report["recording"]["judged_events"], MIN_EVENTS),
         at_most("pilot: error over the best simple predictor, upper bound", _number(over), 1.0),
         at_most("pilot: coverage, distance from the level", off, COVERAGE_OFF),
     ]
     if report["detection"] is not None:
         out += [
-            at_least("pilot: true events judged", report["detection"]["events"], LEAST_TRUE),
+            at_least("pilot: true events judged", report["detection"]["events"], MIN_TRUE),
             at_least("pilot: saved by alarms, lower bound", _number((kpi["saved_alarms"] or {}).get("low")), 0.0),
             at_least(
                 "pilot: saved against the cheapest other way, upper bound",
@@ -62,13 +62,13 @@ def checks(report: dict[str, Any]) -> list[Check]:
 
 
 def grade(report: dict[str, Any]) -> str:
-    """One of GRADES."""
+    """Return one of GRADES."""
     kpi, detection = report["kpis"], report["detection"]
-    if report["recording"]["judged_events"] < LEAST_EVENTS:
+    if report["recording"]["judged_events"] < MIN_EVENTS:
         return "few_data"
     if detection is None:
         return "unlabelled"
-    if detection["events"] < LEAST_TRUE:
+    if detection["events"] < MIN_TRUE:
         return "few_labels"
     saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
     if saved["high"] is not None and saved["high"] < 0.0:
@@ -83,10 +83,10 @@ def _pays(saved: dict[str, Any]) -> bool:
 
 
 def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
-    """The paragraph, as keys and figures."""
+    """Return the sentences of the verdict as keys and figures."""
     kpi, detection, costs = report["kpis"], report["detection"], report["costs"]
     first = "open_random" if chosen == "open" and _pays(kpi["saved_alarms"]) else chosen
-    out: list[Sentence] = [(f"verdict.{first}", _said(report))]
+    out: list[Sentence] = [(f"verdict.{first}", _values(report))]
     if chosen == "few_labels" and detection["begun_before"]:
         out.append(("verdict.begun_before", {"before": detection["begun_before"]}))
     if detection is not None and detection["events"]:
@@ -104,8 +104,8 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
         equal = [name for name in ("sigma", "ewma", "adwin") if name in rivals]
         best = max(equal, key=lambda name: (rivals[name]["found"], -rivals[name]["false"])) if equal else None
         if best is not None:
-            said = {"rival": best, "found": int(rivals[best]["found"]), "random": rivals["random"]["found"]}
-            out.append(("verdict.rival", said))
+            values = {"rival": best, "found": int(rivals[best]["found"]), "random": rivals["random"]["found"]}
+            out.append(("verdict.rival", values))
         if kpi["break_even_hour"] is not None and chosen in ("yes", "open", "no"):
             out.append(("verdict.break_even", {"money": kpi["break_even_hour"]}))
     out += _predictions(report)
@@ -115,22 +115,22 @@ def sentences(report: dict[str, Any], chosen: str) -> list[Sentence]:
     return out
 
 
-def _said(report: dict[str, Any]) -> dict[str, Any]:
+def _values(report: dict[str, Any]) -> dict[str, Any]:
     kpi = report["kpis"]
-    said: dict[str, Any] = {
-        "events": report["recording"]["judged_events"], "least": LEAST_EVENTS, "least_true": LEAST_TRUE,
+    values: dict[str, Any] = {
+        "events": report["recording"]["judged_events"], "least": MIN_EVENTS, "least_true": MIN_TRUE,
         "alarms": kpi["alarms"], "rate": kpi["false_alarms_a_week"]["value"],
         "true": report["detection"]["events"] if report["detection"] else 0,
         "today": report["costs"]["alarms_today"],
     }  # fmt: skip
     if kpi["saved_alarms"] is not None:
         saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
-        said |= {
+        values |= {
             "saved": saved["value"], "saved_low": saved["low"], "saved_high": saved["high"], "rival": kpi["rival"],
             "saved_random": saved["value"] - kpi["saved_against_random"]["value"],
             "apart": None if apart["value"] is None else -apart["value"],
         }  # fmt: skip
-    return said
+    return values
 
 
 def _predictions(report: dict[str, Any]) -> list[Sentence]:

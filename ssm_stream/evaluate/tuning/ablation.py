@@ -2,7 +2,7 @@
 
 The engine runs once as configured and once without each part, over the whole recording; the errors on its last 30 %,
 when the states are warm, are compared row by row. A part is worth what the error rises without it. The intervals hold
-for all rows of the table together, so that among many useless parts none looks useful by chance.
+for all rows of the table together, so that among many useless parts none seems useful by chance.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.section import at_least
-from ssm_stream.evaluate.tuning.candidates import Facts, Settings, without_columns, words
-from ssm_stream.evaluate.tuning.paired import Change, change
+from ssm_stream.evaluate.tuning.candidates import Settings, describe, without_columns
+from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.trials import Trial, with_settings
+from ssm_stream.evaluate.tuning.trials import Targets, Trial, with_settings
 
 HEADS = ("moments", "proximal", "embedding", "fern")
 Kind = Literal["model", "inputs", "feature"]
 
 
 class Part(NamedTuple):
-    """Something that can be left out. settings: that do so"""
+    """Something that can be left out. settings: those that leave it out"""
 
     name: str
     kind: Kind
@@ -31,7 +31,7 @@ class Part(NamedTuple):
 
 
 class Worth(NamedTuple):
-    """A part's worth. change: of the error without it; figures: without it, on the later part"""
+    """What a part is worth. change: of the error without it; figures: without it, on the later part"""
 
     part: Part
     change: Change | None
@@ -39,7 +39,7 @@ class Worth(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """In a word or two."""
+        """Short text for the table."""
         if self.change is None:
             return "too few rows"
         if self.change.low == self.change.high == 0.0:
@@ -49,7 +49,7 @@ class Worth(NamedTuple):
         return "harmful" if self.change.better else "not sure"
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the content for `--json`."""
         return {
             "part": self.part.name,
             "kind": self.part.kind,
@@ -62,7 +62,7 @@ class Worth(NamedTuple):
 
 @dataclass(frozen=True)
 class Ablation:
-    """The table: `everything`, the figures as configured, and each part, the worthiest first. cut: ms"""
+    """The table: the figures as configured (`everything`), and each part, the most valuable first. cut: ms"""
 
     everything: dict[str, Any]
     parts: list[Worth]
@@ -70,7 +70,7 @@ class Ablation:
     runs: int
 
     def checks(self) -> list[dict[str, Any]]:
-        """Of each part: that it does no sure harm."""
+        """Return a check for each part: that it does no harm beyond chance."""
         return [
             at_least(f"ablate: worth of {each.part.name}, upper end of its interval", each.change.high, 0.0).row()
             for each in self.parts
@@ -78,7 +78,7 @@ class Ablation:
         ]
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the content for `--json`."""
         return {
             "checks": self.checks(),
             "judged_from_ms": self.cut,
@@ -88,13 +88,13 @@ class Ablation:
         }
 
 
-def parts(config: Config, facts: Facts) -> list[Part]:
-    """What can be left out of a configuration, as far as something is left to predict from."""
+def parts(config: Config, targets: Targets) -> list[Part]:
+    """Return what can be left out of a configuration, as far as something is left to predict from."""
     event, model = config.event, config.model
     found: list[Part] = []
     if model.gate == "learned":
         found.append(Part("gate", "model", {"model.gate": "equal"}))
-    if model.fleet and facts.entities > 1:
+    if model.fleet and targets.entities > 1:
         found.append(Part("fleet", "model", {"model.fleet": False}))
     heads: list[str] = (
         [*model.heads] if model.heads else [*HEADS, *(["attention"] if model.profile == "accurate" else [])]
@@ -103,12 +103,12 @@ def parts(config: Config, facts: Facts) -> list[Part]:
         found += [
             Part(f"head {head}", "model", {"model.heads": [each for each in heads if each != head]}) for head in heads
         ]
-    if model.log_space and not facts.negative:
+    if model.log_space and not targets.negative:
         found.append(Part("log space", "model", {"model.log_space": False}))
     if event.calendar:
         found.append(Part("calendar", "inputs", {"event.calendar": []}))
     if event.lags:
-        # The changes of features go with the lags by default; here only the lags are asked about.
+        # The changes of features go with the lags by default; here only the lags are left out.
         found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.uses_differences}))
     if event.feature_lags and event.numbers:
         settings = {"event.feature_lags": 0, "event.differences": False}
@@ -116,7 +116,7 @@ def parts(config: Config, facts: Facts) -> list[Part]:
     elif event.uses_differences and event.numbers:
         found.append(Part("differences", "inputs", {"event.differences": False}))
     for settings in without_columns(config):
-        found.append(Part(words(settings, config).removeprefix("without "), "feature", settings))
+        found.append(Part(describe(settings, config).removeprefix("without "), "feature", settings))
     usable = []
     for part in found:
         try:
@@ -131,19 +131,19 @@ def ablate(
     config: Config,
     runner: Runner,
     cut: int,
-    facts: Facts,
+    targets: Targets,
     begin: Callable[[Trial], None] = lambda _: None,
     seed: int = 0,
 ) -> Ablation:
-    """Leave each part out once. Arguments as of `tuning.tune`."""
+    """Leave each part out once; arguments as of `search.tune`."""
     first = runner.one(config)
     begin(first)
     everything = first.part(since=cut)
-    found = parts(config, facts)
+    found = parts(config, targets)
     trials = runner.run([with_settings(config, part.settings) for part in found])
     rows = []
     for part, trial in zip(found, trials, strict=True):
         without = trial.part(since=cut)
-        rows.append(Worth(part, change(everything, without, len(found), seed), without.figures()))
+        rows.append(Worth(part, compare(everything, without, len(found), seed), without.figures()))
     rows.sort(key=lambda row: -row.change.value if row.change is not None else 0.0)
     return Ablation(everything.figures(), rows, cut, runner.done)

@@ -1,10 +1,12 @@
-"""What `tune` tries: a short list of values a key. What a person has to know is left alone."""
+"""What `tune` tries: a short list of values a key. What only a person can decide is left alone."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
-from ssm_stream.config import Anomaly, Budget, Config, Drift
+from ssm_stream.config import Anomaly, Config, Drift
+from ssm_stream.evaluate.budgets import scale_budget
+from ssm_stream.evaluate.tuning.trials import Targets
 
 LAGS = (1, 2, 4, 8, 16, 32)
 FEATURE_LAGS = (0, 2, 4, 8)
@@ -17,23 +19,14 @@ FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Times the false alarms that the configuration allows."""
 KEYS = ("lags", "differences", "feature_lags", "calendar", "half_lives", "log_space", "fleet", "features")
 """Names of the groups, in the order in which they are tried."""
-LEAST_GAP = 20.0
-"""Events between false alarms below which an alarm cannot be told from noise (`config.Budget`)."""
 Settings = dict[str, Any]
 
 
-class Facts(NamedTuple):
-    """What the recording allows. negative: one of its targets is below 0; entities: how many there are"""
+def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
+    """Return the values of a group to try, other than the configured one, each with the keys that it changes.
 
-    negative: bool
-    entities: int
-
-
-def candidates(group: str, config: Config, facts: Facts) -> list[Settings]:
-    """The values of a group to try beside those of the configuration, each with the keys that it changes.
-
-    `lags: 0` says that the last measurement may not be leaned on, and stays; a horizon, the targets, and which columns
-    are known when an event comes are also a person's.
+    `lags: 0` means that the last measurement is not to be used, and stays; a horizon, the targets, and which columns
+    are there when an event comes are also a person's decision.
     """
     event, model = config.event, config.model
     if group == "lags":
@@ -52,14 +45,14 @@ def candidates(group: str, config: Config, facts: Facts) -> list[Settings]:
         uses = model.heads is None or "moments" in model.heads or "attention" in model.heads
         return [{"model.half_lives": value} for value in lists if uses and value != now]
     if group == "log_space":
-        return [] if facts.negative else [{"model.log_space": not model.log_space}]
+        return [] if targets.negative else [{"model.log_space": not model.log_space}]
     if group == "fleet":
-        return [{"model.fleet": not model.fleet}] if facts.entities > 1 else []
+        return [{"model.fleet": not model.fleet}] if targets.entities > 1 else []
     return without_columns(config)
 
 
 def without_columns(config: Config) -> list[Settings]:
-    """Each feature and each category left out, where something is left to predict from."""
+    """Return each feature and each category left out."""
     out = []
     for key, paths in (("features", config.event.numbers), ("categories", config.event.categories)):
         out += [{f"event.{key}": [each for each in paths if each != path]} for path in paths]
@@ -67,47 +60,34 @@ def without_columns(config: Config) -> list[Settings]:
 
 
 def with_columns_added(config: Config, paths: list[str]) -> list[Settings]:
-    """Each of these columns as a feature more."""
+    """Return each of these columns added as a feature."""
     numbers = config.event.numbers
     return [{"event.features": [*numbers, path]} for path in paths if path not in config.event.columns]
 
 
 def budgets(config: Config, factor: float) -> Settings:
-    """Both budgets, so many times as many false alarms allowed."""
+    """Return both budgets with `factor` times as many false alarms allowed."""
     alerts = config.alerts
     sections: dict[str, Anomaly | Drift] = {"anomaly": alerts.anomaly, "drift": alerts.drift}
     return {
-        f"alerts.{name}.budget": _scaled(section.budget, factor).text
+        f"alerts.{name}.budget": scale_budget(section.budget, factor, digits=2).text
         for name, section in sections.items()
         if section.enabled
     }
 
 
-def _scaled(budget: Budget, factor: float) -> Budget:
-    if factor == 1.0:
-        return budget
-    if budget.events:
-        gap = max(float(f"{budget.events / factor:.2g}"), LEAST_GAP)
-        return Budget(text=f"1 per {gap:.0f} events", events=gap)
-    seconds = budget.seconds / factor
-    unit, size = next(
-        (u, s) for u, s in (("d", 86_400.0), ("h", 3600.0), ("m", 60.0), ("s", 1.0)) if seconds >= s or s == 1.0
-    )
-    return Budget(text=f"1 per {float(f'{seconds / size:.2g}'):g}{unit}", seconds=seconds)
-
-
-def words(settings: Settings, before: Config) -> str:
-    """The settings in a few words, beside what was before."""
-    said: list[str] = []
+def describe(settings: Settings, before: Config) -> str:
+    """Return in a few words what the settings change of a configuration."""
+    parts: list[str] = []
     for key, value in settings.items():
         name = key.partition(".")[2]
         if key in ("event.features", "event.categories"):
             was: list[str] = before.event.numbers if name == "features" else before.event.categories
-            said += [f"without {path}" for path in was if path not in value]
-            said += [f"with {path}" for path in value if path not in was]
+            parts += [f"without {path}" for path in was if path not in value]
+            parts += [f"with {path}" for path in value if path not in was]
         else:
-            said.append(f"{name}: {_plain(value)}")
-    return "; ".join(said)
+            parts.append(f"{name}: {_plain(value)}")
+    return "; ".join(parts)
 
 
 def _plain(value: Any) -> str:

@@ -11,33 +11,33 @@ from ssm_stream.config import Config, ConfigError, parse_config
 
 
 def edited(text: str, settings: dict[str, Any], name: str) -> str:
-    """The text of the file with these settings.
+    """Return the text of the file with these settings.
 
     Args:
         text: of a file that `parse_config` takes
-        settings: dotted key → value, as the file would have it
+        settings: dotted key → value, as in a file
         name: of the file, for the messages
 
     Raises:
-        ConfigError: what would come of it says something else, as where the value is an alias of another.
+        ConfigError: the edited text would hold something else, for example because a value is an alias of another.
     """
     out = text
     try:
         for key, value in settings.items():
             out = _with(out, key.split("."), value)
-        wanted, found = parse_config(text, name).model_dump(), parse_config(out, name)
+        expected, found = parse_config(text, name).model_dump(), parse_config(out, name)
     except (ConfigError, yaml.YAMLError) as error:
         raise ConfigError(f"{name}: cannot be edited in place ({error}); set the keys by hand") from error
     for key, value in settings.items():
-        _put(wanted, key, value)
-    # Both by the same door, where `1 events` and `1  event` are the same.
-    if Config.model_validate(wanted) != Config.model_validate(found.model_dump()):
+        _put(expected, key, value)
+    # Both are validated, as `1 events` and `1  event` are the same.
+    if Config.model_validate(expected) != Config.model_validate(found.model_dump()):
         raise ConfigError(f"{name}: cannot be edited in place (an alias, or a merged key); set the keys by hand")
     return out
 
 
 def diff(before: str, after: str, name: str, new_name: str) -> str:
-    """Unified diff of two texts."""
+    """Return the unified diff of two texts."""
     lines = difflib.unified_diff(
         before.splitlines(keepends=True), after.splitlines(keepends=True), name, new_name or name, n=3
     )
@@ -45,13 +45,13 @@ def diff(before: str, after: str, name: str, new_name: str) -> str:
 
 
 def as_yaml(value: Any) -> str:
-    """A value on one line."""
+    """Return a value as YAML on one line."""
     text: str = yaml.safe_dump(value, default_flow_style=True, width=10**6, allow_unicode=True)
     return text.removesuffix("...\n").strip()
 
 
 def changed_keys(settings: dict[str, Any]) -> str:
-    """A small YAML of the settings alone."""
+    """Return YAML that holds the settings alone."""
     content: dict[str, Any] = {}
     for key, value in settings.items():
         _put(content, key, value)
@@ -77,7 +77,7 @@ def _put(content: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _with(text: str, path: list[str], value: Any) -> str:
-    """The text with one key set."""
+    """Return the text with one key set."""
     line_end = "\r\n" if "\r\n" in text else "\n"
     node: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     above: yaml.Node | None = None
@@ -104,7 +104,7 @@ def _nested(path: list[str], value: Any) -> str:
 
 
 def _replaced(text: str, key: yaml.Node | None, node: yaml.Node, new: str) -> str:
-    """The text with another value at that key."""
+    """Return the text with another value at that key."""
     assert key is not None
     start = node.start_mark.index
     end = _end(node)
@@ -115,7 +115,7 @@ def _replaced(text: str, key: yaml.Node | None, node: yaml.Node, new: str) -> st
 
 
 def _end(node: yaml.Node) -> int:
-    """Where a value ends. A block's own mark lies behind the comments that follow it."""
+    """Return where a value ends. A block's own mark lies behind the comments that follow it."""
     if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
         last = node.value[-1]
         return _end(last[1] if isinstance(last, tuple) else last)
@@ -124,7 +124,7 @@ def _end(node: yaml.Node) -> int:
 
 
 def _fewer_lines(text: str, node: yaml.SequenceNode, value: list[Any]) -> str | None:
-    """A list a line an item, without some of them; None where it is not that."""
+    """Return the text without some items of a list with an item a line; None if it is no such change."""
     items = [each.value if isinstance(each, yaml.ScalarNode) else None for each in node.value]
     lines = [each.start_mark.line for each in node.value]
     kept = [i for i, item in enumerate(items) if item in value]
@@ -137,7 +137,7 @@ def _fewer_lines(text: str, node: yaml.SequenceNode, value: list[Any]) -> str | 
 
 
 def _inserted(text: str, node: yaml.MappingNode, path: list[str], value: Any, top: bool, line_end: str) -> str:
-    """The text with a key more in a section."""
+    """Return the text with another key in a section."""
     if node.flow_style:
         at = node.end_mark.index - 1
         before = text[:at].rstrip()

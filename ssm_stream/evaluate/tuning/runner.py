@@ -1,7 +1,7 @@
-"""Configurations over one recording, each once: in several processes, and kept on disk.
+"""Runs configurations over one recording, each once: in several processes, and cached on disk.
 
-A run is named by all that decides it: the recording's bytes, the settings, the part of the recording, and the code.
-What has been run before, also by a job that was stopped, is read from its folder and not run again.
+The key of a run is made of all that decides it: the recording's bytes, the settings, the part of the recording, and the
+code. A run that is in the cache, also from a job that was stopped, is read and not repeated.
 """
 
 from __future__ import annotations
@@ -22,30 +22,37 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings.recording import RecordingError
-from ssm_stream.evaluate.tuning.trials import ARRAYS, Alarm, Trial, run_trial
+from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
 from ssm_stream.kernels.cache import cache_folder
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
-WORTH_A_POOL = 60.0
-"""Seconds of work from which other processes are worth their start."""
+MIN_POOL_SECONDS = 60.0
+"""Seconds of work from which starting other processes pays."""
 
 
 class TrialError(RuntimeError):
-    """A run did not end."""
+    """A run did not finish."""
 
 
 def default_cache() -> Path:
-    """Where runs are kept when no folder is named."""
+    """Return the default folder of the cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssm-stream" / "trials"
 
 
 class Runner:
     """Runs configurations over one recording, each once.
 
-    folder: where runs are kept; jobs: processes, None: by what there is to do
-    done: runs made or read so far; reused: those of them that were read
-    on_run: is told after each
+    Args:
+        folder: of the cache; None: `default_cache`
+        jobs: processes; None: as many as the expected time is worth
+        on_run: called after each run
+
+    Attributes:
+        done: runs made or read so far
+        reused: those of them that were read
+        expected: seconds that are expected for the runs to come, set by the caller
 
     Raises:
         RecordingError: the recording cannot be read.
@@ -82,21 +89,21 @@ class Runner:
             return
         self._pool.shutdown(wait=error is None, cancel_futures=True)
         for child in active_children() if error is not None else ():
-            if child.pid not in self._others:  # a run may take minutes, and whoever stops a job waits for its end
+            if child.pid not in self._others:  # a run may take minutes, and a stopped job should end at once
                 child.terminate()
                 child.join()
                 for half in self.folder.glob(f"*.{child.pid}.part"):
                     half.unlink(missing_ok=True)
 
     def key(self, config: Config, until: int | None) -> str:
-        """Names a run."""
+        """Return the key of a run."""
         settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         code = [version("ssm-stream"), Path(cache_folder()).name]
-        told = [code, self.digest, self.limit, until, config.hash, settings]
-        return hashlib.sha256(orjson.dumps(told, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        parts = [code, self.digest, self.limit, until, config.hash, settings]
+        return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
     def run(self, configs: Sequence[Config], until: int | None = None) -> list[Trial]:
-        """A trial of each, in their order."""
+        """Return a trial of each configuration, in their order."""
         keys = [self.key(config, until) for config in configs]
         waiting: dict[str, Config] = {}
         for key, config in zip(keys, configs, strict=True):
@@ -115,13 +122,13 @@ class Runner:
         return [self._known[key] for key in keys]
 
     def one(self, config: Config, until: int | None = None) -> Trial:
-        """`run` of one."""
+        """Return the trial of one configuration."""
         return self.run([config], until)[0]
 
     @property
     def slow(self) -> bool:
-        """Whether what is expected is worth other processes."""
-        return self.expected > WORTH_A_POOL
+        """Whether the expected time is worth other processes."""
+        return self.expected > MIN_POOL_SECONDS
 
     def _count(self) -> None:
         self.done += 1
@@ -134,14 +141,14 @@ class Runner:
         jobs = self.jobs or (cores() if self.slow else 1)
         if jobs == 1 or len(waiting) < 2:
             for key, config in waiting.items():
-                yield key, _run_and_keep(config, self.file, self.limit, until, self._path(key))
+                yield key, _run_and_save(config, self.file, self.limit, until, self._path(key))
             return
         with _one_thread_each():
             if self._pool is None:
                 # Spawned: a fork of a process with threads may hang.
-                self._pool = ProcessPoolExecutor(jobs, get_context("spawn"), _quiet)
+                self._pool = ProcessPoolExecutor(jobs, get_context("spawn"), _ignore_interrupts)
             futures = {
-                self._pool.submit(_run_apart, config, self.file, self.limit, until, self._path(key)): key
+                self._pool.submit(_run_in_pool, config, self.file, self.limit, until, self._path(key)): key
                 for key, config in waiting.items()
             }
             for future in as_completed(futures):
@@ -155,12 +162,12 @@ class Runner:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
-def _quiet() -> None:
-    """Ctrl-C on a terminal reaches every process: the first one ends the others."""
+def _ignore_interrupts() -> None:
+    """Ignore Ctrl-C, which reaches every process of a terminal: the main process ends the others."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -178,36 +185,35 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _run_apart(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> None:
-    _run_and_keep(config, file, limit, until, path)
+def _run_in_pool(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> None:
+    _run_and_save(config, file, limit, until, path)
 
 
-def _run_and_keep(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> Trial:
+def _run_and_save(config: Config, file: Path, limit: int | None, until: int | None, path: Path) -> Trial:
     trial = run_trial(config, file, limit, until)
     save(trial, path)
     return trial
 
 
 def save(trial: Trial, path: Path) -> None:
-    """Keep a trial. A reader sees all of it or nothing."""
-    told = orjson.dumps(
-        {"names": trial.names, "alarms": [list(each) for each in trial.alarms], "seconds": trial.seconds}
-    )
+    """Write a trial. A reader sees all of it or nothing."""
+    alarms = [[alarm.ts, alarm.entities, alarm.kind, alarm.row] for alarm in trial.alarms]
+    details = orjson.dumps({"names": trial.names, "alarms": alarms, "seconds": trial.seconds})
     arrays = {name: getattr(trial, name) for name in ARRAYS}
     half = path.with_suffix(f".{os.getpid()}.part")
     with half.open("wb") as file:
-        np.savez_compressed(file, told=np.frombuffer(told, np.uint8), **arrays)
+        np.savez_compressed(file, details=np.frombuffer(details, np.uint8), **arrays)
     half.replace(path)
 
 
 def load(path: Path) -> Trial | None:
-    """What `save` kept; None where there is nothing that can be read."""
+    """Return the trial that `save` wrote; None if it cannot be read."""
     try:
         with np.load(path) as content:
-            told = orjson.loads(content["told"].tobytes())
+            details = orjson.loads(content["details"].tobytes())
             arrays = [content[name] for name in ARRAYS]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    alarms = [Alarm(row, ts, kind, tuple(entities)) for row, ts, kind, entities in told["alarms"]]
+    alarms = [Alarm(ts, tuple(entities), kind, row) for ts, entities, kind, row in details["alarms"]]
     row, entity, ts, error, step, inside, width = arrays
-    return Trial(told["names"], row, entity, ts, error, step, inside, width, alarms, told["seconds"])
+    return Trial(details["names"], row, entity, ts, error, step, inside, width, alarms, details["seconds"])

@@ -1,13 +1,13 @@
-"""`tune`: other settings, proposed from a recording, and judged on a later part of it that had no say in the choice.
+"""`tune`: other settings, proposed from a recording, and judged on a later part of it that is not used for the choice.
 
 The first 70 % of the recording's time choose, the last 30 % judge. While choosing, the engine sees nothing of the later
 part. The search is greedy: group by group, each candidate against the best so far; a change is kept if the interval of
 its gain, widened for the number of candidates, excludes that there is none, and if the gain is worth a change at all.
-Then what was kept is run once over the whole recording, beside what is configured, and the later part says whether the
-gain holds there. Where it does not, nothing is proposed.
+Then what was kept and what is configured run once over the whole recording, and the later part decides whether the gain
+holds there. If it does not, nothing is proposed.
 
-Alarm budgets and the interval's level are preferences: `tune` shows what they cost, and proposes a budget only where
-labels say which alarms were true.
+Alarm budgets and the interval's level are preferences: `tune` shows what they cost, and proposes a budget only if there
+are labels.
 """
 
 from __future__ import annotations
@@ -19,36 +19,35 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Config, ConfigError
-from ssm_stream.evaluate.pilot.inputs import TrueEvent
+from ssm_stream.evaluate.engine_run import Ints
 from ssm_stream.evaluate.recordings.recording import RecordingError
 from ssm_stream.evaluate.report.section import at_least, at_most
-from ssm_stream.evaluate.tuning import paired
-from ssm_stream.evaluate.tuning.alarm_score import AlarmScore, better, score
+from ssm_stream.evaluate.true_events import TrueEvent
+from ssm_stream.evaluate.tuning.alarm_score import AlarmScore, f1_change, score_alarms
 from ssm_stream.evaluate.tuning.candidates import (
     FACTORS,
     KEYS,
     LEVELS,
-    Facts,
     Settings,
     budgets,
     candidates,
+    describe,
     with_columns_added,
-    words,
 )
-from ssm_stream.evaluate.tuning.paired import Change, change
+from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.trials import Ints, Trial, with_settings
+from ssm_stream.evaluate.tuning.trials import Targets, Trial, with_settings
 
 CHOOSING = 0.7
 """Share of the events with a target, the earliest, that choose."""
-LEAST_GAIN = 0.005
+MIN_GAIN = 0.005
 """A smaller gain is not worth another configuration, however sure."""
 COVERAGE_SLACK = 0.01
 
 
 @dataclass(frozen=True)
 class Tried:
-    """A candidate. change: of the error on the choosing part, against the best before it"""
+    """A candidate. change: of the error on the choosing part, against the best before it; words: what it changes"""
 
     group: str
     settings: Settings
@@ -57,7 +56,7 @@ class Tried:
     kept: bool
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the content for `--json`."""
         return {
             "group": self.group,
             "settings": self.settings,
@@ -68,52 +67,55 @@ class Tried:
 
 @dataclass
 class Tuning:
-    """What was found.
-
-    settings: proposed, and held; empty: keep what you have. chosen: those that the choosing part chose
-    cut: time from which the recording judges, ms; level: as configured; before, after: figures of the judging part
-    held: change of the error there by what was chosen; None: nothing was chosen
-    budgets, levels: what others would have cost there; budget_change: of F1 there by the proposed budget
-    """
+    """The result of a search. The recording chooses up to `cut`, and judges from then on."""
 
     settings: Settings
+    """Proposed: chosen, and confirmed by the judging part; empty: keep what you have."""
     chosen: Settings
     cut: int
+    """ms."""
     tried: list[Tried]
     before: dict[str, Any]
+    """Figures of the judging part, as configured."""
     level: float
+    """Of the intervals, as configured."""
     after: dict[str, Any] | None = None
+    """Figures of the judging part with `chosen`."""
     held: Change | None = None
+    """Of the error there; None: nothing was chosen."""
     budgets: list[dict[str, Any]] = field(default_factory=list)
+    """Figures of the judging part with other budgets of false alarms."""
     levels: list[dict[str, Any]] = field(default_factory=list)
+    """The same with other levels of the intervals."""
     budget_chosen: Settings = field(default_factory=dict)
     budget_change: tuple[float, float, float] | None = None
+    """Of F1 there by the proposed budget, with its interval."""
     notes: list[str] = field(default_factory=list)
     runs: int = 0
 
     @property
     def verdict(self) -> str:
-        """In words."""
+        """The result in a sentence or two."""
         if not self.chosen and not self.budget_chosen:
             return "Keep what you have: nothing tried was surely better on the first part of the recording."
-        said = []
+        parts = []
         if self.held is not None:
             low, high = -self.held.high, -self.held.low
             gain = f"{-self.held.value:.2%} (95 %: {low:.2%} to {high:.2%})"
             if self.held.better:
-                said.append(f"It held: on the later part, which had no say, the error is smaller by {gain}.")
+                parts.append(f"It held: on the later part, which had no say, the error is smaller by {gain}.")
             else:
-                said.append(f"It did not hold: on the later part what was chosen gains {gain}, which is no sure gain.")
+                parts.append(f"It did not hold: on the later part what was chosen gains {gain}, which is no sure gain.")
         elif self.chosen:
-            said.append("The later part is too short to say whether what was chosen holds.")
+            parts.append("The later part is too short to say whether what was chosen holds.")
         if self.budget_change is not None:
             value, low, high = self.budget_change
             held = "held" if low > 0 else "that the labels chose did not hold"
-            said.append(f"The budget {held}: F1 {value:+.2f} (95 %: {low:+.2f} to {high:+.2f}) on the later part.")
-        return " ".join(said if self.settings else [*said, "Keep what you have."])
+            parts.append(f"The budget {held}: F1 {value:+.2f} (95 %: {low:+.2f} to {high:+.2f}) on the later part.")
+        return " ".join(parts if self.settings else [*parts, "Keep what you have."])
 
     def checks(self) -> list[dict[str, Any]]:
-        """Figures with their bars."""
+        """Return figures with their bars."""
         rows = []
         if self.held is not None:
             name = "tune: change of the error on the later part, upper end of its interval"
@@ -128,7 +130,7 @@ class Tuning:
         return [row.row() for row in rows]
 
     def as_json(self) -> dict[str, Any]:
-        """For `--json`."""
+        """Return the content for `--json`."""
         return {
             "checks": self.checks(),
             "verdict": self.verdict,
@@ -147,19 +149,19 @@ class Tuning:
         }
 
 
-def cut_of(ts: Ints, name: str) -> int:
-    """The time from which on a recording judges: before it lies CHOOSING of its events with a target.
+def find_cut(ts: Ints, name: str) -> int:
+    """Return the time from which on a recording judges, ms: before it lies CHOOSING of its events with a target.
 
     Raises:
         RecordingError: too few events on one side.
     """
     cut = int(np.partition(ts, int(CHOOSING * len(ts)))[int(CHOOSING * len(ts))]) if len(ts) else 0
     before = int(np.count_nonzero(ts < cut))
-    if min(before, len(ts) - before) < paired.LEAST_ROWS:
-        least = round(paired.LEAST_ROWS / (1.0 - CHOOSING))
+    if min(before, len(ts) - before) < MIN_ROWS:
+        least = round(MIN_ROWS / (1.0 - CHOOSING))
         why = f"{before:,} events before and {len(ts) - before:,} after the cut at {CHOOSING:.0%} of them"
         raise RecordingError(
-            f"{name}: too short to choose on one part and judge on another ({why}; {paired.LEAST_ROWS} are needed in "
+            f"{name}: too short to choose on one part and judge on another ({why}; {MIN_ROWS} are needed in "
             f"each): give a recording of {least:,} events or more, over time"
         )
     return cut
@@ -167,60 +169,68 @@ def cut_of(ts: Ints, name: str) -> int:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be tried. add: columns that may become features; groups: of KEYS; labels: true events, None: none"""
+    """What will be tried."""
 
     groups: Sequence[str] = KEYS
     add: Sequence[str] = ()
-    labels: Sequence[TrueEvent] | None = None
+    """Columns that may become features."""
+    true_events: Sequence[TrueEvent] | None = None
 
-    def most_runs(self, config: Config, facts: Facts) -> int:
-        """Runs at most: the first, each candidate, columns together, old and new over all, budgets and levels."""
-        tried = sum(len(candidates(group, config, facts)) for group in self.groups) + len(self.add)
-        columns = len(candidates("features", config, facts)) if "features" in self.groups else 0
-        asked = len(FACTORS) - 1 + len([level for level in LEVELS if level != config.model.interval])
-        return 1 + tried + max(columns + len(self.add), 0) + 2 + asked + (len(FACTORS) + 1 if self.labels else 0)
+    def max_runs(self, config: Config, targets: Targets) -> int:
+        """Return the largest number of runs: first, candidates, columns together, old and new, budgets, levels."""
+        tried = sum(len(candidates(group, config, targets)) for group in self.groups) + len(self.add)
+        columns = len(candidates("features", config, targets)) if "features" in self.groups else 0
+        preferences = len(FACTORS) - 1 + len([level for level in LEVELS if level != config.model.interval])
+        return (
+            1
+            + tried
+            + max(columns + len(self.add), 0)
+            + 2
+            + preferences
+            + (len(FACTORS) + 1 if self.true_events else 0)
+        )
 
 
 def tune(
     config: Config,
     runner: Runner,
     cut: int,
-    facts: Facts,
+    targets: Targets,
     plan: Plan,
     begin: Callable[[Trial], None] = lambda _: None,
     seed: int = 0,
 ) -> Tuning:
-    """Search, and judge.
+    """Search for better settings on the first part of a recording, and judge them on the rest.
 
     Args:
-        config: with one target and picked features
+        config: with one target and listed features
         runner: of the recording
-        cut: see `cut_of`
-        begin: is told of the first run, before the others begin
+        cut: see `find_cut`
+        begin: takes the first trial, before the others begin
     """
     first = runner.one(config, cut)
     begin(first)
     best, chosen = config, Settings()
     tried: list[Tried] = []
     notes: list[str] = []
-    among = sum(len(candidates(group, config, facts)) for group in plan.groups) + len(plan.add)
-    search = _Search(runner, cut, among + 1, seed)
+    count = sum(len(candidates(group, config, targets)) for group in plan.groups) + len(plan.add)
+    search = _Search(runner, cut, count + 1, seed)
     for group in plan.groups:
-        options = candidates(group, best, facts)
+        options = candidates(group, best, targets)
         if group == "features":
             options += with_columns_added(best, list(plan.add))
         found = _best(best, group, options, search)
         tried += found.tried
         chosen |= found.settings
         best = found.config
-    notes += _left(config)
+    notes += _not_tried(config)
     whole = runner.one(config)
     judged = whole.part(since=cut)
     result = Tuning({}, chosen, cut, tried, judged.figures(), config.model.interval, notes=notes)
     now = config
     if chosen:
         after = runner.one(best).part(since=cut)
-        result.after, result.held = after.figures(), change(judged, after, seed=seed)
+        result.after, result.held = after.figures(), compare(judged, after, seed=seed)
         if result.held is not None and result.held.better:
             result.settings, now, judged = dict(chosen), best, after
             old, new = result.before["coverage"], result.after["coverage"]
@@ -240,22 +250,23 @@ class _Found:
 
 @dataclass
 class _Search:
-    """What the choosing part says of candidates. among: how many there are in all"""
+    """Comparisons on the choosing part."""
 
     runner: Runner
     cut: int
-    among: int
+    comparisons: int
+    """Number of candidates in all."""
     seed: int
 
     def changes(self, config: Config, others: list[Config]) -> list[Change | None]:
-        """Of the error, by each of the others."""
+        """Return the change of the error by each of the others."""
         reference = self.runner.one(config, self.cut)
         trials = self.runner.run(others, self.cut)
-        return [change(reference, trial, self.among, self.seed) for trial in trials]
+        return [compare(reference, trial, self.comparisons, self.seed) for trial in trials]
 
 
 def _best(config: Config, group: str, options: list[Settings], search: _Search) -> _Found:
-    """The best of a group's candidates, if it is surely better; of columns, all that are surely better left out."""
+    """Return the best candidate of a group, if it is better beyond chance; of columns, all that are better left out."""
     usable = [(settings, each) for settings in options if (each := _with(config, settings)) is not None]
     changes = search.changes(config, [each for _, each in usable])
     order = sorted((each.value, i) for i, each in enumerate(changes) if _sure(each) and each is not None)
@@ -268,7 +279,7 @@ def _best(config: Config, group: str, options: list[Settings], search: _Search) 
             kept.add(i)
             together |= mine
             best = further
-    tried = [Tried(group, each, words(each, config), changes[i], i in kept) for i, (each, _) in enumerate(usable)]
+    tried = [Tried(group, each, describe(each, config), changes[i], i in kept) for i, (each, _) in enumerate(usable)]
     if group == "features":
         # Each useless column may cost too little to be sure of, and all of them together not.
         idle = [
@@ -291,7 +302,7 @@ def _best(config: Config, group: str, options: list[Settings], search: _Search) 
 
 
 def _with(config: Config, settings: Settings) -> Config | None:
-    """The configuration with these settings; None where they leave nothing to predict from."""
+    """Return the configuration with these settings; None if they leave nothing to predict from."""
     try:
         return with_settings(config, settings)
     except ConfigError:
@@ -299,16 +310,16 @@ def _with(config: Config, settings: Settings) -> Config | None:
 
 
 def _drops(settings: Settings, config: Config) -> bool:
-    """Whether it leaves a column out, and adds none."""
+    """Return whether settings leave a column out, and add none."""
     return all(set(value) < set(getattr(config.event, key.partition(".")[2])) for key, value in settings.items())
 
 
 def _sure(found: Change | None) -> bool:
-    return found is not None and found.better and found.value <= -LEAST_GAIN
+    return found is not None and found.better and found.value <= -MIN_GAIN
 
 
 def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
-    """A change of columns, made to those that are left by now."""
+    """Return a change of columns, applied to those that are left by now."""
     out = Settings()
     for key, value in settings.items():
         if key not in ("event.features", "event.categories"):
@@ -323,11 +334,11 @@ def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
     return out
 
 
-def _left(config: Config) -> list[str]:
-    """What is not tried, and why."""
+def _not_tried(config: Config) -> list[str]:
+    """Return notes on what is not tried, and why."""
     notes = []
     if not config.event.lags:
-        notes.append("event.lags: 0 says that the last measurement may not be leaned on; it is left alone")
+        notes.append("event.lags: 0 means that the last measurement is not to be used; it is left alone")
     if config.model.profile == "fast":
         notes.append(
             "model.profile: accurate is not tried: it costs several times the time; `backtest` shows its errors"
@@ -336,14 +347,14 @@ def _left(config: Config) -> list[str]:
 
 
 def _preferences(result: Tuning, config: Config, runner: Runner, cut: int, plan: Plan, seed: int) -> None:
-    """What budgets and levels cost on the later part; with labels, a budget."""
+    """Add what budgets and levels cost on the later part; with labels, the best budget."""
     scaled = [with_settings(config, budgets(config, factor)) for factor in FACTORS]
     levels = [with_settings(config, {"model.interval": level}) for level in LEVELS]
     trials = [trial.part(since=cut) for trial in runner.run([*scaled, *levels])]
     spans = trials[: len(FACTORS)]
     scores: list[AlarmScore | None] = [None] * len(FACTORS)
-    if plan.labels is not None:
-        scores = [score(trial, plan.labels, since=cut) for trial in spans]
+    if plan.true_events is not None:
+        scores = [score_alarms(trial, plan.true_events, since=cut) for trial in spans]
     for factor, trial, found in zip(FACTORS, spans, scores, strict=True):
         figures = trial.figures()
         kept = ("anomalies", "drifts", "alerts_per_entity_week")
@@ -352,21 +363,21 @@ def _preferences(result: Tuning, config: Config, runner: Runner, cut: int, plan:
     for level, trial in zip(LEVELS, trials[len(FACTORS) :], strict=True):
         figures = trial.figures()
         result.levels.append({"level": level, "coverage": figures["coverage"], "width": figures["interval_width"]})
-    if plan.labels is None:
+    if plan.true_events is None:
         return
-    early = [score(trial, plan.labels, until=cut) for trial in runner.run(scaled, cut)]
+    early = [score_alarms(trial, plan.true_events, until=cut) for trial in runner.run(scaled, cut)]
     now = FACTORS.index(1.0)
     if not early[now].events:
         result.notes.append("no true event begins in the first part of the recording: no budget can be chosen from it")
         return
-    asked = [(i, better(early[now], each, len(FACTORS) - 1, seed)) for i, each in enumerate(early) if i != now]
-    sure = [(found[0], i) for i, found in asked if found[1] > 0.0]
+    changes = [(i, f1_change(early[now], each, len(FACTORS) - 1, seed)) for i, each in enumerate(early) if i != now]
+    sure = [(found[0], i) for i, found in changes if found[1] > 0.0]
     if not sure:
         result.notes.append("no other budget is surely better for the labels of the first part: yours is kept")
         return
     at = max(sure)[1]
     result.budget_chosen = budgets(config, FACTORS[at])
     late = [each for each in scores if each is not None]
-    result.budget_change = better(late[now], late[at], 1, seed)
+    result.budget_change = f1_change(late[now], late[at], 1, seed)
     if result.budget_change[1] > 0.0:
         result.settings |= result.budget_chosen

@@ -1,0 +1,205 @@
+"""A pilot: the production engine over a recording, its figures, simpler methods to compare with, and a verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ssm_stream.config import Config
+from ssm_stream.evaluate.alarm_matching import Alarm
+from ssm_stream.evaluate.bootstrap import CONFIDENCE, DRAWS, Bootstrap
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, run_engine
+from ssm_stream.evaluate.pilot import alarm_figures, verdict
+from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
+from ssm_stream.evaluate.pilot.alarm_tally import cut_blocks, judge_events, row_blocks
+from ssm_stream.evaluate.pilot.baselines import BASELINES, baselines
+from ssm_stream.evaluate.pilot.costs import Costs
+from ssm_stream.evaluate.pilot.detectors import detect, signals
+from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, coverage, drifts, errors
+from ssm_stream.evaluate.pilot.quality import quality
+from ssm_stream.evaluate.pilot.split import Split, split_run
+from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
+from ssm_stream.evaluate.report.section import Check
+from ssm_stream.evaluate.true_events import TrueEvent
+
+FIRST_SHARE = 0.3
+SEED = 1
+STEPS = 4 + len(FACTORS)
+"""Steps of the progress."""
+
+
+class NothingToJudgeError(ValueError):
+    """The recording is too short for a pilot. The text names what it lacks."""
+
+
+@dataclass
+class Pilot:
+    """The report, and what its charts show."""
+
+    report: dict[str, Any]
+    """The content of `report.json`."""
+    checks: list[Check]
+    """The rules of the verdict."""
+    run: EngineRun
+    split: Split
+    true_events: list[TrueEvent]
+    alarms: list[Alarm]
+    curves: dict[str, Floats]
+    """The median over all drifts, by method."""
+    drift_curves: list[dict[str, Floats]]
+    """Of each drift, by method."""
+    draws: list[Floats]
+    """Of each position of the slider, (DRAWS, 2): false alarms, hours of warning."""
+    draws_today: Floats
+    """The same of the way to alarm today."""
+    today: dict[str, float]
+    """False alarms and hours of warning of that way."""
+
+
+def run_pilot(
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    true_events: Callable[[list[str]], list[TrueEvent]] | None = None,
+    costs: Costs | None = None,
+    first: float = FIRST_SHARE,
+    seed: int = SEED,
+    on_rows: Callable[[int], None] = lambda _: None,
+    advance: Callable[[str, float], None] = lambda *_: None,
+) -> Pilot:
+    """Run the engine and everything that it is compared with, and judge.
+
+    Args:
+        config: with one target
+        rows: dicts, one an event, or a `Recording`
+        true_events: returns the true events, given the entities of the recording; None: there are no labels
+        costs: None: assumptions
+        first: share of each entity's rows that only teaches
+        seed: of the bootstrap and of random alarms
+        on_rows: takes the number of rows of each batch that the engine has done
+        advance: takes the part that runs now, and the fraction of the work that is done
+
+    Raises:
+        NothingToJudgeError: no entity has events beyond its first part and its warm-up.
+    """
+    costs = costs or Costs()
+    run = run_engine(config, rows, keep_events=True, on_rows=on_rows)
+    split = _split(config, run, first)
+    events = [] if true_events is None else true_events(run.names)
+
+    def at(part: str, done: int) -> None:
+        advance(part, done / STEPS)
+
+    at("frozen model", 0)
+    simple = baselines(config, run, split)
+    *untrained, trained = BASELINES
+    predictions = {PRODUCT: run.yhat} | {name: simple.yhat[name] for name in untrained}
+    predictions["frozen"] = predict_frozen(config, run, split.first)
+    predictions[trained] = simple.yhat[trained]
+    blocks = cut_blocks(run, split)
+    block, bootstrap = row_blocks(run, split, blocks), Bootstrap(len(blocks.start), seed)
+    found = errors(run, predictions, block, bootstrap)
+    all_alarms = run.alarms()
+    context = AlarmContext(run, split, judge_events(run, split, events), blocks, bootstrap, costs, seed)
+    at("other detectors", 1)
+    alarms, places = judged_alarms(context, all_alarms)
+    rule = config.alerts.anomaly
+    detected = detect(signals(run, split), len(alarms), rule.recover_after, rule.cooldown)
+    results = tally_methods(context, alarms, detected)
+    points, draws = _slider_positions(config, context, all_alarms, at)
+    at("report", STEPS - 1)
+    judged = context.judged
+    outcomes = dict(zip(places, results[PRODUCT].outcomes, strict=True)) if judged.events else {}
+    drift_figures, curves, drift_curves = drifts(run, split, [all_alarms[i] for i in places], found.relative)
+    labelled = bool(judged.events or judged.ignored or judged.outside)
+    kpis = alarm_figures.kpis(context, results, simple.nights)
+    seasons = {"seasons": simple.seasons, "trainings": simple.trainings, "nights": simple.nights}
+    report: dict[str, Any] = {
+        "report": 1,
+        "recording": _recording(config, run, split),
+        "config": {
+            "hash": config.hash,
+            "anomaly_budget": config.alerts.anomaly.budget.text,
+            "drift_budget": config.alerts.drift.budget.text,
+            "warmup": config.model.warmup,
+        },
+        "costs": {**costs.model_dump(), "assumed": costs.assumed},
+        "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
+        "quality": quality(config, run),
+        "errors": found.figures | seasons,
+        "detection": alarm_figures.detection(context, results, detected) if labelled else None,
+        # Without labels, of alarms only their number is known.
+        "alarm_counts": {name: result.alarms for name, result in results.items()},
+        "what_if": {"points": points, "labelled": bool(judged.events)},
+        "coverage": coverage(run, config.model.interval, block, bootstrap),
+        "drifts": drift_figures,
+        "alerts": alert_list(run, split, all_alarms, outcomes),
+        "judged_by": {
+            "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
+        },
+    }  # fmt: skip
+    checks, grade = verdict.checks(report), verdict.grade(report)
+    report["verdict"] = {
+        "grade": grade,
+        "sentences": [{"key": key, **values} for key, values in verdict.sentences(report, grade)],
+        "rules": (verdict.__doc__ or "").strip().splitlines(),
+        "checks": [check.row() for check in checks],
+    }
+    today = results[costs.alarms_today]
+    return Pilot(
+        report, checks, run, split, events, all_alarms, curves, drift_curves, draws, slider_draws(context, today),
+        {"false": today.total("false"), "warned_hours": today.total("warned")},
+    )  # fmt: skip
+
+
+def _split(config: Config, run: EngineRun, first: float) -> Split:
+    split = split_run(run, first, config.model.warmup)
+    if not split.judged.any():
+        most = max((len(each) for each in split.rows), default=0)
+        raise NothingToJudgeError(
+            f"nothing to judge: the entity with the most labelled events has {most:,}; it takes more than "
+            f"{config.model.warmup} (model.warmup) beyond the first {first:.0%} that only teach. Record for longer, or "
+            f"check `event.target` ({config.event.targets[0]})"
+        )
+    return split
+
+
+def _allowed_false(config: Config, context: AlarmContext) -> float:
+    """Return the false alarms that the budgets allow in the judged part, while nothing changes."""
+    events, seconds = float(context.split.judged.sum()), 3600.0 * float(context.blocks.hours.sum())
+    rules = (config.alerts.anomaly, config.alerts.drift)
+    budgets = [rule.budget for rule in rules if rule.enabled]
+    return sum(events / each.events if each.events else seconds / each.seconds for each in budgets)
+
+
+def _slider_positions(
+    config: Config, context: AlarmContext, alarms: list[Alarm], at: Callable[[str, int], None]
+) -> tuple[list[dict[str, Any]], list[Floats]]:
+    """Return figures and draws of the engine at each budget. alarms: at the configured one"""
+    points, draws = [], []
+    for i, factor in enumerate(FACTORS):
+        at("other budgets", 2 + i)
+        other = config if factor == 1.0 else with_budget(config, factor)
+        raised = alarms if factor == 1.0 else context.run.alarms(rerun_alerts(other, context.run))
+        budgets = (other.alerts.anomaly.budget.text, other.alerts.drift.budget.text)
+        point, drawn = alarm_figures.operating_point(context, factor, budgets, raised)
+        points.append(point)
+        draws.append(drawn)
+    return points, draws
+
+
+def _recording(config: Config, run: EngineRun, split: Split) -> dict[str, Any]:
+    """Return figures of the recording as a whole."""
+    return {
+        "events": len(run),
+        "judged_events": int(split.judged.sum()),
+        "entities": len(run.names),
+        "judged_entities": int(np.count_nonzero(split.first < len(run))),
+        "first": int(run.ts.min()) if len(run) else None,
+        "last": int(run.ts.max()) if len(run) else None,
+        "target": config.event.targets[0],
+        "features": len(config.event.columns),
+        "time_zone": config.event.time_zone,
+    }

@@ -1,0 +1,79 @@
+"""Further runs of the engine over the same events: with other budgets of false alarms, and frozen."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.budgets import scale_budget
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
+
+FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+"""Times the configured budget: the positions of the slider."""
+
+
+def with_budget(config: Config, factor: float) -> Config:
+    """Return the configuration with `factor` times the false alarms allowed."""
+    alerts = config.alerts
+    anomaly = alerts.anomaly.model_copy(update={"budget": scale_budget(alerts.anomaly.budget, factor)})
+    drift = alerts.drift.model_copy(update={"budget": scale_budget(alerts.drift.budget, factor)})
+    return _changed(config, alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
+
+
+def _changed(config: Config, **sections: Any) -> Config:
+    """Return a new configuration, not a copy, which would keep the hash."""
+    others = {name: getattr(config, name) for name in type(config).model_fields if name not in sections}
+    return Config(**others, **sections)
+
+
+def rerun_alerts(config: Config, run: EngineRun) -> list[tuple[int, dict[str, Any]]]:
+    """Return the alerts of another engine over the events of a run, each with its row."""
+    engine, out, first = Engine(config), list[tuple[int, dict[str, Any]]](), 0
+    for events in run.batches:
+        admitted, _ = engine.admit(events)
+        # Rows count admitted events, and the same were admitted before.
+        out += [(first + alert.row, alert.message) for alert in engine.process(admitted)[1]]
+        first += len(events)
+    return out
+
+
+def frozen_config(config: Config) -> Config:
+    """Return the configuration of the frozen engine: no alerts, and no entity is evicted."""
+    alerts = config.alerts
+    anomaly = alerts.anomaly.model_copy(update={"enabled": False, "learn": "hold"})
+    drift = alerts.drift.model_copy(update={"enabled": False, "learn": "hold"})
+    return _changed(
+        config,
+        alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
+        state=config.state.model_copy(update={"ttl": None, "max_entities": None}),
+    )
+
+
+def predict_frozen(config: Config, run: EngineRun, first: Ints) -> Floats:
+    """Return the predictions (n,) of an engine that learns of each entity only up to its row `first` (E,).
+
+    Lags and watermark go on, as an entity's past is an input and no parameter.
+    """
+    engine = Engine(frozen_config(config))
+    cuts = sorted({0, *(int(row) for row in first.tolist() if row < len(run))})
+    frozen_from = {cut: [run.names[e] for e in np.flatnonzero(first == cut)] for cut in cuts}
+    yhat = np.full(len(run), np.nan)
+    start = 0
+    for events in run.batches:
+        stop = start + len(events)
+        edges = [start, *(cut for cut in cuts if start < cut < stop), stop]
+        for left, right in itertools.pairwise(edges):
+            engine.freeze_learning(frozen_from.get(left, []))
+            part = events if right - left == len(events) else events.take(np.arange(left - start, right - start))
+            predictions = engine.process(part)[0]
+            if run.ahead:
+                resolved = engine.resolved_predictions[0]
+                yhat[left + resolved.item] = resolved.yhat
+            else:
+                yhat[left:right] = predictions.yhat
+        start = stop
+    return yhat

@@ -1,0 +1,135 @@
+"""True events, the labels that alarms are judged by: read from a file with a row an event."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssm_stream.config import Config
+from ssm_stream.config.suggestions import suggest
+from ssm_stream.evaluate.recordings.file import RecordingError, decode, lines_of, open_file
+from ssm_stream.ingest.events import EventReader
+
+COLUMNS = ("entity", "start", "end")
+
+
+class TrueEvent(NamedTuple):
+    """Something that happened to an entity, from `start` to `end`, ms since 1970, both ends included."""
+
+    entity: str
+    start: int
+    end: int
+    kind: str = ""
+
+
+def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
+    """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start, overlapping ones merged.
+
+    Times are read as those of the configuration's events. Columns: entity, start, end, and optionally `kind`.
+
+    Args:
+        entities: of the recording
+
+    Raises:
+        RecordingError: names line and column, what was found, and the cure.
+    """
+    places, rows = zip(*_rows(path), strict=True)
+    read: list[tuple[str, list[int]]] = []
+    for column in ("start", "end"):
+        event = config.event.model_copy(
+            update={"timestamp": column, "entity": "entity", "features": [], "categories": [], "target": "target"}
+        )
+        # A text of digits is an epoch here, as CSV has no other; other texts are refused as times.
+        events, refused = EventReader(event).read([{**row, "target": None} for row in rows])
+        if refused:
+            first = refused[0]
+            raise RecordingError(f"{path}:{places[first.position]}: {first.reason}")
+        read.append((column, events.ts.tolist()))
+        names = events.entity
+    found = []
+    for at, row, name, start, end in zip(places, rows, names, read[0][1], read[1][1], strict=True):
+        if name not in entities:
+            cure = suggest(name, sorted(entities), "its entities")
+            raise RecordingError(f"{path}:{at}: entity: {name!r} is not in the recording; {cure}")
+        if end < start:
+            raise RecordingError(
+                f"{path}:{at}: end: {row['end']!r} is before start {row['start']!r}; write the later time as `end`"
+            )
+        kind = row.get("kind")
+        found.append(TrueEvent(name, start, end, "" if kind is None else str(kind)))
+    return _joined(found)
+
+
+def _joined(events: list[TrueEvent]) -> list[TrueEvent]:
+    """Return the events sorted, those of an entity that overlap merged."""
+    out: list[TrueEvent] = []
+    for event in sorted(events):
+        if out and out[-1].entity == event.entity and event.start <= out[-1].end:
+            last = out[-1]
+            kinds = dict.fromkeys(kind for kind in (*last.kind.split(" + "), event.kind) if kind)
+            out[-1] = last._replace(end=max(last.end, event.end), kind=" + ".join(kinds))
+        else:
+            out.append(event)
+    return out
+
+
+def _rows(path: Path) -> list[tuple[int, dict[str, Any]]]:
+    """Return line and content of each row."""
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file; give the path of a CSV or JSON-lines file of true events")
+    with open_file(path) as file:
+        text = decode(b"".join(lines_of(file, path)), path, 1)
+    name = path.name.lower().removesuffix(".gz")
+    if name.endswith((".jsonl", ".ndjson", ".json")):
+        rows = list(_json_rows(path, text))
+    elif name.endswith(".csv"):
+        rows = list(_csv_rows(path, text))
+    else:
+        raise RecordingError(f"{path}: unknown kind of file; name it .csv or .jsonl, by what it holds")
+    if not rows:
+        raise RecordingError(f"{path}: no events; write one a line: {','.join(COLUMNS)}[,kind]")
+    return rows
+
+
+def _csv_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    reader = csv.DictReader(text.removeprefix("\ufeff").splitlines(), skipinitialspace=True)
+    _require(path, 1, list(reader.fieldnames or ()))
+    for row in reader:
+        cells = {key: _cell(value) for key, value in row.items() if isinstance(key, str)}
+        if any(value is not None for value in cells.values()):
+            # A name of digits is a name, times of digits are epochs.
+            cells["entity"] = row["entity"] or None
+            yield reader.line_num, cells
+
+
+def _cell(text: Any) -> Any:
+    if not isinstance(text, str) or not text.strip():
+        return None
+    text = text.strip()
+    try:
+        return float(text) if text.replace(".", "", 1).isdecimal() else text
+    except ValueError:
+        return text
+
+
+def _json_rows(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    for line, content in enumerate(text.splitlines(), 1):
+        if not content.strip():
+            continue
+        try:
+            row = json.loads(content)
+        except ValueError as error:
+            raise RecordingError(f"{path}:{line}: not JSON ({error}); write one JSON object a line") from None
+        if not isinstance(row, dict):
+            raise RecordingError(f"{path}:{line}: found {type(row).__name__}; write one JSON object a line")
+        _require(path, line, list(row))
+        yield line, row
+
+
+def _require(path: Path, line: int, names: list[str]) -> None:
+    if missing := [name for name in COLUMNS if name not in names]:
+        cure = suggest(missing[0], names, "its columns")
+        raise RecordingError(f"{path}:{line}: column `{missing[0]}` is missing; {cure}")

@@ -1,0 +1,80 @@
+"""Is one configuration better than another, or was it chance? Errors on the same rows, and a bootstrap over time.
+
+An error counts in units of its entity's mean step (the error of persistence), so that an entity with large numbers does
+not decide for all; with one entity that changes no ratio. The rows are cut, in order of time, into blocks, which are
+drawn for both configurations together: what is hard for one is hard for the other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_stream.evaluate.bootstrap import Bootstrap, sums_by_block
+from ssm_stream.evaluate.engine_run import Ints
+from ssm_stream.evaluate.tuning.trials import Trial
+
+BLOCKS = 40
+MIN_ROWS = 300
+"""Rows of a part below which nothing is concluded from it."""
+DRAWS = 10_000
+CONFIDENCE = 0.95
+
+
+class Change(NamedTuple):
+    """Relative change of the error, with its confidence interval. value: −0.1 is a tenth less"""
+
+    value: float
+    low: float
+    high: float
+    rows: int
+
+    @property
+    def better(self) -> bool:
+        """Whether the error is smaller beyond chance."""
+        return self.high < 0.0
+
+    @property
+    def worse(self) -> bool:
+        """Whether the error is larger beyond chance."""
+        return self.low > 0.0
+
+
+def bootstrap(seed: int) -> Bootstrap:
+    """Return the draws of BLOCKS blocks."""
+    return Bootstrap(BLOCKS, seed, DRAWS, CONFIDENCE)
+
+
+def time_blocks(ts: Ints) -> Ints:
+    """Return (n,) the block of each row: equally many rows each, in order of time."""
+    block = np.empty(len(ts), np.int64)
+    block[np.argsort(ts, kind="stable")] = np.arange(len(ts)) * BLOCKS // max(len(ts), 1)
+    return block
+
+
+def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Change | None:
+    """Return the change of the error from `old` to `new` on the rows that both have; None if these are too few.
+
+    Args:
+        comparisons: number of such questions that are asked together; their intervals hold together
+    """
+    _, i, j = np.intersect1d(old.row, new.row, assume_unique=True, return_indices=True)
+    entity, step = old.entity[i], old.step[i]
+    count = np.bincount(entity, minlength=len(old.names))
+    unit = np.bincount(entity, step, len(old.names)) / np.maximum(count, 1)
+    moving = np.flatnonzero(unit[entity] > 0)  # an entity that never moves has no unit, and is no test
+    if len(moving) < MIN_ROWS:
+        return None
+    i, j = i[moving], j[moving]
+    scale = unit[old.entity[i]]
+    block = time_blocks(old.ts[i])
+    before = sums_by_block(old.error[i] / scale, block, BLOCKS)
+    after = sums_by_block(new.error[j] / scale, block, BLOCKS)
+    if not before.sum() > 0.0:
+        return None
+    draws = bootstrap(seed)
+    low, high = draws.interval(draws.sums(after) / np.maximum(draws.sums(before), 1e-300) - 1.0, comparisons)
+    assert low is not None
+    assert high is not None
+    return Change(float(after.sum() / before.sum() - 1.0), low, high, len(i))
