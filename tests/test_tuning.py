@@ -121,7 +121,7 @@ def test_a_real_difference_is_told_from_noise() -> None:
     assert not noise.worse
     assert gain.better
     assert gain.value == pytest.approx(-0.03)
-    wide = compare(of_errors(error), of_errors(same), among=50)
+    wide = compare(of_errors(error), of_errors(same), comparisons=50)
     assert wide is not None
     assert wide.low < noise.low < noise.high < wide.high
     assert compare(of_errors(error), of_errors(same)) == noise, "the draws are seeded"
@@ -135,7 +135,7 @@ def test_useless_candidates_are_hardly_ever_sure() -> None:
         common = np.abs(rng.normal(size=1500))
         for _ in range(20):
             slow = np.convolve(rng.normal(size=1510), np.ones(11) / 11, "valid")
-            found = compare(of_errors(common), of_errors(common + 0.3 * slow), among=20)
+            found = compare(of_errors(common), of_errors(common + 0.3 * slow), comparisons=20)
             assert found is not None
             if found.better:
                 wrong += 1
