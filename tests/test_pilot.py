@@ -117,14 +117,14 @@ def test_labels_are_read_from_csv_and_json_lines(tmp_path: Path) -> None:
     [
         (
             "entity,start,end\nm0,2026-01-02,2026-01-03\nm9,2026-01-02,2026-01-03\n",
-            r":3: 'm9' is not in the recording; its entities: m0",
+            r":3: entity: 'm9' is not in the recording; its entities: m0",
         ),
         ("entity,start,end\nm0,2026-01-03,2026-01-02\n", r":2: end: '2026-01-02' is before start"),
         (
             "entity,begin,end\nm0,2026-01-03,2026-01-02\n",
-            r":1: `start` is missing; its columns: entity, begin, end",
+            r":1: .* `start` is missing; its columns: entity, begin, end",
         ),
-        ("entity,starts,end\nm0,2026-01-03,2026-01-02\n", r":1: `start` is missing; did you mean `starts`"),
+        ("entity,starts,end\nm0,2026-01-03,2026-01-02\n", r":1: .* `start` is missing; did you mean `starts`"),
         ("entity,start,end\nm0,soon,2026-01-02\n", r":2: timestamp: `start` is not ISO 8601"),
         ("entity,start,end\nm0,2026-01-03,\n", r":2: timestamp: `end` is missing"),
         ("entity,start,end\n", r"no events; write one a line"),
