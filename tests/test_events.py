@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import ConfigError, Event
-from ssm_stream.ingest.events import CODES_KEPT, LARGEST, EventReader, Events, Refused, text_code
+from ssm_stream.ingest.events import MAX_CACHED_CODES, MAX_NUMBER, EventReader, Events, RefusedDocument, text_code
 
 EVENT = Event(entity="machine", timestamp="ts", features=["load", "speed"], target="temp")
 READER = EventReader(EVENT)
@@ -40,7 +40,7 @@ def reader(**changed: Any) -> EventReader:
     return EventReader(EVENT.model_copy(update=changed))
 
 
-def read_one(doc: Any, by: EventReader = READER) -> Events | Refused:
+def read_one(doc: Any, by: EventReader = READER) -> Events | RefusedDocument:
     """One document alone: its event, or its refusal; never both, never neither."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -49,9 +49,9 @@ def read_one(doc: Any, by: EventReader = READER) -> Events | Refused:
     return refused[0] if refused else events
 
 
-def refusal(doc: Any, by: EventReader = READER) -> Refused:
+def refusal(doc: Any, by: EventReader = READER) -> RefusedDocument:
     got = read_one(doc, by)
-    assert isinstance(got, Refused), got
+    assert isinstance(got, RefusedDocument), got
     return got
 
 
@@ -226,7 +226,7 @@ def test_an_event_without_a_name_has_the_default_one_where_that_is_set() -> None
 
 
 @pytest.mark.parametrize("field", ["load", "temp"])
-@pytest.mark.parametrize("value", [LARGEST, -LARGEST, 1e-320, 0, -0.0, 2**53])
+@pytest.mark.parametrize("value", [MAX_NUMBER, -MAX_NUMBER, 1e-320, 0, -0.0, 2**53])
 def test_every_number_within_32_bit_floats_is_read_as_it_stands(field: str, value: float) -> None:
     got = event(document(**{field: value}))
     assert (got.target[0] if field == "temp" else got.features[0, 0]) == value
@@ -338,11 +338,11 @@ def test_a_category_may_lie_inside_an_object() -> None:
 
 def test_names_without_end_are_read_in_bounded_memory() -> None:
     by = EventReader(Event(entity="machine", timestamp="ts", categories=["mode"]))
-    for start in range(0, 3 * CODES_KEPT, CODES_KEPT // 2):
-        names = [f"name {i}" for i in range(start, start + CODES_KEPT // 2)]
+    for start in range(0, 3 * MAX_CACHED_CODES, MAX_CACHED_CODES // 2):
+        names = [f"name {i}" for i in range(start, start + MAX_CACHED_CODES // 2)]
         events, _ = by.read([document(mode=name) for name in [*names, "name 0"]])
         assert events.features[:, 0].tolist() == [text_code(name) for name in [*names, "name 0"]]
-        assert len(by._codes) <= CODES_KEPT + 1
+        assert len(by._codes) <= MAX_CACHED_CODES + 1
 
 
 def test_features_that_are_not_selected_yet_cannot_be_read() -> None:
@@ -377,7 +377,7 @@ def test_taken_rows_keep_everything_together() -> None:
 
 # Whatever stands in the documents.
 
-numbers = st.one_of(st.integers(), st.floats(), st.sampled_from([10**17 - 1, 10**11, 10**400, LARGEST, 1e39, 2**63]))
+numbers = st.one_of(st.integers(), st.floats(), st.sampled_from([10**17 - 1, 10**11, 10**400, MAX_NUMBER, 1e39, 2**63]))
 scalars = st.one_of(st.none(), st.booleans(), numbers, st.text(max_size=8), st.sampled_from(["NaN", "1.5", ""]))
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
@@ -411,7 +411,7 @@ def test_every_document_is_an_event_or_refused_exactly_once_and_as_if_alone(docs
     by_position = {r.position: r for r in refused}
     for i, doc in enumerate(docs):
         alone = read_one(doc, by)
-        if isinstance(alone, Refused):
+        if isinstance(alone, RefusedDocument):
             assert by_position[i] == alone._replace(position=i)
             continue
         row = positions.index(i)
@@ -420,4 +420,4 @@ def test_every_document_is_an_event_or_refused_exactly_once_and_as_if_alone(docs
         np.testing.assert_array_equal(events.features[row], alone.features[0])
         np.testing.assert_array_equal(events.target[row], alone.target[0])
     assert np.all(np.isfinite(events.features) | np.isnan(events.features))
-    assert np.all(np.abs(np.nan_to_num(events.features)) <= LARGEST)
+    assert np.all(np.abs(np.nan_to_num(events.features)) <= MAX_NUMBER)

@@ -193,7 +193,7 @@ def test_only_the_first_documents_and_only_events_count() -> None:
 
 @pytest.mark.parametrize(
     ("docs", "words"),
-    [([], "no event to pick from"), ([1], "none of the first 1 documents is an event: expected a JSON object"),
+    [([], "no event to select from"), ([1], "none of the first 1 documents is an event: expected a JSON object"),
      ([{"ts": 1}], "`machine` is missing or null")],
 )  # fmt: skip
 def test_without_events_nothing_is_picked(docs: list[Any], words: str) -> None:

@@ -19,7 +19,7 @@ from test_stream import Job, events
 from ssm_stream.config import Config, parse_config
 from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_topic
 from ssm_stream.ingest import verdicts as feedback
-from ssm_stream.ingest.verdicts import RULES, FeedbackReader, NoFeedbackError, Precision, Verdict
+from ssm_stream.ingest.verdicts import RULES, FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.records import OutputBatch
 
 pytestmark = pytest.mark.timeout(900)  # a start may have to compile
@@ -69,7 +69,7 @@ def test_labels_raise_alerts_too() -> None:
     ],
 )
 def test_what_is_no_feedback_is_refused_in_words(value: bytes | None, fault: str) -> None:
-    with pytest.raises(NoFeedbackError) as caught:
+    with pytest.raises(FeedbackError) as caught:
         FeedbackReader(config())(value)
     assert caught.value.fault == fault
     assert len(str(caught.value)) > 8
@@ -85,10 +85,10 @@ verdicts = st.lists(
 
 @given(verdicts, st.integers(0, 20))
 def test_the_last_verdict_on_an_alert_counts_once_through_a_restart(said: list[Verdict], cut: int) -> None:
-    counted = Precision()
+    counted = VerdictCounts()
     for verdict in said[:cut]:
         counted.add(verdict)
-    counted = Precision.load(counted.dump())
+    counted = VerdictCounts.load(counted.dump())
     for verdict in said[cut:]:
         counted.add(verdict)
     last = {verdict.alert: verdict for verdict in said}.values()
@@ -99,8 +99,8 @@ def test_the_last_verdict_on_an_alert_counts_once_through_a_restart(said: list[V
 
 
 def test_only_so_many_alerts_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feedback, "REMEMBERED", 3)
-    counted = Precision()
+    monkeypatch.setattr(feedback, "MAX_VERDICTS", 3)
+    counted = VerdictCounts()
     for number in (0, 1, 2, 0, 3):  # 1 is forgotten
         counted.add(Verdict(f"events-0-{number}-drift", "drift", True))
     assert counted.of("drift")["true"] == 4

@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from ssm_stream.autoconfig.columns import words
-from ssm_stream.autoconfig.decide import Draft, Wishes, decide
-from ssm_stream.autoconfig.text import config_text, quoted
+from ssm_stream.autoconfig.columns import name_words
+from ssm_stream.autoconfig.draft import Choices, Draft, draft_event
+from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
 
@@ -52,7 +52,7 @@ def plant(n: int = 240, machines: int = 3, **changed: Any) -> list[dict[str, Any
 
 
 def decided(rows: list[dict[str, Any]], **wishes: Any) -> Draft:
-    return decide(rows, Wishes(**wishes), "line-1")
+    return draft_event(rows, Choices(**wishes), "line-1")
 
 
 # Real recordings.
@@ -100,7 +100,7 @@ def test_a_category_is_no_machine() -> None:
     assert draft.event.categories == ["mode"]
     assert "event.entity_default" in draft.why["entity"]
     events = [*plant(machines=1, press=None), {"entity": "press-9", **plant(machines=1, press=None)[0]}]
-    text = config_text(draft, "t", "a", {}, "rows")
+    text = render_config(draft, "t", "a", {}, "rows")
     from ssm_stream.ingest.events import EventReader
 
     assert set(EventReader(parse_config(text).event).read(events)[0].entity) == {"line-1", "press-9"}
@@ -109,7 +109,7 @@ def test_a_category_is_no_machine() -> None:
 def test_several_machines_without_a_name_are_told_of() -> None:
     draft = decided(plant(press=None))
     assert draft.event.entity_default == "line-1"
-    assert any("no column tells several machines apart" in note for note in draft.notes)
+    assert any("no column distinguishes several machines" in note for note in draft.notes)
 
 
 def test_a_number_may_name_a_machine_and_a_setting_does_not() -> None:
@@ -178,7 +178,7 @@ def test_nested_events_have_dotted_paths(tmp_path: Path) -> None:
         "body.value",
         ["body.load"],
     )
-    assert parse_config(config_text(draft, "t", "a", {}, "rows")).event == event
+    assert parse_config(render_config(draft, "t", "a", {}, "rows")).event == event
 
 
 # What cannot be known.
@@ -187,21 +187,26 @@ def test_nested_events_have_dotted_paths(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "words"),
     [
-        (plant(recorded_at=None), ["no column tells a time", "--timestamp", "ISO 8601", "press, mode"]),
-        ([{**row, "date": "31/01/2026"} for row in plant(recorded_at=None)], ["`date` ('31/01/2026') sounds like one"]),
+        (plant(recorded_at=None), ["no column is a time", "--timestamp", "ISO 8601", "press, mode"]),
+        (
+            [{**row, "date": "31/01/2026"} for row in plant(recorded_at=None)],
+            ["`date` ('31/01/2026') is named like one"],
+        ),
         ([{"machine": "a", "ts": i, "state": "on"} for i in range(50)], ["name the target with --target"]),
-        ([[1], "x"], ["none of the 2 messages looked at is a JSON object"]),
+        ([[1], "x"], ["none of the 2 messages of the sample is a JSON object"]),
     ],
 )
 def test_what_cannot_be_known_is_said_with_the_cure(rows: list[Any], words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        decide(rows, Wishes(), "line-1")
+        draft_event(rows, Choices(), "line-1")
     for word in words:
         assert word in str(caught.value)
 
 
 def test_a_column_that_is_not_there_is_refused_by_name() -> None:
-    with pytest.raises(ConfigError, match="no column 'tmep' in the sample; there are: recorded_at, press"):
+    with pytest.raises(
+        ConfigError, match=r"no column 'tmep' in the sample; did you mean `temp`\? its columns: recorded_at, press"
+    ):
         decided(plant(), targets=["tmep"])
 
 
@@ -223,7 +228,7 @@ def test_a_column_that_is_not_there_is_refused_by_name() -> None:
 def test_any_sample_gives_a_file_that_parses_or_words(rows: list[dict[str, Any]]) -> None:
     with contextlib.suppress(ConfigError):
         draft = decided(rows)
-        assert parse_config(config_text(draft, "t", "a:1", {}, "rows")).event == draft.event
+        assert parse_config(render_config(draft, "t", "a:1", {}, "rows")).event == draft.event
 
 
 @settings(max_examples=50, deadline=None)
@@ -232,12 +237,12 @@ def test_any_path_is_written_so_that_it_is_read_back(path: str) -> None:
     if any(0xD800 <= ord(letter) < 0xE000 for letter in path):
         return
     draft = Draft(Event(entity=path, timestamp="t", features=[path], target="y"), {}, {}, [], 1, 1, 1.0)
-    assert parse_config(config_text(draft, "t", "a", {}, "rows")).event.entity == path
-    assert quoted("load") == "load"
+    assert parse_config(render_config(draft, "t", "a", {}, "rows")).event.entity == path
+    assert yaml_quoted("load") == "load"
 
 
 def test_names_are_taken_apart() -> None:
-    assert words("payload.machineId_2") == ["payload", "machine", "id", "2"]
+    assert name_words("payload.machineId_2") == ["payload", "machine", "id", "2"]
 
 
 # The command.

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, parse_config
-from ssm_stream.ingest.events import LARGEST, EventReader
+from ssm_stream.ingest.events import MAX_NUMBER, EventReader
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.json_rows import assemble_rows
 from ssm_stream.kernels import json_read
@@ -189,4 +189,4 @@ def test_names_that_find_no_place_within_the_steps_get_a_number_each_time() -> N
 
 
 def test_limits_are_those_of_the_general_reader() -> None:
-    assert (json_read.LARGEST, json_read.LONGEST_NAME) == (LARGEST, MAX_NAME_LENGTH)
+    assert (json_read.LARGEST, json_read.LONGEST_NAME) == (MAX_NUMBER, MAX_NAME_LENGTH)

@@ -86,7 +86,15 @@ def modules(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*.py")) if not path.relative_to(ROOT).as_posix().startswith(REPLACED)]
 
 
-DONE: tuple[str, ...] = ("engine", "flow", "ops", "ui")
+DONE: tuple[str, ...] = (
+    "autoconfig",
+    "config",
+    "engine",
+    "flow",
+    "ingest",
+    "ops",
+    "ui",
+)
 """Folders that hold the rules; all of them in the end."""
 
 

@@ -1,7 +1,7 @@
-"""`event.features: auto`: which columns of the first events are inputs, and why the others are not.
+"""Feature selection for `event.features: auto`: which columns of the first events are inputs, and why others are not.
 
-Numbers are features, names with a few values are categories. The choice depends on the events looked at only, not on
-their order, and is made once: where there is recovery state, it stays what it was (`flow/runtime.py`).
+Numbers are features, names with a few values are categories. The selection depends on the content of the events, not
+on their order, and is made once: with a recovery state, it stays as it was (`flow/runtime.py`).
 """
 
 from __future__ import annotations
@@ -16,34 +16,33 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
-from ssm_stream.ingest.events import LARGEST, UNITS_PER_MS, EventReader, is_text, tells_time
+from ssm_stream.ingest.events import MAX_NUMBER, EventReader, is_utf8
+from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
 
 SAMPLE = 200
-"""Documents looked at."""
+"""Documents that are examined."""
 MAX_COLUMNS = 64
 MAX_CATEGORY_VALUES = 32
-"""Values of a category; with more it is taken for a name of its own in every event, such as a serial number."""
-STRAYS = 0.05
-"""Share of events that may hold no usable number in some feature. They are refused, so all columns share it."""
-CLOSE = 0.98
-"""Correlation with the target from which a feature is told of: it may be another form of it."""
-CLOSE_FROM = 20
-"""Events with both that a correlation needs to mean anything."""
-DEEPEST = 8
-"""Levels of objects looked into."""
+"""A column with more values is an identifier of each event, such as a serial number, and no category."""
+MAX_INVALID = 0.05
+"""Share of events that may have no usable number in some feature. They are refused, so all columns share it."""
+HIGH_CORRELATION = 0.98
+"""Correlation with the target from which a remark is made: the feature may be another form of it."""
+MIN_CORRELATED = 20
+"""Events with both values that a correlation needs."""
+MAX_DEPTH = 8
+"""Levels of nested objects that are searched for columns."""
 DAY = 86_400_000.0
-EPOCHS_FROM = 946_684_800_000.0
-"""2000-01-01 in ms: events before then have times so small that any number might be one."""
 
 
 class FeatureSelection(NamedTuple):
-    """What was picked.
+    """The inputs that were selected.
 
     Attributes:
         config: with `event.features` and `event.categories` filled in
-        events: events looked at
+        events: number of events examined
         left_out: path of a column → why it is no input
-        remarks: what the reader should know beside that
+        remarks: further observations for the user
     """
 
     config: Config
@@ -51,61 +50,61 @@ class FeatureSelection(NamedTuple):
     left_out: dict[str, str]
     remarks: list[str]
 
-    def lines(self, most: int = 20) -> list[str]:
-        """The choice in words, one line a thing; no more than `most` of the columns left out are named."""
+    def lines(self, limit: int = 20) -> list[str]:
+        """Return the selection as lines of text, with at most `limit` of the columns left out."""
         event = self.config.event
         lines = [
             f"picked from the first {self.events} events (event.features: auto)",
             f"  features    {', '.join(map(_short, event.numbers)) or 'none'}",
             f"  categories  {', '.join(map(_short, event.categories)) or 'none'}",
         ]
-        lines += [f"  left out    {_short(path)}: {why}" for path, why in islice(self.left_out.items(), most)]
-        if len(self.left_out) > most:
-            lines.append(f"  left out    and {len(self.left_out) - most} more")
+        lines += [f"  left out    {_short(path)}: {why}" for path, why in islice(self.left_out.items(), limit)]
+        if len(self.left_out) > limit:
+            lines.append(f"  left out    and {len(self.left_out) - limit} more")
         return lines + [f"  note        {remark}" for remark in self.remarks]
 
 
-class _Verdict(NamedTuple):
-    """What a column is; `words`: why it is left out; `strays`: events that would be refused for it."""
+class _Role(NamedTuple):
+    """What a column is used for; why: the reason if it is left out; invalid: events that would be refused for it."""
 
     kind: Literal["feature", "category", "none"]
-    words: str = ""
-    strays: frozenset[int] = frozenset()
+    why: str = ""
+    invalid: frozenset[int] = frozenset()
 
 
 def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelection:
-    """Fill in `event.features`, and `event.categories` if it is empty, by what stands in the first documents.
+    """Return the configuration with `event.features`, and `event.categories` if it is empty, from the first documents.
 
     Args:
         config: with `event.features: auto`; with a list it is returned as it is
-        documents: parsed JSON or rows; the first 200 are looked at, and of these the events that can be read
+        documents: parsed JSON or rows; of the first 200, those that are events are examined
 
     Raises:
-        ConfigError: no document is an event, or nothing is left to predict from.
+        ConfigError: no document is an event, or no input is left.
     """
     event = config.event
     if event.features != "auto":
         return FeatureSelection(config, 0, {}, [])
     usable, ts, targets = _usable(event, documents[:SAMPLE])
-    columns, left_out = columns_of(usable)
+    columns, left_out = values_by_column(usable)
     for path in (event.entity, event.timestamp, *event.targets, *event.categories):
         columns.pop(path, None)
 
-    verdicts = {path: _judge(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}
+    roles = {path: _role(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}
     remarks = [
         f"the target `{path}` is in none of these events" for path, y in targets.items() if not np.isfinite(y).any()
     ]
     refused: frozenset[int] = frozenset()
-    for path, verdict in sorted(verdicts.items(), key=lambda item: len(item[1].strays)):
-        if verdict.strays:
-            words = f"no usable number in {len(verdict.strays)} of {len(usable)} events, and such events are refused"
-            if len(refused | verdict.strays) > STRAYS * len(usable):
-                verdicts[path] = _Verdict("none", words)
+    for path, role in sorted(roles.items(), key=lambda item: len(item[1].invalid)):
+        if role.invalid:
+            why = f"no usable number in {len(role.invalid)} of {len(usable)} events, and such events are refused"
+            if len(refused | role.invalid) > MAX_INVALID * len(usable):
+                roles[path] = _Role("none", why)
             else:
-                refused |= verdict.strays
-                remarks.append(f"{_short(path)}: {words}")
-    left_out |= {path: verdict.words for path, verdict in verdicts.items() if verdict.kind == "none"}
-    kinds = {path: verdict.kind for path, verdict in verdicts.items() if verdict.kind != "none"}
+                refused |= role.invalid
+                remarks.append(f"{_short(path)}: {why}")
+    left_out |= {path: role.why for path, role in roles.items() if role.kind == "none"}
+    kinds = {path: role.kind for path, role in roles.items() if role.kind != "none"}
     room = max(MAX_COLUMNS - len(event.categories), 0)
     by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), path))
     for path in by_completeness[room:]:
@@ -115,11 +114,11 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
     features = [path for path, kind in kinds.items() if kind == "feature"]
     for path in features:
         for name, target in targets.items():
-            closeness = _closeness(columns[path], target)
-            if closeness >= CLOSE:
+            correlation = _correlation(columns[path], target)
+            if correlation >= HIGH_CORRELATION:
                 remarks.append(
                     f"{_short(path)}: moves with {_the_target(name, targets)} almost exactly (correlation "
-                    f"{closeness:.3f}); if it is known only after the target, list the features without it"
+                    f"{correlation:.3f}); if it is known only after the target, list the features without it"
                 )
     categories = event.categories or [path for path, kind in kinds.items() if kind == "category"]
     if not features and not categories and not event.lags and not event.calendar:
@@ -133,7 +132,7 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
 
 
 def select_features_ahead(config: Config, rows: Iterable[Any]) -> tuple[FeatureSelection, Iterator[Any]]:
-    """`select_features` from the first of the rows, and all the rows, these included.
+    """Return the selection from the first rows, and an iterator over all rows, these included.
 
     Raises:
         ConfigError: as `select_features`.
@@ -144,7 +143,7 @@ def select_features_ahead(config: Config, rows: Iterable[Any]) -> tuple[FeatureS
 
 
 def with_columns(config: Config, features: list[str], categories: list[str]) -> Config:
-    """The configuration with these inputs.
+    """Return the configuration with these inputs.
 
     Raises:
         ConfigError: the target is among them, or one is named twice.
@@ -152,8 +151,8 @@ def with_columns(config: Config, features: list[str], categories: list[str]) -> 
     try:
         event = Event.model_validate({**config.event.model_dump(), "features": features, "categories": categories})
     except ValidationError as error:
-        words = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
-        raise ConfigError(f"event.features: auto: {words}") from error
+        reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
+        raise ConfigError(f"event.features: auto: {reasons}") from error
     # Made anew, not copied: a copy would keep the hash of the old one.
     others = {name: getattr(config, name) for name in Config.model_fields if name != "event"}
     return Config(event=event, **others)
@@ -162,9 +161,9 @@ def with_columns(config: Config, features: list[str], categories: list[str]) -> 
 def _usable(
     event: Event, documents: Sequence[Any]
 ) -> tuple[list[dict[str, Any]], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
-    """The documents that are events whatever their inputs, with times (n,) in ms and each target (n,)."""
+    """Return the documents that are events whatever their inputs, with times (n,) in ms and each target (n,)."""
     if not documents:
-        raise ConfigError("event.features: auto: there is no event to pick from; name features, or send events first")
+        raise ConfigError("event.features: auto: there is no event to select from; name features, or send events first")
     bare = event.model_copy(update={"features": [], "categories": []})
     events, refused = EventReader(bare).read(documents)
     if not len(events):
@@ -175,15 +174,15 @@ def _usable(
     return [documents[i] for i in events.position.tolist()], events.ts, dict(zip(event.targets, columns, strict=True))
 
 
-def columns_of(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
-    """Path → document → what the reader finds there, without nulls; and the paths that no configuration can name."""
+def values_by_column(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int, Any]], dict[str, str]]:
+    """Return path → document → value, without nulls; and path → reason for paths that no configuration can name."""
     columns: dict[str, dict[int, Any]] = {}
     unnamed: dict[str, str] = {}
     for i, document in enumerate(documents):
         for path, value, nameable in _leaves(document):
             if not nameable:
                 unnamed[path] = "a name with a dot inside an object; it cannot be written as a path"
-            elif not path or len(path) > MAX_NAME_LENGTH or not is_text([path]):
+            elif not path or len(path) > MAX_NAME_LENGTH or not is_utf8([path]):
                 unnamed[path] = "a name that is empty, too long or not UTF-8"
             else:
                 column = columns.setdefault(path, {})
@@ -193,83 +192,87 @@ def columns_of(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dict[int,
 
 
 def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
-    """(path, value, whether the reader would find it) of all that is no object, or an object too deep to look into."""
+    """Yield (path, value, whether the reader finds it) of all values that are no objects, or too deep to search."""
     waiting = [("", document, 1)]
     while waiting:
         above, within, depth = waiting.pop()
         for key, value in within.items():
             path = above + key
             if above and path in document:
-                continue  # for the reader, too, a key that itself holds the dots comes first
+                continue  # as for the reader, a key that itself has the dots comes first
             if above and "." in key:
                 yield path, value, False
-            elif type(value) is dict and "." not in key and key and depth < DEEPEST:
+            elif type(value) is dict and "." not in key and key and depth < MAX_DEPTH:
                 waiting.append((f"{path}.", value, depth + 1))
             else:
                 yield path, value, True
 
 
-def _judge(
+def _role(
     column: dict[int, Any], ts: NDArray[np.int64], targets: dict[str, NDArray[np.float64]], categories_given: bool
-) -> _Verdict:
-    """What a column is: document → value, without nulls; times (n,) ms and each target (n,) of all documents."""
+) -> _Role:
+    """Return what a column is used for.
+
+    Args:
+        column: document → value, without nulls
+        ts: times (n,) ms of all documents; targets: each target (n,) of them
+        categories_given: whether the configuration names its categories
+    """
     n, known = len(ts), column.values()
     if not column:
-        return _Verdict("none", "always null")
+        return _Role("none", "always null")
     for name, target in targets.items():
-        wanted = target.tolist()
-        both = [(value, y) for value, y in ((v, wanted[i]) for i, v in column.items()) if y == y]
+        ys = target.tolist()
+        both = [(value, y) for value, y in ((v, ys[i]) for i, v in column.items()) if y == y]
         if both and all(_same(value, y) for value, y in both):
             which = _the_target(name, targets)
-            return _Verdict("none", f"the same as {which} in all {len(both)} events that have both: a copy of it")
+            return _Role("none", f"the same as {which} in all {len(both)} events that have both: a copy of it")
     texts = [value for value in known if type(value) is str]
     flags = sum(type(value) is bool for value in known)
-    strays = frozenset(i for i, value in column.items() if not is_number(value))
-    numbers = len(known) - flags - len(strays)
-    odd = len(strays) - len(texts)
+    invalid = frozenset(i for i, value in column.items() if not is_number(value))
+    numbers = len(known) - flags - len(invalid)
+    unusable = len(invalid) - len(texts)
     if _is_time(column, texts, ts):
-        return _Verdict("none", "a time")
-    if numbers and len(strays) <= STRAYS * numbers:
-        return _as_feature(numbers + flags, n, strays)
-    if odd:
+        return _Role("none", "a time")
+    if numbers and len(invalid) <= MAX_INVALID * numbers:
+        return _as_feature(numbers + flags, n, invalid)
+    if unusable:
         found = "lists or objects" if any(type(v) in (list, dict) for v in known) else "numbers that cannot be used"
-        return _Verdict("none", f"{found} in {odd} of {n} events")
-    if texts and (max(map(len, texts)) > MAX_NAME_LENGTH or not is_text(texts)):
-        return _Verdict("none", f"text of more than {MAX_NAME_LENGTH} characters, or not UTF-8")
+        return _Role("none", f"{found} in {unusable} of {n} events")
+    if texts and (max(map(len, texts)) > MAX_NAME_LENGTH or not is_utf8(texts)):
+        return _Role("none", f"text of more than {MAX_NAME_LENGTH} characters, or not UTF-8")
     distinct = len(set(known))
     if not texts and (distinct == 1 or categories_given):
         return _as_feature(flags, n, frozenset())
     if categories_given:
-        return _Verdict("none", "text; event.categories names others")
+        return _Role("none", "text; event.categories names others")
     if distinct == 1:
-        return _Verdict("none", "the same text in all events")
+        return _Role("none", "the same text in all events")
     if distinct > MAX_CATEGORY_VALUES:
         what = "numbers and text" if numbers else "text"
-        return _Verdict(
-            "none", f"{what} with {distinct} different values; a category has at most {MAX_CATEGORY_VALUES}"
-        )
-    return _Verdict("category")
+        return _Role("none", f"{what} with {distinct} different values; a category has at most {MAX_CATEGORY_VALUES}")
+    return _Role("category")
 
 
 def _the_target(path: str, targets: Collection[str]) -> str:
     return "the target" if len(targets) == 1 else f"the target {_short(path)}"
 
 
-def _as_feature(numbers: int, n: int, strays: frozenset[int]) -> _Verdict:
+def _as_feature(numbers: int, n: int, invalid: frozenset[int]) -> _Role:
     if 2 * numbers < n:
-        return _Verdict("none", f"a number in only {numbers} of {n} events")
-    return _Verdict("feature", strays=strays)
+        return _Role("none", f"a number in only {numbers} of {n} events")
+    return _Role("feature", invalid=invalid)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a number, or true or false, that the learner can hold."""
+    """Return whether a value is a number, or true or false, that fits a 32-bit float."""
     if type(value) is float:
-        return math.isfinite(value) and abs(value) <= LARGEST
-    return type(value) in (bool, int) and abs(value) <= LARGEST
+        return math.isfinite(value) and abs(value) <= MAX_NUMBER
+    return type(value) in (bool, int) and abs(value) <= MAX_NUMBER
 
 
 def _same(value: Any, y: float) -> bool:
-    """Whether a value says what the target says, be it as text."""
+    """Return whether a value equals the target, also as text."""
     if type(value) is str:
         try:
             return float(value) == y
@@ -278,23 +281,23 @@ def _same(value: Any, y: float) -> bool:
     return type(value) in (int, float, bool) and value == y
 
 
-def _closeness(column: dict[int, Any], target: NDArray[np.float64]) -> float:
-    """|correlation| of numbers with the target, where both are known; 0 where there are too few, or one is constant."""
+def _correlation(column: dict[int, Any], target: NDArray[np.float64]) -> float:
+    """Return |correlation| of numbers with the target; 0 if too few events have both, or one of them is constant."""
     at = [i for i, value in column.items() if is_number(value) and not math.isnan(target[i])]
     x, y = np.array([float(column[i]) for i in at]), target[at]
     # Scaled first: squares of the largest numbers are finite then.
     x, y = (v / max(float(np.abs(v).max(initial=0.0)), 1.0) for v in (x, y))
-    if len(at) < CLOSE_FROM or x.std() < 1e-9 or y.std() < 1e-9:
+    if len(at) < MIN_CORRELATED or x.std() < 1e-9 or y.std() < 1e-9:
         return 0.0
     return abs(float(np.corrcoef(x, y)[0, 1]))
 
 
 def _is_time(column: dict[int, Any], texts: list[str], ts: NDArray[np.int64]) -> bool:
-    """Most texts are ISO 8601, or all numbers lie within a day of the event's time, in one of the units."""
+    """Return whether most texts are ISO 8601, or all numbers, in one of the units, within a day of the event's time."""
     if texts:
-        return 2 * sum(map(tells_time, texts)) > len(column)
+        return 2 * sum(map(is_iso_time, texts)) > len(column)
     when = ts[list(column)]
-    if not all(type(v) in (int, float) and is_number(v) for v in column.values()) or when.min() < EPOCHS_FROM:
+    if not all(type(v) in (int, float) and is_number(v) for v in column.values()) or when.min() < YEAR_2000_MS:
         return False
     numbers = np.array(list(column.values()), np.float64)
     return any(bool(np.all(np.abs(numbers / unit - when) <= DAY)) for unit in UNITS_PER_MS.values())

@@ -46,8 +46,8 @@ def init(
 
     Example: ssm-stream init recording.csv --out monitor.yaml
     """
-    from ssm_stream.autoconfig.decide import Wishes, decide
-    from ssm_stream.autoconfig.text import config_text
+    from ssm_stream.autoconfig.draft import Choices, draft_event
+    from ssm_stream.autoconfig.render import render_config
     from ssm_stream.evaluate.recordings.recording import RecordingError
     from ssm_stream.kafka.client import BrokerError
 
@@ -58,19 +58,19 @@ def init(
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is left as it is: --out names another file, --force overwrites it")
         if file is not None:
-            documents, sample_documents, framed = *_rows(file), False
+            documents, sampled, framed = *_rows(file), False
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
-            documents, sample_documents, framed = _messages(topic, brokers or BROKERS, properties)
-        draft = decide(documents, Wishes(entity, timestamp, tuple(target or ())), topic)
+            documents, sampled, framed = _messages(topic, brokers or BROKERS, properties)
+        draft = draft_event(documents, Choices(entity, timestamp, tuple(target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
-        text = config_text(draft, topic, brokers or BROKERS, properties, sample_documents)
+        text = render_config(draft, topic, brokers or BROKERS, properties, sampled)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
-    typer.echo(f"looked at {sample_documents}", err=True)
+    typer.echo(f"looked at {sampled}", err=True)
     facts = {
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
@@ -115,12 +115,12 @@ def _rows(file: Path) -> tuple[list[Any], str]:
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:
-    from ssm_stream.autoconfig.text import quoted
+    from ssm_stream.autoconfig.render import yaml_quoted
     from ssm_stream.kafka.cluster import check_broker
     from ssm_stream.kafka.topic_head import sample_documents
 
-    kafka = "".join(f"\n    {quoted(name)}: {quoted(value)}" for name, value in properties.items())
-    head = f"source:\n  brokers: {quoted(brokers)}\n  topic: {quoted(topic)}\n" + (
+    kafka = "".join(f"\n    {yaml_quoted(name)}: {yaml_quoted(value)}" for name, value in properties.items())
+    head = f"source:\n  brokers: {yaml_quoted(brokers)}\n  topic: {yaml_quoted(topic)}\n" + (
         f"  kafka:{kafka}\n" if kafka else ""
     )
     source = parse_config(f"{head}event: {{entity: e, timestamp: t}}\n", "--brokers, --topic, --kafka").source

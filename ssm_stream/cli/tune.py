@@ -198,11 +198,11 @@ def require_columns(file: Path, paths: list[str]) -> None:
     """
     from ssm_stream.autoconfig.feature_selection import SAMPLE
     from ssm_stream.evaluate.recordings.recording import Recording
-    from ssm_stream.ingest.events import value_at
+    from ssm_stream.ingest.events import path_getter
 
     rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
     for path in paths:
-        if all(value_at(path)(row) is None for row in rows):
+        if all(path_getter(path)(row) is None for row in rows):
             raise ConfigError(f"--add: no column {path!r} in the first rows of {file}; there are: {', '.join(rows[0])}")
 
 

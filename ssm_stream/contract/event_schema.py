@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
-from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, UNITS_PER_MS
+from ssm_stream.ingest.events import MAX_NUMBER
+from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
 
 Schema = dict[str, Any]
 ISO_8601 = (
@@ -25,7 +26,7 @@ ISO_8601 = (
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?)?)?$"
 )
 """Texts that may tell a time; whether the day is in the calendar, a pattern does not know."""
-NUMBER = {"type": "number", "minimum": -LARGEST, "maximum": LARGEST}
+NUMBER = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
 WHOLE = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
 """Whole numbers that a JSON reader of 64 bits takes."""
@@ -182,7 +183,7 @@ def _time(event: Event) -> Schema:
         return {**text, "description": f"The event's time, {in_words}."}
     # By its size a number may be in any unit: nanoseconds reach furthest.
     per_ms = UNITS_PER_MS["ns" if form == "auto" else form]
-    number = {"type": "number", "minimum": float(FIRST_MS * per_ms), "maximum": float(LAST_MS * per_ms)}
+    number = {"type": "number", "minimum": float(MIN_MS * per_ms), "maximum": float(MAX_MS * per_ms)}
     if form == "auto":
         units = "seconds, milli-, micro- or nanoseconds since 1970 by its size"
         return {"anyOf": [number, text], "description": f"The event's time, {in_words}, or a number: {units}."}

@@ -12,20 +12,20 @@ from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, li
 from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, TRUNCATED
 from ssm_stream.engine.alert_kinds import KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
+from ssm_stream.ingest.faults import Fault
 from ssm_stream.kernels.detect import CHANGES
 from ssm_stream.kernels.loop import CHANNELS
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
-FAULTS: dict[str, tuple[str, ...]] = {
-    "decode": (
-        "NotJson", "NotUtf8", "Empty", "Tombstone", "NotAnObject", "MissingField", "EmptyEntity", "NameTooLong",
-        "WrongType", "WrongTimestamp", "NotFinite", "OutOfRange", "TooLarge", "WrongId",
-    ),
-    "admit": ("TooManyEntities",),
-    "label": ("UnmatchedLabel",),
-    "feedback": ("NotJson", "NotAnObject", "MissingField", "WrongType", "WrongId", "TooLarge"),
+FAULTS: dict[str, frozenset[Fault]] = {
+    "decode": frozenset(Fault) - {Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
+    "label": frozenset({Fault.UNMATCHED_LABEL}),
+    "feedback": frozenset({
+        Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
+    }),
 }  # fmt: skip
 """Stage → the faults that it tells of, which are the class names without `ssm_stream.`."""
 

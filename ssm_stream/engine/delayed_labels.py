@@ -13,7 +13,7 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_inputs import empty_predictions, kernel_columns
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
-from ssm_stream.ingest.labels import Early, Labels, Unmatched
+from ssm_stream.ingest.labels import EarlyLabel, Labels, UnmatchedLabel
 from ssm_stream.kernels import loop, pending
 from ssm_stream.kernels.features import calendar_columns
 from ssm_stream.kernels.loop import Late, Predictions, Rules, Settled
@@ -82,7 +82,7 @@ class DelayedLabels:
                 row = store.row_by_name.get(name)
                 if row is not None and store.state.clock.number[row, loop.GAPS] > 0:
                     last[name] = int(store.state.clock.number[row, loop.LAST])
-            target = store.early_labels.meet(events, last)
+            target = store.early_labels.match(events, last)
         rows = store.assign_rows(events.entity)
         pools = store.pools_of(rows, source)
         self._texts.keep_all(events)
@@ -128,9 +128,9 @@ class DelayedLabels:
         last = int(clock[loop.LAST]) if clock[loop.GAPS] > 0 else None
         raw = None if labels.raw is None else labels.raw[i]
         since = last if self.rules.by_id else ts
-        label = Early(ts, int(labels.key[i]), float(labels.target[i]), since, source, int(labels.position[i]), raw)
+        label = EarlyLabel(ts, int(labels.key[i]), float(labels.target[i]), since, source, int(labels.position[i]), raw)
         if not self.rules.by_id and last is not None and ts <= last:
-            store.early_labels.refuse(
+            store.early_labels.give_up(
                 name, label,
                 f"no event of {name!r} at {ts} ms waits for a label: there was none, it is labelled already, or it was "
                 "dropped (labels.wait, labels.pending)", i,
@@ -138,7 +138,7 @@ class DelayedLabels:
         else:
             store.early_labels.add(name, label, i)
 
-    def pop_unmatched(self) -> list[Unmatched]:
+    def pop_unmatched(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
         store = self._store
         out, store.early_labels.unmatched = store.early_labels.unmatched, []

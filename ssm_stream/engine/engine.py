@@ -33,8 +33,9 @@ from ssm_stream.engine.snapshot_format import (
     write,
 )
 from ssm_stream.engine.target_engine import TargetEngine
-from ssm_stream.ingest.events import Events, Refused
-from ssm_stream.ingest.labels import Labels, Unmatched
+from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.labels import Labels, UnmatchedLabel
 from ssm_stream.kernels.features import FeaturePlan
 from ssm_stream.kernels.loop import Predictions, Settled
 from ssm_stream.kernels.shapes import LearnerParams
@@ -144,7 +145,7 @@ class Engine:
         counts = [each.delayed.counts for each in self.target_engines if each.delayed is not None]
         return {name: sum(count[name] for count in counts) for name in counts[0]} if counts else {}
 
-    def admit(self, events: Events, source: int = 0) -> tuple[Events, list[Refused]]:
+    def admit(self, events: Events, source: int = 0) -> tuple[Events, list[RefusedDocument]]:
         """Return the events to call `process` with next, and those rejected by `state.max_entities`.
 
         The limit holds only for events that come through here.
@@ -157,7 +158,10 @@ class Engine:
         shards = self.config.state.shards
         shard_by_name = {name: shard_of(name, shards) for name in set(events.entity)} if shards > 1 else {}
         segments, rejected = self._limiter.admit(events.entity, events.ts, shard_by_name, source)
-        refused = [Refused(i, "TooManyEntities", self._limiter.rejection_reason(events.entity[i])) for i in rejected]
+        refused = [
+            RefusedDocument(i, Fault.TOO_MANY_ENTITIES, self._limiter.rejection_reason(events.entity[i]))
+            for i in rejected
+        ]
         if rejected:
             rows = np.setdiff1d(np.arange(len(events)), rejected, assume_unique=True)
             at = np.zeros(len(events), np.intp)
@@ -236,7 +240,7 @@ class Engine:
         result = self.target_engines[0].learn(labels, source)
         return result._replace(alerts=self._alerts.process([result.alerts]))
 
-    def pop_unmatched_labels(self) -> list[Unmatched]:
+    def pop_unmatched_labels(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
         delayed = self.target_engines[0].delayed
         return [] if delayed is None else delayed.pop_unmatched()

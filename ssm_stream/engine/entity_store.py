@@ -20,7 +20,7 @@ from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.growable_arrays import arrays_of
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, enabled_channels, ttl_ms
-from ssm_stream.ingest.events import places
+from ssm_stream.ingest.events import factorize
 from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.kernels import detect, interval, levels, lifecycle, loop, novelty, pending, shapes
 from ssm_stream.kernels.features import FeaturePlan
@@ -122,7 +122,7 @@ class EntityStore:
         """Return the row of each entity; new entities get one."""
         if self._free_rows:
             self._reuse_rows(entities)
-        rows = places(entities, self.row_by_name)
+        rows = factorize(entities, self.row_by_name)
         if len(self.row_by_name) > len(self.names):
             self.names += islice(self.row_by_name, len(self.names), None)
             self.ensure_rows(len(self.names))
@@ -245,7 +245,7 @@ class EntityStore:
             self.remove_rows(row)
             self.needs_full_snapshot = True
         if self.delayed is not None:
-            self.early_labels.forget(entity)
+            self.early_labels.drop_entity(entity)
 
     def remove_rows(self, gone: NDArray[np.int64]) -> None:
         """Remove rows, ascending, and release their memory."""

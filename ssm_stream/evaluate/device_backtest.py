@@ -23,7 +23,7 @@ from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
-from ssm_stream.ingest.events import Events, places
+from ssm_stream.ingest.events import Events, factorize
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.kernels.shapes import SLOTS
@@ -109,7 +109,7 @@ class SideBySide:
             _each(lambda new, part: new[tuple(map(slice, part.shape))].copy_(part), self._tensors, old)
 
     def _rows(self, names: list[str]) -> NDArray[np.int64]:
-        rows, needed = places(names, self._slots), len(self._slots)
+        rows, needed = factorize(names, self._slots), len(self._slots)
         self._codes += [PoolCodes(self.params.Q) for _ in range(needed - len(self._codes))]
         if needed > len(self._tensors.time):
             self._make(max(needed, 2 * len(self._tensors.time)), self.params.K)

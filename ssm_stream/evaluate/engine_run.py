@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.ingest.events import Events, places
+from ssm_stream.ingest.events import Events, factorize
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -100,7 +100,7 @@ def run_engine(
     first, ahead = 0, False
     for chunk in prequential(config, rows, until=until):
         events, predictions = chunk.events, chunk.predictions
-        ids, n = places(events.entity, known), len(events)
+        ids, n = factorize(events.entity, known), len(events)
         here = np.arange(first, first + n)
         predicted = [predictions.yhat, predictions.lower, predictions.upper, predictions.warmup.astype(np.float64)]
         origin = here

@@ -26,7 +26,7 @@ from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.engine import engine
 from ssm_stream.evaluate.recordings.columns import ColumnReader
 from ssm_stream.evaluate.recordings.recording import frame_slices
-from ssm_stream.ingest.events import Events, Refused
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.kernels.loop import Predictions
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class Engine(engine.Engine):
         ConfigError: the file or text cannot be used, or its features are still `auto`.
     """
 
-    refused: list[Refused]
+    refused: list[RefusedDocument]
 
     def __init__(self, config: Config | str | Path) -> None:
         super().__init__(read_config(config))

@@ -17,7 +17,7 @@ from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.evaluate.recordings.columns import ColumnReader
 from ssm_stream.evaluate.recordings.recording import Recording
-from ssm_stream.ingest.events import EventReader, Events, Refused, places
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, factorize
 from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.kernels.loop import Predictions, Settled
 from ssm_stream.kernels.scores import COLUMNS, EVENTS, SCORED
@@ -37,7 +37,7 @@ class Chunk(NamedTuple):
     events: Events
     predictions: Predictions
     alerts: list[Alert]
-    refused: list[Refused]
+    refused: list[RefusedDocument]
     first: int
     """Row number (from 0) of the batch's first row."""
     ahead: float | None = None
@@ -77,9 +77,9 @@ class Scores:
         started = [alert.rsplit("\t", 1) for alert in alerts]
         if not entity and not started:
             return
-        ids = places(entity, self._index)
+        ids = factorize(entity, self._index)
         # An alert may be read before its prediction, as they come by two topics.
-        places([name for name, _ in started if name], self._index)
+        factorize([name for name, _ in started if name], self._index)
         if len(self._index) > len(self._last):
             more = 2 * len(self._index) - len(self._last)
             self._sums = np.vstack([self._sums, np.zeros((more, len(COLUMNS)))])
@@ -177,7 +177,7 @@ def prequential(
         first += count
 
 
-def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[Refused], int]]:
+def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
     """Events and refusals of the rows, some at a time, and the number of these rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)

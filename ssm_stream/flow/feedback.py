@@ -11,7 +11,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config, Source
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError, Precision, Verdict
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.dead_letters import dead_letter
 from ssm_stream.kafka.decoder import too_large_reason
@@ -57,9 +57,9 @@ class FeedbackDecoder:
             try:
                 value = message.value()
                 if value is not None and len(value) > self.config.event.max_bytes:
-                    raise NoFeedbackError(Fault.TOO_LARGE, too_large_reason(len(value), self.config.event.max_bytes))
+                    raise FeedbackError(Fault.TOO_LARGE, too_large_reason(len(value), self.config.event.max_bytes))
                 verdicts.append(self._read(value))
-            except NoFeedbackError as error:
+            except FeedbackError as error:
                 place = (chunk.topic, chunk.partition, offset_of(message))
                 letters.append(
                     dead_letter(self.config, raw_message(message), place, "feedback", error.fault, str(error))
@@ -77,7 +77,7 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
 
     def __init__(self, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
         self._observers = observers
-        self._precision = Precision() if resume_state is None else Precision.load(resume_state)
+        self._precision = VerdictCounts() if resume_state is None else VerdictCounts.load(resume_state)
         self._changed: dict[str, None] = {}
         self._next = 0.0
 
@@ -113,7 +113,7 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
         return self._precision.dump()
 
 
-def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
+def count_feedback(config: Config, source: Source) -> tuple[VerdictCounts, int]:
     """Read the feedback topic to its present end and count its verdicts in the order of their timestamps.
 
     Returns:
@@ -122,10 +122,10 @@ def count_feedback(config: Config, source: Source) -> tuple[Precision, int]:
     Raises:
         BrokerError: the topic does not exist, or the broker refuses or does not answer.
     """
-    read, counted, refused = FeedbackReader(config), Precision(), 0
+    read, counted, refused = FeedbackReader(config), VerdictCounts(), 0
     for message in read_topic(source):
         try:
             counted.add(read(message.value()))
-        except NoFeedbackError:
+        except FeedbackError:
             refused += 1
     return counted, refused

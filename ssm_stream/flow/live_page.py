@@ -9,7 +9,7 @@ import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.producer import MessageProducer
 from ssm_stream.kafka.topic_reader import read_topic
@@ -61,7 +61,7 @@ def _read_history(page: LivePage) -> None:
             for message in read_topic(feedback, last=HISTORY) if feedback is not None else ():
                 try:
                     verdict = read(message.value())
-                except NoFeedbackError:
+                except FeedbackError:
                     continue
                 page.on_verdict(verdict)
             page.alert_episodes.add(message.value() for message in alerts)

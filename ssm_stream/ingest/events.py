@@ -1,8 +1,8 @@
-"""From documents to columns: what an event is, and why one is refused.
+"""Documents → columns of events.
 
 A document is one parsed JSON object or one row of a file. `EventReader` reads many at a time into `Events`, a struct of
-columns, and refuses the rest one by one with a reason that a person can act on. Rows are told apart only where a whole
-column shows something unusual: the common case costs no Python an event and field.
+columns, and refuses the others, each with a fault and a reason. Values are checked one by one only if their column has
+something unusual: the common case runs no Python for each event and field.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import math
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC
 from operator import itemgetter
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -20,41 +20,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
-LARGEST = float(np.finfo(np.float32).max)
-CODES_KEPT = 10_000
-"""Texts whose codes are remembered: a bound, should names never end."""
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-FIRST_MS, LAST_MS = (
-    -62_104_060_800_000,
-    253_370_764_799_999,
-)  # years 2 to 9998: no time zone leaves what datetime can hold
-UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
+MAX_NUMBER = float(np.finfo(np.float32).max)
+"""Largest absolute value of a feature or target: the learner computes some of its arrays in 32 bits."""
+MAX_CACHED_CODES = 10_000
+"""Texts whose codes are cached: bounded, so that unlimited distinct texts cannot exhaust memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """n events in the order of their source.
-
-    entity: n names; ts (n,) int64 ms since 1970 UTC; features (n, d) float64, NaN = unknown: the numeric features, then
-    the categories as codes (see `text_code`); target (n,) float64, or with m targets (n, m), NaN = none; position (n,)
-    int64: where each stood among the documents read; key (n,) int64: codes of the ids, where labels are joined by them
-    category_texts: text of each category code; None if no category is text
-    """
+    """n events in the order of their source."""
 
     entity: list[str]
+    """n names"""
     ts: NDArray[np.int64]
+    """(n,) ms since 1970 UTC"""
     features: NDArray[np.float64]
+    """(n, d), NaN = unknown: the numeric features, then the categories as codes (see `text_code`)"""
     target: NDArray[np.float64]
+    """(n,), with m targets (n, m), NaN = none"""
     position: NDArray[np.int64]
+    """(n,) index of each among the documents read"""
     key: NDArray[np.int64] | None = None
+    """(n,) hashes of the events' ids, if labels are joined by them"""
     category_texts: dict[float, str] | None = None
+    """text of each category code; None if no category is text"""
 
     def __len__(self) -> int:
         return len(self.entity)
 
     def take(self, rows: NDArray[np.intp]) -> Events:
-        """Those rows, in that order."""
+        """Return these rows, in this order."""
         names = self.entity
         return Events(
             [names[i] for i in rows.tolist()],
@@ -67,8 +65,8 @@ class Events:
         )
 
 
-class Refused(NamedTuple):
-    """A document that is no event: its position among the documents, the kind of fault, the reason in words."""
+class RefusedDocument(NamedTuple):
+    """A document that is no event: its index among the documents, the fault, and a reason that a person can act on."""
 
     position: int
     fault: str
@@ -76,11 +74,14 @@ class Refused(NamedTuple):
 
 
 class _FaultError(Exception):
-    """fault, reason; found while looking at one value."""
+    """A value that makes its document no event: `Fault` and reason."""
 
 
-def value_at(path: str) -> Callable[[Any], Any]:
-    """Value at a path: the key itself if the document has it, else key by key along the dots; None where it ends."""
+def path_getter(path: str) -> Callable[[Any], Any]:
+    """Return a function that gets the value at a path of a document.
+
+    The value of the key itself if the document has it, else key by key along the dots; None if there is no such path.
+    """
     keys = path.split(".")
 
     def nested(document: Any) -> Any:
@@ -95,7 +96,7 @@ def value_at(path: str) -> Callable[[Any], Any]:
     return nested if len(keys) > 1 else lambda document: document.get(path)
 
 
-def _shown(value: object) -> str:
+def _abbreviated(value: object) -> str:
     try:
         text = repr(value)
     except (RecursionError, ValueError):  # nested beyond the stack; an int of thousands of digits
@@ -104,72 +105,36 @@ def _shown(value: object) -> str:
 
 
 def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
-    """Numbers as an array, None as NaN; no array where an integer is beyond 64-bit floats."""
+    """Return numbers as an array, None as NaN; None if an integer is out of the range of 64-bit floats."""
     try:
         return np.array(column, np.float64)
     except OverflowError:
         return None
 
 
-def is_text(names: Iterable[str]) -> bool:
-    """Can the names be written as UTF-8? A lone surrogate, as Python's own JSON reader lets through, cannot."""
+def is_utf8(texts: Iterable[str]) -> bool:
+    """Return whether texts can be encoded as UTF-8: not with a lone surrogate, which Python's JSON parser accepts."""
     try:
-        "".join(names).encode()
+        "".join(texts).encode()
     except UnicodeEncodeError:
         return False
     return True
 
 
-def moment(text: str, zone: tzinfo = UTC) -> datetime:
-    """The time that a text tells in ISO 8601; without an offset it is in `zone`.
-
-    Raises:
-        ValueError: it tells none.
-    """
-    if len(text) > 8 and text.isdecimal():
-        raise ValueError  # an epoch as text; fromisoformat would take some for a date of long ago
-    found = datetime.fromisoformat(text)
-    return found.replace(tzinfo=zone) if found.tzinfo is None else found
-
-
-def tells_time(text: str) -> bool:
-    """Whether `moment` can read it."""
-    try:
-        moment(text)
-    except ValueError:
-        return False
-    return True
-
-
-def milliseconds(epochs: NDArray[np.float64], form: str) -> NDArray[np.int64] | None:
-    """Times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
-    with np.errstate(invalid="ignore", over="ignore"):
-        if form == "auto":
-            size = np.abs(epochs)
-            unit = np.select([size < 1e11, size < 1e14, size < 1e17], [1e-3, 1.0, 1e3], 1e6)
-        else:
-            unit = np.full(len(epochs), UNITS_PER_MS[form])
-        ms = epochs / unit
-    if not np.all((ms >= FIRST_MS) & (ms <= LAST_MS)):
-        return None
-    whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
-    return whole
-
-
-def places(names: list[str], known: dict[str, int]) -> NDArray[np.int64]:
-    """The number (n,) of each name. Names not yet known get the next ones, in order of appearance."""
+def factorize(names: list[str], codes: dict[str, int]) -> NDArray[np.int64]:
+    """Return the code (n,) of each name, and add the next codes for new names, in order of appearance."""
     if names and names.count(names[0]) == len(names):
-        return np.full(len(names), known.setdefault(names[0], len(known)))
+        return np.full(len(names), codes.setdefault(names[0], len(codes)))
     try:
-        return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+        return np.fromiter(map(codes.__getitem__, names), np.int64, len(names))
     except KeyError:
         for name in dict.fromkeys(names):
-            known.setdefault(name, len(known))
-        return np.fromiter(map(known.__getitem__, names), np.int64, len(names))
+            codes.setdefault(name, len(codes))
+        return np.fromiter(map(codes.__getitem__, names), np.int64, len(names))
 
 
 def text_code(text: str) -> float:
-    """The code of a category's text: the same in every process, and 2³³ or more, so that no small number equals it."""
+    """Return the code of a category's text: the same in every process, and at least 2³³, above category numbers."""
     return float(2**33 + zlib.crc32(text.encode()))
 
 
@@ -177,7 +142,7 @@ class EventReader:
     """Reads documents by the `event` section of the configuration.
 
     Raises:
-        ConfigError: `event.features` is `auto`, and nothing is picked yet.
+        ConfigError: `event.features` is `auto`, and no features are selected yet.
     """
 
     def __init__(self, event: Event) -> None:
@@ -185,19 +150,18 @@ class EventReader:
         self.paths = [event.entity, event.timestamp, *event.targets, *event.columns]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
-        self._one_by_one = [value_at(path) for path in self.paths]
+        self._one_by_one = [path_getter(path) for path in self.paths]
         self._codes: dict[str | None, float] = {None: math.nan}
         self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
 
-    def read(self, documents: Sequence[Any]) -> tuple[Events, list[Refused]]:
-        """Columns of the events among the documents, and the refusals, both in order of position."""
-        refused: dict[int, Refused] = {}
+    def read(self, documents: Sequence[Any]) -> tuple[Events, list[RefusedDocument]]:
+        """Return the events among the documents, and the refused documents, both in order of position."""
+        refused: dict[int, RefusedDocument] = {}
         if set(map(type, documents)) - {dict}:
             for i, document in enumerate(documents):
                 if type(document) is not dict:
-                    refused[i] = Refused(
-                        i, "NotAnObject", f"expected a JSON object such as {{...}}, found {_shown(document)}"
-                    )
+                    reason = f"expected a JSON object such as {{...}}, found {_abbreviated(document)}"
+                    refused[i] = RefusedDocument(i, Fault.NOT_AN_OBJECT, reason)
         rows = [d for d in documents if type(d) is dict] if refused else documents
         at = [i for i in range(len(documents)) if i not in refused]
         columns = self._columns(rows)
@@ -231,51 +195,58 @@ class EventReader:
             try:
                 return list(zip(*map(self._all_at_once, rows), strict=True))
             except KeyError:
-                pass  # a field is missing somewhere: look at each
+                pass  # a field is missing somewhere: get each by itself
         return [[get(row) for row in rows] for get in self._one_by_one]
 
-    def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> list[str]:
-        if (nameless := self.event.entity_default) is not None:
-            column = [nameless if value is None else value for value in column]
+    def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, RefusedDocument]) -> list[str]:
+        if (default := self.event.entity_default) is not None:
+            column = [default if value is None else value for value in column]
         if set(map(type, column)) <= {str}:
             distinct = set(column)
-            if "" not in distinct and max(map(len, distinct), default=0) <= MAX_NAME_LENGTH and is_text(distinct):
+            if "" not in distinct and max(map(len, distinct), default=0) <= MAX_NAME_LENGTH and is_utf8(distinct):
                 return list(column)
-        return [self._judge(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
+        return [self._read_value(value, self._name, "", at[i], refused) for i, value in enumerate(column)]
 
-    def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, Refused]) -> NDArray[np.int64]:
+    def _times(self, column: Sequence[Any], at: list[int], refused: dict[int, RefusedDocument]) -> NDArray[np.int64]:
         form, kinds = self.event.timestamp_format, set(map(type, column))
         raw = _floats(column) if form != "iso" and kinds <= {int, float} else None
-        whole = None if raw is None else milliseconds(raw, form)
+        whole = None if raw is None else to_milliseconds(raw, form)
         if whole is not None:
             return whole
-        times = [self._judge(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
+        times = [self._read_value(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
         return np.array(times, np.int64)
 
     def _numbers(
-        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], *, truth: bool
+        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, RefusedDocument], *, truth: bool
     ) -> NDArray[np.float64]:
         plain = {int, float, type(None), bool} if truth else {int, float, type(None)}
         values = _floats(column) if set(map(type, column)) <= plain else None
         if values is not None:
             with np.errstate(invalid="ignore"):
-                usable = np.abs(values) <= LARGEST
+                usable = np.abs(values) <= MAX_NUMBER
             if usable.all() or all(column[i] is None for i in np.flatnonzero(~usable).tolist()):
                 return values
 
         def number(value: Any) -> float:
             return self._number(value, path, truth)
 
-        return np.array([self._judge(v, number, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
+        return np.array(
+            [self._read_value(v, number, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64
+        )
 
     def _categories(
-        self, column: Sequence[Any], path: str, at: list[int], refused: dict[int, Refused], texts: dict[float, str]
+        self,
+        column: Sequence[Any],
+        path: str,
+        at: list[int],
+        refused: dict[int, RefusedDocument],
+        texts: dict[float, str],
     ) -> NDArray[np.float64]:
         """Return codes and numbers of a category, and add the texts of its codes to `texts`."""
         kinds = set(map(type, column))
         if kinds <= {str, type(None)}:
             distinct = set(column)
-            if self._learn(distinct):
+            if self._cache_codes(distinct):
                 texts.update((self._codes[text], text) for text in distinct if text is not None)
                 return np.fromiter(map(self._codes.__getitem__, column), np.float64, len(column))
         elif kinds <= {int, float, bool, type(None)}:
@@ -287,83 +258,85 @@ class EventReader:
                 texts[code] = value
             return code
 
-        return np.array([self._judge(v, category, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64)
+        return np.array(
+            [self._read_value(v, category, math.nan, at[i], refused) for i, v in enumerate(column)], np.float64
+        )
 
-    def _learn(self, texts: set[str | None]) -> bool:
-        """Remember the codes of these texts; false where one of them may have none."""
+    def _cache_codes(self, texts: set[str | None]) -> bool:
+        """Cache the codes of these texts; return False if one of them is too long or not UTF-8."""
         new = {text for text in texts - self._codes.keys() if text is not None}
-        if max(map(len, new), default=0) > MAX_NAME_LENGTH or not is_text(new):
+        if max(map(len, new), default=0) > MAX_NAME_LENGTH or not is_utf8(new):
             return False
-        if len(self._codes) + len(new) > CODES_KEPT:
+        if len(self._codes) + len(new) > MAX_CACHED_CODES:
             new = {text for text in texts if text is not None}
             self._codes = {None: math.nan}
         self._codes.update((text, text_code(text)) for text in new)
         return True
 
     @staticmethod
-    def _judge(value: Any, read: Callable[[Any], Any], instead: Any, position: int, refused: dict[int, Refused]) -> Any:
+    def _read_value(
+        value: Any, read: Callable[[Any], Any], default: Any, position: int, refused: dict[int, RefusedDocument]
+    ) -> Any:
+        """Return what `read` makes of a value; on a fault the default, and the document is refused."""
         try:
             return read(value)
         except _FaultError as fault:
-            refused.setdefault(position, Refused(position, *fault.args))
-            return instead
+            refused.setdefault(position, RefusedDocument(position, *fault.args))
+            return default
 
     def _name(self, value: Any) -> str:
         path = self.event.entity
         if value is None:
-            raise _FaultError("MissingField", f"entity: `{path}` is missing or null")
+            raise _FaultError(Fault.MISSING_FIELD, f"entity: `{path}` is missing or null")
         if type(value) is int:
             if abs(value) >= 10**MAX_NAME_LENGTH:
-                raise _FaultError("NameTooLong", f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
+                raise _FaultError(Fault.NAME_TOO_LONG, f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
             return str(value)
         if type(value) is not str:
-            raise _FaultError("WrongType", f"entity: `{path}` must be text or a whole number, found {_shown(value)}")
+            raise _FaultError(
+                Fault.WRONG_TYPE, f"entity: `{path}` must be text or a whole number, found {_abbreviated(value)}"
+            )
         if not value:
-            raise _FaultError("EmptyEntity", f"entity: `{path}` is empty text")
+            raise _FaultError(Fault.EMPTY_ENTITY, f"entity: `{path}` is empty text")
         if len(value) > MAX_NAME_LENGTH:
             raise _FaultError(
-                "NameTooLong", f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
+                Fault.NAME_TOO_LONG,
+                f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed",
             )
-        if not is_text([value]):
-            raise _FaultError("NotUtf8", f"entity: `{path}` holds a lone surrogate, found {_shown(value)}")
+        if not is_utf8([value]):
+            raise _FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {_abbreviated(value)}")
         return value
 
     def _time(self, value: Any) -> int:
         path, form = self.event.timestamp, self.event.timestamp_format
         if value is None:
-            raise _FaultError("MissingField", f"timestamp: `{path}` is missing or null")
+            raise _FaultError(Fault.MISSING_FIELD, f"timestamp: `{path}` is missing or null")
         if type(value) is str and form in ("auto", "iso"):
             try:
-                since = moment(value, self._zone) - EPOCH
+                return self._in_range(iso_to_ms(value, self._zone), value)
             except (ValueError, OverflowError):
                 raise _FaultError(
-                    "WrongTimestamp",
-                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_shown(value)}",
+                    Fault.WRONG_TIMESTAMP,
+                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_abbreviated(value)}",
                 ) from None
-            return self._in_range((since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000, value)
         if type(value) in (int, float) and form != "iso":
             try:
                 number = float(value)
             except OverflowError:
-                number = LARGEST  # an integer beyond 64-bit floats
+                number = MAX_NUMBER  # an integer out of the range of 64-bit floats
             if not math.isfinite(number):
-                raise _FaultError("NotFinite", f"timestamp: `{path}` is {value}")
-            size = abs(number)
-            if form == "auto":
-                unit = 1e-3 if size < 1e11 else 1.0 if size < 1e14 else 1e3 if size < 1e17 else 1e6
-            else:
-                unit = UNITS_PER_MS[form]
-            return self._in_range(number / unit, value)
-        wanted = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
+                raise _FaultError(Fault.NOT_FINITE, f"timestamp: `{path}` is {value}")
+            return self._in_range(number_to_ms(number, form), value)
+        expected = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
             form, f"a number ({form} since 1970)"
         )
-        raise _FaultError("WrongType", f"timestamp: `{path}` must be {wanted}, found {_shown(value)}")
+        raise _FaultError(Fault.WRONG_TYPE, f"timestamp: `{path}` must be {expected}, found {_abbreviated(value)}")
 
     def _in_range(self, ms: float, value: Any) -> int:
-        if not FIRST_MS <= ms <= LAST_MS:
+        if not MIN_MS <= ms <= MAX_MS:
             raise _FaultError(
-                "OutOfRange",
-                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {_shown(value)}",
+                Fault.OUT_OF_RANGE,
+                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {_abbreviated(value)}",
             )
         return int(ms // 1)
 
@@ -372,22 +345,24 @@ class EventReader:
             return self._number(value, path, True, "text, a number, true or false")
         if len(value) > MAX_NAME_LENGTH:
             raise _FaultError(
-                "NameTooLong", f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
+                Fault.NAME_TOO_LONG, f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
-        if not is_text([value]):
-            raise _FaultError("NotUtf8", f"`{path}` holds a lone surrogate, found {_shown(value)}")
+        if not is_utf8([value]):
+            raise _FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {_abbreviated(value)}")
         return text_code(value)
 
     @staticmethod
-    def _number(value: Any, path: str, truth: bool, wanted: str = "a number") -> float:
+    def _number(value: Any, path: str, truth: bool, expected: str = "a number") -> float:
         if value is None:
             return math.nan
         if type(value) is bool and truth:
             return float(value)
         if type(value) not in (int, float):
-            raise _FaultError("WrongType", f"`{path}` must be {wanted}, found {_shown(value)}")
+            raise _FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {_abbreviated(value)}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise _FaultError("NotFinite", f"`{path}` is {value}; leave the field out where the value is unknown")
-        if abs(value) > LARGEST:
-            raise _FaultError("OutOfRange", f"`{path}` is beyond ±3.4e38 (32-bit floats), found {_shown(value)}")
+            raise _FaultError(Fault.NOT_FINITE, f"`{path}` is {value}; leave the field out where the value is unknown")
+        if abs(value) > MAX_NUMBER:
+            raise _FaultError(
+                Fault.OUT_OF_RANGE, f"`{path}` is beyond ±3.4e38 (32-bit floats), found {_abbreviated(value)}"
+            )
         return float(value)

@@ -1,4 +1,4 @@
-"""What operators said of alerts, counted: how many of those that a rule raised were true. No Kafka, no Bytewax.
+"""Operators' verdicts on alerts, counted: how many alerts of each rule were true.
 
 A rule is a kind of alert, of an entity or of the fleet: the end of an alert's id names it.
 """
@@ -12,24 +12,25 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.ingest.faults import Fault
 
 RULES = ("anomaly", "drift", "anomaly-fleet", "drift-fleet")
-REMEMBERED = 10_000
+MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
-# The number at the end is of entities that were left when a fleet alert recovered.
+# The number at the end is that of the entities still open when a fleet alert recovered.
 ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:anomaly|drift)(?:-fleet)?)(?:-\d+)?")
 
 
-class NoFeedbackError(ValueError):
-    """A message that is no feedback: `fault` is the kind of that, the text the reason in words."""
+class FeedbackError(ValueError):
+    """A message is not feedback; its text is the reason."""
 
-    def __init__(self, fault: str, reason: str) -> None:
+    def __init__(self, fault: Fault, reason: str) -> None:
         super().__init__(reason)
         self.fault = fault
 
 
 class Verdict(NamedTuple):
-    """What was said of an alert."""
+    """Whether an operator called an alert true. alert: its id; rule: that raised it"""
 
     alert: str
     rule: str
@@ -37,43 +38,47 @@ class Verdict(NamedTuple):
 
 
 class FeedbackReader:
-    """Messages to verdicts."""
+    """Reads verdicts from messages."""
 
     def __init__(self, config: Config) -> None:
         self._topics = [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
     def __call__(self, value: bytes | None) -> Verdict:
-        """The verdict in a message's value.
+        """Return the verdict in a message's value.
 
         Raises:
-            NoFeedbackError: there is none.
+            FeedbackError: the message is not feedback.
         """
         try:
             document = orjson.loads(value or b"")
         except orjson.JSONDecodeError as error:
-            raise NoFeedbackError("NotJson", f"not JSON: {str(error)[:200]}") from None
+            raise FeedbackError(Fault.NOT_JSON, f"not JSON: {str(error)[:200]}") from None
         if not isinstance(document, dict):
-            raise NoFeedbackError("NotAnObject", 'feedback is a JSON object such as {"id": ALERT_ID, "true": false}')
+            raise FeedbackError(
+                Fault.NOT_AN_OBJECT, 'feedback is a JSON object such as {"id": ALERT_ID, "true": false}'
+            )
         for key in ("id", "true"):
             if key not in document:
-                raise NoFeedbackError("MissingField", f"`{key}` is missing; feedback has the alert's `id`, and `true`")
+                raise FeedbackError(
+                    Fault.MISSING_FIELD, f"`{key}` is missing; feedback has the alert's `id`, and `true`"
+                )
         alert, true = document["id"], document["true"]
         if not isinstance(true, bool):
-            raise NoFeedbackError("WrongType", f"`true` must be true or false, found {str(true)[:50]!r}")
+            raise FeedbackError(Fault.WRONG_TYPE, f"`true` must be true or false, found {str(true)[:50]!r}")
         found = ALERT_ID.fullmatch(alert) if isinstance(alert, str) else None
         if found is None or found["topic"] not in self._topics:
-            raise NoFeedbackError(
-                "WrongId",
+            raise FeedbackError(
+                Fault.WRONG_ID,
                 f"`id` must be that of an alert of this flow, such as {self._topics[0]}-0-12345-anomaly, found "
                 f"{str(alert)[:100]!r}",
             )
         return Verdict(alert, found["rule"], true)
 
 
-class Precision:
+class VerdictCounts:
     """Verdicts counted by rule; an alert counts once, by its last verdict.
 
-    >>> counted = Precision()
+    >>> counted = VerdictCounts()
     >>> [counted.add(Verdict(f"events-0-{i}-drift", "drift", i != 9)) for i in (7, 9)]
     [True, True]
     >>> counted.of("drift")
@@ -85,10 +90,10 @@ class Precision:
         self._last: OrderedDict[str, bool] = OrderedDict()
 
     def add(self, verdict: Verdict) -> bool:
-        """Count a verdict; returns whether a count changed."""
+        """Count a verdict; return whether a count changed."""
         before = self._last.pop(verdict.alert, None)
         self._last[verdict.alert] = verdict.true
-        if len(self._last) > REMEMBERED:
+        if len(self._last) > MAX_VERDICTS:
             self._last.popitem(last=False)
         if before is verdict.true:
             return False
@@ -99,7 +104,7 @@ class Precision:
         return True
 
     def of(self, rule: str) -> dict[str, Any]:
-        """A rule's alerts that were called `true` and `false`, and the share of the true; None where there are none."""
+        """Return the numbers of a rule's `true` and `false` alerts, and the share of true ones (None without any)."""
         false, true = self._counts[rule]
         return {
             "rule": rule,
@@ -109,16 +114,16 @@ class Precision:
         }
 
     def rows(self) -> list[dict[str, Any]]:
-        """`of` every rule."""
+        """Return `of` for every rule."""
         return [self.of(rule) for rule in RULES]
 
     def dump(self) -> bytes:
-        """All as JSON."""
+        """Return all counts as JSON."""
         return orjson.dumps([self._counts, list(self._last.items())])
 
     @classmethod
-    def load(cls, data: bytes) -> Precision:
-        """What `dump` wrote."""
+    def load(cls, data: bytes) -> VerdictCounts:
+        """Return the counts in the JSON that `dump` returned."""
         counted = cls()
         counts, last = orjson.loads(data)
         counted._counts |= counts

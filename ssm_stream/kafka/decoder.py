@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
-from ssm_stream.ingest.events import EventReader, Events, Refused, value_at
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
@@ -52,7 +52,7 @@ class Decoder:
         self._framed = config.event.framed
         self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels = LabelReader(config, config.labels) if config.labels else None
-        self._when = value_at(config.labels.marker) if config.labels and config.labels.marker else None
+        self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
@@ -62,14 +62,14 @@ class Decoder:
         fits = _max_size(values) <= self._max_bytes
         if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
             return list(self._split(chunk, plain))
-        refused: list[Refused] = []
+        refused: list[RefusedDocument] = []
         documents, positions = _parse(values, refused) if fits else _parse_each(values, refused, self._max_bytes)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
         events, misfits = self.reader.read(documents)
         if self._labels is not None:
-            events, nameless = self._labels.identify(documents, events)
+            events, nameless = self._labels.add_ids(documents, events)
             misfits += nameless
         if positions is not None:
             events = replace(events, position=np.array(positions, np.int64)[events.position])
@@ -119,7 +119,7 @@ class Decoder:
         chunk: Chunk,
         documents: list[Any],
         positions: list[int] | None,
-        refused: list[Refused],
+        refused: list[RefusedDocument],
         out: list[Decoded],
     ) -> tuple[list[Any], list[int]]:
         """Append the labels among the documents to `out`; return the other documents and their positions among the
@@ -153,7 +153,7 @@ class Decoder:
         cuts = np.flatnonzero(np.diff(shard[order])) + 1
         return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
-    def _dead_letter(self, chunk: Chunk, refusal: Refused) -> ProducerRecord:
+    def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]
         place = (chunk.topic, chunk.partition, offset_of(message))
         return dead_letter(self.config, raw_message(message), place, "decode", refusal.fault, refusal.reason)
@@ -166,7 +166,7 @@ def _max_size(values: list[bytes | None]) -> int:
         return max(map(len, filter(None, values)), default=0)
 
 
-def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any], list[int] | None]:
+def _parse(values: list[bytes | None], refused: list[RefusedDocument]) -> tuple[list[Any], list[int] | None]:
     """Return the JSON documents, and their positions among the values; None as positions if all are JSON."""
     try:
         return list(map(orjson.loads, values)), None  # type: ignore[arg-type]
@@ -175,19 +175,19 @@ def _parse(values: list[bytes | None], refused: list[Refused]) -> tuple[list[Any
 
 
 def _parse_each(
-    values: list[bytes | None], refused: list[Refused], max_bytes: float = math.inf
+    values: list[bytes | None], refused: list[RefusedDocument], max_bytes: float = math.inf
 ) -> tuple[list[Any], list[int]]:
     """Parse the values one by one, and append those that are no JSON to `refused`."""
     documents, positions = [], []
     for i, value in enumerate(values):
         if value is None:
-            refused.append(Refused(i, Fault.TOMBSTONE, "the value is null; an event is a JSON object"))
+            refused.append(RefusedDocument(i, Fault.TOMBSTONE, "the value is null; an event is a JSON object"))
             continue
         if not value:
-            refused.append(Refused(i, Fault.EMPTY, "the value is empty; an event is a JSON object"))
+            refused.append(RefusedDocument(i, Fault.EMPTY, "the value is empty; an event is a JSON object"))
             continue
         if len(value) > max_bytes:
-            refused.append(Refused(i, Fault.TOO_LARGE, too_large_reason(len(value), max_bytes)))
+            refused.append(RefusedDocument(i, Fault.TOO_LARGE, too_large_reason(len(value), max_bytes)))
             continue
         try:
             documents.append(orjson.loads(value))
@@ -207,9 +207,11 @@ def too_large_reason(size: int, max_bytes: float) -> str:
     return f"the value has {size} bytes, more than {max_bytes} (event.max_bytes)"
 
 
-def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> Refused:
+def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> RefusedDocument:
     try:
         value.decode("utf-8")
     except UnicodeDecodeError as wrong:
-        return Refused(position, Fault.NOT_UTF8, f"byte {wrong.start} (0x{value[wrong.start]:02x}) is not UTF-8")
-    return Refused(position, Fault.NOT_JSON, f"not JSON: {str(error)[:200]}")
+        return RefusedDocument(
+            position, Fault.NOT_UTF8, f"byte {wrong.start} (0x{value[wrong.start]:02x}) is not UTF-8"
+        )
+    return RefusedDocument(position, Fault.NOT_JSON, f"not JSON: {str(error)[:200]}")

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Alert, LabelResult
-from ssm_stream.ingest.events import EPOCH, Refused
+from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.labels import Unmatched
+from ssm_stream.ingest.labels import UnmatchedLabel
+from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import dead_letter
 from ssm_stream.kafka.json_rows import assemble_rows
@@ -116,7 +117,7 @@ class Encoder:
         others = [self._alert(alert, self._label_topic, batch.partition, int(at[alert.row]), stem) for alert in alerts]
         return OutputBatch(self._label_topic, batch.partition, int(at[0]), int(at[-1]), others)
 
-    def encode_refused(self, batch: ShardBatch, refused: list[Refused]) -> OutputBatch:
+    def encode_refused(self, batch: ShardBatch, refused: list[RefusedDocument]) -> OutputBatch:
         """Return the dead letters of the events of a batch that the engine refuses."""
         assert batch.raw is not None
         topic, records = self.config.source.topic, []
@@ -126,7 +127,7 @@ class Encoder:
             records.append(dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
-    def encode_unmatched(self, batch: ShardBatch | LabelBatch, labels: list[Unmatched]) -> OutputBatch:
+    def encode_unmatched(self, batch: ShardBatch | LabelBatch, labels: list[UnmatchedLabel]) -> OutputBatch:
         """Return the dead letters of the labels that were given up in a batch: key and value as they came, without the
         headers that they had."""
         if isinstance(batch, LabelBatch):

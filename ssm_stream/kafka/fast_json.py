@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Event
-from ssm_stream.ingest.events import Events, milliseconds
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.timestamps import to_milliseconds
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kernels.json_read import TENS, distinct, powers_of_five, read
 
@@ -51,7 +52,7 @@ class FastReader:
         done = read(
             raw, ends, self._names, self._ends, columns, 2 + self._targets, found, spans, self._fives, self._tens
         )
-        ts = milliseconds(found[:, 0], self.event.timestamp_format) if done == len(values) else None
+        ts = to_milliseconds(found[:, 0], self.event.timestamp_format) if done == len(values) else None
         if ts is None or not (names := self._entities(text, raw, spans)):
             return None
         m = self._targets

@@ -12,7 +12,7 @@ from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 from confluent_kafka import Message as Message
 
 from ssm_stream.engine.engine import Alert
-from ssm_stream.ingest.events import Events, Refused
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.observers import Sent
@@ -54,7 +54,7 @@ class ShardBatch(NamedTuple):
     timestamps: tuple[int, ...] = ()
     chunk: int = 0
 
-    def without(self, refused: list[Refused], admitted: Events) -> ShardBatch:
+    def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
         """Return the batch without the refused events. admitted: the events that remain"""
         gone = {refusal.position for refusal in refused}
         offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone] if gone else self.offsets

@@ -23,7 +23,7 @@ from confluent_kafka import KafkaException
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, redact_text
 from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter
 from ssm_stream.kafka.dead_letters import DeadLetter, Refusal, refusal_of
@@ -83,7 +83,7 @@ class Redecoder:
             return Refusal(Fault.TOO_LARGE, too_large_reason(len(value), self._max_bytes))
         try:
             self._feedback(value)
-        except NoFeedbackError as error:
+        except FeedbackError as error:
             return Refusal(error.fault, str(error))
         return None
 

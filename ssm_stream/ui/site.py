@@ -19,7 +19,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import orjson
 import structlog
 
-from ssm_stream.ingest.verdicts import FeedbackReader, NoFeedbackError
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.ops.http_auth import HttpAuth, Refusal
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, parse_int
@@ -155,7 +155,7 @@ class Site:
             return _refuse(start, Refusal("413 Content Too Large", f"more than {MAX_BODY} bytes, or no length"))
         try:
             verdict = self._read(body)
-        except NoFeedbackError as error:
+        except FeedbackError as error:
             return _refuse(start, Refusal("400 Bad Request", str(error)))
         try:
             self.page.publish(verdict.alert, verdict.true)

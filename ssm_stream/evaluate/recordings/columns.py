@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.evaluate.recordings.recording import Slice
-from ssm_stream.ingest.events import FIRST_MS, LARGEST, LAST_MS, EventReader, Events, Refused, milliseconds, text_code
+from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events, RefusedDocument, text_code
+from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
 ZONES = {r"$": "", r"Z$": "Z", r"[+-][0-9]{2}:[0-9]{2}$": "%:z"}
@@ -34,7 +35,7 @@ class ColumnReader:
         paths = self._by_row.paths
         self.names = {name for path in paths for name in (path, path.split(".")[0])}
 
-    def read(self, part: Slice) -> tuple[Events, list[Refused]]:
+    def read(self, part: Slice) -> tuple[Events, list[RefusedDocument]]:
         """Columns of the events of a slice, and the refusals, both in order of position."""
         events = self._by_column(part) if part.height else None
         return self._by_row.read(part.rows()) if events is None else (events, [])
@@ -73,7 +74,7 @@ class ColumnReader:
         if column.null_count():
             return None
         if dtype.is_integer() or dtype.is_float():
-            return None if form == "iso" else milliseconds(column.cast(pl.Float64).to_numpy(), form)
+            return None if form == "iso" else to_milliseconds(column.cast(pl.Float64).to_numpy(), form)
         if form not in ("auto", "iso"):
             return None
         if dtype == pl.String:
@@ -90,7 +91,7 @@ class ColumnReader:
             column = column.cast(pl.Datetime("us"))
         assert isinstance(column.dtype, pl.Datetime)
         ms = column.to_physical().to_numpy() // {"ms": 1, "us": 1_000, "ns": 1_000_000}[column.dtype.time_unit]
-        return ms if np.all((ms >= FIRST_MS) & (ms <= LAST_MS)) else None
+        return ms if np.all((ms >= MIN_MS) & (ms <= MAX_MS)) else None
 
 
 def _iso(column: pl.Series) -> pl.Series | None:
@@ -144,7 +145,7 @@ def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
     # Writable: for arrays that are not, the kernels would be compiled once more.
     values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
     with np.errstate(invalid="ignore"):
-        usable = np.count_nonzero(np.abs(values) <= LARGEST)
+        usable = np.count_nonzero(np.abs(values) <= MAX_NUMBER)
     return values if usable + column.null_count() == len(values) else None
 
 

@@ -1,4 +1,4 @@
-"""A draft as a commented YAML file."""
+"""Renders a draft as a commented YAML file."""
 
 from __future__ import annotations
 
@@ -8,31 +8,38 @@ from collections.abc import Mapping, Sequence
 
 import yaml
 
-from ssm_stream.autoconfig.decide import Draft
+from ssm_stream.autoconfig.draft import Draft
 
 WIDTH = 100
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def config_text(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str) -> str:
-    """The file. sampled: what was looked at, in words; kafka: the clients' properties, with placeholders for secrets"""
+def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str) -> str:
+    """Return the file's text.
+
+    Args:
+        draft: the event section
+        topic: of the events; brokers: bootstrap servers
+        kafka: properties of the clients, with placeholders for secrets
+        sampled: description of the sample
+    """
     event, why = draft.event, draft.why
     lines = [
         f"# Drafted from {_one_line(sampled)}. Every key with its default: configs/reference.yaml;",
-        "# ssm-stream validate says what a file means, ssm-stream backtest how well it does on a recording.",
+        "# ssm-stream validate explains a file, ssm-stream backtest measures how well it predicts a recording.",
         "",
         "source:",
-        f"  brokers: {quoted(brokers)}",
-        f"  topic: {quoted(topic)}",
+        f"  brokers: {yaml_quoted(brokers)}",
+        f"  topic: {yaml_quoted(topic)}",
     ]
     if kafka:
-        lines += ["  kafka:", *(f"    {quoted(key)}: {quoted(value)}" for key, value in kafka.items())]
-    lines += ["", "event:", *_why(why.get("entity")), f"  entity: {quoted(event.entity)}"]
+        lines += ["  kafka:", *(f"    {yaml_quoted(key)}: {yaml_quoted(value)}" for key, value in kafka.items())]
+    lines += ["", "event:", *_why(why.get("entity")), f"  entity: {yaml_quoted(event.entity)}"]
     if event.entity_default is not None:
         lines.append(
-            f"  entity_default: {quoted(event.entity_default)}   # the name of the one machine; change it freely"
+            f"  entity_default: {yaml_quoted(event.entity_default)}   # the name of the one machine; change it freely"
         )
-    lines += [*_why(why.get("timestamp")), f"  timestamp: {quoted(event.timestamp)}"]
+    lines += [*_why(why.get("timestamp")), f"  timestamp: {yaml_quoted(event.timestamp)}"]
     lines.append(f"  timestamp_format: {event.timestamp_format}")
     if "without an offset" in why.get("timestamp", ""):
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
@@ -40,7 +47,7 @@ def config_text(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str]
         lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
-    lines += [f"  target: {quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
+    lines += [f"  target: {yaml_quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
     lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
     if event.categories:
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
@@ -71,8 +78,8 @@ def config_text(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str]
     return "\n".join(lines)
 
 
-def quoted(text: str) -> str:
-    """A text as YAML has it on one line: bare where that is safe."""
+def yaml_quoted(text: str) -> str:
+    """Return a text as a YAML scalar on one line: bare where that is safe, else in quotes."""
     plain = re.fullmatch(r"[A-Za-z0-9_$][A-Za-z0-9_./:${}-]*", text) and not text.endswith(":")
     return text if plain and yaml.safe_load(f"a: {text}") == {"a": text} else _in_quotes(text)
 
@@ -91,20 +98,20 @@ def _one_line(text: str) -> str:
 
 
 def _paths(key: str, paths: Sequence[str]) -> list[str]:
-    names = [quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
+    names = [yaml_quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
     short = f"  {key}: [{', '.join(names)}]"
     return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
 
 
-def _left_out(left_out: Mapping[str, str], most: int = 20) -> list[str]:
-    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:most]]
-    if len(left_out) > most:
-        lines.append(f"  #   and {len(left_out) - most} more")
+def _left_out(left_out: Mapping[str, str], limit: int = 20) -> list[str]:
+    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:limit]]
+    if len(left_out) > limit:
+        lines.append(f"  #   and {len(left_out) - limit} more")
     return ["  # Left out:", *lines] if lines else []
 
 
 def _span(seconds: float) -> str:
-    """A time in words, to two digits."""
+    """Return a time with its unit, to two digits."""
     if math.isnan(seconds):
         return "?"
     size, unit = next(((size, unit) for size, unit in UNITS if seconds >= 2 * size), (1, "s"))

@@ -1,0 +1,72 @@
+"""Times of events: ISO 8601 text and numbers since 1970 → milliseconds since 1970 UTC."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime, tzinfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MIN_MS, MAX_MS = -62_104_060_800_000, 253_370_764_799_999
+"""Years 2 to 9998: in any time zone, datetime can hold them."""
+YEAR_2000_MS = 946_684_800_000.0
+UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
+"""`timestamp_format` of numbers → units of it in a millisecond."""
+AUTO_LIMITS = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": math.inf}
+"""Unit → the limit below which a number is in it, with format `auto`; the first that holds."""
+
+
+def parse_iso_time(text: str, zone: tzinfo = UTC) -> datetime:
+    """Return the time in an ISO 8601 text; without an offset it is in `zone`.
+
+    Raises:
+        ValueError: it is not ISO 8601.
+    """
+    if len(text) > 8 and text.isdecimal():
+        raise ValueError  # an epoch as text; fromisoformat would read some as dates of long ago
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=zone) if found.tzinfo is None else found
+
+
+def is_iso_time(text: str) -> bool:
+    """Return whether `parse_iso_time` can read it."""
+    try:
+        parse_iso_time(text)
+    except ValueError:
+        return False
+    return True
+
+
+def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:
+    """Return the time in an ISO 8601 text, ms since 1970, rounded down.
+
+    Raises:
+        ValueError, OverflowError: it is not ISO 8601, or out of datetime's range.
+    """
+    since = parse_iso_time(text, zone) - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def number_to_ms(number: float, timestamp_format: str) -> float:
+    """Return a time since 1970, ms and not rounded, from a finite number in the unit of `timestamp_format`."""
+    if timestamp_format == "auto":
+        timestamp_format = next(unit for unit, limit in AUTO_LIMITS.items() if abs(number) < limit)
+    return number / UNITS_PER_MS[timestamp_format]
+
+
+def to_milliseconds(numbers: NDArray[np.float64], timestamp_format: str) -> NDArray[np.int64] | None:
+    """Return times (n,), ms since 1970, from numbers in the unit of `timestamp_format`; None if one is out of range."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        if timestamp_format == "auto":
+            size = np.abs(numbers)
+            below = [size < limit for limit in AUTO_LIMITS.values()]
+            units = np.select(below, [np.float64(UNITS_PER_MS[unit]) for unit in AUTO_LIMITS], np.nan)
+        else:
+            units = np.full(len(numbers), UNITS_PER_MS[timestamp_format])
+        ms = numbers / units
+    if not np.all((ms >= MIN_MS) & (ms <= MAX_MS)):
+        return None
+    whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)
+    return whole
