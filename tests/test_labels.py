@@ -332,7 +332,7 @@ def test_without_labels_and_horizon_nothing_is_remembered() -> None:
 @pytest.mark.parametrize(
     ("sections", "words"),
     [
-        ("labels: {}", "name the `topic`"),
+        ("labels: {}", "set the `topic` of the labels"),
         ("labels: {topic: labels, marker: kind}", "`marker` is for labels on the events topic"),
         ("labels: {topic: labels, id: a, timestamp: b}", "leave the other out"),
         ("labels: {topic: labels, event_id: a}", "goes with `id`"),
