@@ -110,8 +110,8 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path) -> None:
     runner = CliRunner()
     shown = runner.invoke(app, ["explain", str(settings), "m1", "--recording", str(file)])
     assert shown.exit_code == 0, shown.output
-    assert "rests on what other entities taught" in shown.output
-    assert "rest (what bends)" in shown.output
+    assert "is learned from other entities" in shown.output
+    assert "rest (not linear)" in shown.output
     told = runner.invoke(app, ["explain", str(settings), "m1", "--recording", str(file), "--json"])
     assert orjson.loads(told.stdout)["entity"] == "m1"
     wrong = runner.invoke(app, ["explain", str(settings), "nobody", "--recording", str(file)])

@@ -184,7 +184,7 @@ def test_feedback_is_counted_beside_the_events_and_by_command(kafka: Kafka, tmp_
     }
     table = command("feedback", str(job.path)).stdout
     assert "66.7%" in table
-    assert "no feedback (the dead letters say why): 1" in table
+    assert "not valid feedback (dead letters give the reason): 1" in table
     job.path.write_bytes(orjson.dumps(plain))
     job.run(timeout=600)
     nothing = command("feedback", str(job.path))

@@ -280,7 +280,7 @@ def test_a_file_is_never_overwritten_unless_asked(tmp_path: Path) -> None:
     out.write_text("mine")
     told = ssm_stream("init", file, "--out", out)
     assert told.exit_code == 2
-    assert "exists and is left as it is" in told.stderr
+    assert "exists and is not overwritten" in told.stderr
     assert out.read_text() == "mine"
     assert ssm_stream("init", file, "--out", out, "--force", "--target", "load").exit_code == 0
     assert load_config(out).event.target == "load"

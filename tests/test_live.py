@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ssm_stream.cli import live
-from ssm_stream.cli.live import LiveView, alert_words, number, summary
+from ssm_stream.cli.terminal import live
+from ssm_stream.cli.terminal.alert_text import describe_alert, short_number
+from ssm_stream.cli.terminal.live import LiveView
+from ssm_stream.cli.terminal.summary import print_summary
 
 NOW = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 ANSI = re.compile(r"\x1b")
@@ -136,7 +138,7 @@ def test_warm_up_and_missing_targets_are_shown() -> None:
     ],
 )
 def test_alerts_in_words(message: dict[str, Any], words: str) -> None:
-    assert words in alert_words(message)
+    assert words in describe_alert(message)
 
 
 def test_names_cannot_draw_on_the_terminal() -> None:
@@ -148,7 +150,7 @@ def test_names_cannot_draw_on_the_terminal() -> None:
     assert "·[2Jpump·" in text
     assert "[2J" not in text.replace("·[2J", "")
     assert not ANSI.search(text)
-    assert "\x1b" not in alert_words(alert(hostile))
+    assert "\x1b" not in describe_alert(alert(hostile))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +159,7 @@ def test_names_cannot_draw_on_the_terminal() -> None:
      (-987_654.3, "-987,654"), (1.5e9, "1.5e+09"), (1.234e-7, "1.23e-07"), (-1.5e200, "-1.5e+200")],
 )  # fmt: skip
 def test_numbers_are_short(value: float | None, shown: str) -> None:
-    assert number(value) == shown
+    assert short_number(value) == shown
     assert len(shown) <= 9
 
 
@@ -217,7 +219,7 @@ RESULT = {
 def shown(result: dict[str, Any], width: int = 80) -> str:
     console = screen(width, terminal=False)
     with console.capture() as captured:
-        summary(result, console, title="The demonstration is over")
+        print_summary(result, console, title="The demonstration is over")
     return captured.get()
 
 
@@ -228,7 +230,7 @@ def test_the_summary_says_all_and_fits() -> None:
         "The demonstration is over",
         "19,932 from 16 entities in 5.0 s: 4,013 events/s",
         "24.38, 0.66 × that of repeating the last value (36.77)",
-        "hold 90.0% of the targets, 90% wanted",
+        "hold 90.0% of the targets, 90% expected",
         "4 anomalies, 1 drift\n",
         "none",
         "What to do next",

@@ -243,7 +243,7 @@ def test_what_looks_at_one_target_says_so(tmp_path: Path, command: str) -> None:
     arguments = [config, file] if command == "verify" else ["--history", file, config]
     result = CliRunner().invoke(app, [command, *map(str, arguments), "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
-    assert f"found 2 targets, {command} looks at one" in result.stderr
+    assert f"found 2 targets, but `{command}` evaluates one" in result.stderr
 
 
 @pytest.fixture

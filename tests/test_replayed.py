@@ -228,7 +228,7 @@ def test_half_a_line_is_taken_off_at_the_next_start(job: Job, tmp_path: Path) ->
 
 
 def test_an_audit_needs_a_state_that_is_kept() -> None:
-    with pytest.raises(ConfigError, match="recovery.directory: null; an audit"):
+    with pytest.raises(ConfigError, match=r"recovery\.directory: null; an audit"):
         parse_config(
             "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\nrecovery: {directory: null}\n"
             "audit: {directory: /x}\n"

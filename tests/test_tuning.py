@@ -457,18 +457,18 @@ def test_tune_writes_a_copy_and_leaves_the_file_alone(steady: Path, tmp_path: Pa
     assert again[0]["held"]["high"] < 0
     assert again[0]["checks"][0]["ok"]
     refused = told(*common, "--out", path, code=2)
-    assert "not written over" in " ".join(refused.output.split())
+    assert "is an input file and is not overwritten" in " ".join(refused.output.split())
     assert path.read_text() == text
 
 
 def test_picked_columns_are_written_out_when_one_goes(steady: Path, tmp_path: Path) -> None:
-    from ssm_stream.cli.tune import as_the_file_has_it
+    from ssm_stream.evaluate.tuning.config_edit import for_the_file
 
     path = tmp_path / "m.yaml"
     path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: y, features: auto}}\n")
     picked = config("features: [a, b], categories: [c]")
-    assert as_the_file_has_it({"event.lags": 3}, path, picked) == {"event.lags": 3}
-    settings = as_the_file_has_it({"event.features": ["a"]}, path, picked)
+    assert for_the_file({"event.lags": 3}, path, picked) == {"event.lags": 3}
+    settings = for_the_file({"event.features": ["a"]}, path, picked)
     assert settings == {"event.features": ["a"], "event.categories": ["c"]}
 
 
@@ -507,7 +507,7 @@ def test_errors_say_what_would_be_right(
 def test_several_targets_and_missing_files_are_told_of(steady: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
     path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: [y, a]}}\n")
-    assert "found 2 targets, ablate looks at one" in told("ablate", path, steady, code=2).output
+    assert "found 2 targets, but `ablate` evaluates one" in told("ablate", path, steady, code=2).output
     path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: nothing}}\n")
     assert "no event with a target (`nothing`)" in told("tune", path, steady, code=1).output
     with pytest.raises(RecordingError):

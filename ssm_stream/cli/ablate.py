@@ -1,32 +1,22 @@
-"""`ssm-stream ablate`: what each part of the model and each input is worth on a recording."""
+"""`ssm-stream ablate`: measures what each part of the model and each input is worth on a recording."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import orjson
-import typer
-
-from ssm_stream.cli.tune import Cache, Jobs, Limit, Seed, alarms, day, interval, number, percent, prepared, table_of
+from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, with_option_groups
+from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.tuning.ablation import Ablation
 
 
-def ablate(
-    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="CSV, CSV.gz, JSON lines or Parquet.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="Print the table as JSON.")] = False,
-    limit: Limit = None,
-    jobs: Jobs = None,
-    cache: Cache = None,
-    seed: Seed = 0,
-) -> None:
-    """Leave out each part of the model and each input in turn, and print what the error rises without it.
+@with_option_groups
+def ablate(config: ConfigFile, file: RecordingFile, options: TrialOptions, as_json: AsJson = False) -> None:
+    """Leave out each part of the model and each input in turn, and print by how much the error rises without it.
 
-    Errors are those of the last 30 % of the recording. Ctrl-C stops, and the same command goes on where it was.
+    Errors are those of the last 30 % of the recording. After Ctrl-C, the same command continues with the finished runs.
 
     Example: ssm-stream ablate monitor.yaml recording.csv --jobs 4
     """
@@ -34,33 +24,31 @@ def ablate(
     from ssm_stream.evaluate.tuning.ablation import parts
     from ssm_stream.evaluate.tuning.search import find_cut
 
-    with prepared(config, file, limit, jobs, cache, "ablate") as (loaded, runner, targets, progress):
-        begin = progress(1 + len(parts(loaded, targets)), "ablate")
-        found = leave_out(loaded, runner, find_cut(targets.ts, str(file)), targets, begin, seed)
+    with open_trials(config, file, options, "ablate") as trials:
+        on_first = trials.expect(1 + len(parts(trials.config, trials.targets)))
+        cut = find_cut(trials.targets.ts, str(file))
+        found = leave_out(trials.config, trials.runner, cut, trials.targets, on_first, options.seed)
     if as_json:
-        sys.stdout.write(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(found.as_json())
     else:
         _print(found)
 
 
 def _print(found: Ablation) -> None:
-    from rich.console import Console
-    from rich.markup import escape
+    console = output()
+    console.print(f"the later part, from {format_time(found.cut)}: {found.everything['rows']:,} rows")
+    columns = ("without", "worth", "interval", "", "MAE", "cover", "alerts")
+    table = new_table(columns, text=("without", ""), lines=False)
 
-    console = Console()
-    console.print(f"the later part, from {day(found.cut)}: {found.everything['rows']:,} rows", highlight=False)
-    table = table_of("without|worth|interval||MAE|cover|alerts", ("without", ""))
+    def figures(m: dict[str, Any]) -> list[str]:
+        return [format_number(m["mae"]), format_number(m["coverage"], ".1%"), format_alerts(m)]
 
-    def add(name: str, worth: str, range_: str, verdict: str, m: dict[str, Any]) -> None:
-        table.add_row(escape(name), worth, range_, verdict, number(m["mae"]), percent(m["coverage"], ".1%"), alarms(m))
-
-    add("(nothing)", "", "", "", found.everything)
+    table.add_row("(nothing)", "", "", "", *figures(found.everything))
     for each in found.parts:
-        c = each.change
-        add(each.part.name, percent(c.value if c else None), interval(c), each.verdict, each.figures)
-    console.print(table)
+        table.add_row(each.part.name, *format_change(each.change), each.verdict, *figures(each.figures))
+    print_table(table, console)
     console.print(
-        "[dim]worth: what the error rises without it, each entity in its own unit; the intervals hold at 95 % for all "
+        "[dim]worth: the rise of the error without it, each entity in its own unit; the intervals hold at 95 % for all "
         "rows together; alerts: anomaly + drift[/dim]",
         soft_wrap=True,
     )

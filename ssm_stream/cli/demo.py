@@ -1,14 +1,13 @@
-"""`ssm-stream demo`: everything at once, on real recorded data."""
+"""`ssm-stream demo`: runs the whole pipeline on recorded data."""
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
-import orjson
 import typer
 
-from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled
+from ssm_stream.cli.errors import announce_compilation, report_errors
+from ssm_stream.cli.terminal.console import print_json
 
 
 def demo(
@@ -18,12 +17,12 @@ def demo(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, without the live view.")] = False,
     ui: Annotated[
-        bool, typer.Option("--ui", help="With the live page in the browser too; it stays until Ctrl-C.")
+        bool, typer.Option("--ui", help="Serve the live page for a browser, too; the demo then runs until Ctrl-C.")
     ] = False,
 ) -> None:
-    """Watch 16 car parks through a real Kafka protocol: embedded broker, bundled recording, production dataflow.
+    """Watch 16 car parks over the real Kafka protocol: embedded broker, bundled recording, production dataflow.
 
-    Nothing is injected: what you see is what the city of Birmingham recorded in autumn 2016.
+    No fault is injected: the data is what the city of Birmingham recorded in autumn 2016.
 
     Examples: ssm-stream demo --rate 3000
 
@@ -31,19 +30,19 @@ def demo(
     """
     from rich.console import Console
 
-    from ssm_stream.cli.live import LiveView, summary
+    from ssm_stream.cli.terminal.live import LiveView
+    from ssm_stream.cli.terminal.summary import print_summary
     from ssm_stream.evaluate.recordings.recording import count_rows
     from ssm_stream.flow.demo import DemoError, demonstrate, recording
     from ssm_stream.kafka.client import BrokerError
 
     if as_json and ui:
-        raise typer.BadParameter("--json and --ui do not go together: the page stays until Ctrl-C")
+        raise typer.BadParameter("--json and --ui exclude each other: with --ui the demo runs until Ctrl-C")
     rate = rate or (300.0 if ui else 1500.0)
-    with reported(DemoError, BrokerError):
-        say_if_kernels_are_to_be_compiled()
+    with report_errors(DemoError, BrokerError):
+        announce_compilation()
         if as_json:
-            result = demonstrate(rate, lambda _: None)
-            sys.stdout.write(orjson.dumps(result, option=orjson.OPT_INDENT_2).decode() + "\n")
+            print_json(demonstrate(rate, lambda _: None))
             return
         console = Console()
         console.print(
@@ -56,4 +55,4 @@ def demo(
                 lambda p: view.observe(p.predictions, p.alerts, p.dead_letters),
                 (lambda url: console.print(f"live page: [bold]{url}[/bold]   (Ctrl-C ends it)")) if ui else None,
             )
-        summary(result, console)
+        print_summary(result, console)

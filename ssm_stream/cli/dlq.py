@@ -1,21 +1,21 @@
-"""`ssm-stream dlq`: dead letters counted, looked at, and sent back once what was wrong is put right."""
+"""`ssm-stream dlq`: counts dead letters, prints them, and sends them back after their cause is fixed."""
 
 from __future__ import annotations
 
 import contextlib
 import re
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import orjson
 import typer
 
 from ssm_stream.autoconfig.feature_selection import with_columns
-from ssm_stream.cli.errors import load_with_stored_features, reported
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import AsJson, ConfigFile, load_with_stored_features
+from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
 from ssm_stream.config import DURATION, UNITS, Config, ConfigError
 
 if TYPE_CHECKING:
@@ -24,65 +24,70 @@ if TYPE_CHECKING:
     from ssm_stream.kafka.dead_letters import DeadLetter
     from ssm_stream.kafka.redrive import RedriveReport
 
-app = typer.Typer(no_args_is_help=True, help="Dead letters: count them, look at one, send them back.")
-File = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
-Since = Annotated[str | None, typer.Option(help="Only letters from then on: 2h, 7d, or ISO 8601.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-SHOWN = 2000
-"""Bytes of a value that are shown."""
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="Count dead letters, print one, or send them back."
+)
+Since = Annotated[str | None, typer.Option(help="Only letters since then: 2h, 7d, or ISO 8601.", show_default=False)]
+MAX_SHOWN = 2000
+"""Bytes of a value that are printed."""
 
 
 class LetterError(RuntimeError):
-    """There is no such letter."""
+    """The letter does not exist."""
 
 
 @app.command()
 def ls(
-    config: File,
+    config: ConfigFile,
     since: Since = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only the last N of each partition.", show_default=False)
+        int | None, typer.Option(min=1, help="Only the last N letters of each partition.", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Count the dead letters by topic, stage and reason, with the time and a sample of the last of each.
+    """Count the dead letters by topic, stage and reason, with first and last time and the last one's text.
 
     Example: ssm-stream dlq ls monitor.yaml --since 1d
     """
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter, group_letters
 
-    with reported(BrokerError):
+    with report_errors(BrokerError):
         loaded = load_with_stored_features(config)
         letters = DeadLetterTopic(loaded)
         letters.update_offsets()
-        with _bar("reading") as bar:
+        with counting_bar() as bar:
+            task = bar.add_task("reading", total=None)
             groups, foreign = group_letters(
-                letters, LetterFilter(since=_moment(since)), limit, lambda done: bar(done, letters.size())
+                letters,
+                LetterFilter(since=_parse_since(since)),
+                limit,
+                lambda done: bar.update(task, completed=done, total=letters.size()),
             )
     if as_json:
-        _json({"topic": loaded.sinks.dead_letters, "groups": [group.as_json() for group in groups], "foreign": foreign})
+        print_json(
+            {"topic": loaded.sinks.dead_letters, "groups": [group.as_json() for group in groups], "foreign": foreign}
+        )
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(show_edge=False)
-    for name in ("topic", "stage", "reason", "letters", "redriven", "first", "last", "last one: place and why"):
-        table.add_column(name, justify="right" if name in ("letters", "redriven") else "left", overflow="fold")
+    text = ("topic", "stage", "reason", "first", "last", "last one: place and why")
+    table = new_table((*text[:3], "letters", "redriven", *text[3:]), text=text)
     for group in groups:
         table.add_row(
-            group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", _when(group.first),
-            _when(group.last), f"{group.sample['place']}  {_plain(group.sample['reason'])}",
+            group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", _format_time(group.first),
+            _format_time(group.last), f"{group.sample['place']}  {_escape(group.sample['reason'])}",
         )  # fmt: skip
-    console = Console()
-    console.print(table if groups else f"topic {loaded.sinks.dead_letters} holds no dead letter", markup=False)
+    console = output()
+    if groups:
+        print_table(table, console)
+    else:
+        console.print(f"topic {loaded.sinks.dead_letters} holds no dead letter", markup=False)
     if foreign:
-        console.print(f"[dim]messages on the topic that are no dead letters of ssm-stream: {foreign:,}[/dim]")
+        console.print(f"[dim]messages on the topic that are not dead letters of ssm-stream: {foreign:,}[/dim]")
 
 
 @app.command()
 def show(
-    config: File,
+    config: ConfigFile,
     which: Annotated[
         str,
         typer.Argument(
@@ -92,14 +97,14 @@ def show(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Print a dead letter whole, and what the present configuration makes of it.
+    """Print a whole dead letter, and the result of decoding it under the present configuration.
 
     Example: ssm-stream dlq show monitor.yaml 0-17
     """
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.redrive import check_letter
 
-    with reported(BrokerError, LetterError):
+    with report_errors(BrokerError, LetterError):
         loaded, auto = _decodable(load_with_stored_features(config))
         letter = _find(loaded, which)
         ours, refusal = check_letter(loaded, letter)
@@ -108,12 +113,12 @@ def show(
     elif refusal is not None:
         now = f"{refusal.fault}: {refusal.reason}"
     else:
-        now = "it would be read" + (" (its inputs are not looked at: they are not picked yet)" if auto else "")
+        now = "it would be read" + (" (its inputs are not checked: no features are selected yet)" if auto else "")
     message = letter.message
     content: dict[str, Any] = {
         "place": letter.place,
         "origin": letter.origin,
-        "time": _when(message.timestamp()[1]),
+        "time": _format_time(message.timestamp()[1]),
         "stage": letter.stage,
         "fault": letter.fault,
         "reason": letter.reason,
@@ -124,39 +129,38 @@ def show(
         "now": {"read": ours and refusal is None, "fault": refusal.fault if refusal else None, "told": now},
     }
     if as_json:
-        _json(content)
+        print_json(content)
         return
     for name in ("place", "origin", "time", "stage", "fault", "reason", "key"):
-        typer.echo(f"{name:<8} {_plain(str(content[name]))}")
+        typer.echo(f"{name:<8} {_escape(str(content[name]))}")
     for name, header in content["headers"]:
-        typer.echo(f"header   {_plain(name)}: {_plain(str(header))}")
+        typer.echo(f"header   {_escape(name)}: {_escape(str(header))}")
     if letter.truncated is not None:
-        typer.echo(
-            f"value    the head only, of {letter.truncated:,} bytes; the message itself stands at {letter.origin}"
-        )
-    typer.echo(f"now      {_plain(now)}")
-    typer.echo(_pretty(message.value()))
+        typer.echo(f"value    only the first bytes, of {letter.truncated:,}; the whole message is at {letter.origin}")
+    typer.echo(f"now      {_escape(now)}")
+    typer.echo(_format_value(message.value()))
 
 
 @app.command()
 def redrive(
-    config: File,
-    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only say what would be sent.")] = False,
+    config: ConfigFile,
+    yes: Annotated[bool, typer.Option("--yes", help="Send; without it, only print what would be sent.")] = False,
     reason: Annotated[
-        list[str] | None, typer.Option(help="Only letters with this fault, such as WrongType; again for more.")
+        list[str] | None, typer.Option(help="Only letters with this fault, such as WrongType. Repeatable.")
     ] = None,
     stage: Annotated[
-        list[str] | None, typer.Option(help="Only letters of this stage: decode, admit, label, feedback.")
+        list[str] | None,
+        typer.Option(help="Only letters of this stage: decode, admit, label or feedback. Repeatable."),
     ] = None,
     since: Since = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Send at most so many.", show_default=False)] = None,
-    failing: Annotated[bool, typer.Option("--failing", help="Send those, too, that would be refused again.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most N letters.", show_default=False)] = None,
+    failing: Annotated[bool, typer.Option("--failing", help="Also send letters that would be refused again.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Send dead letters back to the topics and partitions that they came from, each at most once.
 
-    Those that the present configuration would refuse again stay, and so do those whose value was cut. A receipt on the
-    dead-letter topic, in one transaction with the message, says that a letter was sent: no later run sends it again.
+    Letters that the present configuration would refuse again are not sent, nor those whose value was cut. A receipt on
+    the dead-letter topic, in one transaction with the message, marks a letter as sent: no later run sends it again.
 
     Example: ssm-stream dlq redrive monitor.yaml --reason WrongType --yes
     """
@@ -170,42 +174,41 @@ def redrive(
         ("--stage", stage, set(FAULTS)),
     ):
         if unknown := sorted(set(given or ()) - known):
-            raise typer.BadParameter(f"{name}: {unknown[0]!r} is none; there are: {', '.join(sorted(known))}")
-    with reported(BrokerError):
+            raise typer.BadParameter(f"{name}: found {unknown[0]!r}; known: {', '.join(sorted(known))}")
+    with report_errors(BrokerError):
         loaded, auto = _decodable(load_with_stored_features(config))
-        chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), _moment(since))
-        with _bar("redrive") as bar:
-            report = send_back(loaded, chosen, send=yes, failing_too=failing, limit=limit, on_progress=bar)
+        chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), _parse_since(since))
+        with counting_bar() as bar:
+            task = bar.add_task("redrive", total=None)
+
+            def on_progress(done: int, total: int) -> None:
+                bar.update(task, completed=done, total=total)
+
+            report = send_back(loaded, chosen, send=yes, failing_too=failing, limit=limit, on_progress=on_progress)
     if as_json:
-        _json({"topic": loaded.sinks.dead_letters, "dry_run": not yes, **report.as_json()})
+        print_json({"topic": loaded.sinks.dead_letters, "dry_run": not yes, **report.as_json()})
         return
     for line in _lines(report, yes, failing):
         typer.echo(line)
     if auto:
-        typer.echo("note: features are not picked yet (event.features: auto), so inputs were not looked at", err=True)
+        typer.echo("note: no features are selected yet (event.features: auto), so inputs were not checked", err=True)
 
 
 def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:
-    def told(counts: Counter[str]) -> str:
+    def by_fault(counts: Counter[str]) -> str:
         return ", ".join(f"{fault} {count:,}" for fault, count in counts.most_common())
 
     total = report.sent.total()
-    yield f"{'sent back' if sent else 'would be sent back':<20} {total:>9,}  {told(report.sent)}".rstrip()
+    yield f"{'sent back' if sent else 'would be sent back':<20} {total:>9,}  {by_fault(report.sent)}".rstrip()
     if report.failing:
-        stay = (
-            "sent all the same"
-            if failing and sent
-            else "counted above"
-            if failing
-            else "they stay; --failing sends them"
-        )
+        stay = "sent, too" if failing and sent else "counted above" if failing else "not sent; --failing sends them"
         count = report.failing.total()
-        yield f"{'would fail again':<20} {count:>9,}  {told(report.failing)} ({stay})"
+        yield f"{'would fail again':<20} {count:>9,}  {by_fault(report.failing)} ({stay})"
     rest = {
         "sent back before": (report.already, ""),
-        "cut short": (report.truncated, "not sent: the whole message stands at its place in its topic (dlq show)"),
+        "cut short": (report.truncated, "not sent: the whole message is at its origin (dlq show)"),
         "without a partition": (report.missing, "their topic has fewer partitions now"),
-        "of other flows": (report.foreign, "or no dead letters of ssm-stream"),
+        "of other flows": (report.foreign, "or not dead letters of ssm-stream"),
     }
     for name, (count, words) in rest.items():
         if count:
@@ -215,7 +218,7 @@ def _lines(report: RedriveReport, sent: bool, failing: bool) -> Iterator[str]:
 
 
 def _decodable(config: Config) -> tuple[Config, bool]:
-    """The configuration, and whether it has no inputs, as they are not picked yet."""
+    """A configuration that can decode, and whether it has no features, as none are selected yet."""
     if config.event.features != "auto":
         return config, False
     return with_columns(config, [], config.event.categories), True
@@ -234,20 +237,24 @@ def _find(config: Config, which: str) -> DeadLetter:
     if found[1] not in (None, topic):
         some = letters.find_by_origin(which)
         if not some:
-            raise LetterError(f"topic {topic}: no dead letter of {which}; ssm-stream dlq ls shows what there is")
+            raise LetterError(f"topic {topic}: no dead letter of {which}: ssm-stream dlq ls lists them")
         return some[-1]
     message = letters.find(int(found[2]), int(found[3]))
     if message is None:
-        raise LetterError(f"topic {topic} has no message at partition {found[2]}, offset {found[3]}, or not any more")
+        raise LetterError(f"topic {topic} has no message at partition {found[2]}, offset {found[3]}, or no longer")
     letter = parse_dead_letter(message)
     if letter is None:
-        what = "the receipt of a redrive" if parse_receipt(message) else "no dead letter of ssm-stream"
+        what = "the receipt of a redrive" if parse_receipt(message) else "not a dead letter of ssm-stream"
         raise LetterError(f"topic {topic}, partition {found[2]}, offset {found[3]}: {what}")
     return letter
 
 
-def _moment(since: str | None) -> int | None:
-    """`--since` in ms since 1970."""
+def _parse_since(since: str | None) -> int | None:
+    """The time of `--since`, in ms since 1970.
+
+    Raises:
+        ConfigError: it is neither a duration nor a time.
+    """
     if since is None:
         return None
     if found := DURATION.match(since):
@@ -259,12 +266,12 @@ def _moment(since: str | None) -> int | None:
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
-def _when(ms: int) -> str:
+def _format_time(ms: int) -> str:
     return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _plain(text: str) -> str:
-    """A text from outside as it may go to a terminal: control characters are escaped."""
+def _escape(text: str) -> str:
+    """A text with its control characters escaped, for a terminal."""
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
@@ -277,18 +284,18 @@ def _readable(value: str | bytes | None) -> str | None:
         return f"0x{value.hex()}"
 
 
-def _pretty(value: str | bytes | None) -> str:
-    """A value for the eye: JSON indented, other text, or hexadecimal with the text beside it."""
+def _format_value(value: str | bytes | None) -> str:
+    """A value as indented JSON, as text, or as a hexadecimal dump."""
     if value is None:
         return "(null)"
     raw = value.encode() if isinstance(value, str) else value
-    if len(raw) <= SHOWN:
+    if len(raw) <= MAX_SHOWN:
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.dumps(orjson.loads(raw), option=orjson.OPT_INDENT_2).decode()
-    head = raw[:SHOWN]
-    more = f"\n… {len(raw) - len(head):,} more bytes (--json has all)" if len(raw) > len(head) else ""
+    head = raw[:MAX_SHOWN]
+    more = f"\n… {len(raw) - len(head):,} more bytes (--json prints all)" if len(raw) > len(head) else ""
     try:
-        return "\n".join(map(_plain, head.decode().splitlines())) + more
+        return "\n".join(map(_escape, head.decode().splitlines())) + more
     except UnicodeDecodeError:
         rows = [head[i : i + 16] for i in range(0, len(head), 16)]
         shown = [
@@ -296,22 +303,3 @@ def _pretty(value: str | bytes | None) -> str:
             for i, row in enumerate(rows)
         ]
         return "\n".join(shown) + more
-
-
-def _json(content: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
-
-
-@contextlib.contextmanager
-def _bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done, total: None
-        return
-    with Progress(TextColumn(name), BarColumn(), MofNCompleteColumn(), console=console, transient=True) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

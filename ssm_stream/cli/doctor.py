@@ -1,17 +1,17 @@
-"""`ssm-stream doctor`: can this configuration run here?"""
+"""`ssm-stream doctor`: checks whether a configuration can run here."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import orjson
 import typer
 from rich.console import Console
 from rich.status import Status
-from rich.table import Table
 from rich.text import Text
 
+from ssm_stream.cli.errors import BAD_USAGE, FAILED
+from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 def doctor(
-    config: Annotated[Path, typer.Argument(help="The YAML file.")],
-    json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
+    config: ConfigFile,
+    json: AsJson = False,
     create_topics: Annotated[bool, typer.Option("--create-topics", help="Create the topics that are missing.")] = False,
     partitions: Annotated[int, typer.Option(min=1, help="Partitions of topics that are created.")] = 4,
 ) -> None:
     """Check what a run needs: brokers, topics, permissions, versions, clock, disk. Nothing is written to a topic.
 
-    Exit code 0: all is well; 1: a check failed; 2: the configuration cannot be used.
+    Exit code 0: all checks passed; 1: a check failed; 2: the configuration is invalid.
 
     Example: ssm-stream doctor monitor.yaml --create-topics
     """
@@ -36,34 +36,33 @@ def doctor(
         loaded = load_config(config)
     except ConfigError as error:
         if json:
-            _json([Check("configuration", False, str(error), "correct the file")])
+            _print_json([Check("configuration", False, str(error), "correct the file")])
         else:
             typer.echo(str(error), err=True)
-        raise typer.Exit(2) from None
-    with asking(loaded):
+        raise typer.Exit(BAD_USAGE) from None
+    with diagnosing(loaded):
         created = [create_missing(loaded, partitions)] if create_topics else []
-        # Where topics could not be created, the same broker need not be waited for twice.
+        # If topics cannot be created, do not wait for the same broker twice.
         checks = created if created and not created[0].ok else [*created, *diagnose(loaded)]
     if json:
-        _json(checks)
+        _print_json(checks)
     else:
-        show(checks)
-    raise typer.Exit(0 if all(check.ok for check in checks) else 1)
+        print_checks(checks)
+    raise typer.Exit(0 if all(check.ok for check in checks) else FAILED)
 
 
-def asking(config: Config) -> Status:
-    """Says on a terminal, meanwhile, who is asked and how long that may take."""
-    return Console(stderr=True).status(f"asking {config.source.brokers}, for {config.source.wait:g} s at most")
+def diagnosing(config: Config) -> Status:
+    """A status on a terminal with the brokers and the longest wait, for the time of the checks."""
+    return Console(stderr=True).status(f"checking {config.source.brokers}, for {config.source.wait:g} s at most")
 
 
-def _json(checks: list[Check]) -> None:
-    report = {"ok": all(check.ok for check in checks), "checks": [check._asdict() for check in checks]}
-    typer.echo(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+def _print_json(checks: list[Check]) -> None:
+    print_json({"ok": all(check.ok for check in checks), "checks": [check._asdict() for check in checks]})
 
 
-def show(checks: list[Check]) -> None:
-    """A table on a terminal, else a line for each check."""
-    console = Console()
+def print_checks(checks: list[Check]) -> None:
+    """Print checks as a table on a terminal, else as a line each."""
+    console = output()
     failed = sum(not check.ok for check in checks)
     summary = f"{failed} of {len(checks)} checks failed" if failed else f"all {len(checks)} checks passed"
     if not console.is_terminal:
@@ -73,12 +72,11 @@ def show(checks: list[Check]) -> None:
                 typer.echo(f"      → {check.cure}")
         typer.echo(summary)
         return
-    table = Table("", "check", "found")
+    table = new_table(("", "check", "found"), text=("", "check", "found"))
     for check in checks:
-        mark = Text("ok", "green") if check.ok else Text("FAIL", "bold red")
         found = Text(check.found)
         if check.cure:
             found.append(f"\n→ {check.cure}", "yellow")
-        table.add_row(mark, check.name, found)
-    console.print(table)
+        table.add_row(Text("ok", "green") if check.ok else Text("FAIL", "bold red"), check.name, found)
+    print_table(table, console)
     console.print(Text(summary, "bold red" if failed else "bold green"))

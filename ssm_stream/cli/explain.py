@@ -1,16 +1,16 @@
-"""`ssm-stream explain`: why the engine predicts what it does for an entity, or an alert made again to the bit."""
+"""`ssm-stream explain`: explains a prediction, or reproduces an alert to the bit."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
 
-from ssm_stream.cli.errors import reported, say_if_kernels_are_to_be_compiled, with_picked
+from ssm_stream.cli.errors import FAILED, announce_compilation, report_errors
+from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, with_option_groups
+from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -18,43 +18,53 @@ if TYPE_CHECKING:
     from ssm_stream.flow.reproduce_alert import AlertId, ReproducedAlert
 
 HISTORY = 120
-"""Earlier events of the entity that a page shows."""
+"""Earlier events of the entity on an HTML page."""
 
 
-def explain(
-    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
-    what: Annotated[
-        str, typer.Argument(metavar="ENTITY|ALERT_ID", help="An entity's name, or an alert's id.", show_default=False)
-    ],
+class EntityOptions(NamedTuple):
+    """Options for an entity."""
+
     recording: Annotated[
-        Path | None,
-        typer.Option(help="Of an entity: CSV, CSV.gz, JSON lines or Parquet, the events up to then."),
-    ] = None,
+        Path | None, typer.Option(help="For an entity: recording (CSV, CSV.gz, JSON lines, Parquet) of its events.")
+    ] = None
     row: Annotated[
-        int | None, typer.Option(min=1, help="Explain the prediction of this row. Default: the entity's last.")
-    ] = None,
-    target: Annotated[
-        str | None, typer.Option(help="Which target, where there are several. Default: the first.")
-    ] = None,
+        int | None, typer.Option(min=1, help="Row whose prediction is explained. Default: the entity's last.")
+    ] = None
+    target: Annotated[str | None, typer.Option(help="Target that is explained, of several. Default: the first.")] = None
+
+
+class AlertOptions(NamedTuple):
+    """Options for an alert."""
+
     alert: Annotated[
-        Path | None, typer.Option(help="Of an alert: its message as JSON. Default: from the alerts topic.")
-    ] = None,
+        Path | None, typer.Option(help="For an alert: its message, as JSON. Default: read it from the alerts topic.")
+    ] = None
     state: Annotated[
         Path | None,
-        typer.Option(help="Of an alert: an export (state export) from before it, where the topic begins later."),
-    ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Inputs and heads that are shown.")] = 12,
-    html: Annotated[Path | None, typer.Option(help="Write a page with charts of the weights over time, too.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print all of it as JSON.")] = False,
+        typer.Option(help="For an alert: an export (state export) made before it, if the topic begins later."),
+    ] = None
+
+
+@with_option_groups
+def explain(
+    config: ConfigFile,
+    what: Annotated[
+        str, typer.Argument(metavar="ENTITY|ALERT_ID", help="Name of an entity, or id of an alert.", show_default=False)
+    ],
+    entity_options: EntityOptions,
+    alert_options: AlertOptions,
+    top: Annotated[int, typer.Option(min=1, help="Number of inputs and heads in the tables.")] = 12,
+    html: Annotated[Path | None, typer.Option(help="Write a page with charts of the weights to this file.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Take a prediction apart: base, each input's weight and contribution, heads, gate, and what rests on the fleet.
+    """Explain a prediction: base, weight and contribution of each input, heads, gate, and the share of the fleet.
 
-    Of an entity: the production engine runs over the recording up to the event. Base, constant, contributions and the
-    rest (what bends: embedding, ferns, log space, attention) add up to the prediction.
+    For an entity, the production engine runs over the recording up to the row. Base, constant, contributions and the
+    rest (embedding, ferns, log space and attention, which are not linear) add up to the prediction.
 
-    Of an alert: the events of its partition are read from the topic again, from the beginning or an exported state, and
-    go through the production engine; the alert that comes of them is compared with the one that was sent, byte by byte,
-    and the states on the way with the audit, where there is one. Exit code 1 where something differs.
+    For an alert, the events of its partition are read from the topic again, from the beginning or from an exported
+    state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and
+    the states with the audit, if there is one. Exit code 1 if something differs.
 
     Examples: ssm-stream explain configs/forecast-fleet.yaml BHMBCCMKT01 --recording parking.csv.gz
 
@@ -62,24 +72,27 @@ def explain(
     """
     from ssm_stream.flow.reproduce_alert import parse_alert_id
 
-    wanted = parse_alert_id(what) if recording is None else None
-    if wanted is not None:
-        _alert(config, wanted, alert, state, top, html, as_json=as_json)
+    recording = entity_options.recording
+    id_ = parse_alert_id(what) if recording is None else None
+    if id_ is not None:
+        _explain_alert(config, id_, alert_options, top, html, as_json=as_json)
         return
     if recording is None:
         raise typer.BadParameter(
-            f"{what!r} is no alert's id (TOPIC-PARTITION-OFFSET-KIND); of an entity, give its events by --recording"
+            f"{what!r} is not the id of an alert (TOPIC-PARTITION-OFFSET-KIND); for an entity, give its events by "
+            "--recording"
         )
     from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
-    from ssm_stream.evaluate.recordings import recording as recordings
+    from ssm_stream.evaluate.recordings.recording import RecordingError
 
-    with reported(recordings.RecordingError, OSError):
-        loaded = load_config(config)
-        rows: Iterator[dict[str, Any]] = recordings.rows(recording)
-        loaded, rows = with_picked(loaded, rows)
-        say_if_kernels_are_to_be_compiled()
+    with report_errors(RecordingError, OSError):
+        loaded, rows = open_recording(load_config(config), recording)
+        announce_compilation()
+        history_size = HISTORY if html is not None else 0
         try:
-            found, history = explain_recorded(loaded, rows, what, row, target, HISTORY if html is not None else 0)
+            found, history = explain_recorded(
+                loaded, rows, what, entity_options.row, entity_options.target, history_size
+            )
         except UnknownEntityError as error:
             raise typer.BadParameter(str(error)) from None
         if html is not None:
@@ -90,16 +103,14 @@ def explain(
             html.write_text(page, encoding="utf-8")
             typer.echo(f"wrote {html}", err=True)
     if as_json:
-        sys.stdout.write(orjson.dumps(found.as_json(), option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(found.as_json())
     else:
         _print(found, top)
 
 
-def _alert(
-    config: Path, wanted: AlertId, alert: Path | None, state: Path | None, top: int, html: Path | None, *, as_json: bool
+def _explain_alert(
+    config: Path, id_: AlertId, options: AlertOptions, top: int, html: Path | None, *, as_json: bool
 ) -> None:
-    from rich.progress import Progress
-
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
     from ssm_stream.kafka.client import BrokerError
@@ -107,25 +118,25 @@ def _alert(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
 
-    with reported(AuditError, BrokerError, NotReproducibleError, RecoveryError, StateError, OSError):
+    with report_errors(AuditError, BrokerError, NotReproducibleError, RecoveryError, StateError, OSError):
         loaded = with_stored_features(load_config(config))
         if loaded.event.features == "auto":
-            raise ConfigError("event.features: auto: nothing is picked yet, so that no alert can have come of it")
-        say_if_kernels_are_to_be_compiled()
-        sent = alert.read_bytes() if alert is not None else read_sent_alert(loaded, wanted)
-        if sent is not None and (id_ := orjson.loads(sent).get("id")) != wanted.text:
-            raise ConfigError(f"--alert: {alert} holds the alert {id_!r}, not {wanted.text!r}")
+            raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
+        announce_compilation()
+        sent = options.alert.read_bytes() if options.alert is not None else read_sent_alert(loaded, id_)
+        if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
+            raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
         audit: dict[int, dict[str, str]] = {}
         if loaded.audit.directory is not None and loaded.audit.directory.exists():
             entity = None if sent is None else orjson.loads(sent).get("entity")
-            audit = entity_hashes(loaded.audit.directory, wanted.partition, loaded.hash, entity)
-        with Progress(transient=True, disable=not sys.stderr.isatty(), console=_errors()) as bar:
+            audit = entity_hashes(loaded.audit.directory, id_.partition, loaded.hash, entity)
+        with counting_bar() as bar:
             task = bar.add_task("reading the topic again", total=None)
             found = reproduce_alert(
                 loaded,
-                wanted,
+                id_,
                 sent,
-                state=state,
+                state=options.state,
                 history=HISTORY if html is not None else 0,
                 audit=list(audit.items()),
                 on_progress=lambda done, total: bar.update(task, completed=done, total=total),
@@ -134,21 +145,15 @@ def _alert(
             html.write_text(_page(found), encoding="utf-8")
             typer.echo(f"wrote {html}", err=True)
     if as_json:
-        sys.stdout.write(orjson.dumps(_as_json(found), option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(_as_json(found))
     else:
         _print_alert(found, top)
     if found.same is False or found.broken:
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
-def _errors() -> Any:
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def verdict(found: ReproducedAlert) -> str:
-    """What the replay has shown, in words."""
+def _verdict(found: ReproducedAlert) -> str:
+    """The result of the comparison as a sentence."""
     replayed = found.replayed
     of = f"{found.events:,} events of {found.id.topic}, partition {found.id.partition}, from offset {found.first}"
     hashes = f"config hash {replayed['config_hash']}, state hash {replayed['state_hash']}"
@@ -157,7 +162,7 @@ def verdict(found: ReproducedAlert) -> str:
         agree = found.audited - len(found.broken)
         audit = f" The audit's records on the way: {agree} of {found.audited} agree."
     if found.same is None:
-        return f"Made again from {of} ({hashes}); the message itself was not at hand to compare with.{audit}"
+        return f"Made again from {of} ({hashes}); the sent message was not available for the comparison.{audit}"
     if found.same:
         return f"Made again to the same bits from {of}: {hashes}.{audit}"
     names = ", ".join(difference.path for difference in found.differences[:8]) or "the order of its fields"
@@ -168,7 +173,7 @@ def _as_json(found: ReproducedAlert) -> dict[str, Any]:
     return {
         "id": found.id.text,
         "same": found.same,
-        "verdict": verdict(found),
+        "verdict": _verdict(found),
         "sent": found.sent,
         "replayed": found.replayed,
         "differences": [difference._asdict() for difference in found.differences],
@@ -191,18 +196,16 @@ def _page(found: ReproducedAlert) -> str:
     over_time = history_section(found.history)
     if over_time is not None:
         sections.append(over_time)
-    return explain_html(f"{found.id.text}: why", verdict(found), found.same, sections)
+    return explain_html(f"{found.id.text}: why", _verdict(found), found.same, sections)
 
 
 def _print_alert(found: ReproducedAlert, top: int) -> None:
-    from rich.console import Console
+    from ssm_stream.cli.terminal.alert_text import describe_alert
 
-    from ssm_stream.cli.live import alert_words
-
-    console = Console(highlight=False)
-    console.print(alert_words(found.replayed), markup=False)
+    console = output()
+    console.print(describe_alert(found.replayed), markup=False)
     style = "" if found.same is None else "green" if found.same and not found.broken else "bold red"
-    console.print(verdict(found), style=style, markup=False)
+    console.print(_verdict(found), style=style, markup=False)
     for difference in found.differences:
         text = f"  {difference.path}: sent {difference.sent}, made again {difference.replayed}"
         console.print(text, style="red", markup=False)
@@ -215,17 +218,12 @@ def _print_alert(found: ReproducedAlert, top: int) -> None:
 
 
 def _print(found: Explanation, top: int) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(highlight=False)
+    console = output()
     console.print(
         f"{found.entity} at {found.when}, after {found.n:,} labelled events: yhat {found.yhat:.6g}", markup=False
     )
-    console.print(f"{found.fleet:.0%} of the prediction rests on what other entities taught")
-    table = Table(show_edge=False)
-    for name in ("part", "value", "weight", "contribution"):
-        table.add_column(name, justify="left" if name == "part" else "right")
+    console.print(f"{found.fleet:.0%} of the prediction is learned from other entities")
+    table = new_table(("part", "value", "weight", "contribution"), text=("part",))
     table.add_row("base", "", "", f"{found.base:.6g}")
     table.add_row("constant", "", "", f"{found.constant:+.4g}")
     for part in found.parts[:top]:
@@ -235,19 +233,17 @@ def _print(found: Explanation, top: int) -> None:
     if others:
         total = sum(part.contribution for part in others)
         table.add_row(f"{len(others)} other inputs", "", "", f"{total:+.4g}")
-    table.add_row("rest (what bends)", "", "", f"{found.rest:+.4g}")
+    table.add_row("rest (not linear)", "", "", f"{found.rest:+.4g}")
     table.add_section()
     table.add_row("yhat", "", "", f"{found.yhat:.6g}")
     if found.y is not None:
         table.add_row("target", "", "", f"{found.y:.6g}")
         table.add_row("residual", "", "", f"{found.y - found.yhat:+.4g}")
-    console.print(table)
-    heads = Table(show_edge=False)
-    for name in ("head", "answer", "gate"):
-        heads.add_column(name, justify="left" if name == "head" else "right")
+    print_table(table, console)
+    heads = new_table(("head", "answer", "gate"), text=("head",))
     for answer in found.answers[:top]:
         heads.add_row(answer.head, f"{answer.answer:.6g}", f"{answer.weight:+.3f}")
     if found.answers[top:]:
         total = sum(answer.weight for answer in found.answers[top:])
         heads.add_row(f"{len(found.answers) - top} other heads", "", f"{total:+.3f}")
-    console.print(heads)
+    print_table(heads, console)

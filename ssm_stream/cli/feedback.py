@@ -1,24 +1,14 @@
-"""`ssm-stream feedback`: what operators said of the alerts."""
+"""`ssm-stream feedback`: counts the operators' verdicts on alerts."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated
-
-import orjson
-import typer
-from rich.console import Console
-from rich.table import Table
-
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
 
 
-def feedback(
-    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")] = False,
-) -> None:
+def feedback(config: ConfigFile, as_json: AsJson = False) -> None:
     """Read the feedback topic from its beginning and print how many alerts of each rule were true.
 
     Example: ssm-stream feedback monitor.yaml
@@ -26,7 +16,7 @@ def feedback(
     from ssm_stream.flow.feedback import count_feedback, feedback_topic
     from ssm_stream.kafka.client import BrokerError
 
-    with reported(BrokerError):
+    with report_errors(BrokerError):
         loaded = load_config(config)
         source = feedback_topic(loaded)
         if source is None:
@@ -35,16 +25,12 @@ def feedback(
             )
         counted, refused = count_feedback(loaded, source)
     if as_json:
-        report = {"rules": counted.rows(), "refused": refused}
-        sys.stdout.write(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json({"rules": counted.rows(), "refused": refused})
         return
-    table = Table(show_edge=False)
-    for name in ("rule", "true", "false", "precision"):
-        table.add_column(name, justify="left" if name == "rule" else "right")
+    table = new_table(("rule", "true", "false", "precision"), text=("rule",))
     for row in counted.rows():
         share = "–" if row["precision"] is None else f"{row['precision']:.1%}"
         table.add_row(row["rule"], f"{row['true']:,}", f"{row['false']:,}", share)
-    console = Console()
-    console.print(table)
+    print_table(table)
     if refused:
-        console.print(f"[dim]messages that are no feedback (the dead letters say why): {refused:,}[/dim]")
+        output().print(f"[dim]messages that are not valid feedback (dead letters give the reason): {refused:,}[/dim]")

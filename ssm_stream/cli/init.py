@@ -1,48 +1,63 @@
-"""`ssm-stream init`: a first configuration from a sample of one's own data."""
+"""`ssm-stream init`: writes a first configuration from a sample of data."""
 
 from __future__ import annotations
 
 import re
-import sys
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
-import orjson
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import with_option_groups
+from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import ConfigError, parse_config
 
 ROWS, MESSAGES = 20_000, 2_000
-"""Looked at, of a file and of a topic."""
+"""Size of the sample, from a file and from a topic."""
 BROKERS = "${KAFKA_BOOTSTRAP_SERVERS:-localhost:9092}"
 
 
+class TopicOptions(NamedTuple):
+    """The events topic."""
+
+    topic: Annotated[
+        str | None, typer.Option(help="Events topic; without FILE, the sample is read from it.", show_default=False)
+    ] = None
+    brokers: Annotated[str | None, typer.Option(help="Brokers of the topic, host:port.", show_default=False)] = None
+    kafka: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Kafka client property, NAME=VALUE; secrets as '${VARIABLE}'. Repeatable.", show_default=False
+        ),
+    ] = None
+
+
+class FieldOptions(NamedTuple):
+    """Fields of the event."""
+
+    entity: Annotated[str | None, typer.Option(help="Path of the entity's name.", show_default=False)] = None
+    timestamp: Annotated[str | None, typer.Option(help="Path of the event time.", show_default=False)] = None
+    target: Annotated[
+        list[str] | None, typer.Option(help="Path of the number to predict. Repeatable.", show_default=False)
+    ] = None
+
+
+@with_option_groups
 def init(
+    source: TopicOptions,
+    fields: FieldOptions,
     file: Annotated[
         Path | None, typer.Argument(help="Sample: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
     ] = None,
-    topic: Annotated[
-        str | None, typer.Option(help="The events topic; without FILE, the sample is read from it.", show_default=False)
-    ] = None,
-    brokers: Annotated[str | None, typer.Option(help="Its brokers, host:port.", show_default=False)] = None,
-    kafka: Annotated[
-        list[str] | None,
-        typer.Option(help="Property of the client, NAME=VALUE; secrets as '${VARIABLE}'.", show_default=False),
-    ] = None,
-    entity: Annotated[str | None, typer.Option(help="Path of the entity's name.", show_default=False)] = None,
-    timestamp: Annotated[str | None, typer.Option(help="Path of the time.", show_default=False)] = None,
-    target: Annotated[
-        list[str] | None, typer.Option(help="Path of the number to predict; again for more.", show_default=False)
-    ] = None,
-    out: Annotated[Path, typer.Option(help="File to write.")] = Path("monitor.yaml"),
+    out: Annotated[Path, typer.Option(help="Write the configuration to this file.")] = Path("monitor.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print what was decided as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the choices as one JSON object.")] = False,
 ) -> None:
-    """Write a commented configuration from a sample of a file or of a topic, and say why it is so.
+    """Write a commented configuration from a sample of a file or a topic, and print the reason for each choice.
 
-    What names an entity, tells the time and is to be predicted is inferred; an option decides it instead.
+    Entity, time and target are inferred from the sample; each can be set by an option.
 
     Example: ssm-stream init recording.csv --out monitor.yaml
     """
@@ -51,26 +66,27 @@ def init(
     from ssm_stream.evaluate.recordings.recording import RecordingError
     from ssm_stream.kafka.client import BrokerError
 
+    topic, brokers, kafka = source
     if file is None and topic is None:
         raise typer.BadParameter("give a FILE, or --topic (and --brokers)")
     properties = dict(_property(text) for text in kafka or [])
-    with reported(RecordingError, BrokerError, OSError):
+    with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
-            raise ConfigError(f"{out} exists and is left as it is: --out names another file, --force overwrites it")
+            raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
         if file is not None:
             documents, sampled, framed = *_rows(file), False
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
             documents, sampled, framed = _messages(topic, brokers or BROKERS, properties)
-        draft = draft_event(documents, Choices(entity, timestamp, tuple(target or ())), topic)
+        draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
         text = render_config(draft, topic, brokers or BROKERS, properties, sampled)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
-    typer.echo(f"looked at {sampled}", err=True)
+    typer.echo(f"sampled {sampled}", err=True)
     facts = {
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
@@ -88,7 +104,7 @@ def init(
     typer.echo(f"written to {out}; next:\n  ssm-stream validate {out}", err=True)
     typer.echo(f"  ssm-stream backtest {out} {file if file is not None else 'RECORDING'}", err=True)
     if as_json:
-        facts_told = {
+        choices = {
             "out": str(out),
             "event": event.model_dump(mode="json", exclude_defaults=True),
             "why": draft.why,
@@ -97,7 +113,7 @@ def init(
             "rows": draft.rows,
             "entities": draft.entities,
         }
-        sys.stdout.write(orjson.dumps(facts_told, option=orjson.OPT_INDENT_2).decode() + "\n")
+        print_json(choices)
 
 
 def _property(text: str) -> tuple[str, str]:
@@ -134,6 +150,6 @@ def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[lis
 
 
 def _topic_name(file: Path) -> str:
-    """The file's name without its ending, as a topic may be called."""
+    """A valid topic name from the file's name without its suffix."""
     stem = re.sub(r"\.(csv|jsonl|ndjson|parquet)(\.gz)?$", "", file.name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:200] or "events"

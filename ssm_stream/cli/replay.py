@@ -1,4 +1,4 @@
-"""`ssm-stream replay`: a recorded file onto the events topic."""
+"""`ssm-stream replay`: sends a recording to the events topic."""
 
 from __future__ import annotations
 
@@ -6,42 +6,46 @@ import contextlib
 import itertools
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import orjson
 import typer
 
+from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
+from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile
+from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.kafka.replay import Position
 
-JOB_FAILED, BAD_USAGE = 1, 2
-SAVE = 1.0
+SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
 
 
 def replay(
-    config: Annotated[Path, typer.Argument(help="YAML file: source and event are used.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="CSV, CSV.gz, JSON lines (.gz) or Parquet.", show_default=False)],
+    config: ConfigFile,
+    file: RecordingFile,
     speed: Annotated[
-        float | None, typer.Option(min=1e-9, help="Recorded speed × N: 1 is as it happened, 3600 an hour a second.")
+        float | None,
+        typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
     ] = None,
-    rate: Annotated[float | None, typer.Option(min=1e-9, help="Events a second, whatever their times.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Send at most so many rows.")] = None,
+    rate: Annotated[float | None, typer.Option(min=1e-9, help="Events a second, regardless of their times.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Send at most N rows.")] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on where the last replay of this file onto this topic ended.")
+        bool, typer.Option("--resume", help="Continue where the last replay of this file to this topic ended.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Send a recording to the events topic, each row a JSON message keyed by its entity.
 
-    Without --speed and --rate, as fast as the broker takes them. --speed wants a file sorted by time.
-    Ctrl-C stops once what was sent is acknowledged, and --resume goes on from there (the position is kept in
+    Without --speed and --rate, rows are sent as fast as the broker accepts them. --speed needs a file sorted by time.
+    Ctrl-C stops when the sent rows are acknowledged, and --resume continues from there (the position is stored in
     .ssm-stream/ of the working directory). After a crash, the rows of about a second are sent again.
+
+    Exit code 0: all rows were sent; 1: stopped or failed; 2: the configuration, the file or the call is wrong.
 
     Example: ssm-stream replay configs/forecast-fleet.yaml parking.csv.gz --speed 3600
     """
@@ -60,26 +64,25 @@ def replay(
         position = core.Position(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0
     except (ConfigError, RecordingError, core.PositionError) as error:
-        _end(error, BAD_USAGE)
-    wanted = itertools.islice(recording, skipped, None if limit is None else skipped + limit)
+        raise exit_with(error, BAD_USAGE) from None
+    selected = itertools.islice(recording, skipped, None if limit is None else skipped + limit)
     tracker = _Tracker(position, skipped, required=resume)
-
-    def left() -> int:
-        whole = max(0, count_rows(file) - skipped)
-        return whole if limit is None else min(limit, whole)
-
+    bar = counting_bar()
     try:
         check_broker(source)
-        with tracker, _stopping() as stopping, _bar(file.name, left) as bar:
+        with tracker, _stopping() as stopping, bar:
+            remaining = None if bar.disable else max(0, count_rows(file) - skipped)
+            total = remaining if remaining is None or limit is None else min(limit, remaining)
+            task = bar.add_task(file.name, total=total)
 
             def progress(done: int) -> None:
                 tracker.reached(done)
-                bar(done)
+                bar.update(task, completed=done)
 
             result = core.replay(
                 client_properties(source),
                 source.topic,
-                wanted,
+                selected,
                 entity=event.entity,
                 entity_default=event.entity_default,
                 timestamp=event.timestamp,
@@ -91,8 +94,8 @@ def replay(
                 should_stop=lambda: bool(stopping),
             )
     except (BrokerError, core.ReplayError, RecordingError) as error:
-        _end(error, JOB_FAILED)
-    told = {
+        raise exit_with(error, FAILED) from None
+    summary = {
         "file": str(file),
         "topic": source.topic,
         "rows": result.rows,
@@ -102,23 +105,18 @@ def replay(
         "stopped": result.stopped,
     }
     if as_json:
-        typer.echo(orjson.dumps(told).decode())
+        typer.echo(orjson.dumps(summary).decode())
     else:
         after = f", after {skipped:,} of an earlier replay" if skipped else ""
-        took = f"in {result.seconds:.1f} s, {result.events_per_s:,.0f} events/s"
-        typer.echo(f"{result.rows:,} rows of {file.name} → topic {source.topic} {took}{after}")
+        speed_text = f"in {result.seconds:.1f} s, {result.events_per_s:,.0f} events/s"
+        typer.echo(f"{result.rows:,} rows of {file.name} → topic {source.topic} {speed_text}{after}")
     if result.stopped:
-        typer.echo(f"stopped after row {skipped + result.rows:,}; go on with --resume", err=True)
-        raise typer.Exit(JOB_FAILED)
-
-
-def _end(error: Exception, code: int) -> NoReturn:
-    typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code) from None
+        typer.echo(f"stopped after row {skipped + result.rows:,}; continue with --resume", err=True)
+        raise typer.Exit(FAILED)
 
 
 class _Tracker:
-    """Keeps the position file up to date, once a second and at the end, and says how far a failed replay got."""
+    """Updates the position file once a second and at the end, and prints the position of a failed replay."""
 
     def __init__(self, position: Position, skipped: int, *, required: bool) -> None:
         self._position = position
@@ -129,7 +127,7 @@ class _Tracker:
 
     def reached(self, done: int) -> None:
         self._done = done
-        if time.monotonic() - self._written >= SAVE:
+        if time.monotonic() - self._written >= SAVE_INTERVAL:
             self._written = time.monotonic()
             self._write()
 
@@ -141,8 +139,8 @@ class _Tracker:
         except PositionError as error:
             if self._required:
                 raise
-            # A replay that nobody means to resume need not fail where the working directory is read-only.
-            typer.echo(f"{error}; going on, but --resume will not work", err=True)
+            # Without --resume, a replay need not fail in a read-only working directory.
+            typer.echo(f"{error}; the replay continues, but --resume will not work", err=True)
             self._written = float("inf")
 
     def __enter__(self) -> None:
@@ -154,12 +152,12 @@ class _Tracker:
             self._write()
         if error is not None:
             done = self._skipped + self._done
-            typer.echo(f"the broker has {done:,} rows; go on from there with --resume", err=True)
+            typer.echo(f"the broker has {done:,} rows; continue from there with --resume", err=True)
 
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[list[int]]:
-    """A list that holds the first SIGINT or SIGTERM; the second one acts as it always does."""
+    """A list that gets the first SIGINT or SIGTERM; the second one acts as by default."""
     seen: list[int] = []
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
@@ -175,19 +173,3 @@ def _stopping() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _bar(name: str, total: Callable[[], int]) -> Iterator[Callable[[int], None]]:
-    """A progress bar on a terminal; elsewhere nothing, and no need to count the rows."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield lambda done: None
-        return
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task(name, total=total())
-        yield lambda done: progress.update(task, completed=done)

@@ -1,23 +1,23 @@
-"""`ssm-stream run`: the production dataflow."""
+"""`ssm-stream run`: runs the production dataflow."""
 
 from __future__ import annotations
 
 from enum import Enum
 from importlib.metadata import version
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import structlog
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import ConfigFile, with_option_groups
 from ssm_stream.config import Config, ConfigError, load_config
 
 LOG = structlog.get_logger("ssm_stream")
 
 
 class LogLevel(Enum):
-    """Severities, from the least."""
+    """Severities of log lines, ascending."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -26,42 +26,56 @@ class LogLevel(Enum):
 
 
 class LogFormat(Enum):
-    """How a line of the log is written."""
+    """Formats of log lines."""
 
     AUTO = "auto"
     CONSOLE = "console"
     JSON = "json"
 
 
-def run(
-    config: Annotated[Path, typer.Argument(help="YAML file.", show_default=False)],
-    workers: Annotated[int, typer.Option("-w", "--workers", min=1, help="Worker threads of this process.")] = 1,
-    until_eof: Annotated[bool, typer.Option("--until-eof", help="End at the end of the topic.")] = False,
+class ClusterOptions(NamedTuple):
+    """Workers and processes."""
+
+    workers: Annotated[int, typer.Option("-w", "--workers", min=1, help="Worker threads of this process.")] = 1
     process: Annotated[
-        int | None, typer.Option("-i", "--process", min=0, help="This process's number in a cluster, from 0.")
-    ] = None,
+        int | None, typer.Option("-i", "--process", min=0, help="Number of this process in a cluster, from 0.")
+    ] = None
     addresses: Annotated[
         str | None, typer.Option("-a", "--addresses", help="host:port of all processes, separated by semicolons.")
-    ] = None,
+    ] = None
+
+
+class LogOptions(NamedTuple):
+    """Lines of the log."""
+
+    log_level: Annotated[LogLevel, typer.Option(help="Lowest severity that is logged.")] = LogLevel.INFO
+    log_format: Annotated[
+        LogFormat, typer.Option(help="Format of the log; auto: console if standard error is a terminal, else JSON.")
+    ] = LogFormat.AUTO
+
+
+@with_option_groups
+def run(
+    config: ConfigFile,
+    cluster: ClusterOptions,
+    log: LogOptions,
+    until_eof: Annotated[bool, typer.Option("--until-eof", help="Stop at the end of the topic.")] = False,
     watch: Annotated[
-        bool,
-        typer.Option("--watch", help="Take over changes of the file that the state can go on with; refuse others."),
+        bool, typer.Option("--watch", help="Apply changes of the file that the state allows; refuse others.")
     ] = False,
     ui: Annotated[
-        bool, typer.Option("--ui", help="Serve a live page at ops.address, as `ops.ui: true` does: docs/ui.md.")
+        bool, typer.Option("--ui", help="Serve the live page at ops.address, as `ops.ui: true` does (docs/ui.md).")
     ] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="The least severe that is logged.")] = LogLevel.INFO,
-    log_format: Annotated[
-        LogFormat, typer.Option(help="For people or for programs; auto: by whether standard error is a terminal.")
-    ] = LogFormat.AUTO,
 ) -> None:
     """Consume the events topic; produce predictions, alerts and dead letters until stopped.
 
-    SIGTERM and SIGINT (Ctrl-C) end it gracefully: state is written, nothing is repeated at the next start.
+    SIGTERM and SIGINT (Ctrl-C) stop without losing or repeating events: the state is written.
 
-    With --watch a change of the file is looked at within a second. What the state can go on with (alert rules and
-    budgets, output topics, properties of the clients, limits) is taken over by a graceful end and start in the same
-    process; the rest is refused in the log, with the reason, and the flow goes on as it was.
+    With --watch, a change of the file is noticed within a second. Changes that the state allows (alert rules and
+    budgets, output topics, client properties, limits) are applied by a stop and a start in the same process; others are
+    refused in the log, with the reason, and the flow continues as before.
+
+    Exit code 0: stopped, or at the end of the topic; 1: the flow failed; 2: the configuration is invalid.
 
     Examples: ssm-stream run monitor.yaml -w 2
 
@@ -79,14 +93,16 @@ def run(
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError
 
-    set_up_logging(level=log_level.value, json=None if log_format is LogFormat.AUTO else log_format is LogFormat.JSON)
+    workers, process, addresses = cluster
+    json = None if log.log_format is LogFormat.AUTO else log.log_format is LogFormat.JSON
+    set_up_logging(level=log.log_level.value, json=json)
     if (process is None) != (addresses is None):
-        raise typer.BadParameter("--process and --addresses go together: this one's number, and everyone's address")
+        raise typer.BadParameter("--process and --addresses go together: this process's number, the addresses of all")
     if watch and addresses is not None:
-        raise typer.BadParameter("--watch is for a process alone: those of a cluster change their settings together")
+        raise typer.BadParameter("--watch is for a single process: those of a cluster must change settings together")
     SIGNALLED.clear()
     processes = len(addresses.split(";")) if addresses else 1
-    with reported(BrokerError, MarkerError, RecoveryError, StateError):
+    with report_errors(BrokerError, MarkerError, RecoveryError, StateError):
         loaded, before = load_config(config), None
         while True:
             try:
@@ -118,7 +134,7 @@ def run(
 
 
 def _require_shards(config: Config, workers: int, processes: int) -> None:
-    """A shard is one worker's: more workers than shards would stand idle."""
+    """Refuse more workers than shards: a shard belongs to one worker."""
     total, shards = workers * processes, config.state.shards
     if total > shards:
         given = f"-w {workers}" if processes == 1 else f"{processes} processes with -w {workers}"

@@ -1,48 +1,45 @@
-"""`ssm-stream schema`: the contracts of a configuration, for those who write to its topics and read from them."""
+"""`ssm-stream schema`: prints the schemas of the topics, for their producers and consumers."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
 
-from ssm_stream.cli.errors import load_with_stored_features, reported
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import ConfigFile, load_with_stored_features
+from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, ConfigError, config_schema
 
-app = typer.Typer(no_args_is_help=True, help="Print the contracts: JSON Schema of each message, and AsyncAPI.")
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="Print the JSON Schema of each message, or AsyncAPI."
+)
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
-File = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
 
 
-def _print(document: dict[str, Any]) -> None:
-    sys.stdout.write(orjson.dumps(document, option=orjson.OPT_INDENT_2).decode() + "\n")
-
-
-def _message(config: Path, schema: Callable[[Config], dict[str, Any]], lacks: Callable[[Config], str] | None) -> None:
-    """Print a message's schema. lacks: why the configuration has no such message, empty where it has"""
+def _message(config: Path, schema: Callable[[Config], dict[str, Any]], missing: Callable[[Config], str] | None) -> None:
+    """Print the schema of a message. missing: why the configuration has no such message, or an empty text"""
     loaded = load_with_stored_features(config)
-    with reported():
-        if lacks is not None and (why := lacks(loaded)):
+    with report_errors():
+        if missing is not None and (why := missing(loaded)):
             raise ConfigError(f"{config}: {why}")
-        _print({"$schema": DRAFT, **schema(loaded)})
+        print_json({"$schema": DRAFT, **schema(loaded)})
 
 
 @app.command("config")
 def config_() -> None:
-    """JSON Schema of the configuration file.
+    """Print the JSON Schema of the configuration file.
 
     Example: ssm-stream schema config > ssm-stream.schema.json
     """
-    _print(config_schema())
+    print_json(config_schema())
 
 
 @app.command()
-def event(config: File) -> None:
-    """JSON Schema of the events that this configuration reads.
+def event(config: ConfigFile) -> None:
+    """Print the JSON Schema of the events that this configuration reads.
 
     Example: ssm-stream schema event monitor.yaml > event.schema.json
     """
@@ -52,8 +49,8 @@ def event(config: File) -> None:
 
 
 @app.command()
-def label(config: File) -> None:
-    """JSON Schema of its labels, where targets come later than their events.
+def label(config: ConfigFile) -> None:
+    """Print the JSON Schema of the labels, for targets that come later than their events.
 
     Example: ssm-stream schema label monitor.yaml
     """
@@ -63,22 +60,22 @@ def label(config: File) -> None:
 
 
 @app.command()
-def feedback(config: File) -> None:
-    """JSON Schema of what operators say of alerts.
+def feedback(config: ConfigFile) -> None:
+    """Print the JSON Schema of the operators' feedback on alerts.
 
     Example: ssm-stream schema feedback monitor.yaml
     """
     from ssm_stream.contract.event_schema import feedback_schema
 
-    def lacks(c: Config) -> str:
+    def missing(c: Config) -> str:
         return "" if c.alerts.feedback else "alerts.feedback: not set; name its topic"
 
-    _message(config, feedback_schema, lacks)
+    _message(config, feedback_schema, missing)
 
 
 @app.command()
-def prediction(config: File) -> None:
-    """JSON Schema of its predictions.
+def prediction(config: ConfigFile) -> None:
+    """Print the JSON Schema of the predictions.
 
     Example: ssm-stream schema prediction monitor.yaml
     """
@@ -89,10 +86,10 @@ def prediction(config: File) -> None:
 
 @app.command()
 def alert(
-    config: File,
+    config: ConfigFile,
     headers: Annotated[bool, typer.Option("--headers", help="Of the headers: CloudEvents' attributes.")] = False,
 ) -> None:
-    """JSON Schema of the value of its alerts, or of their headers.
+    """Print the JSON Schema of the alerts, or of their headers.
 
     Example: ssm-stream schema alert monitor.yaml
     """
@@ -103,8 +100,8 @@ def alert(
 
 
 @app.command("dead-letter")
-def dead_letter(config: File) -> None:
-    """JSON Schema of the headers of its dead letters; keys and values are those of the messages.
+def dead_letter(config: ConfigFile) -> None:
+    """Print the JSON Schema of the headers of the dead letters; keys and values are those of the messages.
 
     Example: ssm-stream schema dead-letter monitor.yaml
     """
@@ -114,13 +111,13 @@ def dead_letter(config: File) -> None:
 
 
 @app.command("asyncapi")
-def asyncapi_(config: File) -> None:
-    """All topics and messages as one AsyncAPI 3.0 document; it holds no secrets.
+def asyncapi_(config: ConfigFile) -> None:
+    """Print all topics and messages as one AsyncAPI 3.0 document, without secrets.
 
     Example: ssm-stream schema asyncapi monitor.yaml > asyncapi.json
     """
     from ssm_stream.contract.asyncapi import asyncapi
 
     loaded = load_with_stored_features(config)
-    with reported():
-        _print(asyncapi(loaded))
+    with report_errors():
+        print_json(asyncapi(loaded))

@@ -1,16 +1,16 @@
-"""`ssm-stream state`: what the recovery directory keeps; as a file and back; afresh; and how two states differ."""
+"""`ssm-stream state`: lists, exports, imports, resets and compares the states of flows."""
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
 
-from ssm_stream.cli.errors import reported
+from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from ssm_stream.recovery.comparison import StateDifference
     from ssm_stream.recovery.reader import EntityList, Position, StoredState
 
-app = typer.Typer(no_args_is_help=True, help="See, move, compare and reset what a flow has learned.")
-ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="List, export, import, reset and compare what a flow has learned.",
+)
 
 
 class Order(StrEnum):
-    """What entities are sorted by."""
+    """Orders of a list of entities."""
 
     NAME = "name"
     LAST = "last"
@@ -35,11 +37,11 @@ class Order(StrEnum):
 @app.command("ls")
 def ls(
     config: ConfigFile,
-    by: Annotated[Order, typer.Option("--sort", help="Latest and most first.")] = Order.NAME,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=0, help="Entities that are shown; 0: all.")] = 50,
+    by: Annotated[Order, typer.Option("--sort", help="Order; times and numbers descending.")] = Order.NAME,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=0, help="Number of entities in the list; 0: all.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List the shards, positions and entities of the recovery directory, whether or not a process runs on it.
+    """List the shards, positions and entities of a state, whether or not a process runs on it.
 
     Example: ssm-stream state ls monitor.yaml --sort last --limit 10
     """
@@ -48,7 +50,7 @@ def ls(
     from ssm_stream.recovery.reader import list_entities, require_directory, with_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
-    with reported(RecoveryError, StateError):
+    with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
         stored, found = with_state(
@@ -57,30 +59,30 @@ def ls(
         )
     positions = stored.positions(loaded)
     if as_json:
-        _write_json(_ls_json(stored, positions, found))
+        print_json(_ls_json(stored, positions, found))
     else:
         _print_ls(stored, positions, found)
 
 
 @app.command("audit")
 def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
-    """Hold the audit's records to their hashes, to each other, and to what was said of the same offset before.
+    """Check the hash chain of the audit's records, and that records of the same offset agree.
 
-    Exit code 1 where one is missing, was altered, or says another thing.
+    Exit code 0: they do; 1: a record is missing or altered, or contradicts another.
 
     Example: ssm-stream state audit monitor.yaml
     """
     from ssm_stream.ops.audit import AuditError, verify_audit
 
-    with reported(AuditError, OSError):
+    with report_errors(AuditError, OSError):
         loaded = load_config(config)
         if loaded.audit.directory is None:
-            raise ConfigError("audit.directory: null; without one nothing is recorded")
+            raise ConfigError("audit.directory: null, so nothing is recorded: name a directory")
         found = verify_audit(loaded.audit.directory)
     if as_json:
-        _write_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
+        print_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
     else:
-        again = f", {found.again} of them after a restart that did an epoch again" if found.again else ""
+        again = f", {found.again} of them from epochs that a restart repeated" if found.again else ""
         typer.echo(f"{found.lines:,} records of {found.shards} shards{again}")
         typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
         for fault in found.faults:
@@ -94,12 +96,13 @@ def show(
     config: ConfigFile,
     entity: Annotated[str, typer.Argument(help="Name of the entity.", show_default=False)],
     source: Annotated[
-        int | None, typer.Option(help="Partition of the entity, for the names of categories. Default: the first.")
+        int | None,
+        typer.Option(help="Source partition, for the names of categories. Default: the first."),
     ] = None,
-    top: Annotated[int, typer.Option(min=1, help="Weights that are shown.")] = 12,
+    top: Annotated[int, typer.Option(min=1, help="Number of weights in the list.")] = 12,
     as_json: AsJson = False,
 ) -> None:
-    """Show what is known of one entity: clock, usual error, interval, open episodes, weights and state hash.
+    """Print the state of one entity: clock, usual error, interval, open episodes, weights and state hash.
 
     Example: ssm-stream state show monitor.yaml press-1
     """
@@ -108,17 +111,17 @@ def show(
     from ssm_stream.recovery.reader import find_entity, require_directory, with_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
-    with reported(RecoveryError, StateError):
+    with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
         found = with_state(require_directory(loaded), lambda stored: find_entity(stored, entity, like, source))
     if as_json:
-        _write_json(found.as_json())
+        print_json(found.as_json())
         return
     hashes = ", ".join(f"{value} (partition {at})" for at, value in found.hashes.items())
     typer.echo(f"{found.entity} in shard {found.shard}, {found.bytes:,} bytes, state hash {hashes}")
-    for facts in found.targets:
-        _print_facts(facts, top)
+    for report in found.targets:
+        _print_report(report, top)
 
 
 @app.command("export")
@@ -126,7 +129,7 @@ def export(
     config: ConfigFile,
     file: Annotated[Path, typer.Argument(help="File to write.", show_default=False)],
 ) -> None:
-    """Write the whole state, of all shards with its positions, into one file; a process may run meanwhile.
+    """Write the whole state, with all shards and positions, to one file; a process may run meanwhile.
 
     Example: ssm-stream state export monitor.yaml monitor.state
     """
@@ -135,19 +138,19 @@ def export(
     from ssm_stream.recovery.export import export_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
-    with reported(RecoveryError, StateError, OSError):
+    with report_errors(RecoveryError, StateError, OSError):
         done = export_state(require_stored_features(load_config(config)), file)
-    when = f" (process {done.owner} goes on from there)" if done.owner else ""
+    when = f" (process {done.owner} continues from there)" if done.owner else ""
     typer.echo(f"{file}: {done.shards} shards, {done.size:,} bytes, as of the start of epoch {done.epoch}{when}")
 
 
 @app.command("import")
 def import_(
     config: ConfigFile,
-    file: Annotated[Path, typer.Argument(help="What `export` wrote.", show_default=False)],
-    force: Annotated[bool, typer.Option("--force", help="Move aside what the directory keeps.")] = False,
+    file: Annotated[Path, typer.Argument(help="File that `export` wrote.", show_default=False)],
+    force: Annotated[bool, typer.Option("--force", help="Move the present state aside first.")] = False,
 ) -> None:
-    """Fill the recovery directory from an export: the next start goes on from its positions, to the bit.
+    """Fill the recovery directory from an export, so that the next start continues from there with the same bits.
 
     Example: ssm-stream state import monitor.yaml monitor.state
     """
@@ -155,22 +158,22 @@ def import_(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.export import import_state
 
-    with reported(RecoveryError, StateError, OSError):
+    with report_errors(RecoveryError, StateError, OSError):
         loaded = load_config(config)
         done = import_state(loaded, file, force=force)
     if done.aside is not None:
-        typer.echo(f"what was there is in {done.aside}")
-    typer.echo(f"{loaded.recovery.directory}: {done.shards} shards; a start goes on with epoch {done.epoch}")
+        typer.echo(f"the former state is in {done.aside}")
+    typer.echo(f"{loaded.recovery.directory}: {done.shards} shards; the next start continues with epoch {done.epoch}")
 
 
 @app.command()
 def reset(
     config: ConfigFile,
-    entity: Annotated[str | None, typer.Argument(help="Only this entity.", show_default=False)] = None,
-    yes: Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    entity: Annotated[str | None, typer.Argument(help="Reset only this entity.", show_default=False)] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Reset without a confirmation.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
 ) -> None:
-    """Start afresh: move the whole directory aside, or let one entity begin anew.
+    """Start anew: move the whole state aside, or delete one entity from it.
 
     Example: ssm-stream state reset monitor.yaml press-1
     """
@@ -178,9 +181,9 @@ def reset(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.reset import reset_entity, reset_state
 
-    with reported(RecoveryError, StateError):
+    with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
-        what = f"all that {loaded.recovery.directory} keeps" if entity is None else f"what is known of {entity!r}"
+        what = f"the state in {loaded.recovery.directory}" if entity is None else f"the state of {entity!r}"
         if entity is None:
             reset_state(loaded, dry=True)
         else:
@@ -189,21 +192,23 @@ def reset(
             typer.echo(f"would reset {what}")
             return
         if not yes and not typer.confirm(f"reset {what}?"):
-            raise typer.Exit(1)
+            raise typer.Exit(FAILED)
         if entity is None:
             typer.echo(f"moved to {reset_state(loaded)}: the next start begins at source.start")
         else:
             shard = reset_entity(loaded, entity)
-            typer.echo(f"{entity!r} (shard {shard}) starts afresh; what it has taught others stays")
+            typer.echo(f"{entity!r} (shard {shard}) starts anew; what other entities have learned from it stays")
 
 
 @app.command()
 def diff(
     first: Annotated[Path, typer.Argument(help="Configuration, recovery directory or export.", show_default=False)],
-    second: Annotated[Path, typer.Argument(help="The same, of the other.", show_default=False)],
+    second: Annotated[Path, typer.Argument(help="Configuration, recovery directory or export.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Compare two states entity by entity; exit code 1 where they differ.
+    """Compare two states entity by entity.
+
+    Exit code 0: they are equal; 1: they differ.
 
     Example: ssm-stream state diff monitor.yaml monitor.state
     """
@@ -211,18 +216,14 @@ def diff(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.comparison import compare, hash_state
 
-    with reported(RecoveryError, StateError, OSError):
+    with report_errors(RecoveryError, StateError, OSError):
         found = compare(hash_state(first), hash_state(second))
     if as_json:
-        _write_json({**found._asdict(), "changes": [change._asdict() for change in found.changes]})
+        print_json({**found._asdict(), "changes": [change._asdict() for change in found.changes]})
     else:
         _print_difference(found, first, second)
     if found.any:
-        raise typer.Exit(1)
-
-
-def _write_json(content: Any) -> None:
-    sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
+        raise typer.Exit(FAILED)
 
 
 def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) -> dict[str, Any]:
@@ -241,49 +242,44 @@ def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) 
 
 
 def _print_ls(stored: StoredState, positions: list[Position], found: EntityList) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
     from ssm_stream.engine.entity_report import iso_seconds
 
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+    console = output()
     process = "no process runs on it" if stored.owner is None else f"process {stored.owner} runs on it"
     size = sum(each.size for chain in stored.chains.values() for each in chain)
     console.print(f"{stored.directory}: epoch {stored.epoch}, {process}", markup=False)
     console.print(f"{len(stored.chains)} shards, {found.total:,} entities, {size:,} bytes", markup=False)
     for topic, partition, offset in positions:
         console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
-    table = Table(show_edge=False)
-    for name in ("entity", "shard", "last labelled", "events", "bytes", "open", "hash"):
-        justify: Literal["left", "right"] = "right" if name in ("events", "bytes") else "left"
-        table.add_column(name, justify=justify, no_wrap=name != "entity", overflow="fold")
+    columns = ("entity", "shard", "last labelled", "events", "bytes", "open", "hash")
+    table = new_table(columns, text=[name for name in columns if name not in ("events", "bytes")])
     for shard, line in found.lines:
         cells = (shard, iso_seconds(line.last) or "never", f"{line.n:,}", f"{line.bytes:,}", ", ".join(line.open))
         table.add_row(line.entity, *cells, line.hash)
-    console.print(table, markup=False)
+    print_table(table, console)
     if found.total > len(found.lines):
         console.print(f"and {found.total - len(found.lines):,} more (--limit 0 shows all)", markup=False)
 
 
-def _print_facts(facts: EntityReport, top: int) -> None:
+def _print_report(report: EntityReport, top: int) -> None:
     from ssm_stream.engine.entity_report import iso_seconds
 
     rows = [
-        ("target", facts.target),
-        ("labelled events", f"{facts.n:,}"),
-        ("last of them", iso_seconds(facts.last) or "never"),
-        ("watermark then", iso_seconds(facts.watermark) or "none"),
-        ("mean gap", f"{facts.gap:.6g} s"),
-        ("usual error", f"{facts.error:.6g}"),
-        ("interval", f"± {facts.half_width:.6g}"),
+        ("target", report.target),
+        ("labelled events", f"{report.n:,}"),
+        ("last of them", iso_seconds(report.last) or "never"),
+        ("watermark then", iso_seconds(report.watermark) or "none"),
+        ("mean gap", f"{report.gap:.6g} s"),
+        ("usual error", f"{report.error:.6g}"),
+        ("interval", f"± {report.half_width:.6g}"),
     ]
-    for episode in facts.episodes:
+    for episode in report.episodes:
         since = f"since {iso_seconds(episode.since)}, {episode.events:,} events, highest score {episode.peak:.3g}"
         rows.append((f"open {episode.kind}", since))
-    for name, weight in list(facts.weights.items())[:top]:
+    for name, weight in list(report.weights.items())[:top]:
         rows.append((f"weight of {name}", f"{weight:+.4g}"))
-    if len(facts.weights) > top:
-        rows.append(("", f"and {len(facts.weights) - top} more weights"))
+    if len(report.weights) > top:
+        rows.append(("", f"and {len(report.weights) - top} more weights"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         typer.echo(f"  {name:{width}}  {value}")
@@ -291,12 +287,12 @@ def _print_facts(facts: EntityReport, top: int) -> None:
 
 def _print_difference(found: StateDifference, first: Path, second: Path) -> None:
     typer.echo(f"the same in both: {found.same:,}")
-    for said, names in (
+    for title, names in (
         (f"only in {first}", found.only_first),
         (f"only in {second}", found.only_second),
         ("differ", found.differ),
     ):
         shown = ", ".join(names[:20]) + (f" and {len(names) - 20:,} more" if len(names) > 20 else "")
-        typer.echo(f"{said}: {len(names):,}" + (f": {shown}" if names else ""))
+        typer.echo(f"{title}: {len(names):,}" + (f": {shown}" if names else ""))
     for change in found.changes:
         typer.echo(f"made with another setting: {change.text}")

@@ -1,18 +1,18 @@
-"""`ssm-stream train`: meta-training of the frozen weights."""
+"""`ssm-stream train`: meta-trains the frozen weights."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ssm_stream.cli.errors import reported, require_one_target, say_if_kernels_are_to_be_compiled, with_picked
+from ssm_stream.cli.errors import FAILED, announce_compilation, report_errors
+from ssm_stream.cli.inputs import AsJson, open_recording, require_one_target, require_writable, with_option_groups
+from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
 from ssm_stream.config import load_config
 from ssm_stream.kernels import frozen_weights
 from ssm_stream.reference import require_torch
@@ -20,26 +20,36 @@ from ssm_stream.reference import require_torch
 if TYPE_CHECKING:
     from ssm_stream.training.training import History, Result, Row
 
-WORST = 1.05  # times the start's error that a kind of stream may end at
+MAX_RATIO = 1.05
+"""Largest ratio of the trained error to the start's, for each kind of stream."""
 
 
+class RecipeOptions(NamedTuple):
+    """How long to train, and on which streams."""
+
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Maximum number of updates. Default: 400, with --quick 12.", show_default=False),
+    ] = None
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Maximum duration; the best weights so far are written.")
+    ] = None
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training streams.")] = 0
+    quick: Annotated[bool, typer.Option("--quick", help="Run for a minute or two, as a trial.")] = False
+
+
+@with_option_groups
 def train(
-    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where to write the weights.")] = Path(
+    recipe_options: RecipeOptions,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Write the weights to this file.")] = Path(
         "weights.safetensors"
     ),
-    steps: Annotated[
-        int | None, typer.Option("--steps", min=1, help="Most updates; 400 where nothing is said, 12 with --quick.")
-    ] = None,
-    minutes: Annotated[float | None, typer.Option("--minutes", min=0.01, help="Most time; the best so far counts.")] = (
-        None
-    ),
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the streams trained on.")] = 0,
     start: Annotated[
         Path | None,
         typer.Option(
             "--start",
             metavar="FILE",
-            help="Begin with these weights; `untrained`: those set by hand.",
+            help="Start from these weights; `untrained`: those set by hand.",
             show_default="those of the package",
         ),
     ] = None,
@@ -49,42 +59,38 @@ def train(
             "--history",
             metavar="FILE CONFIG",
             show_default=False,
-            help="Also train on the first 70 % of your own recording, and validate on the rest.",
+            help="Also train on the first 70 % of your recording, and validate on the rest.",
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from FILE.checkpoint, where it is there.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print checks and card as one JSON object.")] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A minute or two, to see that it works.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from FILE.checkpoint if it exists.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train the frozen weights on synthetic streams, and on your own recording if you name one.
 
-    Writes FILE (name it as `model.weights`) and, after every round, FILE.checkpoint. The best weights on streams held
-    back are kept, or the start where none are better. Exit code 0 when no kind of stream got worse by more than 5 %, 1
-    when one did or training failed, 2 for a wrong call.
+    Writes FILE (for `model.weights`) and, after every round, FILE.checkpoint. The weights with the smallest error on
+    held-out streams are written, or the start if none are better.
+
+    Exit code 0: no kind of stream got worse by more than 5 %; 1: one did, or training failed; 2: a wrong call.
 
     Example: ssm-stream train --minutes 30 --out weights.safetensors
 
     Example: ssm-stream train --history line7.csv.gz line7.yaml --out line7.safetensors
     """
-    with reported():
+    with report_errors():
         require_torch("train")
-    # Loading torch takes seconds, which `ssm-stream --help` should not.
+    # Importing torch takes seconds, which `ssm-stream --help` must not.
     from ssm_stream.evaluate.recordings.recording import RecordingError
     from ssm_stream.training import training
 
-    if out.is_dir() or not out.absolute().parent.is_dir():
-        raise typer.BadParameter(f"cannot write {out}: not a file in an existing folder", param_hint="--out")
+    require_writable(out, "--out")
+    steps, minutes, seed, quick = recipe_options
     recipe = training.QUICK if quick else training.Recipe()
     recipe = recipe._replace(minutes=minutes, seed=seed, updates=steps or recipe.updates)
-    console = Console(stderr=True)
-    bar = Progress(
-        TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
-        console=console, disable=not sys.stderr.isatty(), transient=True,
-    )  # fmt: skip
-    with reported(RecordingError, training.TrainingError, OSError):
+    console, bar = output(error=True), share_bar()
+    with report_errors(RecordingError, training.TrainingError, OSError):
         begin = frozen_weights.load(start)
         own = _history(*history) if history else None
-        say_if_kernels_are_to_be_compiled()
+        announce_compilation()
         with bar:
             task = bar.add_task("train", total=1.0)
             result = training.train(
@@ -93,7 +99,7 @@ def train(
                 own,
                 out.with_name(out.name + ".checkpoint"),
                 resume,
-                notify=lambda line: console.print(line, highlight=False),
+                notify=bar.console.print,
                 advance=lambda fraction: bar.update(task, completed=fraction),
             )
         card = training.make_card(result, recipe, begin, history[0].name if history else None)
@@ -101,32 +107,31 @@ def train(
     checks = _checks(result)
     if as_json:
         sys.stdout.write(orjson.dumps({"checks": checks, "card": frozen_weights.card(out)}).decode() + "\n")
-    (console if as_json else Console()).print(_table(result.rows))
+    print_table(_table(result.rows), output(error=as_json))
     if result.better:
-        console.print(f"score {result.score:.4f} (1 is the start); {result.reason}", highlight=False)
+        console.print(f"score {result.score:.4f} (1 is the start); {result.reason}")
     else:
-        console.print(f"nothing better than the start was found, which is kept; {result.reason}", highlight=False)
-    console.print(f"weights: {out}", highlight=False)
+        console.print(f"no weights were better than the start, which is written; {result.reason}")
+    console.print(f"weights: {out}")
     if not all(check["ok"] for check in checks):
-        raise typer.Exit(1)
+        raise typer.Exit(FAILED)
 
 
 def _history(file: Path, config: Path) -> History:
-    from ssm_stream.evaluate.recordings import recording
     from ssm_stream.ingest.events import EventReader
     from ssm_stream.training.training import read_history
 
-    loaded, rows = load_config(config), recording.rows(file)
+    loaded = load_config(config)
     require_one_target(loaded, "train")
-    loaded, rows = with_picked(loaded, rows)
+    loaded, rows = open_recording(loaded, file)
     events, refused = EventReader(loaded.event).read(list(rows))
     if refused:
-        typer.echo(f"{file.name}: {len(refused)} rows are no events, the first: {refused[0].reason}", err=True)
+        typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
     return read_history(loaded, events)
 
 
 def _checks(result: Result) -> list[dict[str, Any]]:
-    found = [("score", result.score, 1.0), *((row.kind, row.trained / row.start, WORST) for row in result.rows)]
+    found = [("score", result.score, 1.0), *((row.kind, row.trained / row.start, MAX_RATIO) for row in result.rows)]
     return [
         {"name": f"train/{name}", "value": round(value, 4), "relation": "<=", "bar": bar, "ok": value <= bar}
         for name, value, bar in found
@@ -134,13 +139,9 @@ def _checks(result: Result) -> list[dict[str, Any]]:
 
 
 def _table(rows: list[Row]) -> Table:
-    table = Table(
-        title="Mean absolute error on streams held back, in mean absolute deviations of the target",
-        title_justify="left",
-    )
-    table.add_column("stream")
-    for name in ("streams", "untrained", "start", "trained", "trained / start"):
-        table.add_column(name, justify="right")
+    columns = ("stream", "streams", "untrained", "start", "trained", "trained / start")
+    title = "Mean absolute error on held-out streams, in mean absolute deviations of the target"
+    table = new_table(columns, text=("stream",), title=title)
     for row in rows:
         errors = (f"{error:.4f}" for error in (row.untrained, row.start, row.trained))
         if row.kind in ("all", "(past)"):

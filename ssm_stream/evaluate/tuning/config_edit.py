@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.config import Config, ConfigError, load_config, parse_config
 
 
 def edited(text: str, settings: dict[str, Any], name: str) -> str:
@@ -34,6 +35,14 @@ def edited(text: str, settings: dict[str, Any], name: str) -> str:
     if Config.model_validate(expected) != Config.model_validate(found.model_dump()):
         raise ConfigError(f"{name}: cannot be edited in place (an alias, or a merged key); set the keys by hand")
     return out
+
+
+def for_the_file(settings: dict[str, Any], file: Path, resolved: Config) -> dict[str, Any]:
+    """The settings as the file needs them: if it says `features: auto`, a changed column needs all selected ones."""
+    columns = {"event.features": resolved.event.numbers, "event.categories": resolved.event.categories}
+    if load_config(file).event.features != "auto" or not set(columns) & set(settings):
+        return settings
+    return {**columns, **settings}
 
 
 def diff(before: str, after: str, name: str, new_name: str) -> str:

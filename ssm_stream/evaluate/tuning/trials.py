@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
+from ssm_stream.autoconfig.feature_selection import SAMPLE
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import Floats, Ints, run_engine
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+from ssm_stream.ingest.events import path_getter
 
 WEEK_MS = 7 * 86_400_000.0
 
@@ -130,6 +133,27 @@ def read_targets(config: Config, file: Path, limit: int | None = None) -> Target
             f"{file}: no event with a target (`{config.event.targets[0]}`) of an entity (`{config.event.entity}`)"
         )
     return Targets(ts, negative, len(names))
+
+
+def entity_names(config: Config, file: Path, limit: int | None = None) -> set[str]:
+    """The names of the recording's entities.
+
+    Raises:
+        RecordingError: the file cannot be read.
+    """
+    return {name for events, _, _ in batches(config, Recording(file, limit)) for name in set(events.entity)}
+
+
+def require_columns(file: Path, paths: list[str]) -> None:
+    """Refuse columns that the first rows of a recording do not have.
+
+    Raises:
+        ConfigError: names the column, and those that there are.
+    """
+    rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
+    for path in paths:
+        if all(path_getter(path)(row) is None for row in rows):
+            raise ConfigError(f"--add: no column {path!r} in the first rows of {file}; there are: {', '.join(rows[0])}")
 
 
 def with_settings(config: Config, settings: dict[str, Any]) -> Config:

@@ -1,0 +1,118 @@
+"""Arguments and options that several commands share, and the configurations and recordings that they name."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+
+import typer
+
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.config import Config, ConfigError, load_config
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.recordings.recording import Recording
+
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration file.", show_default=False)]
+RecordingFile = Annotated[
+    Path, typer.Argument(metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
+
+
+def load_with_stored_features(config: Path) -> Config:
+    """Load a configuration; `event.features: auto` is replaced by the features selected for its state, if any."""
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.settings_files import with_stored_features
+
+    with report_errors(RecoveryError):
+        return with_stored_features(load_config(config))
+
+
+def open_recording(config: Config, file: Path, limit: int | None = None) -> tuple[Config, Recording]:
+    """The rows of a recording, and the configuration with features.
+
+    `event.features: auto` is replaced by the features selected from the first rows, which are printed.
+
+    Raises:
+        ConfigError: nothing can be selected from the rows.
+        RecordingError: the file cannot be read.
+    """
+    from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+    from ssm_stream.evaluate.recordings.recording import Recording
+
+    rows = Recording(file, limit)
+    if config.event.features != "auto":
+        return config, rows
+    selection = select_features(config, list(islice(rows, SAMPLE)))
+    typer.echo("\n".join(selection.lines()), err=True)
+    return selection.config, rows
+
+
+def rows_to_read(rows: Recording) -> int | None:
+    """The number of rows for a progress bar; None where standard error is not a terminal, so that none is shown."""
+    from ssm_stream.evaluate.recordings.recording import count_rows
+
+    if not sys.stderr.isatty():
+        return None
+    total = count_rows(rows.path)
+    return total if rows.limit is None else min(total, rows.limit)
+
+
+def require_one_target(config: Config, command: str) -> None:
+    """Refuse several targets, for commands that evaluate one.
+
+    Raises:
+        ConfigError: there are several.
+    """
+    if len(paths := config.event.targets) > 1:
+        raise ConfigError(
+            f"event.target: found {len(paths)} targets, but `{command}` evaluates one: name one of them in a copy of "
+            "the file"
+        )
+
+
+def require_writable(path: Path, option: str, *inputs: Path) -> None:
+    """Refuse an output file that cannot be written, or that is one of the input files.
+
+    Raises:
+        BadParameter: names the option and the cause.
+    """
+    if path.is_dir() or not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"cannot write {path}: not a file in an existing folder", param_hint=option)
+    if any(path.resolve() == given.resolve() for given in inputs):
+        raise typer.BadParameter(f"{path} is an input file and is not overwritten: name another", param_hint=option)
+
+
+def with_option_groups(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with each parameter that is a NamedTuple replaced by the options that are its fields."""
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, Any] = {name: kind for name, kind in hints.items() if hasattr(kind, "_fields")}
+    options: list[Parameter] = []
+    for name in signature(command).parameters:
+        if name not in groups:
+            default = signature(command).parameters[name].default
+            options.append(Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=hints[name]))
+            continue
+        group = groups[name]
+        kinds, defaults = get_type_hints(group, include_extras=True), group._field_defaults
+        options += [
+            Parameter(field, Parameter.KEYWORD_ONLY, default=defaults[field], annotation=kinds[field])
+            for field in group._fields
+        ]
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        for name, group in groups.items():
+            values[name] = group(**{field: values.pop(field) for field in group._fields})
+        command(**values)
+
+    call.__signature__ = Signature(options)  # type: ignore[attr-defined]
+    call.__annotations__ = {option.name: option.annotation for option in options}
+    return call

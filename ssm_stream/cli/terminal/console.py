@@ -1,0 +1,123 @@
+"""Tables, progress bars and JSON, as all commands print them.
+
+A table never cuts a name or a figure. Where standard output is not a terminal, lines are as long as their content;
+where the terminal is too narrow for a row, each row becomes lines of `column: value`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+import orjson
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.report.section import Check
+
+WIDE = 10_000
+"""Columns of an output that is not a terminal."""
+
+
+def output(*, error: bool = False) -> Console:
+    """Standard output or error: as wide as the terminal or COLUMNS, else without a limit."""
+    stream = sys.stderr if error else sys.stdout
+    wide = not stream.isatty() and not os.environ.get("COLUMNS")
+    return Console(stderr=error, width=WIDE if wide else None, highlight=False)
+
+
+def new_table(columns: Sequence[str], *, text: Collection[str], lines: bool = True, title: str | None = None) -> Table:
+    """A table with these columns.
+
+    Args:
+        text: columns that are aligned to the left and may be folded; the others hold figures
+        lines: draw lines between the columns and below the header
+    """
+    table = Table(title=title, title_justify="left", show_edge=False)
+    if not lines:
+        _drop_lines(table)
+    for name in columns:
+        is_text = name in text
+        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+    return table
+
+
+def print_table(table: Table, console: Console | None = None) -> None:
+    """Print a table in the widest layout that the console has room for."""
+    console = console or output()
+    if not _fits(table, console):
+        _drop_lines(table)
+    console.print(table if _fits(table, console) else _records(table), markup=False)
+
+
+def _fits(table: Table, console: Console) -> bool:
+    return console.measure(table).minimum <= console.width
+
+
+def _drop_lines(table: Table) -> None:
+    table.box, table.padding, table.pad_edge = None, (0, 2, 0, 0), False
+
+
+def _records(table: Table) -> Table:
+    """The rows of a table as lines of column and value, with an empty line between rows."""
+    records = Table.grid(padding=(0, 1))
+    records.add_column(style="dim", overflow="fold")
+    records.add_column(overflow="fold")
+    columns = [(str(column.header), list(column.cells)) for column in table.columns]
+    for row in range(table.row_count):
+        if row:
+            records.add_row()
+        for name, cells in columns:
+            if str(cell := cells[row]):
+                records.add_row(Text(name), cell)
+    return records
+
+
+def print_json(content: Any) -> None:
+    """Print an indented JSON document."""
+    sys.stdout.write(orjson.dumps(content, option=orjson.OPT_INDENT_2).decode() + "\n")
+
+
+def counting_bar() -> Progress:
+    """A progress bar for a number of items; nothing is shown where standard error is not a terminal."""
+    return _bar(MofNCompleteColumn(), TimeRemainingColumn())
+
+
+def share_bar() -> Progress:
+    """A progress bar for a share of the work; nothing is shown where standard error is not a terminal."""
+    return _bar(TaskProgressColumn(), TimeElapsedColumn())
+
+
+def _bar(*columns: Any) -> Progress:
+    console = output(error=True)
+    description = TextColumn("{task.description}", markup=False)
+    return Progress(
+        description, BarColumn(), *columns, console=console, disable=not console.is_terminal, transient=True
+    )
+
+
+def format_number(value: float | None, form: str = ".4g") -> str:
+    """A number, or a dash for None."""
+    return "–" if value is None else format(value, form)
+
+
+def checks_table(checks: Sequence[Check]) -> Table:
+    """Measured values and their bounds."""
+    table = new_table(("check", "value", "bar", "ok"), text=("check", "ok"), title="Checks")
+    for check in checks:
+        ok = Text("yes", "green") if check.ok else Text("no", "bold red")
+        table.add_row(check.name, f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok)
+    return table

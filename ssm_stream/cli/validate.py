@@ -1,0 +1,90 @@
+"""`ssm-stream validate`: checks a configuration file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ssm_stream.cli.doctor import diagnosing, print_checks
+from ssm_stream.cli.errors import FAILED, report_errors
+from ssm_stream.cli.inputs import ConfigFile
+from ssm_stream.cli.terminal.console import print_json
+from ssm_stream.config import Config, load_config
+from ssm_stream.config.client_properties import security_warnings
+
+if TYPE_CHECKING:
+    from ssm_stream.flow.doctor import Check
+
+
+def validate(
+    config: ConfigFile,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
+    against_broker: Annotated[
+        bool, typer.Option("--against-broker", help="Also check topics, permissions and the latest events.")
+    ] = False,
+) -> None:
+    """Check a configuration file: print what it means, or each error with its line and the cure.
+
+    If the recovery directory holds a state, the effect of each changed setting on it is printed.
+
+    With --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file.
+
+    Exit code 0: the file is valid; 1: the state is refused or a check failed; 2: the file is invalid.
+
+    Examples: ssm-stream validate monitor.yaml
+
+    ssm-stream validate monitor.yaml --against-broker
+    """
+    with report_errors():
+        loaded = load_config(config)
+    state = None
+    if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
+        from ssm_stream.recovery.compatibility import check_state  # takes a second to import
+
+        state = check_state(loaded)
+    checks: list[Check] = []
+    if against_broker:
+        from ssm_stream.flow.doctor import diagnose
+
+        with diagnosing(loaded):
+            checks = diagnose(loaded)
+    config_hash = None if loaded.event.features == "auto" else loaded.hash
+    if as_json:
+        content = {"config_hash": config_hash, **loaded.redacted()}
+        content["recovery"]["kept"] = None if state is None else state.as_json()
+        if against_broker:
+            content["checks"] = [check._asdict() for check in checks]
+        print_json(content)
+    else:
+        typer.echo(f"{config}: ok" + ("" if config_hash is None else f" (config hash {config_hash})"))
+        for line in [*_describe(loaded), *([] if state is None else state.lines())]:
+            typer.echo(f"  {line}")
+        if against_broker:
+            print_checks(checks)
+    if (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
+        raise typer.Exit(FAILED)
+
+
+def _describe(config: Config) -> Iterator[str]:
+    """What a configuration reads, predicts, writes and learns, as lines of text."""
+    event, sinks = config.event, config.sinks
+    yield f"reads     {config.source.topic} on {config.source.brokers}"
+    auto = ["features (auto: picked from the first events at start)", *event.categories]
+    columns = auto if event.features == "auto" else event.columns
+    calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
+    past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
+    inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
+    yield f"writes    {', '.join(t for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t)}"
+    yield "learns    " + (
+        "entities of a shard and partition together" if config.model.fleet else "each entity by itself"
+    )
+    shards = config.state.shards
+    work = (
+        f"{shards} shards: up to {shards} workers share the work" if shards > 1 else "1 shard: one worker does the work"
+    )
+    yield f"state     {work}; recovery in {config.recovery.directory or '(off)'}"
+    for warning in security_warnings({**config.source.kafka, **sinks.kafka}):
+        yield f"warning   {warning}"
