@@ -274,7 +274,7 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     created = create_missing(config, 3)
     assert created.ok, created
     kafka.created += [t for t in (config.sinks.predictions, config.sinks.alerts, config.sinks.dead_letters) if t]
-    kafka.produce(topic, [b'{"id": "m", "t": 1800000000, "target": 1}'] * 3, partition=0)
+    kafka.produce(topic, [b'{"id": "m", "t": 1800000000, "a": 1, "target": 1}'] * 3, partition=0)
     checks = by_name(diagnose(config))
     assert all(check.ok and not check.cure for check in checks.values()), checks
     assert checks["source topic"].found == f"{topic}: 2 of 2 partitions"
@@ -287,7 +287,7 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     assert create_missing(config, 3).found == "all exist"
 
 
-GOOD = b'{"id": "m%d", "t": 1800000000, "target": 1}'
+GOOD = b'{"id": "m%d", "t": 1800000000, "a": 1, "target": 1}'
 
 
 @pytest.mark.parametrize(
@@ -295,8 +295,12 @@ GOOD = b'{"id": "m%d", "t": 1800000000, "target": 1}'
     [
         ([[GOOD % 1, b"no", b'{"t": 1}'], [GOOD % 2]], True, r"2 of the last 4 messages are events; the others would "
          r"be dead letters \(NotJson 1, MissingField 1\); \S+-0-1: not JSON", ""),
-        ([[b'{"f": 1}'] * 3, []], False, r"0 of the last 3 messages are events.*`id` is missing", "correct the paths"),
-        ([[b'{"id": "m", "t": 1800000000, "y": 1}'], []], False, "none has a target", r"event.target \(target\)"),
+        ([[b'{"f": 1}'] * 3, []], False, r"0 of the last 3 messages are events; event.entity: no column 'id' in the "
+         r"last 3 messages; its columns: f; event.timestamp: no column 't'", "correct these paths"),
+        ([[b'{"id": "m", "t": 1800000000, "a": 1, "tarqet": 1}'], []], False,
+         r"1 of the last 1 messages are events; event.target: no column 'target' .*; did you mean `tarqet`\?", "paths"),
+        ([[b'{"id": "m", "t": 1800000000, "a": 1, "target": null}'], []], False, "none has a target",
+         r"event.target \(target\)"),
         ([[GOOD % 1], [GOOD % 1]], True, "'m1' comes by two partitions", ""),
     ],
 )  # fmt: skip

@@ -15,14 +15,17 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from ssm_stream.autoconfig.feature_selection import values_by_column
 from ssm_stream.config import Config
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.suggestions import missing_columns
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.producer import open_producer
 from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.sample import decode_sample
+from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
 
@@ -178,6 +181,12 @@ def _events(config: Config, messages: list[Message]) -> Check:
     sample = decode_sample(config, messages)
     found = f"{sample.events} of the last {sample.messages} messages are events"
     found += f", {sample.labels} are labels" if sample.labels else ""
+    documents = [document for document in parse_documents(messages) if isinstance(document, dict)]
+    columns = dict.fromkeys([*values_by_column(documents)[0], *(key for each in documents for key in each)])
+    if documents and (missing := missing_columns(config, columns, f"the last {sample.messages} messages")):
+        return Check(
+            "events", False, f"{found}; {'; '.join(missing)}", "correct these paths, or see what producers write"
+        )
     # Labels come later, and events to be predicted only have none.
     if sample.events and sample.unlabelled == sample.events and config.labels is None:
         paths = ", ".join(config.event.targets)

@@ -21,7 +21,7 @@ def sample_documents(source: Source, partitions: tuple[int, ...], n: int) -> tup
         BrokerError: the broker refuses, or does not answer.
     """
     messages = _first_messages(source, partitions, n, until_eof=True)
-    return _documents(messages), any((message.value() or b"")[:1] == b"\0" for message in messages)
+    return parse_documents(messages), any((message.value() or b"")[:1] == b"\0" for message in messages)
 
 
 def first_documents(source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
@@ -34,7 +34,7 @@ def first_documents(source: Source, partitions: tuple[int, ...], n: int, *, unti
         ConfigError: no message is JSON, or none came.
     """
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
-    if documents := _documents(messages):
+    if documents := parse_documents(messages):
         return documents
     found = f"none of its first {len(messages)} messages is JSON" if messages else "it is empty"
     raise ConfigError(
@@ -43,7 +43,8 @@ def first_documents(source: Source, partitions: tuple[int, ...], n: int, *, unti
     )
 
 
-def _documents(messages: list[Message]) -> list[Any]:
+def parse_documents(messages: list[Message]) -> list[Any]:
+    """Return the JSON documents in messages, without those that are no JSON."""
     documents = []
     for message in messages:
         try:
