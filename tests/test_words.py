@@ -88,11 +88,13 @@ def modules(folder: Path) -> list[Path]:
 
 DONE: tuple[str, ...] = (
     "autoconfig",
+    "cli",
     "config",
     "engine",
     "flow",
     "ingest",
     "ops",
+    "recovery",
     "ui",
 )
 """Folders that hold the rules; all of them in the end."""

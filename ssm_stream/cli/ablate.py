@@ -38,7 +38,7 @@ def _print(found: Ablation) -> None:
     console = output()
     console.print(f"the later part, from {format_time(found.cut)}: {found.everything['rows']:,} rows")
     columns = ("without", "worth", "interval", "", "MAE", "cover", "alerts")
-    table = new_table(columns, text=("without", ""), lines=False)
+    table = new_table(columns, fold=("without",), text=("",), lines=False)
 
     def figures(m: dict[str, Any]) -> list[str]:
         return [format_number(m["mae"]), format_number(m["coverage"], ".1%"), format_alerts(m)]

@@ -88,7 +88,7 @@ def _print(result: dict[str, Any]) -> None:
     targets, entities = result.get("by_target"), result["by_entity"]
     first = "target" if targets else "entity"
     columns = (first, "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift")
-    table = new_table(columns, text=(first,))
+    table = new_table(columns, fold=(first,))
     rows = targets or {}
     if not targets and len(entities) > 1:
         by_alerts = sorted(entities.items(), key=lambda item: -(item[1]["anomalies"] + item[1]["drifts"]))

@@ -69,8 +69,8 @@ def ls(
             {"topic": loaded.sinks.dead_letters, "groups": [group.as_json() for group in groups], "foreign": foreign}
         )
         return
-    text = ("topic", "stage", "reason", "first", "last", "last one: place and why")
-    table = new_table((*text[:3], "letters", "redriven", *text[3:]), text=text)
+    columns = ("topic", "stage", "reason", "letters", "redriven", "first", "last", "last one: place and why")
+    table = new_table(columns, fold=("topic", columns[-1]), text=("stage", "reason", "first", "last"))
     for group in groups:
         table.add_row(
             group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", _format_time(group.first),

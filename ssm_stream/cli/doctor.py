@@ -72,7 +72,7 @@ def print_checks(checks: list[Check]) -> None:
                 typer.echo(f"      → {check.cure}")
         typer.echo(summary)
         return
-    table = new_table(("", "check", "found"), text=("", "check", "found"))
+    table = new_table(("", "check", "found"), fold=("found",), text=("", "check"))
     for check in checks:
         found = Text(check.found)
         if check.cure:

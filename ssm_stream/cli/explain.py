@@ -223,7 +223,7 @@ def _print(found: Explanation, top: int) -> None:
         f"{found.entity} at {found.when}, after {found.n:,} labelled events: yhat {found.yhat:.6g}", markup=False
     )
     console.print(f"{found.fleet:.0%} of the prediction is learned from other entities")
-    table = new_table(("part", "value", "weight", "contribution"), text=("part",))
+    table = new_table(("part", "value", "weight", "contribution"), fold=("part",))
     table.add_row("base", "", "", f"{found.base:.6g}")
     table.add_row("constant", "", "", f"{found.constant:+.4g}")
     for part in found.parts[:top]:
@@ -240,7 +240,7 @@ def _print(found: Explanation, top: int) -> None:
         table.add_row("target", "", "", f"{found.y:.6g}")
         table.add_row("residual", "", "", f"{found.y - found.yhat:+.4g}")
     print_table(table, console)
-    heads = new_table(("head", "answer", "gate"), text=("head",))
+    heads = new_table(("head", "answer", "gate"), fold=("head",))
     for answer in found.answers[:top]:
         heads.add_row(answer.head, f"{answer.answer:.6g}", f"{answer.weight:+.3f}")
     if found.answers[top:]:

@@ -252,7 +252,7 @@ def _print_ls(stored: StoredState, positions: list[Position], found: EntityList)
     for topic, partition, offset in positions:
         console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
     columns = ("entity", "shard", "last labelled", "events", "bytes", "open", "hash")
-    table = new_table(columns, text=[name for name in columns if name not in ("events", "bytes")])
+    table = new_table(columns, fold=("entity", "open"), text=("shard", "last labelled", "hash"))
     for shard, line in found.lines:
         cells = (shard, iso_seconds(line.last) or "never", f"{line.n:,}", f"{line.bytes:,}", ", ".join(line.open))
         table.add_row(line.entity, *cells, line.hash)

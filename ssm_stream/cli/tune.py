@@ -114,7 +114,7 @@ def tune(
 def _print(found: Tuning) -> None:
     console = output()
     console.print("tried, on the first part:" if found.tried else "there is nothing to try")
-    tried = new_table(("setting", "error", "interval", ""), text=("setting", ""), lines=False)
+    tried = new_table(("setting", "error", "interval", ""), fold=("setting",), text=("",), lines=False)
     for each in found.tried:
         tried.add_row(each.words, *format_change(each.change), "chosen" if each.kept else "")
     print_table(tried, console)

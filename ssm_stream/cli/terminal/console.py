@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
     from ssm_stream.evaluate.report.section import Check
 
 WIDE = 10_000
-"""Columns of an output that is not a terminal."""
+"""Characters of a line where the output is not a terminal."""
+FOLDED = 16
+"""Characters that a folded column has at least."""
 
 
 def output(*, error: bool = False) -> Console:
@@ -39,19 +42,27 @@ def output(*, error: bool = False) -> Console:
     return Console(stderr=error, width=WIDE if wide else None, highlight=False)
 
 
-def new_table(columns: Sequence[str], *, text: Collection[str], lines: bool = True, title: str | None = None) -> Table:
-    """A table with these columns.
+def new_table(
+    columns: Sequence[str],
+    *,
+    fold: Collection[str] = (),
+    text: Collection[str] = (),
+    lines: bool = True,
+    title: str | None = None,
+) -> Table:
+    """A table with these columns, of figures but for the named ones.
 
     Args:
-        text: columns that are aligned to the left and may be folded; the others hold figures
+        fold: text that is folded where the console is narrow
+        text: other text
         lines: draw lines between the columns and below the header
     """
     table = Table(title=title, title_justify="left", show_edge=False)
     if not lines:
         _drop_lines(table)
     for name in columns:
-        is_text = name in text
-        table.add_column(name, justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+        justify: Literal["left", "right"] = "left" if name in fold or name in text else "right"
+        table.add_column(name, justify=justify, no_wrap=name not in fold, overflow="fold")
     return table
 
 
@@ -64,7 +75,15 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 
 def _fits(table: Table, console: Console) -> bool:
-    return console.measure(table).minimum <= console.width
+    """Return True if there is room for all columns, those that may be folded with at least FOLDED characters."""
+    unlimited = console.options.update(max_width=WIDE)
+    needed = console.measure(table, options=unlimited).maximum
+    for column in table.columns:
+        if not column.no_wrap:
+            natural = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+            column.min_width = min(natural, FOLDED)
+            needed -= natural - column.min_width
+    return needed <= console.width
 
 
 def _drop_lines(table: Table) -> None:
@@ -116,7 +135,7 @@ def format_number(value: float | None, form: str = ".4g") -> str:
 
 def checks_table(checks: Sequence[Check]) -> Table:
     """Measured values and their bounds."""
-    table = new_table(("check", "value", "bar", "ok"), text=("check", "ok"), title="Checks")
+    table = new_table(("check", "value", "bar", "ok"), fold=("check",), text=("ok",), title="Checks")
     for check in checks:
         ok = Text("yes", "green") if check.ok else Text("no", "bold red")
         table.add_row(check.name, f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok)

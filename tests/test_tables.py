@@ -1,0 +1,79 @@
+"""Tables of the command line: no name and no figure is cut, whatever the width."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from ssm_stream.cli.terminal.console import new_table, output, print_table
+
+LONG = "press-line-7/station-0042-with-a-long-name"
+TIME = "2026-03-02T11:43:00Z"
+REASON = "3-24938  temp: found 'n/a' (str), expected a number; correct the producer"
+TABLES: dict[str, tuple[list[str], dict[str, Any], list[str]]] = {
+    "backtest": (
+        ["entity", "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift"],
+        {"fold": ["entity"]},
+        [LONG, "1,234,567", "0.001234", "12345.6", "0.123", "89.7%", "1.234e+05", "1234", "99"],
+    ),
+    "state ls": (
+        ["entity", "shard", "last labelled", "events", "bytes", "open", "hash"],
+        {"fold": ["entity", "open"], "text": ["shard", "last labelled", "hash"]},
+        [LONG, "00003", TIME, "1,234,567", "12,345", "anomaly, drift", "0123456789ab"],
+    ),
+    "dlq ls": (
+        ["topic", "stage", "reason", "letters", "redriven", "first", "last", "place and why"],
+        {"fold": ["topic", "place and why"], "text": ["stage", "reason", "first", "last"]},
+        ["press-events", "decode", "WrongType", "1,234", "12", TIME, TIME, REASON],
+    ),
+}
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 120, 10_000])
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("lines", [True, False])
+def test_nothing_is_cut(name: str, width: int, lines: bool) -> None:
+    columns, kinds, cells = TABLES[name]
+    table = new_table(columns, **kinds, lines=lines)
+    table.add_row(*cells)
+    table.add_row(*cells)
+    file = io.StringIO()
+    print_table(table, Console(width=width, file=file))
+    text = file.getvalue()
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "…" not in text
+    letters = "".join(c for c in text if c not in " │┃━╇\n")
+    for column, cell in zip(columns, cells, strict=True):
+        if column not in kinds["fold"]:
+            assert text.count(cell) >= 2
+    if width in (40, 10_000):  # records, or one line a row: folded text is in one piece
+        assert letters.count(cells[-1].replace(" ", "")) == 2
+        assert letters.count(cells[0].replace(" ", "")) == 2
+
+
+def test_without_a_terminal_a_line_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert output().width > 1000
+    monkeypatch.setenv("COLUMNS", "60")
+    assert output().width == 60
+
+
+def test_a_piped_backtest_has_whole_names_and_figures(tmp_path: Path, compiled: None) -> None:
+    config, recording = tmp_path / "m.yaml", tmp_path / "r.csv"
+    config.write_text(
+        "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, target: y, features: [x]}\n"
+    )
+    rows = [f"{LONG}-{i % 3},{1_700_000_000 + i},{i % 7},{i % 5}" for i in range(300)]
+    recording.write_text("\n".join(["e,t,y,x", *rows]) + "\n")
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    command = [sys.executable, "-m", "ssm_stream", "backtest", str(config), str(recording)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert "…" not in done.stdout
+    assert [done.stdout.count(f"{LONG}-{i}") for i in range(3)] == [1, 1, 1]
