@@ -455,13 +455,13 @@ def test_validate_says_what_would_become_of_the_state(half: Path, tmp_path: Path
     assert "migrated  the stored state" in said
     assert "alerts.drift.enabled: true → false (migrated: " in said
     path = written(tmp_path, more="model: {warmup: 50, interval: 0.8}")
-    said = command("validate", path)
+    said = command("validate", path, code=1)
     assert "refused   the stored state" in said
     assert "model.interval: 0.9 → 0.8 (refused: " in said
-    kept = json.loads(command("validate", path, "--json"))["recovery"]["kept"]
+    kept = json.loads(command("validate", path, "--json", code=1))["recovery"]["kept"]
     assert (kept["effect"], len(kept["changes"])) == ("refused", 2)
     (tmp_path / "monitor" / "part-1.sqlite3").unlink()
-    assert "part-1.sqlite3 is missing" in command("validate", path)
+    assert "part-1.sqlite3 is missing" in command("validate", path, code=1)
     assert "kept" not in command("validate", written(tmp_path, "none"))
 
 

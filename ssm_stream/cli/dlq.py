@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -21,7 +20,6 @@ from ssm_stream.config import DURATION, UNITS, Config, ConfigError
 if TYPE_CHECKING:
     from collections import Counter
 
-    from ssm_stream.kafka.dead_letters import DeadLetter
     from ssm_stream.kafka.redrive import RedriveReport
 
 app = typer.Typer(
@@ -30,10 +28,6 @@ app = typer.Typer(
 Since = Annotated[str | None, typer.Option(help="Only letters since then: 2h, 7d, or ISO 8601.", show_default=False)]
 MAX_SHOWN = 2000
 """Bytes of a value that are printed."""
-
-
-class LetterError(RuntimeError):
-    """The letter does not exist."""
 
 
 @app.command()
@@ -102,11 +96,12 @@ def show(
     Example: ssm-stream dlq show monitor.yaml 0-17
     """
     from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterError
     from ssm_stream.kafka.redrive import check_letter
 
     with report_errors(BrokerError, LetterError):
         loaded, auto = _decodable(load_with_stored_features(config))
-        letter = _find(loaded, which)
+        letter = DeadLetterTopic(loaded).find_letter(which)
         ours, refusal = check_letter(loaded, letter)
     if not ours:
         now = f"topic {letter.topic} is not read by this configuration"
@@ -222,31 +217,6 @@ def _decodable(config: Config) -> tuple[Config, bool]:
     if config.event.features != "auto":
         return config, False
     return with_columns(config, [], config.event.categories), True
-
-
-def _find(config: Config, which: str) -> DeadLetter:
-    from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic
-    from ssm_stream.kafka.dead_letters import parse_dead_letter, parse_receipt
-
-    found = re.fullmatch(r"(?:(.+)-)?(\d+)-(\d+)", which)
-    if not found:
-        raise ConfigError(f"found {which!r}; write PARTITION-OFFSET, or TOPIC-PARTITION-OFFSET of the message itself")
-    letters = DeadLetterTopic(config)
-    letters.update_offsets()
-    topic = config.sinks.dead_letters
-    if found[1] not in (None, topic):
-        some = letters.find_by_origin(which)
-        if not some:
-            raise LetterError(f"topic {topic}: no dead letter of {which}: ssm-stream dlq ls lists them")
-        return some[-1]
-    message = letters.find(int(found[2]), int(found[3]))
-    if message is None:
-        raise LetterError(f"topic {topic} has no message at partition {found[2]}, offset {found[3]}, or no longer")
-    letter = parse_dead_letter(message)
-    if letter is None:
-        what = "the receipt of a redrive" if parse_receipt(message) else "not a dead letter of ssm-stream"
-        raise LetterError(f"topic {topic}, partition {found[2]}, offset {found[3]}: {what}")
-    return letter
 
 
 def _parse_since(since: str | None) -> int | None:

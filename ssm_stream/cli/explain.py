@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import orjson
 import typer
@@ -145,46 +145,11 @@ def _explain_alert(
             html.write_text(_page(found), encoding="utf-8")
             typer.echo(f"wrote {html}", err=True)
     if as_json:
-        print_json(_as_json(found))
+        print_json(found.as_json())
     else:
         _print_alert(found, top)
     if found.same is False or found.broken:
         raise typer.Exit(FAILED)
-
-
-def _verdict(found: ReproducedAlert) -> str:
-    """The result of the comparison as a sentence."""
-    replayed = found.replayed
-    of = f"{found.events:,} events of {found.id.topic}, partition {found.id.partition}, from offset {found.first}"
-    hashes = f"config hash {replayed['config_hash']}, state hash {replayed['state_hash']}"
-    audit = ""
-    if found.audited:
-        agree = found.audited - len(found.broken)
-        audit = f" The audit's records on the way: {agree} of {found.audited} agree."
-    if found.same is None:
-        return f"Made again from {of} ({hashes}); the sent message was not available for the comparison.{audit}"
-    if found.same:
-        return f"Made again to the same bits from {of}: {hashes}.{audit}"
-    names = ", ".join(difference.path for difference in found.differences[:8]) or "the order of its fields"
-    return f"Not the same: made again from {of}, it differs in {names}.{audit}"
-
-
-def _as_json(found: ReproducedAlert) -> dict[str, Any]:
-    return {
-        "id": found.id.text,
-        "same": found.same,
-        "verdict": _verdict(found),
-        "sent": found.sent,
-        "replayed": found.replayed,
-        "differences": [difference._asdict() for difference in found.differences],
-        "first_offset": found.first,
-        "events": found.events,
-        "seconds": found.seconds,
-        "audited": found.audited,
-        "broken": [audited._asdict() for audited in found.broken],
-        "explanation": None if found.explanation is None else found.explanation.as_json(),
-        "history": [each.as_json() for each in found.history],
-    }
 
 
 def _page(found: ReproducedAlert) -> str:
@@ -196,7 +161,7 @@ def _page(found: ReproducedAlert) -> str:
     over_time = history_section(found.history)
     if over_time is not None:
         sections.append(over_time)
-    return explain_html(f"{found.id.text}: why", _verdict(found), found.same, sections)
+    return explain_html(f"{found.id.text}: why", found.verdict, found.same, sections)
 
 
 def _print_alert(found: ReproducedAlert, top: int) -> None:
@@ -205,7 +170,7 @@ def _print_alert(found: ReproducedAlert, top: int) -> None:
     console = output()
     console.print(describe_alert(found.replayed), markup=False)
     style = "" if found.same is None else "green" if found.same and not found.broken else "bold red"
-    console.print(_verdict(found), style=style, markup=False)
+    console.print(found.verdict, style=style, markup=False)
     for difference in found.differences:
         text = f"  {difference.path}: sent {difference.sent}, made again {difference.replayed}"
         console.print(text, style="red", markup=False)

@@ -86,6 +86,38 @@ class ReproducedAlert(NamedTuple):
     audited: int
     broken: list[Audited]
 
+    @property
+    def verdict(self) -> str:
+        """Return the result of the comparison as a sentence."""
+        of = f"{self.events:,} events of {self.id.topic}, partition {self.id.partition}, from offset {self.first}"
+        hashes = f"config hash {self.replayed['config_hash']}, state hash {self.replayed['state_hash']}"
+        agree = self.audited - len(self.broken)
+        audit = f" The audit's records on the way: {agree} of {self.audited} agree." if self.audited else ""
+        if self.same is None:
+            return f"Made again from {of} ({hashes}); the sent message was not available for the comparison.{audit}"
+        if self.same:
+            return f"Made again to the same bits from {of}: {hashes}.{audit}"
+        names = ", ".join(difference.path for difference in self.differences[:8]) or "the order of its fields"
+        return f"Not the same: made again from {of}, it differs in {names}.{audit}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it as JSON values."""
+        return {
+            "id": self.id.text,
+            "same": self.same,
+            "verdict": self.verdict,
+            "sent": self.sent,
+            "replayed": self.replayed,
+            "differences": [difference._asdict() for difference in self.differences],
+            "first_offset": self.first,
+            "events": self.events,
+            "seconds": self.seconds,
+            "audited": self.audited,
+            "broken": [audited._asdict() for audited in self.broken],
+            "explanation": None if self.explanation is None else self.explanation.as_json(),
+            "history": [each.as_json() for each in self.history],
+        }
+
 
 def parse_alert_id(text: str) -> AlertId | None:
     """Return the parts of an alert's id; None if the text is none."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.dead_letters import DeadLetter, parse_dead_letter, parse_receipt
 from ssm_stream.kafka.records import Message, offset_of
 from ssm_stream.kafka.topic_reader import Span, open_topic
 
+PLACE = re.compile(r"(?:(.+)-)?(\d+)-(\d+)")
 OnProgress = Callable[[int], None]
 """Called with the number of messages read."""
+
+
+class LetterError(LookupError):
+    """The topic has no such letter."""
 
 
 class LetterFilter(NamedTuple):
@@ -98,6 +104,34 @@ class DeadLetterTopic:
         if span is None or not span.begin <= offset < span.end:
             return None
         return next((messages[0] for messages in self._read({partition: Span(offset, offset + 1)})), None)
+
+    def find_letter(self, which: str) -> DeadLetter:
+        """Return the letter at PARTITION-OFFSET, or the last one of the message at TOPIC-PARTITION-OFFSET.
+
+        Raises:
+            ConfigError: `which` is neither.
+            LetterError: there is no such letter.
+        """
+        place = PLACE.fullmatch(which)
+        if not place:
+            raise ConfigError(
+                f"found {which!r}; write PARTITION-OFFSET, or TOPIC-PARTITION-OFFSET of the message itself"
+            )
+        self.update_offsets()
+        topic = self.source.topic
+        if place[1] not in (None, topic):
+            letters = self.find_by_origin(which)
+            if not letters:
+                raise LetterError(f"topic {topic}: no dead letter of {which}: ssm-stream dlq ls lists them")
+            return letters[-1]
+        message = self.find(int(place[2]), int(place[3]))
+        if message is None:
+            raise LetterError(f"topic {topic} has no message at partition {place[2]}, offset {place[3]}, or no longer")
+        letter = parse_dead_letter(message)
+        if letter is None:
+            what = "the receipt of a redrive" if parse_receipt(message) else "not a dead letter of ssm-stream"
+            raise LetterError(f"topic {topic}, partition {place[2]}, offset {place[3]}: {what}")
+        return letter
 
     def find_by_origin(self, origin: str) -> list[DeadLetter]:
         """Return the letters of the message at TOPIC-PARTITION-OFFSET."""
