@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import delayed
-from ssm_stream.evaluate.recordings.recording import read_recording
+from ssm_stream.evaluate.recordings import read_recording
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kernels import kernel, shapes
 from ssm_stream.kernels.features import calendar_columns

@@ -32,7 +32,7 @@ from wire import cluster, create, named, read
 from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain
-from ssm_stream.evaluate.recordings.recording import rows
+from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.flow.demo import recording
 from ssm_stream.flow.reproduce_alert import parse_alert_id, reproduce_alert
 from ssm_stream.ingest.events import EventReader
@@ -46,7 +46,7 @@ def recordings(folder: Path | None, most: int) -> list[Path]:
     """The bundled recording, and those of the folder that fit."""
     found = [recording()]
     for path in sorted(folder.glob("*.csv.gz")) if folder is not None else ():
-        first = next(iter(rows(path)))
+        first = next(iter(Recording(path)))
         if path.name != found[0].name and all(name in first for name in COLUMNS):
             found.append(path)
     return found[:most]
@@ -54,7 +54,7 @@ def recordings(folder: Path | None, most: int) -> list[Path]:
 
 def configured(path: Path) -> Config:
     """All numeric columns as features, but for labels and other candidates for the target."""
-    first = list(islice(rows(path), 100))
+    first = list(islice(Recording(path), 100))
     names = [
         name
         for name in first[0]
@@ -70,7 +70,7 @@ def sums(path: Path, limit: int) -> dict[str, Any]:
     """Largest relative difference between the parts' sum and the production prediction, over all events."""
     config = configured(path)
     engine, worst, count = Engine(config), 0.0, 0
-    events, _ = EventReader(config.event).read(list(islice(rows(path), limit)))
+    events, _ = EventReader(config.event).read(list(islice(Recording(path), limit)))
     began = time.perf_counter()
     for t in range(len(events)):
         one = events.take(np.array([t]))

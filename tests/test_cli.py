@@ -167,12 +167,12 @@ def test_demo_figures_are_those_of_a_backtest(compiled: None) -> None:
     """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
     from ssm_stream.config import load_config
     from ssm_stream.evaluate.prequential import backtest
-    from ssm_stream.evaluate.recordings.recording import rows
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.demo import recording
 
     shown = json.loads(command("demo", "--rate", "20000", "--json", timeout=120).stdout)
     path = recording()
-    expected = backtest(load_config(path.with_name("demo.yaml")), rows(path))
+    expected = backtest(load_config(path.with_name("demo.yaml")), Recording(path))
     assert shown["events"] == expected["events"]
     assert shown["dead_letters"] == sum(expected["refused"].values())
     for name in ("mae", "rmse", "mae_persistence", "coverage", "interval_width"):

@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Event, parse_config
-from ssm_stream.evaluate.recordings import recording as recordings
-from ssm_stream.evaluate.recordings.columns import ColumnReader
-from ssm_stream.evaluate.recordings.recording import Recording
+from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+from ssm_stream.evaluate.recordings import Recording, RecordingError, parquet_file, recording
 from ssm_stream.ingest.events import EventReader, Events
 
 
@@ -71,7 +70,8 @@ def test_plain_recordings_need_no_rows(tmp_path: Path, name: str, monkeypatch: p
         import gzip
 
         (gzip.open if name.endswith("gz") else open)(path, "wb").write(frame.write_csv().encode())  # type: ignore[operator]
-    monkeypatch.setattr(recordings, "SLICE", 1000)
+    for module in (recording, parquet_file):
+        monkeypatch.setattr(module, "SLICE", 1000)
     assert_read_alike(Recording(path), event())
     assert [part.height for part in Recording(path, 1500).slices()] == [1000, 500]
     assert len(list(Recording(path, 1500))) == 1500
@@ -127,7 +127,7 @@ def test_whatever_stands_in_a_file_is_read_as_its_rows_are(tmp_path_factory: pyt
     rules = event(data.draw(st.sampled_from(FORMS)), data.draw(st.sampled_from(["y", "[y, a2]"])))
     try:
         recording = list(Recording(path))
-    except recordings.RecordingError:  # a CSV file of empty lines only
+    except RecordingError:  # a CSV file of empty lines only
         return
     assert recording
     assert_read_alike(Recording(path), rules)

@@ -25,7 +25,7 @@ from ssm_stream.engine import snapshot_format as snapshots
 from ssm_stream.engine.engine import Alert, Engine, shard_of
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.evaluate.prequential import backtest
-from ssm_stream.evaluate.recordings.recording import rows
+from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.ingest.events import Events
 from ssm_stream.kernels.loop import Predictions
 
@@ -697,7 +697,7 @@ def test_persistence_is_beaten_and_the_coverage_kept_on_a_recording(name: str) -
         "source: {brokers: 'localhost:9092', topic: events}\n"
         f"event: {{entity: entity, timestamp: ts, {RECORDINGS[name]}}}\n"
     )
-    result = backtest(settings_, islice(rows(DATA / name), 15_000))
+    result = backtest(settings_, islice(Recording(DATA / name), 15_000))
     assert result["events"] == 15_000
     assert result["mae"] < LEFT_OF_RECORDINGS[name] * result["mae_persistence"]
     assert abs(result["coverage"] - 0.9) < 0.03

@@ -105,7 +105,7 @@ def test_rows_that_are_no_events_are_left_out_and_told() -> None:
 
 def test_a_column_that_is_missing_is_named_with_the_cure() -> None:
     with pytest.raises(
-        ConfigError, match=r"event.timestamp: the frame has no column 't'; it has 'e', 'a'.*reset_index"
+        ConfigError, match=r"event.timestamp: no column 't' in the frame; its columns: e, a.*reset_index"
     ):
         Engine(config()).run(frame().drop("t"))
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ssm_stream.evaluate.recordings import recording
-from ssm_stream.evaluate.recordings.recording import RecordingError, count_rows, read_recording, rows
+from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording
 
 CSV = "entity,ts,temp,count,target\npump-1,2026-01-01T00:00:00,20.5,3,1\npump-2,2026-01-01T00:01:00,,4,\n"
 ROWS = [
@@ -36,8 +36,8 @@ def write(path: Path, content: str | bytes) -> Path:
 def test_text_formats_give_the_same_rows(tmp_path: Path, name: str) -> None:
     content = CSV if "csv" in name.lower() else "\n".join(map(json.dumps, ROWS)) + "\n"
     path = write(tmp_path / name, content)
-    assert list(rows(path)) == ROWS
-    assert [type(value) for value in next(rows(path)).values()] == [str, str, float, int, int]
+    assert list(Recording(path)) == ROWS
+    assert [type(value) for value in next(iter(Recording(path))).values()] == [str, str, float, int, int]
     assert count_rows(path) == 2
     (frame,) = read_recording(path)
     assert frame["count"].to_list() == [3, 4]
@@ -57,7 +57,7 @@ def test_parquet_times_become_iso_text_and_nesting_stays(tmp_path: Path) -> None
     )
     path = tmp_path / "a.parquet"
     frame.write_parquet(path)
-    first, second = rows(path)
+    first, second = Recording(path)
     assert first["ts"] == first["payload"]["seen"] == "2026-01-01T12:30:00+00:00"
     assert first["day"] == "2026-01-01"
     assert math.isnan(first["target"])
@@ -72,7 +72,7 @@ def test_a_stray_text_late_in_the_file_costs_only_its_row(tmp_path: Path, monkey
     lines = [f"a,{i},{i}" for i in range(5000)]
     lines[4500] = "a,4500,broken"
     path = write(tmp_path / "late.csv", "entity,ts,target\n" + "\n".join(lines) + "\n")
-    values = [row["target"] for row in rows(path)]
+    values = [row["target"] for row in Recording(path)]
     assert values[4500] == "broken"
     assert values[:4500] + values[4501:] == [*range(4500), *range(4501, 5000)]
     frames = list(read_recording(path))
@@ -84,45 +84,45 @@ def test_a_stray_text_late_in_the_file_costs_only_its_row(tmp_path: Path, monkey
 @pytest.mark.parametrize(("cell", "expected"), [("NaN", math.nan), ("inf", math.inf), ("n/a", "n/a"), ("", None)])
 def test_odd_cells_among_numbers(tmp_path: Path, cell: str, expected: object) -> None:
     path = write(tmp_path / "odd.csv", f"entity,target\na,1.5\na,2.5\na,{cell}\n")
-    found = list(rows(path))[2]["target"]
+    found = list(Recording(path))[2]["target"]
     assert found == expected or (isinstance(found, float) and math.isnan(found))
     assert next(read_recording(path))["target"].to_list()[:2] == [1.5, 2.5]
 
 
 def test_names_stay_names(tmp_path: Path) -> None:
     path = write(tmp_path / "names.csv", "entity,line,target\n007,1,1\n12,2,2\n13,A3,3\n")
-    assert [row["entity"] for row in rows(path)] == ["007", "12", "13"], "a leading zero makes the column text"
-    assert [row["line"] for row in rows(path)] == [1, 2, "A3"]
+    assert [row["entity"] for row in Recording(path)] == ["007", "12", "13"], "a leading zero makes the column text"
+    assert [row["line"] for row in Recording(path)] == [1, 2, "A3"]
 
 
 def test_huge_whole_numbers_do_not_fail(tmp_path: Path) -> None:
     path = write(tmp_path / "huge.csv", "entity,target\na,1\na,123456789012345678901234567890\n")
-    assert [row["target"] for row in rows(path)] == [1.0, 123456789012345678901234567890.0]
+    assert [row["target"] for row in Recording(path)] == [1.0, 123456789012345678901234567890.0]
 
 
 def test_csv_dialects(tmp_path: Path) -> None:
-    assert list(rows(write(tmp_path / "a.csv", "\ufeffentity; target\r\na b;1\r\n\r\nc;2\r\n"))) == [
+    assert list(Recording(write(tmp_path / "a.csv", "\ufeffentity; target\r\na b;1\r\n\r\nc;2\r\n"))) == [
         {"entity": "a b", "target": 1},
         {"entity": "c", "target": 2},
     ]
-    assert list(rows(write(tmp_path / "b.csv", 'entity,target\n"a,1\nx",1\n"say ""hi""",2'))) == [
+    assert list(Recording(write(tmp_path / "b.csv", 'entity,target\n"a,1\nx",1\n"say ""hi""",2'))) == [
         {"entity": "a,1\nx", "target": 1},
         {"entity": 'say "hi"', "target": 2},
     ]
     short = write(tmp_path / "c.csv", "entity,ts,target\na\nb,1,2\n")
-    assert next(rows(short)) == {"entity": "a", "ts": None, "target": None}
+    assert next(iter(Recording(short))) == {"entity": "a", "ts": None, "target": None}
 
 
 def test_a_line_break_in_quotes_on_the_edge_of_a_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recording, "SLICE", 2)
     path = write(tmp_path / "edge.csv", 'entity,target\na,1\n"b\nc\nd",2\ne,3\n')
-    assert [row["entity"] for row in rows(path)] == ["a", "b\nc\nd", "e"]
+    assert [row["entity"] for row in Recording(path)] == ["a", "b\nc\nd", "e"]
     assert count_rows(path) == 3
 
 
 def test_json_lines_take_what_orjson_does_not(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", '{"a": NaN, "b": 123456789012345678901234567890}\n\n{"a": {"b": [1]}}\n')
-    first, second = rows(path)
+    first, second = Recording(path)
     assert math.isnan(first["a"])
     assert first["b"] == 123456789012345678901234567890 or first["b"] == pytest.approx(1.2345678901234568e29)
     assert second == {"a": {"b": [1]}}
@@ -158,10 +158,10 @@ def test_missing_files_folders_and_empty_parquet(tmp_path: Path) -> None:
         count_rows(tmp_path / "none.csv.gz")
     (tmp_path / "folder.csv").mkdir()
     with pytest.raises(RecordingError, match="is a folder"):
-        list(rows(tmp_path / "folder.csv"))
+        list(Recording(tmp_path / "folder.csv"))
     pl.DataFrame({"a": []}).write_parquet(tmp_path / "empty.parquet")
     with pytest.raises(RecordingError, match="no rows"):
-        list(rows(tmp_path / "empty.parquet"))
+        list(Recording(tmp_path / "empty.parquet"))
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])
@@ -170,20 +170,20 @@ def test_broken_archives(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(RecordingError, match="ends too early"):
-        list(rows(path))
+        list(Recording(path))
     path.write_bytes(b"a,b\n1,2\n")
     with pytest.raises(RecordingError, match="not a sound gzip file"):
-        list(rows(path))
+        list(Recording(path))
     path.write_bytes(whole[:20] + b"\x00" * 10 + whole[30:])
     with pytest.raises(RecordingError, match="gzip"):
-        list(rows(path))
+        list(Recording(path))
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", "a\n1\n")
-    assert list(rows(path)) == [{"a": 1}]
+    assert list(Recording(path)) == [{"a": 1}]
     write(path, "a\nx\ny\n")
-    assert list(rows(path)) == [{"a": "x"}, {"a": "y"}]
+    assert list(Recording(path)) == [{"a": "x"}, {"a": "y"}]
 
 
 cells = st.text(st.sampled_from(string.ascii_letters + string.digits + ' ,;"\n.-é'), max_size=8)
@@ -196,7 +196,7 @@ def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPath
         writer = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
         writer.writerow(["first", "second", "third"])
         writer.writerows(table)
-    found = list(rows(path))
+    found = list(Recording(path))
     assert len(found) == count_rows(path) == len(table)
     for row, (first, second, third) in zip(found, table, strict=True):
         assert float(row["third"]) == pytest.approx(third)
@@ -207,7 +207,7 @@ def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPath
 def test_the_bundled_recording() -> None:
     data = files("ssm_stream.data")
     path = Path(str(data / "parking_birmingham.csv.gz"))
-    found = list(rows(path))
+    found = list(Recording(path))
     assert len(found) == count_rows(path) == 19_932
     assert list(found[0]) == ["entity", "ts", "capacity", "hour", "dow", "target"]
     assert len({row["entity"] for row in found}) == 16

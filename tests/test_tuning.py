@@ -16,7 +16,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.prequential import backtest
-from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+from ssm_stream.evaluate.recordings import Recording, RecordingError
 from ssm_stream.evaluate.true_events import TrueEvent
 from ssm_stream.evaluate.tuning import runner as running
 from ssm_stream.evaluate.tuning.ablation import ablate, parts

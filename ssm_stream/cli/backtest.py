@@ -41,7 +41,7 @@ def backtest(
     Example: ssm-stream backtest configs/soft-sensor.yaml gas_turbine.csv.gz --out predictions.jsonl
     """
     from ssm_stream.evaluate import prequential
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
 
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded, rows = open_recording(load_config(config), file, limit)

@@ -32,7 +32,7 @@ def demo(
 
     from ssm_stream.cli.terminal.live import LiveView
     from ssm_stream.cli.terminal.summary import print_summary
-    from ssm_stream.evaluate.recordings.recording import count_rows
+    from ssm_stream.evaluate.recordings import count_rows
     from ssm_stream.flow.demo import DemoError, demonstrate, recording
     from ssm_stream.kafka.client import BrokerError
 

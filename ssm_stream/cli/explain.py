@@ -83,7 +83,7 @@ def explain(
             "--recording"
         )
     from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
 
     with report_errors(RecordingError, OSError):
         loaded, rows = open_recording(load_config(config), recording)

@@ -63,7 +63,7 @@ def init(
     """
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.render import render_config
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
 
     topic, brokers, kafka = source
@@ -124,7 +124,7 @@ def _property(text: str) -> tuple[str, str]:
 
 
 def _rows(file: Path) -> tuple[list[Any], str]:
-    from ssm_stream.evaluate.recordings.recording import Recording
+    from ssm_stream.evaluate.recordings import Recording
 
     rows = list(islice(Recording(file, ROWS), ROWS))
     return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"

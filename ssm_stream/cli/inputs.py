@@ -16,7 +16,7 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.recordings.recording import Recording
+    from ssm_stream.evaluate.recordings import Recording
 
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration file.", show_default=False)]
 RecordingFile = Annotated[
@@ -41,13 +41,14 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
     `event.features: auto` is replaced by the features selected from the first rows, which are printed.
 
     Raises:
-        ConfigError: nothing can be selected from the rows.
+        ConfigError: a configured column is missing, or no column can be an input.
         RecordingError: the file cannot be read.
     """
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
-    from ssm_stream.evaluate.recordings.recording import Recording
+    from ssm_stream.evaluate.recordings import Recording
 
     rows = Recording(file, limit)
+    rows.check_columns(config)
     if config.event.features != "auto":
         return config, rows
     selection = select_features(config, list(islice(rows, SAMPLE)))
@@ -57,7 +58,7 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
 
 def rows_to_read(rows: Recording) -> int | None:
     """The number of rows for a progress bar; None where standard error is not a terminal, so that none is shown."""
-    from ssm_stream.evaluate.recordings.recording import count_rows
+    from ssm_stream.evaluate.recordings import count_rows
 
     if not sys.stderr.isatty():
         return None

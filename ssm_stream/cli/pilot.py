@@ -66,7 +66,7 @@ def pilot(
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, run_pilot
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
     labels, costs, first, seed = judging

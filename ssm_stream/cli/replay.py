@@ -49,7 +49,7 @@ def replay(
 
     Example: ssm-stream replay configs/forecast-fleet.yaml parking.csv.gz --speed 3600
     """
-    from ssm_stream.evaluate.recordings.recording import RecordingError, count_rows, rows
+    from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows
     from ssm_stream.kafka import replay as core
     from ssm_stream.kafka.client import BrokerError, client_properties
     from ssm_stream.kafka.cluster import check_broker
@@ -59,7 +59,7 @@ def replay(
     try:
         settings = load_config(config)
         source, event = settings.source, settings.event
-        recording = rows(file)
+        recording = iter(Recording(file))
         recording = itertools.chain([next(recording)], recording)
         position = core.Position(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0

@@ -79,7 +79,7 @@ def train(
     with report_errors():
         require_torch("train")
     # Importing torch takes seconds, which `ssm-stream --help` must not.
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.training import training
 
     require_writable(out, "--out")

@@ -50,7 +50,7 @@ class Trials(NamedTuple):
 @contextlib.contextmanager
 def open_trials(config: Path, file: Path, options: TrialOptions, command: str) -> Iterator[Trials]:
     """Prepare runs of the configuration over the recording, and report their errors."""
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
     from ssm_stream.evaluate.tuning.trials import read_targets
 

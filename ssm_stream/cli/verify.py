@@ -42,7 +42,7 @@ def verify(
     Example: ssm-stream verify configs/soft-sensor.yaml gas_turbine.csv.gz --out certificate.html
     """
     # Importing torch takes seconds, which `ssm-stream --help` must not.
-    from ssm_stream.evaluate.recordings.recording import RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.verify.certificate import file_facts
     from ssm_stream.verify.certificate import verify as run_verify
     from ssm_stream.verify.replay import NothingToVerifyError

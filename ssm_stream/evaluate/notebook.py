@@ -3,7 +3,7 @@
     from ssm_stream import Engine, plot
 
     engine = Engine("monitor.yaml")
-    result = engine.run(frame)      # pandas, polars, or whatever else narwhals knows; the result is of the same kind
+    result = engine.run(frame)      # pandas, polars, or any other kind that narwhals reads; the result is of the same kind
     plot(result, "press-7")
 
 It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Needs the extra
@@ -14,18 +14,19 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig import feature_selection
 from ssm_stream.config import Config, ConfigError, read_config
+from ssm_stream.config.suggestions import check_columns
 from ssm_stream.engine import engine
-from ssm_stream.evaluate.recordings.columns import ColumnReader
-from ssm_stream.evaluate.recordings.recording import frame_slices
+from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.kernels.loop import Predictions
 
@@ -63,10 +64,10 @@ class Engine(engine.Engine):
     def __init__(self, config: Config | str | Path) -> None:
         super().__init__(read_config(config))
         self.refused = []
-        self._said: list[dict[str, Any]] = []
+        self._alerts: list[dict[str, Any]] = []
 
     def run(self, frame: Any, source: int = 0) -> Any:
-        """Predict, judge and learn the rows of a frame, in their order; call it again to go on with more.
+        """Predict, judge and learn the rows of a frame, in their order; call it again to continue with more.
 
         Args:
             frame: a row an event, with the columns that the configuration names; more do no harm
@@ -76,16 +77,17 @@ class Engine(engine.Engine):
             a frame of the same kind, a row an event (with several targets, one for each target of it): `row` (of the
             frame, from 0), `entity`, `ts` (UTC), with several targets `target`, with a horizon `for` (the time that is
             predicted; none where it is counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`,
-            `warmup`, `n`, `fleet` as in a prediction message, and `alert`: what was told at that event, in words.
+            `warmup`, `n`, `fleet` as in a prediction message, and `alert`: what started or ended at that event.
             Rows that are no event are left out, with a warning, and are in `refused`.
 
         Raises:
-            ConfigError: a column that the configuration names is not there.
+            ConfigError: a configured column is not there; names it and the nearest one.
         """
         nw = _narwhals()
         given = nw.from_native(frame, eager_only=True)
         columns = ColumnReader(self.config.event)
-        table = _as_polars(given, self.config, columns.names)
+        _check_columns(self.config, given.columns)
+        table = to_polars(given, columns.names)
         self.refused, first = [], 0
         parts: list[dict[str, Any]] = []
         for part in frame_slices(table):
@@ -96,14 +98,14 @@ class Engine(engine.Engine):
             self.refused += sorted(r._replace(position=first + r.position) for r in refused)
             if len(events):
                 predictions, alerts = self.process(events, source)
-                said: dict[int, list[str]] = {}
+                texts: dict[int, list[str]] = {}
                 for alert in alerts:
                     row = first + int(events.position[alert.row])
-                    self._said.append({"row": row, **alert.message})
+                    self._alerts.append({"row": row, **alert.message})
                     scope = "fleet " if alert.message["scope"] == "fleet" else ""
-                    words = f"{scope}{alert.message['kind']} {alert.message['phase']}"
-                    said.setdefault(alert.row, []).append(words)
-                parts.append(self._columns_of(events, predictions, said, first))
+                    text = f"{scope}{alert.message['kind']} {alert.message['phase']}"
+                    texts.setdefault(alert.row, []).append(text)
+                parts.append(self._columns_of(events, predictions, texts, first))
             first += part.height
         if self.refused:
             faults = Counter(refusal.fault for refusal in self.refused)
@@ -115,7 +117,7 @@ class Engine(engine.Engine):
     @property
     def alerts(self) -> list[dict[str, Any]]:
         """All alert messages so far, each with the `row` of its event in the frame that it was in."""
-        return list(self._said)
+        return list(self._alerts)
 
     def _no_columns(self) -> dict[str, Any]:
         events = Events(
@@ -126,7 +128,7 @@ class Engine(engine.Engine):
         return self._columns_of(events, nothing, {}, 0)
 
     def _columns_of(
-        self, events: Events, predictions: Predictions, said: dict[int, list[str]], first: int
+        self, events: Events, predictions: Predictions, alerts: dict[int, list[str]], first: int
     ) -> dict[str, Any]:
         paths, p = self.config.event.targets, predictions
         m, n = len(paths), len(events)
@@ -149,7 +151,7 @@ class Engine(engine.Engine):
         values = (p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
         out["y"] = events.target.ravel()
         out |= {name: column.ravel() for name, column in zip(names, values, strict=True)}
-        out["alert"] = ["; ".join(said[i]) if i in said else None for i in range(n) for _ in paths]
+        out["alert"] = ["; ".join(alerts[i]) if i in alerts else None for i in range(n) for _ in paths]
         return out
 
 
@@ -165,42 +167,28 @@ def select_features(config: Config | str | Path, frame: Any) -> Config:
     """
     config = read_config(config)
     given = _narwhals().from_native(frame, eager_only=True)
-    rows = _as_polars(given.head(feature_selection.SAMPLE), config, set(given.columns))
-    return (
-        feature_selection.select_features(config, next(iter(frame_slices(rows))).rows()).config if len(rows) else config
-    )
+    _check_columns(config, given.columns)
+    rows = to_polars(given.head(feature_selection.SAMPLE), given.columns)
+    first = next(frame_slices(rows), None)
+    return config if first is None else feature_selection.select_features(config, first.rows()).config
 
 
-def _as_polars(given: Any, config: Config, names: set[str]) -> pl.DataFrame:
-    """The columns that are looked at; what other libraries write as NaN is unknown."""
-    event = config.event
-    there = set(given.columns)
-    needed = {"event.timestamp": event.timestamp, **({} if event.entity_default else {"event.entity": event.entity})}
-    for key, path in needed.items():
-        if path not in there and path.split(".")[0] not in there:
-            raise ConfigError(
-                f"{key}: the frame has no column {path!r}; it has {', '.join(map(repr, given.columns[:20]))}. Rename "
-                "one, or make it a column (pandas: reset_index())"
-            )
-    chosen = [name for name in given.columns if name in names]
-    if given.implementation.is_polars():
-        table: pl.DataFrame = given.select(*chosen).to_native()
-        return table
-    columns: dict[str, pl.Series] = {}
-    for name in chosen:
-        values = given[name].to_list()
-        columns[name] = pl.Series(name, [None if value != value else value for value in values], strict=False)
-    return pl.DataFrame(columns)
+def _check_columns(config: Config, columns: Sequence[str]) -> None:
+    """Check that a frame has each configured column. Raises ConfigError."""
+    try:
+        check_columns(config, columns, "the frame")
+    except ConfigError as error:
+        raise ConfigError(f"{error}. Rename one, or make an index a column (pandas: reset_index())") from None
 
 
 def _native(nw: Any, parts: list[dict[str, Any]], given: Any) -> Any:
-    """The columns as a frame of the kind that was given."""
+    """Return the columns as a frame of the kind that was given."""
     backend, out = given.implementation, {}
     for name in parts[0]:
         pieces = [part[name] for part in parts]
         if isinstance(pieces[0], np.ndarray):
             values = np.concatenate(pieces)
-            values = values.astype("datetime64[ms]") if name in TIMES else values  # the least integer is no time
+            values = values.astype("datetime64[ms]") if name in TIMES else values  # the smallest integer is no time
             out[name] = nw.new_series(name, values, backend=backend)
         else:
             out[name] = nw.new_series(name, [v for piece in pieces for v in piece], nw.String, backend=backend)
@@ -209,7 +197,7 @@ def _native(nw: Any, parts: list[dict[str, Any]], given: Any) -> Any:
 
 
 def plot(result: Any, entity: str | None = None, *, target: str | None = None) -> Figure:
-    """An entity's values, predictions, intervals, scores and alerts.
+    """Plot an entity's values, predictions, intervals, scores and alerts.
 
     Args:
         result: what `Engine.run` gave
@@ -234,7 +222,7 @@ def plot(result: Any, entity: str | None = None, *, target: str | None = None) -
         frame = frame.filter([each == target for each in targets])
         names = frame["entity"].to_list()
     if entity is None:
-        entity = _worth_seeing(names, frame)
+        entity = _most_alerted(names, frame)
     mine = frame.filter([name == entity for name in names])
     if not len(mine):
         raise KeyError(f"no prediction of {entity!r}" + (f" for the target {target!r}" if target else ""))
@@ -265,11 +253,12 @@ def plot(result: Any, entity: str | None = None, *, target: str | None = None) -
 
 
 def _alerts(frame: Any) -> list[str]:
-    """What was told at each row, empty where nothing was; pandas has NaN there."""
+    """Return the alerts at each row, empty if there is none; pandas has NaN there."""
     return [words if isinstance(words, str) else "" for words in frame["alert"].to_list()]
 
 
-def _worth_seeing(names: list[str], frame: Any) -> str:
+def _most_alerted(names: list[str], frame: Any) -> str:
+    """Return the entity with the most alerts, or with the highest score if there are none."""
     if not names:
         raise KeyError("there are no predictions to plot")
     alerted = Counter(name for name, words in zip(names, _alerts(frame), strict=True) if words)

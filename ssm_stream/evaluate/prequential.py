@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.evaluate.recordings.columns import ColumnReader
-from ssm_stream.evaluate.recordings.recording import Recording
+from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, factorize
 from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.kernels.loop import Predictions, Settled
@@ -178,7 +178,7 @@ def prequential(
 
 
 def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
-    """Events and refusals of the rows, some at a time, and the number of these rows."""
+    """Yield events and refusals of the rows, some at a time, and the number of these rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
         yield from ahead((*columns.read(part), part.height) for part in rows.slices(columns.names))

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.config.suggestions import suggest
-from ssm_stream.evaluate.recordings.file import RecordingError, decode, lines_of, open_file
+from ssm_stream.evaluate.recordings.files import RecordingError, decode, lines_of, open_file
 from ssm_stream.ingest.events import EventReader
 
 COLUMNS = ("entity", "start", "end")

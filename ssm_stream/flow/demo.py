@@ -21,7 +21,7 @@ import orjson
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.evaluate.prequential import Scores
-from ssm_stream.evaluate.recordings.recording import count_rows, rows
+from ssm_stream.evaluate.recordings import Recording, count_rows
 from ssm_stream.kafka.client import client_properties
 from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 from ssm_stream.kafka.replay import ReplayError, replay
@@ -132,7 +132,7 @@ def _replaying(config: Config, file: Path, rate: float) -> Iterator[list[str]]:
         event = config.event
         try:
             replay(
-                client_properties(config.source), config.source.topic, rows(file),
+                client_properties(config.source), config.source.topic, iter(Recording(file)),
                 entity=event.entity, timestamp=event.timestamp, rate=rate, should_stop=stop.is_set,
             )  # fmt: skip
         except ReplayError as error:

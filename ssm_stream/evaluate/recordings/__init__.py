@@ -1,0 +1,8 @@
+"""Recorded files and frames as events."""
+
+from __future__ import annotations
+
+from ssm_stream.evaluate.recordings.files import RecordingError
+from ssm_stream.evaluate.recordings.recording import Recording, count_rows, read_recording
+
+__all__ = ["Recording", "RecordingError", "count_rows", "read_recording"]

@@ -23,7 +23,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.alarm_matching import Alarm
-from ssm_stream.evaluate.recordings.recording import RecordingError
+from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
 from ssm_stream.kernels.cache import cache_folder
 

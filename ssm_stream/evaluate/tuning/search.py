@@ -20,7 +20,7 @@ import numpy as np
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.engine_run import Ints
-from ssm_stream.evaluate.recordings.recording import RecordingError
+from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.report.section import at_least, at_most
 from ssm_stream.evaluate.true_events import TrueEvent
 from ssm_stream.evaluate.tuning.alarm_score import AlarmScore, f1_change, score_alarms

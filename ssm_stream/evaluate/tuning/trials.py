@@ -15,7 +15,7 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import Floats, Ints, run_engine
 from ssm_stream.evaluate.prequential import batches
-from ssm_stream.evaluate.recordings.recording import Recording, RecordingError
+from ssm_stream.evaluate.recordings import Recording, RecordingError
 from ssm_stream.ingest.events import path_getter
 
 WEEK_MS = 7 * 86_400_000.0

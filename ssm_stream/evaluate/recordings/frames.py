@@ -1,0 +1,87 @@
+"""Frames in memory: their rows as dicts, their columns as plain series, frames of other libraries as polars frames."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from ssm_stream.evaluate.recordings.files import Row, to_dicts
+
+SLICE = 50_000
+"""Rows of a slice."""
+
+
+class Slice(NamedTuple):
+    """Some rows of a recording, in file order."""
+
+    height: int
+    """Number of rows."""
+    rows: Callable[[], list[Row]]
+    """Returns them as dicts."""
+    column: Callable[[str], pl.Series | None]
+    """Returns a column if all its cells are of one plain type, else None; all null for a name that no row has."""
+
+
+def frame_slices(frame: pl.DataFrame) -> Iterator[Slice]:
+    """Yield the rows of a frame in slices."""
+    for part in frame.iter_slices(SLICE):
+        yield typed_slice(part)
+
+
+def typed_slice(frame: pl.DataFrame) -> Slice:
+    """Return a frame with types of its own, as of Parquet, as a slice."""
+    return Slice(len(frame), partial(_rows, frame), partial(_column, frame))
+
+
+def to_polars(frame: Any, names: Collection[str]) -> pl.DataFrame:
+    """Return the columns of these names of a frame (narwhals); NaN of libraries without nulls becomes null."""
+    chosen = [name for name in frame.columns if name in names]
+    if frame.implementation.is_polars():
+        table: pl.DataFrame = frame.select(*chosen).to_native()
+        return table
+    columns: dict[str, pl.Series] = {}
+    for name in chosen:
+        values = frame[name].to_list()
+        columns[name] = pl.Series(name, [None if value != value else value for value in values], strict=False)
+    return pl.DataFrame(columns)
+
+
+def _rows(frame: pl.DataFrame) -> list[Row]:
+    return to_dicts(frame.columns, [_cells(frame[name]) for name in frame.columns])
+
+
+def _column(frame: pl.DataFrame, name: str) -> pl.Series | None:
+    if name not in frame.columns:
+        return pl.Series([None]).new_from_index(0, len(frame))
+    column = frame[name]
+    if isinstance(column.dtype, pl.Categorical | pl.Enum):
+        return column.cast(pl.String)
+    return None if column.dtype.is_nested() or column.dtype.is_decimal() else column
+
+
+def _cells(column: pl.Series) -> list[Any]:
+    values: list[Any] = column.to_list()
+    if column.dtype.is_integer() or column.dtype.is_float() or column.dtype in (pl.String, pl.Boolean, pl.Null):
+        return values
+    return [_json_value(value) for value in values]
+
+
+def _json_value(value: Any) -> Any:
+    """Return a value as JSON has it: times as ISO 8601, bytes as text, decimals as float."""
+    if value is None or isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {key: _json_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_json_value(item) for item in value]
+    return float(value)

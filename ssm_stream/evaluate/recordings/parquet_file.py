@@ -1,0 +1,49 @@
+"""Parquet recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import polars as pl
+
+from ssm_stream.evaluate.recordings.files import RecordingError
+from ssm_stream.evaluate.recordings.frames import SLICE
+
+CELLS = 2_000_000
+"""Cells that are read at a time, 16 MB: each read decodes anew the group of rows it begins in."""
+
+
+def parquet_height(path: Path) -> int:
+    """Return the number of rows, from the footer. Raises RecordingError for a broken file or one without rows."""
+    try:
+        height = int(pl.scan_parquet(path).select(pl.len()).collect().item())
+    except (pl.exceptions.PolarsError, OSError) as error:
+        reason = str(error).split("\n")[0]
+        raise RecordingError(f"{path}: not a sound Parquet file ({reason}); write or copy it again") from error
+    if not height:
+        raise RecordingError(f"{path}: no rows; there is nothing to replay")
+    return height
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """Return the names of the columns."""
+    parquet_height(path)
+    return pl.scan_parquet(path).collect_schema().names()
+
+
+def parquet_slices(path: Path, names: Collection[str] | None = None) -> Iterator[pl.DataFrame]:
+    """Yield frames of up to 50,000 rows. names: of the columns to read; None: all"""
+    height = parquet_height(path)
+    scan = pl.scan_parquet(path)
+    if names is not None:
+        scan = scan.select([name for name in scan.collect_schema().names() if name in names])
+    width = max(len(scan.collect_schema()), 1)
+    step = max(CELLS // width // SLICE, 1) * SLICE
+    for start in range(0, height, step):
+        try:
+            frame = scan.slice(start, step).collect()
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise RecordingError(f"{path}: rows {start} and after cannot be read ({reason}); copy it again") from error
+        yield from frame.iter_slices(SLICE)
