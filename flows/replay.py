@@ -16,7 +16,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, load_config
-from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate import recordings
 from ssm_stream.kafka.client import client_properties
 from ssm_stream.kafka.replay import Outbox
 
@@ -29,7 +29,7 @@ class RecordingPartition(StatefulSourcePartition[list[Row], int]):
 
     def __init__(self, path: str, read: int) -> None:
         self._read = read
-        self._rows = itertools.islice(Recording(path), read, None)
+        self._rows = itertools.islice(recordings.Recording(path), read, None)
 
     def next_batch(self) -> list[list[Row]]:
         chunk = list(itertools.islice(self._rows, CHUNK))

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Event, parse_config
-from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.recordings import Recording, RecordingError, parquet_file, recording
+from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events
 
 

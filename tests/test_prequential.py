@@ -372,12 +372,19 @@ def test_categories_are_picked_too(tmp_path: Path) -> None:
     assert orjson.loads(result.stdout)["mae"] == backtest(listed, rows)["mae"]
 
 
-def test_nothing_to_pick_from_ends_with_2(tmp_path: Path) -> None:
-    config = tmp_path / "auto.yaml"
-    config.write_text(AUTO)
-    result = call(config, recording(tmp_path, "jsonl", [{"a": 1}, {"a": 2}]))
+@pytest.mark.parametrize("command", ["backtest", "pilot", "tune"])
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("text", [YAML, AUTO], ids=["listed", "auto"])
+def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path, command: str, kind: str, text: str) -> None:
+    config = tmp_path / "monitor.yaml"
+    config.write_text(text)
+    rows = [{"machine": "m", "ts": 1_700_000_000 + i, "load": 1.0, "tempp": 2.0} for i in range(3)]
+    result = CliRunner().invoke(app, [command, str(config), str(recording(tmp_path, kind, rows))])
     assert result.exit_code == 2
-    assert "none of the first 2 documents is an event: entity: `machine` is missing" in result.stderr
+    assert (
+        f"event.target: no column 'temp' in recording.{kind}; did you mean `tempp`? "
+        "its columns: machine, ts, load, tempp" in result.stderr
+    )
     assert result.stdout == ""
 
 

@@ -16,8 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ssm_stream.evaluate.recordings import recording
-from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording
+from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, recording
 
 CSV = "entity,ts,temp,count,target\npump-1,2026-01-01T00:00:00,20.5,3,1\npump-2,2026-01-01T00:01:00,,4,\n"
 ROWS = [
@@ -147,7 +146,7 @@ def test_json_lines_take_what_orjson_does_not(tmp_path: Path) -> None:
 )
 def test_refusals_name_file_line_and_cure(tmp_path: Path, name: str, content: str | bytes, words: list[str]) -> None:
     path = write(tmp_path / name, content)
-    for read in (rows, read_recording):
+    for read in (Recording, read_recording):
         with pytest.raises(RecordingError) as caught:
             list(read(path))
         assert all(word in str(caught.value) for word in words), caught.value

@@ -3,7 +3,7 @@
     from ssm_stream import Engine, plot
 
     engine = Engine("monitor.yaml")
-    result = engine.run(frame)      # pandas, polars, or any other kind that narwhals reads; the result is of the same kind
+    result = engine.run(frame)      # pandas, polars, or what else narwhals reads; the result is of the same kind
     plot(result, "press-7")
 
 It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Needs the extra
@@ -64,7 +64,7 @@ class Engine(engine.Engine):
     def __init__(self, config: Config | str | Path) -> None:
         super().__init__(read_config(config))
         self.refused = []
-        self._alerts: list[dict[str, Any]] = []
+        self._messages: list[dict[str, Any]] = []
 
     def run(self, frame: Any, source: int = 0) -> Any:
         """Predict, judge and learn the rows of a frame, in their order; call it again to continue with more.
@@ -101,7 +101,7 @@ class Engine(engine.Engine):
                 texts: dict[int, list[str]] = {}
                 for alert in alerts:
                     row = first + int(events.position[alert.row])
-                    self._alerts.append({"row": row, **alert.message})
+                    self._messages.append({"row": row, **alert.message})
                     scope = "fleet " if alert.message["scope"] == "fleet" else ""
                     text = f"{scope}{alert.message['kind']} {alert.message['phase']}"
                     texts.setdefault(alert.row, []).append(text)
@@ -117,7 +117,7 @@ class Engine(engine.Engine):
     @property
     def alerts(self) -> list[dict[str, Any]]:
         """All alert messages so far, each with the `row` of its event in the frame that it was in."""
-        return list(self._alerts)
+        return list(self._messages)
 
     def _no_columns(self) -> dict[str, Any]:
         events = Events(

@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
-from ssm_stream.evaluate.recordings.recording import Slice
+from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events, RefusedDocument, text_code
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import polars as pl
 
-from ssm_stream.evaluate.recordings.file import RecordingError, Row, decode, open_file, read_block, readable, to_dicts
+from ssm_stream.evaluate.recordings.files import RecordingError, Row, decode, open_file, read_block, readable, to_dicts
 
 SCANNED = 50_000
 """Rows looked at together to find what the columns hold."""
