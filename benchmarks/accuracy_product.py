@@ -16,12 +16,12 @@ from accuracy_peers import SCORED_FROM
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core import kernel, shapes
+from ssm_stream.core.features import calendar_columns
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import delayed
 from ssm_stream.evaluate.recordings import read_recording
 from ssm_stream.ingest.events import EventReader, Events
-from ssm_stream.kernels import kernel, shapes
-from ssm_stream.kernels.features import calendar_columns
 from ssm_stream.verify.trace import Production, Tape
 
 CELLS: dict[str, dict[str, Any]] = {"soft": {"lags": 0}, "any": {}}
@@ -212,7 +212,7 @@ def delays(recordings: list[Recording], profile: str, progress: Callable[[str], 
 
 def untrained_obstacle() -> str | None:
     """Why constants that were not trained cannot be measured."""
-    if importlib.util.find_spec("ssm_stream.kernels.frozen_weights") is None:
+    if importlib.util.find_spec("ssm_stream.core.frozen_weights") is None:
         return "this version has no trained weights to leave out"
     try:
         Engine(configuration(["x"], "fast", ABLATIONS["no meta-training"]))

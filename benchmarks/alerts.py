@@ -24,8 +24,8 @@ from alerts_young import young
 from rich.console import Console
 from rich.table import Table
 
+from ssm_stream.core import detect, interval, levels, novelty
 from ssm_stream.evaluate.prequential import backtest
-from ssm_stream.kernels import detect, interval, levels, novelty
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 BUDGETS = (1e3, 1e4, 1e5)

@@ -31,10 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ssm_stream.config import Config
+from ssm_stream.core import levels, novelty
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels import levels, novelty
-from ssm_stream.kernels.jit import jit
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 EVENTS = 3_000.0
@@ -58,16 +57,14 @@ def check(name: str, value: float | None, relation: str, bar: float) -> Row:
     return {"name": name, "value": value, "relation": relation, "bar": bar, "ok": ok}
 
 
-# The kernels over a whole entity.
+# The detectors over a whole entity.
 
 
-@jit
 def run_novelty(s: Any, e: int, values: Any, week_seconds: Any, events: float, out: Any) -> None:
     for t in range(len(values)):
         out[t] = novelty.observe(s, e, values[t], week_seconds[t], events)
 
 
-@jit
 def run_levels(s: Any, e: int, values: Any, columns: Any, events: float, out: Any) -> None:
     for t in range(len(values)):
         out[t] = levels.observe(s, e, values[t], columns[t], events)

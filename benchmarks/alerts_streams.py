@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core import detect, interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels import detect, interval
 
 Array = NDArray[np.float64]
 CHANGE, AFTER = 4000, 3000

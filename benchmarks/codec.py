@@ -27,6 +27,7 @@ from measuring import fastest
 from wire import events
 
 from ssm_stream.config import parse_config
+from ssm_stream.core.loop import Predictions
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.kafka import fast_json, json_rows
 from ssm_stream.kafka.bounded_cache import BoundedCache
@@ -35,7 +36,6 @@ from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 from ssm_stream.kafka.encoder import encode_predictions
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import ShardBatch
-from ssm_stream.kernels.loop import Predictions
 
 CONFIG = parse_config(
     "source: {brokers: 'localhost:9092', topic: events}\n"

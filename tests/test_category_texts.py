@@ -15,13 +15,13 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
+from ssm_stream.core.shapes import VALUES
 from ssm_stream.engine.category_texts import MIN_PRUNED
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain_recorded
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.labels import Labels
-from ssm_stream.kernels.shapes import VALUES
 
 pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 PRODUCTS = ("A", "B", "Ölfilter 7", "")

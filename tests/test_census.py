@@ -240,7 +240,7 @@ def flood(config: Config, n: int, size: int = 12) -> list[bytes | None]:
 
 
 @pytest.mark.parametrize("full", ["evict", "refuse"])
-def test_random_names_do_not_exhaust_the_memory(full: str, compiled: None) -> None:
+def test_random_names_do_not_exhaust_the_memory(full: str) -> None:
     config = parse_config(
         "source: {brokers: a, topic: plant.events}\nevent: {entity: machine, timestamp: ts, features: [load], target: "
         f"temp}}\nstate: {{max_entities: 100, when_full: {full}}}\nrecovery: {{directory: null}}"
@@ -266,7 +266,7 @@ def test_random_names_do_not_exhaust_the_memory(full: str, compiled: None) -> No
         tracemalloc.stop()
 
 
-def test_refused_events_are_dead_letters_as_they_came(compiled: None) -> None:
+def test_refused_events_are_dead_letters_as_they_came() -> None:
     config = parse_config(
         "source: {brokers: a, topic: plant.events}\nevent: {entity: machine, timestamp: ts, features: [load], target: "
         "temp}\nstate: {max_entities: 2}\nrecovery: {directory: null}"
@@ -330,7 +330,7 @@ def test_deep_wide_and_long_messages_are_told_apart_one_by_one() -> None:
     assert len(names) == 3
 
 
-def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
+def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded_cache, "MAX_BYTES", 5000)
     more = "state: {shards: 4}\nevent: {entity: machine, timestamp: ts, features: [load], target: temp}"
     decoder = Decoder(parse_config("source: {brokers: a, topic: plant.events}\n" + more))
@@ -343,7 +343,7 @@ def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.Monkey
         assert sum(map(len, decoder._fast._decoded)) < 5000 + 60 * MAX_NAME_LENGTH
 
 
-def test_categories_without_end_share_an_input(compiled: None) -> None:
+def test_categories_without_end_share_an_input() -> None:
     config = configured("codes")
     n = 3000
     features = np.stack([np.ones(n), np.arange(n) * 7.0 + 2**33], axis=1)

@@ -21,12 +21,12 @@ from ssm_stream.config.changes import (
     overall_effect,
     runtime_settings,
 )
+from ssm_stream.core.lifecycle import KINDS, OPEN
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels.lifecycle import KINDS, OPEN
 
 BEFORE: dict[str, Any] = {
     "source": {"brokers": "a", "topic": "t"},

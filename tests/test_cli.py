@@ -133,26 +133,7 @@ def test_more_workers_than_shards_are_refused_before_the_start(tmp_path: Path, o
     assert not (tmp_path / "ssm-stream-state").exists()
 
 
-def test_a_start_that_compiles_says_so(tmp_path: Path, compiled: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once, on standard error; nothing where the kernels are there."""
-    from typer.testing import CliRunner
-
-    from ssm_stream.cli.app import app
-    from ssm_stream.kernels import cache
-
-    path, recording = tmp_path / "monitor.yaml", tmp_path / "recording.csv"
-    path.write_text(SMALLEST)
-    recording.write_text("machine,ts,temp,load,vibration\na,1,2,3,4\na,2,2,3,4\n")
-    assert cache.are_compiled()
-    told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
-    assert (told.exit_code, told.stderr) == (0, "")
-    monkeypatch.setattr(cache, "cache_folder", lambda: str(tmp_path))
-    assert not cache.are_compiled()
-    told = CliRunner().invoke(app, ["backtest", str(path), str(recording)])
-    assert (told.exit_code, told.stderr) == (0, "compiling the kernels for this machine, once: one to four minutes\n")
-
-
-def test_demo_shows_the_recording_and_ends_by_itself(compiled: None) -> None:
+def test_demo_shows_the_recording_and_ends_by_itself() -> None:
     """Plain lines where there is no terminal, a summary at the end, exit code 0, well under a minute."""
     began = time.monotonic()
     result = command("demo", "--rate", "6000", timeout=120)
@@ -163,7 +144,7 @@ def test_demo_shows_the_recording_and_ends_by_itself(compiled: None) -> None:
     assert "\x1b" not in result.stdout
 
 
-def test_demo_figures_are_those_of_a_backtest(compiled: None) -> None:
+def test_demo_figures_are_those_of_a_backtest() -> None:
     """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
     from ssm_stream.config import load_config
     from ssm_stream.evaluate.prequential import backtest

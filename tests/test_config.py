@@ -18,8 +18,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
+from ssm_stream.core import frozen_weights
 from ssm_stream.data import __file__ as data_file
-from ssm_stream.kernels import frozen_weights
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))

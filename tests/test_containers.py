@@ -8,7 +8,6 @@ import http.server
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,7 +25,6 @@ from typer.main import get_command
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import load_config
-from ssm_stream.kernels.cache import cache_folder
 
 OURS = ("topics", "ssm-stream", "replayer")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -219,16 +217,15 @@ def test_the_demonstration_is_the_packages_own() -> None:
 
 
 def test_services_run_with_a_read_only_root_and_no_privileges(
-    private_kafka: Callable[[], LocalKafka], tmp_path: Path, compiled: None
+    private_kafka: Callable[[], LocalKafka], tmp_path: Path
 ) -> None:
     """Topics, product and replayer of compose.yaml: as user 10001, without capabilities, the root read-only, and only
-    the state, the kernels and /tmp to write to. In mount namespaces; Docker itself has no part in it."""
+    the state and /tmp to write to. In mount namespaces; Docker itself has no part in it."""
     if (why := obstacle()) is not None:
         pytest.skip(why)
     kafka = private_kafka()
     address = f"127.0.0.1:{free_port()}"
     box = Sandbox(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "SSM_STREAM_OPS": address})
-    give_kernels(box.volume("cache"))
     topics = box.start("topics")
     assert "checks passed" in finished(topics)
     assert topics.returncode == 0
@@ -248,7 +245,6 @@ def test_services_run_with_a_read_only_root_and_no_privileges(
     assert flow.returncode == 0, said
     names = [json.loads(line)["event"] for line in said.splitlines() if line.startswith("{")]
     assert "stopped" in names
-    assert "compiling_kernels" not in names, "the volume's kernels were not found"
     state = box.volume("state") / "state"
     assert (state.stat().st_uid, state.stat().st_mode & 0o777) == (image().uid, 0o700)
     assert any(state.rglob("*.state"))
@@ -257,9 +253,7 @@ def test_services_run_with_a_read_only_root_and_no_privileges(
 WRITABLE = """
 import sys
 from pathlib import Path
-from ssm_stream.ops.kernels import cache_folder
-kernels = str(Path(cache_folder()).parent)
-for folder in ["/", "/etc/ssm-stream", "/usr", "/tmp", "/var", sys.prefix, *sys.argv[1:], kernels]:
+for folder in ["/", "/etc/ssm-stream", "/usr", "/tmp", "/var", sys.prefix, *sys.argv[1:]]:
     try:
         Path(folder, "written").touch()
         print(folder)
@@ -272,7 +266,7 @@ def test_only_the_volumes_can_be_written(tmp_path: Path) -> None:
     if (why := obstacle()) is not None:
         pytest.skip(why)
     process = Sandbox(tmp_path, {}).start("ssm-stream", "python", "-c", WRITABLE, str(REPOSITORY), *image().volumes)
-    assert finished(process).split() == ["/tmp", *image().volumes, "/var/cache/ssm-stream"]
+    assert finished(process).split() == ["/tmp", *image().volumes]
 
 
 def finished(process: subprocess.Popen[str]) -> str:
@@ -291,11 +285,3 @@ def confined(pid: int) -> None:
     assert said["Groups"].strip() == ""
     assert said["NoNewPrivs"] == "1"
     assert {said[name] for name in ("CapEff", "CapPrm", "CapInh", "CapBnd", "CapAmb")} == {"0" * 16}
-
-
-def give_kernels(cache: Path) -> None:
-    """Put this machine's compiled kernels into the volume, as a first start would: that takes a minute."""
-    source = Path(cache_folder())
-    shutil.copytree(source, cache / source.name)
-    for path in [*cache.rglob("*")]:
-        os.chown(path, image().uid, image().gid)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_engine import config, linear, made
 
+from ssm_stream.core import detect, interval
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
-from ssm_stream.kernels import detect, interval
-from ssm_stream.kernels.loop import Predictions
 
 BUDGET = 1000.0
 

@@ -101,7 +101,7 @@ def numbers(messages: Sequence[Message]) -> list[int]:
 # From the flow and back into it.
 
 
-def test_what_was_refused_is_fixed_sent_back_and_learned(kafka: Kafka, tmp_path: Path, compiled: None) -> None:
+def test_what_was_refused_is_fixed_sent_back_and_learned(kafka: Kafka, tmp_path: Path) -> None:
     """A column that was text by mistake is left out of the features: its events come back, in place, and only once."""
     if isinstance(kafka, MockKafka):
         pytest.skip("the embedded broker's transactions are not isolated")
@@ -194,7 +194,7 @@ def test_a_copy_that_a_crash_has_left_is_not_sent_and_another_message_in_its_pla
     assert numbers(box.back()) == [1, 2]
 
 
-def test_kills_send_nothing_twice_and_lose_nothing(box: Box, compiled: None) -> None:
+def test_kills_send_nothing_twice_and_lose_nothing(box: Box) -> None:
     """SIGKILL at random moments; transactions of a run that was killed are ended by the next."""
     n = 5_000
     box.write([box.letter(i, usable(i)) for i in range(n)])
@@ -218,7 +218,7 @@ def test_kills_send_nothing_twice_and_lose_nothing(box: Box, compiled: None) -> 
     assert box.report("--yes")["sent"] == {}
 
 
-def test_two_at_a_time_send_nothing_twice(box: Box, compiled: None) -> None:
+def test_two_at_a_time_send_nothing_twice(box: Box) -> None:
     n = 3_000
     box.write([box.letter(i, usable(i)) for i in range(n)])
     command = [sys.executable, "-m", "ssm_stream", "dlq", "redrive", str(box.path), "--yes", "--json"]

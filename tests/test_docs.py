@@ -20,7 +20,7 @@ import yaml
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
-from ssm_stream.kernels import frozen_weights
+from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / ".ci"))

@@ -21,13 +21,13 @@ from numpy.typing import ArrayLike, NDArray
 from xxhash import xxh3_64
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine import snapshot_format as snapshots
 from ssm_stream.engine.engine import Alert, Engine, shard_of
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.evaluate.prequential import backtest
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels.loop import Predictions
 
 DAY = 86_400_000
 HOUR = 3_600_000

@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config
+from ssm_stream.core.implicit import answer_names
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import UnknownEntityError, explain, explain_recorded
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kernels.implicit import answer_names
 
 CASES = {
     "defaults": ("features: [a, b]", ""),

@@ -336,7 +336,7 @@ for stop in range(CHUNK, N + 1, CHUNK):
 """
 
 
-def test_exports_of_a_running_process_are_the_end_of_one_epoch(tmp_path: Path, compiled: None) -> None:
+def test_exports_of_a_running_process_are_the_end_of_one_epoch(tmp_path: Path) -> None:
     """Of all shards and positions alike, whenever it is: as of an engine that has read as far."""
     path, seen, tries = written(tmp_path), set(), 0
     process = subprocess.Popen(

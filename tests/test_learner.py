@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from ssm_stream.kernels import kernel, shapes
-from ssm_stream.kernels.features import FeaturePlan, calendar_columns
-from ssm_stream.kernels.frozen_weights import Weights, untrained
-from ssm_stream.kernels.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
+from ssm_stream.core import kernel, shapes
+from ssm_stream.core.features import FeaturePlan, calendar_columns
+from ssm_stream.core.frozen_weights import Weights, untrained
+from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.reference.heads import SCALES
 from ssm_stream.verify import golden

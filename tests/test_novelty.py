@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import alerts_recordings as bench
 from alerts_recordings import WEEK, Floats, first_alarms, levels_scores, novelty_scores, run_levels, run_novelty
 
-from ssm_stream.kernels import levels, novelty
+from ssm_stream.core import levels, novelty
 
 EVENTS = bench.EVENTS
 BUDGET_EVENTS = 300_000

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from ssm_stream.kernels.shapes import ERROR_CLIP
+from ssm_stream.core.shapes import ERROR_CLIP
 from ssm_stream.paper.parallel import Learned, decayed_moments, decayed_sums, delta_rule, descend, proximal_steps
 from ssm_stream.reference import heads
 

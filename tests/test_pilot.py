@@ -85,7 +85,7 @@ def bare_run(y: list[float], ts: list[int] | None = None, features: Any = None, 
 
 
 @pytest.fixture(scope="module")
-def made(compiled: None) -> Pilot:
+def made() -> Pilot:
     done = run_pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0))
     done.report["recording"]["file"] = "r.csv"
     done.report["verdict"]["text"] = paragraph(done.report, "en")
@@ -289,7 +289,7 @@ def test_with_a_horizon_simple_predictors_know_only_what_was_known_then() -> Non
     assert found.yhat["mean"][100] == pytest.approx(np.mean(np.arange(96)))
 
 
-def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_after(compiled: None) -> None:
+def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_after() -> None:
     config = settings(event="features: [a], lags: 0")
     rows = stream(names=("m0", "m1"))
     run = run_engine(config, rows, keep_events=True)
@@ -435,7 +435,7 @@ def test_the_same_pilot_gives_the_same_report(made: Pilot) -> None:
 @pytest.mark.parametrize(
     "change", [{"y": 5.0}, {"y": 5.0, "a": 1.0}, {"ts": START}], ids=["constant target", "constant columns", "one time"]
 )
-def test_odd_recordings_make_a_report_too(change: dict[str, float], compiled: None) -> None:
+def test_odd_recordings_make_a_report_too(change: dict[str, float]) -> None:
     done = run_pilot(settings(), [{**row, **change} for row in stream(500)], lambda _: spikes())
     json.dumps(done.report, allow_nan=False)
     for language in LANGUAGES:
@@ -443,7 +443,7 @@ def test_odd_recordings_make_a_report_too(change: dict[str, float], compiled: No
         balanced(page(done, language, "r.csv"))
 
 
-def test_without_labels_nothing_is_said_of_hits_and_misses(compiled: None) -> None:
+def test_without_labels_nothing_is_said_of_hits_and_misses() -> None:
     config = settings("model: {horizon: 2 events}")
     done = run_pilot(config, stream(800, ("m0", "m1")))
     done.report["verdict"]["text"] = paragraph(done.report, "ja")
@@ -665,7 +665,7 @@ def ssm_stream(*arguments: object) -> Any:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, compiled: None) -> Path:
+def folder(tmp_path: Path) -> Path:
     rows = stream(500, ("m0", "m1"))
     pl.DataFrame(rows).write_csv(tmp_path / "r.csv")
     head = "source: {brokers: b, topic: t}\n"

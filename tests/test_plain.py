@@ -13,11 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, parse_config
+from ssm_stream.core import native
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader
 from ssm_stream.kafka.fast_json import FastReader
-from ssm_stream.kafka.json_rows import assemble_rows
-from ssm_stream.kernels import json_read
-from ssm_stream.kernels.json_read import distinct
 
 
 def configured(event: str = "") -> Config:
@@ -153,7 +151,7 @@ def test_rows_are_what_a_json_library_writes(rows: list[tuple[Any, ...]]) -> Non
         texts = list(map(orjson.dumps, names))
     except TypeError:
         return  # a lone surrogate is never a name
-    for i, value in enumerate(assemble_rows(templates, texts, columns)):
+    for i, value in enumerate(native.write_rows(templates, texts, columns)):
         finite = floats[i] if math.isfinite(floats[i]) else None
         want = {"q" if i % 2 else "k": names[i], "x": finite, "i": whole[i], "f": flags[i]} | (
             {"z": 1} if i % 2 else {}
@@ -175,18 +173,5 @@ def test_many_names_in_a_chunk_are_told_apart() -> None:
     assert agree([row("1.5", name) for name in names])
 
 
-def test_names_that_find_no_place_within_the_steps_get_a_number_each_time() -> None:
-    """In a table with half as many places as there are names: none is taken for another, and the search ends."""
-    names = [f"m{i % 128}" for i in range(256)]
-    ends = np.cumsum([len(name) for name in names])
-    spans = np.stack([ends - [len(name) for name in names], ends], 1)
-    first, which = np.empty(256, np.int64), np.empty(256, np.int64)
-    raw = np.frombuffer("".join(names).encode(), np.uint8)
-    count = distinct(raw, spans, np.full(64, -1), first, which)
-    assert count > 128, "some had no place"
-    assert [names[i] for i in first[which]] == names
-    assert sorted(set(which.tolist())) == list(range(count))
-
-
 def test_limits_are_those_of_the_general_reader() -> None:
-    assert (json_read.LARGEST, json_read.LONGEST_NAME) == (MAX_NUMBER, MAX_NAME_LENGTH)
+    assert (native.LARGEST, native.LONGEST_NAME) == (MAX_NUMBER, MAX_NAME_LENGTH)

@@ -19,20 +19,20 @@ from ssm_stream.ingest.events import Events
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_held_learning_gives_an_adversary_next_to_nothing(name: str, compiled: None) -> None:
+def test_held_learning_gives_an_adversary_next_to_nothing(name: str) -> None:
     """Gross or not, what starts an episode teaches nothing; the sly, which start none for a while, teach a little."""
     assert attacked(name, "hold")[0][250:].mean() < (2.5 if name in SLY else 1.1)
 
 
 @pytest.mark.parametrize("name", [*WITHIN, *SLY])
-def test_what_is_learned_of_values_within_range_is_forgotten(name: str, compiled: None) -> None:
+def test_what_is_learned_of_values_within_range_is_forgotten(name: str) -> None:
     """The default goes with every change, so it goes back as well."""
     assert attacked(name, "adapt")[0][250:].mean() < 1.5
 
 
 @pytest.mark.parametrize("learn", LEARN)
 @pytest.mark.parametrize("name", ATTACKS)
-def test_no_number_of_the_state_becomes_infinite(name: str, learn: str, compiled: None) -> None:
+def test_no_number_of_the_state_becomes_infinite(name: str, learn: str) -> None:
     """Weights and moments are bounded by the clipping of what they learn from, whatever that was."""
     _, engine = attacked(name, learn)
     for each in engine.target_engines:
@@ -41,7 +41,7 @@ def test_no_number_of_the_state_becomes_infinite(name: str, learn: str, compiled
 
 
 @pytest.mark.parametrize("name", GROSS)
-def test_a_neighbour_of_the_same_pool_is_hardly_worse_off(name: str, compiled: None) -> None:
+def test_a_neighbour_of_the_same_pool_is_hardly_worse_off(name: str) -> None:
     """One of ten entities is attacked; what the others are told stays good while it lasts."""
     rng, engine = np.random.default_rng(0), Engine(config("hold"))
 

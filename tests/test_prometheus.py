@@ -109,7 +109,7 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def watched(
-    kafka: Kafka, tmp_path_factory: pytest.TempPathFactory, compiled: None
+    kafka: Kafka, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Prometheus, Callable[[], None], subprocess.Popen[str]]]:
     """A Prometheus, what sends some more events, and the process that reads them."""
     program("prometheus")

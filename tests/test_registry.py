@@ -56,7 +56,7 @@ def job(kafka: Kafka, folder: Path, topic: str, registry: FakeRegistry) -> Job:
 
 
 def test_confluents_clients_write_what_is_read_and_read_what_is_written(
-    kafka: Kafka, tmp_path: Path, registry: FakeRegistry, compiled: None
+    kafka: Kafka, tmp_path: Path, registry: FakeRegistry
 ) -> None:
     """Events by their serializer; predictions and alerts by their deserializer, which validates them."""
     topic = kafka.topic("events", 3)

@@ -139,7 +139,7 @@ def wait_for(process: subprocess.Popen[str], event: str) -> None:
 
 
 @pytest.fixture
-def job(kafka: Kafka, tmp_path: Path, compiled: None) -> Callable[..., Job]:
+def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
     """Makes a job: input topic with messages, output topics of its own."""
 
     def make(messages: list[tuple[bytes | None, bytes | None]], name: str = "job", topic: str = "", **keys: Any) -> Job:
@@ -539,9 +539,7 @@ def test_broker_away_at_start(tmp_path: Path) -> None:
     assert "Traceback" not in output
 
 
-def test_broker_away_while_running_then_back(
-    private_kafka: Callable[[], LocalKafka], tmp_path: Path, compiled: None
-) -> None:
+def test_broker_away_while_running_then_back(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> None:
     """The flow stops with the broker's message; after both are back it goes on and every event is predicted."""
     kafka = private_kafka()
     topic = kafka.topic("events", PARTITIONS)
@@ -560,7 +558,7 @@ def test_broker_away_while_running_then_back(
     assert len(made.ids()) == 3_000
 
 
-def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path, compiled: None) -> None:
+def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path) -> None:
     """A delivery that fails for good is not swallowed: exit code 1 and the broker's own words."""
     topic = mock_kafka.topic("events", PARTITIONS)
     mock_kafka.produce(topic, events(500))
@@ -576,7 +574,7 @@ def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path,
     assert len(made.ids()) == 500
 
 
-def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path, compiled: None) -> None:
+def test_passing_faults_are_borne(mock_kafka: MockKafka, tmp_path: Path) -> None:
     """Retriable errors and a broken connection cost nothing but time."""
     topic = mock_kafka.topic("events", PARTITIONS)
     mock_kafka.produce(topic, events(1_000))

@@ -37,7 +37,6 @@ def report(script: str, *arguments: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.usefixtures("compiled")
 def test_a_smoke_run_has_every_check() -> None:
     found = report("throughput.py", "--smoke")
     names = [check["name"] for check in found["checks"]]
@@ -52,7 +51,6 @@ def test_a_smoke_run_has_every_check() -> None:
     assert paced["counted"] > 500
 
 
-@pytest.mark.usefixtures("compiled")
 def test_a_steady_stream_for_twenty_seconds() -> None:
     found = report("soak.py", "--minutes", "0.34", "--rate", "1000", "--entities", "200")
     assert {check["name"]: check["ok"] for check in found["checks"]} == {

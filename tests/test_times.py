@@ -63,7 +63,7 @@ CHAOS = {
 
 
 @pytest.mark.parametrize("name", CHAOS)
-def test_whatever_the_clock_shows_learning_goes_on(name: str, compiled: None) -> None:
+def test_whatever_the_clock_shows_learning_goes_on(name: str) -> None:
     """Times are inputs of the calendar and of the gaps; wrong ones may cost a little, and no more."""
     ts, x, y, names = stream(6_000)
     calm, _, _ = run(ts, x, y, names, config())
@@ -76,7 +76,7 @@ def test_whatever_the_clock_shows_learning_goes_on(name: str, compiled: None) ->
     assert Engine.restore(config(), engine.snapshot()).snapshot() == engine.snapshot()
 
 
-def test_one_event_from_the_far_future_ends_no_entity(compiled: None) -> None:
+def test_one_event_from_the_far_future_ends_no_entity() -> None:
     """A single wrong clock may not age the others by a century: they would all start afresh."""
     ts, x, y, names = stream(3_000)
     ts[1_500] = 253_370_000_000_000
@@ -128,7 +128,7 @@ def test_days_of_23_and_25_hours() -> None:
 
 
 @pytest.mark.parametrize("step", [1_000, 60_000, 3_600_000])
-def test_a_year_through_every_change_of_the_clocks(step: int, compiled: None) -> None:
+def test_a_year_through_every_change_of_the_clocks(step: int) -> None:
     """Calendar features in local time: hours are whole numbers from 0 to 23, whatever the zone does."""
     for zone in ("Europe/Berlin", "Australia/Lord_Howe", "Asia/Kathmandu", "Pacific/Apia", "America/St_Johns"):
         engine = Engine(config(zone))

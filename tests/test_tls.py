@@ -214,9 +214,7 @@ def test_users_are_let_in_by_their_token(
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
-def test_a_run_behind_tls_and_a_login(
-    delivery: str, broker: LocalKafka, authority: Authority, tmp_path: Path, compiled: None
-) -> None:
+def test_a_run_behind_tls_and_a_login(delivery: str, broker: LocalKafka, authority: Authority, tmp_path: Path) -> None:
     """Reading, writing, committing and transactions, all as one user over TLS."""
     names = {name: broker.topic(name) for name in ("events", "predictions", "alerts", "letters")}
     good = [orjson.dumps({"e": f"m{i % 7}", "t": 60 * i, "a": i % 5, "target": i % 5}) for i in range(300)]

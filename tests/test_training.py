@@ -14,11 +14,11 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.core import frozen_weights
+from ssm_stream.core.frozen_weights import Weights, WeightsError, untrained
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader, Events
-from ssm_stream.kernels import frozen_weights
-from ssm_stream.kernels.frozen_weights import Weights, WeightsError, untrained
 from ssm_stream.reference import learner
 from ssm_stream.training import streams as tasks
 from ssm_stream.training import training

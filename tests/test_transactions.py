@@ -67,7 +67,7 @@ class ExactJob(Job):
 
 
 @pytest.fixture
-def job(kafka: Kafka, tmp_path: Path, compiled: None) -> Callable[..., ExactJob]:
+def job(kafka: Kafka, tmp_path: Path) -> Callable[..., ExactJob]:
     """Makes a job: input topic with messages, output topics of its own."""
     if kafka.kind == "mock":
         pytest.skip("the embedded broker does not keep transactions apart")
@@ -256,7 +256,7 @@ def test_independent_processes_have_transactions_of_their_own() -> None:
     assert ids == {"ssm-stream-t-writer-0001", "ssm-stream-t-1-writer-0001", "ssm-stream-t-0_2-writer-0001"}
 
 
-def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_path: Path, compiled: None) -> None:
+def test_a_dead_letter_too_large_for_its_topic_is_shortened(kafka: Kafka, tmp_path: Path) -> None:
     """By the client, before the broker refuses the transaction; as short as the smallest topic wants it."""
     if kafka.kind == "mock":
         pytest.skip("the embedded broker does not keep transactions apart")

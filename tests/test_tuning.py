@@ -46,7 +46,7 @@ def written(folder: Path, columns: dict[str, Any], entity: list[str] | None = No
 
 
 @pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory, compiled: None) -> Path:
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A relation that stays: y from a; b says nothing."""
     rng = np.random.default_rng(1)
     a, b, c = rng.normal(size=(3, 2000))
@@ -169,7 +169,7 @@ def test_a_better_half_life_is_found_and_holds(steady: Path, tmp_path: Path) -> 
     assert all(row["ok"] for row in found.checks())
 
 
-def test_useless_columns_go_and_the_useful_stay(tmp_path: Path, compiled: None) -> None:
+def test_useless_columns_go_and_the_useful_stay(tmp_path: Path) -> None:
     rng, n = np.random.default_rng(5), 2500
     x, names = rng.normal(size=(n, 16)), [f"x{i}" for i in range(16)]
     file = written(tmp_path, {**dict(zip(names, x.T, strict=True)), "y": x[:, 0] + rng.normal(size=n)})
@@ -188,7 +188,7 @@ def test_a_column_is_added_only_when_it_is_named(steady: Path, tmp_path: Path) -
     assert not searched(plain, steady, tmp_path, groups=["features"]).settings
 
 
-def test_nothing_is_proposed_where_nothing_helps(tmp_path: Path, compiled: None) -> None:
+def test_nothing_is_proposed_where_nothing_helps(tmp_path: Path) -> None:
     """A random walk: its last value is all that can be known."""
     rng = np.random.default_rng(2)
     file = written(tmp_path, {"a": rng.normal(size=1500), "y": np.cumsum(rng.normal(size=1500))})
@@ -201,7 +201,7 @@ def test_nothing_is_proposed_where_nothing_helps(tmp_path: Path, compiled: None)
     assert found.levels[0]["width"] < found.levels[-1]["width"]
 
 
-def test_what_does_not_hold_later_is_not_proposed(tmp_path: Path, compiled: None) -> None:
+def test_what_does_not_hold_later_is_not_proposed(tmp_path: Path) -> None:
     """A column that tells the target until the cut, and noise of the target's size from there on."""
     rng = np.random.default_rng(4)
     y = rng.normal(size=2000)
@@ -250,7 +250,7 @@ def test_alarms_are_matched_as_in_the_pilot() -> None:
     assert (value, low, high) == (0.0, 0.0, 0.0)
 
 
-def test_labels_choose_a_budget(tmp_path: Path, compiled: None) -> None:
+def test_labels_choose_a_budget(tmp_path: Path) -> None:
     """Rare spikes, and a budget that allows for twice as many false alarms as there are spikes."""
     rng = np.random.default_rng(7)
     y, lines = rng.normal(size=4000), ["entity,start,end"]

@@ -20,7 +20,6 @@ from test_stream import Job, events, finished
 from test_ui_server import ODD, TOKEN, Served, alert, batch, config, sent
 
 from ssm_stream.ui import site
-from ssm_stream.ui.compile_explain import compile_explain
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -107,7 +106,7 @@ class Flow:
 
 
 @pytest.fixture(scope="module")
-def flow(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory, compiled: None) -> Iterator[Flow]:
+def flow(kafka: Kafka, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flow]:
     one = Flow(kafka, tmp_path_factory.mktemp("ui"))
     one.start()
     one.caught_up()
@@ -149,9 +148,6 @@ def test_it_filters_and_sorts_all_entities(flow: Flow, tab: Any) -> None:
 
 
 def test_an_entity_shows_why(flow: Flow, tab: Any) -> None:
-    compile_explain(
-        flow.job.config
-    )  # on a fresh machine the process would take minutes to compile, at the lowest priority
     tab.goto(f"http://{flow.address}/ui/#/?q=m12")
     tab.locator(".tile").click()
     assert tab.get_by_role("heading", name="m12").text_content() == "m12"
@@ -363,7 +359,7 @@ def test_the_token_opens_the_page(tab: Any, monkeypatch: pytest.MonkeyPatch) -> 
         one.server.close()
 
 
-def test_the_demo_has_a_page(compiled: None) -> None:
+def test_the_demo_has_a_page() -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "ssm_stream", "demo", "--ui"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,

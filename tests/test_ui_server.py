@@ -17,14 +17,12 @@ import pytest
 from brokers import free_port
 
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import explain
+from ssm_stream.core.loop import Predictions
 from ssm_stream.flow.reload import live_changes
 from ssm_stream.flow.runtime import prepare
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch
-from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.http_auth import HttpAuth
 from ssm_stream.ops.metrics import Metrics
@@ -336,10 +334,9 @@ def rows(n: int, seed: int = 0) -> Events:
     return Events([f"m{i % 3}" for i in range(n)], 60_000 * np.arange(n), x, y, np.arange(n))
 
 
-def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: None) -> None:
+def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit() -> None:
     settings = config()
     page = LivePage(settings, Metrics(settings))
-    page.followed.ready = True
     watched, alone = ShardLogic(settings, None, page), ShardLogic(settings, None)
     events, looks = rows(600), 0
     for begin in range(0, 600, 60):
@@ -369,10 +366,9 @@ def test_a_look_is_at_the_prediction_that_is_sent_and_changes_no_bit(compiled: N
     assert {"a", "b"} <= told["weights"].keys()
 
 
-def test_a_look_that_fails_ends_no_flow(monkeypatch: pytest.MonkeyPatch, compiled: None) -> None:
+def test_a_look_that_fails_ends_no_flow(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = config()
     page = LivePage(settings, Metrics(settings))
-    page.followed.ready = True
     page.followed.follow("m1", 0)
 
     def broken(*_: Any) -> None:
@@ -710,16 +706,3 @@ def test_asking_for_the_page_without_an_address_is_refused(mock_kafka: Any) -> N
     )
     with pytest.raises(ConfigError, match=r"ops\.address: null"):
         prepare(settings, ui=True)
-
-
-def test_explanations_use_compiled_kernels_only(compiled: None) -> None:
-    """Until they are, no look is asked for: the dataflow would wait a minute for it."""
-    settings = config()
-    page = LivePage(settings, Metrics(settings))
-    page.followed.follow("m1", 0)
-    assert page.positions_to_explain(["m1"]) == []
-    page.followed.ready = True
-    assert page.positions_to_explain(["m0", "m1", "m1", "m2"]) == [2]
-    engine = Engine(settings)
-    engine.process(rows(30))
-    assert explain(engine.target_engines[0], rows(31).take(np.array([30]))).parts

@@ -83,11 +83,11 @@ def configuration(brokers: str, topic: str) -> str:
         "demo --rate 100000 --json",
     ],
 )
-def test_commands_without_a_broker_load_no_torch(arguments: str, folder: Path, compiled: None) -> None:
+def test_commands_without_a_broker_load_no_torch(arguments: str, folder: Path) -> None:
     ssm_stream(folder, *arguments.split())
 
 
-def test_commands_with_a_broker_load_no_torch(kafka: Kafka, folder: Path, compiled: None) -> None:
+def test_commands_with_a_broker_load_no_torch(kafka: Kafka, folder: Path) -> None:
     topic, predictions, alerts, dead = (kafka.topic(kind) for kind in ("events", "predictions", "alerts", "dead"))
     sinks = f"sinks: {{predictions: {predictions}, alerts: {alerts}, dead_letters: {dead}}}\n"
     (folder / "live.yaml").write_text(configuration(kafka.bootstrap_servers, topic) + sinks)
@@ -99,7 +99,7 @@ def test_commands_with_a_broker_load_no_torch(kafka: Kafka, folder: Path, compil
     ssm_stream(folder, "dlq", "ls", "live.yaml")
 
 
-def test_the_self_check_loads_no_torch(folder: Path, compiled: None) -> None:
+def test_the_self_check_loads_no_torch(folder: Path) -> None:
     run(folder, "-c", "from ssm_stream.ops.self_check import check_kernel; assert check_kernel() < 1e-4")
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import orjson
 import typer
 
-from ssm_stream.cli.errors import announce_compilation, report_errors
+from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, Limit, RecordingFile, open_recording, rows_to_read
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
@@ -45,9 +45,7 @@ def backtest(
 
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded, rows = open_recording(load_config(config), file, limit)
-        if device is None:
-            announce_compilation()
-        elif label_delay:
+        if device is not None and label_delay:
             raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
         predictions_file = stack.enter_context(out.open("wb")) if out else None
         alerts_file = stack.enter_context(alerts.open("wb")) if alerts else None

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from ssm_stream.cli.errors import announce_compilation, report_errors
+from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.terminal.console import print_json
 
 
@@ -40,7 +40,6 @@ def demo(
         raise typer.BadParameter("--json and --ui exclude each other: with --ui the demo runs until Ctrl-C")
     rate = rate or (300.0 if ui else 1500.0)
     with report_errors(DemoError, BrokerError):
-        announce_compilation()
         if as_json:
             print_json(demonstrate(rate, lambda _: None))
             return

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import typer
 
 from ssm_stream.config import ConfigError
-from ssm_stream.kernels.frozen_weights import WeightsError
+from ssm_stream.core.frozen_weights import WeightsError
 from ssm_stream.reference import TorchMissingError
 
 FAILED, BAD_USAGE = 1, 2
@@ -38,11 +38,3 @@ def exit_with(error: BaseException, code: int) -> typer.Exit:
     """Print an error and return the exception that ends the command with that exit code."""
     typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
     return typer.Exit(code)
-
-
-def announce_compilation() -> None:
-    """Print why the start takes a while, if the kernels are to be compiled first."""
-    from ssm_stream.kernels.cache import NOTICE, are_compiled
-
-    if not are_compiled():
-        typer.echo(NOTICE, err=True)

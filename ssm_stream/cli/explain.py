@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import orjson
 import typer
 
-from ssm_stream.cli.errors import FAILED, announce_compilation, report_errors
+from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, with_option_groups
 from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
@@ -87,7 +87,6 @@ def explain(
 
     with report_errors(RecordingError, OSError):
         loaded, rows = open_recording(load_config(config), recording)
-        announce_compilation()
         history_size = HISTORY if html is not None else 0
         try:
             found, history = explain_recorded(
@@ -122,7 +121,6 @@ def _explain_alert(
         loaded = with_stored_features(load_config(config))
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
-        announce_compilation()
         sent = options.alert.read_bytes() if options.alert is not None else read_sent_alert(loaded, id_)
         if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
             raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 import orjson
 import typer
 
-from ssm_stream.cli.errors import announce_compilation, report_errors
+from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import (
     ConfigFile,
     Limit,
@@ -80,7 +80,6 @@ def pilot(
         require_one_target(loaded, "pilot")
         priced = read_costs(costs)
         loaded, rows = open_recording(loaded, file, limit)
-        announce_compilation()
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None

@@ -89,7 +89,6 @@ def run(
     from ssm_stream.flow.source import SIGNALLED
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.transactional_producer import MarkerError
-    from ssm_stream.kernels.cache import ABOUT, are_compiled
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError
 
@@ -118,8 +117,6 @@ def run(
                 continue
             always(config_hash=prepared.config.hash)
             LOG.info("started", topic=loaded.source.topic, brokers=loaded.source.brokers, release=version("ssm-stream"))
-            if not are_compiled():
-                LOG.info("compiling_kernels", time=ABOUT, why="the first start on this machine")
             everyone = addresses.split(";") if addresses else None
             if not watch:
                 runtime.run(prepared, workers=workers, process=process, addresses=everyone)

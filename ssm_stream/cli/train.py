@@ -10,11 +10,11 @@ import orjson
 import typer
 from rich.table import Table
 
-from ssm_stream.cli.errors import FAILED, announce_compilation, report_errors
+from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, open_recording, require_one_target, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
 from ssm_stream.config import load_config
-from ssm_stream.kernels import frozen_weights
+from ssm_stream.core import frozen_weights
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
@@ -90,7 +90,6 @@ def train(
     with report_errors(RecordingError, training.TrainingError, OSError):
         begin = frozen_weights.load(start)
         own = _history(*history) if history else None
-        announce_compilation()
         with bar:
             task = bar.add_task("train", total=1.0)
             result = training.train(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ssm_stream.cli.errors import FAILED, announce_compilation, report_errors
+from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import Limit, open_recording, require_one_target
 from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import Config, load_config
@@ -60,7 +60,6 @@ def open_trials(config: Path, file: Path, options: TrialOptions, command: str) -
         require_one_target(loaded, command)
         loaded, _ = open_recording(loaded, file, options.limit)
         targets = read_targets(loaded, file, options.limit)
-        announce_compilation()
         with Runner(file, options.limit, options.cache, options.jobs) as runner, bar:
 
             def expect(runs: int) -> Callable[[Trial], None]:

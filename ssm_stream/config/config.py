@@ -22,7 +22,7 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
-from ssm_stream.kernels import frozen_weights
+from ssm_stream.core import frozen_weights
 
 
 class Config(Section):

@@ -17,7 +17,7 @@ from ssm_stream.config import client_properties
 from ssm_stream.config.config import Config
 from ssm_stream.config.sections import ConfigError, Section
 from ssm_stream.config.suggestions import suggest
-from ssm_stream.kernels import frozen_weights
+from ssm_stream.core import frozen_weights
 
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 MAX_FILE_BYTES = 65_536

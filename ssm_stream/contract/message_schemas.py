@@ -10,11 +10,11 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, TRUNCATED
+from ssm_stream.core.detect import CHANGES
+from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.kernels.detect import CHANGES
-from ssm_stream.kernels.loop import CHANNELS
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ssm_stream.kernels import lifecycle
+from ssm_stream.core import lifecycle
 
 KINDS = lifecycle.KINDS
 """`anomaly` and `drift`, in the order of the rows of `LifecycleState`."""

@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core import detect, lifecycle, loop
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.implicit import answer_names
+from ssm_stream.core.shapes import MANY, LearnerParams
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.event_capture import CaptureLayout
-from ssm_stream.kernels import detect, lifecycle, loop
-from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.implicit import answer_names
-from ssm_stream.kernels.shapes import MANY, LearnerParams
 
 LEARNED_SHARE = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
 """Share of an episode's events that are learned, by `learn`."""

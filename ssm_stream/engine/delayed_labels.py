@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import loop, pending
+from ssm_stream.core.features import calendar_columns
+from ssm_stream.core.loop import Late, Predictions, Rules, Settled
 from ssm_stream.engine.alerts import Alert, TargetAndPrediction
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.entity_store import EntityStore
@@ -14,9 +17,6 @@ from ssm_stream.engine.kernel_inputs import empty_predictions, kernel_columns
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import EarlyLabel, Labels, UnmatchedLabel
-from ssm_stream.kernels import loop, pending
-from ssm_stream.kernels.features import calendar_columns
-from ssm_stream.kernels.loop import Late, Predictions, Rules, Settled
 
 MIN_RESOLVED = 16
 """Rows that are reserved for resolved predictions at least."""
@@ -181,11 +181,10 @@ class DelayedLabels:
         room = empty_resolved(max(len(batch.y), MIN_RESOLVED))
         at, resume[:] = 0, 0
         while at < len(batch.y):
-            at, stop = loop.run_late(
-                store.params, store.scratch, store.pending, self._recalled, store.state, store.shared,
-                self._kernel_rules, self.rules, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps,
-                batch.y, batch.key, at, store.watermarks, watermark, out, room, store.report, resume,
-                store.label_counts, predicting,
+            waiting = loop.Waiting(store.pending, self._recalled, self.rules, room, resume, store.label_counts)
+            at, stop = store.bind(self._kernel_rules).run_late(
+                waiting, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps, batch.y, batch.key, at,
+                store.watermarks, watermark, out, predicting,
             )  # fmt: skip
             done, pool = int(resume[loop.ROWS]), int(resume[loop.POOL])
             if stop == loop.REPORT:

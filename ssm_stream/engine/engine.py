@@ -16,6 +16,9 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.loop import Predictions, Settled
+from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine import snapshot
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_pipeline import AlertPipeline
@@ -36,9 +39,6 @@ from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
-from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.loop import Predictions, Settled
-from ssm_stream.kernels.shapes import LearnerParams
 
 __all__ = ["SLOT_STEP", "Alert", "Engine", "LabelResult", "shard_of"]
 

@@ -9,13 +9,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
+from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
+from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityView
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.timestamps import EPOCH
-from ssm_stream.kernels.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
-from ssm_stream.kernels.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,21 +10,21 @@ import math
 import zlib
 from collections.abc import Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core import lifecycle, loop, native, pending, shapes
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.engine.growable_arrays import arrays_of
-from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, enabled_channels, ttl_ms
+from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, ttl_ms
+from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.events import factorize
 from ssm_stream.ingest.labels import EarlyLabels
-from ssm_stream.kernels import detect, interval, levels, lifecycle, loop, novelty, pending, shapes
-from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.frozen_weights import Weights
 
 MIN_PENDING = 16
 """Initial places of an entity's ring of events that wait for their targets."""
@@ -49,7 +49,7 @@ class EntityStore:
     names: of the entities, by row; row_by_name: the rows by name; shards (entities,): shard of each row
     pools: pool rows by shard and source; sources: indexes into `watermarks`, ms, one a source
     params, scratch, report: sizes, working memory and output of the kernels, as wide as the arrays
-    state, shared: arrays with one row an entity, and with one row a pool
+    state, shared: arrays with one row an entity, and with one row a pool: views on `entity_block` and `pool_block`
     category_texts: text of category codes, see `category_texts.CategoryTexts`
     delayed: rules for targets that come after their events; None if each comes with its event. Only with these:
         pending: events that wait for their targets; early_labels: labels that wait for their events
@@ -71,8 +71,11 @@ class EntityStore:
         self.sources: dict[int, int] = {}
         self.category_texts: dict[float, str] = {}
         self.watermarks = np.full(1, np.nan)
-        self.state = self.new_states(0)
-        self.shared = self.new_pools(0, 0)
+        self._bound: tuple[tuple[Any, ...], native.Engine] | None = None
+        entities, pools = entity_layout(config, self.params), pool_layout(self.params, norm=False)
+        self.entity_block, self.pool_block = (growable_arrays.new_block(0, of.size) for of in (entities, pools))
+        self.state: loop.EntityStates = entities.views(self.entity_block)
+        self.shared: loop.PoolStates = pools.views(self.pool_block)
         self.scratch = shapes.new_scratch(self.params)
         self.report = self._new_report()
         self.reset_entities: list[tuple[int, str]] = []
@@ -252,9 +255,9 @@ class EntityStore:
         if not len(gone):
             return
         count, own_pools = len(self.names), not self.config.model.fleet
-        arrays = [*arrays_of(self.state), self.changed]
+        arrays: list[NDArray[Any]] = [self.entity_block, self.changed]
         if own_pools:
-            arrays += [*arrays_of(self.shared), self.pools_changed]
+            arrays += [self.pool_block, self.pools_changed]
         if self.delayed is not None:
             arrays += self.pending
         growable_arrays.remove_rows([*arrays, self.shards], count, gone)
@@ -271,10 +274,9 @@ class EntityStore:
     def _reset_row(self, row: int) -> None:
         """Reset an entity's state; its pool's too if the entity is its own pool."""
         self._count_dropped(row)
-        arrays = arrays_of(self.state) + ([] if self.config.model.fleet else arrays_of(self.shared))
-        for array in [*arrays, *(self.pending if self.delayed is not None else ())]:
-            if len(array):
-                array[row] = 0
+        blocks = [self.entity_block] if self.config.model.fleet else [self.entity_block, self.pool_block]
+        for array in [*blocks, *(self.pending if self.delayed is not None else ())]:
+            array[row] = 0
 
     def _count_dropped(self, rows: NDArray[np.int64] | int) -> None:
         """Count the waiting events of these rows as dropped."""
@@ -306,24 +308,12 @@ class EntityStore:
             assert self.delayed is not None
             self.resize_pending(len(self.state.clock.number), min(2 * self.pending.open.shape[1], self.delayed.most))
 
-    def new_states(self, E: int) -> loop.EntityStates:
-        """Return the arrays of E new entities."""
-        _, detects_novelty, detects_levels = enabled_channels(self.config)
-        return loop.EntityStates(
-            shapes.new_entities(self.params, E),
-            interval.new_interval_state(E),
-            detect.new_detector_state(E if self.config.alerts.drift.enabled else 0),
-            novelty.new_novelty_state(E if detects_novelty else 0),
-            levels.new_levels_state(E if detects_levels else 0, self.params.features + 1),
-            lifecycle.new_lifecycle_state(E),
-            loop.Clock(np.zeros((E, 4))),
-            loop.Reference(np.zeros((E, self.params.L), np.float32)),
-        )
-
-    def new_pools(self, P: int, norms: int) -> loop.PoolStates:
-        """Return the arrays of P new pools. norms: 1 with their norm scope, 0 without"""
-        p = self.params
-        return loop.PoolStates(shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N))
+    def bind(self, rules: loop.Rules) -> native.Engine:
+        """Return the core's loops on the arrays as they are now."""
+        of = (self.params, self.scratch, self.state, self.shared, rules, self.report)
+        if self._bound is None or any(one is not other for one, other in zip(self._bound[0], of, strict=True)):
+            self._bound = of, native.Engine(*of)
+        return self._bound[1]
 
     def _new_report(self) -> loop.Reported:
         return loop.Reported(np.zeros(4, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
@@ -338,7 +328,8 @@ class EntityStore:
             self.shards = np.concatenate([self.shards, np.array(more, np.int64)])
 
     def _resize_rows(self, E: int) -> None:
-        self.state = growable_arrays.fit(self.state, self.new_states(1), E, len(self.names))
+        self.entity_block = growable_arrays.fit_block(self.entity_block, E, len(self.names))
+        self.state = entity_layout(self.config, self.params).views(self.entity_block)
         self.changed = np.concatenate([self.changed, np.zeros(E, np.bool_)])[:E]
         if self.delayed is not None:
             self.resize_pending(E, self.pending.open.shape[1])
@@ -347,16 +338,23 @@ class EntityStore:
 
     def resize_pools(self, P: int, *, norm: bool = False) -> None:
         """Make room for so many pools. norm: with a norm scope, which pools that have one keep in any case"""
-        norms = int(norm or len(self.shared.norm.near) > 0)
+        layout = pool_layout(self.params, norm=norm or len(self.shared.norm.near) > 0)
         used = len(self.pools) if self.config.model.fleet else len(self.names)
-        self.shared = growable_arrays.fit(self.shared, self.new_pools(1, norms), P, used)
+        if layout.size == self.pool_block.shape[1]:
+            self.pool_block = growable_arrays.fit_block(self.pool_block, P, used)
+            self.shared = layout.views(self.pool_block)
+        else:
+            self.pool_block, self.shared = growable_arrays.fit_fields(self.shared, self.pool_block, layout, P, used)
         self.pools_changed = np.concatenate([self.pools_changed, np.zeros(P, np.bool_)])[:P]
 
     def add_code_slots(self, slots: int) -> None:
         """Make room for so many code slots."""
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
-        self.state = growable_arrays.fit(self.state, self.new_states(1), len(self.state.clock.number), len(self.names))
-        self.resize_pools(len(self.shared.pool.n))
+        self.entity_block, self.state = growable_arrays.fit_fields(
+            self.state, self.entity_block, entity_layout(self.config, self.params), len(self.entity_block),
+            len(self.names),
+        )  # fmt: skip
+        self.resize_pools(len(self.pool_block))
         self.scratch = shapes.new_scratch(self.params)
         self.report = self._new_report()
         self.needs_full_snapshot = True
@@ -374,12 +372,12 @@ class EntityStore:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state."""
-        return sum(array.nbytes for array in arrays_of(self.new_states(1)))
+        return entity_layout(self.config, self.params).size
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together."""
-        return sum(array.nbytes // max(len(array), 1) for array in arrays_of(self.shared))
+        return pool_layout(self.params, norm=len(self.shared.norm.near) > 0).size
 
     def count_open_episodes(self, kind: str) -> int:
         """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread."""

@@ -8,31 +8,31 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import loop, shapes
+from ssm_stream.core.blocks import Block
 from ssm_stream.engine.growable_arrays import named_arrays
-from ssm_stream.kernels import loop, shapes
 
 SCRATCH = ("flag", "fleet", "entity", "g", "places")
 """Arrays of the scratch that the details of an alert are computed from."""
 NOT_HASHED, ENTITY, POOL, NORM = range(4)
 """Sections of a capture, in the order in which they are hashed."""
 Index = tuple[Any, ...]
-HashStep = slice | tuple[str, Index]
-"""Bytes to hash: a slice of the capture, or part of a named row."""
+HashStep = tuple[str, Index | None]
+"""What to hash: part of a named row, or all of it."""
 
 
 class Field(NamedTuple):
     """Where the row of an array lies in a capture."""
 
     start: int
-    stop: int
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    strides: tuple[int, ...]
     section: int
 
 
@@ -59,22 +59,18 @@ class CaptureLayout:
 
     def __init__(self, params: shapes.LearnerParams) -> None:
         self.params = params
-        self._size = self._size_without_pool = 0
+        self.size_without_pool = 0
         self._fields: dict[str, Field] = {}
         self._steps: dict[int, list[list[HashStep]]] = {}  # by code slots in use: a list per section
 
-    def add(self, name: str, row: NDArray[Any], section: int) -> None:
-        """Append the row of an array; those of pools come last."""
-        stop = self._size + row.nbytes
-        self._fields[name] = Field(self._size, stop, row.dtype, row.shape, section)
-        self._size = stop
-        if section in (NOT_HASHED, ENTITY):
-            self._size_without_pool = stop
+    def add(self, name: str, row: NDArray[Any], start: int, section: int) -> None:
+        """Add the row of an array that begins at that byte, in the order in which rows are hashed."""
+        self._fields[name] = Field(start, row.dtype, row.shape, row.strides, section)
 
     def array(self, content: bytes, name: str) -> NDArray[Any]:
         """Return a captured row, read-only."""
         field = self._fields[name]
-        return np.ndarray(field.shape, field.dtype, content, field.start)
+        return np.ndarray(field.shape, field.dtype, content, field.start, field.strides)
 
     def state_hash(self, content: bytes, waiting: bytes) -> str:
         """Return 16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
@@ -83,7 +79,7 @@ class CaptureLayout:
             content: a capture, with or without a pool
             waiting: the records of events that wait for their targets
         """
-        alone = len(content) == self._size_without_pool
+        alone = len(content) == self.size_without_pool
         used = 0 if alone else int(self.array(content, "pool.used"))
         if used not in self._steps:
             self._steps[used] = [list(self._hash_steps(section, used)) for section in (ENTITY, POOL, NORM)]
@@ -99,36 +95,22 @@ class CaptureLayout:
         return digest.hexdigest()
 
     def _hash(self, digest: Any, content: bytes, steps: list[HashStep]) -> None:
-        view = memoryview(content)
-        for step in steps:
-            if isinstance(step, slice):
-                digest.update(view[step])
-            else:
-                name, index = step
-                digest.update(self.array(content, name)[index].tobytes())
+        for name, index in steps:
+            row = self.array(content, name)
+            digest.update((row if index is None else row[index]).tobytes())
 
     def _hash_steps(self, section: int, used: int) -> Iterator[HashStep]:
-        """Yield what is hashed of a section: runs of whole adjacent rows, and the used part of others."""
-        start = stop = 0
+        """Yield what is hashed of a section, in order."""
         for name, field in self._fields.items():
-            if field.section != section:
-                continue
-            index = _hashed_part(name, used, self.params)
-            if index is None and field.start == stop:
-                stop = field.stop
-                continue
-            if stop > start:
-                yield slice(start, stop)
-            start, stop = field.start, field.stop
-            if index is not None:
-                yield name, index
-                start = stop
-        if stop > start:
-            yield slice(start, stop)
+            if field.section == section:
+                yield name, _hashed_part(name, used, self.params)
 
 
 class EventCapture:
-    """Captures rows of a fixed set of arrays; make a new one when the arrays are replaced (`matches`)."""
+    """Captures rows of a fixed set of arrays; make a new one when the arrays are replaced (`matches`).
+
+    blocks: of the entities and of the pools, on which the arrays are views
+    """
 
     def __init__(
         self,
@@ -137,20 +119,24 @@ class EventCapture:
         scratch: shapes.Scratch,
         state: loop.EntityStates,
         shared: loop.PoolStates,
+        blocks: tuple[Block, Block],
     ) -> None:
         self._arrays = (state, shared, scratch)
+        self._entities, self._pools = blocks
         self.layout = layout = CaptureLayout(params)
         self._event = [*report, *(getattr(scratch, name) for name in SCRATCH)]
+        at = 0
         for name, array in zip([*(f"report.{name}" for name in report._fields), *SCRATCH], self._event, strict=True):
-            layout.add(name, array, NOT_HASHED)
+            layout.add(name, array, at, NOT_HASHED)
+            at += array.nbytes
         # A disabled channel has no rows, nor has the norm scope while no pool has two entities.
-        entity = [(name, array) for name, array in named_arrays(state) if len(array)]
-        pool = [(name, array) for name, array in named_arrays(shared) if len(array)]
-        for name, array in entity:
-            layout.add(name, array[0], ENTITY)
-        for name, array in pool:
-            layout.add(name, array[0], NORM if name.startswith("norm.") else POOL)
-        self._entity, self._pool = [array for _, array in entity], [array for _, array in pool]
+        for groups, block in ((state, self._entities), (shared, self._pools)):
+            for name, array in named_arrays(groups):
+                if len(array):
+                    section = ENTITY if groups is state else NORM if name.startswith("norm.") else POOL
+                    layout.add(name, array[0], at + array.ctypes.data - block.ctypes.data, section)
+            at += block.shape[1]
+        layout.size_without_pool = at - self._pools.shape[1]
 
     def matches(self, state: loop.EntityStates, shared: loop.PoolStates, scratch: shapes.Scratch) -> bool:
         """Return whether these are still the arrays that are captured."""
@@ -158,8 +144,7 @@ class EventCapture:
 
     def capture(self, row: int, pool: int | None) -> bytes:
         """Return the present content of these rows. pool: None if the entity has none"""
-        # The processor's caches are cold when the kernel has just returned: one call, few objects.
-        rows = map(itemgetter(row), self._entity)
+        # The processor's caches are cold when the core has just returned: one call, few objects.
         if pool is None:
-            return b"".join([*self._event, *rows])
-        return b"".join([*self._event, *rows, *map(itemgetter(pool), self._pool)])
+            return b"".join([*self._event, self._entities[row]])
+        return b"".join([*self._event, self._entities[row], self._pools[pool]])

@@ -21,13 +21,13 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Config
+from ssm_stream.core import kernel
+from ssm_stream.core.implicit import answer_names
+from ssm_stream.core.shapes import BASE, MANY
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.timestamps import EPOCH
-from ssm_stream.kernels import kernel
-from ssm_stream.kernels.implicit import answer_names
-from ssm_stream.kernels.shapes import BASE, MANY
 
 
 @dataclass(frozen=True, slots=True)

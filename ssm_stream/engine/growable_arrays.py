@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core.blocks import Block, Layout, empty_block
+
 RESERVED_PER_ROW = 4
 """Rows reserved for each row that is needed."""
 MIN_ROWS = 16
@@ -57,16 +59,46 @@ def zeros(rows: int, like: NDArray[Any]) -> NDArray[Any]:
     return np.ndarray(shape, like.dtype, memory)
 
 
-def fit(old: Any, like: Any, rows: int, used: int) -> Any:
-    """Return all groups with so many rows; the first `used` rows of `old` move over, `old` is left empty.
+def new_block(rows: int, size: int) -> Block:
+    """Return zeros (rows, size bytes)."""
+    if rows * size < MAX_HEAP_BYTES:
+        return empty_block(rows, size)
+    block: Block = zeros(rows, np.empty((1, size), np.uint8))
+    return block
 
-    like: arrays of one row each, or of none, which stay empty; an axis after the first may be longer than in `old`
+
+def fit_block(old: Block, rows: int, used: int) -> Block:
+    """Return a block with so many rows; the first `used` rows of `old` move over, `old` is left empty."""
+    new = new_block(rows, old.shape[1])
+    size = min(used, len(old)) * old.shape[1]
+    before, after = old.reshape(-1), new.reshape(-1)
+    moved = _remap_pages(old, new, size)
+    after[moved:size] = before[moved:size]
+    _release(old, 0)
+    return new
+
+
+def fit_fields(old: Any, block: Block, layout: Layout, rows: int, used: int) -> tuple[Block, Any]:
+    """Return a block of another layout and its groups with so many rows; the first `used` rows of `old` move over.
+
+    Args:
+        old: groups of arrays, views on `block`, which is left empty; a group that it lacks begins with zeros
     """
-    return type(old)(*(fit_group(group, ones, rows, used) for group, ones in zip(old, like, strict=True)))
+    new, count = new_block(rows, layout.size), min(used, len(block))
+    groups = layout.views(new)
+    for before, after in zip(old, groups, strict=True):
+        for source, target in zip(before, after, strict=True):
+            if len(source) and len(target):
+                target[(slice(count), *map(slice, source.shape[1:]))] = source[:count]
+    _release(block, 0)
+    return new, groups
 
 
 def fit_group(old: Any, like: Any, rows: int, used: int) -> Any:
-    """As `fit`, for one group."""
+    """Return a group with so many rows; the first `used` rows of `old` move over, `old` is left empty.
+
+    like: arrays of one row each, or of none, which stay empty; an axis after the first may be longer than in `old`
+    """
     return type(old)(*(_move(array, one, rows, used) for array, one in zip(old, like, strict=True)))
 
 

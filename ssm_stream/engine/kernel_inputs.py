@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core.features import FeaturePlan, calendar_columns
+from ssm_stream.core.loop import Predictions
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels.features import FeaturePlan, calendar_columns
-from ssm_stream.kernels.loop import Predictions
 
 
 def kernel_columns(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 
 from ssm_stream.config import MAX_PENDING, Budget, Config
-from ssm_stream.kernels import lifecycle, loop, shapes
-from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.frozen_weights import Weights
-from ssm_stream.kernels.loop import Late, Rules
-from ssm_stream.kernels.shapes import LearnerParams
+from ssm_stream.core import lifecycle, loop, shapes
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.frozen_weights import Weights
+from ssm_stream.core.loop import Late, Rules
+from ssm_stream.core.shapes import LearnerParams
 
 SLOT_STEP = 8  # code slots are added in steps of so many
 DAY = 86_400_000.0

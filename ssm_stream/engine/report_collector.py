@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssm_stream.core import levels, lifecycle, loop, pending
 from ssm_stream.engine.alerts import Alert, AlertBuilder, CapturedState, ReportedEvent, TargetAndPrediction
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.event_capture import EventCapture
-from ssm_stream.kernels import levels, lifecycle, loop, pending
 
 BATCH = 16
 """Reported events whose alerts are built at once, while the processor's caches hold what that needs."""
@@ -61,7 +61,10 @@ class ReportCollector:
         """Return the present state of an entity and its pool. pool: None if its shard has no events of the source"""
         store = self._store
         if self._capture is None or not self._capture.matches(store.state, store.shared, store.scratch):
-            self._capture = EventCapture(store.params, store.report, store.scratch, store.state, store.shared)
+            self._capture = EventCapture(
+                store.params, store.report, store.scratch, store.state, store.shared,
+                (store.entity_block, store.pool_block),
+            )  # fmt: skip
         waiting = b""
         if store.delayed is not None:
             records = pending.records(store.pending, np.array([row]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.config.changes import diff_model_settings, overall_effect
+from ssm_stream.core import frozen_weights, pending
 from ssm_stream.engine import category_texts, growable_arrays
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.growable_arrays import arrays_of, named_arrays
@@ -21,8 +22,8 @@ from ssm_stream.engine.snapshot_format import (
     bytes_part,
     incompatible_array,
 )
+from ssm_stream.engine.state_layout import new_pools, new_states
 from ssm_stream.ingest.labels import EarlyLabels
-from ssm_stream.kernels import frozen_weights, pending
 
 DETECTORS = ("detector.", "novelty.", "levels.")
 """Prefixes of arrays that exist only while alerts need them; zeros are the detector of a new entity."""
@@ -102,10 +103,10 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
 
 def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:
     """Yield name, array and rows of each array that the settings enable."""
-    norm = int(len(store.shared.norm.near) > 0)
+    norm = len(store.shared.norm.near) > 0
     for groups, one, chosen in (
-        (store.state, store.new_states(1), rows.entities),
-        (store.shared, store.new_pools(1, norm), rows.pools),
+        (store.state, new_states(store.config, store.params, 1), rows.entities),
+        (store.shared, new_pools(store.params, 1, norm=norm), rows.pools),
     ):
         for (name, array), row in zip(named_arrays(groups), arrays_of(one), strict=True):
             if len(row):

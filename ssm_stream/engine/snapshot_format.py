@@ -92,9 +92,9 @@ def write(file: BinaryIO, metadata: dict[str, Any], parts: list[ArrayPart]) -> s
 def _blocks(part: ArrayPart) -> Iterator[NDArray[np.uint8]]:
     array, rows = part.array, part.rows
     if rows is None:
-        content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-        for at in range(0, len(content), BLOCK):
-            yield content[at : at + BLOCK]
+        step = _rows_per_block(array, 1)
+        for at in range(0, len(array), step):
+            yield np.ascontiguousarray(array[at : at + step]).reshape(-1).view(np.uint8)
         return
     step = _rows_per_block(array, len(rows))
     for at in range(0, len(rows[0]), step):
@@ -155,18 +155,15 @@ class SnapshotReader:
         self._file.seek(start)
 
     def into(self, name: str, array: NDArray[Any], rows: Rows | None = None) -> None:
-        """Read the next array, which must have this name, into `array` (contiguous), or into `array[rows]`."""
+        """Read the next array, which must have this name, into `array`, or into `array[rows]`."""
         dtype, shape = self._next(name)
         part = ArrayPart(name, array, rows)
         if shape != part.shape or dtype != array.dtype:
             raise incompatible_array(name)
-        if rows is None:
-            self._fill(array)
-            return
-        step = _rows_per_block(array, len(rows))
-        for at in range(0, len(rows[0]), step):
-            selected = tuple(index[at : at + step] for index in rows)
-            block = np.empty((len(selected[0]), *shape[1:]), dtype)
+        step = _rows_per_block(array, 1 if rows is None else len(rows))
+        for at in range(0, shape[0], step):
+            selected = slice(at, at + step) if rows is None else tuple(index[at : at + step] for index in rows)
+            block = np.empty((min(step, shape[0] - at), *shape[1:]), dtype)
             self._fill(block)
             array[selected] = block
 

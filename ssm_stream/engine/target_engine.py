@@ -14,6 +14,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_stream.config import Config
+from ssm_stream.core import frozen_weights, kernel, lifecycle, loop, shapes
+from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, TargetAndPrediction, input_names
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
@@ -23,8 +25,6 @@ from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
-from ssm_stream.kernels import frozen_weights, kernel, lifecycle, loop, shapes
-from ssm_stream.kernels.loop import Predictions, Settled
 
 
 class PredictionTrace(NamedTuple):
@@ -87,7 +87,6 @@ class TargetEngine:
         store.begin_batch()
         store.evict(evicted)
         self._texts.begin(events)
-        # The kernels would be compiled once more for a column of a table, which is not contiguous.
         events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self.delayed is not None:
             return self.delayed.process(events, source)
@@ -101,10 +100,9 @@ class TargetEngine:
         watermark = store.watermark_index(source)
         at = 0
         while at < n:
-            at, stop = loop.run(
-                store.params, store.scratch, store.state, store.shared, self.rules, pools, rows, events.ts, u, steps,
-                events.target, at, store.watermarks, watermark, out, store.report,
-            )  # fmt: skip
+            at, stop = store.bind(self.rules).run(
+                pools, rows, events.ts, u, steps, events.target, at, store.watermarks, watermark, out
+            )
             if stop == loop.REPORT:
                 i = at - 1
                 values = TargetAndPrediction(

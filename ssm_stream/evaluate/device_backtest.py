@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.core import frozen_weights
+from ssm_stream.core.loop import Predictions
+from ssm_stream.core.shapes import SLOTS
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
 from ssm_stream.ingest.events import Events, factorize
-from ssm_stream.kernels import frozen_weights
-from ssm_stream.kernels.loop import Predictions
-from ssm_stream.kernels.shapes import SLOTS
 from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference import learner
 from ssm_stream.reference.codes import PoolCodes

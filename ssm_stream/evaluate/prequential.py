@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
+from ssm_stream.core.loop import Predictions, Settled
+from ssm_stream.core.scores import COLUMNS, EVENTS, SCORED
+from ssm_stream.core.scores import count as add_events
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, factorize
 from ssm_stream.ingest.labels import Labels as LabelColumns
-from ssm_stream.kernels.loop import Predictions, Settled
-from ssm_stream.kernels.scores import COLUMNS, EVENTS, SCORED
-from ssm_stream.kernels.scores import count as add_events
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
@@ -283,8 +283,6 @@ def backtest(
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
         (count by fault) and by_entity (the same metrics of each); with several targets as `over_targets` has them
     """
-    if not device:
-        load_kernels(config)  # compiled or read from the disk: not what an event costs
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -321,16 +319,6 @@ def _side_by_side(config: Config, device: str) -> SideBySide:
     from ssm_stream.evaluate.device_backtest import SideBySide
 
     return SideBySide(config, device)
-
-
-def load_kernels(config: Config) -> None:
-    """Have the kernels that the configuration needs, by an engine that is thrown away."""
-    engine, m = Engine(config), len(config.event.targets)
-    columns = np.zeros((3, len(config.event.columns)))
-    target = np.ones((3, m) if m > 1 else 3)
-    names, ts = ["e", "e", "f"], np.arange(3) + 1_700_000_000_000
-    key = np.arange(3) if config.labels is not None and config.labels.id is not None else None
-    engine.process(Events(names, ts, columns, target, np.arange(3), key))
 
 
 def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:

@@ -20,13 +20,13 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config, load_config
+from ssm_stream.core.loop import Predictions
 from ssm_stream.evaluate.prequential import Scores
 from ssm_stream.evaluate.recordings import Recording, count_rows
 from ssm_stream.kafka.client import client_properties
 from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 from ssm_stream.kafka.replay import ReplayError, replay
 from ssm_stream.kafka.topic_reader import follow_topics
-from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.bytewax_metrics import free_port
 
 PARTITIONS = 1  # the car parks of a partition learn together

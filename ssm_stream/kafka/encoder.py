@@ -11,6 +11,8 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core import native
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
@@ -18,10 +20,8 @@ from ssm_stream.ingest.labels import UnmatchedLabel
 from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import dead_letter
-from ssm_stream.kafka.json_rows import assemble_rows
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
 from ssm_stream.kafka.schema_registry import resolve_frames
-from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ def encode_predictions(
         names = _repeat(names, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
     templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
-    return assemble_rows(templates, names, numbers)
+    return native.write_rows(templates, list(names), numbers)
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:

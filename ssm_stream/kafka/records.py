@@ -11,10 +11,10 @@ import numpy as np
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 from confluent_kafka import Message as Message
 
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
-from ssm_stream.kernels.loop import Predictions
 from ssm_stream.ops.observers import Sent
 
 Headers = list[tuple[str, str | bytes | None]]

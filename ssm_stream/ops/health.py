@@ -12,7 +12,7 @@ class Health:
 
     source_assigned: every partition is being read; broker_reachable: a broker has answered recently
     caught_up: each partition has been at its end since the start, or within a batch of it, and its messages have been
-        processed, which takes longer if the kernels must be compiled first
+        processed
 
     partitions: number that this process may read; the processes of a cluster share them
     """

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.verdicts import Verdict
-from ssm_stream.kernels.loop import Predictions
 
 
 class PartitionPosition(NamedTuple):

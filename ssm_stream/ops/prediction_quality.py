@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.kernels.scores import judge
+from ssm_stream.core.scores import judge
 
 HALF_LIFE = 10_000
 """Labelled events after which the weight of an error has halved."""
@@ -102,7 +102,10 @@ class PredictionQuality:
             source: the Kafka partition that they come from
         """
         naive, compared = self._samples.setdefault(source, _PersistenceSample()).add(entity, y, warmup)
-        n, errors, inside = judge(*map(np.ascontiguousarray, (y, yhat, lower, upper, warmup)))
+        n, errors, inside = judge(
+            np.ascontiguousarray(y), np.ascontiguousarray(yhat), np.ascontiguousarray(lower),
+            np.ascontiguousarray(upper), np.ascontiguousarray(warmup),
+        )  # fmt: skip
         if not n:
             return
         keep = 0.5 ** (n / HALF_LIFE)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import ValidationError
 
 from ssm_stream.config import Config
+from ssm_stream.core import frozen_weights
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import (
     EntityReport,
@@ -25,7 +26,6 @@ from ssm_stream.engine.entity_report import (
 )
 from ssm_stream.engine.snapshot_format import StateError, damage_as_state_error
 from ssm_stream.kafka.records import shard_key
-from ssm_stream.kernels import frozen_weights
 from ssm_stream.recovery.bytewax_db import (
     LABELS_PREFIX,
     RecoveryError,

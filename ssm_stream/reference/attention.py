@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.attention import AGED, FLOOR, NEAR, NEAR_LOG, NEAR_PAST, NEAR_PLAIN
-from ssm_stream.kernels.kernel import NEAR_RATE
-from ssm_stream.kernels.shapes import LOG_RESIDUAL, LOG_VALUE, PLAIN, RESIDUAL, LearnerParams
+from ssm_stream.core.constants import AGED, FLOOR, NEAR, NEAR_LOG, NEAR_PAST, NEAR_PLAIN, NEAR_RATE
+from ssm_stream.core.shapes import LOG_RESIDUAL, LOG_VALUE, PLAIN, RESIDUAL, LearnerParams
 from ssm_stream.reference.state import HeadsState
 
 SMALL = 1e-3  # of a width: keys that all stand on one point are alike

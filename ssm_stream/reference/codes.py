@@ -13,9 +13,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.kernels.features import BY_RULE, NEVER
-from ssm_stream.kernels.inputs import LEAST_GAP_WEEKDAY, MOST_GAP_HOUR, MOST_GAP_WEEKDAY, WHOLE
-from ssm_stream.kernels.shapes import GAPS, SLOTS, VALUES, LearnerParams
+from ssm_stream.core.constants import LEAST_GAP_WEEKDAY, MOST_GAP_HOUR, MOST_GAP_WEEKDAY, WHOLE
+from ssm_stream.core.features import BY_RULE, NEVER
+from ssm_stream.core.shapes import GAPS, SLOTS, VALUES, LearnerParams
 
 
 class PoolCodes:

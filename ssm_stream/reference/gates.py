@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.gates import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
-from ssm_stream.kernels.shapes import WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.heads import sweep
 from ssm_stream.reference.inputs import Inputs

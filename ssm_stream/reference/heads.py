@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.shapes import (
+from ssm_stream.core.shapes import (
+    BATCH,
     BATCH_FROM,
     DEPTH,
     ERROR_CLIP,
@@ -20,7 +21,6 @@ from ssm_stream.kernels.shapes import (
     VALUE,
     LearnerParams,
 )
-from ssm_stream.kernels.simd import BATCH
 from ssm_stream.reference.attention import Attended, attend, hold
 from ssm_stream.reference.state import HeadsState, Meta
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.inputs import HOUR_RATE, LEAN, WEEK_RATE
-from ssm_stream.kernels.shapes import FLOOR_RATE, HOURS, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
+from ssm_stream.core.constants import HOUR_RATE, LEAN, WEEK_RATE
+from ssm_stream.core.shapes import FLOOR_RATE, HOURS, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
 from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference.state import EntityState, Event, Running, State
 

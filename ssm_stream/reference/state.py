@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.frozen_weights import Weights
-from ssm_stream.kernels.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, past_features
+from ssm_stream.core.frozen_weights import Weights
+from ssm_stream.core.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, past_features
 from ssm_stream.reference.codes import PoolCodes
 
 T = TypeVar("T")

@@ -31,12 +31,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssm_stream.config import Config
+from ssm_stream.core import kernel, shapes
+from ssm_stream.core.features import FeaturePlan, calendar_columns
+from ssm_stream.core.frozen_weights import Weights, bounds, digest, save, untrained
+from ssm_stream.core.shapes import PLAIN, Heads, Learner, LearnerParams
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels import kernel, shapes
-from ssm_stream.kernels.features import FeaturePlan, calendar_columns
-from ssm_stream.kernels.frozen_weights import Weights, bounds, digest, save, untrained
-from ssm_stream.kernels.shapes import PLAIN, Heads, Learner, LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.reference.state import Meta
 from ssm_stream.training import streams as tasks

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core.loop import Predictions
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels.loop import Predictions
 
 POINTS = 48
 """Last events of an entity that are kept."""

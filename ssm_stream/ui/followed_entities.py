@@ -89,10 +89,6 @@ class FollowedEntities:
 
     def __init__(self, cache: EntityCache, unavailable: str | None = None) -> None:
         self.unavailable = unavailable
-        self.ready = False
-        """Whether the kernels of explanations are compiled."""
-        self.requested = False
-        """Whether a browser has shown an entity."""
         self._cache = cache
         self._lock = threading.Lock()
         self._all: dict[tuple[str, int], FollowedEntity] = {}
@@ -100,7 +96,7 @@ class FollowedEntities:
 
     def follow(self, entity: str, target: int) -> FollowedEntity:
         """Follow an entity for `FOLLOW_FOR` seconds from now on."""
-        now, self.requested = time.monotonic(), True
+        now = time.monotonic()
         with self._lock:
             found = self._all.get((entity, target))
             if found is None:
@@ -150,7 +146,7 @@ class FollowedEntities:
 
     def positions_to_explain(self, names: Sequence[str]) -> list[int]:
         """Return the positions in a batch, ascending, before which `explain` must be called."""
-        if not self._all or not self.ready:
+        if not self._all or self.unavailable is not None:
             return []
         now = time.monotonic()
         if now < self._next or (len(names) > SMALL_BATCH and now < self._last_search + SEARCH_EVERY):
@@ -175,7 +171,7 @@ class FollowedEntities:
                 continue  # its first event
             except Exception:  # the flow must not end for a chart
                 LOG.exception("look_failed", entity=name)
-                self.unavailable, self.ready = "failed", False
+                self.unavailable = "failed"
                 return
             followed.weights.append((found.ts, {part.feature: part.weight for part in found.parts}))
             followed.explanation, followed.explained = explanation_content(found), followed.explained + 1

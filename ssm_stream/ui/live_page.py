@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
-
-import orjson
-import structlog
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
@@ -27,7 +22,6 @@ from ssm_stream.ui.followed_entities import FollowedEntities
 from ssm_stream.ui.process_stats import ProcessStats
 from ssm_stream.ui.views import NameOrder
 
-LOG = structlog.get_logger("ssm_stream.ui")
 MAX_ALERTS = 2_000
 """Alerts that wait to be read."""
 READ_ALERTS, READ_EVERY = 100, 0.2
@@ -63,8 +57,6 @@ class LivePage(RunObserver):
         self._alerts: deque[bytes | None] = deque(maxlen=MAX_ALERTS)
         self._drained = 0.0
         self._draining = threading.Lock()
-        self._compiling: threading.Thread | None = None
-        self._compiler: subprocess.Popen[bytes] | None = None
 
     # From the dataflow.
 
@@ -114,17 +106,6 @@ class LivePage(RunObserver):
         self.cache.merge()
         if self._alerts:
             self.drain()
-        # Not before the first predictions: until then the dataflow may be compiling.
-        if (
-            self._compiling is None
-            and self.followed.requested
-            and self.cache.merged
-            and self.followed.unavailable is None
-        ):
-            with self._draining:
-                if self._compiling is None:
-                    self._compiling = threading.Thread(target=self._compile, name="ui-compile", daemon=True)
-                    self._compiling.start()
 
     def stats(self) -> dict[str, Any]:
         """Return throughput, lag and quality, at most a second old."""
@@ -137,29 +118,6 @@ class LivePage(RunObserver):
         self.cache.has_viewers = viewers > 0
         # Lag is only read for viewers: without them it would keep its last value.
         self.cache.lagging = self.cache.lagging and viewers > 0
-
-    def _compile(self) -> None:
-        """Compile the kernels of explanations in a process of low priority: here they would stop the dataflow for a
-        minute."""
-        content: dict[str, Any] = self.config.model_dump(
-            mode="json", include={"event", "model", "state", "labels", "alerts"}
-        )
-        content["source"] = {"brokers": "none", "topic": self.config.source.topic}
-        self._compiler = subprocess.Popen(
-            [sys.executable, "-m", "ssm_stream.ui.compile_explain"],
-            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        errors = self._compiler.communicate(orjson.dumps(content))[1].decode(errors="replace")
-        if self.closed.is_set():
-            return
-        if self._compiler.returncode:
-            LOG.warning("looks_not_ready", error=errors.strip().rpartition("\n")[2] or "the compiler ended")
-            self.followed.unavailable = "failed"
-            return
-        from ssm_stream.ui.compile_explain import compile_explain
-
-        compile_explain(self.config)
-        self.followed.ready = True
 
     def info(self) -> dict[str, Any]:
         """Return what does not change while the process lives."""
@@ -187,5 +145,3 @@ class LivePage(RunObserver):
     def close(self) -> None:
         """End the streams and the compilation."""
         self.closed.set()
-        if self._compiler is not None and self._compiler.poll() is None:
-            self._compiler.terminate()

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ssm_stream.core.shapes import Q_CLIP
 from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Section, Table, at_most
-from ssm_stream.kernels.shapes import Q_CLIP
 from ssm_stream.paper.gdssm import GDSSM, pack_tokens
 from ssm_stream.verify.record import Recorded
 from ssm_stream.verify.replay import Replay

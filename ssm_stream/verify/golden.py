@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.core import frozen_weights
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels import frozen_weights
 
 FILE = Path(__file__).parents[1] / "data" / "golden.npz"
 CASES = {

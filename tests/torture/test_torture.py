@@ -22,7 +22,7 @@ from torture.fuzz import fuzz
 
 
 @pytest.mark.skipif(local_obstacle() is not None, reason=f"no broker with transactions: {local_obstacle()}")
-def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(tmp_path: Path, compiled: None) -> None:
+def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(tmp_path: Path) -> None:
     """Killed at every place once, a full disk, a directory that cannot be written: as if nothing had happened."""
     said: list[str] = []
     figures = campaign(tmp_path, n=12_000, kills=14, seed=1, progress=said.append)
@@ -36,7 +36,7 @@ def test_kills_lose_nothing_repeat_nothing_and_change_no_bit(tmp_path: Path, com
         assert figures[name] == 0, figures
 
 
-def test_faults_of_a_broker_lose_nothing(tmp_path: Path, compiled: None) -> None:
+def test_faults_of_a_broker_lose_nothing(tmp_path: Path) -> None:
     """Three brokers that lose leaders, refuse for a while and go away, and a process that is killed meanwhile."""
     rng = random.Random(4)
     with MockKafka(brokers=3) as kafka:
@@ -71,7 +71,7 @@ def test_faults_of_a_broker_lose_nothing(tmp_path: Path, compiled: None) -> None
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_whatever_bytes_come_two_ways_of_reading_agree(seed: int, compiled: None) -> None:
+def test_whatever_bytes_come_two_ways_of_reading_agree(seed: int) -> None:
     """A part of `fuzz.py`."""
     found = fuzz(8_000, seed)
     assert found["events"] > 1_000

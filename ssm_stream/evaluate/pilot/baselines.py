@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core.features import FeaturePlan, calendar_columns
 from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
 from ssm_stream.evaluate.pilot.split import Split, known_targets
-from ssm_stream.kernels.features import FeaturePlan, calendar_columns
 
 DAY_MS = 86_400_000
 SEASONS = {"day": DAY_MS, "week": 7 * DAY_MS}

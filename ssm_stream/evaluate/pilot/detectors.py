@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import native
 from ssm_stream.evaluate.engine_run import EngineRun, Flags, Floats, Ints
 from ssm_stream.evaluate.pilot.split import Split
-from ssm_stream.kernels.baselines import BUCKETS, ROWS, run_adwin, run_episodes, run_ewma
 
 LAMBDA = 0.2
 SIGMAS = 3.0
@@ -58,7 +58,7 @@ def signals(run: EngineRun, split: Split) -> Signals:
         low, high = float(before.min()), float(before.max())
         z = (y - mean) / (deviation or 1e-9 * abs(mean) or 1.0)
         moving = np.zeros(len(z))
-        run_ewma(np.ascontiguousarray(z), start, LAMBDA, moving)
+        native.run_ewma(np.ascontiguousarray(z), start, LAMBDA, moving)
         begin = np.zeros(len(rows) - start, np.int64)
         begin[0] = 1
         found.append(
@@ -73,7 +73,9 @@ def signals(run: EngineRun, split: Split) -> Signals:
 def episode_starts(flag: Flags, begin: Ints, recover_after: int, cooldown: int) -> Ints:
     """Return the places at which an episode starts."""
     out = np.empty(len(flag), np.int64)
-    return out[: run_episodes(np.ascontiguousarray(flag), np.ascontiguousarray(begin), recover_after, cooldown, out)]
+    return out[
+        : native.run_episodes(np.ascontiguousarray(flag), np.ascontiguousarray(begin), recover_after, cooldown, out)
+    ]
 
 
 def adwin_flags(x: Floats, begin: Ints, delta: float) -> Flags:
@@ -81,8 +83,7 @@ def adwin_flags(x: Floats, begin: Ints, delta: float) -> Flags:
     out = np.zeros(len(x), np.int64)
     edges = [*np.flatnonzero(begin).tolist(), len(x)]
     for left, right in itertools.pairwise(edges):
-        room, held = np.zeros((2, ROWS, BUCKETS + 1)), np.zeros(ROWS, np.int64)
-        run_adwin(np.ascontiguousarray(x[left:right]), delta, room[0], room[1], held, out[left:right])
+        native.run_adwin(np.ascontiguousarray(x[left:right]), delta, out[left:right])
     found: Flags = out == 1
     return found
 

@@ -22,10 +22,10 @@ import numpy as np
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.core import build_digest
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
-from ssm_stream.kernels.cache import cache_folder
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
 MIN_POOL_SECONDS = 60.0
@@ -98,7 +98,7 @@ class Runner:
     def key(self, config: Config, until: int | None) -> str:
         """Return the key of a run."""
         settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        code = [version("ssm-stream"), Path(cache_folder()).name]
+        code = [version("ssm-stream"), build_digest()]
         parts = [code, self.digest, self.limit, until, config.hash, settings]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 

@@ -1,0 +1,69 @@
+"""Builds the package by scikit-build-core; where the machine has no C++ compiler, by clang from the package index.
+
+`ziglang` is a wheel with clang and its C++ library. It is asked for only without CXX, c++, g++ and clang++.
+"""
+
+import os
+import shutil
+import stat
+import sys
+import tempfile
+from pathlib import Path
+
+from scikit_build_core import build
+from scikit_build_core.build import (  # noqa: F401 - the hooks that need no compiler
+    build_sdist,
+    get_requires_for_build_sdist,
+    prepare_metadata_for_build_editable,
+    prepare_metadata_for_build_wheel,
+)
+
+COMPILERS = ("c++", "g++", "clang++")
+ZIG = "ziglang>=0.13"
+CURE = (
+    "ssm-stream is built from C++ and found no compiler. Install one (Debian, Ubuntu: `apt-get install g++`; Fedora: "
+    "`dnf install gcc-c++`), set CXX, or give pip a network or an index that has the package `ziglang`."
+)
+
+
+def _has_compiler() -> bool:
+    return bool(os.environ.get("CXX")) or any(map(shutil.which, COMPILERS))
+
+
+def _requires(of: list[str]) -> list[str]:
+    return of if _has_compiler() else [*of, ZIG]
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return _requires(build.get_requires_for_build_wheel(config_settings))
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return _requires(build.get_requires_for_build_editable(config_settings))
+
+
+def _with_compiler(make, *args):
+    if _has_compiler():
+        return make(*args)
+    try:
+        import ziglang  # noqa: F401 - is it there?
+    except ImportError:
+        raise SystemExit(CURE) from None
+    with tempfile.TemporaryDirectory() as folder:
+        for tool in ("c++", "ar", "ranlib"):
+            script = Path(folder) / tool
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} "$@"\n')
+            script.chmod(script.stat().st_mode | stat.S_IEXEC)
+        os.environ["CXX"] = f"{folder}/c++"
+        os.environ["CMAKE_ARGS"] = (
+            f"{os.environ.get('CMAKE_ARGS', '')} -DCMAKE_AR={folder}/ar -DCMAKE_RANLIB={folder}/ranlib"
+        )
+        return make(*args)
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    return _with_compiler(build.build_wheel, wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    return _with_compiler(build.build_editable, wheel_directory, config_settings, metadata_directory)

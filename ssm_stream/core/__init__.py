@@ -1,0 +1,26 @@
+"""The native core: learner, detectors and wire formats in C++, and the state that they work on.
+
+`native` is the compiled module. It has the loops over events once an instruction set (x86-64-v2, -v3, -v4) and takes
+the best that the processor has, or the one that the environment variable SSM_STREAM_ISA names: v2, v3 or v4. The
+results are the same, to the last bit.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from pathlib import Path
+
+from ssm_stream.core import _core as native
+
+ISA: str = native.choose(os.environ.get("SSM_STREAM_ISA", ""))
+"""The instruction set in use."""
+
+__all__ = ["ISA", "build_digest", "native"]
+
+
+@functools.cache
+def build_digest() -> str:
+    """16 hex digits over the compiled core: what was computed with another one may differ."""
+    return hashlib.sha256(Path(native.__file__).read_bytes()).hexdigest()[:16]

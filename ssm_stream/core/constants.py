@@ -1,0 +1,25 @@
+"""Constants of the core that the definition in torch computes with, too; tests hold the two together."""
+
+from __future__ import annotations
+
+# inputs
+DAY = 86_400.0
+MOST_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
+LEAST_GAP_WEEKDAY, MOST_GAP_WEEKDAY = 60.0, DAY
+WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
+LEAN = 10.0  # events in which an entity's scale leans on the pool's
+HOUR_RATE, WEEK_RATE = 0.15, 0.5  # of the usual targets, once 7 (2) are known
+
+# gates
+PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
+TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
+LOSS_CLIP = 4.0
+POOL_DECAY = 0.999  # of the pool's losses
+UNIT_RATE = 0.02
+STACK_CLIP = 20.0  # usual errors that the stacking gates hear
+
+# attention
+FLOOR = 0.05  # of an input's part in the metric: an input without weight still tells situations apart a little
+AGED = 0.02  # per event
+NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD = range(5)  # columns of HeadsState.near
+NEAR_RATE = 0.02

@@ -1,0 +1,78 @@
+"""Has the relation changed? A Shiryaev–Roberts e-detector on the normal scores of errors: `monitor/drift.hpp`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks, native
+
+CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down")
+"""What the winning bet says of the errors: their level, their size, or a slow change of their level."""
+
+NUMBERS = 24
+# columns of DetectorState.number
+(
+    SEEN, CENTRE, SCALE, WARM, MEAN, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
+    TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING,
+    CAUTION,
+) = range(NUMBERS)  # fmt: skip
+
+
+class DetectorState(NamedTuple):
+    """E entities, a row each; zeros are a fresh entity.
+
+    number (E, 24) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
+        a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
+        lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
+        its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm said (index of
+        CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
+        total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by
+    bets (E, K) float64: Shiryaev–Roberts statistics R
+    histogram (E, 2, BINS + COARSE) float32: decayed counts of errors and of blocks, times a growing weight; their sums
+    waiting (E, LAG + BLOCK_LAG) float32: whitened errors and block means that have not joined yet, rings
+    """
+
+    number: NDArray[np.float64]
+    bets: NDArray[np.float64]
+    histogram: NDArray[np.float32]
+    waiting: NDArray[np.float32]
+
+
+def new_detector_state(E: int) -> DetectorState:
+    """E fresh entities."""
+    return blocks.zeros(DetectorState, "detector", E)
+
+
+def normal_quantile(p: float) -> float:
+    """Φ⁻¹(p) to about 1e-7, 0 < p < 1."""
+    return native.normal_quantile(p)
+
+
+def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -> float:
+    """Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
+
+    Args:
+        s: state of E entities
+        e: the entity
+        error: target − prediction, in any unit
+        budget: mean events between false alarms
+        hold: whether the old reference is kept after an alarm even if errors do not fit it
+    """
+    return native.drift_observe(s, e, error, budget, hold)
+
+
+def observe_all(
+    s: DetectorState, e: int, errors: NDArray[np.float64], budget: float, hold: bool
+) -> NDArray[np.float64]:
+    """`observe` of (n,) errors one after another: the evidence after each."""
+    evidence = np.empty(len(errors))
+    native.drift_observe_all(s, e, errors, budget, hold, evidence)
+    return evidence
+
+
+def is_calm(s: DetectorState, e: int) -> bool:
+    """Are the latest scores standard normal again (mean 0, mean square 1, over about 25 events)?"""
+    return native.drift_is_calm(s, e)

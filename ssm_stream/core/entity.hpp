@@ -1,0 +1,33 @@
+// What is known of one entity: a block of bytes, with the fields that every event touches side by side.
+#pragma once
+#include "sizes.hpp"
+
+namespace ssm {
+
+struct EntityFields {
+    Field<i64> n;                             // labelled events learned
+    Field<double> time;                       // of the last one, ms
+    Field<double> unit;                       // usual absolute error
+    Field<double> target;                     // (10,) statistics of the target
+    Field<double> y_last;                     // (max(lags, 1),) past targets, newest first
+    Field<double> u_last;                     // (U,) last known features, then those of the last events
+    Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
+    Field<float> loss;                        // (2, T) decayed losses of the answers
+    Field<float> W;                           // (prox + 1, L) weights of the entity's own proximal heads, the slow one last
+    Field<float> season;                      // (192,) usual target of the hour and of the hour of the week
+    Field<std::int8_t> season_n;              // (192,) events of each
+};
+
+// The fields of a row.
+struct Entity {
+    i64& n;
+    double &time, &unit, *target, *y_last, *u_last, *v_mean, *v_var, *v_count;
+    float *loss, *W, *season;
+    std::int8_t* season_n;
+    SSM_INLINE Entity(const EntityFields& f, char* row)
+        : n(*f.n.in(row)), time(*f.time.in(row)), unit(*f.unit.in(row)), target(f.target.in(row)), y_last(f.y_last.in(row)),
+          u_last(f.u_last.in(row)), v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)),
+          loss(f.loss.in(row)), W(f.W.in(row)), season(f.season.in(row)), season_n(f.season_n.in(row)) {}
+};
+
+}  // namespace ssm

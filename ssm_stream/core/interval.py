@@ -1,0 +1,44 @@
+"""A prediction interval that keeps its coverage, and the bound of the anomaly level: `monitor/interval.hpp`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks, native
+
+
+class IntervalState(NamedTuple):
+    """E entities, a row each; zeros are a fresh entity.
+
+    scale (E,): running mean of |error|, in the target's unit
+    width (E,): log of the interval's half-width over scale
+    tail (E, 6): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
+        1 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm
+    """
+
+    scale: NDArray[np.float64]
+    width: NDArray[np.float64]
+    tail: NDArray[np.float64]
+
+
+def new_interval_state(E: int) -> IntervalState:
+    """E fresh entities."""
+    return blocks.zeros(IntervalState, "interval", E)
+
+
+def half_width(s: IntervalState, e: int) -> float:
+    """Distance from the prediction to the interval's bounds, in the target's unit."""
+    return native.half_width(s, e)
+
+
+def anomaly_bound(s: IntervalState, e: int, rate: float) -> float:
+    """|error| that one event in 1/rate exceeds while nothing changes, in the target's unit."""
+    return native.anomaly_bound(s, e, rate)
+
+
+def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float) -> None:
+    """Learn one error (absolute, in the target's unit); n errors of the entity came before."""
+    native.interval_observe(s, e, n, error, level, rate)

@@ -1,0 +1,98 @@
+// Predictions that wait for their targets: a ring of records an entity, and how a record is taken up again.
+//
+// An event whose target comes later, or is to predict a later one, is remembered with what its prediction knew. When the
+// target is there, the heads learn on what they would answer now, in their present weights on the inputs as they were then;
+// the gates judge the answers as they were given, for an answer is worth what it said at the time. Where the target comes at
+// once, both are the same numbers, and so is all that is learned.
+//
+// Record i of an entity (counted from 0) stands in place i mod H of its ring.
+#pragma once
+#include "learner/learner.hpp"
+
+namespace ssm::SSM_ISA {
+
+enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
+enum { HALF, SHARE };                                                                  // columns of PendingTables.number
+enum { MATCHED, DROPPED, MISSED };                                                     // places of `tally`
+
+// The ring of an entity.
+struct Ring {
+    const PendingTables& q;
+    i64 e, H;
+    i64 &met, &oldest;
+    SSM_INLINE Ring(const PendingTables& q, i64 e) : q(q), e(e), H(q.places), met(q.met[e]), oldest(q.oldest[e]) {}
+    SSM_INLINE i64 place(i64 i) const { return e * H + i % H; }  // of record i, in all rings
+    SSM_INLINE bool open(i64 i) const { return q.open[place(i)] != 0; }
+    // Record i waits no more.
+    inline void close(i64 i, i64* tally, int why) {
+        q.open[place(i)] = 0;
+        ++tally[why];
+        while (oldest < met && (oldest < met - H || !open(oldest))) ++oldest;
+    }
+    // The oldest record that waits of which the place's number in `of` is `value`, −1 where there is none.
+    inline i64 find(const i64* of, i64 value) const {
+        for (i64 i = max(oldest, met - H); i < met; ++i)
+            if (open(i) && of[place(i)] == value) return i;
+        return -1;
+    }
+};
+
+template <class A, class B> SSM_INLINE void copy(A* to, const B* from, i64 n) {
+    for (i64 j = 0; j < n; ++j) to[j] = static_cast<A>(from[j]);
+}
+
+// Keep the prediction in the scratch as the entity's next record; its place is free.
+// half: of the interval; share: of the prediction that stands on other entities
+inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, double half, double share) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    const PendingTables& q = ring.q;
+    const i64 at = ring.place(ring.met);
+    q.open[at] = 1;
+    q.ts[at] = events.ts[t], q.key[at] = events.key[t], q.pool[at] = events.pool_of[t];
+    std::int8_t* flag = q.flag + at * RECORD_FLAGS;
+    flag[WITH_MANY] = static_cast<std::int8_t>(w.flag[MANY]);
+    flag[WITH_HOUR] = static_cast<std::int8_t>(w.on[0]), flag[WITH_WEEKDAY] = static_cast<std::int8_t>(w.on[1]);
+    flag[WITH_SEASONS] = static_cast<std::int8_t>(w.flag[SEASONS]);
+    flag[YOUNG] = l.s.n == 0, flag[KNEW] = l.pool.n > 0;
+    q.number[2 * at + HALF] = half, q.number[2 * at + SHARE] = share;
+    copy(q.v + at * p.F, w.v, p.F);
+    copy(q.named + at * p.categories, events.u + t * p.C + p.features, p.categories);
+    copy(q.steps + 2 * at, events.steps + 2 * t, 2);
+    copy(q.base + BASES * at, w.base, BASES);
+    const i64 used = q.at[at] = w.places[0];
+    for (i64 j = 0; j < p.T; ++j) {
+        q.a[at * p.T + j] = j < used ? w.a[j] : 0.0;
+        q.active[at * p.T + j] = j < used ? static_cast<std::int8_t>(w.active[j]) : 0;
+    }
+    copy(q.made + at * (GATES + 1), w.made, GATES + 1);
+    if (p.window) copy(q.past + at * 2 * p.lags, w.past, 2 * p.lags);
+    ++ring.met;
+}
+
+// The record in this place as if it had just been predicted: its columns in the room, the rest in the scratch.
+inline void recall(const PendingTables& q, i64 at, const Room& room, const Learner& l) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    const std::int8_t* flag = q.flag + at * RECORD_FLAGS;
+    w.flag[MANY] = flag[WITH_MANY], w.on[0] = flag[WITH_HOUR], w.on[1] = flag[WITH_WEEKDAY];
+    w.flag[SEASONS] = flag[WITH_SEASONS];
+    copy(w.v, q.v + at * p.F, p.F);
+    copy(room.u, w.v, p.features);
+    copy(room.u + p.features, q.named + at * p.categories, p.categories);
+    copy(room.u + p.features + p.categories, w.v + p.features, p.cycles);
+    copy(room.steps, q.steps + 2 * at, 2);
+    copy(w.base, q.base + BASES * at, BASES);
+    if (p.window) copy(w.past, q.past + at * 2 * p.lags, 2 * p.lags);
+    find_codes(p, w, l.pool, {room.u, room.steps, static_cast<double>(q.ts[at])});
+    place(p, w, l.s, l.pool);
+    scales(p, w, l.s, l.pool);
+    answers(l);
+    copy(w.a, q.a + at * p.T, p.T);
+    copy(w.active, q.active + at * p.T, p.T);
+    w.places[0] = q.at[at];
+    mix(p, w, l.s, l.pool, w.places[0]);
+    copy(w.made, q.made + at * (GATES + 1), GATES + 1);
+}
+
+}  // namespace ssm::SSM_ISA

@@ -1,0 +1,214 @@
+// Where every field lies in a row: one place says its name, type, shape and order, and both C++ and Python read that.
+#pragma once
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "state.hpp"
+
+namespace ssm {
+
+inline i64 rounded(i64 n, i64 step) { return (n + step - 1) / step * step; }
+
+// A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
+struct FieldInfo {
+    std::string name, type;  // numpy's name of the type
+    std::vector<i64> shape, strides;
+    i64 at, bytes;
+};
+
+template <class T> inline const char* type_name();
+template <> inline const char* type_name<double>() { return "<f8"; }
+template <> inline const char* type_name<float>() { return "<f4"; }
+template <> inline const char* type_name<i64>() { return "<i8"; }
+template <> inline const char* type_name<u64>() { return "<u8"; }
+template <> inline const char* type_name<std::int8_t>() { return "|i1"; }
+template <> inline const char* type_name<std::uint8_t>() { return "|u1"; }
+template <> inline const char* type_name<std::uint16_t>() { return "<u2"; }
+
+// Lays out fields one after another: those that are read as vectors begin at a cache line.
+struct Placer {
+    i64 size = 0;
+    bool vectors = false;
+    std::vector<FieldInfo> fields;
+    // lanes: what the last axis is rounded up to; room: elements beyond the last
+    template <class T> void operator()(const char* name, Field<T>& field, std::vector<i64> shape, i64 lanes = 1, i64 room = 0) {
+        FieldInfo info{name, type_name<T>(), shape, std::vector<i64>(shape.size()), 0, 0};
+        i64 bytes = sizeof(T);
+        for (std::size_t i = shape.size(); i-- > 0;) {
+            info.strides[i] = bytes;
+            bytes *= i + 1 == shape.size() ? rounded(shape[i], lanes) : shape[i];
+        }
+        info.bytes = bytes + room * static_cast<i64>(sizeof(T));
+        info.at = field.at = rounded(size, lanes > 1 ? 64 : 8);
+        size = info.at + info.bytes;
+        vectors = vectors || lanes > 1;
+        fields.push_back(std::move(info));
+    }
+    void finish() { size = rounded(size, vectors ? 64 : 8); }
+};
+
+// The order is that of the bytes: what every event touches lies side by side, wide fields last.
+
+inline void place_fields(Placer& put, EntityFields& f, const Params& p) {
+    const i64 seasons = (HOURS + WEEK) * p.seasons;
+    put("n", f.n, {});
+    put("time", f.time, {});
+    put("unit", f.unit, {});
+    put("target", f.target, {10});
+    put("y_last", f.y_last, {p.lags > 1 ? p.lags : 1});
+    put("u_last", f.u_last, {p.past_features});
+    put("v_mean", f.v_mean, {p.F}, 8);
+    put("v_var", f.v_var, {p.F}, 8);
+    put("v_count", f.v_count, {p.F}, 8);
+    put("loss", f.loss, {2, p.T}, 8);
+    put("W", f.W, {p.prox + (p.prox > 0), p.wide_L}, 16);
+    put("season", f.season, {seasons});
+    put("season_n", f.season_n, {seasons});
+    put.finish();
+}
+
+inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
+    put("n", f.n, {});
+    put("entities", f.entities, {});
+    put("time", f.time, {});
+    put("begun", f.begun, {});
+    put("low", f.low, {});
+    put("high", f.high, {});
+    put("negative", f.negative, {});
+    put("used", f.used, {});
+    put("unit", f.unit, {});
+    put("losses", f.losses, {});
+    put("surprise", f.surprise, {2});
+    put("spread", f.spread, {4});
+    put("target", f.target, {10});
+    put("v_mean", f.v_mean, {p.F}, 8);
+    put("v_var", f.v_var, {p.F}, 8);
+    put("v_count", f.v_count, {p.F}, 8);
+    put("gaps", f.gaps, {GAPS + 1});
+    put("differs", f.differs, {p.Q, 2});
+    put("seen", f.seen, {p.Q});
+    put("dead", f.dead, {p.Q});
+    put("missing", f.missing, {p.Q});
+    put("other", f.other, {p.Q});
+    put("top", f.top, {GATES});
+    put("top2", f.top2, {GATES});
+    put("regret", f.regret, {2, p.T}, 8);
+    put("regret2", f.regret2, {2, p.T}, 8);
+    put("loss", f.loss, {p.T}, 8);
+    put("stack_level", f.stack_level, {2});
+    put("stack_kept", f.stack_kept, {2, BATCH});
+    put("stack_waiting", f.stack_waiting, {});
+    put("stack_R", f.stack_R, {2, p.wide_T}, 8);
+    put("stack_W", f.stack_W, {2, p.wide_T}, 8);
+    put("stack_batch", f.stack_batch, {BATCH, p.wide_T}, 8);
+    put("stack_S", f.stack_S, {2, p.T, p.wide_T}, 8);
+    put("value", f.value, {p.Q, VALUES});
+    put("slot", f.slot, {p.Q, VALUES});
+    put.finish();
+}
+
+// D: inputs of the scope
+inline void place_fields(Placer& put, HeadFields& f, const Params& p, i64 D) {
+    const i64 n = rounded(D, 16);
+    put("waiting", f.waiting, {});
+    put("level", f.level, {p.rows});
+    put("kept", f.kept, {p.rows, BATCH});
+    put("R", f.R, {p.rows, n}, 16);
+    put("W", f.W, {p.rows, n}, 16);
+    put("batch", f.batch, {BATCH, n}, 16);
+    put("gradient", f.gradient, {2 * p.prox + (p.prox > 0), n}, 16);
+    put("embedding", f.embedding, {2, p.R ? p.R + n : 0}, 16);
+    put("gd", f.gd, {n * p.gd}, 16);
+    put("leaf", f.leaf, {p.fern, LEAVES});
+    put("leaf_n", f.leaf_n, {p.fern, LEAVES});
+    put("near", f.near, {5});
+    put("S", f.S, {p.rows, D, n}, 16);
+    put("held", f.held, {4, p.window});
+    put("past", f.past, {p.window ? p.lags : 0, p.window});
+    put("keys", f.keys, {D, p.window});
+    put.finish();
+}
+
+inline void place_fields(Placer& put, IntervalFields& f) {
+    put("scale", f.scale, {});
+    put("width", f.width, {});
+    put("tail", f.tail, {6});
+    put.finish();
+}
+inline void place_fields(Placer& put, DriftFields& f) {
+    put("number", f.number, {24});
+    put("bets", f.bets, {14});
+    put("histogram", f.histogram, {2, 136});
+    put("waiting", f.waiting, {272});
+    put.finish();
+}
+inline void place_fields(Placer& put, NoveltyFields& f) {
+    put("number", f.number, {12});
+    put("smooth", f.smooth, {4, 3});
+    put("slow", f.slow, {2});
+    put("grid", f.grid, {13, 2});
+    put("visited", f.visited, {13, 3});
+    put("cell", f.cell, {WEEK, 2});
+    put("cell_events", f.cell_events, {WEEK});
+    put.finish();
+}
+inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
+    put("number", f.number, {3});
+    put("last", f.last, {columns});
+    put("column", f.column, {2 * columns, 4});
+    put("counts", f.counts, {2 * columns, 2});
+    put.finish();
+    f.size = put.size;
+}
+inline void place_fields(Placer& put, NumberFields& f, std::vector<i64> shape) {
+    put("number", f.number, std::move(shape));
+    put.finish();
+}
+inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
+    put("weights", f.weights, {p.L});
+    put.finish();
+}
+
+struct ScratchFields {
+    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack;
+    Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
+    Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate;
+};
+// Vectors write up to eight numbers at once: there is room behind what Python sees.
+inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
+    put("v", f.v, {p.F}, 8, 8);
+    put("slots", f.slots, {p.Q + 2});
+    put("flag", f.flag, {FLAGS});
+    put("on", f.on, {2});
+    put("fleet", f.fleet, {p.wide_L}, 16, 16);
+    put("norm", f.norm, {p.wide_N}, 16, 16);
+    put("entity", f.entity, {p.wide_L}, 16, 16);
+    put("size", f.size, {3});
+    put("phi_fleet", f.phi_fleet, {p.R}, 16);
+    put("phi_norm", f.phi_norm, {p.R}, 16);
+    put("leaf_fleet", f.leaf_fleet, {BINS});
+    put("leaf_norm", f.leaf_norm, {BINS});
+    put("q", f.q, {3, p.heads});
+    put("scale", f.scale, {2, 4, 2});
+    put("base", f.base, {BASES});
+    put("a", f.a, {p.answers}, 8);
+    put("active", f.active, {p.answers}, 8);
+    put("gate", f.gate, {GATES + 1, p.answers}, 8);
+    put("made", f.made, {GATES + 1});
+    put("g", f.g, {p.answers}, 8);
+    put("off", f.off, {p.answers}, 8);
+    put("attend", f.attend, {4, p.window});
+    put("least", f.least, {2, 4});
+    put("past", f.past, {2, p.lags});
+    put("places", f.places, {1});
+    put("ratio", f.ratio, {p.F});
+    put("decay", f.decay, {p.decays});
+    put("rate", f.rate, {p.rows, RATES});
+    put("stack_rate", f.stack_rate, {2, RATES});
+    put("stack", f.stack, {p.answers}, 8);
+    put("others", f.others, {SLOTS});
+    put.finish();
+}
+
+}  // namespace ssm

@@ -1,0 +1,259 @@
+// The streaming learner, fused for one CPU core: events one after another, float32 heads, float64 statistics.
+//
+// `reference/` is the definition of the same recurrence in torch; tests hold the two together. Two calls an event, always
+// in this order: `predict`, which changes nothing but the scratch, and `learn`. In between, `wants` says whether the arrays
+// must grow first.
+#pragma once
+#include "../state.hpp"
+#include "attention.hpp"
+#include "gates.hpp"
+#include "inputs.hpp"
+
+namespace ssm::SSM_ISA {
+
+// One pool and one entity of the state, and the working space.
+struct Learner {
+    const Params& p;
+    const Scratch& w;
+    Entity s;
+    Pool pool;
+    Heads fleet, norm;
+    bool has_norm;
+    SSM_INLINE Learner(const LearnerState& of, i64 k, i64 e)
+        : p(of.p), w(of.w), s(of.entity_fields, of.entity.row(e)), pool(of.pool_fields, of.pool.row(k)),
+          fleet(of.fleet_fields, of.fleet.row(k), of.p.L, of.p.wide_L),
+          norm(of.norm_fields, of.norm.row(of.norm.rows > 0 ? k : 0), of.p.N, of.p.wide_N), has_norm(of.norm.rows > 0) {}
+    SSM_INLINE i64 inputs_in_use() const { return 1 + p.F + pool.used; }  // of the fleet's scope
+};
+
+// The answers are put one after another.
+struct Put {
+    const Scratch& w;
+    i64 at;
+    // What a head answers that says q on a scale of scale (4, 2), in the target's unit and within its bounds.
+    SSM_INLINE void operator()(const double* scale, int kind, double q, bool on) {
+        w.active[at] = on ? 1.0 : 0.0;
+        if (!on) {
+            w.a[at++] = 0.0;
+            return;
+        }
+        double answer = clip(q, Q_CLIP) * scale[2 * kind + 1] + scale[2 * kind];
+        if (kind == RESIDUAL) answer += w.base[BASE];
+        else if (kind == LOG_RESIDUAL) answer += w.base[LOG_BASE];
+        if (kind >= LOG_RESIDUAL) answer = std::expm1(min(answer, 60.0));
+        w.a[at++] = min(max(answer, w.base[LOW]), w.base[HIGH]);
+    }
+    SSM_INLINE void operator()(double answer, double active) {
+        w.a[at] = answer;
+        w.active[at++] = active;
+    }
+};
+
+// Answers of the attention.
+inline void answer_attention(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, bool logs, double* q, Put& put) {
+    const Keys k(p, w, h);
+    for (int r = 0; r < HELD; ++r) c.least[r] = h.near[r];  // what is not measured now teaches nothing
+    bool on = k.count > 0;
+    const Attended said = on ? attend(p, k, h, c, D) : Attended{};
+    q[0] = said.local, q[1] = said.aged, q[2] = said.raw, q[3] = said.plain, q[4] = said.alike;
+    const i64 plain = 4 + (p.lags > 0);
+    for (i64 i = 0; i < plain; ++i) put(c.scale, RESIDUAL, q[i], on);
+    if (!p.log) return;
+    q += plain;
+    on = on && logs;
+    const Attended logged = on ? attend_log(p, k, h, c, D) : Attended{};
+    q[0] = logged.local, q[1] = logged.aged, q[2] = logged.raw;
+    for (int r = 0; r < 3; ++r) put(c.scale, r < 2 ? LOG_RESIDUAL : LOG_VALUE, q[r], on);
+}
+
+// Answers of a pooled scope's heads on the first D inputs.
+SSM_ALONE void answer_scope(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, bool logs, Put& put) {
+    const i64 n = whole(D), R = p.R;
+    double* q = c.q;
+    for (i64 m = 0; m < p.M * p.moments; ++m, ++q) put(c.scale, RESIDUAL, *q = dot(h.W + m * h.width, c.x, n), true);
+    if (p.prox)
+        for (i64 r = 0; r <= p.prox; ++r, ++q)
+            put(c.scale, r < p.prox ? RESIDUAL : VALUE, *q = dot(h.gradient + r * h.width, c.x, n), true);
+    if (R) {
+        embed(p, w, c);
+        put(c.scale, RESIDUAL, *q = dot(h.embedding, c.phi, R) + dot(h.embedding + R, c.x, n), true), ++q;
+    }
+    if (p.fern) put(c.scale, RESIDUAL, *q = answer_leaves(p.fern, c, h.leaf), true), ++q;
+    if (p.gd) put(c.scale, RESIDUAL, *q = dot(h.gd, c.x, n), true), ++q;
+    if (p.log) {
+        for (i64 r = 0; r < p.prox; ++r, ++q)
+            put(c.scale, LOG_RESIDUAL, *q = dot(h.gradient + (p.prox + 1 + r) * h.width, c.x, n), logs);
+        if (R) {
+            const float* W = h.embedding + R + h.width;
+            put(c.scale, LOG_RESIDUAL, *q = dot(W, c.phi, R) + dot(W + R, c.x, n), logs), ++q;
+        }
+    }
+    if (p.window) answer_attention(p, w, h, c, D, logs, q, put);
+}
+
+// All answers, the bases first; returns how many places are in use.
+inline i64 answers(const Learner& l) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    const bool logs = l.pool.negative == 0;
+    const i64 D = l.inputs_in_use();
+    Put put{w, 0};
+    put(w.base[MEAN], 1.0);
+    if (p.lags > 0) put(w.base[BASE], 1.0);
+    if (p.seasons)
+        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], static_cast<double>(w.flag[SEASONS]));
+    answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
+    if (w.flag[MANY]) {
+        double* q = w.q + ENTITY * p.heads;
+        if (p.prox)
+            for (i64 r = 0; r <= p.prox; ++r)
+                put(w.scale + 8, r < p.prox ? RESIDUAL : VALUE, q[r] = dot(l.s.W + r * p.wide_L, w.entity, whole(D)), true);
+        answer_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, logs, put);
+    }
+    return put.at;
+}
+
+// The targets before, standardised: keys of the attention to like pasts.
+inline void past_keys(const Learner& l) {
+    const Params& p = l.p;
+    for (int side = 0; side < 2; ++side) {
+        const double mean = l.w.scale[8 * side + 2 * VALUE], deviation = l.w.scale[8 * side + 2 * VALUE + 1];
+        for (i64 i = 0; i < p.lags; ++i) {
+            const double value = l.s.n > 0 ? l.s.y_last[i] : l.w.base[MEAN];
+            l.w.past[side * p.lags + i] = static_cast<float>(deviation > 0.0 ? clip((value - mean) / deviation, Z_CLIP) : 0.0);
+        }
+    }
+}
+
+// The answer for an event; fills the scratch only. first: the entity has had no event before, labelled or not
+inline double predict(const Learner& l, const Event& event, bool first) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    look(p, w, l.s, l.pool, l.has_norm, event, first);
+    w.base[LOG_BASE] = p.log && p.lags > 0 ? log1p_of(w.base[BASE]) : 0.0;
+    place(p, w, l.s, l.pool);
+    scales(p, w, l.s, l.pool);
+    if (p.window) past_keys(l);
+    w.places[0] = answers(l);
+    return mix(p, w, l.s, l.pool, w.places[0]);
+}
+
+// What the arrays need before the event that was predicted can be told, and learned where it is labelled.
+SSM_INLINE Want wants(const Learner& l, bool labelled) {
+    if (!l.has_norm && l.pool.entities + (l.s.n == 0) > 1) return WANT_ENTITY;
+    if (labelled && l.pool.used + l.w.flag[FRESH] > l.p.K && l.p.K < SLOTS) return WANT_SLOTS;
+    return ENOUGH;
+}
+
+SSM_INLINE double standard_target(const double* scale, int i, double value) {
+    const double deviation = scale[2 * i + 1], off = value - scale[2 * i];
+    return clip(off / (deviation > 0.0 ? deviation : max(std::fabs(off), 1e-300)), Q_CLIP);
+}
+SSM_INLINE Targets standard_targets(const Scratch& w, const double* scale, double y, bool logs) {
+    Targets q{standard_target(scale, RESIDUAL, y - w.base[BASE]), standard_target(scale, VALUE, y), 0.0, 0.0};
+    if (logs) {
+        q.log_residual = standard_target(scale, LOG_RESIDUAL, log1p_of(y) - w.base[LOG_BASE]);
+        q.log_value = standard_target(scale, LOG_VALUE, log1p_of(y));
+    }
+    return q;
+}
+
+// An event as the heads learn it. most: events that may wait to be swept
+struct Lesson { double y; bool logs; i64 most; };
+
+// One event for the heads of a pooled scope on its first D inputs, whose squared norm is `size`.
+SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, float size, const Lesson& lesson) {
+    const i64 n = whole(D), R = p.R;
+    const double* q = c.q;
+    const Targets target = standard_targets(w, c.scale, lesson.y, lesson.logs);
+    for (i64 m = 0; m < p.M; ++m) {
+        const double said = p.moments ? *q++ : static_cast<double>(dot(h.W + m * h.width, c.x, n));
+        moment_rate(p, w, m, m, target.residual - said);
+    }
+    i64 heads = p.M;
+    if (lesson.logs && p.rows > p.M) {
+        const double said = static_cast<double>(dot(h.W + p.M * h.width, c.x, n));
+        moment_rate(p, w, p.M, 0, target.log_residual - said);
+        ++heads;
+    }
+    learn_moments(p, w, h, c, D, heads, lesson.most);
+    if (p.prox) {
+        for (i64 r = 0; r < p.prox; ++r) learn_gradient(h.gradient + r * h.width, c.x, n, p.steps[r], target.residual - *q++, size);
+        learn_gradient(h.gradient + p.prox * h.width, c.x, n, p.slow_step, target.value - *q++, size);
+    }
+    float wide = size;
+    const auto learn_embedding = [&](float* W, double error) {
+        learn_gradient(W, c.phi, R, p.embedding_step, error, wide);
+        learn_gradient(W + R, c.x, n, p.embedding_step, error, wide);
+    };
+    if (R) {
+        wide = size + dot(c.phi, c.phi, R);
+        learn_embedding(h.embedding, target.residual - *q++);
+    }
+    if (p.fern) learn_leaves(p, h, c.leaf, target.residual - *q++);
+    if (p.gd) learn_direct(h.gd, c.x, n, w.decay[0], target.residual), ++q;
+    if (p.log && lesson.logs) {
+        for (i64 r = 0; r < p.prox; ++r)
+            learn_gradient(h.gradient + (p.prox + 1 + r) * h.width, c.x, n, p.steps[r], target.log_residual - *q++, size);
+        if (R) learn_embedding(h.embedding + R + h.width, target.log_residual - *q);
+    }
+    if (p.window) hold(p, h, c, D, lesson.logs, target);
+}
+
+// How much faster than usual to forget: the surprise gate, from fast and slow means of the first head's error.
+inline double speed_of(const Learner& l, double y) {
+    const Params& p = l.p;
+    const double strength = p.surprise[0], threshold = p.surprise[1], rate = p.surprise[2], n = static_cast<double>(l.pool.n);
+    if (strength <= 0.0 || !p.moments || p.M == 0) return 1.0;
+    double* mean = l.pool.surprise;
+    const double error = std::fabs(standard_target(l.w.scale, RESIDUAL, y - l.w.base[BASE]) - l.w.q[0]);
+    mean[0] += max(rate, 1.0 / (n + 1.0)) * (error - mean[0]);
+    mean[1] += max(0.1 * rate, 1.0 / (n + 1.0)) * (error - mean[1]);
+    return 1.0 + strength * max(std::log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0);
+}
+
+inline void learn_heads(Learner& l, double ts, double y) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    const double gap = max(ts - l.pool.time, 0.0), speed = speed_of(l, y);
+    for (i64 m = 0; m < p.decays; ++m) {
+        const double keep = p.half_life[m] == 0.0 ? p.decay[m] : std::pow(2.0, -gap / p.half_life[m]);
+        w.decay[m] = speed == 1.0 ? keep : std::pow(keep, speed);
+    }
+    const i64 D = l.inputs_in_use();
+    const Lesson lesson{y, p.log == 1 && l.pool.negative == 0 && y >= 0.0, may_wait(p.window, l.pool.entities, l.pool.n)};
+    learn_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, w.size[FLEET], lesson);
+    if (!w.flag[MANY]) return;
+    if (p.prox) {
+        const double *scale = w.scale + 8, *q = w.q + ENTITY * p.heads;
+        const double target = standard_target(scale, RESIDUAL, y - w.base[BASE]), value = standard_target(scale, VALUE, y);
+        for (i64 r = 0; r < p.prox; ++r)
+            learn_gradient(l.s.W + r * p.wide_L, w.entity, whole(D), p.steps[r], target - q[r], w.size[ENTITY]);
+        learn_gradient(l.s.W + p.prox * p.wide_L, w.entity, whole(D), p.slow_step, value - q[p.prox], w.size[ENTITY]);
+    }
+    learn_scope(p, w, l.norm, scope_of(p, w, NORM), D + p.F, w.size[NORM], lesson);
+}
+
+// Codes, heads, gates and running statistics learn target y of the event in the scratch; `learn_past` is to follow.
+inline void teach(Learner& l, const Event& event, double y, bool heads, bool gates) {
+    const Params& p = l.p;
+    const Scratch& w = l.w;
+    register_codes(p, w, l.pool, event);
+    if (heads) {
+        learn_heads(l, event.ts, y);
+        if (gates) learn_gates(p, w, l.s, l.pool, w.places[0], y, may_wait(p.window, l.pool.entities, l.pool.n));
+    }
+    learn_inputs(p.F, w.v, {l.pool.v_mean, l.pool.v_var, l.pool.v_count});
+    learn_inputs(p.F, w.v, {l.s.v_mean, l.s.v_var, l.s.v_count});
+    learn_target(p, w, l.s, l.pool, y);
+}
+
+// Learn target y of the event that `predict` has just answered (its scratch is used).
+inline void learn(Learner& l, const Event& event, double y) {
+    // An entity's first event has no past: as its own base it teaches no residual.
+    const bool taught = l.pool.n > 0 && (l.p.lags == 0 || l.s.n > 0);
+    teach(l, event, y, taught, taught);
+    learn_past(l.p, l.s, l.pool, event, y);
+}
+
+}  // namespace ssm::SSM_ISA

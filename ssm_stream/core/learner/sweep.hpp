@@ -1,0 +1,171 @@
+// The Gauss–Seidel sweep: S ← S + ωxxᵀ and, weight after weight, one exact step δ of each: wᵢ ← wᵢ + δ, r ← r − δ Sᵢ.
+//
+// δ = (l rᵢ − ρwᵢ)/(l Sᵢᵢ + ρ): what S and r stand for is l times what is stored, so that they decay without being touched.
+// Weights that are not swept have x = 0, and their rows of S stay as they are. Each step needs the one before, so as little
+// as can be stands on the way from one to the next: a block of weights is swept in registers, with the part of S where its
+// rows cross its columns; its rows' other columns follow all at once.
+#pragma once
+#include "../sizes.hpp"
+
+namespace ssm::SSM_ISA {
+
+// The states that are swept side by side, one keeping the processor busy while the other waits: they follow each other in
+// memory. S (states, height, width), R, W (states, width); rate (states, RATES)
+template <class T> struct Swept {
+    T *S, *R, *W;
+    i64 width, height;
+    const T* rate;
+    const T *batch, *kept;  // (BATCH, width), (states, BATCH): inputs and ω of the events that have waited
+};
+// Which weights: the first `count`, then the first `more` of `others`; n: whole vectors in use
+struct Chosen { i64 count; const i64* others; i64 more, n; };
+
+// STATES side by side, with EVENTS: those that have waited, and x.
+template <class T, int STATES, int EVENTS> struct Sweep {
+    using V = Vec<T>;
+    static constexpr i64 L = lanes<T>;
+    static constexpr int EACH = int(L) / PARTS;          // lanes of a register
+    static constexpr int ABREAST = PARTS == 1 ? 3 : 1;   // vectors of a row that registers have room for
+
+    T *S[STATES], *R[STATES], *W[STATES];
+    T push[STATES][EVENTS], ridge[STATES], level[STATES];
+    const T* x[EVENTS];
+    i64 width;
+    alignas(64) T pushed[STATES][EVENTS][L], moved[STATES][L], back[STATES][L];  // ωx of a block, δ and −δ of its weights
+
+    SSM_INLINE T* line(int s, i64 row) const { return S[s] + row * width; }
+
+    // A block's rows in its own columns.
+    SSM_INLINE void cross(i64 first, i64 rows) {
+        V xs[EVENTS], here[STATES], inverse[STATES], drag[STATES], w[STATES];
+        for (int b = 0; b < EVENTS; ++b) xs[b] = load(x[b] + first);
+        for (int s = 0; s < STATES; ++s) {
+            w[s] = load(W[s] + first);
+            alignas(64) T diagonal[L];
+            for (i64 i = 0; i < L; ++i) {
+                const i64 at = first + (i < rows ? i : rows - 1);
+                diagonal[i] = line(s, at)[at];
+            }
+            V cells = load(diagonal);
+            for (int b = 0; b < EVENTS; ++b) {
+                const V p = all(push[s][b]) * xs[b];
+                store(pushed[s][b], p);
+                cells = fma(p, xs[b], cells);
+            }
+            const V part = all(T(1)) / fma(all(level[s]), cells, all(ridge[s]));
+            drag[s] = -((all(ridge[s]) * w[s]) * part);
+            inverse[s] = all(level[s]) * part;
+            here[s] = load(R[s] + first);
+            store(moved[s], V{});
+        }
+        // One weight after another, all states at once. The lane of a weight is known to the compiler.
+        [&]<int... I>(std::integer_sequence<int, I...>) {
+            (void)((I < rows && (weight<I>(first, xs, here, inverse, drag), true)) && ...);
+        }(std::make_integer_sequence<int, int(L)>{});
+        for (int s = 0; s < STATES; ++s) {
+            const V steps = load(moved[s]);
+            store(R[s] + first, here[s]);
+            store(W[s] + first, w[s] + steps);
+            store(back[s], -steps);
+        }
+    }
+    template <int I> SSM_INLINE void weight(i64 first, const V* xs, V* here, const V* inverse, const V* drag) {
+        constexpr int part = I / EACH, lane = I % EACH;
+        for (int s = 0; s < STATES; ++s) {
+            T* row = line(s, first + I) + first;
+            V next = load(row);
+            for (int b = 0; b < EVENTS; ++b) next = fma(all(pushed[s][b][I]), xs[b], next);
+            store(row, next);
+            const V step = fma(here[s], inverse[s], drag[s]);
+            V lanes_of;
+            lanes_of.part[0] = spread<lane>(step.part[part]);
+            for (int q = 1; q < PARTS; ++q) lanes_of.part[q] = lanes_of.part[0];
+            moved[s][I] = lanes_of.part[0][0];
+            here[s] = fma(-lanes_of, next, here[s]);
+        }
+    }
+
+    // A block's rows in so many vectors of other columns.
+    template <int PLACES> SSM_INLINE void column(i64 rows, i64 first, i64 place) {
+        V xs[PLACES][EVENTS], here[STATES][PLACES];
+        for (int q = 0; q < PLACES; ++q) {
+            for (int b = 0; b < EVENTS; ++b) xs[q][b] = load(x[b] + place + q * L);
+            for (int s = 0; s < STATES; ++s) here[s][q] = load(R[s] + place + q * L);
+        }
+        for (i64 i = 0; i < rows; ++i)
+            for (int s = 0; s < STATES; ++s)
+                for (int q = 0; q < PLACES; ++q) {
+                    T* row = line(s, first + i) + place + q * L;
+                    V next = load(row);
+                    for (int b = 0; b < EVENTS; ++b) next = fma(all(pushed[s][b][i]), xs[q][b], next);
+                    store(row, next);
+                    here[s][q] = fma(all(back[s][i]), next, here[s][q]);
+                }
+        for (int s = 0; s < STATES; ++s)
+            for (int q = 0; q < PLACES; ++q) store(R[s] + place + q * L, here[s][q]);
+    }
+    SSM_INLINE void beside(i64 first, i64 rows, i64 start, i64 stop) {
+        i64 place = start;
+        if constexpr (ABREAST > 1)
+            for (; place + ABREAST * L <= stop; place += ABREAST * L) column<ABREAST>(rows, first, place);
+        for (; place < stop; place += L) column<1>(rows, first, place);
+    }
+
+    // One weight, with its whole row.
+    SSM_INLINE void alone(i64 row, i64 n) {
+        for (int s = 0; s < STATES; ++s) {
+            T* at = line(s, row);
+            T sum = at[row], factor[EVENTS];
+            for (int b = 0; b < EVENTS; ++b) {
+                factor[b] = push[s][b] * x[b][row];
+                sum = sum + factor[b] * x[b][row];
+            }
+            const T force = level[s] * R[s][row] - ridge[s] * W[s][row];
+            const T step = force / (level[s] * sum + ridge[s]);
+            W[s][row] = W[s][row] + step;
+            for (i64 i = 0; i < n; i += L) {
+                V next = load(at + i);
+                for (int b = 0; b < EVENTS; ++b) next = fma(all(factor[b]), load(x[b] + i), next);
+                store(at + i, next);
+                store(R[s] + i, fma(all(-step), next, load(R[s] + i)));
+            }
+        }
+    }
+};
+
+template <class T, int STATES, int EVENTS> SSM_ALONE void sweep(const Swept<T>& of, const T* x, const Chosen& chosen) {
+    Sweep<T, STATES, EVENTS> one;
+    one.width = of.width;
+    for (int b = 0; b < EVENTS; ++b) one.x[b] = b < EVENTS - 1 ? of.batch + b * of.width : x;
+    for (int s = 0; s < STATES; ++s) {
+        const T* rate = of.rate + s * RATES;
+        one.S[s] = of.S + s * of.height * of.width;
+        one.R[s] = of.R + s * of.width;
+        one.W[s] = of.W + s * of.width;
+        for (int b = 0; b < EVENTS; ++b) one.push[s][b] = b < EVENTS - 1 ? of.kept[s * BATCH + b] : rate[PUSH];
+        one.ridge[s] = rate[RIDGE];
+        one.level[s] = rate[LEVEL];
+    }
+    for (i64 first = 0; first < chosen.count; first += lanes<T>) {
+        const i64 left = chosen.count - first, rows = left < lanes<T> ? left : lanes<T>;
+        one.cross(first, rows);
+        one.beside(first, rows, first + lanes<T>, chosen.n);
+        one.beside(first, rows, 0, first);
+    }
+    for (i64 i = 0; i < chosen.more; ++i) one.alone(chosen.others[i], chosen.n);
+}
+
+// The states two by two, with the events that have waited where there are any.
+template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held, const T* x, const Chosen& chosen) {
+    for (; states > 0; states -= 2) {
+        if (states > 1) held ? sweep<T, 2, BATCH + 1>(of, x, chosen) : sweep<T, 2, 1>(of, x, chosen);
+        else held ? sweep<T, 1, BATCH + 1>(of, x, chosen) : sweep<T, 1, 1>(of, x, chosen);
+        of.S += 2 * of.height * of.width;
+        of.R += 2 * of.width;
+        of.W += 2 * of.width;
+        of.rate += 2 * RATES;
+        of.kept += 2 * BATCH;
+    }
+}
+
+}  // namespace ssm::SSM_ISA

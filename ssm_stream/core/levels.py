@@ -1,0 +1,45 @@
+"""Have the levels of an entity's columns moved? Fast means against slow baselines: `monitor/mean_shift.hpp`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks, native
+
+
+class LevelsState(NamedTuple):
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 44 D bytes.
+
+    column (E, 2 D, 4) float32: the first value; fast mean, baseline, both from the first value on; rms of their gap;
+        after the columns the sizes of their steps, whose first value is 0
+    last (E, D) float32: the last value, from the first one on
+    counts (E, 2 D, 2) uint16: events, zero crossings of the gap
+    number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
+    """
+
+    column: NDArray[np.float32]
+    last: NDArray[np.float32]
+    counts: NDArray[np.uint16]
+    number: NDArray[np.float64]
+
+
+def new_levels_state(E: int, D: int) -> LevelsState:
+    """E fresh entities; D counts the target too."""
+    return blocks.zeros(LevelsState, "levels", E, None, D)
+
+
+def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], events: float) -> float:
+    """Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
+
+    value: the target; columns (D − 1,): the features; what is not finite is skipped; events: mean number of events
+    between false alarms
+    """
+    return native.levels_observe(s, e, value, columns, events)
+
+
+def causes(s: LevelsState, e: int, out: NDArray[np.float64]) -> None:
+    """Each column's part in the score, then each one's steps', out (2 D,): w with the sign of the gap."""
+    native.levels_causes(s, e, out)

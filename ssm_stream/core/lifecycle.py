@@ -1,0 +1,64 @@
+"""Episodes: an alert starts, goes on and recovers; one per entity and kind at a time.
+
+anomaly   starts after `consecutive` events whose score exceeds 1, recovers after `recover_after` events without one
+drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again
+
+Counts are labelled events of the entity, never wall-clock time, so that a replay tells the same story.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks, native
+
+ANOMALY, DRIFT = 0, 1
+KINDS = ("anomaly", "drift")
+SILENT, STARTED, ONGOING, RECOVERED = range(4)
+PHASES = ("", "started", "ongoing", "recovered")
+
+# columns of LifecycleState.number
+OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK = range(8)
+
+
+class LifecycleState(NamedTuple):
+    """E entities, a row each; zeros are a fresh entity.
+
+    number (E, 2, 8) float64, a row a kind: episode open; its first event's count and time (ms); anomalous events in a
+        row; calm events in a row; count before which no new episode starts; count at the last report; highest score
+    """
+
+    number: NDArray[np.float64]
+
+
+class LifecycleRules(NamedTuple):
+    """recover_after, cooldown, ongoing_every in events; consecutive: anomalous events in a row that start an episode"""
+
+    consecutive: int
+    recover_after: tuple[int, int]
+    cooldown: tuple[int, int]
+    ongoing_every: int
+
+
+def new_lifecycle_state(E: int) -> LifecycleState:
+    """E fresh entities."""
+    return blocks.zeros(LifecycleState, "lifecycle", E)
+
+
+def step(
+    s: LifecycleState, e: int, kind: int, n: int, ts: float, score: float, alarm: bool, calm: bool, r: LifecycleRules
+) -> int:
+    """Move an episode on by one event and say its phase if it is to be reported (SILENT if not).
+
+    n: labelled events before this one; ts: ms; score: the kind's score; alarm: the kind's condition holds on this
+    event; calm: the event counts towards recovery.
+    """
+    return native.episode_step(s, e, kind, n, ts, score, alarm, calm, r)
+
+
+def absorbed_after(s: LifecycleState, e: int, kind: int, n: int) -> float:
+    """Events from an episode's start to the first of the calm events that ended it."""
+    return native.absorbed_after(s, e, kind, n)

@@ -1,0 +1,604 @@
+// What Python sees of the core. Everything from outside is checked here: types, shapes, indices.
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+#include <nanobind/stl/string.h>
+
+#include <cmath>
+#include <cstdlib>
+#include <memory>
+
+#include "layout.hpp"
+
+namespace nb = nanobind;
+using namespace ssm;
+
+namespace ssm {
+#define SSM_DECLARE(isa) namespace isa { extern const Functions functions; }
+SSM_DECLARE(v2)
+SSM_DECLARE(v3)
+SSM_DECLARE(v4)
+SSM_DECLARE(native)
+void bind_tables(nb::module_& m);
+void bind_json(nb::module_& m);
+}  // namespace ssm
+
+namespace {
+
+const Functions* F = nullptr;
+
+// --- arrays -------------------------------------------------------------------------------------------------------
+
+[[noreturn]] void refuse(const std::string& name, const std::string& found, const std::string& wanted) {
+    throw nb::type_error((name + ": found " + found + ", want " + wanted).c_str());
+}
+
+bool is_type(const char* format, i64 size, const char* type) {
+    if (*format == '<' || *format == '=' || *format == '@' || *format == '|') ++format;
+    const char kind = *format;
+    if (format[1] || size != type[2] - '0') return false;
+    if (type[1] == 'f') return kind == 'd' || kind == 'f';
+    if (type[1] == 'i') return kind == 'l' || kind == 'q' || kind == 'b';
+    if (type[1] == 'u') return kind == 'L' || kind == 'Q' || kind == 'B' || kind == 'H';
+    return kind == '?';
+}
+template <class T> const char* type_of() { return type_name<T>(); }
+template <> const char* type_of<bool>() { return "|b1"; }
+
+// An array that is looked at; the memory is numpy's, whose owner the caller keeps.
+class Buffer {
+  public:
+    Buffer(nb::handle array, const char* name, bool writable) : name_(name) {
+        if (PyObject_GetBuffer(array.ptr(), &view_, PyBUF_STRIDES | PyBUF_FORMAT | (writable ? PyBUF_WRITABLE : 0))) {
+            nb::raise_python_error();
+        }
+    }
+    ~Buffer() { PyBuffer_Release(&view_); }
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    const Py_buffer& operator*() const { return view_; }
+    i64 extent(int axis) const { return view_.shape[axis]; }
+    std::string shape() const {
+        std::string text = "(";
+        for (int i = 0; i < view_.ndim; ++i) text += std::to_string(view_.shape[i]) + (view_.ndim == 1 || i + 1 < view_.ndim ? "," : "");
+        return text + ") of " + view_.format;
+    }
+    void check_type(const char* type) const {
+        if (!is_type(view_.format, view_.itemsize, type)) refuse(name_, "type " + std::string(view_.format), type);
+    }
+    // C order, and of this shape; −1: any
+    void check_shape(const std::vector<i64>& want) const {
+        std::string text = "(";
+        bool good = view_.ndim == static_cast<int>(want.size());
+        for (std::size_t i = 0; i < want.size(); ++i) {
+            text += (want[i] < 0 ? "n" : std::to_string(want[i])) + ",";
+            good = good && (want[i] < 0 || view_.shape[i] == want[i]);
+        }
+        if (!good) refuse(name_, "shape " + shape(), text + ")");
+        i64 step = view_.itemsize;
+        for (int i = view_.ndim; i-- > 0; step *= view_.shape[i])
+            if (view_.len && view_.shape[i] > 1 && view_.strides[i] != step) refuse(name_, "steps between its numbers", "C order");
+    }
+
+  private:
+    const char* name_;
+    Py_buffer view_;
+};
+
+// The first number of an array of this shape.
+template <class T> T* data(nb::handle array, const char* name, std::initializer_list<i64> shape) {
+    Buffer buffer(array, name, !std::is_const_v<T>);
+    buffer.check_type(type_of<std::remove_const_t<T>>());
+    buffer.check_shape(std::vector<i64>(shape));
+    return static_cast<T*>((*buffer).buf);
+}
+template <class T> T* member(nb::handle of, const char* name, std::initializer_list<i64> shape) {
+    return data<T>(of.attr(name), name, shape);
+}
+i64 length(nb::handle array, const char* name) {
+    Buffer buffer(array, name, false);
+    if ((*buffer).ndim < 1) refuse(name, "a number", "an array");
+    return buffer.extent(0);
+}
+template <class T> T number(nb::handle of, const char* name) { return nb::cast<T>(of.attr(name)); }
+
+// The rows of a group: its arrays must be views on one block, laid out as `placed` says.
+Table table_of(nb::handle group, const Placer& placed, const char* what) {
+    Table out{nullptr, placed.size, -1};
+    for (const FieldInfo& field : placed.fields) {
+        const std::string name = std::string(what) + "." + field.name;
+        Buffer buffer(group.attr(field.name.c_str()), name.c_str(), true);
+        buffer.check_type(field.type.c_str());
+        const Py_buffer& view = *buffer;
+        bool good = view.ndim == static_cast<int>(field.shape.size()) + 1;
+        for (std::size_t i = 0; good && i < field.shape.size(); ++i) good = view.shape[i + 1] == field.shape[i];
+        if (!good) refuse(name, "shape " + buffer.shape(), "the shape that core.schema says");
+        const i64 rows = view.shape[0];
+        if (out.rows >= 0 && rows != out.rows) refuse(name, std::to_string(rows) + " rows", std::to_string(out.rows));
+        out.rows = rows;
+        if (view.len == 0) continue;
+        for (std::size_t i = 0; i < field.shape.size(); ++i)
+            if (field.shape[i] > 1 && view.strides[i + 1] != field.strides[i]) good = false;
+        char* base = static_cast<char*>(view.buf) - field.at;
+        if (!out.base) {
+            out.base = base;
+            if (rows > 1) out.stride = view.strides[0];
+            if (out.stride < placed.size) good = false;
+        }
+        if (base != out.base || (rows > 1 && view.strides[0] != out.stride)) good = false;
+        if (!good) refuse(name, "an array by itself", "a view on the block that `core.blocks` makes");
+    }
+    return out;
+}
+
+// --- parameters ---------------------------------------------------------------------------------------------------
+
+Params params_of(nb::handle from) {
+    Params p{};
+    const auto count = [&](const char* name, i64 most) {
+        const i64 n = number<i64>(from, name);
+        if (n < 0 || n > most) refuse(name, std::to_string(n), "0 to " + std::to_string(most));
+        return n;
+    };
+    constexpr i64 MANY = 1 << 20;
+    p.features = count("features", MANY), p.categories = count("categories", MANY), p.cycles = count("cycles", MANY);
+    p.C = count("C", MANY), p.F = count("F", MANY), p.Q = count("Q", MANY), p.K = count("K", SLOTS);
+    p.L = count("L", MANY), p.N = count("N", MANY), p.M = count("M", 64), p.R = count("R", MANY);
+    p.B = count("B", MANY), p.T = count("T", MANY);
+    p.moments = count("moments", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
+    p.fern = count("fern", BINS), p.window = count("window", MANY), p.bases = count("bases", 4);
+    p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
+    p.seasons = count("seasons", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
+    p.learned_gate = count("learned_gate", 1);
+    p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
+    p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
+    p.top_decay = number<double>(from, "top_decay");
+    p.decays = length(from.attr("decay"), "decay");
+    p.rows = p.M + (p.window && p.log);
+    const i64 plain = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0))) + p.cycles;
+    const i64 heads = p.M * p.moments + p.prox + (p.prox > 0) + (p.R > 0) + (p.fern > 0) + p.gd + p.log * (p.prox + (p.R > 0)) +
+                      (p.window ? i64(4) + (p.lags > 0) + i64(3) * p.log : i64(0));
+    if (p.C != p.features + p.categories + p.cycles || p.F != plain + p.lags + 2 * p.seasons || p.L != 1 + p.F + p.K ||
+        p.N != 1 + 2 * p.F + p.K || p.R % 16 || p.M > p.decays || p.fern % 4 || p.B != heads ||
+        p.T != p.bases + 2 * p.B + p.prox + (p.prox > 0) || p.bases != 1 + (p.lags > 0) + 2 * p.seasons || p.Q > p.features + p.categories + 2)
+        throw nb::value_error("the sizes of the learner do not fit each other");
+    p.half_life = member<const double>(from, "half_life", {p.decays});
+    p.decay = member<const double>(from, "decay", {p.decays});
+    p.ridge = member<const float>(from, "ridge", {p.decays});
+    p.huber = member<const float>(from, "huber", {p.decays});
+    if (length(from.attr("steps"), "steps") < p.prox) refuse("steps", "too few", "one a proximal head");
+    p.steps = member<const double>(from, "steps", {-1});
+    p.surprise = member<const double>(from, "surprise", {3});
+    p.omega_fleet = member<const float>(from, "omega_fleet", {p.F + SLOTS, p.R});
+    p.omega_norm = member<const float>(from, "omega_norm", {2 * p.F + SLOTS, p.R});
+    p.phase = member<const float>(from, "phase", {p.R});
+    p.fern_fleet = member<const i64>(from, "fern_fleet", {BINS, DEPTH});
+    p.fern_norm = member<const i64>(from, "fern_norm", {BINS, DEPTH});
+    p.cut_fleet = member<const float>(from, "cut_fleet", {BINS, DEPTH});
+    p.cut_norm = member<const float>(from, "cut_norm", {BINS, DEPTH});
+    for (i64 i = 0; p.fern && i < BINS * DEPTH; ++i)
+        if (p.fern_fleet[i] < 0 || p.fern_fleet[i] >= p.F || p.fern_norm[i] < 0 || p.fern_norm[i] >= 2 * p.F)
+            throw nb::value_error("fern_fleet, fern_norm: a column that is not there");
+    p.poly_decay = member<const double>(from, "poly_decay", {2});
+    p.soft = member<const double>(from, "soft", {2, 4});
+    p.sweep_decay = member<const double>(from, "sweep_decay", {2});
+    p.sweep_ridge = member<const double>(from, "sweep_ridge", {2});
+    p.sweep_huber = member<const double>(from, "sweep_huber", {2});
+    p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
+    p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8);
+    p.answers = rounded(p.T > GATES ? p.T : GATES, 8);
+    p.heads = p.B + p.prox + 2;
+    return p;
+}
+
+Scratch scratch_of(nb::handle from, const Params& p) {
+    Placer placed;
+    ScratchFields f;
+    place_fields(placed, f, p);
+    Table table{nullptr, placed.size, 1};
+    for (const FieldInfo& field : placed.fields) {  // one row, without the axis of rows
+        Buffer buffer(from.attr(field.name.c_str()), field.name.c_str(), true);
+        buffer.check_type(field.type.c_str());
+        buffer.check_shape(field.shape);
+        if ((*buffer).len == 0) continue;
+        char* base = static_cast<char*>((*buffer).buf) - field.at;
+        if (!table.base) table.base = base;
+        if (base != table.base) refuse(field.name, "an array by itself", "scratch that `shapes.new_scratch` makes");
+    }
+    char* row = table.base;
+    Scratch w;
+    w.v = f.v.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
+    w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
+    w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
+    w.leaf_fleet = f.leaf_fleet.in(row), w.leaf_norm = f.leaf_norm.in(row);
+    w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
+    w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
+    w.stack = f.stack.in(row), w.others = f.others.in(row);
+    for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
+    return w;
+}
+
+template <class... More> Placer placed(auto& fields, More&&... more) {
+    Placer put;
+    place_fields(put, fields, more...);
+    return put;
+}
+
+LearnerState learner_state(nb::handle params, nb::handle scratch, nb::handle entity, nb::handle pool, nb::handle fleet, nb::handle norm) {
+    LearnerState state;
+    state.p = params_of(params);
+    state.w = scratch_of(scratch, state.p);
+    state.entity = table_of(entity, placed(state.entity_fields, state.p), "entity");
+    state.pool = table_of(pool, placed(state.pool_fields, state.p), "pool");
+    state.fleet = table_of(fleet, placed(state.fleet_fields, state.p, state.p.L), "fleet");
+    state.norm = table_of(norm, placed(state.norm_fields, state.p, state.p.N), "norm");
+    if (state.fleet.rows != state.pool.rows || (state.norm.rows && state.norm.rows != state.pool.rows))
+        throw nb::value_error("pool, fleet and norm have different numbers of rows");
+    return state;
+}
+
+Events events_of(const LearnerState& state, nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, bool columns) {
+    Events events{};
+    const i64 n = events.count = length(y, "y");
+    events.rows = state.entity.rows, events.pools = state.pool.rows;
+    events.pool_of = data<const i64>(pools, "pool_of", {n});
+    events.row_of = data<const i64>(rows, "rows", {n});
+    events.ts = data<const i64>(ts, "ts", {n});
+    events.u = columns ? data<const double>(u, "u", {n, state.p.C}) : nullptr;
+    events.steps = data<const i64>(steps, "steps", {n, 2});
+    events.y = data<const double>(y, "y", {n});
+    return events;
+}
+void check_steps(const i64* steps, i64 n) {
+    for (i64 i = 0; i < n; ++i)
+        if (steps[2 * i] < 0 || steps[2 * i] >= HOURS || steps[2 * i + 1] < 0 || steps[2 * i + 1] > 6)
+            throw nb::value_error("steps: want an hour 0 to 23 and a weekday 0 to 6");
+}
+void check_rows(const LearnerState& state, i64 k, i64 e) {
+    if (k < 0 || k >= state.pool.rows || e < 0 || e >= state.entity.rows) throw nb::index_error("no such pool or entity");
+}
+std::pair<i64, i64> told(Stop stop) {
+    if (stop.why == NO_ROW) throw nb::index_error(("event " + std::to_string(stop.at) + ": no such pool or entity").c_str());
+    return {stop.at, stop.why};
+}
+
+// --- classes ------------------------------------------------------------------------------------------------------
+
+class PyLearner {
+  public:
+    PyLearner(nb::object params, nb::object scratch, nb::object learner)
+        : state_(learner_state(params, scratch, learner.attr("entity"), learner.attr("pool"), learner.attr("fleet"), learner.attr("norm"))),
+          kept_(nb::make_tuple(params, scratch, learner)) {}
+
+    std::pair<i64, i64> run(nb::handle pools, nb::handle rows, nb::handle u, nb::handle steps, nb::handle ts, nb::handle y, i64 start, nb::handle out) {
+        const Events events = events_of(state_, pools, rows, ts, u, steps, y, true);
+        double* answers = data<double>(out, "out", {-1});
+        if (start < 0 || length(out, "out") < events.count) throw nb::value_error("start, out: not of these events");
+        check_steps(events.steps, events.count);
+        Stop stop;
+        {
+            nb::gil_scoped_release free;
+            stop = F->learner_run(state_, events, start, answers);
+        }
+        if (stop.why == NO_ROW) told(stop);
+        return {stop.at, stop.why};
+    }
+    double predict(i64 k, i64 e, nb::handle u, nb::handle steps, double ts) {
+        check_rows(state_, k, e);
+        const i64* step = data<const i64>(steps, "steps", {2});
+        check_steps(step, 1);
+        return F->predict(state_, k, e, data<const double>(u, "u", {state_.p.C}), step, ts);
+    }
+    void learn(i64 k, i64 e, nb::handle u, nb::handle steps, double ts, double y) {
+        check_rows(state_, k, e);
+        const i64* step = data<const i64>(steps, "steps", {2});
+        check_steps(step, 1);
+        F->learn(state_, k, e, data<const double>(u, "u", {state_.p.C}), step, ts, y);
+    }
+    double weights(i64 k, i64 e, nb::handle out) {
+        check_rows(state_, k, e);
+        return F->weights(state_, k, e, data<float>(out, "out", {state_.p.L}));
+    }
+    i64 wants(i64 k, i64 e, bool labelled) {
+        check_rows(state_, k, e);
+        return F->wants(state_, k, e, labelled);
+    }
+
+  private:
+    LearnerState state_;
+    nb::object kept_;
+};
+
+Rules rules_of(nb::handle from) {
+    Rules r{};
+    r.warmup = number<i64>(from, "warmup"), r.level = number<double>(from, "level"), r.ttl = number<double>(from, "ttl");
+    r.anomaly = number<bool>(from, "anomaly"), r.anomaly_events = number<double>(from, "anomaly_events");
+    r.anomaly_seconds = number<double>(from, "anomaly_seconds"), r.direction = number<i64>(from, "direction");
+    r.deviation = number<double>(from, "deviation"), r.deviation_relative = number<double>(from, "deviation_relative");
+    r.drift = number<bool>(from, "drift"), r.drift_events = number<double>(from, "drift_events");
+    r.drift_seconds = number<double>(from, "drift_seconds");
+    for (int i = 0; i < 3; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
+    for (int i = 0; i < 2; ++i) r.learn[i] = nb::cast<i64>(from.attr("learn")[i]);
+    nb::object episodes = from.attr("episodes");
+    r.consecutive = number<i64>(episodes, "consecutive"), r.ongoing_every = number<i64>(episodes, "ongoing_every");
+    for (int i = 0; i < 2; ++i) {
+        r.recover_after[i] = nb::cast<i64>(episodes.attr("recover_after")[i]);
+        r.cooldown[i] = nb::cast<i64>(episodes.attr("cooldown")[i]);
+    }
+    return r;
+}
+Rules episode_rules(nb::handle episodes) {
+    Rules r{};
+    r.consecutive = number<i64>(episodes, "consecutive"), r.ongoing_every = number<i64>(episodes, "ongoing_every");
+    for (int i = 0; i < 2; ++i) {
+        r.recover_after[i] = nb::cast<i64>(episodes.attr("recover_after")[i]);
+        r.cooldown[i] = nb::cast<i64>(episodes.attr("cooldown")[i]);
+    }
+    return r;
+}
+
+Predictions predictions_of(nb::handle out, i64 n) {
+    return {member<double>(out, "yhat", {n}), member<double>(out, "lower", {n}), member<double>(out, "upper", {n}),
+            member<double>(out, "score", {n}), member<bool>(out, "warmup", {n}), member<i64>(out, "n", {n}),
+            member<double>(out, "fleet", {n})};
+}
+Settled settled_of(nb::handle out) {
+    const i64 m = length(out.attr("item"), "item");
+    return {m, member<i64>(out, "item", {m}), member<i64>(out, "ts", {m}), member<double>(out, "y", {m}),
+            member<double>(out, "yhat", {m}), member<double>(out, "lower", {m}), member<double>(out, "upper", {m}),
+            member<double>(out, "score", {m}), member<bool>(out, "warmup", {m}), member<i64>(out, "n", {m}),
+            member<double>(out, "fleet", {m})};
+}
+Late late_of(nb::handle from) {
+    return {number<bool>(from, "labels"), number<bool>(from, "by_id"), number<double>(from, "wait"), number<i64>(from, "most"),
+            number<bool>(from, "fleet"), number<i64>(from, "events"), number<double>(from, "ahead"), number<double>(from, "late")};
+}
+PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
+    Buffer open(q.attr("open"), "open", true);
+    if ((*open).ndim != 2 || open.extent(1) < 1) refuse("open", open.shape(), "(E, H)");
+    const i64 H = open.extent(1), past = p.window ? p.lags : 0;
+    using i8 = std::int8_t;
+    return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i64>(q, "judged", {E}), member<i8>(q, "open", {E, H}),
+            member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
+            member<double>(q, "number", {E, H, 2}), member<double>(q, "v", {E, H, p.F}), member<double>(q, "named", {E, H, p.categories}),
+            member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),
+            member<double>(q, "a", {E, H, p.T}), member<i8>(q, "active", {E, H, p.T}), member<double>(q, "made", {E, H, GATES + 1}),
+            member<float>(q, "past", {E, H, 2, past})};
+}
+
+class PyEngine {
+  public:
+    PyEngine(nb::object params, nb::object scratch, nb::object state, nb::object pools, nb::object rules, nb::object reported)
+        : kept_(nb::make_tuple(params, scratch, state, pools, reported)) {
+        EngineState& s = state_;
+        s.learner = learner_state(params, scratch, state.attr("learner"), pools.attr("pool"), pools.attr("fleet"), pools.attr("norm"));
+        s.rules = rules_of(rules);
+        const Params& p = s.learner.p;
+        MonitorState& m = s.monitor;
+        m.interval = table_of(state.attr("interval"), placed(m.interval_fields), "interval");
+        m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
+        m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
+        m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
+        m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, 8}), "lifecycle");
+        m.clock = table_of(state.attr("clock"), placed(m.clock_fields, std::vector<i64>{4}), "clock");
+        m.reference = table_of(state.attr("reference"), placed(m.reference_fields, p), "reference");
+        const i64 E = s.learner.entity.rows;
+        const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E ||
+                              (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
+                              (s.rules.channels[2] && m.levels.rows != E);
+        if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
+        s.told = {member<i64>(reported, "phase", {4}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
+    }
+
+    std::pair<i64, i64> run(nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, i64 start, nb::handle marks, i64 source, nb::handle out) {
+        const Events events = events_of(state_.learner, pools, rows, ts, u, steps, y, true);
+        const Predictions predictions = predictions_of(out, events.count);
+        double* mark = mark_of(marks, source);
+        if (start < 0) throw nb::value_error("start: found a negative number");
+        check_steps(events.steps, events.count);
+        Stop stop;
+        {
+            nb::gil_scoped_release free;
+            stop = F->run(state_, events, start, mark, predictions);
+        }
+        return told(stop);
+    }
+    // pending, room, late, settled, todo, tally: as `loop.Waiting` has them
+    std::pair<i64, i64> run_late(nb::handle waiting, nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle own, nb::handle y, nb::handle key, i64 start, nb::handle marks, i64 source, nb::handle out, bool predicting) {
+        const Params& p = state_.learner.p;
+        Events events = events_of(state_.learner, pools, rows, ts, u, steps, y, predicting);
+        const i64 n = events.count;
+        events.own = data<const i64>(own, "own", {n, 2});
+        events.key = data<const i64>(key, "key", {n});
+        const Predictions predictions = predicting ? predictions_of(out, n) : Predictions{};
+        nb::object room = waiting.attr("room");
+        const LateState late{late_of(waiting.attr("late")), pending_of(waiting.attr("pending"), p, state_.learner.entity.rows),
+                             {member<double>(room, "u", {p.C}), member<i64>(room, "steps", {2})}, settled_of(waiting.attr("settled")),
+                             member<i64>(waiting, "todo", {4}), member<i64>(waiting, "tally", {3})};
+        double* mark = mark_of(marks, source);
+        if (start < 0) throw nb::value_error("start: found a negative number");
+        check_steps(events.steps, n);
+        check_steps(events.own, n);
+        Stop stop;
+        {
+            nb::gil_scoped_release free;
+            stop = F->run_late(state_, late, events, start, mark, predictions, predicting);
+        }
+        return told(stop);
+    }
+
+  private:
+    static double* mark_of(nb::handle marks, i64 source) {
+        const i64 n = length(marks, "marks");
+        if (source < 0 || source >= n) throw nb::index_error("marks: no such source");
+        return data<double>(marks, "marks", {n}) + source;
+    }
+    EngineState state_;
+    nb::object kept_;
+};
+
+// --- the schema ---------------------------------------------------------------------------------------------------
+
+nb::tuple schema_of(const Placer& put) {
+    nb::list fields;
+    for (const FieldInfo& field : put.fields) {
+        nb::list shape, strides;
+        for (i64 n : field.shape) shape.append(n);
+        for (i64 n : field.strides) strides.append(n);
+        fields.append(nb::make_tuple(field.name, field.type, nb::tuple(shape), nb::tuple(strides), field.at));
+    }
+    return nb::make_tuple(put.size, fields);
+}
+nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
+    const auto p = [&] { return params_of(params); };
+    if (group == "entity") { EntityFields f; return schema_of(placed(f, p())); }
+    if (group == "pool") { PoolFields f; return schema_of(placed(f, p())); }
+    if (group == "heads") { HeadFields f; return schema_of(placed(f, p(), size)); }
+    if (group == "reference") { ReferenceFields f; return schema_of(placed(f, p())); }
+    if (group == "scratch") { ScratchFields f; return schema_of(placed(f, p())); }
+    if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }
+    if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
+    if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
+    if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
+    if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, 8})); }
+    if (group == "clock") { NumberFields f; return schema_of(placed(f, std::vector<i64>{4})); }
+    throw nb::value_error(("no group of state is called " + group).c_str());
+}
+
+// --- detectors alone ----------------------------------------------------------------------------------------------
+
+void check_row(const Table& table, i64 e) {
+    if (e < 0 || e >= table.rows) throw nb::index_error("no such entity");
+}
+MonitorState interval_state(nb::handle s, i64 e) {
+    MonitorState m{};
+    m.interval = table_of(s, placed(m.interval_fields), "interval");
+    check_row(m.interval, e);
+    return m;
+}
+MonitorState drift_state(nb::handle s, i64 e) {
+    MonitorState m{};
+    m.drift = table_of(s, placed(m.drift_fields), "detector");
+    check_row(m.drift, e);
+    return m;
+}
+MonitorState novelty_state(nb::handle s, i64 e) {
+    MonitorState m{};
+    m.novelty = table_of(s, placed(m.novelty_fields), "novelty");
+    check_row(m.novelty, e);
+    return m;
+}
+MonitorState levels_state(nb::handle s, i64 e, i64 columns) {
+    MonitorState m{};
+    m.levels = table_of(s, placed(m.levels_fields, columns), "levels");
+    check_row(m.levels, e);
+    return m;
+}
+MonitorState episode_state(nb::handle s, i64 e, i64 kind) {
+    MonitorState m{};
+    m.episodes = table_of(s, placed(m.episode_fields, std::vector<i64>{2, 8}), "lifecycle");
+    check_row(m.episodes, e);
+    if (kind < 0 || kind > 1) throw nb::index_error("no such kind of episode");
+    return m;
+}
+
+void bind_monitor(nb::module_& m) {
+    m.def("half_width", [](nb::handle s, i64 e) { return F->half_width(interval_state(s, e), e); });
+    m.def("anomaly_bound", [](nb::handle s, i64 e, double rate) { return F->anomaly_bound(interval_state(s, e), e, rate); });
+    m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate) {
+        F->interval_observe(interval_state(s, e), e, n, error, level, rate);
+    });
+    m.def("drift_observe", [](nb::handle s, i64 e, double error, double budget, bool hold) {
+        return F->drift_observe(drift_state(s, e), e, error, budget, hold);
+    });
+    // Errors one after another, out (n,): the evidence after each.
+    m.def("drift_observe_all", [](nb::handle s, i64 e, nb::handle errors, double budget, bool hold, nb::handle out) {
+        const MonitorState state = drift_state(s, e);
+        const i64 n = length(errors, "errors");
+        const double* error = data<const double>(errors, "errors", {n});
+        double* evidence = data<double>(out, "out", {n});
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t) evidence[t] = F->drift_observe(state, e, error[t], budget, hold);
+    });
+    m.def("drift_is_calm", [](nb::handle s, i64 e) { return F->drift_calm(drift_state(s, e), e); });
+    m.def("normal_quantile", [](double p) { return F->normal_quantile(p); });
+    m.def("novelty_observe", [](nb::handle s, i64 e, double value, double week_seconds, double events) {
+        return F->novelty_observe(novelty_state(s, e), e, value, week_seconds, events);
+    });
+    m.def("levels_observe", [](nb::handle s, i64 e, double value, nb::handle columns, double events) {
+        const i64 features = length(columns, "columns");
+        return F->levels_observe(levels_state(s, e, features + 1), e, value, data<const double>(columns, "columns", {features}), features, events);
+    });
+    m.def("levels_causes", [](nb::handle s, i64 e, nb::handle out) {
+        const i64 count = length(out, "out");
+        F->levels_causes(levels_state(s, e, count / 2), e, data<double>(out, "out", {count}), count / 2 * 2);
+    });
+    m.def("episode_step", [](nb::handle s, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, nb::handle rules) {
+        return F->episode_step(episode_state(s, e, kind), e, kind, n, ts, score, alarm, calm, episode_rules(rules));
+    });
+    m.def("absorbed_after", [](nb::handle s, i64 e, i64 kind, i64 n) { return F->absorbed_after(episode_state(s, e, kind), e, kind, n); });
+}
+
+// --- the instruction set ------------------------------------------------------------------------------------------
+
+std::vector<const Functions*> usable() {
+    std::vector<const Functions*> out;
+#if defined(__x86_64__)
+    __builtin_cpu_init();
+#endif
+#if defined(SSM_HAS_v4)
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
+        out.push_back(&v4::functions);
+#endif
+#if defined(SSM_HAS_v3)
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) out.push_back(&v3::functions);
+#endif
+#if defined(SSM_HAS_v2)
+    out.push_back(&v2::functions);
+#endif
+#if defined(SSM_HAS_native)
+    out.push_back(&native::functions);
+#endif
+    return out;
+}
+
+std::string choose(const std::string& name) {
+    std::string known;
+    for (const Functions* each : usable()) {
+        if (name.empty() || name == each->name || name == std::string("x86-64-") + each->name) {
+            F = each;
+            return each->name;
+        }
+        known += (known.empty() ? "" : ", ") + std::string(each->name);
+    }
+    throw nb::value_error(("SSM_STREAM_ISA: found " + name + ", this machine and build have " + known).c_str());
+}
+
+}  // namespace
+
+NB_MODULE(_core, m) {
+    m.def("choose", &choose);
+    m.def("isas", [] {
+        nb::list out;
+        for (const Functions* each : usable()) out.append(each->name);
+        return out;
+    });
+    m.def("schema", &schema, nb::arg("group"), nb::arg("params").none(), nb::arg("size"));
+    nb::class_<PyLearner>(m, "Learner")
+        .def(nb::init<nb::object, nb::object, nb::object>())
+        .def("run", &PyLearner::run)
+        .def("predict", &PyLearner::predict)
+        .def("learn", &PyLearner::learn)
+        .def("weights", &PyLearner::weights)
+        .def("wants", &PyLearner::wants);
+    nb::class_<PyEngine>(m, "Engine")
+        .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>())
+        .def("run", &PyEngine::run)
+        .def("run_late", &PyEngine::run_late);
+    bind_monitor(m);
+    bind_tables(m);
+    bind_json(m);
+    choose("");
+}

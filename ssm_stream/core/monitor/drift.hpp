@@ -1,0 +1,307 @@
+// Has the relation changed? A Shiryaev–Roberts e-detector on the normal scores of whitened errors.
+//
+// error → whitened by an online AR(1) → rank p among the entity's own past → z = Φ⁻¹(p), standard normal while nothing
+// changes → likelihood ratios of shifted and of rescaled normals against N(0, 1), `R ← (R + 1)·LR(z)`. A weighted mean of
+// the R is an e-detector: while the z are independent and standard normal, the mean number of events to a false alarm is at
+// least the threshold (Shin, Ramdas & Rinaldo 2022). Whitening makes that nearly so for a model's errors; not for any data.
+// A second scale does the same with the means of blocks of errors, not whitened, and a longer memory: for what creeps too
+// slowly for the first.
+//
+// An error joins the reference that later ones are ranked in after a lag, so that a change does not hide itself. The lag is
+// a share of the reference's size: ranks in a small reference that stands still share its error, ranks in one that grows at
+// once do not (conformal p-values: Vovk, Gammerman & Shafer 2005).
+//
+// The errors of a model that still learns get smaller all the time, and that is no change. So while an entity is young, the
+// centre and the scale that its errors are ranked by follow them, at a rate that falls with the number of events seen, and
+// what the reference holds weighs the more the later it came.
+//
+// After an alarm the next errors are still ranked in the old reference. If they fit it (a false alarm, a fault that has
+// passed, or a change that the learner has taken up), it stays; if not, a new reference is made of them. Where it stays, the
+// threshold is raised for a while: errors whose size comes in clusters then keep the budget in the long run too.
+#pragma once
+#include "../numbers.hpp"
+#include "../state.hpp"
+
+namespace ssm::SSM_ISA::drift {
+
+enum { BINS = 128, COARSE = 8, EACH = BINS / COARSE };  // of the reference; its sums over so many bins each
+enum { BLOCK = 32 };                                    // events of a block
+enum { LAG = 256, BLOCK_LAG = 16 };                     // most errors (blocks) that wait to join the reference
+enum { BETS = 10, BETS_ALL = 14 };                      // on events; and on block means
+constexpr double LAG_SHARE = 1.0 / 8;                   // of the reference's size that waits at most
+constexpr double GROWTH = 1.000173301810164;        // 2^(1/4000): half-life of the reference, 4,000 events
+constexpr double BLOCK_GROWTH = 1.0013872557113346;  // 2^(1/500): 16,000 events
+constexpr double RESCALE = 1e20;
+constexpr double SETTLE = 50.0;                         // events that fix the histogram's centre and scale
+constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of the first reference before the first bet
+constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
+constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
+constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
+constexpr double AT_FIRST = 0.5;                        // caution of a young entity, whose reference is small
+constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
+// The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
+constexpr double OVERSHOOT = 0.45;
+constexpr double STEP_CAUTION = 0.5, CAUTION_MOST = 3.0;  // of the threshold's log, a false alarm
+// Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
+constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
+                                      1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
+
+// columns of `number`
+enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
+       TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION };
+
+struct Drift {
+    double *number, *bets;
+    float *histogram, *blocks, *waiting, *blocks_waiting;
+    SSM_INLINE Drift(const MonitorState& m, i64 e) {
+        char* row = m.drift.row(e);
+        number = m.drift_fields.number.in(row);
+        bets = m.drift_fields.bets.in(row);
+        histogram = m.drift_fields.histogram.in(row);
+        blocks = histogram + BINS + COARSE;
+        waiting = m.drift_fields.waiting.in(row);
+        blocks_waiting = waiting + LAG;
+    }
+};
+
+// Φ⁻¹(p) to about 1e-7, 0 < p < 1 (Wichura 1988, algorithm AS 241, PPND7).
+inline double normal_quantile(double p) {
+    const double q = p - 0.5;
+    if (std::fabs(q) <= 0.425) {
+        const double r = 0.180625 - q * q;
+        const double top = ((59.109374720 * r + 159.29113202) * r + 50.434271938) * r + 3.3871327179;
+        return q * top / (((67.187563600 * r + 78.757757664) * r + 17.895169469) * r + 1.0);
+    }
+    double r = std::sqrt(-std::log(q < 0.0 ? p : 1.0 - p)), x;
+    if (r <= 5.0) {
+        r -= 1.6;
+        const double top = ((0.17023821103 * r + 1.3067284816) * r + 2.7568153900) * r + 1.4234372777;
+        x = top / ((0.12021132975 * r + 0.73700164250) * r + 1.0);
+    } else {
+        r -= 5.0;
+        const double top = ((0.017337203997 * r + 0.42868294337) * r + 3.0812263860) * r + 6.6579051150;
+        x = top / ((0.012258202635 * r + 0.24197894225) * r + 1.0);
+    }
+    return q < 0.0 ? -x : x;
+}
+
+// The bin of an error. asinh, in a third of its time; what it loses near 0 is less than 1e-15 of a bin.
+// A float's square is a float.
+template <class T> SSM_INLINE i64 bin(T value) {
+    const double square = static_cast<double>(static_cast<T>(value * value));
+    const double size = static_cast<double>(std::fabs(value));
+    const double place = std::copysign(std::log(size + std::sqrt(square + 1.0)), static_cast<double>(value));
+    return min(max(static_cast<i64>((place + 5.0) * (BINS / 10.0)), i64(0)), i64(BINS - 1));
+}
+SSM_INLINE void insert(float* histogram, i64 b, double mass) {
+    histogram[b] += static_cast<float>(mass);
+    histogram[BINS + b / EACH] += static_cast<float>(mass);
+}
+// Later entries weigh more than those before. total, mass: places of the histogram's total and next weight
+SSM_INLINE void age(double* number, float* histogram, int total, int mass, double growth) {
+    number[mass] *= growth;
+    if (number[mass] > RESCALE) {
+        for (int i = 0; i < BINS + COARSE; ++i) histogram[i] /= static_cast<float>(number[mass]);
+        number[total] /= number[mass];
+        number[mass] = 1.0;
+    }
+}
+// z of an error in bin b: its rank among the reference and itself, dithered, as a normal quantile.
+inline double score(const float* histogram, i64 b, double total, double mass, double dither) {
+    const i64 c = b / EACH;
+    double below = 0.0;
+    for (i64 j = BINS; j < BINS + c; ++j) below += histogram[j];
+    for (i64 j = c * EACH; j < b; ++j) below += histogram[j];
+    const double p = (below + dither * (histogram[b] + mass)) / (total + mass), least = 0.5 * mass / (total + mass);
+    return normal_quantile(min(max(p, least), 1.0 - least));
+}
+
+// R ← (R + 1)·LR(z) for the bets on events: exp(δz − δ²/2), and exp(½z²(1 − 1/σ²))/σ.
+inline void bet(double* R, double z) {
+    const double up = std::exp(0.25 * z), h = std::exp(0.125 * z * z);
+    const double down = 1.0 / up, up2 = up * up, h2 = h * h, down2 = down * down, h4 = h2 * h2;
+    R[0] = (R[0] + 1.0) * up * 0.9692332344763441;           // exp(−1/32)
+    R[1] = (R[1] + 1.0) * up2 * 0.8824969025845955;          // exp(−1/8)
+    R[2] = (R[2] + 1.0) * up2 * up2 * 0.6065306597126334;    // exp(−1/2)
+    R[3] = (R[3] + 1.0) * down * 0.9692332344763441;
+    R[4] = (R[4] + 1.0) * down2 * 0.8824969025845955;
+    R[5] = (R[5] + 1.0) * down2 * down2 * 0.6065306597126334;
+    R[6] = (R[6] + 1.0) * 2.0 / (h4 * h4 * h4);
+    R[7] = (R[7] + 1.0) * 1.4142135623730951 / h4;
+    R[8] = (R[8] + 1.0) * h2 * 0.7071067811865476;
+    R[9] = (R[9] + 1.0) * h2 * h * 0.5;
+}
+inline void bet_block(double* R, double z) {
+    const double up = std::exp(0.5 * z), down = 1.0 / up;
+    R[BETS] = (R[BETS] + 1.0) * up * 0.8824969025845955;
+    R[BETS + 1] = (R[BETS + 1] + 1.0) * up * up * 0.6065306597126334;
+    R[BETS + 2] = (R[BETS + 2] + 1.0) * down * 0.8824969025845955;
+    R[BETS + 3] = (R[BETS + 3] + 1.0) * down * down * 0.6065306597126334;
+}
+
+// Autocorrelation. A negative one stays: taking it out would raise slow waves, which look like shifts.
+SSM_INLINE double phi(const double* number) { return min(max(number[CROSS] / (number[POWER] + 1e-9), 0.0), 0.95); }
+
+// Centre and scale move with the learner. x: the error in their unit, clipped; 1.25: |x| is 0.8 in the mean.
+SSM_INLINE void follow(double* number, double x) {
+    const double rate = (number[WARM] > 0.0 ? FOLLOW_FIRST : FOLLOW) / number[SEEN];
+    number[CENTRE] += rate * x * number[SCALE];
+    number[SCALE] *= 1.0 + rate * (1.25 * std::fabs(x) - 1.0);
+}
+
+// A new reference, centred and scaled on the latest errors, of the last of those that wait.
+inline void restart(const Drift& s, double events) {
+    double* number = s.number;
+    const double ar = phi(number), centre = number[MEAN_OF], scale = 1.25 * number[SPREAD];
+    const double moved = (1.0 - ar) * (number[CENTRE] - centre), wider = number[SCALE];
+    if (number[SCALE] > 0.0)
+        number[LAST] = min(max((number[LAST] * number[SCALE] + number[CENTRE] - centre) / scale, -4.0), 4.0);
+    number[CENTRE] = centre, number[SCALE] = scale, number[WARM] = events;
+    number[TOTAL] = 0.0, number[MASS] = 1.0, number[BLOCK_TOTAL] = 0.0, number[BLOCK_MASS] = 1.0;
+    number[IN_BLOCK] = number[BLOCK_SUM] = number[BLOCK_SEEN] = 0.0;
+    for (int i = 0; i < BINS + COARSE; ++i) s.histogram[i] = s.blocks[i] = 0.0f;
+    const i64 seen = static_cast<i64>(number[SEEN]), few = min(static_cast<i64>(number[WAITING]), AGAIN / 2);
+    for (i64 i = seen - few; i < seen; ++i)
+        insert(s.histogram, bin((static_cast<double>(s.waiting[i % LAG]) * wider + moved) / scale), 1.0);
+    number[TOTAL] = static_cast<double>(few);
+    number[WAITING] = 0.0;
+}
+
+// What the alarm says; from here on errors are held against the old reference, and those that wait are dropped.
+inline void alarm(const Drift& s) {
+    double* number = s.number;
+    int best = 0;
+    for (int i = 0; i < BETS_ALL; ++i)
+        if (WEIGHTS[i] * s.bets[i] > WEIGHTS[best] * s.bets[best]) best = i;
+    if (best < 6) number[CHANGE] = best < 3 ? 1.0 : 2.0;
+    else if (best < BETS) number[CHANGE] = best < 8 ? 3.0 : 4.0;
+    else number[CHANGE] = best < BETS + 2 ? 5.0 : 6.0;
+    for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
+    number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
+    number[WAITING] = number[BLOCK_WAITING] = number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
+}
+
+// The whitened error waits, and joins the reference once too many do.
+inline void join(const Drift& s, double w) {
+    double* number = s.number;
+    const i64 seen = static_cast<i64>(number[SEEN]);
+    s.waiting[(seen - 1) % LAG] = static_cast<float>(w);
+    number[WAITING] = min(number[WAITING] + 1.0, static_cast<double>(LAG));
+    if (number[TESTING] > 0.0) return;
+    while (number[WAITING] > 0.0 && number[WAITING] > min(LAG_SHARE * number[TOTAL] / number[MASS], LAG - 1.0)) {
+        insert(s.histogram, bin(s.waiting[(seen - static_cast<i64>(number[WAITING])) % LAG]), number[MASS]);
+        number[TOTAL] += number[MASS];
+        number[WAITING] -= 1.0;
+    }
+}
+
+SSM_INLINE double next_dither(double* number) {
+    const double next = number[DITHER] + GOLDEN;
+    return number[DITHER] = next >= 1.0 ? next - 1.0 : next;
+}
+
+// A block is full: its mean is ranked, bet on, and waits.
+inline void end_block(const Drift& s) {
+    double* number = s.number;
+    const double w = number[BLOCK_SUM] / (BLOCK / 4.0);
+    number[IN_BLOCK] = number[BLOCK_SUM] = 0.0;
+    if (number[BLOCK_TOTAL] >= BLOCK_FIRST * number[BLOCK_MASS]) {
+        const double dither = next_dither(number);
+        bet_block(s.bets, score(s.blocks, bin(w), number[BLOCK_TOTAL], number[BLOCK_MASS], dither));
+    }
+    const i64 seen = static_cast<i64>(number[BLOCK_SEEN]);
+    number[BLOCK_SEEN] += 1.0;
+    s.blocks_waiting[seen % BLOCK_LAG] = static_cast<float>(w);
+    number[BLOCK_WAITING] = min(number[BLOCK_WAITING] + 1.0, static_cast<double>(BLOCK_LAG));
+    const double most = min(LAG_SHARE * number[BLOCK_TOTAL] / number[BLOCK_MASS], BLOCK_LAG - 1.0);
+    while (number[BLOCK_WAITING] > 0.0 && number[BLOCK_WAITING] > most) {
+        const float oldest = s.blocks_waiting[(seen + 1 - static_cast<i64>(number[BLOCK_WAITING])) % BLOCK_LAG];
+        insert(s.blocks, bin(oldest), number[BLOCK_MASS]);
+        number[BLOCK_TOTAL] += number[BLOCK_MASS];
+        number[BLOCK_WAITING] -= 1.0;
+    }
+    age(number, s.blocks, BLOCK_TOTAL, BLOCK_MASS, max(BLOCK_GROWTH, 1.0 + BLOCK / number[SEEN]));
+}
+
+SSM_INLINE bool fits(const double* number) {
+    return std::fabs(number[Z_MEAN]) < 0.5 && std::fabs(number[Z_SQUARE] - 1.0) < 0.7;
+}
+
+// The test after an alarm goes on by one event; returns the evidence.
+inline double test(const Drift& s, bool hold) {
+    double* number = s.number;
+    number[WARM] -= 1.0;
+    if (number[WARM] > 0.0) return 0.0;
+    number[TESTING] = 0.0;
+    if (fits(number)) {
+        number[CAUTION] = min(number[CAUTION] + STEP_CAUTION, CAUTION_MOST);
+        return 0.0;
+    }
+    // It is no false alarm: said once more, should the change have come after it.
+    if (hold) number[TESTING] = 1.0, number[WARM] = static_cast<double>(AGAIN);
+    else restart(s, 0.0);
+    return 1.0;
+}
+
+// Bet on a normal score; returns the evidence over the threshold. x: the error in the reference's unit
+inline double wager(const Drift& s, double x, double z, double budget) {
+    double* number = s.number;
+    number[BLOCK_SUM] += min(max(x, -8.0), 8.0);
+    number[IN_BLOCK] += 1.0;
+    bet(s.bets, z);
+    if (number[IN_BLOCK] >= BLOCK) end_block(s);
+    double total = 0.0;
+    for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
+    number[CAUTION] = max(number[CAUTION] - STEP_CAUTION / budget, 0.0);
+    const double evidence = total / (OVERSHOOT * budget * std::exp(number[CAUTION]));
+    if (evidence >= 1.0) alarm(s);
+    return evidence;
+}
+
+// Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
+// budget: mean events between false alarms; hold: the old reference is kept after an alarm even if errors do not fit it
+SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold) {
+    double* number = s.number;
+    const double seen = number[SEEN];
+    number[SEEN] = seen + 1.0;
+    double rate = max(1.0 / (seen + 1.0), 0.02), step = error - number[MEAN_OF];
+    if (seen > 30.0) step = min(max(step, -10.0 * number[SPREAD]), 10.0 * number[SPREAD]);
+    number[MEAN_OF] += rate * step;
+    number[SPREAD] += rate * (std::fabs(step) - number[SPREAD]);
+    if (number[SCALE] <= 0.0) {
+        if (seen + 1.0 >= SETTLE && number[SPREAD] > 0.0) {
+            restart(s, FIRST);
+            number[CAUTION] = AT_FIRST;
+        }
+        return 0.0;
+    }
+    const double x = min(max((error - number[CENTRE]) / number[SCALE], -1000.0), 1000.0), clipped = min(max(x, -4.0), 4.0);
+    const double w = x - phi(number) * number[LAST];
+    rate = max(AR_RATE, 1.0 / (seen - SETTLE + 3.0));
+    if (number[TESTING] == 0.0) {  // an offset that lasts would pass for autocorrelation
+        number[CROSS] += rate * (clipped * number[LAST] - number[CROSS]);
+        number[POWER] += rate * (clipped * clipped - number[POWER]);
+    }
+    number[LAST] = clipped;
+    if (seen < YOUNG && number[TESTING] == 0.0) follow(number, clipped);
+    double evidence = 0.0;
+    if (number[WARM] > 0.0 && number[TESTING] == 0.0) {
+        number[WARM] -= 1.0;
+        insert(s.histogram, bin(w), number[MASS]);
+        number[TOTAL] += number[MASS];
+    } else {
+        const double dither = next_dither(number);
+        const double z = score(s.histogram, bin(w), number[TOTAL], number[MASS], dither);
+        number[Z_MEAN] += Z_RATE * (z - number[Z_MEAN]);
+        number[Z_SQUARE] += Z_RATE * (z * z - number[Z_SQUARE]);
+        join(s, w);
+        evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
+    }
+    age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / number[SEEN]));
+    return evidence;
+}
+
+// Are the latest scores standard normal again (mean 0, mean square 1, over about 25 events)?
+SSM_INLINE bool is_calm(const Drift& s) { return s.number[WARM] <= 0.0 && s.number[TESTING] == 0.0 && fits(s.number); }
+
+}  // namespace ssm::SSM_ISA::drift

@@ -1,0 +1,55 @@
+// Episodes: an alert starts, goes on and recovers; one per entity and kind at a time.
+//
+// anomaly   starts after `consecutive` events whose score exceeds 1, recovers after `recover_after` events without one
+// drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again
+//
+// Counts are labelled events of the entity, never wall-clock time, so that a replay tells the same story.
+#pragma once
+#include "../numbers.hpp"
+#include "../state.hpp"
+
+namespace ssm::SSM_ISA::episodes {
+
+enum Kind { ANOMALY, DRIFT, KINDS };
+enum Phase { SILENT, STARTED, ONGOING, RECOVERED };
+enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, NUMBERS };  // columns of an episode
+
+SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
+    return m.episode_fields.number.in(m.episodes.row(e)) + NUMBERS * kind;
+}
+
+// What an episode hears of an event. n: labelled events before this one; ts: ms; score: the kind's score; alarm: the
+// kind's condition holds on this event; calm: the event counts towards recovery
+struct Heard { i64 n; double ts, score; bool alarm, calm; };
+
+// Move an episode on by one event and say its phase if it is to be reported (SILENT if not).
+inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules) {
+    const double n = static_cast<double>(heard.n);
+    number[IN_ROW] = heard.alarm ? number[IN_ROW] + 1.0 : 0.0;
+    if (number[OPEN] == 0.0) {
+        const double needed = kind == ANOMALY ? static_cast<double>(rules.consecutive) : 1.0;
+        if (number[IN_ROW] < needed || n < number[QUIET_UNTIL]) return SILENT;
+        number[OPEN] = 1.0, number[SINCE_N] = n, number[SINCE_TS] = heard.ts;
+        number[CALM] = 0.0, number[REPORTED] = n, number[PEAK] = heard.score;
+        return STARTED;
+    }
+    number[PEAK] = max(number[PEAK], heard.score);
+    number[CALM] = heard.calm && !heard.alarm ? number[CALM] + 1.0 : 0.0;
+    if (number[CALM] >= static_cast<double>(rules.recover_after[kind])) {
+        number[OPEN] = 0.0, number[IN_ROW] = 0.0;
+        number[QUIET_UNTIL] = static_cast<double>(heard.n + rules.cooldown[kind]);
+        return RECOVERED;
+    }
+    if (n - number[REPORTED] >= static_cast<double>(rules.ongoing_every)) {
+        number[REPORTED] = n;
+        return ONGOING;
+    }
+    return SILENT;
+}
+
+// Events from an episode's start to the first of the calm events that ended it.
+SSM_INLINE double absorbed_after(const double* number, i64 n) {
+    return max(static_cast<double>(n) - number[SINCE_N] - number[CALM] + 1.0, 1.0);
+}
+
+}  // namespace ssm::SSM_ISA::episodes

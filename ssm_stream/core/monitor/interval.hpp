@@ -1,0 +1,93 @@
+// How large an error may be: a prediction interval that keeps its coverage, and the bound of the anomaly level.
+//
+// Both are online quantiles of |error| over its running mean, so that they follow the entity's unit and its noise:
+// * the interval's half-width is moved by the pinball loss's gradient on a log scale (adaptive conformal inference,
+//   Gibbs & Candès 2021): up at a miss, down at a hit, so that in the long run misses make up 1 − level;
+// * the anomaly level (one event in 10,000, say) is too rare to be tracked so. Errors beyond the 98 % quantile are taken as
+//   generalised Pareto (peaks over threshold; Pickands 1975) with decayed moments: the bound in closed form. What the
+//   closed form gets wrong (few exceedances, other tails) is taken back by the same pinball steps on the bound's log, one
+//   up an alarm, one down a budget's worth of events, so that in the long run alarms come at the budget's rate.
+#pragma once
+#include "../numbers.hpp"
+#include "../state.hpp"
+
+namespace ssm::SSM_ISA::interval {
+
+constexpr double SCALE_RATE = 0.01;
+constexpr double STEP = 0.07;        // of the log half-width an event
+constexpr double TAIL_STEP = 0.02;   // of the log of the tail's threshold
+constexpr double TAIL = 0.02;        // share of errors that the tail model is fitted to
+constexpr double TAIL_RATE = 1.0 / 400;  // of the tail's moments, an exceedance
+constexpr double STEP_BOUND = 0.1;   // of the bound's log, an alarm
+constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities that are often at fault stay audible
+constexpr double PRIOR = 10.0;       // exceedances that the prior (a Laplace tail, a little heavier) counts for
+constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
+constexpr i64 YOUNG = 100;           // errors before the bound is corrected
+constexpr double REST = 50.0;        // events after an alarm in which others are the same one
+
+// scale: running mean of |error|; width: log of the half-width over scale; tail (6,)
+enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING };
+struct Interval {
+    double &scale, &width, *tail;
+    SSM_INLINE Interval(const MonitorState& m, i64 e)
+        : scale(*m.interval_fields.scale.in(m.interval.row(e))), width(*m.interval_fields.width.in(m.interval.row(e))),
+          tail(m.interval_fields.tail.in(m.interval.row(e))) {}
+};
+
+// Distance from the prediction to the interval's bounds, in the target's unit.
+SSM_INLINE double half_width(const Interval& s) { return s.scale * std::exp(s.width); }
+
+// |error| that one event in 1/rate exceeds while nothing changes, in the target's unit.
+inline double anomaly_bound(const Interval& s, double rate) {
+    const double mean = s.tail[EXCESS], variance = max(s.tail[SQUARE] - mean * mean, 1e-12);
+    const double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MAX), size = mean * (1.0 - shape);
+    const double ratio = max(TAIL / rate, 1.0);
+    const double excess = shape < 1e-6 ? size * std::log(ratio) : size / shape * (std::pow(ratio, shape) - 1.0);
+    return s.scale * (std::exp(s.tail[THRESHOLD]) + excess) * std::exp(s.tail[CORRECTION]);
+}
+
+SSM_INLINE void learn_tail(double* tail, double excess) {
+    const double weight = max(1.0 / (tail[EXCEEDED] + PRIOR + 1.0), TAIL_RATE);
+    tail[EXCESS] += weight * (excess - tail[EXCESS]);
+    tail[SQUARE] += weight * (excess * excess - tail[SQUARE]);
+    tail[EXCEEDED] = min(tail[EXCEEDED] + 1.0, 1.0 / TAIL_RATE);
+}
+
+// Learn one error (absolute, in the target's unit); n errors of the entity came before.
+inline void observe(const Interval& s, i64 n, double error, double level, double rate) {
+    double* tail = s.tail;
+    const double count = static_cast<double>(n);
+    if (n == 0 || s.scale == 0.0) {
+        s.width = std::log(-std::log(1.0 - level));
+        tail[THRESHOLD] = std::log(-std::log(TAIL));
+        tail[EXCESS] = 1.0;
+        tail[SQUARE] = 2.25;
+        s.scale = error;
+        return;
+    }
+    const double step = max(STEP, 1.0 / (count + 10.0)), tail_step = max(TAIL_STEP, 1.0 / (count + 10.0));
+    tail[RESTING] -= 1.0;
+    if (n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
+    const double missed = error > s.scale * std::exp(s.width) ? 1.0 : 0.0;
+    s.width = min(max(s.width + step * (missed - (1.0 - level)), -7.0), 7.0);
+    const double excess = error / s.scale - std::exp(tail[THRESHOLD]);
+    if (excess > 0.0) {
+        // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are
+        // no faults, the correction follows.
+        const bool beyond = n >= YOUNG && error > anomaly_bound(s, rate);
+        if (beyond && tail[RESTING] <= 0.0) {
+            tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
+            tail[RESTING] = REST;
+        }
+        if (!beyond) learn_tail(tail, min(excess, EXCESS_MOST));
+        tail[THRESHOLD] += tail_step * (1.0 - TAIL);
+    } else {
+        tail[THRESHOLD] -= tail_step * TAIL;
+    }
+    tail[THRESHOLD] = min(max(tail[THRESHOLD], -7.0), 7.0);
+    const double weight = max(1.0 / (count + 1.0), SCALE_RATE);
+    if (n > 30) error = min(error, 10.0 * s.scale);
+    s.scale += weight * (error - s.scale);
+}
+
+}  // namespace ssm::SSM_ISA::interval

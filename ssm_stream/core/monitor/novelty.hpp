@@ -1,0 +1,237 @@
+// Is this value new for the entity? Distance from everything that it did before, scaled to a false-alarm budget.
+//
+// Errors of one step miss much: after a jump to a new level the next prediction is right again. Here a value is compared with
+// all values of the last 8,000 to 16,000 events, on 13 channels:
+//
+// * four signals: the value, its asinh (small values beside large ones), and each of the two minus what is usual at this
+//   hour of the week; each as it is and as running means over about 4 and 16 events (a small shift that stays);
+// * a fifth, the log of the mean absolute step (a line that goes flat, a noise that grows).
+//
+// A channel keeps which of 64 bins were visited: an occupancy bitmap. Novelty of x is its distance to the nearest visited
+// bin over the visited range, at most 1; so outliers and values inside a gap between two regimes both count, and nothing is
+// assumed about the distribution. New bins count as visited only after up to 60 events, so that what creeps away does not
+// hide itself. The raw score is the mean of √novelty, in [0, 1]; the five signals weigh the same. Maps of which values
+// occurred are the idea of the detector CAD OSE (Smirnov 2016, Numenta Anomaly Benchmark).
+//
+// Budget. Stationary data set new records too, of k events with a rate of c/k. So peaks of the raw score over `FLOOR` are
+// modelled (peaks over threshold; Pickands 1975): their rate is c/k, their excess, in units of what k standard normal events
+// give (`unit_excess`), is generalised Pareto. c and the tail are the entity's own, from a prior that standard normal events
+// fit: entities with heavy tails or many regimes get a higher bound.
+//
+// Time and space: no loop over bins; bit operations find the nearest visited one.
+#pragma once
+#include "../numbers.hpp"
+#include "../state.hpp"
+
+namespace ssm::SSM_ISA::novelty {
+
+constexpr double SETTLE = 50.0;        // events that fix the centre and the unit
+constexpr double WARMUP = 100.0;       // events before the first score
+constexpr double GENERATION = 8000.0;  // events of a bitmap; it is kept for as many more
+constexpr i64 REST = 60;               // events of one peak of the raw score
+constexpr double FINEST = 1e-6;        // a new channel's bins, in units of the entity's spread: they grow by doubling
+enum { BITS = 64, SPANS = 3, SIGNALS = 4, CHANNELS = SIGNALS * SPANS + 1, CELLS = 168 };
+constexpr double RATES_OF[SPANS] = {1.0, 2.0 / 5.0, 2.0 / 17.0};  // running means over 1, 4 and 16 events
+constexpr double LARGEST = 1e300;      // differences of larger values would overflow
+constexpr double FARTHEST = 1e15;      // spreads from the centre: beyond, squares and float32 would overflow
+constexpr double ASINH_UNIT = 3.0;     // spreads: up to about here asinh is linear
+constexpr double QUIET = 1e-3;         // of the asinh: smaller mean steps are all alike
+constexpr double WEEK_SECONDS = 604800.0, CELL_RATE = 0.2;
+constexpr double SLOW_RATE = 0.01;     // of the mean that stands in for cells without events
+constexpr double FLOOR = 0.02;
+constexpr double PEAKS = 5.0;          // c of standard normal events, rounded up (2.7 to 4.6 for k from 100 to 16,000)
+constexpr double EXPOSURE = 2.0;       // the prior's weight for c: as many peaks as it expects from k to e²·k events
+constexpr double EXPOSURE_MOST = 30.0; // about 360,000 events
+constexpr double PRIOR = 10.0;         // peaks that the prior of the excess counts for
+constexpr double PRIOR_SQUARE = 2.25;  // mean square of a generalised Pareto of mean 1 and shape 0.1
+constexpr double SHAPE_MOST = 0.45;
+constexpr double SHAPE_MORE = 0.1;     // of few peaks, moments find the shape too low
+constexpr double BOUND_MOST = 0.9;     // of a raw score that ends at 1
+constexpr double SCORE_MOST = 1e3;
+
+// columns of `number`
+enum { SEEN, CENTRE, SPREAD, AGE, LAST, ACTIVITY, PEAK, LEFT, COUNT, EXPOSED, MEAN_OF, SQUARE };
+
+struct Novelty {
+    double *number, *smooth, *slow, *grid;  // (12,), (SIGNALS, SPANS), (2,), (CHANNELS, 2)
+    u64* visited;                           // (CHANNELS, 3): this generation, the last, what still waits
+    float* cell;                            // (CELLS, 2)
+    std::uint8_t* cell_events;              // (CELLS,)
+    SSM_INLINE Novelty(const MonitorState& m, i64 e) {
+        char* row = m.novelty.row(e);
+        const NoveltyFields& f = m.novelty_fields;
+        number = f.number.in(row), smooth = f.smooth.in(row), slow = f.slow.in(row), grid = f.grid.in(row);
+        visited = f.visited.in(row), cell = f.cell.in(row), cell_events = f.cell_events.in(row);
+    }
+};
+
+constexpr u64 MASKS[5] = {0x0000FFFF0000FFFF, 0x00FF00FF00FF00FF, 0x0F0F0F0F0F0F0F0F, 0x3333333333333333, 0x5555555555555555};
+constexpr int SHIFTS[5] = {16, 8, 4, 2, 1};
+
+// Neighbouring bins as one: 64 bins in the lower 32.
+inline u64 merged(u64 bits) {
+    bits = (bits | (bits >> 1)) & MASKS[4];
+    for (int i = 3; i >= 0; --i) bits = (bits | (bits >> SHIFTS[i + 1])) & MASKS[i];
+    return (bits | (bits >> SHIFTS[0])) & 0xFFFFFFFF;
+}
+// The lower 32 bins in two each. Both halves count as visited: coarser than it was, but never a false novelty.
+inline u64 split(u64 bits) {
+    for (int i = 0; i < 5; ++i) bits = (bits | (bits << SHIFTS[i])) & MASKS[i];
+    return bits | (bits << 1);
+}
+SSM_INLINE int highest(u64 bits) { return 63 - __builtin_clzll(bits); }
+SSM_INLINE int lowest(u64 bits) { return __builtin_ctzll(bits); }
+
+// Novelty of x, which is then marked.
+inline double visit(double* grid, u64* visited, double x) {
+    if (grid[1] == 0.0) grid[0] = x - 0.5 * BITS * FINEST, grid[1] = FINEST;
+    double place = (x - grid[0]) / grid[1];
+    while (!(0.0 <= place && place < BITS)) {
+        for (int i = 0; i < 3; ++i) {
+            const u64 bits = merged(visited[i]);
+            visited[i] = place < 0.0 ? bits << 32 : bits;
+        }
+        if (place < 0.0) grid[0] -= BITS * grid[1];
+        grid[1] *= 2.0;
+        place = (x - grid[0]) / grid[1];
+    }
+    const u64 known = visited[0] | visited[1], mark = u64(1) << static_cast<u64>(place);
+    visited[2] |= mark;
+    if (known == 0 || (known & mark)) return 0.0;
+    double near = BITS;
+    const u64 below = known & (mark - 1), above = known & ~(mark - 1);
+    if (below) near = place - highest(below) - 1.0;
+    if (above) near = min(near, static_cast<double>(lowest(above)) - place);
+    const double span = static_cast<double>(highest(known)) - static_cast<double>(lowest(known)) + 1.0;
+    return min(max(near, 0.0) / span, 1.0);
+}
+
+// The older generation goes. Where one outlier had widened the bins, they are narrowed again.
+inline void forget(const Novelty& s) {
+    for (int c = 0; c < CHANNELS; ++c) {
+        u64 *visited = s.visited + 3 * c, bits = visited[0] | visited[2];
+        double* grid = s.grid + 2 * c;
+        while (bits && grid[1] >= 2.0 * FINEST) {
+            int start;
+            if (highest(bits) < 32) start = 0;
+            else if (lowest(bits) >= 32) start = 32;
+            else if (lowest(bits) >= 16 && highest(bits) < 48) start = 16;
+            else break;
+            bits = split((bits >> start) & 0xFFFFFFFF);
+            grid[0] += start * grid[1];
+            grid[1] *= 0.5;
+        }
+        visited[0] = 0, visited[1] = bits, visited[2] = 0;
+    }
+}
+
+inline double raw_score(const Novelty& s, double value, double week_seconds) {
+    double* number = s.number;
+    const double spread = max(max(number[SPREAD], 1e-9 * std::fabs(number[CENTRE])), 1e-300);
+    const double plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST), bent = std::asinh(plain / ASINH_UNIT);
+    i64 hour = 0;
+    if (std::fabs(week_seconds) < INFINITE)
+        hour = min(max(static_cast<i64>(week_seconds * (CELLS / WEEK_SECONDS)), i64(0)), i64(CELLS - 1));
+    const int count = s.cell_events[hour];
+    const bool first = number[SEEN] == SETTLE;
+    double total = 0.0;
+    for (int i = 0; i < SIGNALS; ++i) {
+        double x = i % 2 ? bent : plain;
+        if (i >= 2) {
+            const double usual = x;
+            double& slow = s.slow[i - 2];
+            float& cell = s.cell[2 * hour + i - 2];
+            if (first) slow = x;
+            x -= count > 0 ? static_cast<double>(cell) : slow;
+            cell += static_cast<float>(max(CELL_RATE, 1.0 / (count + 1.0)) * (usual - static_cast<double>(cell)));
+            slow += SLOW_RATE * (usual - slow);
+        }
+        for (int k = 0; k < SPANS; ++k) {
+            const int c = i * SPANS + k;
+            double& smooth = s.smooth[c];
+            if (first) smooth = x;
+            smooth += RATES_OF[k] * (x - smooth);
+            total += std::sqrt(visit(s.grid + 2 * c, s.visited + 3 * c, smooth));
+        }
+    }
+    s.cell_events[hour] = static_cast<std::uint8_t>(count + 1 < 255 ? count + 1 : 255);
+    if (!first) {
+        const double rate = max(RATES_OF[SPANS - 1], 1.0 / (number[SEEN] - SETTLE));
+        number[ACTIVITY] += rate * (std::fabs(bent - number[LAST]) - number[ACTIVITY]);
+        const double activity = std::log(number[ACTIVITY] + QUIET);
+        total += SPANS * std::sqrt(visit(s.grid + 2 * (CHANNELS - 1), s.visited + 3 * (CHANNELS - 1), activity));
+    }
+    number[LAST] = bent;
+    return total / ((SIGNALS + 1) * SPANS);
+}
+
+// Mean excess of the raw score's peaks over FLOOR, at k standard normal events (measured, k from 100 to 16,000).
+SSM_INLINE double unit_excess(double k) { return 0.017 + 8.0 / k; }
+
+// The raw score whose peaks come once in `events` events, while k events are remembered.
+inline double bound(const double* number, double k, double events) {
+    const double mean = 1.0 + number[MEAN_OF], square = PRIOR_SQUARE + number[SQUARE];
+    const double variance = max(square - mean * mean, 1e-12);
+    double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MOST);
+    const double size = mean * (1.0 - shape);
+    shape += SHAPE_MORE;
+    const double peaks = (EXPOSURE * PEAKS + number[COUNT]) / (EXPOSURE + number[EXPOSED]), ratio = max(peaks / k * events, 1.0);
+    const double excess = size / shape * (std::pow(ratio, shape) - 1.0);
+    return min(FLOOR + unit_excess(k) * excess, BOUND_MOST);
+}
+
+inline void learn_peak(double* number, double k, double events) {
+    // What lies beyond the bound may be a fault, which must not become the new normal.
+    const double unit = unit_excess(k), most = 3.0 * (bound(number, k, events) - FLOOR) + unit;
+    const double excess = min(number[PEAK] - FLOOR, most) / unit, weight = 1.0 / (number[COUNT] + PRIOR + 1.0);
+    number[MEAN_OF] += weight * (excess - 1.0 - number[MEAN_OF]);
+    number[SQUARE] += weight * (excess * excess - PRIOR_SQUARE - number[SQUARE]);
+    number[COUNT] += 1.0;
+}
+
+// Learn one value; returns its novelty over the bound: more than 1 is an alarm. value: not finite is skipped;
+// week_seconds: since Monday 00:00, NaN without a calendar; events: mean number between false alarms
+SSM_ALONE double observe(const Novelty& s, double value, double week_seconds, double events) {
+    double* number = s.number;
+    if (!(std::fabs(value) < INFINITE)) return 0.0;
+    const double n = number[SEEN];
+    value = min(max(value, -LARGEST), LARGEST);
+    if (n < SETTLE) {
+        const double step = value - number[CENTRE];
+        number[CENTRE] += step / (n + 1.0);
+        if (n > 0.0) number[SPREAD] += (std::fabs(step) - number[SPREAD]) / n;
+        number[SEEN] += 1.0;
+        return 0.0;
+    }
+    const double raw = raw_score(s, value, week_seconds), k = number[AGE] + (n - SETTLE >= GENERATION ? GENERATION : 0.0);
+    number[SEEN] += 1.0;
+    number[AGE] += 1.0;
+    if (number[AGE] >= GENERATION) {
+        number[AGE] = 0.0;
+        forget(s);
+    } else if (static_cast<i64>(number[AGE]) % REST == 0) {
+        for (int c = 0; c < CHANNELS; ++c) {
+            s.visited[3 * c] |= s.visited[3 * c + 2];
+            s.visited[3 * c + 2] = 0;
+        }
+    }
+    if (n < WARMUP) return 0.0;
+    number[EXPOSED] += 1.0 / k;
+    if (number[EXPOSED] > EXPOSURE_MOST) {
+        number[COUNT] *= 1.0 - 1.0 / k / EXPOSURE_MOST;
+        number[EXPOSED] = EXPOSURE_MOST;
+    }
+    double score = 0.0;
+    if (raw > FLOOR) {
+        score = min(raw / bound(number, k, events), SCORE_MOST);
+        if (number[LEFT] <= 0.0) number[PEAK] = 0.0, number[LEFT] = static_cast<double>(REST);
+        number[PEAK] = max(number[PEAK], raw);
+    }
+    if (number[LEFT] > 0.0) {
+        number[LEFT] -= 1.0;
+        if (number[LEFT] <= 0.0) learn_peak(number, k, events);
+    }
+    return score;
+}
+
+}  // namespace ssm::SSM_ISA::novelty

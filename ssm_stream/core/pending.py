@@ -1,0 +1,142 @@
+"""Predictions that wait for their targets: a ring of records an entity, and how a record is taken up again.
+
+An event whose target comes later, or is to predict a later one, is remembered with what its prediction knew. When the
+target is there, the heads learn on what they would answer now, in their present weights on the inputs as they were
+then; the gates judge the answers as they were given, for an answer is worth what it said at the time. Where the target
+comes at once, both are the same numbers, and so is all that is learned.
+
+Record i of an entity (counted from 0) stands in place i mod H of its ring.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core.shapes import G, LearnerParams
+
+
+class Pending(NamedTuple):
+    """Rings of E entities with H places each; zeros are empty.
+
+    met (E,): events remembered so far; oldest (E,): no record before this one waits; judged (E,): errors judged so far
+    open (E, H) int8; ts (E, H) int64 ms; key (E, H) int64: code of the event's id; pool (E, H) int64
+    flag (E, H, 6) int8: did entity and norm scope answer; were hour and weekday codes, and the seasons inputs; had the
+        entity no label yet; had the pool one
+    number (E, H, 2): half-width of the interval; share of the prediction that stands on other entities
+    v (E, H, F), named (E, H, categories), steps (E, H, 2) int8: inputs; base (E, H, 5); places (E, H) int64
+    a (E, H, T), active (E, H, T) int8, made (E, H, G + 1): answers, which of them count, the gates' own
+    past (E, H, 2, lags) float32: attention's other keys
+    """
+
+    met: NDArray[np.int64]
+    oldest: NDArray[np.int64]
+    judged: NDArray[np.int64]
+    open: NDArray[np.int8]
+    ts: NDArray[np.int64]
+    key: NDArray[np.int64]
+    pool: NDArray[np.int64]
+    flag: NDArray[np.int8]
+    number: NDArray[np.float64]
+    v: NDArray[np.float64]
+    named: NDArray[np.float64]
+    steps: NDArray[np.int8]
+    base: NDArray[np.float64]
+    places: NDArray[np.int64]
+    a: NDArray[np.float64]
+    active: NDArray[np.int8]
+    made: NDArray[np.float64]
+    past: NDArray[np.float32]
+
+
+BY_ENTITY = 3
+"""So many arrays of `Pending` have a row an entity; the others a place a record."""
+
+
+class Room(NamedTuple):
+    """Where the columns of a remembered event are put together: u (C,); steps (2,) int64."""
+
+    u: NDArray[np.float64]
+    steps: NDArray[np.int64]
+
+
+def new_pending(p: LearnerParams, E: int, H: int) -> Pending:
+    """Empty rings."""
+    return Pending(
+        met=np.zeros(E, np.int64),
+        oldest=np.zeros(E, np.int64),
+        judged=np.zeros(E, np.int64),
+        open=np.zeros((E, H), np.int8),
+        ts=np.zeros((E, H), np.int64),
+        key=np.zeros((E, H), np.int64),
+        pool=np.zeros((E, H), np.int64),
+        flag=np.zeros((E, H, 6), np.int8),
+        number=np.zeros((E, H, 2)),
+        v=np.zeros((E, H, p.F)),
+        named=np.zeros((E, H, p.categories)),
+        steps=np.zeros((E, H, 2), np.int8),
+        base=np.zeros((E, H, 5)),
+        places=np.zeros((E, H), np.int64),
+        a=np.zeros((E, H, p.T)),
+        active=np.zeros((E, H, p.T), np.int8),
+        made=np.zeros((E, H, G + 1)),
+        past=np.zeros((E, H, 2, p.lags if p.window else 0), np.float32),
+    )
+
+
+def new_room(p: LearnerParams) -> Room:
+    """Working space of one record."""
+    return Room(np.zeros(p.C), np.zeros(2, np.int64))
+
+
+def resized(old: Pending, new: Pending) -> Pending:
+    """`new` with the records of `old`: more entities, more places, or both. Each record moves to its place there."""
+    E, H = old.open.shape
+    wide = new.open.shape[1]
+    new.met[:E], new.oldest[:E], new.judged[:E] = old.met, old.oldest, old.judged
+    if H:
+        rows, places = np.nonzero(old.open)
+        latest = old.met[rows] - 1
+        at = (latest - (latest - places) % H) % wide
+        for source, target in zip(old[BY_ENTITY:], new[BY_ENTITY:], strict=True):
+            target[rows, at] = source[rows, places]
+    return new
+
+
+def records(q: Pending, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
+    """What waits of these entities, without the room between: the counts by entity, and a row a record.
+
+    Returns:
+        arrays (len(rows),) of the counts; arrays (m, …) of the records, with `row`, the place in `rows`, and `index`
+    """
+    H = q.open.shape[1]
+    row, place_of = np.nonzero(q.open[rows])
+    latest = q.met[rows][row] - 1
+    index = latest - (latest - place_of) % H
+    order = np.lexsort((index, row))
+    row, index, place_of = row[order], index[order], place_of[order]
+    out: dict[str, NDArray[Any]] = {"row": row.astype(np.int64), "index": index}
+    for i, (name, array) in enumerate(q._asdict().items()):
+        out[name] = array[rows] if i < BY_ENTITY else array[rows[row], place_of]
+    return out
+
+
+def span(stored: dict[str, NDArray[Any]]) -> int:
+    """Places that the rings need for these records."""
+    return int(np.max(stored["met"][stored["row"]] - stored["index"], initial=0))
+
+
+def put(q: Pending, stored: dict[str, NDArray[Any]]) -> None:
+    """Fill new rings with what `records` told.
+
+    Raises:
+        KeyError: an array is missing. ValueError: one has another shape.
+    """
+    H = q.open.shape[1]
+    for i, (name, array) in enumerate(q._asdict().items()):
+        if i < BY_ENTITY:
+            array[: len(stored[name])] = stored[name]
+        else:
+            array[stored["row"], stored["index"] % H] = stored[name]

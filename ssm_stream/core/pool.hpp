@@ -1,0 +1,87 @@
+// What the entities of a pool have taught together: statistics, codes and gates; and the heads of a scope.
+#pragma once
+#include "sizes.hpp"
+
+namespace ssm {
+
+struct PoolFields {
+    Field<i64> n, entities;                   // labelled events; entities met
+    Field<double> time, begun;                // of the last event and of the first, ms
+    Field<double> low, high;                  // least and greatest target
+    Field<i64> negative;                      // has one been below zero?
+    Field<i64> used;                          // slots given out
+    Field<double> unit, losses;               // usual absolute error; events in `loss`, decayed
+    Field<double> surprise;                   // (2,) fast and slow mean of the slowest moment head's |error|
+    Field<double> spread;                     // (4,) running mean square deviation of each scale
+    Field<double> target;                     // (10,) statistics of the target
+    Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs
+    Field<double> gaps;                       // (GAPS + 1,) gaps between an entity's events, s, and how many are known
+    Field<i64> differs;                       // (Q, 2) does the column say something else than the hour, the weekday?
+    Field<i64> seen, dead, missing, other;    // (Q,) values of each coded column; no category after all; slots
+    Field<double> top, top2;                  // (GATES,) regrets of the gates
+    Field<double> regret, regret2;            // (2, T) of the answers
+    Field<double> loss;                       // (T,) decayed losses of the answers
+    Field<double> stack_level, stack_kept;    // (2,), (2, BATCH) as of the moment heads
+    Field<i64> stack_waiting;
+    Field<double> stack_R, stack_W;           // (2, T)
+    Field<double> stack_batch;                // (BATCH, T)
+    Field<double> stack_S;                    // (2, T, T)
+    Field<double> value;                      // (Q, VALUES) values of each coded column
+    Field<i64> slot;                          // (Q, VALUES) their slots plus one; 0 = none yet
+};
+
+struct Pool {
+    i64 &n, &entities;
+    double &time, &begun, &low, &high;
+    i64 &negative, &used;
+    double &unit, &losses, *surprise, *spread, *target, *v_mean, *v_var, *v_count, *gaps;
+    i64 *differs, *seen, *dead, *missing, *other;
+    double *top, *top2, *regret, *regret2, *loss, *stack_level, *stack_kept;
+    i64& stack_waiting;
+    double *stack_R, *stack_W, *stack_batch, *stack_S, *value;
+    i64* slot;
+    SSM_INLINE Pool(const PoolFields& f, char* row)
+        : n(*f.n.in(row)), entities(*f.entities.in(row)), time(*f.time.in(row)), begun(*f.begun.in(row)), low(*f.low.in(row)),
+          high(*f.high.in(row)), negative(*f.negative.in(row)), used(*f.used.in(row)), unit(*f.unit.in(row)),
+          losses(*f.losses.in(row)), surprise(f.surprise.in(row)), spread(f.spread.in(row)), target(f.target.in(row)),
+          v_mean(f.v_mean.in(row)), v_var(f.v_var.in(row)), v_count(f.v_count.in(row)), gaps(f.gaps.in(row)),
+          differs(f.differs.in(row)), seen(f.seen.in(row)), dead(f.dead.in(row)), missing(f.missing.in(row)),
+          other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), regret(f.regret.in(row)),
+          regret2(f.regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
+          stack_kept(f.stack_kept.in(row)), stack_waiting(*f.stack_waiting.in(row)), stack_R(f.stack_R.in(row)),
+          stack_W(f.stack_W.in(row)), stack_batch(f.stack_batch.in(row)), stack_S(f.stack_S.in(row)), value(f.value.in(row)),
+          slot(f.slot.in(row)) {}
+};
+
+// Weights of a pooled scope on D inputs, n of them with padding; M' moment heads.
+struct HeadFields {
+    Field<i64> waiting;                       // events that S does not know yet
+    Field<float> level;                       // (M',) S and R stand for so many times what is stored (0: once)
+    Field<float> kept;                        // (M', BATCH) ω of the events that wait
+    Field<float> R, W;                        // (M', n) P − S W; weights
+    Field<float> batch;                       // (BATCH, n) inputs of the events that wait
+    Field<float> gradient;                    // (2 prox + 1, n) proximal, slow, proximal in log space
+    Field<float> embedding;                   // (2, R + n) linear, log
+    Field<float> gd;                          // (n,)
+    Field<float> leaf, leaf_n;                // (fern, LEAVES)
+    Field<double> near;                       // (5,) usual distance of the nearest key, by metric; last, keys held so far
+    Field<float> S;                           // (M', D, n) decayed second moments
+    Field<float> held;                        // (4, window) attention's residuals, values, and both in log space
+    Field<float> past;                        // (lags, window) attention's other keys, the targets before
+    Field<float> keys;                        // (D, window) attention's inputs
+};
+
+struct Heads {
+    i64 inputs, width;                        // D, n
+    i64& waiting;
+    float *level, *kept, *R, *W, *batch, *gradient, *embedding, *gd, *leaf, *leaf_n;
+    double* near;
+    float *S, *held, *past, *keys;
+    SSM_INLINE Heads(const HeadFields& f, char* row, i64 inputs, i64 width)
+        : inputs(inputs), width(width), waiting(*f.waiting.in(row)), level(f.level.in(row)), kept(f.kept.in(row)), R(f.R.in(row)),
+          W(f.W.in(row)), batch(f.batch.in(row)), gradient(f.gradient.in(row)), embedding(f.embedding.in(row)), gd(f.gd.in(row)),
+          leaf(f.leaf.in(row)), leaf_n(f.leaf_n.in(row)), near(f.near.in(row)), S(f.S.in(row)), held(f.held.in(row)),
+          past(f.past.in(row)), keys(f.keys.in(row)) {}
+};
+
+}  // namespace ssm

@@ -1,0 +1,464 @@
+// The loops over events: predict, judge and learn one after another. Compiled once an instruction set.
+#include "late.hpp"
+#include "learner/implicit.hpp"
+#include "monitor/drift.hpp"
+#include "monitor/episodes.hpp"
+#include "monitor/interval.hpp"
+#include "monitor/mean_shift.hpp"
+#include "monitor/novelty.hpp"
+
+#define SSM_TEXT(name) #name
+#define SSM_NAME(name) SSM_TEXT(name)
+
+namespace ssm::SSM_ISA {
+
+constexpr double SCORE_MOST = 1e6;
+constexpr double MARKS_A_TTL = 100.0;  // one event moves the watermark by at most ttl / 100: a wrong clock cannot evict the fleet
+constexpr i64 WEIGHT_EVERY = 8;        // events between updates of the weights that drift alerts compare with
+constexpr double WEIGHT_RATE = 0.02;
+constexpr i64 SLOW_EVERY = 8;          // events of an episode of which one is learned
+constexpr double GAP_RATE = 0.01;      // of the mean gap between events, once 100 are known
+constexpr i64 NEARBY = 1000;           // entities whose states a processor keeps close: of more, the next is asked for ahead
+enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
+enum { ADAPT, SLOW, HOLD };              // of Rules.learn
+enum { LEARNS = 2, CHANNEL = 3 };        // places of Reported.phase
+enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL };
+
+// Mean events between false alarms, at the entity's own rate where the budget is in time.
+static SSM_INLINE double budget_events(double events, double seconds, double gap) {
+    return events > 0.0 ? events : max(seconds / max(gap, 1e-3), 20.0);
+}
+
+// The entity's clock: its mean gap counts time that passes, not time that goes back.
+static SSM_INLINE void advance(double* clock, double ts, double mark) {
+    if (clock[GAPS_COUNTED] > 0.0 && ts > clock[LAST]) {
+        const double rate = max(1.0 / clock[GAPS_COUNTED], GAP_RATE);
+        clock[GAP] += rate * ((ts - clock[LAST]) / 1000.0 - clock[GAP]);
+    }
+    clock[GAPS_COUNTED] = min(clock[GAPS_COUNTED] + 1.0, 1e9);
+    clock[LAST] = clock[GAPS_COUNTED] > 1.0 ? max(ts, clock[LAST]) : ts;
+    clock[MARK] = mark;
+}
+static SSM_INLINE double moved_mark(double mark, double time, double ttl) {
+    if (unknown(mark)) mark = time;
+    return mark + min(max(time - mark, 0.0), ttl / MARKS_A_TTL);
+}
+// Both clocks must agree: a watermark that began in the past still catches up with the entities.
+static SSM_INLINE bool expired(const double* clock, double mark, double ttl) {
+    return clock[GAPS_COUNTED] > 0.0 && mark - max(clock[MARK], clock[LAST]) > ttl;
+}
+static SSM_INLINE double* clock_of(const EngineState& state, i64 e) {
+    return state.monitor.clock_fields.number.in(state.monitor.clock.row(e));
+}
+
+// A target and its prediction, to be judged.
+struct Judged {
+    i64 n, judged;       // labelled events before; errors judged before
+    double time, y, answer;
+    bool known;          // the entity had a label when the answer was given
+    const double* u;
+    const i64* steps;
+};
+
+// 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
+static SSM_INLINE i64 learns(const EngineState& state, i64 e, i64 n) {
+    for (int kind = 0; kind < episodes::KINDS; ++kind) {
+        const i64 rule = state.rules.learn[kind];
+        const bool holds = rule == HOLD || (rule == SLOW && n % SLOW_EVERY != 0);
+        if (holds && episodes::episode(state.monitor, e, kind)[episodes::OPEN] == 1.0) return 0;
+    }
+    return 1;
+}
+
+// How often a budget lets a score pass, and which channel's score is the largest.
+struct Anomaly { double score; i64 channel; };
+static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events) {
+    const Rules& r = state.rules;
+    Anomaly out{0.0, RESIDUAL_CHANNEL};
+    const double floor = 1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300;
+    const double bound = max(interval::anomaly_bound(interval::Interval(state.monitor, e), 1.0 / events), floor);
+    if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
+    if (r.channels[NOVELTY_CHANNEL]) {
+        const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
+        const double found = novelty::observe(novelty::Novelty(state.monitor, e), j.y, week, events);
+        if (found > out.score) out = {found, NOVELTY_CHANNEL};
+    }
+    if (r.channels[LEVELS_CHANNEL]) {
+        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events);
+        if (found > out.score) out = {found, LEVELS_CHANNEL};
+    }
+    return out;
+}
+
+// The anomaly score of a target; episodes, detector and interval go on.
+static inline double judge(const EngineState& state, i64 e, const Judged& j) {
+    const Rules& r = state.rules;
+    const Scratch& w = state.learner.w;
+    i64* phase = state.told.phase;
+    double* number = state.told.number;
+    phase[0] = phase[1] = episodes::SILENT;
+    phase[LEARNS] = 1;
+    if (!j.known) return 0.0;
+    const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
+    const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2]), 1.0);
+    const double events = budget_events(r.anomaly_events, r.anomaly_seconds, gap) * channels;
+    auto [score, channel] = anomaly_score(state, e, j, events);
+    const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
+    const bool counts =
+        sided && size >= r.deviation && size >= r.deviation_relative * std::fabs(j.answer) && score > 1.0;
+    if (j.n < r.warmup) {
+        score = 0.0;
+    } else if (r.anomaly) {
+        phase[CHANNEL] = channel;
+        double* episode = episodes::episode(state.monitor, e, episodes::ANOMALY);
+        phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts}, r);
+        number[0] = score;
+    }
+    if (r.drift) {
+        const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
+        const double deviation = w.scale[8 * w.flag[MANY] + 2 * RESIDUAL + 1];
+        const double rounding = 1e-12 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-6 * deviation;
+        const drift::Drift detector(state.monitor, e);
+        const double evidence = min(drift::observe(detector, size > rounding ? error : 0.0, budget, r.learn[1] == HOLD), SCORE_MOST);
+        if (j.n >= r.warmup) {
+            double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
+            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector)}, r);
+            number[3] = evidence;
+        }
+    }
+    phase[LEARNS] = learns(state, e, j.n);
+    if (phase[LEARNS]) interval::observe(interval::Interval(state.monitor, e), j.judged, size, r.level, 1.0 / events);
+    return score;
+}
+
+// Is there something to report? The weights before learning are told then, and every now and again.
+static inline bool heed(const EngineState& state, const Learner& l, i64 e, i64 n) {
+    const Reported& told = state.told;
+    const bool loud = told.phase[0] != episodes::SILENT || told.phase[1] != episodes::SILENT;
+    if (loud || n % WEIGHT_EVERY == 0) implicit_weights(l, told.weights);
+    if (loud)
+        for (int kind = 0; kind < episodes::KINDS; ++kind) {
+            const double* episode = episodes::episode(state.monitor, e, kind);
+            told.number[3 * kind + 1] = episode[episodes::SINCE_TS];
+            told.number[3 * kind + 2] = episodes::absorbed_after(episode, n);
+        }
+    return loud;
+}
+
+static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
+    if (n % WEIGHT_EVERY != 0) return;
+    float* reference = state.monitor.reference_fields.weights.in(state.monitor.reference.row(e));
+    for (i64 j = 0; j < state.learner.p.L; ++j)
+        reference[j] += static_cast<float>(WEIGHT_RATE) * (state.told.weights[j] - reference[j]);
+}
+
+static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, i64 e, double answer) {
+    const double half = interval::half_width(interval::Interval(state.monitor, e));
+    out.yhat[t] = answer, out.lower[t] = answer - half, out.upper[t] = answer + half;
+    out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
+    out.fleet[t] = fleet_share(l.p, l.w);
+}
+
+// Ask for an entity's rows, so that they are in the cache when they are needed.
+static SSM_INLINE void prefetch(const Table& table, i64 row, i64 bytes) {
+    const char* at = table.row(row);
+    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 1, 3);
+}
+static inline void prefetch_entity(const EngineState& state, i64 e) {
+    const LearnerState& l = state.learner;
+    const MonitorState& m = state.monitor;
+    prefetch(l.entity, e, l.entity_fields.season.at);
+    prefetch(m.interval, e, 64);
+    prefetch(m.episodes, e, 128);
+    prefetch(m.clock, e, 32);
+    prefetch(m.reference, e, 4 * l.p.L);
+    if (state.rules.drift) prefetch(m.drift, e, m.drift_fields.histogram.at);
+    if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, m.novelty_fields.cell.at);
+    if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, m.levels_fields.size);
+}
+
+static SSM_INLINE bool inside(const Events& events, i64 t) {
+    return static_cast<u64>(events.pool_of[t]) < static_cast<u64>(events.pools) &&
+           static_cast<u64>(events.row_of[t]) < static_cast<u64>(events.rows);
+}
+static SSM_INLINE Event event_of(const Params& p, const Events& events, i64 t) {
+    return {events.u + t * p.C, events.steps + 2 * t, static_cast<double>(events.ts[t])};
+}
+
+// Events start, start + 1, … until the end, a report, an expired entity or lack of room.
+static Stop run(const EngineState& state, const Events& events, i64 start, double* mark_of, const Predictions& out) {
+    const Params& p = state.learner.p;
+    const Rules& r = state.rules;
+    const bool far = state.monitor.clock.rows > NEARBY;
+    for (i64 t = start; t < events.count; ++t) {
+        if (!inside(events, t)) return {t, NO_ROW};
+        const i64 k = events.pool_of[t], e = events.row_of[t];
+        const Event event = event_of(p, events, t);
+        const double y = events.y[t];
+        if (far && t + 1 < events.count && inside(events, t + 1)) prefetch_entity(state, events.row_of[t + 1]);
+        const double mark = moved_mark(*mark_of, event.ts, r.ttl);
+        double* clock = clock_of(state, e);
+        if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
+        Learner l(state.learner, k, e);
+        const i64 n = l.s.n;
+        const double answer = predict(l, event, n == 0);
+        const Want want = wants(l, !unknown(y));
+        if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
+        *mark_of = mark;
+        tell(state, l, out, t, e, answer);
+        if (unknown(y)) continue;
+        advance(clock, event.ts, mark);
+        out.score[t] = judge(state, e, {n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps});
+        const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
+        if (learned) {
+            learn(l, event, y);
+        } else {
+            widen(l.pool, y);
+            learn_past(p, l.s, l.pool, event, y);
+        }
+        if (loud) return {t + 1, REPORT};
+        if (learned) keep_reference(state, e, n);
+    }
+    return {events.count, DONE};
+}
+
+// Room for one record more: those that have waited too long, or are too many, wait no more.
+static void drop(Ring& ring, const Late& late, i64* tally, double now) {
+    while (ring.oldest < ring.met) {
+        const i64 i = ring.oldest;
+        const bool waited = late.labels && static_cast<double>(ring.q.ts[ring.place(i)]) < now - late.wait;
+        if (i > ring.met - late.most && !waited) return;
+        ring.close(i, tally, DROPPED);
+    }
+}
+
+// The record that an event brings the target of, −1 where there is none; records whose target failed to come go.
+static i64 due(Ring& ring, const Late& late, i64* tally, double time, bool known) {
+    if (late.events > 0) {
+        const i64 i = ring.met - late.events;
+        if (i < ring.oldest || !ring.open(i)) return -1;
+        if (known) return i;
+        ring.close(i, tally, MISSED);
+        return -1;
+    }
+    while (ring.oldest < ring.met) {
+        const i64 i = ring.oldest;
+        const double at = static_cast<double>(ring.q.ts[ring.place(i)]) + late.ahead;
+        if (at > time) return -1;
+        if (time <= at + late.late) return known ? i : -1;
+        ring.close(i, tally, MISSED);
+    }
+    return -1;
+}
+
+// A target that nothing was predicted for: the entity's first is its beginning, others are lags only.
+static void take(const Learner& l, Entity& s, Pool& pool, const i64* steps, double time, double y) {
+    const bool first = s.n == 0;
+    if (first) {
+        l.w.base[BASE] = l.w.base[LOG_BASE] = 0.0;
+        learn_target(l.p, l.w, s, pool, y);
+    } else {
+        widen(pool, y);
+    }
+    take_target(l.p, s, steps[0], steps[1], y);
+    if (first) count(s, pool, time);
+}
+
+// places of `todo`: how far an item is, whether its target is among the lags already, rows of Settled in use, its pool
+enum { STAGE, TAKEN, ROWS, POOL };
+enum { BEFORE, PREDICT, ITSELF };
+
+// One record meets its target: judged, and learned. Returns whether there is something to report.
+struct Meeting {
+    i64 t, row, at;        // the item; the row of Settled; the record's place
+    double y;
+    const i64* own;        // hour and weekday of the item itself
+    bool push;             // the target is not among the lags yet
+};
+static bool settle(const EngineState& state, const LateState& late, Learner& l, i64 e, const Meeting& m) {
+    const Params& p = state.learner.p;
+    const PendingTables& q = late.q;
+    const Settled& settled = late.settled;
+    const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
+    const bool ahead = late.late.events > 0 || late.late.ahead > 0.0, young = flag[YOUNG] == 1;
+    const i64 n = l.s.n;
+    const double then = static_cast<double>(q.ts[m.at]), half = q.number[2 * m.at + HALF];
+    const double answer = q.made[m.at * (GATES + 1) + GATES];
+    const bool counts = p.lags == 0 || !young || n == 0;
+    settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
+    settled.yhat[m.row] = answer, settled.lower[m.row] = answer - half, settled.upper[m.row] = answer + half;
+    settled.warmup[m.row] = n < state.rules.warmup, settled.n[m.row] = n;
+    settled.fleet[m.row] = q.number[2 * m.at + SHARE];
+    double score = 0.0;
+    bool loud = false;
+    if (counts) {
+        const Event event{late.room.u, late.room.steps, then};
+        score = judge(state, e, {n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : late.room.steps});
+        q.judged[e] += young ? 0 : 1;
+        loud = heed(state, l, e, n);
+        const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
+        if (state.told.phase[LEARNS]) {
+            teach(l, event, m.y, heads, heads && flag[KNEW] == 1);
+            if (!loud) keep_reference(state, e, n);
+        } else {
+            widen(l.pool, m.y);
+        }
+    }
+    if (m.push) {
+        if (ahead) take_target(p, l.s, m.own[0], m.own[1], m.y);
+        else take_target(p, l.s, q.steps[2 * m.at], q.steps[2 * m.at + 1], m.y);
+    }
+    if (counts) count(l.s, l.pool, then);
+    else widen(l.pool, m.y);
+    settled.score[m.row] = score;
+    return loud;
+}
+
+// Events (predicting) or labels start, start + 1, … as in `run`; one may be left and taken up again at its stage.
+static Stop run_late(const EngineState& state, const LateState& late, const Events& events, i64 start, double* mark_of,
+                     const Predictions& out, bool predicting) {
+    const Params& p = state.learner.p;
+    const Rules& r = state.rules;
+    const Late& rule = late.late;
+    i64 *todo = late.todo, *tally = late.tally, t = start;
+    const bool ahead = rule.events > 0 || rule.ahead > 0.0;
+    while (t < events.count) {
+        const i64 e = events.row_of[t];
+        if (predicting ? !inside(events, t) : static_cast<u64>(e) >= static_cast<u64>(events.rows)) return {t, NO_ROW};
+        i64 k = todo[POOL] = events.pool_of[t], i = -1;
+        const double time = static_cast<double>(events.ts[t]), y = events.y[t];
+        double* clock = clock_of(state, e);
+        const bool known = !unknown(y);
+        bool push = true;
+        Ring ring(late.q, e);
+        if (predicting) {
+            const double mark = moved_mark(*mark_of, time, r.ttl);
+            const Event event = event_of(p, events, t);
+            if (todo[STAGE] == BEFORE) {
+                if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
+                if (ahead) i = due(ring, rule, tally, time, known);
+                if (i < 0) {
+                    Learner l(state.learner, k, e);
+                    if (ahead && known && todo[TAKEN] == 0) take(l, l.s, l.pool, events.own + 2 * t, time, y);
+                    todo[STAGE] = PREDICT, todo[TAKEN] = 0;
+                    continue;
+                }
+                push = todo[TAKEN] == 0;
+                todo[TAKEN] = 1;
+            } else if (todo[STAGE] == PREDICT) {
+                drop(ring, rule, tally, clock[GAPS_COUNTED] > 0.0 ? max(time, clock[LAST]) : time);
+                if (ring.open(ring.met)) return {t, MORE_PLACES};
+                Learner l(state.learner, k, e);
+                const bool first = ring.met == 0;
+                const double answer = predict(l, event, first);
+                if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
+                *mark_of = mark;
+                tell(state, l, out, t, e, answer);
+                const double half = interval::half_width(interval::Interval(state.monitor, e));
+                advance(clock, time, mark);
+                follow(p, l.s, l.pool, event, first);
+                remember(ring, l, events, t, half, out.fleet[t]);
+                if (rule.labels && known) {
+                    todo[STAGE] = ITSELF;
+                } else {
+                    todo[STAGE] = BEFORE;
+                    ++t;
+                }
+                continue;
+            } else {
+                i = ring.met - 1;
+            }
+        } else {
+            i = rule.by_id ? ring.find(late.q.key, events.key[t]) : ring.find(late.q.ts, events.ts[t]);
+            if (i >= 0 && static_cast<double>(late.q.ts[ring.place(i)]) < clock[LAST] - rule.wait) {
+                ring.close(i, tally, DROPPED);
+                continue;
+            }
+            if (i < 0) {
+                ++t;
+                continue;
+            }
+        }
+        const i64 at = ring.place(i), row = todo[ROWS];
+        k = todo[POOL] = rule.fleet ? late.q.pool[at] : e;  // labels come from another source than events
+        if (static_cast<u64>(k) >= static_cast<u64>(events.pools)) return {t, NO_ROW};
+        if (row == late.settled.rows) {
+            todo[TAKEN] = push ? 0 : 1;
+            return {t, MORE_ROWS};
+        }
+        Learner l(state.learner, k, e);
+        if (p.lags == 0 || late.q.flag[at * RECORD_FLAGS + YOUNG] != 1 || l.s.n == 0) {
+            recall(late.q, at, late.room, l);
+            const Want want = wants(l, true);
+            if (want != ENOUGH) {
+                todo[TAKEN] = push ? 0 : 1;
+                return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
+            }
+        }
+        ++todo[ROWS];
+        ring.close(i, tally, MATCHED);
+        const bool loud = settle(state, late, l, e, {t, row, at, y, events.own + 2 * t, push});
+        if (todo[STAGE] == ITSELF || !predicting) {
+            todo[STAGE] = BEFORE;
+            ++t;
+        }
+        if (loud) return {t, REPORT};
+    }
+    return {t, DONE};
+}
+
+// The learner alone: predict, then learn.
+static Stop learner_run(const LearnerState& state, const Events& events, i64 start, double* out) {
+    for (i64 t = start; t < events.count; ++t) {
+        if (!inside(events, t)) return {t, NO_ROW};
+        Learner l(state, events.pool_of[t], events.row_of[t]);
+        const Event event = event_of(state.p, events, t);
+        out[t] = predict(l, event, l.s.n == 0);
+        const bool labelled = !unknown(events.y[t]);
+        const Want want = wants(l, labelled);
+        if (want != ENOUGH) return {t, want};
+        if (labelled) learn(l, event, events.y[t]);
+    }
+    return {events.count, ENOUGH};
+}
+
+extern const Functions functions;
+const Functions functions{
+    SSM_NAME(SSM_ISA), run, run_late, learner_run,
+    [](const LearnerState& state, i64 k, i64 e, const double* u, const i64* steps, double ts) {
+        Learner l(state, k, e);
+        return predict(l, {u, steps, ts}, l.s.n == 0);
+    },
+    [](const LearnerState& state, i64 k, i64 e, const double* u, const i64* steps, double ts, double y) {
+        Learner l(state, k, e);
+        learn(l, {u, steps, ts}, y);
+    },
+    [](const LearnerState& state, i64 k, i64 e, float* out) {
+        implicit_weights(Learner(state, k, e), out);
+        return fleet_share(state.p, state.w);
+    },
+    [](const LearnerState& state, i64 k, i64 e, bool labelled) { return static_cast<i64>(wants(Learner(state, k, e), labelled)); },
+    [](const MonitorState& m, i64 e) { return interval::half_width(interval::Interval(m, e)); },
+    [](const MonitorState& m, i64 e, double rate) { return interval::anomaly_bound(interval::Interval(m, e), rate); },
+    [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate) {
+        interval::observe(interval::Interval(m, e), n, error, level, rate);
+    },
+    [](const MonitorState& m, i64 e, double error, double budget, bool hold) {
+        return drift::observe(drift::Drift(m, e), error, budget, hold);
+    },
+    [](const MonitorState& m, i64 e) { return drift::is_calm(drift::Drift(m, e)); },
+    [](double p) { return drift::normal_quantile(p); },
+    [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
+        return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
+    },
+    [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events) {
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events);
+    },
+    [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
+    [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules& rules) {
+        return static_cast<i64>(episodes::step(episodes::episode(m, e, kind), kind, {n, ts, score, alarm, calm}, rules));
+    },
+    [](const MonitorState& m, i64 e, i64 kind, i64 n) { return episodes::absorbed_after(episodes::episode(m, e, kind), n); },
+};
+
+}  // namespace ssm::SSM_ISA

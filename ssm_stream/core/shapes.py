@@ -1,0 +1,457 @@
+"""Sizes, constants and arrays of the streaming learner: what the core computes with. Section 2 of `docs/model.md`.
+
+Glossary
+    pool     the entities that learn together: one learner in full, on which each entity leans
+    scope    on what a set of heads stands: `fleet`, the pool's weights on inputs standardised by the pool; `norm`, the
+             pool's weights on inputs standardised by entity and by pool; `entity`, the entity's own weights
+    head     one in-context learner: a linear state, updated by a gradient step an event, read by the inputs
+    answer   what a head, or a base such as the last target, predicts in the target's unit
+    gate     weights over the answers, from what they were worth so far; one more gate stands over the gates
+    code     an input that is 1 while a category has one certain value; a slot each, in order of appearance
+
+Symbols
+    C  columns of an event        F  numeric inputs         K  slots for codes (grows)      Q  columns that may be coded
+    L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
+    N = 1 + 2F + K                inputs of the norm scope
+    M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
+    E  entities                   P  pools
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.frozen_weights import Weights
+
+Z_CLIP = 5.0  # standardised inputs
+Q_CLIP = 6.0  # standardised targets and answers
+ERROR_CLIP = 3.0  # errors of the gradient heads
+WINSOR = 10.0  # deviations a value may count for in the running statistics
+FLOOR_RATE = 5e-4  # rate of the running statistics once 2,000 events have been seen
+VALUES = 32  # values of a column that get a slot
+SLOTS = 256  # slots of a pool
+BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
+GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
+G = 6  # gates: two of regrets, two of losses, two that stack
+HOURS, WEEK = 24, 168
+LANES, STACK_LANES = 16, 8  # 32-bit and 64-bit numbers of a vector
+BATCH = 3  # events that may wait to be swept with a later one
+RATES = 5  # numbers of `Scratch.rate` a head
+BATCH_FROM = 1000  # events from which on a pool's sweeps may wait for each other: a young one learns from each at once
+PLAIN = 128  # events of the attention with the plain metric
+
+# columns of `target`: mean of y, mean |y − mean|, then mean and variance of each scale
+Y_MEAN, Y_SPREAD = 0, 1
+RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE = range(4)
+
+
+class LearnerParams(NamedTuple):
+    """Sizes and constants; the same for every pool and entity. Symbols as above.
+
+    features, categories, cycles: columns of an event by kind, in that order
+    log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
+        to, or 0
+    bases: answers that need no head
+    differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
+    half_life (M,): of the moment heads, ms, 0 where the decay counts events
+    decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
+    fern columns (BINS, DEPTH) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
+    """
+
+    features: int
+    categories: int
+    cycles: int
+    C: int
+    F: int
+    Q: int
+    K: int
+    L: int
+    N: int
+    M: int
+    moments: int
+    R: int
+    B: int
+    T: int
+    prox: int
+    log: int
+    gd: int
+    fern: int
+    window: int
+    bases: int
+    lags: int
+    differences: int
+    feature_lags: int
+    seasons: int
+    step_hour: int
+    step_weekday: int
+    learned_gate: int
+    slow_step: float
+    embedding_step: float
+    fern_step: float
+    fern_decay: float
+    top_decay: float
+    half_life: NDArray[np.float64]
+    decay: NDArray[np.float64]
+    ridge: NDArray[np.float32]
+    huber: NDArray[np.float32]
+    steps: NDArray[np.float64]
+    surprise: NDArray[np.float64]
+    omega_fleet: NDArray[np.float32]
+    omega_norm: NDArray[np.float32]
+    phase: NDArray[np.float32]
+    fern_fleet: NDArray[np.int64]
+    fern_norm: NDArray[np.int64]
+    cut_fleet: NDArray[np.float32]
+    cut_norm: NDArray[np.float32]
+    poly_decay: NDArray[np.float64]
+    soft: NDArray[np.float64]
+    sweep_decay: NDArray[np.float64]
+    sweep_ridge: NDArray[np.float64]
+    sweep_huber: NDArray[np.float64]
+
+
+class EntityState(NamedTuple):
+    """One row an entity; zeros are a new entity.
+
+    n (E,) int64: labelled events learned; time (E,): of the last one, ms
+    v_mean, v_var, v_count (E, F): running mean and variance of the numeric inputs; values seen of each, at most 2,000
+    u_last (E, U): last known features; with U = features · (1 + k) and feature_lags k > 1 also those of the last k
+        events, newest first, NaN where unknown. y_last (E, max(lags, 1)): past targets, newest first
+    target (E, 10): statistics of the target, see the columns above
+    season (E, 192), season_n (E, 192) int8: usual target of the hour and of the hour of the week; events of each
+    W (E, prox + 1, L) float32: weights of the entity's own proximal heads, the slow one last
+    loss (E, 2, T) float32: decayed losses of the answers; unit (E,): usual absolute error
+    """
+
+    n: NDArray[np.int64]
+    time: NDArray[np.float64]
+    v_mean: NDArray[np.float64]
+    v_var: NDArray[np.float64]
+    v_count: NDArray[np.float64]
+    u_last: NDArray[np.float64]
+    y_last: NDArray[np.float64]
+    target: NDArray[np.float64]
+    season: NDArray[np.float32]
+    season_n: NDArray[np.int8]
+    W: NDArray[np.float32]
+    loss: NDArray[np.float32]
+    unit: NDArray[np.float64]
+
+
+class PoolState(NamedTuple):
+    """One row a pool; zeros are a new pool.
+
+    n, entities (P,) int64: labelled events; entities met. time, begun (P,): of the last event and of the
+        first, ms
+    v_mean, v_var, v_count, target: as for an entity, over all of them; y_mean is in target
+    spread (P, 4): running mean square deviation of each scale, whose entities lend from it at first
+    low, high (P,): least and greatest target; negative (P,) int64: has one been below zero?
+    value (P, Q, VALUES), seen (P, Q) int64, dead (P, Q) int64: values of each coded column; how many; no category
+        after all
+    slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
+        one, of any further one. used (P,) int64: slots given out
+    gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
+    differs (P, Q, 2) int64: has the column been seen to say something else than the hour, the weekday?
+    regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
+    stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
+    top, top2 (P, G): of the gates; unit (P,): usual absolute error
+    surprise (P, 2): fast and slow mean of the slowest moment head's |error|
+    """
+
+    n: NDArray[np.int64]
+    entities: NDArray[np.int64]
+    time: NDArray[np.float64]
+    begun: NDArray[np.float64]
+    v_mean: NDArray[np.float64]
+    v_var: NDArray[np.float64]
+    v_count: NDArray[np.float64]
+    target: NDArray[np.float64]
+    spread: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    negative: NDArray[np.int64]
+    value: NDArray[np.float64]
+    seen: NDArray[np.int64]
+    dead: NDArray[np.int64]
+    slot: NDArray[np.int64]
+    missing: NDArray[np.int64]
+    other: NDArray[np.int64]
+    used: NDArray[np.int64]
+    gaps: NDArray[np.float64]
+    differs: NDArray[np.int64]
+    regret: NDArray[np.float64]
+    regret2: NDArray[np.float64]
+    loss: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    stack_S: NDArray[np.float64]
+    stack_R: NDArray[np.float64]
+    stack_W: NDArray[np.float64]
+    stack_level: NDArray[np.float64]
+    stack_batch: NDArray[np.float64]
+    stack_kept: NDArray[np.float64]
+    stack_waiting: NDArray[np.int64]
+    top: NDArray[np.float64]
+    top2: NDArray[np.float64]
+    unit: NDArray[np.float64]
+    surprise: NDArray[np.float64]
+
+
+class HeadsState(NamedTuple):
+    """Weights of a pooled scope with D inputs, one row a pool (no row while no pool has a second entity: `norm`).
+
+    S (P, M', D, D), R, W (P, M', D) float32: decayed second moments, P − S W, weights; M' = M, one more with attention
+    level (P, M'): S and R stand for so many times what is stored (0: once)
+    batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that S does not know yet;
+        how many
+    gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space
+    embedding (P, 2, R + D): linear, log; leaf, leaf_n (P, fern, LEAVES); gd (P, D)
+    keys (P, D, window), held (P, 4, window): attention's inputs; its residuals, values, and both in log space
+    past (P, lags, window): attention's other keys, the targets before
+    near (P, 5): usual distance of the nearest key, by metric; last, keys held so far
+    """
+
+    S: NDArray[np.float32]
+    R: NDArray[np.float32]
+    W: NDArray[np.float32]
+    level: NDArray[np.float32]
+    batch: NDArray[np.float32]
+    kept: NDArray[np.float32]
+    waiting: NDArray[np.int64]
+    gradient: NDArray[np.float32]
+    embedding: NDArray[np.float32]
+    leaf: NDArray[np.float32]
+    leaf_n: NDArray[np.float32]
+    gd: NDArray[np.float32]
+    keys: NDArray[np.float32]
+    held: NDArray[np.float32]
+    past: NDArray[np.float32]
+    near: NDArray[np.float64]
+
+
+class Learner(NamedTuple):
+    """All state of E entities in P pools."""
+
+    entity: EntityState
+    pool: PoolState
+    fleet: HeadsState
+    norm: HeadsState
+
+
+class Scratch(NamedTuple):
+    """What is known of one event before its target.
+
+    v (F,) numeric inputs; slots (Q + 2,) int64: codes that are 1; flag (4,) int64: how many; new slots that learning
+        will need; whether the entity and norm scopes answer; whether the calendar's seasons do; on (2,) int64: whether
+        hour and weekday are codes
+    fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
+    phi_fleet, phi_norm (R,) float32: embedding; leaf_fleet, leaf_norm (BINS,) int64
+    q (3, B + prox + 1): standardised answers of the scopes' heads: fleet, norm, entity
+    scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
+    base (5,): base, its logarithm, the entity's mean, least and greatest answer allowed
+    a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total
+        weights; off (T,): room. Places beyond the answers in use are zero, to whole vector steps
+    attend (4, window) float32: distances of the keys, W · key, weights, ones; least (2, 4): least
+        distance by pool or entity and metric; past (2, lags): targets before, standardised by pool and by entity;
+        places (1,) int64: answers in use;
+        ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
+    rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
+        gate; others (SLOTS,) int64: codes to sweep;
+        stack (T,): inputs of the stacking gates
+    """
+
+    v: NDArray[np.float64]
+    slots: NDArray[np.int64]
+    flag: NDArray[np.int64]
+    on: NDArray[np.int64]
+    fleet: NDArray[np.float32]
+    norm: NDArray[np.float32]
+    entity: NDArray[np.float32]
+    size: NDArray[np.float32]
+    phi_fleet: NDArray[np.float32]
+    phi_norm: NDArray[np.float32]
+    leaf_fleet: NDArray[np.int64]
+    leaf_norm: NDArray[np.int64]
+    q: NDArray[np.float64]
+    scale: NDArray[np.float64]
+    base: NDArray[np.float64]
+    a: NDArray[np.float64]
+    active: NDArray[np.float64]
+    gate: NDArray[np.float64]
+    made: NDArray[np.float64]
+    g: NDArray[np.float64]
+    off: NDArray[np.float64]
+    attend: NDArray[np.float32]
+    least: NDArray[np.float64]
+    past: NDArray[np.float32]
+    places: NDArray[np.int64]
+    ratio: NDArray[np.float64]
+    decay: NDArray[np.float64]
+    rate: NDArray[np.float32]
+    stack_rate: NDArray[np.float64]
+    stack: NDArray[np.float64]
+    others: NDArray[np.int64]
+
+
+# rows of Scratch.attend
+DISTANCE, FIT, WEIGHT, ONES = range(4)
+# columns of Scratch.rate: ω, ρ, level, ωe and λ of an event for a moment head
+PUSH, RIDGE, LEVEL, PULL, KEEP = range(RATES)
+# flags of Scratch.flag
+CODES, FRESH, MANY, SEASONS = range(4)
+# columns of Scratch.base
+BASE, LOG_BASE, MEAN, LOW, HIGH = range(5)
+# scopes in Scratch.q and Scratch.size
+FLEET, NORM, ENTITY = range(3)
+
+
+class Heads(NamedTuple):
+    """Which heads answer; see `config.Model`."""
+
+    moments: bool = True
+    proximal: bool = True
+    embedding: bool = True
+    fern: bool = True
+    attention: int = 0
+    gd: bool = False
+    log_space: bool = True
+    learned_gate: bool = True
+
+
+def learner_params(
+    plan: FeaturePlan,
+    weights: Weights,
+    heads: Heads,
+    half_lives: tuple[tuple[float, float], ...] | None = None,
+    K: int = 0,
+) -> LearnerParams:
+    """Sizes and constants.
+
+    Args:
+        plan: inputs
+        weights: meta-parameters
+        heads: which heads answer
+        half_lives: (events, seconds), one of them 0, of the moment heads; None: the weights' own
+        K: slots for codes
+    """
+    F, Q = len(plan.numbers), len(plan.coded)
+    decay, half_life = weights.moment_decay.astype(np.float64), np.zeros(len(weights.moment_decay))
+    ridge, huber = weights.moment_ridge, weights.moment_huber
+    if half_lives is not None:
+        decay = np.array([0.5 ** (1 / events) if events else 0.0 for events, _ in half_lives])
+        half_life = np.array([1000.0 * seconds for _, seconds in half_lives])
+        quick = (decay > 0) & (decay < 0.99)
+        ridge, huber = np.where(quick, 10.0, 1.0), np.full(len(decay), 1.0)
+    M = len(decay) if heads.moments or heads.attention else 0
+    R = len(weights.frequency) if heads.embedding else 0
+    fern = BINS if heads.fern and F else 0
+    log = int(heads.log_space)
+    prox = len(weights.proximal_step) if heads.proximal else 0
+    linear = (M if heads.moments else 0) + prox + (prox > 0) + (R > 0) + (fern > 0) + heads.gd
+    attended = 0
+    if heads.attention:
+        attended = 4 + (plan.lags > 0) + 3 * log
+    B = int(linear + log * (prox + (R > 0)) + attended)
+    bases = 1 + (plan.lags > 0) + 2 * plan.seasons
+    frequency = weights.frequency.tobytes()
+    omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
+    rng = np.random.default_rng(3)
+    return LearnerParams(
+        features=len(plan.features),
+        categories=len(plan.categories),
+        cycles=len(plan.cycles),
+        C=len(plan.columns),
+        F=F,
+        Q=Q,
+        K=K,
+        L=1 + F + K,
+        N=1 + 2 * F + K,
+        M=M,
+        moments=int(heads.moments),
+        R=R,
+        B=B,
+        T=bases + 2 * B + prox + (prox > 0),
+        prox=prox,
+        log=log,
+        gd=int(heads.gd),
+        fern=fern,
+        window=heads.attention,
+        bases=bases,
+        lags=plan.lags,
+        differences=int(plan.changes),
+        feature_lags=plan.feature_lags,
+        seasons=int(plan.seasons),
+        step_hour=plan.steps[0],
+        step_weekday=plan.steps[1],
+        learned_gate=int(heads.learned_gate),
+        slow_step=float(weights.slow_step),
+        embedding_step=float(weights.embedding_step),
+        fern_step=float(weights.fern_step),
+        fern_decay=float(weights.fern_decay),
+        top_decay=float(weights.top_decay),
+        half_life=half_life,
+        decay=decay,
+        ridge=ridge.astype(np.float32),
+        huber=huber.astype(np.float32),
+        steps=weights.proximal_step,
+        surprise=weights.surprise,
+        omega_fleet=omega_fleet[:, :R].copy(),
+        omega_norm=omega_norm[:, :R].copy(),
+        phase=weights.phase[:R].astype(np.float32),
+        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)),
+        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)),
+        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
+        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
+        poly_decay=weights.poly_decay,
+        soft=weights.soft,
+        sweep_decay=weights.sweep_decay,
+        sweep_ridge=weights.sweep_ridge,
+        sweep_huber=weights.sweep_huber,
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
+    """Random directions of the embedding, (times · F + SLOTS, R): a row an input, whatever else there is."""
+    frequency = np.frombuffer(frequencies)
+    rows = [*range(times * F), *range(1_000_000, 1_000_000 + SLOTS)]
+    normal = np.array([np.random.default_rng((1, row)).normal(size=len(frequency)) for row in rows])
+    directions: NDArray[np.float32] = (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
+    return directions
+
+
+def padded(n: int, lanes: int = LANES) -> int:
+    """n rounded up to whole vectors."""
+    return -(-n // lanes) * lanes
+
+
+def past_features(p: LearnerParams) -> int:
+    """Width U of `u_last`. One event back the last known values do, and they are kept in any case."""
+    return p.features * (1 + p.feature_lags) if p.feature_lags > 1 else p.features
+
+
+def new_entities(p: LearnerParams, E: int) -> EntityState:
+    """E new entities."""
+    return blocks.zeros(EntityState, "entity", E, p)
+
+
+def new_pools(p: LearnerParams, P: int) -> PoolState:
+    """P new pools."""
+    return blocks.zeros(PoolState, "pool", P, p)
+
+
+def new_heads(p: LearnerParams, P: int, D: int) -> HeadsState:
+    """Weights of P pools on D inputs."""
+    return blocks.zeros(HeadsState, "heads", P, p, D)
+
+
+def new_scratch(p: LearnerParams) -> Scratch:
+    """Working space of one event."""
+    scratch = Scratch(*(array[0] for array in blocks.zeros(Scratch, "scratch", 1, p)))
+    scratch.attend[ONES] = 1.0
+    return scratch

@@ -1,0 +1,88 @@
+// Sizes, constants and the working space of the streaming learner: section 2 of docs/model.md; glossary in shapes.py.
+//
+//   C  columns of an event        F  numeric inputs         K  slots for codes (grows)      Q  columns that may be coded
+//   L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
+//   N = 1 + 2F + K                inputs of the norm scope
+//   M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
+#pragma once
+#include <cstdint>
+
+#include "vector.hpp"
+
+namespace ssm {
+
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3 };
+enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
+enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
+enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
+enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, BASES };       // of Scratch.base
+enum Which { FLEET, NORM, ENTITY };                         // scopes
+enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
+enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`
+enum Kept { HELD_RESIDUAL, HELD_VALUE, HELD_LOG, HELD_LOG_VALUE };  // rows of `held`
+enum Attend { DISTANCE, FIT, WEIGHT, ONES };                // rows of Scratch.attend
+enum Mode { NEVER, BY_RULE, ALWAYS };                       // is the hour, the weekday a code?
+
+constexpr double Z_CLIP = 5.0;         // standardised inputs
+constexpr double Q_CLIP = 6.0;         // standardised targets and answers
+constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
+constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
+constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
+constexpr i64 BATCH_FROM = 1000;       // events from which on a pool's sweeps may wait for each other
+
+// The same for every pool and entity; arrays belong to Python.
+struct Params {
+    i64 features, categories, cycles;  // columns of an event by kind, in that order
+    i64 C, F, Q, K, L, N, M, R, B, T;
+    i64 moments, prox, log, gd, fern, window;  // heads: there or not, how many, how many events attended to
+    i64 bases;                         // answers that need no head
+    i64 lags, differences, feature_lags, seasons;
+    i64 step_hour, step_weekday;       // Mode
+    i64 learned_gate;
+    double slow_step, embedding_step, fern_step, fern_decay, top_decay;
+    const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
+    const float *ridge, *huber;        // (M,)
+    const double *steps, *surprise;    // (prox,), (3,)
+    const float *omega_fleet, *omega_norm, *phase;  // (F + SLOTS, R), (2F + SLOTS, R), (R,)
+    const i64 *fern_fleet, *fern_norm;              // (BINS, DEPTH) columns
+    const float *cut_fleet, *cut_norm;              // (BINS, DEPTH)
+    const double *poly_decay, *soft, *sweep_decay, *sweep_ridge, *sweep_huber;  // (2,), (2, 4), (2,) each
+    // what follows from these
+    i64 decays;                        // of `decay`: M, or more where no moment head answers
+    i64 past_features;                 // width of `u_last`
+    i64 rows;                          // moment heads of a pooled scope: with attention one more, in log space
+    i64 wide_L, wide_N, wide_T;        // rounded up to whole vectors
+    i64 answers;                       // room for answers and gates in the scratch
+    i64 heads;                         // room for the answers of a scope
+};
+
+// What is known of one event before its target; a row each as `Scratch` in shapes.py has it.
+struct Scratch {
+    double* v;
+    i64 *slots, *flag, *on;
+    float *fleet, *norm, *entity, *size, *phi_fleet, *phi_norm;
+    i64 *leaf_fleet, *leaf_norm;
+    double *q, *scale, *base, *a, *active, *gate, *made, *g, *off;
+    float* attend;
+    double* least;
+    float* past;
+    i64* places;
+    double *ratio, *decay;
+    float* rate;
+    double *stack_rate, *stack;
+    i64* others;
+};
+
+// Rows of one size in memory.
+struct Table {
+    char* base;
+    i64 stride, rows;
+    SSM_INLINE char* row(i64 i) const { return base + i * stride; }
+};
+// Where a field lies in a row.
+template <class T> struct Field {
+    i64 at;
+    SSM_INLINE T* in(char* row) const { return reinterpret_cast<T*>(row + at); }
+};
+
+}  // namespace ssm

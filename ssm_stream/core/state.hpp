@@ -1,0 +1,146 @@
+// All state: a table of rows for each group, and the rules by which events are judged.
+#pragma once
+#include "entity.hpp"
+#include "pool.hpp"
+
+namespace ssm {
+
+struct IntervalFields { Field<double> scale, width, tail; };
+struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
+struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
+struct LevelsFields { i64 size; Field<double> number; Field<float> last, column; Field<std::uint16_t> counts; };
+struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
+struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
+
+// The learner's groups. norm.rows is 0 while no pool has a second entity.
+struct LearnerState {
+    Params p;
+    Scratch w;
+    Table entity, pool, fleet, norm;
+    EntityFields entity_fields;
+    PoolFields pool_fields;
+    HeadFields fleet_fields, norm_fields;
+};
+struct MonitorState {
+    Table interval, drift, novelty, levels, episodes, clock, reference;
+    IntervalFields interval_fields;
+    DriftFields drift_fields;
+    NoveltyFields novelty_fields;
+    LevelsFields levels_fields;
+    NumberFields episode_fields, clock_fields;
+    ReferenceFields reference_fields;
+};
+
+// What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
+struct Rules {
+    i64 warmup;
+    double level, ttl;
+    bool anomaly;
+    double anomaly_events, anomaly_seconds;
+    i64 direction;                            // 1 above, −1 below, 0 both
+    double deviation, deviation_relative;     // smallest |y − yhat| that counts, absolute and relative to |yhat|
+    bool drift;
+    double drift_events, drift_seconds;
+    bool channels[3];                         // which look for anomalies
+    i64 learn[2];                             // what an open episode of each kind does to learning
+    i64 consecutive, recover_after[2], cooldown[2], ongoing_every;
+};
+// What the loop tells of an event that changed an episode.
+struct Reported {
+    i64* phase;      // (4,) by kind, whether the event is learned, the channel of the score
+    double* number;  // (2, 3) score, since, absorbed after
+    float* weights;  // (L,) implicit weights before learning
+};
+struct Predictions {
+    double *yhat, *lower, *upper, *score;
+    bool* warmup;
+    i64* n;
+    double* fleet;
+};
+// Events start, start + 1, …; own: hour and weekday of the event itself, where `steps` are those of the time predicted.
+struct Events {
+    i64 count, rows, pools;  // rows and pools in use: an index beyond is refused
+    const i64 *pool_of, *row_of, *ts;
+    const double* u;
+    const i64 *steps, *own;
+    const double* y;
+    const i64* key;
+};
+struct EngineState {
+    LearnerState learner;
+    MonitorState monitor;
+    Rules rules;
+    Reported told;
+};
+
+// Where targets come after their predictions. All times in ms.
+struct Late {
+    bool labels, by_id;
+    double wait;
+    i64 most;
+    bool fleet;
+    i64 events;
+    double ahead, late;
+};
+// Rings of records an entity; places: H.
+struct PendingTables {
+    i64 places;
+    i64 *met, *oldest, *judged;
+    std::int8_t* open;
+    i64 *ts, *key, *pool;
+    std::int8_t* flag;
+    double *number, *v, *named;
+    std::int8_t* steps;
+    double* base;
+    i64* at;
+    double* a;
+    std::int8_t* active;
+    double* made;
+    float* past;
+};
+struct Room { double* u; i64* steps; };
+struct Settled {
+    i64 rows;
+    i64 *item, *ts;
+    double *y, *yhat, *lower, *upper, *score;
+    bool* warmup;
+    i64* n;
+    double* fleet;
+};
+struct LateState {
+    Late late;
+    PendingTables q;
+    Room room;
+    Settled settled;
+    i64 *todo, *tally;
+};
+
+// Why a loop stopped, and where.
+enum Why { DONE, REPORT, EXPIRED, MORE_SLOTS, SECOND_ENTITY, MORE_PLACES, MORE_ROWS, NO_ROW };
+enum Want { ENOUGH, WANT_SLOTS, WANT_ENTITY };
+struct Stop { i64 at, why; };
+
+// What an instruction set offers.
+struct Functions {
+    const char* name;
+    Stop (*run)(const EngineState&, const Events&, i64 start, double* mark, const Predictions&);
+    Stop (*run_late)(const EngineState&, const LateState&, const Events&, i64 start, double* mark, const Predictions&, bool predicting);
+    Stop (*learner_run)(const LearnerState&, const Events&, i64 start, double* out);
+    double (*predict)(const LearnerState&, i64 pool, i64 row, const double* u, const i64* steps, double ts);
+    void (*learn)(const LearnerState&, i64 pool, i64 row, const double* u, const i64* steps, double ts, double y);
+    double (*weights)(const LearnerState&, i64 pool, i64 row, float* out);
+    i64 (*wants)(const LearnerState&, i64 pool, i64 row, bool labelled);
+    double (*half_width)(const MonitorState&, i64 row);
+    double (*anomaly_bound)(const MonitorState&, i64 row, double rate);
+    void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate);
+    double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
+    bool (*drift_calm)(const MonitorState&, i64 row);
+    double (*normal_quantile)(double p);
+    double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
+    double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events);
+    void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
+    i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules&);
+    double (*absorbed_after)(const MonitorState&, i64 row, i64 kind, i64 n);
+};
+
+}  // namespace ssm

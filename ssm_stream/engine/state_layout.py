@@ -1,0 +1,51 @@
+"""Where the state of an entity, and of a pool, lies in its block: what every event touches first, wide fields last."""
+
+from __future__ import annotations
+
+from ssm_stream.config import Config
+from ssm_stream.core import blocks, detect, interval, levels, lifecycle, loop, novelty, shapes
+from ssm_stream.core.blocks import Layout
+from ssm_stream.engine.growable_arrays import new_block
+from ssm_stream.engine.kernel_params import enabled_channels
+
+
+def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
+    """Return the layout of an entity's row; a disabled detector has no rows."""
+    _, detects_novelty, detects_levels = enabled_channels(config)
+    return blocks.layout(
+        loop.EntityStates,
+        [
+            ("clock", loop.Clock, blocks.schema("clock"), True),
+            ("lifecycle", lifecycle.LifecycleState, blocks.schema("lifecycle"), True),
+            ("interval", interval.IntervalState, blocks.schema("interval"), True),
+            ("reference", loop.Reference, blocks.schema("reference", p), True),
+            ("learner", shapes.EntityState, blocks.schema("entity", p), True),
+            ("levels", levels.LevelsState, blocks.schema("levels", None, p.features + 1), detects_levels),
+            ("novelty", novelty.NoveltyState, blocks.schema("novelty"), detects_novelty),
+            ("detector", detect.DetectorState, blocks.schema("detector"), config.alerts.drift.enabled),
+        ],
+    )
+
+
+def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
+    """Return the layout of a pool's row. norm: with the norm scope, which pools of one entity do not need"""
+    return blocks.layout(
+        loop.PoolStates,
+        [
+            ("pool", shapes.PoolState, blocks.schema("pool", p), True),
+            ("fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), True),
+            ("norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm),
+        ],
+    )
+
+
+def new_states(config: Config, p: shapes.LearnerParams, E: int) -> loop.EntityStates:
+    """Return the arrays of E new entities."""
+    layout = entity_layout(config, p)
+    return loop.EntityStates(*layout.views(new_block(E, layout.size)))
+
+
+def new_pools(p: shapes.LearnerParams, P: int, *, norm: bool) -> loop.PoolStates:
+    """Return the arrays of P new pools."""
+    layout = pool_layout(p, norm=norm)
+    return loop.PoolStates(*layout.views(new_block(P, layout.size)))
