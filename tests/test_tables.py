@@ -65,7 +65,7 @@ def test_without_a_terminal_a_line_has_no_limit(monkeypatch: pytest.MonkeyPatch)
     assert output().width == 60
 
 
-def test_a_piped_backtest_has_whole_names_and_figures(tmp_path: Path, compiled: None) -> None:
+def test_a_piped_backtest_has_whole_names_and_figures(tmp_path: Path) -> None:
     config, recording = tmp_path / "m.yaml", tmp_path / "r.csv"
     config.write_text(
         "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, target: y, features: [x]}\n"
