@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig import feature_selection
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.config.suggestions import check_columns
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine import engine
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.kernels.loop import Predictions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
