@@ -13,12 +13,13 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.kernels.lifecycle import KINDS
 
-RULES = ("anomaly", "drift", "anomaly-fleet", "drift-fleet")
+RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS))
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
 # The number at the end is that of the entities still open when a fleet alert recovered.
-ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:anomaly|drift)(?:-fleet)?)(?:-\d+)?")
+ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:" + "|".join(KINDS) + r")(?:-fleet)?)(?:-\d+)?")
 
 
 class FeedbackError(ValueError):

@@ -65,7 +65,7 @@ def _schema_id(registry: Registry, subject: str, text: str, wait: float) -> int:
     except ImportError as error:
         raise RegistryError(
             f"sinks.schema_registry: the client of the schema registry is not installed ({error.name})",
-            "install it: pip install 'ssm-stream[registry]', or leave sinks.schema_registry out",
+            "install it: pip install -e '.[registry]', or leave sinks.schema_registry out",
         ) from None
     where = f"schema registry {registry.url}, subject {subject}"
     schema = Schema(text, "JSON")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 OPERATIONS = {"decode": ("poll", "receive"), "learn": ("process", "process"), "produce": ("send", "send")}
 """Stage → name and type of the operation in the conventions."""
 ROOT = "decode"
-CURE = "pip install 'ssm-stream[otel]', or leave ops.traces out"
+CURE = "pip install -e '.[otel]', or leave ops.traces out"
 
 
 class Traces(RunObserver):
