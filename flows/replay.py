@@ -18,7 +18,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from ssm_stream.config import Config, load_config
 from ssm_stream.evaluate import recordings
 from ssm_stream.kafka.client import client_properties
-from ssm_stream.kafka.replay import Outbox
+from ssm_stream.kafka.replay import RowProducer
 
 CHUNK = 1000
 Row = dict[str, Any]
@@ -57,14 +57,12 @@ class TopicPartition(StatefulSinkPartition[list[Row], None]):
     """Produces rows. The broker acknowledges a chunk before the flow continues: no stored position is ahead of it."""
 
     def __init__(self, config: Config) -> None:
-        event = config.event
-        properties = client_properties(config.source)
-        self._outbox = Outbox(properties, config.source.topic, event.entity, event.entity_default)
+        self._producer = RowProducer(client_properties(config.source), config.source.topic, config.event)
 
     def write_batch(self, chunks: list[list[Row]]) -> None:
         for row in itertools.chain.from_iterable(chunks):
-            self._outbox.send(row)
-        self._outbox.flush()
+            self._producer.send(row)
+        self._producer.flush()
 
     def snapshot(self) -> None:
         return None

@@ -21,10 +21,18 @@ from ssm_stream.config import Config, Source, parse_config
 from ssm_stream.flow.doctor import Check, create_missing, diagnose
 from ssm_stream.kafka import embedded_broker
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import LOGGER, BrokerError, client_properties, kafka_error, redact_properties, redact_text
+from ssm_stream.kafka.client import (
+    LOGGER,
+    BrokerError,
+    KafkaProducer,
+    client_properties,
+    kafka_error,
+    redact_properties,
+    redact_text,
+    unwrap_system_error,
+)
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
-from ssm_stream.kafka.producer import KafkaProducer, unwrap_system_error
 
 SASL = {
     "security.protocol": "sasl_plaintext",

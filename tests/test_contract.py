@@ -240,10 +240,12 @@ def test_dead_letters_of_every_stage_are_valid() -> None:
 
 
 def test_faults_are_those_of_the_documentation_and_of_the_code() -> None:
-    told = {fault for faults in message_schemas.FAULTS.values() for fault in faults}
+    stages = {fault for faults in message_schemas.FAULTS.values() for fault in faults}
     table = (ROOT / "docs/messages.md").read_text().partition("| fault | when |")[2].partition("\n\n")[0]
-    assert set(re.findall(r"`([A-Z]\w+)`", table)) == told
-    assert told == set(Fault)
+    assert set(re.findall(r"`([A-Z]\w+)`", table)) == stages == set(Fault)
+    code = "".join(path.read_text() for path in (ROOT / "ssm_stream").rglob("*.py"))
+    raised = re.findall(r"(?:Refused\w*\(\w+,|_FaultError\(|FeedbackError\(|\"label\",)\s*Fault\.(\w+)", code)
+    assert {Fault[name] for name in raised} == stages
 
 
 def test_a_field_without_a_schema_and_a_missing_one_are_faults() -> None:

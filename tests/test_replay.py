@@ -21,11 +21,14 @@ from confluent_kafka import KafkaError
 from typer.testing import CliRunner
 
 from ssm_stream.cli import replay as command
+from ssm_stream.config import Event
 from ssm_stream.kafka.embedded_broker import ApiKey
-from ssm_stream.kafka.replay import Position, PositionError, ReplayError, at, encode, replay
+from ssm_stream.kafka.replay import PositionError, ReplayError, ReplayPosition, encode_row, replay, value_at_path
 
 ROOT = Path(__file__).parent.parent
 ROWS = [{"entity": f"pump-{i % 7}", "ts": 1_767_225_600 + i, "temp": i / 4, "target": i} for i in range(500)]
+
+EVENT = Event.model_validate({"entity": "entity", "timestamp": "ts"})
 
 app = typer.Typer()
 app.callback()(lambda: None)
@@ -34,7 +37,8 @@ app.command()(command.replay)
 
 def run(broker: Kafka, topic: str, rows: Any, **options: Any) -> Any:
     properties = {"bootstrap.servers": broker.bootstrap_servers, **options.pop("properties", {})}
-    return replay(properties, topic, rows, **{"entity": "entity", "timestamp": "ts", **options})
+    event = EVENT.model_copy(update={"entity_default": options.pop("entity_default", None)})
+    return replay(properties, topic, rows, event, **options)
 
 
 def values(broker: Kafka, topic: str, expected: int | None = None) -> list[Any]:
@@ -90,14 +94,21 @@ def test_rows_without_a_name_have_the_default_one_as_key(mock_kafka: MockKafka) 
 
 def test_encode_says_what_json_cannot() -> None:
     row = {"a": math.nan, "b": [math.inf, {"c": -math.inf}], "d": None, "e": 1.5}
-    assert json.loads(encode(row)) == {"a": "NaN", "b": ["Infinity", {"c": "-Infinity"}], "d": None, "e": 1.5}
-    assert json.loads(encode({"n": 2**70, "x": math.nan})) == {"n": 2**70, "x": "NaN"}
-    assert encode({"a": None}) == b'{"a":null}'
+    assert json.loads(encode_row(row)) == {"a": "NaN", "b": ["Infinity", {"c": "-Infinity"}], "d": None, "e": 1.5}
+    assert json.loads(encode_row({"n": 2**70, "x": math.nan})) == {"n": 2**70, "x": "NaN"}
+    assert encode_row({"a": None}) == b'{"a":null}'
 
 
 def test_paths_may_be_dotted() -> None:
     row = {"a": {"b": {"c": 1}}, "x.y": 2, "n": None}
-    assert [at(row, path) for path in ("a.b.c", "x.y", "n", "n.z", "a.q", "none")] == [1, 2, None, None, None, None]
+    assert [value_at_path(row, path) for path in ("a.b.c", "x.y", "n", "n.z", "a.q", "none")] == [
+        1,
+        2,
+        None,
+        None,
+        None,
+        None,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -183,9 +194,7 @@ def test_no_broker_names_the_connection() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ReplayError, match="Connection refused"):
-        replay(
-            {"bootstrap.servers": address, "message.timeout.ms": 1500}, "events", ROWS, entity="entity", timestamp="ts"
-        )
+        replay({"bootstrap.servers": address, "message.timeout.ms": 1500}, "events", ROWS, EVENT)
 
 
 def test_a_refused_property_is_named_and_idempotence_yields_to_acks(mock_kafka: MockKafka) -> None:
@@ -213,15 +222,15 @@ def test_position(tmp_path: Path) -> None:
     recording = tmp_path / "a.jsonl"
     recording.write_text("x" * 100)
     folder = tmp_path / "positions"
-    position = Position(recording, "b:1", "events", folder)
+    position = ReplayPosition(recording, "b:1", "events", folder)
     assert position.read() == 0
     position.write(42)
-    assert Position(recording, "b:1", "events", folder).read() == 42
-    assert Position(recording, "b:1", "other", folder).read() == 0
+    assert ReplayPosition(recording, "b:1", "events", folder).read() == 42
+    assert ReplayPosition(recording, "b:1", "other", folder).read() == 0
     assert [path.suffix for path in folder.iterdir()] == [".json"]
     recording.write_text("x" * 99)
     with pytest.raises(PositionError, match="shorter"):
-        Position(recording, "b:1", "events", folder).read()
+        ReplayPosition(recording, "b:1", "events", folder).read()
     position.path.write_text("{")
     with pytest.raises(PositionError, match="not a position file"):
         position.read()

@@ -19,7 +19,7 @@ from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.kafka.replay import Position
+    from ssm_stream.kafka.replay import ReplayPosition
 
 SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
@@ -58,10 +58,10 @@ def replay(
         raise typer.BadParameter("--speed and --rate exclude each other: give one")
     try:
         settings = load_config(config)
-        source, event = settings.source, settings.event
+        source = settings.source
         recording = iter(Recording(file))
         recording = itertools.chain([next(recording)], recording)
-        position = core.Position(file, source.brokers, source.topic)
+        position = core.ReplayPosition(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0
     except (ConfigError, RecordingError, core.PositionError) as error:
         raise exit_with(error, BAD_USAGE) from None
@@ -83,11 +83,7 @@ def replay(
                 client_properties(source),
                 source.topic,
                 selected,
-                entity=event.entity,
-                entity_default=event.entity_default,
-                timestamp=event.timestamp,
-                timestamp_format=event.timestamp_format,
-                time_zone=event.time_zone,
+                settings.event,
                 speed=speed,
                 rate=rate,
                 on_progress=progress,
@@ -118,7 +114,7 @@ def replay(
 class _Tracker:
     """Updates the position file once a second and at the end, and prints the position of a failed replay."""
 
-    def __init__(self, position: Position, skipped: int, *, required: bool) -> None:
+    def __init__(self, position: ReplayPosition, skipped: int, *, required: bool) -> None:
         self._position = position
         self._skipped = skipped
         self._required = required

@@ -1,6 +1,6 @@
 """The topics of one configuration as an AsyncAPI 3.0 document: servers, channels, messages, keys; no secrets.
 
-The document speaks for ssm-stream: what it receives, others send.
+Actions are those of ssm-stream: what it receives, others send.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SECURITY = {
 
 
 def asyncapi(config: Config) -> dict[str, Any]:
-    """The document. With `event.features: auto` it has no hash of the configuration, as that is not known yet."""
+    """Return the document. With `event.features: auto` it has no hash of the configuration, which is not fixed yet."""
     document: dict[str, Any] = {
         "asyncapi": "3.0.0",
         "info": {
@@ -56,7 +56,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
         "bindings": _key("The entity: then its events lie in one partition, in order."),
         "examples": [{"payload": example_event(config)}],
     }
-    _add(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
+    _add_channel(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
     if labels is not None and labels.topic is not None:
         label = {
             "title": "Label",
@@ -64,7 +64,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "payload": label_schema(config),
             "bindings": _key("The entity."),
         }
-        _add(document, "labels", labels.topic, "receive", label, group=config.source.group_id)
+        _add_channel(document, "labels", labels.topic, "receive", label, group=config.source.group_id)
     if feedback is not None:
         verdict = {
             "title": "Feedback",
@@ -72,7 +72,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "payload": feedback_schema(config),
             "bindings": _key("The alert's id: then what was said of it last is known."),
         }
-        _add(document, "feedback", feedback.topic, "receive", verdict, group=config.source.group_id)
+        _add_channel(document, "feedback", feedback.topic, "receive", verdict, group=config.source.group_id)
     framed = sinks.schema_registry is not None
     if sinks.predictions is not None:
         prediction = {
@@ -81,7 +81,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "payload": prediction_schema(config),
             "bindings": _key("The entity.", framed=framed),
         }
-        _add(document, "predictions", sinks.predictions, "send", prediction)
+        _add_channel(document, "predictions", sinks.predictions, "send", prediction)
     if sinks.alerts is not None:
         alert = {
             "title": "Alert",
@@ -90,7 +90,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "payload": alert_schema(config),
             "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
-        _add(document, "alerts", sinks.alerts, "send", alert)
+        _add_channel(document, "alerts", sinks.alerts, "send", alert)
     letter = {
         "title": "Dead letter",
         "summary": "A message that could not be used: its own key, value and headers, and the reason in headers.",
@@ -99,7 +99,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
         "payload": {"description": "The value as it came, or its head where it was too large for the topic."},
         "bindings": _key("The message's own."),
     }
-    _add(document, "deadLetters", sinks.dead_letters, "send", letter)
+    _add_channel(document, "deadLetters", sinks.dead_letters, "send", letter)
     receipt = {
         "title": "Receipt",
         "summary": "Of `ssm-stream dlq redrive`: a dead letter was sent back. Consumers of dead letters skip it.",
@@ -107,14 +107,14 @@ def asyncapi(config: Config) -> dict[str, Any]:
         "payload": receipt_schema(config),
         "bindings": _key("Always the same."),
     }
-    _also(document, "deadLetters", "send", "receipts", receipt)
+    _add_message(document, "deadLetters", "send", "receipts", receipt)
     return document
 
 
-def _add(
+def _add_channel(
     document: dict[str, Any], name: str, topic: str, action: str, message: dict[str, Any], group: str | None = None
 ) -> None:
-    """A channel with its one message, and what ssm-stream does there."""
+    """Add a channel with its one message, and the operation of ssm-stream on it."""
     document["components"]["messages"][name] = {"name": name, **message}
     document["channels"][name] = {
         "address": topic,
@@ -131,8 +131,8 @@ def _add(
     }
 
 
-def _also(document: dict[str, Any], channel: str, action: str, name: str, message: dict[str, Any]) -> None:
-    """Another message of a channel."""
+def _add_message(document: dict[str, Any], channel: str, action: str, name: str, message: dict[str, Any]) -> None:
+    """Add another message of a channel."""
     document["components"]["messages"][name] = {"name": name, **message}
     document["channels"][channel]["messages"][name] = {"$ref": f"#/components/messages/{name}"}
     operation = document["operations"][f"{action}{channel[0].upper()}{channel[1:]}"]
@@ -140,14 +140,14 @@ def _also(document: dict[str, Any], channel: str, action: str, name: str, messag
 
 
 def _servers(config: Config) -> dict[str, Any]:
-    spoken = protocol_of(config.source.kafka)
-    secure = spoken in ("SSL", "SASL_SSL")
-    more: dict[str, Any] = {"description": f"security.protocol: {spoken}"}
+    protocol = protocol_of(config.source.kafka)
+    secure = protocol in ("SSL", "SASL_SSL")
+    more: dict[str, Any] = {"description": f"security.protocol: {protocol}"}
     if _scheme(config) is not None:
         more["security"] = [{"$ref": "#/components/securitySchemes/sasl"}]
     if (registry := config.sinks.schema_registry) is not None:
-        told = {"schemaRegistryUrl": registry.url, "schemaRegistryVendor": "confluent"}
-        more["bindings"] = {"kafka": {**told, **BINDING}}
+        binding = {"schemaRegistryUrl": registry.url, "schemaRegistryVendor": "confluent"}
+        more["bindings"] = {"kafka": {**binding, **BINDING}}
     hosts = [host.strip() for host in config.source.brokers.split(",") if host.strip()]
     return {
         f"kafka{i}": {"host": host.rpartition("://")[2], "protocol": "kafka-secure" if secure else "kafka", **more}
@@ -156,13 +156,13 @@ def _servers(config: Config) -> dict[str, Any]:
 
 
 def _scheme(config: Config) -> dict[str, Any] | None:
-    """How a client logs in; None where none does."""
+    """Return the security scheme of the login; None without one."""
     kafka = config.source.kafka
     return SECURITY.get(mechanism_of(kafka)) if protocol_of(kafka).startswith("SASL_") else None
 
 
 def _key(words: str, *, framed: bool = False) -> dict[str, Any]:
-    """The bindings of a message. framed: it begins with its schema's id"""
+    """Return the bindings of a message. framed: it begins with its schema's id"""
     frame = {"schemaIdLocation": "payload", "schemaIdPayloadEncoding": "confluent"} if framed else {}
     strategy = {"schemaLookupStrategy": "TopicNameStrategy"} if framed else {}
     return {"kafka": {"key": {**TEXT, "description": words}, **frame, **strategy, **BINDING}}

@@ -1,9 +1,8 @@
 """JSON Schema of the messages that are read: events, labels and feedback, as one configuration reads them.
 
-An event that `EventReader` takes is valid. One that it refuses is not, as far as a schema can tell: JSON Schema takes
-1.0 for a whole number and cannot look into the calendar. Where a path has dots, both spellings are told of,
-`{"a.b": 1}` and `{"a": {"b": 1}}`; a message with the two of them is held to both, though only
-the first one is read.
+An event that `EventReader` accepts is valid. One that it refuses is not, as far as a schema can express it: to JSON
+Schema 1.0 is a whole number, and it has no calendar. Where a path has dots, the schema has both spellings, `{"a.b": 1}`
+and `{"a": {"b": 1}}`; a message with both must be valid in both, though only the first one is read.
 
 The keywords are those that draft 2020-12 and draft-07 share, without references, so that the same text may stand in
 an AsyncAPI document and be read by what generates code from one.
@@ -25,34 +24,34 @@ ISO_8601 = (
     r"(?:[\s\S][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:\.[0-9]+)?)?)?)?)?$"
 )
-"""Texts that may tell a time; whether the day is in the calendar, a pattern does not know."""
+"""Texts that may be a time; a pattern cannot check that the day is in the calendar."""
 NUMBER = {"type": "number", "minimum": -MAX_NUMBER, "maximum": MAX_NUMBER}
 NAME = {"type": "string", "minLength": 1, "maxLength": MAX_NAME_LENGTH}
 WHOLE = {"type": "integer", "minimum": -(2**63), "maximum": 2**64 - 1}
-"""Whole numbers that a JSON reader of 64 bits takes."""
+"""Whole numbers that a JSON reader of 64 bits accepts."""
 UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 
 class Field(NamedTuple):
-    """What stands at a path of a message. needed: one without it, or with null there, is refused"""
+    """The schema at a path of a message. required: a message without the field, or with null, is refused"""
 
     path: str
     schema: Schema
-    needed: bool = False
+    required: bool = False
 
 
 def nullable(schema: Schema) -> Schema:
-    """The schema, or null."""
+    """Return the schema that accepts null too."""
     return {"anyOf": [schema, {"type": "null"}]}
 
 
 def literal(text: str) -> str:
-    """A regular expression that is this text, for JavaScript's engines too (`re.escape` is not)."""
+    """Return a regular expression that matches this text, in JavaScript's engines too (`re.escape` fails there)."""
     return re.sub(r"[\\^$.*+?()\[\]{}|/]", lambda found: f"\\{found[0]}", text)
 
 
 def event_schema(config: Config) -> Schema:
-    """An event; where labels come on the same topic, an event or a label."""
+    """Return the schema of an event; if labels come on the same topic, of an event or a label."""
     event, labels = config.event, config.labels
     if labels is None or labels.marker is None:
         return _event(config)
@@ -67,33 +66,33 @@ def event_schema(config: Config) -> Schema:
 
 
 def label_schema(config: Config) -> Schema:
-    """A label: a target that comes by itself. Only where the configuration has `labels`."""
+    """Return the schema of a label: a target that comes by itself. The configuration must have `labels`."""
     assert config.labels is not None
     return _label(config.event, config.labels)
 
 
 def feedback_schema(config: Config) -> Schema:
-    """What an operator says of an alert."""
+    """Return the schema of feedback: an operator's verdict on an alert."""
     fields = [
-        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, needed=True),
-        Field("true", {"type": "boolean", "description": "It was worth raising."}, needed=True),
+        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True),
+        Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True),
     ]
     return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
 
 
 def alert_ids(config: Config) -> str:
-    """Pattern of the ids of alerts."""
+    """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))
     return f"^(?:{topics})-[0-9]+-[0-9]+-(?:anomaly|drift)(?:-fleet)?(?:-[0-9]+)?$"
 
 
 def origins(config: Config) -> list[str]:
-    """Topics whose messages cause alerts."""
+    """Return the topics whose messages cause alerts."""
     return [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
 
 def example_event(config: Config) -> dict[str, Any]:
-    """An event that is read, with a value at every path."""
+    """Return an event with a value at every path that is read."""
     event, out = config.event, dict[str, Any]()
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
@@ -110,7 +109,7 @@ def example_event(config: Config) -> dict[str, Any]:
         if isinstance(within, dict) and not isinstance(within.get(last), dict):
             within.setdefault(last, value)
         else:
-            out[path] = value  # beside a path that ends above it
+            out[path] = value  # another path ends above this one
     return out
 
 
@@ -156,7 +155,7 @@ def _label(event: Event, labels: Labels) -> Schema:
     entity, timestamp = labels.entity or event.entity, labels.timestamp or event.timestamp
     fields = _who_and_when(event, entity, None if labels.id else timestamp)
     target = {**NUMBER, "description": "The target of the event that it belongs to."}
-    fields.append(Field(labels.target or event.targets[0], target, needed=True))
+    fields.append(Field(labels.target or event.targets[0], target, required=True))
     if labels.id:
         fields.append(_id(labels.id, "The id of the event that it belongs to."))
     elif labels.timestamp is None or labels.timestamp == event.timestamp:
@@ -170,8 +169,8 @@ def _who_and_when(event: Event, entity: str, timestamp: str | None) -> list[Fiel
         who["anyOf"] = [NAME, WHOLE, {"type": "null"}]
         who["description"] += f" Missing or null: {nameless}."
     return [
-        Field(entity, who, needed=nameless is None),
-        *([] if timestamp is None else [Field(timestamp, _time(event), needed=True)]),
+        Field(entity, who, required=nameless is None),
+        *([] if timestamp is None else [Field(timestamp, _time(event), required=True)]),
     ]
 
 
@@ -191,19 +190,19 @@ def _time(event: Event) -> Schema:
 
 
 def _id(path: str, words: str) -> Field:
-    return Field(path, {"anyOf": [NAME, WHOLE], "description": words}, needed=True)
+    return Field(path, {"anyOf": [NAME, WHOLE], "description": words}, required=True)
 
 
 def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
-    """Objects with these fields, whatever else they have."""
+    """Return the schema of an object with these fields, and any others."""
     properties: dict[str, Schema] = {}
     needed: list[Schema] = []
-    for path, schema, must in fields:
+    for path, schema, required in fields:
         keys = path.split(".")
         _add(properties, [path], schema)
         if len(keys) > 1:
             _add(properties, keys, schema)
-        if must:
+        if required:
             needed.append(_at(path, {}))
     out: Schema = {"title": title, "description": words, "type": "object", "properties": properties}
     plain = [each["required"][0] for each in needed if "anyOf" not in each]
@@ -212,7 +211,7 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
 
 
 def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None:
-    """Put a schema at the keys, beside what is there already."""
+    """Add a schema at the keys to what is there already."""
     first, *rest = keys
     if rest:
         _add(properties.setdefault(first, {}).setdefault("properties", {}), rest, schema)
@@ -223,7 +222,7 @@ def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None
 
 
 def _at(path: str, schema: Schema) -> Schema:
-    """Objects with something at the path, where the reader would find it, that the schema takes."""
+    """Return the schema of an object that has, where the reader finds it, something at the path that is valid."""
 
     def within(keys: list[str]) -> Schema:
         first, *rest = keys

@@ -1,6 +1,6 @@
-"""JSON Schema of the messages that are written: predictions, alerts, and the headers of dead letters.
+"""JSON Schema of the messages that are written: predictions, alerts, dead letters and receipts, and their headers.
 
-Closed: a field that is not told of here is none. The keywords are those of `incoming`.
+The schemas are closed: a message has exactly their fields. The keywords are those of `event_schema`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
-from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, TRUNCATED
+from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import KINDS, PHASES
@@ -27,20 +27,20 @@ FAULTS: dict[str, frozenset[Fault]] = {
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
     }),
 }  # fmt: skip
-"""Stage → the faults that it tells of, which are the class names without `ssm_stream.`."""
+"""Stage → its faults."""
 
 
 def prediction_schema(config: Config) -> Schema:
-    """A prediction."""
+    """Return the schema of a prediction."""
     event, horizon = config.event, config.model.horizon
     several = event.targets if len(event.targets) > 1 else []
     end = f"-(?:{'|'.join(map(literal, several))})" if several else ""
     properties: dict[str, Schema] = {
-        "entity": _told(NAME, "Whose event it is."),
-        "ts": _told(TIME, "The event's time."),
+        "entity": _described(NAME, "Whose event it is."),
+        "ts": _described(TIME, "The event's time."),
     }
     if horizon.seconds:
-        properties["for"] = _told(TIME, f"The time predicted: {horizon.text} after the event's.")
+        properties["for"] = _described(TIME, f"The time predicted: {horizon.text} after the event's.")
     elif horizon.events:
         properties["for"] = {
             "type": "null",
@@ -50,17 +50,19 @@ def prediction_schema(config: Config) -> Schema:
         properties["target"] = {"enum": several, "description": "Path of the target that is predicted."}
     ahead = bool(horizon.seconds or horizon.events)
     properties |= {
-        "y": _told(nullable(NUMBER), "The event's own target." if ahead else "The target, if the event has one."),
-        "yhat": _told(NUMBER, "What is predicted, before the target is looked at."),
-        "yhat_lower": _told(NUMBER, f"Lower bound of the interval that is to hold {config.model.interval:.4g} of all."),
-        "yhat_upper": _told(NUMBER, "Upper bound of the interval."),
+        "y": _described(nullable(NUMBER), "The event's own target." if ahead else "The target, if the event has one."),
+        "yhat": _described(NUMBER, "What is predicted, before the target is looked at."),
+        "yhat_lower": _described(
+            NUMBER, f"Lower bound of the interval that is to hold {config.model.interval:.4g} of all."
+        ),
+        "yhat_upper": _described(NUMBER, "Upper bound of the interval."),
         "anomaly_score": {"type": "number", "minimum": 0, "description": "Above 1 is anomalous; 0 while warming up."},
         "warmup": {
             "type": "boolean",
             "description": f"The entity has fewer than {config.model.warmup} labelled events.",
         },
-        "n": _told(NATURAL, "Labelled events of this entity before this one."),
-        "fleet": _told(SHARE, "Share of the prediction that rests on what other entities taught."),
+        "n": _described(NATURAL, "Labelled events of this entity before this one."),
+        "fleet": _described(SHARE, "Share of the prediction that rests on what other entities taught."),
         "id": {
             "type": "string",
             "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{end}$",
@@ -72,7 +74,7 @@ def prediction_schema(config: Config) -> Schema:
 
 
 def alert_schema(config: Config) -> Schema:
-    """The value of an alert, a CloudEvent in binary mode."""
+    """Return the schema of an alert's value; the alert is a CloudEvent in binary mode."""
     title = {"title": "Alert", "description": "An episode that starts, goes on or recovers, keyed by entity."}
     of_one = _alert(config, "entity")
     if not (config.model.fleet and config.alerts.fleet.enabled):
@@ -91,31 +93,31 @@ def _alert(config: Config, scope: str) -> Schema:
         "kind": {"enum": _kinds(config)},
         "phase": {"enum": list(PHASES)},
         "severity": {"enum": ["warning", "critical"]},
-        "ts": _told(TIME, "Time of the event that caused it."),
+        "ts": _described(TIME, "Time of the event that caused it."),
         "score": score,
         **numbers,
-        "since": _told(TIME, "Time of the episode's first event."),
-        "absorbed_after": _told(
+        "since": _described(TIME, "Time of the episode's first event."),
+        "absorbed_after": _described(
             nullable({"type": "integer", "minimum": 1}), "When recovered: events until errors were normal again."
         ),
         "contributions": _list({"feature": feature, "share": {"type": "number", "minimum": -1, "maximum": 1}}),
         "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
         "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
-        "channel": _told({"enum": [*CHANNELS, None]}, "What spoke; null for drift."),
-        "change": _told({"enum": [*CHANGES[1:], None]}, "What the errors do; null for anomaly."),
-        "learning": _told(SHARE, "Share of the episode's events that are learned."),
+        "channel": _described({"enum": [*CHANNELS, None]}, "What spoke; null for drift."),
+        "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do; null for anomaly."),
+        "learning": _described(SHARE, "Share of the episode's events that are learned."),
         "budget": {"type": "string", "description": "The false alarms that are allowed."},
         "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
         "state_hash": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
     }
     if several:
         targets = {"enum": config.event.targets}
-        properties["target"] = _told(targets, "The one that caused this report.")
+        properties["target"] = _described(targets, "The one that caused this report.")
         properties["targets"] = _list({"target": targets, "score": score, "since": TIME, **numbers})
     if scope == "fleet":
         properties |= {
             "pool": {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and shard."},
-            "count": _told(NATURAL, "Entities whose episode of this kind is open."),
+            "count": _described(NATURAL, "Entities whose episode of this kind is open."),
             "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
@@ -152,14 +154,14 @@ def _kinds(config: Config) -> list[str]:
 
 
 def alert_headers(config: Config) -> Schema:
-    """The headers of an alert: CloudEvents' attributes, as text."""
+    """Return the schema of an alert's headers: the attributes of a CloudEvent, as text."""
     kinds = "|".join(_kinds(config))
     attributes: dict[str, Schema] = {
         "ce_specversion": {"const": "1.0"},
         "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},
         "ce_source": {"enum": [f"/ssm-stream/{topic}" for topic in origins(config)]},
         "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES)})$"},
-        "ce_subject": _told(NAME, "As `entity` of the value."),
+        "ce_subject": _described(NAME, "As `entity` of the value."),
         "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
         "content-type": {"const": "application/json"},
     }
@@ -167,12 +169,12 @@ def alert_headers(config: Config) -> Schema:
 
 
 def dead_letter_headers(config: Config) -> Schema:
-    """The headers of a dead letter, as text; the message's own stand beside them."""
+    """Return the schema of a dead letter's headers, as text; the message's own headers are there too."""
     stages = [stage for stage in FAULTS if _has(config, stage)]
-    faults = sorted({f"ssm_stream.{fault}" for stage in stages for fault in FAULTS[stage]})
+    faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
     number = {"type": "string", "pattern": "^[0-9]+$"}
     ours: dict[str, Schema] = {
-        "topic": _told({"enum": _read(config)}, "Where the message stands."),
+        "topic": _described({"enum": _inputs(config)}, "Where the message stands."),
         "partition": number,
         "offset": number,
         "stage": {"enum": stages},
@@ -195,38 +197,39 @@ def dead_letter_headers(config: Config) -> Schema:
 
 
 def receipt_schema(config: Config) -> Schema:
-    """The value of a receipt, which `ssm-stream dlq redrive` puts on the dead-letter topic."""
+    """Return the schema of a receipt's value; `ssm-stream dlq redrive` writes it to the dead-letter topic."""
     place = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Of the letter: partition and offset."}
-    closed = _closed({"redriven": place, "to": {"enum": _read(config)}, "partition": NATURAL})
+    closed = _closed({"redriven": place, "to": {"enum": _inputs(config)}, "partition": NATURAL})
     return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **closed}
 
 
 def receipt_headers(config: Config) -> Schema:
-    """The headers of a receipt."""
-    topics = "|".join(map(literal, _read(config)))
+    """Return the schema of a receipt's headers."""
+    topics = "|".join(map(literal, _inputs(config)))
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
-    return {"title": "Headers of a receipt", **_closed({RECEIPT: _told(what, words)})}
+    return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
 
 
-def _read(config: Config) -> list[str]:
-    """Topics that are read."""
+def _inputs(config: Config) -> list[str]:
+    """Return the topics that are read."""
     return [*origins(config), *([config.alerts.feedback.topic] if config.alerts.feedback else [])]
 
 
 def _has(config: Config, stage: str) -> bool:
-    """Whether the configuration has such a stage."""
+    """Return True if the configuration has this stage."""
     if stage == "admit":
         return config.state.max_entities is not None and config.state.when_full == "refuse"
     return {"label": config.labels, "feedback": config.alerts.feedback}.get(stage, True) is not None
 
 
-def _told(schema: Schema, words: str) -> Schema:
+def _described(schema: Schema, words: str) -> Schema:
+    """Return the schema with a description."""
     return {**schema, "description": words}
 
 
 def _closed(properties: dict[str, Schema]) -> Schema:
-    """Objects with exactly these fields."""
+    """Return the schema of an object with exactly these fields."""
     return {
         "type": "object",
         "properties": properties,

@@ -117,7 +117,7 @@ def run_engine(
             origin[at] = [predicted_at.pop(key, -1) for key in keys]
         columns.append((ids, events.ts, events.target, chunk.first + events.position, *predicted, origin))
         messages += [(first + alert.row, alert.message) for alert in chunk.alerts]
-        faults.update(refusal.fault for refusal in chunk.refused)
+        faults.update(str(refusal.fault) for refusal in chunk.refused)
         examples += [(chunk.first + r.position, f"{r.fault}: {r.reason}") for r in chunk.refused[:MAX_EXAMPLES]]
         if keep_events:
             batches.append(events)

@@ -290,7 +290,7 @@ def backtest(
     for chunk in delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
         for j, path in enumerate(scores):
             _score(chunk, j, scores[path], known[path])
-        faults.update(refusal.fault for refusal in chunk.refused)
+        faults.update(str(refusal.fault) for refusal in chunk.refused)
         on_chunk(chunk)
     seconds = time.perf_counter() - start
     one = next(iter(scores.values()))

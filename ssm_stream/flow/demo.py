@@ -129,11 +129,10 @@ def _replaying(config: Config, file: Path, rate: float) -> Iterator[list[str]]:
     stop, failed = threading.Event(), list[str]()
 
     def work() -> None:
-        event = config.event
         try:
             replay(
-                client_properties(config.source), config.source.topic, iter(Recording(file)),
-                entity=event.entity, timestamp=event.timestamp, rate=rate, should_stop=stop.is_set,
+                client_properties(config.source), config.source.topic, iter(Recording(file)), config.event,
+                rate=rate, should_stop=stop.is_set,
             )  # fmt: skip
         except ReplayError as error:
             failed.append(str(error))

@@ -20,9 +20,8 @@ from ssm_stream.config import Config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.suggestions import missing_columns
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, redact_properties
+from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
-from ssm_stream.kafka.producer import open_producer
 from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.sample import decode_sample
 from ssm_stream.kafka.topic_head import parse_documents

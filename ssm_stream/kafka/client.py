@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
-from ssm_stream.config import Source
+from ssm_stream.config import Config, Source
 from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
@@ -156,6 +156,67 @@ def open_consumer(source: Source, last_error: LastError, **more: str | int | boo
         yield client
     finally:
         client.close()
+
+
+class KafkaProducer(Producer):
+    """A producer whose fatal errors are always a `KafkaException`.
+
+    confluent-kafka raises a fatal error from within the call that runs callbacks. If one more callback is due in that
+    call, it runs with the exception already set, and Python makes a SystemError of both.
+    """
+
+    def poll(self, timeout: float = -1) -> int:
+        with unwrap_system_error():
+            return super().poll(timeout)
+
+    def flush(self, timeout: float = -1) -> int:
+        with unwrap_system_error():
+            return super().flush(timeout)
+
+    def commit_transaction(self, timeout: float = -1) -> None:
+        with unwrap_system_error():
+            super().commit_transaction(timeout)
+
+    def abort_transaction(self, timeout: float = -1) -> None:
+        with unwrap_system_error():
+            super().abort_transaction(timeout)
+
+
+@contextlib.contextmanager
+def unwrap_system_error() -> Iterator[None]:
+    """Raise the client's exception in place of the SystemError that Python made of it."""
+    try:
+        yield
+    except SystemError as error:
+        cause: BaseException = error
+        while isinstance(cause, SystemError) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        if isinstance(cause, KafkaException):
+            raise cause from None
+        raise
+
+
+def open_producer(
+    config: Config,
+    last_error: LastError,
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    fixed: Mapping[str, Any] | None = None,
+) -> KafkaProducer:
+    """Return a producer with the properties of `source.kafka` and `sinks.kafka`.
+
+    Args:
+        defaults: properties that the configuration may change
+        fixed: properties that it may not
+
+    Raises:
+        BrokerError: librdkafka refuses a property.
+    """
+    configured = {**client_properties(config.source, error_cb=last_error), **config.sinks.kafka}
+    try:
+        return KafkaProducer({**(defaults or {}), **configured, **(fixed or {})})
+    except PROPERTY_ERRORS as error:
+        raise property_error(error, config.source, config.sinks.kafka) from None
 
 
 def librdkafka_version() -> str:

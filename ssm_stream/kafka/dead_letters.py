@@ -9,19 +9,18 @@ import hashlib
 from typing import NamedTuple
 
 from ssm_stream.config import Config
-from ssm_stream.contract.headers import ERROR_HEADER, RECEIPT, REDRIVEN_FROM, TRUNCATED
+from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, REDRIVEN_FROM, TRUNCATED
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.records import Headers, Message, ProducerRecord, RawMessage, headers_of
 from ssm_stream.ops.observers import Sent
 
-FAULT_PREFIX = "ssm_stream."
 TRUNCATED_TO = 100_000
 """Bytes of the value of a truncated dead letter; if its topic refuses that too, a quarter of it at a time."""
 MIN_TRUNCATED = 100
 
 
 def dead_letter(
-    config: Config, raw: RawMessage, place: tuple[str, int, int], stage: str, fault: Fault | str, reason: str
+    config: Config, raw: RawMessage, place: tuple[str, int, int], stage: str, fault: Fault, reason: str
 ) -> ProducerRecord:
     """Return the dead letter of a message that cannot be used. place: topic, partition, offset"""
     topic, partition, offset = place
@@ -37,7 +36,7 @@ def dead_letter(
     errors: Headers = [
         (ERROR_HEADER + name, str(value).encode("utf-8", "backslashreplace")) for name, value in content.items()
     ]
-    sent = Sent("dead_letter", (stage, fault))
+    sent = Sent("dead_letter", (stage, str(fault)))
     return ProducerRecord(config.sinks.dead_letters, raw.key, raw.value, [*raw.headers, *errors], offset, sent)
 
 

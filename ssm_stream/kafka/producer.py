@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from itertools import repeat
 from operator import length_hint
 from typing import Any
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
-from ssm_stream.kafka.client import (
-    PROPERTY_ERRORS,
-    BrokerError,
-    LastError,
-    client_properties,
-    kafka_error,
-    property_error,
-    redact_text,
-)
+from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
@@ -30,67 +22,6 @@ LOG = structlog.get_logger("ssm_stream.sink")
 CURE = "correct that and start again: the flow continues from the last epoch"
 Marker = dict[tuple[str, int], int]
 """Source topic and partition → offset; what earlier messages have caused is on the broker."""
-
-
-class KafkaProducer(Producer):
-    """A producer whose fatal errors are always a `KafkaException`.
-
-    confluent-kafka raises a fatal error from within the call that runs callbacks. If one more callback is due in that
-    call, it runs with the exception already set, and Python makes a SystemError of both.
-    """
-
-    def poll(self, timeout: float = -1) -> int:
-        with unwrap_system_error():
-            return super().poll(timeout)
-
-    def flush(self, timeout: float = -1) -> int:
-        with unwrap_system_error():
-            return super().flush(timeout)
-
-    def commit_transaction(self, timeout: float = -1) -> None:
-        with unwrap_system_error():
-            super().commit_transaction(timeout)
-
-    def abort_transaction(self, timeout: float = -1) -> None:
-        with unwrap_system_error():
-            super().abort_transaction(timeout)
-
-
-@contextlib.contextmanager
-def unwrap_system_error() -> Iterator[None]:
-    """Raise the client's exception in place of the SystemError that Python made of it."""
-    try:
-        yield
-    except SystemError as error:
-        cause: BaseException = error
-        while isinstance(cause, SystemError) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        if isinstance(cause, KafkaException):
-            raise cause from None
-        raise
-
-
-def open_producer(
-    config: Config,
-    last_error: LastError,
-    *,
-    defaults: Mapping[str, Any] | None = None,
-    fixed: Mapping[str, Any] | None = None,
-) -> KafkaProducer:
-    """Return a producer with the properties of `source.kafka` and `sinks.kafka`.
-
-    Args:
-        defaults: properties that the configuration may change
-        fixed: properties that it may not
-
-    Raises:
-        BrokerError: librdkafka refuses a property.
-    """
-    configured = {**client_properties(config.source, error_cb=last_error), **config.sinks.kafka}
-    try:
-        return KafkaProducer({**(defaults or {}), **configured, **(fixed or {})})
-    except PROPERTY_ERRORS as error:
-        raise property_error(error, config.source, config.sinks.kafka) from None
 
 
 class OutputProducer:

@@ -24,11 +24,10 @@ from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
-from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, redact_text
+from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter
 from ssm_stream.kafka.dead_letters import DeadLetter, Refusal, refusal_of
 from ssm_stream.kafka.decoder import Decoder, too_large_reason
-from ssm_stream.kafka.producer import open_producer
 from ssm_stream.kafka.records import Chunk, Message, OutputBatch, offset_of
 
 MAX_LETTERS, MAX_BYTES = 500, 8_000_000
@@ -80,11 +79,11 @@ class Redecoder:
 
     def _check_verdict(self, value: bytes | None) -> Refusal | None:
         if value is not None and len(value) > self._max_bytes:
-            return Refusal(Fault.TOO_LARGE, too_large_reason(len(value), self._max_bytes))
+            return Refusal(str(Fault.TOO_LARGE), too_large_reason(len(value), self._max_bytes))
         try:
             self._feedback(value)
         except FeedbackError as error:
-            return Refusal(error.fault, str(error))
+            return Refusal(str(error.fault), str(error))
         return None
 
 
@@ -134,7 +133,7 @@ def redrive(
 
     Raises:
         BrokerError: the topic does not exist; a broker refuses, does not answer, or has no transactions; another
-            redrive of the same topic took over.
+            redrive of the same topic is running.
     """
     topic, redecoder = DeadLetterTopic(config), Redecoder(config)
     # Before the offsets are read: a transaction that another redrive left open is committed or aborted then.

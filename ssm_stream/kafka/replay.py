@@ -1,8 +1,8 @@
-"""A recording onto the events topic, as fast as the broker takes it, at a rate, or at the recorded speed.
+"""Sends a recording to the events topic: as fast as the broker accepts it, at a rate, or at the recorded speed.
 
-`replay` is the whole job as one function: the command, the demo (in a thread) and the tests call it. `Outbox` is the
-producer under it, and under the sink of `flows/replay.py`: every row is accounted for by its delivery report, and a row
-that the broker did not take stops the replay with the broker's own words.
+`replay` is the whole job as one function: the command, the demo (in a thread) and the tests call it. `RowProducer` is
+the producer under it, and under the sink of `flows/replay.py`: every row has a delivery report, and a row that the
+broker refuses stops the replay with the broker's own words.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kafka.client import LOGGER, kafka_error, redact_text
-from ssm_stream.kafka.producer import KafkaProducer
+from ssm_stream.kafka.client import LOGGER, KafkaProducer, kafka_error, redact_text
 
 Row = dict[str, Any]
-STEP = 0.05
-"""Most seconds between two looks at `should_stop`."""
-TELL = 0.1
+STOP_INTERVAL = 0.05
+"""Seconds between two calls of `should_stop`, at most."""
+PROGRESS_INTERVAL = 0.1
 """Seconds between two calls of `on_progress`."""
 AHEAD = 256
-"""Rows whose times are read at once when pacing."""
+"""Rows whose times are parsed at once for pacing."""
 PRODUCER = {
-    # The partitioner of Kafka's own clients: a key goes where a Java producer would put it.
+    # The partitioner of Kafka's own clients: a key goes to the partition that a Java producer chooses.
     "partitioner": "murmur2_random",
     "linger.ms": 20,
     "message.timeout.ms": 30_000,
     "topic.metadata.propagation.max.ms": 10_000,
 }
-ONE_KEY_TWO_NAMES = {"message.timeout.ms": "delivery.timeout.ms", "linger.ms": "queue.buffering.max.ms"}
+ALIASES = {"message.timeout.ms": "delivery.timeout.ms", "linger.ms": "queue.buffering.max.ms"}
 CURES = {
     KafkaError.UNKNOWN_TOPIC_OR_PART: "create the topic: ssm-stream doctor CONFIG --create-topics",
     KafkaError._UNKNOWN_TOPIC: "create the topic: ssm-stream doctor CONFIG --create-topics",
@@ -53,10 +52,10 @@ CURES = {
 
 
 class ReplayError(RuntimeError):
-    """The replay had to stop. The text has the broker's own message and the cure.
+    """The replay stopped. The text has the broker's own message and the cure.
 
     Attributes:
-        acknowledged: rows, from the first on without a gap, that the broker has.
+        acknowledged: number of rows, from the first on without a gap, that the broker has.
     """
 
     def __init__(self, text: str, acknowledged: int = 0) -> None:
@@ -65,11 +64,11 @@ class ReplayError(RuntimeError):
 
 
 class PositionError(ReplayError):
-    """The position file cannot be used. The text names it and the cure."""
+    """The position file cannot be used. The text has its path and the cure."""
 
 
 class ReplayResult(NamedTuple):
-    """rows: acknowledged by the broker; seconds: first row to last report; stopped: before the end, as asked."""
+    """rows: acknowledged by the broker; seconds: first row to last report; stopped: before the end, by `should_stop`"""
 
     rows: int
     seconds: float
@@ -84,12 +83,8 @@ def replay(
     producer_properties: Mapping[str, Any],
     topic: str,
     rows: Iterable[Row],
+    event: Event,
     *,
-    entity: str,
-    entity_default: str | None = None,
-    timestamp: str,
-    timestamp_format: str = "auto",
-    time_zone: str = "UTC",
     speed: float | None = None,
     rate: float | None = None,
     on_progress: Callable[[int], None] | None = None,
@@ -99,54 +94,50 @@ def replay(
 
     Args:
         producer_properties: librdkafka's, at least `bootstrap.servers`.
-        entity: path of the entity's name in a row.
-        entity_default: the name of a row without one; None: it is sent without a key.
-        timestamp: path of the event's time, read like the event decoder does (`timestamp_format`, `time_zone`).
-        speed: recorded time is run through so many times faster. A row whose time cannot be read, or lies before the
-            last one's, is sent at once; where time falls back to the start (entity after entity), it begins anew.
-        rate: events a second. With neither: as fast as the broker takes them.
+        event: where a row has its entity and time. A row without an entity has no key, or `entity_default`.
+        speed: factor by which the recorded time runs faster. A row whose time cannot be read, or is before that of the
+            previous row, is sent at once; where time returns to the start (entity after entity), the pace starts again.
+        rate: events a second. With neither: as fast as the broker accepts them.
         on_progress: called about ten times a second, and at the end, with the number of rows, from the first on without
             a gap, that the broker has acknowledged.
-        should_stop: asked at least every 50 ms; true ends the replay once all sent rows are acknowledged.
+        should_stop: called at least every 50 ms; True ends the replay once all sent rows are acknowledged.
 
     Raises:
-        ReplayError: a row was not taken, a property is refused, or `speed` is given and no time can be read.
+        ReplayError: a row or a property was refused, or `speed` is given and no time can be read.
         RecordingError: from `rows`; what was sent before is delivered first.
     """
-    tell, stop = on_progress or _nothing, should_stop or _never
+    report, stop = on_progress or _nothing, should_stop or _never
     if speed is not None:
-        when = {"timestamp": "ts", "timestamp_format": timestamp_format, "time_zone": time_zone}
-        event = Event.model_validate({"entity": "entity", **when})
-        paced = _at_speed(rows, timestamp, EventReader(event), speed)
+        paced = _at_speed(rows, event, speed)
     elif rate is not None:
         paced = ((number / rate, row) for number, row in enumerate(rows))
     else:
         paced = ((None, row) for row in rows)
 
-    outbox = Outbox(producer_properties, topic, entity, entity_default)
-    started = told = time.monotonic()
+    producer = RowProducer(producer_properties, topic, event)
+    started = reported = time.monotonic()
     stopped = False
     try:
         for number, (due, row) in enumerate(paced):
             if due is not None or number % 1000 == 0:
                 now = time.monotonic()
                 while not (stopped := stop()) and due is not None and (wait := started + due - now) > 0:
-                    outbox.poll(min(wait, STEP))
+                    producer.poll(min(wait, STOP_INTERVAL))
                     now = time.monotonic()
-                    if now - told >= TELL:
-                        told = now
-                        tell(outbox.acknowledged)
+                    if now - reported >= PROGRESS_INTERVAL:
+                        reported = now
+                        report(producer.acknowledged)
                 if stopped:
                     break
-                if now - told >= TELL:
-                    told = now
-                    tell(outbox.acknowledged)
-            outbox.send(row)
+                if now - reported >= PROGRESS_INTERVAL:
+                    reported = now
+                    report(producer.acknowledged)
+            producer.send(row)
     finally:
-        # Also when the recording breaks off in the middle: what was sent is then known to be there.
-        outbox.flush(tell)
-        tell(outbox.acknowledged)
-    return ReplayResult(outbox.acknowledged, time.monotonic() - started, stopped)
+        # Also when the recording breaks off in the middle: what was sent is delivered.
+        producer.flush(report)
+        report(producer.acknowledged)
+    return ReplayResult(producer.acknowledged, time.monotonic() - started, stopped)
 
 
 def _nothing(_: int) -> None:
@@ -157,30 +148,32 @@ def _never() -> bool:
     return False
 
 
-def _at_speed(rows: Iterable[Row], path: str, reader: EventReader, speed: float) -> Iterator[tuple[float | None, Row]]:
-    """Each row with the second, from the start on, at which it is due."""
+def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple[float | None, Row]]:
+    """Yield each row with the second, from the start on, at which it is due."""
+    format_ = {"timestamp_format": event.timestamp_format, "time_zone": event.time_zone}
+    reader = EventReader(Event.model_validate({"entity": "entity", "timestamp": "ts", **format_}))
     source = iter(rows)
     first: float | None = None
     latest = begun = last_due = 0.0
     while some := list(itertools.islice(source, AHEAD)):
-        events, refused = reader.read([{"entity": "-", "ts": at(row, path)} for row in some])
+        events, refused = reader.read([{"entity": "-", "ts": value_at_path(row, event.timestamp)} for row in some])
         if first is None and not len(events):
             raise ReplayError(f"no time can be read in the first {len(some)} rows: {refused[0].reason}")
         times = dict(zip(events.position.tolist(), (events.ts / 1000).tolist(), strict=True))
         for position, row in enumerate(some):
-            moment = times.get(position)
-            if moment is None:
+            ts = times.get(position)
+            if ts is None:
                 yield None, row
                 continue
-            if first is None or moment <= first < latest:
-                first, latest, begun = moment, moment, last_due
-            latest = max(latest, moment)
+            if first is None or ts <= first < latest:
+                first, latest, begun = ts, ts, last_due
+            latest = max(latest, ts)
             last_due = begun + (latest - first) / speed
             yield last_due, row
 
 
-def at(row: Row, path: str) -> Any:
-    """The value at a path: the column of that very name, else key by key along the dots; None where it ends."""
+def value_at_path(row: Row, path: str) -> Any:
+    """Return the value at a path: the column of that name, else key by key along the dots; None if the path ends."""
     if path in row:
         return row[path]
     value: Any = row
@@ -191,78 +184,74 @@ def at(row: Row, path: str) -> Any:
     return value
 
 
-def encode(row: Row) -> bytes:
-    """The row as JSON. NaN and infinities, which JSON lacks, become text, so that the consumer can refuse the event.
+def encode_row(row: Row) -> bytes:
+    """Return the row as JSON. NaN and infinities, which JSON lacks, become text, so that a consumer can refuse them.
 
     Numbers beyond 64 bits are written in full.
     """
     try:
         data = orjson.dumps(row)
     except TypeError:
-        return json.dumps(_spelled(row), default=str).encode()
-    # orjson writes null for NaN, which would turn a broken measurement into a missing one: look only where a null is.
-    return orjson.dumps(_spelled(row)) if b"null" in data else data
+        return json.dumps(_spell_out(row), default=str).encode()
+    # orjson writes null for NaN, which would turn a broken measurement into a missing one: check where a null is.
+    return orjson.dumps(_spell_out(row)) if b"null" in data else data
 
 
-def _spelled(value: Any) -> Any:
+def _spell_out(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     if isinstance(value, dict):
-        return {str(key): _spelled(item) for key, item in value.items()}
+        return {str(key): _spell_out(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_spelled(item) for item in value]
+        return [_spell_out(item) for item in value]
     return value
 
 
-class Outbox:
-    """A producer that knows which rows the broker has.
+class RowProducer:
+    """Sends rows as JSON messages keyed by their entity, and counts those that the broker has.
 
     Raises:
         ReplayError: librdkafka refuses a property.
     """
 
-    def __init__(
-        self, properties: Mapping[str, Any], topic: str, entity: str, entity_default: str | None = None
-    ) -> None:
-        self._topic = topic
-        self._nameless = entity_default
-        self._entity = entity
+    def __init__(self, properties: Mapping[str, Any], topic: str, event: Event) -> None:
+        self._topic, self._event = topic, event
         self._properties = dict(properties)
-        self._said = ""
+        self._last_error = ""
         self._sent = 0
         self._waiting: dict[int, None] = {}
         self._failure: tuple[int, KafkaError] | None = None
-        defaults = {k: v for k, v in PRODUCER.items() if not {k, ONE_KEY_TWO_NAMES.get(k)} & set(properties)}
+        defaults = {k: v for k, v in PRODUCER.items() if not {k, ALIASES.get(k)} & set(properties)}
         if not {"acks", "request.required.acks"} & set(properties):
             defaults["enable.idempotence"] = True
         try:
-            self._producer = KafkaProducer({"error_cb": self._remember, "logger": LOGGER, **defaults, **properties})
+            self._producer = KafkaProducer({"error_cb": self._on_error, "logger": LOGGER, **defaults, **properties})
         except (KafkaException, TypeError, ValueError) as error:
             reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
             raise ReplayError(f"source.kafka: {redact_text(reason, properties)}; correct the property") from None
 
     @property
     def acknowledged(self) -> int:
-        """Rows, from the first on without a gap, that the broker has."""
+        """Number of rows, from the first on without a gap, that the broker has."""
         return next(iter(self._waiting), self._sent)
 
     def send(self, row: Row) -> None:
-        """Hand a row to the producer; waits while its queue is full.
+        """Hand a row to the client; wait while its queue is full.
 
         Raises:
             ReplayError: the broker refused this row or an earlier one.
         """
-        name = at(row, self._entity)
-        name = self._nameless if name is None else name
+        name = value_at_path(row, self._event.entity)
+        name = self._event.entity_default if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
-        value = encode(row)
-        report = functools.partial(self._reported, self._sent)
+        value = encode_row(row)
+        on_delivery = functools.partial(self._on_delivery, self._sent)
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=report)
+                self._producer.produce(self._topic, value, key, on_delivery=on_delivery)
                 break
             except BufferError:
-                self.poll(STEP)
+                self.poll(STOP_INTERVAL)
             except KafkaException as error:
                 self._fail(self._sent, kafka_error(error))
         self._waiting[self._sent] = None
@@ -271,7 +260,7 @@ class Outbox:
             self.poll(0)
 
     def poll(self, seconds: float) -> None:
-        """Take delivery reports for so long.
+        """Process delivery reports for so long.
 
         Raises:
             ReplayError: a row was not delivered.
@@ -283,48 +272,47 @@ class Outbox:
         if self._failure is not None:
             self._fail(*self._failure)
 
-    def flush(self, tell: Callable[[int], None] = _nothing) -> None:
+    def flush(self, on_progress: Callable[[int], None] = _nothing) -> None:
         """Wait until every row is delivered, `message.timeout.ms` at most.
 
         Raises:
             ReplayError: a row was not delivered.
         """
         while self._waiting and self._failure is None:
-            self._serve(self._producer.flush, TELL)
-            tell(self.acknowledged)
+            self._serve(self._producer.flush, PROGRESS_INTERVAL)
+            on_progress(self.acknowledged)
         if self._failure is not None:
             self._fail(*self._failure)
 
     def _serve(self, call: Callable[[float], int], seconds: float) -> None:
-        """Take delivery reports; a fatal error of the client comes as an exception instead."""
+        """Process delivery reports; keep a fatal error of the client, which is an exception, as the failure."""
         try:
             call(seconds)
         except KafkaException as error:
             self._failure = self._failure or (self.acknowledged, kafka_error(error))
 
-    def _reported(self, number: int, error: KafkaError | None, _message: Message) -> None:
+    def _on_delivery(self, number: int, error: KafkaError | None, _message: Message) -> None:
         if error is None:
             self._waiting.pop(number, None)
         elif self._failure is None or number < self._failure[0]:
             self._failure = (number, error)
 
-    def _remember(self, error: KafkaError) -> None:
-        # "All brokers are down" always follows the message that says why.
+    def _on_error(self, error: KafkaError) -> None:
+        # "All brokers are down" always follows the message with the reason.
         if error.code() != KafkaError._ALL_BROKERS_DOWN:
-            self._said = error.str()
+            self._last_error = error.str()
 
     def _fail(self, number: int, error: KafkaError) -> None:
-        """Give up: drop what is queued, so that it cannot arrive later, and say why."""
+        """Stop: drop what is queued, so that it cannot arrive later, and raise the reason."""
         self._producer.purge()
         self._producer.flush(1.0)
         code = error.code()
-        why = error.str()
-        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._FATAL) and self._said:
-            why = f"{why} ({self._said})"
+        reason = error.str()
+        if code in (KafkaError._MSG_TIMED_OUT, KafkaError._FATAL) and self._last_error:
+            reason = f"{reason} ({self._last_error})"
         cure = CURES.get(code, "see the broker's log")
-        text = (
-            f"topic {self._topic!r}: row {number + 1} was not delivered: {redact_text(why, self._properties)}; {cure}"
-        )
+        found = redact_text(reason, self._properties)
+        text = f"topic {self._topic!r}: row {number + 1} was not delivered: {found}; {cure}"
         self._waiting.setdefault(number, None)
         done = min(self._waiting)
         self._waiting.clear()
@@ -333,8 +321,8 @@ class Outbox:
         raise ReplayError(text, done)
 
 
-class Position:
-    """How far a recording has been replayed onto a topic: a small file in `.ssm-stream/` of the working directory."""
+class ReplayPosition:
+    """How far a recording was replayed onto a topic: a small file in `.ssm-stream/` of the working directory."""
 
     def __init__(self, recording: Path, brokers: str, topic: str, folder: Path = Path(".ssm-stream")) -> None:
         what = f"{recording.resolve()}\n{brokers}\n{topic}"
@@ -343,7 +331,7 @@ class Position:
         self._about = {"file": str(recording), "topic": topic, "bytes": self._size}
 
     def read(self) -> int:
-        """Rows that are on the topic already; 0 where nothing is known.
+        """Return the number of rows that are on the topic; 0 without a position file.
 
         Raises:
             PositionError: the position file is broken, or the recording is shorter than it was.
@@ -354,25 +342,25 @@ class Position:
             found = orjson.loads(self.path.read_bytes())
             rows, size = int(found["rows"]), int(found["bytes"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise PositionError(f"{self.path}: not a position file ({error}); delete it to begin anew") from error
+            raise PositionError(f"{self.path}: not a position file ({error}); delete it to start again") from error
         if self._size < size:
             raise PositionError(
                 f"{self._about['file']}: shorter than when it was replayed to row {rows} ({size} bytes then); "
-                f"begin anew without --resume"
+                f"start again without --resume"
             )
         return rows
 
     def write(self, rows: int) -> None:
-        """Set the position. The file is replaced in one step, so that a crash leaves the old one or the new one.
+        """Write the position. The file is replaced in one step, so that a crash leaves the old one or the new one.
 
         Raises:
             PositionError: the folder cannot be written.
         """
         content = orjson.dumps({**self._about, "rows": rows}, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
-        fresh = self.path.with_suffix(".new")
+        new = self.path.with_suffix(".new")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            fresh.write_bytes(content)
-            os.replace(fresh, self.path)
+            new.write_bytes(content)
+            os.replace(new, self.path)
         except OSError as error:
-            raise PositionError(f"{self.path}: the position cannot be kept: {error}") from error
+            raise PositionError(f"{self.path}: the position cannot be written: {error}") from error

@@ -123,7 +123,7 @@ def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[in
     entity: list[str] = []
     ts, features, y, seen, yhat = [], [], [], [], []
     for chunk in prequential(config, rows, engine):
-        faults.update(refusal.fault for refusal in chunk.refused)
+        faults.update(str(refusal.fault) for refusal in chunk.refused)
         entity += chunk.events.entity
         ts.append(chunk.events.ts)
         features.append(chunk.events.features)
