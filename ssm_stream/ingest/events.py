@@ -69,7 +69,7 @@ class RefusedDocument(NamedTuple):
     """A document that is no event: its index among the documents, the fault, and a reason that a person can act on."""
 
     position: int
-    fault: str
+    fault: Fault
     reason: str
 
 
