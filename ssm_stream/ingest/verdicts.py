@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.config import Config
+from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.kernels.lifecycle import KINDS
 
 RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS))
 MAX_VERDICTS = 10_000
