@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # setuptools warns of every editable installation, which looks like an error and is none.
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
 
-.PHONY: demo test lint format docs config-pages install install-dev bench peers licences audit clean
+.PHONY: demo test lint core sanitize wheel format docs config-pages install install-dev bench peers licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -19,6 +19,24 @@ lint: install-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The native core in place, for work on it: ssm_stream/core/_core*.so. `make core ISAS=v3` builds one instruction set.
+ISAS ?= v2;v3;v4
+core: $(BIN)/python
+	$(INSTALL) scikit-build-core nanobind cmake ninja
+	PATH=$(abspath $(BIN)):$$PATH cmake -S . -B build/core -G Ninja "-DSSM_ISAS=$(ISAS)" \
+		-DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/ssm_stream/core
+	PATH=$(abspath $(BIN)):$$PATH ninja -C build/core
+
+# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize: install-dev
+	.ci/sanitize.sh $(BIN)
+
+# sdist and wheel, in dist; the test installs the wheel in an empty environment.
+wheel: install-dev
+	$(INSTALL) build
+	$(BIN)/python -m build
+	$(BIN)/python .ci/check_wheel.py
 
 format: install-dev
 	$(BIN)/ruff format .

@@ -6,11 +6,11 @@ or made by the product's own engine from a target with seasons, or from Friedman
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba as nb
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,11 +40,9 @@ def correlated(g: np.random.Generator, n: int, phi: float = 0.7) -> Array:
     return out
 
 
-@nb.njit(cache=False)
-def autoregress(x: Any, phi: float) -> None:
+def autoregress(x: Array, phi: float) -> None:
     """White noise to AR(1), in place."""
-    for t in range(1, len(x)):
-        x[t] += phi * x[t - 1]
+    x[:] = list(itertools.accumulate(x.tolist(), lambda before, noise: noise + phi * before))
 
 
 NOISE: dict[str, Callable[[np.random.Generator, int], Array]] = {"normal": normal, "t3": heavy, "ar": correlated}
@@ -164,13 +162,6 @@ def streams(reps: int, seed: int = 5) -> Iterator[tuple[str, str, list[Array]]]:
         yield name, "normal", [made(np.random.default_rng([seed, 100 + at, r])) for r in range(max(reps // 10, 5))]
 
 
-@nb.njit(cache=False)
-def drift_alarms(errors: Any, budget: float, alarm: Any, state: Any) -> None:
-    for t in range(len(errors)):
-        alarm[t] = detect.observe(state, 0, errors[t], budget, False) >= 1.0
-
-
-@nb.njit(cache=False)
 def anomaly_alarms(errors: Any, budget: float, level: float, first: int, rest: int, alarm: Any, state: Any) -> int:
     """Alarms after `first` errors, each followed by so many events of rest; returns how many errors were covered."""
     covered, quiet = 0, 0
@@ -187,8 +178,8 @@ def anomaly_alarms(errors: Any, budget: float, level: float, first: int, rest: i
 
 def drift(errors: Array, budget: float) -> NDArray[np.bool_]:
     """Where the drift detector alarms, (n,)."""
-    alarm = np.zeros(len(errors), np.bool_)
-    drift_alarms(errors, budget, alarm, detect.new_detector_state(1))
+    evidence = detect.observe_all(detect.new_detector_state(1), 0, np.ascontiguousarray(errors), budget, False)
+    alarm: NDArray[np.bool_] = evidence >= 1.0
     return alarm
 
 
@@ -199,19 +190,18 @@ def anomaly(errors: Array, budget: float, rest: int = 60, level: float = 0.9) ->
     return alarm, covered / len(errors)
 
 
-@nb.njit(cache=False)
 def _ewma(errors: Any, limit: float, alarm: Any) -> None:
     seen, mean, square, z = 0, 0.0, 0.0, 0.0
-    for t in range(len(errors)):
+    for t, error in enumerate(errors.tolist()):
         alarm[t] = False
         if seen < EWMA_FIRST:
             seen += 1
-            mean += (errors[t] - mean) / seen
-            square += (errors[t] * errors[t] - square) / seen
+            mean += (error - mean) / seen
+            square += (error * error - square) / seen
             z = 0.0
             continue
         spread = math.sqrt(max(square - mean * mean, 1e-12))
-        z += EWMA_RATE * ((errors[t] - mean) / spread - z)
+        z += EWMA_RATE * ((error - mean) / spread - z)
         if abs(z) > limit * math.sqrt(EWMA_RATE / (2.0 - EWMA_RATE)):
             alarm[t], seen, mean, square = True, 0, 0.0, 0.0
 
@@ -235,7 +225,6 @@ def quiet_limit(noise: str, absolute: bool, budget: float) -> float | None:
     return next((limit for limit in EWMA_LIMITS if ewma(signal, limit).mean() <= 1.0 / budget), None)
 
 
-@nb.njit(cache=False)
 def _widths(errors: Any, state: Any) -> float:
     total = 0.0
     for t in range(len(errors)):
@@ -250,20 +239,17 @@ def mean_width(errors: Array) -> float:
     return float(_widths(errors, interval.new_interval_state(1)))
 
 
-@nb.njit(cache=False)
-def _ramp_alarms(n: int, threshold: float, change: int, seed: int) -> Any:
+def _ramp_alarms(n: int, threshold: float, change: int, seed: int) -> tuple[int, int]:
     """(alarms, events from `change` to the first after it) of the likelihood ratio of the ramp, over 900 starts."""
-    np.random.seed(seed)
-    ratio, alarms, at = np.zeros(900), 0, 0
+    g = np.random.default_rng(seed)
+    means = np.arange(900) / 1000.0
+    ratio, alarms = np.zeros(900), 0  # by age of the start
     for t in range(n):
-        z = np.random.normal() + min(max(t - change, 0) / 1000.0, 2.0)
-        total, at = 0.0, (at + 1) % 900
-        ratio[at] = 1.0
-        for age in range(900):
-            mean = age / 1000.0
-            ratio[at - age] *= math.exp(mean * z - 0.5 * mean * mean)
-            total += ratio[at - age]
-        if total >= threshold:
+        z = g.normal() + min(max(t - change, 0) / 1000.0, 2.0)
+        ratio[1:] = ratio[:-1].copy()
+        ratio[0] = 1.0
+        ratio *= np.exp(means * z - 0.5 * means * means)
+        if ratio.sum() >= threshold:
             if t >= change:
                 return alarms, t - change
             alarms += 1

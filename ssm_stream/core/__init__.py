@@ -12,7 +12,12 @@ import hashlib
 import os
 from pathlib import Path
 
-from ssm_stream.core import _core as native
+try:
+    from ssm_stream.core import _core as native
+except ImportError as error:
+    raise ImportError(
+        "the compiled core is not there: install the package (`pip install -e .`), or build it in place (`make core`)"
+    ) from error
 
 ISA: str = native.choose(os.environ.get("SSM_STREAM_ISA", ""))
 """The instruction set in use."""

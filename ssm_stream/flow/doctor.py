@@ -28,7 +28,7 @@ from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
 
-LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numba", "numpy")
+LIBRARIES = ("ssm-stream", "bytewax", "confluent-kafka", "numpy")
 PYTHONS = ((3, 11), (3, 13))  # Bytewax has wheels for none later
 AHEAD = 5.0
 """Seconds that the newest message may lie in this machine's future before the clocks count as different."""

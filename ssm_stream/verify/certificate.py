@@ -90,7 +90,7 @@ def file_facts(config: Path, file: Path) -> list[tuple[str, str]]:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("ssm-stream", "numba", "numpy"))
+    packages = ", ".join(f"{name} {version(name)}" for name in ("ssm-stream", "numpy"))
     return f"{packages}, Python {platform.python_version()} on {platform.machine()}"
 
 
