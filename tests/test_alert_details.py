@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from test_engine import config, run
+from engines import config, run
 from test_fleet import LIVELY, struck
 
 from ssm_stream.engine import alerts as module

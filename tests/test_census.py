@@ -110,7 +110,7 @@ def test_shards_and_sources_have_a_limit_each() -> None:
         assert alone.admit(mine, np.arange(len(mine)), dict.fromkeys(mine, shard), 0)[1] == list(range(2, len(mine)))
 
 
-def test_a_wrong_time_makes_nobody_look_silent() -> None:
+def test_a_wrong_time_expires_no_entity() -> None:
     census = EntityLimiter(rules(1, "refuse"))
     assert not census.admit(["a", "a"], np.array([0, 200 * 365 * TTL]), {}, 0)[1]
     assert census.admit(["b"], np.array([TTL]), {}, 0)[1] == [0]
@@ -298,7 +298,7 @@ def test_refused_events_are_dead_letters_as_they_came() -> None:
     assert isinstance(only, OutputBatch)
 
 
-def test_large_messages_are_not_looked_into() -> None:
+def test_large_messages_are_not_parsed() -> None:
     config = parse_config(
         "source: {brokers: a, topic: plant.events}\nevent: {entity: machine, timestamp: ts, features: [load], target: "
         "temp, max_bytes: 200}\nalerts: {feedback: {topic: feedback}}"
@@ -318,7 +318,7 @@ def test_large_messages_are_not_looked_into() -> None:
     assert faults_of(output.records[0])["exception.class.name"] == "ssm_stream.TooLarge"
 
 
-def test_deep_wide_and_long_messages_are_told_apart_one_by_one() -> None:
+def test_deep_wide_and_long_messages_are_refused_one_by_one() -> None:
     deep = b'{"machine": "a", "ts": 1, "load": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
     wide = event(deep={"speed": 1}, **{f"k{i}": i for i in range(50_000)})
     long = event(machine="x" * (MAX_NAME_LENGTH + 1))

@@ -273,7 +273,7 @@ def test_what_lies_outside_of_the_state_is_kept(monkeypatch: pytest.MonkeyPatch)
     assert "secret" not in orjson.dumps(runtime_settings(after)).decode()
 
 
-def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
+def test_writers_stay_where_the_state_or_the_broker_has_each() -> None:
     exactly = {"delivery": "exactly_once", "state": {"shards": 4}, "recovery__directory": "d"}
     before, after = changed(**exactly), changed(**exactly, sinks={"writers": 2})
     for first, second, text in ((before, after, "4 → 2"), (after, before, "2 → 4")):
@@ -290,7 +290,7 @@ def test_writers_stay_where_the_state_or_the_broker_knows_of_each() -> None:
     ), "no more than shards"
 
 
-def test_states_that_do_not_tell_their_settings_are_refused_as_before(whole: bytes) -> None:
+def test_states_without_their_settings_are_refused_as_before(whole: bytes) -> None:
     words: dict[str, Any] = {**SnapshotReader(BytesIO(whole)).metadata}
     del words["settings"]
     require_compatible_state(words, changed())

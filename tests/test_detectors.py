@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from engines import config, linear, made
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_engine import config, linear, made
 
 from ssm_stream.core import detect, interval
 from ssm_stream.core.loop import Predictions

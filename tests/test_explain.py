@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from test_engine import config
+from engines import config
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -71,7 +71,7 @@ def test_every_answer_has_a_name(case: str) -> None:
         assert len(answer_names(trace.params, many)) == trace.scratch.places[0]
 
 
-def test_looking_changes_nothing() -> None:
+def test_explaining_changes_nothing() -> None:
     settings = config()
     events, _ = EventReader(settings.event).read(rows(3))
     engine = Engine(settings)
@@ -81,7 +81,7 @@ def test_looking_changes_nothing() -> None:
     assert engine.snapshot() == before
 
 
-def test_a_source_that_the_entity_never_came_from_is_said() -> None:
+def test_a_source_that_the_entity_never_came_from_is_an_error() -> None:
     settings = config()
     events, _ = EventReader(settings.event).read(rows(3))
     engine = Engine(settings).target_engines[0]
@@ -90,7 +90,7 @@ def test_a_source_that_the_entity_never_came_from_is_said() -> None:
         explain(engine, events.take(np.array([597])), 1)
 
 
-def test_what_is_not_there_is_said() -> None:
+def test_what_is_not_there_is_an_error() -> None:
     with pytest.raises(UnknownEntityError, match=r"'m9'.*m0, m1, m2"):
         explain_recorded(config(), rows(3), "m9")
     with pytest.raises(UnknownEntityError, match="row 2 is an event of 'm1'"):

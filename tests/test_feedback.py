@@ -9,11 +9,11 @@ import orjson
 import pytest
 import structlog
 from brokers import Kafka
+from engines import config
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import command
 from test_codec import chunk
-from test_engine import config
 from test_stream import Job, events
 
 from ssm_stream.config import Config, parse_config

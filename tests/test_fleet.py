@@ -12,10 +12,10 @@ import numpy as np
 import orjson
 import pytest
 from brokers import Kafka
+from engines import config, cut, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_codec import chunk
-from test_engine import config, cut, run
 from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
@@ -171,7 +171,7 @@ def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(event
     assert next(row for row, entity, *_ in found if entity == "*") == at_once
 
 
-def test_a_fleet_alert_names_the_worst_first_and_keeps_what_the_tipping_one_says() -> None:
+def test_a_fleet_alert_names_the_highest_score_first_and_keeps_the_fields_of_its_event() -> None:
     fleet = made()
     first = [alert(1, "m1", score=4.0), alert(2, "m2", score=2.0)]
     (*_, whole) = fleet.update([*first, alert(3, "m3", score=2.5)], [], now)
@@ -201,7 +201,7 @@ def test_the_list_is_cut_and_the_count_is_not() -> None:
     assert whole.message["entities"][0]["entity"] == f"m{MAX_LISTED + 19}"
 
 
-def test_those_left_when_it_recovers_are_told_with_their_own_time_and_an_id_of_their_own() -> None:
+def test_those_left_when_it_recovers_are_sent_with_their_own_time_and_an_id_of_their_own() -> None:
     fleet = made(least=4)
     fleet.update([*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)], [], now)
     (one, two, three) = fleet.update([alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)], [], now)[-3:]
@@ -248,7 +248,9 @@ def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_the_silent_leave_by_the_next_alert_whether_a_snapshot_has_dropped_them_or_not(dropped: bool) -> None:
+def test_expired_entities_are_removed_by_the_next_alert_whether_a_snapshot_has_dropped_them_or_not(
+    dropped: bool,
+) -> None:
     fleet = made()
     said(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
     if dropped:

@@ -158,7 +158,7 @@ def places(value: Any, above: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @many
 @given(kind=kinds, data=st.data())
-def test_a_header_that_says_something_else(little_memory: None, kind: str, data: st.DataObject) -> None:
+def test_a_header_with_other_content(little_memory: None, kind: str, data: st.DataObject) -> None:
     """Its checksum is right: somebody meant it. It is refused, or makes an engine that can be told of again."""
     header, body = opened(golden(kind))
     for _ in range(data.draw(st.integers(1, 3))):

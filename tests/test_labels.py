@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from engines import FIELDS, assert_same_bits, config, cut, effect_later, fleet, linear, made, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_engine import FIELDS, assert_same_bits, config, cut, effect_later, fleet, linear, made, run
 
 from ssm_stream.config import ConfigError
 from ssm_stream.engine.engine import Alert, Engine
@@ -56,7 +56,7 @@ def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event:
     events = labelled(fleet(1500))
     if "categories" in event:
         events = replace(events, features=np.ascontiguousarray(np.round(events.features)))
-    told, alerts = run(Engine(config(event, model)), events)
+    predicted, alerts = run(Engine(config(event, model)), events)
     engine = Engine(config(event, model + LATE))
     yhat, score, late_alerts = [], [], []
     for i in range(len(events)):
@@ -69,8 +69,8 @@ def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event:
         yhat.append(predictions.yhat[0])
         score.append(outcome.resolved.score[0])
         late_alerts += [alert._replace(row=i) for alert in outcome.alerts]
-    assert np.array(yhat).tobytes() == told["yhat"].tobytes()
-    assert np.array(score).tobytes() == told["score"].tobytes()
+    assert np.array(yhat).tobytes() == predicted["yhat"].tobytes()
+    assert np.array(score).tobytes() == predicted["score"].tobytes()
     assert alerts
     assert [(a.row, said(a)) for a in late_alerts] == [(a.row, said(a)) for a in alerts]
 
@@ -91,8 +91,8 @@ def test_late_labels_teach_nearly_as_well(delay: int) -> None:
     engine = Engine(config(DIRECT, LATE))
     errors = []
     for i in range(3000):
-        told, _ = engine.process(bare(cut(events, i, i + 1)))
-        errors.append(abs(told.yhat[0] - y[i]))
+        predicted, _ = engine.process(bare(cut(events, i, i + 1)))
+        errors.append(abs(predicted.yhat[0] - y[i]))
         if i >= delay:
             assert engine.learn(labels_of(cut(events, i - delay, i - delay + 1))).matched.all()
     on_time = np.abs(run(Engine(config(DIRECT)), events)[0]["yhat"] - y)
@@ -107,8 +107,8 @@ def test_past_features_are_those_of_the_last_events_labelled_or_not(delay: int) 
     errors = []
     engine = Engine(config(f"{DIRECT}, feature_lags: 2", LATE))
     for i in range(3000):
-        told, _ = engine.process(bare(cut(events, i, i + 1)))
-        errors.append(abs(told.yhat[0] - events.target[i]))
+        predicted, _ = engine.process(bare(cut(events, i, i + 1)))
+        errors.append(abs(predicted.yhat[0] - events.target[i]))
         if i >= delay:
             assert engine.learn(labels_of(cut(events, i - delay, i - delay + 1))).matched.all()
     assert np.mean(errors[1000:]) < 0.1 * np.abs(np.diff(events.target)).mean()
@@ -117,9 +117,9 @@ def test_past_features_are_those_of_the_last_events_labelled_or_not(delay: int) 
 def test_past_features_reach_behind_a_horizon() -> None:
     """What three events on follows the feature of five events before that is two events back from here."""
     events = effect_later(5, 3000)
-    told, _ = run(Engine(config(f"{DIRECT}, feature_lags: 2", "model: {horizon: 3 events}\n")), events)
+    predicted, _ = run(Engine(config(f"{DIRECT}, feature_lags: 2", "model: {horizon: 3 events}\n")), events)
     foreseeable = events.target + events.features[:, 1]  # its own −b cannot be known three events before
-    errors = np.abs(told["yhat"][1000:-3] - foreseeable[1003:])
+    errors = np.abs(predicted["yhat"][1000:-3] - foreseeable[1003:])
     assert errors.mean() < 0.1 * np.abs(np.diff(foreseeable)).mean()
 
 
@@ -142,13 +142,13 @@ def follow(
     steps: list[tuple[str, int]], events: Events, sections: str, *, restoring: bool
 ) -> tuple[Engine, list[NDArray[Any]], int]:
     """The engine after the steps, what it predicted, and the labels that it was given and gave back."""
-    engine, told, given, refused = Engine(config(sections=sections)), [], 0, 0
+    engine, predicted, given, refused = Engine(config(sections=sections)), [], 0, 0
     for kind, i in steps:
         one = cut(events, i, i + 1)
         if kind == "restore":
             engine = Engine.restore(config(sections=sections), engine.snapshot()) if restoring else engine
         elif kind == "event":
-            told.append(np.concatenate([np.atleast_1d(column) for column in engine.process(bare(one))[0]]))
+            predicted.append(np.concatenate([np.atleast_1d(column) for column in engine.process(bare(one))[0]]))
         else:
             given += 1
             engine.learn(labels_of(one))
@@ -156,7 +156,7 @@ def follow(
     counts = engine.label_counts
     assert counts["matched"] + counts["early"] + counts["unmatched"] == given
     assert counts["unmatched"] == refused
-    return engine, told, refused
+    return engine, predicted, refused
 
 
 @settings(max_examples=40, deadline=None)
@@ -166,12 +166,12 @@ def test_every_event_is_labelled_waits_or_was_dropped(
 ) -> None:
     events = apart(fleet(120, seed), seed)
     sections = f"labels: {{topic: labels, pending: {most}, wait: {wait}}}\n"
-    engine, told, _ = follow(steps, events, sections, restoring=False)
+    engine, predicted, _ = follow(steps, events, sections, restoring=False)
     counts = engine.label_counts
     assert counts["matched"] + counts["waiting"] + counts["dropped"] == sum(kind == "event" for kind, _ in steps)
-    assert np.isfinite(np.concatenate(told)).all()
-    again, retold, _ = follow(steps, events, sections, restoring=True)
-    assert np.concatenate(told).tobytes() == np.concatenate(retold).tobytes()
+    assert np.isfinite(np.concatenate(predicted)).all()
+    again, restored, _ = follow(steps, events, sections, restoring=True)
+    assert np.concatenate(predicted).tobytes() == np.concatenate(restored).tobytes()
     assert engine.snapshot() == again.snapshot()
 
 
@@ -190,7 +190,7 @@ def test_a_label_waits_for_its_event_and_teaches_when_it_comes() -> None:
     assert engine.pop_unmatched_labels() == []
 
 
-def test_labels_without_an_event_say_why() -> None:
+def test_labels_without_an_event_have_a_reason() -> None:
     engine = Engine(config(sections="labels: {topic: labels, wait: 5s, pending: 8}\n"))
     events = made(np.arange(20.0), ts=np.arange(20) * 1000)
     engine.process(bare(events))
@@ -255,8 +255,8 @@ def shifted(seed: int = 0, n: int = 1200) -> Events:
 def test_a_horizon_of_events_predicts_the_target_so_many_events_on() -> None:
     events = shifted()
     engine = Engine(config("features: [a, b]", "model: {horizon: 3 events}\n"))
-    told, _ = run(engine, events)
-    error = np.abs(told["yhat"][:-3] - events.target[3:])
+    predicted, _ = run(engine, events)
+    error = np.abs(predicted["yhat"][:-3] - events.target[3:])
     assert error[500:].mean() < 0.5
     plain = run(Engine(config()), events)[0]
     assert np.abs(plain["yhat"] - events.target)[500:].mean() > 1.0
@@ -272,7 +272,7 @@ def test_a_horizon_in_time_is_a_horizon_in_events_where_they_come_evenly() -> No
     assert [said(a) for a in by_count[1]] == [said(a) for a in by_time[1]]
 
 
-def test_predictions_ahead_know_no_later_target() -> None:
+def test_predictions_ahead_do_not_depend_on_later_targets() -> None:
     events = shifted()
     other = replace(events, target=np.where(np.arange(1200) >= 800, events.target + 7, events.target))
     one, two = (run(Engine(config(sections="model: {horizon: 5}\n")), e)[0] for e in (events, other))
@@ -305,17 +305,17 @@ def test_a_time_that_comes_without_a_target_is_counted() -> None:
 def test_batches_and_restores_change_no_bit_ahead(horizon: str, cuts: list[int], seed: int) -> None:
     events, settings_ = fleet(800, seed), config(sections=f"model: {{horizon: {horizon}}}\n")
     whole = Engine(settings_)
-    told, alerts = run(whole, events)
+    predicted, alerts = run(whole, events)
     engine, parts, late_alerts = Engine(settings_), [], []
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 800], strict=True):
         engine = Engine.restore(settings_, engine.snapshot())
         predictions, some = engine.process(cut(events, start, stop))
         parts.append(predictions)
         late_alerts += [alert._replace(row=alert.row + start) for alert in some]
-    assert_same_bits(told, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
+    assert_same_bits(predicted, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
     assert alerts == late_alerts
     assert engine.snapshot() == whole.snapshot()
-    assert all(np.isfinite(told[name]).all() for name in FIELDS)
+    assert all(np.isfinite(predicted[name]).all() for name in FIELDS)
 
 
 def test_without_labels_and_horizon_nothing_is_remembered() -> None:

@@ -333,7 +333,7 @@ def test_a_file_that_is_not_what_was_written_is_refused(tmp_path: Path, how: str
         logic_of(config, token)
 
 
-def test_a_write_that_fails_is_told_at_the_next_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_write_that_fails_is_raised_at_the_next_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = configured(directory=tmp_path)
     logic = logic_of(config)
 
@@ -464,7 +464,7 @@ for seed in range(10_000):
 """
 
 
-def test_whatever_the_moment_of_a_kill_all_states_that_bytewax_heard_of_lately_are_there(tmp_path: Path) -> None:
+def test_whenever_a_kill_happens_all_states_named_to_bytewax_recently_are_there(tmp_path: Path, compiled: None) -> None:
     """SIGKILL while files are written, renamed, written over and deleted: the last told and the one before load."""
     rng = np.random.default_rng(0)
     for round_ in range(4):

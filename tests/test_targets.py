@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
+from engines import FIELDS, all_finite, assert_same_bits, config, cut, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from test_codec import chunk
-from test_engine import FIELDS, all_finite, assert_same_bits, config, cut, run
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError
@@ -58,24 +58,24 @@ def one_of(events: Events, j: int) -> Events:
     return replace(events, target=np.ascontiguousarray(events.target[:, j]))
 
 
-def column(told: dict[str, NDArray[Any]], j: int) -> dict[str, NDArray[Any]]:
-    return {name: np.ascontiguousarray(values[:, j]) for name, values in told.items()}
+def column(predicted: dict[str, NDArray[Any]], j: int) -> dict[str, NDArray[Any]]:
+    return {name: np.ascontiguousarray(values[:, j]) for name, values in predicted.items()}
 
 
 # Each target as if it were alone.
 
 
 @pytest.mark.parametrize("sections", ["", "model: {fleet: false}", "model: {horizon: 3}", "model: {horizon: 20s}"])
-def test_each_target_is_told_as_an_engine_of_its_own_would_with_its_share_of_the_budget(sections: str) -> None:
+def test_each_target_is_predicted_as_by_an_engine_of_its_own_with_its_share_of_the_budget(sections: str) -> None:
     off = "alerts: {fleet: {enabled: false}}"  # which is over all entities, and so not as of one alone
     events, engine = targets(3000), Engine(config(TWO, f"{sections}\n{off}"))
-    told, alerts = run(engine, events)
+    predicted, alerts = run(engine, events)
     budgets = "anomaly: {budget: 1 per 20000 events}, drift: {budget: 0.5 per 10000 events}"
     share = f"alerts: {{fleet: {{enabled: false}}, {budgets}}}"
     for j, path in enumerate(("y", "z")):
         single = Engine(config(f"features: [a, b], target: {path}", f"{sections}\n{share}"))
         alone, its = run(single, one_of(events, j))
-        assert_same_bits(column(told, j), alone)
+        assert_same_bits(column(predicted, j), alone)
         for name in single.names:
             assert single.state_hash(name) == engine.state_hash(name, target=path)
         mine = {(a.row, a.message["kind"]): a.message for a in its}
@@ -104,8 +104,8 @@ def test_a_missing_target_is_predicted_and_not_learned_while_the_others_are() ->
     run(engine, events)
     before = [engine.state_hash("m0", target=path) for path in ("y", "z")]
     last = replace(cut(events, 299, 300), ts=np.array([400_000]), target=np.array([[1.0, np.nan]]))
-    told, _ = run(engine, last)
-    assert np.isfinite(told["yhat"]).all()
+    predicted, _ = run(engine, last)
+    assert np.isfinite(predicted["yhat"]).all()
     after = [engine.state_hash("m0", target=path) for path in ("y", "z")]
     assert (before[0] != after[0], before[1] == after[1]) == (True, True)
 
@@ -187,7 +187,7 @@ def test_targets_of_an_entity_share_one_episode_a_kind() -> None:
 @given(st.booleans(), st.lists(st.integers(0, 2500), max_size=12), st.booleans())
 def test_batches_and_restores_change_neither_messages_nor_state(gaps: bool, cuts: list[int], restored: bool) -> None:
     """With gaps, targets expire while their episodes are open, at an event or at a snapshot."""
-    told, alerts, before = whole(gaps)
+    predicted, alerts, before = whole(gaps)
     events, engine = targets(2500, 1, gaps=gaps), Engine(lively(gaps))
     parts, others = [], []
     for start, stop in pairwise([0, *sorted(cuts), len(events)]):
@@ -196,7 +196,7 @@ def test_batches_and_restores_change_neither_messages_nor_state(gaps: bool, cuts
         others += [alert._replace(row=alert.row + start) for alert in more]
         if restored:
             engine = Engine.restore(lively(gaps), engine.snapshot())
-    assert_same_bits(told, {name: np.concatenate([part[name] for part in parts]) for name in FIELDS})
+    assert_same_bits(predicted, {name: np.concatenate([part[name] for part in parts]) for name in FIELDS})
     assert others == alerts
     assert state_of(engine) == state_of(before)
     # A snapshot drops who has no label yet, who is then named later: another order.
@@ -224,7 +224,7 @@ def alert(row: int, kind: str, phase: str, score: float, since: int, absorbed: i
     return Alert(row, {**message, "absorbed_after": absorbed, **rest})
 
 
-def told(
+def joint_alerts(
     joint: MultiTargetAlerts, *alerts: list[Alert], expired: list[list[tuple[int, str]]] | None = None
 ) -> list[Any]:
     found = joint.update(alerts, expired or [[], [], []])
@@ -244,7 +244,7 @@ def test_who_joins_is_reported_at_once_and_the_last_to_recover_ends_it() -> None
     x = [alert(1, "anomaly", "started", 2, 1000), alert(9, "anomaly", "recovered", 1.5, 1000, 4)]
     y = [alert(1, "anomaly", "started", 5, 1000), alert(20, "anomaly", "recovered", 1.2, 1000, 3)]
     z = [alert(4, "anomaly", "started", 3, 4000), alert(30, "anomaly", "recovered", 1.1, 4000, 2)]
-    assert told(joint, x, y, z) == [
+    assert joint_alerts(joint, x, y, z) == [
         (1, "started", "y", ["y", "x"], 1000, None),
         (4, "ongoing", "z", ["y", "z", "x"], 1000, None),
         (30, "recovered", "z", [], 1000, 4),
@@ -256,13 +256,13 @@ def test_only_the_target_that_is_open_for_longest_is_reported_again() -> None:
     joint = three()
     x = [alert(1, "drift", "started", 2, 1000), alert(11, "drift", "ongoing", 3, 1000)]
     y = [alert(2, "drift", "started", 2, 2000), alert(12, "drift", "ongoing", 9, 2000)]
-    assert [item[:3] for item in told(joint, x, y, [])] == [
+    assert [item[:3] for item in joint_alerts(joint, x, y, [])] == [
         (1, "started", "x"),
         (2, "ongoing", "y"),
         (11, "ongoing", "x"),
     ]
     x, y = [alert(3, "drift", "recovered", 1, 1000, 5)], [alert(4, "drift", "ongoing", 7, 2000)]
-    assert told(joint, x, y, []) == [(4, "ongoing", "y", ["y"], 1000, None)]
+    assert joint_alerts(joint, x, y, []) == [(4, "ongoing", "y", ["y"], 1000, None)]
     ranked = joint.update(
         [[], [alert(5, "drift", "ongoing", 2.5, 2000)], [alert(5, "drift", "started", 2, 5000)]], [[]] * 3
     )
@@ -271,24 +271,24 @@ def test_only_the_target_that_is_open_for_longest_is_reported_again() -> None:
 
 def test_one_that_starts_as_the_last_recovers_goes_on_with_the_episode() -> None:
     joint = three()
-    told(joint, [alert(1, "anomaly", "started", 2, 1000)], [], [])
+    joint_alerts(joint, [alert(1, "anomaly", "started", 2, 1000)], [], [])
     x, y = [alert(5, "anomaly", "recovered", 1, 1000, 3)], [alert(5, "anomaly", "started", 2, 5000)]
-    assert told(joint, x, y, []) == [(5, "ongoing", "y", ["y"], 1000, None)]
+    assert joint_alerts(joint, x, y, []) == [(5, "ongoing", "y", ["y"], 1000, None)]
 
 
 def test_what_expires_leaves_the_episode_without_a_word() -> None:
     joint = three()
-    told(joint, [alert(1, "drift", "started", 2, 1000)], [alert(1, "drift", "started", 3, 1000)], [])
+    joint_alerts(joint, [alert(1, "drift", "started", 2, 1000)], [alert(1, "drift", "started", 3, 1000)], [])
     again = MultiTargetAlerts(joint_config := config("target: [x, y, z]"))
     again.load(orjson.loads(orjson.dumps(joint.dump())))
     assert again.dump() == joint.dump()
     assert joint_config.event.targets == ["x", "y", "z"]
-    assert told(joint, [], [], [alert(4, "drift", "started", 2, 4000)], expired=[[(4, "m")], [], []]) == [
+    assert joint_alerts(joint, [], [], [alert(4, "drift", "started", 2, 4000)], expired=[[(4, "m")], [], []]) == [
         (4, "ongoing", "z", ["y", "z"], 1000, None)
     ]
     joint.retain([{"m"}, set(), set()])
     assert joint.dump() == []
-    assert told(again, [], [], [], expired=[[(0, "m")], [(0, "m")], []]) == []
+    assert joint_alerts(again, [], [], [], expired=[[(0, "m")], [(0, "m")], []]) == []
     assert again.dump() == []
 
 
