@@ -1,4 +1,4 @@
-"""Limits: how many entities may be known, how large a message may be; and that no producer can exhaust the memory."""
+"""Limits: how many entities may be in memory, how large a message may be; and that no producer can exhaust the memory."""
 
 from __future__ import annotations
 
@@ -71,38 +71,38 @@ def test_who_is_let_in_and_who_leaves_is_decided_event_by_event(
     rng = random.Random(seed)
     names = [f"m{int(rng.random() ** 2 * 14)}" for _ in range(100)]
     ts = np.cumsum([rng.choice([-500, 1000, TTL // 50, 2 * TTL]) for _ in names])
-    slowly, census = Slowly(most, evict=evict), EntityLimiter(rules(most, "evict" if evict else "refuse"))
+    slowly, limiter = Slowly(most, evict=evict), EntityLimiter(rules(most, "evict" if evict else "refuse"))
     expected = [slowly.event(name, int(t)) for name, t in zip(names, ts, strict=True)]
     known: set[str] = set()
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 100], strict=True):
-        stretches, refused = census.admit(names[start:stop], ts[start:stop], {}, 0)
-        assert refused == [i - start for i in range(start, stop) if not expected[i][0]]
+        segments, rejected = limiter.admit(names[start:stop], ts[start:stop], {}, 0)
+        assert rejected == [i - start for i in range(start, stop) if not expected[i][0]]
         left = []
-        for rows, leaving in stretches:
+        for rows, evicted in segments:
             mine = [names[start + i] for i in rows.tolist()]
             first = {name: int(i) for name, i in zip(reversed(mine), reversed(rows.tolist()), strict=True)}
-            for i, name in leaving:
+            for i, name in evicted:
                 assert i in rows
-                assert first.get(name, 100) >= i, "one that leaves has no event before that in the stretch"
+                assert first.get(name, 100) >= i, "an evicted entity has no event before that in the segment"
                 known.discard(name)
-            left += leaving
+            left += evicted
             known |= set(mine)
         assert left == [(i - start, name) for i in range(start, stop) for name in expected[i][1]]
-        saved = orjson.loads(orjson.dumps(census.dump()))
-        census = EntityLimiter(rules(most, "evict" if evict else "refuse"))
-        census.load(saved)
-    assert census.dump() == [[0, 0, slowly.clock, list(slowly.seen), list(slowly.seen.values())]] == saved
-    assert len(census) <= most
+        saved = orjson.loads(orjson.dumps(limiter.dump()))
+        limiter = EntityLimiter(rules(most, "evict" if evict else "refuse"))
+        limiter.load(saved)
+    assert limiter.dump() == [[0, 0, slowly.clock, list(slowly.seen), list(slowly.seen.values())]] == saved
+    assert len(limiter) <= most
 
 
 def test_shards_and_sources_have_a_limit_each() -> None:
-    census, names = EntityLimiter(rules(2, "refuse")), [f"m{i}" for i in range(40)]
+    limiter, names = EntityLimiter(rules(2, "refuse")), [f"m{i}" for i in range(40)]
     homes = {name: shard_of(name, 4) for name in names}
     ts = np.arange(40)
     for source in (0, 5):
-        _, refused = census.admit(names, ts, homes, source)
-        assert len(refused) == 40 - 8
-    assert len(census) == 16
+        _, rejected = limiter.admit(names, ts, homes, source)
+        assert len(rejected) == 40 - 8
+    assert len(limiter) == 16
     # As each shard would decide by itself.
     for shard in range(4):
         mine = [name for name in names if homes[name] == shard]
@@ -111,9 +111,9 @@ def test_shards_and_sources_have_a_limit_each() -> None:
 
 
 def test_a_wrong_time_expires_no_entity() -> None:
-    census = EntityLimiter(rules(1, "refuse"))
-    assert not census.admit(["a", "a"], np.array([0, 200 * 365 * TTL]), {}, 0)[1]
-    assert census.admit(["b"], np.array([TTL]), {}, 0)[1] == [0]
+    limiter = EntityLimiter(rules(1, "refuse"))
+    assert not limiter.admit(["a", "a"], np.array([0, 200 * 365 * TTL]), {}, 0)[1]
+    assert limiter.admit(["b"], np.array([TTL]), {}, 0)[1] == [0]
 
 
 def limited(kind: str, most: int, full: str) -> Config:
@@ -124,8 +124,8 @@ def fed(engine: Engine, events: Events, start: int, stop: int, out: list[tuple[i
     """Events through the limit and the engine, with what was said of each, by its offset."""
     part = events.take(np.arange(start, stop))
     place = part.position
-    part, refused = engine.admit(part, source=0)
-    out += [(int(place[r.position]), r.fault) for r in refused]
+    part, rejected = engine.admit(part, source=0)
+    out += [(int(place[r.position]), r.fault) for r in rejected]
     if len(part):
         predictions, alerts = engine.process(part, source=0)
         rows = zip(part.position.tolist(), *(column.tolist() for column in predictions), strict=True)
@@ -206,8 +206,8 @@ def test_who_was_evicted_starts_afresh_and_the_others_do_not_notice() -> None:
     n = len(names)
     events = Events(names, 1000 * np.arange(n), np.zeros((n, 2)), np.ones(n), np.arange(n))
     engine, free = Engine(config), Engine(configured())
-    kept, refused = engine.admit(events)
-    assert not refused
+    kept, rejected = engine.admit(events)
+    assert not rejected
     predictions, _ = engine.process(kept)
     without, _ = free.process(events)
     assert predictions.n.tolist()[:-1] == without.n.tolist()[:-1]
@@ -291,7 +291,7 @@ def test_refused_events_are_dead_letters_as_they_came() -> None:
     assert (judged.batch.events.entity, judged.batch.offsets) == (["a", "b", "a", "b"], [100, 101, 103, 105])
     assert len(judged.predictions.yhat) == 4
     assert judged.batch.raw is None
-    # A batch that is refused as a whole.
+    # A batch that is rejected as a whole.
     ((_, batch),) = Decoder(config).decode(chunk([event(machine="e")]))
     assert isinstance(batch, ShardBatch)
     (only,) = logic.on_batch([batch])[0]

@@ -1,4 +1,4 @@
-"""Fleet alerts: many entities at once are one alert; nothing is told twice, nothing that was told is left open."""
+"""Fleet alerts: many entities at once are one alert; nothing is sent twice, nothing that was sent is left open."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def now(entity: str, row: int) -> float:
     return 1000.0 * row
 
 
-def said(
+def sent(
     fleet: FleetAlerts,
     alerts: Sequence[Alert],
     gone: Sequence[tuple[int, str]] = (),
-    heard: Callable[[str, int], float] = now,
+    last_labelled: Callable[[str, int], float] = now,
 ) -> list[Any]:
     """Row, entity, phase, and of a fleet alert the number of open ones."""
-    found = fleet.update(alerts, gone, heard)
+    found = fleet.update(alerts, gone, last_labelled)
     assert all((a.suffix == "-fleet") == (a.message["scope"] == "fleet") for a in found)
     return [
         (a.row, a.message["entity"], a.message["phase"], *([a.message["count"]] if "count" in a.message else []))
@@ -91,8 +91,8 @@ def test_what_starts_one_after_another_is_no_fleet_event() -> None:
     """As where entities are replayed one after another, and each ends in its fault."""
     fleet = made()
     alone = [alert(i, f"m{i}")._replace(labelled=201 * i) for i in range(1, 9)]
-    assert said(fleet, alone) == [(i, f"m{i}", "started") for i in range(1, 9)]
-    assert said(fleet, [alert(9, "m9")._replace(labelled=201 * 8), alert(9, "m10")._replace(labelled=201 * 8)]) == [
+    assert sent(fleet, alone) == [(i, f"m{i}", "started") for i in range(1, 9)]
+    assert sent(fleet, [alert(9, "m9")._replace(labelled=201 * 8), alert(9, "m10")._replace(labelled=201 * 8)]) == [
         (9, "m9", "started"),
         (9, "*", "started", 10),
     ]
@@ -100,15 +100,15 @@ def test_what_starts_one_after_another_is_no_fleet_event() -> None:
 
 def test_the_one_that_makes_them_many_is_the_fleets_alert_and_later_ones_are_inside() -> None:
     fleet = made()
-    assert said(fleet, [alert(1, "m1"), alert(2, "m2"), alert(3, "m3"), alert(4, "m4"), alert(5, "m5")]) == [
+    assert sent(fleet, [alert(1, "m1"), alert(2, "m2"), alert(3, "m3"), alert(4, "m4"), alert(5, "m5")]) == [
         (1, "m1", "started"),
         (2, "m2", "started"),
         (3, "*", "started", 3),
     ]
-    assert said(fleet, [alert(6, "m1", "ongoing"), alert(7, "m6")]) == [(7, "*", "ongoing", 6)]
+    assert sent(fleet, [alert(6, "m1", "ongoing"), alert(7, "m6")]) == [(7, "*", "ongoing", 6)]
     ups = [alert(10 + i, f"m{i}", "recovered") for i in range(1, 7)]
     # m1 and m2 were told of; of the threshold of 3 half is 1.5.
-    assert said(fleet, ups) == [
+    assert sent(fleet, ups) == [
         (11, "m1", "recovered"),
         (12, "m2", "recovered"),
         (15, "*", "recovered", 1),
@@ -125,12 +125,12 @@ def at(row: int, entity: str, labelled: int, phase: str = "started", **other: An
 def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
     """Where budgets are loose some are always open: before it, and beside it."""
     fleet = made()
-    assert len(said(fleet, [at(i, f"m{i}", i) for i in (1, 2)])) == 2, "two that have nothing to do with it"
-    started = said(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
+    assert len(sent(fleet, [at(i, f"m{i}", i) for i in (1, 2)])) == 2, "two that have nothing to do with it"
+    started = sent(fleet, [at(i, f"m{i}", 1000 + i) for i in (3, 4, 5)])
     assert started == [(3, "m3", "started"), (4, "m4", "started"), (5, "*", "started", 5)]
     later = [at(6, "m6", 1500), at(7, "m7", 1600), at(8, "m1", 1700, "recovered"), at(9, "m2", 1700, "recovered")]
-    assert said(fleet, later) == [(8, "m1", "recovered"), (9, "m2", "recovered")], "its own are open still"
-    assert said(fleet, [at(10, "m3", 1800, "recovered"), at(11, "m4", 1800, "recovered")]) == [
+    assert sent(fleet, later) == [(8, "m1", "recovered"), (9, "m2", "recovered")], "its own are open still"
+    assert sent(fleet, [at(10, "m3", 1800, "recovered"), at(11, "m4", 1800, "recovered")]) == [
         (10, "m3", "recovered"),
         (11, "m4", "recovered"),
         (11, "*", "recovered", 3),
@@ -142,10 +142,10 @@ def test_it_recovers_though_others_start_for_reasons_of_their_own() -> None:
 
 def test_its_own_are_those_about_each_report() -> None:
     fleet = made()
-    said(fleet, [at(i, f"m{i}", i) for i in (1, 2, 3)])
-    assert said(fleet, [at(4, "m4", 1000), at(5, "m5", 1001), at(6, "m6", 1002)]) == [(6, "*", "ongoing", 6)]
-    assert said(fleet, [at(10 + i, f"m{i}", 1100, "recovered") for i in (1, 2, 3)])[-1] == (12, "m2", "recovered")
-    assert said(fleet, [at(20 + i, f"m{i}", 1100, "recovered") for i in (4, 5)]) == [
+    sent(fleet, [at(i, f"m{i}", i) for i in (1, 2, 3)])
+    assert sent(fleet, [at(4, "m4", 1000), at(5, "m5", 1001), at(6, "m6", 1002)]) == [(6, "*", "ongoing", 6)]
+    assert sent(fleet, [at(10 + i, f"m{i}", 1100, "recovered") for i in (1, 2, 3)])[-1] == (12, "m2", "recovered")
+    assert sent(fleet, [at(20 + i, f"m{i}", 1100, "recovered") for i in (4, 5)]) == [
         (25, "*", "recovered", 1),
         (25, "m6", "started"),
     ]
@@ -154,20 +154,20 @@ def test_its_own_are_those_about_each_report() -> None:
 @pytest.mark.parametrize("restored", [False, True])
 def test_it_recovers_as_it_would_have_after_a_restore(restored: bool) -> None:
     fleet = made()
-    said(fleet, [at(1, "m1", 1), *(at(i, f"m{i}", 1000 + i) for i in (3, 4, 5))])
+    sent(fleet, [at(1, "m1", 1), *(at(i, f"m{i}", 1000 + i) for i in (3, 4, 5))])
     if restored:
         again = made()
         again.load(orjson.loads(orjson.dumps(fleet.dump())))
         fleet = again
-    said(fleet, [at(6, "m6", 1500), at(7, "m3", 1500, "recovered"), at(8, "m1", 1500, "recovered")])
-    assert said(fleet, [at(9, "m4", 1500, "recovered")])[1] == (9, "*", "recovered", 2)
+    sent(fleet, [at(6, "m6", 1500), at(7, "m3", 1500, "recovered"), at(8, "m1", 1500, "recovered")])
+    assert sent(fleet, [at(9, "m4", 1500, "recovered")])[1] == (9, "*", "recovered", 2)
 
 
 @pytest.mark.parametrize(("events", "at_once"), [(10_000, 8), (1000, 8), (100, 20)])
 def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(events: int, at_once: int) -> None:
     """Of 40 entities 8 are a fifth; within 20 rounds 8 start by chance where one in 100 events does, 8 ± 2.8."""
     fleet = FleetAlerts(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}}}"))
-    found = said(fleet, [alert(i, f"m{i}", entities=40) for i in range(1, 40)])
+    found = sent(fleet, [alert(i, f"m{i}", entities=40) for i in range(1, 40)])
     assert next(row for row, entity, *_ in found if entity == "*") == at_once
 
 
@@ -209,7 +209,7 @@ def test_those_left_when_it_recovers_are_sent_with_their_own_time_and_an_id_of_t
     assert (three.message["phase"], three.message["since"], three.message["score"]) == ("started", 4000, 6.0)
     assert (three.message["ts"], three.row) == (8000, 13), "its own last report, at the event that ended the fleet's"
     assert [one.suffix, two.suffix, three.suffix] == ["", "-fleet", "-1"]
-    assert said(fleet, [alert(20, "m4", "ongoing"), alert(30, "m4", "recovered")]) == [
+    assert sent(fleet, [alert(20, "m4", "ongoing"), alert(30, "m4", "recovered")]) == [
         (20, "m4", "ongoing"),
         (30, "m4", "recovered"),
     ]
@@ -218,18 +218,18 @@ def test_those_left_when_it_recovers_are_sent_with_their_own_time_and_an_id_of_t
 def test_the_share_is_of_the_pools_labelled_entities_at_that_event() -> None:
     fleet = made(least=2, share=0.5)
     grown = [alert(1, "m1", entities=5), alert(2, "m2", entities=5), alert(3, "m3", entities=7)]
-    assert said(fleet, grown) == [(i, f"m{i}", "started") for i in (1, 2, 3)]
-    assert said(fleet, [alert(4, "m4", entities=8)]) == [(4, "*", "started", 4)]
+    assert sent(fleet, grown) == [(i, f"m{i}", "started") for i in (1, 2, 3)]
+    assert sent(fleet, [alert(4, "m4", entities=8)]) == [(4, "*", "started", 4)]
 
 
 def test_pools_and_kinds_are_apart() -> None:
     fleet = made(least=2)
     apart = [alert(1, "m1"), alert(2, "m2", pool=(0, 1)), alert(3, "m3", pool=(1, 0)), alert(4, "m4", kind="anomaly")]
-    assert said(fleet, apart) == [(i, f"m{i}", "started") for i in (1, 2, 3, 4)]
+    assert sent(fleet, apart) == [(i, f"m{i}", "started") for i in (1, 2, 3, 4)]
     found = fleet.update([alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")], [], now)
     assert [(a.message["kind"], a.message["pool"]) for a in found] == [("drift", "1-0"), ("anomaly", "0-0")]
     # An entity that comes by another partition is still the one that started in the first.
-    assert said(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
+    assert sent(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
 
 
 # Entities that fall silent.
@@ -237,9 +237,9 @@ def test_pools_and_kinds_are_apart() -> None:
 
 def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
     fleet = made()
-    said(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
     again = [alert(6, "m3", since=6000), alert(7, "m1", "recovered"), alert(8, "m2", "recovered")]
-    assert said(fleet, again, gone=[(5, "m3")]) == [
+    assert sent(fleet, again, gone=[(5, "m3")]) == [
         (7, "m1", "recovered"),
         (8, "m2", "recovered"),
         (8, "*", "recovered", 1),
@@ -248,19 +248,19 @@ def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
 
 
 @pytest.mark.parametrize("dropped", [False, True])
-def test_expired_entities_are_removed_by_the_next_alert_whether_a_snapshot_has_dropped_them_or_not(
+def test_expired_entities_are_removed_by_the_next_alert_with_or_without_a_snapshot(
     dropped: bool,
 ) -> None:
     fleet = made()
-    said(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
     if dropped:
         fleet.retain({"m1", "m9"})
         again = made()
         again.load(orjson.loads(orjson.dumps(fleet.dump())))
         fleet = again
-    # m2 and m3 have not been heard since; m1 has.
+    # m2 and m3 have no label since; m1 has.
     late = {"m1": 9e6, "m9": 9e6}
-    found = said(fleet, [alert(9, "m9", watermark=9e6)], heard=lambda name, _: late.get(name, 3000.0))
+    found = sent(fleet, [alert(9, "m9", watermark=9e6)], last_labelled=lambda name, _: late.get(name, 3000.0))
     assert found == [(9, "*", "recovered", 1), (9, "m9", "started")]
 
 
@@ -268,7 +268,7 @@ def test_expired_entities_are_removed_by_the_next_alert_whether_a_snapshot_has_d
 
 
 def struck(n: int, seed: int = 0, entities: int = 8, gaps: bool = False) -> Events:
-    """Entities that jump by themselves, and twice all of them at once; with gaps, most are heard now and then only."""
+    """Entities that jump by themselves, and twice all of them at once; with gaps, most are last_labelled now and then only."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 2))
     y = 5 + x @ [2.0, -1.0] + 0.3 * rng.normal(size=n)
@@ -278,7 +278,7 @@ def struck(n: int, seed: int = 0, entities: int = 8, gaps: bool = False) -> Even
     y[n // 2 :] -= 3 * x[n // 2 :, 0]
     y[rng.random(n) < 0.1] = np.nan
     number = rng.integers(entities, size=n)
-    if gaps:  # three of sixteen are heard for forty events
+    if gaps:  # three of sixteen are last_labelled for forty events
         number = rng.integers(16, size=(n, 3))[np.arange(n) // 40, rng.integers(3, size=n)]
     return Events([f"m{i}" for i in number], np.arange(n) * (60_000 if gaps else 1000), x, y, np.arange(n))
 
@@ -388,8 +388,8 @@ def test_labels_that_come_by_themselves_tip_it_too() -> None:
     follow(found)
     assert {a.message["pool"] for a in found if a.message["scope"] == "fleet"} == {"3-0"}
     on_time = run(Engine(config("features: [a, b]", LIVELY)), events)[1]
-    told = [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in found]
-    assert told == [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in on_time]
+    sent = [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in found]
+    assert sent == [(a.message["ts"], a.message["entity"], a.message["kind"], a.message["phase"]) for a in on_time]
 
 
 def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:
@@ -419,10 +419,10 @@ def test_ids_are_unique_and_the_subject_is_the_fleet() -> None:
     ((_, batch),) = Decoder(settings_).decode(chunk([orjson.dumps(d) for d in documents(2500)]))
     assert isinstance(batch, ShardBatch)
     records = Encoder(settings_).encode(batch, *Engine(settings_).process(batch.events, 3)).records
-    told = [r for r in records if r.topic == "alerts"]
-    alerts = [orjson.loads(r.value or b"") for r in told]
+    sent = [r for r in records if r.topic == "alerts"]
+    alerts = [orjson.loads(r.value or b"") for r in sent]
     assert len({a["id"] for a in alerts}) == len(alerts)
-    for record, a in zip(told, alerts, strict=True):
+    for record, a in zip(sent, alerts, strict=True):
         stem = f"events-3-{a['source']['offset']}-{a['kind']}"
         assert a["id"] == stem + "-fleet" if a["scope"] == "fleet" else a["id"].startswith(stem)
         assert record.key == a["entity"] == dict(record.headers or [])["ce_subject"].decode()
