@@ -1,4 +1,4 @@
-"""Limits: how many entities may be in memory, how large a message may be; and that no producer can exhaust the memory."""
+"""Limits: how many entities may be in memory, and how large a message may be; no producer can exhaust the memory."""
 
 from __future__ import annotations
 

@@ -268,7 +268,7 @@ def test_expired_entities_are_removed_by_the_next_alert_with_or_without_a_snapsh
 
 
 def struck(n: int, seed: int = 0, entities: int = 8, gaps: bool = False) -> Events:
-    """Entities that jump by themselves, and twice all of them at once; with gaps, most are last_labelled now and then only."""
+    """Entities that jump by themselves, and twice all at once; with gaps, most have a label only now and then."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 2))
     y = 5 + x @ [2.0, -1.0] + 0.3 * rng.normal(size=n)
