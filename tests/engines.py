@@ -14,10 +14,10 @@ import orjson
 from numpy.typing import ArrayLike, NDArray
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine import snapshot_format as snapshots
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.core.loop import Predictions
 
 DAY = 86_400_000
 HOUR = 3_600_000
