@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from ssm_stream.core import detect, interval, levels, novelty
-from ssm_stream.evaluate.prequential import backtest
+from ssm_stream.evaluate.backtest import backtest
 
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 BUDGETS = (1e3, 1e4, 1e5)

@@ -147,7 +147,7 @@ def test_demo_shows_the_recording_and_ends_by_itself() -> None:
 def test_demo_figures_are_those_of_a_backtest() -> None:
     """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
     from ssm_stream.config import load_config
-    from ssm_stream.evaluate.prequential import backtest
+    from ssm_stream.evaluate.backtest import backtest
     from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.demo import recording
 

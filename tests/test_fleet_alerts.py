@@ -22,7 +22,8 @@ from test_stream import Job
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
-from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
+from ssm_stream.evaluate.backtest import backtest
+from ssm_stream.evaluate.prequential import Chunk, alert_rows
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder

@@ -703,7 +703,7 @@ def test_the_command_writes_page_and_json(folder: Path) -> None:
         (["two.yaml", "r.csv"], 2, "event.target: found 2 targets"),
         (["c.yaml", "r.csv", "--limit", "150"], 1, "nothing to judge"),
         (["c.yaml", "r.csv", "--out", "no/where.html"], 2, "existing folder"),
-        (["c.yaml", "r.csv", "--out", "report.json"], 2, "existing folder"),
+        (["c.yaml", "r.csv", "--out", "report.json"], 2, "name a .html file"),
         (["c.yaml", "r.csv", "--lang", "fr"], 2, "'en'"),
     ],
 )

@@ -21,7 +21,8 @@ from ssm_stream.cli.backtest import prediction_lines
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate import prequential
-from ssm_stream.evaluate.prequential import Chunk, alert_rows, backtest
+from ssm_stream.evaluate.backtest import backtest
+from ssm_stream.evaluate.prequential import Chunk, alert_rows
 
 YAML = """
 source: {brokers: "localhost:9092", topic: events}

@@ -91,6 +91,7 @@ DONE: tuple[str, ...] = (
     "cli",
     "config",
     "engine",
+    "evaluate",
     "flow",
     "ingest",
     "ops",

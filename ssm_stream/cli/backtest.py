@@ -40,7 +40,8 @@ def backtest(
 
     Example: ssm-stream backtest configs/soft-sensor.yaml gas_turbine.csv.gz --out predictions.jsonl
     """
-    from ssm_stream.evaluate import prequential
+    from ssm_stream.evaluate.backtest import backtest as run_backtest
+    from ssm_stream.evaluate.prequential import alert_rows
     from ssm_stream.evaluate.recordings import RecordingError
 
     with report_errors(RecordingError, OSError), ExitStack() as stack:
@@ -52,7 +53,7 @@ def backtest(
         bar = stack.enter_context(counting_bar())
         task = bar.add_task("backtest", total=rows_to_read(rows))
 
-        def on_chunk(chunk: prequential.Chunk) -> None:
+        def on_chunk(chunk: Chunk) -> None:
             bar.advance(task, len(chunk.events) + len(chunk.refused))
             for refusal in chunk.refused[:3]:
                 row = chunk.first + refusal.position + 1
@@ -60,10 +61,10 @@ def backtest(
             if predictions_file is not None:
                 predictions_file.write(prediction_lines(chunk, file.name))
             if alerts_file is not None:
-                for message in prequential.alert_rows(chunk, file.name):
+                for message in alert_rows(chunk, file.name):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = prequential.backtest(loaded, rows, on_chunk, label_delay, device or "")
+        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "")
     if as_json:
         print_json(result)
     else:

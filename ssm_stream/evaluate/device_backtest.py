@@ -5,8 +5,8 @@ rounds, the k-th event of every entity of a batch in round k, and a round is one
 pool an entity. The predictions are those of the kernel, to the rounding of its 32-bit heads.
 
 Predictions and no more: intervals and alerts follow from errors in the kernel's own loops, event by event, and what an
-alert tells (weights, state hash) is of the kernel's state. Codes of categories are kept in plain Python, an entity at a
-time. So this is for many entities of plain numbers, and never for the stream.
+alert reports (weights, state hash) is of the kernel's state. Codes of categories are kept in plain Python, an entity at
+a time. So this is for many entities of plain numbers, and never for the stream.
 """
 
 from __future__ import annotations

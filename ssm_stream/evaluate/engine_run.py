@@ -53,7 +53,7 @@ class EngineRun:
     examples: list[tuple[int, str]] = field(default_factory=list)
     """Some of them: row in the file, and reason."""
     batches: list[Events] = field(default_factory=list)
-    """The events, as the engine took them; only with `keep_events`."""
+    """The events that the engine processed; only with `keep_events`."""
     ahead: bool = False
     """Whether there is a horizon."""
 

@@ -21,8 +21,8 @@ import orjson
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.core.loop import Predictions
-from ssm_stream.evaluate.prequential import Scores
 from ssm_stream.evaluate.recordings import Recording, count_rows
+from ssm_stream.evaluate.scores import Scores
 from ssm_stream.kafka.client import client_properties
 from ssm_stream.kafka.embedded_broker import EmbeddedBroker
 from ssm_stream.kafka.replay import ReplayError, replay

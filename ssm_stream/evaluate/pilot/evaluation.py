@@ -14,11 +14,11 @@ from ssm_stream.evaluate.bootstrap import CONFIDENCE, DRAWS, Bootstrap
 from ssm_stream.evaluate.engine_run import EngineRun, Floats, run_engine
 from ssm_stream.evaluate.pilot import alarm_figures, verdict
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
-from ssm_stream.evaluate.pilot.alarm_tally import cut_blocks, judge_events, row_blocks
-from ssm_stream.evaluate.pilot.baselines import BASELINES, baselines
+from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events, row_blocks
+from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
 from ssm_stream.evaluate.pilot.costs import Costs
-from ssm_stream.evaluate.pilot.detectors import detect, signals
-from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, coverage, drifts, errors
+from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals
+from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
 from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.split import Split, split_run
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
@@ -84,39 +84,88 @@ def run_pilot(
     Raises:
         NothingToJudgeError: no entity has events beyond its first part and its warm-up.
     """
-    costs = costs or Costs()
     run = run_engine(config, rows, keep_events=True, on_rows=on_rows)
     split = _split(config, run, first)
     events = [] if true_events is None else true_events(run.names)
+    blocks = cut_blocks(run, split)
+    bootstrap = Bootstrap(len(blocks.start), seed)
+    judged = judge_events(run, split, events)
+    context = AlarmContext(run, split, judged, blocks, bootstrap, costs or Costs(), seed)
 
     def at(part: str, done: int) -> None:
         advance(part, done / STEPS)
 
+    found = _compare(config, context, at)
+    at("report", STEPS - 1)
+    report = _report(config, context, found)
+    report["judged_by"] = {
+        "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
+    }  # fmt: skip
+    checks, grade = verdict.checks(report), verdict.grade(report)
+    report["verdict"] = {
+        "grade": grade,
+        "sentences": [{"key": key, **values} for key, values in verdict.sentences(report, grade)],
+        "rules": (verdict.__doc__ or "").strip().splitlines(),
+        "checks": [check.row() for check in checks],
+    }
+    today = found.tallies[context.costs.alarms_today]
+    return Pilot(
+        report, checks, run, split, events, found.all_alarms, found.curves, found.drift_curves, found.draws,
+        slider_draws(context, today), {"false": today.total("false"), "warned_hours": today.total("warned")},
+    )  # fmt: skip
+
+
+@dataclass
+class _Comparison:
+    """The product and all that it is compared with."""
+
+    simple: Baselines
+    errors: Errors
+    coverage: dict[str, Any]
+    all_alarms: list[Alarm]
+    places: list[int]
+    """Of the judged alarms among them."""
+    detected: dict[str, Detected]
+    tallies: dict[str, Tally]
+    points: list[dict[str, Any]]
+    draws: list[Floats]
+    drifts: list[dict[str, Any]]
+    curves: dict[str, Floats]
+    drift_curves: list[dict[str, Floats]]
+
+
+def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], None]) -> _Comparison:
+    """Run the frozen model, simpler predictors, other detectors, and the engine at other budgets."""
+    run, split, bootstrap = context.run, context.split, context.bootstrap
     at("frozen model", 0)
     simple = baselines(config, run, split)
     *untrained, trained = BASELINES
     predictions = {PRODUCT: run.yhat} | {name: simple.yhat[name] for name in untrained}
     predictions["frozen"] = predict_frozen(config, run, split.first)
     predictions[trained] = simple.yhat[trained]
-    blocks = cut_blocks(run, split)
-    block, bootstrap = row_blocks(run, split, blocks), Bootstrap(len(blocks.start), seed)
+    block = row_blocks(run, split, context.blocks)
     found = errors(run, predictions, block, bootstrap)
-    all_alarms = run.alarms()
-    context = AlarmContext(run, split, judge_events(run, split, events), blocks, bootstrap, costs, seed)
     at("other detectors", 1)
+    all_alarms = run.alarms()
     alarms, places = judged_alarms(context, all_alarms)
     rule = config.alerts.anomaly
     detected = detect(signals(run, split), len(alarms), rule.recover_after, rule.cooldown)
-    results = tally_methods(context, alarms, detected)
     points, draws = _slider_positions(config, context, all_alarms, at)
-    at("report", STEPS - 1)
-    judged = context.judged
-    outcomes = dict(zip(places, results[PRODUCT].outcomes, strict=True)) if judged.events else {}
-    drift_figures, curves, drift_curves = drifts(run, split, [all_alarms[i] for i in places], found.relative)
+    return _Comparison(
+        simple, found, coverage(run, config.model.interval, block, bootstrap), all_alarms, places, detected,
+        tally_methods(context, alarms, detected), points, draws,
+        *drifts(run, split, [all_alarms[i] for i in places], found.relative),
+    )  # fmt: skip
+
+
+def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[str, Any]:
+    """Return the report without its verdict."""
+    run, split, judged, costs, tallies = context.run, context.split, context.judged, context.costs, found.tallies
     labelled = bool(judged.events or judged.ignored or judged.outside)
-    kpis = alarm_figures.kpis(context, results, simple.nights)
-    seasons = {"seasons": simple.seasons, "trainings": simple.trainings, "nights": simple.nights}
-    report: dict[str, Any] = {
+    outcomes = dict(zip(found.places, tallies[PRODUCT].outcomes, strict=True)) if judged.events else {}
+    kpis = alarm_figures.kpis(context, tallies, found.simple.nights)
+    seasons = {"seasons": found.simple.seasons, "trainings": found.simple.trainings, "nights": found.simple.nights}
+    return {
         "report": 1,
         "recording": _recording(config, run, split),
         "config": {
@@ -128,30 +177,15 @@ def run_pilot(
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, run),
-        "errors": found.figures | seasons,
-        "detection": alarm_figures.detection(context, results, detected) if labelled else None,
+        "errors": found.errors.figures | seasons,
+        "detection": alarm_figures.detection(context, tallies, found.detected) if labelled else None,
         # Without labels, of alarms only their number is known.
-        "alarm_counts": {name: result.alarms for name, result in results.items()},
-        "what_if": {"points": points, "labelled": bool(judged.events)},
-        "coverage": coverage(run, config.model.interval, block, bootstrap),
-        "drifts": drift_figures,
-        "alerts": alert_list(run, split, all_alarms, outcomes),
-        "judged_by": {
-            "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
-        },
-    }  # fmt: skip
-    checks, grade = verdict.checks(report), verdict.grade(report)
-    report["verdict"] = {
-        "grade": grade,
-        "sentences": [{"key": key, **values} for key, values in verdict.sentences(report, grade)],
-        "rules": (verdict.__doc__ or "").strip().splitlines(),
-        "checks": [check.row() for check in checks],
+        "alarm_counts": {name: result.alarms for name, result in tallies.items()},
+        "what_if": {"points": found.points, "labelled": bool(judged.events)},
+        "coverage": found.coverage,
+        "drifts": found.drifts,
+        "alerts": alert_list(run, split, found.all_alarms, outcomes),
     }
-    today = results[costs.alarms_today]
-    return Pilot(
-        report, checks, run, split, events, all_alarms, curves, drift_curves, draws, slider_draws(context, today),
-        {"false": today.total("false"), "warned_hours": today.total("warned")},
-    )  # fmt: skip
 
 
 def _split(config: Config, run: EngineRun, first: float) -> Split:

@@ -88,7 +88,7 @@ def quality(config: Config, run: EngineRun) -> dict[str, Any]:
 
 
 def _constant(columns: list[str], table: Floats) -> list[str]:
-    """Columns that show one number only."""
+    """Return the columns that show one number only."""
     out = []
     for j, column in enumerate(columns):
         known = table[:, j][np.isfinite(table[:, j])]
@@ -98,7 +98,7 @@ def _constant(columns: list[str], table: Floats) -> list[str]:
 
 
 def _gaps(ts: Ints) -> tuple[float, list[tuple[int, int]]]:
-    """The median interval, ms, and the gaps."""
+    """Return the median interval, ms, and the gaps."""
     times = np.unique(ts)
     steps = np.diff(times)
     if not len(steps):
@@ -109,7 +109,7 @@ def _gaps(ts: Ints) -> tuple[float, list[tuple[int, int]]]:
 
 
 def _repeats(ts: Ints, values: Floats) -> tuple[int, int]:
-    """Events with a time that was there before: exact repeats of the first with it, and others."""
+    """Count the events at a time that an earlier event has: exact repeats of that, and others."""
     _, first, place = np.unique(ts, return_index=True, return_inverse=True)
     again = np.flatnonzero(first[place] != np.arange(len(ts)))
     if not len(again):

@@ -1,7 +1,7 @@
 """Events of a recording by whole columns: what `EventReader` makes of its rows, without a dict a row.
 
-A slice with anything that `EventReader` would refuse, or that is not known here, goes through it row by row. So both
-ways give the same events and the same refusals.
+A slice with anything that `EventReader` would refuse, or that this reader cannot read, goes through it row by row. So
+both ways give the same events and the same refusals.
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
 ZONES = {r"$": "", r"Z$": "Z", r"[+-][0-9]{2}:[0-9]{2}$": "%:z"}
-"""What a time ends with: a pattern, and the directive for it."""
+"""The end of a time: a pattern, and the directive for it."""
 
 
 class ColumnReader:
     """Reads slices of a recording by the `event` section of the configuration.
 
-    names: the columns of the file that it looks at
+    Attributes:
+        names: the columns of the file that it reads
 
     Raises:
-        ConfigError: `event.features` is `auto`, and nothing is picked yet.
+        ConfigError: `event.features` is `auto`, and no features are selected yet.
     """
 
     def __init__(self, event: Event) -> None:
@@ -36,12 +37,12 @@ class ColumnReader:
         self.names = {name for path in paths for name in (path, path.split(".")[0])}
 
     def read(self, part: Slice) -> tuple[Events, list[RefusedDocument]]:
-        """Columns of the events of a slice, and the refusals, both in order of position."""
+        """Return the events of a slice, and the refusals, both in order of position."""
         events = self._by_column(part) if part.height else None
         return self._by_row.read(part.rows()) if events is None else (events, [])
 
     def _by_column(self, part: Slice) -> Events | None:
-        """The events, None where the rows must be looked at one by one."""
+        """Return the events; None if the rows must be read one by one."""
         event, paths = self._event, self._by_row.paths
         found = [part.column(path) for path in paths]
         columns = [column for column in found if column is not None]
@@ -52,8 +53,8 @@ class ColumnReader:
             return None
         first, numbers = 2 + len(event.targets), len(event.numbers)
         named = columns[0]
-        told = named.dtype in (pl.String, pl.Null) or named.dtype.is_integer()
-        if event.entity_default is not None and told and named.null_count():
+        readable = named.dtype in (pl.String, pl.Null) or named.dtype.is_integer()
+        if event.entity_default is not None and readable and named.null_count():
             named = named.cast(pl.String).fill_null(event.entity_default)
         entity, ts = _names(named), self._times(columns[1])
         targets = [_numbers(column, truth=False) for column in columns[2:first]]
@@ -95,7 +96,7 @@ class ColumnReader:
 
 
 def _iso(column: pl.Series) -> pl.Series | None:
-    """Times of texts that are all of one common form of ISO 8601: with an offset in UTC, others without a zone."""
+    """Return times, if all texts are of one common form of ISO 8601: in UTC with an offset, else without a zone."""
     for end, directive in ZONES.items():
         if not column.str.contains(ISO + end).all():
             continue
@@ -123,13 +124,13 @@ def _names(column: pl.Series) -> list[str] | None:
 
 
 def _distinct(column: pl.Series) -> tuple[NDArray[np.int64], list[str] | None]:
-    """The texts that there are and which of them each cell is, −1 for null; None where one is longer than allowed."""
+    """Return the place of each cell among the distinct texts, −1 for null, and these; None if one is too long."""
     cells = column.cast(pl.Categorical)
     distinct = cells.drop_nulls().unique()
     texts = distinct.cast(pl.String)
     if (texts.str.len_chars().max() or 0) > MAX_NAME_LENGTH:  # type: ignore[operator]
         return np.empty(0, np.int64), None
-    # The numbers of categories may be any: of all texts that the process has met.
+    # Polars numbers the texts of all columns of the process together.
     numbers = distinct.to_physical().cast(pl.Int64).to_numpy()
     table = np.full(numbers.max(initial=-1) + 2, -1)
     table[numbers] = np.arange(len(numbers))
@@ -138,7 +139,7 @@ def _distinct(column: pl.Series) -> tuple[NDArray[np.int64], list[str] | None]:
 
 
 def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
-    """Numbers with NaN for null; None where one is not finite or too large, or where they are none."""
+    """Return numbers with NaN for null; None if one is not finite or too large, or no number."""
     dtype = column.dtype
     if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Null or (truth and dtype == pl.Boolean)):
         return None

@@ -1,6 +1,6 @@
-"""CSV recordings: text in slices of our own, then numbers, by what the whole file holds in a column.
+"""CSV recordings: read as text, in slices, then converted by what the whole file holds in a column.
 
-The slices of polars differ between its versions, and it types a column by its first rows or by rereading the file.
+Polars' own reader is not used on the file: its slices differ between versions, and it types a column by its first rows.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import polars as pl
 from ssm_stream.evaluate.recordings.files import RecordingError, Row, decode, open_file, read_block, readable, to_dicts
 
 SCANNED = 50_000
-"""Rows looked at together to find what the columns hold."""
+"""Rows that are scanned together to find what the columns hold."""
 BLOCK = 4_000_000
 """Bytes of a CSV file that are read at a time."""
 Kind = Literal["text", "int", "float"]
@@ -33,27 +33,27 @@ class Column(NamedTuple):
 
 
 class Scan(NamedTuple):
-    """What one pass over a CSV file tells."""
+    """What one pass over a CSV file finds."""
 
     columns: dict[str, Column]
     rows: int
 
 
 def csv_slices(path: Path, size: int) -> Iterator[pl.DataFrame]:
-    """Frames of text columns, up to `size` rows each; an empty cell is null."""
+    """Yield frames of text columns, up to `size` rows each; an empty cell is null."""
     with open_file(path) as file:
         with readable(path):
             first_line = file.readline()
         header = first_line.removeprefix(b"\xef\xbb\xbf")
         names, separator = _header(header, path)
         first = 2
-        for some in _texts(file, path, size):
-            yield _frame(header, some, names, separator, path, first)
-            first += some.count(b"\n")
+        for lines in _texts(file, path, size):
+            yield _frame(header, lines, names, separator, path, first)
+            first += lines.count(b"\n")
 
 
 def _texts(file: gzip.GzipFile | io.BufferedReader, path: Path, size: int) -> Iterator[bytes]:
-    """The lines that are left, up to `size` rows at a time; a line break inside quotes does not cut a row."""
+    """Yield the remaining lines, up to `size` rows at a time; a line break inside quotes does not cut a row."""
     first, rest, more = 2, b"", True
     while more:
         block = read_block(file, path, max(BLOCK, len(rest)))
@@ -102,7 +102,7 @@ def _frame(header: bytes, data: bytes, names: list[str], separator: str, path: P
 
 
 def _odd_line(text: str, cells: int, separator: str) -> tuple[int, int] | None:
-    """Offset and number of cells of the first line with more cells than the header."""
+    """Return offset and number of cells of the first line with more cells than the header, if any."""
     reader = csv.reader(io.StringIO(text), delimiter=separator)
     start = 0
     for row in reader:
@@ -113,13 +113,13 @@ def _odd_line(text: str, cells: int, separator: str) -> tuple[int, int] | None:
 
 
 def scan_csv(path: Path) -> Scan:
+    """Return what the columns hold, and the number of rows, from one pass over the file, cached until it changes."""
     stat = path.stat()
     return _scan_version(path, stat.st_mtime_ns, stat.st_size)
 
 
 @functools.lru_cache(maxsize=16)
 def _scan_version(path: Path, _modified: int, _size: int) -> Scan:
-    """One pass over the file, remembered until the file changes: `count_rows` and `rows` share it."""
     total: dict[str, list[int]] = {}
     count = 0
     for frame in csv_slices(path, SCANNED):
@@ -132,7 +132,7 @@ def _scan_version(path: Path, _modified: int, _size: int) -> Scan:
 
 
 def _counts(name: str) -> pl.Expr:
-    """Cells of a text column that are filled, numbers, whole numbers, and numbers with leading zeros."""
+    """Count the cells of a text column that are filled, numbers, whole numbers, and numbers with leading zeros."""
     text = pl.col(name).str.strip_chars()
     numbers = [text.cast(kind, strict=False).count() for kind in (pl.Float64, pl.Int64)]
     padded = text.str.contains(r"^[+-]?0[0-9]").sum()
@@ -146,7 +146,7 @@ def _column(filled: int, numbers: int, whole: int, padded: int) -> Column:
 
 
 def number(name: str, column: Column) -> pl.Expr:
-    """The column as its kind; a stray text becomes NaN, and whole numbers beside it floats, as NaN is one."""
+    """Return the column as its kind; a stray text becomes NaN, and with one whole numbers become floats."""
     text = pl.col(name)
     if column.kind == "text":
         return text
@@ -158,10 +158,12 @@ def number(name: str, column: Column) -> pl.Expr:
 
 
 def csv_rows(frame: pl.DataFrame, columns: dict[str, Column]) -> list[Row]:
+    """Return the rows of a frame of text."""
     return to_dicts(frame.columns, [_cells(frame[name], columns[name].kind) for name in frame.columns])
 
 
 def csv_column(frame: pl.DataFrame, columns: dict[str, Column], name: str) -> pl.Series | None:
+    """Return a column of a frame of text as its kind; None if it has a stray text, all null if it is not there."""
     if name not in columns:
         return pl.Series([None]).new_from_index(0, len(frame))
     text = frame[name]
@@ -170,14 +172,14 @@ def csv_column(frame: pl.DataFrame, columns: dict[str, Column], name: str) -> pl
 
 
 def _parsed(text: pl.Series, kind: Kind) -> pl.Series:
-    """The column as its kind; what is none is null."""
+    """Return the column as its kind; other cells are null."""
     if kind == "text":
         return text
     return text.str.strip_chars().cast(pl.Int64 if kind == "int" else pl.Float64, strict=False)
 
 
 def _cells(text: pl.Series, kind: Kind) -> list[Any]:
-    """The column as Python values; a text among numbers stays as it is."""
+    """Return the column as Python values; a text among numbers stays as it is."""
     number = _parsed(text, kind)
     values: list[Any] = number.to_list()
     if number.null_count() > text.null_count():

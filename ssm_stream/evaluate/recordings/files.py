@@ -1,4 +1,4 @@
-"""What reading any recording needs: its errors, and files that may be packed."""
+"""Files that may be packed, and the errors of reading them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Row = dict[str, Any]
 
 
 class RecordingError(ValueError):
-    """The recording cannot be read. The text names the file, the line where it is known, and the cure."""
+    """The recording cannot be read. The text names the file, the line if it is known, and the cure."""
 
 
 def open_file(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """The file, unpacked by its name."""
+    """Open a file, unpacked if its name ends in .gz."""
     try:
         return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
     except OSError as error:
@@ -26,20 +26,20 @@ def open_file(path: Path) -> gzip.GzipFile | io.BufferedReader:
 
 
 def lines_of(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
-    """Lines with their line ends."""
+    """Yield the lines with their line ends."""
     with readable(path):
         yield from file
 
 
 def read_block(file: gzip.GzipFile | io.BufferedReader, path: Path, size: int) -> bytes:
-    """So many bytes, fewer at the end."""
+    """Return the next `size` bytes, fewer at the end."""
     with readable(path):
         return file.read(size)
 
 
 @contextlib.contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """The errors of a broken archive are told in words."""
+    """Turn the errors of a broken archive into a RecordingError."""
     try:
         yield
     except EOFError as error:
@@ -53,7 +53,7 @@ def readable(path: Path) -> Iterator[None]:
 
 
 def decode(data: bytes, path: Path, first: int) -> str:
-    """Text of lines, the first of which has that number."""
+    """Return lines as text. first: number of the first line"""
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -63,5 +63,5 @@ def decode(data: bytes, path: Path, first: int) -> str:
 
 
 def to_dicts(names: list[str], columns: list[list[Any]]) -> list[Row]:
-    """Rows of columns."""
+    """Return columns as rows."""
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]

@@ -1,4 +1,4 @@
-"""The page that `explain --html` writes: a prediction, or an alert made again, taken apart; nothing to fetch."""
+"""The page that `explain --html` writes: the parts of a prediction, and of a reproduced alert; nothing to fetch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FIELDS = (
     "kind", "phase", "scope", "severity", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since", "absorbed_after",
     "channel", "change", "learning", "budget", "config_hash", "state_hash", "source", "id",
 )  # fmt: skip
-"""Of an alert, in the order of its table."""
+"""Fields of an alert, in the order of its table."""
 SHOWN = 12
-"""Inputs and heads in a table, the weightiest first; and lines in a chart at most half of that."""
+"""Inputs and heads in a table, the largest first; a chart has half as many lines at most."""
 
 
 def explanation_section(found: Explanation) -> Section:
-    """A prediction: base, contributions, rest; its residual in the same parts; heads and gate."""
+    """Return the section of a prediction: base, contributions, rest, residual; heads and their weights."""
     y = found.y
     residual = None if y is None else y - found.yhat
     rows: list[list[Cell]] = [["base", "", "", found.base], ["constant", "", "", found.constant]]
@@ -52,7 +52,7 @@ def explanation_section(found: Explanation) -> Section:
 
 
 def history_section(history: Sequence[Explanation]) -> Section | None:
-    """Implicit weights, contributions and the fleet's share over the entity's events; None where there are too few."""
+    """Return the section of weights, contributions and the fleet's share over time; None for too few events."""
     if len(history) < 3:
         return None
     x = [float(each.n) for each in history]
@@ -87,7 +87,7 @@ def _values(history: Sequence[Explanation], x: list[float]) -> list[Series]:
 
 
 def alert_section(message: dict[str, Any]) -> Section:
-    """What an alert says of itself."""
+    """Return the section of an alert's own fields."""
     rows: list[list[Cell]] = [[name, str(message[name])] for name in FIELDS if message.get(name) is not None]
     tables = [Table("", ["field", "value"], rows)]
     for name, title, columns in (

@@ -1,4 +1,4 @@
-"""What an experiment hands to the report: checks, tables, charts and the sentences between them."""
+"""The content of a report: checks, tables, charts and the sentences between them."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ class Check:
         return f"{'≤' if self.relation == '<=' else '≥'} {self.bar:g}"
 
     def row(self) -> dict[str, str | float | bool | None]:
-        """The row that `--json` prints; a value that is not finite becomes null, as JSON has no other word for it."""
+        """Return the row that `--json` prints; a value that is not finite becomes null, as JSON has no such number."""
         value = self.value if math.isfinite(self.value) else None
         return {"name": self.name, "value": value, "relation": self.relation, "bar": self.bar, "ok": self.ok}
 
 
 def at_most(name: str, value: float, bar: float) -> Check:
-    """A check that value ≤ bar."""
+    """Return the check that value ≤ bar."""
     return Check(name, float(value), "<=", bar)
 
 
 def at_least(name: str, value: float, bar: float) -> Check:
-    """A check that value ≥ bar."""
+    """Return the check that value ≥ bar."""
     return Check(name, float(value), ">=", bar)
 
 
@@ -105,12 +105,12 @@ class Section:
     """Wall-clock time of the experiment."""
 
     def as_json(self) -> dict[str, Any]:
-        """Plain dictionaries and lists."""
+        """Return the section as dictionaries and lists."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Section:
-        """The inverse of `as_json`. Raises KeyError or TypeError where `data` is not a section."""
+        """Return the section that `as_json` returned as `data`. Raises KeyError or TypeError if it is none."""
         return cls(
             title=data["title"],
             text=list(data["text"]),

@@ -57,7 +57,7 @@ def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Chan
     """Return the change of the error from `old` to `new` on the rows that both have; None if these are too few.
 
     Args:
-        comparisons: number of such questions that are asked together; their intervals hold together
+        comparisons: number of comparisons made together; their intervals hold together
     """
     _, i, j = np.intersect1d(old.row, new.row, assume_unique=True, return_indices=True)
     entity, step = old.entity[i], old.step[i]

@@ -38,7 +38,7 @@ def edited(text: str, settings: dict[str, Any], name: str) -> str:
 
 
 def for_the_file(settings: dict[str, Any], file: Path, resolved: Config) -> dict[str, Any]:
-    """The settings as the file needs them: if it says `features: auto`, a changed column needs all selected ones."""
+    """Return the settings as the file needs them: with `features: auto`, a changed column needs all selected ones."""
     columns = {"event.features": resolved.event.numbers, "event.categories": resolved.event.categories}
     if load_config(file).event.features != "auto" or not set(columns) & set(settings):
         return settings

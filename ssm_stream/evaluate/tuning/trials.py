@@ -136,7 +136,7 @@ def read_targets(config: Config, file: Path, limit: int | None = None) -> Target
 
 
 def entity_names(config: Config, file: Path, limit: int | None = None) -> set[str]:
-    """The names of the recording's entities.
+    """Return the names of the recording's entities.
 
     Raises:
         RecordingError: the file cannot be read.

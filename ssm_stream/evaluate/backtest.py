@@ -1,0 +1,92 @@
+"""`backtest`: metrics of the production engine over a recording."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed
+from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
+from ssm_stream.core.loop import Predictions
+from ssm_stream.reference import require_torch
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.device_backtest import SideBySide
+
+
+def backtest(
+    config: Config,
+    rows: Iterable[dict[str, Any]],
+    on_chunk: Callable[[Chunk], None] = lambda _: None,
+    label_delay: int = 0,
+    device: str = "",
+) -> dict[str, Any]:
+    """Return metrics of the production engine over a recording.
+
+    With a horizon, persistence predicts the target at the time of the prediction, and events count when their target is
+    there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
+    With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
+
+    Returns:
+        events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
+        (count by fault) and by_entity (the same metrics of each); with several targets as of `combine_targets`
+    """
+    faults, start = Counter[str](), time.perf_counter()
+    scores = {path: Scores() for path in config.event.targets}
+    known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
+    engine = _side_by_side(config, device) if device else Engine(config)
+    for chunk in prequential_delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
+        for j, path in enumerate(scores):
+            _score(chunk, j, scores[path], known[path])
+        faults.update(str(refusal.fault) for refusal in chunk.refused)
+        on_chunk(chunk)
+    seconds = time.perf_counter() - start
+    one = next(iter(scores.values()))
+    metrics = combine_targets(scores) if len(scores) > 1 else {**one.total(), "by_entity": one.by_entity()}
+    by_entity = metrics.pop("by_entity")
+    return {
+        **metrics,
+        "level": config.model.interval,
+        "seconds": seconds,
+        "refused": dict(faults),
+        "bytes_per_entity": engine.bytes_per_entity,
+        "bytes_per_pool": engine.bytes_per_pool,
+        "config_hash": config.hash,
+        "by_entity": by_entity,
+    }
+
+
+def _side_by_side(config: Config, device: str) -> SideBySide:
+    """Return the torch definition on a device.
+
+    Raises:
+        ConfigError: this configuration cannot be computed there.
+        TorchMissingError: torch is not installed.
+    """
+    require_torch("backtest --device")
+    from ssm_stream.evaluate.device_backtest import SideBySide
+
+    return SideBySide(config, device)
+
+
+def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:
+    """Count a chunk for target j. known: with a horizon, the targets at the times of unresolved predictions"""
+    names, target, predictions = chunk.events.entity, chunk.events.target, chunk.predictions
+    starts = started_alerts(chunk.alerts, chunk.targets[j] if chunk.targets else None)
+    if chunk.targets:
+        of_all: Any = predictions
+        target, predictions = target[:, j], Predictions(*(column[:, j] for column in of_all))
+    if chunk.resolved is None:
+        scores.add(names, target, predictions, starts)
+        return
+    resolved = chunk.resolved[j]
+    known.update(zip(zip(names, chunk.events.ts.tolist(), strict=True), target.tolist(), strict=True))
+    met = [names[i] for i in resolved.item.tolist()]
+    naive = [known.pop(made, np.nan) for made in zip(met, resolved.ts.tolist(), strict=True)]
+    scores.add(met, resolved.y, resolved, starts, np.array(naive, np.float64))
