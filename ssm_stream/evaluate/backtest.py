@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ssm_stream.config import Config
+from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed
 from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
-from ssm_stream.core.loop import Predictions
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], fl
     starts = started_alerts(chunk.alerts, chunk.targets[j] if chunk.targets else None)
     if chunk.targets:
         of_all: Any = predictions
-        target, predictions = target[:, j], Predictions(*(column[:, j] for column in of_all))
+        target = np.ascontiguousarray(target[:, j])
+        predictions = Predictions(*(np.ascontiguousarray(column[:, j]) for column in of_all))
     if chunk.resolved is None:
         scores.add(names, target, predictions, starts)
         return

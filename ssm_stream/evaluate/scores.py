@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.engine.alerts import Alert
-from ssm_stream.ingest.events import factorize
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.scores import COLUMNS, EVENTS, SCORED
 from ssm_stream.core.scores import count as add_events
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.ingest.events import factorize
 
 
 class Scores:
