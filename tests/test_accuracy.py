@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.prequential import backtest
+from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.recordings import Recording
 
 
