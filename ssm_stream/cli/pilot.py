@@ -72,7 +72,7 @@ def pilot(
     labels, costs, first, seed = judging
     data = out.with_suffix(".json")
     if data == out:
-        raise typer.BadParameter(f"cannot write {out}: name a .html file", param_hint="--out")
+        raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
     require_writable(out, "--out")
     bar = share_bar()
     with report_errors(RecordingError, NothingToJudgeError, OSError):
