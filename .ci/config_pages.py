@@ -1,9 +1,9 @@
-"""A page for each section of the configuration file, in docs/config: its keys, from the models, above words by hand.
+"""Writes a page for each section of the configuration in docs/config: its keys, from the models, above text by hand.
 
     python .ci/config_pages.py            # writes what has changed
-    python .ci/config_pages.py --check    # exit code 1 where a page is not as the models say
+    python .ci/config_pages.py --check    # exit code 1 if a page differs from the models
 
-What stands above the end mark of a page is written here; what stands below it is kept.
+The part of a page above its end mark is written here; the part below is kept.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SHOWN = 60
 
 
 def kind(schema: dict[str, Any], path: bool = False) -> str:
-    """What may stand there, in words. path: texts are paths in an event"""
+    """Return a description of the values that a schema allows. path: texts are paths in an event"""
     if "anyOf" in schema:
         options = [kind(option, path) for option in schema["anyOf"]]
         if "duration" in options and "number" in options:
@@ -64,7 +64,7 @@ def kind(schema: dict[str, Any], path: bool = False) -> str:
 
 
 def _many(what: str) -> str:
-    """Several of it."""
+    """Return the plural."""
     name, comma, rest = what.partition(",")
     plural = {"half-life": "half-lives", "text": "texts"}.get(name, f"{name}s")
     return what if what.startswith("`") else f"{plural}{comma}{rest}"
@@ -81,7 +81,7 @@ def _bounded(name: str, schema: dict[str, Any]) -> str:
 
 
 def default_of(value: Any, what: str = "") -> str:
-    """As it would stand in the file."""
+    """Return a default as it is written in the file."""
     if what.startswith("duration") and isinstance(value, float):
         unit = next(unit for unit in reversed(UNITS) if value % UNITS[unit] == 0)
         return f"{value / UNITS[unit]:.0f}{unit}"
@@ -90,7 +90,7 @@ def default_of(value: Any, what: str = "") -> str:
 
 
 def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any] | None, prefix: str) -> list[str]:
-    """Lines of all keys of a section; those of a section within it follow under a heading of their own."""
+    """Return the lines of all keys of a section; inner sections follow under headings of their own."""
     lines, within = list[str](), list[str]()
     required = section.get("required", [])
     for name, field in section["properties"].items():
@@ -102,15 +102,15 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
             given = None if reference is None else reference.get(name)
             within += keys(model, defs, given, f"{prefix}{name}.")
             continue
-        told = _prose(field.get("description", "Switches it on and off."))
-        path = bool(re.search(r"^Paths? of|has this path|^Path", told))
+        description = _prose(field.get("description", "Switches it on and off."))
+        path = bool(re.search(r"^Paths? of|has this path|^Path", description))
         what = kind(field, path)
         if name in required:
             default = "required"
         else:
             value = reference[name] if reference is not None else field.get("default")
             default = f"default `{default_of(value, what)}`"
-        lines += ["", f"### `{prefix}{name}`", "", f"*{what}; {default}*", "", told]
+        lines += ["", f"### `{prefix}{name}`", "", f"*{what}; {default}*", "", description]
     return lines + within
 
 
@@ -119,7 +119,7 @@ def _prose(text: str) -> str:
 
 
 def pages() -> dict[str, str]:
-    """Section → what stands above the end mark of its page."""
+    """Return section → the part of its page above the end mark."""
     schema = config_schema()
     defs = schema["$defs"]
     reference = yaml.safe_load((ROOT / "configs" / "reference.yaml").read_text(encoding="utf-8"))
@@ -137,8 +137,8 @@ def pages() -> dict[str, str]:
     return found
 
 
-def wanted(name: str, above: str) -> str:
-    """The whole page: the part from the models, and what is kept of the one that is there."""
+def page_text(name: str, above: str) -> str:
+    """Return the whole page: the part from the models, and what is kept of the present page."""
     path = PAGES / f"{name}.md"
     old = path.read_text(encoding="utf-8") if path.exists() else ""
     return above + (old.partition(END + "\n")[2] if END in old else "")
@@ -147,13 +147,13 @@ def wanted(name: str, above: str) -> str:
 def main() -> int:
     stale = {}
     for name, above in pages().items():
-        page = wanted(name, above)
+        page = page_text(name, above)
         path = PAGES / f"{name}.md"
         if not path.exists() or path.read_text(encoding="utf-8") != page:
             stale[path] = page
     if "--check" in sys.argv[1:]:
         for path in stale:
-            sys.stderr.write(f"{path.relative_to(ROOT)} is not as the models say: run `make config-pages`\n")
+            sys.stderr.write(f"{path.relative_to(ROOT)} differs from the models: run `make config-pages`\n")
         return 1 if stale else 0
     PAGES.mkdir(exist_ok=True)
     for path, page in stale.items():

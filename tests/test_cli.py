@@ -75,7 +75,7 @@ def test_validate_says_that_features_will_be_picked(tmp_path: Path) -> None:
     path.write_text(SMALLEST.replace("[temp, load]", "auto"))
     result = command("validate", str(path))
     assert result.returncode == 0
-    assert "auto: picked from the first events at start" in result.stdout
+    assert "auto: selected from the first events at start" in result.stdout
     assert "config hash" not in result.stdout, "it is that of the features, which are not known yet"
     content = json.loads(command("validate", str(path), "--json").stdout)
     assert (content["event"]["features"], content["config_hash"]) == ("auto", None)

@@ -321,7 +321,7 @@ def test_the_pages_of_the_sections_are_as_the_models_say() -> None:
     for name, above in config_pages.pages().items():
         path = config_pages.PAGES / f"{name}.md"
         assert path.exists(), "run `make config-pages`"
-        assert path.read_text(encoding="utf-8") == config_pages.wanted(name, above), "run `make config-pages`"
+        assert path.read_text(encoding="utf-8") == config_pages.page_text(name, above), "run `make config-pages`"
     sections = {path.stem for path in config_pages.PAGES.glob("*.md")}
     assert sections == set(config_schema()["properties"]), "a page for each section, and no other"
 

@@ -171,7 +171,7 @@ def test_a_feature_that_may_be_the_target_in_another_form_is_told_of() -> None:
 def test_what_was_picked_is_told_in_words() -> None:
     made = select_features(config(), documents(60, load=lambda i: i, mode=lambda i: "ab"[i % 2], city="Lyon", y=...))
     assert made.lines() == [
-        "picked from the first 60 events (event.features: auto)",
+        "selected from the first 60 events (event.features: auto)",
         "  features    load",
         "  categories  mode",
         "  left out    city: the same text in all events",

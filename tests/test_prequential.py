@@ -358,7 +358,7 @@ def test_features_that_are_picked_give_the_figures_of_the_same_features_listed(t
     found, expected = orjson.loads(result.stdout), backtest(CONFIG, rows)
     assert {name: found[name] for name in METRICS} == {name: expected[name] for name in METRICS}
     assert found["config_hash"] == CONFIG.hash
-    assert "picked" not in call(config, recording(tmp_path, kind, rows)).stdout
+    assert "selected" not in call(config, recording(tmp_path, kind, rows)).stdout
 
 
 def test_categories_are_picked_too(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ class FeatureSelection(NamedTuple):
         """Return the selection as lines of text, with at most `limit` of the columns left out."""
         event = self.config.event
         lines = [
-            f"picked from the first {self.events} events (event.features: auto)",
+            f"selected from the first {self.events} events (event.features: auto)",
             f"  features    {', '.join(map(_short, event.numbers)) or 'none'}",
             f"  categories  {', '.join(map(_short, event.categories)) or 'none'}",
         ]

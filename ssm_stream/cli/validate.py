@@ -71,7 +71,7 @@ def _describe(config: Config) -> Iterator[str]:
     """What a configuration reads, predicts, writes and learns, as lines of text."""
     event, sinks = config.event, config.sinks
     yield f"reads     {config.source.topic} on {config.source.brokers}"
-    auto = ["features (auto: picked from the first events at start)", *event.categories]
+    auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []

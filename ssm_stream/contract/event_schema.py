@@ -145,7 +145,7 @@ def _event(config: Config) -> Schema:
     words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."
     if event.features == "auto":
         words = (
-            f"A JSON object of at most {event.max_bytes} bytes. Its inputs are picked from the first events at start "
+            f"A JSON object of at most {event.max_bytes} bytes. Its inputs are selected from the first events at start "
             "(event.features: auto): any key may be one."
         )
     return {**_document("Event", words, fields), "examples": [example_event(config)]}

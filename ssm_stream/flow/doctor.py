@@ -109,7 +109,7 @@ def _libraries() -> Check:
 def _configuration(config: Config) -> Check:
     event = config.event
     if event.features == "auto":
-        start = "valid: features picked from the first events at start"
+        start = "valid: features selected from the first events at start"
     else:
         start = f"valid, {config.hash}: {len(event.columns)} features"
     found = f"{start} and {event.lags} lags of {', '.join(event.targets)}, {config.state.shards} state shards"
