@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.core import native
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import Bootstrap
@@ -25,7 +26,7 @@ from ssm_stream.evaluate.pilot import alarm_figures
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR, cut_blocks, judge_events, tally
 from ssm_stream.evaluate.pilot.baselines import baselines
 from ssm_stream.evaluate.pilot.costs import Costs, read_costs
-from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detect, episode_starts, run_ewma, signals
+from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detect, episode_starts, signals
 from ssm_stream.evaluate.pilot.evaluation import Pilot, run_pilot
 from ssm_stream.evaluate.pilot.format import paragraph
 from ssm_stream.evaluate.pilot.page import page
@@ -328,7 +329,7 @@ def test_an_episode_ends_and_rests_as_the_configuration_says() -> None:
 def test_ewma_is_the_chart_of_the_textbook() -> None:
     z = np.array([0.0, 1.0, 2.0, -1.0])
     out = np.zeros(4)
-    run_ewma(z, 1, LAMBDA, out)
+    native.run_ewma(z, 1, LAMBDA, out)
     m1, m2 = 0.2, 0.2 * 2 + 0.8 * 0.2
     sd = [math.sqrt(0.2 / 1.8 * (1 - 0.8 ** (2 * k))) for k in (1, 2)]
     assert out[1:3] == pytest.approx([m1 / sd[0], m2 / sd[1]])
