@@ -27,11 +27,12 @@ from ssm_stream.evaluate.tuning.comparison import compare
 from ssm_stream.evaluate.tuning.config_edit import diff, edited
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.search import Plan, Tuning, find_cut, tune
-from ssm_stream.evaluate.tuning.trials import Targets, Trial, read_targets, run_trial, with_settings
+from ssm_stream.evaluate.tuning.targets import Targets, read_targets
+from ssm_stream.evaluate.tuning.trials import Trial, run_trial, with_settings
 
 HEAD = "source: {brokers: 'x:1', topic: t}\n"
 HOUR = 3_600_000
-ONE = Targets(np.empty(0, np.int64), negative=True, entities=1)
+ONE = Targets(np.empty(0, np.int64), negative=True, entities=frozenset("m"))
 
 
 def config(event: str, more: str = "") -> Config:
@@ -307,7 +308,10 @@ def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: P
 
 def test_what_is_left_out_leaves_something() -> None:
     assert "a" not in {part.name for part in parts(config("features: [a], lags: 0, calendar: []"), ONE)}
-    fleet = {part.name: part.settings for part in parts(config("lags: 3"), ONE._replace(negative=False, entities=4))}
+    fleet = {
+        part.name: part.settings
+        for part in parts(config("lags: 3"), ONE._replace(negative=False, entities=frozenset("mnop")))
+    }
     assert {"fleet", "log space", "lags"} <= set(fleet)
     assert fleet["fleet"] == {"model.fleet": False}
     deep = {part.name for part in parts(config("features: [a], feature_lags: 3"), ONE)}

@@ -18,7 +18,8 @@ from ssm_stream.config import Config, load_config
 if TYPE_CHECKING:
     from ssm_stream.evaluate.tuning.comparison import Change
     from ssm_stream.evaluate.tuning.runner import Runner
-    from ssm_stream.evaluate.tuning.trials import Targets, Trial
+    from ssm_stream.evaluate.tuning.targets import Targets
+    from ssm_stream.evaluate.tuning.trials import Trial
 
 
 class TrialOptions(NamedTuple):
@@ -52,7 +53,7 @@ def open_trials(config: Path, file: Path, options: TrialOptions, command: str) -
     """Prepare runs of the configuration over the recording, and report their errors."""
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
-    from ssm_stream.evaluate.tuning.trials import read_targets
+    from ssm_stream.evaluate.tuning.targets import read_targets
 
     bar = counting_bar()
     with report_errors(RecordingError, TrialError, OSError):

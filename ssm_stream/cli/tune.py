@@ -64,7 +64,7 @@ def tune(
     from ssm_stream.evaluate.tuning.config_edit import diff as unified_diff
     from ssm_stream.evaluate.tuning.search import Plan, find_cut
     from ssm_stream.evaluate.tuning.search import tune as search_settings
-    from ssm_stream.evaluate.tuning.trials import entity_names, require_columns
+    from ssm_stream.evaluate.tuning.targets import require_columns
 
     (out, diff), (labels, add, only) = outputs, search
     groups = tuple(KEYS if only is None else [key for key in KEYS if key in only])
@@ -78,9 +78,7 @@ def tune(
     with open_trials(config, file, options, "tune") as trials:
         loaded = trials.config
         require_columns(file, list(add or ()))
-        true_events = (
-            None if labels is None else read_true_events(labels, loaded, entity_names(loaded, file, options.limit))
-        )
+        true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
         plan = Plan(groups, tuple(add or ()), true_events)
         on_first = trials.expect(plan.max_runs(loaded, trials.targets))
         cut = find_cut(trials.targets.ts, str(file))

@@ -16,7 +16,8 @@ from ssm_stream.evaluate.report.section import at_least
 from ssm_stream.evaluate.tuning.candidates import Settings, describe, without_columns
 from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.trials import Targets, Trial, with_settings
+from ssm_stream.evaluate.tuning.targets import Targets
+from ssm_stream.evaluate.tuning.trials import Trial, with_settings
 
 HEADS = ("moments", "proximal", "embedding", "fern")
 Kind = Literal["model", "inputs", "feature"]
@@ -94,7 +95,7 @@ def parts(config: Config, targets: Targets) -> list[Part]:
     found: list[Part] = []
     if model.gate == "learned":
         found.append(Part("gate", "model", {"model.gate": "equal"}))
-    if model.fleet and targets.entities > 1:
+    if model.fleet and len(targets.entities) > 1:
         found.append(Part("fleet", "model", {"model.fleet": False}))
     heads: list[str] = (
         [*model.heads] if model.heads else [*HEADS, *(["attention"] if model.profile == "accurate" else [])]

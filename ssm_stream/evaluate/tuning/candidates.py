@@ -6,7 +6,7 @@ from typing import Any
 
 from ssm_stream.config import Anomaly, Config, Drift
 from ssm_stream.evaluate.budgets import scale_budget
-from ssm_stream.evaluate.tuning.trials import Targets
+from ssm_stream.evaluate.tuning.targets import Targets
 
 LAGS = (1, 2, 4, 8, 16, 32)
 FEATURE_LAGS = (0, 2, 4, 8)
@@ -47,7 +47,7 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
     if group == "log_space":
         return [] if targets.negative else [{"model.log_space": not model.log_space}]
     if group == "fleet":
-        return [{"model.fleet": not model.fleet}] if targets.entities > 1 else []
+        return [{"model.fleet": not model.fleet}] if len(targets.entities) > 1 else []
     return without_columns(config)
 
 

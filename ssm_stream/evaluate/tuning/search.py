@@ -36,7 +36,8 @@ from ssm_stream.evaluate.tuning.candidates import (
 )
 from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.trials import Targets, Trial, with_settings
+from ssm_stream.evaluate.tuning.targets import Targets
+from ssm_stream.evaluate.tuning.trials import Trial, with_settings
 
 CHOOSING = 0.7
 """Share of the events with a target, the earliest, that choose."""

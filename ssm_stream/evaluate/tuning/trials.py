@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import time
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ValidationError
 
-from ssm_stream.autoconfig.feature_selection import SAMPLE
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import Floats, Ints, run_engine
-from ssm_stream.evaluate.prequential import batches
-from ssm_stream.evaluate.recordings import Recording, RecordingError
-from ssm_stream.ingest.events import path_getter
+from ssm_stream.evaluate.recordings import Recording
 
 WEEK_MS = 7 * 86_400_000.0
 
@@ -100,60 +96,6 @@ def _steps(entity: Ints, y: Floats) -> Floats:
     same = entity[order][1:] == entity[order][:-1]
     step[order[1:][same]] = np.abs(np.diff(y[order]))[same]
     return step
-
-
-class Targets(NamedTuple):
-    """The targets of a recording."""
-
-    ts: Ints
-    """(n,) times of the events with a target, ms."""
-    negative: bool
-    """Whether one of the targets is below 0."""
-    entities: int
-    """Number of entities."""
-
-
-def read_targets(config: Config, file: Path, limit: int | None = None) -> Targets:
-    """Return the targets of a recording; the engine does not run.
-
-    Raises:
-        RecordingError: the file cannot be read, or has no event with a target.
-    """
-    found: list[Ints] = []
-    negative = False
-    names = set[str]()
-    for events, _, _ in batches(config, Recording(file, limit)):
-        y = events.target
-        found.append(events.ts[~np.isnan(y)])
-        negative = negative or bool(np.any(y < 0))
-        names.update(events.entity)
-    ts = np.concatenate(found) if found else np.empty(0, np.int64)
-    if not len(ts):
-        raise RecordingError(
-            f"{file}: no event with a target (`{config.event.targets[0]}`) of an entity (`{config.event.entity}`)"
-        )
-    return Targets(ts, negative, len(names))
-
-
-def entity_names(config: Config, file: Path, limit: int | None = None) -> set[str]:
-    """Return the names of the recording's entities.
-
-    Raises:
-        RecordingError: the file cannot be read.
-    """
-    return {name for events, _, _ in batches(config, Recording(file, limit)) for name in set(events.entity)}
-
-
-def require_columns(file: Path, paths: list[str]) -> None:
-    """Refuse columns that the first rows of a recording do not have.
-
-    Raises:
-        ConfigError: names the column, and those that there are.
-    """
-    rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
-    for path in paths:
-        if all(path_getter(path)(row) is None for row in rows):
-            raise ConfigError(f"--add: no column {path!r} in the first rows of {file}; there are: {', '.join(rows[0])}")
 
 
 def with_settings(config: Config, settings: dict[str, Any]) -> Config:

@@ -1,0 +1,63 @@
+"""The targets of a recording, read without running the engine."""
+
+from __future__ import annotations
+
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ssm_stream.autoconfig.feature_selection import SAMPLE
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.suggestions import suggest
+from ssm_stream.evaluate.engine_run import Ints
+from ssm_stream.evaluate.prequential import batches
+from ssm_stream.evaluate.recordings import Recording, RecordingError
+from ssm_stream.ingest.events import path_getter
+
+
+class Targets(NamedTuple):
+    """The targets of a recording."""
+
+    ts: Ints
+    """(n,) times of the events with a target, ms."""
+    negative: bool
+    """Whether one of the targets is below 0."""
+    entities: frozenset[str]
+    """Names of the entities."""
+
+
+def read_targets(config: Config, file: Path, limit: int | None = None) -> Targets:
+    """Return the targets of a recording.
+
+    Raises:
+        RecordingError: the file cannot be read, or has no event with a target.
+    """
+    found: list[Ints] = []
+    negative = False
+    names = set[str]()
+    for events, _, _ in batches(config, Recording(file, limit)):
+        y = events.target
+        found.append(events.ts[~np.isnan(y)])
+        negative = negative or bool(np.any(y < 0))
+        names.update(events.entity)
+    ts = np.concatenate(found) if found else np.empty(0, np.int64)
+    if not len(ts):
+        raise RecordingError(
+            f"{file}: no event with a target (`{config.event.targets[0]}`) of an entity (`{config.event.entity}`)"
+        )
+    return Targets(ts, negative, frozenset(names))
+
+
+def require_columns(file: Path, paths: list[str]) -> None:
+    """Refuse columns that the first rows of a recording do not have.
+
+    Raises:
+        ConfigError: names the column and the nearest one.
+    """
+    rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
+    for path in paths:
+        if all(path_getter(path)(row) is None for row in rows):
+            cure = suggest(path, list(rows[0]), "its columns")
+            raise ConfigError(f"--add: no column {path!r} in the first rows of {file}; {cure}")
