@@ -18,7 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft7Validator, Draft202012Validator
-from test_codec import FakeMessage
+from test_decoder import FakeMessage
 
 from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.contract import message_schemas

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_codec import FakeMessage, chunk, decode, event, faults_of
+from test_decoder import FakeMessage, chunk, decode, event, faults_of
 from test_state import KINDS, configured, labels_of, stream
 
 from ssm_stream.config import Config, State, parse_config
@@ -340,7 +340,6 @@ def test_the_decoder_remembers_so_many_bytes_of_names(monkeypatch: pytest.Monkey
         batches = decoder.decode(chunk(values))
         assert sum(len(batch.events) for _, batch in batches if isinstance(batch, ShardBatch)) == len(values)
         assert sum(map(len, decoder._shards)) < 5000 + 60 * MAX_NAME_LENGTH
-        assert sum(map(len, decoder._fast._decoded)) < 5000 + 60 * MAX_NAME_LENGTH
 
 
 def test_categories_without_end_share_an_input() -> None:

@@ -13,7 +13,7 @@ from engines import config
 from hypothesis import given
 from hypothesis import strategies as st
 from test_cli import command
-from test_codec import chunk
+from test_decoder import chunk
 from test_stream import Job, events
 
 from ssm_stream.config import Config, parse_config

@@ -15,7 +15,7 @@ from brokers import Kafka
 from engines import config, cut, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_codec import chunk
+from test_decoder import chunk
 from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 

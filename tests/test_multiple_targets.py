@@ -15,7 +15,7 @@ from engines import FIELDS, all_finite, assert_same_bits, config, cut, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_codec import chunk
+from test_decoder import chunk
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError

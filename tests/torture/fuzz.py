@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from measuring import check, say
-from test_codec import FakeMessage
+from test_decoder import FakeMessage
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine

@@ -17,8 +17,8 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 from jsonschema import Draft7Validator
 from registry import FakeRegistry, fake_registry
 from test_cli import command
-from test_codec import decode, event
 from test_contract import Flow, config, documents
+from test_decoder import decode, event
 from test_stream import Job, events
 
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
