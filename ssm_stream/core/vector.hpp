@@ -46,156 +46,221 @@ typedef float HalfRegister __attribute__((vector_size(SSM_REGISTER / 2)));  // a
 template <class T> constexpr i64 lanes = 64 / sizeof(T);
 constexpr int PARTS = 64 / SSM_REGISTER;
 
-// All ones where a condition holds, all zeros elsewhere.
-template <class T> struct Mask {
-    typename Lanes<T>::Bits part[PARTS];
+// As many registers as 64 bytes take. By name, not in an array: compilers keep those in registers.
+template <class R> struct Parts {
+    R a;
+#if SSM_REGISTER <= 32
+    R b;
+#endif
+#if SSM_REGISTER <= 16
+    R c, d;
+#endif
 };
-template <class T> SSM_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) {
-    for (int i = 0; i < PARTS; ++i) a.part[i] = a.part[i] & b.part[i];
-    return a;
+template <class T> struct Vec : Parts<typename Lanes<T>::Register> {};
+template <class T> struct Mask : Parts<typename Lanes<T>::Bits> {};  // all ones where a condition holds, else all zeros
+
+// f of the parts of each, as a V.
+template <class V, class F, class... X> SSM_INLINE V each(F f, const X&... x) {
+    V out;
+    out.a = f(x.a...);
+#if SSM_REGISTER <= 32
+    out.b = f(x.b...);
+#endif
+#if SSM_REGISTER <= 16
+    out.c = f(x.c...);
+    out.d = f(x.d...);
+#endif
+    return out;
+}
+// The part of a vector at a place, which is known to the compiler.
+template <int I, class R> SSM_INLINE R part(const Parts<R>& v) {
+#if SSM_REGISTER <= 32
+    if constexpr (I == 1) return v.b;
+#endif
+#if SSM_REGISTER <= 16
+    if constexpr (I == 2) return v.c;
+    if constexpr (I == 3) return v.d;
+#endif
+    if constexpr (I == 0) return v.a;
 }
 
-template <class T> struct Vec {
-    using Register = typename Lanes<T>::Register;
-    Register part[PARTS];
-};
+// f(0), f(1), … f(N − 1), each place known to the compiler.
+#define SSM_STEP __attribute__((always_inline))
+template <int N, class F> SSM_INLINE void repeat(F f) {
+    [&]<int... I>(std::integer_sequence<int, I...>) SSM_STEP { (f(std::integral_constant<int, I>{}), ...); }
+    (std::make_integer_sequence<int, N>{});
+}
 
+template <class R> SSM_INLINE R load_register(const void* from) {
+    R r;
+    std::memcpy(&r, from, sizeof(R));
+    return r;
+}
 template <class T> SSM_INLINE Vec<T> load(const T* from) {
+    using R = typename Lanes<T>::Register;
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / sizeof(T);
     Vec<T> v;
-    std::memcpy(&v, from, 64);
+    v.a = load_register<R>(from);
+#if SSM_REGISTER <= 32
+    v.b = load_register<R>(from + n);
+#endif
+#if SSM_REGISTER <= 16
+    v.c = load_register<R>(from + 2 * n);
+    v.d = load_register<R>(from + 3 * n);
+#endif
     return v;
 }
-template <class T> SSM_INLINE void store(T* to, Vec<T> v) { std::memcpy(to, &v, 64); }
-
-template <class T> SSM_INLINE Vec<T> all(T x) {
-    Vec<T> v;
-    for (int i = 0; i < PARTS; ++i) v.part[i] = x - typename Vec<T>::Register{};
-    return v;
+template <class T> SSM_INLINE void store(T* to, const Vec<T>& v) {
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / sizeof(T);
+    std::memcpy(to, &v.a, SSM_REGISTER);
+#if SSM_REGISTER <= 32
+    std::memcpy(to + n, &v.b, SSM_REGISTER);
+#endif
+#if SSM_REGISTER <= 16
+    std::memcpy(to + 2 * n, &v.c, SSM_REGISTER);
+    std::memcpy(to + 3 * n, &v.d, SSM_REGISTER);
+#endif
 }
+template <class T> SSM_INLINE Vec<T> same(typename Lanes<T>::Register r) {
+    return each<Vec<T>>([&](auto) SSM_STEP { return r; }, Vec<T>{});
+}
+template <class T> SSM_INLINE Vec<T> all(T x) { return same<T>(x - typename Lanes<T>::Register{}); }
 
-#define SSM_EACH(OPERATOR)                                                                        \
-    template <class T> SSM_INLINE Vec<T> operator OPERATOR(Vec<T> a, Vec<T> b) {                  \
-        for (int i = 0; i < PARTS; ++i) a.part[i] = a.part[i] OPERATOR b.part[i];                 \
-        return a;                                                                                 \
+#define SSM_EACH(OPERATOR)                                                                               \
+    template <class T> SSM_INLINE Vec<T> operator OPERATOR(const Vec<T>& x, const Vec<T>& y) {           \
+        return each<Vec<T>>([](auto a, auto b) SSM_STEP { return a OPERATOR b; }, x, y);                 \
     }
 SSM_EACH(+)
 SSM_EACH(-)
 SSM_EACH(*)
 SSM_EACH(/)
 #undef SSM_EACH
-template <class T> SSM_INLINE Vec<T> operator-(Vec<T> a) {
-    for (int i = 0; i < PARTS; ++i) a.part[i] = -a.part[i];
-    return a;
+template <class T> SSM_INLINE Vec<T> operator-(const Vec<T>& x) {
+    return each<Vec<T>>([](auto a) SSM_STEP { return -a; }, x);
 }
-#define SSM_EACH(OPERATOR)                                                                        \
-    template <class T> SSM_INLINE Mask<T> operator OPERATOR(Vec<T> a, Vec<T> b) {                 \
-        Mask<T> m;                                                                                \
-        for (int i = 0; i < PARTS; ++i) m.part[i] = a.part[i] OPERATOR b.part[i];                 \
-        return m;                                                                                 \
+#define SSM_EACH(OPERATOR)                                                                               \
+    template <class T> SSM_INLINE Mask<T> operator OPERATOR(const Vec<T>& x, const Vec<T>& y) {          \
+        return each<Mask<T>>([](auto a, auto b) SSM_STEP { return a OPERATOR b; }, x, y);                \
     }
 SSM_EACH(<)
 SSM_EACH(>)
 SSM_EACH(==)
 #undef SSM_EACH
-
-// a where the mask is set, b elsewhere.
-template <class T> SSM_INLINE Vec<T> either(Mask<T> m, Vec<T> a, Vec<T> b) {
-    for (int i = 0; i < PARTS; ++i) a.part[i] = m.part[i] ? a.part[i] : b.part[i];
-    return a;
+template <class T> SSM_INLINE Mask<T> operator&(const Mask<T>& x, const Mask<T>& y) {
+    return each<Mask<T>>([](auto a, auto b) SSM_STEP { return a & b; }, x, y);
 }
-template <class T> SSM_INLINE Vec<T> lesser(Vec<T> a, Vec<T> b) { return either(b < a, b, a); }
-template <class T> SSM_INLINE Vec<T> greater(Vec<T> a, Vec<T> b) { return either(b > a, b, a); }
-template <class T> SSM_INLINE Vec<T> clipped(Vec<T> v, T bound) { return lesser(greater(v, all(-bound)), all(bound)); }
 
-template <class T> SSM_INLINE Vec<T> magnitude(Vec<T> v) {
+// x where the mask is set, y elsewhere.
+template <class T> SSM_INLINE Vec<T> either(const Mask<T>& m, const Vec<T>& x, const Vec<T>& y) {
+    return each<Vec<T>>([](auto c, auto a, auto b) SSM_STEP { return c ? a : b; }, m, x, y);
+}
+template <class T> SSM_INLINE Vec<T> lesser(const Vec<T>& a, const Vec<T>& b) { return either(b < a, b, a); }
+template <class T> SSM_INLINE Vec<T> greater(const Vec<T>& a, const Vec<T>& b) { return either(b > a, b, a); }
+template <class T> SSM_INLINE Vec<T> clipped(const Vec<T>& v, T bound) { return lesser(greater(v, all(-bound)), all(bound)); }
+
+template <class T> SSM_INLINE Vec<T> magnitude(const Vec<T>& v) {
+    using Register = typename Lanes<T>::Register;
     using Bits = typename Lanes<T>::Bits;
-    for (int i = 0; i < PARTS; ++i) {
-        const Bits sign = (Bits)(T(-0.0) - typename Vec<T>::Register{});
-        v.part[i] = (typename Vec<T>::Register)((Bits)v.part[i] & ~sign);
-    }
-    return v;
+    const Bits sign = (Bits)(T(-0.0) - Register{});
+    return each<Vec<T>>([&](auto a) SSM_STEP { return (Register)((Bits)a & ~sign); }, v);
 }
 
-SSM_INLINE Vec<double> root(Vec<double> v) {
-    for (int i = 0; i < PARTS; ++i) {
+SSM_INLINE Vec<double> root(const Vec<double>& v) {
+    return each<Vec<double>>([](Lanes<double>::Register a) SSM_STEP {
 #if defined(__AVX512F__)
-        v.part[i] = (Lanes<double>::Register)_mm512_sqrt_pd((__m512d)v.part[i]);
+        return (Lanes<double>::Register)_mm512_sqrt_pd((__m512d)a);
 #elif defined(__AVX__)
-        v.part[i] = (Lanes<double>::Register)_mm256_sqrt_pd((__m256d)v.part[i]);
+        return (Lanes<double>::Register)_mm256_sqrt_pd((__m256d)a);
 #elif defined(__SSE2__)
-        v.part[i] = (Lanes<double>::Register)_mm_sqrt_pd((__m128d)v.part[i]);
+        return (Lanes<double>::Register)_mm_sqrt_pd((__m128d)a);
 #else
-        for (int j = 0; j < SSM_REGISTER / 8; ++j) v.part[i][j] = std::sqrt(v.part[i][j]);
+        for (int i = 0; i < SSM_REGISTER / 8; ++i) a[i] = std::sqrt(a[i]);
+        return a;
 #endif
-    }
-    return v;
+    }, v);
 }
 
 // a b + c, rounded once. Without an instruction for it, by the mathematics library: slow, and the same bits.
+SSM_INLINE Lanes<float>::Register fma(Lanes<float>::Register a, Lanes<float>::Register b, Lanes<float>::Register c) {
+#if defined(__AVX512F__)
+    return (Lanes<float>::Register)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__FMA__)
+    return (Lanes<float>::Register)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+#else
+    for (int i = 0; i < SSM_REGISTER / 4; ++i) c[i] = __builtin_fmaf(a[i], b[i], c[i]);
+    return c;
+#endif
+}
+SSM_INLINE Lanes<double>::Register fma(Lanes<double>::Register a, Lanes<double>::Register b, Lanes<double>::Register c) {
+#if defined(__AVX512F__)
+    return (Lanes<double>::Register)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+    return (Lanes<double>::Register)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#else
+    for (int i = 0; i < SSM_REGISTER / 8; ++i) c[i] = __builtin_fma(a[i], b[i], c[i]);
+    return c;
+#endif
+}
 #if defined(__FMA__) || defined(__aarch64__)
 #define SSM_FUSED SSM_INLINE
 #else
-#define SSM_FUSED [[maybe_unused]] static SSM_ALONE
+#define SSM_FUSED SSM_ALONE
 #endif
-SSM_FUSED Vec<float> fma(Vec<float> a, Vec<float> b, Vec<float> c) {
-    for (int i = 0; i < PARTS; ++i) {
-#if defined(__AVX512F__)
-        c.part[i] = (Lanes<float>::Register)_mm512_fmadd_ps((__m512)a.part[i], (__m512)b.part[i], (__m512)c.part[i]);
-#elif defined(__FMA__)
-        c.part[i] = (Lanes<float>::Register)_mm256_fmadd_ps((__m256)a.part[i], (__m256)b.part[i], (__m256)c.part[i]);
-#else
-        for (int j = 0; j < SSM_REGISTER / 4; ++j) c.part[i][j] = __builtin_fmaf(a.part[i][j], b.part[i][j], c.part[i][j]);
-#endif
-    }
-    return c;
-}
-SSM_FUSED Vec<double> fma(Vec<double> a, Vec<double> b, Vec<double> c) {
-    for (int i = 0; i < PARTS; ++i) {
-#if defined(__AVX512F__)
-        c.part[i] = (Lanes<double>::Register)_mm512_fmadd_pd((__m512d)a.part[i], (__m512d)b.part[i], (__m512d)c.part[i]);
-#elif defined(__FMA__)
-        c.part[i] = (Lanes<double>::Register)_mm256_fmadd_pd((__m256d)a.part[i], (__m256d)b.part[i], (__m256d)c.part[i]);
-#else
-        for (int j = 0; j < SSM_REGISTER / 8; ++j) c.part[i][j] = __builtin_fma(a.part[i][j], b.part[i][j], c.part[i][j]);
-#endif
-    }
-    return c;
+template <class T> SSM_FUSED Vec<T> fma(const Vec<T>& x, const Vec<T>& y, const Vec<T>& z) {
+    return each<Vec<T>>([](auto a, auto b, auto c) SSM_STEP { return fma(a, b, c); }, x, y, z);
 }
 
 // Eight floats to doubles and back.
 SSM_INLINE Vec<double> load_floats(const float* from) {
-    HalfRegister half[PARTS];
-    std::memcpy(&half, from, 32);
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
+    const auto wide = [](const float* at) SSM_STEP {
+        return __builtin_convertvector(load_register<HalfRegister>(at), Lanes<double>::Register);
+    };
     Vec<double> v;
-    for (int i = 0; i < PARTS; ++i) v.part[i] = __builtin_convertvector(half[i], Lanes<double>::Register);
+    v.a = wide(from);
+#if SSM_REGISTER <= 32
+    v.b = wide(from + n);
+#endif
+#if SSM_REGISTER <= 16
+    v.c = wide(from + 2 * n);
+    v.d = wide(from + 3 * n);
+#endif
     return v;
 }
-SSM_INLINE void store_floats(float* to, Vec<double> v) {
-    HalfRegister half[PARTS];
-    for (int i = 0; i < PARTS; ++i) half[i] = __builtin_convertvector(v.part[i], HalfRegister);
-    std::memcpy(to, &half, 32);
+SSM_INLINE void store_floats(float* to, const Vec<double>& v) {
+    [[maybe_unused]] constexpr i64 n = SSM_REGISTER / 8;
+    const auto narrow = [](float* at, Lanes<double>::Register r) SSM_STEP {
+        const HalfRegister half = __builtin_convertvector(r, HalfRegister);
+        std::memcpy(at, &half, sizeof(half));
+    };
+    narrow(to, v.a);
+#if SSM_REGISTER <= 32
+    narrow(to + n, v.b);
+#endif
+#if SSM_REGISTER <= 16
+    narrow(to + 2 * n, v.c);
+    narrow(to + 3 * n, v.d);
+#endif
 }
 
 // One number of all lanes: one half joined with the other, again and again.
-template <class T, class Join> SSM_INLINE T halved(Vec<T> v, Join join) {
-    typename Vec<T>::Register part[PARTS];
-    for (int i = 0; i < PARTS; ++i) part[i] = v.part[i];
-    for (int half = PARTS / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; ++i) part[i] = join(part[i], part[i + half]);
+template <class T, class Join> SSM_INLINE T halved(const Vec<T>& v, Join join) {
 #if SSM_REGISTER == 64
-    typedef T Y __attribute__((vector_size(32)));
-    Y y;
+    typedef T Half __attribute__((vector_size(32)));
+    Half y;
     if constexpr (sizeof(T) == 4)
-        y = join(__builtin_shufflevector(part[0], part[0], 0, 1, 2, 3, 4, 5, 6, 7),
-                 __builtin_shufflevector(part[0], part[0], 8, 9, 10, 11, 12, 13, 14, 15));
+        y = join((Half)__builtin_shufflevector(v.a, v.a, 0, 1, 2, 3, 4, 5, 6, 7),
+                 (Half)__builtin_shufflevector(v.a, v.a, 8, 9, 10, 11, 12, 13, 14, 15));
     else
-        y = join(__builtin_shufflevector(part[0], part[0], 0, 1, 2, 3), __builtin_shufflevector(part[0], part[0], 4, 5, 6, 7));
+        y = join((Half)__builtin_shufflevector(v.a, v.a, 0, 1, 2, 3), (Half)__builtin_shufflevector(v.a, v.a, 4, 5, 6, 7));
+#elif SSM_REGISTER == 32
+    const auto y = join(v.a, v.b);
 #else
-    auto y = part[0];
+    const auto y = join(join(v.a, v.c), join(v.b, v.d));
 #endif
 #if SSM_REGISTER >= 32
     if constexpr (sizeof(T) == 4) {
-        auto x = join(__builtin_shufflevector(y, y, 0, 1, 2, 3), __builtin_shufflevector(y, y, 4, 5, 6, 7));
+        const auto x = join(__builtin_shufflevector(y, y, 0, 1, 2, 3), __builtin_shufflevector(y, y, 4, 5, 6, 7));
         return join(join(x[0], x[2]), join(x[1], x[3]));
     } else {
         return join(join(y[0], y[2]), join(y[1], y[3]));
@@ -213,12 +278,12 @@ struct Sum {
 struct Least {
     template <class A> SSM_INLINE A operator()(A a, A b) const { return a < b ? a : b; }
 };
-template <class T> SSM_INLINE T total(Vec<T> v) { return halved(v, Sum{}); }
-template <class T> SSM_INLINE T least(Vec<T> v) { return halved(v, Least{}); }
+template <class T> SSM_INLINE T total(const Vec<T>& v) { return halved(v, Sum{}); }
+template <class T> SSM_INLINE T least(const Vec<T>& v) { return halved(v, Least{}); }
 
 // Lane I of a register in all lanes of it.
 template <int I, class R> SSM_INLINE R spread(R r) {
-    return [&]<int... J>(std::integer_sequence<int, J...>) {
+    return [&]<int... J>(std::integer_sequence<int, J...>) SSM_STEP {
         return __builtin_shufflevector(r, r, (J * 0 + I)...);
     }(std::make_integer_sequence<int, int(sizeof(R) / sizeof(r[0]))>{});
 }

@@ -38,71 +38,73 @@ template <class T, int STATES, int EVENTS> struct Sweep {
     // A block's rows in its own columns.
     SSM_INLINE void cross(i64 first, i64 rows) {
         V xs[EVENTS], here[STATES], inverse[STATES], drag[STATES], w[STATES];
-        for (int b = 0; b < EVENTS; ++b) xs[b] = load(x[b] + first);
-        for (int s = 0; s < STATES; ++s) {
+        repeat<EVENTS>([&](auto b) SSM_STEP { xs[b] = load(x[b] + first); });
+        repeat<STATES>([&](auto s) SSM_STEP {
             w[s] = load(W[s] + first);
             alignas(64) T diagonal[L];
-            for (i64 i = 0; i < L; ++i) {
-                const i64 at = first + (i < rows ? i : rows - 1);
-                diagonal[i] = line(s, at)[at];
+            const T* cell = line(s, first) + first;
+            for (i64 i = 0; i < L; ++i) {  // the last one again beyond the rows
+                diagonal[i] = *cell;
+                cell += i + 1 < rows ? width + 1 : 0;
             }
             V cells = load(diagonal);
-            for (int b = 0; b < EVENTS; ++b) {
+            repeat<EVENTS>([&](auto b) SSM_STEP {
                 const V p = all(push[s][b]) * xs[b];
                 store(pushed[s][b], p);
                 cells = fma(p, xs[b], cells);
-            }
+            });
             const V part = all(T(1)) / fma(all(level[s]), cells, all(ridge[s]));
             drag[s] = -((all(ridge[s]) * w[s]) * part);
             inverse[s] = all(level[s]) * part;
             here[s] = load(R[s] + first);
             store(moved[s], V{});
-        }
+        });
         // One weight after another, all states at once. The lane of a weight is known to the compiler.
-        [&]<int... I>(std::integer_sequence<int, I...>) {
+        [&]<int... I>(std::integer_sequence<int, I...>) SSM_STEP {
             (void)((I < rows && (weight<I>(first, xs, here, inverse, drag), true)) && ...);
         }(std::make_integer_sequence<int, int(L)>{});
-        for (int s = 0; s < STATES; ++s) {
+        repeat<STATES>([&](auto s) SSM_STEP {
             const V steps = load(moved[s]);
             store(R[s] + first, here[s]);
             store(W[s] + first, w[s] + steps);
             store(back[s], -steps);
-        }
+        });
     }
     template <int I> SSM_INLINE void weight(i64 first, const V* xs, V* here, const V* inverse, const V* drag) {
-        constexpr int part = I / EACH, lane = I % EACH;
-        for (int s = 0; s < STATES; ++s) {
+        repeat<STATES>([&](auto s) SSM_STEP {
             T* row = line(s, first + I) + first;
             V next = load(row);
-            for (int b = 0; b < EVENTS; ++b) next = fma(all(pushed[s][b][I]), xs[b], next);
+            repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[s][b][I]), xs[b], next); });
             store(row, next);
-            const V step = fma(here[s], inverse[s], drag[s]);
-            V lanes_of;
-            lanes_of.part[0] = spread<lane>(step.part[part]);
-            for (int q = 1; q < PARTS; ++q) lanes_of.part[q] = lanes_of.part[0];
-            moved[s][I] = lanes_of.part[0][0];
-            here[s] = fma(-lanes_of, next, here[s]);
-        }
+            const auto step = fma(part<I / EACH>(here[s]), part<I / EACH>(inverse[s]), part<I / EACH>(drag[s]));
+            const auto lane = spread<I % EACH>(step);
+            moved[s][I] = lane[0];
+            here[s] = fma(same<T>(-lane), next, here[s]);
+        });
     }
 
     // A block's rows in so many vectors of other columns.
     template <int PLACES> SSM_INLINE void column(i64 rows, i64 first, i64 place) {
         V xs[PLACES][EVENTS], here[STATES][PLACES];
-        for (int q = 0; q < PLACES; ++q) {
-            for (int b = 0; b < EVENTS; ++b) xs[q][b] = load(x[b] + place + q * L);
-            for (int s = 0; s < STATES; ++s) here[s][q] = load(R[s] + place + q * L);
-        }
+        T* line_of[STATES];
+        repeat<PLACES>([&](auto q) SSM_STEP {
+            repeat<EVENTS>([&](auto b) SSM_STEP { xs[q][b] = load(x[b] + place + q * L); });
+            repeat<STATES>([&](auto s) SSM_STEP { here[s][q] = load(R[s] + place + q * L); });
+        });
+        repeat<STATES>([&](auto s) SSM_STEP { line_of[s] = line(s, first) + place; });
         for (i64 i = 0; i < rows; ++i)
-            for (int s = 0; s < STATES; ++s)
-                for (int q = 0; q < PLACES; ++q) {
-                    T* row = line(s, first + i) + place + q * L;
-                    V next = load(row);
-                    for (int b = 0; b < EVENTS; ++b) next = fma(all(pushed[s][b][i]), xs[q][b], next);
-                    store(row, next);
+            repeat<STATES>([&](auto s) SSM_STEP {
+                repeat<PLACES>([&](auto q) SSM_STEP {
+                    V next = load(line_of[s] + q * L);
+                    repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[s][b][i]), xs[q][b], next); });
+                    store(line_of[s] + q * L, next);
                     here[s][q] = fma(all(back[s][i]), next, here[s][q]);
-                }
-        for (int s = 0; s < STATES; ++s)
-            for (int q = 0; q < PLACES; ++q) store(R[s] + place + q * L, here[s][q]);
+                });
+                line_of[s] += width;
+            });
+        repeat<PLACES>([&](auto q) SSM_STEP {
+            repeat<STATES>([&](auto s) SSM_STEP { store(R[s] + place + q * L, here[s][q]); });
+        });
     }
     SSM_INLINE void beside(i64 first, i64 rows, i64 start, i64 stop) {
         i64 place = start;
@@ -158,7 +160,7 @@ template <class T, int STATES, int EVENTS> SSM_ALONE void sweep(const Swept<T>& 
 // The states two by two, with the events that have waited where there are any.
 template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held, const T* x, const Chosen& chosen) {
     for (; states > 0; states -= 2) {
-        if (states > 1) held ? sweep<T, 2, BATCH + 1>(of, x, chosen) : sweep<T, 2, 1>(of, x, chosen);
+        if (states > 1 || sizeof(T) == 8) held ? sweep<T, 2, BATCH + 1>(of, x, chosen) : sweep<T, 2, 1>(of, x, chosen);
         else held ? sweep<T, 1, BATCH + 1>(of, x, chosen) : sweep<T, 1, 1>(of, x, chosen);
         of.S += 2 * of.height * of.width;
         of.R += 2 * of.width;
