@@ -464,7 +464,7 @@ for seed in range(10_000):
 """
 
 
-def test_whenever_a_kill_happens_all_states_named_to_bytewax_recently_are_there(tmp_path: Path, compiled: None) -> None:
+def test_whenever_a_kill_happens_all_states_named_to_bytewax_recently_are_there(tmp_path: Path) -> None:
     """SIGKILL while files are written, renamed, written over and deleted: the last told and the one before load."""
     rng = np.random.default_rng(0)
     for round_ in range(4):
