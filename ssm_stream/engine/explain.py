@@ -1,7 +1,7 @@
 """Explains a prediction: the contributions of its inputs, the heads' predictions, and the share learned from others.
 
 A prediction is a weighted mean of the heads' predictions; the gate sets the weights. Its linear part is the implicit
-model: the weights of all heads, averaged by the gate (`kernels/implicit.py`). So
+model: the weights of all heads, averaged by the gate (`core/implicit.py`). So
 
     yhat = base + Σ weight_j · x_j + rest
 
