@@ -266,7 +266,7 @@ def test_what_would_fail_again_was_cut_or_is_anothers_stays(box: Box) -> None:
     )
     dry = box.report()
     assert (dry["sent"], dry["failing"]) == ({"WrongType": 1}, {"NotJson": 1, "Tombstone": 1})
-    assert (dry["cut short"], dry["foreign"]) == (1, 2)
+    assert (dry["truncated"], dry["foreign"]) == (1, 2)
     words = box.dlq("redrive").stdout
     for part in ("would be sent back", "would fail again", "not sent", "cut short", "of other flows", "--yes sends"):
         assert part in words

@@ -371,7 +371,7 @@ def test_one_entity_starts_afresh_and_nothing_else_changes(half: Path, tmp_path:
     path = copied(half, tmp_path)
     assert "would reset" in command("state", "reset", path, "m5", "--dry-run")
     assert hashes_of(path) == hashes_of(half)
-    assert "starts afresh" in command("state", "reset", path, "m5", "--yes")
+    assert "starts anew" in command("state", "reset", path, "m5", "--yes")
     after, before = hashes_of(path), hashes_of(half)
     del before["m5"]
     assert after == before
@@ -421,7 +421,7 @@ def test_nothing_is_changed_under_a_process_that_runs(half: Path, tmp_path: Path
     for arguments in (["reset", path, "--yes"], ["reset", path, "m3", "--yes"], ["import", path, file, "--force"]):
         assert f"in use by process {os.getpid()}" in command("state", *arguments, code=1).replace("\n", " ")
     assert json.loads(command("state", "ls", path, "--json"))["process"] == str(os.getpid())
-    assert f"process {os.getpid()} goes on" in command("state", "export", path, file)
+    assert f"process {os.getpid()} continues from there" in command("state", "export", path, file)
     held.lock.close()
     assert hashes_of(path) == hashes_of(half)
 
