@@ -3,7 +3,7 @@
     python benchmarks/codec.py [--events N] [--json]
 
 JSON of about 170 bytes with 8 numeric features in chunks of 4,000, in memory; produced to librdkafka's mock cluster.
-"without GIL" is the part of a step that runs beside other threads. See README.md beside this file.
+"native" is the part of a step in the native core, most of which runs without the interpreter's lock. See README.md.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from wire import events
 from ssm_stream.config import parse_config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.ingest.events import EventReader, Events
-from ssm_stream.kafka import fast_json, json_rows
+from ssm_stream.kafka import encoder
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.client import LOGGER
 from ssm_stream.kafka.embedded_broker import EmbeddedBroker
@@ -53,29 +53,9 @@ def cost(work: Callable[[], Any], count: int, repeats: int = 5) -> float:
     return fastest(repeats, work, count, time.thread_time)
 
 
-def beside(module: Any, name: str, work: Callable[[], Any], count: int) -> tuple[float, float]:
-    """As `cost`, and how much of it is spent in the module's kernel of that name, which holds no lock."""
-    kernel, spent = getattr(module, name), 0.0
-
-    def timed(*arguments: Any) -> Any:
-        nonlocal spent
-        before = time.thread_time()
-        found = kernel(*arguments)
-        spent += time.thread_time() - before
-        return found
-
-    whole = cost(work, count)
-    setattr(module, name, timed)
-    try:
-        work()
-    finally:
-        setattr(module, name, kernel)
-    return whole, spent / count * 1e6
-
-
 def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     """Bytes to columns."""
-    general, kernel = EventReader(CONFIG.event), FastReader(CONFIG.event)
+    general, fast = EventReader(CONFIG.event), FastReader(CONFIG.event)
     each = cost(lambda: [list(map(orjson.loads, chunk)) for chunk in chunks], count)
     joined = cost(lambda: [orjson.loads(b"[" + b",".join(chunk) + b"]") for chunk in chunks], count)
     documents = [list(map(orjson.loads, chunk)) for chunk in chunks]
@@ -84,9 +64,12 @@ def reading(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     yield "read: orjson on the joined array, columns checked", joined + columns, 0.0
     if importlib.util.find_spec("msgspec"):
         yield "read: msgspec structs, columns unchecked", cost(lambda: structs(chunks), count), 0.0
+    whole = cost(lambda: [fast.read(list(c)) for c in chunks], count)
+    found = np.empty((CHUNK, fast._columns))
     yield (
-        "read: kernel, checked (in use)",
-        *beside(fast_json, "read", lambda: [kernel.read(list(c)) for c in chunks], count),
+        "read: native, checked (in use)",
+        whole,
+        cost(lambda: [fast._reader.read(c, found[: len(c)]) for c in chunks], count),
     )
 
 
@@ -100,12 +83,12 @@ def structs(chunks: Chunks) -> list[Any]:
     return [[np.array(column, np.float64) for column in columns[1:]] for columns in found]
 
 
-def judged(read: Events) -> tuple[ShardBatch, Predictions]:
-    """Predictions as they may be."""
+def predicted(read: Events) -> tuple[ShardBatch, Predictions]:
+    """Return a batch with made-up predictions."""
     n, y = len(read), read.target
     share = np.random.default_rng(0).random(n)
-    said = Predictions(0.98 * y, y - 1.234, y + 1.234, np.abs(y) / 3, np.zeros(n, np.bool_), np.arange(n), share)
-    return ShardBatch(0, read, list(range(n))), said
+    predictions = Predictions(0.98 * y, y - 1.234, y + 1.234, np.abs(y) / 3, np.zeros(n, np.bool_), np.arange(n), share)
+    return ShardBatch(0, read, list(range(n))), predictions
 
 
 def dictionaries(batch: ShardBatch, p: Predictions) -> list[bytes]:
@@ -118,11 +101,26 @@ def dictionaries(batch: ShardBatch, p: Predictions) -> list[bytes]:
 def writing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
     """Predictions to bytes."""
     reader = EventReader(CONFIG.event)
-    all_ = [judged(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
+    all_ = [predicted(reader.read(list(map(orjson.loads, chunk)))[0]) for chunk in chunks]
     yield "write: a dict an event, orjson", cost(lambda: [dictionaries(*one) for one in all_], count), 0.0
-    stem, quoted = "events-0-", BoundedCache(orjson.dumps).values_of
-    whole = beside(json_rows, "assemble", lambda: [encode_predictions(*one, stem, quote=quoted) for one in all_], count)
-    yield "write: columns, kernel (in use)", *whole
+    quoted, spent = BoundedCache(orjson.dumps).values_of, 0.0
+    whole = cost(lambda: [encode_predictions(*one, "events-0-", quote=quoted) for one in all_], count)
+    write_rows = encoder.native.write_rows
+
+    def timed(*arguments: Any) -> list[bytes]:
+        nonlocal spent
+        before = time.thread_time()
+        rows = write_rows(*arguments)
+        spent += time.thread_time() - before
+        return rows
+
+    encoder.native.write_rows = timed
+    try:
+        for one in all_:
+            encode_predictions(*one, "events-0-", quote=quoted)
+    finally:
+        encoder.native.write_rows = write_rows
+    yield "write: columns, native (in use)", whole, spent / count * 1e6
 
 
 def producing(chunks: Chunks, count: int) -> Iterator[tuple[str, float, float]]:
@@ -166,12 +164,12 @@ def main() -> None:
     chunks = chunked([orjson.dumps(event) for _, event in events(arguments.events, 100)])
     steps = [*reading(chunks, arguments.events), *writing(chunks, arguments.events)]
     steps += producing(chunks, arguments.events)
-    rows_ = [{"step": name, "us": round(us, 3), "without_gil_us": round(free, 3)} for name, us, free in steps]
+    rows_ = [{"step": name, "us": round(us, 3), "native_us": round(native, 3)} for name, us, native in steps]
     if arguments.json:
         print(json.dumps({"rows": rows_, "events": arguments.events}, indent=2))
         return
     for row in rows_:
-        print(f"{row['step']:52} {row['us']:6.2f} µs   without GIL {row['without_gil_us']:5.2f}", file=sys.stdout)
+        print(f"{row['step']:52} {row['us']:6.2f} µs   native {row['native_us']:5.2f}", file=sys.stdout)
 
 
 if __name__ == "__main__":
