@@ -202,7 +202,7 @@ REFUSALS: list[tuple[ApiKey, int, str, str]] = [
     (ApiKey.ADD_PARTITIONS_TO_TXN, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
     (ApiKey.PRODUCE, KafkaError.INVALID_PRODUCER_EPOCH, "producing", "has taken over"),
     (ApiKey.PRODUCE, KafkaError.TOPIC_AUTHORIZATION_FAILED, "producing", "Write and .* topics"),
-    (ApiKey.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "producing", "goes on where consumers have seen"),
+    (ApiKey.PRODUCE, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, "producing", "continues after the last result"),
     (ApiKey.ADD_OFFSETS_TO_TXN, KafkaError.GROUP_AUTHORIZATION_FAILED, "send_offsets", "Read and .* group"),
     (ApiKey.END_TXN, KafkaError.PRODUCER_FENCED, "commit_transaction", "has taken over"),
     (ApiKey.END_TXN, KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED, "commit_transaction", "Write and .* id"),
