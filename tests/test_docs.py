@@ -6,6 +6,7 @@ import contextlib
 import io
 import re
 import shlex
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
@@ -312,6 +313,18 @@ def test_the_japanese_readme_has_the_same_parts() -> None:
     assert shape(japanese) == shape(english)
     assert links(japanese) == links(english)
     assert sorted(INLINE.findall(japanese)) == sorted(INLINE.findall(english))
+
+
+@pytest.mark.parametrize("page", ["README.md", "README.ja.md"])
+def test_the_first_command_prints_what_stands_below_it(page: str) -> None:
+    first = next(block.text for block in blocks(ROOT / page) if "$ .venv/bin/ssm-stream backtest" in block.text)
+    command, _, output = first.partition("ssm-stream backtest ")[2].partition("\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "ssm_stream", "backtest", *command.split()], capture_output=True, text=True, cwd=ROOT,
+        check=True,
+    )  # fmt: skip
+    table = [line.rstrip() for line in done.stdout.splitlines() if set(line) & set("│┃━─")]
+    assert table == [line for line in output.splitlines() if set(line) & set("│┃━─")]
 
 
 # The site
