@@ -27,7 +27,7 @@ from ssm_stream.contract.headers import REDRIVEN_FROM
 from ssm_stream.contract.message_schemas import dead_letter_headers, receipt_headers, receipt_schema
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter, group_letters
-from ssm_stream.kafka.dead_letters import dead_letter, parse_dead_letter, truncate
+from ssm_stream.kafka.dead_letters import make_dead_letter, parse_dead_letter, truncate
 from ssm_stream.kafka.records import ProducerRecord, RawMessage
 from ssm_stream.kafka.redrive import Redecoder, redrive
 from ssm_stream.kafka.topic_reader import TopicReader
@@ -57,7 +57,7 @@ class Box:
     def letter(self, offset: int, value: bytes | None, fault: str = "WrongType", **more: Any) -> ProducerRecord:
         """Of a message that stood in partition 1; its key is the entity."""
         raw = RawMessage(more.get("key", b"m%d" % (offset % 7)), value, [("trace", b"t-%d" % offset)])
-        return dead_letter(
+        return make_dead_letter(
             self.config, raw, (more.get("topic", self.topic), 1, offset), more.get("stage", "decode"), fault, "why"
         )
 
@@ -153,7 +153,7 @@ def test_a_letter_that_fails_again_is_a_new_letter(box: Box) -> None:
     assert headers[0] == ("trace", b"t-1")
     raw = RawMessage(back.key(), back.value(), headers)
     place = (box.topic, int(back.partition() or 0), int(back.offset() or 0))
-    box.write([dead_letter(box.config, raw, place, "label", "UnmatchedLabel", "no event came")])
+    box.write([make_dead_letter(box.config, raw, place, "label", "UnmatchedLabel", "no event came")])
     assert box.report("--yes")["sent"] == {"UnmatchedLabel": 1}
     last = box.back()[-1]
     names = [name for name, _ in last.headers() or []]

@@ -13,7 +13,7 @@ from ssm_stream.config import Config, Source
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.client import with_topic
-from ssm_stream.kafka.dead_letters import dead_letter
+from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import too_large_reason
 from ssm_stream.kafka.records import (
     Chunk,
@@ -62,7 +62,7 @@ class FeedbackDecoder:
             except FeedbackError as error:
                 place = (chunk.topic, chunk.partition, offset_of(message))
                 letters.append(
-                    dead_letter(self.config, raw_message(message), place, "feedback", error.fault, str(error))
+                    make_dead_letter(self.config, raw_message(message), place, "feedback", error.fault, str(error))
                 )
         out: list[tuple[str, list[Verdict] | OutputBatch]] = [(KEY, verdicts)] if verdicts else []
         if letters:

@@ -19,7 +19,7 @@ TRUNCATED_TO = 100_000
 MIN_TRUNCATED = 100
 
 
-def dead_letter(
+def make_dead_letter(
     config: Config, raw: RawMessage, place: tuple[str, int, int], stage: str, fault: Fault, reason: str
 ) -> ProducerRecord:
     """Return the dead letter of a message that cannot be used. place: topic, partition, offset"""

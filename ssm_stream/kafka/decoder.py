@@ -18,7 +18,7 @@ from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
-from ssm_stream.kafka.dead_letters import dead_letter
+from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import (
     Chunk,
@@ -156,7 +156,7 @@ class Decoder:
     def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]
         place = (chunk.topic, chunk.partition, offset_of(message))
-        return dead_letter(self.config, raw_message(message), place, "decode", refusal.fault, refusal.reason)
+        return make_dead_letter(self.config, raw_message(message), place, "decode", refusal.fault, refusal.reason)
 
 
 def _max_size(values: list[bytes | None]) -> int:

@@ -19,7 +19,7 @@ from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
 from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.bounded_cache import BoundedCache
-from ssm_stream.kafka.dead_letters import dead_letter
+from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
 from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.ops.observers import Sent
@@ -124,7 +124,7 @@ class Encoder:
         for refusal in refused:
             place = (topic, batch.partition, batch.offsets[refusal.position])
             raw = batch.raw[refusal.position]
-            records.append(dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
+            records.append(make_dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def encode_unmatched(self, batch: ShardBatch | LabelBatch, labels: list[UnmatchedLabel]) -> OutputBatch:
@@ -138,7 +138,7 @@ class Encoder:
         for label in labels:
             raw = RawMessage(*(label.raw or (None, None)), [])
             place = (self._label_topic, label.source, label.position)
-            letter = dead_letter(self.config, raw, place, "label", Fault.UNMATCHED_LABEL, label.reason)
+            letter = make_dead_letter(self.config, raw, place, "label", Fault.UNMATCHED_LABEL, label.reason)
             records.append(letter._replace(offset=offsets[label.row]))  # of the message at which it was given up
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
