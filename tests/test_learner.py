@@ -242,8 +242,8 @@ def defined(case: Case, s: Stream) -> Run:
                 torch.full((pools,), float(s.ts[t]), dtype=torch.float64),
             )  # fmt: skip
             answer = learner.predict(p, meta, state, event)
-            places = answer.a.shape[1]
-            a[t, :, :places], active[t, :, :places] = answer.a.numpy(), answer.active.numpy()
+            places = answer.experts.a.shape[1]
+            a[t, :, :places], active[t, :, :places] = answer.experts.a.numpy(), answer.experts.active.numpy()
             made[t, :, :G], made[t, :, G] = answer.mixed.made.numpy(), answer.yhat.numpy()
             state = learner.learn(p, meta, state, event, answer, torch.from_numpy(s.y[t]))
     return Run(made[:, :, G], a, active, made)
@@ -411,7 +411,11 @@ def test_meta_parameters_have_gradients() -> None:
             )  # fmt: skip
             y = torch.from_numpy(s.y[t])
             answer = learner.predict(p, meta, state, event)
-            total = total + ((answer.yhat - y) / 30).square().mean() + ((answer.a - y[:, None]) / 30).square().mean()
+            total = (
+                total
+                + ((answer.yhat - y) / 30).square().mean()
+                + ((answer.experts.a - y[:, None]) / 30).square().mean()
+            )
             state = learner.learn(p, meta, state, event, answer, y)
         return total
 

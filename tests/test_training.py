@@ -22,7 +22,11 @@ from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.reference import learner
 from ssm_stream.training import streams as tasks
 from ssm_stream.training import training
-from ssm_stream.training.training import Recipe, Setting
+from ssm_stream.training.batches import chunk_loss, new_batch, predict_with_kernel, setting_params, usual_error
+from ssm_stream.training.history import split_history
+from ssm_stream.training.offsets import Offsets, meta_parameters
+from ssm_stream.training.recipe import Recipe, Setting, TrainingError
+from ssm_stream.training.validation import HISTORY
 
 TINY = Recipe(
     updates=4, streams=3, events=32, chunk=16, features=2, burn_in=4, held_streams=1, held_events=80, held_burn_in=10,
@@ -210,16 +214,16 @@ def lively() -> Weights:
 
 
 def test_the_gradient_reaches_every_weight_and_is_the_derivative() -> None:
-    offsets = training.Offsets(lively())
+    offsets = Offsets(lively())
     setting = Setting("pool", 2, 2, 0, 0)
-    p = training.params_of(setting, 2, offsets.start)
-    batch = training.batch_of(tasks.draw((3,), ("switch", "positive"), 40, 2, 2), 2)
-    unit = training.usual(training.fused(p, batch) - batch.y, 4)
+    p = setting_params(setting, 2, offsets.start)
+    batch = new_batch(tasks.draw((3,), ("switch", "positive"), 40, 2, 2), 2)
+    unit = usual_error(predict_with_kernel(p, batch) - batch.y, 4)
 
     def loss(at: torch.Tensor) -> torch.Tensor:
         state = learner.new_state(p, 2, 2)
-        meta = training.meta_of(p, offsets, at)
-        return training.chunk_loss(p, meta, state, batch, unit, range(40), 4)[0]
+        meta = meta_parameters(p, offsets, at)
+        return chunk_loss(p, meta, state, batch, unit, range(40), 4)[0]
 
     at = torch.zeros(offsets.size, dtype=torch.float64, requires_grad=True)
     (gradient,) = torch.autograd.grad(loss(at), at)
@@ -237,7 +241,7 @@ def test_the_gradient_reaches_every_weight_and_is_the_derivative() -> None:
 
 
 def test_offsets_start_at_the_start_and_stay_within_bounds() -> None:
-    offsets = training.Offsets(untrained())
+    offsets = Offsets(untrained())
     zero = torch.zeros(offsets.size, dtype=torch.float64)
     assert offsets.weights(zero) is offsets.start
     for name, part in offsets.tensors(zero).items():
@@ -250,15 +254,15 @@ def test_offsets_start_at_the_start_and_stay_within_bounds() -> None:
 
 
 def test_a_few_updates_on_the_same_streams_lower_the_loss() -> None:
-    offsets = training.Offsets(untrained())
-    p = training.params_of(TINY.settings[0], 2, offsets.start)
-    batch = training.batch_of(tasks.draw((1,), ("drift", "noisy", "lagged"), 48, 2), 1)
-    unit = training.usual(training.fused(p, batch) - batch.y, 4)
+    offsets = Offsets(untrained())
+    p = setting_params(TINY.settings[0], 2, offsets.start)
+    batch = new_batch(tasks.draw((1,), ("drift", "noisy", "lagged"), 48, 2), 1)
+    unit = usual_error(predict_with_kernel(p, batch) - batch.y, 4)
     at, losses = torch.zeros(offsets.size, dtype=torch.float64), []
     for _ in range(4):
         at.requires_grad_()
-        meta = training.meta_of(p, offsets, at)
-        loss, _ = training.chunk_loss(p, meta, learner.new_state(p, 3), batch, unit, range(48), 4)
+        meta = meta_parameters(p, offsets, at)
+        loss, _ = chunk_loss(p, meta, learner.new_state(p, 3), batch, unit, range(48), 4)
         (gradient,) = torch.autograd.grad(loss, at)
         losses.append(float(loss.detach()))
         at = (at - 0.2 * gradient.sign() * (gradient.abs() > 1e-4)).detach()
@@ -278,10 +282,10 @@ def test_the_same_seed_gives_the_same_weights_and_resuming_changes_no_bit(tmp_pa
     assert (whole.curve, whole.score, whole.rows) == (resumed.curve, resumed.score, resumed.rows)
     assert whole.score <= 1.0
     assert all(np.isfinite([row.untrained, row.start, row.trained]).all() for row in whole.rows)
-    with pytest.raises(training.TrainingError, match="another training"):
+    with pytest.raises(TrainingError, match="another training"):
         training.train(recipe._replace(seed=1), untrained(), checkpoint=path, resume=True)
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(training.TrainingError, match="not a checkpoint"):
+    with pytest.raises(TrainingError, match="not a checkpoint"):
         training.train(recipe, untrained(), checkpoint=path, resume=True)
 
 
@@ -302,13 +306,13 @@ def test_a_history_trains_and_validates() -> None:
         {"machine": f"m{i % 2}", "ts": 3600 * i, "load": int(load[i]), "temp": float(load[i] ** 2 + rng.normal())}
         for i in range(400)
     ]
-    history = training.read_history(config, EventReader(config.event).read(rows)[0])
+    history = split_history(config, EventReader(config.event).read(rows)[0])
     recipe = TINY._replace(updates=3, settings=TINY.settings[:1], events=16)
     result = training.train(recipe, untrained(), history)
-    assert [row.streams for row in result.rows if row.kind == training.HISTORY] == [1]
+    assert [row.streams for row in result.rows if row.kind == HISTORY] == [1]
     short = history.events.take(np.arange(150))
-    with pytest.raises(training.TrainingError, match="105 and 45 events with a target"):
-        training.read_history(config, short)
+    with pytest.raises(TrainingError, match="105 and 45 events with a target"):
+        split_history(config, short)
 
 
 def test_the_command_writes_weights_that_production_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

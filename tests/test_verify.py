@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
 from ssm_stream.core import kernel, shapes
 from ssm_stream.evaluate.report.section import Check
+from ssm_stream.kernels import shapes
 from ssm_stream.verify import kernel as verify_kernel
+from ssm_stream.verify import record, replay
 from ssm_stream.verify import reference as verify_reference
-from ssm_stream.verify import replay
 from ssm_stream.verify.certificate import Verification, verify
 from ssm_stream.verify.context import persistence
 from ssm_stream.verify.replay import NothingToVerifyError, Replay
@@ -35,7 +37,6 @@ event:
 state: {ttl: 30d}
 """
 DAY = 86_400
-WANTS: Any = kernel.wants.py_func  # type: ignore[attr-defined]  # compiled, it has no way in from Python
 
 
 def rows(n: int = 600, seed: int = 0, features: bool = True) -> list[dict[str, object]]:
@@ -74,27 +75,34 @@ def files(tmp_path: Path) -> tuple[str, str, str]:
 
 
 class Heads:
-    """The heads of one scope on D inputs, of which `lead` are no codes, in numpy, whole matrices at a time: moments,
-    proximal, slow, gd."""
+    """The heads of one scope on D inputs, of which `lead` are no codes, coordinate by coordinate, with the gradients of
+    the moment heads by automatic differentiation of their loss: moments, proximal, slow, gd."""
 
-    def __init__(self, c: verify_reference.Constants, D: int, lead: int, moments: bool) -> None:
+    def __init__(self, c: verify_reference.Heads, D: int, lead: int, moments: bool) -> None:
         self.c, self.lead, self.M = c, lead, len(c.decay) if moments else 0
         self.S, self.P = np.zeros((self.M, D, D)), np.zeros((self.M, D))
-        self.W = np.zeros((self.M + len(c.step) + 2, D))
+        self.W = np.zeros((self.M + len(c.step) - len(c.decay), D))
+
+    def gradient(self, m: int, W: Any) -> Any:
+        """Of ½WᵀSW − PᵀW + ½ρ‖W‖²."""
+        S, P, w = torch.from_numpy(self.S[m]), torch.from_numpy(self.P[m]), torch.tensor(W, requires_grad=True)
+        loss = 0.5 * w @ S @ w - P @ w + 0.5 * float(self.c.ridge[m]) * w @ w
+        return torch.autograd.grad(loss, w)[0].numpy()
 
     def learn(self, x: Any, q: float, value: float, speed: float) -> None:
-        """The sweep as one triangular solve, the implicit step as its own equation. value: standardised target."""
+        """A sweep of exact steps, one coordinate after the other; the implicit step as its own equation.
+
+        value: standardised target
+        """
         x = np.pad(x.astype(np.float64), (0, self.W.shape[1] - len(x)))  # codes that are yet to come
         c, M, W, said = self.c, self.M, self.W, self.W @ x
         for m in range(M):
             weigh = min(1.0, c.huber[m] / max(abs(q - said[m]), 1e-300))
             self.S[m] = c.decay[m] ** speed * self.S[m] + weigh * np.outer(x, x)
             self.P[m] = c.decay[m] ** speed * self.P[m] + weigh * q * x
-            gradient = self.S[m] @ W[m] + c.ridge[m] * W[m] - self.P[m]
-            on = np.flatnonzero((np.arange(len(x)) < self.lead) | (x != 0))
-            lower = np.tril(self.S[m][np.ix_(on, on)]) + c.ridge[m] * np.eye(len(on))
-            W[m, on] -= np.linalg.solve(lower, gradient[on])
-        for h, step in enumerate([*c.step, c.slow], M):
+            for i in np.flatnonzero((np.arange(len(x)) < self.lead) | (x != 0)):
+                W[m, i] -= self.gradient(m, W[m])[i] / (self.S[m, i, i] + c.ridge[m])
+        for h, step in enumerate(c.step[len(c.decay) : -1], M):
             target = value if h == len(W) - 2 else q
             W[h] += step * np.clip(target - said[h], -3, 3) * x / (x @ x)
         keep = c.direct[0] ** speed
@@ -102,12 +110,12 @@ class Heads:
 
 
 def test_reference_is_gradient_descent_to_rounding() -> None:
-    """Against numpy, on what the kernel's scratch holds when it is driven one event at a time from here."""
+    """Against automatic differentiation, on the kernel's scratch, with the kernel run one event at a time from here."""
     run = replay.replay(
         parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(200), lambda _: None
     )
-    reference = replay.compare(run, lambda _: None).reference
-    c, production, tape = verify_reference.constants(run.params), run.fresh(), run.tape
+    recorder = replay.compare(run, lambda _: None).recorder
+    c, production, tape = verify_reference.pooled_heads(run.params, False), run.fresh(), run.tape
     fleet, norm, own = (
         Heads(c, run.params.L, 1 + run.params.F, True),
         Heads(c, run.params.N, 1 + 2 * run.params.F, True),
@@ -116,19 +124,13 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
     means = np.zeros(2)
     for t, y in enumerate(tape.y.tolist()):
         k, e = int(tape.pools[t]), int(tape.lives[t])
-        event = (tape.u[t], tape.steps[t], float(tape.ts[t]))
-        while True:
-            p, learner, w = production.params, production.learner, production.scratch
-            n, n_pool = int(learner.entity.n[e]), int(learner.pool.n[k])
-            kernel.predict_one(p, learner, w, k, e, *event)
-            need = WANTS(p, learner, w, k, e, not math.isnan(y))
-            if need == kernel.ENOUGH:
-                break
-            production.make_room(need, k)
+        n, n_pool = int(production.learner.entity.n[e]), int(production.learner.pool.n[k])
+        production.predict(tape, t)
+        p, w = production.params, production.scratch
         if math.isnan(y):
             continue
         scale, base, many = w.scale.copy(), float(w.base[shapes.BASE]), bool(w.flag[shapes.MANY])
-        kernel.learn_one(p, learner, w, k, e, *event, y)
+        production.learn(tape, t)
         if n == 0 or n_pool == 0:
             continue
         q, value = (
@@ -147,13 +149,10 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         if many:
             norm.learn(w.norm[: p.N], q[1], value[1], speed)
             own[e].learn(w.entity[: p.L], q[1], value[1], speed)
-    for found, heads in ((reference.fleet, fleet), (reference.norm, norm)):
-        M = heads.M
-        np.testing.assert_allclose(found.W[0], heads.W[:M], rtol=1e-8, atol=1e-10)
-        np.testing.assert_allclose(found.gradient[0, : run.params.prox + 1], heads.W[M:-1], rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(found.gd[0], heads.W[-1], rtol=1e-9, atol=1e-12)
-    for life, heads in enumerate(own):
-        np.testing.assert_allclose(reference.own[life], heads.W[:-1], rtol=1e-9, atol=1e-12)
+    for scope, heads in ((recorder.fleet, fleet), (recorder.norm, norm)):
+        np.testing.assert_allclose(scope.pools[0].W, heads.W, rtol=1e-8, atol=1e-10)
+    for found, heads in zip(recorder.own, own, strict=True):
+        np.testing.assert_allclose(found.W, heads.W[:-1], rtol=1e-9, atol=1e-12)
 
 
 def test_kernel_and_construction_hold_on_a_synthetic_recording(result: Verification) -> None:
@@ -214,7 +213,7 @@ def test_expired_entity_is_a_new_life() -> None:
     run = replay.replay(parsed(), first + gone + back, lambda _: None)
     assert sorted(run.names) == ["m0", "m0", "m1"]
     assert run.pools.tolist() == [0, 0, 0]
-    np.testing.assert_array_equal(replay.compare(run, lambda _: None).seen.yhat, run.yhat)
+    np.testing.assert_array_equal(replay.compare(run, lambda _: None).recorder.seen.yhat, run.yhat)
 
 
 def test_persistence_is_the_last_target_of_the_life(result: Verification) -> None:
@@ -263,7 +262,7 @@ def coded_rows(n: int, least: float = 0.0) -> list[dict[str, object]]:
 )
 def test_every_kind_of_head_is_held_to_the_reference(model: str, least: float) -> None:
     run = replay.replay(parsed(f"{CODED}model: {model}\n"), coded_rows(200, least), lambda _: None)
-    found = replay.compare(run, lambda _: None)
+    found = replay.compare(run, lambda _: None).recorder
     np.testing.assert_array_equal(found.seen.yhat, run.yhat)
     learned = found.deviation.learned
     scopes = {
@@ -288,7 +287,7 @@ def test_past_features_are_verified_too(result: Verification) -> None:
 def test_frozen_model_is_production_where_nothing_changes() -> None:
     """On a stationary recording what was learned early stays right."""
     run = replay.replay(parsed(CODED), coded_rows(900), lambda _: None)
-    found = replay.compare(run, lambda _: None)
+    found = replay.compare(run, lambda _: None).recorder
     late = ~np.isnan(found.seen.frozen)
     assert 0.7 < late.mean() < 0.85
     frozen, production, w0 = (
@@ -324,17 +323,26 @@ def test_command_writes_certificate_and_json(files: tuple[str, str, str]) -> Non
         assert forbidden not in page
 
 
+def changed(field: str, factor: float) -> Any:
+    """The heads with a constant, or the steps of a kind of head, off by a factor."""
+    exact = verify_reference.pooled_heads
+
+    def heads(p: verify_reference.LearnerParams, norm: bool) -> verify_reference.Heads:
+        found = exact(p, norm)
+        slow = found.kind == shapes.VALUE
+        steps = {"embedding": found.waves, "slow": slow, "proximal": ~found.waves & ~slow}
+        if field in steps:
+            return found._replace(step=np.where(steps[field], factor * found.step, found.step))
+        return found._replace(**{field: getattr(found, field) * factor})
+
+    return heads
+
+
 @pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (0.999, 1)])
 def test_wrong_decay_fails_with_exit_code_1(
     files: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, factor: float, code: int
 ) -> None:
-    exact = verify_reference.constants
-
-    def other(p: verify_reference.LearnerParams) -> verify_reference.Constants:
-        found = exact(p)
-        return found._replace(decay=found.decay * factor)
-
-    monkeypatch.setattr(replay, "constants", other)
+    monkeypatch.setattr(record, "pooled_heads", changed("decay", factor))
     config, recording, out = files
     told = CliRunner().invoke(app, ["verify", config, recording, "--out", out, "--json", "--limit", "400"])
     assert told.exit_code == code, told.output
@@ -344,12 +352,13 @@ def test_wrong_decay_fails_with_exit_code_1(
     assert ("Not verified: the production kernel deviates" in page) == (code == 1)
 
 
-@pytest.mark.parametrize("field", ["decay", "ridge", "huber", "step", "slow", "embedding", "leaf", "surprise", "phase"])
+@pytest.mark.parametrize(
+    "field", ["decay", "ridge", "huber", "proximal", "slow", "embedding", "leaf", "surprise", "phase"]
+)
 def test_any_wrong_constant_is_found_out(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = verify_reference.constants
     run = replay.replay(parsed(), rows(300), lambda _: None)
-    monkeypatch.setattr(replay, "constants", lambda p: exact(p)._replace(**{field: getattr(exact(p), field) * 0.9}))
-    found = replay.compare(run, lambda _: None).deviation
+    monkeypatch.setattr(record, "pooled_heads", changed(field, 0.9))
+    found = replay.compare(run, lambda _: None).recorder.deviation
     assert found.weights[found.learned].max() > 1e-3
 
 
@@ -358,7 +367,8 @@ def test_kernel_that_is_not_the_engines_is_found_out() -> None:
     run = replay.replay(parsed(), rows(100), lambda _: None)
     other = replace(run, params=run.params._replace(decay=0.99 * run.params.decay))
     found = replay.compare(other, lambda _: None)
-    section, _ = verify_kernel.kernel_section(other, found.seen, found.deviation, found.distances, 1e-3)
+    seen, deviation = found.recorder.seen, found.recorder.deviation
+    section, _ = verify_kernel.kernel_section(other, seen, deviation, found.distances, 1e-3)
     assert [check.ok for check in section.checks] == [False, True, True, True, True]
 
 

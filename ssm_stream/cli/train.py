@@ -18,7 +18,9 @@ from ssm_stream.core import frozen_weights
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
-    from ssm_stream.training.training import History, Result, Row
+    from ssm_stream.training.history import History
+    from ssm_stream.training.training import Result
+    from ssm_stream.training.validation import Row
 
 MAX_RATIO = 1.05
 """Largest ratio of the trained error to the start's, for each kind of stream."""
@@ -81,13 +83,14 @@ def train(
     # Importing torch takes seconds, which `ssm-stream --help` must not.
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.training import training
+    from ssm_stream.training.recipe import QUICK, Recipe, TrainingError
 
     require_writable(out, "--out")
     steps, minutes, seed, quick = recipe_options
-    recipe = training.QUICK if quick else training.Recipe()
+    recipe = QUICK if quick else Recipe()
     recipe = recipe._replace(minutes=minutes, seed=seed, updates=steps or recipe.updates)
     console, bar = output(error=True), share_bar()
-    with report_errors(RecordingError, training.TrainingError, OSError):
+    with report_errors(RecordingError, TrainingError, OSError):
         begin = frozen_weights.load(start)
         own = _history(*history) if history else None
         with bar:
@@ -118,7 +121,7 @@ def train(
 
 def _history(file: Path, config: Path) -> History:
     from ssm_stream.ingest.events import EventReader
-    from ssm_stream.training.training import read_history
+    from ssm_stream.training.history import split_history
 
     loaded = load_config(config)
     require_one_target(loaded, "train")
@@ -126,7 +129,7 @@ def _history(file: Path, config: Path) -> History:
     events, refused = EventReader(loaded.event).read(list(rows))
     if refused:
         typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
-    return read_history(loaded, events)
+    return split_history(loaded, events)
 
 
 def _checks(result: Result) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ class AblationSettings:
 
 
 def ablations(settings: AblationSettings, context: Context) -> Section:
-    """Train the layer without one of its parts; each must learn nothing, or the report says what it learned."""
+    """Train the layer without one of its parts; each must learn nothing, or the report has what it learned."""
     tasks = LinearTasks()
     checks: list[Check] = []
     rows: list[list[Cell]] = []

@@ -23,7 +23,7 @@ Symbols, and the shapes that every docstring below uses
     Δ        step of the discretisation, trained as log Δ                (d, d)
     Λ        decay exp(−Δ/2) of the diagonal state, 0 < Λ ≤ 1            (d, d)
     Z        state Z_k = Λ ⊙ Z_{k−1} + U_kᵀ, Z_0 = 0                     (B, N, d, d)
-    D        output gate: o_k = T_kᵀ D, the vector the state is asked at (3,)
+    D        output gate: o_k = T_kᵀ D, the vector that reads the state   (3,)
     C        read-out: out_k = C Z_k o_k; the prediction is −out_k       (d, d)
     η        learning rate of the gradient descent that the layer is; on the loss above the layer holds η/N
     W0       weights before the first step (the implicit model)          (m, f)
@@ -169,9 +169,9 @@ class GDSSM(nn.Module):
         prediction ← prediction + η_j G v,      v ← v − η_j S v,      starting at v = q, prediction = W0 q.
 
     So layer j holds two heads over the same windows: `answer[j]` with Q = e0 e1ᵀ, whose state is N·G, adds to the
-    prediction; `refine[j]` with Q = e0 e0ᵀ, whose state is N·S, adds to the vector v that the next layer asks at. The
-    last layer needs no `refine`. Both are linear reads of a causal state, so that every prefix of the sequence gets the
-    K steps on its own examples.
+    prediction; `refine[j]` with Q = e0 e0ᵀ, whose state is N·S, adds to the vector v that reads the next layer's
+    state. The last layer needs no `refine`. Both are linear reads of a causal state, so that every prefix of the
+    sequence gets the K steps on its own examples.
     """
 
     W0: Tensor | None

@@ -94,7 +94,7 @@ def likeness(layer: GDSSM, tasks: LinearTasks, count: int, device: str) -> Liken
 
 
 def parameters_table(layer: GDSSM, m: int, eta: float, predicted_eta: float) -> Table:
-    """Trained parameters beside the predicted ones.
+    """Table of the trained and the predicted parameters.
 
     Scaling Q by a, D by b and C by 1/(ab) changes nothing, so all three are shown at the scale Q[x, y] = D[x'] = 1.
     """
@@ -273,7 +273,7 @@ def sizes(settings: SizesSettings, context: Context) -> Section:
 
 @dataclass(frozen=True)
 class OodSettings:
-    """Input ranges and weight scales that training never saw."""
+    """Input ranges and weight scales outside those of training."""
 
     ranges: tuple[float, ...] = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
     weights: tuple[float, ...] = (0.5, 1.0, 1.5, 2.0, 3.0)

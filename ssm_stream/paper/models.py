@@ -1,7 +1,7 @@
 """Models that the layer is compared with: ablations of its parts, and other sequence layers given the same window.
 
 All read tokens (B, 2N+1, d) and predict the query's target token (B, d) from one layer. The baselines see
-e_k = vec(T_k), the same three tokens that the layer's window holds, so that none fails for want of seeing x_k and y_k
+e_k = vec(T_k), the same three tokens that the layer's window holds, so that each has x_k and y_k
 together. Only the last position is computed: the experiments train and test there.
 """
 
@@ -22,7 +22,7 @@ class AblatedGDSSM(nn.Module):
 
     linear input: U_k is a linear map of the window (3d → d²) instead of the product T_kᵀ Q T_k.
     linear read-out: out is a linear map of the last state (d² → d) instead of C Z o.
-    window of one token: tokens enter one by one, U_t = q·(token tokenᵀ), and the state is asked at the last token.
+    window of one token: tokens enter one by one, U_t = q·(token tokenᵀ), and the state is read with the last token.
     """
 
     def __init__(self, d: int, ablation: str) -> None:
@@ -43,10 +43,10 @@ class AblatedGDSSM(nn.Module):
         d = tokens.shape[-1]
         if self.ablation == "window of one token":
             u = self.head.Q[0, 0] * tokens[..., :, None] * tokens[..., None, :]
-            asked = self.D[0] * tokens[:, -1]
+            query = self.D[0] * tokens[:, -1]
         else:
             T = windows(tokens)
-            asked = torch.einsum("bpd,p->bd", T[:, -1], self.D)
+            query = torch.einsum("bpd,p->bd", T[:, -1], self.D)
             if self.ablation == "linear input":
                 u = self.linear(T.flatten(2)).view(*T.shape[:2], d, d)
             else:
@@ -55,11 +55,11 @@ class AblatedGDSSM(nn.Module):
         if self.ablation == "linear read-out":
             answer: Tensor = -self.linear(Z.flatten(1))
             return answer
-        return -(Z @ asked[..., None])[..., 0] @ self.head.C.T
+        return -(Z @ query[..., None])[..., 0] @ self.head.C.T
 
 
 class Attention(nn.Module):
-    """One attention layer, one head: queries, keys and values are linear in e_k; the last position asks.
+    """One attention layer, one head: queries, keys and values are linear in e_k; the last position is the query.
 
     softmax=False is linear attention, Σ_k (q·k_k) v_k / N, of which one gradient step is a special case.
     """

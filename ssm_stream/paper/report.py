@@ -111,7 +111,7 @@ def cache_file(folder: Path, piece: Experiment, device: str) -> Path:
 
 
 def load(path: Path) -> Section | None:
-    """A stored result, or None where there is none or it is not whole."""
+    """A stored result; None if it is missing or incomplete."""
     try:
         return Section.from_json(json.loads(path.read_text(encoding="utf-8")))
     except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError):
@@ -129,14 +129,14 @@ def store(path: Path, section: Section) -> None:
 # --- run --------------------------------------------------------------------------------------------------------------
 
 
-def pick_device(wanted: str) -> str:
+def pick_device(name: str) -> str:
     """`auto` takes a GPU where torch has one. Raises ValueError for `cuda` without one and for unknown names."""
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise ValueError(f"unknown device {wanted!r}: take auto, cpu or cuda")
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"unknown device {name!r}: take auto, cpu or cuda")
     available = torch.cuda.is_available()
-    if wanted == "cuda" and not available:
+    if name == "cuda" and not available:
         raise ValueError("no GPU that torch can use: take --device cpu")
-    return "cuda" if available and wanted != "cpu" else "cpu"
+    return "cuda" if available and name != "cpu" else "cpu"
 
 
 def describe_device(device: str) -> str:

@@ -1,4 +1,4 @@
-"""Tasks of the paper's experiments, explicit gradient descent on them, and what theory says its loss is.
+"""Tasks of the paper's experiments, explicit gradient descent on them, and the loss that theory predicts.
 
 Symbols as in `ssm_stream.paper.gdssm`; r is the range of the inputs, x ~ U(−r/2, r/2)^f, and s2 = r²/12 their variance.
 Every loss is ½ of the squared error of the query's prediction, averaged over outputs and tasks.

@@ -63,7 +63,7 @@ def train(
 ) -> Curve:
     """Minimise `loss`, which draws a fresh batch at every call, over the parameters of `model`.
 
-    advance is told the fraction of the updates done, between 0 and 1. Raises FloatingPointError when the loss is not
+    advance takes the fraction of the updates done, between 0 and 1. Raises FloatingPointError when the loss is not
     finite, as a diverged run has no result to report.
     """
     named = list(model.named_parameters())

@@ -1,4 +1,4 @@
-"""Attention of the streaming learner's definition: what the moment heads missed in the like situations of late.
+"""Attention of the streaming learner's definition: corrections of the moment heads from past situations like this one.
 
 The keys are the inputs of the last `window` events; symbols in `learner.py`.
 """
@@ -20,12 +20,15 @@ NARROW = 0.3  # of the usual distance of the nearest key
 
 
 class Attended(NamedTuple):
-    """said (B, 4 or 5), log_said (B, 3 or 0): answers; least (B, 4): distance of the nearest key, by metric;
-    past (B, lags): the targets before."""
+    """What attention makes of an event.
 
-    said: Tensor
-    log_said: Tensor
-    least: Tensor
+    experts (B, 4 or 5), log_experts (B, 3 or 0): its predictions; nearest (B, 4): distance of the nearest key, by
+    metric; past (B, lags): the targets before
+    """
+
+    experts: Tensor
+    log_experts: Tensor
+    nearest: Tensor
     past: Tensor
 
 
@@ -48,17 +51,17 @@ def distances(keys: Tensor, x: Tensor, weights: Tensor | float) -> Tensor:
     return off.sum(2) * weights if isinstance(weights, float) else torch.einsum("bwd,bd->bw", off, weights)
 
 
-def attend_to(distance: Tensor, least: Tensor, width: Tensor, held: Tensor) -> Tensor:
+def attend_to(distance: Tensor, nearest: Tensor, width: Tensor, held: Tensor) -> Tensor:
     """Weights of the keys, (B, window), with sum 1; those not held yet have none."""
-    raw = torch.where(held, decline((distance - least[:, None]) / width[:, None]), 0.0)
+    raw = torch.where(held, decline((distance - nearest[:, None]) / width[:, None]), 0.0)
     return raw / (raw.sum(1, keepdim=True) + 1e-12)
 
 
 def attend(p: LearnerParams, h: HeadsState, x: Tensor, past: Tensor, norm: bool) -> Attended:
     """Answers of the attention.
 
-    In the metric of the first moment head's |W|: its answer corrected by the mean residual of the like situations
-    (`local`), again with distances growing by age (`aged`), and what they had to answer (`raw`); by distance without a
+    In the metric of the first moment head's |W|: its prediction corrected by the mean residual of the like situations
+    (`local`), again with distances growing by age (`aged`), and their targets (`raw`); by distance without a
     metric among the last PLAIN events (`plain`), and by distance of the targets before (`alike`). In log space, by the
     twin head: local, aged and the value itself.
     """
@@ -67,47 +70,48 @@ def attend(p: LearnerParams, h: HeadsState, x: Tensor, past: Tensor, norm: bool)
     held = place < h.inserted[:, None]
     age = (h.inserted[:, None] - 1 - place) % p.window
 
-    def nearest(distance: Tensor) -> Tensor:
-        least = torch.where(held, distance, math.inf).amin(1)
-        return torch.where(h.inserted > 0, least, 0.0)
+    def shortest(distance: Tensor) -> Tensor:
+        return torch.where(h.inserted > 0, torch.where(held, distance, math.inf).amin(1), 0.0)
 
     def mean(weights: Tensor, values: Tensor) -> Tensor:
         return (weights * values).sum(1)
 
     def measure(m: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """distances, the nearest, the head's answer here and at the keys."""
+        """distances, the nearest, the head's prediction here and at the keys."""
         W = h.W[:, m]
         distance = distances(h.keys[..., 1:], x[:, 1:], metric(W, lead))
-        return distance, nearest(distance), (W * x).sum(1), torch.einsum("bwd,bd->bw", h.keys, W)
+        return distance, shortest(distance), (W * x).sum(1), torch.einsum("bwd,bd->bw", h.keys, W)
 
-    least = [torch.zeros_like(h.inserted)] * 4
-    distance, least[NEAR], value, fit = measure(0)
+    closest = [torch.zeros_like(h.inserted)] * 4
+    distance, closest[NEAR], value, fit = measure(0)
     width = NARROW * (h.near[:, NEAR] + SMALL)
     target = h.held[..., RESIDUAL]
-    alike = attend_to(distance, least[NEAR], width, held)
-    recent = attend_to(distance + width[:, None] * AGED * age, least[NEAR], width, held)
-    said = [value + mean(alike, target - fit), value + mean(recent, target - fit), mean(alike, target)]
+    alike = attend_to(distance, closest[NEAR], width, held)
+    recent = attend_to(distance + width[:, None] * AGED * age, closest[NEAR], width, held)
+    experts = [value + mean(alike, target - fit), value + mean(recent, target - fit), mean(alike, target)]
     distance = torch.where(age < PLAIN, distances(h.keys[..., 1:], x[:, 1:], 1.0 / max(lead, 1)), 1e9)
-    least[NEAR_PLAIN] = nearest(distance)
-    said.append(mean(attend_to(distance, least[NEAR_PLAIN], NARROW * (h.near[:, NEAR_PLAIN] + SMALL), held), target))
+    closest[NEAR_PLAIN] = shortest(distance)
+    experts.append(
+        mean(attend_to(distance, closest[NEAR_PLAIN], NARROW * (h.near[:, NEAR_PLAIN] + SMALL), held), target)
+    )
     if p.lags:
         distance = distances(h.past, past, 1.0 / p.lags)
-        least[NEAR_PAST] = nearest(distance)
-        said.append(mean(attend_to(distance, least[NEAR_PAST], h.near[:, NEAR_PAST] + SMALL, held), target))
-    log_said = []
+        closest[NEAR_PAST] = shortest(distance)
+        experts.append(mean(attend_to(distance, closest[NEAR_PAST], h.near[:, NEAR_PAST] + SMALL, held), target))
+    log_experts = []
     if p.log:
-        distance, least[NEAR_LOG], value, fit = measure(p.M)
+        distance, closest[NEAR_LOG], value, fit = measure(p.M)
         wide = h.near[:, NEAR_LOG] + SMALL
         width, target = NARROW * wide, h.held[..., LOG_RESIDUAL]
-        alike = attend_to(distance, least[NEAR_LOG], wide, held)
-        recent = attend_to(distance + width[:, None] * AGED * age, least[NEAR_LOG], width, held)
-        narrow = attend_to(distance, least[NEAR_LOG], width, held)
-        log_said = [value + mean(alike, target - fit), value + mean(recent, target - fit)]
-        log_said.append(mean(narrow, h.held[..., LOG_VALUE]))
+        alike = attend_to(distance, closest[NEAR_LOG], wide, held)
+        recent = attend_to(distance + width[:, None] * AGED * age, closest[NEAR_LOG], width, held)
+        narrow = attend_to(distance, closest[NEAR_LOG], width, held)
+        log_experts = [value + mean(alike, target - fit), value + mean(recent, target - fit)]
+        log_experts.append(mean(narrow, h.held[..., LOG_VALUE]))
     return Attended(
-        torch.stack(said, 1),
-        torch.stack(log_said, 1) if log_said else x.new_zeros(len(x), 0),
-        torch.stack(least, 1),
+        torch.stack(experts, 1),
+        torch.stack(log_experts, 1) if log_experts else x.new_zeros(len(x), 0),
+        torch.stack(closest, 1),
         past,
     )
 
@@ -120,8 +124,8 @@ def hold(p: LearnerParams, h: HeadsState, seen: Attended, x: Tensor, targets: Te
     here = torch.arange(p.window) == (h.inserted % p.window)[:, None]
     on = torch.stack([torch.ones_like(logs), torch.ones_like(logs), logs, logs], 1)
     rate = (1.0 / (h.inserted + 1.0)).clamp_min(NEAR_RATE)[:, None]
-    near = torch.where(h.inserted[:, None] == 1, seen.least + SMALL, h.near)
-    near = near + rate * (seen.least - near)
+    near = torch.where(h.inserted[:, None] == 1, seen.nearest + SMALL, h.near)
+    near = near + rate * (seen.nearest - near)
     return h._replace(
         keys=torch.where(here[..., None], x[:, None], h.keys),
         held=torch.where(here[..., None] & on[:, None], targets[:, None], h.held),

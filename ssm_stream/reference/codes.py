@@ -23,7 +23,7 @@ class PoolCodes:
 
     slots: of each column, the slot of each value shown so far, None while it has none; missing, other: of an unknown
         value, of any further value; dead: a feature that is no category after all
-    differs: has a feature been seen to say something else than the hour, than the weekday?
+    differs: whether a feature has differed from the hour, from the weekday
     gaps: the first GAPS gaps between an entity's events, s; begun: time of the first labelled event, ms
     used: slots given out
     """
@@ -62,7 +62,7 @@ def hourly(codes: PoolCodes, ts: float) -> bool:
 def _calendar(p: LearnerParams, codes: PoolCodes, ts: float) -> list[bool]:
     """Are the hour and the weekday codes? Not before one may have come again.
 
-    By rule, if events come so often and no feature says the same already.
+    By rule, if events come so often and no feature equals it.
     """
     gap = codes.gap()
     on = []
@@ -95,7 +95,9 @@ def _missing_counts(codes: PoolCodes, j: int) -> bool:
     return bool(codes.slots[j]) or codes.dead[j]
 
 
-def look(p: LearnerParams, codes: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64], ts: float) -> list[int]:
+def active_slots(
+    p: LearnerParams, codes: PoolCodes, u: NDArray[np.float64], steps: NDArray[np.int64], ts: float
+) -> list[int]:
     """Slots of the codes that are 1 in this event."""
     found: list[int | None] = []
     for j, value in enumerate(_values(p, codes, u, steps, _calendar(p, codes, ts))):

@@ -1,7 +1,7 @@
 """The in-context gate of the streaming learner's definition; symbols in `learner.py`.
 
-Two gates hold decayed regrets, two the decayed losses of the entity, two stack the answers; one more stands over them.
-`active` (B, T): answers that count in this event; of the others the weight is 0.
+Two gates hold decayed regrets, two the decayed losses of the entity, two stack the expert predictions; one more
+combines the gates. Experts that are not active in an event have the weight 0 in it.
 """
 
 from __future__ import annotations
@@ -14,13 +14,21 @@ from torch import Tensor
 from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
 from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.reference.attention import decline
-from ssm_stream.reference.heads import sweep
+from ssm_stream.reference.heads import Moments, sweep
 from ssm_stream.reference.inputs import Inputs
-from ssm_stream.reference.state import EntityState, GateState, Meta, choose
+from ssm_stream.reference.state import EntityState, GateState, Meta, State, choose
+
+
+class Experts(NamedTuple):
+    """Expert predictions a (B, T); active (B, T): those that count; present (B, T): those whose scope is there."""
+
+    a: Tensor
+    active: Tensor
+    present: Tensor
 
 
 class Mixed(NamedTuple):
-    """weights (B, G, T) of the gates, made (B, G): their answers; yhat (B,): prediction; g (B, T): total weights."""
+    """weights (B, G, T) of the gates, made (B, G): their predictions; yhat (B,): of all; g (B, T): total weights."""
 
     weights: Tensor
     made: Tensor
@@ -28,8 +36,8 @@ class Mixed(NamedTuple):
     g: Tensor
 
 
-def mean_answer(a: Tensor, active: Tensor) -> Tensor:
-    """Mean (B,) of the active answers."""
+def mean_expert(a: Tensor, active: Tensor) -> Tensor:
+    """Mean (B,) of the active experts."""
     return torch.where(active, a, 0.0).sum(1) / active.sum(1)
 
 
@@ -66,9 +74,10 @@ def stack_weights(W: Tensor, active: Tensor) -> Tensor:
     return torch.where(active[:, None], W + share, 0.0)
 
 
-def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs, a: Tensor, active: Tensor) -> Mixed:
-    """The prediction from the answers a (B, T)."""
-    mean = mean_answer(a, active)
+def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs, experts: Experts) -> Mixed:
+    """The gates' weights and the prediction."""
+    a, active, _ = experts
+    mean = mean_expert(a, active)
     if not p.learned_gate:
         g = active / active.sum(1, keepdim=True)
         return Mixed(g[:, None].expand(-1, G, -1), mean[:, None].expand(-1, G), mean, g)
@@ -87,16 +96,16 @@ def mix(p: LearnerParams, meta: Meta, s: GateState, own: EntityState, x: Inputs,
     return Mixed(weights, made, (top * made).sum(1), torch.einsum("bg,bgt->bt", top, weights))
 
 
-def regrets(made: Tensor, answers: Tensor, y: Tensor, unit: Tensor) -> Tensor:
-    """r = slope · (made − answer) / max(unit, |made − y| / 5), clipped to ±5; slope = clip(2 (made − y) / unit, ±1).
+def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor) -> Tensor:
+    """r = slope · (made − expert) / max(unit, |made − y| / 5), clipped to ±5; slope = clip(2 (made − y) / unit, ±1).
 
     A wild target's regrets are in units of its own error, so that it weighs no more than a bad one. made (B, g),
-    answers (B, g, T), y and unit (B,)
+    experts (B, g, T), y and unit (B,)
     """
     error = made - y[:, None]
     slope = (error / (0.5 * unit[:, None])).clamp(-1.0, 1.0)
     slope = slope / torch.maximum(unit[:, None], error.abs() / Z_CLIP)
-    return (slope[..., None] * (made[..., None] - answers)).clamp(-Z_CLIP, Z_CLIP)
+    return (slope[..., None] * (made[..., None] - experts)).clamp(-Z_CLIP, Z_CLIP)
 
 
 def learn_unit(units: Tensor, n: Tensor, error: Tensor, start: Tensor) -> Tensor:
@@ -107,14 +116,15 @@ def learn_unit(units: Tensor, n: Tensor, error: Tensor, start: Tensor) -> Tensor
 
 
 def learn_gates(
-    p: LearnerParams, meta: Meta, s: GateState, own: EntityState, n: Tensor, a: Tensor, active: Tensor, present: Tensor,
-    mixed: Mixed, y: Tensor, most: Tensor,
+    p: LearnerParams, meta: Meta, state: State, own: EntityState, experts: Experts, mixed: Mixed, y: Tensor,
+    max_waiting: Tensor,
 ) -> tuple[GateState, EntityState]:  # fmt: skip
-    """Judge answers and gates by the target, in units of the entity's usual error.
+    """Update the weights of experts and gates by their errors, in units of the entity's usual error.
 
-    n (B,): the pool's events; present (B, T): answers whose scope is there, though they may be inactive; most (B,):
-    events that may wait to be swept
+    max_waiting (B,): events that may wait to be swept
     """
+    s, n = state.gates, state.running.n
+    a, active, present = experts
     error = (mixed.yhat - y).abs()
     usual = torch.where(own.unit > 0, own.unit, s.unit)
     start = torch.where(usual == 0.0, error, usual)
@@ -124,12 +134,12 @@ def learn_gates(
     if p.learned_gate:
         r = torch.where(active[:, None], regrets(mixed.made[:, :2], a[:, None].expand(-1, 2, -1), y, unit), 0.0)
         decay = meta.poly_decay[:, None]
-        mean = mean_answer(a, active)
+        mean = mean_expert(a, active)
         off = torch.where(active, (a - mean[:, None]) / unit[:, None], 0.0).clamp(-STACK_CLIP, STACK_CLIP)
         off = off[:, None].expand(-1, 2, -1)
         miss = ((y - mean) / unit).clamp(-STACK_CLIP, STACK_CLIP)[:, None] - (s.W * off).sum(-1)
-        now = s.waiting >= most
-        S, R, W = sweep(s.S, s.R, s.W, off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
+        now = s.waiting >= max_waiting
+        S, R, W = sweep(Moments(s.S, s.R, s.W), off, meta.sweep_decay.expand_as(miss), meta.sweep_ridge.expand_as(miss),
                         meta.sweep_huber.expand_as(miss), miss, now[:, None, None].expand_as(off))  # fmt: skip
         top = regrets(mixed.yhat[:, None], mixed.made[:, None], y, unit)[:, 0]
         lost = torch.where(active, ((a - y[:, None]).abs() / unit[:, None]).clamp_max(LOSS_CLIP), LOSS_CLIP)

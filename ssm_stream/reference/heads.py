@@ -25,8 +25,8 @@ from ssm_stream.reference.attention import Attended, attend, hold
 from ssm_stream.reference.state import HeadsState, Meta
 
 
-class Said(NamedTuple):
-    """What the heads of a scope say, in the order of the answers; no column where a head is not there.
+class HeadPredictions(NamedTuple):
+    """Standardised predictions of the heads of a scope, in the order of the gate; no column for a head that is off.
 
     moments (B, M); proximal (B, H); slow, embedding, fern, gd (B, 1); log_proximal (B, H); log_embedding (B, 1);
     attended (B, 4 or 5), log_attended (B, 2), log_attended_value (B, 1): of the attention
@@ -46,23 +46,23 @@ class Said(NamedTuple):
 
 
 # the scale of each
-SCALES = dict.fromkeys(Said._fields, RESIDUAL)
+SCALES = dict.fromkeys(HeadPredictions._fields, RESIDUAL)
 SCALES |= {"slow": VALUE, "log_proximal": LOG_RESIDUAL, "log_embedding": LOG_RESIDUAL}
 SCALES |= {"log_attended": LOG_RESIDUAL, "log_attended_value": LOG_VALUE}
 
 
 class Read(NamedTuple):
-    """What a scope has read of an event: x (B, D), phi (B, R), leaf (B, fern) int64; what its heads say and saw."""
+    """A scope's inputs and predictions in an event: x (B, D), phi (B, R), leaf (B, fern) int64, attention."""
 
     x: Tensor
     phi: Tensor
     leaf: Tensor
-    said: Said
-    seen: Attended | None
+    predictions: HeadPredictions
+    attention: Attended | None
 
 
 class Targets(NamedTuple):
-    """What the heads of a scope are to say, on each scale: (B,) each."""
+    """Targets of the heads of a scope, on each scale: (B,) each."""
 
     residual: Tensor
     value: Tensor
@@ -98,8 +98,8 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
         leaf = find_leaves(x, torch.as_tensor(column), torch.as_tensor(cut).double())
         fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
-    seen = attend(p, h, x, past, norm) if p.window else None
-    said = Said(
+    attention = attend(p, h, x, past, norm) if p.window else None
+    predictions = HeadPredictions(
         moments=moments,
         proximal=linear[:, :H],
         slow=linear[:, H : H + 1],
@@ -108,25 +108,31 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
         gd=(h.gd * x).sum(1, keepdim=True) if p.gd else none,
         log_proximal=linear[:, H + 1 :] if p.log else none,
         log_embedding=log_embedding if p.log else none,
-        attended=seen.said if seen else none,
-        log_attended=seen.log_said[:, :2] if seen else none,
-        log_attended_value=seen.log_said[:, 2:] if seen else none,
+        attended=attention.experts if attention else none,
+        log_attended=attention.log_experts[:, :2] if attention else none,
+        log_attended_value=attention.log_experts[:, 2:] if attention else none,
     )
-    return Read(x, phi, leaf, said, seen)
+    return Read(x, phi, leaf, predictions, attention)
 
 
 def may_wait(p: LearnerParams, entities: Tensor, n: Tensor) -> Tensor:
     """Events (B,) that may wait to be swept with a later one, in a pool of so many entities that has learned n events.
 
-    Of an entity's own, none on average by the time of its next one. Beside the attention, sweeps cost little.
+    Of an entity's own, none on average by the time of its next one. Compared with attention, sweeps cost little.
     """
-    most = (entities - 1.0).clamp(0.0, float(BATCH))
-    return torch.where(n >= BATCH_FROM, most, 0.0) if p.window == 0 else torch.zeros_like(n)
+    room = (entities - 1.0).clamp(0.0, float(BATCH))
+    return torch.where(n >= BATCH_FROM, room, 0.0) if p.window == 0 else torch.zeros_like(n)
 
 
-def sweep(
-    S: Tensor, R: Tensor, W: Tensor, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, error: Tensor, on: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+class Moments(NamedTuple):
+    """Decayed second moments S (…, D, D), R = P − S W (…, D) and weights W (…, D)."""
+
+    S: Tensor
+    R: Tensor
+    W: Tensor
+
+
+def sweep(m: Moments, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, error: Tensor, on: Tensor) -> Moments:
     """S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
 
     A sweep solves the lower triangle: δ = (L + D + ρI)⁻¹ (P − SW − ρW), W ← W + δ, with L strictly below and D on the
@@ -134,20 +140,20 @@ def sweep(
     Only weights that are `on` are swept; an event that waits sweeps none, and leaves them to a later one.
 
     Args:
-        S, R, W: (…, D, D), (…, D), (…, D)
+        m: before the event
         x: (…, D)
         decay, ridge, huber, error: (…)
         on: (…, D)
     """
     weight = (huber / (error.abs() + 1e-12)).clamp_max(1.0)
     wx = weight[..., None] * x
-    R = decay[..., None] * R + wx * error[..., None]
-    S = decay[..., None, None] * S + wx[..., :, None] * x[..., None, :]
+    R = decay[..., None] * m.R + wx * error[..., None]
+    S = decay[..., None, None] * m.S + wx[..., :, None] * x[..., None, :]
     lower = S.tril() + torch.diag_embed(ridge[..., None].expand_as(R))
     lower = torch.where(on[..., None], lower, torch.eye(S.shape[-1], dtype=S.dtype))
-    force = torch.where(on, R - ridge[..., None] * W, 0.0)
+    force = torch.where(on, R - ridge[..., None] * m.W, 0.0)
     step = torch.linalg.solve_triangular(lower, force[..., None], upper=False)
-    return S, R - (S @ step)[..., 0], W + step[..., 0]
+    return Moments(S, R - (S @ step)[..., 0], m.W + step[..., 0])
 
 
 def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
@@ -159,10 +165,18 @@ def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
 
 
 def learn_moments(
-    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
+    p: LearnerParams,
+    meta: Meta,
+    h: HeadsState,
+    r: Read,
+    targets: Targets,
+    decay: Tensor,
+    logs: Tensor,
+    max_waiting: Tensor,
 ) -> HeadsState:
-    """One sweep of every moment head, or none where fewer than `most` (B,) events wait for it; of the codes, those that
-    have been 1 since the last.
+    """One sweep of every moment head, or none where fewer than `max_waiting` (B,) events wait for it.
+
+    Of the codes, those are swept that have been 1 since the last sweep.
 
     With attention in log space the last head is the first one's twin there; it learns where `logs`.
     """
@@ -172,10 +186,10 @@ def learn_moments(
     target = torch.stack([targets.residual] * p.M + [targets.log_residual] * (len(rows) - p.M), 1)
     error = target - torch.einsum("bmd,bd->bm", h.W, r.x)
     ridge, huber = (part[rows].expand_as(error) for part in (meta.moment_ridge, meta.moment_huber))
-    now = h.waiting >= most
+    now = h.waiting >= max_waiting
     touched = h.touched | (r.x != 0) | (torch.arange(r.x.shape[1]) < r.x.shape[1] - p.K)
     swept = (touched & now[:, None])[:, None].expand_as(h.W)
-    S, R, W = sweep(h.S, h.R, h.W, r.x[:, None].expand_as(h.W), decay[:, rows], ridge, huber, error, swept)
+    S, R, W = sweep(Moments(h.S, h.R, h.W), r.x[:, None].expand_as(h.W), decay[:, rows], ridge, huber, error, swept)
     on = torch.stack([torch.ones_like(logs)] * p.M + [logs] * (len(rows) - p.M), 1)
     return h._replace(
         S=torch.where(on[..., None, None], S, h.S),
@@ -198,7 +212,7 @@ def learn_gradient(W: Tensor, x: Tensor, step: Tensor, error: Tensor) -> Tensor:
 def learn_leaves(p: LearnerParams, meta: Meta, h: HeadsState, r: Read, target: Tensor) -> HeadsState:
     """n ← λn + 1, value ← value + max(β, min(1, 4/n)) clip(e, ±3) / trees, of the leaves that the event falls into."""
     leaf = r.leaf[..., None]
-    share = (target - r.said.fern[:, 0]).clamp(-ERROR_CLIP, ERROR_CLIP)[:, None, None] / p.fern
+    share = (target - r.predictions.fern[:, 0]).clamp(-ERROR_CLIP, ERROR_CLIP)[:, None, None] / p.fern
     count = meta.fern_decay * h.leaf_n.gather(2, leaf) + 1.0
     rate = torch.maximum(meta.fern_step, (4.0 / count).clamp_max(1.0))
     value = h.leaf.gather(2, leaf) + share * rate
@@ -206,22 +220,29 @@ def learn_leaves(p: LearnerParams, meta: Meta, h: HeadsState, r: Read, target: T
 
 
 def learn_scope(
-    p: LearnerParams, meta: Meta, h: HeadsState, r: Read, targets: Targets, decay: Tensor, logs: Tensor, most: Tensor
+    p: LearnerParams,
+    meta: Meta,
+    h: HeadsState,
+    r: Read,
+    targets: Targets,
+    decay: Tensor,
+    logs: Tensor,
+    max_waiting: Tensor,
 ) -> HeadsState:
     """One event for the heads of a pooled scope; those in log space learn where `logs` (B,).
 
-    decay (B, M): `decays`; most (B,): `may_wait`
+    decay (B, M): `decays`; max_waiting (B,): `may_wait`
     """
-    said, x = r.said, r.x
+    predictions, x = r.predictions, r.x
     no_log = torch.zeros_like(targets.residual)
-    new = learn_moments(p, meta, h, r, targets, decay, logs, most)
+    new = learn_moments(p, meta, h, r, targets, decay, logs, max_waiting)
     if p.prox:
         quick = meta.proximal_step
         errors = torch.cat(
             [
-                targets.residual[:, None] - said.proximal,
-                targets.value[:, None] - said.slow,
-                torch.where(logs[:, None], targets.log_residual[:, None] - said.log_proximal, 0.0)
+                targets.residual[:, None] - predictions.proximal,
+                targets.value[:, None] - predictions.slow,
+                torch.where(logs[:, None], targets.log_residual[:, None] - predictions.log_proximal, 0.0)
                 if p.log
                 else no_log[:, None].expand(-1, p.prox),
             ],
@@ -230,8 +251,8 @@ def learn_scope(
         steps = torch.cat([quick, meta.slow_step[None], quick])
         new = new._replace(gradient=learn_gradient(h.gradient, x, steps, errors))
     if p.R:
-        error = targets.residual - said.embedding[:, 0]
-        log_error = torch.where(logs, targets.log_residual - said.log_embedding[:, 0], 0.0) if p.log else no_log
+        error = targets.residual - predictions.embedding[:, 0]
+        log_error = torch.where(logs, targets.log_residual - predictions.log_embedding[:, 0], 0.0) if p.log else no_log
         errors = torch.stack([error, log_error], 1)
         wide = torch.cat([r.phi, x], 1)
         new = new._replace(embedding=learn_gradient(h.embedding, wide, meta.embedding_step, errors))
@@ -241,6 +262,6 @@ def learn_scope(
         # The paper's layer with decay: one gradient step from zero weights on the decayed mean of q x.
         keep = decay[:, :1]
         new = new._replace(gd=keep * h.gd + (1.0 - keep) * targets.residual[:, None] * x)
-    if r.seen is not None:
-        new = hold(p, new, r.seen, x, torch.stack(targets, 1), logs)
+    if r.attention is not None:
+        new = hold(p, new, r.attention, x, torch.stack(targets, 1), logs)
     return new

@@ -24,7 +24,7 @@ class Inputs(NamedTuple):
         entity? base, log_base, mean (B,): what residuals count from, its logarithm, the entity's mean target
     fleet, entity (B, L), norm (B, N): inputs of each scope, [1, z, codes]; past (B, 2, lags): targets before,
         standardised by pool and by entity; q_mean, q_deviation (B, 2, 4): of each scale, of the pool and of the entity
-    low, high (B,): bounds of all answers
+    low, high (B,): bounds of all predictions
     """
 
     v: Tensor
@@ -129,11 +129,11 @@ def find_codes(p: LearnerParams, s: State, event: Event) -> Tensor:
     if p.K:
         each = zip(event.u.cpu().numpy(), event.steps.cpu().numpy(), event.ts.tolist(), strict=True)
         for b, (u, steps, ts) in enumerate(each):
-            codes[b, learner_codes.look(p, s.codes[b], u, steps, ts)] = 1.0
+            codes[b, learner_codes.active_slots(p, s.codes[b], u, steps, ts)] = 1.0
     return codes
 
 
-def look(p: LearnerParams, s: State, own: EntityState, event: Event) -> Inputs:
+def compute_inputs(p: LearnerParams, s: State, own: EntityState, event: Event) -> Inputs:
     """All inputs of one event a pool."""
     new = own.running.n == 0
     B = len(event.e)
@@ -228,7 +228,7 @@ def learn_scales(
 
 
 def learn_target(p: LearnerParams, s: State, own: EntityState, x: Inputs, y: Tensor) -> tuple[State, EntityState]:
-    """Statistics of the target and of what the heads are to answer, of pool and entity."""
+    """Statistics of the target and of the heads' targets, of pool and entity."""
     late, n, n_pool = _late(p), own.running.n[:, None], s.running.n[:, None]
     logs = ~s.negative if p.log else torch.zeros_like(s.negative)
     pooled, single = learn_mean(s.running, y), learn_mean(own.running, y)

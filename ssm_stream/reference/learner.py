@@ -5,11 +5,11 @@ them and to check the kernel, never per event in production. Written for reading
 docstring. Nothing is changed in place; what differs between pools is chosen with `torch.where`.
 
     s = new_state(p, B)
-    answer = predict(p, meta, s, event)
-    s = learn(p, meta, s, event, answer, y)
+    prediction = predict(p, meta, s, event)
+    s = learn(p, meta, s, event, prediction, y)
 
-Glossary: pool, scope, head, answer, gate and code as in `shapes.py`.
-    scale    what a head's answer is a standardised value of: the residual y − base, the value y, or, in log space,
+Glossary: pool, scope, head, prediction, gate and code as in `shapes.py`.
+    scale    what a head predicts, standardised: the residual y − base, the value y, or, in log space,
              log(1 + y) − log(1 + base) and log(1 + y); the base is the last target where there are lags, else 0
     meta     the meta-parameters: the same for every stream, fixed in production
 
@@ -17,10 +17,10 @@ Symbols, with a leading batch of B pools of E entities each
     C  columns of an event        F  numeric inputs         K  slots for codes          Q  columns that may be coded
     L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
     N = 1 + 2F + K                inputs of the norm scope  D  either
-    M  moment heads               H  quick proximal heads   T  answers                  R  embedding's features
+    M  moment heads               H  quick proximal heads   T  experts                  R  embedding's features
 
-`learner_state.py` has the state, `learner_inputs.py` the inputs and running statistics, `learner_codes.py` the codes,
-`learner_heads.py` and `learner_attention.py` the heads, `learner_gates.py` the gates.
+`state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
+`attention.py` the heads, `gates.py` the gates.
 """
 
 from __future__ import annotations
@@ -30,10 +30,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
-from ssm_stream.reference.gates import Mixed, learn_gates, mix
+from ssm_stream.kernels.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
-from ssm_stream.reference.inputs import Inputs, learn_inputs, learn_past, learn_target, log1p_of, look, register
+from ssm_stream.reference.inputs import (
+    Inputs,
+    compute_inputs,
+    learn_inputs,
+    learn_past,
+    learn_target,
+    log1p_of,
+    register,
+)
 from ssm_stream.reference.state import (
     EntityState,
     Event,
@@ -46,25 +54,22 @@ from ssm_stream.reference.state import (
     put_entity,
 )
 
-__all__ = ["Answer", "Event", "Meta", "State", "learn", "new_meta", "new_state", "predict"]
+__all__ = ["Event", "Meta", "Prediction", "State", "learn", "new_meta", "new_state", "predict"]
 
 
-class Answer(NamedTuple):
-    """What is known of an event before its target.
+class Prediction(NamedTuple):
+    """Inputs and predictions of an event before its target.
 
-    own: state of the event's entities; fleet, norm: what these scopes have read; entity_said (B, H + 1): the entity's
-        own heads
-    a (B, T): answers; active, present (B, T): those that count, those whose scope is there; mixed: of the gates
+    own: state of the event's entities; fleet, norm: of these scopes; own_heads (B, H + 1): predictions of the entity's
+        own heads; experts: of all, in the target's unit; mixed: of the gates
     """
 
     own: EntityState
     inputs: Inputs
     fleet: Read
     norm: Read | None
-    entity_said: Tensor
-    a: Tensor
-    active: Tensor
-    present: Tensor
+    own_heads: Tensor
+    experts: Experts
     mixed: Mixed
 
     @property
@@ -74,48 +79,48 @@ class Answer(NamedTuple):
 
 
 def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
-    """clip(q, ±6) · deviation + mean (+ base), back from the logarithm, within the bounds of all answers; (B, h).
+    """clip(q, ±6) · deviation + mean (+ base), back from the logarithm, within the bounds of all experts; (B, h).
 
     side: 0 on the pool's scale, 1 on the entity's
     """
-    answer = q.clamp(-Q_CLIP, Q_CLIP) * x.q_deviation[:, side, scale, None] + x.q_mean[:, side, scale, None]
+    found = q.clamp(-Q_CLIP, Q_CLIP) * x.q_deviation[:, side, scale, None] + x.q_mean[:, side, scale, None]
     if scale == RESIDUAL:
-        answer = answer + x.base[:, None]
+        found = found + x.base[:, None]
     elif scale == LOG_RESIDUAL:
-        answer = answer + x.log_base[:, None]
+        found = found + x.log_base[:, None]
     if scale >= LOG_RESIDUAL:
-        answer = torch.expm1(answer.clamp_max(60.0))
-    return torch.minimum(torch.maximum(answer, x.low[:, None]), x.high[:, None])
+        found = torch.expm1(found.clamp_max(60.0))
+    return torch.minimum(torch.maximum(found, x.low[:, None]), x.high[:, None])
 
 
 def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
-    """Answers that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
+    """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
     on = torch.ones_like(x.seasons)
-    answers, active = [x.mean], [on]
+    experts, active = [x.mean], [on]
     if p.lags:
-        answers.append(x.base)
+        experts.append(x.base)
         active.append(on)
     if p.seasons:
-        answers += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
+        experts += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
         active += [x.seasons, x.seasons]
-    return torch.stack(answers, 1), torch.stack(active, 1)
+    return torch.stack(experts, 1), torch.stack(active, 1)
 
 
-def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Answer:
-    """Answers for one event a pool. Changes nothing."""
+def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
+    """Predict one event a pool; changes no state."""
     own = entity_of(s.entity, event.e)
-    x = look(p, s, own, event)
+    x = compute_inputs(p, s, own, event)
     always, logs = torch.ones_like(s.negative), ~s.negative
     bases, bases_on = _bases(p, x)
-    answers, active = [bases], [bases_on]
+    experts, active = [bases], [bases_on]
     present = [torch.ones_like(bases_on)]
 
     def add(scope: Read, side: int, there: Tensor) -> None:
-        """A head in log space answers while no target has been negative, attention once a key is held."""
+        """A head in log space is active while no target has been negative, attention once it holds a key."""
         held = h.inserted > 0 if p.window else always
-        for name, q in scope.said._asdict().items():
+        for name, q in scope.predictions._asdict().items():
             scale = SCALES[name]
-            answers.append(in_unit(x, side, scale, q))
+            experts.append(in_unit(x, side, scale, q))
             on = there & (logs if scale >= LOG_RESIDUAL else always)
             on = on & held if "attended" in name else on
             active.append(on[:, None].expand_as(q))
@@ -124,22 +129,22 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Answer:
     h = s.fleet
     fleet = read(p, meta, h, False, x.fleet, x.past[:, 0])
     add(fleet, 0, always)
-    entity_said, norm = torch.einsum("bhd,bd->bh", own.W, x.entity), None
+    own_heads, norm = torch.einsum("bhd,bd->bh", own.W, x.entity), None
     if s.norm is not None:
-        answers.append(in_unit(x, 1, RESIDUAL, entity_said[:, : p.prox]))
-        answers.append(in_unit(x, 1, VALUE, entity_said[:, p.prox :]))
-        active.append(x.many[:, None].expand_as(entity_said))
+        experts.append(in_unit(x, 1, RESIDUAL, own_heads[:, : p.prox]))
+        experts.append(in_unit(x, 1, VALUE, own_heads[:, p.prox :]))
+        active.append(x.many[:, None].expand_as(own_heads))
         present.append(active[-1])
         h = s.norm
         norm = read(p, meta, h, True, x.norm, x.past[:, 1])
         add(norm, 1, x.many)
     on = torch.cat(active, 1)
-    a = torch.where(on, torch.cat(answers, 1), 0.0)
-    return Answer(own, x, fleet, norm, entity_said, a, on, torch.cat(present, 1), mix(p, meta, s.gates, own, x, a, on))
+    given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
+    return Prediction(own, x, fleet, norm, own_heads, given, mix(p, meta, s.gates, own, x, given))
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
-    """What the heads are to say: clip((value − mean) / deviation, ±6) on each scale; ±1 while the deviation is 0."""
+    """Targets of the heads: clip((value − mean) / deviation, ±6) on each scale; ±1 while the deviation is 0."""
     logged = log1p_of(y)
     off = torch.stack([y - x.base, y, logged - x.log_base, logged], 1) - x.q_mean[:, side]
     deviation = x.q_deviation[:, side]
@@ -160,7 +165,7 @@ def surprise(meta: Meta, s: State, error: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _learn_heads(
-    p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Event, answer: Answer, x: Inputs, y: Tensor
+    p: LearnerParams, meta: Meta, s: State, own: EntityState, event: Event, prediction: Prediction, x: Inputs, y: Tensor
 ) -> tuple[State, EntityState]:
     """All heads and gates after one event."""
     gap = (event.ts - s.time).clamp_min(0.0)
@@ -168,34 +173,34 @@ def _learn_heads(
     targets, own_targets = targets_of(x, 0, y), targets_of(x, 1, y)
     speed, means = torch.ones_like(y), s.surprise
     if p.moments:
-        speed, means = surprise(meta, s, (targets.residual - answer.fleet.said.moments[:, 0]).abs())
-    decay, most = decays(p, meta, gap, speed), may_wait(p, s.entities, s.running.n)
-    # New codes are 1 already, in the inputs though not in the embedding that has answered.
-    fleet = learn_scope(p, meta, s.fleet, answer.fleet._replace(x=x.fleet), targets, decay, logs, most)
+        speed, means = surprise(meta, s, (targets.residual - prediction.fleet.predictions.moments[:, 0]).abs())
+    decay, max_waiting = decays(p, meta, gap, speed), may_wait(p, s.entities, s.running.n)
+    # New codes are 1 already, in the inputs though not in the embedding of the prediction.
+    fleet = learn_scope(p, meta, s.fleet, prediction.fleet._replace(x=x.fleet), targets, decay, logs, max_waiting)
     norm = s.norm
-    if s.norm is not None and answer.norm is not None:
+    if s.norm is not None and prediction.norm is not None:
         if p.prox:
-            said = torch.stack([own_targets.residual] * p.prox + [own_targets.value], 1)
+            target = torch.stack([own_targets.residual] * p.prox + [own_targets.value], 1)
             steps = torch.cat([meta.proximal_step, meta.slow_step[None]])
-            W = learn_gradient(own.W, x.entity, steps, said - answer.entity_said)
+            W = learn_gradient(own.W, x.entity, steps, target - prediction.own_heads)
             own = own._replace(W=torch.where(x.many[:, None, None], W, own.W))
-        learned = learn_scope(p, meta, s.norm, answer.norm._replace(x=x.norm), own_targets, decay, logs, most)
+        learned = learn_scope(
+            p, meta, s.norm, prediction.norm._replace(x=x.norm), own_targets, decay, logs, max_waiting
+        )
         norm = choose(x.many, learned, s.norm)
-    gates, own = learn_gates(
-        p, meta, s.gates, own, s.running.n, answer.a, answer.active, answer.present, answer.mixed, y, most
-    )
+    gates, own = learn_gates(p, meta, s, own, prediction.experts, prediction.mixed, y, max_waiting)
     return s._replace(fleet=fleet, norm=norm, gates=gates, surprise=means), own
 
 
-def learn(p: LearnerParams, meta: Meta, s: State, event: Event, answer: Answer, y: Tensor) -> State:
-    """The state after targets y (B,) of the event that `predict` answered; pools whose y is NaN learn nothing."""
+def learn(p: LearnerParams, meta: Meta, s: State, event: Event, prediction: Prediction, y: Tensor) -> State:
+    """The state after targets y (B,) of the event that was predicted; pools whose y is NaN learn nothing."""
     known = ~y.isnan()
     before, y = s, torch.where(known, y, 0.0)
-    s, x = register(p, s, answer.inputs, event, known)
-    own = answer.own
+    s, x = register(p, s, prediction.inputs, event, known)
+    own = prediction.own
     # An entity's first event has no past: as its own base it teaches no residual.
     taught = (s.running.n > 0) & ((own.running.n > 0) | (p.lags == 0))
-    learned, taught_own = _learn_heads(p, meta, s, own, event, answer, x, y)
+    learned, taught_own = _learn_heads(p, meta, s, own, event, prediction, x, y)
     s = choose(taught, learned, s)
     own = choose(taught, taught_own, own)
     s = s._replace(running=learn_inputs(s.running, x.v))
@@ -203,5 +208,5 @@ def learn(p: LearnerParams, meta: Meta, s: State, event: Event, answer: Answer, 
     s, own = learn_target(p, s, own, x, y)
     s, own = learn_past(p, s, own, event, y, known)
     s = choose(known, s, before)
-    own = choose(known, own, answer.own)
+    own = choose(known, own, prediction.own)
     return s._replace(entity=put_entity(before.entity, event.e, own))

@@ -1,6 +1,6 @@
 """State and meta-parameters of the streaming learner's definition; glossary and symbols in `learner.py`.
 
-Every tensor is 64-bit and has a leading batch of B pools, each with E entities, unless it says otherwise. What counts
+Every tensor is 64-bit and has a leading batch of B pools, each with E entities, unless noted otherwise. What counts
 or flags is a float or a bool and carries no gradient.
 """
 
@@ -182,14 +182,14 @@ def new_meta(p: LearnerParams, weights: Weights) -> Meta:
     )  # fmt: skip
 
 
-def places(p: LearnerParams, E: int) -> int:
-    """Answers T: a pool of one entity has those of the bases and of the fleet only."""
+def expert_count(p: LearnerParams, E: int) -> int:
+    """Experts T: a pool of one entity has those of the bases and of the fleet only."""
     return p.T if E > 1 else p.bases + p.B
 
 
 def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
     """B new pools of E entities; slots for p.K codes."""
-    answers = places(p, E)
+    experts = expert_count(p, E)
 
     def zeros(*shape: int) -> Tensor:
         return torch.zeros(B, *shape, dtype=torch.float64)
@@ -216,13 +216,13 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
         entity=EntityState(
             running=running(E), time=zeros(E), u_last=zeros(E, past_features(p)), y_last=zeros(E, max(p.lags, 1)),
             season=zeros(E, seasons), season_n=zeros(E, seasons), W=zeros(E, p.prox + (p.prox > 0), p.L),
-            loss=zeros(E, 2, answers), unit=zeros(E),
+            loss=zeros(E, 2, experts), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
         surprise=zeros(2),
         gates=GateState(
-            regret=zeros(2, answers), regret2=zeros(2, answers), loss=zeros(answers), losses=zeros(),
-            S=zeros(2, answers, answers), R=zeros(2, answers), W=zeros(2, answers), waiting=zeros(),
+            regret=zeros(2, experts), regret2=zeros(2, experts), loss=zeros(experts), losses=zeros(),
+            S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),
             top=zeros(G), top2=zeros(G), unit=zeros(),
         ),
         fleet=heads(p.L),

@@ -1,6 +1,6 @@
 """Synthetic streams to train the frozen weights on: what machines, meters and services may send.
 
-Every stream has F numeric inputs and a target that depends on them by coefficients that wander; its kind says what is
+Every stream has F numeric inputs and a target that depends on them by coefficients that wander; its kind names what is
 made hard. Everything is drawn anew for each stream:
 
     what            distribution
@@ -40,7 +40,7 @@ KINDS = (
     "lagged", "positive", "mixed",
 )  # fmt: skip
 EPOCH = 1_700_000_000_000.0
-MOST = 1e3  # deviations that a target may lie off, so that one wild draw cannot leave the range of numbers
+MAX_DEVIATION = 1e3  # deviations that a target may lie off, so that one wild draw cannot leave the range of numbers
 
 Floats = NDArray[np.float64]
 Rng = np.random.Generator
@@ -154,7 +154,7 @@ def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
         turns = sum(np.sin(k * angle + rng.uniform(0, 6)) / k for k in (1, 2))
         signal = signal + rng.uniform(0.5, 3.0) * deviation * turns
     noise = deviation * _noise(rng, has, T)
-    y = signal + np.clip(noise, -MOST, MOST)
+    y = signal + np.clip(noise, -MAX_DEVIATION, MAX_DEVIATION)
     if E > 1:
         y = (y + deviation * rng.normal(size=E)[e]) * (10.0 ** (0.2 * rng.normal(size=E)))[e]
     if kind == "lagged":
@@ -164,7 +164,7 @@ def draw_one(rng: Rng, kind: str, T: int, F: int, E: int = 1) -> Streams:
         y = np.exp(np.clip(rng.uniform(0.3, 1.0) * (y - y.mean()) / spread, -8, 8))
     else:
         spread = max(float(np.median(np.abs(y - np.median(y)))), 1e-9)
-        y = np.clip((y - np.median(y)) / spread, -MOST, MOST) + 3 * rng.normal()
+        y = np.clip((y - np.median(y)) / spread, -MAX_DEVIATION, MAX_DEVIATION) + 3 * rng.normal()
     x = (z + 3 * rng.normal(size=F)) * _between(rng, 1e-2, 1e3, F)
     return Streams((kind,), e[None], x[None], (_between(rng, 0.1, 1e3) * y)[None], (EPOCH + np.cumsum(gap))[None])
 

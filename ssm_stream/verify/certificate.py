@@ -7,6 +7,7 @@ the paper's construction. Each is a section with checks; only (a) decides whethe
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -15,8 +16,6 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.report.section import Check, Section
@@ -50,7 +49,7 @@ class Verification:
 
     @property
     def verdict(self) -> str:
-        """What the checks say, in words."""
+        """The result of the checks, as a sentence."""
         return verdict(self.checks, self.figures["kernel"]["events"], self.recording["entities"])
 
     def as_json(self) -> dict[str, Any]:
@@ -90,7 +89,8 @@ def file_facts(config: Path, file: Path) -> list[tuple[str, str]]:
 
 
 def _versions() -> str:
-    packages = ", ".join(f"{name} {version(name)}" for name in ("ssm-stream", "numpy"))
+    names = ["ssm-stream", "numpy", *(["torch"] if importlib.util.find_spec("torch") is not None else [])]
+    packages = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{packages}, Python {platform.python_version()} on {platform.machine()}"
 
 
@@ -115,28 +115,24 @@ def verify(
         RecordingError: the rows come from a file that cannot be read.
     """
     began = time.perf_counter()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # tensors this small are slower on more
-    try:
-        run = replay(config, rows, on_rows)
-        seen, deviation, frozen, distances, _ = compare(run, lambda fraction: advance("kernel", fraction))
-        sections: list[Section] = []
-        figures: dict[str, Any] = {}
+    run = replay(config, rows, on_rows)
+    recorder, distances = compare(run, lambda fraction: advance("kernel", fraction))
+    seen, deviation, frozen = recorder.seen, recorder.deviation, recorder.frozen
+    sections: list[Section] = []
+    figures: dict[str, Any] = {}
 
-        def add(part: str, made: tuple[Section, Any]) -> None:
-            nonlocal began
-            section, figures[part] = made
-            section.seconds = time.perf_counter() - began
-            began = time.perf_counter()
-            sections.append(section)
-            advance(part, 1.0)
+    def add(part: str, made: tuple[Section, Any]) -> None:
+        nonlocal began
+        section, figures[part] = made
+        section.seconds = time.perf_counter() - began
+        began = time.perf_counter()
+        sections.append(section)
+        advance(part, 1.0)
 
-        add("kernel", kernel_section(run, seen, deviation, distances, tolerance))
-        add("in_context", context_section(run, seen))
-        add("recovery", recovery_section(run, frozen, seen.yhat, lambda fraction: advance("recovery", fraction)))
-        add("construction", construction_section(run, seen))
-    finally:
-        torch.set_num_threads(threads)
+    add("kernel", kernel_section(run, seen, deviation, distances, tolerance))
+    add("in_context", context_section(run, seen))
+    add("recovery", recovery_section(run, frozen, seen.yhat, lambda fraction: advance("recovery", fraction)))
+    add("construction", construction_section(run, seen))
     recording = {
         "events": len(run.y),
         "labelled": int(run.labelled.sum()),

@@ -19,7 +19,7 @@ SETTLED = 100
 
 
 def persistence(run: Replay) -> Array:
-    """(n,) the life's last target before each event; NaN where there is none."""
+    """(n,) the life's last target before each event; NaN where it has no earlier one."""
     order = np.argsort(run.lives, kind="stable")
     lives, y = run.lives[order], run.y[order]
     at = np.where(np.isnan(y), -1, np.arange(len(y)))

@@ -1,6 +1,6 @@
 """Golden predictions of the learner's definition: each start holds its compiled kernel to them, without torch.
 
-The file carries made-up events beside the predictions. After a change of the definition or of the package's frozen
+The file carries made-up events with their predictions. After a change of the definition or of the package's frozen
 weights, write it anew (needs torch); a test fails until then:
 
     python -m ssm_stream.verify.golden

@@ -144,7 +144,7 @@ def _text(run: Replay, figures: dict[str, Any], checks: list[Check]) -> list[str
     left_out = "the gates" if not p.window else "the gates and the corrections that attention adds to the moment heads"
     text = [
         f"The production kernel learned {figures['events']:,} events in the order of the recording, in 32-bit floats. "
-        "Beside it ran gradient descent written out in 64-bit floats on the same inputs and targets: moments "
+        "Next to it ran gradient descent written out in 64-bit floats on the same inputs and targets: moments "
         "accumulated one product at a time, every gradient of every coordinate computed anew from them, embedding and "
         f"ferns too, its own weights from the first event to the last. That is {len(figures['heads'])} heads in "
         f"{len(scopes)} {'scope' if len(scopes) == 1 else 'scopes'}, compared after every event. Not compared: "

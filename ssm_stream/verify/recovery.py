@@ -18,7 +18,7 @@ WINDOW = 50
 """Events of the rolling mean absolute error."""
 BACK = 1.25
 """The error is back when it is at most this multiple of the level to return to."""
-LEAST = 4 * WINDOW
+MIN_AFTER = 4 * WINDOW
 """Labelled events after the middle without which recovery is not measured."""
 COEFFICIENT = 2.0
 """Injected weight: standard deviations of the target for one of the feature."""
@@ -71,9 +71,9 @@ def recovery_section(
     """
     title = "Recovery after injected changes"
     remaining = _remaining(run)
-    if remaining < LEAST:
-        text = f"Not measured: it needs {LEAST} labelled events an entity after its middle, here there are {remaining}."
-        return Section(title, text=[text]), []
+    if remaining < MIN_AFTER:
+        need = f"it needs {MIN_AFTER} labelled events an entity after its middle, here there are {remaining}"
+        return Section(title, text=[f"Not measured: {need}."]), []
     section = Section(title, text=_text(run, remaining))
     figures: list[dict[str, Any]] = []
     rows: list[list[Cell]] = []
@@ -214,7 +214,7 @@ def _recover(run: Replay, change: Change, clean: Array, remaining: int) -> Recov
 
 
 def _chart(change: Change, found: Recovery) -> Chart:
-    """Rolling errors around the change, until well after the recovery."""
+    """Rolling errors from shortly before the change until well after the recovery."""
     reach = 6 * WINDOW if not math.isfinite(found.events) else max(6 * WINDOW, 2 * found.events)
     shown = np.flatnonzero((found.since >= -2 * WINDOW) & (found.since <= reach))
     shown = shown[:: max(1, len(shown) // 400)]

@@ -14,20 +14,10 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.kernels import kernel
 from ssm_stream.kernels.features import FeaturePlan, calendar_columns
-from ssm_stream.kernels.shapes import Learner, LearnerParams
-from ssm_stream.verify.record import (
-    Deviation,
-    Frozen,
-    Recorded,
-    Reference,
-    follow,
-    new_deviation,
-    new_recorded,
-    new_reference,
-)
-from ssm_stream.verify.reference import Array, constants, solve_distance
+from ssm_stream.kernels.shapes import LearnerParams
+from ssm_stream.verify.record import Frozen, Recorder
+from ssm_stream.verify.reference import Array, solve_distance
 from ssm_stream.verify.trace import Production, Tape
 
 FROZEN_SHARE = 0.2
@@ -43,7 +33,7 @@ class NothingToVerifyError(ValueError):
 
 @dataclass(frozen=True)
 class Replay:
-    """A recording as the kernel takes it, n events in production order, and what the engine said.
+    """A recording as the kernel takes it, n events in production order, and the engine's predictions.
 
     plan, params: inputs and constants of the production kernel, with the codes that the recording made
     names: of each life; an entity has a new life after it expired (`state.ttl`)
@@ -73,7 +63,7 @@ class Replay:
 
     @property
     def y(self) -> Array:
-        """(n,) targets, NaN where there is none."""
+        """(n,) targets, NaN where an event has none."""
         return self.tape.y
 
     @property
@@ -162,61 +152,39 @@ def _most(faults: Counter[str]) -> str:
 
 
 class Comparison(NamedTuple):
-    """What `compare` found.
+    """The recorder after the last event, and distances (at most SOLVES, M): of the reference's moment heads from their
+    exact solution, at times over the recording, see `solve_distance`."""
 
-    seen, deviation, frozen: see `verify_record`; distances (at most SOLVES, M): of the reference's moment heads from
-    their exact solution, at moments over the recording, see `solve_distance`; reference: after the last event
-    """
-
-    seen: Recorded
-    deviation: Deviation
-    frozen: Frozen
+    recorder: Recorder
     distances: Array
-    reference: Reference
 
 
 def compare(run: Replay, advance: Callable[[float], None]) -> Comparison:
-    """The production kernel and explicit gradient descent side by side over the whole recording.
+    """The production kernel and explicit gradient descent over the whole recording, event by event.
 
     advance: takes the fraction done
     """
-    p, n, E = run.params, len(run.y), len(run.names)
-    seen, deviation, frozen = new_recorded(p, n), new_deviation(p, n), _new_frozen(run)
-    production, calm = run.fresh(), run.fresh()
-    P = len(production.learner.pool.n)
-    # The norm scope exists where a pool has more than one entity.
-    r = new_reference(p, constants(p), P, E, P if P < E else 0)
+    n = len(run.y)
+    recorder = Recorder(run.params, run.fresh(), run.fresh(), _new_frozen(run), run.tape)
     distances: list[list[float]] = []
-    implicit = np.zeros(production.params.L)
-    at = 0
+    done = 0
     for stop in np.unique(np.linspace(0, n, SOLVES + 1).astype(np.int64))[1:].tolist():
-        while at < stop:
-            at, need = follow(
-                production.params, production.learner, production.scratch, _shared(production, calm), calm.scratch,
-                frozen, r, run.tape, at, stop, seen, deviation, implicit,
-            )  # fmt: skip
-            if need != kernel.ENOUGH:
-                production.make_room(need, int(run.tape.pools[at]))
-                calm.fit(production)
-                implicit = np.zeros(production.params.L)
-        distances.append(_distances(r, int(run.tape.pools[stop - 1])))
+        recorder.follow(done, stop)
+        distances.append(_distances(recorder, int(run.tape.pools[stop - 1])))
         advance(stop / n)
-    return Comparison(seen, deviation, frozen, np.array(distances), r)
+        done = stop
+    return Comparison(recorder, np.array(distances))
 
 
-def _shared(production: Production, calm: Production) -> Learner:
-    """Statistics of the one, weights of the other."""
-    entity = production.learner.entity._replace(W=calm.learner.entity.W)
-    return Learner(entity, production.learner.pool, calm.learner.fleet, calm.learner.norm)
-
-
-def _distances(r: Reference, pool: int) -> list[float]:
+def _distances(recorder: Recorder, pool: int) -> list[float]:
     """Of each moment head of the fleet scope from its exact solution; without the inputs that have not been in use."""
     found = []
-    for m in range(r.plan.M):
-        S, P, W = (a[pool, m] for a in (r.fleet.S, r.fleet.P, r.fleet.W))
+    descent = recorder.fleet.pools[pool]
+    for m in range(recorder.p.M):
+        S, P, W = descent.S[m], descent.P[m], descent.W[m]
         used = np.flatnonzero(np.diag(S) > 0)
-        found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], r.c.ridge[m]) if len(used) else math.nan)
+        ridge = float(descent.heads.ridge[m])
+        found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], ridge) if len(used) else math.nan)
     return found
 
 

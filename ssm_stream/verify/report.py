@@ -17,7 +17,7 @@ def kernel_ok(checks: Sequence[Check]) -> bool:
 
 
 def verdict(checks: Sequence[Check], events: int, entities: int) -> str:
-    """What the checks say, in one or two sentences."""
+    """The result of the checks, in one or two sentences."""
     value = {check.name: check for check in checks}
     largest = value[f"{KERNEL}: weights, largest relative deviation"]
     median = value[f"{KERNEL}: weights, median relative deviation"]

@@ -1,12 +1,13 @@
 """The production kernel, event by event, outside the engine: the same functions on the same growing arrays.
 
-For whoever wants to look into the state between two events, or to run the kernel over a changed copy of a recording. An
-event belongs to a pool and to a life: a life is an entity between two expiries, and a row of the entities' state.
+It gives access to the state between two events, and runs the kernel over changed copies of a recording. An event
+belongs to a pool and to a life: a life is an entity between two expiries, and a row of the entities' state.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from ssm_stream.engine.engine import SLOT_STEP
 from ssm_stream.kernels import kernel, shapes
 from ssm_stream.kernels.shapes import Learner, LearnerParams, Scratch
+
+REQUIRED_CAPACITY: Any = kernel.wants.py_func  # type: ignore[attr-defined]  # compiled, it has no way in from Python
 
 
 class Tape(NamedTuple):
@@ -36,7 +39,7 @@ def with_slots(p: LearnerParams, K: int) -> LearnerParams:
 
 
 class Production:
-    """The production kernel on fresh state of P pools and E lives; the arrays grow when the kernel asks for it."""
+    """The production kernel on fresh state of P pools and E lives; the arrays grow when the kernel needs it."""
 
     params: LearnerParams
     learner: Learner
@@ -50,8 +53,24 @@ class Production:
         )
         self.scratch = shapes.new_scratch(p)
 
+    def predict(self, tape: Tape, t: int) -> float:
+        """Predict event t, with room for what learning it will need; the scratch then holds its inputs and answers."""
+        k, e, labelled = int(tape.pools[t]), int(tape.lives[t]), not math.isnan(tape.y[t])
+        while True:
+            event = (k, e, tape.u[t], tape.steps[t], float(tape.ts[t]))
+            yhat = kernel.predict_one(self.params, self.learner, self.scratch, *event)
+            need = REQUIRED_CAPACITY(self.params, self.learner, self.scratch, k, e, labelled)
+            if need == kernel.ENOUGH:
+                return yhat
+            self.make_room(need, k)
+
+    def learn(self, tape: Tape, t: int) -> None:
+        """Learn event t, which `predict` answered."""
+        event = (int(tape.pools[t]), int(tape.lives[t]), tape.u[t], tape.steps[t], float(tape.ts[t]))
+        kernel.learn_one(self.params, self.learner, self.scratch, *event, float(tape.y[t]))
+
     def make_room(self, need: int, pool: int) -> None:
-        """What `kernel.wants` asked for on behalf of the event of this pool, which has to be predicted anew then."""
+        """Grow the arrays as `kernel.wants` returned for an event of this pool, which must then be predicted anew."""
         old = self.learner
         norms = len(old.norm.near)
         params = self.params

@@ -1,0 +1,84 @@
+"""Candidates are judged by the production kernel on streams held back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.kernels.frozen_weights import Weights
+from ssm_stream.training import streams
+from ssm_stream.training.batches import Floats, new_batch, predict_with_kernel, setting_params
+from ssm_stream.training.history import History, history_error
+from ssm_stream.training.recipe import Recipe
+
+HELD_BACK = 982_451_653  # first number of the seeds that no training stream has
+HISTORY = "history"
+
+
+class Row(NamedTuple):
+    """One line of the table: MAE in mean absolute deviations of the target, geometric mean over the streams."""
+
+    kind: str
+    streams: int
+    untrained: float
+    start: float
+    trained: float
+
+
+class Validation:
+    """Streams held back, the same for every training; errors are those of the production kernel."""
+
+    def __init__(self, recipe: Recipe, history: History | None) -> None:
+        self.recipe, self.history = recipe, history
+        kinds = streams.KINDS * recipe.held_streams
+        self.batches = [
+            new_batch(
+                streams.draw((HELD_BACK, i), kinds, recipe.held_events, recipe.features, setting.entities),
+                setting.entities,
+            )
+            for i, setting in enumerate(recipe.settings)
+        ]
+        self.kinds = np.array([*(kinds * len(recipe.settings)), *([HISTORY] if history else [])])
+        names = [setting.name for setting in recipe.settings for _ in kinds]
+        self.settings = np.array([*names, *([HISTORY] if history else [])])
+        targets = [y[recipe.held_burn_in :] for batch in self.batches for y in batch.y]
+        if history:
+            targets.append(history.events.target[history.split :])
+        self.deviation = np.array([np.nanmean(np.abs(y - np.nanmedian(y))) for y in targets])
+        # The user's own history counts as much as all other streams together.
+        self.share = np.full(len(self.kinds), 1.0)
+        if history:
+            self.share[-1] = len(self.kinds) - 1
+        self.share /= self.share.sum()
+
+    def judge(self, weights: Weights) -> Floats:
+        """(n,) mean absolute error of a candidate on each stream held back, the user's own history last."""
+        recipe, out = self.recipe, []
+        for setting, batch in zip(recipe.settings, self.batches, strict=True):
+            p = setting_params(setting, recipe.features, weights, wide=True)
+            out += np.abs(predict_with_kernel(p, batch) - batch.y)[:, recipe.held_burn_in :].mean(1).tolist()
+        if self.history:
+            out.append(history_error(self.history, weights))
+        return np.array(out)
+
+    def score(self, judged: Floats, start: Floats) -> float:
+        """Geometric mean of MAE / MAE of the start."""
+        least = 1e-9 * self.deviation + 1e-300
+        ratio = np.log((judged + least) / (start + least))
+        return float(np.exp((self.share * ratio).sum()))
+
+    def rows(self, plain: Floats, start: Floats, best: Floats) -> list[Row]:
+        """By kind of stream, then by setting, then all."""
+        relative = [(judged + 1e-300) / (self.deviation + 1e-300) for judged in (plain, start, best)]
+
+        def row(name: str, chosen: NDArray[np.bool_]) -> Row:
+            means = (float(np.exp(np.log(part[chosen]).mean())) for part in relative)
+            return Row(name, int(chosen.sum()), *means)
+
+        out = [row(kind, self.kinds == kind) for kind in streams.KINDS]
+        if self.history:
+            out.append(row(HISTORY, self.kinds == HISTORY))
+        out += [row(f"({setting.name})", self.settings == setting.name) for setting in self.recipe.settings]
+        return [*out, row("all", np.ones(len(self.kinds), bool))]
