@@ -115,7 +115,7 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         parsed(CONFIG + "model: {heads: [moments, proximal, gd], log_space: false}\n"), rows(200), lambda _: None
     )
     recorder = replay.compare(run, lambda _: None).recorder
-    c, production, tape = verify_reference.pooled_heads(run.params, False), run.fresh(), run.tape
+    c, production, tape = verify_reference.pooled_heads(run.params), run.fresh(), run.tape
     fleet, norm, own = (
         Heads(c, run.params.L, 1 + run.params.F, True),
         Heads(c, run.params.N, 1 + 2 * run.params.F, True),
@@ -125,12 +125,13 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
     for t, y in enumerate(tape.y.tolist()):
         k, e = int(tape.pools[t]), int(tape.lives[t])
         n, n_pool = int(production.learner.entity.n[e]), int(production.learner.pool.n[k])
-        production.predict(tape, t)
+        event = (k, e, tape.u[t], tape.steps[t], float(tape.ts[t]))
+        production.predict(event, not math.isnan(y))
         p, w = production.params, production.scratch
         if math.isnan(y):
             continue
         scale, base, many = w.scale.copy(), float(w.base[shapes.BASE]), bool(w.flag[shapes.MANY])
-        production.learn(tape, t)
+        production.learn(event, y)
         if n == 0 or n_pool == 0:
             continue
         q, value = (
@@ -149,10 +150,10 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         if many:
             norm.learn(w.norm[: p.N], q[1], value[1], speed)
             own[e].learn(w.entity[: p.L], q[1], value[1], speed)
-    for scope, heads in ((recorder.fleet, fleet), (recorder.norm, norm)):
-        np.testing.assert_allclose(scope.pools[0].W, heads.W, rtol=1e-8, atol=1e-10)
-    for found, heads in zip(recorder.own, own, strict=True):
-        np.testing.assert_allclose(found.W, heads.W[:-1], rtol=1e-9, atol=1e-12)
+    for found, heads in zip(recorder.pools[0].W, (fleet, norm), strict=True):
+        np.testing.assert_allclose(found[:, : heads.W.shape[1]], heads.W, rtol=1e-8, atol=1e-10)
+    for descent, heads in zip(recorder.own, own, strict=True):
+        np.testing.assert_allclose(descent.W, heads.W[:-1], rtol=1e-9, atol=1e-12)
 
 
 def test_kernel_and_construction_hold_on_a_synthetic_recording(result: Verification) -> None:
@@ -327,10 +328,11 @@ def changed(field: str, factor: float) -> Any:
     """The heads with a constant, or the steps of a kind of head, off by a factor."""
     exact = verify_reference.pooled_heads
 
-    def heads(p: verify_reference.LearnerParams, norm: bool) -> verify_reference.Heads:
-        found = exact(p, norm)
+    def heads(p: verify_reference.LearnerParams) -> verify_reference.Heads:
+        found = exact(p)
         slow = found.kind == shapes.VALUE
-        steps = {"embedding": found.waves, "slow": slow, "proximal": ~found.waves & ~slow}
+        waves = np.isin(np.arange(len(slow)), found.waves)
+        steps = {"embedding": waves, "slow": slow, "proximal": ~waves & ~slow}
         if field in steps:
             return found._replace(step=np.where(steps[field], factor * found.step, found.step))
         return found._replace(**{field: getattr(found, field) * factor})

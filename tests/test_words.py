@@ -97,8 +97,12 @@ DONE: tuple[str, ...] = (
     "ingest",
     "kafka",
     "ops",
+    "paper",
     "recovery",
+    "reference",
+    "training",
     "ui",
+    "verify",
 )
 """Folders that hold the rules; all of them in the end."""
 

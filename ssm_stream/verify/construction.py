@@ -114,22 +114,23 @@ def input_gate(T: Array, left: int, right: int) -> Array:
     return np.asarray(np.swapaxes(Q @ T, -1, -2) @ T)
 
 
-def read(T: Array, answer: Array, refine: Array, rate: float, steps: int) -> Array:
+def read(T: Array, answer: Array, rate: float, refine: Array | None = None, steps: int = 1) -> Array:
     """Output gate D = e2 and read-outs C = −(η/N) I of K = `steps` layers: (…,) predictions, the token's last number.
 
-    answer, refine (…, D, D): the states N·G and N·S, the same in each layer, as its windows are
+    answer, refine (…, D, D): the states N·G and N·S, the same in each layer, as its windows are; one layer has no refine
     """
     v = T[..., 2, :]
     prediction = np.zeros_like(v)
     for _ in range(steps):
         prediction += (rate / PAIRS) * (answer @ v[..., None])[..., 0]
-        v = v - (rate / PAIRS) * (refine @ v[..., None])[..., 0]
+        if refine is not None:
+            v = v - (rate / PAIRS) * (refine @ v[..., None])[..., 0]
     return np.asarray(prediction[..., -1])
 
 
 def parallel_form(T: Array, rate: float) -> Array:
     """(B, N) predictions of one layer from all its states Z_k = Σ_{i≤k} U_iᵀ at once."""
-    return read(T, np.cumsum(input_gate(T, 0, 1), 1), np.zeros((1, 1)), rate, 1)
+    return read(T, np.cumsum(input_gate(T, 0, 1), 1), rate)
 
 
 def recurrent_form(T: Array, rate: float) -> Array:
@@ -138,13 +139,13 @@ def recurrent_form(T: Array, rate: float) -> Array:
     predictions = []
     for k in range(T.shape[1]):
         Z += input_gate(T[:, k], 0, 1)
-        predictions.append(read(T[:, k], Z, np.zeros_like(Z), rate, 1))
+        predictions.append(read(T[:, k], Z, rate))
     return np.stack(predictions, 1)
 
 
 def stacked_layers(T: Array, rate: float, steps: int) -> Array:
     """(B,) predictions for the query of so many layers."""
-    return read(T[:, -1], input_gate(T, 0, 1).sum(1), input_gate(T, 0, 0).sum(1), rate, steps)
+    return read(T[:, -1], input_gate(T, 0, 1).sum(1), rate, input_gate(T, 0, 0).sum(1), steps)
 
 
 def _apart(a: Array, b: Array) -> float:

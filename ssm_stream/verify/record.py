@@ -36,13 +36,15 @@ from ssm_stream.kernels.simd import BATCH
 from ssm_stream.verify.reference import (
     Array,
     Descent,
+    Heads,
     OwnDescent,
     Update,
     forgetting_speed,
     head_names,
     pooled_heads,
+    split,
 )
-from ssm_stream.verify.trace import Production, Tape
+from ssm_stream.verify.trace import Event, Production, Tape
 
 MIN_NORM = 1e-6
 """Norm of weights below which a difference counts in absolute terms, as parts of this."""
@@ -98,53 +100,60 @@ class Deviation(NamedTuple):
 
 
 class _Event(NamedTuple):
-    """The event at hand: number, pool, life, time in ms and target; inputs in use, and whether the pool has others."""
+    """The event at hand: number; pool, life, columns, steps and time as the kernel takes them; inputs in use; scopes that
+    answer: 1 for the fleet's alone, else 2."""
 
     t: int
-    k: int
-    e: int
-    ts: float
-    y: float
+    given: Event
     D: int
-    many: bool
+    scopes: int
 
 
-class _Scope:
-    """A pooled scope: the reference of each pool, and where its answers stand among the kernel's.
+class _Layout(NamedTuple):
+    """Where the answers of the heads that are compared stand, one after another: row and place in the kernel's answers
+    by scope, place among the experts, side and kind of their scale; by itself: whether the head answers alone."""
 
-    index: FLEET or NORM; lead: inputs before the codes; first: place of its first answer; column: of its first head
-    """
+    row: NDArray[np.int64]
+    place: NDArray[np.int64]
+    at: NDArray[np.int64]
+    side: NDArray[np.int64]
+    kind: NDArray[np.int64]
+    alone: NDArray[np.bool_]
 
-    def __init__(self, p: LearnerParams, index: int, pools: int) -> None:
-        norm = index == NORM
-        self.index, self.side = index, int(norm)
-        self.heads = pooled_heads(p, norm)
-        self.lead = 1 + (2 if norm else 1) * p.F
-        self.extra = p.F if norm else 0
-        self.first = p.bases + (p.B + p.prox + (p.prox > 0) if norm else 0)
-        self.column = len(self.heads.kind) if norm else 0
-        self.pools = [Descent(self.heads, p.N if norm else p.L) for _ in range(pools)]
-        self.answers = np.zeros(len(self.heads.kind))
 
-    def inputs(self, w: Scratch, D: int) -> Array:
-        """The inputs that the kernel's scratch holds, as float64."""
-        x: Array = (w.norm if self.index == NORM else w.fleet)[: D + self.extra].astype(np.float64)
-        return x
+def _layouts(p: LearnerParams, heads: Heads, own: NDArray[np.int64]) -> list[_Layout]:
+    """For the fleet scope alone, and for all three. own: kinds of the entity's own heads."""
+    H, scopes = len(heads.kind), (FLEET, NORM, ENTITY)
+    count = np.array([H, H, len(own)])
+    row = np.repeat(scopes, count)
+    place = np.concatenate([heads.place, heads.place, np.arange(len(own))])
+    first = np.repeat([p.bases, p.bases + p.B + len(own), p.bases + p.B], count)
+    kind = np.concatenate([heads.kind, heads.kind, own])
+    whole = _Layout(row, place, first + place, (row != FLEET).astype(np.int64), kind, place >= 0)
+    return [_Layout(*(part[:H] for part in whole)), whole]
 
 
 class Recorder:
     """The production kernel, its frozen copy and the reference, event by event.
 
-    fleet: reference by pool; norm: the same, without pools where no pool has a second entity; own: by life
+    pools: reference of the fleet and norm scope by pool; own: of the entities' own heads by life
     """
 
     def __init__(self, p: LearnerParams, production: Production, calm: Production, frozen: Frozen, tape: Tape) -> None:
         """p: with all slots that there will be; calm: the production kernel that becomes the frozen model."""
         P, E, n = len(production.learner.pool.n), len(production.learner.entity.n), len(tape.y)
         self.p, self.production, self.calm, self.frozen, self.tape = p, production, calm, frozen, tape
-        self.fleet, self.norm = _Scope(p, FLEET, P), _Scope(p, NORM, P if P < E else 0)
+        self.heads = heads = pooled_heads(p)
+        self.pools = [Descent(heads, p.N) for _ in range(P)]
         self.own = [OwnDescent(p) for _ in range(E if P < E else 0)]
-        self._means, self._kernel = np.zeros((P, 2)), np.zeros((len(self.fleet.heads.kind), p.N))
+        self._layouts = _layouts(p, heads, OwnDescent(p).kind)
+        self._alone = np.flatnonzero(heads.place < 0)
+        self._means: list[list[float]] = [[0.0, 0.0] for _ in range(P)]
+        sizes = heads.shapes(p.N)
+        self._kernel = np.zeros((2, self.pools[0].weights.shape[1]))
+        self._W, self._V, self._leaf = split(self._kernel, sizes)
+        lengths = np.concatenate([np.full(rows, columns) for rows, columns in sizes])
+        self._starts = np.concatenate([[0], np.cumsum(lengths)[:-1]]).astype(np.int64)
         self.seen = Recorded(np.zeros((n, p.L), np.float32), *(np.full(n, np.nan) for _ in range(7)))
         H = len(head_names(p))
         self.deviation = Deviation(
@@ -167,130 +176,126 @@ class Recorder:
 
     def _follow_one(self, t: int) -> None:
         p, production, tape, seen = self.p, self.production, self.tape, self.seen
-        k, e, ts, y = int(tape.pools[t]), int(tape.lives[t]), float(tape.ts[t]), float(tape.y[t])
-        seen.yhat[t] = production.predict(tape, t)
+        k, e, y = int(tape.pools[t]), int(tape.lives[t]), float(tape.y[t])
+        given, labelled = (k, e, tape.u[t], tape.steps[t], float(tape.ts[t])), not math.isnan(y)
+        seen.yhat[t] = production.predict(given, labelled)
         if production.learner is not self._current:
             self._fit()
-        learner, w = production.learner, production.scratch
-        n, n_pool = int(learner.entity.n[e]), int(learner.pool.n[k])
-        many, labelled = bool(w.flag[MANY]), not math.isnan(y)
-        scale = w.scale[0, RESIDUAL]
-        seen.base[t], seen.mean[t], seen.deviation[t] = w.base[BASE], scale[0], scale[1]
+        learner, w, pool = production.learner, production.scratch, production.learner.pool
+        n, n_pool, many = int(learner.entity.n[e]), int(pool.n[k]), bool(w.flag[MANY])
+        seen.mean[t], seen.deviation[t] = w.scale[0, RESIDUAL]
+        seen.base[t] = w.base[BASE]
         seen.w0[t] = w.base[BASE] if p.lags > 0 else w.base[MEAN]
         if n < self.frozen.until[e]:
             kernel.weights_now(production.params, learner, w, k, e, self._implicit)
             at = slice(1, 1 + p.features)
             self.frozen.moved[e] += np.abs(self._implicit[at] * (w.entity if many else w.fleet)[at])
+        event = _Event(t, given, 1 + p.F + int(pool.used[k]), 1 + many)
         after = int(self.frozen.after[k])
         if n_pool >= after:
-            seen.frozen[t] = self._predict_frozen(t)
+            seen.frozen[t] = self._predict_frozen(event)
         elif labelled and n_pool >= after // 2:
             self._average(k, e, n_pool, many)
-        event = _Event(t, k, e, ts, y, 1 + p.F + int(learner.pool.used[k]), many)
         self._predict(event)
         if not labelled:
             seen.x[t, : event.D] = w.fleet[: event.D]
             return
         learns = n_pool > 0 and (p.lags == 0 or n > 0)
-        logs = bool(p.log == 1 and learner.pool.negative[k] == 0 and y >= 0.0)
-        gap = max(ts - float(learner.pool.time[k]), 0.0)
-        targets = [standardize(w, side, y, logs) for side in range(2)]
-        waiting = p.window == 0 and n_pool >= BATCH_FROM
-        update = Update(logs, 1.0, gap, min(int(learner.pool.entities[k]) - 1, BATCH) if waiting else 0, 0)
-        production.learn(tape, t)
-        event = event._replace(D=1 + p.F + int(learner.pool.used[k]))
+        logs = bool(p.log == 1 and not pool.negative[k] and y >= 0.0)
+        waiting = min(int(pool.entities[k]) - 1, BATCH) if p.window == 0 and n_pool >= BATCH_FROM else 0
+        update = Update(logs, 1.0, max(given[4] - float(pool.time[k]), 0.0), waiting)
+        targets = standardize(w, y, logs)
+        production.learn(given, y)
+        event = event._replace(D=1 + p.F + int(pool.used[k]))
         seen.x[t, : event.D] = w.fleet[: event.D]
         if learns:
-            seen.q[t] = targets[0][RESIDUAL]
+            seen.q[t] = targets[0, RESIDUAL]
             self._learn(event, targets, update, n_pool)
             self._compare(event, logs)
 
+    def _inputs(self, event: _Event) -> Array:
+        """(scopes, n) inputs of the pooled scopes, as the kernel's scratch holds them."""
+        w, D, n = self.production.scratch, event.D, event.D + self.p.F
+        if event.scopes == 1:
+            x: Array = w.fleet[None, :D].astype(np.float64)
+            return x
+        x = np.zeros((2, n))
+        x[0, :D], x[1] = w.fleet[:D], w.norm[:n]
+        return x
+
     def _predict(self, event: _Event) -> None:
         """Compare the reference's answers with the kernel's; what their differences come to in the prediction."""
-        p, w, out = self.p, self.production.scratch, self.deviation.answer[event.t]
-        shift = self._predict_scope(event, self.fleet)
-        if event.many:
-            if p.prox:
-                own, first = self.own[event.e], p.bases + p.B
-                self._own_answers = own.predict(w.entity[: event.D].astype(np.float64))
-                H = len(self._own_answers)
-                out[-H:] = _relative(w.q[ENTITY, :H], self._own_answers)
-                unit = in_unit(w, 1, own.kind, self._own_answers)
-                shift += float(w.g[first : first + H] @ (w.a[first : first + H] - unit))
-            shift += self._predict_scope(event, self.norm)
+        learner, w, (k, e, *_) = self.production.learner, self.production.scratch, event.given
+        layout, x = self._layouts[event.scopes - 1], self._inputs(event)
+        self._answers = self.pools[k].predict(x)
+        expected = self._answers.ravel()
+        if event.scopes > 1:
+            self._own_answers = self.own[e].predict(w.entity[: event.D].astype(np.float64))
+            expected = np.concatenate([expected, self._own_answers])
+        found = w.q[layout.row, layout.place]
+        for scope in range(event.scopes) if len(self._alone) else ():  # they answer through attention only
+            W, n = (learner.norm if scope == NORM else learner.fleet).W, event.D + scope * self.p.F
+            found[scope * len(self.heads.kind) + self._alone] = W[k, self._alone, :n] @ x[scope, :n]
+        relative = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
+        self.deviation.answer[event.t, : len(relative)] = relative
+        share = w.g[layout.at] * (w.active[layout.at] * layout.alone)
+        shift = share @ (w.a[layout.at] - in_unit(w, layout.side, layout.kind, expected))
         self.deviation.shift[event.t] = abs(shift)
 
-    def _predict_scope(self, event: _Event, scope: _Scope) -> float:
-        """Keep the answers and their deviations; returns the sum of the differences, weighted by the gate."""
-        w, heads = self.production.scratch, scope.heads
-        learner = self.production.learner
-        x = scope.inputs(w, event.D)
-        scope.answers = answers = scope.pools[event.k].predict(x)
-        given = heads.place >= 0
-        found = w.q[scope.index, heads.place]
-        alone = np.flatnonzero(~given)
-        if len(alone):  # moment heads that answer through attention only
-            found[alone] = (learner.norm if scope.side else learner.fleet).W[event.k, alone, : len(x)] @ x
-        H = len(answers)
-        self.deviation.answer[event.t, scope.column : scope.column + H] = _relative(found, answers)
-        at = scope.first + heads.place
-        use = given & (w.active[at] != 0)
-        off = w.a[at] - in_unit(w, scope.side, heads.kind, answers)
-        return float(w.g[at][use] @ off[use])
-
-    def _learn(self, event: _Event, targets: list[Array], update: Update, n_pool: int) -> None:
+    def _learn(self, event: _Event, targets: Array, update: Update, n_pool: int) -> None:
         """Let the reference learn the event, in every scope that learns it."""
-        p, w = self.p, self.production.scratch
+        p, s, (k, e, *_) = self.p, event.scopes, event.given
         if p.moments and p.M > 0:
-            error = abs(float(targets[0][RESIDUAL] - self.fleet.answers[0]))
-            speed = forgetting_speed(self.fleet.heads.surprise, self._means[event.k], error, n_pool)
-            update = update._replace(speed=speed)
-        for scope in (self.fleet, self.norm) if event.many else (self.fleet,):
-            q, x = targets[scope.side], scope.inputs(w, event.D)
-            scope.pools[event.k].learn(x, scope.answers, q, update._replace(lead=scope.lead))
-        if event.many and p.prox > 0:
-            self.own[event.e].learn(w.entity[: event.D].astype(np.float64), self._own_answers, targets[1])
+            error = abs(float(targets[0, RESIDUAL] - self._answers[0, 0]))
+            update = update._replace(speed=forgetting_speed(self.heads.surprise, self._means[k], error, n_pool))
+        self.pools[k].learn(self._inputs(event), self._answers, targets[:s], update)
+        if s > 1 and p.prox > 0:
+            x = self.production.scratch.entity[: event.D].astype(np.float64)
+            self.own[e].learn(x, self._own_answers, targets[1])
 
     def _compare(self, event: _Event, logs: bool) -> None:
         """Compare the weights of the kernel with the reference's, after the event."""
-        learned, weights = self.deviation.learned[event.t], self.deviation.weights[event.t]
-        learner = self.production.learner
-        for scope in (self.fleet, self.norm) if event.many else (self.fleet,):
-            heads, reference = scope.heads, scope.pools[event.k]
-            at = slice(scope.column, scope.column + len(heads.kind))
-            learned[at] = logs | (heads.kind != LOG_RESIDUAL)
-            kernel_heads = learner.norm if scope.side else learner.fleet
-            weights[at] = self._distances(kernel_heads, reference, event.k, event.D + scope.extra)
-        if event.many and self.p.prox > 0:
-            own = self.own[event.e].W[:, : event.D]
-            learned[-len(own) :] = True
-            weights[-len(own) :] = _apart(learner.entity.W[event.e, :, : event.D] - own, own)
+        layout, (k, e, *_) = self._layouts[event.scopes - 1], event.given
+        off, size = self._squares(event, k)
+        if event.scopes > 1:
+            own = self.own[e].W[:, : event.D]
+            difference = self.production.learner.entity.W[e, :, : event.D] - own
+            off = np.concatenate([off, np.einsum("ij,ij->i", difference, difference)])
+            size = np.concatenate([size, np.einsum("ij,ij->i", own, own)])
+        H = len(off)
+        self.deviation.weights[event.t, :H] = np.sqrt(off) / np.maximum(np.sqrt(size), MIN_NORM)
+        self.deviation.learned[event.t, :H] = True if logs else layout.kind != LOG_RESIDUAL
 
-    def _distances(self, h: HeadsState, reference: Descent, k: int, D: int) -> Array:
-        """(H,) deviations of the kernel's weights, by head."""
-        p, heads = self.p, reference.heads
+    def _squares(self, event: _Event, k: int) -> tuple[Array, Array]:
+        """Squared norms of the difference of the weights and of the reference's, by scope and head."""
+        p, heads, s, learner = self.p, self.heads, event.scopes, self.production.learner
         M, slow = len(heads.decay), p.prox + (p.prox > 0)
-        W, V = self._kernel[:, :D], reference.V
-        W[:M] = h.W[k, :, :D]
-        W[M : M + slow] = h.gradient[k, :slow, :D]
-        waves = np.flatnonzero(heads.waves)
-        W[waves] = h.embedding[k, : len(waves), p.R : p.R + D]
-        if heads.gd >= 0:
-            W[heads.gd] = h.gd[k, :D]
-        if p.log:
-            last = len(heads.kind) - p.prox - (p.R > 0)
-            W[last : last + p.prox] = h.gradient[k, slow:, :D]
-        a = ((W - reference.W[:, :D]) ** 2).sum(1)
-        b = (reference.W[:, :D] ** 2).sum(1)
-        if len(waves):
-            V = reference.V[waves]
-            a[waves] += ((h.embedding[k, : len(waves), : p.R] - V) ** 2).sum(1)
-            b[waves] += (V**2).sum(1)
-        if heads.ferns >= 0:
-            a[heads.ferns] = ((h.leaf[k] - reference.leaf) ** 2).sum()
-            b[heads.ferns] = (reference.leaf**2).sum()
-        distances: Array = np.sqrt(a) / np.maximum(np.sqrt(b), MIN_NORM)
-        return distances
+        last = len(heads.kind) - p.prox - (p.R > 0)
+        for scope, h in enumerate((learner.fleet, learner.norm)[:s]):
+            D, W = event.D + scope * p.F, self._W[scope]
+            W[:, D:] = 0.0
+            W[:M, :D] = h.W[k, :, :D]
+            W[M : M + slow, :D] = h.gradient[k, :slow, :D]
+            for i, row in enumerate(heads.waves):
+                W[row, :D] = h.embedding[k, i, p.R : p.R + D]
+                self._V[scope, i] = h.embedding[k, i, : p.R]
+            if heads.gd >= 0:
+                W[heads.gd, :D] = h.gd[k, :D]
+            if p.log:
+                W[last : last + p.prox, :D] = h.gradient[k, slow:, :D]
+            self._leaf[scope] = h.leaf[k]
+        weights = self.pools[k].weights[:s]
+        difference = self._kernel[:s] - weights
+        found = []
+        for squares in (difference * difference, weights * weights):
+            sums = np.add.reduceat(squares, self._starts, axis=1)
+            H, waves = len(heads.kind), len(heads.waves)
+            of_heads = sums[:, :H]
+            of_heads[:, heads.waves] += sums[:, H : H + waves]
+            if heads.ferns >= 0:
+                of_heads[:, heads.ferns] += sums[:, H + waves :].sum(1)
+            found.append(of_heads.ravel())
+        return found[0], found[1]
 
     def _average(self, k: int, e: int, n_pool: int, many: bool) -> None:
         """Move the means that will be frozen towards the pool's weights, the entity's and the gate's of this event."""
@@ -307,49 +312,39 @@ class Recorder:
         b.gate[k, :places] += w.g[:places]
         b.gates[k, :places] += 1
 
-    def _predict_frozen(self, t: int) -> float:
+    def _predict_frozen(self, event: _Event) -> float:
         """W0 and, by the gate's mean weights, how the frozen heads' answers differ from it."""
-        tape, w, b = self.tape, self.calm.scratch, self.frozen
-        k = int(tape.pools[t])
-        event = (k, int(tape.lives[t]), tape.u[t], tape.steps[t], float(tape.ts[t]))
-        kernel.predict_one(self.production.params, self._still, w, *event)
-        w0, places = self.seen.w0[t], w.places[0]
-        on = w.active[:places] != 0
+        w, b, k = self.calm.scratch, self.frozen, event.given[0]
+        kernel.predict_one(self.production.params, self._still, w, *event.given)
+        w0, places = float(self.seen.w0[event.t]), int(w.places[0])
         share = b.gate[k, :places] / np.maximum(b.gates[k, :places], 1)
-        answer = float(w0 + share[on] @ (w.a[:places] - w0)[on])
+        answer = w0 + float((share * w.active[:places]) @ (w.a[:places] - w0))
         return min(max(answer, float(w.base[LOW])), float(w.base[HIGH]))
 
 
-def standardize(w: Scratch, side: int, y: float, logs: bool) -> Array:
-    """(4,) by scale: clip((r − m) / s, ±6) with r = y − base, y, or their likes in log space."""
+def standardize(w: Scratch, y: float, logs: bool) -> Array:
+    """(2, 4) for pool and entity by scale: clip((r − m) / s, ±6) with r = y − base, y, or their likes in log space."""
     logged = math.log1p(y) if logs else 0.0
     base, log_base = float(w.base[BASE]), float(w.base[LOG_BASE])
-    off = np.array([y - base, y, logged - log_base, logged]) - w.scale[side, :, 0]
-    size = w.scale[side, :, 1]
-    q: Array = np.clip(off / np.where(size > 0.0, size, np.maximum(np.abs(off), 1e-300)), -Q_CLIP, Q_CLIP)
-    return q
+    off = np.array([y - base, y, logged - log_base, logged]) - w.scale[:, :, 0]
+    size = w.scale[:, :, 1]
+    q: Array = off / np.where(size > 0.0, size, np.maximum(np.abs(off), 1e-300))
+    return np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP)
 
 
-def in_unit(w: Scratch, side: int, kind: NDArray[np.int64], q: Array) -> Array:
-    """(H,) answers in the target's unit, within its bounds, of heads on the scales `kind` that answer q."""
-    base = np.array([w.base[BASE], 0.0, w.base[LOG_BASE], 0.0])
-    scale = w.scale[side]
-    answer = np.clip(q, -Q_CLIP, Q_CLIP) * scale[kind, 1] + scale[kind, 0] + base[kind]
+def in_unit(w: Scratch, side: NDArray[np.int64], kind: NDArray[np.int64], q: Array) -> Array:
+    """(H,) answers in the target's unit, within its bounds, of heads that answer q.
+
+    side: 0 on the pool's scales, 1 on the entity's; kind: which of them
+    """
+    base, log_base, low, high = w.base[[BASE, LOG_BASE, LOW, HIGH]].tolist()
+    scale = w.scale[side, kind]
+    answer = np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP) * scale[:, 1] + scale[:, 0]
+    answer += np.array([base, 0.0, log_base, 0.0])[kind]
     logs = kind == LOG_RESIDUAL
     answer[logs] = np.exp(np.minimum(answer[logs], 60.0)) - 1.0
-    bounded: Array = np.clip(answer, w.base[LOW], w.base[HIGH])
+    bounded: Array = np.minimum(np.maximum(answer, low), high)
     return bounded
-
-
-def _relative(found: Array, expected: Array) -> Array:
-    """|a − b| / max(1, |b|)."""
-    return np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
-
-
-def _apart(difference: Array, expected: Array) -> Array:
-    """(H,) ‖difference‖ / max(‖expected‖, MIN_NORM), by row."""
-    distances: Array = np.linalg.norm(difference, axis=1) / np.maximum(np.linalg.norm(expected, axis=1), MIN_NORM)
-    return distances
 
 
 def _move(mean: NDArray[np.float32], value: NDArray[np.float32], part: np.float32) -> None:

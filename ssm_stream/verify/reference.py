@@ -27,33 +27,38 @@ BOUND = 3.0
 """Largest error that a proximal head steps for, in standard deviations."""
 SETTLING = 4.0
 """A leaf's step is this over the events it has seen, until that falls below the constant step."""
-BLOCK = 32
+BLOCK = 64
 """Coordinates of a sweep that are solved for at once."""
+LOWER, EYE = np.tril(np.ones((BLOCK, BLOCK))), np.eye(BLOCK)
+SCOPES = np.arange(2)[:, None]
 
 
 class Heads(NamedTuple):
-    """The heads of a pooled scope and their constants as float64, to the last bit those that the kernel computes with.
+    """The pooled heads and their constants as float64, to the last bit those that the kernel computes with.
 
-    The order is: moments, the first one's twin in log space, proximal, slow, embedding, ferns, gd, and in log space
-    proximal and embedding. H of them, of which the first M' learn from moments.
+    Fleet and norm scope have the same H heads. The order is: moments, the first one's twin in log space, proximal,
+    slow, embedding, ferns, gd, and in log space proximal and embedding. The first M' of them learn from moments.
 
     decay, half_life, ridge, huber (M',): of the moment heads; twin: whether the last of them is in log space
     kind (H,) int64: scale of a head's target; place (H,) int64: its answer among the scope's, −1 if it gives none alone
-    step (H,): of the gradient heads, 0 for others; waves (H,) bool: embeddings; ferns, gd: row of that head, −1: none
-    direct: decay and half-life of the gd head; leaf, leaf_decay: step and decay of the leaves
-    omega (D − 1, R), phase (R,): of the embedding; column, cut (trees, depth): of the ferns
-    surprise (3,): see `forgetting_speed`
+    timed: moment heads with a half-life in time
+    step (H,): of the gradient heads, 1 for ferns, 0 for others; waves: rows of the embeddings; ferns, gd: row of that
+        head, −1: none; direct: decay and half-life of the gd head; leaf, leaf_decay: step and decay of the leaves
+    omega (2, N − 1, R), phase (R,): of the embedding in both scopes; column, cut (2, trees, depth): of the ferns, tree
+        and bit: their indices and place values
+    surprise (3,): see `forgetting_speed`; lead (2, N) bool: inputs before the codes
     """
 
     decay: Array
     half_life: Array
     ridge: Array
     huber: Array
+    timed: list[int]
     twin: bool
     kind: NDArray[np.int64]
     place: NDArray[np.int64]
     step: Array
-    waves: NDArray[np.bool_]
+    waves: list[int]
     ferns: int
     gd: int
     direct: tuple[float, float]
@@ -63,38 +68,53 @@ class Heads(NamedTuple):
     phase: Array
     column: NDArray[np.int64]
     cut: Array
+    tree: NDArray[np.int64]
+    bit: NDArray[np.int64]
     surprise: Array
+    lead: NDArray[np.bool_]
+
+    def shapes(self, N: int) -> list[tuple[int, int]]:
+        """Rows and columns of a scope's weights: on x, on φ, and of the leaves."""
+        return [(len(self.kind), N), (len(self.waves), len(self.phase)), (len(self.tree), LEAVES)]
 
 
-def pooled_heads(p: LearnerParams, norm: bool) -> Heads:
-    """The heads of the fleet scope, or of the norm scope."""
+def split(weights: Array, shapes: list[tuple[int, int]]) -> list[Array]:
+    """Views (s, rows, columns) of weights (s, …) that stand one after another."""
+    ends = np.cumsum([rows * columns for rows, columns in shapes])[:-1]
+    parts = np.split(weights, ends, 1)
+    return [part.reshape(len(part), *shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def pooled_heads(p: LearnerParams) -> Heads:
+    """The heads of the fleet and the norm scope."""
     f = np.float64
     twin = bool(p.window and p.log)
     first = [*range(p.M), 0] if twin else list(range(p.M))
+    quick = [float(step) for step in p.steps[: p.prox]]
     kinds: list[tuple[str, int, float]] = [("moments", RESIDUAL, 0.0)] * p.M
     kinds += [("moments", LOG_RESIDUAL, 0.0)] * twin
-    quick = [float(step) for step in p.steps[: p.prox]]
-    kinds += [("proximal", RESIDUAL, step) for step in quick]
-    kinds += [("proximal", VALUE, p.slow_step)] * (p.prox > 0)
+    kinds += [("proximal", RESIDUAL, step) for step in quick] + [("proximal", VALUE, p.slow_step)] * (p.prox > 0)
     kinds += [("waves", RESIDUAL, p.embedding_step)] * (p.R > 0)
-    kinds += [("ferns", RESIDUAL, 0.0)] * (p.fern > 0)
-    kinds += [("gd", RESIDUAL, 0.0)] * (p.gd > 0)
+    kinds += [("ferns", RESIDUAL, 1.0)] * (p.fern > 0) + [("gd", RESIDUAL, 0.0)] * (p.gd > 0)
     if p.log:
         kinds += [("proximal", LOG_RESIDUAL, step) for step in quick]
         kinds += [("waves", LOG_RESIDUAL, p.embedding_step)] * (p.R > 0)
     names = [name for name, _, _ in kinds]
     answers = iter(range(len(kinds)))
     alone = [name != "moments" or bool(p.moments and kind == RESIDUAL) for name, kind, _ in kinds]
+    omega = np.zeros((2, p.N - 1, p.R))
+    omega[0, : p.L - 1], omega[1] = p.omega_fleet[: p.L - 1], p.omega_norm[: p.N - 1]
     return Heads(
         p.decay.astype(np.float32).astype(f)[first], p.half_life[first], p.ridge.astype(f)[first],
-        p.huber.astype(f)[first], twin,
+        p.huber.astype(f)[first], [m for m, life in enumerate(p.half_life[first]) if life], twin,
         np.array([kind for _, kind, _ in kinds], np.int64),
         np.array([next(answers) if given else -1 for given in alone], np.int64),
-        np.array([step for _, _, step in kinds]), np.array([name == "waves" for name in names], np.bool_),
+        np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
         names.index("ferns") if p.fern else -1, names.index("gd") if p.gd else -1,
-        (float(p.decay[0]), float(p.half_life[0])), p.fern_step, p.fern_decay,
-        (p.omega_norm if norm else p.omega_fleet).astype(f), p.phase.astype(f),
-        p.fern_norm if norm else p.fern_fleet, (p.cut_norm if norm else p.cut_fleet).astype(f), p.surprise.astype(f),
+        (float(p.decay[0]), float(p.half_life[0])), p.fern_step, p.fern_decay, omega, p.phase.astype(f),
+        np.stack([p.fern_fleet, p.fern_norm]), np.stack([p.cut_fleet, p.cut_norm]).astype(f),
+        np.arange(p.fern), 2 ** np.arange(p.fern_fleet.shape[1])[::-1], p.surprise.astype(f),
+        np.arange(p.N) < np.array([[1 + p.F], [1 + 2 * p.F]]),
     )  # fmt: skip
 
 
@@ -109,110 +129,123 @@ def head_names(p: LearnerParams) -> list[str]:
     ]
 
 
-class Descent:
-    """Explicit gradient descent of the heads of one pooled scope, of one pool, with room for D inputs.
-
-    S (M', D, D), P (M', D): decayed moments; W (H, D), V (H, R): weights on x and on φ; leaf, leaf_n (trees, LEAVES)
-    waiting, touched (D,) bool: events since the last sweep, and inputs that they had
-    """
-
-    def __init__(self, heads: Heads, D: int) -> None:
-        M, H = len(heads.decay), len(heads.kind)
-        self.heads = heads
-        self.S, self.P = np.zeros((M, D, D)), np.zeros((M, D))
-        self.W, self.V = np.zeros((H, D)), np.zeros((H, len(heads.phase)))
-        self.leaf, self.leaf_n = (np.zeros((len(heads.column), LEAVES)) for _ in range(2))
-        self.waiting, self.touched = 0, np.zeros(D, np.bool_)
-        self._trees = np.arange(len(heads.column))
-        self._bit = 2 ** np.arange(heads.column.shape[1])[::-1]
-
-    def predict(self, x: Array) -> Array:
-        """(H,) standardised answers to x, which may be shorter than D; keeps φ and the leaves for `learn`."""
-        c, D = self.heads, len(x)
-        answers = self.W[:, :D] @ x
-        if len(c.phase):
-            self._phi = np.cos(2.0 * np.pi * (c.phase + x[1:] @ c.omega[: D - 1]))
-            answers += self.V @ self._phi
-        if c.ferns >= 0:
-            self._leaves = (x[1 + c.column] > c.cut) @ self._bit
-            answers[c.ferns] = self.leaf[self._trees, self._leaves].sum()
-        return answers
-
-    def learn(self, x: Array, answers: Array, q: Array, update: Update) -> None:
-        """Learn from the event that `predict` answered. x: with the codes that it brought; q (4,): targets by scale."""
-        c, D = self.heads, len(x)
-        error = q[c.kind] - answers
-        self._learn_moments(x, error, q, update)
-        size = float(x @ x)
-        step = c.step if update.logs else np.where(c.kind == LOG_RESIDUAL, 0.0, c.step)
-        rate = step * np.clip(error, -BOUND, BOUND)
-        if len(c.phase):
-            rate /= np.where(c.waves, size + float(self._phi @ self._phi), size)
-            self.V[c.waves] += rate[c.waves, None] * self._phi
-        else:
-            rate /= size
-        self.W[:, :D] += rate[:, None] * x
-        if c.ferns >= 0:
-            at = self._trees, self._leaves
-            self.leaf_n[at] = c.leaf_decay * self.leaf_n[at] + 1.0
-            share = np.clip(error[c.ferns], -BOUND, BOUND) / len(self._trees)
-            self.leaf[at] += share * np.maximum(c.leaf, np.minimum(1.0, SETTLING / self.leaf_n[at]))
-        if c.gd >= 0:
-            keep = (c.direct[0] if c.direct[1] == 0.0 else 2.0 ** (-update.gap / c.direct[1])) ** update.speed
-            W = self.W[c.gd, :D]
-            W += (1.0 - keep) * (q[RESIDUAL] * x - W)
-
-    def _learn_moments(self, x: Array, error: Array, q: Array, update: Update) -> None:
-        """S ← λS + ωxxᵀ, P ← λP + ωqx; after so many events a sweep over the inputs that they had."""
-        c, D = self.heads, len(x)
-        M = len(c.decay) if update.logs else len(c.decay) - c.twin
-        self.touched[:D] |= x != 0.0
-        self.touched[: update.lead] = True
-        now = self.waiting >= update.max_waiting
-        self.waiting = 0 if now else self.waiting + 1
-        decay = c.decay[:M] ** update.speed
-        for m in np.flatnonzero(c.half_life[:M]):
-            decay[m] = 2.0 ** (-update.gap / c.half_life[m] * update.speed)
-        weigh = c.huber[:M] / np.maximum(np.abs(error[:M]), c.huber[:M])
-        S, P = self.S[:M, :D, :D], self.P[:M, :D]
-        S *= decay[:, None, None]
-        S += weigh[:, None, None] * (x[:, None] * x)
-        P *= decay[:, None]
-        P += (weigh * q[c.kind[:M]])[:, None] * x
-        if now:
-            if M:
-                sweep(S, P, self.W[:M, :D], c.ridge[:M], np.flatnonzero(self.touched[:D]))
-            self.touched[:] = False
-
-
 class Update(NamedTuple):
     """How one event is learned.
 
     logs: whether the heads in log space learn; speed: of forgetting; gap: ms since the pool's last event, for
-    half-lives; max_waiting: events that may be in the moments before a sweep; lead: inputs before the codes
+    half-lives; max_waiting: events that may be in the moments before a sweep
     """
 
     logs: bool
     speed: float
     gap: float
     max_waiting: int
-    lead: int
 
 
-def sweep(S: Array, P: Array, W: Array, ridge: Array, touched: NDArray[np.intp]) -> None:
-    """An exact step along the gradient of each touched coordinate in turn: W_i ← W_i − g_i / (S_ii + ρ).
+class Descent:
+    """Explicit gradient descent of a pool's heads in both scopes, each with room for N inputs.
+
+    S (2, M', N, N), P (2, M', N): decayed moments; weights (2, …): views of it are W (2, H, N) on x, V (2, waves, R) on φ
+    and leaf (2, trees, LEAVES); leaf_n (2, trees, LEAVES): events of each leaf
+    waiting, touched (2, N) bool: events since a sweep, and inputs that they had
+    """
+
+    def __init__(self, heads: Heads, N: int) -> None:
+        M, sizes = len(heads.decay), heads.shapes(N)
+        self.heads = heads
+        self.S, self.P = np.zeros((2, M, N, N)), np.zeros((2, M, N))
+        self.weights = np.zeros((2, sum(rows * columns for rows, columns in sizes)))
+        self.W, self.V, self.leaf = split(self.weights, sizes)
+        self.leaf_n = np.zeros(self.leaf.shape)
+        self.waiting, self.touched = [0, 0], np.zeros((2, N), np.bool_)
+
+    def predict(self, x: Array) -> Array:
+        """(s, H) standardised answers to x (s, n), of the fleet scope or of both; keeps φ and leaves for `learn`."""
+        c, (s, n) = self.heads, x.shape
+        answers: Array = (self.W[:s, :, :n] @ x[:, :, None])[..., 0]
+        if len(c.waves):
+            turns = (x[:, None, 1:] @ c.omega[:s, : n - 1])[:, 0] + c.phase
+            self._phi = np.cos(2.0 * np.pi * turns)
+            answers[:, c.waves] += (self.V[:s] @ self._phi[:, :, None])[..., 0]
+        if c.ferns >= 0:
+            self._leaves = SCOPES[:s], c.tree, (x[SCOPES[:s, :, None], 1 + c.column[:s]] > c.cut[:s]) @ c.bit
+            answers[:, c.ferns] = self.leaf[self._leaves].sum(1)
+        return answers
+
+    def learn(self, x: Array, answers: Array, q: Array, update: Update) -> None:
+        """Learn from the event that `predict` answered. x (s, n): with the codes that it brought; q (s, 4): targets by
+        scale."""
+        c, (s, n) = self.heads, x.shape
+        target = q[:, c.kind]
+        error = target - answers
+        if len(c.decay):
+            self._learn_moments(x, error, target, update)
+        rate = c.step * np.minimum(np.maximum(error, -BOUND), BOUND)
+        if not update.logs:
+            rate[:, c.kind == LOG_RESIDUAL] = 0.0
+        size = np.einsum("ij,ij->i", x, x)[:, None]
+        if c.ferns >= 0:
+            count = c.leaf_decay * self.leaf_n[self._leaves] + 1.0
+            self.leaf_n[self._leaves] = count
+            share = rate[:, c.ferns, None] / len(c.tree)
+            self.leaf[self._leaves] += share * np.maximum(c.leaf, np.minimum(1.0, SETTLING / count))
+            rate[:, c.ferns] = 0.0
+        if len(c.waves):
+            waves = rate[:, c.waves] / (size + np.einsum("ij,ij->i", self._phi, self._phi)[:, None])
+            self.V[:s] += waves[..., None] * self._phi[:, None]
+            rate /= size
+            rate[:, c.waves] = waves
+        else:
+            rate /= size
+        self.W[:s, :, :n] += rate[..., None] * x[:, None]
+        if c.gd >= 0:
+            keep = (c.direct[0] if c.direct[1] == 0.0 else 2.0 ** (-update.gap / c.direct[1])) ** update.speed
+            W = self.W[:s, c.gd, :n]
+            W += (1.0 - keep) * (q[:, RESIDUAL, None] * x - W)
+
+    def _learn_moments(self, x: Array, error: Array, target: Array, update: Update) -> None:
+        """S ← λS + ωxxᵀ, P ← λP + ωqx; after so many events a sweep over the inputs that they had."""
+        c, (s, n) = self.heads, x.shape
+        M = len(c.decay) if update.logs else len(c.decay) - c.twin
+        touched = self.touched[:s, :n]
+        touched |= (x != 0.0) | c.lead[:s, :n]
+        decay = c.decay[:M] ** update.speed
+        for m in [m for m in c.timed if m < M]:
+            decay[m] = 2.0 ** (-update.gap / c.half_life[m] * update.speed)
+        weigh = c.huber[:M] / np.maximum(np.abs(error[:, :M]), c.huber[:M])
+        wx = weigh[..., None] * x[:, None]
+        S, P = self.S[:s, :M, :n, :n], self.P[:s, :M, :n]
+        S *= decay[:, None, None]
+        S += wx[..., None] * x[:, None, None]
+        P *= decay[:, None]
+        P += target[:, :M, None] * wx
+        due = [scope for scope in range(s) if self.waiting[scope] >= update.max_waiting]
+        for scope in range(s):
+            self.waiting[scope] = 0 if scope in due else self.waiting[scope] + 1
+        if due:
+            at = slice(0, s) if len(due) == s else due
+            self.W[at, :M, :n] = sweep(S[at], P[at], self.W[at, :M, :n], c.ridge[:M], touched[at])
+            touched[at] = False
+
+
+def sweep(S: Array, P: Array, W: Array, ridge: Array, touched: NDArray[np.bool_]) -> Array:
+    """W after an exact step along the gradient of each touched coordinate in turn: W_i ← W_i − g_i / (S_ii + ρ).
 
     With L(W) = ½WᵀSW − PᵀW + ½ρ‖W‖² the gradient is g = SW + ρW − P, at the W that the steps before have left: for the
     coordinates of a block together a triangular system.
 
-    S (M, D, D), P, W (M, D), ridge ρ (M,): of M heads
+    S (s, M, n, n), P, W (s, M, n), ridge ρ (M,), touched (s, n): of M heads in s scopes
     """
-    for first in range(0, len(touched), BLOCK):
-        on = touched[first : first + BLOCK]
-        rows = S[:, on]
-        gradient = (rows @ W[:, :, None])[..., 0] + ridge[:, None] * W[:, on] - P[:, on]
-        lower = np.tril(rows[:, :, on]) + ridge[:, None, None] * np.eye(len(on))
-        W[:, on] -= np.linalg.solve(lower, gradient[..., None])[..., 0]
+    W = W.copy()
+    for first in range(0, W.shape[2], BLOCK):
+        at = slice(first, first + BLOCK)
+        on = touched[:, None, at]
+        gradient = (S[:, :, at] @ W[..., None])[..., 0] + ridge[:, None] * W[:, :, at] - P[:, :, at]
+        b = on.shape[2]
+        lower = S[:, :, at, at] * LOWER[:b, :b] + ridge[:, None, None] * EYE[:b, :b]
+        lower = np.where(on[..., None], lower, EYE[:b, :b])
+        W[:, :, at] -= np.linalg.solve(lower, np.where(on, gradient, 0.0)[..., None])[..., 0]
+    return W
 
 
 class OwnDescent:
@@ -235,16 +268,17 @@ class OwnDescent:
         self.W[:, : len(x)] += rate[:, None] * x
 
 
-def forgetting_speed(surprise: Array, mean: Array, error: float, n: float) -> float:
+def forgetting_speed(surprise: Array, mean: list[float], error: float, n: float) -> float:
     """How much faster than usual the moment heads forget: 1 + strength · max(log(fast / slow) − threshold, 0).
 
-    surprise (3,): strength, threshold, rate; mean (2,): running means of |error|, fast and ten times slower, which are
+    surprise (3,): strength, threshold, rate; mean: running means of |error|, fast and ten times slower, which are
     updated; n: events that the pool has learned
     """
     strength, threshold, rate = surprise.tolist()
     if strength <= 0.0:
         return 1.0
-    mean += np.maximum([rate, 0.1 * rate], 1.0 / (n + 1.0)) * (error - mean)
+    for i, least in enumerate((rate, 0.1 * rate)):
+        mean[i] += max(least, 1.0 / (n + 1.0)) * (error - mean[i])
     return float(1.0 + strength * max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0))
 
 

@@ -179,9 +179,9 @@ def compare(run: Replay, advance: Callable[[float], None]) -> Comparison:
 def _distances(recorder: Recorder, pool: int) -> list[float]:
     """Of each moment head of the fleet scope from its exact solution; without the inputs that have not been in use."""
     found = []
-    descent = recorder.fleet.pools[pool]
+    descent = recorder.pools[pool]
     for m in range(recorder.p.M):
-        S, P, W = descent.S[m], descent.P[m], descent.W[m]
+        S, P, W = descent.S[0, m], descent.P[0, m], descent.W[0, m]
         used = np.flatnonzero(np.diag(S) > 0)
         ridge = float(descent.heads.ridge[m])
         found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], ridge) if len(used) else math.nan)

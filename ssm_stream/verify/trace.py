@@ -6,7 +6,6 @@ belongs to a pool and to a life: a life is an entity between two expiries, and a
 
 from __future__ import annotations
 
-import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +15,8 @@ from ssm_stream.engine.engine import SLOT_STEP
 from ssm_stream.kernels import kernel, shapes
 from ssm_stream.kernels.shapes import Learner, LearnerParams, Scratch
 
+Event = tuple[int, int, NDArray[np.float64], NDArray[np.int64], float]
+"""Pool, life, columns (C,), steps (2,) and time in ms."""
 REQUIRED_CAPACITY: Any = kernel.wants.py_func  # type: ignore[attr-defined]  # compiled, it has no way in from Python
 
 
@@ -53,21 +54,19 @@ class Production:
         )
         self.scratch = shapes.new_scratch(p)
 
-    def predict(self, tape: Tape, t: int) -> float:
-        """Predict event t, with room for what learning it will need; the scratch then holds its inputs and answers."""
-        k, e, labelled = int(tape.pools[t]), int(tape.lives[t]), not math.isnan(tape.y[t])
+    def predict(self, event: Event, labelled: bool) -> float:
+        """Predict an event, with room for what learning it will need; the scratch then holds its inputs and answers."""
+        k, e = event[:2]
         while True:
-            event = (k, e, tape.u[t], tape.steps[t], float(tape.ts[t]))
             yhat = kernel.predict_one(self.params, self.learner, self.scratch, *event)
             need = REQUIRED_CAPACITY(self.params, self.learner, self.scratch, k, e, labelled)
             if need == kernel.ENOUGH:
                 return yhat
             self.make_room(need, k)
 
-    def learn(self, tape: Tape, t: int) -> None:
-        """Learn event t, which `predict` answered."""
-        event = (int(tape.pools[t]), int(tape.lives[t]), tape.u[t], tape.steps[t], float(tape.ts[t]))
-        kernel.learn_one(self.params, self.learner, self.scratch, *event, float(tape.y[t]))
+    def learn(self, event: Event, y: float) -> None:
+        """Learn the event that `predict` answered."""
+        kernel.learn_one(self.params, self.learner, self.scratch, *event, y)
 
     def make_room(self, need: int, pool: int) -> None:
         """Grow the arrays as `kernel.wants` returned for an event of this pool, which must then be predicted anew."""
