@@ -15,9 +15,8 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, parse_config
-from ssm_stream.core import kernel, shapes
+from ssm_stream.core import shapes
 from ssm_stream.evaluate.report.section import Check
-from ssm_stream.kernels import shapes
 from ssm_stream.verify import kernel as verify_kernel
 from ssm_stream.verify import record, replay
 from ssm_stream.verify import reference as verify_reference

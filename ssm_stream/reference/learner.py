@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.core.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
 from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (

@@ -9,10 +9,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssm_stream.kernels import kernel, shapes
-from ssm_stream.kernels.features import FeaturePlan
-from ssm_stream.kernels.frozen_weights import Weights
-from ssm_stream.kernels.shapes import Heads, Learner, LearnerParams
+from ssm_stream.core import kernel, shapes
+from ssm_stream.core.features import FeaturePlan
+from ssm_stream.core.frozen_weights import Weights
+from ssm_stream.core.shapes import Heads, Learner, LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.reference.state import Meta
 from ssm_stream.training import streams

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import safetensors.numpy
 
-from ssm_stream.kernels.frozen_weights import Weights, digest, untrained
+from ssm_stream.core.frozen_weights import Weights, digest, untrained
 from ssm_stream.training.batches import Floats
 from ssm_stream.training.history import History
 from ssm_stream.training.recipe import Recipe, TrainingError

@@ -9,12 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from ssm_stream.config import Config
+from ssm_stream.core import shapes
+from ssm_stream.core.features import calendar_columns
+from ssm_stream.core.frozen_weights import Weights, save
+from ssm_stream.core.shapes import PLAIN, Heads
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kernels import shapes
-from ssm_stream.kernels.features import calendar_columns
-from ssm_stream.kernels.frozen_weights import Weights, save
-from ssm_stream.kernels.shapes import PLAIN, Heads
 from ssm_stream.training.batches import Batch, Floats, usual_error
 from ssm_stream.training.recipe import Recipe, TrainingError
 

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ssm_stream.kernels.frozen_weights import Weights, bounds
-from ssm_stream.kernels.shapes import LearnerParams
+from ssm_stream.core.frozen_weights import Weights, bounds
+from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.reference.state import Meta
 

@@ -24,8 +24,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ssm_stream.kernels.frozen_weights import Weights, digest, untrained
-from ssm_stream.kernels.shapes import LearnerParams
+from ssm_stream.core.frozen_weights import Weights, digest, untrained
+from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.reference import learner
 from ssm_stream.training import streams
 from ssm_stream.training.batches import (

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.kernels.frozen_weights import Weights
+from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.training import streams
 from ssm_stream.training.batches import Floats, new_batch, predict_with_kernel, setting_params
 from ssm_stream.training.history import History, history_error

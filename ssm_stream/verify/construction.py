@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from ssm_stream.core.shapes import Q_CLIP
 from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Section, Table, at_most
-from ssm_stream.kernels.shapes import Q_CLIP
 from ssm_stream.verify.record import Recorded
 from ssm_stream.verify.reference import Array
 from ssm_stream.verify.replay import Replay
@@ -117,7 +116,8 @@ def input_gate(T: Array, left: int, right: int) -> Array:
 def read(T: Array, answer: Array, rate: float, refine: Array | None = None, steps: int = 1) -> Array:
     """Output gate D = e2 and read-outs C = −(η/N) I of K = `steps` layers: (…,) predictions, the token's last number.
 
-    answer, refine (…, D, D): the states N·G and N·S, the same in each layer, as its windows are; one layer has no refine
+    answer, refine (…, D, D): the states N·G and N·S, the same in each layer, as its windows are; one layer needs no
+        refine
     """
     v = T[..., 2, :]
     prediction = np.zeros_like(v)

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.kernels import kernel
-from ssm_stream.kernels.shapes import (
+from ssm_stream.core.shapes import (
     BASE,
+    BATCH,
     BATCH_FROM,
     ENTITY,
     FLEET,
@@ -28,11 +28,9 @@ from ssm_stream.kernels.shapes import (
     Q_CLIP,
     RESIDUAL,
     HeadsState,
-    Learner,
     LearnerParams,
     Scratch,
 )
-from ssm_stream.kernels.simd import BATCH
 from ssm_stream.verify.reference import (
     Array,
     Descent,
@@ -100,8 +98,7 @@ class Deviation(NamedTuple):
 
 
 class _Event(NamedTuple):
-    """The event at hand: number; pool, life, columns, steps and time as the kernel takes them; inputs in use; scopes that
-    answer: 1 for the fleet's alone, else 2."""
+    """The event at hand: number; as the kernel takes it; inputs in use; scopes that answer: 1, the fleet's, else 2."""
 
     t: int
     given: Event
@@ -130,7 +127,8 @@ def _layouts(p: LearnerParams, heads: Heads, own: NDArray[np.int64]) -> list[_La
     first = np.repeat([p.bases, p.bases + p.B + len(own), p.bases + p.B], count)
     kind = np.concatenate([heads.kind, heads.kind, own])
     whole = _Layout(row, place, first + place, (row != FLEET).astype(np.int64), kind, place >= 0)
-    return [_Layout(*(part[:H] for part in whole)), whole]
+    alone = _Layout(row[:H], place[:H], whole.at[:H], whole.side[:H], kind[:H], whole.alone[:H])
+    return [alone, whole]
 
 
 class Recorder:
@@ -162,12 +160,10 @@ class Recorder:
         self._fit()
 
     def _fit(self) -> None:
-        """Give the frozen copy room for as much as production has; it shares production's statistics."""
+        """Give the frozen copy room for as much as production has."""
         self.calm.fit(self.production)
-        self._current = learner = self.production.learner
-        entity = learner.entity._replace(W=self.calm.learner.entity.W)
-        self._still = Learner(entity, learner.pool, self.calm.learner.fleet, self.calm.learner.norm)
-        self._implicit = np.zeros(self.production.params.L)
+        self._current = self.production.learner
+        self._implicit = np.zeros(self.production.params.L, np.float32)
 
     def follow(self, start: int, stop: int) -> None:
         """Events start … stop − 1."""
@@ -186,8 +182,8 @@ class Recorder:
         seen.mean[t], seen.deviation[t] = w.scale[0, RESIDUAL]
         seen.base[t] = w.base[BASE]
         seen.w0[t] = w.base[BASE] if p.lags > 0 else w.base[MEAN]
-        if n < self.frozen.until[e]:
-            kernel.weights_now(production.params, learner, w, k, e, self._implicit)
+        if p.features and n < self.frozen.until[e]:
+            production.core.weights(k, e, self._implicit)
             at = slice(1, 1 + p.features)
             self.frozen.moved[e] += np.abs(self._implicit[at] * (w.entity if many else w.fleet)[at])
         event = _Event(t, given, 1 + p.F + int(pool.used[k]), 1 + many)
@@ -314,8 +310,12 @@ class Recorder:
 
     def _predict_frozen(self, event: _Event) -> float:
         """W0 and, by the gate's mean weights, how the frozen heads' answers differ from it."""
-        w, b, k = self.calm.scratch, self.frozen, event.given[0]
-        kernel.predict_one(self.production.params, self._still, w, *event.given)
+        calm, live, b, (k, e, *_) = self.calm.state, self.production.state, self.frozen, event.given
+        own = calm.learner.entity.W[e].copy()
+        calm.entities[e], calm.pools[k] = live.entities[e], live.pools[k]  # all statistics
+        calm.learner.entity.W[e] = own
+        self.calm.core.predict(*event.given)
+        w = self.calm.scratch
         w0, places = float(self.seen.w0[event.t]), int(w.places[0])
         share = b.gate[k, :places] / np.maximum(b.gates[k, :places], 1)
         answer = w0 + float((share * w.active[:places]) @ (w.a[:places] - w0))

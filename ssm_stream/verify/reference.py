@@ -4,7 +4,7 @@ It takes inputs x, standardised targets q and the constants of the heads, and no
 every gradient is computed anew from them, and weights are its own from the first event to the last. No line and no
 state is shared with the kernel.
 
-Symbols as in `kernels/shapes.py`; further
+Symbols as in `core/shapes.py`; further
     H   heads of a scope, in the order of `Heads`; M' of them learn from moments
     P   (M', D)  decayed moments of q and x, of which the kernel keeps only R = P − S W
     φ   (R,)  embedding cos 2π(Ωᵀx + phase), computed here too
@@ -18,8 +18,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.kernels import implicit
-from ssm_stream.kernels.shapes import LEAVES, LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.core import implicit
+from ssm_stream.core.shapes import LEAVES, LOG_RESIDUAL, RESIDUAL, VALUE, LearnerParams
 
 Array = NDArray[np.float64]
 
@@ -145,8 +145,8 @@ class Update(NamedTuple):
 class Descent:
     """Explicit gradient descent of a pool's heads in both scopes, each with room for N inputs.
 
-    S (2, M', N, N), P (2, M', N): decayed moments; weights (2, …): views of it are W (2, H, N) on x, V (2, waves, R) on φ
-    and leaf (2, trees, LEAVES); leaf_n (2, trees, LEAVES): events of each leaf
+    S (2, M', N, N), P (2, M', N): decayed moments; weights (2, …): views of it are W (2, H, N) on x, V (2, waves, R) on
+    φ and leaf (2, trees, LEAVES); leaf_n (2, trees, LEAVES): events of each leaf
     waiting, touched (2, N) bool: events since a sweep, and inputs that they had
     """
 

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core.features import FeaturePlan, calendar_columns
+from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.kernels.features import FeaturePlan, calendar_columns
-from ssm_stream.kernels.shapes import LearnerParams
 from ssm_stream.verify.record import Frozen, Recorder
 from ssm_stream.verify.reference import Array, solve_distance
 from ssm_stream.verify.trace import Production, Tape

@@ -6,18 +6,17 @@ belongs to a pool and to a life: a life is an entity between two expiries, and a
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import blocks, kernel, native, shapes
+from ssm_stream.core.shapes import Learner, LearnerParams, Scratch
 from ssm_stream.engine.engine import SLOT_STEP
-from ssm_stream.kernels import kernel, shapes
-from ssm_stream.kernels.shapes import Learner, LearnerParams, Scratch
 
 Event = tuple[int, int, NDArray[np.float64], NDArray[np.int64], float]
 """Pool, life, columns (C,), steps (2,) and time in ms."""
-REQUIRED_CAPACITY: Any = kernel.wants.py_func  # type: ignore[attr-defined]  # compiled, it has no way in from Python
 
 
 class Tape(NamedTuple):
@@ -39,6 +38,14 @@ def with_slots(p: LearnerParams, K: int) -> LearnerParams:
     return p._replace(K=K, L=1 + p.F + K, N=1 + 2 * p.F + K)
 
 
+class State(NamedTuple):
+    """The learner's arrays, and the memory (rows, bytes) that those of entities and pools are views on."""
+
+    learner: Learner
+    entities: blocks.Block
+    pools: blocks.Block
+
+
 class Production:
     """The production kernel on fresh state of P pools and E lives; the arrays grow when the kernel needs it."""
 
@@ -47,29 +54,30 @@ class Production:
     scratch: Scratch
 
     def __init__(self, params: LearnerParams, P: int, E: int) -> None:
-        self.params = with_slots(params, 0)
-        p = self.params
-        self.learner = Learner(
-            shapes.new_entities(p, E), shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, 0, p.N)
-        )
-        self.scratch = shapes.new_scratch(p)
+        p = with_slots(params, 0)
+        self._bind(p, new_state(p, P, E, 0))
+
+    def _bind(self, params: LearnerParams, state: State) -> None:
+        self.params, self.state, self.scratch = params, state, shapes.new_scratch(params)
+        self.learner = state.learner
+        self.core = native.Learner(params, self.scratch, self.learner)
 
     def predict(self, event: Event, labelled: bool) -> float:
         """Predict an event, with room for what learning it will need; the scratch then holds its inputs and answers."""
         k, e = event[:2]
         while True:
-            yhat = kernel.predict_one(self.params, self.learner, self.scratch, *event)
-            need = REQUIRED_CAPACITY(self.params, self.learner, self.scratch, k, e, labelled)
+            yhat = self.core.predict(*event)
+            need = self.core.wants(k, e, labelled)
             if need == kernel.ENOUGH:
                 return yhat
             self.make_room(need, k)
 
     def learn(self, event: Event, y: float) -> None:
         """Learn the event that `predict` answered."""
-        kernel.learn_one(self.params, self.learner, self.scratch, *event, y)
+        self.core.learn(*event, y)
 
     def make_room(self, need: int, pool: int) -> None:
-        """Grow the arrays as `kernel.wants` returned for an event of this pool, which must then be predicted anew."""
+        """Grow the arrays as `wants` returned for an event of this pool, which must then be predicted anew."""
         old = self.learner
         norms = len(old.norm.near)
         params = self.params
@@ -85,8 +93,7 @@ class Production:
         self._resize(other.params, len(other.learner.norm.near))
 
     def _resize(self, params: LearnerParams, norms: int) -> None:
-        self.learner = grown(self.learner, params, norms)
-        self.params, self.scratch = params, shapes.new_scratch(params)
+        self._bind(params, grown(self.learner, params, norms))
 
     def predictions(self, tape: Tape) -> NDArray[np.float64]:
         """(n,) answers, each given before the event is learned."""
@@ -103,13 +110,21 @@ class Production:
         return out
 
 
-def grown(old: Learner, p: LearnerParams, norms: int) -> Learner:
-    """The same state in arrays of these sizes. norms: pools of the norm scope, 0 while no pool has a second entity."""
-    E, P = len(old.entity.n), len(old.pool.n)
-    new = Learner(
-        shapes.new_entities(p, E), shapes.new_pools(p, P), shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N)
-    )
-    for before, after in zip(old, new, strict=True):
+def new_state(p: LearnerParams, P: int, E: int, norms: int) -> State:
+    """Fresh state of P pools and E lives. norms: pools of the norm scope, 0 while no pool has a second entity"""
+    entity, pool = blocks.schema("entity", p), blocks.schema("pool", p)
+    entities, pools = blocks.empty_block(E, entity.size), blocks.empty_block(P, pool.size)
+    learner = Learner(
+        blocks.views(shapes.EntityState, entity, entities), blocks.views(shapes.PoolState, pool, pools),
+        shapes.new_heads(p, P, p.L), shapes.new_heads(p, norms, p.N),
+    )  # fmt: skip
+    return State(learner, entities, pools)
+
+
+def grown(old: Learner, p: LearnerParams, norms: int) -> State:
+    """The same state in arrays of these sizes. norms: as of `new_state`"""
+    new = new_state(p, len(old.pool.n), len(old.entity.n), norms)
+    for before, after in zip(old, new.learner, strict=True):
         for source, target in zip(before, after, strict=True):
             target[tuple(slice(size) for size in source.shape)] = source
     return new
