@@ -9,14 +9,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 MAX_MODULES, MAX_LINES, MAX_PARAMETERS = 22, 400, 8
-COMPILED = (ROOT / "ssm_stream" / "core", ROOT / "ssm_stream" / "kernels")
-"""The native core, whose functions follow the compiled ones, and the kernels that `verify` still computes with."""
+CORE = ROOT / "ssm_stream" / "core"
+"""The native core, whose functions in Python follow the compiled ones."""
 
 
 def modules() -> list[Path]:
-    """The modules of the package and of the flows, without the compiled ones."""
+    """The modules of the package and of the flows, without the core."""
     found = [path for name in ("ssm_stream", "flows") for path in sorted((ROOT / name).rglob("*.py"))]
-    return [path for path in found if not set(COMPILED) & set(path.parents)]
+    return [path for path in found if CORE not in path.parents]
 
 
 def place(path: Path, line: int = 1) -> str:

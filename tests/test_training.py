@@ -20,6 +20,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.reference import learner
+from ssm_stream.training import recipe as recipes
 from ssm_stream.training import streams as tasks
 from ssm_stream.training import training
 from ssm_stream.training.batches import chunk_loss, new_batch, predict_with_kernel, setting_params, usual_error
@@ -316,7 +317,7 @@ def test_a_history_trains_and_validates() -> None:
 
 
 def test_the_command_writes_weights_that_production_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training, "QUICK", TINY)
+    monkeypatch.setattr(recipes, "QUICK", TINY)
     out = tmp_path / "w.safetensors"
     result = CliRunner().invoke(app, ["train", "--quick", "--out", str(out), "--start", "untrained", "--json"])
     assert result.exit_code == 0, result.output

@@ -25,8 +25,6 @@ BANNED = frozenset([
 PREFIXES = ("MOST_", "LEAST_", "LONGEST_", "LARGEST_", "SHORTEST_", "SMALLEST_")
 """Of constants: MAX_ and MIN_ are the words."""
 PHRASES = ("of late", "where there is none", "one that is too many", "one too many", "every now and again")
-REPLACED = ("ssm_stream/kernels/",)
-"""Compiled files keep the names of their functions until they are replaced as a whole."""
 WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 PROSE = re.compile(r"[A-Za-z]+")
 CODE = re.compile(r"`[^`]*`")
@@ -82,8 +80,8 @@ def findings(path: Path) -> list[str]:
 
 
 def modules(folder: Path) -> list[Path]:
-    """All modules below a folder but those that are to be replaced."""
-    return [path for path in sorted(folder.rglob("*.py")) if not path.relative_to(ROOT).as_posix().startswith(REPLACED)]
+    """All modules below a folder."""
+    return sorted(folder.rglob("*.py"))
 
 
 DONE: tuple[str, ...] = (
