@@ -13,7 +13,7 @@ constexpr double AGED = 0.02;          // per event
 constexpr double NEAR_RATE = 0.02;
 
 // A dot product in eight interleaved sums: the order is fixed and still fits a vector register.
-SSM_INLINE float interleaved_dot(const float* a, const float* b, i64 D) {
+SSM_ALONE float interleaved_dot(const float* a, const float* b, i64 D) {
     float s[8] = {};
     const i64 even = D - D % 8;
     for (i64 i = 0; i < even; i += 8)
@@ -24,7 +24,7 @@ SSM_INLINE float interleaved_dot(const float* a, const float* b, i64 D) {
 }
 
 // d → (1 − d/256)²⁵⁶ where d < 256, else 0, in place: exp(−d) within 2 % up to d = 2, in eight multiplications.
-SSM_INLINE void decline(float* weights, i64 count) {
+SSM_ALONE void decline(float* weights, i64 count) {
     for (i64 i = 0; i < count; ++i) {
         float t = 1.0f - weights[i] * (1.0f / 256);
         t = 0.0f > t ? 0.0f : t;
@@ -58,7 +58,7 @@ struct Keys {
 
 // Distances to the keys in the metric of |W|, and W · key; returns the least distance.
 // The first input is the constant; the numbers follow it, whose metric is normalised.
-inline float measure(const Keys& k, const float* keys, const Scope& c, const float* W, i64 D) {
+SSM_ALONE float measure(const Keys& k, const float* keys, const Scope& c, const float* W, i64 D) {
     float most = 1e-9f, total = 0.0f;
     for (i64 j = 1; j < D; ++j) most = std::fabs(W[j]) > most ? std::fabs(W[j]) : most;
     for (i64 j = 1; j <= c.numbers; ++j) {
@@ -83,7 +83,7 @@ inline float measure(const Keys& k, const float* keys, const Scope& c, const flo
 
 // Unweighted distances over rows first to D of the keys, to those younger than `most`; the others are far away.
 struct Plain { const float *keys, *x; i64 first, D, lead, most; };
-inline float measure_plain(const Keys& k, const Plain& of) {
+SSM_ALONE float measure_plain(const Keys& k, const Plain& of) {
     float* __restrict distance = k.distance;
     for (i64 b = 0; b < k.count; ++b) distance[b] = 0.0f;
     const float part = static_cast<float>(1.0 / static_cast<double>(max(of.lead, i64(1))));
@@ -101,7 +101,7 @@ inline float measure_plain(const Keys& k, const Plain& of) {
 }
 
 // Weights of the keys, not normalised; returns their sum. `age` a step back in time counts as so much distance.
-inline float attend_to(const Keys& k, double least, float width, double age) {
+SSM_ALONE float attend_to(const Keys& k, double least, float width, double age) {
     const float scale = 1.0f / width, here = static_cast<float>(least);
     for (i64 b = 0; b < k.count; ++b) k.weight[b] = (k.distance[b] - here) * scale;
     if (age > 0.0)

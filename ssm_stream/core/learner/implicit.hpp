@@ -20,7 +20,7 @@ struct Implicit {
     float* out;
 
     // Weights of one head, times the answer's weight in the gate and the scale's deviation.
-    SSM_INLINE void add(const float* W, double share, Own own) {
+    SSM_ALONE void add(const float* W, double share, Own own) {
         share = clip(share, LARGEST_WEIGHT);
         const i64 F = p.F, shared = own == Own::both ? 1 + F : 1;
         put(0, share * W[0]);
@@ -38,7 +38,7 @@ struct Implicit {
         return kind == LOG_RESIDUAL ? share * (1.0 + w.a[at + further]) : share;
     }
 
-    inline void add_scope(const Heads& h, const double* scale, Own own) {
+    SSM_ALONE void add_scope(const Heads& h, const double* scale, Own own) {
         const i64 width = h.width;
         for (i64 m = 0; m < p.M * p.moments; ++m, ++at) add(h.W + m * width, share(scale, RESIDUAL), own);
         if (p.prox)

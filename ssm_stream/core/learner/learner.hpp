@@ -50,7 +50,7 @@ struct Put {
 };
 
 // Answers of the attention.
-inline void answer_attention(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, bool logs, double* q, Put& put) {
+SSM_ALONE void answer_attention(const Params& p, const Scratch& w, const Heads& h, const Scope& c, i64 D, bool logs, double* q, Put& put) {
     const Keys k(p, w, h);
     for (int r = 0; r < HELD; ++r) c.least[r] = h.near[r];  // what is not measured now teaches nothing
     bool on = k.count > 0;
@@ -126,7 +126,7 @@ inline void past_keys(const Learner& l) {
 }
 
 // The answer for an event; fills the scratch only. first: the entity has had no event before, labelled or not
-inline double predict(const Learner& l, const Event& event, bool first) {
+SSM_ALONE double predict(const Learner& l, const Event& event, bool first) {
     const Params& p = l.p;
     const Scratch& w = l.w;
     look(p, w, l.s, l.pool, l.has_norm, event, first);
@@ -235,7 +235,7 @@ inline void learn_heads(Learner& l, double ts, double y) {
 }
 
 // Codes, heads, gates and running statistics learn target y of the event in the scratch; `learn_past` is to follow.
-inline void teach(Learner& l, const Event& event, double y, bool heads, bool gates) {
+SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool gates) {
     const Params& p = l.p;
     const Scratch& w = l.w;
     register_codes(p, w, l.pool, event);
