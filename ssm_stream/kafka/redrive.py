@@ -165,10 +165,10 @@ class _Redrive:
         topics = topic.cluster.topics
         self._partitions = {name: set(topic.cluster.partitions_of(name)) for name in redecoder.topics & topics.keys()}
 
-    def select(self, some: Iterable[DeadLetter | Message]) -> list[DeadLetter]:
+    def select(self, some: Sequence[DeadLetter | Message]) -> list[DeadLetter]:
         """Return the letters of this flow, and count the others."""
         letters = [item for item in some if isinstance(item, DeadLetter) and item.topic in self._redecoder.topics]
-        self.report.foreign += sum(1 for _ in some) - len(letters)
+        self.report.foreign += len(some) - len(letters)
         return letters
 
     def sendable(self, letters: Iterable[DeadLetter]) -> list[DeadLetter]:
