@@ -22,6 +22,7 @@ from ssm_stream.engine.snapshot_format import (
     bytes_part,
     incompatible_array,
 )
+from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.state_layout import new_pools, new_states
 from ssm_stream.ingest.labels import EarlyLabels
 
@@ -151,6 +152,7 @@ def load(
         at = store.watermark_index(source)  # may replace `watermarks`
         store.watermarks[at] = float(value)
     store.category_texts = {float(code): str(text) for code, text in metadata.get("texts", ())}
+    check_state(store)
     store.mark_persisted()
     store.needs_full_snapshot = migrates
 
