@@ -19,7 +19,7 @@ import torch
 
 from ssm_stream.config import parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.device_backtest import SideBySide
+from ssm_stream.evaluate.device_backtest import DeviceEngine
 from ssm_stream.ingest.events import Events
 
 CONFIG = """
@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
-        print("skipped: torch sees no GPU here", file=sys.stderr)
+        print("skipped: torch finds no GPU here", file=sys.stderr)
         return 0
     torch.set_num_threads(1)
     out = sys.stderr if options.json else sys.stdout
@@ -60,7 +60,7 @@ def main() -> int:
     for entities in options.entities:
         some = events(entities)
         took, said = [], []
-        for engine in (Engine(config), SideBySide(config, options.device)):
+        for engine in (Engine(config), DeviceEngine(config, options.device)):
             begin = clock()
             said.append(engine.process(some)[0].yhat)
             took.append(1e6 * (clock() - begin) / len(some))

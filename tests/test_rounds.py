@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.device_backtest import SideBySide, rounds_of
+from ssm_stream.evaluate.device_backtest import DeviceEngine, split_rounds
 from ssm_stream.evaluate.prequential import prequential
 
 YAML = """
@@ -24,7 +24,7 @@ model: {fleet: false}
 TYPICAL, RARELY = 1e-4, 1e-3  # of the target's deviation, as in test_learner.py: the kernel's heads are 32-bit
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")),
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU here")),
 ]
 
 
@@ -65,7 +65,7 @@ def test_predictions_are_those_of_the_kernel(device: str, more: str, monkeypatch
     """Batches of any size: rounds never cross them."""
     monkeypatch.setattr("ssm_stream.evaluate.prequential.BATCH", 700)
     rows, c = stream(2000), config(more)
-    kernel, torches = Engine(c), SideBySide(c, device)
+    kernel, torches = Engine(c), DeviceEngine(c, device)
     scale = float(np.nanstd([row["temp"] or np.nan for row in rows]))
     off = []
     for ours, theirs in zip(prequential(c, rows, torches), prequential(c, rows, kernel), strict=True):
@@ -82,7 +82,7 @@ def test_predictions_are_those_of_the_kernel(device: str, more: str, monkeypatch
 @given(st.lists(st.integers(0, 5), max_size=40))
 def test_rounds_keep_every_entitys_order(rows: list[int]) -> None:
     """Every event once; in a round an entity at most once; an entity's events in their order."""
-    rounds = rounds_of(np.array(rows, np.int64))
+    rounds = split_rounds(np.array(rows, np.int64))
     assert sorted(i for at in rounds for i in at.tolist()) == list(range(len(rows)))
     last = dict.fromkeys(rows, -1)
     for at in rounds:
@@ -105,17 +105,17 @@ def test_rounds_keep_every_entitys_order(rows: list[int]) -> None:
 )
 def test_what_cannot_be_computed_so_is_refused(old: str, new: str, words: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:
-        SideBySide(parse_config(YAML.replace(old, new)), "cpu")
+        DeviceEngine(parse_config(YAML.replace(old, new)), "cpu")
     assert all(word in str(caught.value) for word in words), caught.value
 
 
 def test_a_recording_longer_than_the_ttl_is_refused() -> None:
     rows = [{**row, "ts": row["ts"] + 100 * 86_400 * (i == 9)} for i, row in enumerate(stream(10))]
     with pytest.raises(ConfigError, match=r"state.ttl: found 90 days, and the recording covers 100"):
-        list(prequential(config(), rows, SideBySide(config(), "cpu")))
+        list(prequential(config(), rows, DeviceEngine(config(), "cpu")))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="torch sees a GPU here")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="torch finds a GPU here")
 def test_without_a_gpu_cuda_is_refused() -> None:
-    with pytest.raises(ConfigError, match="--device: found cuda; torch sees no GPU"):
-        SideBySide(config(), "cuda")
+    with pytest.raises(ConfigError, match="--device: found cuda; torch finds no GPU"):
+        DeviceEngine(config(), "cuda")

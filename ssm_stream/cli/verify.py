@@ -41,7 +41,7 @@ def verify(
 
     Example: ssm-stream verify configs/soft-sensor.yaml gas_turbine.csv.gz --out certificate.html
     """
-    # Importing torch takes seconds, which `ssm-stream --help` must not.
+    # Importing the evaluation takes a second, which `ssm-stream --help` must not.
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.verify.certificate import file_facts
     from ssm_stream.verify.certificate import verify as run_verify

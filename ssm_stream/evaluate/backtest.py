@@ -17,7 +17,7 @@ from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
 from ssm_stream.reference import require_torch
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.device_backtest import SideBySide
+    from ssm_stream.evaluate.device_backtest import DeviceEngine
 
 
 def backtest(
@@ -40,7 +40,7 @@ def backtest(
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
-    engine = _side_by_side(config, device) if device else Engine(config)
+    engine = _device_engine(config, device) if device else Engine(config)
     for chunk in prequential_delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
         for j, path in enumerate(scores):
             _score(chunk, j, scores[path], known[path])
@@ -62,7 +62,7 @@ def backtest(
     }
 
 
-def _side_by_side(config: Config, device: str) -> SideBySide:
+def _device_engine(config: Config, device: str) -> DeviceEngine:
     """Return the torch definition on a device.
 
     Raises:
@@ -70,9 +70,9 @@ def _side_by_side(config: Config, device: str) -> SideBySide:
         TorchMissingError: torch is not installed.
     """
     require_torch("backtest --device")
-    from ssm_stream.evaluate.device_backtest import SideBySide
+    from ssm_stream.evaluate.device_backtest import DeviceEngine
 
-    return SideBySide(config, device)
+    return DeviceEngine(config, device)
 
 
 def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:

@@ -33,7 +33,7 @@ from ssm_stream.reference.codes import PoolCodes
 from ssm_stream.reference.learner import State
 
 
-def require_rounds(config: Config, device: str) -> None:
+def require_device_support(config: Config, device: str) -> None:
     """Check that this configuration can be computed side by side on the device.
 
     Raises:
@@ -51,13 +51,13 @@ def require_rounds(config: Config, device: str) -> None:
     for kind in KINDS:
         if (found := getattr(config.alerts, kind).learn) != "adapt":
             raise ConfigError(
-                f"alerts.{kind}.learn: found {found!r}; --device {device} knows no alerts: set it to adapt"
+                f"alerts.{kind}.learn: found {found!r}; --device {device} raises no alerts: set it to adapt"
             )
     if device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("--device: found cuda; torch sees no GPU (driver, or torch without CUDA): leave it out")
+        raise ConfigError("--device: found cuda; torch finds no GPU (driver, or torch without CUDA): leave it out")
 
 
-def rounds_of(rows: NDArray[np.int64]) -> list[NDArray[np.intp]]:
+def split_rounds(rows: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     """Positions of the events, round by round: the k-th event of each row in round k, by rows."""
     order = np.argsort(rows, kind="stable")
     ordered = rows[order]
@@ -67,38 +67,38 @@ def rounds_of(rows: NDArray[np.int64]) -> list[NDArray[np.intp]]:
     return np.split(order[by_turn], np.cumsum(np.bincount(turn))[:-1]) if len(rows) else []
 
 
-def _each(function: Any, *states: Any) -> Any:
+def _map_tensors(function: Any, *states: Any) -> Any:
     """The function over the tensors of equal states."""
     first = states[0]
     if first is None or isinstance(first, Tensor):
         return first if first is None else function(*states)
-    return type(first)(*(_each(function, *parts) for parts in zip(*states, strict=True)))
+    return type(first)(*(_map_tensors(function, *parts) for parts in zip(*states, strict=True)))
 
 
-class SideBySide:
+class DeviceEngine:
     """What `Engine.process` predicts, by rounds on a device: without intervals (NaN), scores (0) and alerts.
 
     Raises:
-        ConfigError: as `require_rounds`.
+        ConfigError: as `require_device_support`.
     """
 
     bytes_per_pool = 0
     """Nothing is learned together."""
 
     def __init__(self, config: Config, device: str) -> None:
-        require_rounds(config, device)
+        require_device_support(config, device)
         self.config, self.device = config, torch.device(device)
         self.plan, self.weights = build_feature_plan(config), frozen_weights.load(config.model.weights)
         self._slots: dict[str, int] = {}
         self._codes: list[PoolCodes] = []
         self._span = (np.inf, -np.inf)
-        self._make(0, 1)  # with no slot at all, values would not be remembered
+        self._allocate(0, 1)  # with no slot at all, values would not be remembered
 
     def __len__(self) -> int:
         """Entities in memory."""
         return len(self._slots)
 
-    def _make(self, E: int, slots: int) -> None:
+    def _allocate(self, E: int, slots: int) -> None:
         """Room for E entities and so many codes, with what there is."""
         old = getattr(self, "_tensors", None)
         self.params = build_learner_params(self.config, self.plan, self.weights, slots)
@@ -106,26 +106,26 @@ class SideBySide:
             self._meta = learner.new_meta(self.params, self.weights)
             self._tensors: State = learner.new_state(self.params, E)._replace(codes=())
         if old is not None:
-            _each(lambda new, part: new[tuple(map(slice, part.shape))].copy_(part), self._tensors, old)
+            _map_tensors(lambda new, part: new[tuple(map(slice, part.shape))].copy_(part), self._tensors, old)
 
     def _rows(self, names: list[str]) -> NDArray[np.int64]:
         rows, needed = factorize(names, self._slots), len(self._slots)
         self._codes += [PoolCodes(self.params.Q) for _ in range(needed - len(self._codes))]
         if needed > len(self._tensors.time):
-            self._make(max(needed, 2 * len(self._tensors.time)), self.params.K)
+            self._allocate(max(needed, 2 * len(self._tensors.time)), self.params.K)
         return rows
 
     @property
     def bytes_per_entity(self) -> int:
         """Memory of what one entity has learned."""
         sizes: list[int] = []
-        _each(lambda part: sizes.append(part.nbytes) or part, self._tensors)  # type: ignore[func-returns-value]
+        _map_tensors(lambda part: sizes.append(part.nbytes) or part, self._tensors)  # type: ignore[func-returns-value]
         return sum(sizes) // max(len(self._tensors.time), 1)
 
     def process(self, events: Events) -> tuple[Predictions, list[Alert]]:
         """Predict and learn; see the module for what there is not."""
         n = len(events)
-        self._refuse_expiry(events.ts)
+        self._check_expiry(events.ts)
         rows = self._rows(events.entity)
         u, steps = kernel_columns(self.plan, events, events.ts)
         nothing = np.full(n, np.nan)
@@ -133,7 +133,7 @@ class SideBySide:
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
         )
         with torch.no_grad(), self.device:
-            for at in rounds_of(rows):
+            for at in split_rounds(rows):
                 out.yhat[at], out.n[at] = self._round(
                     rows[at],
                     *(torch.as_tensor(part[at]) for part in (u, steps, events.ts.astype(np.float64), events.target)),
@@ -147,13 +147,13 @@ class SideBySide:
         codes = tuple(self._codes[i] for i in rows.tolist())
         self._widen_for(codes, u, steps, ts, ~y.isnan())
         e = torch.as_tensor(rows)
-        state: State = _each(lambda part: part[e], self._tensors)._replace(codes=codes)
+        state: State = _map_tensors(lambda part: part[e], self._tensors)._replace(codes=codes)
         event = learner.Event(torch.zeros_like(e), u, steps, ts)
         answer = learner.predict(self.params, self._meta, state, event)
         after = learner.learn(self.params, self._meta, state, event, answer, y)
         for i, each in zip(rows.tolist(), after.codes, strict=True):
             self._codes[i] = each
-        _each(lambda part, new: part.index_copy_(0, e, new), self._tensors, after._replace(codes=()))
+        _map_tensors(lambda part, new: part.index_copy_(0, e, new), self._tensors, after._replace(codes=()))
         return answer.yhat.cpu().numpy(), state.running.n.cpu().numpy()
 
     def _widen_for(self, codes: tuple[PoolCodes, ...], u: Tensor, steps: Tensor, ts: Tensor, known: Tensor) -> None:
@@ -165,9 +165,9 @@ class SideBySide:
             for code, a, b, at, learned in events
         )
         if used > self.params.K:
-            self._make(len(self._tensors.time), used)
+            self._allocate(len(self._tensors.time), used)
 
-    def _refuse_expiry(self, ts: NDArray[np.int64]) -> None:
+    def _check_expiry(self, ts: NDArray[np.int64]) -> None:
         """Entities are never forgotten here; where the recording is no longer than `state.ttl`, none would be."""
         if not len(ts):
             return

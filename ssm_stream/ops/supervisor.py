@@ -24,7 +24,7 @@ LOG = structlog.get_logger("ssm_stream")
 TICK = 0.5
 """Seconds between checks."""
 CHECK_AFTER = 3.0
-"""Seconds of processing after which the self-check begins: the kernels are compiled and the start is over."""
+"""Seconds of processing after which the self-check begins, so that it does not delay the start."""
 
 
 class Supervisor:
