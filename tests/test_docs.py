@@ -21,6 +21,7 @@ import yaml
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
+from ssm_stream.config.file import RENAMED
 from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent
@@ -268,6 +269,8 @@ def test_settings_that_are_named_exist() -> None:
         for found in re.findall(rf"`((?:{top})(?:\.[a-z_*]+)+)(?::[^`]*)?`", page.read_text(encoding="utf-8")):
             if found.endswith((".py", ".kafka", ".html", ".md", ".state")):
                 continue
+            if found in RENAMED and page.name == "CHANGELOG.md":
+                continue  # the changelog names keys that have other names now
             part: dict[str, Any] = schema
             for name in found.split("."):
                 if name == "*":

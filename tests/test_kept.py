@@ -189,7 +189,7 @@ def test_ls_lists_entities_shards_and_positions(half: Path) -> None:
     assert {each["entity"]: each["hash"] for each in every} == hashes
     assert sum(each["n"] for each in every) == N
     shown = command("state", "ls", half, "--limit", "3")
-    assert "no process runs on it" in shown
+    assert "no process runs on it" in " ".join(shown.split())  # a long path folds the line
     assert f"and {ENTITIES - 3} more" in shown
 
 

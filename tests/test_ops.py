@@ -291,7 +291,7 @@ def test_batches_are_traced_by_the_conventions_for_messaging(told: dict[str, Any
 
 def test_traces_without_their_packages_are_refused_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
-    with pytest.raises(ConfigError, match=r"pip install 'ssm-stream\[otel\]'"):
+    with pytest.raises(ConfigError, match=r"pip install -e '\.\[otel\]'"):
         Traces(config("ops: {traces: 'http://localhost:4318/v1/traces'}"))
 
 
