@@ -77,7 +77,7 @@ def _describe(config: Config) -> Iterator[str]:
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
-    yield f"writes    {', '.join(t for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t)}"
+    yield f"writes    {', '.join(sinks.topics)}"
     yield "learns    " + (
         "entities of a shard and partition together" if config.model.fleet else "each entity by itself"
     )

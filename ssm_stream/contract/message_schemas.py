@@ -174,7 +174,7 @@ def dead_letter_headers(config: Config) -> Schema:
     faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
     number = {"type": "string", "pattern": "^[0-9]+$"}
     ours: dict[str, Schema] = {
-        "topic": _described({"enum": _inputs(config)}, "Where the message stands."),
+        "topic": _described({"enum": input_topics(config)}, "Where the message stands."),
         "partition": number,
         "offset": number,
         "stage": {"enum": stages},
@@ -199,19 +199,19 @@ def dead_letter_headers(config: Config) -> Schema:
 def receipt_schema(config: Config) -> Schema:
     """Return the schema of a receipt's value; `ssm-stream dlq redrive` writes it to the dead-letter topic."""
     place = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Of the letter: partition and offset."}
-    closed = _closed({"redriven": place, "to": {"enum": _inputs(config)}, "partition": NATURAL})
+    closed = _closed({"redriven": place, "to": {"enum": input_topics(config)}, "partition": NATURAL})
     return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **closed}
 
 
 def receipt_headers(config: Config) -> Schema:
     """Return the schema of a receipt's headers."""
-    topics = "|".join(map(literal, _inputs(config)))
+    topics = "|".join(map(literal, input_topics(config)))
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
     return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
 
 
-def _inputs(config: Config) -> list[str]:
+def input_topics(config: Config) -> list[str]:
     """Return the topics that are read."""
     return [*origins(config), *([config.alerts.feedback.topic] if config.alerts.feedback else [])]
 

@@ -1,4 +1,4 @@
-"""Sums over predictions and their targets: of `evaluate/prequential.py` and `ops/quality.py`."""
+"""Sums over predictions and their targets: of `evaluate/prequential.py` and `ops/prediction_quality.py`."""
 
 from __future__ import annotations
 

@@ -34,7 +34,6 @@ TOPICS_ONE = ("alerts", "dead-letters")
 LIVE_PAGE_SETTINGS = "\nops: {{address: '127.0.0.1:{port}', ui: true}}\nalerts: {{feedback: {{topic: feedback}}}}\n"
 """Appended to the configuration for the live page."""
 TIMEOUT = 60.0  # seconds without a result after which the demonstration fails
-FIRST_TIMEOUT = 300.0  # seconds until the first result: a first start compiles the kernels
 
 
 class DemoError(RuntimeError):
@@ -66,7 +65,7 @@ def demonstrate(
             until a KeyboardInterrupt. None: without a page
 
     Returns:
-        the figures of `cli.live.summary`
+        the figures of the summary
 
     Raises:
         DemoError: the dataflow ended early or produced nothing for too long.
@@ -176,10 +175,9 @@ def _collect(
             on_progress(Progress(predictions, alerts, letters))
         if done + dead_letters >= total:
             break
-        timeout = TIMEOUT if began else FIRST_TIMEOUT
         ended = flow.poll() is not None
-        if ended or now - last > timeout or failed:
-            why = failed[0] if failed else "the dataflow ended" if ended else f"no result for {timeout:.0f} s"
+        if ended or now - last > TIMEOUT or failed:
+            why = failed[0] if failed else "the dataflow ended" if ended else f"no result for {TIMEOUT:.0f} s"
             raise DemoError(f"the demonstration stopped after {done:,} of {total:,} events: {why}")
     seconds = time.monotonic() - began
     return {

@@ -163,7 +163,7 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     of = "" if source.partitions is None else f" of {len(cluster.topics[source.topic])}"
     topic = Check("source topic", True, f"{source.topic}: {len(partitions)}{of} partitions")
     try:
-        with open_topic(source) as reader:
+        with open_topic(source.model_copy(update={"wait": min(source.wait, READ_TIMEOUT)})) as reader:
             reading, newest, messages = _read(reader, partitions)
     except BrokerError as error:
         advertised = ", ".join(cluster.addresses.values())

@@ -7,18 +7,19 @@ import threading
 import orjson
 import structlog
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, Source
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.producer import MessageProducer
+from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import read_topic
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ui.live_page import LivePage
 
 LOG = structlog.get_logger("ssm_stream.ui")
 TIMEOUT = 10.0
-"""Seconds in which the broker has to take a verdict."""
+"""Seconds in which the broker has to take a verdict, or to answer a request for the history."""
 HISTORY = 200
 """Messages of each partition of the alerts and feedback topics that are read at the start."""
 
@@ -55,10 +56,10 @@ def _read_history(page: LivePage) -> None:
     config = page.config
     try:
         if config.sinks.alerts is not None:
-            alerts = read_topic(with_topic(config.source, config.sinks.alerts), last=HISTORY)
+            alerts = _last_messages(with_topic(config.source, config.sinks.alerts))
             feedback = feedback_topic(config)
             read = FeedbackReader(config)
-            for message in read_topic(feedback, last=HISTORY) if feedback is not None else ():
+            for message in _last_messages(feedback) if feedback is not None else ():
                 try:
                     verdict = read(message.value())
                 except FeedbackError:
@@ -69,3 +70,12 @@ def _read_history(page: LivePage) -> None:
         LOG.warning("alerts_not_remembered", error=str(error))
     finally:
         page.history_read.set()
+
+
+def _last_messages(source: Source) -> list[Message]:
+    """Return the last messages of a topic; live alerts do not wait for them for long.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer within `TIMEOUT`.
+    """
+    return read_topic(source.model_copy(update={"wait": min(source.wait, TIMEOUT)}), last=HISTORY)

@@ -189,8 +189,7 @@ def _require_sinks(config: Config, cluster: Cluster) -> None:
     Raises:
         BrokerError: some do not exist.
     """
-    sinks = config.sinks
-    missing = [t for t in (sinks.predictions, sinks.alerts, sinks.dead_letters) if t and t not in cluster.topics]
+    missing = [topic for topic in config.sinks.topics if topic not in cluster.topics]
     if missing:
         raise BrokerError(
             f"topics {missing} do not exist on {config.source.brokers}",

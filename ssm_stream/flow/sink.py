@@ -10,7 +10,6 @@ import queue
 import threading
 import time
 
-import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config
@@ -20,7 +19,6 @@ from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.kafka.transactional_producer import Part, Sources, TransactionalProducer, max_output_bytes
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, RunObserver, SentBatch
 
-LOG = structlog.get_logger("ssm_stream.sink")
 AHEAD = 4
 """Batches that wait to be encoded."""
 
@@ -96,7 +94,10 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
 
     def _raise(self) -> None:
         if self._broken is not None:
-            raise self._producer.explain(self._broken)
+            error = self._producer.explain(self._broken)
+            if error is not self._broken:
+                raise error from self._broken
+            raise error
 
     def _run(self) -> None:
         self._producer.fetch_metadata()
@@ -129,7 +130,7 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
             chunk = ChunkPlace(output.topic, batch.partition, batch.chunk, output.size)
             self._observers.observe_stage("produce", producing, chunk)
             timestamps = batch.timestamps if output.values else ()
-            sent = SentBatch(
-                sent.predictions, sent.records, batch.partition, batch.events, item.predictions, timestamps
+            sent = sent._replace(
+                partition=batch.partition, events=batch.events, predicted=item.predictions, timestamps=timestamps
             )
         self._observers.on_sent(sent)

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from ssm_stream.config import Config, Source
@@ -21,7 +20,6 @@ from ssm_stream.kafka.records import Chunk, Message, offset_of
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX
 
-LOG = structlog.get_logger("ssm_stream.source")
 IDLE = timedelta(milliseconds=5)
 """Time between two polls of a partition that is at its end."""
 BUSY = timedelta(milliseconds=1)

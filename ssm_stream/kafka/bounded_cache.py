@@ -7,20 +7,19 @@ from typing import TypeVar
 
 MAX_NAMES = 1_000_000
 MAX_BYTES = 64 * 1024**2
-Name = TypeVar("Name", str, bytes)
 Value = TypeVar("Value")
 
 
-class BoundedCache(dict[Name, Value]):
+class BoundedCache(dict[str, Value]):
     """Name → the value computed from it. Bounded, so that unlimited distinct names cannot exhaust memory: at the bound
     it starts empty again."""
 
-    def __init__(self, compute: Callable[[Name], Value]) -> None:
+    def __init__(self, compute: Callable[[str], Value]) -> None:
         super().__init__()
-        self._compute: Callable[[Name], Value] = compute
+        self._compute: Callable[[str], Value] = compute
         self._bytes = 0
 
-    def values_of(self, names: list[Name]) -> list[Value]:
+    def values_of(self, names: list[str]) -> list[Value]:
         """Return the value of each name, computed where it is new."""
         try:
             return list(map(self.__getitem__, names))

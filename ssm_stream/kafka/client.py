@@ -133,6 +133,8 @@ def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any]
 def topic_error(source: Source, error: KafkaException, last_error: LastError) -> BrokerError:
     """Return the error for a topic whose broker refuses a request or does not answer it."""
     reason = redact_text(kafka_error(error).str(), source.kafka)
+    if last_error.text and last_error.text not in reason:
+        reason += f"; {last_error.text}"
     return BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", last_error.cure)
 
 

@@ -47,7 +47,7 @@ class Decoder:
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
         self._fast = fast if fast.supported and config.labels is None else None
-        self._shards: BoundedCache[str, int] = BoundedCache(partial(shard_of, shards=config.state.shards))
+        self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
         self._framed = config.event.framed
         self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"

@@ -68,7 +68,7 @@ def encode_predictions(
         names = _repeat(names, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
     templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
-    return native.write_rows(templates, list(names), numbers)
+    return native.write_rows(templates, names, numbers)
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:
@@ -85,7 +85,7 @@ class Encoder:
 
     def __init__(self, config: Config) -> None:
         self._frames = resolve_frames(config)
-        self._quoted: BoundedCache[str, bytes] = BoundedCache(orjson.dumps)
+        self._quoted: BoundedCache[bytes] = BoundedCache(orjson.dumps)
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None

@@ -22,6 +22,7 @@ from confluent_kafka import KafkaException
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
+from ssm_stream.contract.message_schemas import input_topics
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_producer, redact_text
@@ -46,14 +47,9 @@ class Redecoder:
     def __init__(self, config: Config) -> None:
         self._decoder, self._feedback = Decoder(config), FeedbackReader(config)
         self._max_bytes = config.event.max_bytes
-        labels, feedback = config.labels, config.alerts.feedback
-        self._decoded = {config.source.topic, *([labels.topic] if labels and labels.topic else [])}
-        self._verdicts = feedback.topic if feedback else None
-
-    @property
-    def topics(self) -> set[str]:
+        self._verdicts = config.alerts.feedback.topic if config.alerts.feedback else None
+        self.topics = frozenset(input_topics(config))
         """Topics that the configuration reads."""
-        return {*self._decoded, *([self._verdicts] if self._verdicts else [])}
 
     def check(self, letters: Sequence[DeadLetter]) -> list[Refusal | None]:
         """Return for each letter, all of them of `topics`, why it would be refused; None if it would be read."""

@@ -23,7 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
 from ssm_stream.ingest.events import EventReader
-from ssm_stream.kafka.client import LOGGER, KafkaProducer, kafka_error, redact_text
+from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
 
 Row = dict[str, Any]
 STOP_INTERVAL = 0.05
@@ -226,7 +226,7 @@ class RowProducer:
             defaults["enable.idempotence"] = True
         try:
             self._producer = KafkaProducer({"error_cb": self._on_error, "logger": LOGGER, **defaults, **properties})
-        except (KafkaException, TypeError, ValueError) as error:
+        except PROPERTY_ERRORS as error:
             reason = kafka_error(error).str() if isinstance(error, KafkaException) else str(error)
             raise ReplayError(f"source.kafka: {redact_text(reason, properties)}; correct the property") from None
 

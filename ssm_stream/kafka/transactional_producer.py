@@ -67,12 +67,7 @@ def transactional_id(config: Config, part: str) -> str:
 
 def max_output_bytes(config: Config) -> int:
     """Return the size in bytes of the largest message that all output topics accept."""
-    return max_message_bytes(config.source, _output_topics(config))
-
-
-def _output_topics(config: Config) -> list[str]:
-    sinks = config.sinks
-    return [topic for topic in (sinks.predictions, sinks.alerts, sinks.dead_letters) if topic is not None]
+    return max_message_bytes(config.source, config.sinks.topics)
 
 
 class Part(NamedTuple):
@@ -252,7 +247,7 @@ class TransactionalProducer(OutputProducer):
 
     @property
     def _cures(self) -> Mapping[int, str]:
-        topics = ", ".join(map(repr, _output_topics(self.config)))
+        topics = ", ".join(map(repr, self.config.sinks.topics))
         grant = "the user needs the operations {} and Describe on {}: grant them and start again"
         transactions = grant.format("Write", f"the transactional id {self._name!r}")
         return {

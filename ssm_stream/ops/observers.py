@@ -107,7 +107,8 @@ class SentBatch(NamedTuple):
 class RunObserver:
     """Observes a run; ignores everything it does not override.
 
-    The threads of readers, shards and producers call it, several at a time: no method may raise, or wait for long.
+    The threads of readers, shards and producers call it, several at a time: no method may wait for long, and only the
+    audit's may raise (a record that cannot be written stops the run).
     """
 
     # Source.

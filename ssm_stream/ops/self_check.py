@@ -1,4 +1,4 @@
-"""The check after the start: the compiled kernel, on this processor, against golden predictions of its definition.
+"""The check after the start: the core, on this processor, against golden predictions of its definition.
 
 `ssm-stream verify` does it thoroughly, on a recording and with its configuration.
 """
@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import zipfile
 
 import structlog
 
@@ -20,7 +21,7 @@ def check_kernel() -> float:
     """Compare and log; the largest deviation, NaN where the golden predictions cannot be read."""
     try:
         found = golden.deviation()
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
         LOG.warning("self_check_failed", error=str(error))
         return math.nan
     if found <= BAR:

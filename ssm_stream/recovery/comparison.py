@@ -71,14 +71,14 @@ def hash_directory(directory: Path, like: Config | None = None) -> EntityHashes:
     return with_state(directory, read)
 
 
-def hash_file(file: Path, like: Config | None = None) -> EntityHashes:
-    """The entity hashes of an export, or of a snapshot of one shard. like: as for `rebuild_config`
+def hash_file(file: Path) -> EntityHashes:
+    """The entity hashes of an export, or of a snapshot of one shard.
 
     Raises:
         StateError: it is neither, or damaged.
         OSError: it cannot be read.
     """
-    return _hash_engines(read_engines(file, like))
+    return _hash_engines(read_engines(file))
 
 
 def _hash_engines(shards: Iterable[tuple[dict[str, Any], Engine]]) -> EntityHashes:

@@ -183,8 +183,8 @@ class _Export:
             yield inner.metadata, engine
 
 
-def read_engines(file: Path, like: Config | None = None) -> Iterator[tuple[dict[str, Any], Engine]]:
-    """Header and engine of each shard of an export, or of a snapshot of one shard. like: as for `rebuild_config`
+def read_engines(file: Path) -> Iterator[tuple[dict[str, Any], Engine]]:
+    """Header and engine of each shard of an export, or of a snapshot of one shard.
 
     Raises:
         StateError: the file is neither, or damaged.
@@ -194,9 +194,9 @@ def read_engines(file: Path, like: Config | None = None) -> Iterator[tuple[dict[
         reader = SnapshotReader(content)
         if reader.metadata.get("kind") == KIND:
             reader.check()
-            yield from _Export(reader, file).engines(like)
+            yield from _Export(reader, file).engines()
             return
-        engine = Engine(rebuild_config(reader.metadata, like))
+        engine = Engine(rebuild_config(reader.metadata))
         engine.load(reader)
         engine.finish_load()
         yield reader.metadata, engine

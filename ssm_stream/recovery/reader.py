@@ -163,7 +163,7 @@ def rebuild_config(metadata: dict[str, Any], like: Config | None = None) -> Conf
     """The configuration that made a state, without topics.
 
     Args:
-        words: the header of the state's whole snapshot
+        metadata: the header of the state's full snapshot
         like: a configuration that may be the same, or that may name the same file of weights
 
     Raises:

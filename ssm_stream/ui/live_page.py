@@ -87,15 +87,15 @@ class LivePage(RunObserver):
 
     # For browsers.
 
-    def drain(self, most: int = READ_ALERTS) -> None:
-        """Read waiting alerts, at most so many."""
+    def drain(self) -> None:
+        """Read waiting alerts, at most `READ_ALERTS`."""
         if not self.history_read.is_set() and time.monotonic() - self._began < HISTORY_TIMEOUT:
             return
         if self._draining.acquire(blocking=False):
             try:
                 self._drained = time.monotonic()
                 values: list[bytes | None] = []
-                while self._alerts and len(values) < most:
+                while self._alerts and len(values) < READ_ALERTS:
                     values.append(self._alerts.popleft())
                 self.alert_episodes.add(values)
             finally:
@@ -143,5 +143,5 @@ class LivePage(RunObserver):
         }
 
     def close(self) -> None:
-        """End the streams and the compilation."""
+        """End the streams."""
         self.closed.set()

@@ -73,3 +73,8 @@ class Sinks(Section):
     schema_registry: Registry | None = None
     """Where the JSON Schemas of predictions and alerts are registered; each message then begins with its schema's id,
     as Confluent's clients read and write it. Null: plain JSON. Needs the extra `registry`."""
+
+    @property
+    def topics(self) -> list[str]:
+        """The output topics, without those that are off."""
+        return [topic for topic in (self.predictions, self.alerts, self.dead_letters) if topic]
