@@ -124,10 +124,10 @@ def test_a_missing_value_changes_nothing() -> None:
     assert all((a == b).all() for a, b in zip(before, s, strict=True))
     q = levels.new_levels_state(1, 4)
     run_levels(q, 0, values, columns, EVENTS, np.zeros(600))
-    column = q.column.copy()
+    column = q.mean.copy()
     run_levels(q, 0, np.array([np.nan]), np.full((1, 3), np.nan), EVENTS, out)
     assert out[0] == 0.0
-    assert (q.column == column).all()
+    assert (q.mean == column).all()
 
 
 def test_without_a_calendar_there_is_one_hour() -> None:

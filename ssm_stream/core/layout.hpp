@@ -155,9 +155,14 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
 }
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
     put("number", f.number, {3});
+    const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors
+    put("origin", f.origin, {columns});
     put("last", f.last, {columns});
-    put("column", f.column, {2 * columns, 4});
-    put("counts", f.counts, {2 * columns, 2});
+    put("mean", f.mean, {2 * columns}, 1, beyond);
+    put("base", f.base, {2 * columns}, 1, beyond);
+    put("rms", f.rms, {2 * columns}, 1, beyond);
+    put("events", f.events, {2 * columns}, 1, beyond);
+    put("crossings", f.crossings, {2 * columns}, 1, beyond);
     put.finish();
     f.size = put.size;
 }
@@ -171,7 +176,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack;
+    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels;
     Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
     Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate;
 };
@@ -208,6 +213,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("stack_rate", f.stack_rate, {2, RATES});
     put("stack", f.stack, {p.answers}, 8);
     put("others", f.others, {SLOTS});
+    put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
     put.finish();
 }
 

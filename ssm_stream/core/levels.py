@@ -11,19 +11,23 @@ from ssm_stream.core import blocks, native
 
 
 class LevelsState(NamedTuple):
-    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 44 D bytes.
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. About 24 + 40 D bytes.
 
-    column (E, 2 D, 4) float32: the first value; fast mean, baseline, both from the first value on; rms of their gap;
-        after the columns the sizes of their steps, whose first value is 0
-    last (E, D) float32: the last value, from the first one on
-    counts (E, 2 D, 2) uint16: events, zero crossings of the gap
     number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
+    origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on
+    mean, base, rms (E, 2 D) float32: fast mean and baseline, both from the first value on; rms of their gap. Of the
+        columns, then of the sizes of their steps
+    events, crossings (E, 2 D) uint16: events, zero crossings of the gap
     """
 
-    column: NDArray[np.float32]
-    last: NDArray[np.float32]
-    counts: NDArray[np.uint16]
     number: NDArray[np.float64]
+    origin: NDArray[np.float32]
+    last: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    base: NDArray[np.float32]
+    rms: NDArray[np.float32]
+    events: NDArray[np.uint16]
+    crossings: NDArray[np.uint16]
 
 
 def new_levels_state(E: int, D: int) -> LevelsState:

@@ -214,7 +214,7 @@ Scratch scratch_of(nb::handle from, const Params& p) {
     w.gate = f.gate.in(row), w.made = f.made.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
-    w.stack = f.stack.in(row), w.others = f.others.in(row);
+    w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
     for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
     return w;
 }
@@ -528,7 +528,9 @@ void bind_monitor(nb::module_& m) {
     });
     m.def("levels_observe", [](nb::handle s, i64 e, double value, nb::handle columns, double events) {
         const i64 features = length(columns, "columns");
-        return F->levels_observe(levels_state(s, e, features + 1), e, value, data<const double>(columns, "columns", {features}), features, events);
+        std::vector<double> room(LEVEL_ROOMS * rounded(2 * (features + 1), 8));
+        return F->levels_observe(levels_state(s, e, features + 1), e, value, data<const double>(columns, "columns", {features}), features, events,
+                                 room.data());
     });
     m.def("levels_causes", [](nb::handle s, i64 e, nb::handle out) {
         const i64 count = length(out, "out");

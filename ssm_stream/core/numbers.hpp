@@ -1,6 +1,6 @@
-// Numbers: bounds, and the functions of the mathematics library.
+// Numbers: bounds.
 #pragma once
-#include "vector.hpp"
+#include "series.hpp"
 
 namespace ssm::SSM_ISA {
 
@@ -23,6 +23,6 @@ SSM_INLINE i64 whole_doubles(i64 n) { return (n + 7) / 8 * 8; }
 SSM_INLINE bool unknown(double value) { return value != value; }
 
 // log(1 + value), of a negative value as of zero.
-SSM_INLINE double log1p_of(double value) { return std::log1p(max(value, 0.0)); }
+SSM_INLINE double log1p_of(double value) { return series::log1p(max(value, 0.0)); }
 
 }  // namespace ssm::SSM_ISA

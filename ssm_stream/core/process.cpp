@@ -84,7 +84,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         if (found > out.score) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
-        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events);
+        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     return out;
@@ -160,10 +160,10 @@ static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Pr
 }
 
 // Ask for an entity's rows, so that they are in the cache when they are needed.
-static SSM_INLINE void prefetch(const Table& table, i64 row, i64 bytes) {
-    const char* at = table.row(row);
-    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(at + i, 1, 3);
+static SSM_INLINE void prefetch(const void* from, i64 bytes) {
+    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1, 3);
 }
+static SSM_INLINE void prefetch(const Table& table, i64 row, i64 bytes) { prefetch(table.row(row), bytes); }
 static inline void prefetch_entity(const EngineState& state, i64 e) {
     const LearnerState& l = state.learner;
     const MonitorState& m = state.monitor;
@@ -175,6 +175,17 @@ static inline void prefetch_entity(const EngineState& state, i64 e) {
     if (state.rules.drift) prefetch(m.drift, e, m.drift_fields.histogram.at);
     if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, m.novelty_fields.cell.at);
     if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, m.levels_fields.size);
+}
+// What lies further, at places that the rows say.
+static inline void prefetch_further(const EngineState& state, i64 e, const i64* steps) {
+    const MonitorState& m = state.monitor;
+    if (state.rules.drift) drift::prefetch(drift::Drift(m, e));
+    if (state.rules.channels[NOVELTY_CHANNEL]) {
+        const novelty::Novelty s(m, e);
+        const i64 hour = min(max(24 * steps[1] + steps[0], i64(0)), i64(WEEK - 1));
+        prefetch(s.cell + 2 * hour, 8);
+        prefetch(s.cell_events + hour, 1);
+    }
 }
 
 static SSM_INLINE bool inside(const Events& events, i64 t) {
@@ -195,7 +206,10 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const i64 k = events.pool_of[t], e = events.row_of[t];
         const Event event = event_of(p, events, t);
         const double y = events.y[t];
-        if (far && t + 1 < events.count && inside(events, t + 1)) prefetch_entity(state, events.row_of[t + 1]);
+        if (far) {
+            if (t + 2 < events.count && inside(events, t + 2)) prefetch_entity(state, events.row_of[t + 2]);
+            if (t + 1 < events.count && inside(events, t + 1)) prefetch_further(state, events.row_of[t + 1], events.steps + 2 * (t + 1));
+        }
         const double mark = moved_mark(*mark_of, event.ts, r.ttl);
         double* clock = clock_of(state, e);
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
@@ -451,8 +465,8 @@ const Functions functions{
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
         return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
     },
-    [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events) {
-        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events);
+    [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double* room) {
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, room);
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
     [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules& rules) {

@@ -262,7 +262,7 @@ class Scratch(NamedTuple):
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
-        stack (T,): inputs of the stacking gates
+        stack (T,): inputs of the stacking gates; levels (8, ·): room of the mean-shift detector
     """
 
     v: NDArray[np.float64]
@@ -296,6 +296,7 @@ class Scratch(NamedTuple):
     stack_rate: NDArray[np.float64]
     stack: NDArray[np.float64]
     others: NDArray[np.int64]
+    levels: NDArray[np.float64]
 
 
 # rows of Scratch.attend

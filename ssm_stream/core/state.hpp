@@ -8,7 +8,7 @@ namespace ssm {
 struct IntervalFields { Field<double> scale, width, tail; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
-struct LevelsFields { i64 size; Field<double> number; Field<float> last, column; Field<std::uint16_t> counts; };
+struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, mean, base, rms; Field<std::uint16_t> events, crossings; };
 struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
 
@@ -137,7 +137,7 @@ struct Functions {
     bool (*drift_calm)(const MonitorState&, i64 row);
     double (*normal_quantile)(double p);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
-    double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events);
+    double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
     i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules&);
     double (*absorbed_after)(const MonitorState&, i64 row, i64 kind, i64 n);

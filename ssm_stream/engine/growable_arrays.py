@@ -8,6 +8,7 @@ array is released at once, so that there is never a second copy of the whole sta
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import math
 import mmap
@@ -26,6 +27,8 @@ MAX_HEAP_BYTES = 1 << 16
 """Arrays up to this size come from the heap: the number of mappings is limited, and each ends at a page."""
 REMAP_FLAGS = 1 | 2 | 4
 """mremap to a fixed address; the old range stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
+HUGE_PAGE = 1 << 21
+"""Bytes of a huge page: one address translation for many rows. Larger arrays begin at one and ask for them."""
 MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -52,11 +55,19 @@ def zeros(rows: int, like: NDArray[Any]) -> NDArray[Any]:
     size = like.itemsize * math.prod(shape)
     if size < MAX_HEAP_BYTES:
         return np.zeros(shape, like.dtype)
+    huge = size >= 4 * HUGE_PAGE and hasattr(mmap, "MADV_HUGEPAGE")
     try:
-        memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        memory = mmap.mmap(-1, size + huge * HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     except OSError:  # the number of mappings of a process is limited
         return np.zeros(shape, like.dtype)
-    return np.ndarray(shape, like.dtype, memory)
+    if huge:
+        with contextlib.suppress(OSError):  # a kernel without them
+            memory.madvise(mmap.MADV_HUGEPAGE)
+    return np.ndarray(shape, like.dtype, memory, -_address(memory) % HUGE_PAGE if huge else 0)
+
+
+def _address(memory: mmap.mmap) -> int:
+    return np.frombuffer(memory, np.uint8).ctypes.data
 
 
 def new_block(rows: int, size: int) -> Block:
@@ -173,5 +184,5 @@ def _release(array: NDArray[Any], first: int) -> int:
     start = -(-first * row // mmap.PAGESIZE) * mmap.PAGESIZE
     if not isinstance(memory, mmap.mmap) or start >= array.nbytes:
         return len(array)
-    memory.madvise(mmap.MADV_DONTNEED, start)
+    memory.madvise(mmap.MADV_DONTNEED, array.ctypes.data - _address(memory) + start)
     return -(-start // row)

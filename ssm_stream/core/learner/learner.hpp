@@ -40,7 +40,7 @@ struct Put {
         double answer = clip(q, Q_CLIP) * scale[2 * kind + 1] + scale[2 * kind];
         if (kind == RESIDUAL) answer += w.base[BASE];
         else if (kind == LOG_RESIDUAL) answer += w.base[LOG_BASE];
-        if (kind >= LOG_RESIDUAL) answer = std::expm1(min(answer, 60.0));
+        if (kind >= LOG_RESIDUAL) answer = series::expm1(min(answer, 60.0));
         w.a[at++] = min(max(answer, w.base[LOW]), w.base[HIGH]);
     }
     SSM_INLINE void operator()(double answer, double active) {
@@ -209,7 +209,7 @@ inline double speed_of(const Learner& l, double y) {
     const double error = std::fabs(standard_target(l.w.scale, RESIDUAL, y - l.w.base[BASE]) - l.w.q[0]);
     mean[0] += max(rate, 1.0 / (n + 1.0)) * (error - mean[0]);
     mean[1] += max(0.1 * rate, 1.0 / (n + 1.0)) * (error - mean[1]);
-    return 1.0 + strength * max(std::log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0);
+    return 1.0 + strength * max(series::log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0);
 }
 
 inline void learn_heads(Learner& l, double ts, double y) {
@@ -217,8 +217,8 @@ inline void learn_heads(Learner& l, double ts, double y) {
     const Scratch& w = l.w;
     const double gap = max(ts - l.pool.time, 0.0), speed = speed_of(l, y);
     for (i64 m = 0; m < p.decays; ++m) {
-        const double keep = p.half_life[m] == 0.0 ? p.decay[m] : std::pow(2.0, -gap / p.half_life[m]);
-        w.decay[m] = speed == 1.0 ? keep : std::pow(keep, speed);
+        const double keep = p.half_life[m] == 0.0 ? p.decay[m] : series::exp2(-gap / p.half_life[m]);
+        w.decay[m] = speed == 1.0 ? keep : series::power(keep, speed);
     }
     const i64 D = l.inputs_in_use();
     const Lesson lesson{y, p.log == 1 && l.pool.negative == 0 && y >= 0.0, may_wait(p.window, l.pool.entities, l.pool.n)};

@@ -72,7 +72,7 @@ inline double normal_quantile(double p) {
         const double top = ((59.109374720 * r + 159.29113202) * r + 50.434271938) * r + 3.3871327179;
         return q * top / (((67.187563600 * r + 78.757757664) * r + 17.895169469) * r + 1.0);
     }
-    double r = std::sqrt(-std::log(q < 0.0 ? p : 1.0 - p)), x;
+    double r = std::sqrt(-series::log(q < 0.0 ? p : 1.0 - p)), x;
     if (r <= 5.0) {
         r -= 1.6;
         const double top = ((0.17023821103 * r + 1.3067284816) * r + 2.7568153900) * r + 1.4234372777;
@@ -90,7 +90,7 @@ inline double normal_quantile(double p) {
 template <class T> SSM_INLINE i64 bin(T value) {
     const double square = static_cast<double>(static_cast<T>(value * value));
     const double size = static_cast<double>(std::fabs(value));
-    const double place = std::copysign(std::log(size + std::sqrt(square + 1.0)), static_cast<double>(value));
+    const double place = std::copysign(series::log(size + std::sqrt(square + 1.0)), static_cast<double>(value));
     return min(max(static_cast<i64>((place + 5.0) * (BINS / 10.0)), i64(0)), i64(BINS - 1));
 }
 SSM_INLINE void insert(float* histogram, i64 b, double mass) {
@@ -118,7 +118,7 @@ inline double score(const float* histogram, i64 b, double total, double mass, do
 
 // R ← (R + 1)·LR(z) for the bets on events: exp(δz − δ²/2), and exp(½z²(1 − 1/σ²))/σ.
 inline void bet(double* R, double z) {
-    const double up = std::exp(0.25 * z), h = std::exp(0.125 * z * z);
+    const double up = series::exp(0.25 * z), h = series::exp(0.125 * z * z);
     const double down = 1.0 / up, up2 = up * up, h2 = h * h, down2 = down * down, h4 = h2 * h2;
     R[0] = (R[0] + 1.0) * up * 0.9692332344763441;           // exp(−1/32)
     R[1] = (R[1] + 1.0) * up2 * 0.8824969025845955;          // exp(−1/8)
@@ -132,7 +132,7 @@ inline void bet(double* R, double z) {
     R[9] = (R[9] + 1.0) * h2 * h * 0.5;
 }
 inline void bet_block(double* R, double z) {
-    const double up = std::exp(0.5 * z), down = 1.0 / up;
+    const double up = series::exp(0.5 * z), down = 1.0 / up;
     R[BETS] = (R[BETS] + 1.0) * up * 0.8824969025845955;
     R[BETS + 1] = (R[BETS + 1] + 1.0) * up * up * 0.6065306597126334;
     R[BETS + 2] = (R[BETS + 2] + 1.0) * down * 0.8824969025845955;
@@ -253,9 +253,17 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - STEP_CAUTION / budget, 0.0);
-    const double evidence = total / (OVERSHOOT * budget * std::exp(number[CAUTION]));
+    const double evidence = total / (OVERSHOOT * budget * series::exp(number[CAUTION]));
     if (evidence >= 1.0) alarm(s);
     return evidence;
+}
+
+// Ask for what an event reads beyond the numbers: the reference, and the errors that come and that join it.
+inline void prefetch(const Drift& s) {
+    const i64 seen = static_cast<i64>(s.number[SEEN]), oldest = seen + 1 - static_cast<i64>(s.number[WAITING]);
+    for (int i = 0; i < BINS + COARSE; i += 16) __builtin_prefetch(s.histogram + i, 1, 3);
+    __builtin_prefetch(s.waiting + (seen % LAG + LAG) % LAG, 1, 3);
+    __builtin_prefetch(s.waiting + (oldest % LAG + LAG) % LAG, 1, 3);
 }
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.

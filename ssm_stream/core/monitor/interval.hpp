@@ -35,15 +35,15 @@ struct Interval {
 };
 
 // Distance from the prediction to the interval's bounds, in the target's unit.
-SSM_INLINE double half_width(const Interval& s) { return s.scale * std::exp(s.width); }
+SSM_INLINE double half_width(const Interval& s) { return s.scale * series::exp(s.width); }
 
 // |error| that one event in 1/rate exceeds while nothing changes, in the target's unit.
 inline double anomaly_bound(const Interval& s, double rate) {
     const double mean = s.tail[EXCESS], variance = max(s.tail[SQUARE] - mean * mean, 1e-12);
     const double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MAX), size = mean * (1.0 - shape);
     const double ratio = max(TAIL / rate, 1.0);
-    const double excess = shape < 1e-6 ? size * std::log(ratio) : size / shape * (std::pow(ratio, shape) - 1.0);
-    return s.scale * (std::exp(s.tail[THRESHOLD]) + excess) * std::exp(s.tail[CORRECTION]);
+    const double excess = shape < 1e-6 ? size * series::log(ratio) : size / shape * (series::power(ratio, shape) - 1.0);
+    return s.scale * (series::exp(s.tail[THRESHOLD]) + excess) * series::exp(s.tail[CORRECTION]);
 }
 
 SSM_INLINE void learn_tail(double* tail, double excess) {
@@ -58,8 +58,8 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     double* tail = s.tail;
     const double count = static_cast<double>(n);
     if (n == 0 || s.scale == 0.0) {
-        s.width = std::log(-std::log(1.0 - level));
-        tail[THRESHOLD] = std::log(-std::log(TAIL));
+        s.width = series::log(-series::log(1.0 - level));
+        tail[THRESHOLD] = series::log(-series::log(TAIL));
         tail[EXCESS] = 1.0;
         tail[SQUARE] = 2.25;
         s.scale = error;
@@ -68,9 +68,9 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     const double step = max(STEP, 1.0 / (count + 10.0)), tail_step = max(TAIL_STEP, 1.0 / (count + 10.0));
     tail[RESTING] -= 1.0;
     if (n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
-    const double missed = error > s.scale * std::exp(s.width) ? 1.0 : 0.0;
+    const double missed = error > s.scale * series::exp(s.width) ? 1.0 : 0.0;
     s.width = min(max(s.width + step * (missed - (1.0 - level)), -7.0), 7.0);
-    const double excess = error / s.scale - std::exp(tail[THRESHOLD]);
+    const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {
         // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are
         // no faults, the correction follows.

@@ -26,7 +26,6 @@
 namespace ssm::SSM_ISA::mean_shift {
 
 constexpr double FAST = 0.1, SLOW = 0.001;
-constexpr i64 FAST_SETTLED = 10, SLOW_SETTLED = 1000;  // events from which 1/(n + 1) is below the rate
 constexpr double HOLD = 0.5;   // score from which the baseline is held: before the alarm, as a ramp would be absorbed
 constexpr double HELD = 0.1;   // share of the baseline's rate while it is held
 constexpr i64 START = 30;      // events before the gap is measured: fast mean and baseline are the same at first
@@ -34,6 +33,7 @@ constexpr i64 WARMUP = 100;    // events of a column before it counts
 constexpr double STEP_MOST = 1.0 / FAST;  // rms of the gap: one event moves z by at most 1
 constexpr double W_MOST = 1.5; // of the largest w's limit; a mean that went further would take as long to come back
 constexpr double FARTHEST = 1e37;  // from the first value, in float32
+constexpr i64 SETTLED = 1000 + START;  // events from which 1/n is below all rates
 constexpr i64 COUNT_MOST = 2000;   // events; then events and crossings are halved, and old ones are forgotten
 constexpr double CROSSING = 0.6965423277339247;  // FAST π / acos(1 − FAST): degrees of freedom of one zero crossing
 constexpr double PRIOR = 1000.0;   // events that the prior of the joint statistic counts for
@@ -42,119 +42,168 @@ constexpr double VARIANCE_LEAST = 1e-3, SCORE_MOST = 1e3;
 
 enum { SEEN, JOINT, JOINT_SQUARE };  // columns of `number`
 
-// A column, or the sizes of its steps: the first value; fast mean and baseline, both from it on; rms of their gap.
-struct Column {
-    float &origin, &mean, &base, &rms;
-    std::uint16_t &events, &crossings;
-    SSM_INLINE Column(float* c, std::uint16_t* counts)
-        : origin(c[0]), mean(c[1]), base(c[2]), rms(c[3]), events(counts[0]), crossings(counts[1]) {}
-};
+// D columns, then the sizes of their steps, W numbers with what fills the last vector. Means are from the first value on.
 struct Levels {
     double* number;
-    float *last, *columns;
-    std::uint16_t* counts;
+    float *origin, *last;              // (D,) the first value; the last, from the first on
+    float *mean, *base, *rms;          // (W,) fast mean, baseline, rms of their gap
+    std::uint16_t *events, *crossings; // (W,) zero crossings of the gap
     SSM_INLINE Levels(const MonitorState& m, i64 e) {
         char* row = m.levels.row(e);
         const LevelsFields& f = m.levels_fields;
-        number = f.number.in(row), last = f.last.in(row), columns = f.column.in(row), counts = f.counts.in(row);
+        number = f.number.in(row), origin = f.origin.in(row), last = f.last.in(row), mean = f.mean.in(row), base = f.base.in(row);
+        rms = f.rms.in(row), events = f.events.in(row), crossings = f.crossings.in(row);
     }
-    SSM_INLINE Column column(i64 j) const { return Column(columns + 4 * j, counts + 2 * j); }
 };
 
-// What a scaled χ² of this mean and variance exceeds in one event of `events`.
-// Wilson & Hilferty 1931 for χ², Hastings 1955 (Abramowitz & Stegun 26.2.23) for the normal quantile.
-inline double chi_square_limit(double mean, double variance, double events) {
-    const double df = 2.0 * mean * mean / variance, r = std::sqrt(2.0 * std::log(max(events, 2.0)));
-    const double z = r - (2.515517 + r * (0.802853 + r * 0.010328)) / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)));
+// Working space of an event, (W,) each.
+enum { BUDGET, COLUMNS, JOINT_Z, SINGLE };  // of `limit`
+struct Room {
+    double *value;   // from the first value on
+    double *heard;   // 1 where there is one, else 0
+    double *origin;  // |first value|; of steps 0
+    double *count;   // events before
+    double *ratio;   // z²/ν
+    double *df;      // ν
+    double *before;  // fast mean before the event
+    double *limit;   // of the last budget
+    SSM_INLINE Room(double* room, i64 W)
+        : value(room), heard(room + W), origin(room + 2 * W), count(room + 3 * W), ratio(room + 4 * W), df(room + 5 * W),
+          before(room + 6 * W), limit(room + 7 * W) {}
+};
+
+// What a normal number exceeds in one event of `events` (Hastings 1955; Abramowitz & Stegun 26.2.23).
+inline double normal_limit(double events) {
+    const double r = std::sqrt(2.0 * series::log(max(events, 2.0)));
+    return r - (2.515517 + r * (0.802853 + r * 0.010328)) / (1.0 + r * (1.432788 + r * (0.189269 + r * 0.001308)));
+}
+// What a scaled χ² of this mean and variance exceeds as often as a normal number exceeds z (Wilson & Hilferty 1931).
+inline double chi_square_limit(double mean, double variance, double z) {
+    const double df = 2.0 * mean * mean / variance;
     const double h = 2.0 / (9.0 * df), cube = max(1.0 - h + z * std::sqrt(h), 0.1);
     return mean * cube * cube * cube;
 }
-
-// 1/(n + 1), or `least` once that is more, from `settled` events on: without a division.
-SSM_INLINE double rate_of(i64 n, double least, i64 settled) {
-    return n >= settled ? least : max(least, 1.0 / (static_cast<double>(n) + 1.0));
+// The limits of a budget and so many columns; most events have those of the event before.
+inline void set_limits(const Room& room, i64 D, double events) {
+    double* limit = room.limit;
+    const double columns = static_cast<double>(D);
+    if (limit[BUDGET] == events && limit[COLUMNS] == columns) return;
+    limit[BUDGET] = events, limit[COLUMNS] = columns;
+    limit[JOINT_Z] = normal_limit(2.0 * events);
+    limit[SINGLE] = chi_square_limit(1.0, 2.0, normal_limit(4.0 * columns * events));
 }
+
 SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
 
-SSM_INLINE void follow_value(const Column& c, double x) {
-    const double mean = c.mean, rms = c.rms;
-    double step = bounded(x - c.origin) - mean;
-    if (c.events >= WARMUP && rms > 0.0) step = min(max(step, -STEP_MOST * rms), STEP_MOST * rms);  // one wild reading is no level
-    c.mean = static_cast<float>(mean + rate_of(c.events, FAST, FAST_SETTLED) * step);
-}
-
-// w of a column; 0 where it is less than `least`. Beyond `most` the fast mean is set back to where w is `most`.
-SSM_INLINE double surprise(const Column& c, double most, double least) {
-    const double base = c.base, gap = c.mean - base;
-    const double unit = c.rms + 1e-9 * (std::fabs(static_cast<double>(c.origin)) + std::fabs(base)) + 1e-30;
-    if (gap * gap < 0.999 * least * unit * unit) return 0.0;  // as w ≤ z²: most need neither the division nor the logarithm
-    const double df = max(CROSSING * c.crossings, 1.0);
-    // Not log1p, which takes three times as long: what 1 + x rounds off is 1e-13 of w.
-    double w = df * std::log(1.0 + gap * gap / (unit * unit * df));
-    if (w > most) {
-        w = most;
-        const double far = std::copysign(std::sqrt(df * std::expm1(w / df)), gap) * unit;
-        c.mean = static_cast<float>(bounded(base + far));
+// What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns whether all rates
+// are those of many events.
+SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W) {
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) room.value[j] = room.heard[j] = room.origin[j] = 0.0;
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) room.count[j] = s.events[j];
+    bool settled = true;
+    for (i64 j = 0; j < D; ++j) {
+        const double x = j < D - 1 ? columns[j] : value;
+        if (!(std::fabs(x) < INFINITE)) continue;
+        const bool first = s.events[j] == 0;
+        if (first) s.origin[j] = static_cast<float>(bounded(x));
+        const double off = bounded(x - s.origin[j]);
+        room.value[j] = off, room.heard[j] = 1.0, room.origin[j] = std::fabs(static_cast<double>(s.origin[j]));
+        if (!first) room.value[D + j] = std::sqrt(std::fabs(off - s.last[j])), room.heard[D + j] = 1.0;
+        s.last[j] = static_cast<float>(off);
+        settled = settled && s.events[j] >= SETTLED && s.events[D + j] >= SETTLED;
     }
-    return w;
+    return settled;
 }
 
-// The fast mean follows x; returns w (0 where it is less than `least`), −1 while the column is too young.
-SSM_INLINE double hear(const Column& c, double x, double most, double least) {
-    const bool above = c.mean > c.base;
-    follow_value(c, x);
-    const double w = c.events >= WARMUP ? surprise(c, most, least) : -1.0;
-    if (c.events >= START && above != (c.mean > c.base)) ++c.crossings;
-    return w;
+// The fast means follow, and how far they are off. Loops without a branch: a column a lane.
+template <bool settled> SSM_INLINE void follow_values(const Levels& s, const Room& room, i64 W) {
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) {
+        const double mean = s.mean[j], rms = s.rms[j], n = room.count[j], most = STEP_MOST * rms;
+        const double step = room.value[j] - mean, within = min(max(step, -most), most);  // one wild reading is no level
+        const double rate = (settled ? FAST : max(FAST, 1.0 / (n + 1.0))) * room.heard[j];
+        room.before[j] = mean;
+        s.mean[j] = static_cast<float>(mean + rate * ((n >= WARMUP) & (rms > 0.0) ? within : step));
+    }
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) {
+        const double base = s.base[j], gap = s.mean[j] - base, df = max(CROSSING * s.crossings[j], 1.0);
+        const double unit = s.rms[j] + 1e-9 * (room.origin[j] + std::fabs(base)) + 1e-30;
+        room.df[j] = df;
+        room.ratio[j] = gap * gap / (unit * unit * df);
+    }
 }
 
-// Baseline and rms follow; one event more.
-SSM_INLINE void settle(const Column& c, bool held) {
-    const i64 n = c.events;
-    const double base = c.base, rms = c.rms, gap = c.mean - base;
-    if (n >= START && !held) {
+// w of column j. Beyond `most` the fast mean is set back to where w is `most`.
+SSM_INLINE double surprise(const Levels& s, const Room& room, i64 j, double most) {
+    const double df = room.df[j];
+    // Not log1p, which takes longer: what 1 + x rounds off is 1e-13 of w.
+    const double w = df * series::log(1.0 + room.ratio[j]);
+    if (!(w > most)) return w;
+    const double base = s.base[j], unit = s.rms[j] + 1e-9 * (room.origin[j] + std::fabs(base)) + 1e-30;
+    const double far = std::copysign(std::sqrt(df * series::expm1(most / df)), s.mean[j] - base) * unit;
+    s.mean[j] = static_cast<float>(bounded(base + far));
+    return most;
+}
+
+// Baselines and rms follow; one event more.
+template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room, bool held, i64 W) {
+    const double share = held ? HELD : 1.0, learn = held ? 0.0 : 1.0;
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) {
+        const double base = s.base[j], rms = s.rms[j], gap = s.mean[j] - base, n = room.count[j], heard = room.heard[j];
+        const double known = n - static_cast<double>(START), old = known >= 0.0 ? learn * heard : 0.0;
         // The square root of a mean square, as the squares of large values are beyond float32.
-        const double rate = rate_of(n - START, SLOW, SLOW_SETTLED);
-        c.rms = static_cast<float>(std::sqrt(max(rms * rms + rate * (gap * gap - rms * rms), 0.0)));
+        const double rate = settled ? SLOW : max(SLOW, 1.0 / (max(known, 0.0) + 1.0));
+        const double slow = settled ? SLOW : max(SLOW, 1.0 / (n + 1.0));
+        const double square = rms * rms + rate * (gap * gap - rms * rms);
+        s.rms[j] = old > 0.0 ? static_cast<float>(std::sqrt(max(square, 0.0))) : s.rms[j];
+        s.base[j] = static_cast<float>(base + slow * share * gap * heard);
+        room.before[j] = (known >= 0.0) & ((room.before[j] > base) != (s.mean[j] > base)) ? heard : 0.0;
     }
-    c.base = static_cast<float>(base + rate_of(n, SLOW, SLOW_SETTLED) * (held ? HELD : 1.0) * gap);
-    ++c.events;
-    if (c.events >= COUNT_MOST) {
-        c.events = COUNT_MOST / 2;
-        c.crossings /= 2;
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) {
+        s.crossings[j] = static_cast<std::uint16_t>(s.crossings[j] + static_cast<int>(room.before[j]));
+        s.events[j] = static_cast<std::uint16_t>(s.events[j] + static_cast<int>(room.heard[j]));
+    }
+    SSM_VECTORS
+    for (i64 j = 0; j < W; ++j) {
+        const bool many = s.events[j] >= COUNT_MOST;
+        s.crossings[j] = many ? s.crossings[j] >> 1 : s.crossings[j];
+        s.events[j] = many ? static_cast<std::uint16_t>(COUNT_MOST / 2) : s.events[j];
     }
 }
 
 // Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
 // value: the target; columns (features,); what is not finite is skipped; events: mean number between false alarms
-SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events) {
+SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double* space) {
     double* number = s.number;
-    const i64 D = features + 1;
+    const i64 D = features + 1, W = whole_doubles(2 * D);
+    const Room room(space, W);
     number[SEEN] += 1.0;
-    const auto column = [&](i64 j) { return j < features ? columns[j] : value; };
-    const double single = chi_square_limit(1.0, 2.0, 4.0 * static_cast<double>(D) * events);
+    const bool settled = listen(s, room, value, columns, D, W);
+    settled ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
+    set_limits(room, D, events);
+    const double single = room.limit[SINGLE], most = W_MOST * single;
     double total = 0.0, largest = 0.0;
     i64 used = 0;
     for (i64 j = 0; j < D; ++j) {
-        const double x = column(j);
-        if (!(std::fabs(x) < INFINITE)) continue;
-        const Column c = s.column(j);
-        const bool first = c.events == 0;
-        if (first) c.origin = static_cast<float>(bounded(x));
-        const double w = hear(c, x, W_MOST * single, 0.0);
-        if (w >= 0.0) total += w, largest = max(largest, w), ++used;
-        const double off = bounded(x - c.origin);
-        if (!first) {
-            const double step = std::sqrt(std::fabs(off - s.last[j]));
-            largest = max(largest, hear(s.column(D + j), step, W_MOST * single, largest));
-        }
-        s.last[j] = static_cast<float>(off);
+        if (room.heard[j] == 0.0 || room.count[j] < WARMUP) continue;
+        const double w = surprise(s, room, j, most);
+        total += w, largest = max(largest, w), ++used;
+    }
+    for (i64 j = D; j < 2 * D; ++j) {
+        if (room.heard[j] == 0.0 || room.count[j] < WARMUP) continue;
+        if (room.ratio[j] * room.df[j] < 0.999 * largest) continue;  // as w ≤ z²: most need no logarithm
+        largest = max(largest, surprise(s, room, j, most));
     }
     double score = 0.0;
     if (used > 0) {
         const double joint = total / static_cast<double>(used), variance = 2.0 / min(PRIOR_DF, static_cast<double>(used));
         const double mean = 1.0 + number[JOINT], square = 1.0 + variance + number[JOINT_SQUARE];
-        const double limit = chi_square_limit(mean, max(square - mean * mean, VARIANCE_LEAST), 2.0 * events);
+        const double limit = chi_square_limit(mean, max(square - mean * mean, VARIANCE_LEAST), room.limit[JOINT_Z]);
         score = min(max(joint / limit, largest / single), SCORE_MOST);
         if (score < 1.0) {
             const double rate = max(SLOW, 1.0 / (number[SEEN] + PRIOR));
@@ -162,24 +211,19 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
             number[JOINT_SQUARE] += rate * (joint * joint - square);
         }
     }
-    for (i64 j = 0; j < D; ++j) {
-        if (!(std::fabs(column(j)) < INFINITE)) continue;
-        const Column c = s.column(j);
-        if (c.events > 0) settle(s.column(D + j), score > HOLD);
-        settle(c, score > HOLD);
-    }
+    settled ? settle<true>(s, room, score > HOLD, W) : settle<false>(s, room, score > HOLD, W);
     return score;
 }
 
 // Each column's part in the score, then each one's steps', out (2 D,): w with the sign of the gap.
 inline void causes(const Levels& s, double* out, i64 count) {
     for (i64 j = 0; j < count; ++j) {
-        const Column c = s.column(j);
         out[j] = 0.0;
-        if (c.events >= WARMUP) {
-            const double gap = static_cast<double>(c.mean) - static_cast<double>(c.base);
-            out[j] = std::copysign(surprise(c, INFINITE, 0.0), gap);
-        }
+        if (s.events[j] < WARMUP) continue;
+        const double base = s.base[j], gap = s.mean[j] - base, df = max(CROSSING * s.crossings[j], 1.0);
+        const double origin = j < count / 2 ? std::fabs(static_cast<double>(s.origin[j])) : 0.0;
+        const double unit = s.rms[j] + 1e-9 * (origin + std::fabs(base)) + 1e-30;
+        out[j] = std::copysign(df * series::log(1.0 + gap * gap / (unit * unit * df)), gap);
     }
 }
 

@@ -128,7 +128,7 @@ inline void forget(const Novelty& s) {
 inline double raw_score(const Novelty& s, double value, double week_seconds) {
     double* number = s.number;
     const double spread = max(max(number[SPREAD], 1e-9 * std::fabs(number[CENTRE])), 1e-300);
-    const double plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST), bent = std::asinh(plain / ASINH_UNIT);
+    const double plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST), bent = series::asinh(plain / ASINH_UNIT);
     i64 hour = 0;
     if (std::fabs(week_seconds) < INFINITE)
         hour = min(max(static_cast<i64>(week_seconds * (CELLS / WEEK_SECONDS)), i64(0)), i64(CELLS - 1));
@@ -158,7 +158,7 @@ inline double raw_score(const Novelty& s, double value, double week_seconds) {
     if (!first) {
         const double rate = max(RATES_OF[SPANS - 1], 1.0 / (number[SEEN] - SETTLE));
         number[ACTIVITY] += rate * (std::fabs(bent - number[LAST]) - number[ACTIVITY]);
-        const double activity = std::log(number[ACTIVITY] + QUIET);
+        const double activity = series::log(number[ACTIVITY] + QUIET);
         total += SPANS * std::sqrt(visit(s.grid + 2 * (CHANNELS - 1), s.visited + 3 * (CHANNELS - 1), activity));
     }
     number[LAST] = bent;
@@ -176,7 +176,7 @@ inline double bound(const double* number, double k, double events) {
     const double size = mean * (1.0 - shape);
     shape += SHAPE_MORE;
     const double peaks = (EXPOSURE * PEAKS + number[COUNT]) / (EXPOSURE + number[EXPOSED]), ratio = max(peaks / k * events, 1.0);
-    const double excess = size / shape * (std::pow(ratio, shape) - 1.0);
+    const double excess = size / shape * (series::power(ratio, shape) - 1.0);
     return min(FLOOR + unit_excess(k) * excess, BOUND_MOST);
 }
 
