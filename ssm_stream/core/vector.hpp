@@ -13,7 +13,7 @@
 #endif
 
 #define SSM_INLINE inline __attribute__((always_inline))
-#define SSM_ALONE __attribute__((noinline))
+#define SSM_ALONE inline __attribute__((noinline))  // not once more at every call
 #ifndef SSM_ISA
 #define SSM_ISA native
 #endif
