@@ -571,5 +571,9 @@ def test_the_self_check_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_self_check_without_its_golden_predictions_is_not_a_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    whole = golden.FILE.read_bytes()
     monkeypatch.setattr(golden, "FILE", tmp_path / "golden.npz")
     assert math.isnan(self_check.check_kernel())
+    for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
+        golden.FILE.write_bytes(whole[:size])
+        assert math.isnan(self_check.check_kernel()), size

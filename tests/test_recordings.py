@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, recording
 
 CSV = "entity,ts,temp,count,target\npump-1,2026-01-01T00:00:00,20.5,3,1\npump-2,2026-01-01T00:01:00,,4,\n"
@@ -161,6 +162,19 @@ def test_missing_files_folders_and_empty_parquet(tmp_path: Path) -> None:
     pl.DataFrame({"a": []}).write_parquet(tmp_path / "empty.parquet")
     with pytest.raises(RecordingError, match="no rows"):
         list(Recording(tmp_path / "empty.parquet"))
+
+
+def test_columns_are_looked_for_in_the_rows_that_are_read(tmp_path: Path) -> None:
+    """A later row may be broken, or have a column that the first ones lack: it is not read."""
+    path = write(tmp_path / "a.jsonl", '{"e": 1, "t": 2, "y": 3}\n{"e": 1, "t": 2, "y": 3, "x": 4}\nbroken\n')
+    text = "source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t, target: y, features: [{}], lags: 1}}\n"
+    without, needing = parse_config(text.format("")), parse_config(text.format("x"))
+    Recording(path, 1).check_columns(without)
+    Recording(path, 2).check_columns(needing)
+    with pytest.raises(ConfigError, match="x"):
+        Recording(path, 1).check_columns(needing)
+    with pytest.raises(RecordingError, match="not JSON"):
+        Recording(path).check_columns(without)
 
 
 @pytest.mark.parametrize("name", ["a.csv.gz", "a.jsonl.gz"])

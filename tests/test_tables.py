@@ -58,6 +58,27 @@ def test_nothing_is_cut(name: str, width: int, lines: bool) -> None:
         assert letters.count(cells[0].replace(" ", "")) == 2
 
 
+@pytest.mark.parametrize("width", [24, 40, 80, 10_000])
+def test_brackets_are_text(width: int) -> None:
+    """An entity may have any name, also one that looks like an instruction to the terminal."""
+    table = new_table(["entity", "MAE"], fold=["entity"])
+    for name in ("[/x]", "[bold]press[/]", "[red"):
+        table.add_row(name, "0.0123")
+    file = io.StringIO()
+    print_table(table, Console(width=width, file=file))
+    assert all(name in file.getvalue() for name in ("[/x]", "[bold]press[/]", "[red"))
+
+
+def test_a_cell_of_several_lines_is_as_wide_as_the_longest() -> None:
+    """Where there is no room for it, the rows become records, and nothing is cut."""
+    table = new_table(["check", "value"], fold=["check"])
+    table.add_row("ten digits\nten digits", "a figure of thirty characters!")
+    file = io.StringIO()
+    print_table(table, Console(width=38, file=file))
+    assert "a figure of thirty characters!" in file.getvalue()
+    assert "value a figure" in file.getvalue()
+
+
 def test_without_a_terminal_a_line_has_no_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert output().width > 1000

@@ -63,7 +63,7 @@ def paper(
         run = f"{'Quick run' if quick else 'Full run'} on {describe_device(chosen)}."
         out.write_text(report_html(sections, run), encoding="utf-8")
     except (OSError, FloatingPointError) as error:
-        console.print(f"paper: {error}", style="bold red")
+        console.print(f"paper: {error}", style="bold red", markup=False)
         raise typer.Exit(FAILED) from error
     checks = [check for section in sections for check in section.checks]
     if as_json:

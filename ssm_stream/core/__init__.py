@@ -27,5 +27,8 @@ __all__ = ["ISA", "build_digest", "native"]
 
 @functools.cache
 def build_digest() -> str:
-    """16 hex digits over the compiled core: what was computed with another one may differ."""
-    return hashlib.sha256(Path(native.__file__).read_bytes()).hexdigest()[:16]
+    """16 hex digits over the compiled core and its Python face: what was computed with another one may differ."""
+    digest = hashlib.sha256()
+    for file in (Path(native.__file__), *sorted(Path(__file__).parent.glob("*.py"))):
+        digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]

@@ -56,6 +56,10 @@ class Layout(NamedTuple):
     size: int
     groups: tuple[tuple[str, type[Any], Schema, int], ...]
 
+    def has(self, group: str) -> bool:
+        """Return whether rows have the group."""
+        return any(name == group and at >= 0 for name, _, _, at in self.groups)
+
     def views(self, block: Block) -> Any:
         """The groups, as the fields of `kind`."""
         found = {

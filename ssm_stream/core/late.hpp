@@ -11,9 +11,8 @@
 
 namespace ssm::SSM_ISA {
 
-enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
-enum { HALF, SHARE };                                                                  // columns of PendingTables.number
-enum { MATCHED, DROPPED, MISSED };                                                     // places of `tally`
+enum { HALF, SHARE };               // columns of PendingTables.number
+enum { MATCHED, DROPPED, MISSED };  // places of `tally`
 
 // The ring of an entity.
 struct Ring {

@@ -1,5 +1,6 @@
 // Where every field lies in a row: one place says its name, type, shape and order, and both C++ and Python read that.
 #pragma once
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <vector>
@@ -9,6 +10,22 @@
 namespace ssm {
 
 inline i64 rounded(i64 n, i64 step) { return (n + step - 1) / step * step; }
+
+// Fills in the sizes that follow from the others; returns whether these fit each other.
+inline bool complete(Params& p) {
+    const i64 window = p.window > 0, embedding = p.R > 0, slow = p.prox > 0, past = p.lags > 0;
+    const i64 differences = p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0));
+    const i64 heads = p.M * p.moments + p.prox + slow + embedding + (p.fern > 0) + p.gd + p.log * (p.prox + embedding) +
+                      window * (4 + past + 3 * p.log);
+    p.rows = p.M + (window && p.log);
+    p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
+    p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8);
+    p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
+    p.heads = p.B + p.prox + 2;
+    return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + 2 * p.seasons &&
+           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
+           p.T == p.bases + 2 * p.B + p.prox + slow && p.bases == 1 + past + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
+}
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
 struct FieldInfo {
@@ -215,6 +232,20 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("others", f.others, {SLOTS});
     put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
     put.finish();
+}
+inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
+    Scratch w;
+    w.v = f.v.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
+    w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
+    w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
+    w.leaf_fleet = f.leaf_fleet.in(row), w.leaf_norm = f.leaf_norm.in(row);
+    w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
+    w.gate = f.gate.in(row), w.made = f.made.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
+    w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
+    w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
+    w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
+    for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
+    return w;
 }
 
 }  // namespace ssm

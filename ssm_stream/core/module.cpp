@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <memory>
 
-#include "layout.hpp"
+#include "bounds.hpp"
 
 namespace nb = nanobind;
 using namespace ssm;
@@ -153,13 +153,7 @@ Params params_of(nb::handle from) {
     p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
     p.top_decay = number<double>(from, "top_decay");
     p.decays = length(from.attr("decay"), "decay");
-    p.rows = p.M + (p.window && p.log);
-    const i64 plain = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0))) + p.cycles;
-    const i64 heads = p.M * p.moments + p.prox + (p.prox > 0) + (p.R > 0) + (p.fern > 0) + p.gd + p.log * (p.prox + (p.R > 0)) +
-                      (p.window ? i64(4) + (p.lags > 0) + i64(3) * p.log : i64(0));
-    if (p.C != p.features + p.categories + p.cycles || p.F != plain + p.lags + 2 * p.seasons || p.L != 1 + p.F + p.K ||
-        p.N != 1 + 2 * p.F + p.K || p.R % 16 || p.M > p.decays || p.fern % 4 || p.B != heads ||
-        p.T != p.bases + 2 * p.B + p.prox + (p.prox > 0) || p.bases != 1 + (p.lags > 0) + 2 * p.seasons || p.Q > p.features + p.categories + 2)
+    if (!complete(p))
         throw nb::value_error("the sizes of the learner do not fit each other");
     p.half_life = member<const double>(from, "half_life", {p.decays});
     p.decay = member<const double>(from, "decay", {p.decays});
@@ -183,10 +177,6 @@ Params params_of(nb::handle from) {
     p.sweep_decay = member<const double>(from, "sweep_decay", {2});
     p.sweep_ridge = member<const double>(from, "sweep_ridge", {2});
     p.sweep_huber = member<const double>(from, "sweep_huber", {2});
-    p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
-    p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8);
-    p.answers = rounded(p.T > GATES ? p.T : GATES, 8);
-    p.heads = p.B + p.prox + 2;
     return p;
 }
 
@@ -204,19 +194,7 @@ Scratch scratch_of(nb::handle from, const Params& p) {
         if (!table.base) table.base = base;
         if (base != table.base) refuse(field.name, "an array by itself", "scratch that `shapes.new_scratch` makes");
     }
-    char* row = table.base;
-    Scratch w;
-    w.v = f.v.in(row), w.slots = f.slots.in(row), w.flag = f.flag.in(row), w.on = f.on.in(row);
-    w.fleet = f.fleet.in(row), w.norm = f.norm.in(row), w.entity = f.entity.in(row), w.size = f.size.in(row);
-    w.phi_fleet = f.phi_fleet.in(row), w.phi_norm = f.phi_norm.in(row);
-    w.leaf_fleet = f.leaf_fleet.in(row), w.leaf_norm = f.leaf_norm.in(row);
-    w.q = f.q.in(row), w.scale = f.scale.in(row), w.base = f.base.in(row), w.a = f.a.in(row), w.active = f.active.in(row);
-    w.gate = f.gate.in(row), w.made = f.made.in(row), w.g = f.g.in(row), w.off = f.off.in(row);
-    w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
-    w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
-    w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
-    for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
-    return w;
+    return scratch_in(table.base, f, p);
 }
 
 template <class... More> Placer placed(auto& fields, More&&... more) {
@@ -428,6 +406,18 @@ class PyEngine {
         return told(stop);
     }
 
+    // What is out of its bounds in the rows of loaded state, empty if nothing is; `bounds.hpp`.
+    std::string check(i64 entities, i64 pools) const {
+        if (entities < 0 || entities > state_.learner.entity.rows || pools < 0 || pools > state_.learner.pool.rows)
+            throw nb::index_error("no such pool or entity");
+        return out_of_bounds(state_, entities, pools);
+    }
+    std::string check_pending(nb::handle pending, i64 entities, i64 pools, i64 longest) const {
+        const LearnerState& l = state_.learner;
+        if (entities < 0 || entities > l.entity.rows) throw nb::index_error("no such entity");
+        return out_of_bounds(pending_of(pending, l.p, l.entity.rows), l.p, entities, pools, longest, l.norm.rows > 0);
+    }
+
   private:
     static double* mark_of(nb::handle marks, i64 source) {
         const i64 n = length(marks, "marks");
@@ -598,7 +588,9 @@ NB_MODULE(_core, m) {
     nb::class_<PyEngine>(m, "Engine")
         .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>())
         .def("run", &PyEngine::run)
-        .def("run_late", &PyEngine::run_late);
+        .def("run_late", &PyEngine::run_late)
+        .def("check", &PyEngine::check)
+        .def("check_pending", &PyEngine::check_pending);
     bind_monitor(m);
     bind_tables(m);
     bind_json(m);

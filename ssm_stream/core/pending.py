@@ -10,7 +10,7 @@ Record i of an entity (counted from 0) stands in place i mod H of its ring.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,38 +105,11 @@ def resized(old: Pending, new: Pending) -> Pending:
     return new
 
 
-def records(q: Pending, rows: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
-    """What waits of these entities, without the room between: the counts by entity, and a row a record.
-
-    Returns:
-        arrays (len(rows),) of the counts; arrays (m, …) of the records, with `row`, the place in `rows`, and `index`
-    """
+def waiting(q: Pending, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Return the records that wait of these entities, oldest first: place in `rows`, number, and place in the ring."""
     H = q.open.shape[1]
-    row, place_of = np.nonzero(q.open[rows])
+    row, place = np.nonzero(q.open[rows])
     latest = q.met[rows][row] - 1
-    index = latest - (latest - place_of) % H
+    index = latest - (latest - place) % H
     order = np.lexsort((index, row))
-    row, index, place_of = row[order], index[order], place_of[order]
-    out: dict[str, NDArray[Any]] = {"row": row.astype(np.int64), "index": index}
-    for i, (name, array) in enumerate(q._asdict().items()):
-        out[name] = array[rows] if i < BY_ENTITY else array[rows[row], place_of]
-    return out
-
-
-def span(stored: dict[str, NDArray[Any]]) -> int:
-    """Places that the rings need for these records."""
-    return int(np.max(stored["met"][stored["row"]] - stored["index"], initial=0))
-
-
-def put(q: Pending, stored: dict[str, NDArray[Any]]) -> None:
-    """Fill new rings with what `records` told.
-
-    Raises:
-        KeyError: an array is missing. ValueError: one has another shape.
-    """
-    H = q.open.shape[1]
-    for i, (name, array) in enumerate(q._asdict().items()):
-        if i < BY_ENTITY:
-            array[: len(stored[name])] = stored[name]
-        else:
-            array[stored["row"], stored["index"] % H] = stored[name]
+    return row[order].astype(np.int64), index[order], place[order]

@@ -82,6 +82,7 @@ struct Late {
     i64 events;
     double ahead, late;
 };
+enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
 // Rings of records an entity; places: H.
 struct PendingTables {
     i64 places;

@@ -155,7 +155,7 @@ struct Window {
     bool has_cut(double delta) const {
         if (ticks % EVERY || width <= LEAST) return false;
         double n0 = 0.0, m0 = 0.0;
-        const double lean = std::log(2.0 * std::log(width) / delta);
+        const double lean = native::series::log(2.0 * native::series::log(width) / delta);
         for (int r = ROWS - 1; r >= 0; --r)
             for (i64 j = count[r] - 1; j >= 0; --j) {
                 n0 += std::ldexp(1.0, r);

@@ -13,13 +13,13 @@
 #endif
 
 #define SSM_INLINE inline __attribute__((always_inline))
-#define SSM_ALONE __attribute__((noinline))
 // Before a loop: its iterations do not touch each other's numbers.
 #if defined(__clang__)
 #define SSM_VECTORS _Pragma("clang loop vectorize(assume_safety)")
 #else
 #define SSM_VECTORS _Pragma("GCC ivdep")
 #endif
+#define SSM_ALONE inline __attribute__((noinline))  // not once more at every call
 #ifndef SSM_ISA
 #define SSM_ISA native
 #endif

@@ -56,7 +56,7 @@ class CategoryTexts:
             rows = rows[(pool.seen[rows] != counts).any(axis=1)]
         if len(rows):
             learned = np.array(self._new)
-            self._add(learned[np.isin(learned, pool.value[rows])].tolist())
+            self._add(learned[np.isin(learned, _learned(self._store, rows))].tolist())
 
     def keep_all(self, events: Events) -> None:
         """Keep the texts of all events of the batch: they wait for their labels."""
@@ -71,12 +71,19 @@ class CategoryTexts:
         self._store.category_texts |= {code: self._batch[code] for code in codes}
 
 
+def _learned(store: EntityStore, pools: slice | NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the codes that these pools have learned: of the categories, which stand after the features."""
+    p = store.params
+    codes: NDArray[np.float64] = store.shared.pool.value[pools, p.features : p.features + p.categories]
+    return codes
+
+
 def prune(store: EntityStore) -> None:
     """Remove the texts of codes that neither a pool nor a waiting event holds."""
     if not store.category_texts:
         return
     used = len(store.pools) if store.config.model.fleet else len(store.names)
-    codes = set(np.unique(store.shared.pool.value[:used]).tolist())
+    codes = set(np.unique(_learned(store, slice(used))).tolist())
     if store.delayed is not None:
         codes |= set(np.unique(store.pending.named[store.pending.open > 0]).tolist())
     store.category_texts = {code: text for code, text in store.category_texts.items() if code in codes}

@@ -35,6 +35,7 @@ from ssm_stream.engine.snapshot_format import (
     damage_as_state_error,
     write,
 )
+from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
@@ -364,7 +365,13 @@ class Engine:
         reader.finish()
 
     def finish_load(self) -> None:
-        """End the episodes that the present settings do not allow, without an alert, after the last `load`."""
+        """Check the state and end the episodes that the present settings do not allow, after the last `load`.
+
+        Raises:
+            StateError: a number is out of its bounds.
+        """
+        for each in self.target_engines:
+            check_state(each.store)
         if self._loaded_config != self.config.hash:
             self._alerts.end_disabled()
             self._loaded_config = self.config.hash

@@ -372,12 +372,12 @@ class EntityStore:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state."""
-        return entity_layout(self.config, self.params).size
+        return int(self.entity_block.shape[1])
 
     @property
     def bytes_per_pool(self) -> int:
         """Memory of what the entities of one shard and source have learned together."""
-        return pool_layout(self.params, norm=len(self.shared.norm.near) > 0).size
+        return int(self.pool_block.shape[1])
 
     def count_open_episodes(self, kind: str) -> int:
         """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread."""

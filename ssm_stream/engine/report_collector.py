@@ -67,6 +67,8 @@ class ReportCollector:
             )  # fmt: skip
         waiting = b""
         if store.delayed is not None:
-            records = pending.records(store.pending, np.array([row]))
-            waiting = b"".join(array.tobytes() for name, array in records.items() if name != "row")
+            _, index, place = pending.waiting(store.pending, np.array([row]))
+            counts, records = store.pending[: pending.BY_ENTITY], store.pending[pending.BY_ENTITY :]
+            parts = [index, *(array[row] for array in counts), *(array[row, place] for array in records)]
+            waiting = b"".join(part.tobytes() for part in parts)
         return CapturedState(self._capture.layout, self._capture.capture(row, pool), waiting)

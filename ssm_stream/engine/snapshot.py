@@ -14,7 +14,7 @@ from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.core import frozen_weights, pending
 from ssm_stream.engine import category_texts, growable_arrays
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.growable_arrays import arrays_of, named_arrays
+from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     SnapshotReader,
@@ -22,8 +22,7 @@ from ssm_stream.engine.snapshot_format import (
     bytes_part,
     incompatible_array,
 )
-from ssm_stream.engine.state_check import check_state
-from ssm_stream.engine.state_layout import new_pools, new_states
+from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.labels import EarlyLabels
 
 DETECTORS = ("detector.", "novelty.", "levels.")
@@ -87,7 +86,8 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
         parts.append(ArrayPart(name, array[: len(chosen)]) if full else ArrayPart(name, array, (chosen,)))
     if store.delayed is not None:
         parts += _dump_pending(store, rows.entities)
-    category_texts.prune(store)
+    if full:
+        category_texts.prune(store)
     metadata: dict[str, Any] = {
         "weights": frozen_weights.digest(store.weights),
         "marks": [[source, repr(float(store.watermarks[at]))] for source, at in sorted(store.sources.items())],
@@ -105,23 +105,20 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
 def _enabled_arrays(store: EntityStore, rows: _Rows) -> Iterator[tuple[str, NDArray[Any], NDArray[np.int64]]]:
     """Yield name, array and rows of each array that the settings enable."""
     norm = len(store.shared.norm.near) > 0
-    for groups, one, chosen in (
-        (store.state, new_states(store.config, store.params, 1), rows.entities),
-        (store.shared, new_pools(store.params, 1, norm=norm), rows.pools),
+    for groups, layout, chosen in (
+        (store.state, entity_layout(store.config, store.params), rows.entities),
+        (store.shared, pool_layout(store.params, norm=norm), rows.pools),
     ):
-        for (name, array), row in zip(named_arrays(groups), arrays_of(one), strict=True):
-            if len(row):
+        for name, array in named_arrays(groups):
+            if layout.has(name.split(".")[0]):
                 yield name, array, chosen
 
 
 def _dump_pending(store: EntityStore, rows: NDArray[np.int64]) -> list[ArrayPart]:
     """Return the waiting events of these rows without the gaps: counts, then a row a record, oldest first."""
-    q, H = store.pending, store.pending.open.shape[1]
-    row, place = np.nonzero(q.open[rows])
-    latest = q.met[rows][row] - 1
-    index = latest - (latest - place) % H
-    order = np.lexsort((index, row))
-    row, index, at = row[order].astype(np.int64), index[order], (rows[row[order]], place[order])
+    q = store.pending
+    row, index, place = pending.waiting(q, rows)
+    at = rows[row], place
     parts = [ArrayPart("late_rows", row), ArrayPart("late_index", index)]
     for i, (name, array) in enumerate(q._asdict().items()):
         parts.append(ArrayPart(name, array, (rows,) if i < pending.BY_ENTITY else at))
@@ -152,7 +149,6 @@ def load(
         at = store.watermark_index(source)  # may replace `watermarks`
         store.watermarks[at] = float(value)
     store.category_texts = {float(code): str(text) for code, text in metadata.get("texts", ())}
-    check_state(store)
     store.mark_persisted()
     store.needs_full_snapshot = migrates
 

@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import pending
+from ssm_stream.config import MAX_PENDING
+from ssm_stream.core import detect, pending
+from ssm_stream.core.constants import HELD
 from ssm_stream.core.shapes import BATCH, GAPS, VALUES, LearnerParams
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.snapshot_format import StateError
@@ -20,10 +22,10 @@ from ssm_stream.engine.snapshot_format import StateError
 MAX_COUNT = 1e15
 """Events that an entity or a pool may have seen: beyond, counts would be no whole numbers any more."""
 DRIFT_COUNTS = (
-    (0, "seen", MAX_COUNT),
-    (14, "waiting", 256),
-    (21, "blocks seen", MAX_COUNT),
-    (22, "blocks waiting", 16),
+    (detect.SEEN, "seen", MAX_COUNT),
+    (detect.WAITING, "waiting", 256),
+    (detect.BLOCK_SEEN, "blocks seen", MAX_COUNT),
+    (detect.BLOCK_WAITING, "blocks waiting", 16),
 )
 """Columns of `detector.number` that are counts, and their bounds."""
 Bound = tuple[str, NDArray[Any], float, float]
@@ -56,10 +58,13 @@ def _bounds(store: EntityStore, entities: int, pools: int) -> Iterator[Bound]:
     for scope in ("fleet", "norm"):
         heads = getattr(shared, scope)
         yield f"{scope}.waiting", heads.waiting[:pools], 0, BATCH
-        yield f"{scope}.near", heads.near[:pools, 4], 0, MAX_COUNT
+        yield f"{scope}.near", heads.near[:pools, HELD], 0, MAX_COUNT
     yield from _entity_bounds(store, entities)
     if store.delayed is not None:
-        yield from _pending_bounds(store.pending, p, entities, len(pool.n))
+        yield from _pending_bounds(store.pending, p, entities)
+        # Where each entity is its own pool, the core takes the entity's row: rows move, and `pool` does not follow.
+        if store.config.model.fleet:
+            yield "pool", store.pending.pool[:entities], 0, max(pools - 1, 0)
 
 
 def _entity_bounds(store: EntityStore, entities: int) -> Iterator[Bound]:
@@ -76,13 +81,12 @@ def _entity_bounds(store: EntityStore, entities: int) -> Iterator[Bound]:
     yield "novelty.grid (widths)", novelty.grid[:entities, :, 1], 0, np.finfo(np.float64).max
 
 
-def _pending_bounds(q: pending.Pending, p: LearnerParams, entities: int, pools: int) -> Iterator[Bound]:
+def _pending_bounds(q: pending.Pending, p: LearnerParams, entities: int) -> Iterator[Bound]:
     yield "met", q.met[:entities], 0, MAX_COUNT
     yield "oldest", q.oldest[:entities], 0, MAX_COUNT
-    yield "met after oldest", (q.met - q.oldest)[:entities], 0, MAX_COUNT
+    yield "met after oldest", q.met[:entities] - q.oldest[:entities], 0, MAX_PENDING
     yield "judged", q.judged[:entities], 0, MAX_COUNT
     yield "open", q.open[:entities], 0, 1
-    yield "pool", q.pool[:entities], 0, max(pools - 1, 0)
     yield "flag", q.flag[:entities], 0, 1
     yield "steps (hour)", q.steps[:entities, :, 0], 0, 23
     yield "steps (weekday)", q.steps[:entities, :, 1], 0, 6

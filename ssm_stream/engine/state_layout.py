@@ -5,7 +5,6 @@ from __future__ import annotations
 from ssm_stream.config import Config
 from ssm_stream.core import blocks, detect, interval, levels, lifecycle, loop, novelty, shapes
 from ssm_stream.core.blocks import Layout
-from ssm_stream.engine.growable_arrays import new_block
 from ssm_stream.engine.kernel_params import enabled_channels
 
 
@@ -37,15 +36,3 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
             ("norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm),
         ],
     )
-
-
-def new_states(config: Config, p: shapes.LearnerParams, E: int) -> loop.EntityStates:
-    """Return the arrays of E new entities."""
-    layout = entity_layout(config, p)
-    return loop.EntityStates(*layout.views(new_block(E, layout.size)))
-
-
-def new_pools(p: shapes.LearnerParams, P: int, *, norm: bool) -> loop.PoolStates:
-    """Return the arrays of P new pools."""
-    layout = pool_layout(p, norm=norm)
-    return loop.PoolStates(*layout.views(new_block(P, layout.size)))

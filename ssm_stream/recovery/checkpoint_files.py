@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -79,10 +79,7 @@ class ShardCheckpoints:
         """
         chain = read_chain(self.folder, name)
         engine = Engine(config)
-        for checkpoint in chain:
-            with open_checkpoint(self.folder, checkpoint.name) as reader:
-                engine.load(reader)
-        engine.finish_load()
+        load_chain(engine, self.folder, chain)
         shard, number, _ = name.split("-")
         self.shard, self._number, self._chains = int(shard), int(number), [chain]
         return engine
@@ -183,6 +180,19 @@ def read_chain(folder: Path, name: str, *, verify: bool = False) -> list[Checkpo
                 if name and re.fullmatch(_NAME, name) is None:
                     raise StateError("the snapshot is damaged: its predecessor is not the name of a state file")
     return chain[::-1]
+
+
+def load_chain(engine: Engine, folder: Path, chain: Sequence[Checkpoint]) -> None:
+    """Load a full snapshot and the incremental ones after it.
+
+    Raises:
+        StateError: a file is missing or damaged, or another configuration made the state; names the file.
+    """
+    for checkpoint in chain:
+        with open_checkpoint(folder, checkpoint.name) as reader:
+            engine.load(reader)
+            if checkpoint is chain[-1]:
+                engine.finish_load()
 
 
 @contextmanager

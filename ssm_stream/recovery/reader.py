@@ -35,7 +35,14 @@ from ssm_stream.recovery.bytewax_db import (
     require_parts,
     resume_epoch,
 )
-from ssm_stream.recovery.checkpoint_files import FOLDER, Checkpoint, open_checkpoint, read_chain, referenced_file
+from ssm_stream.recovery.checkpoint_files import (
+    FOLDER,
+    Checkpoint,
+    load_chain,
+    open_checkpoint,
+    read_chain,
+    referenced_file,
+)
 from ssm_stream.recovery.directory import require_imported
 from ssm_stream.recovery.locking import lock_owner
 
@@ -79,10 +86,7 @@ class StoredState(NamedTuple):
     def engine(self, shard: str, like: Config | None = None) -> Engine:
         """The engine of a shard, under the settings that made its state. like: as for `rebuild_config`"""
         engine = Engine(rebuild_config(self.metadata(shard), like))
-        for checkpoint in self.chains[shard]:
-            with open_checkpoint(self.directory / FOLDER, checkpoint.name) as reader:
-                engine.load(reader)
-        engine.finish_load()
+        load_chain(engine, self.directory / FOLDER, self.chains[shard])
         return engine
 
     def positions(self, config: Config) -> list[Position]:

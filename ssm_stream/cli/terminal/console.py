@@ -76,11 +76,12 @@ def print_table(table: Table, console: Console | None = None) -> None:
 
 def _fits(table: Table, console: Console) -> bool:
     """Return True if there is room for all columns, those that may be folded with at least FOLDED characters."""
-    unlimited = console.options.update(max_width=WIDE)
+    unlimited = console.options.update(max_width=WIDE, markup=False)
     needed = console.measure(table, options=unlimited).maximum
     for column in table.columns:
         if not column.no_wrap:
-            natural = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+            cells = (column.header, *column.cells)
+            natural = max((cell_len(line) for cell in cells for line in str(cell).splitlines()), default=0)
             column.min_width = min(natural, FOLDED)
             needed -= natural - column.min_width
     return needed <= console.width

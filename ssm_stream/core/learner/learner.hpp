@@ -22,7 +22,7 @@ struct Learner {
     SSM_INLINE Learner(const LearnerState& of, i64 k, i64 e)
         : p(of.p), w(of.w), s(of.entity_fields, of.entity.row(e)), pool(of.pool_fields, of.pool.row(k)),
           fleet(of.fleet_fields, of.fleet.row(k), of.p.L, of.p.wide_L),
-          norm(of.norm_fields, of.norm.row(of.norm.rows > 0 ? k : 0), of.p.N, of.p.wide_N), has_norm(of.norm.rows > 0) {}
+          norm(of.norm.rows > 0 ? Heads(of.norm_fields, of.norm.row(k), of.p.N, of.p.wide_N) : fleet), has_norm(of.norm.rows > 0) {}
     SSM_INLINE i64 inputs_in_use() const { return 1 + p.F + pool.used; }  // of the fleet's scope
 };
 

@@ -91,7 +91,7 @@ template <class T> SSM_INLINE i64 bin(T value) {
     const double square = static_cast<double>(static_cast<T>(value * value));
     const double size = static_cast<double>(std::fabs(value));
     const double place = std::copysign(series::log(size + std::sqrt(square + 1.0)), static_cast<double>(value));
-    return min(max(static_cast<i64>((place + 5.0) * (BINS / 10.0)), i64(0)), i64(BINS - 1));
+    return static_cast<i64>(min(max(0.0, (place + 5.0) * (BINS / 10.0)), BINS - 1.0));  // what is no number: the first bin
 }
 SSM_INLINE void insert(float* histogram, i64 b, double mass) {
     histogram[b] += static_cast<float>(mass);
@@ -164,7 +164,7 @@ inline void restart(const Drift& s, double events) {
     for (i64 i = seen - few; i < seen; ++i)
         insert(s.histogram, bin((static_cast<double>(s.waiting[i % LAG]) * wider + moved) / scale), 1.0);
     number[TOTAL] = static_cast<double>(few);
-    number[WAITING] = 0.0;
+    number[WAITING] = number[BLOCK_WAITING] = 0.0;
 }
 
 // What the alarm says; from here on errors are held against the old reference, and those that wait are dropped.

@@ -131,7 +131,7 @@ inline double raw_score(const Novelty& s, double value, double week_seconds) {
     const double plain = min(max((value - number[CENTRE]) / spread, -FARTHEST), FARTHEST), bent = series::asinh(plain / ASINH_UNIT);
     i64 hour = 0;
     if (std::fabs(week_seconds) < INFINITE)
-        hour = min(max(static_cast<i64>(week_seconds * (CELLS / WEEK_SECONDS)), i64(0)), i64(CELLS - 1));
+        hour = static_cast<i64>(min(max(week_seconds * (CELLS / WEEK_SECONDS), 0.0), CELLS - 1.0));
     const int count = s.cell_events[hour];
     const bool first = number[SEEN] == SETTLE;
     double total = 0.0;

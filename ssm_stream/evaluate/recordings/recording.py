@@ -84,7 +84,8 @@ class Recording:
         return _batched(json_rows(self.path)) if kind == "jsonl" else parquet_slices(self.path, names)
 
     def check_columns(self, config: Config) -> None:
-        """Check that the file has each configured column; of JSON lines, that one of the first 50,000 rows has it.
+        """Check that the file has each configured column; of JSON lines, that one of the rows to read has it (at
+        most the first 50,000).
 
         Raises:
             ConfigError: names the missing column and the nearest one.
@@ -96,7 +97,8 @@ class Recording:
         elif kind == "parquet":
             names = parquet_columns(self.path)
         else:
-            names = list(dict.fromkeys(name for row in islice(json_rows(self.path), SLICE) for name in row))
+            rows = islice(json_rows(self.path), min(SLICE, self.limit or SLICE))
+            names = list(dict.fromkeys(name for row in rows for name in row))
         check_columns(config, names, self.path.name)
 
 

@@ -1,0 +1,204 @@
+// A small learner with all its state, in memory of its own for each group: what the sanitizer finds beyond an end is a fault.
+#pragma once
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "../../ssm_stream/core/bounds.hpp"
+
+namespace fuzz {
+using namespace ssm;
+
+struct Choice {
+    i64 features, categories, cycles, lags, feature_lags, window;
+    bool seasons, differences, log, gd, norm, fleet;
+    i64 ahead;          // events that the target lies ahead; 0: it comes with its event, −1: labels bring it
+};
+inline constexpr Choice CHOICES[] = {
+    {3, 0, 0, 0, 0, 0, false, false, true, false, true, true, 0},
+    {2, 1, 2, 2, 2, 0, true, true, true, true, true, true, 0},
+    {2, 0, 0, 2, 0, 8, false, false, true, false, false, true, 0},
+    {2, 1, 0, 0, 0, 0, false, false, false, false, true, true, -1},
+    {1, 0, 2, 2, 0, 4, true, false, true, false, false, false, 2},
+};
+inline constexpr i64 KINDS = sizeof CHOICES / sizeof CHOICES[0];
+inline constexpr i64 ENTITIES = 3, POOLS = 2, PLACES = 4, LONGEST = 4096, ROWS = 4, EVENTS = 12;
+
+// Memory that begins at a cache line and ends where the sanitizer's begins.
+struct Block {
+    std::unique_ptr<char, void (*)(void*)> memory{nullptr, std::free};
+    std::vector<char> first;  // as it was when the world was made
+    i64 size = 0;
+    char* make(i64 bytes) {
+        size = bytes;
+        memory.reset(static_cast<char*>(std::aligned_alloc(64, static_cast<std::size_t>(rounded(bytes, 64)))));
+        std::memset(memory.get(), 0, static_cast<std::size_t>(rounded(bytes, 64)));
+        return memory.get();
+    }
+    void keep() { first.assign(memory.get(), memory.get() + size); }
+    void restore() { std::memcpy(memory.get(), first.data(), first.size()); }
+};
+
+// A field that may be bent: so many numbers of a type.
+struct Target {
+    std::string type;
+    std::function<char*(i64)> number;  // the place of one
+    i64 count;
+};
+
+struct World {
+    Choice choice;
+    EngineState state{};
+    LateState late{};
+    std::vector<std::unique_ptr<Block>> blocks, kept;  // all; those of the state, which is made anew for each input
+    std::vector<Target> targets;
+    // Constants and working space.
+    std::vector<double> numbers[8];
+    std::vector<float> floats[8];
+    std::vector<i64> columns[2];
+    double mark = NAN;
+    i64 phase[4] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
+    double number[6] = {};
+    std::vector<float> weights;
+    std::vector<double> room;
+
+    explicit World(const Choice& made) : choice(made) {
+        sizes();
+        constants();
+        groups();
+        rules();
+        if (choice.ahead) waiting();
+        weights.resize(static_cast<std::size_t>(state.learner.p.L));
+        state.told = {phase, number, weights.data()};
+    }
+    void keep() {
+        for (auto& block : kept) block->keep();
+    }
+    void restore() {
+        for (auto& block : kept) block->restore();
+        mark = NAN;
+        std::memset(todo, 0, sizeof todo), std::memset(tally, 0, sizeof tally);
+    }
+
+  private:
+    char* room_for(i64 bytes, bool state_of = true) {
+        auto& list = state_of ? kept : blocks;
+        list.push_back(std::make_unique<Block>());
+        return list.back()->make(bytes > 0 ? bytes : 64);
+    }
+    void sizes() {
+        Params& p = state.learner.p;
+        p.features = choice.features, p.categories = choice.categories, p.cycles = choice.cycles;
+        p.lags = choice.lags, p.feature_lags = choice.feature_lags, p.differences = choice.differences;
+        p.seasons = choice.seasons, p.window = choice.window, p.log = choice.log, p.gd = choice.gd;
+        p.moments = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.fern = 4, p.K = 8, p.learned_gate = 1;
+        p.C = p.features + p.categories + p.cycles;
+        p.Q = p.features + p.categories + 2;
+        p.step_hour = p.step_weekday = BY_RULE;
+        p.F = p.features * (1 + p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : 0)) + p.cycles + p.lags + 2 * p.seasons;
+        p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
+        p.bases = 1 + (p.lags > 0) + 2 * p.seasons;
+        p.B = p.M + p.prox + 1 + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
+        p.T = p.bases + 2 * p.B + p.prox + 1;
+        p.slow_step = 0.02, p.embedding_step = 0.2, p.fern_step = 0.05, p.fern_decay = 0.999, p.top_decay = 0.99;
+        if (!complete(p)) std::abort();
+    }
+    void constants() {
+        Params& p = state.learner.p;
+        u64 seed = 1;
+        const auto random = [&] {
+            seed = seed * 6364136223846793005u + 1442695040888963407u;
+            return static_cast<double>(seed >> 40) / (1 << 24);
+        };
+        const auto drawn = [&](auto& into, i64 n) {
+            for (i64 i = 0; i < n; ++i) into.push_back(static_cast<float>(2.0 * random() - 1.0));
+            return into.data();
+        };
+        p.half_life = (numbers[0] = {0.0, 3.6e6}).data(), p.decay = (numbers[1] = {0.999, 0.0}).data();
+        p.ridge = (floats[0] = {1.0f, 10.0f}).data(), p.huber = (floats[1] = {1.0f, 1.0f}).data();
+        p.steps = (numbers[2] = {0.1, 0.5}).data(), p.surprise = (numbers[3] = {0.5, 0.1, 0.05}).data();
+        p.poly_decay = (numbers[4] = {0.99, 0.999}).data();
+        p.soft = (numbers[5] = {2.0, 0.97, 5.0, 0.01, 8.0, 0.99, 5.0, 0.01}).data();
+        p.sweep_decay = (numbers[6] = {0.99, 0.999}).data(), p.sweep_ridge = p.sweep_huber = (numbers[7] = {1.0, 0.1}).data();
+        p.omega_fleet = drawn(floats[2], (p.F + SLOTS) * p.R), p.omega_norm = drawn(floats[3], (2 * p.F + SLOTS) * p.R);
+        p.phase = drawn(floats[4], p.R);
+        p.cut_fleet = drawn(floats[5], BINS * DEPTH), p.cut_norm = drawn(floats[6], BINS * DEPTH);
+        for (i64 i = 0; i < BINS * DEPTH; ++i) columns[0].push_back(i % p.F), columns[1].push_back(i % (2 * p.F));
+        p.fern_fleet = columns[0].data(), p.fern_norm = columns[1].data();
+    }
+    template <class Fields, class... More> Table table(Fields& fields, i64 rows, More&&... more) {
+        Placer put;
+        place_fields(put, fields, more...);
+        Table out{rows ? room_for(put.size * rows) : nullptr, put.size, rows};
+        for (const FieldInfo& field : put.fields) {
+            i64 count = rows;
+            for (i64 n : field.shape) count *= n;
+            if (!count) continue;
+            targets.push_back({field.type, [out, field](i64 i) {
+                char* at = out.base + field.at;
+                for (std::size_t axis = field.shape.size(); axis-- > 0; i /= field.shape[axis]) at += i % field.shape[axis] * field.strides[axis];
+                return at + i * out.stride;
+            }, count});
+        }
+        return out;
+    }
+    void groups() {
+        LearnerState& l = state.learner;
+        const Params& p = l.p;
+        const i64 pools = choice.fleet ? POOLS : ENTITIES;
+        l.entity = table(l.entity_fields, ENTITIES, p);
+        l.pool = table(l.pool_fields, pools, p);
+        l.fleet = table(l.fleet_fields, pools, p, p.L);
+        l.norm = table(l.norm_fields, choice.norm ? pools : 0, p, p.N);
+        MonitorState& m = state.monitor;
+        m.interval = table(m.interval_fields, ENTITIES);
+        m.drift = table(m.drift_fields, ENTITIES);
+        m.novelty = table(m.novelty_fields, ENTITIES);
+        m.levels = table(m.levels_fields, ENTITIES, p.features + 1);
+        m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, 8});
+        m.clock = table(m.clock_fields, ENTITIES, std::vector<i64>{4});
+        m.reference = table(m.reference_fields, ENTITIES, p);
+        Placer put;
+        ScratchFields fields;
+        place_fields(put, fields, p);
+        l.w = scratch_in(room_for(put.size, false), fields, p);
+        for (i64 b = 0; b < p.window; ++b) l.w.attend[ONES * p.window + b] = 1.0f;
+    }
+    void rules() {
+        Rules& r = state.rules;
+        r.warmup = 5, r.level = 0.9, r.ttl = 1e12, r.anomaly = r.drift = true;
+        r.anomaly_events = 50, r.drift_seconds = 86400;
+        for (bool& channel : r.channels) channel = true;
+        r.learn[0] = 1, r.learn[1] = 2, r.consecutive = 1, r.ongoing_every = 3;
+        for (int i = 0; i < 2; ++i) r.recover_after[i] = 2, r.cooldown[i] = 1;
+    }
+    template <class T> T* ring(i64 each, bool bent = true) {
+        const i64 count = ENTITIES * each;
+        char* at = room_for(count * static_cast<i64>(sizeof(T)));
+        if (bent && count) targets.push_back({type_name<T>(), [at](i64 i) { return at + i * static_cast<i64>(sizeof(T)); }, count});
+        return reinterpret_cast<T*>(at);
+    }
+    void waiting() {
+        const Params& p = state.learner.p;
+        const bool labels = choice.ahead < 0;
+        late.late = {labels, true, 1e12, PLACES, choice.fleet, labels ? 0 : choice.ahead, 0.0, 0.0};
+        using i8 = std::int8_t;
+        late.q = {PLACES, ring<i64>(1), ring<i64>(1), ring<i64>(1), ring<i8>(PLACES), ring<i64>(PLACES), ring<i64>(PLACES),
+                  ring<i64>(PLACES), ring<i8>(PLACES * RECORD_FLAGS), ring<double>(2 * PLACES), ring<double>(PLACES * p.F),
+                  ring<double>(PLACES * p.categories), ring<i8>(2 * PLACES), ring<double>(BASES * PLACES), ring<i64>(PLACES),
+                  ring<double>(PLACES * p.T), ring<i8>(PLACES * p.T), ring<double>(PLACES * (GATES + 1)),
+                  ring<float>(2 * PLACES * (p.window ? p.lags : 0))};
+        room.resize(static_cast<std::size_t>(p.C));
+        late.room = {room.data(), room_steps};
+        const auto made = [&](auto* type) { return reinterpret_cast<decltype(type)>(room_for(ROWS * 8, false)); };
+        double* real = nullptr;
+        i64* whole = nullptr;
+        bool* flag = nullptr;
+        late.settled = {ROWS, made(whole), made(whole), made(real), made(real), made(real), made(real), made(real), made(flag), made(whole), made(real)};
+        late.todo = todo, late.tally = tally;
+    }
+};
+
+}  // namespace fuzz

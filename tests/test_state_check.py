@@ -1,0 +1,113 @@
+"""Bounds of a loaded state: whatever valid runs write is loaded, and no made-up number reaches the core."""
+
+from __future__ import annotations
+
+import numpy as np
+import orjson
+import pytest
+from xxhash import xxh3_64
+
+from ssm_stream.config import MAX_PENDING, Config, parse_config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import PREFIX, StateError
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.labels import Labels
+
+LAST = 4_990
+"""Minute of the last event, the one that waits for its label."""
+
+
+def configured(fleet: bool) -> Config:
+    return parse_config(
+        "source: {brokers: a, topic: t}\n"
+        "event: {entity: e, timestamp: t, features: [a]}\n"
+        "labels: {topic: labels, wait: 1d}\n"
+        "state: {ttl: 1h}\n"
+        f"model: {{fleet: {str(fleet).lower()}}}\n"
+        "recovery: {directory: null}\n"
+    )
+
+
+def events_of(names: list[str], ts: int) -> Events:
+    n = len(names)
+    return Events(
+        names, np.full(n, ts, np.int64), np.arange(float(n))[:, None], np.full(n, np.nan), np.arange(n),
+        np.zeros(n, np.int64),
+    )  # fmt: skip
+
+
+def label(engine: Engine, events: Events) -> None:
+    n = len(events)
+    engine.learn(Labels(events.entity, events.ts, np.zeros(n, np.int64), np.arange(n) % 7.0, np.arange(n)))
+
+
+def grown(fleet: bool) -> Engine:
+    """An engine of 400 entities of which all but the last have just expired, with events that wait for labels."""
+    engine = Engine(configured(fleet))
+    for minute in range(3):
+        events = events_of([f"m{i}" for i in range(400)], minute * 60_000)
+        engine.process(events)
+        label(engine, events)
+    for minute in range(10, 5_000, 10):  # many events: the watermark follows by small steps
+        events = events_of(["m399"], minute * 60_000)
+        engine.process(events)
+        if minute < LAST:
+            label(engine, events)
+    return engine
+
+
+@pytest.mark.parametrize("fleet", [True, False])
+def test_rows_that_moved_are_loaded_again(fleet: bool) -> None:
+    """An entity's row moves when others expire; its waiting events keep the number of the pool that they came by."""
+    engine = grown(fleet)
+    assert len(engine) == 400
+    state = engine.snapshot()
+    assert engine.names == ["m399"]
+    again = Engine.restore(engine.config, state)
+    assert again.snapshot() == state
+    for each in (engine, again):
+        label(each, events_of(["m399"], LAST * 60_000))
+    assert engine.label_counts["waiting"] == again.label_counts["waiting"] == 0
+    assert engine.snapshot() == again.snapshot()
+
+
+def bent(state: bytes, array: str, value: float) -> bytes:
+    """A snapshot whose checksums are right, with this number in the first place of an array."""
+    size = PREFIX.unpack(state[: PREFIX.size])[3]
+    header = orjson.loads(state[PREFIX.size :][:size])
+    body, at = bytearray(state[PREFIX.size + size :]), 0
+    for name, dtype, shape in header["arrays"]:
+        if name == f"0.{array}":
+            number = np.array([value]).astype(dtype).tobytes()
+            body[at : at + len(number)] = number
+        at += int(np.prod(shape)) * np.dtype(dtype).itemsize
+    head = PREFIX.unpack(state[: PREFIX.size])
+    return PREFIX.pack(*head[:6], xxh3_64(bytes(body)).intdigest()) + state[PREFIX.size :][:size] + bytes(body)
+
+
+@pytest.mark.parametrize(
+    ("array", "value"),
+    [
+        ("met", 2 * MAX_PENDING),
+        ("met", -1),
+        ("oldest", 1e14),
+        ("pool", 1),
+        ("pool", -1),
+        ("places", 10_000),
+        ("steps", 24),
+        ("open", 2),
+        ("pool.used", 1_000),
+        ("pool.n", -1),
+        ("pool.slot", 300),
+        ("learner.n", 1e17),
+        ("learner.season_n", -3),
+        ("detector.number", np.nan),
+        ("novelty.number", -1),
+    ],
+)
+def test_a_number_out_of_bounds_is_refused(array: str, value: float) -> None:
+    engine = grown(fleet=True)
+    state = engine.snapshot()
+    Engine.restore(engine.config, state)
+    with pytest.raises(StateError, match="is damaged"):
+        Engine.restore(engine.config, bent(state, array, value))
