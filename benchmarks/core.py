@@ -1,129 +1,76 @@
-"""The native core: what an event costs, a message read and written, and a start until the first prediction.
+"""The native core against the compiled parts of commit 9f6b921, the last with numba: events, messages, start and build.
 
-    python benchmarks/core.py [--json] [--quick]
+    python benchmarks/core.py [--against CHECKOUT] [--parts kernel,wire,start,build,install,suite] [--json]
 
-CPU time of the thread, minimum over repetitions, so that two builds may be compared that run in turns on one machine.
+kernel   CPU time of an event with 8 features and all detectors, for 100, 10,000 and 100,000 entities
+wire     CPU time of a message of 8 numbers that is read, and of a prediction that is written
+start    seconds from the command to the end of a backtest of one event, which has been predicted then
+build    CPU seconds to compile and link the core for one instruction set, and the size of the extension for all
+install  seconds of `make install` and `make demo` in a fresh clone, with packages in pip's cache
+suite    seconds of the tests in that clone
+
+With a checkout of that commit that has its virtual environment in .venv, both run in turns on this machine, and a ratio
+is that of the minima. Else its figures come from core_numba.json, scaled by what a loop in plain Python takes here.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+from core_serving import taken
+from measuring import HERE, Check, check, say, tell
 
-from ssm_stream.config import Config, parse_config
-from ssm_stream.core import ISA, native
-from ssm_stream.engine import entity_store
-from ssm_stream.engine.engine import Engine
-from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.fast_json import FastReader
-
-BATCH = 4_000
-
-
-def config(features: int = 8) -> Config:
-    names = ", ".join(f"f{i}" for i in range(features))
-    return parse_config(
-        f"source: {{brokers: unused, topic: events}}\nevent: {{entity: entity, timestamp: ts, features: [{names}]}}\n"
-    )
+ROOT = HERE.parent
+DATA = HERE / "core_numba.json"
+KERNEL = {100: 0.70, 10_000: 0.70, 100_000: 0.75}
+"""Entities → bar of the ratio."""
+WIRE = {"read": 0.45, "write": 0.60}
+PARTS = ("kernel", "wire", "start", "build", "install", "suite")
+MONITOR = """
+source: {brokers: "localhost:9092", topic: events}
+event: {entity: machine, timestamp: ts, features: [load], target: temp}
+"""
 
 
-class Stream:
-    """Events of entities that each have weights of their own."""
+class Worker:
+    """A process that measures one build when it is asked."""
 
-    def __init__(self, entities: int, features: int = 8) -> None:
-        self._rng = np.random.default_rng(0)
-        self._weights = self._rng.normal(size=(entities, features))
-        self._at = 0
+    def __init__(self, script: str, python: Path | str, checkout: Path) -> None:
+        self._process = subprocess.Popen(
+            [str(python), str(HERE / script)], cwd=checkout, env={**os.environ, "PYTHONPATH": str(checkout)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
 
-    def take(self, which: np.ndarray[Any, np.dtype[np.int64]]) -> Events:
-        n = len(which)
-        x = self._rng.normal(size=(n, self._weights.shape[1]))
-        y = (x * self._weights[which]).sum(1) + 0.1 * self._rng.normal(size=n)
-        ts = 1_700_000_000_000 + self._at + np.arange(n)
-        self._at += n
-        return Events([f"m{i:06d}" for i in which.tolist()], ts, x, y, np.arange(n))
+    def ask(self, name: str, argument: int) -> float:
+        """ns of one repetition."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        print(name, argument, file=self._process.stdin, flush=True)
+        line = self._process.stdout.readline()
+        if not line:
+            raise SystemExit(f"{self._process.args} ended with {self._process.wait()}")
+        return float(line)
 
-    def met(self, engine: Engine, least: int = 30_000) -> None:
-        entities = len(self._weights)
-        for _ in range(max(3, -(-least // entities))):
-            order = self._rng.permutation(entities)
-            for at in range(0, entities, BATCH):
-                engine.process(self.take(order[at : at + BATCH]))
-
-    def random(self, count: int) -> list[Events]:
-        return [self.take(self._rng.integers(0, len(self._weights), BATCH)) for _ in range(count // BATCH)]
-
-
-def best(run: Callable[[], object], count: int, repetitions: int) -> float:
-    """Nanoseconds of this thread's CPU time for each of `count`."""
-    found = float("inf")
-    for _ in range(repetitions):
-        begin = time.thread_time()
-        run()
-        found = min(found, time.thread_time() - begin)
-    return 1e9 * found / count
-
-
-class Timed:
-    """The core's loops, and the CPU time that they took, s."""
-
-    took = 0.0
-
-    def __init__(self, engine: native.Engine) -> None:
-        self._engine = engine
-
-    def run(self, *arguments: Any) -> tuple[int, int]:
-        begin = time.thread_time()
-        found = self._engine.run(*arguments)
-        Timed.took += time.thread_time() - begin
-        return found
-
-
-def event(entities: int, count: int, repetitions: int) -> float:
-    """ns that the loop over events takes for one: learner, all detectors."""
-    bind = entity_store.EntityStore.bind
-    entity_store.EntityStore.bind = lambda store, rules: Timed(bind(store, rules))  # type: ignore[method-assign,assignment,return-value]
-    try:
-        engine, stream, found = Engine(config()), Stream(entities), float("inf")
-        stream.met(engine)
-        for _ in range(repetitions):
-            batches = stream.random(count)
-            Timed.took = 0.0
-            for batch in batches:
-                engine.process(batch)
-            found = min(found, 1e9 * Timed.took / count)
-    finally:
-        entity_store.EntityStore.bind = bind  # type: ignore[method-assign]
-    return found
-
-
-def wire(repetitions: int) -> tuple[float, float]:
-    """ns a message of 8 numbers, read and written."""
-    rng, n = np.random.default_rng(0), 2_000
-    rows = rng.normal(size=(n, 9)).tolist()
-    names = [f"machine-{i % 100}" for i in range(n)]
-    messages: list[bytes | None] = []
-    for i, row in enumerate(rows):
-        event = {"entity": names[i], "ts": 1_700_000_000_000 + i, "target": row[8]}
-        messages.append(json.dumps(event | {f"f{j}": row[j] for j in range(8)}).encode())
-    reader = FastReader(config().event)
-    assert reader.read(messages) is not None
-    columns = [rng.normal(size=n) for _ in range(6)] + [np.arange(n), np.arange(n) > 5]
-    template = [[b'{"entity":', *(f',"column{j}":'.encode() for j in range(8)), b"}"]]
-    texts = [f'"{name}"'.encode() for name in names]
-    read = best(lambda: reader.read(messages), n, repetitions)
-    return read, best(lambda: native.write_rows(template, texts, columns), n, repetitions)
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
 
 
 def yardstick() -> float:
-    """ns of a step of a loop in plain Python."""
+    """ns of a step of a loop in plain Python, the least of several."""
 
     def loop() -> float:
         total = 0.0
@@ -131,46 +78,141 @@ def yardstick() -> float:
             total += i * 0.5
         return total
 
-    return best(loop, 100_000, 7)
+    return min(taken(loop, 100_000) for _ in range(15))
 
 
-def start() -> float:
-    """Seconds of wall time until a new process has predicted."""
-    code = (
-        "import numpy as np; from ssm_stream.config import parse_config; from ssm_stream.engine.engine import Engine; "
-        "from ssm_stream.ingest.events import Events; "
-        "c = parse_config('source: {brokers: a, topic: t}\\nevent: {entity: e, timestamp: t, features: [a]}'); "
-        "Engine(c).process(Events(['m'], np.array([1]), np.ones((1, 1)), np.ones(1), np.arange(1)))"
-    )
-    found = float("inf")
-    for _ in range(3):
-        begin = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], check=True)
-        found = min(found, time.perf_counter() - begin)
+def measured(against: Path | None, wanted: list[tuple[str, int]], repetitions: int) -> dict[str, tuple[float, float]]:
+    """ns of this build and of the commit with numba, by `name argument`."""
+    stored = json.loads(DATA.read_text())
+    now = Worker("core_native.py", sys.executable, ROOT)
+    before = Worker("core_numba.py", against / ".venv/bin/python", against) if against else None
+    scale = 1.0 if before else yardstick() / stored["yardstick"]
+    found = {}
+    for name, argument in wanted:
+        key, ours, theirs = f"{name} {argument}", float("inf"), float("inf")
+        say(f"measuring {key}")
+        for _ in range(repetitions):
+            if before:
+                theirs = min(theirs, before.ask(name, argument))
+            ours = min(ours, now.ask(name, argument))
+        found[key] = ours, theirs if before else stored[key] * scale
+        say(f"{key}: {found[key][0]:.0f} ns, {found[key][1]:.0f} ns with numba")
+    now.close()
+    if before:
+        before.close()
     return found
 
 
+def children_cpu(work: Callable[[], object]) -> float:
+    """CPU seconds of the processes that it starts and waits for."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    work()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+
+
+def start() -> Iterator[Check]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "monitor.yaml").write_text(MONITOR)
+        (folder / "recording.csv").write_text("machine,ts,temp,load\na,0,20.5,3\n")
+        command = [
+            str(Path(sys.executable).parent / "ssm-stream"), "backtest", "monitor.yaml", "recording.csv", "--json",
+        ]  # fmt: skip
+        found = []
+        for _ in range(3):
+            begin = time.perf_counter()
+            subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
+            found.append(time.perf_counter() - begin)
+    yield check("backtest to its first prediction, s", min(found), "<=", 2.0)
+
+
+def build() -> Iterator[Check]:
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for isas, name in (("v3", "one"), ("v2;v3;v4", "all")):
+        with tempfile.TemporaryDirectory() as folder:
+            configure = ["cmake", "-S", str(ROOT), "-B", folder, "-G", "Ninja", f"-DSSM_ISAS={isas}"]
+            configure += [f"-DPython_EXECUTABLE={sys.executable}", f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={folder}/out"]
+            run = {"check": True, "env": environment, "stdout": subprocess.DEVNULL}
+            subprocess.run(configure, **run)  # type: ignore[call-overload]
+            took = children_cpu(lambda: subprocess.run(["ninja", "-C", folder], **run))  # noqa: B023  # type: ignore[call-overload]
+            (extension,) = Path(folder, "out").glob("_core*.so")
+            if name == "one":
+                yield check("compile and link, one instruction set, CPU s", took, "<=", 15.0)
+            else:
+                yield check("extension, all instruction sets, MB", extension.stat().st_size / 1e6, "<=", 3.0)
+
+
+@contextmanager
+def clone() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        checkout = Path(folder) / "ssm-stream"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+        yield checkout
+
+
+def make(target: str, checkout: Path) -> float:
+    begin = time.perf_counter()
+    subprocess.run(["make", target], cwd=checkout, check=True, stdout=sys.stderr)
+    return time.perf_counter() - begin
+
+
+def install(checkout: Path) -> Iterator[Check]:
+    installed = make("install", checkout)
+    shown = make("demo", checkout)
+    yield check("make demo from a fresh clone, s", installed + shown, "<=", 75.0)
+    shutil.rmtree(checkout / "build", ignore_errors=True)
+    begin = time.perf_counter()
+    pip = [str(checkout / ".venv/bin/pip"), "install", "--quiet", "--no-deps", "--force-reinstall", "--editable", "."]
+    subprocess.run(pip, cwd=checkout, check=True, stdout=sys.stderr)
+    yield check("of which the build of the core, s", time.perf_counter() - begin, "<=", 25.0)
+
+
+def suite(checkout: Path) -> Iterator[Check]:
+    make("install-dev", checkout)
+    begin = time.perf_counter()
+    done = subprocess.run([str(checkout / ".venv/bin/pytest"), "-q"], cwd=checkout, stdout=sys.stderr, check=False)
+    took = time.perf_counter() - begin
+    yield check("whole suite from an empty cache, min", took / 60 if done.returncode == 0 else None, "<=", 7.0)
+
+
+def figures(parts: list[str], against: Path | None, repetitions: int) -> Iterator[Check]:
+    wanted = [("event", entities) for entities in KERNEL if "kernel" in parts]
+    wanted += [(name, 0) for name in WIRE if "wire" in parts]
+    found = measured(against, wanted, repetitions) if wanted else {}
+    for entities, bar in KERNEL.items() if "kernel" in parts else ():
+        ours, theirs = found[f"event {entities}"]
+        yield check(f"an event of {entities:,} entities, of numba's time", ours / theirs, "<=", bar)
+    for name, bar in WIRE.items() if "wire" in parts else ():
+        ours, theirs = found[f"{name} 0"]
+        yield check(f"{name} a message, of numba's time", ours / theirs, "<=", bar)
+    if "start" in parts:
+        yield from start()
+    if "build" in parts:
+        yield from build()
+    if "install" in parts or "suite" in parts:
+        with clone() as checkout:
+            if "install" in parts:
+                yield from install(checkout)
+            if "suite" in parts:
+                yield from suite(checkout)
+
+
 def main() -> None:
-    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--against", type=Path, help="checkout of commit 9f6b921 with its .venv")
+    arguments.add_argument("--parts", default="kernel,wire,start,build", help=f"of {', '.join(PARTS)}")
+    arguments.add_argument("--repetitions", type=int, default=25)
     arguments.add_argument("--json", action="store_true")
-    arguments.add_argument("--quick", action="store_true")
     given = arguments.parse_args()
-    repetitions = 3 if given.quick else 9
-    read, write = wire(repetitions)
-    figures = {
-        "isa": ISA,
-        "yardstick_ns": yardstick(),
-        "event_100_ns": event(100, 20_000, repetitions),
-        "event_10000_ns": event(10_000, 20_000, repetitions),
-        "read_ns": read,
-        "write_ns": write,
-        "first_prediction_s": start(),
-    }
+    parts = given.parts.split(",")
+    if unknown := set(parts) - set(PARTS):
+        arguments.error(f"no such part: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
+    checks = list(figures(parts, given.against, given.repetitions))
+    tell(checks)
     if given.json:
-        print(json.dumps(figures, indent=2))
-    else:
-        for name, value in figures.items():
-            print(f"{name:>20}  {value if isinstance(value, str) else round(value, 3)}")
+        result: dict[str, Any] = {"isa": os.environ.get("SSM_STREAM_ISA", "the best"), "checks": checks}
+        print(json.dumps(result, indent=2))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the two builds of core.py have in common: the stream, the messages, and a process that measures when it is asked.
+"""What the two builds of core.py have in common: stream, messages, and a process that measures when it is asked.
 
 Only the standard library and numpy: the commit with numba runs it too, with its own interpreter.
 """

@@ -552,28 +552,28 @@ def test_a_line_that_comes_again_and_again_is_left_out_and_counted() -> None:
     assert say("a") == {"event": "a"}
 
 
-def test_the_self_check_finds_the_kernel_to_be_its_definition() -> None:
-    assert 0 < self_check.check_kernel() < 1e-4
+def test_the_self_check_finds_the_golden_bits() -> None:
+    assert self_check.check_core() == 0.0
 
 
-def test_the_self_check_finds_a_wrong_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_self_check_finds_one_wrong_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     right = TargetEngine.process
 
     def wrong(self: TargetEngine, *args: Any) -> Any:
         predictions, alerts = right(self, *args)
-        predictions.yhat[200] += 0.1
+        predictions.yhat[200] = np.nextafter(predictions.yhat[200], np.inf)
         return predictions, alerts
 
     monkeypatch.setattr(TargetEngine, "process", wrong)
-    assert self_check.check_kernel() > self_check.BAR
+    assert 0.0 < self_check.check_core() < 1e-12
 
 
-def test_a_self_check_without_its_golden_predictions_is_not_a_number(
+def test_a_self_check_without_its_golden_results_is_not_a_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     whole = golden.FILE.read_bytes()
     monkeypatch.setattr(golden, "FILE", tmp_path / "golden.npz")
-    assert math.isnan(self_check.check_kernel())
+    assert math.isnan(self_check.check_core())
     for size in (0, 1, 100, len(whole) // 2, len(whole) - 1):
         golden.FILE.write_bytes(whole[:size])
-        assert math.isnan(self_check.check_kernel()), size
+        assert math.isnan(self_check.check_core()), size

@@ -111,16 +111,22 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     for part in plan.calendar:
         encoded: list[NDArray[np.float64]] = []
         if part == "hour_cycle":
-            angle = 2 * np.pi * ((local % DAY) / DAY)
-            encoded = [np.sin(angle), np.cos(angle), np.sin(2 * angle), np.cos(2 * angle)]
+            turns = (local % DAY) / DAY
+            encoded = [*_waves(turns), *_waves(2 * turns)]
         elif part == "weekday_cycle":
             week = ((local - FIRST_MONDAY) % (7 * DAY)) / DAY
-            angle = 2 * np.pi * week / 7
-            encoded = [np.sin(angle), np.cos(angle), (week >= 5).astype(np.float64)]
+            encoded = [*_waves(week / 7), (week >= 5).astype(np.float64)]
         for column in encoded:
             out[:, at] = column
             at += 1
     return out, steps
+
+
+def _waves(turns: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Sine and cosine of 2π turns, (2, n): the core's, as a library's differ from processor to processor."""
+    out = np.empty((len(turns), 2))
+    native.waves(turns, out)
+    return out.T
 
 
 def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:

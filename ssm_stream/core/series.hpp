@@ -131,14 +131,34 @@ SSM_INLINE double expm1(double x) {
 SSM_INLINE double power(double a, double b) { return exp(b * log(a)); }
 // 2ˣ
 SSM_INLINE double exp2(double x) {
-    if (!(std::fabs(x) < 1000.0)) return exp(x * LOG_2);
+    if (!(std::fabs(x) < 1100.0)) return exp(x * LOG_2);
     const double whole = (x + ROUND) - ROUND;
-    return exp_normal((x - whole) * LOG_2) * std::bit_cast<double>((1023 + static_cast<i64>(whole)) << 52);
+    const i64 k = static_cast<i64>(whole), half = k / 2;  // in two steps, as one might be beyond all numbers
+    const auto two_to = [](i64 n) { return std::bit_cast<double>((1023 + n) << 52); };
+    return exp_normal((x - whole) * LOG_2) * two_to(half) * two_to(k - half);
 }
 SSM_INLINE double asinh(double x) {
     const double size = std::fabs(x), square = size * size;
     if (size < 1.0) return std::copysign(log1p(size + square / (1.0 + std::sqrt(1.0 + square))), x);
     return std::copysign(size < 1e150 ? log(size + std::sqrt(square + 1.0)) : log(size) + LOG_2, x);
+}
+
+// sin 2πx and cos 2πx
+struct Wave { double sine, cosine; };
+inline Wave wave(double x) {
+    const double quarters = (4.0 * x + ROUND) - ROUND, r = (x - 0.25 * quarters) * 6.283185307179586, square = r * r;
+    double sine = 0.0, cosine = 0.0;
+    for (double n = 16.0; n > 0.0; n -= 2.0) {
+        cosine = (cosine + 1.0) * -square / (n * (n - 1.0));
+        sine = (sine + 1.0) * -square / (n * (n + 1.0));
+    }
+    sine = r * (1.0 + sine), cosine = 1.0 + cosine;
+    switch (static_cast<i64>(quarters) & 3) {
+        case 1: return {cosine, -sine};
+        case 2: return {-sine, -cosine};
+        case 3: return {-cosine, sine};
+        default: return {sine, cosine};
+    }
 }
 
 }  // namespace ssm::SSM_ISA::series

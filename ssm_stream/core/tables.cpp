@@ -1,15 +1,20 @@
 // Sums over predictions and their targets, alarms that need no model, and hours of the day: loops over columns.
 #include <nanobind/nanobind.h>
+#include <nanobind/stl/string.h>
 
 #include <cmath>
 #include <cstring>
 #include <initializer_list>
+#include <map>
 #include <string>
+
+#include "series.hpp"
 
 namespace nb = nanobind;
 
 namespace ssm {
-using i64 = std::int64_t;
+
+namespace series = SSM_ISA::series;
 
 namespace {
 
@@ -155,7 +160,7 @@ struct Window {
     bool has_cut(double delta) const {
         if (ticks % EVERY || width <= LEAST) return false;
         double n0 = 0.0, m0 = 0.0;
-        const double lean = native::series::log(2.0 * native::series::log(width) / delta);
+        const double lean = series::log(2.0 * series::log(width) / delta);
         for (int r = ROWS - 1; r >= 0; --r)
             for (i64 j = count[r] - 1; j >= 0; --j) {
                 n0 += std::ldexp(1.0, r);
@@ -193,6 +198,28 @@ void whole_steps(nb::handle ts_, nb::handle offsets_, nb::handle steps_) {
     }
 }
 
+// sin and cos of 2π turns: waves (n, 2)
+void waves(nb::handle turns_, nb::handle waves_) {
+    const Array<double> turns(turns_, "turns", {-1}), out(waves_, "waves", {turns.size(), 2}, true);
+    for (i64 i = 0; i < turns.size(); ++i) {
+        const series::Wave wave = series::wave(turns[i]);
+        out[2 * i] = wave.sine, out[2 * i + 1] = wave.cosine;
+    }
+}
+
+// A function of series.hpp at each x, for its tests.
+void elementary(const std::string& name, nb::handle x_, nb::handle out_) {
+    static const std::map<std::string, double (*)(double)> functions{
+        {"log", [](double x) { return series::log(x); }},     {"exp", [](double x) { return series::exp(x); }},
+        {"log1p", [](double x) { return series::log1p(x); }}, {"expm1", [](double x) { return series::expm1(x); }},
+        {"asinh", [](double x) { return series::asinh(x); }}, {"exp2", [](double x) { return series::exp2(x); }},
+    };
+    const Array<double> x(x_, "x", {-1}), out(out_, "out", {x.size()}, true);
+    const auto found = functions.find(name);
+    if (found == functions.end()) throw nb::value_error("no such function");
+    for (i64 i = 0; i < x.size(); ++i) out[i] = found->second(x[i]);
+}
+
 }  // namespace
 
 void bind_tables(nb::module_& m) {
@@ -202,6 +229,8 @@ void bind_tables(nb::module_& m) {
     m.def("run_episodes", &run_episodes);
     m.def("run_adwin", &run_adwin);
     m.def("whole_steps", &whole_steps);
+    m.def("waves", &waves);
+    m.def("elementary", &elementary);
 }
 
 }  // namespace ssm

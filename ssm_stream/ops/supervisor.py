@@ -17,7 +17,7 @@ from ssm_stream.ops.bytewax_metrics import BytewaxMetrics, free_port
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite
-from ssm_stream.ops.self_check import check_kernel
+from ssm_stream.ops.self_check import check_core
 from ssm_stream.ops.server import OpsServer, serve
 
 LOG = structlog.get_logger("ssm_stream")
@@ -83,7 +83,7 @@ class Supervisor:
             if due and not worked and self._metrics.value("ssm_stream_predictions_total"):
                 worked = now
             if due and worked and now - worked >= CHECK_AFTER:
-                due, self._metrics.verify_deviation = False, check_kernel()
+                due, self._metrics.verify_deviation = False, check_core()
             if now >= next_line and every:
                 counts = self._counts()
                 self._log_progress(counts, before, every + now - next_line)
