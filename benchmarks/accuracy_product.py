@@ -172,19 +172,10 @@ def expanded(config: Config, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
     out = np.zeros((len(t.y), F + shapes.SLOTS))
     for i in range(len(t.y)):
         event = (int(t.pools[i]), int(t.lives[i]), t.u[i], t.steps[i], float(t.ts[i]))
-        while True:
-            p, learner, scratch = production.params, production.learner, production.scratch
-            kernel.predict_one(p, learner, scratch, *event)
-            need = kernel.ENOUGH
-            if len(learner.norm.near) == 0 and learner.pool.entities[0] + (learner.entity.n[event[1]] == 0) > 1:
-                need = kernel.SECOND_ENTITY
-            elif learner.pool.used[0] + scratch.flag[shapes.FRESH] > p.K:
-                need = kernel.MORE_SLOTS
-            if need == kernel.ENOUGH:
-                break
-            production.make_room(need, 0)
-        out[i, : p.L - 1] = scratch.fleet[1 : p.L]
-        kernel.learn_one(p, learner, scratch, *event, float(t.y[i]))
+        production.predict(event, labelled=True)
+        L = production.params.L
+        out[i, : L - 1] = production.scratch.fleet[1:L]
+        production.learn(event, float(t.y[i]))
     return out[:, : F + int(production.learner.pool.used[0])]
 
 

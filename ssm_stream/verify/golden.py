@@ -1,4 +1,4 @@
-"""Golden predictions of the learner's definition: each start holds its compiled kernel to them, without torch.
+"""Golden predictions of the learner's definition: each start compares the core with them, without torch.
 
 The file carries made-up events with their predictions. After a change of the definition or of the package's frozen
 weights, write it anew (needs torch); a test fails until then:
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config, parse_config
 from ssm_stream.core import frozen_weights
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.ingest.events import Events
 
 FILE = Path(__file__).parents[1] / "data" / "golden.npz"
@@ -60,7 +61,6 @@ def predict_by_definition(config: Config, events: Events, count: int = EVENTS) -
     """(count,) predictions of the first events by the definition in torch, each before its event is learned."""
     import torch
 
-    from ssm_stream.engine.kernel_inputs import kernel_columns
     from ssm_stream.reference import learner
 
     engine = Engine(config)

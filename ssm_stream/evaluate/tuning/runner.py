@@ -47,9 +47,9 @@ class Runner:
     Args:
         folder: of the cache; None: `default_cache`
         jobs: processes; None: as many as the expected time is worth
-        on_run: called after each run
 
     Attributes:
+        on_run: called after each run, set by the caller
         done: runs made or read so far
         reused: those of them that were read
         expected: seconds that are expected for the runs to come, set by the caller
@@ -64,9 +64,9 @@ class Runner:
         limit: int | None = None,
         folder: Path | None = None,
         jobs: int | None = None,
-        on_run: Callable[[], None] = lambda: None,
     ) -> None:
-        self.file, self.limit, self.jobs, self.on_run = file, limit, jobs, on_run
+        self.file, self.limit, self.jobs = file, limit, jobs
+        self.on_run: Callable[[], object] = lambda: None
         self.folder = default_cache() if folder is None else folder
         self.done, self.reused, self.expected = 0, 0, 0.0
         self._known: dict[str, Trial] = {}
