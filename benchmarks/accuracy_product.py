@@ -137,12 +137,6 @@ def cells(
     return found
 
 
-def compile_first(profile: str) -> None:
-    """Kernels are compiled before any clock runs."""
-    config = configuration(["x"], profile)
-    run(config, [{"entity": "a", "ts": 3600 * i, "x": i % 7, "target": float(i % 5)} for i in range(SCORED_FROM + 50)])
-
-
 def ablation(name: str, profile: str) -> dict[str, dict[str, Any]]:
     """What to set to leave a part out of a profile."""
     change = ABLATIONS[name]

@@ -82,7 +82,7 @@ class Stretches:
         self.p = shapes.learner_params(engine.plan, start, heads, half_lives, engine.params.K)
 
     def batch(self, number: int) -> tuple[Batch, Floats]:
-        """Streams of a round, and their usual_error errors (B,)."""
+        """Streams of a round, and their usual errors (B,)."""
         recipe, first, length = self.recipe, self.first, self.length
         rng = np.random.default_rng((recipe.seed, number, len(recipe.settings)))
         rows = max(1, min(recipe.streams // 3, len(first.target) // length))

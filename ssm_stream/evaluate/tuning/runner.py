@@ -27,7 +27,7 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 MIN_POOL_SECONDS = 60.0
 """Seconds of work from which starting other processes pays."""
 
