@@ -16,7 +16,7 @@ from accuracy_peers import SCORED_FROM
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.core import kernel, shapes
+from ssm_stream.core import shapes
 from ssm_stream.core.features import calendar_columns
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import prequential_delayed
@@ -234,13 +234,10 @@ def costs(profile: str, progress: Callable[[str], None], repeats: int = 5) -> di
         config, count = silent(features, profile), COST_EVENTS[profile]
         production, t = tape(config, events_of(config, made(features, entities, count)))
         production.predictions(t)  # makes all room that is needed
-        out, ts, best = np.empty(count), t.ts.astype(np.float64), math.inf
+        out, best = np.empty(count), math.inf
         for _ in range(repeats):
             begin = time.perf_counter()
-            kernel.run(
-                production.params, production.learner, production.scratch, t.pools, t.lives, t.u, t.steps, ts, t.y,
-                0, out,
-            )  # fmt: skip
+            production.core.run(t.pools, t.lives, t.u, t.steps, t.ts, t.y, 0, out)
             best = min(best, time.perf_counter() - begin)
         found[name] = best / count * 1e6
         progress(f"  {profile}: {name}: {found[name]:.2f} µs an event")

@@ -379,7 +379,7 @@ def test_nothing_to_select_from_ends_with_2(tmp_path: Path) -> None:
     rows = [{"machine": "m", "ts": "noon", "temp": 1.0, "load": float(i)} for i in range(2)]
     result = call(config, recording(tmp_path, "jsonl", rows))
     assert result.exit_code == 2
-    assert "event.features: auto: none of the first 2 documents is an event: timestamp: `ts` is not ISO 8601" in result.stderr
+    assert "auto: none of the first 2 documents is an event: timestamp: `ts` is not ISO 8601" in result.stderr
     assert result.stdout == ""
 
 
