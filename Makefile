@@ -3,8 +3,7 @@ PYTHON ?= $(shell for p in python3.12 python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 13))' 2>/dev/null && echo $$p && break; done)
 VENV ?= .venv
 BIN := $(VENV)/bin
-# setuptools warns of every editable installation, which looks like an error and is none.
-INSTALL := PYTHONWARNINGS=ignore $(BIN)/pip install --quiet
+INSTALL := $(BIN)/pip install --quiet
 
 .PHONY: demo test lint core sanitize wheel format docs config-pages install install-dev bench peers licences audit clean
 

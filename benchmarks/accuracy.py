@@ -38,7 +38,6 @@ from accuracy_product import (
     Recording,
     ablation,
     cells,
-    compile_first,
     configuration,
     costs,
     delays,
@@ -191,7 +190,6 @@ def measure(recordings: list[Recording], options: argparse.Namespace) -> Row:
     for profile in profiles:
         # The default profile has plain names as long as it stands alone.
         prefix = "" if profiles == ["fast"] else f"{profile}/"
-        compile_first(profile)
         rows = cell_rows(recordings, profile, references)
         if not options.no_costs:
             report["costs"][profile] = costs(profile, CONSOLE.print)

@@ -16,7 +16,7 @@ from accuracy_peers import SCORED_FROM
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.core import kernel, shapes
+from ssm_stream.core import shapes
 from ssm_stream.core.features import calendar_columns
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import prequential_delayed
@@ -137,12 +137,6 @@ def cells(
     return found
 
 
-def compile_first(profile: str) -> None:
-    """Kernels are compiled before any clock runs."""
-    config = configuration(["x"], profile)
-    run(config, [{"entity": "a", "ts": 3600 * i, "x": i % 7, "target": float(i % 5)} for i in range(SCORED_FROM + 50)])
-
-
 def ablation(name: str, profile: str) -> dict[str, dict[str, Any]]:
     """What to set to leave a part out of a profile."""
     change = ABLATIONS[name]
@@ -172,19 +166,10 @@ def expanded(config: Config, rows: list[dict[str, Any]]) -> NDArray[np.float64]:
     out = np.zeros((len(t.y), F + shapes.SLOTS))
     for i in range(len(t.y)):
         event = (int(t.pools[i]), int(t.lives[i]), t.u[i], t.steps[i], float(t.ts[i]))
-        while True:
-            p, learner, scratch = production.params, production.learner, production.scratch
-            kernel.predict_one(p, learner, scratch, *event)
-            need = kernel.ENOUGH
-            if len(learner.norm.near) == 0 and learner.pool.entities[0] + (learner.entity.n[event[1]] == 0) > 1:
-                need = kernel.SECOND_ENTITY
-            elif learner.pool.used[0] + scratch.flag[shapes.FRESH] > p.K:
-                need = kernel.MORE_SLOTS
-            if need == kernel.ENOUGH:
-                break
-            production.make_room(need, 0)
-        out[i, : p.L - 1] = scratch.fleet[1 : p.L]
-        kernel.learn_one(p, learner, scratch, *event, float(t.y[i]))
+        production.predict(event, labelled=True)
+        L = production.params.L
+        out[i, : L - 1] = production.scratch.fleet[1:L]
+        production.learn(event, float(t.y[i]))
     return out[:, : F + int(production.learner.pool.used[0])]
 
 
@@ -249,13 +234,10 @@ def costs(profile: str, progress: Callable[[str], None], repeats: int = 5) -> di
         config, count = silent(features, profile), COST_EVENTS[profile]
         production, t = tape(config, events_of(config, made(features, entities, count)))
         production.predictions(t)  # makes all room that is needed
-        out, ts, best = np.empty(count), t.ts.astype(np.float64), math.inf
+        out, best = np.empty(count), math.inf
         for _ in range(repeats):
             begin = time.perf_counter()
-            kernel.run(
-                production.params, production.learner, production.scratch, t.pools, t.lives, t.u, t.steps, ts, t.y,
-                0, out,
-            )  # fmt: skip
+            production.core.run(t.pools, t.lives, t.u, t.steps, t.ts, t.y, 0, out)
             best = min(best, time.perf_counter() - begin)
         found[name] = best / count * 1e6
         progress(f"  {profile}: {name}: {found[name]:.2f} µs an event")

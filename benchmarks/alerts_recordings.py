@@ -381,7 +381,6 @@ def budget(count: int = 10_000_000) -> tuple[list[Row], Table]:
     for stream, values, week in stationary(count):
         none = np.zeros((count, 0))
         for channel, scores, columns in (("novelty", novelty_scores, week), ("levels", levels_scores, none)):
-            scores(values[:300], columns[:300], EVENTS)  # compiled before the clock runs
             ratios, spent = [], math.inf
             for events in BUDGETS:
                 start = time.perf_counter()

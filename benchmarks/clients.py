@@ -122,7 +122,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
 
     assert job.config is not None
     config = load_config(job.config)
-    # Compiled kernels are read from the disk's cache, or made when it has none: neither belongs to the throughput.
+    # What is imported when it is first needed does not belong to the throughput.
     row = dict.fromkeys(["entity", "ts", "target", *FEATURES], 1.0) | {"entity": "e"}
     events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)

@@ -54,7 +54,6 @@ def main() -> int:
     torch.set_num_threads(1)
     out = sys.stderr if options.json else sys.stdout
     config, rows = parse_config(CONFIG), []
-    Engine(config).process(events(2))  # compiled, or read from the cache
     print(f"µs an event, {options.device} in torch beside one core of the kernel (processor time on a CPU)", file=out)
     clock = time.process_time if options.device == "cpu" else time.perf_counter
     for entities in options.entities:

@@ -30,7 +30,6 @@ from wire import cluster, configuration, create, load
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.growable_arrays import arrays_of
 from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import ShardBatch
@@ -75,8 +74,7 @@ def measure_state(entities: int, folder: Path) -> tuple[dict[str, Any], list[Che
     fleet.tell(everyone[:100])
     before, own = memory()[0], fleet.logic.engine.bytes_per_entity
     fleet.tell(everyone)
-    for array in arrays_of(fleet.logic.engine.target_engines[0].store.state):
-        array[:entities] += array.dtype.type(0)
+    fleet.logic.engine.target_engines[0].store.entity_block[:entities] |= 0
     now, most = (size - before for size in memory())
     say(f"an entity: {own} bytes of state; in memory {now / entities:.0f}, {now / entities / own:.3f} times as many")
     say(f"  at most while growing: {most / entities / own:.3f} times")

@@ -41,7 +41,7 @@ def product(broker: str, source: str, sink: str, folder: Path, text: str, behind
     child("sender.py", first)
     reader = Consumer({"bootstrap.servers": broker, "group.id": f"look-{sink}", "logger": LOGGER})
     with running([sys.executable, "-m", "ssm_stream", "run", str(file)], log) as process:
-        deadline = time.monotonic() + 300  # the kernels may have to be compiled
+        deadline = time.monotonic() + 60
         while end(reader, sink, 1) < first["count"]:
             if process.poll() is not None or time.monotonic() > deadline:
                 raise MissingError(f"the product did not start:\n{log.read_text()[-2000:]}")

@@ -65,7 +65,7 @@ def steps(broker: str, topic: str, event: str) -> dict[str, float]:
     reader, decoder, encoder = EventReader(config.event), Decoder(config), Encoder(config)
     documents = [[orjson.loads(message.value()) for message in chunk.messages] for chunk in chunks]
     batches = decoded(config, chunks)
-    answers, engines = learned(config, batches)  # compiles, before the clock runs
+    answers, engines = learned(config, batches)
 
     def parse() -> None:
         for chunk in chunks:

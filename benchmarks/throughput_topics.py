@@ -221,10 +221,9 @@ def show(measured: dict[str, Any], console: Console) -> None:
     console.print(
         "The pass-through decodes nothing: it is the ceiling. Plain: without lags, differences and calendar. Medians "
         "of the rounds. The product's clock runs from before its first connection until the broker has the last "
-        "prediction and the state is written; the interpreter's start and the kernels (compiled, or read from their "
-        "cache) come before. The others' clock starts at their first event. Steady: the slope between this run and one "
-        f"with a {SHORT}th of the events, without start and end. CPU is µs an event of the client's process with all "
-        "its threads, MiB its peak memory."
+        "prediction and the state is written; the interpreter's start comes before. The others' clock starts at their "
+        f"first event. Steady: the slope between this run and one with a {SHORT}th of the events, without start and "
+        "end. CPU is µs an event of the client's process with all its threads, MiB its peak memory."
     )
     if absent := [peer.title for peer in PEERS if peer.name not in peers]:
         console.print(f"Not measured: {', '.join(absent)}. Run `make peers`, or give --peers-python.")

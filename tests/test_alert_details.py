@@ -14,7 +14,6 @@ from ssm_stream.engine import report_collector
 from ssm_stream.engine.alerts import Alert, AlertBuilder, AlertDetails
 from ssm_stream.engine.engine import Engine
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 NO_FLEET_ALERTS = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {enabled: false}\n")
 TARGETS = ["", ", target: [y, z]"]
 Messages = dict[tuple[str, str, int], dict[str, Any]]

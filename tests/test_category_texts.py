@@ -23,7 +23,6 @@ from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.labels import Labels
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 PRODUCTS = ("A", "B", "Ölfilter 7", "")
 SHOWN = {f"product={product}" for product in PRODUCTS}
 SETTINGS = """source: {brokers: a, topic: t}

@@ -35,7 +35,6 @@ from ssm_stream.kafka.decoder import Decoder, strip_frame
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 ROOT = Path(__file__).parents[1]
 LIVELY = """
 alerts:

@@ -32,7 +32,6 @@ from ssm_stream.kafka.records import ProducerRecord, RawMessage
 from ssm_stream.kafka.redrive import Redecoder, redrive
 from ssm_stream.kafka.topic_reader import TopicReader
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 GOOD = {"entity": "m1", "ts": 1_700_000_000_000, "a": 1, "b": 2, "target": 3}
 
 

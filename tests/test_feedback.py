@@ -22,7 +22,6 @@ from ssm_stream.ingest import verdicts as feedback
 from ssm_stream.ingest.verdicts import RULES, FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.records import OutputBatch
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FEEDBACK = "alerts: {feedback: {topic: said}}"
 
 

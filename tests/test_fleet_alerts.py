@@ -29,7 +29,6 @@ from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 MEMBERS = 7
 """Of a row of `FleetAlerts.dump`: the entities that are open."""
 LIVELY = """alerts:

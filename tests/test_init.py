@@ -23,7 +23,6 @@ from ssm_stream.autoconfig.render import render_config, yaml_quoted
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, Event, load_config, parse_config
 
-pytestmark = pytest.mark.timeout(900)  # a backtest may have to compile
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 RECORDINGS = ("bike_sharing_hourly", "chick_weights", "cmapss_fd001", "gas_turbine_nox", "msl_telemetry", "nab_shared")
 RECORDINGS += ("parking_birmingham", "skab_shared", "steel_energy", "tep_shared", "water_flow")

@@ -17,7 +17,6 @@ from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
-pytestmark = pytest.mark.timeout(900)  # the first test may have to compile
 LATE = "labels: {topic: labels}\n"
 DIRECT = "features: [a, b], lags: 0"
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-import pytest
 from brokers import Kafka
 from test_stream import Job, events, finished
 
@@ -20,7 +19,6 @@ from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import LabelBatch, PredictedBatch, ShardBatch
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 Messages = list[tuple[bytes, bytes]]
 
 

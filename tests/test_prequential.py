@@ -373,6 +373,16 @@ def test_categories_are_picked_too(tmp_path: Path) -> None:
     assert orjson.loads(result.stdout)["mae"] == backtest(listed, rows)["mae"]
 
 
+def test_nothing_to_select_from_ends_with_2(tmp_path: Path) -> None:
+    config = tmp_path / "auto.yaml"
+    config.write_text(AUTO)
+    rows = [{"machine": "m", "ts": "noon", "temp": 1.0, "load": float(i)} for i in range(2)]
+    result = call(config, recording(tmp_path, "jsonl", rows))
+    assert result.exit_code == 2
+    assert "auto: none of the first 2 documents is an event: timestamp: `ts` is not ISO 8601" in result.stderr
+    assert result.stdout == ""
+
+
 @pytest.mark.parametrize("command", ["backtest", "pilot", "tune"])
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 @pytest.mark.parametrize("text", [YAML, AUTO], ids=["listed", "auto"])

@@ -28,7 +28,6 @@ from ssm_stream.kafka.decoder import strip_frame
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.schema_registry import RegistryError, resolve_frames
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 FRAMED = "sinks: {{schema_registry: {{url: '{url}'}}}}\n"
 
 

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 
-pytestmark = pytest.mark.timeout(900)  # a start may have to compile
 REPORT = """\
 import atexit, os, sys
 def report():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import islice
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -131,17 +131,6 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
     )
 
 
-def select_features_ahead(config: Config, rows: Iterable[Any]) -> tuple[FeatureSelection, Iterator[Any]]:
-    """Return the selection from the first rows, and an iterator over all rows, these included.
-
-    Raises:
-        ConfigError: as `select_features`.
-    """
-    rest = iter(rows)
-    first = list(islice(rest, SAMPLE))
-    return select_features(config, first), chain(first, rest)
-
-
 def with_columns(config: Config, features: list[str], categories: list[str]) -> Config:
     """Return the configuration with these inputs.
 
@@ -153,9 +142,7 @@ def with_columns(config: Config, features: list[str], categories: list[str]) -> 
     except ValidationError as error:
         reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise ConfigError(f"event.features: auto: {reasons}") from error
-    # Made anew, not copied: a copy would keep the hash of the old one.
-    others = {name: getattr(config, name) for name in Config.model_fields if name != "event"}
-    return Config(event=event, **others)
+    return config.replace(event=event)
 
 
 def _usable(

@@ -11,6 +11,7 @@ import yaml
 from ssm_stream.autoconfig.draft import Draft
 
 WIDTH = 100
+MAX_LEFT_OUT = 20  # columns that the file names
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
@@ -103,10 +104,10 @@ def _paths(key: str, paths: Sequence[str]) -> list[str]:
     return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
 
 
-def _left_out(left_out: Mapping[str, str], limit: int = 20) -> list[str]:
-    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:limit]]
-    if len(left_out) > limit:
-        lines.append(f"  #   and {len(left_out) - limit} more")
+def _left_out(left_out: Mapping[str, str]) -> list[str]:
+    lines = [f"  #   {_one_line(path)}: {_one_line(reason)}" for path, reason in list(left_out.items())[:MAX_LEFT_OUT]]
+    if len(left_out) > MAX_LEFT_OUT:
+        lines.append(f"  #   and {len(left_out) - MAX_LEFT_OUT} more")
     return ["  # Left out:", *lines] if lines else []
 
 

@@ -43,6 +43,7 @@ def ls(
 
     Example: ssm-stream dlq ls monitor.yaml --since 1d
     """
+    from ssm_stream.engine.entity_report import iso_seconds
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter, group_letters
 
@@ -67,8 +68,8 @@ def ls(
     table = new_table(columns, fold=("topic", columns[-1]), text=("stage", "reason", "first", "last"))
     for group in groups:
         table.add_row(
-            group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", _format_time(group.first),
-            _format_time(group.last), f"{group.sample['place']}  {_escape(group.sample['reason'])}",
+            group.topic, group.stage, group.fault, f"{group.count:,}", f"{group.redriven:,}", iso_seconds(group.first),
+            iso_seconds(group.last), f"{group.sample['place']}  {_escape(group.sample['reason'])}",
         )  # fmt: skip
     console = output()
     if groups:
@@ -95,6 +96,7 @@ def show(
 
     Example: ssm-stream dlq show monitor.yaml 0-17
     """
+    from ssm_stream.engine.entity_report import iso_seconds
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterError
     from ssm_stream.kafka.redrive import check_letter
@@ -113,7 +115,7 @@ def show(
     content: dict[str, Any] = {
         "place": letter.place,
         "origin": letter.origin,
-        "time": _format_time(message.timestamp()[1]),
+        "time": iso_seconds(message.timestamp()[1]),
         "stage": letter.stage,
         "fault": letter.fault,
         "reason": letter.reason,
@@ -234,10 +236,6 @@ def _parse_since(since: str | None) -> int | None:
     except ValueError:
         raise ConfigError(f"--since: found {since!r}; write a duration such as 2h or 7d, or ISO 8601") from None
     return int((when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-def _format_time(ms: int) -> str:
-    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _escape(text: str) -> str:

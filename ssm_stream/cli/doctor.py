@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.status import Status
 from rich.text import Text
 
@@ -53,7 +52,7 @@ def doctor(
 
 def diagnosing(config: Config) -> Status:
     """A status on a terminal with the brokers and the longest wait, for the time of the checks."""
-    return Console(stderr=True).status(f"checking {config.source.brokers}, for {config.source.wait:g} s at most")
+    return output(error=True).status(f"checking {config.source.brokers}, for {config.source.wait:g} s at most")
 
 
 def _print_json(checks: list[Check]) -> None:

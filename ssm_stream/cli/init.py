@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -126,7 +125,7 @@ def _property(text: str) -> tuple[str, str]:
 def _rows(file: Path) -> tuple[list[Any], str]:
     from ssm_stream.evaluate.recordings import Recording
 
-    rows = list(islice(Recording(file, ROWS), ROWS))
+    rows = list(Recording(file, ROWS))
     return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
 
 

@@ -14,7 +14,7 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile
+from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, rows_to_read
 from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import ConfigError, load_config
 
@@ -49,7 +49,7 @@ def replay(
 
     Example: ssm-stream replay configs/forecast-fleet.yaml parking.csv.gz --speed 3600
     """
-    from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
     from ssm_stream.kafka import replay as core
     from ssm_stream.kafka.client import BrokerError, client_properties
     from ssm_stream.kafka.cluster import check_broker
@@ -65,15 +65,15 @@ def replay(
         skipped = position.read() if resume else 0
     except (ConfigError, RecordingError, core.PositionError) as error:
         raise exit_with(error, BAD_USAGE) from None
-    selected = itertools.islice(recording, skipped, None if limit is None else skipped + limit)
+    end = None if limit is None else skipped + limit
+    selected = itertools.islice(recording, skipped, end)
     tracker = _Tracker(position, skipped, required=resume)
     bar = counting_bar()
     try:
         check_broker(source)
         with tracker, _stopping() as stopping, bar:
-            remaining = None if bar.disable else max(0, count_rows(file) - skipped)
-            total = remaining if remaining is None or limit is None else min(limit, remaining)
-            task = bar.add_task(file.name, total=total)
+            rows = rows_to_read(Recording(file, end))
+            task = bar.add_task(file.name, total=None if rows is None else max(rows - skipped, 0))
 
             def progress(done: int) -> None:
                 tracker.reached(done)

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from zoneinfo import ZoneInfo
 
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import Limit, open_recording, require_one_target
+from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import Config, load_config
 
@@ -100,7 +101,7 @@ def _duration(seconds: float) -> str:
 
 def format_time(ms: int) -> str:
     """A time to the minute, in UTC."""
-    return f"{datetime.fromtimestamp(ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
+    return f"{format_minute(ms, ZoneInfo('UTC'))} UTC"
 
 
 def format_alerts(figures: dict[str, Any]) -> str:

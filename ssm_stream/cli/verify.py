@@ -57,7 +57,7 @@ def verify(
             task = bar.add_task("engine", total=rows_to_read(rows))
             result = run_verify(
                 loaded,
-                iter(rows),
+                rows,
                 tolerance,
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),

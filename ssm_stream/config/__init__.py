@@ -7,7 +7,7 @@ the file, the line, the key, what was found (never a secret) and what is expecte
 
 from ssm_stream.config.config import Config, config_schema
 from ssm_stream.config.file import MAX_FILE_BYTES, load_config, parse_config, read_config
-from ssm_stream.config.quantities import DURATION, MAX_PENDING, UNITS, Budget, Horizon
+from ssm_stream.config.quantities import DURATION, MAX_PENDING, UNITS, Budget
 from ssm_stream.config.sections import (
     MAX_NAME_LENGTH,
     Anomaly,
@@ -35,7 +35,6 @@ __all__ = [
     "ConfigError",
     "Drift",
     "Event",
-    "Horizon",
     "Labels",
     "Model",
     "Ops",

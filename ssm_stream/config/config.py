@@ -82,6 +82,10 @@ class Config(Section):
         """Number of producers: at most one a shard, as more would be idle."""
         return min(self.sinks.writers, self.state.shards)
 
+    def replace(self, **sections: Any) -> Config:
+        """Return a configuration with other sections: not a copy, which would keep the hash."""
+        return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
+
     def for_target(self, target: str) -> Config:
         """Return the configuration of one of the targets alone, with its share of the alarm budgets."""
         m = len(self.event.targets)
@@ -90,9 +94,7 @@ class Config(Section):
         alerts = self.alerts
         anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.split(m)})
         drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
-        # Made anew, not copied: a copy would keep the hash.
-        return Config(
-            **{name: getattr(self, name) for name in type(self).model_fields if name not in ("event", "alerts")},
+        return self.replace(
             event=self.event.model_copy(update={"target": target}),
             alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         )

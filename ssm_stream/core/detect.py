@@ -46,11 +46,6 @@ def new_detector_state(E: int) -> DetectorState:
     return blocks.zeros(DetectorState, "detector", E)
 
 
-def normal_quantile(p: float) -> float:
-    """Φ⁻¹(p) to about 1e-7, 0 < p < 1."""
-    return native.normal_quantile(p)
-
-
 def observe(s: DetectorState, e: int, error: float, budget: float, hold: bool) -> float:
     """Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.
 
@@ -71,8 +66,3 @@ def observe_all(
     evidence = np.empty(len(errors))
     native.drift_observe_all(s, e, errors, budget, hold, evidence)
     return evidence
-
-
-def is_calm(s: DetectorState, e: int) -> bool:
-    """Are the latest scores standard normal again (mean 0, mean square 1, over about 25 events)?"""
-    return native.drift_is_calm(s, e)

@@ -8,6 +8,7 @@ come the codes: one input for each value that a category has shown, a slot each,
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -15,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import native
+from ssm_stream.core.constants import DAY
 
 CYCLES = {
     "hour_cycle": ("hour_sin", "hour_cos", "hour_sin2", "hour_cos2"),
     "weekday_cycle": ("weekday_sin", "weekday_cos", "weekend"),
 }
-DAY = 86_400.0
 FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
 NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
 
@@ -133,8 +134,6 @@ def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Seconds east of UTC at each time; looked up once a quarter of an hour, the finest that zones change at."""
     if zone == "UTC" or not len(ts):
         return np.zeros(len(ts), np.int64)
-    from datetime import UTC, datetime, timedelta
-
     tz, epoch = ZoneInfo(zone), datetime(1970, 1, 1, tzinfo=UTC)
     quarters = ts // 900_000
     # Times mostly come in order: one look-up for all that follow each other within a quarter.

@@ -1,7 +1,6 @@
 """The streaming learner alone: predict, then learn. Section 2 of `docs/model.md` explains it, `learner/` computes it.
 
-Two calls an event, always in this order: `predict`, which changes nothing but the scratch, and `learn`. In between,
-`wants` says whether the arrays must grow first.
+Two calls an event, always in this order: `predict_one`, which changes nothing but the scratch, and `learn_one`.
 """
 
 from __future__ import annotations
@@ -32,11 +31,6 @@ def predict_one(
 ) -> float:  # fmt: skip
     """The answer of pool k and entity e for columns u (C,), hour and weekday `steps` (2,); fills the scratch only."""
     return native.Learner(p, w, learner).predict(k, e, u, steps, ts)
-
-
-def wants(p: LearnerParams, learner: Learner, w: Scratch, k: int, e: int, labelled: bool) -> int:
-    """What the arrays need before the event that was predicted can be told, and learned where it is labelled."""
-    return native.Learner(p, w, learner).wants(k, e, labelled)
 
 
 def learn_one(

@@ -57,8 +57,3 @@ def step(
     event; calm: the event counts towards recovery.
     """
     return native.episode_step(s, e, kind, n, ts, score, alarm, calm, r)
-
-
-def absorbed_after(s: LifecycleState, e: int, kind: int, n: int) -> float:
-    """Events from an episode's start to the first of the calm events that ended it."""
-    return native.absorbed_after(s, e, kind, n)

@@ -1,6 +1,6 @@
 """The engine's inner loops: predict, judge and learn one event after another. `process.cpp`
 
-`Bound.run` is for targets that come with their events; `Bound.run_late` for those that come later, or are to be
+`native.Engine.run` is for targets that come with their events; `run_late` for those that come later, or are to be
 predicted ahead.
 """
 

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import blocks, native
 
-SETTLE = 50  # events that fix the centre and the unit
 WARMUP = 100  # events before the first score
 CELLS, CHANNELS, SIGNALS, SPANS = 168, 13, 4, 3
 

@@ -40,7 +40,6 @@ BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
-LANES, STACK_LANES = 16, 8  # 32-bit and 64-bit numbers of a vector
 BATCH = 3  # events that may wait to be swept with a later one
 RATES = 5  # numbers of `Scratch.rate` a head
 BATCH_FROM = 1000  # events from which on a pool's sweeps may wait for each other: a young one learns from each at once
@@ -299,10 +298,7 @@ class Scratch(NamedTuple):
     levels: NDArray[np.float64]
 
 
-# rows of Scratch.attend
-DISTANCE, FIT, WEIGHT, ONES = range(4)
-# columns of Scratch.rate: ω, ρ, level, ωe and λ of an event for a moment head
-PUSH, RIDGE, LEVEL, PULL, KEEP = range(RATES)
+ONES = 3  # row of Scratch.attend
 # flags of Scratch.flag
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
@@ -424,11 +420,6 @@ def _directions(frequencies: bytes, F: int, times: int) -> NDArray[np.float32]:
     normal = np.array([np.random.default_rng((1, row)).normal(size=len(frequency)) for row in rows])
     directions: NDArray[np.float32] = (normal * frequency / np.sqrt(times * F + 2)).astype(np.float32)
     return directions
-
-
-def padded(n: int, lanes: int = LANES) -> int:
-    """n rounded up to whole vectors."""
-    return -(-n // lanes) * lanes
 
 
 def past_features(p: LearnerParams) -> int:

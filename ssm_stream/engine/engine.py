@@ -26,7 +26,6 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
-from ssm_stream.engine.kernel_params import SLOT_STEP
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     SnapshotReader,
@@ -41,7 +40,7 @@ from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
 
-__all__ = ["SLOT_STEP", "Alert", "Engine", "LabelResult", "shard_of"]
+__all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
 
 
 class Engine:

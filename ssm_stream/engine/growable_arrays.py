@@ -32,11 +32,6 @@ HUGE_PAGE = 1 << 21
 MAP_FAILED = ctypes.c_void_p(-1).value
 
 
-def arrays_of(groups: Any) -> list[NDArray[Any]]:
-    """Return all arrays of a tuple of tuples, in their order."""
-    return [array for group in groups for array in group]
-
-
 def named_arrays(groups: Any) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield all arrays with their names, `group.array`."""
     for group_name, group in groups._asdict().items():

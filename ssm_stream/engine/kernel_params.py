@@ -1,4 +1,4 @@
-"""Translates a configuration into the plain numbers and tuples that the compiled kernels take."""
+"""Translates a configuration into the plain numbers and tuples that the core takes."""
 
 from __future__ import annotations
 
@@ -83,10 +83,15 @@ def build_rules(config: Config) -> Rules:
     )
 
 
+def code_slots(needed: int) -> int:
+    """Return how many code slots to have when so many are needed."""
+    return min(-(-needed // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
+
+
 def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slots: int) -> LearnerParams:
     """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
     model = config.model
-    K = min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS)
+    K = code_slots(slots)
     names = model.heads or ["moments", "proximal", "embedding", "fern"]
     if model.heads is None and model.profile == "accurate":
         names = [*names, "attention"]

@@ -117,7 +117,7 @@ def prequential_delayed(config: Config, rows: Iterable[dict[str, Any]], delay: i
             "--label-delay: labels and model.horizon define already when the targets come: leave them out"
         )
     late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MAX_PENDING)
-    engine = Engine(config.model_copy(update={"labels": late}))
+    engine = Engine(config.replace(labels=late))
     waiting: deque[tuple[str, int, float]] = deque()
     first, count = 0, 0
     for events, refused, height in batches(config, rows):

@@ -133,9 +133,9 @@ class EmbeddedBroker:
         """Let a broker accept connections again. -1: all brokers."""
         self._call("rd_kafka_mock_broker_set_up", broker_id)
 
-    def set_delay(self, milliseconds: int, broker_id: int = -1) -> None:
-        """Delay the answer to every request. -1: all brokers."""
-        self._call("rd_kafka_mock_broker_set_rtt", broker_id, milliseconds)
+    def set_delay(self, milliseconds: int) -> None:
+        """Delay the answer of all brokers to every request."""
+        self._call("rd_kafka_mock_broker_set_rtt", -1, milliseconds)
 
     def set_leader(self, topic: str, partition: int, broker_id: int) -> None:
         """Make a broker the partition's leader; -1: it has none."""

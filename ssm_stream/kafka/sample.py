@@ -31,7 +31,7 @@ def decode_sample(config: Config, messages: list[Message]) -> SampleCounts:
     """Decode these messages of the events topic and count the results; with `features: auto`, without the features."""
     if config.event.features == "auto":
         event = config.event.model_copy(update={"features": [], "lags": max(config.event.lags, 1)})
-        config = config.model_copy(update={"event": event})
+        config = config.replace(event=event)
     by_partition: dict[int, list[Message]] = {}
     for message in messages:
         by_partition.setdefault(message.partition() or 0, []).append(message)

@@ -202,7 +202,6 @@ class GDSSM(nn.Module):
         pairs: int,
         W0: Tensor | None = None,
         decay: float = 1.0,
-        dtype: torch.dtype | None = None,
     ) -> GDSSM:
         """The layer whose prediction is gradient descent with the learning rates η, from W0.
 
@@ -211,7 +210,7 @@ class GDSSM(nn.Module):
         decay < 1 example i of k weighs decay^(k−i): an exponentially forgetting loss.
         """
         etas = [rates] if isinstance(rates, int | float) else list(rates)
-        layer = cls(d, steps=len(etas)).to(dtype or torch.get_default_dtype())
+        layer = cls(d, steps=len(etas)).to(torch.get_default_dtype())
         answer, refine = layer.heads
         for head, eta in zip(answer, etas, strict=True):
             head.construct(0, 1, -eta / pairs, decay)
@@ -290,14 +289,14 @@ class GDSSM(nn.Module):
 class ConstructedGDSSM(nn.Module):
     """One gradient step on constructed tokens: the state adds the products that the tokens carry, nothing else.
 
-    decay (m, f) and C (m, m) are set by the construction Λ = decay, C = −(η/N) I.
+    decay (m, f) and C (m, m) are set by the construction Λ = 1, C = −(η/N) I.
     """
 
-    def __init__(self, f: int, m: int, rate: float, pairs: int, decay: float = 1.0) -> None:
-        """f inputs, m targets, η, N, and the decay of the state."""
+    def __init__(self, f: int, m: int, rate: float, pairs: int) -> None:
+        """f inputs, m targets, η and N."""
         super().__init__()
         self.f, self.m = f, m
-        self.decay = nn.Parameter(torch.full((m, f), decay))
+        self.decay = nn.Parameter(torch.ones(m, f))
         self.C = nn.Parameter(-rate / pairs * torch.eye(m))
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -315,13 +314,13 @@ class NonlinearGDSSM(nn.Module):
     embedded by a non-linear function (targets go through the same).
     """
 
-    def __init__(self, token: int, width: int, outputs: int, steps: int = 1, hidden: int = 0) -> None:
+    def __init__(self, token: int, width: int, outputs: int, hidden: int = 0) -> None:
         """token: numbers in a raw token. width: d of the layer. outputs: m. hidden: 0, or units of the gelu layer."""
         super().__init__()
         self.embed: nn.Module = nn.Linear(token, width)
         if hidden:
             self.embed = nn.Sequential(nn.Linear(token, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.layer = GDSSM(width, steps)
+        self.layer = GDSSM(width)
         self.gate = nn.Linear(width, width)
         self.decode = nn.Linear(width, outputs)
 

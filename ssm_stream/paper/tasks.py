@@ -190,7 +190,7 @@ class Spectrum(NamedTuple):
     """Eigenvalues a context in the bin, (bins,); they sum to f."""
 
 
-def context_spectrum(tasks: LinearTasks, contexts: int, seed: int, bins: int = 8192) -> Spectrum:
+def context_spectrum(tasks: LinearTasks, contexts: int, seed: int) -> Spectrum:
     """Eigenvalues of S over `contexts` contexts, in bins so narrow that a step's polynomial is straight within one.
 
     Rates that are the best for a few thousand contexts diverge on the rare one with a large eigenvalue: (1 − ηλ)^(2K)
@@ -202,6 +202,7 @@ def context_spectrum(tasks: LinearTasks, contexts: int, seed: int, bins: int = 8
         x = tasks.input_range * (torch.rand(size, tasks.pairs, tasks.f, generator=generator) - 0.5)
         found.append(torch.linalg.eigvalsh(x.transpose(1, 2) @ x / tasks.pairs).clamp_min(0.0).flatten())
     values = torch.cat(found).double()
+    bins = 8192
     bin_of = (values * (bins / values.max())).long().clamp_max(bins - 1)
     counts = torch.bincount(bin_of, minlength=bins)
     sums = torch.bincount(bin_of, weights=values, minlength=bins)

@@ -9,13 +9,18 @@ class TorchMissingError(ImportError):
     """torch is not installed; the text names the command that installs it."""
 
 
+def has_torch() -> bool:
+    """Return whether torch is installed, without loading it."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def require_torch(command: str) -> None:
     """Check that torch is installed, without loading it.
 
     Raises:
         TorchMissingError: it is not.
     """
-    if importlib.util.find_spec("torch") is None:
+    if not has_torch():
         raise TorchMissingError(
             f"{command} needs torch, which is not installed: pip install 'ssm-stream[torch]', "
             "or in a clone pip install -e '.[torch]'"

@@ -20,7 +20,7 @@ from ssm_stream.training.recipe import Recipe, Setting
 
 Floats = NDArray[np.float64]
 T_ = TypeVar("T_")
-ERROR_CLIP = 5.0  # of a stream's usual_error error: what one event may cost
+ERROR_CLIP = 5.0  # of a stream's usual error: what one event may cost
 
 
 class Batch(NamedTuple):
@@ -107,7 +107,7 @@ def chunk_loss(
 ) -> tuple[Tensor, learner.State]:
     """Mean over streams and events of min(|error| / unit, ERROR_CLIP), and the state after.
 
-    unit (B,): a stream's usual_error error, so that every stream counts alike
+    unit (B,): a stream's usual error, so that every stream counts alike
     """
     scale = torch.from_numpy(np.where(unit > 0, unit, 1.0))
     total, count = torch.zeros((), dtype=torch.float64), 0

@@ -18,6 +18,7 @@ from ssm_stream.ingest.events import Events
 from ssm_stream.training.batches import Batch, Floats, usual_error
 from ssm_stream.training.recipe import Recipe, TrainingError
 
+TRAINED_SHARE = 0.7
 MIN_LABELLED = 100  # events with a target that either part of a history needs
 
 
@@ -29,13 +30,13 @@ class History(NamedTuple):
     split: int
 
 
-def split_history(config: Config, events: Events, share: float = 0.7) -> History:
-    """The first share of the events trains, the rest validates.
+def split_history(config: Config, events: Events) -> History:
+    """The first 70 % of the events train, the rest validate.
 
     Raises:
         TrainingError: too few events with a target.
     """
-    split = int(share * len(events))
+    split = int(TRAINED_SHARE * len(events))
     known = np.isfinite(events.target)
     if known[:split].sum() < MIN_LABELLED or known[split:].sum() < MIN_LABELLED:
         found = f"{int(known[:split].sum())} and {int(known[split:].sum())}"
@@ -51,7 +52,7 @@ def history_error(history: History, weights: Weights) -> float:
         path = Path(folder) / "candidate.safetensors"
         save(weights, path, {})
         model = history.config.model.model_copy(update={"weights": path})
-        engine = Engine(history.config.model_copy(update={"model": model}))
+        engine = Engine(history.config.replace(model=model))
     predictions, _ = engine.process(history.events)
     error = np.abs(predictions.yhat - history.events.target)[history.split :]
     return float(np.nanmean(error))
@@ -81,7 +82,7 @@ class Stretches:
         self.p = shapes.learner_params(engine.plan, start, heads, half_lives, engine.params.K)
 
     def batch(self, number: int) -> tuple[Batch, Floats]:
-        """Streams of a round, and their usual_error errors (B,)."""
+        """Streams of a round, and their usual errors (B,)."""
         recipe, first, length = self.recipe, self.first, self.length
         rng = np.random.default_rng((recipe.seed, number, len(recipe.settings)))
         rows = max(1, min(recipe.streams // 3, len(first.target) // length))

@@ -7,7 +7,6 @@ the paper's construction. Each is a section with checks; only (a) decides whethe
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import platform
 import time
 from collections.abc import Callable, Iterable
@@ -19,6 +18,7 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.report.section import Check, Section
+from ssm_stream.reference import has_torch
 from ssm_stream.verify.construction import construction_section
 from ssm_stream.verify.context import context_section
 from ssm_stream.verify.kernel import kernel_section
@@ -89,7 +89,7 @@ def file_facts(config: Path, file: Path) -> list[tuple[str, str]]:
 
 
 def _versions() -> str:
-    names = ["ssm-stream", "numpy", *(["torch"] if importlib.util.find_spec("torch") is not None else [])]
+    names = ["ssm-stream", "numpy", *(["torch"] if has_torch() else [])]
     packages = ", ".join(f"{name} {version(name)}" for name in names)
     return f"{packages}, Python {platform.python_version()} on {platform.machine()}"
 

@@ -6,7 +6,6 @@ gradient descent; with automatic differentiation too where torch is installed.
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 from ssm_stream.core.shapes import Q_CLIP
 from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Section, Table, at_most
+from ssm_stream.reference import has_torch
 from ssm_stream.verify.record import Recorded
 from ssm_stream.verify.reference import Array
 from ssm_stream.verify.replay import Replay
@@ -173,7 +173,7 @@ def construction_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
         at_most(f"{name}, recurrent form, every prefix", _apart(recurrent_form(T, rate), prefixes), EQUAL),
         at_most(f"{name}, {STEPS} steps", _apart(stacked, several), EQUAL),
     ]
-    if importlib.util.find_spec("torch") is not None:
+    if has_torch():
         name = "verify equal: explicit gradient descent against automatic differentiation"
         checks.append(at_most(name, _apart(differentiated_steps(found, steep, STEPS), several), EQUAL))
     figures: dict[str, Any] = {"contexts": len(found.row), "pairs": PAIRS, "rate": rate} | _errors(

@@ -27,7 +27,7 @@ def kernel_section(
 ) -> tuple[Section, Any]:
     """Checks, tables and charts of part (a), and its figures for the JSON.
 
-    distances: of the moment heads from their exact solution, see `verify_replay.compare`
+    distances: of the moment heads from their exact solution, see `replay.compare`
     tolerance: bar of the largest relative deviation
     """
     events = ~np.isnan(seen.q)

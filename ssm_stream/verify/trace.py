@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import blocks, kernel, native, shapes
 from ssm_stream.core.shapes import Learner, LearnerParams, Scratch
-from ssm_stream.engine.engine import SLOT_STEP
+from ssm_stream.engine.kernel_params import code_slots
 
 Event = tuple[int, int, NDArray[np.float64], NDArray[np.int64], float]
 """Pool, life, columns (C,), steps (2,) and time in ms."""
@@ -82,8 +82,7 @@ class Production:
         norms = len(old.norm.near)
         params = self.params
         if need == kernel.MORE_SLOTS:
-            slots = int(old.pool.used[pool] + self.scratch.flag[shapes.FRESH])
-            params = with_slots(params, min(-(-slots // SLOT_STEP) * SLOT_STEP, shapes.SLOTS))
+            params = with_slots(params, code_slots(int(old.pool.used[pool] + self.scratch.flag[shapes.FRESH])))
         elif need == kernel.SECOND_ENTITY:
             norms = len(old.pool.n)
         self._resize(params, norms)
@@ -98,13 +97,9 @@ class Production:
     def predictions(self, tape: Tape) -> NDArray[np.float64]:
         """(n,) answers, each given before the event is learned."""
         out = np.empty(len(tape.y))
-        ts = tape.ts.astype(np.float64)  # as other callers have it: the kernel is not compiled once more
         at = 0
         while at < len(out):
-            at, need = kernel.run(
-                self.params, self.learner, self.scratch, tape.pools, tape.lives, tape.u, tape.steps, ts, tape.y, at,
-                out,
-            )  # fmt: skip
+            at, need = self.core.run(tape.pools, tape.lives, tape.u, tape.steps, tape.ts, tape.y, at, out)
             if need != kernel.ENOUGH:
                 self.make_room(need, int(tape.pools[at]))
         return out

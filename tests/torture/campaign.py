@@ -266,7 +266,7 @@ def campaign(
     """All of it. Returns the figures."""
     made = Campaign(folder, n, seed)
     try:
-        progress("the engine that nobody disturbs (on a new machine its kernels are compiled first)")
+        progress("the engine that nobody disturbs")
         wanted = undisturbed(made.config, made.kafka.read(made.topics["events"]))
         plan = [*PLACES, *["any time"] * max(kills // 4, 1)]
         steps = [plan[i % len(plan)] for i in range(kills)]

@@ -13,7 +13,7 @@ import math
 import threading
 import time
 import zoneinfo
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -56,7 +56,6 @@ class Frame(NamedTuple):
     hidden: int
     open: list[tuple[str, str]]
     alerts: int
-    started: Mapping[str, int]
     dead_letters: int
     now: int
     rows: list[Message]
@@ -97,7 +96,6 @@ class LiveView:
         self._first: str | None = None
         self._peak: dict[str, float] = {}
         self._open: dict[tuple[str, str, str | None], Message] = {}
-        self._started: collections.Counter[str] = collections.Counter()
         self._feed: collections.deque[Message] = collections.deque(maxlen=FEED)
         self._unreported: list[Message] = []
         self._marks: collections.deque[tuple[float, int]] = collections.deque()
@@ -134,8 +132,6 @@ class LiveView:
                     self._open.pop(which, None)
                 else:
                     self._open[which] = alert
-                if alert["phase"] == "started":
-                    self._started[alert["kind"]] += 1
                 self._feed.append(alert)
                 if self._ticker is not None:
                     self._unreported.append(alert)
@@ -217,7 +213,6 @@ class LiveView:
                 hidden=len(self._last) - len(self._chosen[:most]),
                 open=[(row, kind) for (_, kind, _), alert in self._open.items() for row in _alert_rows(alert)],
                 alerts=len(self._open),
-                started=dict(self._started),
                 dead_letters=self._dead_letters,
                 now=self._now,
                 rows=[self._last[name] for name in self._chosen[:most]],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -24,7 +24,6 @@ def print_summary(
     console: Console | None = None,
     *,
     title: str = "Done",
-    next_steps: Sequence[tuple[str, str]] = NEXT,
 ) -> None:
     """Print errors, coverage, alerts and speed of a demonstration, and the next steps.
 
@@ -33,12 +32,11 @@ def print_summary(
             seconds`; errors and coverage may be None if no event had a target
         console: default: standard output
         title: the heading
-        next_steps: each command and its purpose
     """
-    (console or Console()).print(_summary(result, title, next_steps), highlight=False)
+    (console or Console()).print(_summary(result, title), highlight=False)
 
 
-def _summary(result: Mapping[str, Any], title: str, next_steps: Sequence[tuple[str, str]]) -> RenderableType:
+def _summary(result: Mapping[str, Any], title: str) -> RenderableType:
     mae, naive, coverage = result["mae"], result["mae_persistence"], result["coverage"]
     table = Table(box=None, padding=(0, 1), show_header=False)
     table.add_column(style="dim", no_wrap=True)
@@ -62,7 +60,7 @@ def _summary(result: Mapping[str, Any], title: str, next_steps: Sequence[tuple[s
     steps = Table(box=None, padding=(0, 1), show_header=False)
     steps.add_column(style="bold cyan", no_wrap=True)
     steps.add_column()
-    for command, purpose in next_steps:
+    for command, purpose in NEXT:
         steps.add_row(command, purpose)
     heading = Text(f"  {title}", "bold")
     return Group(

@@ -1,8 +1,8 @@
 """The sections of the file as pydantic models: the one place where a setting is named, typed, bounded and explained."""
 
-from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift, Feedback, FleetAlerts
-from ssm_stream.config.sections.base import ConfigError, KafkaProperties, Section
-from ssm_stream.config.sections.event import MAX_NAME_LENGTH, MAX_TARGETS, Event
+from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift
+from ssm_stream.config.sections.base import ConfigError, Section
+from ssm_stream.config.sections.event import MAX_NAME_LENGTH, Event
 from ssm_stream.config.sections.kafka import Registry, Sinks, Source
 from ssm_stream.config.sections.labels import Labels
 from ssm_stream.config.sections.model import Model
@@ -10,16 +10,12 @@ from ssm_stream.config.sections.process import Audit, Ops, Recovery, State
 
 __all__ = [
     "MAX_NAME_LENGTH",
-    "MAX_TARGETS",
     "Alerts",
     "Anomaly",
     "Audit",
     "ConfigError",
     "Drift",
     "Event",
-    "Feedback",
-    "FleetAlerts",
-    "KafkaProperties",
     "Labels",
     "Model",
     "Ops",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
@@ -26,11 +26,11 @@ from ssm_stream.evaluate.pilot.alarm_tally import (
     tally,
     tally_random,
 )
-from ssm_stream.evaluate.pilot.costs import Costs
+from ssm_stream.evaluate.pilot.costs import Alarms, Costs
 from ssm_stream.evaluate.pilot.detectors import Detected
 from ssm_stream.evaluate.pilot.split import Split
 
-RIVALS = ("never", "three_sigma", "sigma", "ewma", "adwin")
+RIVALS: tuple[str, ...] = get_args(Alarms)
 """Other ways to alarm; the verdict compares with the cheapest of them."""
 MAX_ALERTS = 2000
 """Alerts that are listed; all are counted."""

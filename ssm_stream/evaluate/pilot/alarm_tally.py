@@ -21,6 +21,8 @@ HOUR = 3_600_000.0
 WEEK_HOURS = 168.0
 MIN_BLOCKS = 60
 """Blocks that a recording is cut into at least; no block is longer than a week."""
+RANDOM_DRAWS = 100
+"""Draws that the figures of random alarms are the mean of."""
 SUMS = ("false", "repeats", "found", "warned", "delay")
 """Of a method by block: false alarms, repeats, events found, hours from the first alarm to the event's end, and from
 its start to the alarm. An event counts in the block that it starts in."""
@@ -155,16 +157,14 @@ def alarms_at(run: EngineRun, rows: Ints) -> list[Alarm]:
     return [Alarm(ts, (e,)) for ts, e in zip(run.ts[rows].tolist(), run.entity[rows].tolist(), strict=True)]
 
 
-def tally_random(
-    run: EngineRun, rows: Ints, judged: JudgedEvents, blocks: Blocks, count: int, seed: int, draws: int = 100
-) -> Tally:
+def tally_random(run: EngineRun, rows: Ints, judged: JudgedEvents, blocks: Blocks, count: int, seed: int) -> Tally:
     """Return the mean of many draws of `count` alarms at random rows, out of `rows`."""
     rng = np.random.default_rng(seed)
     sums = np.zeros((len(blocks.start), len(SUMS)))
-    for _ in range(draws):
+    for _ in range(RANDOM_DRAWS):
         chosen = rng.choice(rows, min(count, len(rows)), replace=False) if len(rows) else rows
         sums += tally(alarms_at(run, chosen), judged, blocks).sums
-    return Tally(sums / draws, min(count, len(rows)), [None] * len(judged.events), [])
+    return Tally(sums / RANDOM_DRAWS, min(count, len(rows)), [None] * len(judged.events), [])
 
 
 def event_sums(judged: JudgedEvents, blocks: Blocks) -> Floats:

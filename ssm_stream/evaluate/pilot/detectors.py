@@ -25,7 +25,6 @@ from ssm_stream.evaluate.pilot.split import Split
 
 LAMBDA = 0.2
 SIGMAS = 3.0
-DELTA = 0.002
 LADDER, HALVINGS = 40, 12
 DETECTORS = ("sigma", "ewma", "adwin")
 

@@ -21,13 +21,7 @@ def with_budget(config: Config, factor: float) -> Config:
     alerts = config.alerts
     anomaly = alerts.anomaly.model_copy(update={"budget": scale_budget(alerts.anomaly.budget, factor)})
     drift = alerts.drift.model_copy(update={"budget": scale_budget(alerts.drift.budget, factor)})
-    return _changed(config, alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
-
-
-def _changed(config: Config, **sections: Any) -> Config:
-    """Return a new configuration, not a copy, which would keep the hash."""
-    others = {name: getattr(config, name) for name in type(config).model_fields if name not in sections}
-    return Config(**others, **sections)
+    return config.replace(alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
 
 
 def rerun_alerts(config: Config, run: EngineRun) -> list[tuple[int, dict[str, Any]]]:
@@ -46,8 +40,7 @@ def frozen_config(config: Config) -> Config:
     alerts = config.alerts
     anomaly = alerts.anomaly.model_copy(update={"enabled": False, "learn": "hold"})
     drift = alerts.drift.model_copy(update={"enabled": False, "learn": "hold"})
-    return _changed(
-        config,
+    return config.replace(
         alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         state=config.state.model_copy(update={"ttl": None, "max_entities": None}),
     )

@@ -15,14 +15,14 @@ Savings by not retraining are left out of the grade: they rest on an assumption,
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 from ssm_stream.evaluate.report.section import Check, at_least, at_most
 
 MIN_EVENTS = 1000
 MIN_TRUE = 5
 COVERAGE_OFF = 0.02
-GRADES = ("few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open")
+Grade = Literal["few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open"]
 Sentence = tuple[str, dict[str, Any]]
 """Key of the text (`words.en.yaml`), and what to fill in."""
 
@@ -61,8 +61,8 @@ def checks(report: dict[str, Any]) -> list[Check]:
     return out
 
 
-def grade(report: dict[str, Any]) -> str:
-    """Return one of GRADES."""
+def grade(report: dict[str, Any]) -> Grade:
+    """Return the grade of the product."""
     kpi, detection = report["kpis"], report["detection"]
     if report["recording"]["judged_events"] < MIN_EVENTS:
         return "few_data"

@@ -143,8 +143,7 @@ def _numbers(column: pl.Series, *, truth: bool) -> NDArray[np.float64] | None:
     dtype = column.dtype
     if not (dtype.is_integer() or dtype.is_float() or dtype == pl.Null or (truth and dtype == pl.Boolean)):
         return None
-    # Writable: for arrays that are not, the kernels would be compiled once more.
-    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy(writable=True)
+    values: NDArray[np.float64] = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
     with np.errstate(invalid="ignore"):
         usable = np.count_nonzero(np.abs(values) <= MAX_NUMBER)
     return values if usable + column.null_count() == len(values) else None

@@ -96,8 +96,6 @@ class Plot:
 class Drawing:
     """A chart in pixels: what the template writes down."""
 
-    frame: Frame
-    plot: Plot
     x_ticks: list[tuple[float, str]]
     y_ticks: list[tuple[float, str]]
     shaded: list[tuple[float, float, str]]
@@ -152,13 +150,13 @@ class Axis:
         return [(self(t), tick_label(t)) for t in values]
 
 
-def envelope(x: Floats, y: Floats, stretches: int = STRETCHES) -> tuple[Floats, Floats]:
+def envelope(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     """Return the smallest and the largest point of each stretch, in their order; all points if they are few."""
     finite = np.isfinite(y)
     x, y = x[finite], y[finite]
-    if len(y) <= 2 * stretches:
+    if len(y) <= 2 * STRETCHES:
         return x, y
-    edges = np.linspace(0, len(y), stretches + 1).astype(int)
+    edges = np.linspace(0, len(y), STRETCHES + 1).astype(int)
     low = np.array([a + int(np.argmin(y[a:b])) for a, b in itertools.pairwise(edges)])
     high = np.array([a + int(np.argmax(y[a:b])) for a, b in itertools.pairwise(edges)])
     at = np.unique(np.concatenate([low, high]))
@@ -193,8 +191,6 @@ def draw(plot: Plot) -> Drawing | None:
         if b >= frame.left and a <= frame.width - frame.right:
             shaded.append((a, max(b - a, 1.5), style))
     return Drawing(
-        frame,
-        plot,
         across.labels(frame.x_labels) if plot.zone is None else _time_labels(across, plot.zone),
         up.labels(frame.y_labels),
         shaded,

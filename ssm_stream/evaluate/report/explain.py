@@ -30,7 +30,7 @@ def explanation_section(found: Explanation) -> Section:
     others = found.parts[SHOWN:]
     if others:
         rows.append([f"{len(others)} other inputs", "", "", sum(part.contribution for part in others)])
-    rows += [["rest (what bends)", "", "", found.rest], ["prediction", "", "", found.yhat]]
+    rows += [["rest (not linear)", "", "", found.rest], ["prediction", "", "", found.yhat]]
     if y is not None and residual is not None:
         rows += [["target", "", "", y], ["residual: target − prediction", "", "", residual]]
     heads: list[list[Cell]] = [[a.head, a.answer, a.weight] for a in found.answers[:SHOWN]]

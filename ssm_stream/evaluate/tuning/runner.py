@@ -27,7 +27,7 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.tuning.trials import ARRAYS, Trial, run_trial
 
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "POLARS_MAX_THREADS")
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "POLARS_MAX_THREADS")
 MIN_POOL_SECONDS = 60.0
 """Seconds of work from which starting other processes pays."""
 
@@ -47,9 +47,9 @@ class Runner:
     Args:
         folder: of the cache; None: `default_cache`
         jobs: processes; None: as many as the expected time is worth
-        on_run: called after each run
 
     Attributes:
+        on_run: called after each run, set by the caller
         done: runs made or read so far
         reused: those of them that were read
         expected: seconds that are expected for the runs to come, set by the caller
@@ -64,9 +64,9 @@ class Runner:
         limit: int | None = None,
         folder: Path | None = None,
         jobs: int | None = None,
-        on_run: Callable[[], None] = lambda: None,
     ) -> None:
-        self.file, self.limit, self.jobs, self.on_run = file, limit, jobs, on_run
+        self.file, self.limit, self.jobs = file, limit, jobs
+        self.on_run: Callable[[], object] = lambda: None
         self.folder = default_cache() if folder is None else folder
         self.done, self.reused, self.expected = 0, 0, 0.0
         self._known: dict[str, Trial] = {}

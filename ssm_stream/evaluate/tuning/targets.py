@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -56,7 +55,7 @@ def require_columns(file: Path, paths: list[str]) -> None:
     Raises:
         ConfigError: names the column and the nearest one.
     """
-    rows = list(islice(Recording(file, SAMPLE), SAMPLE)) if paths else []
+    rows = list(Recording(file, SAMPLE)) if paths else []
     for path in paths:
         if all(path_getter(path)(row) is None for row in rows):
             cure = suggest(path, list(rows[0]), "its columns")

@@ -104,10 +104,10 @@ def with_settings(config: Config, settings: dict[str, Any]) -> Config:
     Raises:
         ConfigError: they contradict each other.
     """
-    sections: dict[str, BaseModel] = {name: getattr(config, name) for name in type(config).model_fields}
+    sections: dict[str, BaseModel] = {}
     try:
         for name in {key.partition(".")[0] for key in settings}:
-            section = sections[name]
+            section: BaseModel = getattr(config, name)
             content = section.model_dump()
             for key, value in settings.items():
                 first, *path = key.split(".")
@@ -117,8 +117,7 @@ def with_settings(config: Config, settings: dict[str, Any]) -> Config:
                         inside = inside[part]
                     inside[path[-1]] = value
             sections[name] = type(section).model_validate(content)
-        # Made anew, not copied: a copy would keep the hash.
-        return Config(**sections)  # type: ignore[arg-type]
+        return config.replace(**sections)
     except ValidationError as error:
         problems = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors())
         raise ConfigError(f"{settings}: {problems}") from error
