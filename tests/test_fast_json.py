@@ -145,7 +145,7 @@ NESTED = parse_config(
     [
         (b'{"meta":{"name":"x","kind":"k"},"t":4,"in":{"a":1,"deep":{"b":2}},"c":3,"out":{"y":5}}', True),
         (
-            b' { "out" : { } , "t":4 , "in" : { "deep" : { "b" : 2 , "z" : [1 , { } ] } } , "meta" : { "name" : "x" }}\t',
+            b' { "out" : { } , "t":4 , "in" : { "deep" : { "b" : 2 , "z" : [1 , { } ] } } , "meta":{"name" : "x" }}\t',
             True,
         ),
         (b'{"meta":{"name":"x","kind":7},"t":4,"in":null,"out":[1,{"y":2}],"z":{"in":{"a":9}}}', True),
