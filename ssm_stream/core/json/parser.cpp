@@ -181,9 +181,10 @@ bool Parser::cross_gap(Place& place, Gap& gap) const {
 }
 
 bool Parser::parse(std::string_view message, double* values, std::string_view* texts) {
-    if (message_.size() < message.size() + READ_AHEAD) message_.resize(2 * (message.size() + READ_AHEAD));
-    const char *p = message_.data(), *const end = p + message.size();
-    std::memcpy(message_.data(), message.data(), message.size());
+    // A copy with room behind it: what reads ahead need not ask for the end.
+    if (message_.size() < message.size() + READ_AHEAD) message_.resize(message.size() + READ_AHEAD);
+    const char *const begin = message_.data(), *const end = begin + message.size(), *p = begin;
+    std::copy(message.begin(), message.end(), message_.begin());
     std::memset(message_.data() + message.size(), 0, READ_AHEAD);
     std::fill_n(values, numbers(), UNKNOWN);
     std::fill_n(texts, this->texts(), std::string_view());
@@ -223,6 +224,8 @@ bool Parser::parse(std::string_view message, double* values, std::string_view* t
     }
     if (p != end) return false;
     if (!as_before) remember_layout();
+    for (i64 i = 0; i < this->texts(); ++i)
+        if (texts[i].data()) texts[i] = {message.data() + (texts[i].data() - begin), texts[i].size()};
     return true;
 }
 

@@ -32,7 +32,7 @@ class Parser {
     i64 texts() const { return fields_ - categories_ + 1; }
 
     // Reads one message. values (numbers()): all fields but the entity, NaN = unknown; texts (texts()): the entity, then the
-    // categories, whose data() is null where there is no text; they are valid until the next message. False: it gave up.
+    // categories, whose data() is null where there is no text; they point into the message. False: it gave up.
     bool parse(std::string_view message, double* values, std::string_view* texts);
 
   private:
