@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import orjson
 from core_serving import CONFIG, Stream, messages, predictions, serve, taken
 
 from ssm_stream.config import parse_config
@@ -16,7 +15,6 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine import entity_store
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.encoder import encode_predictions
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import ShardBatch
@@ -75,19 +73,18 @@ def read(_: int) -> float:
 
 
 @cache
-def outcome() -> tuple[ShardBatch, Predictions, BoundedCache[bytes]]:
+def outcome() -> tuple[ShardBatch, Predictions]:
     names, ts, y, numbers = predictions()
     n = len(names)
     batch = ShardBatch(0, Events(names, ts, np.empty((n, 0)), y, np.arange(n)), list(range(n)))
     made = Predictions(*numbers[:4], np.arange(n) < 5, np.arange(n), numbers[4])
-    return batch, made, BoundedCache(orjson.dumps)
+    return batch, made
 
 
 def write(_: int) -> float:
     """ns a prediction written as JSON."""
-    batch, made, cached = outcome()
-    work = lambda: encode_predictions(batch, made, "events-0-", quote=cached.values_of)  # noqa: E731
-    return taken(lambda: [work() for _ in range(5)], 5 * len(batch.offsets))
+    batch, made = outcome()
+    return taken(lambda: [encode_predictions(batch, made, "events-0-") for _ in range(5)], 5 * len(batch.offsets))
 
 
 if __name__ == "__main__":

@@ -187,8 +187,42 @@ def test_errors_in_a_row_are_heard_as_one_by_one() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=4))
 def test_no_bytes_upset_the_reader(values: list[bytes]) -> None:
-    from ssm_stream.kafka.fast_json import powers_of_five
+    reader, n = native.Reader([b"e", b"t", b"y", b"a.b", b"c"], 1, 4), len(values)
+    time, target, features = np.empty(n), np.empty(n), np.empty((n, 2))
+    for begin in (b"", b'{"e":"m","t":1,"c":', b'{"e":"m","t":1,"a":{"b":', b'{"e":"m","t":1,"'):
+        reader.read([begin + value for value in values], None, time, target, features)
 
-    reader = native.Reader([b"e", b"t", b"a"], 2, powers_of_five())
-    reader.read(values, np.empty((len(values), 2)))
-    reader.read([b'{"e":"m","t":1,"a":' + value for value in values], np.empty((len(values), 2)))
+
+def test_the_reader_and_the_writer_check_what_they_are_given() -> None:
+    time, target, features = np.empty(1), np.empty(1), np.empty((1, 1))
+    reader, message = native.Reader([b"e", b"t", b"y", b"a"], 1, 4), [b'{"e":"m","t":1}']
+    assert reader.read(message, None, time, target, features) == (["m"], None)
+    for wrong in (np.empty(2), np.empty(1, np.float32), np.empty((1, 2))):
+        with pytest.raises((TypeError, BufferError, ValueError)):
+            reader.read(message, None, wrong, target, features)
+        with pytest.raises((TypeError, BufferError, ValueError)):
+            reader.read(message * 2, None, time, target, wrong)
+    for paths, targets, categories in (
+        ([b"e"], 0, 1),
+        ([b"e", b"t"], 1, 2),
+        ([b"e", b"t", b"e"], 0, 3),
+        ([b"e", b"t"], -1, 2),
+    ):
+        with pytest.raises(ValueError, match=r"paths|categories"):
+            native.Reader(paths, targets, categories)
+    number, pieces = np.arange(2.0), [[b"{", b",", b"}"]]
+    assert native.write_rows(pieces, ["a", 'b"\x01'], [number]) == [b'{"a",0.0}', b'{"b\\"\\u0001",1.0}']
+    assert native.write_rows(pieces, ["a"], [[7, 8]]) == [b'{"a",7}']
+    with pytest.raises(ValueError, match="fewer rows"):
+        native.write_rows(pieces, ["a", "b", "c"], [number])
+    with pytest.raises(ValueError, match="want a piece"):
+        native.write_rows(pieces, ["a"], [number, number])
+    with pytest.raises(ValueError, match="none"):
+        native.write_rows([], ["a"], [number])
+    for wrong in (np.empty(2, np.int32), np.empty((2, 2)), ["7"], [None]):
+        with pytest.raises(TypeError):
+            native.write_rows(pieces, ["a"], [wrong])
+    with pytest.raises(TypeError):
+        native.write_rows(pieces, [b"a"], [number])  # type: ignore[list-item]
+    with pytest.raises(OverflowError):
+        native.write_rows(pieces, ["a"], [[2**63]])

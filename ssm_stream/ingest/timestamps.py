@@ -61,11 +61,15 @@ def to_milliseconds(numbers: NDArray[np.float64], timestamp_format: str) -> NDAr
     with np.errstate(invalid="ignore", over="ignore"):
         if timestamp_format == "auto":
             size = np.abs(numbers)
-            below = [size < limit for limit in AUTO_LIMITS.values()]
-            units = np.select(below, [np.float64(UNITS_PER_MS[unit]) for unit in AUTO_LIMITS], np.nan)
+            least, most = (size.min(), size.max()) if len(size) else (0.0, 0.0)
+            one = [unit for unit, limit in AUTO_LIMITS.items() if least < limit][:1]
+            if one and most < AUTO_LIMITS[one[0]]:
+                ms = numbers / UNITS_PER_MS[one[0]]  # the usual case: all are in one unit
+            else:
+                below = [size < limit for limit in AUTO_LIMITS.values()]
+                ms = numbers / np.select(below, [np.float64(UNITS_PER_MS[unit]) for unit in AUTO_LIMITS], np.nan)
         else:
-            units = np.full(len(numbers), UNITS_PER_MS[timestamp_format])
-        ms = numbers / units
+            ms = numbers / UNITS_PER_MS[timestamp_format]
     if not np.all((ms >= MIN_MS) & (ms <= MAX_MS)):
         return None
     whole: NDArray[np.int64] = np.floor(ms).astype(np.int64)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,7 +18,6 @@ from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
 from ssm_stream.ingest.timestamps import EPOCH
-from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
 from ssm_stream.kafka.schema_registry import resolve_frames
@@ -45,7 +44,6 @@ def encode_predictions(
     ahead: float | None = None,
     targets: Sequence[str] = (),
     frame: bytes = b"",
-    quote: Callable[[list[str]], list[bytes]] = lambda names: list(map(orjson.dumps, names)),
 ) -> list[bytes]:
     """Return the prediction messages of a batch as JSON.
 
@@ -56,19 +54,17 @@ def encode_predictions(
         ahead: the horizon, s (0 if it counts events), for the field `for`, the time predicted; None: without it
         targets: where there are several, an event has a message for each of them, in their order
         frame: first bytes of every message
-        quote: returns the names as JSON
     """
     events, p = batch.events, predictions
     numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
     if ahead is not None:
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
-    numbers.append(np.array(batch.offsets, np.int64))
-    names = quote(events.entity)
+    names, offsets = events.entity, batch.offsets
     if m := len(targets):
-        names = _repeat(names, m)
+        names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
     templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
-    return native.write_rows(templates, names, numbers)
+    return native.write_rows(templates, names, [*numbers, offsets])
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:
@@ -85,7 +81,6 @@ class Encoder:
 
     def __init__(self, config: Config) -> None:
         self._frames = resolve_frames(config)
-        self._quoted: BoundedCache[bytes] = BoundedCache(orjson.dumps)
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
@@ -101,9 +96,7 @@ class Encoder:
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = encode_predictions(
-            batch, predictions, stem, self._ahead, self._targets, self._frames.prediction, self._quoted.values_of
-        )
+        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, self._frames.prediction)
         keys, offsets = batch.events.entity, batch.offsets
         if m := len(self._targets):
             keys, offsets = _repeat(keys, m), _repeat(offsets, m)

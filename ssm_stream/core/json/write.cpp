@@ -1,0 +1,167 @@
+// The writer of a chunk's messages: JSON from templates, names and columns of numbers.
+#include <nanobind/nanobind.h>
+
+#include <cstring>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "decimal.hpp"
+
+namespace nb = nanobind;
+
+namespace ssm {
+namespace {
+
+std::string_view text_of(nb::list names, i64 row) {
+    PyObject* name = PyList_GetItem(names.ptr(), row);
+    Py_ssize_t size;
+    const char* text = name ? PyUnicode_AsUTF8AndSize(name, &size) : nullptr;
+    if (!text) nb::raise_python_error();
+    return {text, static_cast<std::size_t>(size)};
+}
+
+bool needs_escape(char c) { return static_cast<unsigned char>(c) < 32 || c == '"' || c == '\\'; }
+
+// A text as a JSON string; at most 6 bytes for each of its own, and the quotes.
+char* write_string(char* p, std::string_view text) {
+    *p++ = '"';
+    for (const char c : text) {
+        if (!needs_escape(c)) [[likely]] {
+            *p++ = c;
+            continue;
+        }
+        *p++ = '\\';
+        switch (c) {
+            case '\b': *p++ = 'b'; break;
+            case '\t': *p++ = 't'; break;
+            case '\n': *p++ = 'n'; break;
+            case '\f': *p++ = 'f'; break;
+            case '\r': *p++ = 'r'; break;
+            case '"':
+            case '\\': *p++ = c; break;
+            default:
+                std::memcpy(p, c < 16 ? "u000" : "u001", 4);
+                p[4] = "0123456789abcdef"[c & 15];
+                p += 5;
+        }
+    }
+    *p++ = '"';
+    return p;
+}
+
+// A column of numbers: an array of floats, whole numbers or truth values, or a list of whole numbers.
+class Column {
+  public:
+    Column(nb::handle of, const PowersOfFive& fives) : fives_(&fives) {
+        if (PyList_Check(of.ptr())) {
+            list_ = nb::borrow(of);
+            return;
+        }
+        if (PyObject_GetBuffer(of.ptr(), &view_, PyBUF_CONTIG_RO | PyBUF_FORMAT)) nb::raise_python_error();
+        const char kind = std::strlen(view_.format) == 1 ? view_.format[0] : '\0';
+        kind_ = kind == 'q' ? 'l' : kind;
+        if (view_.ndim != 1 || !(kind_ == '?' || ((kind_ == 'd' || kind_ == 'l') && view_.itemsize == 8))) {
+            PyBuffer_Release(&view_);
+            throw nb::type_error("columns: want one axis of float64, int64 or bool, or a list of int");
+        }
+    }
+    Column(Column&& other) noexcept : list_(std::move(other.list_)), view_(other.view_), kind_(other.kind_), fives_(other.fives_) { other.kind_ = 0; }
+    ~Column() {
+        if (kind_) PyBuffer_Release(&view_);
+    }
+    i64 size() const { return kind_ ? view_.shape[0] : PyList_GET_SIZE(list_.ptr()); }
+    char* write(char* p, i64 row) const {
+        if (kind_ == 'd') return write_number(p, static_cast<const double*>(view_.buf)[row], *fives_);
+        if (kind_ == 'l') return write_number(p, static_cast<const i64*>(view_.buf)[row]);
+        if (kind_) {
+            const bool value = static_cast<const bool*>(view_.buf)[row];
+            std::memcpy(p, value ? "true\0" : "false", 5);
+            return p + (value ? 4 : 5);
+        }
+        const i64 value = row < size() ? PyLong_AsLongLong(PyList_GET_ITEM(list_.ptr(), row)) : -1;
+        if (value == -1 && PyErr_Occurred()) nb::raise_python_error();
+        return write_number(p, value);
+    }
+
+  private:
+    nb::object list_;
+    Py_buffer view_{};
+    char kind_ = 0;  // of the array; 0: a list
+    const PowersOfFive* fives_;
+};
+
+// Templates: pieces of text, with room behind them, so that they are copied in whole blocks.
+class Pieces {
+  public:
+    static constexpr std::size_t BLOCK = 16;
+
+    Pieces(nb::sequence templates, std::size_t count) : count_(count) {
+        std::vector<std::size_t> begins;
+        for (nb::handle each : templates) {
+            std::size_t pieces = 0, size = 0;
+            for (nb::handle piece : nb::borrow<nb::sequence>(each)) {
+                if (!PyBytes_Check(piece.ptr())) throw nb::type_error("templates: want bytes");
+                const std::size_t length = static_cast<std::size_t>(PyBytes_GET_SIZE(piece.ptr()));
+                begins.push_back(store_.size());
+                sizes_.push_back(length);
+                store_.append(PyBytes_AS_STRING(piece.ptr()), length);
+                size += length, ++pieces;
+            }
+            if (pieces != count) throw nb::value_error("templates: want a piece before, between and after");
+            longest_ = std::max(longest_, size);
+        }
+        store_.append(BLOCK, '\0');
+        for (const std::size_t begin : begins) texts_.push_back(store_.data() + begin);
+    }
+    std::size_t templates() const { return texts_.size() / count_; }
+    std::size_t longest() const { return longest_; }
+    char* copy(char* p, std::size_t piece) const {
+        const char* text = texts_[piece];
+        for (std::size_t i = 0; i < sizes_[piece]; i += BLOCK) std::memcpy(p + i, text + i, BLOCK);
+        return p + sizes_[piece];
+    }
+
+  private:
+    std::size_t count_, longest_ = 0;
+    std::string store_;
+    std::vector<const char*> texts_;
+    std::vector<std::size_t> sizes_;
+};
+
+// n messages: each the pieces of a template with a name, and then a number of each column, between them; the templates take
+// turns, K + 2 pieces each.
+nb::object write_rows(nb::sequence templates, nb::list names, nb::sequence columns) {
+    const PowersOfFive& fives = powers_of_five();
+    std::vector<Column> numbers;
+    for (nb::handle column : columns) numbers.emplace_back(column, fives);
+    const std::size_t count = numbers.size() + 2;
+    const Pieces pieces(templates, count);
+    const i64 n = static_cast<i64>(names.size());
+    for (const Column& column : numbers)
+        if (column.size() < n) throw nb::value_error("columns: fewer rows than names");
+    if (n && !pieces.templates()) throw nb::value_error("templates: none");
+    nb::object out = nb::steal(PyList_New(n));
+    if (!out.is_valid()) nb::raise_python_error();
+    std::vector<char> buffer;
+    const std::size_t room = pieces.longest() + NUMBER_BYTES * numbers.size() + Pieces::BLOCK + 2;
+    std::size_t turn = 0;  // the first piece of the template
+    for (i64 i = 0; i < n; ++i) {
+        const std::string_view name = text_of(names, i);
+        if (buffer.size() < room + 6 * name.size()) buffer.resize(2 * (room + 6 * name.size()));
+        char* p = write_string(pieces.copy(buffer.data(), turn), name);
+        for (std::size_t k = 0; k < numbers.size(); ++k) p = numbers[k].write(pieces.copy(p, turn + k + 1), i);
+        p = pieces.copy(p, turn + count - 1);
+        turn = turn + count < pieces.templates() * count ? turn + count : 0;
+        PyObject* message = PyBytes_FromStringAndSize(buffer.data(), p - buffer.data());
+        if (!message) nb::raise_python_error();
+        PyList_SET_ITEM(out.ptr(), i, message);
+    }
+    return out;
+}
+
+}  // namespace
+
+void bind_writer(nb::module_& m) { m.def("write_rows", &write_rows); }
+
+}  // namespace ssm
