@@ -70,11 +70,14 @@ def _with_compiler(make, *args):
     with tempfile.TemporaryDirectory() as folder:
         for tool in ("c++", "ar", "ranlib"):
             script = Path(folder) / tool
-            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} "$@"\n')
+            # Without a processor, zig takes this machine's.
+            options = "-mcpu=baseline " if tool == "c++" else ""
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} {options}"$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IEXEC)
         os.environ["CXX"] = f"{folder}/c++"
         os.environ["CMAKE_ARGS"] = (
-            f"{os.environ.get('CMAKE_ARGS', '')} -DCMAKE_AR={folder}/ar -DCMAKE_RANLIB={folder}/ranlib"
+            f"{os.environ.get('CMAKE_ARGS', '')} -DCMAKE_AR={folder}/ar -DCMAKE_RANLIB={folder}/ranlib "
+            "-DSSM_MARCH=x86_64_"
         )
         return make(*args)
 
