@@ -21,15 +21,17 @@ lint: install-dev
 
 # The native core in place, for work on it: ssm_stream/core/_core*.so. `make core ISAS=v3` builds one instruction set.
 ISAS ?= v2;v3;v4
+BUILD_TOOLS := scikit-build-core nanobind cmake ninja
 core: $(BIN)/python
-	$(INSTALL) scikit-build-core nanobind cmake ninja
+	$(INSTALL) $(BUILD_TOOLS)
 	PATH=$(abspath $(BIN)):$$PATH cmake -S . -B build/core -G Ninja "-DSSM_ISAS=$(ISAS)" \
 		-DPython_EXECUTABLE=$(abspath $(BIN)/python) -DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$(CURDIR)/ssm_stream/core
 	PATH=$(abspath $(BIN)):$$PATH ninja -C build/core
 
-# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer.
+# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer; TESTS=… for others.
 sanitize: install-dev
-	.ci/sanitize.sh $(BIN)
+	$(INSTALL) $(BUILD_TOOLS)
+	.ci/sanitize.sh $(BIN) $(TESTS)
 
 # sdist and wheel, in dist; the test installs the wheel in an empty environment.
 wheel: install-dev

@@ -1,18 +1,30 @@
 #!/bin/sh
-# The tests of the core against a build with AddressSanitizer and UndefinedBehaviorSanitizer: sanitize.sh .venv/bin [tests]
+# The tests of what runs in the core, against a build with AddressSanitizer and UndefinedBehaviorSanitizer. A finding ends
+# the run. sanitize.sh .venv/bin [tests]
 set -eu
 BIN=$(cd "$1" && pwd); shift
 cd "$(dirname "$0")/.."
 ROOT=$PWD
 export PATH="$BIN:$PATH"
-mkdir -p build/sanitized/ssm_stream
-cmake -S . -B build/sanitize -G Ninja -DSSM_ISAS=v3 -DSSM_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug -DPython_EXECUTABLE="$BIN/python" \
-    -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$ROOT/build/sanitized"
+# The compiler's own sanitizers: CXX, else g++.
+CXX=${CXX:-g++}
+isa=native
+[ "$(uname -m)" != x86_64 ] || isa=v3
+cmake -S . -B build/sanitize -G Ninja -DSSM_ISAS=$isa -DSSM_SANITIZE=ON -DCMAKE_BUILD_TYPE=Debug "-DCMAKE_CXX_COMPILER=$CXX" \
+    "-DPython_EXECUTABLE=$BIN/python" "-DCMAKE_LIBRARY_OUTPUT_DIRECTORY=$ROOT/build/sanitize"
 ninja -C build/sanitize
 # A copy of the package with the sanitized core: the build in place stays as it is.
-rm -rf build/sanitized/ssm_stream && cp -r ssm_stream build/sanitized/ssm_stream
-rm -f build/sanitized/ssm_stream/core/_core*.so && cp build/sanitized/_core*.so build/sanitized/ssm_stream/core/
-# Python itself leaks at its end, and numpy's arrays are its own.
-export ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 PYTHONPATH="$ROOT/build/sanitized"
-LD_PRELOAD="$(g++ -print-file-name=libasan.so) $(g++ -print-file-name=libubsan.so)" \
-    "$BIN/python" -m pytest -n0 -q -p no:cacheprovider "${@:-tests/test_core.py}"
+rm -rf build/sanitized && mkdir -p build/sanitized && cp -r ssm_stream build/sanitized/ssm_stream
+rm -f build/sanitized/ssm_stream/core/_core*.so && cp build/sanitize/_core*.so build/sanitized/ssm_stream/core/
+# Safe path: else the folder that this runs in comes first, with the core in place. Python itself leaks at its end.
+export PYTHONSAFEPATH=1 PYTHONPATH="$ROOT/build/sanitized" ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1
+LD_PRELOAD="$("$CXX" -print-file-name=libasan.so) $("$CXX" -print-file-name=libubsan.so)"
+export LD_PRELOAD
+used=$(python -c "import ssm_stream.core as core; print(core.native.__file__)")
+case $used in "$ROOT/build/sanitized/"*) ;; *) echo "not the sanitized core: $used" >&2; exit 1 ;; esac
+if [ $# = 0 ]; then
+    for name in core golden state_check engine state fuzz_state snapshot_format fast_json encoder decoder columns labels alerts \
+        alert_details category_texts detectors novelty learner multiple_targets explain feedback finite entity_limiter ttl rounds \
+        fleet_alerts events properties poison; do set -- "$@" "tests/test_$name.py"; done
+fi
+exec python -m pytest -q -p no:cacheprovider "$@"

@@ -1,11 +1,13 @@
 """Builds the package by scikit-build-core; where the machine has no C++ compiler, by clang from the package index.
 
-`ziglang` is a wheel with clang and its C++ library. It is asked for only without CXX, c++, g++ and clang++.
+`ziglang` is a wheel with clang and its C++ library. It is asked for only without CXX, c++, g++ and clang++. Its first
+use on a machine builds that library, which takes a minute of CPU time; it stays in the user's cache.
 """
 
 import os
 import shutil
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -22,7 +24,8 @@ COMPILERS = ("c++", "g++", "clang++")
 ZIG = "ziglang>=0.13"
 CURE = (
     "ssm-stream is built from C++ and found no compiler. Install one (Debian, Ubuntu: `apt-get install g++`; Fedora: "
-    "`dnf install gcc-c++`), set CXX, or give pip a network or an index that has the package `ziglang`."
+    "`dnf install gcc-c++`), set CXX, or give pip an index within reach that has the package `ziglang`; or install a "
+    "wheel of ssm-stream, which needs none."
 )
 
 
@@ -31,7 +34,22 @@ def _has_compiler() -> bool:
 
 
 def _requires(of: list[str]) -> list[str]:
-    return of if _has_compiler() else [*of, ZIG]
+    if _has_compiler():
+        return of
+    if why := _out_of_reach():
+        raise SystemExit(f"{CURE}\n{why}")
+    return [*of, ZIG]
+
+
+def _out_of_reach() -> str:
+    """Return why pip does not get ziglang, in its words, which would not say what it is for; empty if it does."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = ["--dry-run", "--no-deps", "--ignore-installed", "--quiet", "--retries", "1", "--target", folder]
+        # Isolated (-I): the pip of the installation, which builds hide.
+        command = [sys.executable, "-I", "-m", "pip", "install", *options, ZIG]
+        said = subprocess.run(command, capture_output=True, text=True, check=False)
+    there = said.returncode == 0 or "No module named pip" in said.stderr  # another installer: it will see
+    return "" if there else said.stderr.strip()
 
 
 def get_requires_for_build_wheel(config_settings=None):
@@ -52,11 +70,14 @@ def _with_compiler(make, *args):
     with tempfile.TemporaryDirectory() as folder:
         for tool in ("c++", "ar", "ranlib"):
             script = Path(folder) / tool
-            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} "$@"\n')
+            # Without a processor, zig takes this machine's.
+            options = "-mcpu=baseline " if tool == "c++" else ""
+            script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} {options}"$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IEXEC)
         os.environ["CXX"] = f"{folder}/c++"
         os.environ["CMAKE_ARGS"] = (
-            f"{os.environ.get('CMAKE_ARGS', '')} -DCMAKE_AR={folder}/ar -DCMAKE_RANLIB={folder}/ranlib"
+            f"{os.environ.get('CMAKE_ARGS', '')} -DCMAKE_AR={folder}/ar -DCMAKE_RANLIB={folder}/ranlib "
+            "-DSSM_MARCH=x86_64_"
         )
         return make(*args)
 

@@ -99,10 +99,17 @@ def bent(state: bytes, array: str, value: float) -> bytes:
         ("pool.used", 1_000),
         ("pool.n", -1),
         ("pool.slot", 300),
+        ("pool.dead", np.iinfo(np.int64).max),
+        ("pool.stack_waiting", 4),
+        ("fleet.waiting", -1),
         ("learner.n", 1e17),
         ("learner.season_n", -3),
         ("detector.number", np.nan),
         ("novelty.number", -1),
+        ("novelty.grid", 1e308),
+        ("novelty.smooth", np.nan),
+        ("flag", 2),
+        ("active", -1),
     ],
 )
 def test_a_number_out_of_bounds_is_refused(array: str, value: float) -> None:

@@ -111,7 +111,7 @@ std::unique_ptr<World> trained(const Choice& choice) {
         noise.push_back(static_cast<std::uint8_t>((seed >> 40) % 200));
     }
     Input input{noise.data(), noise.size()};
-    for (int i = 0; i < 120; ++i) {
+    for (int i = 0; i < 240; ++i) {
         Chunk chunk(*world, input, EVENTS);
         if (!choice.norm) std::fill(chunk.row.begin(), chunk.row.end(), 0), std::fill(chunk.pool.begin(), chunk.pool.end(), 0);
         process(*world, chunk, true);

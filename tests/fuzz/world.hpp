@@ -24,7 +24,7 @@ inline constexpr Choice CHOICES[] = {
     {1, 0, 2, 2, 0, 4, true, false, true, false, false, false, 2},
 };
 inline constexpr i64 KINDS = sizeof CHOICES / sizeof CHOICES[0];
-inline constexpr i64 ENTITIES = 3, POOLS = 2, PLACES = 4, LONGEST = 4096, ROWS = 4, EVENTS = 12;
+inline constexpr i64 ENTITIES = 3, POOLS = 2, PLACES = 4, LONGEST = 4096, ROWS = 4, EVENTS = 6;
 
 // Memory that begins at a cache line and ends where the sanitizer's begins.
 struct Block {

@@ -1,0 +1,65 @@
+"""The build where there is no C++ compiler: it asks for one from the package index, or says what to do.
+
+`.ci/build_without_compiler.sh` builds and tests there; here is what needs no minutes.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ASK = "import backend; print(*backend.get_requires_for_build_wheel())"
+BUILD = "import sys; sys.modules['ziglang'] = None; import backend; backend.build_wheel('.')"
+
+
+def run(program: str, path: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    known = {name: value for name, value in os.environ.items() if not name.startswith("PIP_") and name != "CXX"}
+    return subprocess.run(
+        [sys.executable, "-c", program],
+        env=known | {"PATH": str(path), "PYTHONPATH": str(ROOT / "build_backend")} | environment,
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=120,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("found", ["c++", "g++", "clang++", "CXX"])
+def test_with_a_compiler_nothing_more_is_asked_for(tmp_path: Path, found: str) -> None:
+    if found != "CXX":
+        (tmp_path / found).write_text("#!/bin/sh\n")
+        (tmp_path / found).chmod(stat.S_IRWXU)
+    done = run(ASK, tmp_path, **({"CXX": "/opt/c++"} if found == "CXX" else {}))
+    assert done.returncode == 0, done.stderr
+    assert "ziglang" not in done.stdout
+
+
+def test_without_a_compiler_clang_comes_from_the_index(tmp_path: Path) -> None:
+    name = "ziglang-0.17.0-py3-none-any.whl"
+    index = tmp_path / "index"
+    made = f"""
+import zipfile
+with zipfile.ZipFile({str(index / name)!r}, "w") as wheel:
+    wheel.writestr("ziglang/__init__.py", "")
+    about = "ziglang-0.17.0.dist-info/"
+    wheel.writestr(about + "METADATA", "Metadata-Version: 2.1\\nName: ziglang\\nVersion: 0.17.0\\n")
+    wheel.writestr(about + "WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+    wheel.writestr(about + "RECORD", "")
+"""
+    index.mkdir()
+    assert run(made, index).returncode == 0
+    done = run(ASK, tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(index))
+    assert done.returncode == 0, done.stderr
+    assert "ziglang>=" in done.stdout
+
+
+@pytest.mark.parametrize("program", [ASK, BUILD])
+def test_with_neither_the_error_has_the_cure(tmp_path: Path, program: str) -> None:
+    done = run(program, tmp_path, PIP_NO_INDEX="1", PIP_FIND_LINKS=str(tmp_path))
+    assert done.returncode == 1
+    assert "found no compiler. Install one" in done.stderr
+    assert "apt-get install g++" in done.stderr
+    assert "Traceback" not in done.stderr
