@@ -17,12 +17,12 @@ from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
 from ssm_stream.flow.feedback import FeedbackDecoder, FeedbackLogic, feedback_topic
-from ssm_stream.flow.shard_operator import ShardLogic
-from ssm_stream.flow.sink import KafkaSink, TransactionalSink
-from ssm_stream.flow.source import KafkaSource, label_source, labels_topic
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.operators.sink import KafkaSink, TransactionalSink
+from ssm_stream.operators.source import KafkaSource, label_source, labels_topic
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 

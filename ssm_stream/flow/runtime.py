@@ -18,12 +18,12 @@ from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import monitor_flow
 from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.flow.source import SIGNALLED, STOP, labels_topic, stop_on_signals
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
+from ssm_stream.operators.source import SIGNALLED, STOP, labels_topic, stop_on_signals
 from ssm_stream.ops.audit import Audit
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
