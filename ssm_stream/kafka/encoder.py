@@ -84,7 +84,7 @@ class Encoder:
     """
 
     def __init__(self, config: Config) -> None:
-        self._frames = resolve_frames(config)
+        self.frames = resolve_frames(config)
         self._quoted: BoundedCache[bytes] = BoundedCache(orjson.dumps)
         self.config = config
         horizon = config.model.horizon
@@ -103,7 +103,7 @@ class Encoder:
         if sinks.predictions is None:
             return output
         values = encode_predictions(
-            batch, predictions, stem, self._ahead, self._targets, self._frames.prediction, self._quoted.values_of
+            batch, predictions, stem, self._ahead, self._targets, self.frames.prediction, self._quoted.values_of
         )
         keys, offsets = batch.events.entity, batch.offsets
         if m := len(self._targets):
@@ -167,7 +167,7 @@ class Encoder:
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
         assert self.config.sinks.alerts is not None
         sent = Sent("alert", (body["kind"], body["phase"], body["scope"]))
-        value = self._frames.alert + orjson.dumps(body)
+        value = self.frames.alert + orjson.dumps(body)
         return ProducerRecord(self.config.sinks.alerts, body["entity"], value, headers, body["source"]["offset"], sent)
 
 

@@ -25,6 +25,7 @@ from ssm_stream.ingest.labels import LabelReader, RawLabel
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, shard_key
+from ssm_stream.operators.failures import ItemError
 
 PLACE = "ssm_stream.place"
 """Entry of an event: topic, partition and offset of the message that it comes from."""
@@ -63,7 +64,7 @@ class DocumentReader:
     """Reads the items of a monitor's stream into batches by shard and partition, and dead letters.
 
     Raises:
-        TypeError: an item is undecoded (bytes, text or a message). Other items that are no events are dead letters.
+        ItemError: an item is undecoded (bytes, text or a message). Other items that are no events are dead letters.
     """
 
     def __init__(self, step: str, config: Config) -> None:
@@ -103,7 +104,7 @@ class DocumentReader:
         """Return the batches of documents, in their order. names: their entities, if the stream is keyed"""
         for each in documents:
             if type(each) is not dict and (isinstance(each, bytes | str) or hasattr(each, "value")):
-                raise TypeError(
+                raise ItemError(
                     f"step {self._step!r}: an event is a dict, found {type(each).__name__}: decode messages first, as "
                     "by ssm_stream.operators.decode"
                 )

@@ -24,6 +24,7 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.operators.documents import DocumentReader, Item, is_batch
 from ssm_stream.operators.embedded_shard import EmbeddedShard, ShardWaker, UnreadErrors
+from ssm_stream.operators.failures import explained
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent, predictions_of
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.shard_operator import ShardLogic
@@ -123,7 +124,12 @@ def monitor(step_id: str, up: Stream[Any], config: Settings, *, service: Service
     split = op.branch(f"{step_id}_usable", read, is_batch)
     wakes = op.input(f"{step_id}_wake", up.flow(), ShardWaker(settings.state.shards))
     shards = op.merge(f"{step_id}_shards", split.trues, wakes)
-    learned = op.stateful_batch(step_id, shards, lambda state: EmbeddedShard(settings, state, unread))
+
+    def build(state: bytes | None) -> EmbeddedShard:
+        with explained():
+            return EmbeddedShard(settings, state, unread)
+
+    learned = op.stateful_batch(step_id, shards, build)
     return MonitorOut(step_id, settings, learned, split.falses, unread)
 
 
@@ -138,13 +144,17 @@ def _service_monitor(step_id: str, up: Stream[Any], service: Service) -> Monitor
     shards = op.merge(f"{step_id}_shards", up, wakes)
 
     def build(state: bytes | None) -> EmbeddedShard:
-        return EmbeddedShard(_without_files(service.config), state, unread, service.observers)
+        with explained():
+            return EmbeddedShard(_without_files(service.config), state, unread, service.observers)
 
     return MonitorOut(step_id, service.settings, op.stateful_batch(step_id, shards, build), None, unread)
 
 
-def monitor_config(config: Settings, step_id: str) -> Config:
-    """Return the settings of a monitor in a dataflow that is not `ssm-stream run`: without what that one alone has.
+def monitor_config(config: Settings, step_id: str, *, registry: bool = False) -> Config:
+    """Return the settings of a step in a dataflow that is not `ssm-stream run`: without what that one alone has.
+
+    Args:
+        registry: with the schema registry, whose frames messages have and records do not
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -163,7 +173,10 @@ def monitor_config(config: Settings, step_id: str) -> Config:
             "recording (ssm-stream init, or ssm_stream.select_features)"
         )
     sinks = settings.sinks.model_copy(
-        update={"alerts": settings.sinks.alerts or "alerts", "schema_registry": None}  # alerts of labels are encoded
+        update={
+            "alerts": settings.sinks.alerts or "alerts",  # alerts that labels cause are encoded
+            "schema_registry": settings.sinks.schema_registry if registry else None,
+        }
     )
     return _without_files(settings).model_copy(update={"delivery": "at_least_once", "sinks": sinks})
 
@@ -186,7 +199,8 @@ def _by_worker(step_id: str, settings: Config, unread: UnreadErrors) -> Any:
         worker = threading.get_ident()
         if worker not in readers:
             readers[worker] = DocumentReader(step_id, settings)
-        out = readers[worker](items)
+        with explained():
+            out = readers[worker](items)
         for _, item in out:
             if isinstance(item, OutputBatch):
                 unread.add(item)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX
 from ssm_stream.core.loop import Predictions
-from ssm_stream.kafka.records import ProducerRecord, ShardBatch
+from ssm_stream.kafka.records import Headers, ProducerRecord, ShardBatch
 
 
 class Prediction(NamedTuple):
@@ -191,6 +191,18 @@ class RefusedEvent:
             record.value,
             tuple(pair for pair in headers if not pair[0].startswith(ERROR_HEADER)),
         )
+
+    def letter_headers(self) -> Headers:
+        """Return the headers of its dead letter: its own, then why and, if it has a place, where from."""
+        content = {
+            "stage": self.stage,
+            "exception.class.name": f"{FAULT_PREFIX}{self.fault}",
+            "exception.message": self.reason,
+        }
+        if self.offset is not None:
+            content = {"topic": self.topic, "partition": str(self.partition), "offset": str(self.offset), **content}
+        errors = [(ERROR_HEADER + name, text.encode("utf-8", "backslashreplace")) for name, text in content.items()]
+        return [*self.headers, *errors]
 
     @property
     def event(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from ssm_stream.config import Config
@@ -20,8 +21,16 @@ class Service(Protocol):
         """Whether the state is in files of `recovery.directory`, and snapshots name them."""
 
     @property
+    def until_eof(self) -> bool:
+        """Whether the run ends at the end of the topics."""
+
+    @property
     def config(self) -> Config:
         """The configuration, with its features."""
+
+    @property
+    def partitions(self) -> Mapping[str, tuple[int, ...]]:
+        """Topic → the partitions to read."""
 
     @property
     def observers(self) -> RunObserver:
