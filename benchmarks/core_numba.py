@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import orjson
 from core_serving import CONFIG, Stream, messages, predictions, serve, taken
-from ssm_stream import loop
-from ssm_stream.config import parse_config
-from ssm_stream.engine import Engine
 from ssm_stream.events import Events
 from ssm_stream.loop import Predictions
 from ssm_stream.stream.codec import ShardBatch, prediction_values
 from ssm_stream.stream.names import Remembered
 from ssm_stream.stream.plain import PlainReader
+
+from ssm_stream import loop
+from ssm_stream.config import parse_config
+from ssm_stream.engine import Engine
 
 took = 0.0
 run = loop.run

@@ -95,7 +95,7 @@ def job(kafka: Kafka, tmp_path: Path) -> Callable[..., Job]:
     return make
 
 
-def test_a_runner_of_ones_own_keeps_the_state(job: Callable[..., Job], tmp_path: Path) -> None:
+def test_a_runner_of_ones_own_keeps_the_state(job: Callable[..., Job], kafka: Kafka, tmp_path: Path) -> None:
     """State in the snapshots; killed, and started again with other numbers of workers: every message as by `run`."""
     n = 4_000
     calm = job(events(n), "calm")
@@ -109,14 +109,16 @@ def test_a_runner_of_ones_own_keeps_the_state(job: Callable[..., Job], tmp_path:
             cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
 
-    expected = calm.messages()
     for workers in (1, 3, 2):
         process, before = start(workers), len(mine.messages())
         deadline = time.monotonic() + 30
-        while len(mine.messages()) <= before < len(expected) and time.monotonic() < deadline:
+        while len(mine.messages()) <= before < n and time.monotonic() < deadline:
             time.sleep(0.1)
         process.kill()
         process.communicate()
+    kafka.produce(calm.topic, events(500, seed=1))
+    calm.run()
+    expected = calm.messages()
     process = start(1)
     deadline = time.monotonic() + 60
     while len(mine.messages()) < len(expected) and time.monotonic() < deadline:
@@ -142,3 +144,63 @@ def test_a_missing_broker_is_one_sentence(tmp_path: Path) -> None:
     assert "panicked" not in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("error: ")
+
+
+def run_until(flow: str, done: Callable[[], bool], state: Path, timeout: float = 60) -> str:
+    """Run a flow of the checkout by Bytewax's runner until something is so; returns its output."""
+    state.mkdir()
+    subprocess.run([sys.executable, "-m", "bytewax.recovery", str(state), "2"], check=True, timeout=30)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bytewax.run", flow, "-r", str(state), "-s", "1", "-b", "0"],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    deadline = time.monotonic() + timeout
+    while not done() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    output = finished(process, 20)
+    assert done(), output
+    return output
+
+
+def test_an_enrichment_in_front(job: Callable[..., Job], kafka: Kafka, tmp_path: Path) -> None:
+    """Fields of a table reach the model; dead letters of both steps reach the topic."""
+    made = job([*events(600), (b"x", b"no json"), (b"m1", b'{"entity": "m1"}')])
+    given = orjson.loads(made.path.read_bytes())
+    given["event"]["features"] = ["a", "b", "power"]
+    made.path.write_bytes(orjson.dumps(given))
+    table = tmp_path / "machines.csv"
+    table.write_text("machine,power\n" + "".join(f"m{i},{i}\n" for i in range(60)))
+    flow = f"flows.enriched:build({str(made.path)!r}, {str(table)!r})"
+    run_until(flow, lambda: len(made.ids()) == 600 and len(kafka.read(made.dead)) == 2, tmp_path / "r")
+    values = [message.value() for message in kafka.read(made.dead)]
+    assert b"no json" in values
+    assert [orjson.loads(value)["power"] for value in values if value and value[:1] == b"{"] == [1.0]
+
+
+def test_two_monitors_of_one_topic(job: Callable[..., Job], tmp_path: Path) -> None:
+    first = job(events(500), "first")
+    second = job([], "second", first.topic)
+    given = orjson.loads(second.path.read_bytes())
+    given["event"]["target"] = "a"
+    given["event"]["features"] = ["b"]
+    second.path.write_bytes(orjson.dumps(given))
+    flow = f"flows.two_monitors:build({str(first.path)!r}, {str(second.path)!r})"
+    run_until(flow, lambda: len(first.ids()) == len(second.ids()) == 500, tmp_path / "r")
+    assert first.messages().keys() >= second.ids().keys()
+    assert first.messages() != second.messages()
+
+
+def test_alerts_joined_with_their_predictions(job: Callable[..., Job], tmp_path: Path) -> None:
+    calm = job(events(6_000), "calm")
+    calm.run()
+    expected = {name: orjson.loads(value) for name, value in calm.told_alerts().items()}
+    expected = {name: alert for name, alert in expected.items() if alert["scope"] == "entity"}
+    assert expected
+    begun = time.monotonic()
+    flow = f"flows.alert_context:build({str(calm.path)!r})"
+    output = run_until(flow, lambda: time.monotonic() > begun + 15, tmp_path / "r")
+    found = [orjson.loads(line) for line in output.splitlines() if line.startswith('{"alert"')]
+    assert {each["alert"]["id"]: each["alert"] for each in found} == expected
+    assert all(each["alert"]["id"].startswith(each["predictions"][-1]["id"]) for each in found)
+    assert max(len(each["predictions"]) for each in found) == 20
