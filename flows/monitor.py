@@ -9,9 +9,10 @@ that a start can go back by one epoch after a power failure.
 
 from __future__ import annotations
 
-from bytewax.dataflow import Dataflow
+from typing import TYPE_CHECKING
 
-from ssm_stream.flow.bytewax_runner import build_service
+if TYPE_CHECKING:
+    from bytewax.dataflow import Dataflow
 
 
 def build(config: str = "monitor.yaml") -> Dataflow:
@@ -20,4 +21,6 @@ def build(config: str = "monitor.yaml") -> Dataflow:
     Raises:
         ConfigError: the configuration cannot be used.
     """
+    from ssm_stream.flow.bytewax_runner import build_service  # an import of this module costs nothing
+
     return build_service(config)

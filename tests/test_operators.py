@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -199,3 +200,14 @@ def test_two_monitors_continue_after_a_crash(tmp_path: Path) -> None:
             cluster_main(flow, [], 0, worker_count_per_proc=workers, **options)
     for mine, expected in zip(found, calm, strict=True):
         assert {each.id: each for each in mine} == {each.id: each for each in expected}
+
+
+def test_the_readme_has_it_in_twelve_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it shows runs as it stands, and alerts."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(import bytewax.*?)^```", text, re.M | re.S)
+    lines = [line for line in block.splitlines() if line]
+    assert len(lines) <= 12
+    exec(compile(block, "README.md", "exec"), {"__name__": "snippet"})
+    alerts = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (60_000 * 400, "anomaly", "started") in {(alert["ts"], alert["kind"], alert["phase"]) for alert in alerts}
