@@ -30,9 +30,9 @@ from wire import cluster, configuration, create, load
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.bytewax_metrics import free_port
 from ssm_stream.recovery.checkpoint_files import referenced_file
 

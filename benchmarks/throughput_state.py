@@ -29,8 +29,8 @@ from throughput_growth import Stream, configuration
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery.directory import open_recovery
 
 RATE = 20_000  # events/s

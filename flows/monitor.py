@@ -1,19 +1,26 @@
-"""Events topic → predictions, alerts, dead letters.
+"""Events topic → predictions, alerts, dead letters: the dataflow of `ssm-stream run`, by Bytewax's own runner.
 
-    SSM_STREAM_CONFIG=monitor.yaml python -m bytewax.run flows.monitor
+    python -m bytewax.run "flows.monitor:build('monitor.yaml')" -r ssm-stream-state -s 10 -b 10
 
-Bytewax's own options (`-w`, `-r`, `-s`, `-b`) apply. With `-r`, give the directory that the configuration names in
-`recovery.directory`: it is created, locked and pruned here before Bytewax opens it. With `-b`, give the seconds of an
-epoch, so that a start can go back by one epoch after a power failure. `ssm-stream run CONFIG` does all of this by
-itself, and is the way to run several processes.
+Bytewax's options apply (`-w`, `-i`, `-a`). `-r` names the recovery directory, whatever `recovery.directory` is; it is
+created where there is none, and `ssm-stream run` continues from it. With `-b`, give the seconds of an epoch (`-s`), so
+that a start can go back by one epoch after a power failure.
 """
 
-import os
+from __future__ import annotations
 
-from ssm_stream.flow.runtime import prepare
-from ssm_stream.ops.supervisor import Supervisor
+from typing import TYPE_CHECKING
 
-prepared = prepare(os.environ.get("SSM_STREAM_CONFIG", "monitor.yaml"))
-supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site)
-supervisor.__enter__()  # until the process ends
-flow = prepared.flow
+if TYPE_CHECKING:
+    from bytewax.dataflow import Dataflow
+
+
+def build(config: str = "monitor.yaml") -> Dataflow:
+    """Return the dataflow. Nothing is opened before it runs. config: path of the configuration
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    from ssm_stream.flow.bytewax_runner import build_service  # an import of this module costs nothing
+
+    return build_service(config)

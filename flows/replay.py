@@ -1,22 +1,22 @@
-"""A recorded file → the events topic, as a Bytewax flow: python -m bytewax.run flows.replay
+"""A recording → the events topic.
 
-SSM_STREAM_CONFIG is the YAML file, SSM_STREAM_FILE the recording. With `-r DIRECTORY` a restart continues where the
-last run ended. `ssm-stream replay` does the same with a progress bar, a rate and the recorded speed.
+    python -m bytewax.run "flows.replay:build('monitor.yaml', 'recording.csv')"
+
+With `-r DIRECTORY` a restart continues where the last run ended. `ssm-stream replay` does the same with a progress bar,
+a rate and the recorded speed.
 """
 
 from __future__ import annotations
 
 import itertools
-import os
 from typing import Any
 
-from bytewax import operators as op
+import bytewax.operators as op
 from bytewax.dataflow import Dataflow
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, load_config
-from ssm_stream.evaluate import recordings
 from ssm_stream.kafka.client import client_properties
 from ssm_stream.kafka.replay import RowProducer
 
@@ -24,12 +24,30 @@ CHUNK = 1000
 Row = dict[str, Any]
 
 
+def build(config: str, file: str) -> Dataflow:
+    """Return the dataflow. Nothing is opened before it runs.
+
+    Args:
+        config: path of the configuration, whose `source` is the topic
+        file: recording with a row an event: CSV, JSON lines or Parquet
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+    """
+    settings, flow = load_config(config), Dataflow("replay")
+    rows = op.input("recording", flow, Recording(file))
+    op.output("topic", op.key_on("one_producer", rows, lambda _: "producer"), Topic(settings))
+    return flow
+
+
 class RecordingPartition(StatefulSourcePartition[list[Row], int]):
     """Reads one file, a chunk of rows at a time; its state is the number of rows read."""
 
     def __init__(self, path: str, read: int) -> None:
+        from ssm_stream.evaluate.recordings import Recording  # brings polars, which takes a while
+
         self._read = read
-        self._rows = itertools.islice(recordings.Recording(path), read, None)
+        self._rows = itertools.islice(Recording(path), read, None)
 
     def next_batch(self) -> list[list[Row]]:
         chunk = list(itertools.islice(self._rows, CHUNK))
@@ -43,6 +61,8 @@ class RecordingPartition(StatefulSourcePartition[list[Row], int]):
 
 
 class Recording(FixedPartitionedSource[list[Row], int]):
+    """A file, as the only partition of a source."""
+
     def __init__(self, path: str) -> None:
         self._path = path
 
@@ -69,6 +89,8 @@ class TopicPartition(StatefulSinkPartition[list[Row], None]):
 
 
 class Topic(FixedPartitionedSink[list[Row], None]):
+    """The events topic, written by one producer."""
+
     def __init__(self, config: Config) -> None:
         self._config = config
 
@@ -77,9 +99,3 @@ class Topic(FixedPartitionedSink[list[Row], None]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: None) -> TopicPartition:
         return TopicPartition(self._config)
-
-
-settings = load_config(os.environ.get("SSM_STREAM_CONFIG", "ssm-stream.yaml"))
-flow = Dataflow("replay")
-recording = op.input("recording", flow, Recording(os.environ["SSM_STREAM_FILE"]))
-op.output("topic", op.key_on("one_producer", recording, lambda _: "producer"), Topic(settings))

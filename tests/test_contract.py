@@ -25,7 +25,6 @@ from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.flow.feedback import FeedbackDecoder
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import EventReader, path_getter
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import LabelReader
@@ -34,6 +33,7 @@ from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.decoder import Decoder, strip_frame
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord
+from ssm_stream.operators.shard_operator import ShardLogic
 
 ROOT = Path(__file__).parents[1]
 LIVELY = """

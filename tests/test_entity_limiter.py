@@ -21,11 +21,11 @@ from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL, EntityLimiter
 from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow.feedback import FeedbackDecoder
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import MAX_NAME_LENGTH, Events
 from ssm_stream.kafka import bounded_cache
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
 
 TTL = 86_400_000
 LIMITED = "state: {{ttl: 1d, max_entities: {most}, when_full: {full}}}"

@@ -28,9 +28,9 @@ from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.entity_report import entity_hash
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch, shard_key
+from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.comparison import hash_directory, hash_file
 from ssm_stream.recovery.directory import open_recovery

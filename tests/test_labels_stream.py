@@ -13,11 +13,11 @@ from brokers import Kafka
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
-from ssm_stream.flow.shard_operator import ShardLogic
-from ssm_stream.flow.source import KafkaSource, label_source
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import LabelBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.operators.source import KafkaSource, label_source
 
 Messages = list[tuple[bytes, bytes]]
 

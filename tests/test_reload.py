@@ -19,7 +19,7 @@ from test_stream import Job, events, finished
 from ssm_stream.config import Config, parse_config
 from ssm_stream.flow import reload
 from ssm_stream.flow.reload import NOT_LIVE, RefusedError, Reload, live_changes
-from ssm_stream.flow.source import STOP
+from ssm_stream.operators.source import STOP
 
 BASE: dict[str, Any] = {
     "source": {"brokers": "a:1", "topic": "t"},

@@ -306,10 +306,9 @@ def test_ctrl_c_stops_cleanly_and_resume_goes_on(job: tuple[MockKafka, list[str]
 
 def test_the_flow_sends_every_row(job: tuple[MockKafka, list[str]], tmp_path: Path) -> None:
     broker, _ = job
-    settings = {"SSM_STREAM_CONFIG": str(tmp_path / "c.yaml"), "SSM_STREAM_FILE": str(tmp_path / "r.jsonl")}
+    flow = f"flows.replay:build({str(tmp_path / 'c.yaml')!r}, {str(tmp_path / 'r.jsonl')!r})"
     done = subprocess.run(
-        [sys.executable, "-m", "bytewax.run", "flows.replay"],
-        cwd=ROOT, env={**os.environ, **settings}, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "bytewax.run", flow], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert [row["target"] for row in values(broker, "events", 500)] == list(range(500))

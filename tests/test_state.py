@@ -26,10 +26,10 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery import checkpoint_files
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import TOKEN, read_chain, referenced_file

@@ -102,6 +102,14 @@ class Job:
             assert said.setdefault(orjson.loads(value)["id"], value) == value, "an id with two contents"
         return said
 
+    def messages(self) -> dict[str, bytes]:
+        """Prediction and alert by id; the same id never has two different contents."""
+        out = self.told_alerts()
+        for message in self.kafka.read(self.predictions):
+            value = message.value() or b""
+            assert out.setdefault(orjson.loads(value)["id"], value) == value, "an id with two contents"
+        return out
+
     def state(self) -> dict[str, str]:
         """Entity and partition → hash of its state and its pool's there, as the recovery directory has them."""
         folder = self.config.recovery.directory
@@ -363,14 +371,9 @@ def test_two_targets_through_a_kill_and_more_workers(job: Callable[..., Job], ka
 
 
 def test_bytewax_runs_the_flow_too(job: Callable[..., Job]) -> None:
-    """`python -m bytewax.run flows.monitor` with its own recovery options."""
+    """`python -m bytewax.run` with its own recovery options; `ssm-stream run` continues from there."""
     made = job(events(800))
-    command = [sys.executable, "-m", "bytewax.run", "flows.monitor", "-r", str(made.folder / "recovery"), "-s", "1"]
-    environment = {**os.environ, "SSM_STREAM_CONFIG": str(made.path)}
-    process = subprocess.Popen(
-        [*command, "-b", "0"], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        cwd=Path(__file__).parents[1],
-    )  # fmt: skip
+    process = by_bytewax(made, "-r", str(made.folder / "recovery"), "-s", "1", "-b", "0")
     deadline = time.monotonic() + 30
     while len(made.ids()) < 800 and time.monotonic() < deadline:
         time.sleep(0.3)
@@ -378,6 +381,29 @@ def test_bytewax_runs_the_flow_too(job: Callable[..., Job]) -> None:
     output = finished(process, 20)
     assert process.returncode == 0, output
     assert len(made.ids()) == 800
+    made.kafka.produce(made.topic, events(200, seed=1))
+    made.run()
+    assert len(made.ids()) == 1_000
+    assert set(made.ids().values()) == {1}
+
+
+def by_bytewax(made: Job, *options: str) -> subprocess.Popen[str]:
+    """Bytewax's runner with the flow of the checkout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "bytewax.run", f"flows.monitor:build({str(made.path)!r})", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).parents[1],
+    )  # fmt: skip
+
+
+def test_bytewax_without_a_recovery_directory_is_refused(job: Callable[..., Job]) -> None:
+    """Its state would be lost at the end; one sentence names the cure."""
+    made = job(events(10))
+    process = by_bytewax(made)
+    output = finished(process, 30)
+    assert process.returncode == 1
+    assert output.count("\n") == 1
+    assert output.startswith("error: recovery.directory is ")
+    assert f"add -r {made.folder / 'recovery'}" in output
 
 
 def test_a_changed_configuration_is_refused_with_the_way_out(job: Callable[..., Job]) -> None:
@@ -435,14 +461,16 @@ def test_picked_features_stay_for_the_life_of_the_state(job: Callable[..., Job],
 def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> None:
     """`flows.monitor` picks and keeps as `ssm-stream run` does."""
     made = job(events(300), event={"features": "auto"})
-    code = "from flows.monitor import prepared; print(prepared.config.event.features, prepared.config.hash)"
-    for _ in range(2):
-        told = subprocess.run(
-            [sys.executable, "-c", code], env={**os.environ, "SSM_STREAM_CONFIG": str(made.path)}, text=True,
-            capture_output=True, timeout=60, cwd=Path(__file__).parents[1],
-        )  # fmt: skip
-        assert told.returncode == 0, told.stderr
-        assert f"['a', 'b'] {with_columns(made.config, ['a', 'b'], []).hash}" in told.stdout
+    for event in ("features_picked", "features_kept"):
+        process = by_bytewax(made, "-r", str(made.folder / "recovery"), "-s", "1", "-b", "0")
+        wait_for(process, event)
+        deadline = time.monotonic() + 30
+        while len(made.ids()) < 300 and time.monotonic() < deadline:
+            time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        output = finished(process, 20)
+        assert process.returncode == 0, output
+    assert set(made.ids().values()) == {1}
     assert (made.folder / "recovery" / "features.json").exists()
 
 

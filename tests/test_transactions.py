@@ -18,12 +18,12 @@ from test_stream import Job, events, finished, wait_for
 
 from ssm_stream.config import ConfigError, load_config, parse_config
 from ssm_stream.flow import runtime
-from ssm_stream.flow.sink import KafkaWriter
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.embedded_broker import ApiKey, EmbeddedBroker
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord
 from ssm_stream.kafka.transactional_producer import Part, TransactionalProducer, max_output_bytes, transactional_id
+from ssm_stream.operators.sink import KafkaWriter
 
 PARTITIONS = 3
 

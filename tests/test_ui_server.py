@@ -20,9 +20,9 @@ from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.flow.reload import live_changes
 from ssm_stream.flow.runtime import prepare
-from ssm_stream.flow.shard_operator import ShardLogic
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch
+from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.http_auth import HttpAuth
 from ssm_stream.ops.metrics import Metrics

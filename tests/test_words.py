@@ -94,6 +94,7 @@ DONE: tuple[str, ...] = (
     "flow",
     "ingest",
     "kafka",
+    "operators",
     "ops",
     "paper",
     "recovery",

@@ -86,9 +86,9 @@ def run(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow import runtime
     from ssm_stream.flow.reload import Reload
-    from ssm_stream.flow.source import SIGNALLED
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.transactional_producer import MarkerError
+    from ssm_stream.operators.source import SIGNALLED
     from ssm_stream.ops.logging import always, set_up_logging
     from ssm_stream.recovery.bytewax_db import RecoveryError
 

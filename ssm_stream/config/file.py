@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import types
@@ -30,8 +31,8 @@ RENAMED = {
 """Keys that have another name now: the old one is an error that names the new one."""
 
 
-def load_config(path: str | Path) -> Config:
-    """Return the configuration in a YAML file, with its placeholders filled in.
+def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
+    """Return the configuration in a YAML file, with its placeholders filled in. absent: as of `read_config`
 
     Raises:
         ConfigError: no such file, not YAML, a placeholder without a value, an unknown key, or a wrong value. The text
@@ -42,26 +43,32 @@ def load_config(path: str | Path) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read: {error}") from error
-    return parse_config(text, str(path))
+    return parse_config(text, str(path), absent)
 
 
-def read_config(config: Config | str | Path) -> Config:
-    """Return a configuration from any of its forms: itself, the path of its file, or its YAML text.
+def read_config(config: Config | dict[str, Any] | str | Path, absent: dict[str, Any] | None = None) -> Config:
+    """Return a configuration from any of its forms: itself, its content, the path of its file, or its YAML text.
 
     A text is YAML if it has a line break or begins with a brace, else a path.
+
+    Args:
+        absent: sections to use where the content has none of that name
 
     Raises:
         ConfigError: as `load_config`.
     """
     if isinstance(config, Config):
         return config
+    if isinstance(config, dict):
+        # JSON is YAML: one reader for all forms. What JSON lacks (a path, a date) is written as its text.
+        return parse_config(json.dumps(config, default=str, ensure_ascii=False), absent=absent)
     if isinstance(config, str) and ("\n" in config or config.lstrip().startswith("{")):
-        return parse_config(config)
-    return load_config(config)
+        return parse_config(config, absent=absent)
+    return load_config(config, absent)
 
 
-def parse_config(text: str, name: str = "config") -> Config:
-    """Return the configuration in a YAML text; error messages call it `name`.
+def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None = None) -> Config:
+    """Return the configuration in a YAML text; error messages call it `name`. absent: as of `read_config`
 
     Raises:
         ConfigError: as `load_config`.
@@ -79,6 +86,7 @@ def parse_config(text: str, name: str = "config") -> Config:
         raise ConfigError(f"{name}: nested too deeply; sections are at most three levels deep") from None
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
+    raw = {**(absent or {}), **raw}
     _check_secrets(raw, name, root)
     secrets: list[str] = []
     raw = _fill(raw, name, root, (), secrets)

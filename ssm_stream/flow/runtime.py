@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -16,14 +17,15 @@ from bytewax.run import cli_main
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import security_warnings
-from ssm_stream.flow.dataflow import monitor_flow
+from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.flow.source import SIGNALLED, STOP, labels_topic, stop_on_signals
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
+from ssm_stream.operators.failures import restore_stderr
+from ssm_stream.operators.source import SIGNALLED, STOP, labels_topic, stop_on_signals
 from ssm_stream.ops.audit import Audit
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
@@ -37,6 +39,7 @@ from ssm_stream.recovery.directory import (
     OpenRecovery,
     epoch_interval,
     join_recovery,
+    make_directory,
     open_recovery,
     writable_by_others,
 )
@@ -50,15 +53,24 @@ LOG = structlog.get_logger("ssm_stream")
 
 
 class Prepared(NamedTuple):
-    """A dataflow that may start: brokers have answered, topics exist, the recovery directory is locked."""
+    """A run that may start: brokers have answered, topics exist, the recovery directory is locked. It is the `Service`
+    of its dataflow."""
 
+    settings: Config
     config: Config  # with its features, also for `event.features: auto`
-    flow: Dataflow
+    files: bool
+    until_eof: bool
+    partitions: dict[str, tuple[int, ...]]
     recovery: OpenRecovery | None
     observers: Observers
     metrics: Metrics
     health: Health
     site: MountedSite | None
+
+    @property
+    def flow(self) -> Dataflow:
+        """Its dataflow."""
+        return build(self)
 
 
 def prepare(
@@ -68,8 +80,9 @@ def prepare(
     lock: bool = True,
     cluster: bool = False,
     ui: bool = False,
+    embedded: bool = False,
 ) -> Prepared:
-    """Check brokers, topics and the recovery directory, and build the dataflow.
+    """Check brokers, topics and the recovery directory.
 
     Args:
         config: the configuration or its file
@@ -77,39 +90,41 @@ def prepare(
         lock: lock and prune the recovery directory; in a cluster of processes only the first one does
         cluster: this is one of several processes that share the topic
         ui: serve the live page even if `ops.ui` is false
+        embedded: Bytewax runs already, with a recovery of its own that the state is in
 
     Raises:
         ConfigError, BrokerError, RecoveryError, StateError: a check failed; the text names the cure.
     """
-    if not isinstance(config, Config):
-        config = load_config(config)
+    settings = config = config if isinstance(config, Config) else load_config(config)
     for weakness in security_warnings({**config.source.kafka, **config.sinks.kafka}):
         LOG.warning("weak_protection", what=weakness)
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
-    partitions = brokers.source_partitions(config.source)
-    labels, feedback = (
-        brokers.source_partitions(source) if source is not None else ()
-        for source in (labels_topic(config), feedback_topic(config))
-    )
+    sources = [config.source, labels_topic(config), feedback_topic(config)]
+    partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
     _require_sinks(config, brokers)
     resolve_frames(config)
     if config.delivery == "exactly_once":
         require_transactions(brokers)
-    recovery = open_recovery(config) if lock else join_recovery(config)
+    recovery = None
+    if embedded:
+        _prepare_embedded(config)
+    else:
+        recovery = open_recovery(config) if lock else join_recovery(config)
     if config.event.features == "auto":
         if cluster and config.recovery.directory is None:
             raise ConfigError(
                 "event.features: auto: the processes of a cluster must agree on the features: set recovery.directory "
                 "to a folder that all can read, or list the features"
             )
-        config = _with_features(config, partitions, until_eof=until_eof, first=lock)
-    if lock:
+        config = _with_features(config, partitions[config.source.topic], until_eof=until_eof, first=lock)
+    if lock and not embedded:
         if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
         write_runtime_settings(config)
-    stop_on_signals()
+    if threading.current_thread() is threading.main_thread():  # a signal handler cannot be set elsewhere
+        stop_on_signals()
     STOP.clear()
     if SIGNALLED.is_set():  # while the flow was between two configurations
         STOP.set()
@@ -119,9 +134,24 @@ def prepare(
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
     observers, site = _observers(config, metrics, ui=ui)
-    health = Health(metrics, len(partitions) + len(labels) + len(feedback), cluster=cluster)
-    flow = monitor_flow(config, partitions, labels, feedback, until_eof=until_eof, observers=observers)
-    return Prepared(config, flow, recovery, observers, metrics, health, site)
+    health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
+    files = not embedded
+    return Prepared(settings, config, files, until_eof, partitions, recovery, observers, metrics, health, site)
+
+
+def _prepare_embedded(config: Config) -> None:
+    """Make room for the selected features; the rest of the recovery is Bytewax's.
+
+    Raises:
+        ConfigError: transactions need more than that.
+    """
+    if config.delivery == "exactly_once":
+        raise ConfigError(
+            "delivery: exactly_once: the recovery directory must be cleaned before Bytewax opens it: start the flow by "
+            "`ssm-stream run` or `python -m bytewax.run`"
+        )
+    if config.event.features == "auto" and config.recovery.directory is not None:
+        make_directory(config.recovery.directory)
 
 
 def _observers(config: Config, metrics: Metrics, *, ui: bool) -> tuple[Observers, MountedSite | None]:
@@ -208,7 +238,10 @@ def run(
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
     with contextlib.closing(prepared.observers), supervisor:
-        _run(prepared, workers, process, addresses)
+        try:
+            _run(prepared, workers, process, addresses)
+        finally:
+            restore_stderr()
 
 
 def release(prepared: Prepared) -> None:

@@ -150,12 +150,20 @@ class EventReader:
         self.paths = [event.entity, event.timestamp, *event.targets, *event.columns]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
+        self._but_entity = itemgetter(*self.paths[1:]) if flat else None
         self._one_by_one = [path_getter(path) for path in self.paths]
         self._codes: dict[str | None, float] = {None: math.nan}
         self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
 
-    def read(self, documents: Sequence[Any]) -> tuple[Events, list[RefusedDocument]]:
-        """Return the events among the documents, and the refused documents, both in order of position."""
+    def read(
+        self, documents: Sequence[Any], names: Sequence[str] | None = None
+    ) -> tuple[Events, list[RefusedDocument]]:
+        """Return the events among the documents, and the refused documents, both in order of position.
+
+        Args:
+            documents: n documents
+            names: n entities, which a document may repeat; None: each document has its own
+        """
         refused: dict[int, RefusedDocument] = {}
         if set(map(type, documents)) - {dict}:
             for i, document in enumerate(documents):
@@ -164,7 +172,10 @@ class EventReader:
                     refused[i] = RefusedDocument(i, Fault.NOT_AN_OBJECT, reason)
         rows = [d for d in documents if type(d) is dict] if refused else documents
         at = [i for i in range(len(documents)) if i not in refused]
-        columns = self._columns(rows)
+        if names is None:
+            columns = self._columns(rows)
+        else:
+            columns = self._named_columns(rows, [names[i] for i in at] if refused else names, at, refused)
 
         entity = self._names(columns[0], at, refused)
         ts = self._times(columns[1], at, refused)
@@ -197,6 +208,25 @@ class EventReader:
             except KeyError:
                 pass  # a field is missing somewhere: get each by itself
         return [[get(row) for row in rows] for get in self._one_by_one]
+
+    def _named_columns(
+        self, rows: Sequence[Any], names: Sequence[str], at: list[int], refused: dict[int, RefusedDocument]
+    ) -> list[Sequence[Any]]:
+        """Return the columns with `names` as the entities; refuse the rows that name another one."""
+        own = list(map(self._one_by_one[0], rows))
+        for i, (value, name) in enumerate(zip(own, names, strict=True)):
+            if value is not None and value != name and str(value) != name:
+                reason = (
+                    f"entity: `{self.event.entity}` is {_abbreviated(value)} in an event with the key "
+                    f"{_abbreviated(name)}: key the stream by the entity, or do not key it"
+                )
+                refused.setdefault(at[i], RefusedDocument(at[i], Fault.WRONG_ID, reason))
+        if self._but_entity is not None and len(self.paths) > 2:
+            try:
+                return [names, *zip(*map(self._but_entity, rows), strict=True)] if rows else self._columns(rows)
+            except KeyError:
+                pass  # as in `_columns`
+        return [names, *([get(row) for row in rows] for get in self._one_by_one[1:])]
 
     def _names(self, column: Sequence[Any], at: list[int], refused: dict[int, RefusedDocument]) -> list[str]:
         if (default := self.event.entity_default) is not None:

@@ -63,7 +63,7 @@ class Decoder:
         if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
             return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
-        documents, positions = _parse(values, refused) if fits else _parse_each(values, refused, self._max_bytes)
+        documents, positions = _parse(values, refused) if fits else parse_each(values, refused, self._max_bytes)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -171,10 +171,10 @@ def _parse(values: list[bytes | None], refused: list[RefusedDocument]) -> tuple[
     try:
         return list(map(orjson.loads, values)), None  # type: ignore[arg-type]
     except orjson.JSONDecodeError:
-        return _parse_each(values, refused)  # at least one is bad
+        return parse_each(values, refused)  # at least one is bad
 
 
-def _parse_each(
+def parse_each(
     values: list[bytes | None], refused: list[RefusedDocument], max_bytes: float = math.inf
 ) -> tuple[list[Any], list[int]]:
     """Parse the values one by one, and append those that are no JSON to `refused`."""

@@ -80,7 +80,7 @@ class Encoder:
     """
 
     def __init__(self, config: Config) -> None:
-        self._frames = resolve_frames(config)
+        self.frames = resolve_frames(config)
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
@@ -89,14 +89,15 @@ class Encoder:
 
     def encode(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> OutputBatch:
         """Return the predictions and alerts of one batch."""
-        stem = f"{self.config.source.topic}-{batch.partition}-"
-        sinks = self.config.sinks
-        alerts, topic, partition = [] if sinks.alerts is None else alerts, self.config.source.topic, batch.partition
-        others = [self._alert(alert, topic, partition, batch.offsets[alert.row], stem) for alert in alerts]
+        topic, sinks = self.topic_of(batch), self.config.sinks
+        stem = f"{topic}-{batch.partition}-"
+        others = []
+        if sinks.alerts is not None:
+            others = [self.alert_record(body) for body in self.alert_bodies(batch, alerts)]
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, self._frames.prediction)
+        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, self.frames.prediction)
         keys, offsets = batch.events.entity, batch.offsets
         if m := len(self._targets):
             keys, offsets = _repeat(keys, m), _repeat(offsets, m)
@@ -104,16 +105,16 @@ class Encoder:
 
     def encode_labelled(self, batch: LabelBatch, outcome: LabelResult) -> OutputBatch:
         """Return the alerts of one batch of labels; their source is the label."""
-        stem = f"{self._label_topic}-{batch.partition}-"
         at = batch.labels.position
         alerts = [] if self.config.sinks.alerts is None else outcome.alerts
-        others = [self._alert(alert, self._label_topic, batch.partition, int(at[alert.row]), stem) for alert in alerts]
+        place = (self._label_topic, batch.partition)
+        others = [self.alert_record(_alert_body(alert, *place, int(at[alert.row]))) for alert in alerts]
         return OutputBatch(self._label_topic, batch.partition, int(at[0]), int(at[-1]), others)
 
     def encode_refused(self, batch: ShardBatch, refused: list[RefusedDocument]) -> OutputBatch:
         """Return the dead letters of the events of a batch that the engine refuses."""
         assert batch.raw is not None
-        topic, records = self.config.source.topic, []
+        topic, records = self.topic_of(batch), []
         for refusal in refused:
             place = (topic, batch.partition, batch.offsets[refusal.position])
             raw = batch.raw[refusal.position]
@@ -126,7 +127,7 @@ class Encoder:
         if isinstance(batch, LabelBatch):
             topic, offsets = self._label_topic, batch.labels.position.tolist()
         else:
-            topic, offsets = self.config.source.topic, batch.offsets
+            topic, offsets = self.topic_of(batch), batch.offsets
         records = []
         for label in labels:
             raw = RawMessage(*(label.raw or (None, None)), [])
@@ -135,23 +136,36 @@ class Encoder:
             records.append(letter._replace(offset=offsets[label.row]))  # of the message at which it was given up
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
-    def _alert(self, alert: Alert, topic: str, partition: int, offset: int, stem: str) -> ProducerRecord:
+    def topic_of(self, batch: ShardBatch) -> str:
+        """Return the topic that a batch came from."""
+        return batch.topic or self.config.source.topic
+
+    def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
+        """Return the contents of the alerts of one batch."""
+        topic = self.topic_of(batch)
+        return [_alert_body(alert, topic, batch.partition, batch.offsets[alert.row]) for alert in alerts]
+
+    def alert_record(self, body: dict[str, Any]) -> ProducerRecord:
         """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""
-        message = alert.message
-        source = {"topic": topic, "partition": partition, "offset": offset}
-        body = {**message, "source": source, "id": f"{stem}{offset}-{message['kind']}{alert.suffix}"}
-        time = EPOCH + timedelta(milliseconds=message["ts"])
+        time = EPOCH + timedelta(milliseconds=body["ts"])
         attributes = {
             "ce_specversion": "1.0",
             "ce_id": body["id"],
-            "ce_source": f"/ssm-stream/{topic}",
-            "ce_type": f"io.ssm-stream.{message['kind']}.{message['phase']}",
-            "ce_subject": message["entity"],
+            "ce_source": f"/ssm-stream/{body['source']['topic']}",
+            "ce_type": f"io.ssm-stream.{body['kind']}.{body['phase']}",
+            "ce_subject": body["entity"],
             "ce_time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "content-type": "application/json",
         }
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
         assert self.config.sinks.alerts is not None
-        sent = Sent("alert", (message["kind"], message["phase"], message["scope"]))
-        value = self._frames.alert + orjson.dumps(body)
-        return ProducerRecord(self.config.sinks.alerts, message["entity"], value, headers, offset, sent)
+        sent = Sent("alert", (body["kind"], body["phase"], body["scope"]))
+        value = self.frames.alert + orjson.dumps(body)
+        return ProducerRecord(self.config.sinks.alerts, body["entity"], value, headers, body["source"]["offset"], sent)
+
+
+def _alert_body(alert: Alert, topic: str, partition: int, offset: int) -> dict[str, Any]:
+    """Return the content of an alert with its source and its id."""
+    source = {"topic": topic, "partition": partition, "offset": offset}
+    name = f"{topic}-{partition}-{offset}-{alert.message['kind']}{alert.suffix}"
+    return {**alert.message, "source": source, "id": name}

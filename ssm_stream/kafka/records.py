@@ -45,6 +45,7 @@ class ShardBatch(NamedTuple):
     raw: the messages, where the engine may still refuse an event
     timestamps: of some of the messages, ms, from which the latency is measured
     chunk: first offset of the chunk
+    topic: that the events come from; None: the configuration's
     """
 
     partition: int
@@ -53,19 +54,20 @@ class ShardBatch(NamedTuple):
     raw: list[RawMessage] | None = None
     timestamps: tuple[int, ...] = ()
     chunk: int = 0
+    topic: str | None = None
 
     def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
         """Return the batch without the refused events. admitted: the events that remain"""
         gone = {refusal.position for refusal in refused}
         offsets = [offset for i, offset in enumerate(self.offsets) if i not in gone] if gone else self.offsets
-        return ShardBatch(self.partition, admitted, offsets, None, self.timestamps, self.chunk)
+        return self._replace(events=admitted, offsets=offsets, raw=None)
 
     def slice(self, begin: int, end: int) -> ShardBatch:
         """Return the events in [begin, end); the last slice has the timestamps."""
         raw = None if self.raw is None else self.raw[begin:end]
         timestamps = self.timestamps if end == len(self.events) else ()
         events = self.events.take(np.arange(begin, end))
-        return ShardBatch(self.partition, events, self.offsets[begin:end], raw, timestamps, self.chunk)
+        return self._replace(events=events, offsets=self.offsets[begin:end], raw=raw, timestamps=timestamps)
 
 
 class LabelBatch(NamedTuple):

@@ -19,9 +19,9 @@ from typing import Any
 from ssm_stream.config import load_config
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.flow import runtime
-from ssm_stream.flow.source import KafkaPartition
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.transactional_producer import MarkerError, TransactionalProducer
+from ssm_stream.operators.source import KafkaPartition
 from ssm_stream.ops.logging import set_up_logging
 from ssm_stream.recovery import directory
 from ssm_stream.recovery.bytewax_db import RecoveryError

@@ -17,6 +17,7 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.kafka.transactional_producer import Part, Sources, TransactionalProducer, max_output_bytes
+from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, RunObserver, SentBatch
 
 AHEAD = 4
@@ -80,7 +81,8 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
         with self._observers.timed("deliver"):
             self._queue.join()
             self._raise()
-            marker = self._producer.deliver()
+            with explained():
+                marker = self._producer.deliver()
         now, before = time.monotonic(), self._epoch_began
         self._observers.on_epoch(None if before is None else now - before)
         self._epoch_began = now
@@ -93,7 +95,9 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
         self._producer.close()
 
     def _raise(self) -> None:
-        if self._broken is not None:
+        if self._broken is None:
+            return
+        with explained():
             error = self._producer.explain(self._broken)
             if error is not self._broken:
                 raise error from self._broken

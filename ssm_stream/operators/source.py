@@ -17,6 +17,7 @@ from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, Message, offset_of
+from ssm_stream.operators.failures import EXPECTED, report
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX
 
@@ -120,7 +121,11 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         self._graceful = False
 
     def next_batch(self) -> list[Any]:
-        items = None if STOP.is_set() else self._items()
+        try:
+            items = None if STOP.is_set() else self._items()
+        except EXPECTED as error:
+            report(error)
+            raise
         if items is None:
             self._graceful = True
             raise StopIteration

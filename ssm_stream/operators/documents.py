@@ -1,0 +1,237 @@
+"""Events as dicts → batches of columns, one a shard: the first step of `monitor` in a dataflow of dicts.
+
+An event is a dict, or a pair of its entity and a dict. An entry `PLACE` in the dict is where the event comes from,
+[topic, partition, offset]: `decode` puts it there, steps that copy the dict keep it. Results then have the ids of
+`ssm-stream run`, and entities learn together by partition. Without it, all events of a monitor are of partition 0, and
+the shard numbers them in the order in which they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import groupby
+from typing import Any, NamedTuple, TypeGuard
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.engine.engine import shard_of
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
+from ssm_stream.ingest.labels import LabelReader, RawLabel
+from ssm_stream.kafka.bounded_cache import BoundedCache
+from ssm_stream.kafka.dead_letters import make_dead_letter
+from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, shard_key
+from ssm_stream.operators.failures import ItemError
+
+PLACE = "ssm_stream.place"
+"""Entry of an event: topic, partition and offset of the message that it comes from."""
+NO_OFFSET = -1
+"""Offset of an event without a place."""
+MAX_TEXT = 1000
+"""Characters of an event that JSON cannot hold, in its dead letter."""
+Place = tuple[str, int, int]
+
+
+class EventBatch(NamedTuple):
+    """Events of one shard and partition that were given as dicts.
+
+    topic: None: the configuration's; offsets: None: the shard numbers them
+    raw: the events as JSON, where the engine may still refuse one
+    """
+
+    events: Events
+    partition: int = 0
+    topic: str | None = None
+    offsets: list[int] | None = None
+    raw: list[RawMessage] | None = None
+
+
+Batch = EventBatch | ShardBatch | LabelBatch
+Item = tuple[str, Batch | OutputBatch]
+"""A shard's key, and a batch for it, or dead letters."""
+
+
+def is_batch(item: Item) -> TypeGuard[tuple[str, Batch]]:
+    """Return whether an item is for the shard, and not a dead letter."""
+    return not isinstance(item[1], OutputBatch)
+
+
+class DocumentReader:
+    """Reads the items of a monitor's stream into batches by shard and partition, and dead letters.
+
+    Raises:
+        ItemError: an item is undecoded (bytes, text or a message). Other items that are no events are dead letters.
+    """
+
+    def __init__(self, step: str, config: Config) -> None:
+        self._step, self.config = step, config
+        self._reader = EventReader(config.event)
+        self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
+        self._labels = LabelReader(config, config.labels) if config.labels else None
+        self._marker = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
+        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+
+    def __call__(self, items: list[Any]) -> list[Item]:
+        """Return the batches of the items of one activation; batches among them pass unchanged."""
+        kinds = set(map(type, items))
+        if kinds == {dict}:
+            return self._read(None, items)
+        if kinds == {tuple}:
+            inner = {type(item[1]) if len(item) == 2 else None for item in items}
+            if not inner & {ShardBatch, LabelBatch, OutputBatch}:
+                keyed = [item for item in items if len(item) == 2 and type(item[0]) is str]
+                if len(keyed) == len(items):
+                    keys, documents = zip(*items, strict=True)
+                    return self._read(list(keys), list(documents))
+            elif inner <= {ShardBatch, LabelBatch, OutputBatch}:
+                return items
+        out: list[Item] = []
+        for kind, run in groupby(items, _kind):
+            members = list(run)
+            if kind == "batch":
+                out += members
+            elif kind == "keyed":
+                out += self._read([key for key, _ in members], [document for _, document in members])
+            else:
+                out += self._read(None, members)
+        return out
+
+    def _read(self, names: list[str] | None, documents: list[Any]) -> list[Item]:
+        """Return the batches of documents, in their order. names: their entities, if the stream is keyed"""
+        for each in documents:
+            if type(each) is not dict and (isinstance(each, bytes | str) or hasattr(each, "value")):
+                raise ItemError(
+                    f"step {self._step!r}: an event is a dict, found {type(each).__name__}: decode messages first, as "
+                    "by ssm_stream.operators.decode"
+                )
+        places = [each.get(PLACE) if type(each) is dict else None for each in documents]
+        if self._labels is None:
+            return self._events(names, documents, places)
+        out: list[Item] = []
+        at = 0
+        for label, run in groupby(map(self._is_label, documents, places)):
+            end = at + len(list(run))
+            part = (None if names is None else names[at:end], documents[at:end], places[at:end])
+            out += self._labels_of(self._labels, *part) if label else self._events(*part)
+            at = end
+        return out
+
+    def _is_label(self, document: Any, place: Place | None) -> bool:
+        assert self.config.labels is not None
+        if self.config.labels.topic is not None:
+            return place is not None and place[0] == self.config.labels.topic
+        return self._marker is not None and type(document) is dict and self._marker(document) is not None
+
+    def _events(self, names: list[str] | None, documents: list[Any], places: list[Place | None]) -> list[Item]:
+        events, refused = self._reader.read(documents, names)
+        if self._labels is not None:
+            events, nameless = self._labels.add_ids(documents, events)
+            refused = sorted(refused + nameless)
+        out: list[Item] = []
+        for (topic, number), rows in _by_partition(events.position, places):
+            some = events if rows is None else events.take(rows)
+            at = some.position.tolist()
+            offsets = None if number is None else [places[i][2] for i in at]
+            raw = [_raw(documents[i]) for i in at] if self._keep_raw else None
+            batch = EventBatch(some, number or 0, topic, offsets, raw)
+            out += [(shard_key(shard), _rows_of(batch, mine)) for shard, mine in self._by_shard(some.entity)]
+        return out + self._letters(documents, places, refused)
+
+    def _labels_of(
+        self, reader: LabelReader, names: list[str] | None, documents: list[Any], places: list[Place | None]
+    ) -> list[Item]:
+        if names is not None:
+            path = (self.config.labels and self.config.labels.entity) or self.config.event.entity
+            documents = [
+                {path: name, **each} if type(each) is dict else each
+                for name, each in zip(names, documents, strict=True)
+            ]
+        labels, refused = reader.read(documents)
+        at = labels.position.tolist()
+        found = [places[i] for i in at]
+        offsets = np.array([NO_OFFSET if place is None else place[2] for place in found], np.int64)
+        raw: list[RawLabel] = [(None, _raw(documents[i]).value) for i in at]
+        labels = replace(labels, position=offsets, raw=raw)
+        out: list[Item] = []
+        for shard, rows in self._by_shard(labels.entity):
+            # Labels are few: those of one partition at a time, in their order.
+            for number, mine in groupby(rows.tolist(), lambda row: 0 if (place := found[row]) is None else place[1]):
+                out.append((shard_key(shard), LabelBatch(number, labels.take(np.array(list(mine))))))
+        return out + self._letters(documents, places, refused)
+
+    def _by_shard(self, names: list[str]) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Yield the rows of each shard that has some."""
+        if not names:
+            return
+        if self.config.state.shards == 1:
+            yield 0, np.arange(len(names))
+            return
+        shards = np.array(self._shards.values_of(names), np.int64)
+        order = np.argsort(shards, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
+            yield int(shards[rows[0]]), rows
+
+    def _letters(
+        self, documents: list[Any], places: list[Place | None], refused: Sequence[RefusedDocument]
+    ) -> list[Item]:
+        """Return the dead letters of what is no event."""
+        if not refused:
+            return []
+        records = []
+        for position, fault, reason in refused:
+            place = places[position] or (self.config.source.topic, 0, NO_OFFSET)
+            records.append(make_dead_letter(self.config, _raw(documents[position]), place, "decode", fault, reason))
+        offsets = [record.offset for record in records]
+        return [(shard_key(0), OutputBatch(self.config.source.topic, 0, min(offsets), max(offsets), records))]
+
+
+def _kind(item: Any) -> str:
+    """Return what an item of the stream is: a batch, a keyed event, or an event."""
+    if type(item) is tuple and len(item) == 2:
+        if isinstance(item[1], ShardBatch | LabelBatch | OutputBatch):
+            return "batch"
+        if type(item[0]) is str:
+            return "keyed"
+    return "event"
+
+
+def _rows_of(batch: EventBatch, rows: NDArray[np.intp]) -> EventBatch:
+    if len(rows) == len(batch.events):
+        return batch
+    at = rows.tolist()
+    return batch._replace(
+        events=batch.events.take(rows),
+        offsets=None if batch.offsets is None else [batch.offsets[i] for i in at],
+        raw=None if batch.raw is None else [batch.raw[i] for i in at],
+    )
+
+
+def _by_partition(
+    position: NDArray[np.int64], places: list[Place | None]
+) -> list[tuple[tuple[str | None, int | None], NDArray[np.intp] | None]]:
+    """Return topic and partition of the events, None without a place, and the rows of each; rows None: all of them."""
+    if not len(position):
+        return []
+    if not any(places):
+        return [((None, None), None)]
+    found: dict[tuple[str | None, int | None], list[int]] = {}
+    for row, at in enumerate(position.tolist()):
+        place = places[at]
+        found.setdefault((None, None) if place is None else (place[0], place[1]), []).append(row)
+    if len(found) == 1:
+        return [(next(iter(found)), None)]
+    return [(key, np.array(rows)) for key, rows in found.items()]
+
+
+def _raw(document: Any) -> RawMessage:
+    """Return an event as the message that a dead letter repeats."""
+    if type(document) is dict and PLACE in document:
+        document = {key: value for key, value in document.items() if key != PLACE}
+    try:
+        return RawMessage(None, orjson.dumps(document, default=repr, option=orjson.OPT_NON_STR_KEYS), [])
+    except (orjson.JSONEncodeError, RecursionError):
+        return RawMessage(None, repr(document)[:MAX_TEXT].encode("utf-8", "backslashreplace"), [])

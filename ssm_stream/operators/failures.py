@@ -1,0 +1,100 @@
+"""Errors of a running dataflow as one sentence.
+
+Bytewax passes an exception through Rust: it prints the frames of Rust, and Python those of all causes. For an error
+whose text is for the user, both are left out: standard error is muted while Rust unwinds, and the process ends with the
+text alone. A caller that catches the exception gets it as Bytewax raises it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from ssm_stream.config import ConfigError
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.schema_registry import RegistryError
+from ssm_stream.kafka.transactional_producer import MarkerError
+from ssm_stream.recovery.bytewax_db import RecoveryError
+
+
+class ItemError(TypeError):
+    """An item of a stream is not what the step takes; the text names the step, the item and the cure."""
+
+
+EXPECTED = (BrokerError, ConfigError, ItemError, MarkerError, RecoveryError, RegistryError, StateError)
+"""Errors whose text is for the user."""
+MUTED = 2.0
+"""Seconds for which standard error is muted at most."""
+
+_LOCK = threading.Lock()
+_STDERR = 2
+_saved: int | None = None
+_first: BaseException | None = None
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Report an expected error that is raised inside the block by its text alone, if it ends the process."""
+    try:
+        yield
+    except EXPECTED as error:
+        report(error)
+        raise
+
+
+def report(error: Exception) -> None:
+    """Have the process end with the text of this error, if nothing catches it. Call it before raising the error."""
+    global _first
+    with _LOCK:
+        if _first is None:
+            _first = error
+            before = sys.excepthook
+
+            def hook(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
+                restore_stderr()
+                if _first in _causes(raised) or kind.__name__ == "BytewaxRuntimeError":
+                    print(f"error: {_first}", file=sys.stderr)  # noqa: T201
+                else:
+                    before(kind, raised, trace)
+
+            sys.excepthook = hook
+    _mute_stderr()
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _mute_stderr() -> None:
+    global _saved
+    with _LOCK:
+        if _saved is not None:
+            return
+        try:
+            sys.stderr.flush()
+            _saved = os.dup(_STDERR)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, _STDERR)
+            os.close(null)
+        except (OSError, ValueError, AttributeError):
+            return  # standard error is closed
+    timer = threading.Timer(MUTED, restore_stderr)
+    timer.daemon = True
+    timer.start()
+
+
+def restore_stderr() -> None:
+    """End the muting of standard error, if it is muted."""
+    global _saved
+    with _LOCK:
+        if _saved is not None:
+            os.dup2(_saved, _STDERR)
+            os.close(_saved)
+            _saved = None

@@ -1,0 +1,37 @@
+"""What the operators of `ssm-stream run` share: settings, partitions, observers, and where the state is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from ssm_stream.config import Config
+from ssm_stream.ops.observers import RunObserver
+
+
+class Service(Protocol):
+    """A run of the service. `config` and what follows may be read only while the dataflow runs."""
+
+    @property
+    def settings(self) -> Config:
+        """The configuration as the file has it, where `event.features` may be `auto`."""
+
+    @property
+    def files(self) -> bool:
+        """Whether the state is in files of `recovery.directory`, and snapshots name them."""
+
+    @property
+    def until_eof(self) -> bool:
+        """Whether the run ends at the end of the topics."""
+
+    @property
+    def config(self) -> Config:
+        """The configuration, with its features."""
+
+    @property
+    def partitions(self) -> Mapping[str, tuple[int, ...]]:
+        """Topic → the partitions to read."""
+
+    @property
+    def observers(self) -> RunObserver:
+        """Observers of the run."""

@@ -1,0 +1,213 @@
+"""`ssm_stream.operators`: monitoring as a step of anyone's dataflow."""
+
+from __future__ import annotations
+
+import logging
+import re
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import bytewax.operators as op
+import numpy as np
+import orjson
+import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig, init_db_dir
+from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
+
+import ssm_stream.operators as sop
+from ssm_stream.config import ConfigError, parse_config
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import ShardBatch
+
+SETTINGS: dict[str, Any] = {
+    "event": {"entity": "machine", "timestamp": "ts", "features": ["load"], "target": "temp"},
+    "state": {"shards": 4},
+}
+
+
+def events(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Events of nine machines, linear with noise and rare jumps that alert."""
+    rng = np.random.default_rng(seed)
+    load, noise, jump = rng.random(n), rng.normal(0, 0.05, n), rng.random(n) < 0.003
+    temp = (20 + 3 * load + noise + 10 * jump).round(4).tolist()
+    rows = zip(load.round(4).tolist(), temp, range(n), strict=True)
+    return [{"machine": f"press-{i % 9}", "ts": 1_700_000_000_000 + 1000 * i, "load": x, "temp": y} for x, y, i in rows]
+
+
+class Mine:
+    """A dataflow of one's own, and what its sinks got."""
+
+    def __init__(self, given: list[Any], config: Any = SETTINGS, batch: int = 100) -> None:
+        self.flow = Dataflow("mine")
+        self.given = op.input("in", self.flow, TestingSource(given, batch))
+        self.watched = sop.monitor("watch", self.given, config)
+        self.predictions: list[sop.Prediction] = []
+        self.alerts: list[sop.Alert] = []
+        self.errors: list[sop.RefusedEvent] = []
+
+    def run(self, **options: Any) -> Mine:
+        op.output("predictions", self.watched.predictions, TestingSink(self.predictions))
+        op.output("alerts", self.watched.alerts, TestingSink(self.alerts))
+        op.output("errors", self.watched.errors, TestingSink(self.errors))
+        run_main(self.flow, **options)
+        return self
+
+    @property
+    def by_id(self) -> dict[str, bytes]:
+        """Id → message of each prediction and alert; a repeat has the same content."""
+        out: dict[str, bytes] = {}
+        for each in [*self.predictions, *self.alerts]:
+            assert out.setdefault(each.id, each.to_json()) == each.to_json(), "an id with two contents"
+        return out
+
+
+def test_records_are_the_messages_of_the_service() -> None:
+    """With one shard, the results of dicts are to the byte what `run` produces for the same events on one partition."""
+    given = events(3000)
+    config = parse_config(
+        orjson.dumps({**SETTINGS, "source": {"brokers": "-", "topic": "events"}, "state": {}}).decode()
+    )
+    mine = Mine(given, config, batch=1000).run()
+    read, refused = EventReader(config.event).read(given)
+    batch = ShardBatch(0, read, list(range(len(given))))
+    output = Encoder(config).encode(batch, *Engine(config).process(read))
+    assert not refused
+    assert not mine.errors
+    assert [each.to_json() for each in mine.predictions] == list(output.values)
+    assert len(mine.alerts) > 3
+    assert [each.to_json() for each in mine.alerts] == [each.value for each in output.others]
+    assert mine.predictions[0].to_dict() == orjson.loads(output.values[0])
+    assert {each.event_id for each in mine.alerts} <= {each.id for each in mine.predictions}
+    assert mine.alerts[0].contributions == orjson.loads(mine.alerts[0].to_json())["contributions"]
+    with pytest.raises(AttributeError):
+        mine.predictions[0].y = 1.0  # type: ignore[misc]
+    with pytest.raises(AttributeError):
+        mine.alerts[0].severity = "none"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"event": {"target": ["temp", "load2"]}}, {"model": {"horizon": "1 event"}}, {"model": {"horizon": "2s"}}],
+)
+def test_records_of_targets_and_horizons(change: dict[str, Any]) -> None:
+    given = [{**each, "load2": each["load"] * 2} for each in events(600)]
+    content = {**SETTINGS, "source": {"brokers": "-", "topic": "events"}, "state": {}, **change}
+    content["event"] = {**SETTINGS["event"], **change.get("event", {})}
+    config = parse_config(orjson.dumps(content).decode())
+    mine = Mine(given, config).run()
+    read, _ = EventReader(config.event).read(given)
+    output = Encoder(config).encode(ShardBatch(0, read, list(range(len(given)))), *Engine(config).process(read))
+    assert [each.to_json() for each in mine.predictions] == list(output.values)
+
+
+@pytest.mark.parametrize(("batch", "keyed"), [(1, False), (7, True), (1000, True)])
+def test_neither_batches_nor_keys_change_a_bit(batch: int, keyed: bool) -> None:
+    given = events(700)
+    calm = Mine(given, batch=1000).run().by_id
+    other = Mine([(each["machine"], each) for each in given] if keyed else given, batch=batch).run().by_id
+    assert other == calm
+
+
+def test_the_key_is_the_entity() -> None:
+    """A keyed event need not repeat its entity; one that names another is refused."""
+    given: list[Any] = [("press-1", {"ts": i, "load": 0.5, "temp": 1.0}) for i in range(3)]
+    given.append(("line-7", {"machine": "press-1", "ts": 3, "load": 0.5, "temp": 1.0}))
+    mine = Mine(given).run()
+    assert [each.entity for each in mine.predictions] == ["press-1"] * 3
+    (refused,) = mine.errors
+    assert "key the stream by the entity" in refused.reason
+    assert refused.event["machine"] == "press-1"
+
+
+def test_what_is_no_event_is_an_error_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    good = events(2)
+    given = [good[0], {"machine": "press-1"}, 7, {**good[1], "temp": "hot"}, {**good[1], "odd": object()}, good[1]]
+    mine = Mine(given, batch=10).run()
+    assert [each.fault for each in mine.errors] == ["MissingField", "NotAnObject", "WrongType"]
+    assert [each.event for each in mine.errors[:2]] == given[1:3]
+    assert orjson.loads(mine.errors[0].to_json())["reason"] == mine.errors[0].reason
+    assert len(mine.predictions) == 3
+    assert not caplog.records
+
+
+def test_refusals_that_no_step_reads_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    mine = Mine([{"machine": "press-1"}] * 25, batch=5)
+    op.output("predictions", mine.watched.predictions, TestingSink(mine.predictions))
+    with caplog.at_level(logging.WARNING):
+        run_main(mine.flow)
+    assert [record.args[1] for record in caplog.records if record.args] == [5, 10]
+    assert "is missing" in caplog.text
+    assert "no step reads its stream `errors`" in caplog.text
+
+
+def test_the_config_has_many_forms(tmp_path: Path) -> None:
+    file = tmp_path / "monitor.yaml"
+    file.write_bytes(orjson.dumps(SETTINGS))
+    given = events(200)
+    calm = Mine(given).run().by_id
+    for config in (file, str(file), file.read_text()):
+        assert Mine(given, config).run().by_id == calm
+    with pytest.raises(ConfigError, match="unknown key"):
+        Mine(given, {**SETTINGS, "stat": {}})
+    with pytest.raises(ConfigError, match=r"event\.features: auto"):
+        Mine(given, {"event": {**SETTINGS["event"], "features": "auto"}})
+
+
+def test_the_limit_of_entities_refuses_with_the_event() -> None:
+    limited = {**SETTINGS, "state": {"max_entities": 3}}
+    mine = Mine(events(18), limited).run()
+    assert {each.entity for each in mine.predictions} == {"press-0", "press-1", "press-2"}
+    assert {each.fault for each in mine.errors} == {"TooManyEntities"}
+    assert mine.errors[0].event == events(18)[3]
+    assert mine.errors[0].stage == "admit"
+
+
+def recovery(folder: Path) -> RecoveryConfig:
+    if not folder.exists():
+        folder.mkdir()
+        init_db_dir(folder, 3)
+    return RecoveryConfig(str(folder), timedelta(0))
+
+
+def test_two_monitors_continue_after_a_crash(tmp_path: Path) -> None:
+    """The state is in Bytewax's recovery, of each monitor its own."""
+    given, second = events(900), {**SETTINGS, "model": {"warmup": 20}}
+    calm: list[list[Any]] = [[], []]
+    found: list[list[Any]] = [[], []]
+
+    def build(items: list[Any], out: list[list[Any]]) -> Dataflow:
+        flow = Dataflow("two")
+        stream = op.input("in", flow, TestingSource(items, 10))
+        for name, config, mine in zip(("first", "second"), (SETTINGS, second), out, strict=True):
+            watched = sop.monitor(name, stream, config)
+            op.output(f"{name}_out", watched.predictions, TestingSink(mine))
+        return flow
+
+    run_main(build(given, calm))
+    broken: list[Any] = [*given[:300], TestingSource.ABORT(), *given[300:500], TestingSource.EOF(), *given[500:]]
+    for workers in (None, None, 3, 2):
+        flow, options = (
+            build(broken, found),
+            {"epoch_interval": timedelta(0), "recovery_config": recovery(tmp_path / "r")},
+        )
+        if workers is None:
+            run_main(flow, **options)
+        else:
+            cluster_main(flow, [], 0, worker_count_per_proc=workers, **options)
+    for mine, expected in zip(found, calm, strict=True):
+        assert {each.id: each for each in mine} == {each.id: each for each in expected}
+
+
+def test_the_readme_has_it_in_twelve_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it shows runs as it stands, and alerts."""
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (block,) = re.findall(r"^```python\n(import bytewax.*?)^```", text, re.M | re.S)
+    lines = [line for line in block.splitlines() if line]
+    assert len(lines) <= 12
+    exec(compile(block, "README.md", "exec"), {"__name__": "snippet"})
+    alerts = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (60_000 * 400, "anomaly", "started") in {(alert["ts"], alert["kind"], alert["phase"]) for alert in alerts}
