@@ -123,6 +123,11 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     return out, steps
 
 
+def utc_offset(zone: str, ts: int) -> int:
+    """Return the offset of a time zone east of UTC, ms. ts: ms since 1970 UTC; the offset holds for its quarter-hour"""
+    return 1000 * int(_offsets(zone, np.array([ts]))[0])
+
+
 def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Seconds east of UTC at each time; looked up once a quarter of an hour, the finest that zones change at."""
     if zone == "UTC" or not len(ts):

@@ -23,6 +23,7 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_inputs import empty_predictions, kernel_columns
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.engine.report_collector import Location, ReportCollector
+from ssm_stream.engine.single_event import SingleEventProcessor
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
@@ -43,6 +44,7 @@ class TargetEngine:
 
     config: with one target; see `ssm_stream.engine.engine` for several
     delayed: processes targets that come after their events; None if each comes with its event
+    single: processes one event at a time; None if targets are delayed
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -67,7 +69,10 @@ class TargetEngine:
         self._texts = CategoryTexts(self.store)
         self._reports = ReportCollector(self.store, AlertBuilder(config, self.plan, self._texts.get))
         self.delayed: DelayedLabels | None = None
-        if self.store.delayed is not None:
+        self.single: SingleEventProcessor | None = None
+        if self.store.delayed is None:
+            self.single = SingleEventProcessor(self.store, self.rules, self._reports, self._texts)
+        else:
             self.delayed = DelayedLabels(self.store, self.rules, self._reports, self._texts)
 
     def process(
