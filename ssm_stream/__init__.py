@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssm_stream.config import Config, ConfigError, load_config, parse_config
-    from ssm_stream.engine.records import Prediction, Results
     from ssm_stream.estimators import AnomalyDetector, Regressor
+    from ssm_stream.evaluate.document_engine import Prediction, Results
     from ssm_stream.evaluate.notebook import Engine, plot, select_features
 
 _MODULES = {
@@ -24,9 +24,9 @@ _MODULES = {
     "Config": "config",
     "ConfigError": "config",
     "Engine": "evaluate.notebook",
-    "Prediction": "engine.records",
+    "Prediction": "evaluate.document_engine",
     "Regressor": "estimators",
-    "Results": "engine.records",
+    "Results": "evaluate.document_engine",
     "load_config": "config",
     "parse_config": "config",
     "plot": "evaluate.notebook",

@@ -123,6 +123,14 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     return out, steps
 
 
+def kernel_columns(
+    plan: FeaturePlan, features: NDArray[np.float64], ts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return columns (n, C) and steps (n, 2) of the features (n, d), with the calendar of the times `ts` (n,) ms."""
+    cycles, steps = calendar_columns(plan, ts)
+    return np.ascontiguousarray(np.hstack([features, cycles]) if cycles.shape[1] else features), steps
+
+
 def utc_offset(zone: str, ts: int) -> int:
     """Return the offset of a time zone east of UTC, ms. ts: ms since 1970 UTC; the offset holds for its quarter-hour"""
     return 1000 * int(_offsets(zone, np.array([ts]))[0])

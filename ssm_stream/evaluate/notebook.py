@@ -25,8 +25,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.core.loop import Predictions
-from ssm_stream.engine.document_engine import DocumentEngine
-from ssm_stream.engine.records import Results
+from ssm_stream.evaluate.document_engine import DocumentEngine, Results
 from ssm_stream.ingest.events import Events, RefusedDocument
 
 if TYPE_CHECKING:

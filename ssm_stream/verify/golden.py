@@ -60,14 +60,14 @@ def predict_by_definition(config: Config, events: Events, count: int = EVENTS) -
     """(count,) predictions of the first events by the definition in torch, each before its event is learned."""
     import torch
 
-    from ssm_stream.engine.kernel_inputs import kernel_columns
+    from ssm_stream.core.features import kernel_columns
     from ssm_stream.reference import learner
 
     engine = Engine(config)
     engine.process(events)  # its arrays have room for all codes of these events then
     p, names = engine.params, engine.names
     rows = np.array([names.index(name) for name in events.entity])
-    columns, steps = kernel_columns(engine.plan, events, events.ts)
+    columns, steps = kernel_columns(engine.plan, events.features, events.ts)
     meta, state = learner.new_meta(p, frozen_weights.load(None)), learner.new_state(p, 1, ENTITIES)
     found = np.empty(count)
     with torch.no_grad():

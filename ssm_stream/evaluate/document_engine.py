@@ -2,18 +2,71 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
+
+import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.records import Prediction, Results, target_or_none
 from ssm_stream.engine.single_event import PredictedValues
-from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import json_value
 from ssm_stream.ingest.single_event import SingleEvent, SingleEventReader
+
+
+class Prediction(NamedTuple):
+    """A prediction; its fields are those of a prediction message (docs/messages.md).
+
+    row: of the event among those of the call, from 0; ts, ahead_ts: ms since 1970 UTC
+    y: None if the event has no target; target: None with one target
+    ahead_ts: with a horizon in time, the time that is predicted (`for` in the message)
+    """
+
+    row: int
+    entity: str
+    ts: int
+    y: float | None
+    yhat: float
+    yhat_lower: float
+    yhat_upper: float
+    anomaly_score: float
+    warmup: bool
+    n: int
+    fleet: float
+    target: str | None = None
+    ahead_ts: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the message, without its `id`."""
+        fields = self._asdict()
+        del fields["row"]
+        target, ahead = fields.pop("target"), fields.pop("ahead_ts")
+        if ahead is not None:
+            fields["for"] = ahead
+        if target is not None:
+            fields["target"] = target
+        return fields
+
+    def to_json(self) -> bytes:
+        """Return `to_dict` as JSON."""
+        return orjson.dumps(self.to_dict())
+
+
+class Results(NamedTuple):
+    """What the engine returns for events that are dicts.
+
+    predictions: one for each event, with several targets one for each target of it, in their order
+    alerts: messages, each with the `row` of its event
+    refused: documents that are no events: position, fault and reason
+    """
+
+    predictions: list[Prediction]
+    alerts: list[dict[str, Any]]
+    refused: list[RefusedDocument]
 
 
 class DocumentEngine(Engine):
@@ -58,7 +111,7 @@ class DocumentEngine(Engine):
 
     def _records_of_one(self, event: SingleEvent, predicted: list[PredictedValues]) -> list[Prediction]:
         return [
-            Prediction(0, event.entity, event.ts, target_or_none(y), *values, name)
+            Prediction(0, event.entity, event.ts, _target_or_none(y), *values, name)
             for name, y, values in zip(self._names, event.targets, predicted, strict=True)
         ]
 
@@ -69,7 +122,7 @@ class DocumentEngine(Engine):
         places = zip(rows, events.entity, events.ts.tolist(), strict=True)
         return [
             Prediction(
-                row, entity, ts, target_or_none(y), yhat, low, high, score, warmup, n, fleet, name, self._ahead(ts)
+                row, entity, ts, _target_or_none(y), yhat, low, high, score, warmup, n, fleet, name, self._ahead(ts)
             )
             for (row, entity, ts, name), (y, yhat, low, high, score, warmup, n, fleet) in zip(
                 ((*place, name) for place in places for name in self._names), values, strict=True
@@ -92,3 +145,8 @@ def _plain(value: Any) -> Any:
     except (TypeError, ValueError):
         return value
     return None if isinstance(found, float) and found != found else found
+
+
+def _target_or_none(value: float) -> float | None:
+    """Return a target, None for NaN."""
+    return None if math.isnan(value) else value
