@@ -15,19 +15,43 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssm_stream.config import Config, ConfigError, load_config, parse_config
+    from ssm_stream.estimators import AnomalyDetector, Regressor
+    from ssm_stream.evaluate.document_engine import Prediction, Results
     from ssm_stream.evaluate.notebook import Engine, plot, select_features
 
-__all__ = ["Config", "ConfigError", "Engine", "load_config", "parse_config", "plot", "select_features"]
+_MODULES = {
+    "AnomalyDetector": "estimators",
+    "Config": "config",
+    "ConfigError": "config",
+    "Engine": "evaluate.notebook",
+    "Prediction": "evaluate.document_engine",
+    "Regressor": "estimators",
+    "Results": "evaluate.document_engine",
+    "load_config": "config",
+    "parse_config": "config",
+    "plot": "evaluate.notebook",
+    "select_features": "evaluate.notebook",
+}
+"""Public name → its module, imported at first use: the command line must not pay for the engine at every start."""
 
-_NOTEBOOK = ("Engine", "plot", "select_features")
+__all__ = [
+    "AnomalyDetector",
+    "Config",
+    "ConfigError",
+    "Engine",
+    "Prediction",
+    "Regressor",
+    "Results",
+    "load_config",
+    "parse_config",
+    "plot",
+    "select_features",
+]
 
 
 def __getattr__(name: str) -> Any:
-    # Imported at first use: the command line must not pay for the engine at every start.
-    if name in __all__:
-        return getattr(
-            importlib.import_module(f"{__name__}.{'evaluate.notebook' if name in _NOTEBOOK else 'config'}"), name
-        )
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

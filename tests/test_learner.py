@@ -16,11 +16,10 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, shapes
-from ssm_stream.core.features import FeaturePlan, calendar_columns
+from ssm_stream.core.features import FeaturePlan, calendar_columns, kernel_columns
 from ssm_stream.core.frozen_weights import Weights, untrained
 from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.ingest.events import Events
 from ssm_stream.reference import learner
 from ssm_stream.reference.heads import SCALES
@@ -659,7 +658,7 @@ def predict_by_definition(config: Config, events: Events, count: int) -> NDArray
     engine.process(events)  # its arrays have room for all codes of these events then
     p, names = engine.params, engine.names
     rows = np.array([names.index(name) for name in events.entity])
-    columns, steps = kernel_columns(engine.plan, events, events.ts)
+    columns, steps = kernel_columns(engine.plan, events.features, events.ts)
     meta, state = learner.new_meta(p, frozen_weights.load(None)), learner.new_state(p, 1, golden.ENTITIES)
     found = np.empty(count)
     with torch.no_grad():

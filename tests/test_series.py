@@ -15,7 +15,8 @@ from ssm_stream.core import native
 
 BAR = 2e-15
 RNG = np.random.default_rng(0)
-LOGS = np.concatenate([np.exp(RNG.uniform(-708, 709, 3000)), 1 + RNG.normal(size=3000) * 10.0 ** RNG.uniform(-16, -1, 3000)])
+NEAR_1 = 1 + RNG.normal(size=3000) * 10.0 ** RNG.uniform(-16, -1, 3000)
+LOGS = np.concatenate([np.exp(RNG.uniform(-708, 709, 3000)), NEAR_1])
 SIZES = np.exp(RNG.uniform(-40, 40, 3000))
 SIGNED = np.concatenate([SIZES, -SIZES])
 CASES: dict[str, tuple[Callable[[Any], Any], Any]] = {

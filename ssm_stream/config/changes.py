@@ -61,6 +61,7 @@ RUNTIME_EFFECTS = {
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
     "event.entity_default": "it applies to messages from now on",
+    "event.format": "it applies to messages from now on",
     "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
     "state.max_entities": "it applies to entities that are new from now on",

@@ -123,7 +123,7 @@ class Config(Section):
             del settings["event"]["feature_lags"]  # states from before this setting keep their hash
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "framed", "max_bytes"]),
+            ("event", ["entity_default", "format", "framed", "max_bytes"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:

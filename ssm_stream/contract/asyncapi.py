@@ -56,6 +56,9 @@ def asyncapi(config: Config) -> dict[str, Any]:
         "bindings": _key("The entity: then its events lie in one partition, in order."),
         "examples": [{"payload": example_event(config)}],
     }
+    if config.event.format != "json":
+        event["summary"] = f"Something that was measured, in the format {config.event.format}; its document:"
+        event["contentType"] = "application/octet-stream"
     _add_channel(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
     if labels is not None and labels.topic is not None:
         label = {

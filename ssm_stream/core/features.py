@@ -130,6 +130,19 @@ def _waves(turns: NDArray[np.float64]) -> NDArray[np.float64]:
     return out.T
 
 
+def kernel_columns(
+    plan: FeaturePlan, features: NDArray[np.float64], ts: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return columns (n, C) and steps (n, 2) of the features (n, d), with the calendar of the times `ts` (n,) ms."""
+    cycles, steps = calendar_columns(plan, ts)
+    return np.ascontiguousarray(np.hstack([features, cycles]) if cycles.shape[1] else features), steps
+
+
+def utc_offset(zone: str, ts: int) -> int:
+    """Return the offset of a time zone east of UTC, ms. ts: ms since 1970 UTC; the offset holds for its quarter-hour"""
+    return 1000 * int(_offsets(zone, np.array([ts]))[0])
+
+
 def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Seconds east of UTC at each time; looked up once a quarter of an hour, the finest that zones change at."""
     if zone == "UTC" or not len(ts):

@@ -11,7 +11,7 @@ from ssm_stream.core import blocks, native
 
 
 class LevelsState(NamedTuple):
-    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. About 24 + 40 D bytes.
+    """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 40 D bytes.
 
     number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
     origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on

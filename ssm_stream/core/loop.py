@@ -156,6 +156,12 @@ class Predictions(NamedTuple):
     fleet: NDArray[np.float64]
 
 
+def empty_predictions(n: int) -> Predictions:
+    """Return room for n predictions."""
+    yhat, lower, upper, score, fleet = (np.empty(n) for _ in range(5))
+    return Predictions(yhat, lower, upper, score, np.empty(n, np.bool_), np.empty(n, np.int64), fleet)
+
+
 class Waiting(NamedTuple):
     """What `run_late` needs beside: the records that wait, room for one, the rules, and what has become of them."""
 

@@ -67,14 +67,15 @@ class Buffer {
         if (!is_type(view_.format, view_.itemsize, type)) refuse(name_, "type " + std::string(view_.format), type);
     }
     // C order, and of this shape; −1: any
-    void check_shape(const std::vector<i64>& want) const {
-        std::string text = "(";
+    template <class Shape> void check_shape(const Shape& want) const {
         bool good = view_.ndim == static_cast<int>(want.size());
-        for (std::size_t i = 0; i < want.size(); ++i) {
-            text += (want[i] < 0 ? "n" : std::to_string(want[i])) + ",";
-            good = good && (want[i] < 0 || view_.shape[i] == want[i]);
+        const auto extent = want.begin();
+        for (std::size_t i = 0; good && i < want.size(); ++i) good = extent[i] < 0 || view_.shape[i] == extent[i];
+        if (!good) {
+            std::string text = "(";
+            for (const i64 n : want) text += (n < 0 ? "n" : std::to_string(n)) + ",";
+            refuse(name_, "shape " + shape(), text + ")");
         }
-        if (!good) refuse(name_, "shape " + shape(), text + ")");
         i64 step = view_.itemsize;
         for (int i = view_.ndim; i-- > 0; step *= view_.shape[i])
             if (view_.len && view_.shape[i] > 1 && view_.strides[i] != step) refuse(name_, "steps between its numbers", "C order");
@@ -89,7 +90,7 @@ class Buffer {
 template <class T> T* data(nb::handle array, const char* name, std::initializer_list<i64> shape) {
     Buffer buffer(array, name, !std::is_const_v<T>);
     buffer.check_type(type_of<std::remove_const_t<T>>());
-    buffer.check_shape(std::vector<i64>(shape));
+    buffer.check_shape(shape);
     return static_cast<T*>((*buffer).buf);
 }
 template <class T> T* member(nb::handle of, const char* name, std::initializer_list<i64> shape) {

@@ -41,6 +41,11 @@ class AlertPipeline:
 
         alerts: of each target
         """
+        for own, store in zip(alerts, self._stores, strict=True):
+            if own or store.reset_entities:
+                break
+        else:
+            return []
         merged = alerts[0]
         if self.multi_target is not None:
             merged = self.multi_target.update(alerts, [each.reset_entities for each in self._stores])

@@ -41,6 +41,10 @@ class CategoryTexts:
         self._new = [code for code in self._batch if code not in known]
         self._watched = None
 
+    def begin_known(self, texts: Mapping[float, str] | None) -> None:
+        """Start a batch of events whose texts the store has already."""
+        self._batch, self._new, self._watched = texts or {}, [], None
+
     def watch(self, pools: NDArray[np.int64]) -> None:
         """Note how many values these pools have, before the batch is learned."""
         if self._new:

@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core import loop, pending
-from ssm_stream.core.features import calendar_columns
-from ssm_stream.core.loop import Late, Predictions, Rules, Settled
+from ssm_stream.core.features import calendar_columns, kernel_columns
+from ssm_stream.core.loop import Late, Predictions, Rules, Settled, empty_predictions
 from ssm_stream.engine.alerts import Alert, TargetAndPrediction
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.kernel_inputs import empty_predictions, kernel_columns
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import EarlyLabel, Labels, UnmatchedLabel
@@ -89,7 +88,7 @@ class DelayedLabels:
         # A target teaches the pool in which its event was predicted, which may be any.
         store.changed[rows], store.pools_changed[:] = True, True
         ahead = events.ts + round(self.rules.ahead)
-        u, steps = kernel_columns(store.plan, events, ahead)
+        u, steps = kernel_columns(store.plan, events.features, ahead)
         own_steps = steps if not self.rules.ahead else calendar_columns(store.plan, events.ts)[1]
         key = np.zeros(len(events), np.int64) if events.key is None else events.key
         out = empty_predictions(len(events))

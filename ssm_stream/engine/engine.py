@@ -10,7 +10,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from io import BytesIO
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import orjson
@@ -26,6 +26,7 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
+from ssm_stream.engine.single_event import PredictedValues, process_targets
 from ssm_stream.engine.snapshot_format import (
     ArrayPart,
     SnapshotReader,
@@ -39,6 +40,7 @@ from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
+from ssm_stream.ingest.single_event import SingleEvent
 
 __all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
 
@@ -203,6 +205,18 @@ class Engine:
             each.resolved = Settled(*map(np.concatenate, zip(*found, strict=True)))
         return Predictions(*map(np.concatenate, zip(*parts, strict=True))), alerts
 
+    def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
+        """Predict, score and learn one event, to the same bits as `process` but faster.
+
+        Returns:
+            the prediction of each target, and the alerts; None if only `process` can do it: targets are delayed, the
+            number of entities is limited, or the entity is new to the source
+        """
+        if self._limiter is not None:
+            return None
+        found = process_targets([each.single for each in self.target_engines], event, source)
+        return None if found is None else (found[0], self._alerts.process(found[1]))
+
     def _process(
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]]
     ) -> tuple[Predictions, list[Alert]]:
@@ -321,7 +335,7 @@ class Engine:
         return metadata, parts
 
     @classmethod
-    def restore(cls, config: Config, data: bytes) -> Engine:
+    def restore(cls, config: Config, data: bytes) -> Self:
         """Return an engine with the state that `snapshot` returned.
 
         Raises:
@@ -331,6 +345,9 @@ class Engine:
         engine.load(SnapshotReader(BytesIO(data)))
         engine.finish_load()
         return engine
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: SnapshotReader) -> None:
         """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.

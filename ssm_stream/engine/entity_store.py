@@ -10,6 +10,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from itertools import islice
+from operator import is_
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -311,7 +312,7 @@ class EntityStore:
     def bind(self, rules: loop.Rules) -> native.Engine:
         """Return the core's loops on the arrays as they are now."""
         of = (self.params, self.scratch, self.state, self.shared, rules, self.report)
-        if self._bound is None or any(one is not other for one, other in zip(self._bound[0], of, strict=True)):
+        if self._bound is None or not all(map(is_, self._bound[0], of)):
             self._bound = of, native.Engine(*of)
         return self._bound[1]
 

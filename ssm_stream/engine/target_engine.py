@@ -15,14 +15,15 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, lifecycle, loop, shapes
-from ssm_stream.core.loop import Predictions, Settled
+from ssm_stream.core.features import kernel_columns
+from ssm_stream.core.loop import Predictions, Settled, empty_predictions
 from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, TargetAndPrediction, input_names
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.kernel_inputs import empty_predictions, kernel_columns
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.engine.report_collector import Location, ReportCollector
+from ssm_stream.engine.single_event import SingleEventProcessor
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
@@ -43,6 +44,7 @@ class TargetEngine:
 
     config: with one target; see `ssm_stream.engine.engine` for several
     delayed: processes targets that come after their events; None if each comes with its event
+    single: processes one event at a time; None if targets are delayed
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -67,7 +69,10 @@ class TargetEngine:
         self._texts = CategoryTexts(self.store)
         self._reports = ReportCollector(self.store, AlertBuilder(config, self.plan, self._texts.get))
         self.delayed: DelayedLabels | None = None
-        if self.store.delayed is not None:
+        self.single: SingleEventProcessor | None = None
+        if self.store.delayed is None:
+            self.single = SingleEventProcessor(self.store, self.rules, self._reports, self._texts)
+        else:
             self.delayed = DelayedLabels(self.store, self.rules, self._reports, self._texts)
 
     def process(
@@ -95,7 +100,7 @@ class TargetEngine:
         pools = store.pools_of(rows, source)
         store.changed[rows], store.pools_changed[pools] = True, True
         self._texts.watch(pools)
-        u, steps = kernel_columns(self.plan, events, events.ts)
+        u, steps = kernel_columns(self.plan, events.features, events.ts)
         out = empty_predictions(n)
         watermark = store.watermark_index(source)
         at = 0
@@ -139,7 +144,7 @@ class TargetEngine:
         if pool is None:
             raise KeyError(f"no event of {events.entity[0]!r} has come from source {source}")
         ahead = events.ts + round(store.delayed.ahead) if store.delayed is not None else events.ts
-        u, steps = kernel_columns(self.plan, events, ahead)
+        u, steps = kernel_columns(self.plan, events.features, ahead)
         learner = shapes.Learner(store.state.learner, *store.shared)
         yhat = kernel.predict_one(store.params, learner, store.scratch, pool, row, u[0], steps[0], float(events.ts[0]))
         return PredictionTrace(store.params, learner, store.scratch, pool, row, float(yhat))

@@ -20,11 +20,11 @@ from torch import Tensor
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.core import frozen_weights
+from ssm_stream.core.features import kernel_columns
 from ssm_stream.core.loop import Predictions
 from ssm_stream.core.shapes import SLOTS
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.engine.kernel_inputs import kernel_columns
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
 from ssm_stream.ingest.events import Events, factorize
 from ssm_stream.reference import codes as learner_codes
@@ -127,7 +127,7 @@ class DeviceEngine:
         n = len(events)
         self._check_expiry(events.ts)
         rows = self._rows(events.entity)
-        u, steps = kernel_columns(self.plan, events, events.ts)
+        u, steps = kernel_columns(self.plan, events.features, events.ts)
         nothing = np.full(n, np.nan)
         out = Predictions(
             np.empty(n), nothing, nothing, np.zeros(n), np.ones(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)

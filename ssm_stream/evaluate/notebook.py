@@ -1,13 +1,14 @@
-"""The engine for notebooks: data frames in, data frames out, a plot by one call.
+"""The engine for scripts and notebooks: dicts or data frames in, records or data frames out, a plot by one call.
 
     from ssm_stream import Engine, plot
 
     engine = Engine("monitor.yaml")
+    result = engine.run({"machine": "press-7", "ts": 1767225600, "load": 3.5, "temp": 20.1})    # or a list of dicts
     result = engine.run(frame)      # pandas, polars, or what else narwhals reads; the result is of the same kind
     plot(result, "press-7")
 
-It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Needs the extra
-`notebook`: pip install -e '.[notebook]'.
+It is the production engine: the same events in the same order give the same bits as `ssm-stream run`. Data frames and
+plots need the extra `notebook`: pip install -e '.[notebook]'.
 """
 
 from __future__ import annotations
@@ -16,18 +17,15 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.autoconfig import feature_selection
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.core.loop import Predictions
-from ssm_stream.engine import engine
-from ssm_stream.evaluate.recordings.column_reader import ColumnReader
-from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
+from ssm_stream.evaluate.document_engine import DocumentEngine, Results
 from ssm_stream.ingest.events import Events, RefusedDocument
 
 if TYPE_CHECKING:
@@ -45,8 +43,8 @@ def _narwhals() -> Any:
     return nw
 
 
-class Engine(engine.Engine):
-    """The production engine, with data frames.
+class Engine(DocumentEngine):
+    """The production engine, with dicts and data frames.
 
     Args:
         config: a `Config`, the path of a YAML file, or its text (with a line break, or a mapping in braces); features
@@ -66,23 +64,44 @@ class Engine(engine.Engine):
         self.refused = []
         self._messages: list[dict[str, Any]] = []
 
-    def run(self, frame: Any, source: int = 0) -> Any:
-        """Predict, judge and learn the rows of a frame, in their order; call it again to continue with more.
+    @overload
+    def run(self, events: dict[str, Any] | list[dict[str, Any]], source: int = 0) -> Results: ...
+    @overload
+    def run(self, events: Any, source: int = 0) -> Any: ...
+    def run(self, events: Any, source: int = 0) -> Any:
+        """Predict, judge and learn events, in their order; call it again to continue with more.
 
         Args:
-            frame: a row an event, with the columns that the configuration names; more do no harm
-            source: the stream that the rows come from: entities of one stream learn together
+            events: an event as a dict, a list of them, or a data frame with a row an event. The configuration names the
+                keys or columns; more do no harm
+            source: the stream that the events come from: entities of one stream learn together
 
         Returns:
-            a frame of the same kind, a row an event (with several targets, one for each target of it): `row` (of the
-            frame, from 0), `entity`, `ts` (UTC), with several targets `target`, with a horizon `for` (the time that is
-            predicted; none where it is counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`,
-            `warmup`, `n`, `fleet` as in a prediction message, and `alert`: what started or ended at that event.
-            Rows that are no event are left out, with a warning, and are in `refused`.
+            for dicts, their `Results`: `predictions`, `alerts` and `refused`. For a frame, one of the same kind, a row
+            an event (with several targets, one for each target of it): `row` (of the frame, from 0), `entity`, `ts`
+            (UTC), with several targets `target`, with a horizon `for` (the time that is predicted; none where it is
+            counted in events), `y`, `yhat`, `yhat_lower`, `yhat_upper`, `anomaly_score`, `warmup`, `n`, `fleet` as in
+            a prediction message, and `alert`: what started or ended at that event. What is no event is left out, with a
+            warning, and is in `refused`.
 
         Raises:
             ConfigError: a configured column is not there; names it and the nearest one.
         """
+        if type(events) is dict:
+            results = self.process_document(events, source)
+        elif type(events) is list:
+            results = self.process_documents(events, source)
+        else:
+            return self._run_frame(events, source)
+        self.refused = results.refused
+        if results.refused:
+            self._warn(1 if type(events) is dict else len(events), "documents")
+        return results
+
+    def _run_frame(self, frame: Any, source: int) -> Any:
+        from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+        from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
+
         nw = _narwhals()
         given = nw.from_native(frame, eager_only=True)
         columns = ColumnReader(self.config.event)
@@ -108,15 +127,19 @@ class Engine(engine.Engine):
                 parts.append(self._columns_of(events, predictions, texts, first))
             first += part.height
         if self.refused:
-            faults = Counter(refusal.fault for refusal in self.refused)
-            counted = ", ".join(f"{fault} {count}" for fault, count in faults.most_common())
-            text = f"{len(self.refused)} of {first} rows are no events ({counted}); the first: {self.refused[0].reason}"
-            warnings.warn(text, stacklevel=2)
+            self._warn(first, "rows")
         return _native(nw, parts or [self._no_columns()], given)
+
+    def _warn(self, count: int, what: str) -> None:
+        """Warn of the refused ones among so many rows or documents."""
+        faults = Counter(refusal.fault for refusal in self.refused)
+        counted = ", ".join(f"{fault} {number}" for fault, number in faults.most_common())
+        text = f"{len(self.refused)} of {count} {what} are no events ({counted}); the first: {self.refused[0].reason}"
+        warnings.warn(text, stacklevel=3 if what == "documents" else 4)
 
     @property
     def alerts(self) -> list[dict[str, Any]]:
-        """All alert messages so far, each with the `row` of its event in the frame that it was in."""
+        """All alert messages of frames so far, each with the `row` of its event in the frame that it was in."""
         return list(self._messages)
 
     def _no_columns(self) -> dict[str, Any]:
@@ -165,6 +188,9 @@ def select_features(config: Config | str | Path, frame: Any) -> Config:
     Raises:
         ConfigError: none of the rows is an event, or no column can be an input.
     """
+    from ssm_stream.autoconfig import feature_selection
+    from ssm_stream.evaluate.recordings.frames import frame_slices, to_polars
+
     config = read_config(config)
     given = _narwhals().from_native(frame, eager_only=True)
     _check_columns(config, given.columns)

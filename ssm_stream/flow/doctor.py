@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssm_stream.autoconfig.feature_selection import values_by_column
-from ssm_stream.config import Config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_columns
+from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
@@ -58,7 +60,7 @@ class Check(NamedTuple):
 
 def diagnose(config: Config) -> list[Check]:
     """Check everything that a run needs. Takes `source.wait` seconds if no broker answers."""
-    local = [_python(), _libraries(), _configuration(config), _recovery(config)]
+    local = [_python(), _libraries(), _own_parts(), _configuration(config), _recovery(config)]
     try:
         cluster = check_broker(config.source)
     except BrokerError as error:
@@ -104,6 +106,19 @@ def _libraries() -> Check:
             missing.append(name)
     found = ", ".join([*versions, f"librdkafka {librdkafka_version()}", *(f"no {m}" for m in missing)])
     return Check("libraries", not missing, found, f"pip install {' '.join(missing)}" if missing else "")
+
+
+def _own_parts() -> Check:
+    """List the own parts that are installed, and load each of them: one that cannot be imported shows here."""
+    parts, failures = installed_parts(), []
+    for part in parts:
+        try:
+            load_part(part.kind, part.name)
+        except ConfigError as error:
+            failures.append(str(error))
+    found = ", ".join(f"{part.kind} {part.name} ({part.package})" for part in parts) or "none installed"
+    cure = "correct or remove the package" if failures else ""
+    return Check("own parts", not failures, "; ".join([found, *failures]), cure)
 
 
 def _configuration(config: Config) -> Check:
@@ -180,7 +195,9 @@ def _events(config: Config, messages: list[Message]) -> Check:
     sample = decode_sample(config, messages)
     found = f"{sample.events} of the last {sample.messages} messages are events"
     found += f", {sample.labels} are labels" if sample.labels else ""
-    documents = [document for document in parse_documents(messages) if isinstance(document, dict)]
+    documents = [
+        document for document in parse_documents(messages, message_format(config.event)) if isinstance(document, dict)
+    ]
     columns = dict.fromkeys([*values_by_column(documents)[0], *(key for each in documents for key in each)])
     if documents and (missing := missing_columns(config, columns, f"the last {sample.messages} messages")):
         return Check(

@@ -73,7 +73,7 @@ class RefusedDocument(NamedTuple):
     reason: str
 
 
-class _FaultError(Exception):
+class FaultError(Exception):
     """A value that makes its document no event: `Fault` and reason."""
 
 
@@ -243,7 +243,7 @@ class EventReader:
         whole = None if raw is None else to_milliseconds(raw, form)
         if whole is not None:
             return whole
-        times = [self._read_value(value, self._time, 0, at[i], refused) for i, value in enumerate(column)]
+        times = [self._read_value(value, self.read_time, 0, at[i], refused) for i, value in enumerate(column)]
         return np.array(times, np.int64)
 
     def _numbers(
@@ -310,42 +310,43 @@ class EventReader:
         """Return what `read` makes of a value; on a fault the default, and the document is refused."""
         try:
             return read(value)
-        except _FaultError as fault:
+        except FaultError as fault:
             refused.setdefault(position, RefusedDocument(position, *fault.args))
             return default
 
     def _name(self, value: Any) -> str:
         path = self.event.entity
         if value is None:
-            raise _FaultError(Fault.MISSING_FIELD, f"entity: `{path}` is missing or null")
+            raise FaultError(Fault.MISSING_FIELD, f"entity: `{path}` is missing or null")
         if type(value) is int:
             if abs(value) >= 10**MAX_NAME_LENGTH:
-                raise _FaultError(Fault.NAME_TOO_LONG, f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
+                raise FaultError(Fault.NAME_TOO_LONG, f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
             return str(value)
         if type(value) is not str:
-            raise _FaultError(
+            raise FaultError(
                 Fault.WRONG_TYPE, f"entity: `{path}` must be text or a whole number, found {_abbreviated(value)}"
             )
         if not value:
-            raise _FaultError(Fault.EMPTY_ENTITY, f"entity: `{path}` is empty text")
+            raise FaultError(Fault.EMPTY_ENTITY, f"entity: `{path}` is empty text")
         if len(value) > MAX_NAME_LENGTH:
-            raise _FaultError(
+            raise FaultError(
                 Fault.NAME_TOO_LONG,
                 f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed",
             )
         if not is_utf8([value]):
-            raise _FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {_abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {_abbreviated(value)}")
         return value
 
-    def _time(self, value: Any) -> int:
+    def read_time(self, value: Any) -> int:
+        """Return the time of an event, ms since 1970 UTC. Raises FaultError."""
         path, form = self.event.timestamp, self.event.timestamp_format
         if value is None:
-            raise _FaultError(Fault.MISSING_FIELD, f"timestamp: `{path}` is missing or null")
+            raise FaultError(Fault.MISSING_FIELD, f"timestamp: `{path}` is missing or null")
         if type(value) is str and form in ("auto", "iso"):
             try:
                 return self._in_range(iso_to_ms(value, self._zone), value)
             except (ValueError, OverflowError):
-                raise _FaultError(
+                raise FaultError(
                     Fault.WRONG_TIMESTAMP,
                     f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_abbreviated(value)}",
                 ) from None
@@ -355,16 +356,16 @@ class EventReader:
             except OverflowError:
                 number = MAX_NUMBER  # an integer out of the range of 64-bit floats
             if not math.isfinite(number):
-                raise _FaultError(Fault.NOT_FINITE, f"timestamp: `{path}` is {value}")
+                raise FaultError(Fault.NOT_FINITE, f"timestamp: `{path}` is {value}")
             return self._in_range(number_to_ms(number, form), value)
         expected = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
             form, f"a number ({form} since 1970)"
         )
-        raise _FaultError(Fault.WRONG_TYPE, f"timestamp: `{path}` must be {expected}, found {_abbreviated(value)}")
+        raise FaultError(Fault.WRONG_TYPE, f"timestamp: `{path}` must be {expected}, found {_abbreviated(value)}")
 
     def _in_range(self, ms: float, value: Any) -> int:
         if not MIN_MS <= ms <= MAX_MS:
-            raise _FaultError(
+            raise FaultError(
                 Fault.OUT_OF_RANGE,
                 f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {_abbreviated(value)}",
             )
@@ -374,11 +375,11 @@ class EventReader:
         if type(value) is not str:
             return self._number(value, path, True, "text, a number, true or false")
         if len(value) > MAX_NAME_LENGTH:
-            raise _FaultError(
+            raise FaultError(
                 Fault.NAME_TOO_LONG, f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
         if not is_utf8([value]):
-            raise _FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {_abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {_abbreviated(value)}")
         return text_code(value)
 
     @staticmethod
@@ -388,11 +389,11 @@ class EventReader:
         if type(value) is bool and truth:
             return float(value)
         if type(value) not in (int, float):
-            raise _FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {_abbreviated(value)}")
+            raise FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {_abbreviated(value)}")
         if isinstance(value, float) and not math.isfinite(value):
-            raise _FaultError(Fault.NOT_FINITE, f"`{path}` is {value}; leave the field out where the value is unknown")
+            raise FaultError(Fault.NOT_FINITE, f"`{path}` is {value}; leave the field out where the value is unknown")
         if abs(value) > MAX_NUMBER:
-            raise _FaultError(
+            raise FaultError(
                 Fault.OUT_OF_RANGE, f"`{path}` is beyond ±3.4e38 (32-bit floats), found {_abbreviated(value)}"
             )
         return float(value)

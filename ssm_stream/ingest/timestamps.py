@@ -52,7 +52,10 @@ def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:
 def number_to_ms(number: float, timestamp_format: str) -> float:
     """Return a time since 1970, ms and not rounded, from a finite number in the unit of `timestamp_format`."""
     if timestamp_format == "auto":
-        timestamp_format = next(unit for unit, limit in AUTO_LIMITS.items() if abs(number) < limit)
+        size = abs(number)
+        for timestamp_format, limit in AUTO_LIMITS.items():  # noqa: B007  # no generator: this runs for each event
+            if size < limit:
+                break
     return number / UNITS_PER_MS[timestamp_format]
 
 

@@ -16,6 +16,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
@@ -46,7 +47,9 @@ class Decoder:
         self.config = config
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
-        self._fast = fast if fast.supported and config.labels is None else None
+        self._format = message_format(config.event)
+        plain = config.event.format == "json" and config.labels is None
+        self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
         self._framed = config.event.framed
@@ -63,7 +66,12 @@ class Decoder:
         if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
             return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
-        documents, positions = _parse(values, refused) if fits else parse_each(values, refused, self._max_bytes)
+        is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
+        read = orjson.loads if is_label_topic else self._format
+        if fits and read is orjson.loads:
+            documents, positions = _parse(values, refused)
+        else:
+            documents, positions = parse_each(values, refused, self._max_bytes, read)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -175,9 +183,12 @@ def _parse(values: list[bytes | None], refused: list[RefusedDocument]) -> tuple[
 
 
 def parse_each(
-    values: list[bytes | None], refused: list[RefusedDocument], max_bytes: float = math.inf
+    values: list[bytes | None],
+    refused: list[RefusedDocument],
+    max_bytes: float = math.inf,
+    read: MessageFormat = orjson.loads,
 ) -> tuple[list[Any], list[int]]:
-    """Parse the values one by one, and append those that are no JSON to `refused`."""
+    """Parse the values one by one, and append those that cannot be read to `refused`. read: from `message_format`"""
     documents, positions = [], []
     for i, value in enumerate(values):
         if value is None:
@@ -190,10 +201,12 @@ def parse_each(
             refused.append(RefusedDocument(i, Fault.TOO_LARGE, too_large_reason(len(value), max_bytes)))
             continue
         try:
-            documents.append(orjson.loads(value))
+            documents.append(read(value))
             positions.append(i)
         except orjson.JSONDecodeError as error:
             refused.append(_not_json(i, value, error))
+        except FormatError as error:
+            refused.append(RefusedDocument(i, Fault.FORMAT_FAILED, str(error)))
     return documents, positions
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import ConfigError, Source
+from ssm_stream.ingest.formats import FormatError, MessageFormat
 from ssm_stream.kafka.decoder import strip_frame
 from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, open_topic
@@ -24,32 +25,37 @@ def sample_documents(source: Source, partitions: tuple[int, ...], n: int) -> tup
     return parse_documents(messages), any((message.value() or b"")[:1] == b"\0" for message in messages)
 
 
-def first_documents(source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
-    """Return JSON documents from the beginning of the partitions, from each as evenly as they come.
+def first_documents(
+    source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool, read: MessageFormat = orjson.loads
+) -> list[Any]:
+    """Return documents from the beginning of the partitions, from each as evenly as they come.
 
     With too few on the topic it waits for more, `source.wait` seconds at most, but with `until_eof` not at all.
 
+    Args:
+        read: from `message_format`
+
     Raises:
         BrokerError: the broker refuses, or does not answer.
-        ConfigError: no message is JSON, or none came.
+        ConfigError: no message can be read, or none came.
     """
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
-    if documents := parse_documents(messages):
+    if documents := parse_documents(messages, read):
         return documents
-    found = f"none of its first {len(messages)} messages is JSON" if messages else "it is empty"
+    found = f"none of its first {len(messages)} messages is JSON, or in event.format" if messages else "it is empty"
     raise ConfigError(
         f"event.features: auto: there is nothing to select features from on topic {source.topic!r} ({found}): start "
         "when there are events, or list the features"
     )
 
 
-def parse_documents(messages: list[Message]) -> list[Any]:
-    """Return the JSON documents in messages, without those that are no JSON."""
+def parse_documents(messages: list[Message], read: MessageFormat = orjson.loads) -> list[Any]:
+    """Return the documents in messages, without those that cannot be read. read: from `message_format`"""
     documents = []
     for message in messages:
         try:
-            documents.append(orjson.loads(strip_frame(message.value()) or b""))
-        except orjson.JSONDecodeError:
+            documents.append(read(strip_frame(message.value()) or b""))
+        except (orjson.JSONDecodeError, FormatError):
             continue  # it will be a dead letter
     return documents
 

@@ -1,6 +1,6 @@
 """Golden results: each start holds the core, on its processor, to them bit by bit.
 
-The file carries made-up events, and what the core said of them where it was made. After a change of what the core
+The file carries made-up events, and the core's results for them. After a change of what the core
 computes, write it anew; tests hold its predictions to the learner's definition in torch:
 
     python -m ssm_stream.verify.golden
@@ -57,7 +57,7 @@ def read_events(stored: dict[str, NDArray[np.float32]]) -> Events:
 
 
 def compute(name: str, stored: dict[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float64]]:
-    """What the core says of a case's events: (n,) each of `RESULTS`."""
+    """The core's results for a case's events: (n,) each of `RESULTS`."""
     predictions, _ = Engine(case_config(name)).process(read_events(stored))
     return {result: getattr(predictions, result) for result in RESULTS}
 
@@ -87,8 +87,8 @@ def write() -> None:
     content: dict[str, NDArray[np.float32] | NDArray[np.float64]] = {}
     for name in CASES:
         stored = make_inputs(case_config(name))
-        for part, values in (*stored.items(), *compute(name, stored).items()):
-            content[f"{name}/{part}"] = values
+        content |= {f"{name}/{part}": values for part, values in stored.items()}
+        content |= {f"{name}/{result}": values for result, values in compute(name, stored).items()}
     np.savez_compressed(FILE, **content)  # type: ignore[arg-type]
 
 

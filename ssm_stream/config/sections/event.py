@@ -6,9 +6,10 @@ import zoneinfo
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ssm_stream.config.sections.base import ConfigError, Path, Section
+from ssm_stream.config.sections.own_parts import require_part
 
 MAX_TARGETS = 64
 MAX_NAME_LENGTH = 512
@@ -28,6 +29,12 @@ def _targets(value: object) -> object:
         raise ValueError(f"found {twice} twice; name each target once")
     # A list of one means the same as its path alone: the same messages, state and hash.
     return paths[0] if len(paths) == 1 else paths
+
+
+def _format(value: str) -> str:
+    if value != "json":
+        require_part("format", value)
+    return value
 
 
 Targets = Annotated[
@@ -57,9 +64,11 @@ class Event(Section):
     """Zone of ISO times without an offset, and of the calendar features."""
     max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
     """A larger message is a dead letter and is not parsed."""
+    format: Annotated[str, AfterValidator(_format)] = "json"
+    """How an event is read from the bytes of its message: `json`, or the name of an own part that is installed."""
     framed: bool = False
     """Events and labels may begin with a schema registry's frame, a zero byte and four bytes of id, which is skipped;
-    what follows is JSON."""
+    what follows is JSON, or in `format`."""
     features: Literal["auto"] | list[Path] = []
     """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
     numbers is also read as a category, until it has another value. `auto`: selected from the first events at start."""

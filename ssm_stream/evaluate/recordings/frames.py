@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,6 +9,7 @@ from typing import Any, NamedTuple
 import polars as pl
 
 from ssm_stream.evaluate.recordings.files import Row, to_dicts
+from ssm_stream.ingest.json_values import json_value
 
 SLICE = 50_000
 """Rows of a slice."""
@@ -67,21 +67,4 @@ def _cells(column: pl.Series) -> list[Any]:
     values: list[Any] = column.to_list()
     if column.dtype.is_integer() or column.dtype.is_float() or column.dtype in (pl.String, pl.Boolean, pl.Null):
         return values
-    return [_json_value(value) for value in values]
-
-
-def _json_value(value: Any) -> Any:
-    """Return a value as JSON has it: times as ISO 8601, bytes as text, decimals as float."""
-    if value is None or isinstance(value, str | int | float):
-        return value
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
-        return value.isoformat()
-    if isinstance(value, datetime.timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    if isinstance(value, dict):
-        return {key: _json_value(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_json_value(item) for item in value]
-    return float(value)
+    return [json_value(value) for value in values]

@@ -1,0 +1,362 @@
+"""Estimators in the conventions of River: they learn and predict one event at a time.
+
+    from river import compose, preprocessing
+    import ssm_stream
+
+    model = compose.Pipeline(preprocessing.StandardScaler(), ssm_stream.Regressor())
+
+Where River is installed they derive from its base classes, because its pipelines, its evaluation and its checks decide
+by `isinstance`. Where it is not, they are the same without River's further methods: nothing here needs it. A pickle
+made in one of the two can be loaded in the other.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import math
+import warnings
+from collections import deque
+from collections.abc import Hashable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
+from ssm_stream.core import interval
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import EventReader, FaultError, text_code
+from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.single_event import SingleEvent, to_events, usual_number
+
+MAX_HISTORY = 500
+"""Last events that an estimator holds, from which a model with a new feature learns."""
+MAX_FEATURES = 256
+"""Features of a model: the cost of an event grows with them."""
+MAX_WATCHED = 64
+"""Features that `AnomalyDetector` watches at most: there is a model for each."""
+MAX_SCORE = 1e6
+EVENT_GAP = 1000
+"""ms between two events where no feature is their time."""
+NAMELESS = "all"
+"""Name of the one entity where no feature names it."""
+
+
+class _Estimator:
+    """The methods of River's base class that matter without it: parameters and clones."""
+
+    def _get_params(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def clone(self, new_params: dict[str, Any] | None = None, include_attributes: bool = False) -> Any:
+        """Return a new estimator with the same parameters. include_attributes: with what it has learned, too"""
+        if include_attributes and not new_params:
+            return copy.deepcopy(self)
+        return type(self)(**self._get_params() | (new_params or {}))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self._get_params().items())})"
+
+
+if TYPE_CHECKING:
+
+    class _RegressorBase(_Estimator): ...
+
+    class _DetectorBase(_Estimator): ...
+
+else:
+    try:
+        from river.base import AnomalyDetector as _DetectorBase
+        from river.base import Regressor as _RegressorBase
+    except ImportError:
+        _RegressorBase = _DetectorBase = _Estimator
+
+
+class _Learned(NamedTuple):
+    """An event that was learned. x: its features; y: the target of a regressor"""
+
+    entity: str
+    ts: int
+    x: dict[Hashable, Any]
+    y: float
+
+
+class _Model(NamedTuple):
+    """A model of one target: y, or a feature (`watched`) that is predicted from the others."""
+
+    engine: Engine
+    watched: Hashable | None = None
+    column: int | None = None
+    """Of `watched` among the numbers, where it is left out."""
+
+    def event(self, at: tuple[str, int], values: _Values, y: float) -> SingleEvent:
+        """Return an event of this model. at: entity and time"""
+        features = values.features
+        if self.column is not None:
+            y, features = features[self.column], features[: self.column] + features[self.column + 1 :]
+        return SingleEvent(*at, features, (y,), values.texts)
+
+
+class _Values(NamedTuple):
+    """The values of an event's features: the numbers, then the codes of categories; and the texts of these."""
+
+    features: list[float]
+    texts: dict[float, str] | None
+
+
+class _OnlineModel:
+    """What the estimators have in common: features that come and go, and the models of their targets."""
+
+    entity: str | None
+    timestamp: str | None
+    lags: int
+    _budget: int | None = None
+    _warmup: int | None = None
+
+    def _start(self) -> None:
+        self._numbers: list[Hashable] = []
+        self._categories: list[Hashable] = []
+        self._known: set[Hashable] = {key for key in (self.entity, self.timestamp) if key is not None}
+        self._history: deque[_Learned] = deque(maxlen=MAX_HISTORY)
+        self._count = 0
+        self._models: list[_Model] = []
+
+    # Features.
+
+    def _add_features(self, x: Mapping[Hashable, Any]) -> None:
+        """Add the features that are new in an event; the models then learn the history again, with them."""
+        new = [key for key in x.keys() - self._known if x[key] is not None]
+        used = len(self._numbers) + len(self._categories)
+        if used == MAX_FEATURES or (self._models and not new):
+            return
+        for key in sorted(new, key=lambda key: (str(key), str(type(key))))[: MAX_FEATURES - used]:
+            (self._categories if isinstance(x[key], str) else self._numbers).append(key)
+            self._known.add(key)
+        if used + len(new) >= MAX_FEATURES:
+            text = f"{type(self).__name__}: more than {MAX_FEATURES} features; those that come from now on are not used"
+            warnings.warn(text, stacklevel=4)
+        self._models = [_Model(Engine(config), watched, column) for config, watched, column in self._plans()]
+        events = [((each.entity, each.ts), self._values(each.x), each.y) for each in self._history]
+        for model in self._models if events else ():
+            model.engine.process(to_events([model.event(*event) for event in events]))
+
+    def _plans(self) -> list[tuple[Config, Hashable | None, int | None]]:
+        """Return the configuration of each model, the feature that it watches and that one's column."""
+        return [(self._config(len(self._numbers), 1), None, None)]
+
+    def _config(self, numbers: int, models: int) -> Config:
+        """Return the configuration of a model with so many numbers, one of so many models."""
+        features = [f"x{i}" for i in range(numbers)]
+        categories = [f"c{i}" for i in range(len(self._categories))]
+        lags = self.lags if features or categories else max(self.lags, 1)
+        names = {"entity": "entity", "timestamp": "ts", "target": "y"}
+        event = {**names, "features": features, "categories": categories, "lags": lags}
+        if self.timestamp is None:
+            event["calendar"] = []
+        alerts: dict[str, Any] = {"anomaly": {"enabled": False}, "drift": {"enabled": False}}
+        if self._budget is not None:
+            alerts["anomaly"]["budget"] = f"1 per {models * self._budget} events"
+        model = {} if self._warmup is None else {"warmup": self._warmup}
+        source = {"brokers": "unused:9092", "topic": "unused"}
+        return Config.model_validate({"source": source, "event": event, "model": model, "alerts": alerts})
+
+    # Events.
+
+    def _place(self, x: Mapping[Hashable, Any]) -> tuple[str, int]:
+        """Return the entity and the time, ms, of an event. Raises ValueError."""
+        entity = NAMELESS
+        if self.entity is not None:
+            entity = str(x.get(self.entity, ""))
+            if not 0 < len(entity) <= MAX_NAME_LENGTH:
+                raise ValueError(f"entity: found {x.get(self.entity)!r} as {self.entity!r}; it must name the entity")
+        if self.timestamp is None:
+            return entity, self._count * EVENT_GAP
+        value = x.get(self.timestamp)
+        try:
+            return entity, _time_reader().read_time(json_value(value))
+        except FaultError:
+            raise ValueError(
+                f"timestamp: found {value!r} as {self.timestamp!r}; it must be a time, ISO 8601 text or a number"
+            ) from None
+
+    def _values(self, x: Mapping[Hashable, Any]) -> _Values:
+        """Return the values of the features in use; those that the event lacks are unknown (NaN). Raises ValueError."""
+        features = []
+        for key in self._numbers:
+            number = usual_number(x.get(key))
+            features.append(_number(key, x[key]) if number is None else number)
+        texts: dict[float, str] = {}
+        for key in self._categories:
+            value = x.get(key)
+            if isinstance(value, str):
+                code = text_code(value[:MAX_NAME_LENGTH])
+                texts[code] = value[:MAX_NAME_LENGTH]
+            else:
+                code = math.nan if value is None else _number(key, value)
+            features.append(code)
+        return _Values(features, texts or None)
+
+    def _learn(self, x: Mapping[Hashable, Any], y: float) -> None:
+        at = self._place(x)
+        if not (self._models and x.keys() <= self._known):
+            self._add_features(x)
+        values = self._values(x)
+        for model in self._models:
+            _process(model.engine, model.event(at, values, y))
+        self._history.append(_Learned(*at, dict(x), y))
+        self._count += 1
+
+
+@functools.cache
+def _time_reader() -> EventReader:
+    return EventReader(Event(entity="entity", timestamp="ts"))
+
+
+def _number(key: Hashable, value: Any) -> float:
+    """Return the value of a feature that is no usual number: NaN if it is unknown. Raises ValueError."""
+    try:
+        number = math.nan if value is None else float(json_value(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"feature {key!r}: found {value!r}; it must be a number, as in the events before") from None
+    found = math.nan if math.isnan(number) else usual_number(number)
+    if found is None:
+        raise ValueError(f"feature {key!r}: found {value!r}; it must be finite, and of less than 3.4e38")
+    return found
+
+
+def _process(engine: Engine, event: SingleEvent) -> tuple[float, float]:
+    """Process an event; return its prediction and anomaly score."""
+    found = engine.process_one(event)
+    if found is not None:
+        values = found[0][0]
+        return values[0], values[3]
+    predictions, _ = engine.process(to_events([event]))
+    return float(predictions.yhat[0]), float(predictions.score[0])
+
+
+class Regressor(_OnlineModel, _RegressorBase):
+    """Predicts a number by the state-space model of this package, which adapts with each event.
+
+    The features may come and go: one that an event lacks is unknown in it. With a feature that is new, the model starts
+    again and learns the last 500 events with it. A feature whose first value is text is a category.
+
+    Parameters
+    ----------
+    entity
+        Feature that names the machine, sensor or line of an event. Each has a state of its own, and they learn
+        together. None: all events are of one.
+    timestamp
+        Feature with the time of an event: a datetime, ISO 8601 text or a number since 1970. None: events are a second
+        apart, and the hour and the weekday are no inputs.
+    lags
+        Past targets that are inputs; 0 for a prediction by the features alone.
+
+    Examples
+    --------
+    >>> model = Regressor()
+    >>> for i in range(300):
+    ...     model.learn_one({"load": i % 5}, 20 + 3 * (i % 5))
+    >>> round(model.predict_one({"load": 2}))
+    26
+    """
+
+    def __init__(self, entity: str | None = None, timestamp: str | None = None, lags: int = 8) -> None:
+        self.entity, self.timestamp, self.lags = entity, timestamp, lags
+        self._start()
+
+    def learn_one(self, x: Mapping[Hashable, Any], y: float) -> None:
+        """Learn one event. x: its features; y: its target. Raises ValueError: a value cannot be used."""
+        target = usual_number(y)
+        self._learn(x, _number("y", y) if target is None else target)
+
+    def predict_one(self, x: Mapping[Hashable, Any]) -> float:
+        """Return the prediction for an event; 0 before the first. Raises ValueError: a value cannot be used."""
+        if not self._models:
+            return 0.0
+        model = self._models[0]
+        return _process(model.engine, model.event(self._place(x), self._values(x), math.nan))[0]
+
+
+class AnomalyDetector(_OnlineModel, _DetectorBase):
+    """Scores events by how far a feature lies from its prediction, by the other features and its own past.
+
+    A score above 1 is anomalous: one in `budget` events has one while nothing changes. The first `warmup` events
+    of an entity have the score 0. Features may come and go as with `Regressor`.
+
+    Parameters
+    ----------
+    target
+        Feature that is watched. None: each numeric one, by a model for each, and the score is the highest of them; an
+        event then costs in proportion to their number.
+    entity, timestamp, lags
+        As of `Regressor`.
+    budget
+        Events among which one false alarm is allowed; with several models, one of all together.
+    warmup
+        Events of an entity before it has scores, at least 10.
+
+    Examples
+    --------
+    >>> detector = AnomalyDetector("temp")
+    >>> for i in range(300):
+    ...     detector.learn_one({"load": i % 5, "temp": 20 + 3 * (i % 5) + 0.1 * (i % 7)})
+    >>> detector.score_one({"load": 2, "temp": 26.2}) < 1 < detector.score_one({"load": 2, "temp": 40})
+    True
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        entity: str | None = None,
+        timestamp: str | None = None,
+        lags: int = 8,
+        budget: int = 10_000,
+        warmup: int = 100,
+    ) -> None:
+        self.target, self.entity, self.timestamp, self.lags = target, entity, timestamp, lags
+        self.budget, self.warmup = budget, warmup
+        self._start()
+
+    @property
+    def _budget(self) -> int:  # type: ignore[override]
+        return self.budget
+
+    @property
+    def _warmup(self) -> int:  # type: ignore[override]
+        return self.warmup
+
+    def _plans(self) -> list[tuple[Config, Hashable | None, int | None]]:
+        watched = self._numbers[:MAX_WATCHED] if self.target is None else [self.target]
+        if len(watched) < len(self._numbers) and self.target is None:
+            warnings.warn(f"AnomalyDetector: only {MAX_WATCHED} of the features are watched", stacklevel=5)
+        config = self._config(len(self._numbers) - 1, len(watched))
+        return [(config, key, self._numbers.index(key)) for key in watched if key in self._numbers]
+
+    def learn_one(self, x: Mapping[Hashable, Any]) -> None:
+        """Learn one event. x: its features. Raises ValueError: a value cannot be used."""
+        self._learn(x, math.nan)
+
+    def score_one(self, x: Mapping[Hashable, Any]) -> float:
+        """Return the anomaly score of an event, which is that of `Engine` if it is learned next.
+
+        Raises ValueError: a value cannot be used.
+        """
+        if not self._models:
+            return 0.0
+        at, values = self._place(x), self._values(x)
+        return max(_score(model.engine, model.event(at, values, math.nan)) for model in self._models)
+
+
+def _score(engine: Engine, event: SingleEvent) -> float:
+    """Return the anomaly score that an event would have, and learn nothing."""
+    y = event.targets[0]
+    if math.isnan(y):
+        return 0.0
+    store = engine.target_engines[0].store
+    yhat, _ = _process(engine, event._replace(targets=(math.nan,)))
+    row = store.row_by_name[event.entity]
+    if store.state.learner.n[row] < engine.config.model.warmup:
+        return 0.0
+    bound = interval.anomaly_bound(store.state.interval, row, 1.0 / engine.config.alerts.anomaly.budget.events)
+    # The same smallest bound as in the core (process.cpp), below which differences are rounding.
+    bound = max(bound, 1e-9 * max(abs(y), abs(yhat)) + 1e-300)
+    return min(abs(y - yhat) / bound, MAX_SCORE)

@@ -1,0 +1,152 @@
+"""The engine for events that are dicts: one at a time, or a list of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import orjson
+
+from ssm_stream.config import Config
+from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.single_event import PredictedValues
+from ssm_stream.ingest.events import Events, RefusedDocument
+from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.single_event import SingleEvent, SingleEventReader
+
+
+class Prediction(NamedTuple):
+    """A prediction; its fields are those of a prediction message (docs/messages.md).
+
+    row: of the event among those of the call, from 0; ts, ahead_ts: ms since 1970 UTC
+    y: None if the event has no target; target: None with one target
+    ahead_ts: with a horizon in time, the time that is predicted (`for` in the message)
+    """
+
+    row: int
+    entity: str
+    ts: int
+    y: float | None
+    yhat: float
+    yhat_lower: float
+    yhat_upper: float
+    anomaly_score: float
+    warmup: bool
+    n: int
+    fleet: float
+    target: str | None = None
+    ahead_ts: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the fields of the message, without its `id`."""
+        fields = self._asdict()
+        del fields["row"]
+        target, ahead = fields.pop("target"), fields.pop("ahead_ts")
+        if ahead is not None:
+            fields["for"] = ahead
+        if target is not None:
+            fields["target"] = target
+        return fields
+
+    def to_json(self) -> bytes:
+        """Return `to_dict` as JSON."""
+        return orjson.dumps(self.to_dict())
+
+
+class Results(NamedTuple):
+    """What the engine returns for events that are dicts.
+
+    predictions: one for each event, with several targets one for each target of it, in their order
+    alerts: messages, each with the `row` of its event
+    refused: documents that are no events: position, fault and reason
+    """
+
+    predictions: list[Prediction]
+    alerts: list[dict[str, Any]]
+    refused: list[RefusedDocument]
+
+
+class DocumentEngine(Engine):
+    """The engine for dicts. Any cuts of the same events, one at a time among them, give the same bits."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__(config)
+        self._reader = SingleEventReader(config.event)
+        self._names: list[str] | list[None] = config.event.targets if len(config.event.targets) > 1 else [None]
+
+    def process_document(self, document: dict[str, Any], source: int = 0) -> Results:
+        """Predict, score and learn the event of a document; as `process_documents` with one."""
+        event = self._reader.read_one(document) if type(document) is dict else None
+        if event is None or (found := self.process_one(event, source)) is None:
+            return self.process_documents([document], source)
+        predicted, alerts = found
+        return Results(self._records_of_one(event, predicted), _messages(alerts), [])
+
+    def process_documents(self, documents: Sequence[dict[str, Any]], source: int = 0) -> Results:
+        """Predict, score and learn the events of documents, in order.
+
+        Args:
+            documents: as from JSON; times may be datetimes, numbers numpy's, and NaN is an unknown value
+            source: the stream that they come from: entities of one stream learn together
+        """
+        events, refused = self._reader.read(documents)
+        if refused:  # values that JSON does not have
+            events, refused = self._reader.read([_as_json(document) for document in documents])
+        position = events.position
+        events, more = self.admit(events, source)
+        refused = sorted([*refused, *(m._replace(position=int(position[m.position])) for m in more)])
+        if not len(events):
+            return Results([], [], refused)
+        predictions, alerts = self.process(events, source)
+        rows: list[int] = events.position.tolist()
+        return Results(self._records(events, predictions, rows), _messages(alerts, rows), refused)
+
+    def _ahead(self, ts: int) -> int | None:
+        """Return the time that is predicted, ms; None if it is the event's own, or counted in events."""
+        seconds = self.config.model.horizon.seconds
+        return ts + round(seconds * 1000) if seconds else None
+
+    def _records_of_one(self, event: SingleEvent, predicted: list[PredictedValues]) -> list[Prediction]:
+        return [
+            Prediction(0, event.entity, event.ts, _target_or_none(y), *values, name)
+            for name, y, values in zip(self._names, event.targets, predicted, strict=True)
+        ]
+
+    def _records(self, events: Events, predictions: Predictions, rows: list[int]) -> list[Prediction]:
+        p = predictions
+        columns = (events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
+        values = zip(*(column.ravel().tolist() for column in columns), strict=True)
+        places = zip(rows, events.entity, events.ts.tolist(), strict=True)
+        return [
+            Prediction(
+                row, entity, ts, _target_or_none(y), yhat, low, high, score, warmup, n, fleet, name, self._ahead(ts)
+            )
+            for (row, entity, ts, name), (y, yhat, low, high, score, warmup, n, fleet) in zip(
+                ((*place, name) for place in places for name in self._names), values, strict=True
+            )
+        ]
+
+
+def _messages(alerts: list[Alert], rows: Sequence[int] = (0,)) -> list[dict[str, Any]]:
+    return [{"row": rows[alert.row], **alert.message} for alert in alerts]
+
+
+def _as_json(document: Any) -> Any:
+    """Return a document with the values that JSON would have; those that it cannot have stay as they are."""
+    return {key: _plain(value) for key, value in document.items()} if isinstance(document, dict) else document
+
+
+def _plain(value: Any) -> Any:
+    try:
+        found = json_value(value)
+    except (TypeError, ValueError):
+        return value
+    return None if isinstance(found, float) and found != found else found
+
+
+def _target_or_none(value: float) -> float | None:
+    """Return a target, None for NaN."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,31 @@
+"""Values of Python as JSON has them, for rows of files and for events that are dicts."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+import numpy as np
+
+
+def json_value(value: Any) -> Any:
+    """Return a value as JSON has it: times as ISO 8601, bytes as text, decimals and numpy's scalars as numbers."""
+    if value is None or type(value) in (str, int, float, bool):
+        return value
+    if isinstance(value, np.datetime64):
+        return str(np.datetime_as_string(value)) if not np.isnat(value) else None
+    if isinstance(value, np.generic):
+        return json_value(value.item())
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, datetime.timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {key: json_value(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [json_value(item) for item in value]
+    return float(value)
