@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ssm_stream.config import Config, ConfigError, load_config, parse_config
+    from ssm_stream.core.own_channels import ChannelEvent
     from ssm_stream.estimators import AnomalyDetector, Regressor
     from ssm_stream.evaluate.document_engine import Prediction, Results
     from ssm_stream.evaluate.notebook import Engine, plot, select_features
 
 _MODULES = {
     "AnomalyDetector": "estimators",
+    "ChannelEvent": "core.own_channels",
     "Config": "config",
     "ConfigError": "config",
     "Engine": "evaluate.notebook",
@@ -36,6 +38,7 @@ _MODULES = {
 
 __all__ = [
     "AnomalyDetector",
+    "ChannelEvent",
     "Config",
     "ConfigError",
     "Engine",

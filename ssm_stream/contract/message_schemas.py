@@ -14,6 +14,7 @@ from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
+from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.ingest.faults import Fault
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
@@ -103,7 +104,7 @@ def _alert(config: Config, scope: str) -> Schema:
         "contributions": _list({"feature": feature, "share": {"type": "number", "minimum": -1, "maximum": 1}}),
         "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
         "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
-        "channel": _described({"enum": [*CHANNELS, None]}, "What spoke; null for drift."),
+        "channel": _described({"enum": [*CHANNELS, *own_channels(config), None]}, "What spoke; null for drift."),
         "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do; null for anomaly."),
         "learning": _described(SHARE, "Share of the episode's events that are learned."),
         "budget": {"type": "string", "description": "The false alarms that are allowed."},

@@ -5,7 +5,9 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <exception>
 #include <memory>
+#include <utility>
 
 #include "bounds.hpp"
 
@@ -382,6 +384,7 @@ class PyEngine {
             nb::gil_scoped_release free;
             stop = F->run(state_, events, start, mark, predictions);
         }
+        rethrow();
         return told(stop);
     }
     // pending, room, late, settled, todo, tally: as `loop.Waiting` has them
@@ -405,7 +408,15 @@ class PyEngine {
             nb::gil_scoped_release free;
             stop = F->run_late(state_, late, events, start, mark, predictions, predicting);
         }
+        rethrow();
         return told(stop);
+    }
+
+    // function(row, time, y, answer, features, events) -> (score, channel), for so many channels
+    void own_channels(nb::object function, i64 count) {
+        if (count < 1) throw nb::value_error("own_channels: found no channel");
+        function_ = std::move(function);
+        state_.own = {count, &PyEngine::own_score, this};
     }
 
     // What is out of its bounds in the rows of loaded state, empty if nothing is; `bounds.hpp`.
@@ -421,13 +432,33 @@ class PyEngine {
     }
 
   private:
+    static OwnScore own_score(void* with, i64 e, double time, double y, double answer, const double* u, double events) {
+        auto& self = *static_cast<PyEngine*>(with);
+        if (self.failed_) return {0.0, 0};
+        nb::gil_scoped_acquire held;
+        try {
+            nb::list features;
+            for (i64 j = 0; j < self.state_.learner.p.features; ++j) features.append(u[j]);
+            const auto [score, channel] = nb::cast<std::pair<double, i64>>(self.function_(e, time, y, answer, features, events));
+            if (channel < 0 || channel >= self.state_.own.count) throw nb::index_error("own_channels: no such channel");
+            return {score, channel};
+        } catch (...) {
+            self.failed_ = std::current_exception();
+            return {0.0, 0};
+        }
+    }
+    // The error of an own channel ends the call in which it happened; the state is not to be used any more.
+    void rethrow() {
+        if (failed_) std::rethrow_exception(std::exchange(failed_, nullptr));
+    }
     static double* mark_of(nb::handle marks, i64 source) {
         const i64 n = length(marks, "marks");
         if (source < 0 || source >= n) throw nb::index_error("marks: no such source");
         return data<double>(marks, "marks", {n}) + source;
     }
     EngineState state_;
-    nb::object kept_;
+    nb::object kept_, function_;
+    std::exception_ptr failed_;
 };
 
 // --- the schema ---------------------------------------------------------------------------------------------------
@@ -591,6 +622,7 @@ NB_MODULE(_core, m) {
         .def(nb::init<nb::object, nb::object, nb::object, nb::object, nb::object, nb::object>())
         .def("run", &PyEngine::run)
         .def("run_late", &PyEngine::run_late)
+        .def("own_channels", &PyEngine::own_channels)
         .def("check", &PyEngine::check)
         .def("check_pending", &PyEngine::check_pending);
     bind_monitor(m);

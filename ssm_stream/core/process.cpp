@@ -22,7 +22,7 @@ constexpr i64 NEARBY = 1000;           // entities whose states a processor keep
 enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
 enum { ADAPT, SLOW, HOLD };              // of Rules.learn
 enum { LEARNS = 2, CHANNEL = 3 };        // places of Reported.phase
-enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL };
+enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, FIRST_OWN_CHANNEL };
 
 // Mean events between false alarms, at the entity's own rate where the budget is in time.
 static SSM_INLINE double budget_events(double events, double seconds, double gap) {
@@ -87,6 +87,10 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
+    if (state.own.count > 0) {
+        const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, j.answer, j.u, events);
+        if (found.score > out.score) out = {min(found.score, SCORE_MOST), FIRST_OWN_CHANNEL + found.channel};
+    }
     return out;
 }
 
@@ -100,7 +104,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = 1;
     if (!j.known) return 0.0;
     const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
-    const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2]), 1.0);
+    const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + state.own.count), 1.0);
     const double events = budget_events(r.anomaly_events, r.anomaly_seconds, gap) * channels;
     auto [score, channel] = anomaly_score(state, e, j, events);
     const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;

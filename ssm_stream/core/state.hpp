@@ -66,11 +66,19 @@ struct Events {
     const double* y;
     const i64* key;
 };
+// Channels that another package brings: called for each target that is judged.
+struct OwnScore { double score; i64 channel; };
+struct OwnChannels {
+    i64 count = 0;
+    OwnScore (*score)(void* with, i64 e, double time, double y, double answer, const double* u, double events) = nullptr;
+    void* with = nullptr;
+};
 struct EngineState {
     LearnerState learner;
     MonitorState monitor;
     Rules rules;
     Reported told;
+    OwnChannels own;
 };
 
 // Where targets come after their predictions. All times in ms.

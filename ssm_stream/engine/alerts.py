@@ -21,6 +21,7 @@ from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.event_capture import CaptureLayout
+from ssm_stream.engine.kernel_params import own_channels
 
 LEARNED_SHARE = {"adapt": 1.0, "slow": 1.0 / loop.SLOW_EVERY, "hold": 0.0}
 """Share of an episode's events that are learned, by `learn`."""
@@ -161,6 +162,7 @@ class AlertBuilder:
         alerts = config.alerts
         self._plan, self._max_listed, self._critical = plan, alerts.contributions, alerts.critical
         self._text_of = text_of
+        self._channels = (*loop.CHANNELS, *own_channels(config))
         self._columns = [*plan.features, *config.event.targets]
         rules = (alerts.anomaly, alerts.drift)
         self._learning = [LEARNED_SHARE[rule.learn] for rule in rules]
@@ -197,7 +199,7 @@ class AlertBuilder:
                 "contributions": [],
                 "weight_change": [],
                 "heads": [],
-                "channel": None if drifts else loop.CHANNELS[phases[loop.CHANNEL]],
+                "channel": None if drifts else self._channels[phases[loop.CHANNEL]],
                 "change": detect.CHANGES[int(state.array("detector.number")[detect.CHANGE])] if drifts else None,
                 "learning": 1.0 if recovered else self._learning[kind],
                 "budget": self._budgets[kind],

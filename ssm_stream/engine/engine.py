@@ -118,10 +118,7 @@ class Engine:
         return self.target_engines[0].delayed is not None
 
     def count_open_episodes(self, kind: str) -> int:
-        """Return the number of entities with an open episode of a kind (`KINDS`); safe to call from another thread.
-
-        With several targets, of the one with the most.
-        """
+        """Return the number of entities with an open episode of a kind, of the target with the most; thread-safe."""
         return max(each.store.count_open_episodes(kind) for each in self.target_engines)
 
     @property
@@ -206,11 +203,9 @@ class Engine:
         return Predictions(*map(np.concatenate, zip(*parts, strict=True))), alerts
 
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
-        """Predict, score and learn one event, to the same bits as `process` but faster.
+        """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
 
-        Returns:
-            the prediction of each target, and the alerts; None if only `process` can do it: targets are delayed, the
-            number of entities is limited, or the entity is new to the source
+        None if only `process` can do it: targets are delayed, entities limited, or the entity is new to the source.
         """
         if self._limiter is not None:
             return None
@@ -290,8 +285,7 @@ class Engine:
         return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def _target_engine(self, target: str) -> TargetEngine:
-        engines: dict[str, TargetEngine] = dict(zip(self.config.event.targets, self.target_engines, strict=True))
-        return engines[target]
+        return dict(zip(self.config.event.targets, self.target_engines, strict=True))[target]
 
     @property
     def changed_share(self) -> float:
@@ -381,11 +375,7 @@ class Engine:
         reader.finish()
 
     def finish_load(self) -> None:
-        """Check the state and end the episodes that the present settings do not allow, after the last `load`.
-
-        Raises:
-            StateError: a number is out of its bounds.
-        """
+        """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
         for each in self.target_engines:
             check_state(each.store)
         if self._loaded_config != self.config.hash:

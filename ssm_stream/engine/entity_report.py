@@ -7,15 +7,23 @@ import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
-from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE
+from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.entity_store import EntityView
+from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.timestamps import EPOCH
+
+
+class EntityView(NamedTuple):
+    """An entity's row in the states, and its shard's pools by source; with `model.fleet` off, its own pool."""
+
+    row: int
+    state: EntityStates
+    pools: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +81,7 @@ def summarize_entities(engine: Engine) -> Iterator[EntitySummary]:
     """Yield a summary of each of the engine's entities, without its hash."""
     size = engine.bytes_per_entity
     for name in engine.names:
-        views = [view for each in engine.target_engines if (view := each.store.view(name)) is not None]
+        views = [view for each in engine.target_engines if (view := _view(each.store, name)) is not None]
         kinds = [kind for i, kind in enumerate(KINDS) if any(_episode(view, i)[OPEN] for view in views)]
         last = max((at for view in views if (at := _time(view, LAST)) is not None), default=None)
         yield EntitySummary(name, last, max(_labelled(view) for view in views), kinds, size)
@@ -87,7 +95,7 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
         entity: its name
         source: the stream that it comes from, for the names of codes; None: the first of its shard's
     """
-    view = engine.store.view(entity)
+    view = _view(engine.store, entity)
     if view is None:
         return None
     number, n = view.state.clock.number[view.row], _labelled(view)
@@ -118,7 +126,7 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
 
 def entity_sources(engine: Engine, entity: str) -> list[int]:
     """Return the sources of the entities of its shard; [0] with `model.fleet` off."""
-    views = [view for each in engine.target_engines if (view := each.store.view(entity)) is not None]
+    views = [view for each in engine.target_engines if (view := _view(each.store, entity)) is not None]
     return sorted({source for view in views for source in view.pools})
 
 
@@ -131,6 +139,17 @@ def entity_hash(engine: Engine, entity: str) -> str:
 def iso_seconds(ts: int | None) -> str | None:
     """Return a time (ms) in ISO 8601, to the second; None for None."""
     return None if ts is None else (EPOCH + timedelta(milliseconds=ts)).isoformat(timespec="seconds")[:19] + "Z"
+
+
+def _view(store: EntityStore, entity: str) -> EntityView | None:
+    """Return where an entity's state lies; None if it is not in memory."""
+    row = store.row_by_name.get(entity)
+    if row is None:
+        return None
+    if not store.config.model.fleet:
+        return EntityView(row, store.state, {0: row})
+    shard = int(store.shards[row])
+    return EntityView(row, store.state, {source: pool for (home, source), pool in store.pools.items() if home == shard})
 
 
 def _episode(view: EntityView, kind: int) -> Any:

@@ -11,18 +11,20 @@ import zlib
 from collections.abc import Sequence
 from itertools import islice
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.config.sections.own_parts import load_part
 from ssm_stream.core import lifecycle, loop, native, pending, shapes
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.frozen_weights import Weights
+from ssm_stream.core.own_channels import OwnChannels
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, ttl_ms
+from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.events import factorize
 from ssm_stream.ingest.labels import EarlyLabels
@@ -36,14 +38,6 @@ def shard_of(entity: str, shards: int) -> int:
     return zlib.crc32(entity.encode()) % shards
 
 
-class EntityView(NamedTuple):
-    """An entity's row in the states, and its shard's pools by source; with `model.fleet` off, its own pool."""
-
-    row: int
-    state: loop.EntityStates
-    pools: dict[int, int]
-
-
 class EntityStore:
     """The rows of one target's entities and pools.
 
@@ -52,6 +46,7 @@ class EntityStore:
     params, scratch, report: sizes, working memory and output of the kernels, as wide as the arrays
     state, shared: arrays with one row an entity, and with one row a pool: views on `entity_block` and `pool_block`
     category_texts: text of category codes, see `category_texts.CategoryTexts`
+    own: anomaly channels that other packages bring, and their states; None if there are none
     delayed: rules for targets that come after their events; None if each comes with its event. Only with these:
         pending: events that wait for their targets; early_labels: labels that wait for their events
         label_counts (3,) int64: targets matched, events dropped, targets missed
@@ -90,6 +85,8 @@ class EntityStore:
         self.persisted_rows, self.needs_full_snapshot = 0, True
         self.reassigned: dict[int, str] = {}
         self._free_rows: list[int] = []  # rows of evicted entities
+        functions = {name: load_part("channel", name) for name in own_channels(config)}
+        self.own = OwnChannels(functions, self.names, plan.features) if functions else None
         self.delayed = delayed_label_rules(config)
         if self.delayed is not None:
             self.pending = pending.new_pending(self.params, 0, min(MIN_PENDING, self.delayed.most))
@@ -103,18 +100,6 @@ class EntityStore:
     def __contains__(self, entity: object) -> bool:
         """Return whether the entity is in memory."""
         return entity in self.row_by_name
-
-    def view(self, entity: str) -> EntityView | None:
-        """Return where an entity's state lies; None if it is not in memory."""
-        row = self.row_by_name.get(entity)
-        if row is None:
-            return None
-        if not self.config.model.fleet:
-            return EntityView(row, self.state, {0: row})
-        shard = int(self.shards[row])
-        return EntityView(
-            row, self.state, {source: pool for (home, source), pool in self.pools.items() if home == shard}
-        )
 
     def pool_of(self, row: int, source: int) -> int | None:
         """Return the pool row that an entity learns with; None if its shard has no events from that source."""
@@ -147,6 +132,7 @@ class EntityStore:
     def reassign_row(self, row: int, name: str) -> None:
         """Give the row of an evicted entity to this one."""
         if self.row_by_name.get(self.names[row]) == row:
+            self._reset_own(row)
             del self.row_by_name[self.names[row]]
         self.names[row], self.row_by_name[name] = name, row
         self.shards[row] = shard_of(name, self.config.state.shards)
@@ -264,6 +250,7 @@ class EntityStore:
         growable_arrays.remove_rows([*arrays, self.shards], count, gone)
         for row in gone.tolist():
             if self.row_by_name.get(self.names[row]) == row:  # else the entity came back in another row
+                self._reset_own(row)
                 del self.row_by_name[self.names[row]]
         for row, last in zip(*(index.tolist() for index in growable_arrays.moves(count, gone)), strict=True):
             self.names[row] = self.names[last]
@@ -275,9 +262,14 @@ class EntityStore:
     def _reset_row(self, row: int) -> None:
         """Reset an entity's state; its pool's too if the entity is its own pool."""
         self._count_dropped(row)
+        self._reset_own(row)
         blocks = [self.entity_block] if self.config.model.fleet else [self.entity_block, self.pool_block]
         for array in [*blocks, *(self.pending if self.delayed is not None else ())]:
             array[row] = 0
+
+    def _reset_own(self, row: int) -> None:
+        if self.own is not None:
+            self.own.reset(self.names[row])
 
     def _count_dropped(self, rows: NDArray[np.int64] | int) -> None:
         """Count the waiting events of these rows as dropped."""
@@ -314,6 +306,8 @@ class EntityStore:
         of = (self.params, self.scratch, self.state, self.shared, rules, self.report)
         if self._bound is None or not all(map(is_, self._bound[0], of)):
             self._bound = of, native.Engine(*of)
+            if self.own is not None:
+                self._bound[1].own_channels(self.own, len(self.own.channels))
         return self._bound[1]
 
     def _new_report(self) -> loop.Reported:

@@ -54,6 +54,12 @@ def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
     return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
 
 
+def own_channels(config: Config) -> list[str]:
+    """Return the names of the channels that other packages bring, in the order of the configuration."""
+    chosen = config.alerts.anomaly.channels if config.alerts.anomaly.enabled else []
+    return [name for name in chosen if name not in loop.CHANNELS]
+
+
 def build_rules(config: Config) -> Rules:
     """Return when events are scored, and what an alert needs."""
     anomaly, drift = config.alerts.anomaly, config.alerts.drift

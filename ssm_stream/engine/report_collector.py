@@ -71,4 +71,6 @@ class ReportCollector:
             counts, records = store.pending[: pending.BY_ENTITY], store.pending[pending.BY_ENTITY :]
             parts = [index, *(array[row] for array in counts), *(array[row, place] for array in records)]
             waiting = b"".join(part.tobytes() for part in parts)
+        if store.own is not None:
+            waiting += store.own.dump_one(store.names[row])
         return CapturedState(self._capture.layout, self._capture.capture(row, pool), waiting)

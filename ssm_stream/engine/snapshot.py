@@ -86,6 +86,9 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
         parts.append(ArrayPart(name, array[: len(chosen)]) if full else ArrayPart(name, array, (chosen,)))
     if store.delayed is not None:
         parts += _dump_pending(store, rows.entities)
+    own = store.own
+    if own is not None:
+        parts.append(bytes_part("own", own.dump(store.names[row] for row in rows.entities.tolist())))
     if full:
         category_texts.prune(store)
     metadata: dict[str, Any] = {
@@ -95,6 +98,8 @@ def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayP
         "slots": store.params.K,
         "norm": len(store.shared.norm.near) > 0,
     }
+    if own is not None:
+        metadata["own"] = True
     if not full and store.reassigned:
         metadata["renamed"] = sorted(store.reassigned.items())
     if store.category_texts:
@@ -145,6 +150,10 @@ def load(
     _load_arrays(store, reader, rows, migrates=migrates)
     if store.delayed is not None:
         _load_pending(store, reader, rows.entities)
+    if metadata.get("own"):  # channels may have been added or removed since then
+        own = reader.read("own").tobytes()
+        if store.own is not None:
+            store.own.load(own, [store.names[row] for row in rows.entities.tolist()])
     for source, value in metadata["marks"]:
         at = store.watermark_index(source)  # may replace `watermarks`
         store.watermarks[at] = float(value)

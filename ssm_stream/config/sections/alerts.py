@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ssm_stream.config.quantities import Budget, BudgetSetting
 from ssm_stream.config.sections.base import Section, Topic
+from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
 Learning = Literal["adapt", "slow", "hold"]
+
+
+def _channel(value: str) -> str:
+    if value not in BUILT_IN["channel"]:
+        require_part("channel", value)
+    return value
 
 
 class Anomaly(Section):
@@ -18,10 +25,10 @@ class Anomaly(Section):
     enabled: bool = True
     budget: BudgetSetting = Budget(text="1 per 10000 events", events=10_000)
     """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
-    channels: list[Literal["residual", "novelty", "levels"]] = ["residual", "novelty", "levels"]
+    channels: list[Annotated[str, AfterValidator(_channel)]] = ["residual", "novelty", "levels"]
     """What is tested; the budget is shared among them. `residual`: a target far from its prediction; `novelty`: a
     target unlike all earlier ones of the entity, or those at this hour of the week; `levels`: features and
-    target whose means have moved, where there are features."""
+    target whose means have moved, where there are features; or the name of an own part that is installed."""
     direction: Literal["both", "above", "below"] = "both"
     """Which side of the prediction counts, in every channel."""
     min_deviation: Annotated[float, Field(ge=0)] = 0.0
