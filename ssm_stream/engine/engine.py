@@ -19,7 +19,7 @@ from ssm_stream.config import Config
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.shapes import LearnerParams
-from ssm_stream.engine import snapshot
+from ssm_stream.engine import snapshot, snapshot_format
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_pipeline import AlertPipeline
 from ssm_stream.engine.alerts import Alert
@@ -27,14 +27,6 @@ from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.single_event import PredictedValues, process_targets
-from ssm_stream.engine.snapshot_format import (
-    ArrayPart,
-    SnapshotReader,
-    StateError,
-    bytes_part,
-    damage_as_state_error,
-    write,
-)
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine
 from ssm_stream.ingest.events import Events, RefusedDocument
@@ -304,7 +296,7 @@ class Engine:
             the name of this one
         """
         metadata, parts = self._dump(full=full)
-        name = write(file, {**metadata, "after": base}, parts)
+        name = snapshot_format.write(file, {**metadata, "after": base}, parts)
         for each in self.target_engines:
             each.store.mark_persisted()
         return name
@@ -312,10 +304,10 @@ class Engine:
     def snapshot(self) -> bytes:
         """Return all state as bytes, for `restore`. Removes expired entities first."""
         file = BytesIO()
-        write(file, *self._dump(full=True))
+        snapshot_format.write(file, *self._dump(full=True))
         return file.getvalue()
 
-    def _dump(self, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:
+    def _dump(self, *, full: bool) -> tuple[dict[str, Any], list[snapshot_format.ArrayPart]]:
         """Return metadata and arrays of a snapshot: each target's, then what they have in common."""
         targets = [snapshot.dump(each.store, full=full) for each in self.target_engines]
         metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
@@ -325,7 +317,7 @@ class Engine:
         parts += self._alerts.dump(self)
         if self._limiter is not None:
             metadata["census"] = True
-            parts.append(bytes_part("census", orjson.dumps(self._limiter.dump())))
+            parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
         return metadata, parts
 
     @classmethod
@@ -336,14 +328,14 @@ class Engine:
             StateError: damaged bytes, or a state that another configuration made and that does not fit this one.
         """
         engine = cls(config)
-        engine.load(SnapshotReader(BytesIO(data)))
+        engine.load(snapshot_format.SnapshotReader(BytesIO(data)))
         engine.finish_load()
         return engine
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self).restore, (self.config, self.snapshot())
 
-    def load(self, reader: SnapshotReader) -> None:
+    def load(self, reader: snapshot_format.SnapshotReader) -> None:
         """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
 
         Call `finish_load` after the last.
@@ -352,15 +344,15 @@ class Engine:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
         """
         reader.check()
-        with damage_as_state_error():
+        with snapshot_format.damage_as_state_error():
             self._load(reader, reader.metadata)
 
-    def _load(self, reader: SnapshotReader, metadata: dict[str, Any]) -> None:
+    def _load(self, reader: snapshot_format.SnapshotReader, metadata: dict[str, Any]) -> None:
         made, full = metadata["config"], bool(metadata["whole"])
         if full:
             snapshot.require_compatible_state(metadata, self.config)
         elif made != self._loaded_config:
-            raise StateError("the incremental snapshot follows one that another configuration made")
+            raise snapshot_format.StateError("the incremental snapshot follows one that another configuration made")
         self._loaded_config = made
         migrates = made != self.config.hash
         for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):

@@ -28,7 +28,7 @@ MAX_HEAP_BYTES = 1 << 16
 REMAP_FLAGS = 1 | 2 | 4
 """mremap to a fixed address; the old range stays readable, as zeros (MAYMOVE | FIXED | DONTUNMAP)."""
 HUGE_PAGE = 1 << 21
-"""Bytes of a huge page: one address translation for many rows. Larger arrays begin at one and ask for them."""
+"""Bytes of a huge page: one address translation for many rows. Larger arrays begin at one and request them."""
 MAP_FAILED = ctypes.c_void_p(-1).value
 
 
