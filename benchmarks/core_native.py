@@ -19,6 +19,8 @@ from ssm_stream.kafka.encoder import encode_predictions
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import ShardBatch
 
+BIND = entity_store.EntityStore.bind
+
 
 class Timed:
     """The core's loops, and the CPU time that they took, s."""
@@ -42,8 +44,7 @@ def events(columns: Any) -> Events:
 
 @cache
 def ready(entities: int) -> tuple[Engine, Stream]:
-    bind = entity_store.EntityStore.bind
-    entity_store.EntityStore.bind = lambda store, rules: Timed(bind(store, rules))  # type: ignore[method-assign,assignment,return-value]
+    entity_store.EntityStore.bind = lambda store, rules: Timed(BIND(store, rules))  # type: ignore[method-assign,assignment,return-value]
     engine, stream = Engine(parse_config(CONFIG)), Stream(entities)
     for columns in stream.first():
         engine.process(events(columns))
