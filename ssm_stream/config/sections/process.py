@@ -61,7 +61,7 @@ class Ops(Section):
     bytewax_metrics: bool = False
     """Bytewax's own metrics on `/metrics` too. Its server, which they come from, listens on all interfaces."""
     self_check: bool = True
-    """After the start, once, compare the compiled core with golden predictions of its definition."""
+    """After the start, once, compare results of the core on this processor with golden ones, bit by bit."""
     log_every: Duration | None = 60.0
     """Time between log lines that report the flow's progress; null: none."""
     traces: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
