@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet
 
-.PHONY: demo test lint core sanitize wheel format docs config-pages install install-dev bench peers licences audit clean
+.PHONY: demo test lint core sanitize fuzz aarch64 wheel format docs config-pages install install-dev bench peers licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -33,9 +33,20 @@ sanitize: install-dev
 	$(INSTALL) $(BUILD_TOOLS)
 	.ci/sanitize.sh $(BIN) $(TESTS)
 
+# The fuzz targets, RUNS inputs each, by libFuzzer with CXX=clang++ (and its compiler-rt); what they find stays in build/fuzz.
+RUNS ?= 100000
+fuzz: $(BIN)/python
+	$(INSTALL) $(BUILD_TOOLS)
+	.ci/fuzz.sh $(BIN) $(RUNS)
+
+# The core on aarch64, cross-compiled and run by qemu: the same bits as here. Debian: g++-aarch64-linux-gnu, qemu-user.
+aarch64:
+	.ci/aarch64.sh
+
 # sdist and wheel, in dist; the test installs the wheel in an empty environment.
 wheel: install-dev
 	$(INSTALL) build
+	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python .ci/check_wheel.py
 
