@@ -1,7 +1,7 @@
 """State as blocks of bytes, a row an entity or a pool, and numpy's view of the fields in it.
 
-The core says where each field lies (`native.schema`). A group is a tuple of arrays, views on one block (rows, bytes);
-several groups may share a block, each at its place in the row.
+The core gives the place of each field (`native.schema`). A group is a tuple of arrays, views on one block (rows,
+bytes); several groups may share a block, each at its place in the row.
 """
 
 from __future__ import annotations

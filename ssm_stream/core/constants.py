@@ -4,8 +4,8 @@ from __future__ import annotations
 
 # inputs
 DAY = 86_400.0
-MOST_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
-LEAST_GAP_WEEKDAY, MOST_GAP_WEEKDAY = 60.0, DAY
+MAX_GAP_HOUR = 4 * 3600.0  # an hour of the day is worth an input where events come at least so often, s
+MIN_GAP_WEEKDAY, MAX_GAP_WEEKDAY = 60.0, DAY
 WHOLE = (DAY, 7 * DAY)  # s after which an hour, a weekday comes again, and may be an input: before, it is but a while
 LEAN = 10.0  # events in which an entity's scale leans on the pool's
 HOUR_RATE, WEEK_RATE = 0.15, 0.5  # of the usual targets, once 7 (2) are known

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ssm_stream.core import blocks, native
 
 CHANGES = ("", "higher", "lower", "smaller", "larger", "creeping up", "creeping down")
-"""What the winning bet says of the errors: their level, their size, or a slow change of their level."""
+"""What the winning bet implies for the errors: their level, their size, or a slow change of their level."""
 
 NUMBERS = 24
 # columns of DetectorState.number
@@ -27,7 +27,7 @@ class DetectorState(NamedTuple):
     number (E, 24) float64: events seen; centre and scale of the errors, the unit of the bins; events left of
         a warm-up or of the test after an alarm; running mean and mean absolute deviation of the error; lag-one and
         lag-zero products (clipped, for whitening); the last error (clipped); the histogram's total and the weight of
-        its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm said (index of
+        its next entry; the dither; running mean of z and of z²; errors that wait; what the last alarm found (index of
         CHANGES); 1 while an alarm is tested; then of the blocks: events in the present one, their sum, the reference's
         total, the weight of its next entry, blocks seen, blocks that wait; log of what the threshold is raised by
     bets (E, K) float64: Shiryaev–Roberts statistics R

@@ -37,7 +37,7 @@ class FeaturePlan(NamedTuple):
     time_zone: zone of the calendar
     feature_lags: number of past events k whose features are inputs, as u_t − u_{t−j} for j = 1 … k; 0 for none. That of
         j = 1 is the change of `differences`, counted from the last known value: it is there once, whichever of the two
-        asks for it. Those of j > 1 are unknown where u_t or u_{t−j} is
+        demands it. Those of j > 1 are unknown where u_t or u_{t−j} is
     """
 
     features: tuple[str, ...]
@@ -144,7 +144,7 @@ def utc_offset(zone: str, ts: int) -> int:
 
 
 def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Seconds east of UTC at each time; looked up once a quarter of an hour, the finest that zones change at."""
+    """Seconds east of UTC at each time; determined once a quarter of an hour, the finest that zones change at."""
     if zone == "UTC" or not len(ts):
         return np.zeros(len(ts), np.int64)
     tz, epoch = ZoneInfo(zone), datetime(1970, 1, 1, tzinfo=UTC)

@@ -154,7 +154,7 @@ def load(path: Path | None) -> Weights:
 
 
 def card(path: Path | None) -> dict[str, Any]:
-    """What a file of weights says of itself: `format`, what it was trained on, its scores; {} without a file.
+    """The description that a file of weights carries: `format`, what it was trained on, its scores; {} without a file.
 
     Raises:
         WeightsError: as `load`, or a card that is no JSON object.
@@ -201,12 +201,12 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
 
 
 def _checked(tensors: dict[str, NDArray[Any]], path: Path) -> Weights:
-    wanted = untrained()._asdict()
-    if missing := [name for name in wanted if name not in tensors]:
+    expected = untrained()._asdict()
+    if missing := [name for name in expected if name not in tensors]:
         raise WeightsError(f"{path}: without the tensors {', '.join(missing)}; {CURE}")
-    if extra := sorted(set(tensors) - set(wanted)):
+    if extra := sorted(set(tensors) - set(expected)):
         raise WeightsError(f"{path}: found the unknown tensors {', '.join(extra)}; {CURE}")
-    for name, like in wanted.items():
+    for name, like in expected.items():
         array = tensors[name]
         if array.shape != like.shape or array.dtype != np.float64:
             raise WeightsError(

@@ -31,7 +31,7 @@ def head_names(p: LearnerParams) -> HeadNames:
 
 
 def answer_names(p: LearnerParams, many: bool) -> list[str]:
-    """Names of the answers, (T,), in the kernel's order. many: whether the entity has others beside it"""
+    """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
     bases = ["running mean"] + (["last target"] if p.lags else [])
     bases += ["usual at this hour", "usual at this hour of the week"] if p.seasons else []
     moments, quick, slow, waves = head_names(p)

@@ -20,7 +20,7 @@ def run(
     y: NDArray[np.float64], start: int, out: NDArray[np.float64],
 ) -> tuple[int, int]:  # fmt: skip
     """Predict then learn, in order, from event `start` on: pools (n,) and rows (n,) of the state, u (n, C),
-    steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, its want)."""
+    steps (n, 2), ts (n,) ms, y (n,) with NaN where there is no target; out (n,). Returns (next event, its need)."""
     bound = native.Learner(p, w, learner)
     return bound.run(pools, rows, u, steps, ts.astype(np.int64, copy=False), y, start, out)
 

@@ -3,7 +3,7 @@
 anomaly   starts after `consecutive` events whose score exceeds 1, recovers after `recover_after` events without one
 drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again
 
-Counts are labelled events of the entity, never wall-clock time, so that a replay tells the same story.
+Counts are labelled events of the entity, never wall-clock time, so that a replay gives the same alerts.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ssm_stream.core import blocks, native
 
 ANOMALY, DRIFT = 0, 1
 KINDS = ("anomaly", "drift")
-SILENT, STARTED, ONGOING, RECOVERED = range(4)
+UNCHANGED, STARTED, ONGOING, RECOVERED = range(4)
 PHASES = ("", "started", "ongoing", "recovered")
 
 # columns of LifecycleState.number
@@ -51,7 +51,7 @@ def new_lifecycle_state(E: int) -> LifecycleState:
 def step(
     s: LifecycleState, e: int, kind: int, n: int, ts: float, score: float, alarm: bool, calm: bool, r: LifecycleRules
 ) -> int:
-    """Move an episode on by one event and say its phase if it is to be reported (SILENT if not).
+    """Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).
 
     n: labelled events before this one; ts: ms; score: the kind's score; alarm: the kind's condition holds on this
     event; calm: the event counts towards recovery.

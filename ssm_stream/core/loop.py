@@ -58,10 +58,10 @@ class PoolStates(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
+    """The configuration as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
 
     direction: 1 above, −1 below, 0 both; deviation: smallest |y − yhat| that counts, absolute and relative to |yhat|
-    channels: which look for anomalies: RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL; they share the budget
+    channels: which detect anomalies: RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL; they share the budget
     learn: what an open episode of each kind does to learning: ADAPT, SLOW or HOLD
     """
 
@@ -131,7 +131,7 @@ CHANNELS = ("residual", "novelty", "levels")
 
 
 class Reported(NamedTuple):
-    """What the kernel tells of an event that changed an episode.
+    """What the core reports of an event that changed an episode.
 
     phase (4,) int64 by kind, then whether the event is learned, and the channel of the anomaly score
     number (2, 3) float64: score, since (ms), absorbed after (events)
@@ -163,7 +163,7 @@ def empty_predictions(n: int) -> Predictions:
 
 
 class Waiting(NamedTuple):
-    """What `run_late` needs beside: the records that wait, room for one, the rules, and what has become of them."""
+    """What `run_late` needs in addition: the records that wait, room for one, the rules, and their outcomes."""
 
     pending: Pending
     room: Room

@@ -1,8 +1,8 @@
 """Predictions that wait for their targets: a ring of records an entity, and how a record is taken up again.
 
-An event whose target comes later, or is to predict a later one, is remembered with what its prediction knew. When the
+An event whose target comes later, or is to predict a later one, is kept with what it was predicted from. When the
 target is there, the heads learn on what they would answer now, in their present weights on the inputs as they were
-then; the gates judge the answers as they were given, for an answer is worth what it said at the time. Where the target
+then; the gates judge the answers as they were given, for an answer is judged as of its time. Where the target
 comes at once, both are the same numbers, and so is all that is learned.
 
 Record i of an entity (counted from 0) stands in place i mod H of its ring.

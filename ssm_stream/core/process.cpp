@@ -100,7 +100,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const Scratch& w = state.learner.w;
     i64* phase = state.told.phase;
     double* number = state.told.number;
-    phase[0] = phase[1] = episodes::SILENT;
+    phase[0] = phase[1] = episodes::UNCHANGED;
     phase[LEARNS] = 1;
     if (!j.known) return 0.0;
     const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
@@ -138,7 +138,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
 // Is there something to report? The weights before learning are told then, and every now and again.
 static inline bool heed(const EngineState& state, const Learner& l, i64 e, i64 n) {
     const Reported& told = state.told;
-    const bool loud = told.phase[0] != episodes::SILENT || told.phase[1] != episodes::SILENT;
+    const bool loud = told.phase[0] != episodes::UNCHANGED || told.phase[1] != episodes::UNCHANGED;
     if (loud || n % WEIGHT_EVERY == 0) implicit_weights(l, told.weights);
     if (loud)
         for (int kind = 0; kind < episodes::KINDS; ++kind) {

@@ -156,7 +156,7 @@ class PoolState(NamedTuple):
     slot (P, Q, VALUES), missing (P, Q), other (P, Q) int64: slots (plus one; 0 = none yet) of each value, of a missing
         one, of any further one. used (P,) int64: slots given out
     gaps (P, GAPS + 1): gaps between an entity's events, s, and how many are known
-    differs (P, Q, 2) int64: has the column been seen to say something else than the hour, the weekday?
+    differs (P, Q, 2) int64: has the column differed from the hour, from the weekday?
     regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; unit (P,): usual absolute error
@@ -206,7 +206,7 @@ class HeadsState(NamedTuple):
 
     S (P, M', D, D), R, W (P, M', D) float32: decayed second moments, P − S W, weights; M' = M, one more with attention
     level (P, M'): S and R stand for so many times what is stored (0: once)
-    batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that S does not know yet;
+    batch (P, BATCH, D), kept (P, M', BATCH), waiting (P,) int64: inputs and ω of the events that are not in S yet;
         how many
     gradient (P, 2 prox + 1, D): proximal, slow, proximal in log space
     embedding (P, 2, R + D): linear, log; leaf, leaf_n (P, fern, LEAVES); gd (P, D)

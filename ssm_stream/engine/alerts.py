@@ -178,7 +178,7 @@ class AlertBuilder:
         entities, labelled = int(state.array("pool.entities")), int(state.array("pool.n"))
         for kind, name in enumerate(KINDS):
             phase = phases[kind]
-            if phase == lifecycle.SILENT:
+            if phase == lifecycle.UNCHANGED:
                 continue
             score, since, absorbed = numbers[kind]
             recovered, drifts = phase == lifecycle.RECOVERED, name == "drift"

@@ -36,7 +36,7 @@ class ReportCollector:
         """Add the event of the kernel's last report. index: in the batch; ts: ms"""
         store = self._store
         phase, shifts = store.report.phase, None
-        if phase[0] != lifecycle.SILENT and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
+        if phase[0] != lifecycle.UNCHANGED and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
             shifts = np.empty(2 * (store.params.features + 1))
             levels.causes(store.state.levels, at.row, shifts)
         watermark = float(store.watermarks[store.sources[at.source]]) if store.config.model.fleet else 0.0

@@ -13,7 +13,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import LEAST_GAP_WEEKDAY, MOST_GAP_HOUR, MOST_GAP_WEEKDAY, WHOLE
+from ssm_stream.core.constants import MAX_GAP_HOUR, MAX_GAP_WEEKDAY, MIN_GAP_WEEKDAY, WHOLE
 from ssm_stream.core.features import BY_RULE, NEVER
 from ssm_stream.core.shapes import GAPS, SLOTS, VALUES, LearnerParams
 
@@ -56,7 +56,7 @@ class PoolCodes:
 
 def hourly(codes: PoolCodes, ts: float) -> bool:
     """Do events come often enough for the usual target of an hour, and has an hour come again?"""
-    return 0.0 < codes.gap() <= MOST_GAP_HOUR and codes.age(ts) >= WHOLE[0]
+    return 0.0 < codes.gap() <= MAX_GAP_HOUR and codes.age(ts) >= WHOLE[0]
 
 
 def _calendar(p: LearnerParams, codes: PoolCodes, ts: float) -> list[bool]:
@@ -67,7 +67,7 @@ def _calendar(p: LearnerParams, codes: PoolCodes, ts: float) -> list[bool]:
     gap = codes.gap()
     on = []
     for which, mode in enumerate((p.step_hour, p.step_weekday)):
-        fits = 0.0 < gap <= MOST_GAP_HOUR if which == 0 else LEAST_GAP_WEEKDAY <= gap <= MOST_GAP_WEEKDAY
+        fits = 0.0 < gap <= MAX_GAP_HOUR if which == 0 else MIN_GAP_WEEKDAY <= gap <= MAX_GAP_WEEKDAY
         new = all(codes.differs[j][which] for j in range(p.features))
         known = codes.age(ts) >= WHOLE[which]
         on.append(known and (fits and new if mode == BY_RULE else mode != NEVER))

@@ -11,7 +11,7 @@
 namespace ssm::SSM_ISA::episodes {
 
 enum Kind { ANOMALY, DRIFT, KINDS };
-enum Phase { SILENT, STARTED, ONGOING, RECOVERED };
+enum Phase { UNCHANGED, STARTED, ONGOING, RECOVERED };
 enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, NUMBERS };  // columns of an episode
 
 SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
@@ -22,13 +22,13 @@ SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
 // kind's condition holds on this event; calm: the event counts towards recovery
 struct Heard { i64 n; double ts, score; bool alarm, calm; };
 
-// Move an episode on by one event and say its phase if it is to be reported (SILENT if not).
+// Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).
 inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules) {
     const double n = static_cast<double>(heard.n);
     number[IN_ROW] = heard.alarm ? number[IN_ROW] + 1.0 : 0.0;
     if (number[OPEN] == 0.0) {
         const double needed = kind == ANOMALY ? static_cast<double>(rules.consecutive) : 1.0;
-        if (number[IN_ROW] < needed || n < number[QUIET_UNTIL]) return SILENT;
+        if (number[IN_ROW] < needed || n < number[QUIET_UNTIL]) return UNCHANGED;
         number[OPEN] = 1.0, number[SINCE_N] = n, number[SINCE_TS] = heard.ts;
         number[CALM] = 0.0, number[REPORTED] = n, number[PEAK] = heard.score;
         return STARTED;
@@ -44,7 +44,7 @@ inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rul
         number[REPORTED] = n;
         return ONGOING;
     }
-    return SILENT;
+    return UNCHANGED;
 }
 
 // Events from an episode's start to the first of the calm events that ended it.
