@@ -61,13 +61,11 @@ def check(name: str, value: float | None, relation: str, bar: float) -> Row:
 
 
 def run_novelty(s: Any, e: int, values: Any, week_seconds: Any, events: float, out: Any) -> None:
-    for t in range(len(values)):
-        out[t] = novelty.observe(s, e, values[t], week_seconds[t], events)
+    out[:] = novelty.observe(s, e, values, week_seconds, events)
 
 
 def run_levels(s: Any, e: int, values: Any, columns: Any, events: float, out: Any) -> None:
-    for t in range(len(values)):
-        out[t] = levels.observe(s, e, values[t], columns[t], events)
+    out[:] = levels.observe(s, e, values, columns, events)
 
 
 def novelty_scores(values: Floats, week_seconds: Floats, events: float = EVENTS) -> Floats:

@@ -169,9 +169,9 @@ def test_detectors_refuse_rows_that_are_not_there() -> None:
     with pytest.raises(IndexError):
         detect.observe(detect.new_detector_state(2), 2, 0.0, 100.0, False)
     with pytest.raises(IndexError):
-        novelty.observe(novelty.new_novelty_state(2), -1, 0.0, 0.0, 100.0)
+        novelty.observe(novelty.new_novelty_state(2), -1, np.zeros(1), np.zeros(1), 100.0)
     with pytest.raises(TypeError):
-        levels.observe(levels.new_levels_state(1, 3), 0, 0.0, np.zeros(5), 100.0)
+        levels.observe(levels.new_levels_state(1, 3), 0, np.zeros(1), np.zeros((1, 5)), 100.0)
     rules = lifecycle.LifecycleRules(1, (1, 1), (0, 0), 10)
     with pytest.raises(IndexError):
         lifecycle.step(lifecycle.new_lifecycle_state(1), 0, 2, 0, 0.0, 2.0, True, False, rules)

@@ -35,13 +35,19 @@ def new_levels_state(E: int, D: int) -> LevelsState:
     return blocks.zeros(LevelsState, "levels", E, None, D)
 
 
-def observe(s: LevelsState, e: int, value: float, columns: NDArray[np.float64], events: float) -> float:
-    """Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
+def observe(
+    s: LevelsState, e: int, values: NDArray[np.float64], columns: NDArray[np.float64], events: float
+) -> NDArray[np.float64]:
+    """Learn events in order; returns how far off the levels are, over the limit, (n,): more than 1 is an alarm.
 
-    value: the target; columns (D − 1,): the features; what is not finite is skipped; events: mean number of events
-    between false alarms
+    Args:
+        values: targets (n,); columns: features (n, D − 1); what is not finite is skipped
+        events: mean number of events between false alarms
     """
-    return native.levels_observe(s, e, value, columns, events)
+    out = np.empty(len(values))
+    rows = np.ascontiguousarray(columns)
+    native.levels_observe(s, e, np.ascontiguousarray(values), rows, rows.shape[1], events, out)
+    return out
 
 
 def causes(s: LevelsState, e: int, out: NDArray[np.float64]) -> None:

@@ -546,14 +546,25 @@ void bind_monitor(nb::module_& m) {
     });
     m.def("drift_is_calm", [](nb::handle s, i64 e) { return F->drift_calm(drift_state(s, e), e); });
     m.def("normal_quantile", [](double p) { return F->normal_quantile(p); });
-    m.def("novelty_observe", [](nb::handle s, i64 e, double value, double week_seconds, double events) {
-        return F->novelty_observe(novelty_state(s, e), e, value, week_seconds, events);
+    // Events one after another, out (n,): the score of each.
+    m.def("novelty_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle week_seconds, double events, nb::handle out) {
+        const MonitorState state = novelty_state(s, e);
+        const i64 n = length(values, "values");
+        const double *value = data<const double>(values, "values", {n}), *week = data<const double>(week_seconds, "week_seconds", {n});
+        double* score = data<double>(out, "out", {n});
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t) score[t] = F->novelty_observe(state, e, value[t], week[t], events);
     });
-    m.def("levels_observe", [](nb::handle s, i64 e, double value, nb::handle columns, double events) {
-        const i64 features = length(columns, "columns");
+    m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, nb::handle out) {
+        if (features < 0 || features > 100'000) throw nb::value_error("no such number of features");
+        const MonitorState state = levels_state(s, e, features + 1);
+        const i64 n = length(values, "values");
+        const double *value = data<const double>(values, "values", {n}), *column = data<const double>(columns, "columns", {n, features});
+        double* score = data<double>(out, "out", {n});
         std::vector<double> room(LEVEL_ROOMS * rounded(2 * (features + 1), 8));
-        return F->levels_observe(levels_state(s, e, features + 1), e, value, data<const double>(columns, "columns", {features}), features, events,
-                                 room.data());
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t)
+            score[t] = F->levels_observe(state, e, value[t], column + t * features, features, events, room.data());
     });
     m.def("levels_causes", [](nb::handle s, i64 e, nb::handle out) {
         const i64 count = length(out, "out");

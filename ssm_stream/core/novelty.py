@@ -42,10 +42,16 @@ def new_novelty_state(E: int) -> NoveltyState:
     return blocks.zeros(NoveltyState, "novelty", E)
 
 
-def observe(s: NoveltyState, e: int, value: float, week_seconds: float, events: float) -> float:
-    """Learn one value; returns its novelty over the bound: more than 1 is an alarm.
+def observe(
+    s: NoveltyState, e: int, values: NDArray[np.float64], week_seconds: NDArray[np.float64], events: float
+) -> NDArray[np.float64]:
+    """Learn values one after another; returns the novelty over the bound of each, (n,): more than 1 is an alarm.
 
-    value: not finite is skipped; week_seconds: seconds since Monday 00:00, NaN without a calendar; events: mean number
-    of events between false alarms, an alarm being followed by 60 events of silence
+    Args:
+        values: (n,); what is not finite is skipped
+        week_seconds: (n,) since Monday 00:00, NaN without a calendar
+        events: mean number of events between false alarms, an alarm being followed by a pause of 60 events
     """
-    return native.novelty_observe(s, e, value, week_seconds, events)
+    out = np.empty(len(values))
+    native.novelty_observe(s, e, np.ascontiguousarray(values), np.ascontiguousarray(week_seconds), events, out)
+    return out

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from ssm_stream.core import interval
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
@@ -118,7 +119,7 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
         _time(view, MARK),
         float(number[GAP]),
         scale,
-        scale * math.exp(float(spread.width[view.row])),
+        interval.half_width(spread, view.row),
         episodes,
         dict(sorted(weights, key=lambda pair: -abs(pair[1]))),
     )
