@@ -544,8 +544,6 @@ void bind_monitor(nb::module_& m) {
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t) evidence[t] = F->drift_observe(state, e, error[t], budget, hold);
     });
-    m.def("drift_is_calm", [](nb::handle s, i64 e) { return F->drift_calm(drift_state(s, e), e); });
-    m.def("normal_quantile", [](double p) { return F->normal_quantile(p); });
     // Events one after another, out (n,): the score of each.
     m.def("novelty_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle week_seconds, double events, nb::handle out) {
         const MonitorState state = novelty_state(s, e);
@@ -573,7 +571,6 @@ void bind_monitor(nb::module_& m) {
     m.def("episode_step", [](nb::handle s, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, nb::handle rules) {
         return F->episode_step(episode_state(s, e, kind), e, kind, n, ts, score, alarm, calm, episode_rules(rules));
     });
-    m.def("absorbed_after", [](nb::handle s, i64 e, i64 kind, i64 n) { return F->absorbed_after(episode_state(s, e, kind), e, kind, n); });
 }
 
 // --- the instruction set ------------------------------------------------------------------------------------------

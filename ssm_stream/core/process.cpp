@@ -464,8 +464,6 @@ const Functions functions{
     [](const MonitorState& m, i64 e, double error, double budget, bool hold) {
         return drift::observe(drift::Drift(m, e), error, budget, hold);
     },
-    [](const MonitorState& m, i64 e) { return drift::is_calm(drift::Drift(m, e)); },
-    [](double p) { return drift::normal_quantile(p); },
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
         return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
     },
@@ -476,7 +474,6 @@ const Functions functions{
     [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules& rules) {
         return static_cast<i64>(episodes::step(episodes::episode(m, e, kind), kind, {n, ts, score, alarm, calm}, rules));
     },
-    [](const MonitorState& m, i64 e, i64 kind, i64 n) { return episodes::absorbed_after(episodes::episode(m, e, kind), n); },
 };
 
 }  // namespace ssm::SSM_ISA

@@ -143,13 +143,10 @@ struct Functions {
     double (*anomaly_bound)(const MonitorState&, i64 row, double rate);
     void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
-    bool (*drift_calm)(const MonitorState&, i64 row);
-    double (*normal_quantile)(double p);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
     double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
     i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules&);
-    double (*absorbed_after)(const MonitorState&, i64 row, i64 kind, i64 n);
 };
 
 }  // namespace ssm
