@@ -53,14 +53,15 @@ def report(error: Exception) -> None:
     with _LOCK:
         if _first is None:
             _first = error
-            before = sys.excepthook
+            before, printed = sys.excepthook, list[bool]()
 
             def hook(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
                 restore_stderr()
-                if _first in _causes(raised) or kind.__name__ == "BytewaxRuntimeError":
-                    print(f"error: {_first}", file=sys.stderr)  # noqa: T201
-                else:
+                if _first not in _causes(raised) and kind.__name__ != "BytewaxRuntimeError":
                     before(kind, raised, trace)
+                elif not printed:  # Bytewax calls the hook for some errors before it raises them
+                    printed.append(True)
+                    print(f"error: {_first}", file=sys.stderr)  # noqa: T201
 
             sys.excepthook = hook
     _mute_stderr()

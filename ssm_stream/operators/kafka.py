@@ -24,7 +24,7 @@ from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, Produce
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
 from ssm_stream.operators.failures import ItemError, explained
-from ssm_stream.operators.monitor import Settings, monitor_config
+from ssm_stream.operators.monitor_operator import Settings, monitor_config
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.sink import KafkaSink, TransactionalSink
