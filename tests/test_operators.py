@@ -319,6 +319,16 @@ def test_an_error_is_one_sentence_with_the_cure(tmp_path: Path, workers: str) ->
     )
 
 
+def test_a_recovery_directory_needs_bytewax_to_keep_the_state(tmp_path: Path) -> None:
+    """Without `-r`, a configuration that names a directory is refused before anything runs."""
+    (tmp_path / "mine.py").write_text(UNDECODED.replace('"temp"}}', '"temp"}, "recovery": {"directory": "state"}}'))
+    command = [sys.executable, "-m", "bytewax.run", "mine:flow"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: recovery.directory is state, and Bytewax was started without -r")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_changed_configuration_is_refused_with_the_setting(tmp_path: Path) -> None:
     given = events(50)
     options = {"epoch_interval": timedelta(0), "recovery_config": recovery(tmp_path / "r")}

@@ -253,13 +253,15 @@ def _unreadable(path: Path, *, folder_too: bool) -> str | None:
     return None if os.access(path, os.R_OK) else "no permission to read it"
 
 
-def librdkafka_paths() -> list[str]:
-    """Return the paths where confluent-kafka's own librdkafka may be, without importing it; last, the system's."""
+def librdkafka_paths() -> Iterator[str]:
+    """Yield the paths where confluent-kafka's own librdkafka may be, without importing it; last, the system's."""
     found = importlib.util.find_spec("confluent_kafka")
     package = Path(found.origin).parent if found and found.origin else Path()
     # The wheels for Linux carry it beside the package, those for macOS inside; a source build uses the system's.
     bundled = [*package.parent.glob("confluent_kafka.libs/librdkafka*"), *package.glob(".dylibs/librdkafka*.dylib")]
-    return [name for name in [*map(str, sorted(bundled)), ctypes.util.find_library("rdkafka")] if name]
+    yield from map(str, sorted(bundled))
+    if system := ctypes.util.find_library("rdkafka"):  # starts compiler and linker: not before the others have failed
+        yield system
 
 
 class _LibrdkafkaConf:

@@ -33,7 +33,7 @@ from ssm_stream.kafka.records import (
 )
 from ssm_stream.operators.documents import NO_OFFSET, PLACE
 from ssm_stream.operators.embedded_shard import UnreadErrors
-from ssm_stream.operators.failures import ItemError, explained
+from ssm_stream.operators.failures import ItemError, explained, explained_build
 from ssm_stream.operators.monitor_operator import Settings, monitor_config
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
@@ -87,7 +87,8 @@ def decode(step_id: str, up: Stream[Any], config: Settings, *, service: Service 
     unread = UnreadErrors(step_id)
     decoded = up
     if service is None:
-        settings = monitor_config(config, step_id)
+        with explained_build():
+            settings = monitor_config(config, step_id)
         decoded = op.flat_map_batch(f"{step_id}_json", up, MessageDecoder(step_id, settings, unread))
     split = op.branch(step_id, decoded, _is_event)
     return DecodeOut(step_id, split.trues, split.falses, unread)
