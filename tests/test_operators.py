@@ -348,3 +348,24 @@ def test_two_monitors_survive_kills_and_other_numbers_of_workers() -> None:
     assert found["kills"] == 3
     assert found["alerts"] > 0
     assert found["differences"] == 0
+
+
+def test_labels_come_in_the_same_stream() -> None:
+    """Targets in dicts of their own, found by their marker, in any batches; one without an event is an error."""
+    labelled = {**SETTINGS, "labels": {"marker": "label", "wait": "1h"}}
+    given: list[dict[str, Any]] = []
+    for i, each in enumerate(events(300)):
+        given.append({**each, "temp": None})
+        if i >= 20:
+            earlier = events(300)[i - 20]
+            given.append({"machine": earlier["machine"], "ts": earlier["ts"], "temp": earlier["temp"], "label": True})
+    given.append({"machine": "press-1", "ts": 1, "temp": 1.0, "label": True})
+    given.append({**events(1)[0], "ts": 1_700_100_000_000, "machine": "press-1", "temp": None})
+    calm = Mine(given, labelled, batch=1000).run()
+    assert [each.n for each in calm.predictions if each.entity == "press-5"][-1] > 25
+    assert {each.fault for each in calm.errors} == {"UnmatchedLabel"}
+    assert calm.errors[0].event["ts"] == 1
+    keyed = [(each["machine"], each) for each in given]
+    other = Mine(keyed, labelled, batch=7).run()
+    assert other.by_id == calm.by_id
+    assert [each.to_dict() for each in other.errors] == [each.to_dict() for each in calm.errors]
