@@ -2,15 +2,14 @@
 
     python benchmarks/plugin.py [--json] [--quick] [--part equal …]
 
-CPU time is taken of processes of their own, in turn, and the least of several rounds counts: other work on the machine
-only adds to it. The rate of `run` is compared within a round. See README.md beside this file.
+CPU time and rates are those of processes of their own, in turn, and the best of several rounds counts: other work on
+the machine only makes them worse. See README.md beside this file.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,7 @@ from ssm_stream.flow.runtime import Prepared
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, PredictedBatch
-from ssm_stream.operators.kafka import DeferredSink, DeferredSource, _service_sink, _service_source
+from ssm_stream.operators.kafka import DeferredSink, DeferredSource, service_sink, service_source
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.observers import UNOBSERVED
 
@@ -60,7 +59,9 @@ def audit(event, arguments):
 import signal
 handlers = [signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGINT)]
 sys.addaudithook(audit)
+sys.dont_write_bytecode = True
 import flows.monitor
+flows.monitor.build(sys.argv[1])
 effects += [each.name for each in threading.enumerate()[1:]]
 effects += [1 for a, b in zip(handlers, map(signal.getsignal, (signal.SIGTERM, signal.SIGINT))) if a is not b]
 print(len(effects))
@@ -202,12 +203,12 @@ def cost(job: dict[str, Any]) -> dict[str, float]:
 def direct(prepared: Prepared) -> Dataflow:
     """The dataflow of `run` without the operators: source, shard logic and sink joined directly, as it was before."""
     flow = Dataflow("monitor")
-    decoded = op.input("source", flow, DeferredSource(lambda: _service_source(prepared)))
+    decoded = op.input("source", flow, DeferredSource(lambda: service_source(prepared)))
     split = op.branch("usable", decoded, lambda item: not hasattr(item[1], "others"))
     learned = op.stateful_batch(
         "learn", split.trues, lambda state: ShardLogic(prepared.config, state, prepared.observers)
     )
-    sink = DeferredSink(prepared.config.writers, lambda: _service_sink(prepared))
+    sink = DeferredSink(prepared.config.writers, lambda: service_sink(prepared))
     op.output("sink", op.merge("outputs", learned, split.falses), sink)
     return flow
 
@@ -290,9 +291,8 @@ def measure_rate(broker: str, folder: Path, sizes: Sizes) -> list[Check]:
     source = named("plugin-rate")
     create(broker, [source])
     load(broker, source, sizes.rate, ENTITIES)
-    ratios: list[float] = []
+    best = {False: 0.0, True: 0.0}
     for number in range(sizes.rounds):
-        speeds: dict[bool, float] = {}
         for as_before in (False, True) if number % 2 else (True, False):
             sink = named(f"plugin-rate-{number}-{as_before}".lower())
             topics = [sink, f"{sink}-alerts", f"{sink}-dead"]
@@ -300,25 +300,27 @@ def measure_rate(broker: str, folder: Path, sizes: Sizes) -> list[Check]:
             file = folder / f"{sink}.yaml"
             file.write_text(configuration(broker, source, sink, folder / sink))
             found = child("plugin.py", {"config": str(file), "events": sizes.rate, "direct": as_before}, "--rate")
-            speeds[as_before] = found["events_per_s"]
+            best[as_before] = max(best[as_before], found["events_per_s"])
             say(f"  {'joined directly' if as_before else 'of operators'}: {found['events_per_s']:,.0f} events/s, "
                 f"{found['cpu_us']:.2f} µs of CPU an event")  # fmt: skip
             delete(broker, topics)
-        ratios.append(speeds[False] / speeds[True])
     delete(broker, [source])
-    return [check("rate of run, of that of its parts joined directly", statistics.median(ratios), ">=", 0.98)]
+    return [check("rate of run, of that of its parts joined directly", best[False] / best[True], ">=", 0.98)]
 
 
-def measure_import(sizes: Sizes) -> list[Check]:
-    """`import flows.monitor` without a broker."""
+def measure_import(folder: Path, sizes: Sizes) -> list[Check]:
+    """`import flows.monitor` without a broker, and its `build`."""
+    file = folder / "import.yaml"
+    file.write_text(configuration("127.0.0.1:9", "events", "out", folder / "import-state"))
 
     def printed(script: str) -> float:
-        done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", script, str(file)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         return float(done.stdout)
 
     return [
         check("s of import flows.monitor", min(printed(IMPORT) for _ in range(sizes.rounds)), "<=", 1.0),
-        check("effects of import flows.monitor", printed(EFFECTS), "<=", 0),
+        check("effects of import flows.monitor and its build", printed(EFFECTS), "<=", 0),
     ]
 
 
@@ -356,7 +358,7 @@ def main() -> None:
                 checks += measure_equal(broker, folder, sizes) if "equal" in parts else []
                 checks += measure_rate(broker, folder, sizes) if "rate" in parts else []
         checks += measure_cost(sizes) if "cost" in parts else []
-        checks += measure_import(sizes) if "import" in parts else []
+        checks += measure_import(folder, sizes) if "import" in parts else []
         checks += measure_kills(folder, sizes) if "kills" in parts else []
     tell(checks)
     if arguments.json:

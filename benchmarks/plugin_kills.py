@@ -35,7 +35,7 @@ from measuring import say
 import ssm_stream.operators as sop
 from ssm_stream.engine.engine import Engine
 from ssm_stream.operators.embedded_shard import unpack
-from ssm_stream.operators.monitor import monitor_config
+from ssm_stream.operators.monitor_operator import monitor_config
 
 WORKERS = (1, 3, 2)
 EPOCH = 0.2

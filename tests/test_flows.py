@@ -11,10 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bytewax.operators as op
 import orjson
 import pytest
 from brokers import Kafka
+from bytewax.connectors.kafka import operators as kop
+from bytewax.dataflow import Dataflow, Stream
+from bytewax.testing import run_main
 from test_stream import Job, events, finished
+
+import ssm_stream.operators as sop
 
 ROOT = Path(__file__).parents[1]
 PURE = """
@@ -22,7 +28,7 @@ import signal, socket, sys, threading, time
 
 began = time.perf_counter()
 opened = []
-effects = ("socket.connect", "socket.bind")
+effects = ("socket.connect", "socket.bind", "subprocess.Popen")
 sys.addaudithook(lambda event, args: opened.append(event) if event in effects else None)
 handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
 import flows.monitor, flows.replay
@@ -204,3 +210,30 @@ def test_alerts_joined_with_their_predictions(job: Callable[..., Job], tmp_path:
     assert {each["alert"]["id"]: each["alert"] for each in found} == expected
     assert all(each["alert"]["id"].startswith(each["predictions"][-1]["id"]) for each in found)
     assert max(len(each["predictions"]) for each in found) == 20
+
+
+def test_batches_from_topic_to_topic_in_a_flow_of_ones_own(job: Callable[..., Job]) -> None:
+    """`kafka_input(…, batches=True)`: columns from the source to the sink, to the byte what `run` writes."""
+    calm = job([*events(1_200), (b"x", b"no json")], "calm")
+    calm.run()
+    mine = job([], "mine", calm.topic)
+    config, flow = mine.config, Dataflow("mine")
+    decoded = sop.decode("decode", sop.kafka_input("source", flow, config, batches=True, until_eof=True), config)
+    watched = sop.monitor("watch", decoded.events, config)
+    sop.kafka_output("sink", op.merge("all", watched.batches, decoded.letters), config)
+    run_main(flow)
+    assert mine.messages() == calm.messages()
+    assert len(mine.kafka.read(mine.dead)) == 1
+
+
+def test_connectors_of_bytewax_do_as_well(job: Callable[..., Job], kafka: Kafka) -> None:
+    calm = job(events(600), "calm")
+    calm.run()
+    mine = job([], "mine", calm.topic)
+    config, flow, brokers = mine.config, Dataflow("mine"), [kafka.bootstrap_servers]
+    read = kop.input("source", flow, brokers=brokers, topics=[mine.topic], tail=False)
+    watched = sop.monitor("watch", sop.decode("decode", read.oks, config).events, config)
+    both: Stream[Any] = op.merge("both", watched.predictions, watched.alerts)
+    kop.output("sink", sop.encode("encode", both, config), brokers=brokers, topic="unused")
+    run_main(flow)
+    assert mine.messages() == calm.messages()

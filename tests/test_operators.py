@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,15 @@ import bytewax.operators as op
 import numpy as np
 import orjson
 import pytest
+from bytewax.connectors.kafka import KafkaSourceMessage
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, cluster_main, run_main
 
 import ssm_stream.operators as sop
 from ssm_stream.config import ConfigError, parse_config
-from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
@@ -211,3 +215,157 @@ def test_the_readme_has_it_in_twelve_lines(capsys: pytest.CaptureFixture[str]) -
     exec(compile(block, "README.md", "exec"), {"__name__": "snippet"})
     alerts = [orjson.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert (60_000 * 400, "anomaly", "started") in {(alert["ts"], alert["kind"], alert["phase"]) for alert in alerts}
+
+
+def decoded(messages: list[Any], config: Any = SETTINGS) -> tuple[list[Any], list[sop.RefusedEvent]]:
+    """Events and errors of messages."""
+    flow, found, errors = Dataflow("decode"), list[Any](), list[sop.RefusedEvent]()
+    out = sop.decode("decode", op.input("in", flow, TestingSource(messages, 10)), config)
+    op.output("events", out.events, TestingSink(found))
+    op.output("errors", out.errors, TestingSink(errors))
+    run_main(flow)
+    return found, errors
+
+
+def test_messages_of_any_source_are_decoded() -> None:
+    event = events(1)[0]
+    value = orjson.dumps(event)
+    message = KafkaSourceMessage(b"k", value, topic="events", partition=2, offset=7, headers=[("h", b"1")])
+    found, errors = decoded([value, value.decode(), (b"k", value), message])
+    assert found == [event, event, event, {**event, sop.PLACE: ("events", 2, 7)}]
+    assert not errors
+    bad = KafkaSourceMessage(b"k", b"no json", topic="events", partition=2, offset=8, headers=[("h", b"1")])
+    found, errors = decoded([bad, b"[1]", KafkaSourceMessage(b"k", None, topic="events", partition=2, offset=9)])
+    assert not found
+    assert [(each.fault, each.offset) for each in errors] == [("NotJson", 8), ("NotAnObject", None), ("Tombstone", 9)]
+    assert (errors[0].key, errors[0].value, errors[0].headers) == (b"k", b"no json", (("h", b"1"),))
+
+
+def test_events_with_a_place_learn_and_are_named_as_in_the_service() -> None:
+    """Entities learn together by partition, and ids are those of the message."""
+    given = events(800)
+    config = parse_config(orjson.dumps({**SETTINGS, "source": {"brokers": "-", "topic": "events"}}).decode())
+    expected: dict[str, bytes] = {}
+    for partition in (0, 1):
+        mine = [each for i, each in enumerate(given) if i % 9 % 2 == partition]
+        read, _ = EventReader(config.event).read(mine)
+        engine, encoder = Engine(config), Encoder(config)
+        for shard in range(4):
+            rows = np.array([i for i, name in enumerate(read.entity) if shard_of(name, 4) == shard], np.intp)
+            if not len(rows):
+                continue
+            batch = ShardBatch(partition, read.take(rows), rows.tolist())
+            output = encoder.encode(batch, *engine.process(batch.events, partition))
+            expected |= {orjson.loads(each.value or b"")["id"]: each.value or b"" for each in output.records}
+    counts = [0, 0]
+    placed = []
+    for i, each in enumerate(given):
+        partition = i % 9 % 2
+        placed.append({**each, sop.PLACE: ("events", partition, counts[partition])})
+        counts[partition] += 1
+    assert Mine(placed, config).run().by_id == expected
+
+
+def test_records_are_encoded_as_messages() -> None:
+    given = [*events(1_500), {"machine": "press-1"}]
+    config = {**SETTINGS, "sinks": {"predictions": "p", "alerts": "a", "dead_letters": "d"}}
+    mine, sent, batched = Mine(given, config), list[Any](), list[Any]()
+    streams = [mine.watched.predictions, mine.watched.alerts, mine.watched.errors]
+    op.output("sent", sop.encode("encode", op.merge("all", *streams), config), TestingSink(sent))
+    op.output("batched", sop.encode("encode_batches", mine.watched.batches, config), TestingSink(batched))
+    mine.run()
+    by_topic = {topic: [each for each in sent if each.topic == topic] for topic in "pad"}
+    assert [each.value for each in by_topic["p"]] == [each.to_json() for each in mine.predictions]
+    assert [each.value for each in by_topic["a"]] == [each.to_json() for each in mine.alerts]
+    assert dict(by_topic["a"][0].headers)["ce_id"] == mine.alerts[0].id.encode()
+    (letter,) = by_topic["d"]
+    assert orjson.loads(letter.value) == {"machine": "press-1"}
+    assert dict(letter.headers)["__connect.errors.exception.class.name"] == b"ssm_stream.MissingField"
+    others = {(each.topic, each.key, each.value) for each in batched}
+    assert others == {(each.topic, each.key, each.value) for each in sent}
+    assert [each.topic for each in sop_encoded(mine.predictions[:2], "elsewhere")] == ["elsewhere"] * 2
+
+
+def sop_encoded(records: list[Any], topic: str) -> list[Any]:
+    flow, found = Dataflow("encode"), list[Any]()
+    stream = op.input("in", flow, TestingSource(records))
+    op.output("out", sop.encode("encode", stream, SETTINGS, topic=topic), TestingSink(found))
+    run_main(flow)
+    return found
+
+
+UNDECODED = """
+import bytewax.operators as op
+import ssm_stream.operators as sop
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource
+
+flow = Dataflow("mine")
+config = {"event": {"entity": "machine", "timestamp": "ts", "features": ["load"], "target": "temp"}}
+watched = sop.monitor("watch", op.input("in", flow, TestingSource([b"{}"])), config)
+op.output("out", watched.predictions, TestingSink([]))
+"""
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_an_error_is_one_sentence_with_the_cure(tmp_path: Path, workers: str) -> None:
+    (tmp_path / "mine.py").write_text(UNDECODED)
+    command = [sys.executable, "-m", "bytewax.run", "mine:flow", "-w", workers]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr == (
+        "error: step 'watch': an event is a dict, found bytes: decode messages first, as by "
+        "ssm_stream.operators.decode\n"
+    )
+
+
+def test_a_recovery_directory_needs_bytewax_to_keep_the_state(tmp_path: Path) -> None:
+    """Without `-r`, a configuration that names a directory is refused before anything runs."""
+    (tmp_path / "mine.py").write_text(UNDECODED.replace('"temp"}}', '"temp"}, "recovery": {"directory": "state"}}'))
+    command = [sys.executable, "-m", "bytewax.run", "mine:flow"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: recovery.directory is state, and Bytewax was started without -r")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_changed_configuration_is_refused_with_the_setting(tmp_path: Path) -> None:
+    given = events(50)
+    options = {"epoch_interval": timedelta(0), "recovery_config": recovery(tmp_path / "r")}
+    Mine(given, SETTINGS).run(**options)
+    changed = {**SETTINGS, "event": {**SETTINGS["event"], "lags": 7}}
+    with pytest.raises(StateError, match=r"event\.lags: 8 → 7"):
+        Mine([*given, *events(10, 1)], changed).run(**options)
+
+
+def test_two_monitors_survive_kills_and_other_numbers_of_workers() -> None:
+    """SIGKILL at any moment, 1 → 3 → 2 workers: results and states are those of a calm run."""
+    script = Path(__file__).parents[1] / "benchmarks" / "plugin_kills.py"
+    command = [sys.executable, str(script), "--kills", "3", "--events", "2500", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    found = orjson.loads(done.stdout)
+    assert found["kills"] == 3
+    assert found["alerts"] > 0
+    assert found["differences"] == 0
+
+
+def test_labels_come_in_the_same_stream() -> None:
+    """Targets in dicts of their own, found by their marker, in any batches; one without an event is an error."""
+    labelled = {**SETTINGS, "labels": {"marker": "label", "wait": "1h"}}
+    given: list[dict[str, Any]] = []
+    for i, each in enumerate(events(300)):
+        given.append({**each, "temp": None})
+        if i >= 20:
+            earlier = events(300)[i - 20]
+            given.append({"machine": earlier["machine"], "ts": earlier["ts"], "temp": earlier["temp"], "label": True})
+    given.append({"machine": "press-1", "ts": 1, "temp": 1.0, "label": True})
+    given.append({**events(1)[0], "ts": 1_700_100_000_000, "machine": "press-1", "temp": None})
+    calm = Mine(given, labelled, batch=1000).run()
+    assert [each.n for each in calm.predictions if each.entity == "press-5"][-1] > 25
+    assert {each.fault for each in calm.errors} == {"UnmatchedLabel"}
+    assert calm.errors[0].event["ts"] == 1
+    keyed = [(each["machine"], each) for each in given]
+    other = Mine(keyed, labelled, batch=7).run()
+    assert other.by_id == calm.by_id
+    assert [each.to_dict() for each in other.errors] == [each.to_dict() for each in calm.errors]

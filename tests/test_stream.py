@@ -597,6 +597,8 @@ def test_a_refused_message_stops_the_flow(mock_kafka: MockKafka, tmp_path: Path)
     assert process.returncode == 1, output
     assert "did not take a message" in output
     assert "authoriz" in output.lower()
+    assert "panicked" not in output, "frames of Rust"
+    assert "Traceback" not in output
     mock_kafka.clear_errors(ApiKey.PRODUCE)
     made.run()
     assert len(made.ids()) == 500

@@ -7,44 +7,21 @@ nothing before it runs; its state is in the snapshots of Bytewax's recovery, whi
 
 from __future__ import annotations
 
-import argparse
-import os
-import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from bytewax.dataflow import Dataflow
 
-from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config import Config, load_config
 from ssm_stream.flow.dataflow import build
 from ssm_stream.operators.failures import EXPECTED
+from ssm_stream.operators.runner import bytewax_options, require_recovery
 from ssm_stream.ops.observers import RunObserver
 
 if TYPE_CHECKING:
     from ssm_stream.flow.runtime import Prepared
-
-RUNNERS = ("bytewax.run", "bytewax.testing")
-
-
-class BytewaxOptions(NamedTuple):
-    """Options of `python -m bytewax.run`. recovery: `-r`; process: `-i`"""
-
-    recovery: Path | None
-    process: int | None
-
-
-def bytewax_options() -> BytewaxOptions | None:
-    """Return the options that Bytewax's runner has been started with; None if this process is not its."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    if spec is None or spec.name not in RUNNERS:
-        return None
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument("-r", "--recovery-directory", default=os.environ.get("BYTEWAX_RECOVERY_DIRECTORY"))
-    parser.add_argument("-i", "--process-id", type=int, default=os.environ.get("BYTEWAX_PROCESS_ID"))
-    found, _ = parser.parse_known_args(sys.argv[1:])
-    return BytewaxOptions(Path(found.recovery_directory) if found.recovery_directory else None, found.process_id)
 
 
 def build_service(file: str | Path) -> Dataflow:
@@ -63,28 +40,16 @@ def build_service(file: str | Path) -> Dataflow:
 
     set_up_logging(level="info")
     try:
-        config = _with_recovery(load_config(file), options)
+        config = load_config(file)
+        require_recovery(config)
+        recovery = config.recovery.model_copy(update={"directory": options.recovery})
+        config = config.model_copy(update={"recovery": recovery})
         prepared = runtime.prepare(config, lock=not options.process, cluster=options.process is not None)
         supervisor = Supervisor(config, prepared.metrics, prepared.health, prepared.site, options.process or 0)
     except EXPECTED as error:
         raise SystemExit(f"error: {error}") from None
     supervisor.__enter__()  # until the process ends
     return prepared.flow
-
-
-def _with_recovery(config: Config, options: BytewaxOptions) -> Config:
-    """Return the configuration with the directory that the runner has been given.
-
-    Raises:
-        ConfigError: it has been given none, and the configuration names one.
-    """
-    directory = config.recovery.directory
-    if options.recovery is None and directory is not None:
-        raise ConfigError(
-            f"recovery.directory is {directory}, and Bytewax was started without -r, so that it would keep no state: "
-            f"add -r {directory} -s 10 -b 10 (seconds of an epoch), or set recovery.directory: null"
-        )
-    return config.model_copy(update={"recovery": config.recovery.model_copy(update={"directory": options.recovery})})
 
 
 class DeferredService:

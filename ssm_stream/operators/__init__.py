@@ -10,7 +10,7 @@ from ssm_stream.operators.codec import DecodeOut, decode, encode
 from ssm_stream.operators.documents import PLACE
 from ssm_stream.operators.failures import ItemError
 from ssm_stream.operators.kafka import kafka_input, kafka_output
-from ssm_stream.operators.monitor import MonitorOut, monitor
+from ssm_stream.operators.monitor_operator import MonitorOut, monitor
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 
 __all__ = [

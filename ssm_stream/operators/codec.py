@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import groupby
 from typing import Any
 
 import bytewax.operators as op
+import orjson
 from bytewax.connectors.kafka import KafkaSinkMessage
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
@@ -15,6 +17,7 @@ from bytewax.operators import KeyedStream
 from ssm_stream.config import Config
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import parse_each, strip_frame
 from ssm_stream.kafka.encoder import Encoder
@@ -30,8 +33,8 @@ from ssm_stream.kafka.records import (
 )
 from ssm_stream.operators.documents import NO_OFFSET, PLACE
 from ssm_stream.operators.embedded_shard import UnreadErrors
-from ssm_stream.operators.failures import ItemError, explained
-from ssm_stream.operators.monitor import Settings, monitor_config
+from ssm_stream.operators.failures import ItemError, explained, explained_build
+from ssm_stream.operators.monitor_operator import Settings, monitor_config
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
 
@@ -70,8 +73,8 @@ def decode(step_id: str, up: Stream[Any], config: Settings, *, service: Service 
 
     Args:
         step_id: unique name of the step
-        up: JSON as bytes or text, pairs of a key and such a value, messages of Bytewax's Kafka source or of
-            `kafka_input`
+        up: values as bytes or text (JSON, or in `event.format`), pairs of a key and such a value, messages of Bytewax's
+            Kafka source or of `kafka_input`
         config: as of `monitor`
         service: of `ssm-stream run`; None in a dataflow of your own
 
@@ -84,7 +87,8 @@ def decode(step_id: str, up: Stream[Any], config: Settings, *, service: Service 
     unread = UnreadErrors(step_id)
     decoded = up
     if service is None:
-        settings = monitor_config(config, step_id)
+        with explained_build():
+            settings = monitor_config(config, step_id)
         decoded = op.flat_map_batch(f"{step_id}_json", up, MessageDecoder(step_id, settings, unread))
     split = op.branch(step_id, decoded, _is_event)
     return DecodeOut(step_id, split.trues, split.falses, unread)
@@ -99,6 +103,8 @@ class MessageDecoder:
 
     def __init__(self, step: str, config: Config, unread: UnreadErrors) -> None:
         self._step, self._config, self._unread = step, config, unread
+        self._format = message_format(config.event)
+        self._labels_topic = config.labels.topic if config.labels else None
 
     def __call__(self, items: list[Any]) -> list[Any]:
         """Return dicts with the place of their message, batches and dead letters."""
@@ -140,22 +146,33 @@ class MessageDecoder:
         return RawMessage(key, value, headers), place
 
     def _decode(self, messages: list[tuple[RawMessage, tuple[str, int, int] | None]]) -> list[Any]:
+        """Return the documents of messages, in their order, and their dead letters."""
         event = self._config.event
         values = [raw.value for raw, _ in messages]
         if event.framed:
             values = list(map(strip_frame, values))
-        refused: list[RefusedDocument] = []
         out: list[Any] = []
-        documents, positions = parse_each(values, refused, event.max_bytes)
-        for document, at in zip(documents, positions, strict=True):
-            if type(document) is not dict:
-                reason = f"expected a JSON object such as {{...}}, found {repr(document)[:60]}"
-                refused.append(RefusedDocument(at, Fault.NOT_AN_OBJECT, reason))
-                continue
+        refused: list[RefusedDocument] = []
+
+        def is_label(at: int) -> bool:
             place = messages[at][1]
-            if place is not None:
-                document[PLACE] = place
-            out.append(document)
+            return place is not None and place[0] == self._labels_topic
+
+        for label, run in groupby(range(len(values)), is_label):
+            at = list(run)
+            failed: list[RefusedDocument] = []
+            read = orjson.loads if label else self._format
+            documents, positions = parse_each([values[i] for i in at], failed, event.max_bytes, read)
+            refused += [each._replace(position=at[each.position]) for each in failed]
+            for document, position in zip(documents, positions, strict=True):
+                message, place = at[position], messages[at[position]][1]
+                if type(document) is not dict:
+                    reason = f"expected a JSON object such as {{...}}, found {repr(document)[:60]}"
+                    refused.append(RefusedDocument(message, Fault.NOT_AN_OBJECT, reason))
+                    continue
+                if place is not None:
+                    document[PLACE] = place
+                out.append(document)
         if refused:
             letters = [self._letter(*messages[each.position], each) for each in sorted(refused)]
             output = OutputBatch(self._config.source.topic, 0, letters[0].offset, letters[-1].offset, letters)

@@ -111,7 +111,8 @@ class EmbeddedShard(StatefulBatchLogic[Batch | Wake, PredictedBatch | OutputBatc
         raw = None if first.raw is None else [one for each in batches for one in each.raw or ()]
         if offsets is None:
             offsets = self._numbers(events.entity[0], len(events))
-        return ShardBatch(first.partition, events, offsets, raw, topic=first.topic)
+        # With the topic, so that a later step with other settings gives the same ids.
+        return ShardBatch(first.partition, events, offsets, raw, topic=first.topic or self._config.source.topic)
 
     def _with_positions(self, batch: LabelBatch) -> LabelBatch:
         """Return a batch of labels with numbers for those without a place."""

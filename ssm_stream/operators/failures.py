@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -30,11 +31,13 @@ EXPECTED = (BrokerError, ConfigError, ItemError, MarkerError, RecoveryError, Reg
 """Errors whose text is for the user."""
 MUTED = 2.0
 """Seconds for which standard error is muted at most."""
+RELATED = 10.0
+"""Seconds within which an error of Bytewax comes from the one that was reported."""
 
 _LOCK = threading.Lock()
 _STDERR = 2
 _saved: int | None = None
-_first: BaseException | None = None
+_cause: tuple[Exception, float] | None = None
 
 
 @contextmanager
@@ -47,23 +50,42 @@ def explained() -> Iterator[None]:
         raise
 
 
+@contextmanager
+def explained_build() -> Iterator[None]:
+    """`explained`, for what is called before the dataflow runs."""
+    try:
+        yield
+    except EXPECTED as error:
+        _explain_at_exit(error)
+        raise
+
+
 def report(error: Exception) -> None:
     """Have the process end with the text of this error, if nothing catches it. Call it before raising the error."""
-    global _first
-    with _LOCK:
-        if _first is None:
-            _first = error
-            before = sys.excepthook
-
-            def hook(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
-                restore_stderr()
-                if _first in _causes(raised) or kind.__name__ == "BytewaxRuntimeError":
-                    print(f"error: {_first}", file=sys.stderr)  # noqa: T201
-                else:
-                    before(kind, raised, trace)
-
-            sys.excepthook = hook
+    _explain_at_exit(error)
     _mute_stderr()
+
+
+def _explain_at_exit(error: Exception) -> None:
+    global _cause
+    with _LOCK:
+        now = time.monotonic()
+        if _cause is not None and now - _cause[1] < RELATED:
+            return  # of another worker, which fails with the first
+        _cause = (error, now)
+        before, printed = sys.excepthook, list[bool]()
+
+        def hook(kind: type[BaseException], raised: BaseException, trace: TracebackType | None) -> None:
+            restore_stderr()
+            # Of several workers, Bytewax raises an error without its cause.
+            bare = kind.__name__ == "BytewaxRuntimeError" and time.monotonic() - now < RELATED
+            if not bare and error not in _causes(raised):
+                before(kind, raised, trace)
+            elif not printed:  # Bytewax calls the hook for some errors before it raises them
+                printed.append(True)
+                print(f"error: {error}", file=sys.stderr)  # noqa: T201
+
+        sys.excepthook = hook
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

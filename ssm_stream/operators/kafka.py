@@ -23,8 +23,8 @@ from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
-from ssm_stream.operators.failures import ItemError, explained
-from ssm_stream.operators.monitor import Settings, monitor_config
+from ssm_stream.operators.failures import ItemError, explained, explained_build
+from ssm_stream.operators.monitor_operator import Settings, monitor_config
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.sink import KafkaSink, TransactionalSink
@@ -104,14 +104,16 @@ def kafka_input(
         BrokerError: while the dataflow runs: the broker does not answer, or the topic does not exist.
     """
     if service is not None:
-        return op.input(step_id, flow, DeferredSource(lambda: _service_source(service)))
-    settings = read_config(config)
-    if batches and settings.event.features == "auto":
-        raise ConfigError("event.features: auto: a step cannot select features from events to come: list them")
+        return op.input(step_id, flow, DeferredSource(lambda: service_source(service)))
+    with explained_build():
+        settings = read_config(config)
+        if batches and settings.event.features == "auto":
+            raise ConfigError("event.features: auto: a step cannot select features from events to come: list them")
     return op.input(step_id, flow, DeferredSource(lambda: _open_source(settings, batches=batches, until_eof=until_eof)))
 
 
-def _service_source(service: Service) -> KafkaSource:
+def service_source(service: Service) -> KafkaSource:
+    """Return the source of the events topic, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
     events, labels = service.partitions[config.source.topic], labels_topic(config)
     return KafkaSource(
@@ -167,15 +169,16 @@ def kafka_output(step_id: str, up: Stream[Any], config: Settings, *, service: Se
     """
     if service is not None:
         parts = service.settings.writers
-        op.output(step_id, up, DeferredSink(parts, lambda: _service_sink(service)))
+        op.output(step_id, up, DeferredSink(parts, lambda: service_sink(service)))
         return
-    read_config(config)  # without `source` there is no broker
-    settings = monitor_config(config, step_id, registry=True)
+    with explained_build():
+        read_config(config)  # without `source` there is no broker
+        settings = monitor_config(config, step_id, registry=True)
     routed = op.flat_map_batch(f"{step_id}_route", up, _Router(step_id, settings))
     op.output(step_id, routed, DeferredSink(settings.writers, lambda: KafkaSink(settings, UNOBSERVED)))
 
 
-def _service_sink(service: Service) -> KafkaSink:
+def service_sink(service: Service) -> KafkaSink:
     """Return the sink that `delivery` requires; its transactions cover all topics that are read."""
     if service.config.delivery == "at_least_once":
         return KafkaSink(service.config, service.observers)

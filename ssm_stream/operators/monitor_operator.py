@@ -24,8 +24,9 @@ from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.operators.documents import DocumentReader, Item, is_batch
 from ssm_stream.operators.embedded_shard import EmbeddedShard, ShardWaker, UnreadErrors
-from ssm_stream.operators.failures import explained
+from ssm_stream.operators.failures import explained, explained_build
 from ssm_stream.operators.records import Alert, Prediction, RefusedEvent, predictions_of
+from ssm_stream.operators.runner import require_recovery
 from ssm_stream.operators.service import Service
 from ssm_stream.operators.shard_operator import ShardLogic
 
@@ -107,7 +108,8 @@ def monitor(step_id: str, up: Stream[Any], config: Settings, *, service: Service
         step_id: unique name of the step
         up: events: dicts, or pairs of an entity and a dict (a `KeyedStream`), or the batches of `decode`
         config: the path of a YAML file, its text, its content as a dict, or a `Config`. `source` and `sinks` may be
-            absent; `recovery`, `delivery`, `audit` and `ops` have no effect here.
+            absent; `recovery`, `delivery`, `audit` and `ops` have no effect here, except that with a
+            `recovery.directory` a start by `python -m bytewax.run` needs `-r`.
         service: of `ssm-stream run`: observers, and state in files; None in a dataflow of your own
 
     Returns:
@@ -118,7 +120,8 @@ def monitor(step_id: str, up: Stream[Any], config: Settings, *, service: Service
     """
     if service is not None:
         return _service_monitor(step_id, up, service)
-    settings = monitor_config(config, step_id)
+    with explained_build():
+        settings = monitor_config(config, step_id)
     unread = UnreadErrors(step_id)
     read = op.flat_map_batch(f"{step_id}_read", up, _by_worker(step_id, settings, unread))
     split = op.branch(f"{step_id}_usable", read, is_batch)
@@ -178,6 +181,8 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
             "schema_registry": settings.sinks.schema_registry if registry else None,
         }
     )
+    if "recovery" in settings.model_fields_set:
+        require_recovery(settings)
     return _without_files(settings).model_copy(update={"delivery": "at_least_once", "sinks": sinks})
 
 
