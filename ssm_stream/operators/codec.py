@@ -15,6 +15,7 @@ from bytewax.operators import KeyedStream
 from ssm_stream.config import Config
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import parse_each, strip_frame
 from ssm_stream.kafka.encoder import Encoder
@@ -56,7 +57,7 @@ class DecodeOut:
 
     @cached_property
     def errors(self) -> Stream[RefusedEvent]:
-        """A `RefusedEvent` for each message that is not a JSON object."""
+        """A `RefusedEvent` for each message that is not a JSON object, or not in `event.format`."""
         self.unread.read = True
 
         def unpack(items: list[tuple[str, OutputBatch]]) -> list[RefusedEvent]:
@@ -70,8 +71,8 @@ def decode(step_id: str, up: Stream[Any], config: Settings, *, service: Service 
 
     Args:
         step_id: unique name of the step
-        up: JSON as bytes or text, pairs of a key and such a value, messages of Bytewax's Kafka source or of
-            `kafka_input`
+        up: JSON as bytes or text (or `event.format`), pairs of a key and such a value, messages of Bytewax's Kafka
+            source or of `kafka_input`
         config: as of `monitor`
         service: of `ssm-stream run`; None in a dataflow of your own
 
@@ -99,6 +100,7 @@ class MessageDecoder:
 
     def __init__(self, step: str, config: Config, unread: UnreadErrors) -> None:
         self._step, self._config, self._unread = step, config, unread
+        self._read = message_format(config.event)
 
     def __call__(self, items: list[Any]) -> list[Any]:
         """Return dicts with the place of their message, batches and dead letters."""
@@ -146,7 +148,7 @@ class MessageDecoder:
             values = list(map(strip_frame, values))
         refused: list[RefusedDocument] = []
         out: list[Any] = []
-        documents, positions = parse_each(values, refused, event.max_bytes)
+        documents, positions = parse_each(values, refused, event.max_bytes, self._read)
         for document, at in zip(documents, positions, strict=True):
             if type(document) is not dict:
                 reason = f"expected a JSON object such as {{...}}, found {repr(document)[:60]}"
