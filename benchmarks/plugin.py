@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import bytewax.operators as op
 import orjson
+import plugin_calls
 import plugin_kills
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -334,7 +335,7 @@ def measure_kills(folder: Path, sizes: Sizes) -> list[Check]:
     ]
 
 
-PARTS = ("equal", "cost", "rate", "import", "kills")
+PARTS = ("equal", "cost", "calls", "rate", "import", "kills")
 
 
 def main() -> None:
@@ -358,6 +359,7 @@ def main() -> None:
                 checks += measure_equal(broker, folder, sizes) if "equal" in parts else []
                 checks += measure_rate(broker, folder, sizes) if "rate" in parts else []
         checks += measure_cost(sizes) if "cost" in parts else []
+        checks += plugin_calls.measure_calls(quick=arguments.quick) if "calls" in parts else []
         checks += measure_import(folder, sizes) if "import" in parts else []
         checks += measure_kills(folder, sizes) if "kills" in parts else []
     tell(checks)

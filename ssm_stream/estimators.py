@@ -65,10 +65,14 @@ if TYPE_CHECKING:
 
 else:
     try:
-        from river.base import AnomalyDetector as _DetectorBase
         from river.base import Regressor as _RegressorBase
     except ImportError:
         _RegressorBase = _DetectorBase = _Estimator
+    else:
+        try:
+            from river.base import AnomalyDetector as _DetectorBase
+        except ImportError:  # River up to 0.25
+            from river.anomaly.base import AnomalyDetector as _DetectorBase
 
 
 class _Learned(NamedTuple):

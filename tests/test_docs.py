@@ -151,9 +151,12 @@ def test_json_can_be_read(block: Block) -> None:
     assert orjson.loads(block.text)
 
 
-@pytest.mark.parametrize("block", [p for p in of("python") if p.id.partition(":")[0] != "docs/notebook.md"])
+TESTED = ("docs/notebook.md", "docs/own-parts.md")
+"""Pages whose Python runs in a test of their own: test_notebook.py, test_own_parts.py."""
+
+
+@pytest.mark.parametrize("block", [p for p in of("python") if p.id.partition(":")[0] not in TESTED])
 def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    # tests/test_notebook.py has that of the notebook.
     monkeypatch.chdir(tmp_path)
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -161,7 +164,7 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_blocks_say_what_they_are() -> None:
-    known = {"", "yaml", "json", "python", "sql", "ini"}
+    known = {"", "yaml", "json", "python", "sql", "ini", "toml"}
     assert {block.lang for block in ALL} <= known
     marks = {block.mark for block in ALL if block.lang == "yaml" and block.mark}
     assert all(mark == "not ours" or re.fullmatch(r"in: [a-z.]+", mark) for mark in marks), marks

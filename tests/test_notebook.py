@@ -151,8 +151,12 @@ def test_a_plot_shows_who_is_worth_seeing() -> None:
 
 
 def test_the_example_of_the_documentation_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = re.findall(r"^```python\n(.*?)^```", (DOCS / "notebook.md").read_text(), re.MULTILINE | re.DOTALL)
-    exec(compile(example, "notebook.md", "exec"), {})
+    of_dicts, of_frames = re.findall(
+        r"^```python\n(.*?)^```", (DOCS / "notebook.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    exec(compile(of_dicts, "notebook.md", "exec"), {})
+    assert '"entity":"press-7"' in capsys.readouterr().out
+    exec(compile(of_frames, "notebook.md", "exec"), {})
     assert "anomaly started" in capsys.readouterr().out
 
 

@@ -15,10 +15,14 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import bytewax.operators as op
 import numpy as np
 import pytest
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, run_main
 from test_decoder import FakeMessage
 
+import ssm_stream.operators as sop
 from ssm_stream import ChannelEvent, ConfigError, Engine
 from ssm_stream.config import Config, parse_config
 from ssm_stream.config.sections import own_parts
@@ -47,12 +51,16 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> Any:
     return plant_parts
 
 
-def config(event: str = "", anomaly: str = "", more: str = "") -> Config:
-    return parse_config(
+def config_text(event: str = "", anomaly: str = "", more: str = "") -> str:
+    return (
         "source: {brokers: 'x:1', topic: plant}\n"
         f"event: {{entity: machine, timestamp: ts, features: [load], target: temp{event}}}\n"
         f"alerts: {{anomaly: {{budget: 1 per 100 events{anomaly}}}, fleet: {{enabled: false}}}}\n{more}"
     )
+
+
+def config(event: str = "", anomaly: str = "", more: str = "") -> Config:
+    return parse_config(config_text(event, anomaly, more))
 
 
 CHANNELS = ", channels: [residual, stuck]"
@@ -288,6 +296,49 @@ def test_the_channel_has_the_budget_and_the_event(parts: Any, monkeypatch: pytes
     assert event == ChannelEvent(
         row["machine"], 1000 * row["ts"], row["temp"], predictions[later[-1]].yhat, {"load": row["load"]}, 200.0
     )
+
+
+# In a dataflow.
+
+
+def test_own_parts_in_a_dataflow(parts: Any) -> None:
+    rows = documents()
+    values = [parts.TELEGRAM.pack(r["machine"].encode(), r["ts"] * 1000, r["load"], r["temp"]) for r in rows]
+    made, predictions, alerts, errors = config(", format: telegram", CHANNELS), list[Any](), list[Any](), list[Any]()
+    flow = Dataflow("plant")
+    decoded = sop.decode("decode", op.input("in", flow, TestingSource([*values, b"short"], 50)), made)
+    watched = sop.monitor("watch", decoded.events, made)
+    op.output("predictions", watched.predictions, TestingSink(predictions))
+    op.output("alerts", watched.alerts, TestingSink(alerts))
+    op.output("errors", decoded.errors, TestingSink(errors))
+    run_main(flow)
+    expected = Engine(made).run([parts.telegram(value) for value in values])
+    assert [each.yhat for each in predictions] == [each.yhat for each in expected.predictions]
+    assert [each.channel for each in alerts] == [alert["channel"] for alert in expected.alerts]
+    assert [each.fault for each in errors] == ["FormatFailed"]
+
+
+def test_a_channel_that_fails_ends_a_dataflow_with_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text(
+        "import bytewax.operators as op, plant_parts\n"
+        "from bytewax.dataflow import Dataflow\n"
+        "from bytewax.testing import TestingSource, TestingSink, run_main\n"
+        "import ssm_stream.operators as sop\n"
+        "plant_parts.stuck = lambda state, event: (1 / 0, None)\n"
+        f"config = {config_text(anomaly=CHANNELS)!r}\n"
+        "events = [{'machine': 'm', 'ts': i, 'load': 1.0, 'temp': 2.0} for i in range(5)]\n"
+        "flow = Dataflow('plant')\n"
+        "watched = sop.monitor('watch', op.input('in', flow, TestingSource(events)), config)\n"
+        "op.output('out', watched.predictions, TestingSink([]))\n"
+        "run_main(flow)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(PARTS), str(ROOT)])}
+    done = subprocess.run(
+        [sys.executable, "flow.py"], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    expected = "error: channel 'stuck' failed at the event of 'm' at 1000 ms: ZeroDivisionError: division by zero\n"
+    assert done.stderr == expected
 
 
 # Contract tests.

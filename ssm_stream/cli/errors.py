@@ -9,6 +9,7 @@ import typer
 
 from ssm_stream.config import ConfigError
 from ssm_stream.core.frozen_weights import WeightsError
+from ssm_stream.core.own_channels import ChannelError
 from ssm_stream.reference import TorchMissingError
 
 FAILED, BAD_USAGE = 1, 2
@@ -20,6 +21,8 @@ USAGE_ERRORS = (ConfigError, WeightsError, TorchMissingError)
 def report_errors(*expected: type[Exception]) -> Iterator[None]:
     """Turn a wrong configuration, a wrong file of weights or a missing extra into exit code 2, expected errors into 1.
 
+    The error of an anomaly channel that another package brings is always expected.
+
     Any other exception is a bug and is raised as it is. Bytewax wraps what an operator raises: the first known error in
     the chain of causes is reported.
     """
@@ -28,7 +31,7 @@ def report_errors(*expected: type[Exception]) -> Iterator[None]:
     except Exception as error:  # unknown ones are raised again
         cause: BaseException | None = error
         while cause is not None:
-            if isinstance(cause, (*USAGE_ERRORS, *expected)):
+            if isinstance(cause, (*USAGE_ERRORS, ChannelError, *expected)):
                 raise exit_with(cause, BAD_USAGE if isinstance(cause, USAGE_ERRORS) else FAILED) from None
             cause = cause.__cause__ or cause.__context__
         raise

@@ -59,7 +59,7 @@ class DecodeOut:
 
     @cached_property
     def errors(self) -> Stream[RefusedEvent]:
-        """A `RefusedEvent` for each message that is not a JSON object."""
+        """A `RefusedEvent` for each message that is not a JSON object, or not in `event.format`."""
         self.unread.read = True
 
         def unpack(items: list[tuple[str, OutputBatch]]) -> list[RefusedEvent]:

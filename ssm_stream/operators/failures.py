@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from types import TracebackType
 
 from ssm_stream.config import ConfigError
+from ssm_stream.core.own_channels import ChannelError
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.schema_registry import RegistryError
@@ -27,7 +28,7 @@ class ItemError(TypeError):
     """An item of a stream is not what the step takes; the text names the step, the item and the cure."""
 
 
-EXPECTED = (BrokerError, ConfigError, ItemError, MarkerError, RecoveryError, RegistryError, StateError)
+EXPECTED = (BrokerError, ChannelError, ConfigError, ItemError, MarkerError, RecoveryError, RegistryError, StateError)
 """Errors whose text is for the user."""
 MUTED = 2.0
 """Seconds for which standard error is muted at most."""

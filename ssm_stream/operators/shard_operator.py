@@ -12,6 +12,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
+from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 
@@ -41,8 +42,9 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         if self.key is None:
             self._identify(values[0])
         out: list[PredictedBatch | OutputBatch] = []
-        for batch in self._split(values):
-            out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
+        with explained():
+            for batch in self._split(values):
+                out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
         return out, StatefulBatchLogic.RETAIN
 
     def _identify(self, batch: ShardBatch | LabelBatch) -> None:
@@ -100,12 +102,14 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         return [self._encoder.encode_unmatched(batch, unmatched)] if unmatched else []
 
     def snapshot(self) -> bytes:
-        if self._files is None:
-            return self.engine.snapshot()
+        with explained():
+            return self.engine.snapshot() if self._files is None else self._write_snapshot(self._files)
+
+    def _write_snapshot(self, files: ShardCheckpoints) -> bytes:
         began = time.perf_counter()
         self._observers.before_snapshot(self)
-        state = self._files.write(self.engine)
+        state = files.write(self.engine)
         seconds = time.perf_counter() - began
-        self._observers.on_snapshot(self, referenced_file(state) or "", seconds, self._files.written)
+        self._observers.on_snapshot(self, referenced_file(state) or "", seconds, files.written)
         self._observers.on_evicted(self.engine.pop_evicted_count())
         return state
