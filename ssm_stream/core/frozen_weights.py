@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,12 +146,16 @@ def load(path: Path | None) -> Weights:
             of bounds.
     """
     if path is None:
-        path = SHIPPED
-        if not path.exists():
-            return untrained()
+        return Weights(*(array.copy() for array in _shipped()))
     if str(path) == UNTRAINED:
         return untrained()
     return _checked(_read(path)[0], path)
+
+
+@cache
+def _shipped() -> Weights:
+    """The weights of the package, read once: every engine has them."""
+    return _checked(_read(SHIPPED)[0], SHIPPED) if SHIPPED.exists() else untrained()
 
 
 def card(path: Path | None) -> dict[str, Any]:
