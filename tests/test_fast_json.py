@@ -258,7 +258,7 @@ def configurations_and_messages(draw: st.DrawFn) -> tuple[str, list[bytes]]:
     return section, messages
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(configurations_and_messages())
 def test_any_configuration_and_messages_are_read_as_by_the_general_reader(given: tuple[str, list[bytes]]) -> None:
     section, messages = given
