@@ -233,8 +233,8 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
 
 def choose(mask: Tensor, new: T, old: T) -> T:
     """The new state where `mask` (B,), else the old one, of any part of a state; codes are taken as they come."""
-    if new is old:
-        return old
+    if new is old or mask.all():  # most often all
+        return new
     if isinstance(new, Tensor) and isinstance(old, Tensor):
         return cast(T, torch.where(mask.reshape(-1, *[1] * (old.dim() - 1)), new, old))
     if isinstance(new, tuple) and isinstance(old, tuple) and hasattr(new, "_fields"):

@@ -167,11 +167,16 @@ SSM_ALONE void learn_leaves(const Params& p, const Heads& h, const i64* leaf, do
     const float share = static_cast<float>(clip(error, ERROR_CLIP) / static_cast<double>(p.fern));
     const float keep = static_cast<float>(p.fern_decay), least = static_cast<float>(p.fern_step);
     const float settled = static_cast<float>(4.0 / p.fern_step);
+    float seen[BINS] = {}, step[BINS];
+    for (i64 k = 0; k < p.fern; ++k) seen[k] = h.leaf_n[k * LEAVES + leaf[k]];
+    for (i64 k = 0; k < BINS; ++k) {  // of all ferns at once
+        seen[k] = keep * seen[k] + 1.0f;
+        const float rate = 4.0f / seen[k];
+        step[k] = share * (seen[k] >= settled ? least : rate < 1.0f ? rate : 1.0f);
+    }
     for (i64 k = 0; k < p.fern; ++k) {
-        const i64 i = k * LEAVES + leaf[k];
-        const float seen = keep * h.leaf_n[i] + 1.0f, rate = 4.0f / seen;
-        h.leaf_n[i] = seen;
-        h.leaf[i] += seen >= settled ? share * least : share * (rate < 1.0f ? rate : 1.0f);
+        h.leaf_n[k * LEAVES + leaf[k]] = seen[k];
+        h.leaf[k * LEAVES + leaf[k]] += step[k];
     }
 }
 

@@ -151,7 +151,8 @@ inline double raw_score(const Novelty& s, double value, double week_seconds) {
             double& smooth = s.smooth[c];
             if (first) smooth = x;
             smooth += RATES_OF[k] * (x - smooth);
-            total += std::sqrt(visit(s.grid + 2 * c, s.visited + 3 * c, smooth));
+            const double near = visit(s.grid + 2 * c, s.visited + 3 * c, smooth);
+            if (near > 0.0) total += std::sqrt(near);  // most values are nothing new
         }
     }
     s.cell_events[hour] = static_cast<std::uint8_t>(count + 1 < 255 ? count + 1 : 255);
