@@ -14,15 +14,6 @@ from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_o
 from ssm_stream.kafka.client import BrokerError
 
 chosen = functools.cache(choose_broker)
-LONGEST = (
-    "test_torture.py", "test_stream.py", "test_throughput_benchmark.py", "test_dead_letters.py", "test_transactions.py",
-    "test_learner.py", "test_rounds.py", "test_ui.py", "test_containers.py", "test_plugin_benchmark.py",
-)  # fmt: skip
-"""Files that take longest. Each is one worker's: they begin first, so that none of them is waited for at the end."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 def pytest_report_header() -> str:
