@@ -70,8 +70,9 @@ def _with_compiler(make, *args):
     with tempfile.TemporaryDirectory() as folder:
         for tool in ("c++", "ar", "ranlib"):
             script = Path(folder) / tool
-            # Without a processor, zig takes this machine's.
-            options = "-mcpu=baseline " if tool == "c++" else ""
+            # Without a processor, zig takes this machine's; with other options CMake's first trials would build zig's
+            # own libraries in a form that the core does not use.
+            options = "-mcpu=baseline -O3 -fPIC " if tool == "c++" else ""
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} {options}"$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IEXEC)
         os.environ["CXX"] = f"{folder}/c++"

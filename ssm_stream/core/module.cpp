@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "bounds.hpp"
+#include "processor.hpp"
 
 namespace nb = nanobind;
 using namespace ssm;
@@ -577,16 +578,11 @@ void bind_monitor(nb::module_& m) {
 
 std::vector<const Functions*> usable() {
     std::vector<const Functions*> out;
-#if defined(__x86_64__)
-    __builtin_cpu_init();
-#endif
 #if defined(SSM_HAS_v4)
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd"))
-        out.push_back(&v4::functions);
+    if (processor().v4) out.push_back(&v4::functions);
 #endif
 #if defined(SSM_HAS_v3)
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2")) out.push_back(&v3::functions);
+    if (processor().v3) out.push_back(&v3::functions);
 #endif
 #if defined(SSM_HAS_v2)
     out.push_back(&v2::functions);
