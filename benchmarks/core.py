@@ -10,7 +10,8 @@ install  seconds of `make install` and `make demo` in a fresh clone, with packag
 suite    seconds of the tests in that clone
 
 With a checkout of that commit that has its virtual environment in .venv, both run in turns on this machine, and a ratio
-is that of the minima. Else its figures come from core_numba.json, scaled by what a loop in plain Python takes here.
+is that of the minima. Else its figures come from core_numba.json, scaled by what a loop in plain Python took there and
+takes here in between: on a busy machine that is a rough guess.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def yardstick() -> float:
             total += i * 0.5
         return total
 
-    return min(taken(loop, 100_000) for _ in range(15))
+    return min(taken(loop, 100_000) for _ in range(5))
 
 
 def measured(against: Path | None, wanted: list[tuple[str, int]], repetitions: int) -> dict[str, tuple[float, float]]:
@@ -86,16 +87,17 @@ def measured(against: Path | None, wanted: list[tuple[str, int]], repetitions: i
     stored = json.loads(DATA.read_text())
     now = Worker("core_native.py", sys.executable, ROOT)
     before = Worker("core_numba.py", against / ".venv/bin/python", against) if against else None
-    scale = 1.0 if before else yardstick() / stored["yardstick"]
     found = {}
     for name, argument in wanted:
-        key, ours, theirs = f"{name} {argument}", float("inf"), float("inf")
+        key, ours, theirs, scale = f"{name} {argument}", float("inf"), float("inf"), float("inf")
         say(f"measuring {key}")
         for _ in range(repetitions):
             if before:
                 theirs = min(theirs, before.ask(name, argument))
+            else:
+                scale = min(scale, yardstick() / stored[key][1])
             ours = min(ours, now.ask(name, argument))
-        found[key] = ours, theirs if before else stored[key] * scale
+        found[key] = ours, theirs if before else stored[key][0] * scale
         say(f"{key}: {found[key][0]:.0f} ns, {found[key][1]:.0f} ns with numba")
     now.close()
     if before:
