@@ -138,6 +138,23 @@ def test_what_is_no_event_is_an_error_with_its_reason(caplog: pytest.LogCaptureF
     assert not caplog.records
 
 
+def test_values_too_deep_or_too_long_to_show_are_refused() -> None:
+    """Neither ends the dataflow: a message of nested arrays, a document of such a value, a number of 6,000 digits."""
+    deep: Any = []
+    for _ in range(3000):
+        deep = [deep]
+    place = {"machine": "a", "ts": 1, "temp": 1.0}
+    mine = Mine([{**place, "load": deep}, {**place, "load": 10**6000}], batch=2).run()
+    assert [each.fault for each in mine.errors] == ["WrongType", "OutOfRange"]
+    assert all("too deep or too long to show" in each.reason for each in mine.errors)
+    flow, letters = Dataflow("deep"), list[sop.RefusedEvent]()
+    decoded = sop.decode("decode", op.input("in", flow, TestingSource([b"[" * 1000 + b"]" * 1000])), SETTINGS)
+    op.output("errors", decoded.errors, TestingSink(letters))
+    op.output("events", decoded.events, TestingSink([]))
+    run_main(flow)
+    assert [each.fault for each in letters] == ["NotAnObject"]
+
+
 def test_refusals_that_no_step_reads_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     mine = Mine([{"machine": "press-1"}] * 25, batch=5)
     op.output("predictions", mine.watched.predictions, TestingSink(mine.predictions))

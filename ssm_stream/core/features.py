@@ -23,6 +23,7 @@ CYCLES = {
     "weekday_cycle": ("weekday_sin", "weekday_cos", "weekend"),
 }
 FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
+QUARTER = 900_000  # ms; the finest interval at which the offset of a time zone changes
 NEVER, BY_RULE, ALWAYS = range(3)  # is the hour (the weekday) a code?
 
 
@@ -148,7 +149,7 @@ def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
     if zone == "UTC" or not len(ts):
         return np.zeros(len(ts), np.int64)
     tz, epoch = ZoneInfo(zone), datetime(1970, 1, 1, tzinfo=UTC)
-    quarters = ts // 900_000
+    quarters = ts // QUARTER
     # Times mostly come in order: one look-up for all that follow each other within a quarter.
     first = np.flatnonzero(np.diff(quarters, prepend=quarters[0] - 1))
     distinct, back = np.unique(quarters[first], return_inverse=True)

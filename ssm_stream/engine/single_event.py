@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ssm_stream.core import loop
-from ssm_stream.core.features import FeaturePlan, calendar_columns, utc_offset
+from ssm_stream.core.features import QUARTER, FeaturePlan, calendar_columns, utc_offset
 from ssm_stream.core.loop import Predictions, Rules
 from ssm_stream.engine.alerts import Alert, TargetAndPrediction
 from ssm_stream.engine.category_texts import CategoryTexts
@@ -16,8 +16,6 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.single_event import SingleEvent
 
-QUARTER = 900_000
-"""ms; the finest interval at which the offset of a time zone changes."""
 HOUR = 3_600_000
 
 

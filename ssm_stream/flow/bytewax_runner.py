@@ -42,8 +42,7 @@ def build_service(file: str | Path) -> Dataflow:
     try:
         config = load_config(file)
         require_recovery(config)
-        recovery = config.recovery.model_copy(update={"directory": options.recovery})
-        config = config.model_copy(update={"recovery": recovery})
+        config = config.replace(recovery=config.recovery.model_copy(update={"directory": options.recovery}))
         prepared = runtime.prepare(config, lock=not options.process, cluster=options.process is not None)
         supervisor = Supervisor(config, prepared.metrics, prepared.health, prepared.site, options.process or 0)
     except EXPECTED as error:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.json_values import abbreviated
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
 MAX_NUMBER = float(np.finfo(np.float32).max)
@@ -96,12 +97,10 @@ def path_getter(path: str) -> Callable[[Any], Any]:
     return nested if len(keys) > 1 else lambda document: document.get(path)
 
 
-def _abbreviated(value: object) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):  # nested beyond the stack; an int of thousands of digits
-        return f"a value of type {type(value).__name__} that is too deep or too long to show"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def not_an_object(position: int, document: object) -> RefusedDocument:
+    """Return the refusal of a document that is no JSON object."""
+    reason = f"expected a JSON object such as {{...}}, found {abbreviated(document)}"
+    return RefusedDocument(position, Fault.NOT_AN_OBJECT, reason)
 
 
 def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
@@ -168,8 +167,7 @@ class EventReader:
         if set(map(type, documents)) - {dict}:
             for i, document in enumerate(documents):
                 if type(document) is not dict:
-                    reason = f"expected a JSON object such as {{...}}, found {_abbreviated(document)}"
-                    refused[i] = RefusedDocument(i, Fault.NOT_AN_OBJECT, reason)
+                    refused[i] = not_an_object(i, document)
         rows = [d for d in documents if type(d) is dict] if refused else documents
         at = [i for i in range(len(documents)) if i not in refused]
         if names is None:
@@ -217,8 +215,8 @@ class EventReader:
         for i, (value, name) in enumerate(zip(own, names, strict=True)):
             if value is not None and value != name and str(value) != name:
                 reason = (
-                    f"entity: `{self.event.entity}` is {_abbreviated(value)} in an event with the key "
-                    f"{_abbreviated(name)}: key the stream by the entity, or do not key it"
+                    f"entity: `{self.event.entity}` is {abbreviated(value)} in an event with the key "
+                    f"{abbreviated(name)}: key the stream by the entity, or do not key it"
                 )
                 refused.setdefault(at[i], RefusedDocument(at[i], Fault.WRONG_ID, reason))
         if self._but_entity is not None and len(self.paths) > 2:
@@ -324,7 +322,7 @@ class EventReader:
             return str(value)
         if type(value) is not str:
             raise FaultError(
-                Fault.WRONG_TYPE, f"entity: `{path}` must be text or a whole number, found {_abbreviated(value)}"
+                Fault.WRONG_TYPE, f"entity: `{path}` must be text or a whole number, found {abbreviated(value)}"
             )
         if not value:
             raise FaultError(Fault.EMPTY_ENTITY, f"entity: `{path}` is empty text")
@@ -334,7 +332,7 @@ class EventReader:
                 f"entity: `{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed",
             )
         if not is_utf8([value]):
-            raise FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {_abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"entity: `{path}` has a lone surrogate, found {abbreviated(value)}")
         return value
 
     def read_time(self, value: Any) -> int:
@@ -348,7 +346,7 @@ class EventReader:
             except (ValueError, OverflowError):
                 raise FaultError(
                     Fault.WRONG_TIMESTAMP,
-                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {_abbreviated(value)}",
+                    f"timestamp: `{path}` is not ISO 8601 (2026-01-31T12:00:00Z), found {abbreviated(value)}",
                 ) from None
         if type(value) in (int, float) and form != "iso":
             try:
@@ -361,13 +359,13 @@ class EventReader:
         expected = {"auto": "a number or ISO 8601 text", "iso": "ISO 8601 text"}.get(
             form, f"a number ({form} since 1970)"
         )
-        raise FaultError(Fault.WRONG_TYPE, f"timestamp: `{path}` must be {expected}, found {_abbreviated(value)}")
+        raise FaultError(Fault.WRONG_TYPE, f"timestamp: `{path}` must be {expected}, found {abbreviated(value)}")
 
     def _in_range(self, ms: float, value: Any) -> int:
         if not MIN_MS <= ms <= MAX_MS:
             raise FaultError(
                 Fault.OUT_OF_RANGE,
-                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {_abbreviated(value)}",
+                f"timestamp: `{self.event.timestamp}` lies outside the years 2 to 9998, found {abbreviated(value)}",
             )
         return int(ms // 1)
 
@@ -379,7 +377,7 @@ class EventReader:
                 Fault.NAME_TOO_LONG, f"`{path}` has {len(value)} characters, at most {MAX_NAME_LENGTH} are allowed"
             )
         if not is_utf8([value]):
-            raise FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {_abbreviated(value)}")
+            raise FaultError(Fault.NOT_UTF8, f"`{path}` has a lone surrogate, found {abbreviated(value)}")
         return text_code(value)
 
     @staticmethod
@@ -389,11 +387,11 @@ class EventReader:
         if type(value) is bool and truth:
             return float(value)
         if type(value) not in (int, float):
-            raise FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {_abbreviated(value)}")
+            raise FaultError(Fault.WRONG_TYPE, f"`{path}` must be {expected}, found {abbreviated(value)}")
         if isinstance(value, float) and not math.isfinite(value):
             raise FaultError(Fault.NOT_FINITE, f"`{path}` is {value}; leave the field out where the value is unknown")
         if abs(value) > MAX_NUMBER:
             raise FaultError(
-                Fault.OUT_OF_RANGE, f"`{path}` is beyond ±3.4e38 (32-bit floats), found {_abbreviated(value)}"
+                Fault.OUT_OF_RANGE, f"`{path}` is beyond ±3.4e38 (32-bit floats), found {abbreviated(value)}"
             )
         return float(value)

@@ -1,4 +1,4 @@
-"""Values of Python as JSON has them, for rows of files and for events that are dicts."""
+"""Values of Python as JSON has them, for rows of files and for events that are dicts; and as reasons show them."""
 
 from __future__ import annotations
 
@@ -29,3 +29,17 @@ def json_value(value: Any) -> Any:
     if isinstance(value, list):
         return [json_value(item) for item in value]
     return float(value)
+
+
+def show(value: object) -> str:
+    """Return the text of any value: its `repr`, or that it cannot be shown."""
+    try:
+        return repr(value)
+    except (RecursionError, ValueError):  # nested beyond the stack; an int of thousands of digits
+        return f"a value of type {type(value).__name__} that is too deep or too long to show"
+
+
+def abbreviated(value: object) -> str:
+    """Return `show`, cut after 60 characters."""
+    text = show(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
@@ -30,6 +29,7 @@ from ssm_stream.kafka.records import (
     offset_of,
     offsets_of,
     raw_message,
+    rows_by_shard,
     shard_key,
     timestamp_of,
 )
@@ -117,7 +117,7 @@ class Decoder:
                     chunk=first,
                 ),
             )
-            for key, rows in self._by_shard(events.entity)
+            for key, rows in rows_by_shard(self._shards.values_of(events.entity))
         ]
         key, last = batches[-1]
         return [*batches[:-1], (key, last._replace(timestamps=timestamps))]
@@ -147,19 +147,11 @@ class Decoder:
         # A position is an offset from here on.
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
-        out += [(key, LabelBatch(chunk.partition, labels.take(r))) for key, r in self._by_shard(labels.entity)]
+        shards = self._shards.values_of(labels.entity)
+        out += [(key, LabelBatch(chunk.partition, labels.take(rows))) for key, rows in rows_by_shard(shards)]
         taken = set(chosen)
         rest = [i for i in range(len(documents)) if i not in taken]
         return [documents[i] for i in rest], [at[i] for i in rest]
-
-    def _by_shard(self, names: list[str]) -> list[tuple[str, NDArray[np.intp]]]:
-        """Return the rows of each shard, by its key."""
-        if not names:
-            return []
-        shard = np.array(self._shards.values_of(names), np.int64)
-        order = np.argsort(shard, kind="stable")
-        cuts = np.flatnonzero(np.diff(shard[order])) + 1
-        return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
     def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
 from confluent_kafka import Message as Message
+from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
@@ -140,6 +141,16 @@ class OutputBatch(NamedTuple):
 def shard_key(shard: int) -> str:
     """Return the shard's key in Bytewax, which sorts keys as text."""
     return f"{shard:04d}"
+
+
+def rows_by_shard(shards: list[int]) -> list[tuple[str, NDArray[np.intp]]]:
+    """Return the rows of each shard that has some, by its key. shards: of each row"""
+    if not shards:
+        return []
+    shard = np.array(shards, np.int64)
+    order = np.argsort(shard, kind="stable")
+    cuts = np.flatnonzero(np.diff(shard[order])) + 1
+    return [(shard_key(int(shard[rows[0]])), rows) for rows in np.split(order, cuts)]
 
 
 def offsets_of(messages: Sequence[Message]) -> list[int]:

@@ -15,23 +15,20 @@ from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
-from ssm_stream.ingest.events import RefusedDocument
-from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import parse_each, strip_frame
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import (
     Headers,
-    LabelBatch,
     OutputBatch,
     PredictedBatch,
     ProducerRecord,
     RawMessage,
-    ShardBatch,
     shard_key,
 )
-from ssm_stream.operators.documents import NO_OFFSET, PLACE
+from ssm_stream.operators.documents import NO_OFFSET, PLACE, is_decoded
 from ssm_stream.operators.embedded_shard import UnreadErrors
 from ssm_stream.operators.failures import ItemError, explained, explained_build
 from ssm_stream.operators.monitor_operator import Settings, monitor_config
@@ -112,11 +109,7 @@ class MessageDecoder:
         messages: list[tuple[RawMessage, tuple[str, int, int] | None]] = []
         with explained():
             for item in items:
-                if (
-                    type(item) is tuple
-                    and len(item) == 2
-                    and isinstance(item[1], ShardBatch | LabelBatch | OutputBatch)
-                ):
+                if is_decoded(item):
                     if isinstance(item[1], OutputBatch):
                         self._unread.add(item[1])
                     out.append(item)
@@ -167,8 +160,7 @@ class MessageDecoder:
             for document, position in zip(documents, positions, strict=True):
                 message, place = at[position], messages[at[position]][1]
                 if type(document) is not dict:
-                    reason = f"expected a JSON object such as {{...}}, found {repr(document)[:60]}"
-                    refused.append(RefusedDocument(message, Fault.NOT_AN_OBJECT, reason))
+                    refused.append(not_an_object(message, document))
                     continue
                 if place is not None:
                     document[PLACE] = place

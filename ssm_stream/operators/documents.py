@@ -8,7 +8,7 @@ the shard numbers them in the order in which they arrive.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
+from ssm_stream.ingest.json_values import show
 from ssm_stream.ingest.labels import LabelReader, RawLabel
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
-from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, shard_key
+from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, rows_by_shard, shard_key
 from ssm_stream.operators.failures import ItemError
 
 PLACE = "ssm_stream.place"
@@ -138,7 +139,8 @@ class DocumentReader:
             offsets = None if number is None else [places[i][2] for i in at]
             raw = [_raw(documents[i]) for i in at] if self._keep_raw else None
             batch = EventBatch(some, number or 0, topic, offsets, raw)
-            out += [(shard_key(shard), _rows_of(batch, mine)) for shard, mine in self._by_shard(some.entity)]
+            shards = self._shards.values_of(some.entity)
+            out += [(key, _rows_of(batch, mine)) for key, mine in rows_by_shard(shards)]
         return out + self._letters(documents, places, refused)
 
     def _labels_of(
@@ -157,23 +159,11 @@ class DocumentReader:
         raw: list[RawLabel] = [(None, _raw(documents[i]).value) for i in at]
         labels = replace(labels, position=offsets, raw=raw)
         out: list[Item] = []
-        for shard, rows in self._by_shard(labels.entity):
+        for key, rows in rows_by_shard(self._shards.values_of(labels.entity)):
             # Labels are few: those of one partition at a time, in their order.
             for number, mine in groupby(rows.tolist(), lambda row: 0 if (place := found[row]) is None else place[1]):
-                out.append((shard_key(shard), LabelBatch(number, labels.take(np.array(list(mine))))))
+                out.append((key, LabelBatch(number, labels.take(np.array(list(mine))))))
         return out + self._letters(documents, places, refused)
-
-    def _by_shard(self, names: list[str]) -> Iterator[tuple[int, NDArray[np.intp]]]:
-        """Yield the rows of each shard that has some."""
-        if not names:
-            return
-        if self.config.state.shards == 1:
-            yield 0, np.arange(len(names))
-            return
-        shards = np.array(self._shards.values_of(names), np.int64)
-        order = np.argsort(shards, kind="stable")
-        for rows in np.split(order, np.flatnonzero(np.diff(shards[order])) + 1):
-            yield int(shards[rows[0]]), rows
 
     def _letters(
         self, documents: list[Any], places: list[Place | None], refused: Sequence[RefusedDocument]
@@ -189,14 +179,16 @@ class DocumentReader:
         return [(shard_key(0), OutputBatch(self.config.source.topic, 0, min(offsets), max(offsets), records))]
 
 
+def is_decoded(item: Any) -> bool:
+    """Return whether an item is a batch with its shard's key: of events, of labels, or of dead letters."""
+    return type(item) is tuple and len(item) == 2 and isinstance(item[1], ShardBatch | LabelBatch | OutputBatch)
+
+
 def _kind(item: Any) -> str:
     """Return what an item of the stream is: a batch, a keyed event, or an event."""
-    if type(item) is tuple and len(item) == 2:
-        if isinstance(item[1], ShardBatch | LabelBatch | OutputBatch):
-            return "batch"
-        if type(item[0]) is str:
-            return "keyed"
-    return "event"
+    if is_decoded(item):
+        return "batch"
+    return "keyed" if type(item) is tuple and len(item) == 2 and type(item[0]) is str else "event"
 
 
 def _rows_of(batch: EventBatch, rows: NDArray[np.intp]) -> EventBatch:
@@ -234,4 +226,4 @@ def _raw(document: Any) -> RawMessage:
     try:
         return RawMessage(None, orjson.dumps(document, default=repr, option=orjson.OPT_NON_STR_KEYS), [])
     except (orjson.JSONEncodeError, RecursionError):
-        return RawMessage(None, repr(document)[:MAX_TEXT].encode("utf-8", "backslashreplace"), [])
+        return RawMessage(None, show(document)[:MAX_TEXT].encode("utf-8", "backslashreplace"), [])

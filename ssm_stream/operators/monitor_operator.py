@@ -183,15 +183,13 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
     )
     if "recovery" in settings.model_fields_set:
         require_recovery(settings)
-    return _without_files(settings).model_copy(update={"delivery": "at_least_once", "sinks": sinks})
+    return _without_files(settings, delivery="at_least_once", sinks=sinks)
 
 
-def _without_files(config: Config) -> Config:
-    """Return the configuration of a state that is in snapshots: without files of its own."""
-    recovery = config.recovery.model_copy(update={"directory": None})
-    return config.model_copy(
-        update={"recovery": recovery, "audit": config.audit.model_copy(update={"directory": None})}
-    )
+def _without_files(config: Config, **sections: Any) -> Config:
+    """Return the configuration of a state that is in snapshots: without files of its own. sections: others"""
+    recovery, audit = (each.model_copy(update={"directory": None}) for each in (config.recovery, config.audit))
+    return config.replace(recovery=recovery, audit=audit, **sections)
 
 
 def _by_worker(step_id: str, settings: Config, unread: UnreadErrors) -> Any:

@@ -93,6 +93,9 @@ inline void set_limits(const Room& room, i64 D, double events) {
     limit[SINGLE] = chi_square_limit(1.0, 2.0, normal_limit(4.0 * columns * events));
 }
 
+// What a gap is measured in: its rms, and what rounding leaves of values of this size. origin: |first value|
+SSM_INLINE double unit_of(double rms, double origin, double base) { return rms + 1e-9 * (origin + std::fabs(base)) + 1e-30; }
+SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * crossings, 1.0); }
 SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
 
 // What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns whether all rates
@@ -129,8 +132,8 @@ template <bool settled> SSM_INLINE void follow_values(const Levels& s, const Roo
     }
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) {
-        const double base = s.base[j], gap = s.mean[j] - base, df = max(CROSSING * s.crossings[j], 1.0);
-        const double unit = s.rms[j] + 1e-9 * (room.origin[j] + std::fabs(base)) + 1e-30;
+        const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
+        const double unit = unit_of(s.rms[j], room.origin[j], base);
         room.df[j] = df;
         room.ratio[j] = gap * gap / (unit * unit * df);
     }
@@ -142,7 +145,7 @@ SSM_INLINE double surprise(const Levels& s, const Room& room, i64 j, double most
     // Not log1p, which takes longer: what 1 + x rounds off is 1e-13 of w.
     const double w = df * series::log(1.0 + room.ratio[j]);
     if (!(w > most)) return w;
-    const double base = s.base[j], unit = s.rms[j] + 1e-9 * (room.origin[j] + std::fabs(base)) + 1e-30;
+    const double base = s.base[j], unit = unit_of(s.rms[j], room.origin[j], base);
     const double far = std::copysign(std::sqrt(df * series::expm1(most / df)), s.mean[j] - base) * unit;
     s.mean[j] = static_cast<float>(bounded(base + far));
     return most;
@@ -220,9 +223,8 @@ inline void causes(const Levels& s, double* out, i64 count) {
     for (i64 j = 0; j < count; ++j) {
         out[j] = 0.0;
         if (s.events[j] < WARMUP) continue;
-        const double base = s.base[j], gap = s.mean[j] - base, df = max(CROSSING * s.crossings[j], 1.0);
-        const double origin = j < count / 2 ? std::fabs(static_cast<double>(s.origin[j])) : 0.0;
-        const double unit = s.rms[j] + 1e-9 * (origin + std::fabs(base)) + 1e-30;
+        const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
+        const double unit = unit_of(s.rms[j], j < count / 2 ? std::fabs(static_cast<double>(s.origin[j])) : 0.0, base);
         out[j] = std::copysign(df * series::log(1.0 + gap * gap / (unit * unit * df)), gap);
     }
 }
