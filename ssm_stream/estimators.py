@@ -25,7 +25,7 @@ from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
 from ssm_stream.core import interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, FaultError, text_code
-from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.json_values import abbreviated, json_value
 from ssm_stream.ingest.single_event import SingleEvent, to_events, usual_number
 
 MAX_HISTORY = 500
@@ -171,16 +171,17 @@ class _OnlineModel:
         if self.entity is not None:
             entity = str(x.get(self.entity, ""))
             if not 0 < len(entity) <= MAX_NAME_LENGTH:
-                raise ValueError(f"entity: found {x.get(self.entity)!r} as {self.entity!r}; it must name the entity")
+                raise ValueError(
+                    f"entity: found {abbreviated(x.get(self.entity))} as {self.entity!r}; it must name the entity"
+                )
         if self.timestamp is None:
             return entity, self._count * EVENT_GAP
         value = x.get(self.timestamp)
         try:
             return entity, _time_reader().read_time(json_value(value))
         except FaultError:
-            raise ValueError(
-                f"timestamp: found {value!r} as {self.timestamp!r}; it must be a time, ISO 8601 text or a number"
-            ) from None
+            reason = f"found {abbreviated(value)} as {self.timestamp!r}; it must be a time, ISO 8601 text or a number"
+            raise ValueError(f"timestamp: {reason}") from None
 
     def _values(self, x: Mapping[Hashable, Any]) -> _Values:
         """Return the values of the features in use; those that the event lacks are unknown (NaN). Raises ValueError."""
@@ -220,10 +221,13 @@ def _number(key: Hashable, value: Any) -> float:
     try:
         number = math.nan if value is None else float(json_value(value))
     except (TypeError, ValueError):
-        raise ValueError(f"feature {key!r}: found {value!r}; it must be a number, as in the events before") from None
+        reason = f"feature {key!r}: found {abbreviated(value)}; it must be a number, as in the events before"
+        raise ValueError(reason) from None
+    except OverflowError:  # an integer beyond 64-bit floats
+        number = math.inf
     found = math.nan if math.isnan(number) else usual_number(number)
     if found is None:
-        raise ValueError(f"feature {key!r}: found {value!r}; it must be finite, and of less than 3.4e38")
+        raise ValueError(f"feature {key!r}: found {abbreviated(value)}; it must be finite, and of less than 3.4e38")
     return found
 
 

@@ -168,6 +168,7 @@ def test_values_that_cannot_be_used_are_errors_that_name_them() -> None:
     for x, y, text in (
         ({"a": "high"}, 1.0, "feature 'a': found 'high'; it must be a number"),
         ({"a": math.inf}, 1.0, "feature 'a': found inf; it must be finite"),
+        ({"a": 10**6000}, 1.0, "feature 'a': found a value of type int that is too deep or too long to show"),
         ({"a": 1.0}, math.inf, "feature 'y': found inf"),
     ):
         with pytest.raises(ValueError, match=text):
