@@ -1,6 +1,7 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
+    python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
 
 One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
 sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
@@ -17,6 +18,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import alerts_scale
 import alerts_streams as streams
 import numpy as np
 from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
@@ -39,6 +41,9 @@ COST_MOST = {"all": 1.5, "without novelty": 0.5}
 STATE_MOST = 16 * 1024
 PEERS = Path(__file__).with_name("alerts_peers.json")
 """What `alerts_peers.py` found with River 0.26.1 on these streams, for machines without River."""
+
+PARTS = {"scale": alerts_scale.scale, "changes": alerts_scale.changes}
+"""What --parts runs, by itself: each returns its checks and rows of figures."""
 
 Row = dict[str, Any]
 
@@ -256,15 +261,34 @@ def show_checks(checks: list[Row]) -> None:
         CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
 
 
+def some(options: argparse.Namespace) -> None:
+    """The parts that --parts names."""
+    checks: list[Row] = []
+    found: dict[str, list[Row]] = {}
+    for name in options.parts:
+        more, found[name] = PARTS[name](options)
+        checks += more
+    show_checks(checks)
+    if options.figures:
+        alerts_scale.write_figures(options, found)
+    if options.json:
+        print(json.dumps({"checks": checks, **found}))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="False alarms against the budget, delays, and recordings.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (gzipped CSV)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of recordings (gzipped CSV)")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), help="only these; see README.md")
     parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
     parser.add_argument("--young", action="store_true", help="only: false alarms of entities whose model still learns")
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
+    alerts_scale.add_options(parser.add_argument_group("--parts"))
     options = parser.parse_args()
+    if options.parts:
+        some(options)
+        return
     if options.ramp_bound:
         bound = streams.ramp_bound()
         CONSOLE.print(f"ramp: a detector that is told sign, slope and shape takes {bound:.0f} events (median)")
@@ -277,6 +301,8 @@ def main() -> None:
         if options.json:
             print(json.dumps({"checks": checks, "young": table}))
         return
+    if options.data is None:
+        parser.error("--data FOLDER is needed")
     checks = budgets(options.quick) + whole(options.quick)
     more, young_table = young(options.quick)
     checks += more
