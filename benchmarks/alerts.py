@@ -2,6 +2,7 @@
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
+    python benchmarks/alerts.py --parts recordings hold plant --data FOLDER [--names RECORDING …] [--json]
 
 One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
 sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
@@ -18,6 +19,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import alerts_plant
+import alerts_real
 import alerts_scale
 import alerts_streams as streams
 import numpy as np
@@ -42,7 +45,13 @@ STATE_MOST = 16 * 1024
 PEERS = Path(__file__).with_name("alerts_peers.json")
 """What `alerts_peers.py` found with River 0.26.1 on these streams, for machines without River."""
 
-PARTS = {"scale": alerts_scale.scale, "changes": alerts_scale.changes}
+PARTS = {
+    "scale": alerts_scale.scale,
+    "changes": alerts_scale.changes,
+    "recordings": alerts_real.recordings,
+    "hold": alerts_real.hold,
+    "plant": alerts_plant.parts,
+}
 """What --parts runs, by itself: each returns its checks and rows of figures."""
 
 Row = dict[str, Any]
@@ -284,7 +293,9 @@ def main() -> None:
     parser.add_argument("--young", action="store_true", help="only: false alarms of entities whose model still learns")
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
-    alerts_scale.add_options(parser.add_argument_group("--parts"))
+    group = parser.add_argument_group("--parts")
+    for part in (alerts_scale, alerts_real, alerts_plant):
+        part.add_options(group)
     options = parser.parse_args()
     if options.parts:
         some(options)

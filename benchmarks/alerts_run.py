@@ -27,6 +27,10 @@ ENOUGH = 200
 """Rows from which an hour's coverage is looked at."""
 
 
+MAX_EPISODE = 1_000
+"""Events that an episode may last with the defaults."""
+
+
 class Stream(NamedTuple):
     """Events in their order.
 
@@ -87,6 +91,12 @@ def configuration(stream: Stream, budget: str | None = None, alerts: Row | None 
             "alerts": sections,
         }
     )
+
+
+def absorb_after(config: Config, kind: str) -> int:
+    """Events after which an episode must have ended: the setting, or the most that its default may be."""
+    value = getattr(getattr(config.alerts, kind), "absorb_after", None)
+    return value if isinstance(value, int) else MAX_EPISODE
 
 
 def nth_of(entity: Integers) -> Integers:
@@ -206,6 +216,14 @@ def score_ratio(now: Row, before: Row) -> float | None:
     units = [unit if one is not None else None for unit, one in zip(before["units"], now["scores"], strict=True)]
     a, b = mean_score(now["scores"], units), mean_score(before["scores"], units)
     return None if a is None or not b else a / b
+
+
+def entities_ratio(now: Row, before: Row) -> float | None:
+    """Interval score by that of an earlier run, geometric mean over entities: none outweighs the others."""
+    if len(now["scores"]) != len(before["scores"]):
+        return None
+    pairs = zip(now["scores"], before["scores"], strict=True)
+    return geometric_mean([a / b for a, b in pairs if a is not None and b])
 
 
 def geometric_mean(values: list[float | None]) -> float | None:

@@ -199,8 +199,7 @@ def baseline(options: argparse.Namespace, part: str) -> list[Row]:
     if not options.baseline.exists():
         return []
     before = json.loads(options.baseline.read_text())
-    here = {name: getattr(options, name) for name in ("entities", "count", "seed")}
-    if part == "scale" and before.get("streams") != here:
+    if part == "scale" and before.get("streams") != streams_of(options):
         CONSOLE.print(f"{options.baseline.name} has other streams ({before.get('streams')}): no ratios")
         return []
     rows: list[Row] = before.get(part, [])
@@ -222,8 +221,14 @@ def write_figures(options: argparse.Namespace, parts: dict[str, list[Row]]) -> N
     """Into the file of --figures; parts that it has from before and that were not run stay."""
     file = options.figures
     before = json.loads(file.read_text()) if file.exists() else {}
-    here = {name: getattr(options, name) for name in ("entities", "count", "seed")}
-    file.write_text(json.dumps(before | {"streams": here} | rounded(parts)) + "\n")
+    if "scale" in parts:
+        before["streams"] = streams_of(options)
+    file.write_text(json.dumps(before | rounded(parts)) + "\n")
+
+
+def streams_of(options: argparse.Namespace) -> Row:
+    """What the streams depend on."""
+    return {name: getattr(options, name) for name in ("entities", "count", "seed")}
 
 
 def rounded(value: Any) -> Any:

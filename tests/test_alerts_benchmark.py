@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sys
 from pathlib import Path
 
@@ -10,10 +11,14 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import alerts
+import alerts_plant
+import alerts_real
 import alerts_recordings as recordings
 import alerts_run
 import alerts_scale
 import alerts_streams as streams
+import plant
+import polars as pl
 import scale_streams
 
 
@@ -106,3 +111,99 @@ def test_the_delay_of_a_change_is_that_of_the_first_start_after_it() -> None:
     late = alerts_scale.delays(stream_of_two(), judged, np.array([100, 100]))
     assert late["drift"] == {"median": None, "missed": 0.5}
     assert alerts_scale.delays(stream_of_two(), judged, np.array([100]))["either"] == {"median": 30.0, "missed": 0.0}
+
+
+def test_the_plant_is_the_same_without_its_faults_up_to_them() -> None:
+    made, calm = plant.made(weeks=8), plant.made(weeks=8, faults=False)
+    assert made.planned == calm.planned
+    assert {one.kind for one in made.faults} == {
+        "slow bearing fault",
+        "stuck sensor: temp",
+        "stuck sensor: vibration",
+        "silent sensor: vibration",
+        "silent pump",
+    }
+    assert not calm.faults
+    assert calm.rows.height == 6 * 8 * 7 * plant.ROWS_A_DAY
+    ts = pl.col("time").str.to_datetime(time_zone="UTC").dt.epoch("ms")
+    first = min(one.start for one in made.faults)
+    assert made.rows.filter(ts < first).equals(calm.rows.filter(ts < first))
+    bearing = next(one for one in made.faults if one.kind == "slow bearing fault")
+    late = (
+        (ts > bearing.start + plant.FAULT_DAYS * plant.DAY) & (ts <= bearing.end) & (pl.col("pump") == bearing.entity)
+    )
+    ratio = made.rows.filter(late)["vibration"].mean() / calm.rows.filter(late)["vibration"].mean()  # type: ignore[operator]
+    assert ratio == pytest.approx(1.0 + plant.RISE, abs=0.02)
+    warmer = made.rows.filter(late)["temp"].mean() - calm.rows.filter(late)["temp"].mean()  # type: ignore[operator]
+    assert warmer == pytest.approx(plant.WARMER, abs=0.2)
+    stuck = next(one for one in made.faults if one.kind == "stuck sensor: temp")
+    during = (ts >= stuck.start) & (ts <= stuck.end) & (pl.col("pump") == stuck.entity)
+    assert made.rows.filter(during)["temp"].n_unique() == 1
+
+
+def test_init_reads_the_plant(tmp_path: Path) -> None:
+    plant.write(tmp_path, plant.made(pumps=3, weeks=8))
+    config = alerts_plant.initial(tmp_path, [])
+    assert config is not None
+    assert (config.event.entity, config.event.timestamp) == ("pump", "time")
+    assert pl.read_csv(tmp_path / "labels.csv").columns == ["entity", "start", "end", "kind"]
+
+
+def test_a_fault_is_found_by_an_alert_that_the_plant_without_it_does_not_have() -> None:
+    hour = alerts_plant.HOUR
+    fault = plant.Happening("f", "P", 100 * hour, 200 * hour)
+    stop = plant.Happening("planned stop", "P", 120 * hour, 130 * hour)
+    made = plant.Plant(pl.DataFrame(), [fault], [stop])
+    at = {h: alerts_plant.Alarm(h * hour, ("P",), "drift") for h in (99, 110, 132, 150, 160)}
+    other = alerts_plant.Alarm(140 * hour, ("Q",), "anomaly")
+    (row,) = alerts_plant.of_faults([*at.values(), other], [at[110], at[132]], made)
+    assert (row["by"], row["hours"], row["alarms"], row["by chance"]) == ("drift", 50.0, 3, 1)
+    counts = alerts_plant.of_alarms([*at.values(), other], made)
+    assert counts == {"drift": {"outside": 1, "f": 4}, "anomaly": {"outside": 1}}
+    assert alerts_plant.of_faults([], [], made)[0]["by"] is None
+
+
+def test_recordings_are_judged_by_rows_inside_episodes_and_by_an_earlier_run() -> None:
+    kind = {"inside": 0.02, "longest": 500, "starts": 10}
+    row = {"recording": "steel_energy", "labelled": None, "anomaly": kind, "drift": kind, "scores": [2.0, 8.0]}
+    row["allowed"] = {"anomaly": 1_000, "drift": 1_000}
+    labelled = {**row, "recording": "nab_shared", "labelled": 0.005}
+    before = [{**row, "drift": {"starts": 40}, "scores": [1.0, 4.0]}, {**labelled, "drift": {"starts": 40}}]
+    found = {one["name"]: one for one in alerts_real.recordings_checks([row, labelled], before)}
+    assert found["recordings/steel_energy: rows inside anomaly episodes"]["ok"]
+    assert found["recordings/nab_shared: rows inside anomaly episodes by labelled"]["value"] == pytest.approx(4.0)
+    assert found["recordings/longest episode by absorb_after"]["value"] == pytest.approx(0.5)
+    assert found["recordings/drift starts by before, in all"]["value"] == pytest.approx(0.25)
+    assert row["score by before"] == pytest.approx(2.0)
+
+
+def test_hold_is_compared_with_adapt_entity_by_entity() -> None:
+    events, coverage = np.array([100.0, 300.0, 0.0]), np.array([0.9, 0.9, np.nan])
+    adapt = (events, coverage, np.array([1.0, 1e6, np.nan]))
+    hold = (events, np.array([0.5, 0.9, np.nan]), np.array([3.0, 1e6, np.nan]))
+    row = alerts_real.compared("two", {"adapt": adapt, "hold": hold, "slow": adapt})
+    assert row is not None
+    assert row["hold"]["coverage"] == pytest.approx(0.8)
+    assert row["hold"]["error"] == pytest.approx(1.5)
+    assert row["hold"]["highest error"] == pytest.approx(3.0)
+    checks = {one["name"]: one["ok"] for one in alerts_real.hold_checks([row])}
+    assert not checks["hold/hold: error by adapt's, worst recording"]
+    assert checks["hold/slow: coverage off the level, worst recording"]
+
+
+def test_a_recording_keeps_its_files_one_after_another_and_its_labels(tmp_path: Path) -> None:
+    rows = {
+        "entity": ["b", "b", "a"],
+        "ts": ["2020-01-02T00:00:00"] * 2 + ["2020-01-01T00:00:00"],
+        "target": [1.0, 2, 3],
+    }
+    path = tmp_path / "nab_shared.csv.gz"
+    with gzip.open(path, "wb") as file:
+        pl.DataFrame({**rows, "label_anomaly": [0, 1, 0]}).write_csv(file)
+    stream, labels = alerts_real.recording(path)
+    assert stream.names == ["b", "a"]
+    assert labels is not None
+    assert labels.tolist() == [False, True, False]
+    path = path.rename(tmp_path / "other.csv.gz")
+    stream, labels = alerts_real.recording(path)
+    assert (stream.names, labels) == (["a", "b"], None), "by time"
