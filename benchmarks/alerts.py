@@ -2,7 +2,7 @@
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
-    python benchmarks/alerts.py --parts recordings hold plant --data FOLDER [--names RECORDING …] [--json]
+    python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
 
 One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
 sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import alerts_left_out
 import alerts_plant
 import alerts_real
 import alerts_scale
@@ -51,6 +52,7 @@ PARTS = {
     "recordings": alerts_real.recordings,
     "hold": alerts_real.hold,
     "plant": alerts_plant.parts,
+    "left-out": alerts_left_out.parts,
 }
 """What --parts runs, by itself: each returns its checks and rows of figures."""
 
@@ -325,7 +327,15 @@ def main() -> None:
         checks += rows
         tables.append(one)
     checks += drifting() + coverage(options.data) + costs(options.quick)
-    report = {"checks": checks, "delays": table, "young": young_table, "trivial": trivial(), "widths": widths()}
+    _, chosen = alerts_left_out.parts(options)
+    report = {
+        "checks": checks,
+        "left-out": chosen,
+        "delays": table,
+        "young": young_table,
+        "trivial": trivial(),
+        "widths": widths(),
+    }
     show(report)
     for one in tables:
         CONSOLE.print(one)

@@ -11,6 +11,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 import alerts
+import alerts_left_out as left_out
 import alerts_plant
 import alerts_real
 import alerts_recordings as recordings
@@ -20,6 +21,7 @@ import alerts_streams as streams
 import plant
 import polars as pl
 import scale_streams
+import vus
 
 
 def test_every_change_has_a_stream_and_figures_of_the_peers() -> None:
@@ -207,3 +209,47 @@ def test_a_recording_keeps_its_files_one_after_another_and_its_labels(tmp_path: 
     path = path.rename(tmp_path / "other.csv.gz")
     stream, labels = alerts_real.recording(path)
     assert (stream.names, labels) == (["a", "b"], None), "by time"
+
+
+def test_nab_points_of_many_alarms_are_those_of_the_rule() -> None:
+    g = np.random.default_rng(3)
+    entity = recordings.Entity("e", np.zeros(300), np.zeros((300, 0)), np.zeros(300), np.zeros(300, bool), None)  # type: ignore[arg-type]
+    for windows in ([], [(40, 59)], [(30, 34), (60, 90), (200, 299)]):
+        file = recordings.Scored(entity, windows, 20)
+        cost = left_out.costs(file)
+        for share in (0.01, 0.3):
+            alarms = g.random(300) < share
+            rows = np.flatnonzero(alarms & (np.arange(300) >= 20))
+            expected = recordings.nab_points(file, rows, 1.0, 0.11)
+            assert left_out.points(cost, alarms, 1.0, 0.11) == pytest.approx(expected), windows
+
+
+def test_what_is_left_out_does_not_choose() -> None:
+    names = ["a/1", "a/2", "b/1"]
+    values = np.array([[5.0, 0.0], [5.0, 0.0], [0.0, 6.0]])  # choice 0 is the best on all; a's files are for it
+    row = left_out.chosen(names, values, float, 1)
+    assert (row["default"], row["best on all"], row["best"]) == (6.0, 10.0, 0)
+    assert row["one file left out"] == 0.0, "without a/1, choice 1 is the best, and so on"
+    assert row["one family left out"] == 0.0
+    assert left_out.family("MSL/P-10") == left_out.family("MSL/P-2") != left_out.family("MSL/T-1")
+
+
+def test_vus_is_that_of_the_package() -> None:
+    package = [0.43425507394800816, 0.26885300943215107, 0.30414699521462185, 0.10201996817280118]
+    """What vus 0.0.6 finds for the first four cases."""
+    assert [vus.vus_pr(*case) for case in vus.cases(4)] == pytest.approx(package, abs=1e-12)
+    labels = np.zeros(300, bool)
+    assert vus.vus_pr(labels, np.zeros(300)) is None
+    labels[100:150] = True
+    assert vus.vus_pr(labels, labels * 1.0) == pytest.approx(1.0)
+    assert vus.vus_pr(labels, -(labels * 1.0), 10) == pytest.approx(50 / 300, abs=0.02), "everything, at last"
+
+
+def test_the_buffers_of_vus_fall_off_and_ranges_that_meet_are_one() -> None:
+    labels = np.array([0, 0, 1, 0, 0, 0, 0, 1, 1, 0], bool)
+    spans = vus.ranges(labels)
+    assert spans == [(2, 2), (7, 8)]
+    assert vus.joined(spans, 2, 10) == [(0, 4), (5, 9)]
+    assert vus.joined(spans, 3, 10) == [(0, 9)]
+    expected = [0.5**0.5, 0.75**0.5, 0, 0.75**0.5, 0.5**0.5, 0.5**0.5, 0.75**0.5, 0, 0, 0.75**0.5]
+    assert vus.buffers(spans, 4, labels) == pytest.approx(expected)
