@@ -1,6 +1,7 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
+    python benchmarks/alerts.py --parts delays cost [--against CHECKOUT] [--json]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
     python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
 
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import alerts_cost
 import alerts_left_out
 import alerts_plant
 import alerts_real
@@ -26,6 +28,7 @@ import alerts_scale
 import alerts_streams as streams
 import numpy as np
 from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
+from alerts_run import geometric_mean
 from alerts_young import young
 from rich.console import Console
 from rich.table import Table
@@ -33,28 +36,19 @@ from rich.table import Table
 from ssm_stream.core import detect, interval, levels, novelty
 from ssm_stream.evaluate.backtest import backtest
 
-CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True, width=140)
 BUDGETS = (1e3, 1e4, 1e5)
 """Mean events between false alarms."""
 PEERS_SHOWN = {"EWMA": "EWMA", "ADWIN": "ADWIN", "PageHinkley": "PH", "KSWIN": "KSWIN"}
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 TABLE_BUDGET = 1e4
 """Of the delays."""
-RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 9
+RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 11
+SLOWER_MOST = 1.1
 COST_MOST = {"all": 1.5, "without novelty": 0.5}
 STATE_MOST = 16 * 1024
 PEERS = Path(__file__).with_name("alerts_peers.json")
 """What `alerts_peers.py` found with River 0.26.1 on these streams, for machines without River."""
-
-PARTS = {
-    "scale": alerts_scale.scale,
-    "changes": alerts_scale.changes,
-    "recordings": alerts_real.recordings,
-    "hold": alerts_real.hold,
-    "plant": alerts_plant.parts,
-    "left-out": alerts_left_out.parts,
-}
-"""What --parts runs, by itself: each returns its checks and rows of figures."""
 
 Row = dict[str, Any]
 
@@ -235,7 +229,7 @@ def costs(quick: bool) -> list[Row]:
     ]
 
 
-def show(report: Row) -> None:
+def delays_table(rows: list[Row]) -> Table:
     table = Table(
         box=None, padding=(0, 1, 0, 0), title=f"Median delay in events (% missed), budget 1 in {TABLE_BUDGET:,.0f}"
     )
@@ -254,10 +248,14 @@ def show(report: Row) -> None:
         both = [one for name, one in row.items() if name.startswith(f"{detector}/") and name.endswith(kind)]
         return min(both, key=lambda one: float(one["median"]), default=None)
 
-    for row in report["delays"]:
+    for row in rows:
         others = [told(best(row, d, k)) for d in PEERS_SHOWN for k in ("quiet", "default")]
         table.add_row(row["change"], told(row["ssm-stream"]), *others)
-    CONSOLE.print(table)
+    return table
+
+
+def show(report: Row) -> None:
+    CONSOLE.print(delays_table(report["delays"]))
     CONSOLE.print("Each peer by its better signal; quiet: no more false alarms than the budget; default: many more")
     for row in report["trivial"]:
         CONSOLE.print(f"{row['detector']}: {row['false']:.0f} false in 100,000, median delay {row['median'] or '–'}")
@@ -270,6 +268,33 @@ def show_checks(checks: list[Row]) -> None:
     for row in checks:
         value = "–" if row["value"] is None else f"{row['value']:.4g}"
         CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
+
+
+def delays_part(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Checks, and a row a change: the delays, and their geometric mean by that of an earlier run."""
+    checks, table = delays(options.peers_python)
+    old = {row["change"]: row["ssm-stream"]["median"] for row in alerts_scale.baseline(options, "delays")}
+    ratios = [
+        row["ssm-stream"]["median"] / old.get(row["change"], np.nan)
+        for row in table
+        if row["change"] in streams.CHANGES
+    ]
+    mean = geometric_mean([None if np.isnan(one) else one for one in ratios])
+    CONSOLE.print(delays_table(table))
+    return [*checks, check("delay/geometric mean by before, of 11", mean, "<=", SLOWER_MOST)], table
+
+
+PARTS = {
+    "scale": alerts_scale.scale,
+    "changes": alerts_scale.changes,
+    "delays": delays_part,
+    "recordings": alerts_real.recordings,
+    "hold": alerts_real.hold,
+    "plant": alerts_plant.parts,
+    "left-out": alerts_left_out.parts,
+    "cost": alerts_cost.cost,
+}
+"""What --parts runs, by itself: each returns its checks and rows of figures."""
 
 
 def some(options: argparse.Namespace) -> None:
@@ -296,7 +321,7 @@ def main() -> None:
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
     group = parser.add_argument_group("--parts")
-    for part in (alerts_scale, alerts_real, alerts_plant):
+    for part in (alerts_scale, alerts_real, alerts_plant, alerts_cost):
         part.add_options(group)
     options = parser.parse_args()
     if options.parts:
