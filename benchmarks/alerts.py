@@ -1,6 +1,7 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
+    python benchmarks/alerts.py --parts all --data FOLDER --against CHECKOUT [--quick] [--json]
     python benchmarks/alerts.py --parts delays cost [--against CHECKOUT] [--json]
     python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
     python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
@@ -17,6 +18,7 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,13 +286,25 @@ def delays_part(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     return [*checks, check("delay/geometric mean by before, of 11", mean, "<=", SLOWER_MOST)], table
 
 
-PARTS = {
+def labelled(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Checks of NAB, SKAB and Tennessee Eastman."""
+    checks = []
+    for score in (nab, skab, tep):
+        rows, table = score(options.data)
+        checks += rows
+        CONSOLE.print(table)
+    return checks, []
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Row]]]] = {
+    "budgets": lambda options: (budgets(options.quick) + whole(options.quick), []),
     "scale": alerts_scale.scale,
     "changes": alerts_scale.changes,
     "delays": delays_part,
     "recordings": alerts_real.recordings,
     "hold": alerts_real.hold,
     "plant": alerts_plant.parts,
+    "labelled": labelled,
     "left-out": alerts_left_out.parts,
     "cost": alerts_cost.cost,
 }
@@ -301,7 +315,7 @@ def some(options: argparse.Namespace) -> None:
     """The parts that --parts names."""
     checks: list[Row] = []
     found: dict[str, list[Row]] = {}
-    for name in options.parts:
+    for name in PARTS if "all" in options.parts else dict.fromkeys(options.parts):
         more, found[name] = PARTS[name](options)
         checks += more
     show_checks(checks)
@@ -314,7 +328,7 @@ def some(options: argparse.Namespace) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder of recordings (gzipped CSV)")
-    parser.add_argument("--parts", nargs="+", choices=list(PARTS), help="only these; see README.md")
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "all"], help="only these; see README.md")
     parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
     parser.add_argument("--young", action="store_true", help="only: false alarms of entities whose model still learns")
@@ -324,6 +338,8 @@ def main() -> None:
     for part in (alerts_scale, alerts_real, alerts_plant, alerts_cost):
         part.add_options(group)
     options = parser.parse_args()
+    if options.data is None and {"all", "labelled", "recordings", "hold", "left-out"} & set(options.parts or ()):
+        parser.error("--data FOLDER is needed")
     if options.parts:
         some(options)
         return
@@ -352,7 +368,8 @@ def main() -> None:
         checks += rows
         tables.append(one)
     checks += drifting() + coverage(options.data) + costs(options.quick)
-    _, chosen = alerts_left_out.parts(options)
+    more, chosen = alerts_left_out.parts(options)
+    checks += more
     report = {
         "checks": checks,
         "left-out": chosen,

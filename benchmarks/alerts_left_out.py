@@ -32,6 +32,7 @@ from alerts_recordings import (
     Floats,
     Row,
     Scored,
+    check,
     engine_alarms,
     nab_files,
     nab_normal,
@@ -45,6 +46,7 @@ from vus import WINDOW, vus_pr
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True, width=140)
 DEFAULT = 10_000.0
 """Events between false alarms, the product's default."""
+SKAB_F1, SKAB_FALSE = 0.77, 0.22
 THRESHOLDS = 40
 """Of the score, that may be chosen."""
 
@@ -250,12 +252,17 @@ def shown(rows: list[Row]) -> None:
 
 
 def parts(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
-    """No check, and a row a score."""
-    if options.data is None:
-        raise SystemExit("--data FOLDER is needed: NAB, SKAB and MSL as *.csv.gz")
+    """Checks of SKAB under the default, and a row a score."""
     rows = measured(options.data)
     shown(rows)
-    return [], rows
+    skab = next((row for row in rows if row["score"] == "SKAB, F1 of rows"), None)
+    if skab is None:
+        return [], rows
+    checks = [
+        check("left-out/SKAB, default: F1", skab["default"], ">=", SKAB_F1),
+        check("left-out/SKAB, default: false-alarm rate", skab["false-alarm rate"], "<=", SKAB_FALSE),
+    ]
+    return checks, rows
 
 
 def main() -> None:

@@ -98,8 +98,6 @@ def recording(path: Path) -> tuple[Stream, Flags | None]:
 
 
 def paths(options: argparse.Namespace) -> list[Path]:
-    if options.data is None:
-        raise SystemExit("--data FOLDER is needed: recordings as *.csv.gz")
     found = [path for path in sorted(options.data.glob("*.csv.gz")) if stem(path) in (options.names or [stem(path)])]
     if not found:
         raise SystemExit(f"--data {options.data}: no such recording (*.csv.gz)")
