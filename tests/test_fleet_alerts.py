@@ -348,9 +348,9 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert others == alerts
     for each in (engine, before):
         each.snapshot()  # drops the silent ones
-    assert engine._alerts.fleet is not None
-    assert before._alerts.fleet is not None
-    assert engine._alerts.fleet.dump() == before._alerts.fleet.dump()
+    assert engine.episodes.fleet is not None
+    assert before.episodes.fleet is not None
+    assert engine.episodes.fleet.dump() == before.episodes.fleet.dump()
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])
@@ -392,7 +392,7 @@ def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:
     for sections in (off, alone):
         engine = Engine(config("features: [a, b]", sections))
         found = run(engine, struck(2500))[1]
-        assert engine._alerts.fleet is None
+        assert engine.episodes.fleet is None
         assert {a.message["scope"] for a in found} == {"entity"}
     assert len(found) > len(whole("")[0])
 

@@ -178,7 +178,8 @@ class Encoder:
         sinks, suppressed = self.config.sinks, "suppressed_by" in body
         topic = sinks.suppressed if suppressed else sinks.alerts
         assert topic is not None
-        sent = Sent("suppressed" if suppressed else "alert", (body["kind"], body["phase"], body["scope"]))
+        counted = (body["kind"], body["phase"])
+        sent = Sent("suppressed", counted) if suppressed else Sent("alert", (*counted, body["scope"]))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
         return ProducerRecord(topic, body["entity"], value, headers, body["source"]["offset"], sent)
 
