@@ -90,7 +90,9 @@ class ReproducedAlert(NamedTuple):
     def verdict(self) -> str:
         """Return the result of the comparison as a sentence."""
         of = f"{self.events:,} events of {self.id.topic}, partition {self.id.partition}, from offset {self.first}"
-        hashes = f"config hash {self.replayed['config_hash']}, state hash {self.replayed['state_hash']}"
+        hashes = f"config hash {self.replayed['config_hash']}"
+        if (state_hash := self.replayed["state_hash"]) is not None:
+            hashes += f", state hash {state_hash}"
         agree = self.audited - len(self.broken)
         audit = f" The audit's records on the way: {agree} of {self.audited} agree." if self.audited else ""
         if self.same is None:
@@ -182,14 +184,15 @@ def reproduce_alert(
         raise NotReproducibleError(
             f"{alert.text}: the events from offset {low} on do not lead to this alert: the state did not begin "
             "with them (give an export from before the alert by --state), the configuration was another, or the topic "
-            "is not keyed by entity"
+            "is not keyed by entity; or, of a `recovered`, a reset or a changed configuration ended the episode"
         )
     replayed = orjson.loads(run.value)
     content = None if sent is None else orjson.loads(sent)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent
+    explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
     return ReproducedAlert(
-        alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, run.explanation,
+        alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, explanation,
         run.history, run.audited, run.broken,
     )  # fmt: skip
 
