@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from test_decoder import chunk
 from test_fleet_alerts import LIVELY, struck
+from test_labels import LATE, bare, labels_of
 from test_stream import Job
 from typer.testing import CliRunner
 
@@ -220,6 +221,25 @@ def test_an_entity_that_is_open_when_a_fleet_episode_ends_begins_anew_among_the_
         before = [h for h in hidden if h["entity"] == m["entity"] and h["kind"] == m["kind"] and h["ts"] <= m["ts"]]
         assert before[-1]["since"] == m["since"]
         assert before[-1]["episode"] != m["episode"] == m["id"]
+
+
+@pytest.mark.parametrize("fleet", ["true", "false"])
+def test_an_episode_that_labels_have_started_ends_by_the_events_of_others(fleet: str) -> None:
+    """Its labels are of a topic of their own; with or without a pool."""
+    sections = TTL.replace("warmup: 10", f"warmup: 10, fleet: {fleet}")
+    engine, found = Engine(config("features: [a, b]", sections + LATE)), list[dict[str, Any]]()
+    events, labels_topic = broken(), EventIds("labels", 0, range(60))
+    for at in range(60):
+        one = cut(events, at, at + 1)
+        assert messages(engine, bare(one), at, 4) == ([], [])
+        outcome = engine.learn(labels_of(one), 0, labels_topic.take([at]))
+        found += [alert.message for alert in outcome.alerts]
+        if at == 50:
+            engine = restored(engine)
+    assert [(m["phase"], m["episode"]) for m in found] == [("started", "labels-0-40-anomaly")]
+    (over,), _ = messages(engine, bare(clock(200)), 60, 4)
+    assert (over["id"], over["ended_by"]) == ("events-4-180-anomaly-1", "ttl")
+    assert over["episode"] == "labels-0-40-anomaly"
 
 
 # Ends between two events.

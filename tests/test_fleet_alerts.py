@@ -229,6 +229,13 @@ def test_pools_and_kinds_are_apart() -> None:
     assert sent(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
 
 
+def test_one_that_was_reported_before_fleet_alerts_were_switched_on_gets_its_recovered() -> None:
+    fleet = made()
+    sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    assert sent(fleet, [alert(4, "m9", "ongoing")]) == []
+    assert sent(fleet, [alert(5, "m9", "recovered")]) == [(5, "m9", "recovered")]
+
+
 # Entities that fall silent.
 
 
