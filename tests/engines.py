@@ -54,13 +54,14 @@ def linear(n: int, seed: int = 0, noise: float = 0.3) -> tuple[NDArray[np.float6
 
 
 def fleet(n: int, seed: int = 0, entities: int = 5) -> Events:
-    """A lively stream: entities in random order, jittered times, missing values, jumps that alert; seed 2 has codes."""
+    """A lively stream: entities in random order, jittered times, missing values, jumps that alert, and a change that
+    comes when drift is looked for; seed 2 has codes."""
     rng = np.random.default_rng(seed)
     features, y = linear(n, seed)
     if seed == 2:
         features[:, 1] = np.round(features[:, 1])
-    y[n // 2 :] -= 3 * features[n // 2 :, 0]
-    y[rng.random(n) < 0.01] += 30
+    y[3 * n // 4 :] -= 3 * features[3 * n // 4 :, 0]
+    y[rng.random(n) < 0.002] += 30
     y[rng.random(n) < 0.05] = np.nan
     features[rng.random((n, 2)) < 0.05] = np.nan
     names = [f"m{i}" for i in rng.integers(entities, size=n)]
@@ -142,5 +143,5 @@ def whole(seed: int, sections: str = "") -> tuple[dict[str, NDArray[Any]], list[
     """Predictions, alerts and state of a stream that is processed in one batch."""
     if (seed, sections) not in WHOLE:
         engine = Engine(config(sections=sections))
-        WHOLE[seed, sections] = (*run(engine, fleet(3000, seed)), engine.snapshot())
+        WHOLE[seed, sections] = (*run(engine, fleet(6000, seed)), engine.snapshot())
     return WHOLE[seed, sections]

@@ -68,7 +68,7 @@ def test_no_episode_starts_in_the_cooldown() -> None:
 
 
 def test_what_is_switched_off_never_alerts() -> None:
-    events = fleet(3000)
+    events = fleet(6000)
     for off, left in (("anomaly", "drift"), ("drift", "anomaly")):
         _, alerts = run(Engine(config(sections=f"alerts: {{{off}: {{enabled: false}}}}")), events)
         assert {a.message["kind"] for a in alerts} == {left}
@@ -87,7 +87,7 @@ def test_severity_is_critical_from_the_configured_score(critical: float, severit
 
 
 def test_an_alert_has_the_values_of_its_event() -> None:
-    events = fleet(3000)
+    events = fleet(6000)
     predicted, alerts, _ = whole(0)
     own = [alert for alert in alerts if not alert.suffix]
     assert own
@@ -110,7 +110,7 @@ def test_an_alert_has_the_values_of_its_event() -> None:
 
 
 def test_an_alerts_state_hash_is_the_state_after_its_event() -> None:
-    events = fleet(3000)
+    events = fleet(6000)
     _, alerts, _ = whole(0)
     for alert in alerts[:3]:
         engine = Engine(config())
@@ -132,10 +132,10 @@ def test_episodes_start_go_on_and_recover_in_that_order(
     """Whatever the settings: one episode at a time of an entity and kind, its `since` the start, reports not too often,
     cooldown kept."""
     rng = np.random.default_rng(seed)
-    n = 1500
+    n = 4000
     features, y = linear(n, seed)
     bursts = np.repeat(rng.random(n // 20) < 0.15, 20)
-    y += np.where(bursts, rng.normal(0, 20, n), 0) + np.where(np.arange(n) % 700 > 350, 4 * features[:, 0], 0)
+    y += np.where(bursts, rng.normal(0, 20, n), 0) + np.where(np.arange(n) % 3000 > 2200, 4 * features[:, 0], 0)
     settings_ = config(
         DIRECT,
         f"alerts: {{anomaly: {{budget: 1 per {budget} events, consecutive: {consecutive}, recover_after: {recover}, "

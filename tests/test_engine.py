@@ -79,21 +79,21 @@ LEARNS = st.sampled_from(["", ALONE, "model: {profile: accurate, window: 128}"])
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 3000), max_size=30))
+@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 6000), max_size=30))
 def test_batches_change_no_bit_of_predictions_alerts_and_state(seed: int, sections: str, cuts: list[int]) -> None:
     predicted, alerts, state = whole(seed, sections)
     engine = Engine(config(sections=sections))
-    others_predicted, other_alerts = run(engine, fleet(3000, seed), cuts)
+    others_predicted, other_alerts = run(engine, fleet(6000, seed), cuts)
     assert_same_bits(predicted, others_predicted)
     assert alerts == other_alerts
     assert engine.snapshot() == state
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 3000), min_size=1, max_size=4))
+@given(st.integers(0, 2), LEARNS, st.lists(st.integers(0, 6000), min_size=1, max_size=4))
 def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, sections: str, cuts: list[int]) -> None:
     predicted, alerts, state = whole(seed, sections)
-    events, engine = fleet(3000, seed), Engine(config(sections=sections))
+    events, engine = fleet(6000, seed), Engine(config(sections=sections))
     parts, other_alerts = [], []
     edges = [0, *sorted(cuts), len(events)]
     for start, stop in pairwise(edges):
@@ -110,7 +110,7 @@ def test_an_engine_restored_at_any_point_goes_on_to_the_same_bits(seed: int, sec
 @given(st.integers(0, 10_000))
 def test_the_order_among_entities_changes_no_bit_of_an_entitys_predictions(seed: int) -> None:
     """Where each is alone, predictions, alerts and state hashes follow from its own events in their order."""
-    events = fleet(3000)
+    events = fleet(6000)
     predicted, alerts, _ = whole(0, ALONE)
     queues = {name: [i for i, e in enumerate(events.entity) if e == name] for name in sorted(set(events.entity))}
     turns = np.random.default_rng(seed).permutation(events.entity)
@@ -122,7 +122,7 @@ def test_the_order_among_entities_changes_no_bit_of_an_entitys_predictions(seed:
 
 
 def test_an_engine_with_one_entity_predicts_the_same_as_one_with_all() -> None:
-    events = fleet(3000)
+    events = fleet(6000)
     predicted, alerts, _ = whole(0, ALONE)
     mine = np.flatnonzero([name == "m3" for name in events.entity])
     others_predicted, other_alerts = run(Engine(config(sections=ALONE)), events.take(mine))
@@ -134,7 +134,7 @@ def test_an_engine_with_one_entity_predicts_the_same_as_one_with_all() -> None:
 def test_entities_of_other_shards_change_no_bit(seed: int) -> None:
     """A pool is a shard's: its predictions, alerts and state hashes follow from its own events in their order."""
     shards, sections = 4, "state: {shards: 4}"
-    events = fleet(3000, seed)
+    events = fleet(6000, seed)
     predicted, alerts = run(Engine(config(sections=sections)), events)
     shard = np.array([shard_of(name, shards) for name in events.entity])
     assert len(set(shard)) == 3
@@ -147,17 +147,17 @@ def test_entities_of_other_shards_change_no_bit(seed: int) -> None:
 
 
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2), st.integers(0, 2), st.lists(st.integers(0, 3000), max_size=10))
+@given(st.integers(0, 2), st.integers(0, 2), st.lists(st.integers(0, 6000), max_size=10))
 def test_entities_of_other_sources_change_no_bit(seed: int, other: int, cuts: list[int]) -> None:
     """Nor does the order among sources. The other one's entities have the same names: they are others all the same."""
     predicted, alerts, _ = whole(seed)
-    engine, beside = Engine(config()), fleet(3000, other)
+    engine, beside = Engine(config()), fleet(6000, other)
     beside = made(beside.target, beside.features, [f"other-{name}" for name in beside.entity], beside.ts)
     parts, other_alerts = [], []
-    for start, stop in pairwise([0, *sorted(cuts), 3000]):
+    for start, stop in pairwise([0, *sorted(cuts), 6000]):
         engine.process(cut(beside, start, stop), source=1)
         ids = EventIds("events", 0, range(start, stop))
-        part, more = engine.process(cut(fleet(3000, seed), start, stop), 0, ids)
+        part, more = engine.process(cut(fleet(6000, seed), start, stop), 0, ids)
         parts.append(part)
         other_alerts += [alert._replace(row=alert.row + start) for alert in more]
     assert_same_bits(predicted, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})
@@ -209,7 +209,7 @@ def test_memory_of_entities_and_pools_is_measured() -> None:
     features, y = linear(1000)
     run(engine, made(y, features, [f"new{i}" for i in range(1000)]))
     assert len(engine.snapshot()) - before == pytest.approx(1000 * engine.bytes_per_entity, rel=0.05)
-    assert engine.bytes_per_entity < 8_000, "of which the detectors keep 5,000"
+    assert engine.bytes_per_entity < 9_000, "of which the detectors keep 6,000"
     assert engine.bytes_per_pool < before < engine.bytes_per_pool + 9 * engine.bytes_per_entity + 10_000
 
 

@@ -14,17 +14,19 @@ ROOM, UPPER, LOWER = 2, 2, 3
 # columns of ErrorScaleState.number
 SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST = range(7)
 # columns of ErrorScaleState.value
-LOG_MEAN, RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE = range(6)
+RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE = range(5)
 
 
 class ErrorScaleState(NamedTuple):
-    """E entities, a row each, with D = 10 + features inputs; zeros are a fresh entity. 656 + 8 D bytes.
+    """E entities, a row each, with D = 9 + features inputs; zeros are a fresh entity.
 
     number (E, 7) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
         the prediction; log of the scale without context; the last scale, in the target's unit
-    value (E, 6) float32: mean log of the prediction's level; how large errors over their scale have been recently, and
-        the mean of its log; decayed losses of the plain and of the contextual scale; half the log ratio of the scales
-        of positive and of negative errors
+    value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log; decayed
+        losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of negative
+        errors; weight of the recent past, and decayed sum of its squares; the last error over its scale; products of
+        neighbouring ones, and squares; usual size of whitened ones
+    mean (E, 9) float32: running means of the context's inputs
     w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio
     cell (E, 192) int16, visits (E, 192) uint8: usual |error| of the hour, then of the hour of the week: its log over
         the usual |error|, in 1/4096; errors seen there, at most 200
@@ -35,7 +37,6 @@ class ErrorScaleState(NamedTuple):
     mean: NDArray[np.float32]
     w: NDArray[np.float32]
     v: NDArray[np.float32]
-    held: NDArray[np.float32]
     cell: NDArray[np.int16]
     visits: NDArray[np.uint8]
 

@@ -193,7 +193,6 @@ inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
     const i64 beyond = rounded(D, 8) - D;  // to whole vectors
     put("w", f.w, {D}, 1, beyond);
     put("v", f.v, {D}, 1, beyond);
-    put("held", f.held, {D}, 1, beyond);
     put("cell", f.cell, {HOURS + WEEK});
     put("visits", f.visits, {HOURS + WEEK});
     put.finish();

@@ -39,7 +39,11 @@ def new_levels_state(E: int, D: int) -> LevelsState:
 
 
 def observe(
-    s: LevelsState, e: int, values: NDArray[np.float64], columns: NDArray[np.float64], events: float,
+    s: LevelsState,
+    e: int,
+    values: NDArray[np.float64],
+    columns: NDArray[np.float64],
+    events: float,
     absorb: float = 1000.0,
 ) -> NDArray[np.float64]:
     """Learn events in order; returns how far off the levels are, over the limit, (n,): more than 1 is an alarm.

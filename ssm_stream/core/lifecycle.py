@@ -30,8 +30,8 @@ class LifecycleState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
     number (E, 2, 9) float64, a row a kind: episode open; its first event's count and time (ms); anomalous events in a
-        row; calm events in a row; count before which no new episode starts; count at the last report; highest score; events not
-        learned, less what others took back
+        row; calm events in a row; count before which no new episode starts; count at the last report; highest score;
+        cost of the events that were not learned, less what others have paid back
     """
 
     number: NDArray[np.float64]
@@ -56,7 +56,15 @@ def new_lifecycle_state(E: int) -> LifecycleState:
 
 
 def step(
-    s: LifecycleState, e: int, kind: int, n: int, ts: float, score: float, alarm: bool, calm: bool, r: LifecycleRules,
+    s: LifecycleState,
+    e: int,
+    kind: int,
+    n: int,
+    ts: float,
+    score: float,
+    alarm: bool,
+    calm: bool,
+    r: LifecycleRules,
     absorb: float = 1000.0,
 ) -> int:
     """Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).

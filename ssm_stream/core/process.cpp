@@ -67,7 +67,7 @@ struct Judged {
     double time, y, answer;
     bool known;          // the entity had a label when the answer was given
     const double* u;
-    const i64* steps;
+    const i64 *steps, *context;  // hour and weekday of the target; those that the prediction was made for
 };
 
 // 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
@@ -174,7 +174,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? error / context.room[error_scale::FOR_DRIFT] : 0.0;
+        const double heard = heard_size > 0.0 && scale > 0.0 ? error / context.room[error_scale::BOTH] : 0.0;
         double evidence = 0.0;
         if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
@@ -188,7 +188,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? size / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
-    error_scale::learn(context, j.answer, error, heard_size, j.steps, entities);
+    error_scale::learn(context, j.answer, error, heard_size, j.context, entities);
     const double over = scale > 0.0 ? size / scale : heard_size > 0.0 ? 1.0 : 0.0;
     interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events);
     return score;
@@ -285,7 +285,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         tell(state, l, out, t, {k, e}, answer, event.steps);
         if (unknown(y)) continue;
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps});
+        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps});
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (learned) {
             learn(l, event, y);
@@ -371,9 +371,9 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     bool loud = false;
     if (counts) {
         const Event event{late.room.u, late.room.steps, then};
-        const i64* steps = ahead ? m.own : late.room.steps;
-        place_scale(state, {m.k, e}, answer, steps, m.y);
-        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, steps});
+        const i64* predicted = late.room.steps;
+        place_scale(state, {m.k, e}, answer, predicted, m.y);
+        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
         const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
@@ -525,7 +525,7 @@ const Functions functions{
     [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
         const error_scale::Scale s(state, k, e);
         error_scale::predict(s, 0.0, steps, nullptr, 0.0);
-        const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::FOR_DRIFT] : 0.0;
+        const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::BOTH] : 0.0;
         error_scale::learn(s, 0.0, error, std::fabs(error), steps, 1.0);
         return over;
     },

@@ -7,7 +7,7 @@ namespace ssm {
 
 struct IntervalFields { Field<double> scale, width, tail; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
-struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v, held; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
+struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms; Field<std::uint16_t> events, crossings; };

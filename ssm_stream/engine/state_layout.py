@@ -36,7 +36,10 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
             ("fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), True),
             ("norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm),
             (
-                "error_scale", error_scale.ErrorScalePoolState, blocks.schema("error_scale_pool", None, p.features), True,
+                "error_scale",
+                error_scale.ErrorScalePoolState,
+                blocks.schema("error_scale_pool", None, p.features),
+                True,
             ),
         ],
     )

@@ -37,7 +37,7 @@ constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of th
 constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
 constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
-constexpr double AT_FIRST = 0.25;                        // caution of a young entity, whose reference is small
+constexpr double AT_FIRST = 1.0;                          // caution of a young entity, whose reference is small; it ends with its youth
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
@@ -261,7 +261,8 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
-    const double evidence = total / (OVERSHOOT * budget * series::exp(number[CAUTION]));
+    const double caution = number[CAUTION] + AT_FIRST * max(1.0 - number[SEEN] / YOUNG, 0.0);
+    const double evidence = total / (OVERSHOOT * budget * series::exp(caution));
     if (evidence >= 1.0) alarm(s);
     return evidence;
 }
@@ -287,7 +288,6 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
     if (number[SCALE] <= 0.0) {
         if (seen + 1.0 >= SETTLE && number[SPREAD] > 0.0) {
             restart(s, FIRST);
-            number[CAUTION] = AT_FIRST;
         }
         return 0.0;
     }

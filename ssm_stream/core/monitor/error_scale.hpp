@@ -17,7 +17,7 @@
 //
 // Far from the contexts that are known (φ'Pφ large), the context counts for less. The scale of interval and anomaly score
 // leans on the plain running mean of |e| as far as that has explained recent errors better (a logistic gate on decayed
-// losses log s + |e|/s). The drift detector's weights stand still for some events, so that a change does not hide itself.
+// losses log s + |e|/s).
 #pragma once
 #include "../numbers.hpp"
 #include "../state.hpp"
@@ -41,7 +41,6 @@ constexpr double CELLS_FROM = 100.0;     // errors before the hours' usual sizes
 constexpr double CELL_CLIP = 4.0;        // of an error, over its scale
 constexpr double CELL_UNIT = 1.0 / 4096.0, CELL_MOST = 7.9;
 constexpr int CELL_VISITS = 200;         // beyond, a cell forgets
-constexpr i64 HELD_FOR = 64;             // events for which the drift detector's weights stand still
 constexpr double SIDE_MOST = 1.5;
 constexpr double LEVERAGE_MOST = 6.0;    // times the usual, from which on the context counts the less
 constexpr double INPUT_MOST = 5.0, CENTRED_MOST = 6.0;  // of φ
@@ -59,8 +58,8 @@ enum { RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE, OWN_WEIGHT, OWN_MOMEN
 // columns of the pool's `number`: events, decayed; u, and the decayed sum of ρ²
 enum { TOTAL, WEIGHT, MOMENT };
 // of the scratch: scale without sides; log ratio of the sides, halved; scale of each side and of none, leaning on the plain
-// one; of the context alone; ρ; φ'Pφ; the drift detector's
-enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE, FOR_DRIFT };
+// one; of the context alone; ρ; φ'Pφ
+enum { BOTH, SIDED, UPPER, LOWER, BARE, CONTEXT_ONLY, RECENTLY, LEVERAGE };
 
 // sin and cos of the hour's angle
 constexpr double WAVES[HOURS][2] = {
@@ -76,7 +75,7 @@ constexpr double WAVES[HOURS][2] = {
 
 struct Scale {
     double *number, *pool_number, *W, *V, *P;
-    float *value, *mean, *w, *v, *held;
+    float *value, *mean, *w, *v;
     std::int16_t* cell;
     std::uint8_t* visits;
     double *phi, *gain, *room, *raw;  // scratch
@@ -88,7 +87,7 @@ struct Scale {
         char *row = m.error_scale.row(e), *pool = m.error_scale_pool.row(k);
         const ErrorScaleFields& f = m.error_scale_fields;
         const ErrorScalePoolFields& g = m.error_scale_pool_fields;
-        number = f.number.in(row), value = f.value.in(row), mean = f.mean.in(row), w = f.w.in(row), v = f.v.in(row), held = f.held.in(row);
+        number = f.number.in(row), value = f.value.in(row), mean = f.mean.in(row), w = f.w.in(row), v = f.v.in(row);
         cell = f.cell.in(row), visits = f.visits.in(row);
         pool_number = g.number.in(pool), W = g.w.in(pool), V = g.v.in(pool), P = g.P.in(pool);
         double* scratch = state.learner.w.error_scale;
@@ -165,11 +164,7 @@ inline void predict(const Scale& s, double answer, const i64* steps, const float
     const float* value = s.value;
     room[RECENTLY] = number[SEEN] < FEW ? 0.0 : clip(series::log(value[RECENT] + RECENT_LEAST) - static_cast<double>(value[RECENT_MEAN]), RECENT_CLIP);
     const double weight = s.pool_number[WEIGHT] + static_cast<double>(value[OWN_WEIGHT]);
-    const double recent = series::exp(weight * room[RECENTLY]);
-    room[BOTH] = between(room[CONTEXT_ONLY] * recent, least, most);
-    Vec<double> sums{};
-    for (i64 i = 0; i < s.width; i += lanes<double>) sums = fma(load_floats(s.held + i), load(s.phi + i), sums);
-    room[FOR_DRIFT] = between(between(series::exp(number[LEVEL_OF] + far * total(sums)), least, most) * recent, least, most);
+    room[BOTH] = between(room[CONTEXT_ONLY] * series::exp(weight * room[RECENTLY]), least, most);
     room[SIDED] = clip(s.value[SIDE] + far * weighted(s.v, s.V, s.phi, s.width), SIDE_MOST);
     const double worse = static_cast<double>(s.value[LOSS_SCALED]) - static_cast<double>(s.value[LOSS_PLAIN]) - GATE_BIAS;
     const double plain = max(number[PLAIN], least), share = 1.0 / (1.0 + series::exp(clip(GATE * worse, 30.0)));
@@ -240,8 +235,6 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
             s.v[i] += static_cast<float>(side * own_step * s.gain[i]);
         }
     forget_moments(s, q, entities);
-    if (static_cast<i64>(n) % HELD_FOR == 0)
-        for (i64 i = 0; i < s.D; ++i) s.held[i] = static_cast<float>(static_cast<double>(s.w[i]) + s.W[i]);
 
     // Neighbouring errors are large together where they are correlated, too: so the recent past is that of whitened errors.
     const double over = clip(error / room[CONTEXT_ONLY], 8.0), known_rate = max(STATISTIC_RATE, 1.0 / (n + 1.0));
@@ -286,13 +279,8 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
 }
 
 // Is the scale known well enough for the drift detector? Not of a young entity.
-// Where hardly an event has been, the model is wrong without any change.
-constexpr double KNOWN_FROM = 500.0;     // errors of the entity
-constexpr double FAMILIAR = 2.0;         // times the usual φ'Pφ
-SSM_INLINE bool is_known(const Scale& s) {
-    if (s.number[SIZE] <= 0.0) return true;
-    return s.number[SEEN] >= KNOWN_FROM && s.room[LEVERAGE] * (s.pool_number[TOTAL] + s.ridge) <= FAMILIAR * static_cast<double>(s.D);
-}
+constexpr double KNOWN_FROM = 500.0;  // errors of the entity
+SSM_INLINE bool is_known(const Scale& s) { return s.number[SIZE] <= 0.0 || s.number[SEEN] >= KNOWN_FROM; }
 
 // The usual size of errors over that of this context: 1 where the context says nothing.
 SSM_INLINE double usual_by_context(const Scale& s) {
