@@ -94,6 +94,7 @@ def _alert(config: Config, scope: str) -> Schema:
         "kind": {"enum": _kinds(config)},
         "phase": {"enum": list(PHASES)},
         "severity": {"enum": ["warning", "critical"]},
+        "summary": {"type": "string", "minLength": 1, "description": "The alert as a sentence, in alerts.language."},
         "ts": _described(TIME, "Time of the event that caused it."),
         "score": score,
         **numbers,

@@ -10,6 +10,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
@@ -28,6 +29,7 @@ class AlertPipeline:
 
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
+        self._summarizer = Summarizer(config)
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
 
@@ -57,7 +59,15 @@ class AlertPipeline:
                 [item for item, count in reset.items() if count == len(self._stores)],
                 lambda entity, row: max(each.last_labelled(entity, row) for each in self._stores),
             )
-        return [render(alert) for alert in merged]
+        return [self._complete(alert) for alert in merged]
+
+    def _complete(self, alert: Alert) -> Alert:
+        """Return an alert with its details and its sentence."""
+        alert = render(alert)
+        if not alert.message["summary"]:  # no event caused it
+            summary = self._summarizer(alert.message, entities=alert.entities)
+            alert = alert._replace(message=alert.message | {"summary": summary})
+        return alert
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all."""

@@ -67,6 +67,10 @@ class CaptureLayout:
         """Add the row of an array that begins at that byte, in the order in which rows are hashed."""
         self._fields[name] = Field(start, row.dtype, row.shape, row.strides, section)
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether captures have this array."""
+        return name in self._fields
+
     def array(self, content: bytes, name: str) -> NDArray[Any]:
         """Return a captured row, read-only."""
         field = self._fields[name]

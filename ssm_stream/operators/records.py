@@ -110,6 +110,7 @@ class Alert:
     id: str
     event_id: str
     """`id` of the prediction of the event that caused it (with several targets, without the target at its end)"""
+    summary: str = ""
     target: str | None = None
     pool: str | None = None
     count: int | None = None
