@@ -26,7 +26,8 @@ from ssm_stream.autoconfig.columns import (
     time_format,
 )
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
-from ssm_stream.config import Config, ConfigError, Event, Model, Source
+from ssm_stream.autoconfig.signals import as_targets, without_symptoms
+from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader
 
@@ -64,6 +65,7 @@ class Choices(NamedTuple):
     entity: str | None = None
     timestamp: str | None = None
     targets: Sequence[str] = ()
+    """Or `all` alone: every signal."""
 
 
 class Draft(NamedTuple):
@@ -103,7 +105,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
             f"none of the {len(documents)} messages of the sample is a JSON object: there is nothing to read"
         )
     found = {column.path: column for column in columns(rows)}
-    for path in (choices.entity, choices.timestamp, *choices.targets):
+    watches_all = list(choices.targets) == [ALL]
+    for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
         if path is not None and path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
     why: dict[str, str] = {}
@@ -113,7 +116,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     entity = _entity(found, choices.entity, timestamp, ts, why, notes)
     default = None if entity else name
     taken = {timestamp, *([entity] if entity else [])}
-    targets = list(choices.targets) or [_target(found, taken, entity, why, notes)]
+    targets = [_free("target", found)] if watches_all else list(choices.targets)
+    targets = targets or [_target(found, taken, entity, why, notes)]
     if choices.targets:
         why["target"] = "as given"
     fixed: dict[str, Any] = {
@@ -127,6 +131,16 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     event = Event.model_validate(fixed)
     event, left_out, remarks = _inputs(event, rows, why)
     events, refused = EventReader(event).read(rows)
+    if len(events):
+        if watches_all:
+            owners = found[entity].values if entity else {}
+            never = [path for path in event.numbers if _is_no_signal(found[path], owners)]
+            narrowed, remarks = as_targets(event, events, never), []
+        else:
+            narrowed = without_symptoms(event, events)
+        event, left_out = narrowed.event, left_out | narrowed.left_out
+        why |= narrowed.why
+        notes += narrowed.notes
     if refused:
         notes.append(f"{len(refused)} of {len(rows)} rows cannot be read, the first: {refused[0].reason}")
     entities = len(set(events.entity))
@@ -322,6 +336,11 @@ def _target(
 def _is_auxiliary(column: Column) -> bool:
     """Return whether it is named like a label, a part of the calendar, a counter or an id."""
     return any(w in KNOWN_LATER or w in CALENDAR or w in COUNTERS or w == "id" for w in column.name)
+
+
+def _is_no_signal(column: Column, names: dict[int, Any]) -> bool:
+    """Return whether it is no signal: a label, a part of the calendar, a counter or an id."""
+    return _is_auxiliary(column) or _never_decreases(column, names)
 
 
 def _never_decreases(column: Column, names: dict[int, Any]) -> bool:

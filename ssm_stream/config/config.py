@@ -95,7 +95,7 @@ class Config(Section):
         anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.split(m)})
         drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
         return self.replace(
-            event=self.event.model_copy(update={"target": target}),
+            event=self.event.for_target(target),
             alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         )
 
@@ -121,6 +121,8 @@ class Config(Section):
             del settings["alerts"]["language"]  # states from before this setting keep their hash
         if self.labels is None:
             del settings["labels"]
+        if self.event.inputs is None:
+            del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]  # states from before this setting keep their hash
         # Limits may be changed while the state lives: entities with a state are predicted as before.
