@@ -148,10 +148,26 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
         "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration 5.1（予測は 3.2 ± 0.4）、flow。",
     ),
     (
+        {
+            **SEVERAL,
+            "target": "vibration",
+            "since": SIX_TEN - 3_600_000,
+            "y": 5.13,
+            "yhat": 3.24,
+            "yhat_lower": 2.8,
+            "yhat_upper": 3.6,
+        },
+        NO_EVIDENCE,
+        "PUMP-3: vibration is 5.1, expected 3.2 ± 0.4; also temp, flow (since 06:10).",
+        "PUMP-3（06:10 から）：vibration が 5.1 です（予測は 3.2 ± 0.4）、ほかに temp、flow。",
+    ),
+    (
         FLEET,
         NO_EVIDENCE,
-        "12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9 (since 06:10).",
-        "プール 0-1 の 40 件中 12 件（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）。",
+        "12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the last of "
+        "them: temp is 92, expected 70 ± 4 (since 06:10).",
+        "プール 0-1 の 40 件中 12 件（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）"
+        "、直近の例：temp が 92 です（予測は 70 ± 4）。",
     ),
     (
         {**OVER, **FLEET, "count": 2},

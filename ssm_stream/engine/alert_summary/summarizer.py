@@ -62,7 +62,7 @@ class Summarizer:
             entities: of the pool, for an alert on many of them; 0: unknown
         """
         if message.get("scope") == "fleet":
-            who, what = self._fleet(message, entities)
+            who, what = self._fleet(message, evidence, entities)
         else:
             who = _name(str(message["entity"]))
             what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
@@ -72,9 +72,7 @@ class Summarizer:
         return text(key, self._language, **values)
 
     def _when(self, message: Message) -> str:
-        ts, since = message["ts"], message.get("since")
-        if since is None:
-            since = ts
+        ts, since = message["ts"], _since(message)
         start, end = (
             clock(ms, now, self._zone, japanese=self._language == "ja") for ms, now in ((since, ts), (ts, since))
         )
@@ -89,8 +87,10 @@ class Summarizer:
 
     def _open(self, message: Message, evidence: Evidence) -> str:
         """Return what is wrong, the other targets included."""
-        what = self._drift(message, evidence) if message["kind"] == "drift" else self._anomaly(message, evidence)
+        what = self._cause(message, evidence)
         others = [each for each in message.get("targets") or () if each["target"] != message.get("target")]
+        if evidence.moved and evidence.moved[0].column != message.get("target"):
+            others = [each for each in others if _side(each)]  # each target has reported the same column
         if not others:
             return what
         names = []
@@ -99,6 +99,10 @@ class Summarizer:
             name = _name(str(each["target"]))
             names.append(self._text(key, **self._value(each, name)) if key and message["kind"] == "anomaly" else name)
         return self._text("also", what=what, others=self._list(names, len(others)))
+
+    def _cause(self, message: Message, evidence: Evidence) -> str:
+        """Return what is wrong with the target of the report."""
+        return self._drift(message, evidence) if message["kind"] == "drift" else self._anomaly(message, evidence)
 
     def _anomaly(self, message: Message, evidence: Evidence) -> str:
         values, side, channel = self._value(message, self._target(message)), _side(message), message.get("channel")
@@ -110,7 +114,8 @@ class Summarizer:
             now = self._text("now_inside", **values)
             return self._text("again", target=values["target"], now=now)
         if channel == "levels":
-            return self._levels(values, evidence.moved, outside=side != 0)
+            brief = not side and (message.get("targets") is not None or message.get("scope") == "fleet")
+            return self._levels(values, evidence.moved, outside=side != 0, brief=brief)
         lead = self._text("outside_and" if side else "inside_but", **values)
         if channel == "novelty":
             return lead + self._new(message, evidence)
@@ -128,14 +133,15 @@ class Summarizer:
             bound = rounded(new.bound, 0.0)
         return self._text(new.sense, events=f"{float(f'{new.events:.2g}'):,.0f}", bound=bound)
 
-    def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool) -> str:
+    def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool, brief: bool) -> str:
+        """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
         if not moved:
             what = self._text("levels_unknown")
         elif moved[0].what == "steps":
             what = self._steps(moved[0])
         else:
             what = self._level([each for each in moved if each.what == "level"])
-        if not outside and _name(moved[0].column if moved else "") == values["target"]:
+        if brief or (not outside and _name(moved[0].column if moved else "") == values["target"]):
             return what
         return self._text("while_outside" if outside else "while_inside", what=what, **values)
 
@@ -174,8 +180,7 @@ class Summarizer:
         if key is None:
             return self._text("drift", target=target, now=now)
         # Later, the errors before are no longer those before the change.
-        own = [each["since"] for each in message.get("targets") or () if each["target"] == message.get("target")]
-        if errors is None or message["ts"] != (own or [message["since"]])[0]:
+        if errors is None or message["ts"] != _since(message):
             return self._text(f"{key}_some", target=target, now=now)
         if key.startswith("errors"):
             clear = errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95
@@ -196,7 +201,7 @@ class Summarizer:
         key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
         return self._text(key, target=target, events=events)
 
-    def _fleet(self, message: Message, entities: int) -> tuple[str, str]:
+    def _fleet(self, message: Message, evidence: Evidence, entities: int) -> tuple[str, str]:
         """Return which entities an alert is about, and what is wrong with them."""
         count, pool, target = message.get("count") or 0, message.get("pool") or "?", self._target(message)
         if message["phase"] == "recovered":
@@ -205,7 +210,10 @@ class Summarizer:
         who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
         names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
         kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
-        return who, self._text(kind, target=target, names=self._text("list").join(names) or "?")
+        what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
+        if _side(message) is None:
+            return who, what
+        return who, self._text("last", what=what, last=self._cause(message, evidence))
 
     def _value(self, values: Message, target: str) -> dict[str, str]:
         """Return target, value and prediction, rounded to the size of the interval, or of an error far beyond it."""
@@ -240,6 +248,13 @@ def _size(values: Message) -> float:
     """Return what is small for a value: half the width of its interval, or a part of an error that is far beyond."""
     y, yhat = values.get("y"), values.get("yhat")
     return max(_half(values), 0.0 if y is None or yhat is None else abs(y / MINOR - yhat / MINOR))
+
+
+def _since(message: Message) -> int:
+    """Return when the episode began: of the target that the message is about, while it is open."""
+    own = [each["since"] for each in message.get("targets") or () if each["target"] == message.get("target")]
+    since = own[0] if own else message.get("since")
+    return int(message["ts"] if since is None else since)
 
 
 def _half(values: Message) -> float:

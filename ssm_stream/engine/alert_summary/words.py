@@ -156,6 +156,7 @@ TEXTS: dict[str, Text] = {
         "{target} behaves differently at the same time, most: {names}",
         "同時に {target} の振る舞いが変わりました（主に {names}）",
     ),
+    "last": Text("{what}; the last of them: {last}", "{what}、直近の例：{last}"),
     "fleet_recovered": Text(
         "{target} is normal again in most entities, {count} still open",
         "{target} はほぼ平常に戻りました（残り {count} 件）",
