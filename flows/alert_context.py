@@ -40,7 +40,10 @@ def join(watched: sop.MonitorOut) -> Stream[Joined]:
 
 
 class Recent(StatefulBatchLogic[Item, Joined, list[sop.Prediction]]):
-    """Keeps the last predictions of an entity. An alert comes in the same batch as its prediction, or after it."""
+    """Keeps the last predictions of an entity. An alert comes in the same batch as its prediction, or after it.
+
+    One that no event of its entity caused (`ended_by: ttl`, or a `started` after a fleet alert) has none.
+    """
 
     def __init__(self, resume_state: list[sop.Prediction] | None) -> None:
         self._last = resume_state or []

@@ -21,7 +21,7 @@ _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
 MIGRATES = {
     "model.warmup": _RULE,
-    "alerts.anomaly.enabled": f"{_SWITCH}; episodes that are open get no `recovered` alert",
+    "alerts.anomaly.enabled": f"{_SWITCH}; open episodes end (`ended_by: disabled`)",
     "alerts.anomaly.budget": "the learner stays; the bounds follow the new budget from where they are",
     "alerts.anomaly.channels": _SWITCH,
     "alerts.anomaly.direction": _RULE,
@@ -31,11 +31,11 @@ MIGRATES = {
     "alerts.anomaly.recover_after": _RULE,
     "alerts.anomaly.cooldown": "it applies to episodes that end from now on",
     "alerts.anomaly.learn": "it applies to events from now on",
-    "alerts.drift.enabled": f"{_SWITCH}; episodes that are open get no `recovered` alert",
+    "alerts.drift.enabled": f"{_SWITCH}; open episodes end (`ended_by: disabled`)",
     "alerts.drift.budget": "the learner stays; the threshold is the new one at once",
     "alerts.drift.cooldown": "it applies to episodes that end from now on",
     "alerts.drift.learn": "it applies to events from now on",
-    "alerts.fleet.enabled": "it counts episodes from now on; switched off, the episodes inside an open one start anew",
+    "alerts.fleet.enabled": "it counts from now on; switched off, open ones end (`disabled`), those inside start anew",
     "alerts.fleet.share": _RULE,
     "alerts.fleet.min_entities": _RULE,
     "alerts.ongoing_every": _RULE,

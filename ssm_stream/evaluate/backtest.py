@@ -26,12 +26,14 @@ def backtest(
     on_chunk: Callable[[Chunk], None] = lambda _: None,
     label_delay: int = 0,
     device: str = "",
+    source: str | None = None,
 ) -> dict[str, Any]:
     """Return metrics of the production engine over a recording.
 
     With a horizon, persistence predicts the target at the time of the prediction, and events count when their target is
     there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
     With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
+    `source` is the name of the recording in the ids of alerts; None: the events topic.
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
@@ -41,7 +43,11 @@ def backtest(
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
     engine = _device_engine(config, device) if device else Engine(config)
-    for chunk in prequential_delayed(config, rows, label_delay) if label_delay else prequential(config, rows, engine):
+    for chunk in (
+        prequential_delayed(config, rows, label_delay, source)
+        if label_delay
+        else prequential(config, rows, engine, source=source)
+    ):
         for j, path in enumerate(scores):
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)

@@ -90,7 +90,9 @@ class ReproducedAlert(NamedTuple):
     def verdict(self) -> str:
         """Return the result of the comparison as a sentence."""
         of = f"{self.events:,} events of {self.id.topic}, partition {self.id.partition}, from offset {self.first}"
-        hashes = f"config hash {self.replayed['config_hash']}, state hash {self.replayed['state_hash']}"
+        hashes = f"config hash {self.replayed['config_hash']}"
+        if (state_hash := self.replayed["state_hash"]) is not None:
+            hashes += f", state hash {state_hash}"
         agree = self.audited - len(self.broken)
         audit = f" The audit's records on the way: {agree} of {self.audited} agree." if self.audited else ""
         if self.same is None:
@@ -126,17 +128,17 @@ def parse_alert_id(text: str) -> AlertId | None:
 
 
 def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
-    """Return the alert as the topic has it; None if it is no longer there.
+    """Return the alert as its topic has it, that of suppressed ones included; None if it is no longer there.
 
     Raises:
         BrokerError: the topic does not exist, or a broker refuses or does not answer.
     """
-    if config.sinks.alerts is None:
-        return None
-    for message in read_topic(with_topic(config.source, config.sinks.alerts)):
-        value = message.value()
-        if value is not None and f'"{alert.text}"'.encode() in value and orjson.loads(value).get("id") == alert.text:
-            return value
+    named = f'"{alert.text}"'.encode()
+    for topic in filter(None, (config.sinks.alerts, config.sinks.suppressed)):
+        for message in read_topic(with_topic(config.source, topic)):
+            value = message.value()
+            if value is not None and named in value and orjson.loads(value).get("id") == alert.text:
+                return value
     return None
 
 
@@ -182,14 +184,15 @@ def reproduce_alert(
         raise NotReproducibleError(
             f"{alert.text}: the events from offset {low} on do not lead to this alert: the state did not begin "
             "with them (give an export from before the alert by --state), the configuration was another, or the topic "
-            "is not keyed by entity"
+            "is not keyed by entity; or, of a `recovered`, a reset or a changed configuration ended the episode"
         )
     replayed = orjson.loads(run.value)
     content = None if sent is None else orjson.loads(sent)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent
+    explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
     return ReproducedAlert(
-        alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, run.explanation,
+        alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, explanation,
         run.history, run.audited, run.broken,
     )  # fmt: skip
 
@@ -271,7 +274,7 @@ class _Run:
             if not len(events):
                 continue
             self.events += len(events)
-            predictions, alerts = engine.process(events, partition)
+            predictions, alerts = engine.process(events, partition, self._encoder.event_ids(batch))
             mine = [raised for raised in alerts if batch.offsets[raised.row] == self._alert.offset]
             for record in self._encoder.encode(batch, predictions, mine).others:
                 value = record.value or b""

@@ -204,6 +204,9 @@ class Summarizer:
     def _fleet(self, message: Message, evidence: Evidence, entities: int) -> tuple[str, str]:
         """Return which entities an alert is about, and what is wrong with them."""
         count, pool, target = message.get("count") or 0, message.get("pool") or "?", self._target(message)
+        ended = message.get("ended_by")
+        if message["phase"] == "recovered" and ended not in (None, "recovered", "absorbed"):
+            return self._text("fleet_all", pool=pool), self._text(str(ended))
         if message["phase"] == "recovered":
             return self._text("fleet_all", pool=pool), self._text("fleet_recovered", target=target, count=f"{count:,}")
         key = "fleet" if entities >= count else "fleet_uncounted"
