@@ -317,3 +317,14 @@ def test_the_sentences_of_a_stream() -> None:
     assert (value := re.search(r"other (?:moved from |\()([\d.]+) to ([\d.]+)", level)), level
     assert 5 < float(value[2]) - float(value[1]) < 12
     assert any(re.match(r"[34] of 4 entities \(pool 0-\d+\): temp is unusual at the same time", text) for text in told)
+
+
+def test_an_end_that_no_event_brings_has_a_sentence() -> None:
+    """An open episode whose entity falls silent ends by its TTL, at another's event."""
+    settings = config("features: [load, other], target: temp", "state: {ttl: 1h}\nalerts: {fleet: {enabled: false}}")
+    events = pumps(3608)  # PUMP-1 has just jumped
+    rest = pumps(4800).take(np.flatnonzero(np.arange(4800) % 4 == 0)[902:])
+    engine = Engine(settings)
+    found = [*run(engine, events)[1], *run(engine, rest)[1]]
+    ends = [alert.message["summary"] for alert in found if alert.message["ended_by"] == "ttl"]
+    assert ends[0].startswith("PUMP-1: closed, as no events of it come any more (15:0"), ends

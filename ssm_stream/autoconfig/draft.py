@@ -129,7 +129,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         "features": "auto",
     }
     event = Event.model_validate(fixed)
-    event, left_out, remarks = _inputs(event, rows, why)
+    event, left_out, remarks = _inputs(event, rows, why, KNOWN_LATER - {"target"} if watches_all else KNOWN_LATER)
     events, refused = EventReader(event).read(rows)
     if len(events):
         if watches_all:
@@ -340,7 +340,7 @@ def _is_auxiliary(column: Column) -> bool:
 
 def _is_no_signal(column: Column, names: dict[int, Any]) -> bool:
     """Return whether it is no signal: a label, a part of the calendar, a counter or an id."""
-    return _is_auxiliary(column) or _never_decreases(column, names)
+    return (_is_auxiliary(column) and column.name != ["target"]) or _never_decreases(column, names)
 
 
 def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
@@ -355,14 +355,15 @@ def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
 
 
 def _inputs(
-    event: Event, rows: Sequence[dict[str, Any]], why: dict[str, str]
+    event: Event, rows: Sequence[dict[str, Any]], why: dict[str, str], known_later: frozenset[str]
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare = Config(source=Source(brokers="-", topic="-"), event=event)
     spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
     selection = select_features(bare, spread)
     selected, left_out = selection.config.event, dict(selection.left_out)
-    later = {path for path in selected.columns if set(name_words(path.rpartition(".")[2])) & KNOWN_LATER}
+    words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
+    later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.drivers import MIN_ROWS, Sample, find_drivers
-from ssm_stream.autoconfig.feature_selection import MAX_CATEGORY_VALUES
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events, factorize
 
+MAX_MODES = 8
+"""Values of a column of whole numbers that is a mode, no signal."""
 MAX_LISTED = 3
 """Drivers that a reason names."""
 MAX_COST = 0.05
@@ -103,11 +104,12 @@ def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed
     if len(signals) < 2:
         found = ", ".join(signals) or "none"
         raise ConfigError(
-            f"--target all: found {len(signals)} signals ({found}), and needs two: numbers of more than "
-            f"{MAX_CATEGORY_VALUES} values in the sample. Name targets with --target"
+            f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
+            f"of the calendar and whole numbers of at most {MAX_MODES} values. Name targets with --target"
         )
     left_out = {path: "a counter or a part of the calendar, no signal" for path in event.numbers if path in never}
-    categories = [*event.categories, *(path for path in settings if path not in never)]
+    left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
+    categories = [*event.categories, *(path for path in settings if path not in never and path not in left_out)]
     drivers = find_drivers(sample._replace(signals={path: sample.signals[path] for path in signals}))
     notes, inputs = list[str](), None if drivers is None else drivers.chosen
     why = {"target": "every signal is watched: predicted from its own past, the calendar and the inputs"}
@@ -117,7 +119,8 @@ def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed
             "all the others; name the drivers in event.inputs"
         )
     elif inputs:
-        follow = _listed([f"{path} {share:.0%}" for path, share in drivers.followed.items()])
+        shares = sorted(drivers.followed.items(), key=lambda item: -item[1])
+        follow = _listed([f"{path} {share:.0%}" for path, share in shares])
         why["inputs"] = f"they explain the others ({follow}), which as inputs would explain each other's faults away"
     else:
         why["inputs"] = "no signal explains a part of another: each is predicted from its own past and the calendar"
@@ -131,21 +134,26 @@ def _changed(event: Event, **settings: object) -> Event:
     return Event.model_validate({**event.model_dump(), **settings})
 
 
-def _sample(event: Event, events: Events) -> tuple[Sample, list[str]]:
-    """Return the sample of the features with many values, and the paths of those with few: flags, modes, steps."""
+def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
+    """Return the sample of the signals among the features, and the number of values of flags and modes, which are none."""
     numbers = event.numbers
     signals: dict[str, NDArray[np.float64]] = {}
     settings: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, int] = {}
     for j, path in enumerate(numbers):
         x = events.features[:, j]
-        many = len(np.unique(x[np.isfinite(x)])) > MAX_CATEGORY_VALUES
-        (signals if many else settings)[path] = x
+        values = np.unique(x[np.isfinite(x)])
+        mode = len(values) <= 2 or (len(values) <= MAX_MODES and bool((values == np.round(values)).all()))
+        if mode:
+            settings[path], counts[path] = x, len(values)
+        else:
+            signals[path] = x
     names = [events.features[:, j] for j in range(len(numbers), events.features.shape[1])]
     categories = [np.unique(x, return_inverse=True)[1].astype(np.int64) for x in [*settings.values(), *names]]
     entity = factorize(events.entity, {})
     order = np.argsort(entity, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(entity[order])) + 1)
-    return Sample(signals, groups, events.ts, categories), list(settings)
+    return Sample(signals, groups, events.ts, categories), counts
 
 
 def _listed(paths: list[str]) -> str:
