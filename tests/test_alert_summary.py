@@ -126,20 +126,20 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {**DRIFT, "change": "larger"},
         Evidence(errors=ErrorChange(0.1, 1.7712)),
-        "PUMP-3: errors of temp are 1.8 × as large as usual; now 71, as predicted (70 ± 4) (since 06:10).",
-        "PUMP-3（06:10 から）：temp の予測誤差が普段の 1.8 倍に増えました（現在 71 で予測どおり、70 ± 4）。",
+        "PUMP-3: errors of temp are 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "lower"},
         Evidence(errors=ErrorChange(-3.04, 1.1)),
-        "PUMP-3: temp has been 3.0 lower than predicted; now 71, as predicted (70 ± 4) (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測より 3.0 低い状態です（現在 71 で予測どおり、70 ± 4）。",
+        "PUMP-3: temp has been 3.0 lower than predicted; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測より 3.0 低い状態です（現在 71、予測は 70 ± 4）。",
     ),
     (
         {**DRIFT, "change": "higher", "phase": "ongoing", "ts": SIX_TEN + 60_000},
         Evidence(errors=ErrorChange(3.0, 1.1)),
-        "PUMP-3: temp has been higher than predicted; now 71, as predicted (70 ± 4) (since 06:10).",
-        "PUMP-3（06:10 から）：temp が予測より高い状態です（現在 71 で予測どおり、70 ± 4）。",
+        "PUMP-3: temp has been higher than predicted; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測より高い状態です（現在 71、予測は 70 ± 4）。",
     ),
     (
         SEVERAL,

@@ -135,7 +135,7 @@ def _changed(event: Event, **settings: object) -> Event:
 
 
 def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
-    """Return the sample of the signals among the features, and the number of values of flags and modes, which are none."""
+    """Return the sample of the signals among the features; and for flags and modes, the number of their values."""
     numbers = event.numbers
     signals: dict[str, NDArray[np.float64]] = {}
     settings: dict[str, NDArray[np.float64]] = {}

@@ -175,7 +175,7 @@ class Summarizer:
         if side is None:
             return self._text("drift_no_value", target=target)
         values = self._value(message, target)
-        now = self._text("now_outside" if side else "now_inside", **values)
+        now = self._text("now", **values)
         key = CHANGE_KEYS.get(message.get("change") or "")
         if key is None:
             return self._text("drift", target=target, now=now)
