@@ -32,7 +32,6 @@ TEXTS: dict[str, Text] = {
     "inside_but": Text(
         "{target} is {y}, as predicted ({expected}), but ", "{target} は {y} で予測どおり（{expected}）ですが、"
     ),
-    "no_value_and": Text("{target} is unusual: ", "{target} が普段と異なり、"),
     "now": Text("now {y}, predicted {expected}", "現在 {y}、予測は {expected}"),
     "now_inside": Text("now {y}, as predicted ({expected})", "現在 {y} で予測どおり、{expected}"),
     "other_outside": Text("{target} {y} (expected {expected})", "{target} {y}（予測は {expected}）"),
