@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.core import detect, interval
+from ssm_stream.core import detect, error_scale, interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 
@@ -177,8 +177,10 @@ def anomaly_alarms(errors: Any, budget: float, level: float, first: int, rest: i
 
 
 def drift(errors: Array, budget: float) -> NDArray[np.bool_]:
-    """Where the drift detector alarms, (n,)."""
-    evidence = detect.observe_all(detect.new_detector_state(1), 0, np.ascontiguousarray(errors), budget, False)
+    """Where the drift detector alarms, (n,): an error in five minutes, each over the scale that it has in its context."""
+    minutes = 5 * np.arange(len(errors))
+    over = error_scale.observe_all(errors, np.stack([minutes // 60 % 24, minutes // 1440 % 7], 1))
+    evidence = detect.observe_all(detect.new_detector_state(1), 0, over, budget, False)
     alarm: NDArray[np.bool_] = evidence >= 1.0
     return alarm
 

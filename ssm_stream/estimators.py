@@ -22,7 +22,7 @@ from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event
-from ssm_stream.core import interval
+from ssm_stream.core import error_scale, interval
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, FaultError, text_code
 from ssm_stream.ingest.json_values import abbreviated, json_value
@@ -364,7 +364,11 @@ def _score(engine: Engine, event: SingleEvent) -> float:
     row = store.row_by_name[event.entity]
     if store.state.learner.n[row] < engine.config.model.warmup:
         return 0.0
-    bound = interval.anomaly_bound(store.state.interval, row, 1.0 / engine.config.alerts.anomaly.budget.events)
+    pool = store.pool_of(row, 0)
+    rate = 1.0 / engine.config.alerts.anomaly.budget.events
+    # The prediction has left the scale of its errors in the scratch.
+    scale = store.scratch.error_scale[error_scale.ROOM, error_scale.UPPER if y > yhat else error_scale.LOWER]
+    bound = float(scale) * interval.anomaly_bound(store.state.interval, row, rate, store.shared.error_scale.tail[pool])
     # The same smallest bound as in the core (process.cpp), below which differences are rounding.
     bound = max(bound, 1e-9 * max(abs(y), abs(yhat)) + 1e-300)
     return min(abs(y - yhat) / bound, MAX_SCORE)

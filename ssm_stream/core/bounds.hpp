@@ -106,6 +106,8 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
         const EntityFields& f = of.learner.entity_fields;
         bounds.check("learner.n", f.n.in(row), 1, 0, MAX_COUNT);
         bounds.check("learner.season_n", f.season_n.in(row), (HOURS + WEEK) * of.learner.p.seasons, 0, 100);
+        if (of.monitor.error_scale.rows)
+            bounds.check("error_scale.number (seen)", of.monitor.error_scale_fields.number.in(of.monitor.error_scale.row(e)), 1, 0, MAX_COUNT);
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);
         if (of.monitor.novelty.rows) check_novelty(bounds, of.monitor, e);
     }

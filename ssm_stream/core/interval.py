@@ -13,7 +13,7 @@ from ssm_stream.core import blocks, native
 class IntervalState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    scale (E,): running mean of |error|, in the target's unit
+    scale (E,): running mean of |error|; the engine's errors are over their scale (`error_scale`)
     width (E,): log of the interval's half-width over scale
     tail (E, 6): log of the tail's threshold over scale; mean and mean square of the excess; exceedances, at most
         1 / TAIL_RATE; correction of the anomaly bound (log); events of rest left after an alarm
@@ -30,13 +30,16 @@ def new_interval_state(E: int) -> IntervalState:
 
 
 def half_width(s: IntervalState, e: int) -> float:
-    """Distance from the prediction to the interval's bounds, in the target's unit."""
+    """Distance from the prediction to the interval's bounds, in the unit of the errors that were observed."""
     return native.half_width(s, e)
 
 
-def anomaly_bound(s: IntervalState, e: int, rate: float) -> float:
-    """|error| that one event in 1/rate exceeds while nothing changes, in the target's unit."""
-    return native.anomaly_bound(s, e, rate)
+def anomaly_bound(s: IntervalState, e: int, rate: float, tail: NDArray[np.float64] | None = None) -> float:
+    """|error| that one event in 1/rate exceeds while nothing changes, in the unit of the errors that were observed.
+
+    tail: (3,) of the entity's pool (`ErrorScalePoolState`)
+    """
+    return native.anomaly_bound(s, e, rate, tail)
 
 
 def observe(s: IntervalState, e: int, n: int, error: float, level: float, rate: float) -> None:

@@ -11,7 +11,8 @@
 
 namespace ssm::SSM_ISA {
 
-enum { HALF, SHARE };               // columns of PendingTables.number
+enum { BELOW, ABOVE, SHARE };       // columns of PendingTables.number: distances to the interval's bounds; the fleet's share
+struct Issued { double below, above, share; };
 enum { MATCHED, DROPPED, MISSED };  // places of `tally`
 
 // The ring of an entity.
@@ -41,8 +42,7 @@ template <class A, class B> SSM_INLINE void copy(A* to, const B* from, i64 n) {
 }
 
 // Keep the prediction in the scratch as the entity's next record; its place is free.
-// half: of the interval; share: of the prediction that stands on other entities
-inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, double half, double share) {
+inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, const Issued& issued) {
     const Params& p = l.p;
     const Scratch& w = l.w;
     const PendingTables& q = ring.q;
@@ -54,7 +54,8 @@ inline void remember(Ring& ring, const Learner& l, const Events& events, i64 t, 
     flag[WITH_HOUR] = static_cast<std::int8_t>(w.on[0]), flag[WITH_WEEKDAY] = static_cast<std::int8_t>(w.on[1]);
     flag[WITH_SEASONS] = static_cast<std::int8_t>(w.flag[SEASONS]);
     flag[YOUNG] = l.s.n == 0, flag[KNEW] = l.pool.n > 0;
-    q.number[2 * at + HALF] = half, q.number[2 * at + SHARE] = share;
+    double* number = q.number + RECORD_NUMBERS * at;
+    number[BELOW] = issued.below, number[ABOVE] = issued.above, number[SHARE] = issued.share;
     copy(q.v + at * p.F, w.v, p.F);
     copy(q.named + at * p.categories, events.u + t * p.C + p.features, p.categories);
     copy(q.steps + 2 * at, events.steps + 2 * t, 2);

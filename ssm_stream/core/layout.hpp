@@ -42,6 +42,7 @@ template <> inline const char* type_name<u64>() { return "<u8"; }
 template <> inline const char* type_name<std::int8_t>() { return "|i1"; }
 template <> inline const char* type_name<std::uint8_t>() { return "|u1"; }
 template <> inline const char* type_name<std::uint16_t>() { return "<u2"; }
+template <> inline const char* type_name<std::int16_t>() { return "<i2"; }
 
 // Lays out fields one after another: those that are read as vectors begin at a cache line.
 struct Placer {
@@ -171,10 +172,11 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
     put.finish();
 }
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
-    put("number", f.number, {3});
+    put("number", f.number, {4});
     const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors
     put("origin", f.origin, {columns});
     put("last", f.last, {columns});
+    put("quantum", f.quantum, {columns});
     put("mean", f.mean, {2 * columns}, 1, beyond);
     put("base", f.base, {2 * columns}, 1, beyond);
     put("rms", f.rms, {2 * columns}, 1, beyond);
@@ -182,6 +184,28 @@ inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
     put("crossings", f.crossings, {2 * columns}, 1, beyond);
     put.finish();
     f.size = put.size;
+}
+// D: inputs, with the features
+inline void place_fields(Placer& put, ErrorScaleFields& f, i64 D) {
+    put("number", f.number, {7});
+    put("value", f.value, {11});
+    put("mean", f.mean, {CONTEXT});
+    const i64 beyond = rounded(D, 8) - D;  // to whole vectors
+    put("w", f.w, {D}, 1, beyond);
+    put("v", f.v, {D}, 1, beyond);
+    put("held", f.held, {D}, 1, beyond);
+    put("cell", f.cell, {HOURS + WEEK});
+    put("visits", f.visits, {HOURS + WEEK});
+    put.finish();
+}
+inline void place_fields(Placer& put, ErrorScalePoolFields& f, i64 D) {
+    const i64 n = rounded(D, 8);
+    put("number", f.number, {3});
+    put("tail", f.tail, {3});
+    put("w", f.w, {D}, 8);
+    put("v", f.v, {D}, 8);
+    put("P", f.P, {D, n}, 8);
+    put.finish();
 }
 inline void place_fields(Placer& put, NumberFields& f, std::vector<i64> shape) {
     put("number", f.number, std::move(shape));
@@ -193,7 +217,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels;
+    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale;
     Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
     Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate;
 };
@@ -231,6 +255,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("stack", f.stack, {p.answers}, 8);
     put("others", f.others, {SLOTS});
     put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
+    put("error_scale", f.error_scale, {SCALE_ROOMS, rounded(CONTEXT + p.features, 8)}, 8);
     put.finish();
 }
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
@@ -244,6 +269,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
+    w.error_scale = f.error_scale.in(row);
     for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
     return w;
 }

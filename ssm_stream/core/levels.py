@@ -13,8 +13,10 @@ from ssm_stream.core import blocks, native
 class LevelsState(NamedTuple):
     """E entities, a row each, of D columns (features, then the target); zeros are a fresh entity. 24 + 40 D bytes.
 
-    number (E, 3) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's
-    origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on
+    number (E, 4) float64: events of the entity; mean and mean square of the joint statistic, minus the prior's;
+        events in a row in which the baseline is held
+    origin (E, D) float32: the first value; last (E, D) float32: the last value, from the first one on; quantum (E, D)
+        float32: the smallest step, 0 while there is none
     mean, base, rms (E, 2 D) float32: fast mean and baseline, both from the first value on; rms of their gap. Of the
         columns, then of the sizes of their steps
     events, crossings (E, 2 D) uint16: events, zero crossings of the gap
@@ -23,6 +25,7 @@ class LevelsState(NamedTuple):
     number: NDArray[np.float64]
     origin: NDArray[np.float32]
     last: NDArray[np.float32]
+    quantum: NDArray[np.float32]
     mean: NDArray[np.float32]
     base: NDArray[np.float32]
     rms: NDArray[np.float32]
@@ -36,17 +39,19 @@ def new_levels_state(E: int, D: int) -> LevelsState:
 
 
 def observe(
-    s: LevelsState, e: int, values: NDArray[np.float64], columns: NDArray[np.float64], events: float
+    s: LevelsState, e: int, values: NDArray[np.float64], columns: NDArray[np.float64], events: float,
+    absorb: float = 1000.0,
 ) -> NDArray[np.float64]:
     """Learn events in order; returns how far off the levels are, over the limit, (n,): more than 1 is an alarm.
 
     Args:
         values: targets (n,); columns: features (n, D − 1); what is not finite is skipped
         events: mean number of events between false alarms
+        absorb: events in a row after which what is held off is normal
     """
     out = np.empty(len(values))
     rows = np.ascontiguousarray(columns)
-    native.levels_observe(s, e, np.ascontiguousarray(values), rows, rows.shape[1], events, out)
+    native.levels_observe(s, e, np.ascontiguousarray(values), rows, rows.shape[1], events, absorb, out)
     return out
 
 

@@ -19,29 +19,35 @@ ANOMALY, DRIFT = 0, 1
 KINDS = ("anomaly", "drift")
 UNCHANGED, STARTED, ONGOING, RECOVERED = range(4)
 PHASES = ("", "started", "ongoing", "recovered")
-ENDED = ("", "recovered", "absorbed")  # why an episode has recovered: by code
+ENDED = ("", "recovered", "absorbed")
+"""How an episode ended, as `Reported.phase` has it."""
 
 # columns of LifecycleState.number
-OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK = range(8)
+OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD = range(9)
 
 
 class LifecycleState(NamedTuple):
     """E entities, a row each; zeros are a fresh entity.
 
-    number (E, 2, 8) float64, a row a kind: episode open; its first event's count and time (ms); anomalous events in a
-        row; calm events in a row; count before which no new episode starts; count at the last report; highest score
+    number (E, 2, 9) float64, a row a kind: episode open; its first event's count and time (ms); anomalous events in a
+        row; calm events in a row; count before which no new episode starts; count at the last report; highest score; events not
+        learned, less what others took back
     """
 
     number: NDArray[np.float64]
 
 
 class LifecycleRules(NamedTuple):
-    """recover_after, cooldown, ongoing_every in events; consecutive: anomalous events in a row that start an episode"""
+    """recover_after, cooldown, ongoing_every in events; consecutive: anomalous events in a row that start an episode
+
+    absorb_after: most events of an episode; 0: by the budget
+    """
 
     consecutive: int
     recover_after: tuple[int, int]
     cooldown: tuple[int, int]
     ongoing_every: int
+    absorb_after: tuple[int, int] = (0, 0)
 
 
 def new_lifecycle_state(E: int) -> LifecycleState:
@@ -50,11 +56,12 @@ def new_lifecycle_state(E: int) -> LifecycleState:
 
 
 def step(
-    s: LifecycleState, e: int, kind: int, n: int, ts: float, score: float, alarm: bool, calm: bool, r: LifecycleRules
+    s: LifecycleState, e: int, kind: int, n: int, ts: float, score: float, alarm: bool, calm: bool, r: LifecycleRules,
+    absorb: float = 1000.0,
 ) -> int:
     """Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).
 
     n: labelled events before this one; ts: ms; score: the kind's score; alarm: the kind's condition holds on this
-    event; calm: the event counts towards recovery.
+    event; calm: the event counts towards recovery; absorb: most events of an episode
     """
-    return native.episode_step(s, e, kind, n, ts, score, alarm, calm, r)
+    return native.episode_step(s, e, kind, n, ts, score, alarm, calm, absorb, r)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import detect, interval, levels, lifecycle, novelty
+from ssm_stream.core import detect, error_scale, interval, levels, lifecycle, novelty
 from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
@@ -41,6 +41,7 @@ class EntityStates(NamedTuple):
 
     learner: EntityState
     interval: interval.IntervalState
+    error_scale: error_scale.ErrorScaleState
     detector: detect.DetectorState
     novelty: novelty.NoveltyState
     levels: levels.LevelsState
@@ -55,6 +56,7 @@ class PoolStates(NamedTuple):
     pool: PoolState
     fleet: HeadsState
     norm: HeadsState
+    error_scale: error_scale.ErrorScalePoolState
 
 
 class Rules(NamedTuple):
@@ -125,7 +127,7 @@ STAGE, TAKEN, ROWS, POOL = range(4)
 MATCHED, DROPPED, MISSED = range(3)
 
 
-LEARNS, CHANNEL = 2, 3  # places of `Reported.phase`
+LEARNS, CHANNEL, ENDED = 2, 3, 4  # places of `Reported.phase`; the last is the first of two
 RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL = range(3)
 CHANNELS = ("residual", "novelty", "levels")
 
@@ -133,7 +135,8 @@ CHANNELS = ("residual", "novelty", "levels")
 class Reported(NamedTuple):
     """What the core reports of an event that changed an episode.
 
-    phase (4,) int64 by kind, then whether the event is learned, and the channel of the anomaly score
+    phase (6,) int64 by kind, then whether the event is learned, and the channel of the anomaly score; then by kind how
+        an episode ended (index of `lifecycle.ENDED`)
     number (2, 3) float64: score, since (ms), absorbed after (events)
     weights (L,) float32: implicit weights before learning
     """

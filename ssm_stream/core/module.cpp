@@ -41,7 +41,7 @@ bool is_type(const char* format, i64 size, const char* type) {
     const char kind = *format;
     if (format[1] || size != type[2] - '0') return false;
     if (type[1] == 'f') return kind == 'd' || kind == 'f';
-    if (type[1] == 'i') return kind == 'l' || kind == 'q' || kind == 'b';
+    if (type[1] == 'i') return kind == 'l' || kind == 'q' || kind == 'b' || kind == 'h';
     if (type[1] == 'u') return kind == 'L' || kind == 'Q' || kind == 'B' || kind == 'H';
     return kind == '?';
 }
@@ -293,6 +293,14 @@ class PyLearner {
     nb::object kept_;
 };
 
+void set_episodes(Rules& r, nb::handle episodes) {
+    r.consecutive = number<i64>(episodes, "consecutive"), r.ongoing_every = number<i64>(episodes, "ongoing_every");
+    for (int i = 0; i < 2; ++i) {
+        r.recover_after[i] = nb::cast<i64>(episodes.attr("recover_after")[i]);
+        r.cooldown[i] = nb::cast<i64>(episodes.attr("cooldown")[i]);
+        r.absorb_after[i] = nb::cast<i64>(episodes.attr("absorb_after")[i]);
+    }
+}
 Rules rules_of(nb::handle from) {
     Rules r{};
     r.warmup = number<i64>(from, "warmup"), r.level = number<double>(from, "level"), r.ttl = number<double>(from, "ttl");
@@ -303,21 +311,12 @@ Rules rules_of(nb::handle from) {
     r.drift_seconds = number<double>(from, "drift_seconds");
     for (int i = 0; i < 3; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
     for (int i = 0; i < 2; ++i) r.learn[i] = nb::cast<i64>(from.attr("learn")[i]);
-    nb::object episodes = from.attr("episodes");
-    r.consecutive = number<i64>(episodes, "consecutive"), r.ongoing_every = number<i64>(episodes, "ongoing_every");
-    for (int i = 0; i < 2; ++i) {
-        r.recover_after[i] = nb::cast<i64>(episodes.attr("recover_after")[i]);
-        r.cooldown[i] = nb::cast<i64>(episodes.attr("cooldown")[i]);
-    }
+    set_episodes(r, from.attr("episodes"));
     return r;
 }
 Rules episode_rules(nb::handle episodes) {
     Rules r{};
-    r.consecutive = number<i64>(episodes, "consecutive"), r.ongoing_every = number<i64>(episodes, "ongoing_every");
-    for (int i = 0; i < 2; ++i) {
-        r.recover_after[i] = nb::cast<i64>(episodes.attr("recover_after")[i]);
-        r.cooldown[i] = nb::cast<i64>(episodes.attr("cooldown")[i]);
-    }
+    set_episodes(r, episodes);
     return r;
 }
 
@@ -344,7 +343,7 @@ PendingTables pending_of(nb::handle q, const Params& p, i64 E) {
     using i8 = std::int8_t;
     return {H, member<i64>(q, "met", {E}), member<i64>(q, "oldest", {E}), member<i64>(q, "judged", {E}), member<i8>(q, "open", {E, H}),
             member<i64>(q, "ts", {E, H}), member<i64>(q, "key", {E, H}), member<i64>(q, "pool", {E, H}), member<i8>(q, "flag", {E, H, 6}),
-            member<double>(q, "number", {E, H, 2}), member<double>(q, "v", {E, H, p.F}), member<double>(q, "named", {E, H, p.categories}),
+            member<double>(q, "number", {E, H, RECORD_NUMBERS}), member<double>(q, "v", {E, H, p.F}), member<double>(q, "named", {E, H, p.categories}),
             member<i8>(q, "steps", {E, H, 2}), member<double>(q, "base", {E, H, BASES}), member<i64>(q, "places", {E, H}),
             member<double>(q, "a", {E, H, p.T}), member<i8>(q, "active", {E, H, p.T}), member<double>(q, "made", {E, H, GATES + 1}),
             member<float>(q, "past", {E, H, 2, past})};
@@ -363,15 +362,18 @@ class PyEngine {
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
-        m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, 8}), "lifecycle");
+        m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, 9}), "lifecycle");
         m.clock = table_of(state.attr("clock"), placed(m.clock_fields, std::vector<i64>{4}), "clock");
         m.reference = table_of(state.attr("reference"), placed(m.reference_fields, p), "reference");
+        m.error_scale = table_of(state.attr("error_scale"), placed(m.error_scale_fields, CONTEXT + p.features), "error_scale");
+        m.error_scale_pool = table_of(pools.attr("error_scale"), placed(m.error_scale_pool_fields, CONTEXT + p.features), "pools.error_scale");
         const i64 E = s.learner.entity.rows;
-        const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E ||
+        const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E || m.error_scale.rows != E ||
+                              m.error_scale_pool.rows != s.learner.pool.rows ||
                               (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
                               (s.rules.channels[2] && m.levels.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
-        s.told = {member<i64>(reported, "phase", {4}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
+        s.told = {member<i64>(reported, "phase", {6}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
     }
 
     std::pair<i64, i64> run(nb::handle pools, nb::handle rows, nb::handle ts, nb::handle u, nb::handle steps, nb::handle y, i64 start, nb::handle marks, i64 source, nb::handle out) {
@@ -484,8 +486,10 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }
     if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
     if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
+    if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }
+    if (group == "error_scale_pool") { ErrorScalePoolFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
-    if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, 8})); }
+    if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, 9})); }
     if (group == "clock") { NumberFields f; return schema_of(placed(f, std::vector<i64>{4})); }
     throw nb::value_error(("no group of state is called " + group).c_str());
 }
@@ -521,7 +525,7 @@ MonitorState levels_state(nb::handle s, i64 e, i64 columns) {
 }
 MonitorState episode_state(nb::handle s, i64 e, i64 kind) {
     MonitorState m{};
-    m.episodes = table_of(s, placed(m.episode_fields, std::vector<i64>{2, 8}), "lifecycle");
+    m.episodes = table_of(s, placed(m.episode_fields, std::vector<i64>{2, 9}), "lifecycle");
     check_row(m.episodes, e);
     if (kind < 0 || kind > 1) throw nb::index_error("no such kind of episode");
     return m;
@@ -529,9 +533,29 @@ MonitorState episode_state(nb::handle s, i64 e, i64 kind) {
 
 void bind_monitor(nb::module_& m) {
     m.def("half_width", [](nb::handle s, i64 e) { return F->half_width(interval_state(s, e), e); });
-    m.def("anomaly_bound", [](nb::handle s, i64 e, double rate) { return F->anomaly_bound(interval_state(s, e), e, rate); });
+    m.def("anomaly_bound", [](nb::handle s, i64 e, double rate, nb::handle tail) {
+        return F->anomaly_bound(interval_state(s, e), e, rate, tail.is_none() ? nullptr : data<double>(tail, "tail", {3}));
+    }, nb::arg("s"), nb::arg("e"), nb::arg("rate"), nb::arg("tail").none());
     m.def("interval_observe", [](nb::handle s, i64 e, i64 n, double error, double level, double rate) {
         F->interval_observe(interval_state(s, e), e, n, error, level, rate);
+    });
+    // Errors of predictions of 0 one after another, without features, out (n,): each over its scale.
+    m.def("error_scale_observe_all", [](nb::handle s, nb::handle pools, nb::handle errors, nb::handle steps, nb::handle out) {
+        EngineState state{};
+        MonitorState& monitor = state.monitor;
+        monitor.error_scale = table_of(s, placed(monitor.error_scale_fields, CONTEXT), "error_scale");
+        monitor.error_scale_pool = table_of(pools, placed(monitor.error_scale_pool_fields, CONTEXT), "pools.error_scale");
+        check_row(monitor.error_scale, 0);
+        check_row(monitor.error_scale_pool, 0);
+        const i64 n = length(errors, "errors");
+        const double* error = data<const double>(errors, "errors", {n});
+        const i64* step = data<const i64>(steps, "steps", {n, 2});
+        check_steps(step, n);
+        double* over = data<double>(out, "out", {n});
+        std::vector<double> room(SCALE_ROOMS * rounded(CONTEXT, 8));
+        state.learner.w.error_scale = room.data();
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t) over[t] = F->error_scale_observe(state, 0, 0, error[t], step + 2 * t);
     });
     m.def("drift_observe", [](nb::handle s, i64 e, double error, double budget, bool hold) {
         return F->drift_observe(drift_state(s, e), e, error, budget, hold);
@@ -554,7 +578,7 @@ void bind_monitor(nb::module_& m) {
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t) score[t] = F->novelty_observe(state, e, value[t], week[t], events);
     });
-    m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, nb::handle out) {
+    m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, double absorb, nb::handle out) {
         if (features < 0 || features > 100'000) throw nb::value_error("no such number of features");
         const MonitorState state = levels_state(s, e, features + 1);
         const i64 n = length(values, "values");
@@ -563,14 +587,14 @@ void bind_monitor(nb::module_& m) {
         std::vector<double> room(LEVEL_ROOMS * rounded(2 * (features + 1), 8));
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t)
-            score[t] = F->levels_observe(state, e, value[t], column + t * features, features, events, room.data());
+            score[t] = F->levels_observe(state, e, value[t], column + t * features, features, events, absorb, room.data());
     });
     m.def("levels_causes", [](nb::handle s, i64 e, nb::handle out) {
         const i64 count = length(out, "out");
         F->levels_causes(levels_state(s, e, count / 2), e, data<double>(out, "out", {count}), count / 2 * 2);
     });
-    m.def("episode_step", [](nb::handle s, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, nb::handle rules) {
-        return F->episode_step(episode_state(s, e, kind), e, kind, n, ts, score, alarm, calm, episode_rules(rules));
+    m.def("episode_step", [](nb::handle s, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, nb::handle rules) {
+        return F->episode_step(episode_state(s, e, kind), e, kind, n, ts, score, alarm, calm, absorb, episode_rules(rules));
     });
 }
 

@@ -2,6 +2,7 @@
 #include "late.hpp"
 #include "learner/implicit.hpp"
 #include "monitor/drift.hpp"
+#include "monitor/error_scale.hpp"
 #include "monitor/episodes.hpp"
 #include "monitor/interval.hpp"
 #include "monitor/mean_shift.hpp"
@@ -17,16 +18,25 @@ constexpr double MARKS_A_TTL = 100.0;  // one event moves the watermark by at mo
 constexpr i64 WEIGHT_EVERY = 8;        // events between updates of the weights that drift alerts compare with
 constexpr double WEIGHT_RATE = 0.02;
 constexpr i64 SLOW_EVERY = 8;          // events of an episode of which one is learned
+constexpr i64 HOLD_FROM = 4000;          // events of an entity before learning is held
+constexpr double HOLD_MOST = 500.0, HOLD_BACK = 0.1;  // held events; what an event that is learned takes back
 constexpr double GAP_RATE = 0.01;      // of the mean gap between events, once 100 are known
 constexpr i64 NEARBY = 1000;           // entities whose states a processor keeps close: of more, the next is asked for ahead
 enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
 enum { ADAPT, SLOW, HOLD };              // of Rules.learn
-enum { LEARNS = 2, CHANNEL = 3 };        // places of Reported.phase
+enum { LEARNS = 2, CHANNEL = 3, ENDED = 4 };  // places of Reported.phase
+constexpr double ABSORB_SHARE = 1.0 / 3.0, ABSORB_LEAST = 100.0, ABSORB_MOST = 1000.0;  // of a budget, events
 enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, FIRST_OWN_CHANNEL };
 
 // Mean events between false alarms, at the entity's own rate where the budget is in time.
 static SSM_INLINE double budget_events(double events, double seconds, double gap) {
     return events > 0.0 ? events : max(seconds / max(gap, 1e-3), 20.0);
+}
+
+// Events after which an episode ends as absorbed.
+static SSM_INLINE double absorb_after(const Rules& r, int kind, double budget) {
+    if (r.absorb_after[kind] > 0) return static_cast<double>(r.absorb_after[kind]);
+    return min(max(ABSORB_SHARE * budget, ABSORB_LEAST), ABSORB_MOST);
 }
 
 // The entity's clock: its mean gap counts time that passes, not time that goes back.
@@ -53,7 +63,7 @@ static SSM_INLINE double* clock_of(const EngineState& state, i64 e) {
 
 // A target and its prediction, to be judged.
 struct Judged {
-    i64 n, judged;       // labelled events before; errors judged before
+    i64 k, n, judged;    // pool; labelled events before; errors judged before
     double time, y, answer;
     bool known;          // the entity had a label when the answer was given
     const double* u;
@@ -61,22 +71,57 @@ struct Judged {
 };
 
 // 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
-static SSM_INLINE i64 learns(const EngineState& state, i64 e, i64 n) {
+//
+// A model that stands still gets worse by itself. So a young one goes on, and what a hold may cost is bounded: an event that
+// is not learned counts by its error in the usual one's size, at least once, up to HOLD_MOST; others take that back, slowly, so
+// that in the long run holds add no more than HOLD_BACK of the usual error.
+// cost: |error| over the usual one
+static SSM_INLINE i64 learns(const EngineState& state, i64 e, i64 n, double cost) {
+    bool held = false;
     for (int kind = 0; kind < episodes::KINDS; ++kind) {
         const i64 rule = state.rules.learn[kind];
+        double* episode = episodes::episode(state.monitor, e, kind);
         const bool holds = rule == HOLD || (rule == SLOW && n % SLOW_EVERY != 0);
-        if (holds && episodes::episode(state.monitor, e, kind)[episodes::OPEN] == 1.0) return 0;
+        const bool hold = holds && episode[episodes::OPEN] == 1.0 && n >= HOLD_FROM && episode[episodes::HELD] < HOLD_MOST;
+        episode[episodes::HELD] = hold ? episode[episodes::HELD] + max(cost, 1.0) : max(episode[episodes::HELD] - HOLD_BACK, 0.0);
+        held = held || hold;
     }
-    return 1;
+    return held ? 0 : 1;
+}
+
+// What differences of target and prediction below are rounding.
+static SSM_INLINE double rounding_of(const EngineState& state, double y, double answer) {
+    const Scratch& w = state.learner.w;
+    return 1e-12 * max(std::fabs(y), std::fabs(answer)) + 1e-6 * w.scale[8 * w.flag[MANY] + 2 * RESIDUAL + 1];
+}
+
+// Pool and entity.
+struct Place { i64 k, e; };
+static SSM_INLINE interval::Interval interval_of(const EngineState& state, const Place& at) {
+    const MonitorState& m = state.monitor;
+    return {m, at.e, m.error_scale_pool_fields.tail.in(m.error_scale_pool.row(at.k))};
+}
+// The scale of errors of a prediction, in the scratch. y: the target, where it is known
+static SSM_INLINE void place_scale(const EngineState& state, const Place& at, double answer, const i64* steps, double y) {
+    const Scratch& w = state.learner.w;
+    error_scale::predict(error_scale::Scale(state, at.k, at.e), answer, steps, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
+}
+// Distances from the prediction to the bounds of its interval.
+struct HalfWidths { double below, above; };
+static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const i64* steps) {
+    place_scale(state, at, answer, steps, answer);
+    const error_scale::Scale scale(state, at.k, at.e);
+    const double half = interval::half_width(interval::Interval(state.monitor, at.e));
+    return {half * scale.room[error_scale::LOWER], half * scale.room[error_scale::UPPER]};
 }
 
 // How often a budget lets a score pass, and which channel's score is the largest.
 struct Anomaly { double score; i64 channel; };
-static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events) {
+static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double scale, double absorb) {
     const Rules& r = state.rules;
     Anomaly out{0.0, RESIDUAL_CHANNEL};
     const double floor = 1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300;
-    const double bound = max(interval::anomaly_bound(interval::Interval(state.monitor, e), 1.0 / events), floor);
+    const double bound = max(scale * interval::anomaly_bound(interval_of(state, {j.k, e}), 1.0 / events), floor);
     if (r.channels[RESIDUAL_CHANNEL]) out.score = min(std::fabs(j.y - j.answer) / bound, SCORE_MOST);
     if (r.channels[NOVELTY_CHANNEL]) {
         const double week = 86400.0 * static_cast<double>(j.steps[1]) + 3600.0 * static_cast<double>(j.steps[0]);
@@ -84,7 +129,8 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
         if (found > out.score) out = {found, NOVELTY_CHANNEL};
     }
     if (r.channels[LEVELS_CHANNEL]) {
-        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, state.learner.w.levels);
+        const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
+                                                 error_scale::usual_by_context(error_scale::Scale(state, j.k, e)), state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (state.own.count > 0) {
@@ -97,16 +143,21 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
 // The anomaly score of a target; episodes, detector and interval go on.
 static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const Rules& r = state.rules;
-    const Scratch& w = state.learner.w;
     i64* phase = state.told.phase;
     double* number = state.told.number;
     phase[0] = phase[1] = episodes::UNCHANGED;
+    phase[ENDED] = phase[ENDED + 1] = episodes::OPEN_STILL;
     phase[LEARNS] = 1;
     if (!j.known) return 0.0;
     const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
     const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + state.own.count), 1.0);
-    const double events = budget_events(r.anomaly_events, r.anomaly_seconds, gap) * channels;
-    auto [score, channel] = anomaly_score(state, e, j, events);
+    const double budget_of = budget_events(r.anomaly_events, r.anomaly_seconds, gap), events = budget_of * channels;
+    const double absorb = absorb_after(r, episodes::ANOMALY, budget_of);
+    // Judged is the error over the scale of its side.
+    const error_scale::Scale context(state, j.k, e);
+    const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
+    const double scale = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
+    auto [score, channel] = anomaly_score(state, e, j, events, scale, absorb);
     const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
     const bool counts =
         sided && size >= r.deviation && size >= r.deviation_relative * std::fabs(j.answer) && score > 1.0;
@@ -115,23 +166,31 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     } else if (r.anomaly) {
         phase[CHANNEL] = channel;
         double* episode = episodes::episode(state.monitor, e, episodes::ANOMALY);
-        phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts}, r);
+        phase[0] = episodes::step(episode, episodes::ANOMALY, {j.n, j.time, score, counts, !counts, absorb}, r, phase + ENDED);
+        if (phase[ENDED] == episodes::ABSORBED && r.channels[LEVELS_CHANNEL])
+            mean_shift::rebase(mean_shift::Levels(state.monitor, e), whole_doubles(2 * (state.learner.p.features + 1)));
         number[0] = score;
     }
     if (r.drift) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
-        const double deviation = w.scale[8 * w.flag[MANY] + 2 * RESIDUAL + 1];
-        const double rounding = 1e-12 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-6 * deviation;
         const drift::Drift detector(state.monitor, e);
-        const double evidence = min(drift::observe(detector, size > rounding ? error : 0.0, budget, r.learn[1] == HOLD), SCORE_MOST);
+        const double heard = heard_size > 0.0 && scale > 0.0 ? error / context.room[error_scale::FOR_DRIFT] : 0.0;
+        double evidence = 0.0;
+        if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
-            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector)}, r);
+            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector), absorb_after(r, episodes::DRIFT, budget)}, r, phase + ENDED + 1);
+            if (phase[ENDED + 1] == episodes::ABSORBED) drift::rebase(detector);
             number[3] = evidence;
         }
     }
-    phase[LEARNS] = learns(state, e, j.n);
-    if (phase[LEARNS]) interval::observe(interval::Interval(state.monitor, e), j.judged, size, r.level, 1.0 / events);
+    const double usual = context.number[error_scale::SIZE];
+    phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? size / usual : HOLD_MOST);
+    // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
+    const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
+    error_scale::learn(context, j.answer, error, heard_size, j.steps, entities);
+    const double over = scale > 0.0 ? size / scale : heard_size > 0.0 ? 1.0 : 0.0;
+    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events);
     return score;
 }
 
@@ -156,9 +215,9 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
         reference[j] += static_cast<float>(WEIGHT_RATE) * (state.told.weights[j] - reference[j]);
 }
 
-static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, i64 e, double answer) {
-    const double half = interval::half_width(interval::Interval(state.monitor, e));
-    out.yhat[t] = answer, out.lower[t] = answer - half, out.upper[t] = answer + half;
+static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double answer, const i64* steps) {
+    const HalfWidths half = half_widths(state, at, answer, steps);
+    out.yhat[t] = answer, out.lower[t] = answer - half.below, out.upper[t] = answer + half.above;
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);
 }
@@ -223,10 +282,10 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const Want want = wants(l, !unknown(y));
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
         *mark_of = mark;
-        tell(state, l, out, t, e, answer);
+        tell(state, l, out, t, {k, e}, answer, event.steps);
         if (unknown(y)) continue;
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps});
+        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps});
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (learned) {
             learn(l, event, y);
@@ -288,7 +347,7 @@ enum { BEFORE, PREDICT, ITSELF };
 
 // One record meets its target: judged, and learned. Returns whether there is something to report.
 struct Meeting {
-    i64 t, row, at;        // the item; the row of Settled; the record's place
+    i64 t, row, at, k;     // the item; the row of Settled; the record's place; the pool
     double y;
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
@@ -300,18 +359,21 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     const std::int8_t* flag = q.flag + m.at * RECORD_FLAGS;
     const bool ahead = late.late.events > 0 || late.late.ahead > 0.0, young = flag[YOUNG] == 1;
     const i64 n = l.s.n;
-    const double then = static_cast<double>(q.ts[m.at]), half = q.number[2 * m.at + HALF];
+    const double then = static_cast<double>(q.ts[m.at]);
+    const double* number = q.number + RECORD_NUMBERS * m.at;
     const double answer = q.made[m.at * (GATES + 1) + GATES];
     const bool counts = p.lags == 0 || !young || n == 0;
     settled.item[m.row] = m.t, settled.ts[m.row] = q.ts[m.at], settled.y[m.row] = m.y;
-    settled.yhat[m.row] = answer, settled.lower[m.row] = answer - half, settled.upper[m.row] = answer + half;
+    settled.yhat[m.row] = answer, settled.lower[m.row] = answer - number[BELOW], settled.upper[m.row] = answer + number[ABOVE];
     settled.warmup[m.row] = n < state.rules.warmup, settled.n[m.row] = n;
-    settled.fleet[m.row] = q.number[2 * m.at + SHARE];
+    settled.fleet[m.row] = number[SHARE];
     double score = 0.0;
     bool loud = false;
     if (counts) {
         const Event event{late.room.u, late.room.steps, then};
-        score = judge(state, e, {n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : late.room.steps});
+        const i64* steps = ahead ? m.own : late.room.steps;
+        place_scale(state, {m.k, e}, answer, steps, m.y);
+        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, steps});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
         const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
@@ -371,11 +433,10 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 const double answer = predict(l, event, first);
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 *mark_of = mark;
-                tell(state, l, out, t, e, answer);
-                const double half = interval::half_width(interval::Interval(state.monitor, e));
+                tell(state, l, out, t, {k, e}, answer, event.steps);
                 advance(clock, time, mark);
                 follow(p, l.s, l.pool, event, first);
-                remember(ring, l, events, t, half, out.fleet[t]);
+                remember(ring, l, events, t, {answer - out.lower[t], out.upper[t] - answer, out.fleet[t]});
                 if (rule.labels && known) {
                     todo[STAGE] = ITSELF;
                 } else {
@@ -415,7 +476,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, y, events.own + 2 * t, push});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;
@@ -457,9 +518,16 @@ const Functions functions{
     },
     [](const LearnerState& state, i64 k, i64 e, bool labelled) { return static_cast<i64>(wants(Learner(state, k, e), labelled)); },
     [](const MonitorState& m, i64 e) { return interval::half_width(interval::Interval(m, e)); },
-    [](const MonitorState& m, i64 e, double rate) { return interval::anomaly_bound(interval::Interval(m, e), rate); },
+    [](const MonitorState& m, i64 e, double rate, double* pool) { return interval::anomaly_bound(interval::Interval(m, e, pool), rate); },
     [](const MonitorState& m, i64 e, i64 n, double error, double level, double rate) {
         interval::observe(interval::Interval(m, e), n, error, level, rate);
+    },
+    [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
+        const error_scale::Scale s(state, k, e);
+        error_scale::predict(s, 0.0, steps, nullptr, 0.0);
+        const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::FOR_DRIFT] : 0.0;
+        error_scale::learn(s, 0.0, error, std::fabs(error), steps, 1.0);
+        return over;
     },
     [](const MonitorState& m, i64 e, double error, double budget, bool hold) {
         return drift::observe(drift::Drift(m, e), error, budget, hold);
@@ -467,12 +535,13 @@ const Functions functions{
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
         return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
     },
-    [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double* room) {
-        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, room);
+    [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
+        return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, 1.0, room);
     },
     [](const MonitorState& m, i64 e, double* out, i64 count) { mean_shift::causes(mean_shift::Levels(m, e), out, count); },
-    [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules& rules) {
-        return static_cast<i64>(episodes::step(episodes::episode(m, e, kind), kind, {n, ts, score, alarm, calm}, rules));
+    [](const MonitorState& m, i64 e, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules& rules) {
+        i64 ended;
+        return static_cast<i64>(episodes::step(episodes::episode(m, e, kind), kind, {n, ts, score, alarm, calm, absorb}, rules, &ended));
     },
 };
 

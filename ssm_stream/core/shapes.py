@@ -261,7 +261,8 @@ class Scratch(NamedTuple):
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
-        stack (T,): inputs of the stacking gates; levels (8, ·): room of the mean-shift detector
+        stack (T,): inputs of the stacking gates; levels (8, ·), error_scale (3, ·): room of the
+        mean-shift detector and of the scale of errors
     """
 
     v: NDArray[np.float64]
@@ -296,6 +297,7 @@ class Scratch(NamedTuple):
     stack: NDArray[np.float64]
     others: NDArray[np.int64]
     levels: NDArray[np.float64]
+    error_scale: NDArray[np.float64]
 
 
 ONES = 3  # row of Scratch.attend

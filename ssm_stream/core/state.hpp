@@ -7,8 +7,10 @@ namespace ssm {
 
 struct IntervalFields { Field<double> scale, width, tail; };
 struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting; };
+struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v, held; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
+struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
-struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, mean, base, rms; Field<std::uint16_t> events, crossings; };
+struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms; Field<std::uint16_t> events, crossings; };
 struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
 
@@ -22,13 +24,15 @@ struct LearnerState {
     HeadFields fleet_fields, norm_fields;
 };
 struct MonitorState {
-    Table interval, drift, novelty, levels, episodes, clock, reference;
+    Table interval, drift, novelty, levels, episodes, clock, reference, error_scale, error_scale_pool;
     IntervalFields interval_fields;
     DriftFields drift_fields;
     NoveltyFields novelty_fields;
     LevelsFields levels_fields;
     NumberFields episode_fields, clock_fields;
     ReferenceFields reference_fields;
+    ErrorScaleFields error_scale_fields;
+    ErrorScalePoolFields error_scale_pool_fields;
 };
 
 // What the configuration says, as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
@@ -44,10 +48,11 @@ struct Rules {
     bool channels[3];                         // which look for anomalies
     i64 learn[2];                             // what an open episode of each kind does to learning
     i64 consecutive, recover_after[2], cooldown[2], ongoing_every;
+    i64 absorb_after[2];                      // events after which an episode ends as absorbed; 0: by the budget
 };
 // What the loop tells of an event that changed an episode.
 struct Reported {
-    i64* phase;      // (4,) by kind, whether the event is learned, the channel of the score
+    i64* phase;      // (6,) by kind, whether the event is learned, the channel of the score; by kind how an episode ended
     double* number;  // (2, 3) score, since, absorbed after
     float* weights;  // (L,) implicit weights before learning
 };
@@ -90,7 +95,8 @@ struct Late {
     i64 events;
     double ahead, late;
 };
-enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
+enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };
+enum { RECORD_NUMBERS = 3 };  // columns of PendingTables.flag
 // Rings of records an entity; places: H.
 struct PendingTables {
     i64 places;
@@ -140,13 +146,14 @@ struct Functions {
     double (*weights)(const LearnerState&, i64 pool, i64 row, float* out);
     i64 (*wants)(const LearnerState&, i64 pool, i64 row, bool labelled);
     double (*half_width)(const MonitorState&, i64 row);
-    double (*anomaly_bound)(const MonitorState&, i64 row, double rate);
+    double (*anomaly_bound)(const MonitorState&, i64 row, double rate, double* pool);
     void (*interval_observe)(const MonitorState&, i64 row, i64 n, double error, double level, double rate);
+    double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
-    double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double* room);
+    double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double absorb, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
-    i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, const Rules&);
+    i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules&);
 };
 
 }  // namespace ssm

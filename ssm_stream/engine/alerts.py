@@ -57,7 +57,7 @@ def render(alert: Alert) -> Alert:
     return alert._replace(message=alert.details.complete(alert.message, alert.entities), details=None)
 
 
-def ended_by(phase: int, code: int = lifecycle.ENDED.index("recovered")) -> str | None:
+def ended_by(phase: int, code: int) -> str | None:
     """Return what ended an episode at an event of its entity; None while it lasts. code: of `lifecycle.ENDED`"""
     return lifecycle.ENDED[code] if phase == lifecycle.RECOVERED else None
 
@@ -209,7 +209,7 @@ class AlertBuilder:
                 "kind": name,
                 "phase": lifecycle.PHASES[phase],
                 "episode": None,
-                "ended_by": ended_by(phase),
+                "ended_by": ended_by(phase, phases[loop.ENDED + kind]),
                 "severity": "critical" if score >= self._critical else "warning",
                 "summary": "",
                 "ts": event.ts,

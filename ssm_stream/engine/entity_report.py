@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from ssm_stream.core import interval
+from ssm_stream.core import error_scale, interval
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
@@ -42,7 +42,7 @@ class EntityReport:
     """The state of an entity for one target.
 
     n: labelled events; last: time of the last one, ms (None: none yet); watermark: of its source then, ms
-    gap: mean seconds between events; error: running mean of |y − yhat|; half_width: of the prediction interval
+    gap: mean seconds between events; error: running mean of |y − yhat|; half_width: of the last prediction interval
     weights: input → running mean of its implicit weight, in the target's unit per standard deviation of the input, the
         largest first
     """
@@ -111,15 +111,15 @@ def report_entity(engine: TargetEngine, entity: str, source: int | None = None) 
     share = 1.0 - (1.0 - WEIGHT_RATE) ** math.ceil(n / WEIGHT_EVERY)
     means = view.state.reference.weights[view.row].astype(float) / (share or 1.0)
     weights = [pair for pair in zip(engine.input_names(pool), means.tolist(), strict=False) if pair[0] and pair[1]]
-    scale = float(spread.scale[view.row])
+    usual, last = (float(view.state.error_scale.number[view.row, at]) for at in (error_scale.PLAIN, error_scale.LAST))
     return EntityReport(
         engine.config.event.targets[0],
         n,
         _time(view, LAST),
         _time(view, MARK),
         float(number[GAP]),
-        scale,
-        interval.half_width(spread, view.row),
+        usual,
+        interval.half_width(spread, view.row) * last,
         episodes,
         dict(sorted(weights, key=lambda pair: -abs(pair[1]))),
     )

@@ -316,7 +316,7 @@ class EntityStore:
         return self._bound[1]
 
     def _new_report(self) -> loop.Reported:
-        return loop.Reported(np.zeros(4, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
+        return loop.Reported(np.zeros(6, np.int64), np.zeros((2, 3)), np.zeros(self.params.L, np.float32))
 
     def ensure_rows(self, needed: int) -> None:
         """Make room for so many entities, and compute the shards of the new ones."""

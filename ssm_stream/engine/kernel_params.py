@@ -85,6 +85,7 @@ def build_rules(config: Config) -> Rules:
             (anomaly.recover_after, 50),
             (anomaly.cooldown, drift.cooldown),
             config.alerts.ongoing_every,
+            (anomaly.absorb_after or 0, drift.absorb_after or 0),
         ),
     )
 

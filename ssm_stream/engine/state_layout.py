@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ssm_stream.config import Config
-from ssm_stream.core import blocks, detect, interval, levels, lifecycle, loop, novelty, shapes
+from ssm_stream.core import blocks, detect, error_scale, interval, levels, lifecycle, loop, novelty, shapes
 from ssm_stream.core.blocks import Layout
 from ssm_stream.engine.kernel_params import enabled_channels
 
@@ -17,6 +17,7 @@ def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
             ("clock", loop.Clock, blocks.schema("clock"), True),
             ("lifecycle", lifecycle.LifecycleState, blocks.schema("lifecycle"), True),
             ("interval", interval.IntervalState, blocks.schema("interval"), True),
+            ("error_scale", error_scale.ErrorScaleState, blocks.schema("error_scale", None, p.features), True),
             ("reference", loop.Reference, blocks.schema("reference", p), True),
             ("learner", shapes.EntityState, blocks.schema("entity", p), True),
             ("levels", levels.LevelsState, blocks.schema("levels", None, p.features + 1), detects_levels),
@@ -34,5 +35,8 @@ def pool_layout(p: shapes.LearnerParams, *, norm: bool) -> Layout:
             ("pool", shapes.PoolState, blocks.schema("pool", p), True),
             ("fleet", shapes.HeadsState, blocks.schema("heads", p, p.L), True),
             ("norm", shapes.HeadsState, blocks.schema("heads", p, p.N), norm),
+            (
+                "error_scale", error_scale.ErrorScalePoolState, blocks.schema("error_scale_pool", None, p.features), True,
+            ),
         ],
     )

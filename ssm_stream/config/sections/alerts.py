@@ -11,6 +11,7 @@ from ssm_stream.config.sections.base import Section, Topic
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
 Learning = Literal["adapt", "slow", "hold"]
+AbsorbAfter = Annotated[int, Field(ge=20, le=1000)] | None
 
 
 def _channel(value: str) -> str:
@@ -41,9 +42,13 @@ class Anomaly(Section):
     """Normal events in a row that end an episode."""
     cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 50
     """Events after an episode's end in which no new one of this kind starts."""
+    absorb_after: AbsorbAfter = None
+    """Events after which an episode ends as absorbed: what has lasted so long is the new normal. Null: a third of the
+    budget's events, at least 100 and at most 1,000."""
     learn: Learning = "adapt"
-    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is,
-    so that a fault does not become the new normal, however long it lasts."""
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is.
+    A hold begins at an entity's 4,000th event at the earliest, and is bounded: it ends once it has cost as much as 500
+    usual errors."""
 
 
 class Drift(Section):
@@ -54,9 +59,11 @@ class Drift(Section):
     """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
     cooldown: Annotated[int, Field(ge=0, le=1_000_000)] = 100
     """Events after an episode's end in which no new one of this kind starts."""
+    absorb_after: AbsorbAfter = None
+    """Events after which an episode ends as absorbed, as for anomalies."""
     learn: Learning = "adapt"
-    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is:
-    the model stays at the relation from before the change, and the episode lasts until the errors fit it again."""
+    """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is,
+    within the bounds that anomalies have: the model stays at the relation from before the change."""
 
 
 class FleetAlerts(Section):

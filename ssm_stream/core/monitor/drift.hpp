@@ -37,11 +37,12 @@ constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of th
 constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
 constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
-constexpr double AT_FIRST = 0.5;                        // caution of a young entity, whose reference is small
+constexpr double AT_FIRST = 0.25;                        // caution of a young entity, whose reference is small
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
-constexpr double STEP_CAUTION = 0.5, CAUTION_MOST = 3.0;  // of the threshold's log, a false alarm
+// Of the threshold's log: each false alarm doubles what it is raised by, and adds; a budget's worth of events takes back.
+constexpr double MORE_CAUTION = 1.0, LESS_CAUTION = 0.5, CAUTION_MOST = 12.0;
 // Shifts ±¼, ±½, ±1; standard deviations ½, √½, √2, 2; on block means: shifts ±½, ±1
 constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0,
                                       1.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0, 0.5 / 14.0};
@@ -167,6 +168,13 @@ inline void restart(const Drift& s, double events) {
     number[WAITING] = number[BLOCK_WAITING] = 0.0;
 }
 
+// The errors of now are the reference from here on.
+inline void rebase(const Drift& s) {
+    for (int i = 0; i < BETS_ALL; ++i) s.bets[i] = 0.0;
+    s.number[TESTING] = 0.0;
+    if (s.number[SCALE] > 0.0 && s.number[SPREAD] > 0.0) restart(s, 0.0);
+}
+
 // What the alarm says; from here on errors are held against the old reference, and those that wait are dropped.
 inline void alarm(const Drift& s) {
     double* number = s.number;
@@ -234,7 +242,7 @@ inline double test(const Drift& s, bool hold) {
     if (number[WARM] > 0.0) return 0.0;
     number[TESTING] = 0.0;
     if (fits(number)) {
-        number[CAUTION] = min(number[CAUTION] + STEP_CAUTION, CAUTION_MOST);
+        number[CAUTION] = min(2.0 * number[CAUTION] + MORE_CAUTION, CAUTION_MOST);
         return 0.0;
     }
     // It is no false alarm: said once more, should the change have come after it.
@@ -252,7 +260,7 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     if (number[IN_BLOCK] >= BLOCK) end_block(s);
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
-    number[CAUTION] = max(number[CAUTION] - STEP_CAUTION / budget, 0.0);
+    number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
     const double evidence = total / (OVERSHOOT * budget * series::exp(number[CAUTION]));
     if (evidence >= 1.0) alarm(s);
     return evidence;

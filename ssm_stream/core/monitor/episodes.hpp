@@ -2,6 +2,7 @@
 //
 // anomaly   starts after `consecutive` events whose score exceeds 1, recovers after `recover_after` events without one
 // drift     starts at the detector's alarm, recovers once the errors' scores are standard normal again
+// Either ends as absorbed once it has lasted `absorb` events: what is so for that long is the new normal.
 //
 // Counts are labelled events of the entity, never wall-clock time, so that a replay tells the same story.
 #pragma once
@@ -12,18 +13,20 @@ namespace ssm::SSM_ISA::episodes {
 
 enum Kind { ANOMALY, DRIFT, KINDS };
 enum Phase { UNCHANGED, STARTED, ONGOING, RECOVERED };
-enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, NUMBERS };  // columns of an episode
+enum Ended { OPEN_STILL, BY_RECOVERY, ABSORBED };
+enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD, NUMBERS };  // columns of an episode
 
 SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
     return m.episode_fields.number.in(m.episodes.row(e)) + NUMBERS * kind;
 }
 
 // What an episode hears of an event. n: labelled events before this one; ts: ms; score: the kind's score; alarm: the
-// kind's condition holds on this event; calm: the event counts towards recovery
-struct Heard { i64 n; double ts, score; bool alarm, calm; };
+// kind's condition holds on this event; calm: the event counts towards recovery; absorb: most events of an episode
+struct Heard { i64 n; double ts, score; bool alarm, calm; double absorb; };
 
 // Move an episode on by one event and return its phase if it is to be reported (UNCHANGED if not).
-inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules) {
+inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rules, i64* ended) {
+    *ended = OPEN_STILL;
     const double n = static_cast<double>(heard.n);
     number[IN_ROW] = heard.alarm ? number[IN_ROW] + 1.0 : 0.0;
     if (number[OPEN] == 0.0) {
@@ -35,7 +38,9 @@ inline Phase step(double* number, i64 kind, const Heard& heard, const Rules& rul
     }
     number[PEAK] = max(number[PEAK], heard.score);
     number[CALM] = heard.calm && !heard.alarm ? number[CALM] + 1.0 : 0.0;
-    if (number[CALM] >= static_cast<double>(rules.recover_after[kind])) {
+    const bool recovered = number[CALM] >= static_cast<double>(rules.recover_after[kind]);
+    if (recovered || n - number[SINCE_N] + 1.0 >= heard.absorb) {
+        *ended = recovered ? BY_RECOVERY : ABSORBED;
         number[OPEN] = 0.0, number[IN_ROW] = 0.0;
         number[QUIET_UNTIL] = static_cast<double>(heard.n + rules.cooldown[kind]);
         return RECOVERED;

@@ -20,37 +20,52 @@ constexpr double TAIL = 0.02;        // share of errors that the tail model is f
 constexpr double TAIL_RATE = 1.0 / 400;  // of the tail's moments, an exceedance
 constexpr double STEP_BOUND = 0.1;   // of the bound's log, an alarm
 constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities that are often at fault stay audible
-constexpr double PRIOR = 10.0;       // exceedances that the prior (a Laplace tail, a little heavier) counts for
+constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: those of the entity's pool
+// Before a pool knows better: an excess as of a tail somewhat heavier than Laplace's (shape 0.3), mean and mean square.
+constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 3.0, POOL_RATE = 1.0 / 2000;
 constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
 
 // scale: running mean of |error|; width: log of the half-width over scale; tail (6,)
 enum Tail { THRESHOLD, EXCESS, SQUARE, EXCEEDED, CORRECTION, RESTING };
+// pool: (3,) the tail of all entities of the pool, as EXCESS, SQUARE and EXCEEDED of `tail`; null: none
 struct Interval {
-    double &scale, &width, *tail;
-    SSM_INLINE Interval(const MonitorState& m, i64 e)
+    double &scale, &width, *tail, *pool;
+    SSM_INLINE Interval(const MonitorState& m, i64 e, double* pool = nullptr)
         : scale(*m.interval_fields.scale.in(m.interval.row(e))), width(*m.interval_fields.width.in(m.interval.row(e))),
-          tail(m.interval_fields.tail.in(m.interval.row(e))) {}
+          tail(m.interval_fields.tail.in(m.interval.row(e))), pool(pool) {}
 };
+enum { POOL_EXCESS, POOL_SQUARE, POOL_EXCEEDED };
 
 // Distance from the prediction to the interval's bounds, in the target's unit.
 SSM_INLINE double half_width(const Interval& s) { return s.scale * series::exp(s.width); }
 
 // |error| that one event in 1/rate exceeds while nothing changes, in the target's unit.
 inline double anomaly_bound(const Interval& s, double rate) {
-    const double mean = s.tail[EXCESS], variance = max(s.tail[SQUARE] - mean * mean, 1e-12);
+    const bool known = s.pool && s.pool[POOL_EXCEEDED] > 0.0;
+    const double lent = PRIOR / (PRIOR + s.tail[EXCEEDED]);
+    const double mean = s.tail[EXCESS] + lent * ((known ? s.pool[POOL_EXCESS] : EXCESS_FIRST) - s.tail[EXCESS]);
+    const double square = s.tail[SQUARE] + lent * ((known ? s.pool[POOL_SQUARE] : SQUARE_FIRST) - s.tail[SQUARE]);
+    const double variance = max(square - mean * mean, 1e-12);
     const double shape = min(max(0.5 * (1.0 - mean * mean / variance), 0.0), SHAPE_MAX), size = mean * (1.0 - shape);
     const double ratio = max(TAIL / rate, 1.0);
     const double excess = shape < 1e-6 ? size * series::log(ratio) : size / shape * (series::power(ratio, shape) - 1.0);
     return s.scale * (series::exp(s.tail[THRESHOLD]) + excess) * series::exp(s.tail[CORRECTION]);
 }
 
-SSM_INLINE void learn_tail(double* tail, double excess) {
-    const double weight = max(1.0 / (tail[EXCEEDED] + PRIOR + 1.0), TAIL_RATE);
+SSM_INLINE void learn_tail(const Interval& s, double excess) {
+    double *tail = s.tail, *pool = s.pool;
+    const double weight = max(1.0 / (tail[EXCEEDED] + 1.0), TAIL_RATE);
     tail[EXCESS] += weight * (excess - tail[EXCESS]);
     tail[SQUARE] += weight * (excess * excess - tail[SQUARE]);
     tail[EXCEEDED] = min(tail[EXCEEDED] + 1.0, 1.0 / TAIL_RATE);
+    if (!pool) return;
+    if (pool[POOL_EXCEEDED] == 0.0) pool[POOL_EXCESS] = EXCESS_FIRST, pool[POOL_SQUARE] = SQUARE_FIRST;
+    const double share = max(1.0 / (pool[POOL_EXCEEDED] + PRIOR + 1.0), POOL_RATE);
+    pool[POOL_EXCESS] += share * (excess - pool[POOL_EXCESS]);
+    pool[POOL_SQUARE] += share * (excess * excess - pool[POOL_SQUARE]);
+    pool[POOL_EXCEEDED] = min(pool[POOL_EXCEEDED] + 1.0, 1.0 / POOL_RATE);
 }
 
 // Learn one error (absolute, in the target's unit); n errors of the entity came before.
@@ -60,8 +75,6 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
     if (n == 0 || s.scale == 0.0) {
         s.width = series::log(-series::log(1.0 - level));
         tail[THRESHOLD] = series::log(-series::log(TAIL));
-        tail[EXCESS] = 1.0;
-        tail[SQUARE] = 2.25;
         s.scale = error;
         return;
     }
@@ -79,7 +92,7 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
             tail[CORRECTION] = min(tail[CORRECTION] + STEP_BOUND, BOUND_MOST);
             tail[RESTING] = REST;
         }
-        if (!beyond) learn_tail(tail, min(excess, EXCESS_MOST));
+        if (!beyond) learn_tail(s, min(excess, EXCESS_MOST));
         tail[THRESHOLD] += tail_step * (1.0 - TAIL);
     } else {
         tail[THRESHOLD] -= tail_step * TAIL;

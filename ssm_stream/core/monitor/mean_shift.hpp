@@ -27,6 +27,7 @@ namespace ssm::SSM_ISA::mean_shift {
 
 constexpr double FAST = 0.1, SLOW = 0.001;
 constexpr double HOLD = 0.5;   // score from which the baseline is held: before the alarm, as a ramp would be absorbed
+constexpr double QUANTUM = 0.25;  // of a column's smallest step: its least scale, so that a step that stays is below every limit
 constexpr double HELD = 0.1;   // share of the baseline's rate while it is held
 constexpr i64 START = 30;      // events before the gap is measured: fast mean and baseline are the same at first
 constexpr i64 WARMUP = 100;    // events of a column before it counts
@@ -40,18 +41,18 @@ constexpr double PRIOR = 1000.0;   // events that the prior of the joint statist
 constexpr double PRIOR_DF = 4.0;   // columns that count as independent of each other before more is known
 constexpr double VARIANCE_LEAST = 1e-3, SCORE_MOST = 1e3;
 
-enum { SEEN, JOINT, JOINT_SQUARE };  // columns of `number`
+enum { SEEN, JOINT, JOINT_SQUARE, HELD_FOR };  // columns of `number`; the last: events in a row in which the baseline is held
 
 // D columns, then the sizes of their steps, W numbers with what fills the last vector. Means are from the first value on.
 struct Levels {
     double* number;
-    float *origin, *last;              // (D,) the first value; the last, from the first on
+    float *origin, *last, *quantum;    // (D,) the first value; the last, from the first on; the smallest step, 0: none yet
     float *mean, *base, *rms;          // (W,) fast mean, baseline, rms of their gap
     std::uint16_t *events, *crossings; // (W,) zero crossings of the gap
     SSM_INLINE Levels(const MonitorState& m, i64 e) {
         char* row = m.levels.row(e);
         const LevelsFields& f = m.levels_fields;
-        number = f.number.in(row), origin = f.origin.in(row), last = f.last.in(row), mean = f.mean.in(row), base = f.base.in(row);
+        number = f.number.in(row), origin = f.origin.in(row), last = f.last.in(row), quantum = f.quantum.in(row), mean = f.mean.in(row), base = f.base.in(row);
         rms = f.rms.in(row), events = f.events.in(row), crossings = f.crossings.in(row);
     }
 };
@@ -67,9 +68,10 @@ struct Room {
     double *df;      // ν
     double *before;  // fast mean before the event
     double *limit;   // of the last budget
+    double *least;   // of the unit: a share of the smallest step, or its root
     SSM_INLINE Room(double* room, i64 W)
         : value(room), heard(room + W), origin(room + 2 * W), count(room + 3 * W), ratio(room + 4 * W), df(room + 5 * W),
-          before(room + 6 * W), limit(room + 7 * W) {}
+          before(room + 6 * W), limit(room + 7 * W), least(room + 8 * W) {}
 };
 
 // What a normal number exceeds in one event of `events` (Hastings 1955; Abramowitz & Stegun 26.2.23).
@@ -94,15 +96,18 @@ inline void set_limits(const Room& room, i64 D, double events) {
 }
 
 // What a gap is measured in: its rms, and what rounding leaves of values of this size. origin: |first value|
-SSM_INLINE double unit_of(double rms, double origin, double base) { return rms + 1e-9 * (origin + std::fabs(base)) + 1e-30; }
+// A column that has hardly moved has its smallest step for a scale: a flag that is set, a counter that counts, is no change.
+SSM_INLINE double unit_of(double rms, double least, double origin, double base) {
+    return max(rms, least) + 1e-9 * (origin + std::fabs(base)) + 1e-30;
+}
 SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * crossings, 1.0); }
 SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
 
 // What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns whether all rates
 // are those of many events.
-SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W) {
+SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W, double calm) {
     SSM_VECTORS
-    for (i64 j = 0; j < W; ++j) room.value[j] = room.heard[j] = room.origin[j] = 0.0;
+    for (i64 j = 0; j < W; ++j) room.value[j] = room.heard[j] = room.origin[j] = room.least[j] = 0.0;
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) room.count[j] = s.events[j];
     bool settled = true;
@@ -113,7 +118,14 @@ SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const do
         if (first) s.origin[j] = static_cast<float>(bounded(x));
         const double off = bounded(x - s.origin[j]);
         room.value[j] = off, room.heard[j] = 1.0, room.origin[j] = std::fabs(static_cast<double>(s.origin[j]));
-        if (!first) room.value[D + j] = std::sqrt(std::fabs(off - s.last[j])), room.heard[D + j] = 1.0;
+        if (!first) {
+            const double step = std::fabs(off - s.last[j]);
+            room.value[D + j] = std::sqrt(j == D - 1 ? step * calm : step), room.heard[D + j] = 1.0;
+            const bool moved = step > 1e-6 * std::fabs(off) + 1e-9 * room.origin[j];  // more than float32 rounds off
+            if (moved && (s.quantum[j] == 0.0f || step < s.quantum[j])) s.quantum[j] = static_cast<float>(max(step, 1e-37));
+        }
+        room.least[j] = QUANTUM * s.quantum[j];
+        room.least[D + j] = std::sqrt(room.least[j]);
         s.last[j] = static_cast<float>(off);
         settled = settled && s.events[j] >= SETTLED && s.events[D + j] >= SETTLED;
     }
@@ -133,7 +145,7 @@ template <bool settled> SSM_INLINE void follow_values(const Levels& s, const Roo
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) {
         const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
-        const double unit = unit_of(s.rms[j], room.origin[j], base);
+        const double unit = unit_of(s.rms[j], room.least[j], room.origin[j], base);
         room.df[j] = df;
         room.ratio[j] = gap * gap / (unit * unit * df);
     }
@@ -145,7 +157,7 @@ SSM_INLINE double surprise(const Levels& s, const Room& room, i64 j, double most
     // Not log1p, which takes longer: what 1 + x rounds off is 1e-13 of w.
     const double w = df * series::log(1.0 + room.ratio[j]);
     if (!(w > most)) return w;
-    const double base = s.base[j], unit = unit_of(s.rms[j], room.origin[j], base);
+    const double base = s.base[j], unit = unit_of(s.rms[j], room.least[j], room.origin[j], base);
     const double far = std::copysign(std::sqrt(df * series::expm1(most / df)), s.mean[j] - base) * unit;
     s.mean[j] = static_cast<float>(bounded(base + far));
     return most;
@@ -179,14 +191,26 @@ template <bool settled> SSM_INLINE void settle(const Levels& s, const Room& room
     }
 }
 
+// The levels are from now on what they have become, and their gaps are as usual as the one that lasted.
+inline void rebase(const Levels& s, i64 W) {
+    s.number[HELD_FOR] = 0.0;
+    for (i64 j = 0; j < W; ++j) {
+        s.rms[j] = static_cast<float>(max(static_cast<double>(s.rms[j]), std::fabs(static_cast<double>(s.mean[j]) - s.base[j])));
+        s.base[j] = s.mean[j];
+    }
+}
+
 // Learn one event; returns how far the levels are off, over the limit: more than 1 is an alarm.
 // value: the target; columns (features,); what is not finite is skipped; events: mean number between false alarms
-SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double* space) {
+// absorb: events in a row after which what is held off is normal; calm: the target's usual noise over that of its context,
+// by which its steps are judged
+SSM_ALONE double observe(const Levels& s, double value, const double* columns, i64 features, double events, double absorb, double calm,
+                         double* space) {
     double* number = s.number;
     const i64 D = features + 1, W = whole_doubles(2 * D);
     const Room room(space, W);
     number[SEEN] += 1.0;
-    const bool settled = listen(s, room, value, columns, D, W);
+    const bool settled = listen(s, room, value, columns, D, W, calm);
     settled ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);
     const double single = room.limit[SINGLE], most = W_MOST * single;
@@ -214,7 +238,10 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
             number[JOINT_SQUARE] += rate * (joint * joint - square);
         }
     }
-    settled ? settle<true>(s, room, score > HOLD, W) : settle<false>(s, room, score > HOLD, W);
+    const bool held = score > HOLD;
+    number[HELD_FOR] = held ? number[HELD_FOR] + 1.0 : 0.0;
+    settled ? settle<true>(s, room, held, W) : settle<false>(s, room, held, W);
+    if (number[HELD_FOR] >= absorb) rebase(s, W);
     return score;
 }
 
@@ -224,7 +251,9 @@ inline void causes(const Levels& s, double* out, i64 count) {
         out[j] = 0.0;
         if (s.events[j] < WARMUP) continue;
         const double base = s.base[j], gap = s.mean[j] - base, df = freedom_of(s.crossings[j]);
-        const double unit = unit_of(s.rms[j], j < count / 2 ? std::fabs(static_cast<double>(s.origin[j])) : 0.0, base);
+        const i64 D = count / 2, column = j < D ? j : j - D;
+        const double smallest = QUANTUM * s.quantum[column], least = j < D ? smallest : std::sqrt(smallest);
+        const double unit = unit_of(s.rms[j], least, j < D ? std::fabs(static_cast<double>(s.origin[j])) : 0.0, base);
         out[j] = std::copysign(df * series::log(1.0 + gap * gap / (unit * unit * df)), gap);
     }
 }

@@ -1,0 +1,67 @@
+"""How large a prediction's errors are in their context: `monitor/error_scale.hpp`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import blocks, native
+
+# row of Scratch.error_scale with the scales of a prediction, and columns of it: of positive and of negative errors
+ROOM, UPPER, LOWER = 2, 2, 3
+# columns of ErrorScaleState.number
+SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST = range(7)
+# columns of ErrorScaleState.value
+LOG_MEAN, RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE = range(6)
+
+
+class ErrorScaleState(NamedTuple):
+    """E entities, a row each, with D = 10 + features inputs; zeros are a fresh entity. 656 + 8 D bytes.
+
+    number (E, 7) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
+        the prediction; log of the scale without context; the last scale, in the target's unit
+    value (E, 6) float32: mean log of the prediction's level; how large errors over their scale have been recently, and
+        the mean of its log; decayed losses of the plain and of the contextual scale; half the log ratio of the scales
+        of positive and of negative errors
+    w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio
+    cell (E, 192) int16, visits (E, 192) uint8: usual |error| of the hour, then of the hour of the week: its log over
+        the usual |error|, in 1/4096; errors seen there, at most 200
+    """
+
+    number: NDArray[np.float64]
+    value: NDArray[np.float32]
+    mean: NDArray[np.float32]
+    w: NDArray[np.float32]
+    v: NDArray[np.float32]
+    held: NDArray[np.float32]
+    cell: NDArray[np.int16]
+    visits: NDArray[np.uint8]
+
+
+class ErrorScalePoolState(NamedTuple):
+    """P pools, a row each; zeros are a fresh pool.
+
+    number (P, 3): events, decayed; weight of the recent past, and the decayed sum of its squares
+    tail (P, 3): mean and mean square of the excess of large errors, exceedances (`interval.hpp`)
+    w, v (P, D): weights; P (P, D, D): inverse of the inputs' decayed second moments
+    """
+
+    number: NDArray[np.float64]
+    tail: NDArray[np.float64]
+    w: NDArray[np.float64]
+    v: NDArray[np.float64]
+    P: NDArray[np.float64]
+
+
+def observe_all(errors: NDArray[np.float64], steps: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the errors of one new entity without features, whose predictions are 0, each over its scale, (n,).
+
+    steps (n, 2): hour and weekday of each error
+    """
+    entity = blocks.zeros(ErrorScaleState, "error_scale", 1)
+    pool = blocks.zeros(ErrorScalePoolState, "error_scale_pool", 1)
+    out = np.empty(len(errors))
+    native.error_scale_observe_all(entity, pool, np.ascontiguousarray(errors), np.ascontiguousarray(steps), out)
+    return out
