@@ -66,7 +66,7 @@ CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
     (
         {"yhat": 72.5, "phase": "ongoing", "ts": SIX_TEN + DAY},
         NO_EVIDENCE,
-        "PUMP-3: temp is 92, expected 72 (66 to 74) (since 16 Feb 06:10).",
+        "PUMP-3: temp is 92, expected 72 [66 to 74] (since 16 Feb 06:10).",
         "PUMP-3（2月16日 06:10 から）：temp が 92 です（予測は 72、66 〜 74）。",
     ),
     (

@@ -137,6 +137,7 @@ class EventCapture:
         for groups, block in ((state, self._entities), (shared, self._pools)):
             for name, array in named_arrays(groups):
                 if len(array):
+                    name = f"pool_{name}" if name in layout else name  # entities and pools have a group of this name
                     section = ENTITY if groups is state else NORM if name.startswith("norm.") else POOL
                     layout.add(name, array[0], at + array.ctypes.data - block.ctypes.data, section)
             at += block.shape[1]

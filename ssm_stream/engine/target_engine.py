@@ -175,7 +175,7 @@ class TargetEngine:
             raise KeyError(f"no event of {events.entity[0]!r} has come from source {source}")
         ahead = events.ts + round(store.delayed.ahead) if store.delayed is not None else events.ts
         u, steps = kernel_columns(self.plan, events.features, ahead)
-        learner = shapes.Learner(store.state.learner, *store.shared)
+        learner = shapes.Learner(store.state.learner, *store.shared[:3])
         yhat = kernel.predict_one(store.params, learner, store.scratch, pool, row, u[0], steps[0], float(events.ts[0]))
         return PredictionTrace(store.params, learner, store.scratch, pool, row, float(yhat))
 

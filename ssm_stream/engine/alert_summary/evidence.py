@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import detect
+from ssm_stream.core import detect, error_scale
 
 Rows = Callable[[str], NDArray[Any] | None]
 """Name of an array → the captured row; None if the detector has no state."""
@@ -195,8 +195,8 @@ def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[floa
 
 def _error_change(rows: Rows) -> ErrorChange | None:
     """Return how the latest errors differ from those before; None if there are too few."""
-    number, ring = rows("detector.number"), rows("detector.waiting")
-    if number is None or ring is None:
+    number, ring, context = (rows(name) for name in ("detector.number", "detector.waiting", "error_scale.number"))
+    if number is None or ring is None or context is None:
         return None
     seen, scale = int(number[detect.SEEN]), float(number[detect.SCALE])
     count = min(int(seen - FIRST), LAG)
@@ -214,4 +214,5 @@ def _error_change(rows: Rows) -> ErrorChange | None:
     ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
     ratio = float(ratios[np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
     whitened = min(max(float(number[detect.CROSS]) / (float(number[detect.POWER]) + 1e-9), 0.0), 0.95)
-    return ErrorChange(mean / (1.0 - whitened) * scale, ratio)
+    # The detector's errors are over the scale of their context, the latest one's here.
+    return ErrorChange(mean / (1.0 - whitened) * scale * float(context[error_scale.LAST]), ratio)

@@ -226,7 +226,7 @@ class Summarizer:
         if lower is None or upper is None or values.get("yhat") is None or half < size / FAR:
             return shown
         if abs((lower / 2 + upper / 2) - values["yhat"]) <= UNEVEN * half:
-            return {**shown, "expected": self._text("interval", yhat=yhat, half=rounded(half, half))}
+            return {**shown, "expected": self._text("interval", yhat=yhat, half=rounded(half, size))}
         bounds = {"lower": rounded(lower, half), "upper": rounded(upper, half)}
         return {**shown, "expected": self._text("bounds", yhat=yhat, **bounds)}
 

@@ -24,9 +24,8 @@ TEXTS: dict[str, Text] = {
     "and_more": Text(" and {n} more", " ほか {n} 件"),
     # A prediction, and a value with it: by itself, before a reason, in passing.
     "interval": Text("{yhat} ± {half}", "{yhat} ± {half}"),
-    "bounds": Text("{yhat} ({lower} to {upper})", "{yhat}、{lower} 〜 {upper}"),
+    "bounds": Text("{yhat} [{lower} to {upper}]", "{yhat}、{lower} 〜 {upper}"),
     "outside": Text("{target} is {y}, expected {expected}", "{target} が {y} です（予測は {expected}）"),
-    "inside": Text("{target} is {y}, as predicted ({expected})", "{target} は {y} で予測どおりです（{expected}）"),
     "no_value": Text("{target} is unusual", "{target} が普段と異なります"),
     "outside_and": Text("{target} is {y}, expected {expected}: ", "{target} が {y}（予測は {expected}）で、"),
     "inside_but": Text(
