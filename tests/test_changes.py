@@ -72,6 +72,7 @@ MIGRATING: list[dict[str, Any]] = [
     {"alerts__ongoing_every": 20},
     {"alerts__critical": 9},
     {"alerts__contributions": 0},
+    {"alerts__language": "ja"},
     {"state__ttl": "2d"},
     {"state__ttl": None},
 ]
@@ -186,7 +187,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
             for path in (paths(value, f"{above}{key}.") if isinstance(value, dict) else [f"{above}{key}"])
         ]
 
-    config = changed(labels={"topic": "labels"}, event__feature_lags=1)
+    config = changed(labels={"topic": "labels"}, event__feature_lags=1, alerts__language="ja")
     every = paths(config.model_settings)
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)

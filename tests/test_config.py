@@ -347,11 +347,18 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     """`feature_lags` came later: where it is 0 nothing differs, so snapshots stay usable. Limits never count."""
     config = parse_config(SMALLEST)
     settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
-    later = [("event", "feature_lags"), ("event", "entity_default"), ("event", "max_bytes"), ("event", "framed")]
+    later = [
+        ("event", "feature_lags"),
+        ("event", "inputs"),
+        ("event", "entity_default"),
+        ("event", "max_bytes"),
+        ("event", "framed"),
+    ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]
+    del settings["alerts"]["language"]
     settings["model"]["weights"] = frozen_weights.content_digest(config.model.weights)
     text = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
     assert config.hash == hashlib.sha256(text).hexdigest()[:12]

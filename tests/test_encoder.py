@@ -92,7 +92,8 @@ def test_an_alert_is_a_cloud_event_in_binary_mode_with_the_fields_of_the_contrac
     body = orjson.loads(record.value or b"")
     assert record.key == body["entity"] == "Öfen/4"
     assert set(body) == {
-        "entity", "scope", "kind", "phase", "severity", "ts", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since",
+        "entity", "scope", "kind", "phase", "severity", "summary", "ts", "score", "y", "yhat", "yhat_lower",
+        "yhat_upper", "since",
         "absorbed_after", "contributions", "weight_change", "heads", "channel", "change", "learning", "budget",
         "config_hash", "state_hash", "source", "id", "episode", "ended_by",
     }  # fmt: skip

@@ -36,7 +36,7 @@ LIVELY = """alerts:
   fleet: {enabled: false}
 model: {warmup: 10}
 """
-OWN = {"state_hash", "config_hash", "budget"}
+OWN = {"state_hash", "config_hash", "budget", "summary"}
 """Of an alert: what another configuration makes otherwise."""
 
 

@@ -26,7 +26,8 @@ from ssm_stream.autoconfig.columns import (
     time_format,
 )
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
-from ssm_stream.config import Config, ConfigError, Event, Model, Source
+from ssm_stream.autoconfig.signals import as_targets, without_symptoms
+from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader
 
@@ -64,6 +65,7 @@ class Choices(NamedTuple):
     entity: str | None = None
     timestamp: str | None = None
     targets: Sequence[str] = ()
+    """Or `all` alone: every signal."""
 
 
 class Draft(NamedTuple):
@@ -103,7 +105,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
             f"none of the {len(documents)} messages of the sample is a JSON object: there is nothing to read"
         )
     found = {column.path: column for column in columns(rows)}
-    for path in (choices.entity, choices.timestamp, *choices.targets):
+    watches_all = list(choices.targets) == [ALL]
+    for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
         if path is not None and path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
     why: dict[str, str] = {}
@@ -113,7 +116,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     entity = _entity(found, choices.entity, timestamp, ts, why, notes)
     default = None if entity else name
     taken = {timestamp, *([entity] if entity else [])}
-    targets = list(choices.targets) or [_target(found, taken, entity, why, notes)]
+    targets = [_free("target", found)] if watches_all else list(choices.targets)
+    targets = targets or [_target(found, taken, entity, why, notes)]
     if choices.targets:
         why["target"] = "as given"
     fixed: dict[str, Any] = {
@@ -125,8 +129,18 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         "features": "auto",
     }
     event = Event.model_validate(fixed)
-    event, left_out, remarks = _inputs(event, rows, why)
+    event, left_out, remarks = _inputs(event, rows, why, KNOWN_LATER - {"target"} if watches_all else KNOWN_LATER)
     events, refused = EventReader(event).read(rows)
+    if len(events):
+        if watches_all:
+            owners = found[entity].values if entity else {}
+            never = [path for path in event.numbers if _is_no_signal(found[path], owners)]
+            narrowed, remarks = as_targets(event, events, never), []
+        else:
+            narrowed = without_symptoms(event, events)
+        event, left_out = narrowed.event, left_out | narrowed.left_out
+        why |= narrowed.why
+        notes += narrowed.notes
     if refused:
         notes.append(f"{len(refused)} of {len(rows)} rows cannot be read, the first: {refused[0].reason}")
     entities = len(set(events.entity))
@@ -324,6 +338,11 @@ def _is_auxiliary(column: Column) -> bool:
     return any(w in KNOWN_LATER or w in CALENDAR or w in COUNTERS or w == "id" for w in column.name)
 
 
+def _is_no_signal(column: Column, names: dict[int, Any]) -> bool:
+    """Return whether it is no signal: a label, a part of the calendar, a counter or an id."""
+    return (_is_auxiliary(column) and column.name != ["target"]) or _never_decreases(column, names)
+
+
 def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
     """Return whether it has whole numbers that never decrease within an entity."""
     last: dict[Any, float] = {}
@@ -336,14 +355,15 @@ def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
 
 
 def _inputs(
-    event: Event, rows: Sequence[dict[str, Any]], why: dict[str, str]
+    event: Event, rows: Sequence[dict[str, Any]], why: dict[str, str], known_later: frozenset[str]
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
     bare = Config(source=Source(brokers="-", topic="-"), event=event)
     spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
     selection = select_features(bare, spread)
     selected, left_out = selection.config.event, dict(selection.left_out)
-    later = {path for path in selected.columns if set(name_words(path.rpartition(".")[2])) & KNOWN_LATER}
+    words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
+    later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]

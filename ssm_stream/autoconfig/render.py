@@ -48,8 +48,13 @@ def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, st
         lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
-    lines += [f"  target: {yaml_quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
-    lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
+    if event.watches_all:
+        lines += ["  target: all", *_paths("features", targets)]
+        if event.inputs is not None:
+            lines += [*_why(why.get("inputs")), *_paths("inputs", event.inputs)]
+    else:
+        lines += [f"  target: {yaml_quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
+        lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
     if event.categories:
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
     lines += _left_out(draft.left_out)

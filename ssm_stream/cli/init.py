@@ -11,7 +11,7 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import with_option_groups
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.config import ConfigError, parse_config
+from ssm_stream.config import ConfigError, Event, parse_config
 
 ROWS, MESSAGES = 20_000, 2_000
 """Size of the sample, from a file and from a topic."""
@@ -39,7 +39,7 @@ class FieldOptions(NamedTuple):
     entity: Annotated[str | None, typer.Option(help="Path of the entity's name.", show_default=False)] = None
     timestamp: Annotated[str | None, typer.Option(help="Path of the event time.", show_default=False)] = None
     target: Annotated[
-        list[str] | None, typer.Option(help="Path of the number to predict. Repeatable.", show_default=False)
+        list[str] | None, typer.Option(help="Path of the number to predict, or all. Repeatable.", show_default=False)
     ] = None
 
 
@@ -56,9 +56,12 @@ def init(
 ) -> None:
     """Write a commented configuration from a sample of a file or a topic, and print the reason for each choice.
 
-    Entity, time and target are inferred from the sample; each can be set by an option.
+    Entity, time and target are inferred from the sample; each can be set by an option. `--target all` watches every
+    signal by itself, with one alert for an entity.
 
-    Example: ssm-stream init recording.csv --out monitor.yaml
+    Examples: ssm-stream init recording.csv --out monitor.yaml
+
+    ssm-stream init recording.csv --target all
     """
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.render import render_config
@@ -89,8 +92,8 @@ def init(
     facts = {
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
-        "target": ", ".join(event.targets),
-        "features": ", ".join(event.numbers) or "none",
+        "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
+        "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
         "categories": ", ".join(event.categories) or "none",
     }
     for name, value in facts.items():
@@ -113,6 +116,13 @@ def init(
             "entities": draft.entities,
         }
         print_json(choices)
+
+
+def _inputs(event: Event) -> list[str]:
+    """The numeric inputs; with `target: all` those that the signals are predicted from."""
+    if not event.watches_all:
+        return event.numbers
+    return ["the other signals"] if event.inputs is None else event.inputs
 
 
 def _property(text: str) -> tuple[str, str]:

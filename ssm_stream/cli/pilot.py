@@ -80,6 +80,8 @@ def pilot(
         require_one_target(loaded, "pilot")
         priced = read_costs(costs)
         loaded, rows = open_recording(loaded, file, limit)
+        # The sentences of the alerts are in the report's language.
+        judged = loaded.replace(alerts=loaded.alerts.model_copy(update={"language": lang}))
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
@@ -88,7 +90,7 @@ def pilot(
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))
             made = run_pilot(
-                loaded,
+                judged,
                 rows,
                 true_events if labels is not None else None,
                 priced,
@@ -98,6 +100,7 @@ def pilot(
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
+        report["config"]["hash"] = loaded.hash
         report["verdict"]["text"] = paragraph(report, lang)
         report["recording"]["file"] = file.name
         out.write_text(page(made, lang, file.name), encoding="utf-8")

@@ -73,6 +73,8 @@ def _describe(config: Config) -> Iterator[str]:
     yield f"reads     {config.source.topic} on {config.source.brokers}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
+    if event.watches_all:
+        columns = [*(["the others"] if event.inputs is None else event.inputs), *event.categories]
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]

@@ -9,7 +9,9 @@ from ssm_stream.config.config import Config, config_schema
 from ssm_stream.config.file import MAX_FILE_BYTES, load_config, parse_config, read_config
 from ssm_stream.config.quantities import DURATION, MAX_PENDING, UNITS, Budget
 from ssm_stream.config.sections import (
+    ALL,
     MAX_NAME_LENGTH,
+    Alerts,
     Anomaly,
     ConfigError,
     Drift,
@@ -24,11 +26,13 @@ from ssm_stream.config.sections import (
 )
 
 __all__ = [
+    "ALL",
     "DURATION",
     "MAX_FILE_BYTES",
     "MAX_NAME_LENGTH",
     "MAX_PENDING",
     "UNITS",
+    "Alerts",
     "Anomaly",
     "Budget",
     "Config",

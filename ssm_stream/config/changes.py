@@ -41,6 +41,7 @@ MIGRATES = {
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",
+    "alerts.language": "alerts have sentences in it from now on",
     "state.ttl": "the entities' clocks stay; the new limit applies from now on",
 }
 """Settings whose change migrates a state, and what happens then."""

@@ -45,8 +45,8 @@ class Budget(BaseModel):
         default=0.0, description="mean seconds between false alarms; 0 where the budget is in events"
     )
 
-    def split(self, m: int) -> Budget:
-        """Return the budget of each of m targets, which together keep this one; the text stays that of the whole."""
+    def split(self, m: float) -> Budget:
+        """Return the budget of one of m equal parts, which together keep this one; the text stays that of the whole."""
         return self.model_copy(update={"events": m * self.events, "seconds": m * self.seconds})
 
 

@@ -139,7 +139,7 @@ def _event(config: Config) -> Schema:
         "description": "An input that is a name. Missing or null: unknown.",
     }
     fields = [*_who_and_when(event, event.entity, event.timestamp), *(Field(path, target) for path in event.targets)]
-    fields += [] if event.features == "auto" else [Field(path, number) for path in event.features]
+    fields += [] if event.features == "auto" else [Field(path, number) for path in event.numbers]
     fields += [Field(path, category) for path in event.categories]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))

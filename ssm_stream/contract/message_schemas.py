@@ -106,6 +106,7 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
         "episode": {"type": "string", "pattern": alert_ids(config), "description": "`id` of its `started` message."},
         "ended_by": _described({"enum": [*ENDED_BY, None]}, "When recovered: what ended the episode."),
         "severity": {"enum": ["warning", "critical"]},
+        "summary": {"type": "string", "minLength": 1, "description": "The alert as a sentence, in alerts.language."},
         "ts": _described(TIME, "Time of the event that caused it, or at which it was sent."),
         "score": nullable(score),
         **{name: nullable(number) for name, number in numbers.items()},

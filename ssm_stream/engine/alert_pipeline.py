@@ -9,6 +9,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
@@ -29,6 +30,7 @@ class AlertPipeline:
 
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
+        self._summarizer = Summarizer(config)
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
 
@@ -61,7 +63,15 @@ class AlertPipeline:
         if not out:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
-        return [render(alert) for alert in self._ids.assign(out, ids, keep_suppressed=keep)]
+        return [self._complete(alert) for alert in self._ids.assign(out, ids, keep_suppressed=keep)]
+
+    def _complete(self, alert: Alert) -> Alert:
+        """Return an alert with its details and its sentence."""
+        alert = render(alert)
+        if alert.message["summary"]:
+            return alert
+        summary = self._summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
+        return alert._replace(message=alert.message | {"summary": summary})
 
     def _ended_before(self, batch: Batch) -> list[Alert]:
         """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""

@@ -20,6 +20,7 @@ from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import MANY, LearnerParams
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Summarizer, read_evidence
 from ssm_stream.engine.event_capture import CaptureLayout
 from ssm_stream.engine.kernel_params import own_channels
 
@@ -53,7 +54,7 @@ def render(alert: Alert) -> Alert:
     """Return the alert with its complete message."""
     if alert.details is None:
         return alert
-    return alert._replace(message=alert.message | alert.details.fields(), details=None)
+    return alert._replace(message=alert.details.complete(alert.message, alert.entities), details=None)
 
 
 def ended_by(phase: int, code: int) -> str | None:
@@ -118,6 +119,10 @@ class CapturedState(NamedTuple):
         """Return a captured row."""
         return self.layout.array(self.content, name)
 
+    def find(self, name: str) -> NDArray[Any] | None:
+        """Return a captured row; None if there is none."""
+        return self.layout.array(self.content, name) if name in self.layout else None
+
     @property
     def state_hash(self) -> str:
         """16 hex digits over all that the entity's next prediction depends on."""
@@ -147,10 +152,17 @@ class AlertDetails:
         self._builder, self._kind = builder, kind
         self._event: ReportedEvent | None = event
         self._fields: dict[str, Any] = {}
+        self._evidence = NO_EVIDENCE
+
+    def complete(self, message: dict[str, Any], entities: int) -> dict[str, Any]:
+        """Return a message with the fields and its sentence. entities: of the pool, labelled so far"""
+        message = message | self.fields()
+        return message | {"summary": self._builder.summarizer(message, self._evidence, entities)}
 
     def fields(self) -> dict[str, Any]:
         """Return the fields; compute them at the first call."""
         if self._event is not None:
+            self._evidence = self._builder.evidence(self._kind, self._event)
             self._fields, self._event = self._builder.detail_fields(self._kind, self._event), None
         return self._fields
 
@@ -161,7 +173,10 @@ class AlertDetails:
 
 
 class AlertBuilder:
-    """Builds the alerts of one target from the events that the kernel reports. text_of: as of `input_names`"""
+    """Builds the alerts of one target from the events that the kernel reports.
+
+    text_of: as of `input_names`; summarizer: writes their sentences
+    """
 
     def __init__(self, config: Config, plan: FeaturePlan, text_of: Callable[[float], str | None]) -> None:
         alerts = config.alerts
@@ -173,6 +188,7 @@ class AlertBuilder:
         self._learning = [LEARNED_SHARE[rule.learn] for rule in rules]
         self._budgets = [rule.budget.text for rule in rules]
         self._config = config
+        self.summarizer = Summarizer(config)
         self._pending = deque[tuple[weakref.ref[AlertDetails], int]]()
         self._pending_bytes = 0
 
@@ -195,6 +211,7 @@ class AlertBuilder:
                 "episode": None,
                 "ended_by": ended_by(phase, phases[loop.ENDED + kind]),
                 "severity": "critical" if score >= self._critical else "warning",
+                "summary": "",
                 "ts": event.ts,
                 "score": score,
                 "y": event.values.y,
@@ -243,6 +260,11 @@ class AlertBuilder:
             "heads": self._heads(event.state) if drifts else [],
             "state_hash": event.state.state_hash,
         }
+
+    def evidence(self, kind: str, event: ReportedEvent) -> Evidence:
+        """Return what the state at an event shows of an alert's cause."""
+        channel = self._channels[int(event.state.array("report.phase")[loop.CHANNEL])]
+        return read_evidence(kind, channel, event.state.find, self._columns, event.level_shifts)
 
     def _largest(self, values: NDArray[np.float64]) -> list[int]:
         """Return the indexes of the largest values by magnitude, without zeros."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
 from io import BytesIO
 from typing import Any, BinaryIO, Self
 
@@ -29,7 +28,7 @@ from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.single_event import PredictedValues, process_targets
 from ssm_stream.engine.state_check import check_state
-from ssm_stream.engine.target_engine import TargetEngine
+from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
@@ -41,7 +40,7 @@ __all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
 class Engine:
     """Predicts, scores and learns events of many entities.
 
-    target_engines: one a target, in the order of the configuration
+    target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
 
     >>> from ssm_stream.config import parse_config
@@ -61,6 +60,7 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
+        self.inputs = TargetInputs(config.event)
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
@@ -83,12 +83,12 @@ class Engine:
 
     @property
     def plan(self) -> FeaturePlan:
-        """The inputs, the same for each target."""
+        """The inputs of the first target: the same for each, but with `target: all`."""
         return self.target_engines[0].plan
 
     @property
     def params(self) -> LearnerParams:
-        """The learner's sizes and rates; with several targets, the first one's: they differ in code slots only."""
+        """The learner's sizes and rates; with several targets, the first one's: they differ in their inputs only."""
         return self.target_engines[0].store.params
 
     @property
@@ -207,7 +207,7 @@ class Engine:
         if self._limiter is not None:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
-        found = process_targets([each.single for each in self.target_engines], event, source)
+        found = process_targets([each.single for each in self.target_engines], event, source, self.inputs.select_one)
         return None if found is None else (found[0], self.episodes.process(found[1], batch))
 
     def _process(
@@ -221,8 +221,7 @@ class Engine:
         parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
-            column = replace(events, target=np.ascontiguousarray(events.target[:, j]))
-            predictions, own = each.process(column, source, evicted)
+            predictions, own = each.process(self.inputs.select(j, events), source, evicted)
             parts.append(predictions)
             alerts.append(own)
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))

@@ -67,6 +67,10 @@ class CaptureLayout:
         """Add the row of an array that begins at that byte, in the order in which rows are hashed."""
         self._fields[name] = Field(start, row.dtype, row.shape, row.strides, section)
 
+    def __contains__(self, name: str) -> bool:
+        """Return whether captures have this array."""
+        return name in self._fields
+
     def array(self, content: bytes, name: str) -> NDArray[Any]:
         """Return a captured row, read-only."""
         field = self._fields[name]
@@ -133,6 +137,7 @@ class EventCapture:
         for groups, block in ((state, self._entities), (shared, self._pools)):
             for name, array in named_arrays(groups):
                 if len(array):
+                    name = f"pool_{name}" if name in layout else name  # entities and pools have a group of this name
                     section = ENTITY if groups is state else NORM if name.startswith("norm.") else POOL
                     layout.add(name, array[0], at + array.ctypes.data - block.ctypes.data, section)
             at += block.shape[1]

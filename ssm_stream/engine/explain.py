@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -192,9 +192,7 @@ def explain_recorded(
         if stop > done:
             engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
             done = stop
-        one = events.take(np.array([stop]))
-        if len(targets) > 1:
-            one = replace(one, target=np.ascontiguousarray(one.target[:, number]))
+        one = engine.inputs.select(number, events.take(np.array([stop])))
         try:
             explanations.append(explain(engine.target_engines[number], one))
         except KeyError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -95,9 +95,14 @@ class SingleEventProcessor:
 
 
 def process_targets(
-    processors: Sequence[SingleEventProcessor | None], event: SingleEvent, source: int
+    processors: Sequence[SingleEventProcessor | None],
+    event: SingleEvent,
+    source: int,
+    select: Callable[[int, SingleEvent], SingleEvent],
 ) -> tuple[list[PredictedValues], list[list[Alert]]] | None:
     """Process an event for each target, by the processors of these; return the predictions and alerts of each.
+
+    select: number of a target and event → the event with that target's features
 
     None, with nothing changed, if one has no processor, or something of the event is new to its state.
     """
@@ -107,8 +112,8 @@ def process_targets(
             return None
         ready.append((processor, place))
     predicted, alerts = list[PredictedValues](), list[list[Alert]]()
-    for (processor, place), target in zip(ready, event.targets, strict=True):
-        values, own = processor.process(event, target, source, place)
+    for j, ((processor, place), target) in enumerate(zip(ready, event.targets, strict=True)):
+        values, own = processor.process(select(j, event), target, source, place)
         predicted.append(values)
         alerts.append(own)
     return predicted, alerts

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, Event
 from ssm_stream.core import frozen_weights, kernel, lifecycle, loop, shapes
 from ssm_stream.core.features import kernel_columns
 from ssm_stream.core.loop import Predictions, Settled, empty_predictions
@@ -26,6 +26,7 @@ from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.engine.single_event import SingleEventProcessor
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
+from ssm_stream.ingest.single_event import SingleEvent
 
 
 class PredictionTrace(NamedTuple):
@@ -37,6 +38,35 @@ class PredictionTrace(NamedTuple):
     pool: int
     row: int
     yhat: float
+
+
+class TargetInputs:
+    """Selects what each target's engine reads of the events: its own target, and its numeric inputs.
+
+    With `target: all` the inputs of a target are some of the other targets.
+    """
+
+    def __init__(self, event: Event) -> None:
+        targets, self._several = event.targets, len(event.targets) > 1
+        self._others: list[list[int]] | None = None
+        if event.watches_all:
+            place = {path: i for i, path in enumerate(targets)}
+            self._others = [[place[path] for path in event.inputs_of(target)] for target in targets]
+
+    def select(self, number: int, events: Events) -> Events:
+        """Return the events as the engine of a target reads them. number: of the target, from 0"""
+        if not self._several:
+            return events
+        features = events.features
+        if self._others is not None:
+            features = np.concatenate([events.target[:, self._others[number]], features], axis=1)
+        return replace(events, target=np.ascontiguousarray(events.target[:, number]), features=features)
+
+    def select_one(self, number: int, event: SingleEvent) -> SingleEvent:
+        """Return one event as the engine of a target reads its features."""
+        if self._others is None:
+            return event
+        return event._replace(features=[*(event.targets[i] for i in self._others[number]), *event.features])
 
 
 class TargetEngine:
@@ -145,7 +175,7 @@ class TargetEngine:
             raise KeyError(f"no event of {events.entity[0]!r} has come from source {source}")
         ahead = events.ts + round(store.delayed.ahead) if store.delayed is not None else events.ts
         u, steps = kernel_columns(self.plan, events.features, ahead)
-        learner = shapes.Learner(store.state.learner, *store.shared)
+        learner = shapes.Learner(store.state.learner, *store.shared[:3])
         yhat = kernel.predict_one(store.params, learner, store.scratch, pool, row, u[0], steps[0], float(events.ts[0]))
         return PredictionTrace(store.params, learner, store.scratch, pool, row, float(yhat))
 

@@ -114,6 +114,7 @@ class Alert:
     event_id: str
     """`id` of the prediction of the event that caused it, or at which its end was sent (with several targets, without
     the target at its end)"""
+    summary: str = ""
     target: str | None = None
     pool: str | None = None
     count: int | None = None

@@ -23,7 +23,7 @@ MAX_WEIGHTS = 8
 """Weights in a drift alert that are kept."""
 FIELDS = (
     "id", "entity", "scope", "kind", "severity", "score", "since", "ts", "target", "channel", "change", "y", "yhat",
-    "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool",
+    "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool", "summary",
 )  # fmt: skip
 """Fields of an alert message that the episode keeps."""
 

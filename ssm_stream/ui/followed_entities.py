@@ -166,7 +166,8 @@ class FollowedEntities:
         for followed in due:
             followed.due = now + EXPLAIN_EVERY
             try:
-                found = explain_prediction(engine.target_engines[followed.target], event, source)
+                one = engine.inputs.select(followed.target, event)
+                found = explain_prediction(engine.target_engines[followed.target], one, source)
             except KeyError:
                 continue  # its first event
             except Exception:  # the flow must not end for a chart

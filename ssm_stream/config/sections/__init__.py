@@ -2,13 +2,14 @@
 
 from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift
 from ssm_stream.config.sections.base import ConfigError, Section
-from ssm_stream.config.sections.event import MAX_NAME_LENGTH, Event
+from ssm_stream.config.sections.event import ALL, MAX_NAME_LENGTH, Event
 from ssm_stream.config.sections.kafka import Registry, Sinks, Source
 from ssm_stream.config.sections.labels import Labels
 from ssm_stream.config.sections.model import Model
 from ssm_stream.config.sections.process import Audit, Ops, Recovery, State
 
 __all__ = [
+    "ALL",
     "MAX_NAME_LENGTH",
     "Alerts",
     "Anomaly",

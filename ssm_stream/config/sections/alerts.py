@@ -98,3 +98,5 @@ class Alerts(Section):
     """Score from which an alert's severity is `critical`; below it is `warning`."""
     contributions: Annotated[int, Field(ge=0, le=100)] = 5
     """Features named in an alert, the weightiest first."""
+    language: Literal["en", "ja"] = "en"
+    """Language of `summary`, the alert as a sentence: English or Japanese. Its times are in `event.time_zone`."""

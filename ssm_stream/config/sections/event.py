@@ -12,6 +12,8 @@ from ssm_stream.config.sections.base import ConfigError, Path, Section
 from ssm_stream.config.sections.own_parts import require_part
 
 MAX_TARGETS = 64
+ALL = "all"
+"""As `target`: every feature is one."""
 MAX_NAME_LENGTH = 512
 """Characters of an entity's or a category's name."""
 
@@ -77,7 +79,12 @@ class Event(Section):
     later ones share one."""
     target: Targets = "target"
     """Path of the number to predict, or a list of up to 64: each is predicted by itself, with past values of its own;
-    alerts are by entity. Missing or null in an event: it is predicted, not learned."""
+    alerts are by entity. `all`: every one of `features`, 2 to 64, from its own past and from the others. Missing or
+    null in an event: it is predicted, not learned."""
+    inputs: list[Path] | None = None
+    """With `target: all`: those of the features that the others are predicted from. Default: all of them. Leave out
+    what only follows the same causes, such as a vibration or a temperature: as an input it explains a fault away that
+    it shows itself."""
     lags: Annotated[int, Field(ge=0, le=64)] = 8
     """Past targets used as inputs. 0: a soft sensor that must not lean on the last measurement."""
     differences: bool | None = None
@@ -101,6 +108,10 @@ class Event(Section):
             zoneinfo.ZoneInfo(self.time_zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
+        if self.watches_all:
+            return self._usable_signals()
+        if self.inputs is not None:
+            raise ValueError("inputs: only with `target: all`, whose features are targets; else they are the inputs")
         selected_later = self.features == "auto"
         columns = self.categories if selected_later else self.columns
         if not selected_later and not columns and not self.lags and not self.calendar:
@@ -113,18 +124,58 @@ class Event(Section):
                 raise ValueError(f"features: {target!r} is {which}; it may not be a feature")
         return self
 
+    def _usable_signals(self) -> Event:
+        """Check what `target: all` needs."""
+        if self.features == "auto" or not 2 <= len(self.features) <= MAX_TARGETS:
+            found = self.features if self.features == "auto" else f"{len(self.features)} features"
+            raise ValueError(
+                f"target: found all with features: {found}; list the signals in `features`, 2 to {MAX_TARGETS} of them "
+                "(`ssm-stream init --target all` does)"
+            )
+        if twice := _repeated(self.features + self.categories):
+            raise ValueError(f"features: {twice} named twice; name each once")
+        if unknown := sorted(set(self.inputs or []) - set(self.features)):
+            raise ValueError(f"inputs: {unknown} is not among the features; inputs are some of them")
+        if twice := _repeated(self.inputs or []):
+            raise ValueError(f"inputs: {twice} named twice; name each once")
+        if not self.lags and not self.calendar and not self.categories:
+            alone = [path for path in self.features if not self.inputs_of(path)]
+            if alone:
+                raise ValueError(f"nothing to predict {alone} from; name more inputs, or set lags to 1 or more")
+        return self
+
+    @property
+    def watches_all(self) -> bool:
+        """Whether every feature is a target."""
+        return self.target == ALL
+
     @property
     def targets(self) -> list[str]:
         """`target` as a list."""
+        if self.watches_all:
+            return list(self.features)
         return [self.target] if isinstance(self.target, str) else self.target
+
+    def inputs_of(self, target: str) -> list[str]:
+        """Return the numeric inputs of a target."""
+        if not self.watches_all:
+            return self.numbers
+        chosen = self.features if self.inputs is None else self.inputs
+        return [path for path in chosen if path != target]
+
+    def for_target(self, target: str) -> Event:
+        """Return the section of one of the targets alone."""
+        return self.model_copy(update={"target": target, "features": self.inputs_of(target), "inputs": None})
 
     @property
     def numbers(self) -> list[str]:
-        """`features` as a list.
+        """The features that are inputs only: `features` as a list; with `target: all` none, as each is a target.
 
         Raises:
             ConfigError: `auto`, and `autoconfig.feature_selection` has not filled them in yet.
         """
+        if self.watches_all:
+            return []
         if self.features == "auto":
             raise ConfigError(
                 "event.features: found auto, and none are selected yet; select them from the first events, or list "
@@ -134,5 +185,5 @@ class Event(Section):
 
     @property
     def columns(self) -> list[str]:
-        """Paths of the columns of `Events.features`: `features`, then `categories`. Raises as `numbers`."""
+        """Paths of the columns of `Events.features`: `numbers`, then `categories`. Raises as `numbers`."""
         return [*self.numbers, *self.categories]

@@ -197,6 +197,7 @@ def ending(config: Config, entity: str, kind: str, since: int, ts: int, ended_by
         "episode": None,
         "ended_by": ended_by,
         "severity": "warning",
+        "summary": "",
         "ts": ts,
         **dict.fromkeys(("score", "y", "yhat", "yhat_lower", "yhat_upper")),
         "since": since,

@@ -43,6 +43,7 @@ export class Episodes {
     const parts = {
       sign: h("span", { class: "sign", "aria-hidden": "true" }),
       who: h("a", { class: "who" }),
+      summary: h("p", { class: "summary" }),
       what: h("span", { class: "what" }),
       when: h("span", { class: "when" }),
       score: h("span", { class: "score" }),
@@ -57,7 +58,7 @@ export class Episodes {
     parts.verdict = h("div", { class: "verdict", role: "group" }, ...parts.buttons);
     parts.details = h("details", { ontoggle: () => this.detail(parts) }, h("summary", {}, t("details")), parts.more);
     const head = h("div", { class: "head" }, parts.sign, parts.who, parts.score);
-    parts.element = h("li", { "data-n": episode.n }, head, parts.what, parts.when,
+    parts.element = h("li", { "data-n": episode.n }, head, parts.summary, parts.what, parts.when,
       this.compact ? null : parts.details, parts.verdict);
     return parts;
   }
@@ -71,6 +72,8 @@ export class Episodes {
     if (fleet) item.who.removeAttribute("href"); else item.who.setAttribute("href", entityLink(episode.entity));
     say(item.score, scored(episode.top));
     item.score.title = t("top", { score: scored(episode.top) });
+    say(item.summary, printable(episode.summary ?? ""));
+    item.summary.hidden = !episode.summary;
     say(item.what, words(episode));
     const lasted = episode.ts - (episode.since ?? episode.ts);
     const parts = [moment(episode.since ?? episode.ts)];

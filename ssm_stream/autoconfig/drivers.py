@@ -1,0 +1,218 @@
+"""Which signals drive the others, and which only follow the same causes: a symptom must not be an input of a symptom.
+
+A bearing that wears shows in vibration and in temperature. With vibration as an input the model of the temperature
+explains the fault away. What distinguishes drivers and symptoms in a sample without faults is what they add: load and
+ambient temperature explain vibration, current and temperature; beyond them, vibration adds nothing to the temperature.
+
+Drivers are chosen one by one, as principal variables are (McCabe 1984): next comes the signal with the most information
+on all the others beyond those chosen, until none explains a fifth of what is left of any. Explained is what regressions
+predict in both halves of the sample, each fitted to the other half: on the signal, its square, its ranges, its most
+frequent value (a pump that stands still) and its running means. The hour of the day and categories are taken out first,
+as the model has them anyway.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+MIN_ROWS = 500
+"""Rows below which nothing is concluded."""
+MAX_ROWS, MAX_SIGNALS, MAX_DRIVERS = 6_000, 40, 12
+"""Rows and signals that are examined at most, and drivers that are chosen."""
+MIN_GAIN = 0.2
+"""Share of what is left of a signal that a driver must explain."""
+MAX_EXPLAINED, MAX_CALENDAR = 0.9, 0.995
+"""More than this share counts as this: what copies of it add is no evidence. A signal that the hour of the day and the
+categories explain to the second is a part of the calendar."""
+MIN_FOLLOWED = 0.7
+"""Share of a signal that drivers, hour and categories must explain for it to follow them."""
+NAMED_DRIVERS = frozenset([
+    "load", "speed", "rpm", "setpoint", "sp", "set", "command", "cmd", "demand", "ambient", "outdoor", "weather",
+    "throughput", "rate", "feed", "valve", "position",
+])  # fmt: skip
+"""Words for what drives a process: such a signal is chosen before others, if it explains anything."""
+RANGES = 8
+"""Ranges of equal numbers of rows, each with a level of its own."""
+RATES = (1 / 8, 1 / 64)
+"""Of the running means: effects that arrive late."""
+CLIP = 5.0
+"""Standard deviations from the mean at which values are clipped."""
+RIDGE = 1e-3
+HOUR = 3_600_000
+MIN_HOURS = 72.0
+"""Hours that a sample must span for the hour of the day to be taken out."""
+
+
+class Sample(NamedTuple):
+    """n rows in the order of their source.
+
+    signals: path → numbers (n,), NaN where a row has none; groups: the rows of each entity; ts (n,): ms
+    categories: codes (n,) of each category
+    """
+
+    signals: dict[str, Floats]
+    groups: Sequence[NDArray[np.int64]]
+    ts: NDArray[np.int64]
+    categories: Sequence[NDArray[np.int64]] = ()
+
+
+class Drivers(NamedTuple):
+    """What drives the signals of a sample.
+
+    chosen: the drivers, the one with most information first
+    followed: other signal → share of it that drivers, hour and categories explain, in the half where they explain more,
+        as the other may have a fault
+    """
+
+    chosen: list[str]
+    followed: dict[str, float]
+
+    def symptoms(self) -> list[str]:
+        """Return the signals that follow the drivers, the one that follows most first."""
+        followed = sorted(self.followed, key=lambda path: -self.followed[path])
+        return [path for path in followed if self.followed[path] >= MIN_FOLLOWED] if self.chosen else []
+
+
+def find_drivers(sample: Sample, targets: Sequence[str] = ()) -> Drivers | None:
+    """Return the drivers among the signals; None where the sample is too small to conclude anything.
+
+    targets: signals that are to be predicted, which are no drivers; empty: each is predicted by the others
+    """
+    n = len(sample.ts)
+    if n < MIN_ROWS:
+        return None
+    complete = sorted(sample.signals, key=lambda path: (path not in targets, np.isnan(sample.signals[path]).sum()))
+    names = [path for path in sample.signals if path in complete[:MAX_SIGNALS]]
+    rows = np.arange(0, n, -(-n // MAX_ROWS))
+    nuisance = _nuisance(sample, rows)
+    values = {path: _standardized(sample.signals[path], sample.groups) for path in names}
+    left = {path: _without(nuisance, z[rows, None]) for path, z in values.items()}
+    # A constant, or a part of the calendar, is neither driver nor symptom.
+    names = [path for path in names if (left[path] ** 2).sum() > (1.0 - MAX_CALENDAR) * (values[path][rows] ** 2).sum()]
+    if len(names) < 2 + bool(targets):
+        return None
+    places = [names.index(path) for path in targets if path in names]
+    parts = [_basis(values[path], sample.signals[path], sample.groups)[rows] for path in names]
+    explained = _Explained(np.concatenate([left[path] for path in names], 1), [_without(nuisance, x) for x in parts])
+    chosen = _choose(names, explained, places)
+    rest = [j for j in range(len(names)) if j not in chosen and j not in places]
+    share = explained.halves(chosen).max(0)
+    followed = {}
+    for j in rest:
+        own, whole = float((left[names[j]] ** 2).sum()), float((values[names[j]][rows] ** 2).sum())
+        followed[names[j]] = 1.0 - (1.0 - min(max(float(share[j]), 0.0), 1.0)) * own / whole
+    return Drivers([names[k] for k in chosen], followed)
+
+
+def _choose(names: Sequence[str], explained: _Explained, places: Sequence[int]) -> list[int]:
+    """Return the drivers, in the order in which they were chosen. places: of the targets"""
+    named = [bool(NAMED_DRIVERS & set(re.findall("[a-z]+", path.lower()))) for path in names]
+    chosen: list[int] = []
+    while len(chosen) < MAX_DRIVERS:
+        left = explained.by(chosen)
+        best, most = -1, (False, 0.0)
+        for k in range(len(names)):
+            others = [j for j in range(len(names)) if j != k and j not in chosen]
+            if k in places or k in chosen or not others:
+                continue
+            gains = np.log((1.0 - left[others]) / (1.0 - explained.by([*chosen, k])[others])).clip(0.0)
+            gained = named[k], float(gains.sum())
+            if gains.max() >= -np.log(1.0 - MIN_GAIN) and gained > most:
+                best, most = k, gained
+        if best < 0:
+            break
+        chosen.append(best)
+    return chosen
+
+
+class _Explained:
+    """Shares of signals that others explain.
+
+    y: signals (n, d); parts: the columns that each is used by, (n, b) each
+    """
+
+    def __init__(self, y: Floats, parts: Sequence[Floats]) -> None:
+        half = len(y) // 2
+        x = np.concatenate(parts, axis=1)
+        ends = np.cumsum([0, *(part.shape[1] for part in parts)])
+        self._columns = [np.arange(start, stop) for start, stop in pairwise(ends.tolist())]
+        self._signals = y.shape[1]
+        self._halves = [
+            (x[part].T @ x[part], x[part].T @ y[part], (y[part] ** 2).sum(0), len(y[part]))
+            for part in (slice(0, half), slice(half, None))
+        ]
+
+    def halves(self, chosen: Sequence[int]) -> Floats:
+        """Return the share of each signal that the chosen explain in each half (2, d), fitted to the other one."""
+        if not chosen:
+            return np.zeros((2, self._signals))
+        at = np.concatenate([self._columns[k] for k in chosen])
+        shares = []
+        for (gram, cross, _, count), (others, crossed, total, _) in (self._halves, self._halves[::-1]):
+            b = np.linalg.solve(gram[np.ix_(at, at)] + RIDGE * count * np.eye(len(at)), cross[at])
+            left = total - 2.0 * (b * crossed[at]).sum(0) + (b * (others[np.ix_(at, at)] @ b)).sum(0)
+            shares.append(1.0 - left / np.maximum(total, 1e-12))
+        return np.stack(shares)
+
+    def by(self, chosen: Sequence[int]) -> Floats:
+        """Return the share of each signal (d,) that the chosen explain in either half, from 0 to `MAX_EXPLAINED`."""
+        explained: Floats = np.clip(self.halves(chosen).min(0), 0.0, MAX_EXPLAINED)
+        return explained
+
+
+def _standardized(x: Floats, groups: Sequence[NDArray[np.int64]]) -> Floats:
+    """Return values in standard deviations from their entity's mean, clipped; 0 where a row has none."""
+    out = np.zeros(len(x))
+    for rows in groups:
+        own = rows[np.isfinite(x[rows])]
+        values = x[own] / max(float(np.abs(x[own]).max(initial=0.0)), 1e-300)  # squares of large ones are finite then
+        if len(own) > 1 and (deviation := values.std()) > 1e-9:
+            out[own] = np.clip((values - values.mean()) / deviation, -CLIP, CLIP)
+    return out
+
+
+def _basis(z: Floats, x: Floats, groups: Sequence[NDArray[np.int64]]) -> Floats:
+    """Return the columns by which a signal explains others. z: standardised; x: as it is"""
+    edges = np.unique(np.quantile(z, np.arange(1, RANGES) / RANGES))
+    ranges = np.eye(len(edges) + 1)[np.searchsorted(edges, z)]
+    seen, counts = np.unique(x[np.isfinite(x)], return_counts=True)
+    frequent = (x == seen[counts.argmax()]).astype(np.float64)
+    smooth = np.zeros((len(z), len(RATES)))
+    for rows in groups:
+        for i, rate in enumerate(RATES):
+            smooth[rows, i] = _running_mean(z[rows], rate)
+    return np.concatenate([np.stack([z, z * z, frequent], 1), ranges, smooth], axis=1)
+
+
+def _running_mean(z: Floats, rate: float) -> Floats:
+    out, mean = np.empty(len(z)), 0.0
+    for i, value in enumerate(z.tolist()):
+        mean += rate * (value - mean)
+        out[i] = mean
+    return out
+
+
+def _nuisance(sample: Sample, rows: NDArray[np.int64]) -> Floats:
+    """Return indicators of categories and, where the sample spans some days, of hours: (rows, …)."""
+    codes = list(sample.categories)
+    if sample.ts.max() - sample.ts.min() >= MIN_HOURS * HOUR:
+        codes.append(sample.ts // HOUR % 24)
+    columns = [np.ones((len(rows), 1))]
+    for each in codes:
+        _, code = np.unique(each[rows], return_inverse=True)
+        columns.append(np.eye(code.max() + 1)[code][:, 1:])
+    return np.concatenate(columns, axis=1)
+
+
+def _without(nuisance: Floats, x: Floats) -> Floats:
+    """Return columns minus what the indicators explain of them."""
+    gram = nuisance.T @ nuisance + 1e-6 * np.eye(nuisance.shape[1])
+    explained: Floats = nuisance @ np.linalg.solve(gram, nuisance.T @ x)
+    return x - explained

@@ -1,0 +1,160 @@
+"""Signals of a sample as inputs and targets: symptoms are no inputs of symptoms, or each signal is a target."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.drivers import MIN_ROWS, Sample, find_drivers
+from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events, factorize
+
+MAX_MODES = 8
+"""Values of a column of whole numbers that is a mode, no signal."""
+MAX_LISTED = 3
+"""Drivers that a reason names."""
+MAX_COST = 0.05
+"""Share by which errors may grow without a symptom as an input."""
+MAX_JUDGED, MAX_TRIED = 8_000, 12
+"""Events by which that is judged, and symptoms that are tried one by one."""
+
+
+class Narrowed(NamedTuple):
+    """event: with the inputs that are left; left_out: path → why; why: setting → reason; notes: for the user"""
+
+    event: Event
+    left_out: dict[str, str]
+    why: dict[str, str]
+    notes: list[str]
+
+
+def without_symptoms(event: Event, events: Events) -> Narrowed:
+    """Return the section without the features that only follow the same causes as the targets.
+
+    events: those of the sample, read by the section
+    """
+    targets = event.targets
+    sample, _ = _sample(event, events)
+    columns = events.target.reshape(len(events), -1).T
+    signals = sample.signals | dict(zip(targets, columns, strict=True))
+    drivers = find_drivers(sample._replace(signals=signals), targets)
+    symptoms = [] if drivers is None else _without_cost(event, events, drivers.symptoms())
+    if drivers is None or not symptoms:
+        return Narrowed(event, {}, {}, [])
+    which = ", ".join(targets) if len(targets) <= MAX_LISTED else "the targets"
+    drivers_text = _listed(drivers.chosen)
+    left_out = {
+        path: f"follows {drivers_text} ({drivers.followed[path]:.0%}) and adds next to nothing to them for {which}: "
+        "probably another symptom of the same causes, which as an input would explain faults away"
+        for path in symptoms
+    }
+    features = [path for path in event.numbers if path not in left_out]
+    note = f"left out of the inputs, so not watched: {', '.join(symptoms)}; --target all watches every signal by itself"
+    return Narrowed(_changed(event, features=features), left_out, {}, [note])
+
+
+def _without_cost(event: Event, events: Events, symptoms: list[str]) -> list[str]:
+    """Return the symptoms without which the predictions of the sample are hardly worse: all of them, or one by one."""
+    if not symptoms:
+        return []
+    most = (1.0 + MAX_COST) * _error(event, events, [])
+    if _error(event, events, symptoms) <= most:
+        return symptoms
+    out: list[str] = []
+    for path in symptoms[:MAX_TRIED]:
+        if _error(event, events, [*out, path]) <= most:
+            out.append(path)
+    return out
+
+
+def _error(event: Event, events: Events, without: list[str]) -> float:
+    """Return the mean error of the engine's predictions without some features, over the target's mean deviation."""
+    kept = [j for j, path in enumerate(event.numbers) if path not in without]
+    texts = list(range(len(event.numbers), events.features.shape[1]))
+    some = events.take(np.arange(min(len(events), MAX_JUDGED)))
+    some = replace(some, features=np.ascontiguousarray(some.features[:, kept + texts]))
+    section = _changed(event, features=[event.numbers[j] for j in kept])
+    off = Alerts(anomaly=Anomaly(enabled=False), drift=Drift(enabled=False))
+    engine = Engine(Config(source=Source(brokers="-", topic="-"), event=section, alerts=off))
+    predicted = engine.process(some)[0].yhat.reshape(len(some), -1)
+    y = some.target.reshape(len(some), -1)
+    errors = np.abs(predicted - y)[len(some) // 4 :]
+    usual = np.nanmean(np.abs(y - np.nanmean(y, 0)), 0)
+    return float(np.nansum(np.nanmean(errors, 0) / np.maximum(usual, 1e-300)))
+
+
+def as_targets(event: Event, events: Events, never: Collection[str]) -> Narrowed:
+    """Return the section with every signal as a target (`target: all`), and the drivers as inputs.
+
+    Args:
+        event: with all columns as features and categories, and a target that no event has
+        events: those of the sample, read by the section
+        never: paths of counters and parts of the calendar, which are no signals
+
+    Raises:
+        ConfigError: there are fewer than two signals.
+    """
+    sample, settings = _sample(event, events)
+    signals = [path for path in sample.signals if path not in never]
+    if len(signals) < 2:
+        found = ", ".join(signals) or "none"
+        raise ConfigError(
+            f"--target all: found {len(signals)} signals ({found}), and needs two: numbers, but flags, counters, parts "
+            f"of the calendar and whole numbers of at most {MAX_MODES} values. Name targets with --target"
+        )
+    left_out = {path: "a counter or a part of the calendar, no signal" for path in event.numbers if path in never}
+    left_out |= {path: "the same in all rows" for path, count in settings.items() if count < 2 and path not in never}
+    categories = [*event.categories, *(path for path in settings if path not in never and path not in left_out)]
+    drivers = find_drivers(sample._replace(signals={path: sample.signals[path] for path in signals}))
+    notes, inputs = list[str](), None if drivers is None else drivers.chosen
+    why = {"target": "every signal is watched: predicted from its own past, the calendar and the inputs"}
+    if drivers is None:
+        notes.append(
+            f"fewer than {MIN_ROWS} rows, too few to distinguish drivers from symptoms: each signal is predicted from "
+            "all the others; name the drivers in event.inputs"
+        )
+    elif inputs:
+        shares = sorted(drivers.followed.items(), key=lambda item: -item[1])
+        follow = _listed([f"{path} {share:.0%}" for path, share in shares])
+        why["inputs"] = f"they explain the others ({follow}), which as inputs would explain each other's faults away"
+    else:
+        why["inputs"] = "no signal explains a part of another: each is predicted from its own past and the calendar"
+    if categories != event.categories:
+        why["categories"] = "text, flags and modes with few values"
+    changed = _changed(event, target="all", features=signals, categories=categories, inputs=inputs)
+    return Narrowed(changed, left_out, why, notes)
+
+
+def _changed(event: Event, **settings: object) -> Event:
+    return Event.model_validate({**event.model_dump(), **settings})
+
+
+def _sample(event: Event, events: Events) -> tuple[Sample, dict[str, int]]:
+    """Return the sample of the signals among the features; and for flags and modes, the number of their values."""
+    numbers = event.numbers
+    signals: dict[str, NDArray[np.float64]] = {}
+    settings: dict[str, NDArray[np.float64]] = {}
+    counts: dict[str, int] = {}
+    for j, path in enumerate(numbers):
+        x = events.features[:, j]
+        values = np.unique(x[np.isfinite(x)])
+        mode = len(values) <= 2 or (len(values) <= MAX_MODES and bool((values == np.round(values)).all()))
+        if mode:
+            settings[path], counts[path] = x, len(values)
+        else:
+            signals[path] = x
+    names = [events.features[:, j] for j in range(len(numbers), events.features.shape[1])]
+    categories = [np.unique(x, return_inverse=True)[1].astype(np.int64) for x in [*settings.values(), *names]]
+    entity = factorize(events.entity, {})
+    order = np.argsort(entity, kind="stable")
+    groups = np.split(order, np.flatnonzero(np.diff(entity[order])) + 1)
+    return Sample(signals, groups, events.ts, categories), counts
+
+
+def _listed(paths: list[str]) -> str:
+    return ", ".join(paths[:MAX_LISTED]) + (" and others" if len(paths) > MAX_LISTED else "")

@@ -1,0 +1,218 @@
+"""What a sentence needs beyond the message, read from the state that was captured at the alert's event.
+
+Levels that moved: from where to where, and what is noise there. A new value: new in which sense. Errors that changed:
+by how much.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core import detect, error_scale
+
+Rows = Callable[[str], NDArray[Any] | None]
+"""Name of an array → the captured row; None if the detector has no state."""
+BITS, GENERATION, NEW_SETTLE, QUIET = 64, 8000.0, 50.0, 1e-3
+"""Of the novelty channel: bins of a map, events of a generation, events before the first, floor of the steps."""
+LAG, FIRST = 256, 300.0
+"""Of the drift detector: errors that it keeps, events before the first that it keeps."""
+VANISHED = 1e-12
+"""A mean that approaches a constant for ever is this close to it: it is there."""
+MIN_SHARE = 0.5
+"""Columns whose part in the score is at least so large a share of the largest one's have moved."""
+SPREAD_OF_MEAN = (0.1 / 1.9) ** 0.5
+"""Standard deviation of the fast mean of white noise, over that of the noise (its rate is 0.1)."""
+STILL = 0.1
+"""A column whose steps are smaller than this share of the usual ones stands still."""
+MIN_ERRORS, MAX_ERRORS = 8, 128
+"""Latest errors that the size of a change is measured over."""
+MAX_CLIPPED = 8.0
+"""Errors beyond, in the detector's unit, count as this."""
+
+
+class MovedLevel(NamedTuple):
+    """A column whose level, or whose steps (`what`), moved.
+
+    before, after: the level, or the typical size of a step, in the column's unit
+    noise: what its values usually vary by from event to event; last: its last value
+    """
+
+    column: str
+    what: Literal["level", "steps"]
+    before: float
+    after: float
+    noise: float
+    last: float
+
+
+class NewValue(NamedTuple):
+    """What is new in the target's values.
+
+    sense: `higher` or `lower` than all, `between` values that it had, unusual at this `hour`; steps that are `livelier`
+        or `calmer` than all; `mean`: of its last values
+    events: number of events that it is compared with; bound: the value from which it is new, or is usual; NaN: none
+    size: to which the bound is exact
+    """
+
+    sense: Literal["higher", "lower", "between", "hour", "livelier", "calmer", "mean"]
+    events: int
+    bound: float
+    size: float
+
+
+class ErrorChange(NamedTuple):
+    """How errors (target − prediction) changed: their mean by `shift`, in the target's unit; their size by `ratio`."""
+
+    shift: float
+    ratio: float
+
+
+class Evidence(NamedTuple):
+    """What is known of an alert's cause. moved: the columns whose levels moved most, the first the most."""
+
+    moved: Sequence[MovedLevel] = ()
+    new: NewValue | None = None
+    errors: ErrorChange | None = None
+
+
+NO_EVIDENCE = Evidence()
+
+
+def read_evidence(
+    kind: str, channel: str | None, rows: Rows, columns: Sequence[str], shifts: NDArray[np.float64] | None
+) -> Evidence:
+    """Return what the captured state shows.
+
+    Args:
+        kind, channel: of the alert
+        rows: the captured state
+        columns: names of the columns that the level channel watches (D,), the target last
+        shifts: signed parts of the columns, then of their steps, in the level channel's score (2 D,); None: unknown
+    """
+    if kind == "drift":
+        return Evidence(errors=_error_change(rows))
+    if channel == "levels" and shifts is not None:
+        return Evidence(moved=_moved_levels(rows, columns, shifts))
+    if channel == "novelty":
+        return Evidence(new=_new_value(rows))
+    return NO_EVIDENCE
+
+
+def _moved_levels(rows: Rows, columns: Sequence[str], shifts: NDArray[np.float64]) -> list[MovedLevel]:
+    """Return the columns with the largest parts in the score, each once."""
+    arrays = [rows(f"levels.{name}") for name in ("origin", "last", "mean", "base", "rms")]
+    found: dict[str, MovedLevel] = {}
+    size = np.abs(shifts)
+    for i in np.argsort(-size, kind="stable").tolist():
+        column = columns[i % len(columns)]
+        if not size[i] or size[i] < MIN_SHARE * size.max() or any(array is None for array in arrays):
+            break
+        if column not in found:
+            origin, last, mean, base, rms = (np.asarray(array, np.float64) for array in arrays)
+            found[column] = _moved(column, i, origin, last, (mean, base, rms))
+    return list(found.values())
+
+
+def _moved(
+    column: str,
+    i: int,
+    origin: NDArray[np.float64],
+    last: NDArray[np.float64],
+    levels: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
+) -> MovedLevel:
+    """Return what moved in column i of 2 D. levels: fast means, baselines, rms of their gaps (2 D,)"""
+    mean, base = (x if abs(x) >= VANISHED else 0.0 for x in (float(levels[0][i]), float(levels[1][i])))
+    D = len(origin)
+    j = i % D
+    start, value, step = float(origin[j]), float(last[j]), float(levels[1][D + j]) ** 2
+    # White noise: the fast mean's spread says how large it is; its steps do where values follow each other.
+    noise = min(float(levels[2][j]) / SPREAD_OF_MEAN, step)
+    if i >= D:  # the mean of √|step|
+        return MovedLevel(column, "steps", base * abs(base), mean * abs(mean), noise, start + value)
+    # The fast mean has gone a part of the way only, and is bounded; a last value beyond all noise has gone all of it.
+    gap = value - base
+    beyond = gap * (mean - base) > 0.0 and abs(gap) > max(2.0 * noise, abs(mean - base))
+    return MovedLevel(column, "level", start + base, start + (value if beyond else mean), noise, start + value)
+
+
+def _new_value(rows: Rows) -> NewValue | None:
+    """Return in which sense the target's value is new; None if the state no longer shows it."""
+    arrays = [rows(f"novelty.{name}") for name in ("number", "smooth", "grid", "visited")]
+    if any(array is None for array in arrays):
+        return None
+    number, smooth, grid, visited = (np.asarray(array) for array in arrays)
+    seen, centre, spread, age, _, activity = (float(x) for x in number[:6])
+    events = int(age + (GENERATION if seen - NEW_SETTLE > GENERATION else 0.0))
+    spread = max(spread, 1e-9 * abs(centre), 1e-300)
+    places = [*smooth.ravel().tolist(), math.log(max(activity, 0.0) + QUIET)]
+    views = [_view(x, *grid[c].tolist(), *visited[c, :2].tolist()) for c, x in enumerate(places)]
+    # √novelty of the signals, as the score has it: value, asinh, both of this hour, steps.
+    new = [sum(math.sqrt(view[0]) for view in views[3 * i : 3 * i + 3]) for i in range(4)]
+    new.append(3.0 * math.sqrt(views[-1][0]))
+    best = int(np.argmax(new))
+    if new[best] == 0.0:
+        return None
+    if best == 4:
+        return NewValue("livelier" if views[-1][1] > 0 else "calmer", events, math.nan, 0.0)
+    width = float(grid[0, 1]) * spread
+    if best in (2, 3):
+        usual = centre + spread * (float(smooth[0, 0]) - float(smooth[2, 0]))  # the value, and minus the usual one
+        return NewValue("hour", events, usual, width)
+    near, side, bound = views[0]
+    if near == 0.0:
+        return NewValue("mean", events, math.nan, 0.0)
+    sense: Literal["higher", "lower", "between"] = "higher" if side > 0 else "lower" if side < 0 else "between"
+    return NewValue(sense, events, centre + spread * bound, width)
+
+
+def _view(x: float, low: float, width: float, now: int, last: int) -> tuple[float, int, float]:
+    """Return the distance of x to the nearest visited bin over the visited range, its side, and the range's near edge.
+
+    low, width: lowest edge and width of the bins; now, last: bitmaps of this generation and of the last
+    side: 1 above all visited bins, −1 below, 0 among them
+    """
+    known = int(now) | int(last)
+    if not known or not width > 0.0:
+        return 0.0, 0, math.nan
+    at = (x - low) / width
+    if not 0.0 <= at < BITS or known >> int(at) & 1:
+        return 0.0, 0, math.nan
+    lowest, highest = (known & -known).bit_length() - 1, known.bit_length() - 1
+    span = highest - lowest + 1.0
+    if at > highest:
+        return min((at - highest - 1.0) / span, 1.0), 1, low + (highest + 1) * width
+    if at < lowest:
+        return min((lowest - at) / span, 1.0), -1, low + lowest * width
+    below, above = known & ((1 << int(at)) - 1), known >> int(at) + 1
+    near = min(at - below.bit_length(), int(at) + (above & -above).bit_length() - at)
+    return min(max(near, 0.0) / span, 1.0), 0, math.nan
+
+
+def _error_change(rows: Rows) -> ErrorChange | None:
+    """Return how the latest errors differ from those before; None if there are too few."""
+    number, ring, context = (rows(name) for name in ("detector.number", "detector.waiting", "error_scale.number"))
+    if number is None or ring is None or context is None:
+        return None
+    seen, scale = int(number[detect.SEEN]), float(number[detect.SCALE])
+    count = min(int(seen - FIRST), LAG)
+    if count < 2 * MIN_ERRORS or not scale > 0.0:
+        return None
+    # Whitened, the latest first.
+    errors = np.asarray(ring, np.float64)[(seen - 1 - np.arange(count)) % LAG]
+    errors = np.clip(np.nan_to_num(errors), -MAX_CLIPPED, MAX_CLIPPED)
+    n = np.arange(1, count + 1)
+    at = slice(MIN_ERRORS - 1, min(MAX_ERRORS, count - MIN_ERRORS))
+    means, sizes = np.cumsum(errors) / n, np.cumsum(np.abs(errors)) / n
+    # Over the number of latest errors that is most unlike no change: of normal errors, and of exponential sizes.
+    mean = float(means[at][np.argmax(np.abs(means[at]) * np.sqrt(n[at]))])
+    before = (sizes[-1] * count - sizes[at] * n[at]) / (count - n[at])
+    ratios = np.maximum(sizes[at], 1e-9) / np.maximum(before, 1e-9)
+    ratio = float(ratios[np.argmax(n[at] * (ratios - 1.0 - np.log(ratios)))])
+    whitened = min(max(float(number[detect.CROSS]) / (float(number[detect.POWER]) + 1e-9), 0.0), 0.95)
+    # The detector's errors are over the scale of their context, the latest one's here.
+    return ErrorChange(mean / (1.0 - whitened) * scale * float(context[error_scale.LAST]), ratio)

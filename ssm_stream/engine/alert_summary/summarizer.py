@@ -1,0 +1,277 @@
+"""Puts the sentence of an alert together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ssm_stream.config import Config
+from ssm_stream.core.loop import CHANNELS
+from ssm_stream.engine.alert_summary.evidence import NO_EVIDENCE, STILL, Evidence, MovedLevel
+from ssm_stream.engine.alert_summary.numbers import factor, rounded
+from ssm_stream.engine.alert_summary.times import clock, zone_of
+from ssm_stream.engine.alert_summary.words import text
+
+MAX_NAME = 60
+"""Characters of a name in a sentence."""
+MAX_COLUMNS, MAX_TARGETS, MAX_ENTITIES = 3, 3, 3
+"""Columns, targets and entities that a sentence names."""
+MINOR, FAR = 50.0, 10.0
+"""An error is shown to a fiftieth where the interval is narrower; where it is ten times narrower, it is left out."""
+UNEVEN = 0.2
+"""Share of the half-width by which the prediction may be off the middle of its interval to be written with ±."""
+Message = Mapping[str, Any]
+CHANGE_KEYS = {
+    "higher": "shift_up",
+    "lower": "shift_down",
+    "creeping up": "creep_up",
+    "creeping down": "creep_down",
+    "larger": "errors_larger",
+    "smaller": "errors_smaller",
+}
+
+
+class Summarizer:
+    """Writes the sentences of a configuration's alerts, in its language and time zone.
+
+    >>> from ssm_stream.config import parse_config
+    >>> config = parse_config('''
+    ... source: {brokers: "localhost:9092", topic: events}
+    ... event: {entity: machine, timestamp: ts, features: [load], target: temp}
+    ... ''')
+    >>> Summarizer(config)({
+    ...     "entity": "PUMP-3", "scope": "entity", "kind": "anomaly", "phase": "started", "channel": "residual",
+    ...     "ts": 600_000, "since": 600_000, "score": 2.1,
+    ...     "y": 92.1234, "yhat": 70.2384, "yhat_lower": 66.1, "yhat_upper": 74.4,
+    ... })
+    'PUMP-3: temp is 92, expected 70 ± 4 (since 00:10).'
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._language = config.alerts.language
+        self._zone = zone_of(config.event.time_zone)
+        self._targets = [_name(path) for path in config.event.targets]
+
+    def __call__(self, message: Message, evidence: Evidence = NO_EVIDENCE, entities: int = 0) -> str:
+        """Return the sentence of a message.
+
+        Args:
+            message: complete, or with what it has; numbers may be null
+            evidence: what the state shows of the alert's cause
+            entities: of the pool, for an alert on many of them; 0: unknown
+        """
+        if message.get("scope") == "fleet":
+            who, what = self._fleet(message, evidence, entities)
+        else:
+            who = _name(str(message["entity"]))
+            what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
+        return self._text("sentence", who=who, what=what, when=self._when(message))
+
+    def _text(self, key: str, **values: object) -> str:
+        return text(key, self._language, **values)
+
+    def _when(self, message: Message) -> str:
+        ts, since = message["ts"], _since(message)
+        start, end = (
+            clock(ms, now, self._zone, japanese=self._language == "ja") for ms, now in ((since, ts), (ts, since))
+        )
+        if message["phase"] != "recovered":
+            return self._text("since", start=start)
+        return self._text("at", start=start) if start == end else self._text("from_to", start=start, end=end)
+
+    def _target(self, message: Message) -> str:
+        """Return the target that the message is about."""
+        target = message.get("target")
+        return self._targets[0] if target is None else _name(str(target))
+
+    def _open(self, message: Message, evidence: Evidence) -> str:
+        """Return what is wrong, the other targets included."""
+        what = self._cause(message, evidence)
+        others = [each for each in message.get("targets") or () if each["target"] != message.get("target")]
+        if evidence.moved and evidence.moved[0].column != message.get("target"):
+            others = [each for each in others if _side(each)]  # each target has reported the same column
+        if not others:
+            return what
+        names = []
+        for each in others[:MAX_TARGETS]:
+            key = "other_outside" if _side(each) else None
+            name = _name(str(each["target"]))
+            names.append(self._text(key, **self._value(each, name)) if key and message["kind"] == "anomaly" else name)
+        return self._text("also", what=what, others=self._list(names, len(others)))
+
+    def _cause(self, message: Message, evidence: Evidence) -> str:
+        """Return what is wrong with the target of the report."""
+        return self._drift(message, evidence) if message["kind"] == "drift" else self._anomaly(message, evidence)
+
+    def _anomaly(self, message: Message, evidence: Evidence) -> str:
+        values, side, channel = self._value(message, self._target(message)), _side(message), message.get("channel")
+        score = message.get("score") or 0.0
+        if side is None:
+            return self._text("no_value", target=values["target"])
+        still = channel == "levels" and any(each.before == each.after for each in evidence.moved)
+        if not side and (score <= 1.0 or still):
+            now = self._text("now_inside", **values)
+            return self._text("again", target=values["target"], now=now)
+        if channel == "levels":
+            brief = not side and (message.get("targets") is not None or message.get("scope") == "fleet")
+            return self._levels(values, evidence.moved, outside=side != 0, brief=brief)
+        lead = self._text("outside_and" if side else "inside_but", **values)
+        if channel == "novelty":
+            return lead + self._new(message, evidence)
+        if channel is None or channel in CHANNELS:
+            return self._text("outside", **values) if side else lead + self._text("far")
+        return lead + self._text("own", channel=_name(str(channel)), score=rounded(score, score / 4))
+
+    def _new(self, message: Message, evidence: Evidence) -> str:
+        new = evidence.new
+        if new is None:
+            return self._text("new")
+        size = max(new.size, _size(message))
+        bound = rounded(new.bound, size)
+        if new.sense in ("higher", "lower") and bound == rounded(message["y"], size):
+            bound = rounded(new.bound, 0.0)
+        return self._text(new.sense, events=f"{float(f'{new.events:.2g}'):,.0f}", bound=bound)
+
+    def _levels(self, values: Mapping[str, str], moved: Sequence[MovedLevel], *, outside: bool, brief: bool) -> str:
+        """Return which levels moved, and the target's value unless it is one of them, or `brief`."""
+        if not moved:
+            what = self._text("levels_unknown")
+        elif moved[0].what == "steps":
+            what = self._steps(moved[0])
+        else:
+            what = self._level([each for each in moved if each.what == "level"])
+        if brief or (not outside and _name(moved[0].column if moved else "") == values["target"]):
+            return what
+        return self._text("while_outside" if outside else "while_inside", what=what, **values)
+
+    def _level(self, moved: Sequence[MovedLevel]) -> str:
+        parts = []
+        for each in moved[:MAX_COLUMNS]:
+            by = each.after - each.before
+            size = max(min(2.0 * each.noise, abs(by)), abs(by) / 5.0)
+            before, after = rounded(each.before, size), rounded(each.after, size)
+            if before.endswith(".0") and after.endswith(".0"):
+                before, after = before[:-2], after[:-2]
+            if before == after:  # a small move of large values
+                return self._text("level_by", column=_name(each.column), by=_signed(by))
+            parts.append({"column": _name(each.column), "before": before, "after": after})
+        if len(moved) == 1:
+            return self._text("level", **parts[0])
+        names = [self._text("level_from_to", **part) for part in parts]
+        return self._text("levels", columns=self._list(names, len(moved)))
+
+    def _steps(self, moved: MovedLevel) -> str:
+        column, last = _name(moved.column), rounded(moved.last, moved.noise)
+        if moved.before <= 0.0:
+            return self._text("restless", column=column, last=last)
+        ratio = max(moved.after, 0.0) / moved.before
+        if ratio < STILL:
+            return self._text("still", column=column, last=last)
+        return self._text("steps_up" if ratio > 1.0 else "steps_down", column=column, times=factor(ratio))
+
+    def _drift(self, message: Message, evidence: Evidence) -> str:
+        target, side, errors = self._target(message), _side(message), evidence.errors
+        if side is None:
+            return self._text("drift_no_value", target=target)
+        values = self._value(message, target)
+        now = self._text("now", **values)
+        key = CHANGE_KEYS.get(message.get("change") or "")
+        if key is None:
+            return self._text("drift", target=target, now=now)
+        # Later, the errors before are no longer those before the change.
+        if errors is None or message["ts"] != _since(message):
+            return self._text(f"{key}_some", target=target, now=now)
+        if key.startswith("errors"):
+            clear = errors.ratio >= 1.05 if key == "errors_larger" else errors.ratio <= 0.95
+            shown = {"times": factor(errors.ratio)}
+        else:
+            clear = errors.shift > 0.0 if key.endswith("_up") else errors.shift < 0.0
+            shown = {"shift": rounded(abs(errors.shift), abs(errors.shift) / 4)}
+        return self._text(key if clear else f"{key}_some", target=target, now=now, **shown)
+
+    def _end(self, message: Message) -> str:
+        target, drift = self._target(message), message["kind"] == "drift"
+        ended, n = message.get("ended_by") or "recovered", message.get("absorbed_after") or 1
+        events = self._text("event" if n == 1 else "events", n=f"{n:,}")
+        if ended == "absorbed":
+            return self._text("absorbed_drift" if drift else "absorbed", target=target, events=events)
+        if ended != "recovered":
+            return self._text(ended)
+        key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
+        return self._text(key, target=target, events=events)
+
+    def _fleet(self, message: Message, evidence: Evidence, entities: int) -> tuple[str, str]:
+        """Return which entities an alert is about, and what is wrong with them."""
+        count, pool, target = message.get("count") or 0, message.get("pool") or "?", self._target(message)
+        ended = message.get("ended_by")
+        if message["phase"] == "recovered" and ended not in (None, "recovered", "absorbed"):
+            return self._text("fleet_all", pool=pool), self._text(str(ended))
+        if message["phase"] == "recovered":
+            return self._text("fleet_all", pool=pool), self._text("fleet_recovered", target=target, count=f"{count:,}")
+        key = "fleet" if entities >= count else "fleet_uncounted"
+        who = self._text(key, count=f"{count:,}", total=f"{entities:,}", pool=pool)
+        names = [_name(str(each["entity"])) for each in (message.get("entities") or ())[:MAX_ENTITIES]]
+        kind = "fleet_drift" if message["kind"] == "drift" else "fleet_anomaly"
+        what = self._text(kind, target=target, names=self._text("list").join(names) or "?")
+        if _side(message) is None:
+            return who, what
+        return who, self._text("last", what=what, last=self._cause(message, evidence))
+
+    def _value(self, values: Message, target: str) -> dict[str, str]:
+        """Return target, value and prediction, rounded to the size of the interval, or of an error far beyond it."""
+        half, size, lower, upper = _half(values), _size(values), values.get("yhat_lower"), values.get("yhat_upper")
+        y, yhat = (rounded(math.nan if x is None else x, size) for x in (values.get("y"), values.get("yhat")))
+        shown = {"target": target, "y": y, "expected": yhat}
+        if lower is None or upper is None or values.get("yhat") is None or half < size / FAR:
+            return shown
+        if abs((lower / 2 + upper / 2) - values["yhat"]) <= UNEVEN * half:
+            return {**shown, "expected": self._text("interval", yhat=yhat, half=rounded(half, size))}
+        bounds = {"lower": rounded(lower, half), "upper": rounded(upper, half)}
+        return {**shown, "expected": self._text("bounds", yhat=yhat, **bounds)}
+
+    def _list(self, names: Sequence[str], count: int) -> str:
+        """Return names as a list, of so many."""
+        more = count - len(names)
+        return self._text("list").join(names) + (self._text("and_more", n=more) if more > 0 else "")
+
+
+def _side(values: Message) -> int | None:
+    """Return 1 for a value above its interval, −1 below, 0 inside or where rounding hides it; None if it has none."""
+    y, yhat, lower, upper = (values.get(name) for name in ("y", "yhat", "yhat_lower", "yhat_upper"))
+    if y is None or yhat is None or lower is None or upper is None:
+        return None
+    size = _size(values)
+    if lower <= y <= upper or rounded(y, size) == rounded(yhat, size):
+        return 0
+    return 1 if y > upper else -1
+
+
+def _size(values: Message) -> float:
+    """Return what is small for a value: half the width of its interval, or a part of an error that is far beyond."""
+    y, yhat = values.get("y"), values.get("yhat")
+    return max(_half(values), 0.0 if y is None or yhat is None else abs(y / MINOR - yhat / MINOR))
+
+
+def _since(message: Message) -> int:
+    """Return when the episode began: of the target that the message is about, while it is open."""
+    own = [each["since"] for each in message.get("targets") or () if each["target"] == message.get("target")]
+    since = own[0] if own else message.get("since")
+    return int(message["ts"] if since is None else since)
+
+
+def _half(values: Message) -> float:
+    """Return half the width of the interval; 0 without one."""
+    lower, upper = values.get("yhat_lower"), values.get("yhat_upper")
+    return 0.0 if lower is None or upper is None else abs(upper / 2 - lower / 2)
+
+
+def _signed(value: float) -> str:
+    shown = rounded(value, abs(value) / 4)
+    return f"+{shown}" if value > 0 else shown
+
+
+def _name(name: str) -> str:
+    """Return a name on one line, cut if it is long."""
+    name = "".join(c if c.isprintable() else "·" for c in name)
+    return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"

@@ -1,0 +1,188 @@
+"""The parts of the sentences, English and Japanese side by side. Names in braces are filled in."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+Language = Literal["en", "ja"]
+
+
+class Text(NamedTuple):
+    """A part of a sentence in each language."""
+
+    en: str
+    ja: str
+
+
+TEXTS: dict[str, Text] = {
+    # The frame.
+    "sentence": Text("{who}: {what} ({when}).", "{who}（{when}）：{what}。"),
+    "since": Text("since {start}", "{start} から"),
+    "from_to": Text("{start} to {end}", "{start} 〜 {end}"),
+    "at": Text("at {start}", "{start}"),
+    "list": Text(", ", "、"),
+    "and_more": Text(" and {n} more", " ほか {n} 件"),
+    # A prediction, and a value with it: by itself, before a reason, in passing.
+    "interval": Text("{yhat} ± {half}", "{yhat} ± {half}"),
+    "bounds": Text("{yhat} [{lower} to {upper}]", "{yhat}、{lower} 〜 {upper}"),
+    "outside": Text("{target} is {y}, expected {expected}", "{target} が {y} です（予測は {expected}）"),
+    "no_value": Text("{target} is unusual", "{target} が普段と異なります"),
+    "outside_and": Text("{target} is {y}, expected {expected}: ", "{target} が {y}（予測は {expected}）で、"),
+    "inside_but": Text(
+        "{target} is {y}, as predicted ({expected}), but ", "{target} は {y} で予測どおり（{expected}）ですが、"
+    ),
+    "now": Text("now {y}, predicted {expected}", "現在 {y}、予測は {expected}"),
+    "now_inside": Text("now {y}, as predicted ({expected})", "現在 {y} で予測どおり、{expected}"),
+    "other_outside": Text("{target} {y} (expected {expected})", "{target} {y}（予測は {expected}）"),
+    "also": Text("{what}; also {others}", "{what}、ほかに {others}"),
+    # Anomalies: of the prediction.
+    "far": Text("unusually far from its prediction", "予測との差が普段より大きくなっています"),
+    "again": Text("{target} is unusual again and again; {now}", "{target} が断続的に普段と異なります（{now}）"),
+    # Of levels.
+    "level": Text(
+        "the level of {column} moved from {before} to {after}",
+        "{column} の水準が {before} から {after} に変わりました",
+    ),
+    "level_by": Text("the level of {column} moved by {by}", "{column} の水準が {by} 変わりました"),
+    "level_from_to": Text("{column} ({before} to {after})", "{column}（{before} から {after}）"),
+    "levels": Text("the levels of {columns} moved", "{columns}の水準が変わりました"),
+    "levels_unknown": Text("the level of a column moved", "いずれかの列の水準が変わりました"),
+    "steps_up": Text(
+        "{column} fluctuates {times} × as much as usual from event to event",
+        "{column} のイベントごとの変動が普段の {times} 倍に増えました",
+    ),
+    "steps_down": Text(
+        "{column} fluctuates only {times} × as much as usual from event to event",
+        "{column} のイベントごとの変動が普段の {times} 倍に減りました",
+    ),
+    "still": Text(
+        "{column} hardly changes any more and stays at {last}", "{column} が {last} のままほとんど変化しなくなりました"
+    ),
+    "restless": Text(
+        "{column} has begun to change, to {last}", "一定だった {column} が変化し始めました（現在 {last}）"
+    ),
+    "while_outside": Text(
+        "{what}; {target} is {y}, expected {expected}", "{what}（{target} は {y}、予測は {expected}）"
+    ),
+    "while_inside": Text(
+        "{what}; {target} is {y}, as predicted ({expected})", "{what}（{target} は {y} で予測どおり、{expected}）"
+    ),
+    # Of what is new.
+    "higher": Text(
+        "the highest of its last {events} events (before at most {bound})",
+        "直近 {events} 件で最も高い値です（これまでは最大 {bound}）",
+    ),
+    "lower": Text(
+        "the lowest of its last {events} events (before at least {bound})",
+        "直近 {events} 件で最も低い値です（これまでは最小 {bound}）",
+    ),
+    "between": Text(
+        "a value between those of its last {events} events, at none of them",
+        "直近 {events} 件が一度も取らなかった中間の値です",
+    ),
+    "hour": Text("new for this hour (usually about {bound})", "この時間帯では初めての値です（普段は約 {bound}）"),
+    "mean": Text(
+        "the mean of its latest values is new for its last {events} events",
+        "最近の平均が直近 {events} 件になかった水準です",
+    ),
+    "livelier": Text(
+        "it fluctuates more than ever in its last {events} events", "変動が直近 {events} 件で最も大きくなっています"
+    ),
+    "calmer": Text(
+        "it fluctuates less than ever in its last {events} events", "変動が直近 {events} 件で最も小さくなっています"
+    ),
+    "new": Text("a value or a step that is new for this hour", "この時間帯では初めての値または変化です"),
+    # Of a channel that another package brings.
+    "own": Text(
+        "the channel {channel} scores {score} (unusual above 1)",
+        "チャネル {channel} のスコアが {score} です（1 超で異常）",
+    ),
+    # Drift.
+    "shift_up": Text(
+        "{target} has been {shift} higher than predicted; {now}", "{target} が予測より {shift} 高い状態です（{now}）"
+    ),
+    "shift_down": Text(
+        "{target} has been {shift} lower than predicted; {now}", "{target} が予測より {shift} 低い状態です（{now}）"
+    ),
+    "creep_up": Text(
+        "{target} has crept above its prediction, by {shift}; {now}",
+        "{target} が予測より徐々に高くなり、差が {shift} になりました（{now}）",
+    ),
+    "creep_down": Text(
+        "{target} has crept below its prediction, by {shift}; {now}",
+        "{target} が予測より徐々に低くなり、差が {shift} になりました（{now}）",
+    ),
+    "errors_larger": Text(
+        "errors of {target} are {times} × as large as usual; {now}",
+        "{target} の予測誤差が普段の {times} 倍に増えました（{now}）",
+    ),
+    "errors_smaller": Text(
+        "errors of {target} are only {times} × as large as usual; {now}",
+        "{target} の予測誤差が普段の {times} 倍に減りました（{now}）",
+    ),
+    "shift_up_some": Text("{target} has been higher than predicted; {now}", "{target} が予測より高い状態です（{now}）"),
+    "shift_down_some": Text(
+        "{target} has been lower than predicted; {now}", "{target} が予測より低い状態です（{now}）"
+    ),
+    "creep_up_some": Text(
+        "{target} has crept above its prediction; {now}", "{target} が予測より徐々に高くなっています（{now}）"
+    ),
+    "creep_down_some": Text(
+        "{target} has crept below its prediction; {now}", "{target} が予測より徐々に低くなっています（{now}）"
+    ),
+    "errors_larger_some": Text(
+        "errors of {target} have been larger than usual; {now}", "{target} の予測誤差が普段より大きい状態です（{now}）"
+    ),
+    "errors_smaller_some": Text(
+        "errors of {target} have been smaller than usual; {now}", "{target} の予測誤差が普段より小さい状態です（{now}）"
+    ),
+    "drift": Text(
+        "{target} does not behave as it did before; {now}", "{target} の振る舞いがこれまでと変わっています（{now}）"
+    ),
+    "drift_no_value": Text(
+        "{target} does not behave as it did before", "{target} の振る舞いがこれまでと変わっています"
+    ),
+    # Many entities.
+    "fleet": Text("{count} of {total} entities (pool {pool})", "プール {pool} の {total} 件中 {count} 件"),
+    "fleet_uncounted": Text("{count} entities (pool {pool})", "プール {pool} の {count} 件"),
+    "fleet_all": Text("pool {pool}", "プール {pool}"),
+    "fleet_anomaly": Text(
+        "{target} is unusual at the same time, most: {names}",
+        "同時に {target} が普段と異なります（主に {names}）",
+    ),
+    "fleet_drift": Text(
+        "{target} behaves differently at the same time, most: {names}",
+        "同時に {target} の振る舞いが変わりました（主に {names}）",
+    ),
+    "last": Text("{what}; the last of them: {last}", "{what}、直近の例：{last}"),
+    "fleet_recovered": Text(
+        "{target} is normal again in most entities, {count} still open",
+        "{target} はほぼ平常に戻りました（残り {count} 件）",
+    ),
+    # The end.
+    "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
+    "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),
+    "learned": Text(
+        "the prediction of {target} fits again after {events}", "{target} の予測は{events}で再び合うようになりました"
+    ),
+    "absorbed": Text(
+        "{target} has been so for {events}: the new level is taken as normal",
+        "{target} は{events}同じ状態のため、新しい水準を正常とみなします",
+    ),
+    "absorbed_drift": Text(
+        "{target} has been so for {events}: the new behaviour is taken as normal",
+        "{target} は{events}同じ状態のため、新しい振る舞いを正常とみなします",
+    ),
+    "ttl": Text("closed, as no events of it come any more", "イベントが途絶えたため、アラートを閉じました"),
+    "reset": Text("closed, as its state was reset", "状態がリセットされたため、アラートを閉じました"),
+    "disabled": Text("closed, as the detector was switched off", "検知が無効化されたため、アラートを閉じました"),
+    "maintenance": Text("closed, as a maintenance window began", "メンテナンス期間に入ったため、アラートを閉じました"),
+    "event": Text("{n} event", "イベント {n} 件"),
+    "events": Text("{n} events", "イベント {n} 件"),
+}
+"""Key → text."""
+
+
+def text(key: str, language: Language, **values: object) -> str:
+    """Return a part of a sentence with its values filled in."""
+    return (TEXTS[key].ja if language == "ja" else TEXTS[key].en).format(**values)

@@ -1,0 +1,330 @@
+"""The sentence of an alert: right in the typical cases, and readable whatever the numbers, in both languages."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+from engines import config, made, run
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from ssm_stream.engine.alert_kinds import PHASES
+from ssm_stream.engine.alert_summary import NO_EVIDENCE, Evidence, Summarizer
+from ssm_stream.engine.alert_summary.evidence import ErrorChange, MovedLevel, NewValue
+from ssm_stream.engine.alert_summary.numbers import factor, rounded
+from ssm_stream.engine.alert_summary.words import TEXTS
+from ssm_stream.engine.engine import Engine
+from ssm_stream.ingest.events import Events
+
+DAY = 86_400_000
+SIX_TEN = 20_500 * DAY + 6 * 3_600_000 + 10 * 60_000
+"""16 February 2026, 06:10 UTC."""
+
+
+def summarizer(language: str = "en", event: str = "features: [load], target: temp") -> Summarizer:
+    return Summarizer(config(event, f"alerts: {{language: {language}}}"))
+
+
+def message(**other: Any) -> dict[str, Any]:
+    values = {"y": 92.1234, "yhat": 70.2384, "yhat_lower": 66.1, "yhat_upper": 74.4, "score": 2.1}
+    kind = {"kind": "anomaly", "phase": "started", "channel": "residual", "change": None, "absorbed_after": None}
+    return {"entity": "PUMP-3", "scope": "entity", "ts": SIX_TEN, "since": SIX_TEN, **kind, **values, **other}
+
+
+INSIDE = {"y": 71.2, "yhat": 70.4}
+MOVED = MovedLevel("temp", "level", 71.0384, 75.11, 1.0, 75.3)
+LOAD = MovedLevel("load", "level", 41.3, 60.8, 4.0, 61.0)
+OVER = {"phase": "recovered", "ts": SIX_TEN + 70 * 60_000, "absorbed_after": 14, **INSIDE}
+DRIFT = {"kind": "drift", "channel": None, **INSIDE}
+FLEET = {
+    "scope": "fleet",
+    "entity": "*",
+    "count": 12,
+    "pool": "0-1",
+    "entities": [{"entity": f"PUMP-{i}", "score": 2.0, "since": SIX_TEN} for i in (3, 7, 9, 1)],
+}
+VIBRATION = {"target": "vibration", "since": SIX_TEN, "score": 1.4}
+SEVERAL = {
+    "target": "temp",
+    "targets": [
+        {"target": "temp", "since": SIX_TEN, "score": 2.1},
+        {**VIBRATION, "y": 5.13, "yhat": 3.24, "yhat_lower": 2.8, "yhat_upper": 3.6},
+        {**VIBRATION, "target": "flow", "y": 5.1, "yhat": 5.0, "yhat_lower": 4.0, "yhat_upper": 6.0},
+    ],
+}
+CASES: list[tuple[dict[str, Any], Evidence, str, str]] = [
+    (
+        {},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 92, expected 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）。",
+    ),
+    (
+        {"yhat": 72.5, "phase": "ongoing", "ts": SIX_TEN + DAY},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 92, expected 72 [66 to 74] (since 16 Feb 06:10).",
+        "PUMP-3（2月16日 06:10 から）：temp が 92 です（予測は 72、66 〜 74）。",
+    ),
+    (
+        {**INSIDE, "score": 0.3, "phase": "ongoing"},
+        NO_EVIDENCE,
+        "PUMP-3: temp is unusual again and again; now 71, as predicted (70 ± 4) (since 06:10).",
+        "PUMP-3（06:10 から）：temp が断続的に普段と異なります（現在 71 で予測どおり、70 ± 4）。",
+    ),
+    (
+        {**INSIDE, "channel": "levels"},
+        Evidence(moved=[MOVED]),
+        "PUMP-3: the level of temp moved from 71 to 75 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の水準が 71 から 75 に変わりました。",
+    ),
+    (
+        {**INSIDE, "channel": "levels"},
+        Evidence(moved=[LOAD, MOVED]),
+        "PUMP-3: the levels of load (41 to 61), temp (71 to 75) moved; "
+        "temp is 71, as predicted (70 ± 4) (since 06:10).",
+        "PUMP-3（06:10 から）：load（41 から 61）、temp（71 から "
+        "75）の水準が変わりました（temp は 71 で予測どおり、70 ± 4）。",
+    ),
+    (
+        {"channel": "levels"},
+        Evidence(moved=[MovedLevel("load", "steps", 0.5, 0.01, 0.5, 61.04)]),
+        "PUMP-3: load hardly changes any more and stays at 61.0; temp is 92, expected 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：load が 61.0 のままほとんど変化しなくなりました（temp は 92、予測は 70 ± 4）。",
+    ),
+    (
+        {**INSIDE, "channel": "levels"},
+        Evidence(moved=[MovedLevel("load", "steps", 0.5, 1.55, 0.5, 61.04)]),
+        "PUMP-3: load fluctuates 3.1 × as much as usual from event to event; temp is 71, as predicted (70 ± 4) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：load のイベントごとの変動が普段の 3.1 "
+        "倍に増えました（temp は 71 で予測どおり、70 ± 4）。",
+    ),
+    (
+        {"channel": "novelty"},
+        Evidence(new=NewValue("higher", 8765, 80.2, 1.0)),
+        "PUMP-3: temp is 92, expected 70 ± 4: the highest of its last 8,800 events (before at most 80) (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92（予測は 70 ± 4）で、直近 8,800 件で最も高い値です（これまでは最大 80）。",
+    ),
+    (
+        {**INSIDE, "channel": "novelty"},
+        Evidence(new=NewValue("hour", 8765, 55.2, 1.0)),
+        "PUMP-3: temp is 71, as predicted (70 ± 4), but new for this hour (usually about 55) (since 06:10).",
+        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、この時間帯では初めての値です（普段は約 55）。",
+    ),
+    (
+        {**INSIDE, "channel": "tank-level"},
+        NO_EVIDENCE,
+        "PUMP-3: temp is 71, as predicted (70 ± 4), but the channel tank-level scores 2.1 (unusual above 1) "
+        "(since 06:10).",
+        "PUMP-3（06:10 から）：temp は 71 で予測どおり（70 ± 4）ですが、"
+        "チャネル tank-level のスコアが 2.1 です（1 超で異常）。",
+    ),
+    (
+        {**DRIFT, "change": "larger"},
+        Evidence(errors=ErrorChange(0.1, 1.7712)),
+        "PUMP-3: errors of temp are 1.8 × as large as usual; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp の予測誤差が普段の 1.8 倍に増えました（現在 71、予測は 70 ± 4）。",
+    ),
+    (
+        {**DRIFT, "change": "lower"},
+        Evidence(errors=ErrorChange(-3.04, 1.1)),
+        "PUMP-3: temp has been 3.0 lower than predicted; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測より 3.0 低い状態です（現在 71、予測は 70 ± 4）。",
+    ),
+    (
+        {**DRIFT, "change": "higher", "phase": "ongoing", "ts": SIX_TEN + 60_000},
+        Evidence(errors=ErrorChange(3.0, 1.1)),
+        "PUMP-3: temp has been higher than predicted; now 71, predicted 70 ± 4 (since 06:10).",
+        "PUMP-3（06:10 から）：temp が予測より高い状態です（現在 71、予測は 70 ± 4）。",
+    ),
+    (
+        SEVERAL,
+        NO_EVIDENCE,
+        "PUMP-3: temp is 92, expected 70 ± 4; also vibration 5.1 (expected 3.2 ± 0.4), flow (since 06:10).",
+        "PUMP-3（06:10 から）：temp が 92 です（予測は 70 ± 4）、ほかに vibration 5.1（予測は 3.2 ± 0.4）、flow。",
+    ),
+    (
+        {
+            **SEVERAL,
+            "target": "vibration",
+            "since": SIX_TEN - 3_600_000,
+            "y": 5.13,
+            "yhat": 3.24,
+            "yhat_lower": 2.8,
+            "yhat_upper": 3.6,
+        },
+        NO_EVIDENCE,
+        "PUMP-3: vibration is 5.1, expected 3.2 ± 0.4; also temp, flow (since 06:10).",
+        "PUMP-3（06:10 から）：vibration が 5.1 です（予測は 3.2 ± 0.4）、ほかに temp、flow。",
+    ),
+    (
+        FLEET,
+        NO_EVIDENCE,
+        "12 of 40 entities (pool 0-1): temp is unusual at the same time, most: PUMP-3, PUMP-7, PUMP-9; the last of "
+        "them: temp is 92, expected 70 ± 4 (since 06:10).",
+        "プール 0-1 の 40 件中 12 件（06:10 から）：同時に temp が普段と異なります（主に PUMP-3、PUMP-7、PUMP-9）"
+        "、直近の例：temp が 92 です（予測は 70 ± 4）。",
+    ),
+    (
+        {**OVER, **FLEET, "count": 2},
+        NO_EVIDENCE,
+        "pool 0-1: temp is normal again in most entities, 2 still open (06:10 to 07:20).",
+        "プール 0-1（06:10 〜 07:20）：temp はほぼ平常に戻りました（残り 2 件）。",
+    ),
+    (
+        OVER,
+        NO_EVIDENCE,
+        "PUMP-3: temp is as expected again after 14 events (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 14 件で予測どおりに戻りました。",
+    ),
+    (
+        {**OVER, "kind": "drift", "ts": SIX_TEN + DAY},
+        NO_EVIDENCE,
+        "PUMP-3: the prediction of temp fits again after 14 events (16 Feb 06:10 to 17 Feb 06:10).",
+        "PUMP-3（2月16日 06:10 〜 2月17日 06:10）：temp の予測はイベント 14 件で再び合うようになりました。",
+    ),
+    (
+        {**OVER, "ended_by": "absorbed", "absorbed_after": 1000},
+        NO_EVIDENCE,
+        "PUMP-3: temp has been so for 1,000 events: the new level is taken as normal (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：temp はイベント 1,000 件同じ状態のため、新しい水準を正常とみなします。",
+    ),
+    (
+        {**OVER, "ended_by": "ttl", "absorbed_after": None, "y": None},
+        NO_EVIDENCE,
+        "PUMP-3: closed, as no events of it come any more (06:10 to 07:20).",
+        "PUMP-3（06:10 〜 07:20）：イベントが途絶えたため、アラートを閉じました。",
+    ),
+]
+
+
+@pytest.mark.parametrize(("other", "evidence", "en", "ja"), CASES, ids=[case[2][:60] for case in CASES])
+def test_the_typical_sentences(other: dict[str, Any], evidence: Evidence, en: str, ja: str) -> None:
+    assert summarizer("en")(message(**other), evidence, 40) == en
+    assert summarizer("ja")(message(**other), evidence, 40) == ja
+
+
+def test_times_are_in_the_zone_of_the_events() -> None:
+    tokyo = summarizer(event="features: [load], target: temp, time_zone: Asia/Tokyo")
+    assert tokyo(message()).endswith("(since 15:10).")
+
+
+def test_each_text_has_the_same_names_in_both_languages() -> None:
+    for key, text in TEXTS.items():
+        assert set(re.findall(r"\{(\w+)\}", text.en)) == set(re.findall(r"\{(\w+)\}", text.ja)), key
+
+
+def test_a_value_is_rounded_to_the_size_of_its_interval() -> None:
+    assert [rounded(71.2384, half) for half in (30.0, 3.0, 0.3, 0.0)] == ["70", "71", "71.2", "71.24"]
+    assert rounded(0.1 + 0.2, 1e-12) == "0.300000"
+    assert [rounded(x, 0.0) for x in (0.0, 12_345.6, 4.2e-7, 5e-324)] == ["0", "12,350", "4.2e-7", "4.94e-324"]
+    assert [factor(x) for x in (0.52, 1.26, 14.3, math.inf, 0.0)] == [
+        "0.52", "1.3", "14", "more than 1,000", "less than 0.01",
+    ]  # fmt: skip
+
+
+floats = st.floats(allow_nan=True, allow_infinity=True) | st.sampled_from([0.0, 1e308, -1e308, 5e-324])
+finite = st.floats(allow_nan=False, allow_infinity=False)
+columns = st.sampled_from(["temp", "load"])
+moved = st.builds(MovedLevel, columns, st.sampled_from(["level", "steps"]), finite, finite, finite.map(abs), finite)
+senses = st.sampled_from(["higher", "lower", "between", "hour", "livelier", "calmer", "mean"])
+evidence = st.builds(
+    Evidence,
+    st.lists(moved, max_size=6),
+    st.none() | st.builds(NewValue, senses, st.integers(1, 16_000), floats, finite.map(abs)),
+    st.none() | st.builds(ErrorChange, floats, floats.map(abs)),
+)
+values = st.fixed_dictionaries({name: st.none() | finite for name in ("y", "yhat", "yhat_lower", "yhat_upper")})
+others = st.lists(st.tuples(st.sampled_from(["temp", "flow", "x" * 300]), values), max_size=6)
+names = st.text(min_size=1, max_size=200)
+
+
+@given(
+    st.sampled_from(["en", "ja"]), names, values, evidence, st.sampled_from(PHASES), st.integers(-(10**14), 10**15),
+    st.sampled_from([None, "residual", "novelty", "levels", "own"]), others,
+    st.sampled_from([None, "higher", "lower", "smaller", "larger", "creeping up", "creeping down"]),
+    st.sampled_from(["recovered", "absorbed", "ttl", "reset", "disabled", "maintenance"]),
+)  # fmt: skip
+@example(
+    "en",
+    "a",
+    dict.fromkeys(("y", "yhat", "yhat_lower", "yhat_upper")),
+    NO_EVIDENCE,
+    "started",
+    0,
+    None,
+    [],
+    None,
+    "ttl",
+)
+def test_any_numbers_make_a_sentence_that_can_be_read(
+    language: str,
+    name: str,
+    numbers: dict[str, float | None],
+    found: Evidence,
+    phase: str,
+    ts: int,
+    channel: str | None,
+    targets: list[tuple[str, dict[str, float | None]]],
+    change: str | None,
+    ended_by: str,
+) -> None:
+    lower, upper = numbers["yhat_lower"], numbers["yhat_upper"]
+    if lower is not None and upper is not None and lower > upper:
+        numbers = {**numbers, "yhat_lower": upper, "yhat_upper": lower}
+    listed = [{"target": target, "since": ts, "score": 1.5, **other} for target, other in targets]
+    kind = "drift" if change else "anomaly"
+    body = message(
+        entity=name, phase=phase, ts=ts, since=min(ts, SIX_TEN), kind=kind, channel=channel, change=change,
+        absorbed_after=7 if phase == "recovered" else None, ended_by=ended_by, target="temp", targets=listed, **numbers,
+    )  # fmt: skip
+    text = summarizer(language)(body, found, 40)
+    assert text.isprintable()
+    assert "\n" not in text
+    rest = text.replace("".join(c if c.isprintable() else "·" for c in name)[:59], "", 1)
+    assert not re.search(r"\bnan\b|\binf\b|None|\d{8}|\{", rest), text
+    assert len(text) < 800
+    assert text.endswith("." if language == "en" else "。")
+
+
+def pumps(n: int) -> Events:
+    """Four machines whose target follows their feature; then one's level moves, one jumps once, all move together."""
+    rng = np.random.default_rng(3)
+    load = 50 + np.repeat(np.sin(np.arange(n // 4) / 20), 4) * 10 + rng.normal(size=n)
+    row, machine = np.arange(n) // 4, np.arange(n) % 4
+    other = 30 + rng.normal(size=n)
+    other[(machine == 2) & (row >= 950)] += 8
+    y = 20 + 0.5 * load + 0.3 * rng.normal(size=n)
+    y[(machine == 1) & (row == 900)] += 25
+    y[row >= 1100] -= 12
+    return made(y, np.stack([load, other], 1), [f"PUMP-{i}" for i in machine], np.arange(n) * 15_000)
+
+
+def test_the_sentences_of_a_stream() -> None:
+    """One jump, one level of a feature, one event of the whole plant: each is explained, with numbers that are true."""
+    engine = Engine(config("features: [load, other], target: temp"))
+    found = [alert.message for alert in run(engine, pumps(4800))[1]]
+    assert all(m["summary"] for m in found)
+    told = [m["summary"] for m in found if m["kind"] == "anomaly" and m["phase"] == "started"]
+    jump = next(text for text in told if text.startswith("PUMP-1"))
+    assert (value := re.search(r"temp is ([\d.]+), expected ([\d.]+)", jump)), jump
+    assert 22 < float(value[1]) - float(value[2]) < 28
+    level = next(text for text in told if text.startswith("PUMP-2") and "level" in text)
+    assert (value := re.search(r"other (?:moved from |\()([\d.]+) to ([\d.]+)", level)), level
+    assert 5 < float(value[2]) - float(value[1]) < 12
+    assert any(re.match(r"[34] of 4 entities \(pool 0-\d+\): temp is unusual at the same time", text) for text in told)
+
+
+def test_an_end_that_no_event_brings_has_a_sentence() -> None:
+    """An open episode whose entity falls silent ends by its TTL, at another's event."""
+    settings = config("features: [load, other], target: temp", "state: {ttl: 1h}\nalerts: {fleet: {enabled: false}}")
+    events = pumps(3608)  # PUMP-1 has just jumped
+    rest = pumps(4800).take(np.flatnonzero(np.arange(4800) % 4 == 0)[902:])
+    engine = Engine(settings)
+    found = [*run(engine, events)[1], *run(engine, rest)[1]]
+    ends = [alert.message["summary"] for alert in found if alert.message["ended_by"] == "ttl"]
+    assert ends[0].startswith("PUMP-1: closed, as no events of it come any more (15:0"), ends
