@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import math
 from typing import Any, Literal
 
 import orjson
@@ -87,18 +86,12 @@ class Config(Section):
         return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
 
     def for_target(self, target: str) -> Config:
-        """Return the configuration of one of the targets alone, with its share of the alarm budgets.
-
-        With `target: all` the budget of anomalies is shared by the root of the number of targets: bounds are
-        extrapolated from the errors seen, with a margin that grows the farther that is, and which together with the
-        whole number hides a signal that drops by 90 %. Measured, the root keeps the budget on normal noise.
-        """
+        """Return the configuration of one of the targets alone, with its share of the alarm budgets."""
         m = len(self.event.targets)
         if m == 1:
             return self
         alerts = self.alerts
-        parts = math.sqrt(m) if self.event.watches_all else m
-        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.split(parts)})
+        anomaly = alerts.anomaly.model_copy(update={"budget": alerts.anomaly.budget.split(m)})
         drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
         return self.replace(
             event=self.event.for_target(target),

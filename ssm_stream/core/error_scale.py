@@ -22,9 +22,9 @@ class ErrorScaleState(NamedTuple):
 
     number (E, 7) float64: errors learned; their running mean size, slow and quick; mean and mean absolute deviation of
         the prediction; log of the scale without context; the last scale, in the target's unit
-    value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log; decayed
-        losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of negative
-        errors; weight of the recent past, and decayed sum of its squares; the last error over its scale; products of
+    value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log;
+        decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
+        negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale; products of
         neighbouring ones, and squares; usual size of whitened ones
     mean (E, 9) float32: running means of the context's inputs
     w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio

@@ -21,8 +21,8 @@ constexpr double TAIL_RATE = 1.0 / 400;  // of the tail's moments, an exceedance
 constexpr double STEP_BOUND = 0.1;   // of the bound's log, an alarm
 constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities that are often at fault stay audible
 constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: those of the entity's pool
-// Before a pool knows better: an excess as of a tail somewhat heavier than Laplace's (shape 0.3), mean and mean square.
-constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 3.0, POOL_RATE = 1.0 / 2000;
+// Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
+constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
 constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
