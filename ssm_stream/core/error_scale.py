@@ -24,8 +24,8 @@ class ErrorScaleState(NamedTuple):
         the prediction; log of the scale without context; the last scale, in the target's unit
     value (E, 11) float32: how large whitened errors over their scale have been recently, and the mean of its log;
         decayed losses of the plain and of the contextual scale; half the log ratio of the scales of positive and of
-        negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale; products of
-        neighbouring ones, and squares; usual size of whitened ones
+        negative errors; weight of the recent past, and decayed sum of its squares; the last error over its scale;
+        products of neighbouring ones, and squares; usual size of whitened ones
     mean (E, 9) float32: running means of the context's inputs
     w, v (E, D) float32: differences from the pool's weights, of the scale and of that ratio
     cell (E, 192) int16, visits (E, 192) uint8: usual |error| of the hour, then of the hour of the week: its log over
