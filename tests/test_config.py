@@ -349,6 +349,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     settings = config.model_dump(mode="json", include={"event", "model", "alerts", "state"})
     later = [("event", "feature_lags"), ("event", "entity_default"), ("event", "max_bytes"), ("event", "framed")]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
+    later += [("alerts", "budget")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]

@@ -86,5 +86,14 @@ def _describe(config: Config) -> Iterator[str]:
         f"{shards} shards: up to {shards} workers share the work" if shards > 1 else "1 shard: one worker does the work"
     )
     yield f"state     {work}; recovery in {config.recovery.directory or '(off)'}"
+    budget = config.alerts.budget
+    if budget is not None:
+        from ssm_stream.evaluate.pools import expect_small_pools
+
+        share = config.alerts.anomaly.budget.seconds * len(event.targets)
+        own = f"{share / 86_400:.3g}d"
+        yield f"budget    {budget.text}: of each kind, and target, 1 per {own} for an entity"
+        if (warning := expect_small_pools(config)) is not None:
+            yield f"warning   {warning}"
     for warning in security_warnings({**config.source.kafka, **sinks.kafka}):
         yield f"warning   {warning}"

@@ -19,8 +19,13 @@ UNSET = "unset"
 
 _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
+_BUDGET = "the learner stays; bounds and thresholds follow the new budget"
 MIGRATES = {
     "model.warmup": _RULE,
+    "alerts.budget": _BUDGET,
+    "alerts.budget.alerts": _BUDGET,
+    "alerts.budget.per": _BUDGET,
+    "alerts.budget.entities": _BUDGET,
     "alerts.anomaly.enabled": f"{_SWITCH}; episodes that are open get no `recovered` alert",
     "alerts.anomaly.budget": "the learner stays; the bounds follow the new budget from where they are",
     "alerts.anomaly.channels": _SWITCH,

@@ -117,6 +117,8 @@ class Config(Section):
         """
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         del settings["alerts"]["feedback"]
+        if self.alerts.budget is None:
+            del settings["alerts"]["budget"]  # states from before this setting keep their hash
         if self.labels is None:
             del settings["labels"]
         if not self.event.feature_lags:

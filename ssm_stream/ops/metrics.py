@@ -69,7 +69,7 @@ class Metrics(RunObserver):
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
         self.ready: Callable[[], bool] = lambda: False
-        self._config = config
+        self.config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
         # Of each shard the latest event time so far, ms.
         self._shards: WeakKeyDictionary[ObservedShard, float] = WeakKeyDictionary()
@@ -211,7 +211,7 @@ class Metrics(RunObserver):
             seconds: event time since the shard's batch before
         """
         for kind in KINDS:
-            rules = self._config.alerts.anomaly if kind == "anomaly" else self._config.alerts.drift
+            rules = self.config.alerts.anomaly if kind == "anomaly" else self.config.alerts.drift
             if not rules.enabled:
                 continue
             if rules.budget.events:
@@ -296,6 +296,12 @@ class _CurrentState(Collector):
         yield lag
         yield offset
         yield _gauge("entities", "Entities in memory.", sum(len(shard.engine) for shard in shards))
+        divided = GaugeMetricFamily(
+            "ssm_stream_alarm_budget_entities", "Entities that alerts.budget is divided over.", labels=[]
+        )
+        if metrics.config.alerts.budget is not None:
+            divided.add_metric([], metrics.config.alerts.budget.entities)
+        yield divided
         shares = [share for shard in shards if (share := shard.engine.fullness) is not None]
         limit = GaugeMetricFamily(
             "ssm_stream_entities_limit_used_ratio", "Of state.max_entities, in the fullest partition.", labels=[]

@@ -19,6 +19,8 @@ FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 def with_budget(config: Config, factor: float) -> Config:
     """Return the configuration with `factor` times the false alarms allowed."""
     alerts = config.alerts
+    if alerts.budget is not None:
+        return config.replace(alerts=alerts.with_team_budget(alerts.budget.scaled(factor)))
     anomaly = alerts.anomaly.model_copy(update={"budget": scale_budget(alerts.anomaly.budget, factor)})
     drift = alerts.drift.model_copy(update={"budget": scale_budget(alerts.drift.budget, factor)})
     return config.replace(alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
