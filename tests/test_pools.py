@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import orjson
 import pytest
 from brokers import MockKafka
 from confluent_kafka import Message, Producer
-from engines import config
-from hypothesis import given
+from engines import config, cut
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_broker import by_name, configured
+from test_episode_shares import documents
+from test_fleet_alerts import LIVELY, struck
+from typer.testing import CliRunner
 
+from ssm_stream.cli.app import app
 from ssm_stream.cli.validate import _describe
-from ssm_stream.engine.engine import shard_of
+from ssm_stream.engine.engine import Alert, Engine, shard_of
+from ssm_stream.evaluate.backtest import backtest
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.pools import Pool, describe_budget, describe_pools, murmur2, partition_of, pools_of
+from ssm_stream.evaluate.prequential import Chunk
 from ssm_stream.flow.doctor import diagnose
 
 
@@ -102,12 +113,99 @@ def test_doctor_reports_pools_and_budget_from_the_last_messages(mock_kafka: Mock
         name = f"m{i % 5}"
         value = b'{"id": "%b", "t": 1800000000, "a": 1, "target": 1}' % name.encode()
         mock_kafka.produce(topic, [(name.encode(), value)], partition=partition_of(name, 3))
-    settings = configured(mock_kafka, tmp_path, topic)
+    file = configured(mock_kafka, tmp_path, topic)
     sizes = [pool.entities for pool in pools_of({f"m{i}": partition_of(f"m{i}", 3) for i in range(5)}, 1)]
     assert sizes == [1, 2, 2]
-    found = by_name(diagnose(settings))["entities"].found
+    found = by_name(diagnose(file))["entities"].found
     assert "5 entities in 3 partitions × 1 shard form 3 pools, each with fewer than alerts.fleet.min_entities" in found
     assert "budget" not in found
     team = config(sections="alerts: {budget: {alerts: 1, per: 7d, entities: 2}}").alerts
-    found = by_name(diagnose(settings.replace(alerts=team)))["entities"].found
+    found = by_name(diagnose(file.replace(alerts=team)))["entities"].found
     assert "alerts.budget.entities is 2, and there are 5 entities, more than twice as many" in found
+
+
+# The engine by partition.
+
+SHARDS = LIVELY + "state: {shards: 2}\n"
+LIMIT = LIVELY + "state: {max_entities: 4, when_full: evict}\n"
+FULL = LIVELY + "state: {max_entities: 2}\n"
+HORIZON = LIVELY.replace("warmup: 10", "warmup: 10, horizon: 2")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.sampled_from([LIVELY, SHARDS, LIMIT, FULL, HORIZON]), st.integers(1, 5),
+    st.lists(st.integers(0, 1500), max_size=4),
+)  # fmt: skip
+def test_each_partition_is_processed_as_if_it_were_alone(sections: str, partitions: int, cuts: list[int]) -> None:
+    """Predictions, what is refused, and alerts are those of engines that see one partition each."""
+    events = struck(1500, entities=9)
+    settings_ = config("features: [a, b]", sections)
+    of = np.array([partition_of(name, partitions) for name in events.entity])
+    engine = PartitionedEngine(settings_, partitions)
+    yhat, refused, alerts, resolved = np.full(1500, np.nan), list[int](), list[Alert](), np.full(1500, np.nan)
+    for start, stop in pairwise([0, *sorted(cuts), 1500]):
+        part = cut(events, start, stop)
+        admitted, more = engine.admit(part)
+        kept = np.setdiff1d(np.arange(len(part)), [each.position for each in more])
+        refused += [start + each.position for each in more]
+        predictions, own = engine.process(admitted)
+        yhat[start + kept] = predictions.yhat
+        alerts += [alert._replace(row=start + int(kept[alert.row])) for alert in own]
+        for each in engine.resolved_predictions:
+            resolved[start + kept[each.item]] = each.yhat
+    expected, messages, turned = np.full(1500, np.nan), list[tuple[int, Any]](), list[int]()
+    brought = np.full(1500, np.nan)
+    for partition in range(partitions):
+        rows = np.flatnonzero(of == partition)
+        alone = Engine(settings_)
+        admitted, more = alone.admit(events.take(rows), partition)
+        turned += [int(rows[each.position]) for each in more]
+        kept = np.delete(rows, [each.position for each in more])
+        predictions, own = alone.process(admitted, partition)
+        expected[kept] = predictions.yhat
+        messages += [(int(kept[alert.row]), alert.message) for alert in own]
+        for each in alone.resolved_predictions:
+            brought[kept[each.item]] = each.yhat
+    assert refused == sorted(turned)
+    assert yhat.tobytes() == expected.tobytes()
+    assert resolved.tobytes() == brought.tobytes()
+    if "horizon" in sections:  # the hash of an event that waits has the number of its pool, which depends on the others
+        for message in [*(alert.message for alert in alerts), *(message for _, message in messages)]:
+            del message["state_hash"]
+    assert [(alert.row, alert.message) for alert in alerts] == sorted(messages, key=lambda each: each[0])
+
+
+def test_a_backtest_with_partitions_has_the_fleet_alerts_of_each_pool() -> None:
+    rows = documents(struck(2500, entities=12))
+    one, four = (pools_in(rows, partitions) for partitions in (1, 4))
+    assert one == {"0-0"}
+    assert len(four) > 1
+    assert four <= {f"{partition}-0" for partition in range(4)}
+
+
+def pools_in(rows: list[dict[str, Any]], partitions: int) -> set[str]:
+    found = set[str]()
+
+    def on_chunk(chunk: Chunk) -> None:
+        found.update(a.message["pool"] for a in chunk.alerts if a.message["scope"] == "fleet")
+
+    # By a budget in events a pool of so few would need more than all.
+    loose = config("features: [a, b]", LIVELY.replace("100 events", "20m"))
+    result = backtest(loose, rows, on_chunk, partitions=partitions)
+    assert {pool["pool"] for pool in result["pools"]} >= found
+    return found
+
+
+def test_the_command_prints_the_pools_of_production(tmp_path: Path) -> None:
+    file, settings_ = tmp_path / "file.jsonl", tmp_path / "monitor.yaml"
+    file.write_bytes(b"\n".join(map(orjson.dumps, documents(struck(600, entities=5)))))
+    settings_.write_text(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a, b]}\n"
+        "alerts: {budget: {alerts: 1, per: 7d, entities: 2}}\n"
+    )
+    result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["backtest", str(settings_), str(file), "--partitions", "3"])
+    assert result.exit_code == 0, result.output
+    assert "in production: 5 entities in 3 partitions × 1 shard form 3 pools, each with fewer than" in result.stdout
+    assert "events inside episodes: " in result.stdout
+    assert "alerts.budget.entities is 2, and there are 5 entities" in result.stdout

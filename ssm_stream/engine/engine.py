@@ -26,6 +26,7 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
+from ssm_stream.engine.episodes.tally import EpisodeFigures
 from ssm_stream.engine.single_event import PredictedValues, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine
@@ -112,6 +113,12 @@ class Engine:
     def count_open_episodes(self, kind: str) -> int:
         """Return the number of entities with an open episode of a kind, of the target with the most; thread-safe."""
         return max(each.store.count_open_episodes(kind) for each in self.target_engines)
+
+    def episode_figures(self, kind: str) -> EpisodeFigures:
+        """Return how many events lie inside episodes of a kind, each the largest over the targets; thread-safe."""
+        stores = [each.store for each in self.target_engines]
+        found = [store.episodes.read(store.state, len(store), KINDS.index(kind)) for store in stores]
+        return EpisodeFigures(*map(max, zip(*found, strict=True)))
 
     @property
     def fullness(self) -> float | None:
@@ -370,6 +377,7 @@ class Engine:
         """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
         for each in self.target_engines:
             check_state(each.store)
+            each.store.episodes.begin(each.store.state, len(each.store))
         if self._loaded_config != self.config.hash:
             self._alerts.end_disabled()
             self._loaded_config = self.config.hash

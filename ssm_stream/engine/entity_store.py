@@ -24,6 +24,7 @@ from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.own_channels import OwnChannels
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.episodes.tally import EpisodeTally
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.events import factorize
@@ -77,6 +78,7 @@ class EntityStore:
         self.reset_entities: list[tuple[int, str]] = []
         """Event index and name of the entities that started afresh in the last batch: expired, or evicted."""
         self._reset_labelled_at: list[float] = []  # when each of them had last been labelled
+        self.episodes = EpisodeTally()
         self.evicted = 0
         """Number of entities that expired or were evicted, since the counter was last reset."""
         # Changes since the last persisted snapshot: which rows, how many rows it has, whether the next one must be full
@@ -272,14 +274,16 @@ class EntityStore:
             self.own.reset(self.names[row])
 
     def _count_dropped(self, rows: NDArray[np.int64] | int) -> None:
-        """Count the waiting events of these rows as dropped."""
+        """Count the waiting events of these rows as dropped, and their open episodes as ended."""
+        self.episodes.end_open(self.state, rows, self.names)
         if self.delayed is not None:
             self.label_counts[loop.DROPPED] += int(self.pending.open[rows].sum())
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the open episodes of a kind without an alert: of one entity, if it is in memory, or of all."""
         if entity is None or entity in self.row_by_name:
-            rows: slice | int = slice(None) if entity is None else self.row_by_name[entity]
+            rows: slice | int = slice(len(self.names)) if entity is None else self.row_by_name[entity]
+            self.episodes.end_open(self.state, rows, self.names, kind)
             self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
             self.needs_full_snapshot = True
 

@@ -53,6 +53,14 @@ def pools_of(partition_by_entity: Mapping[str, int], shards: int) -> list[Pool]:
     return [Pool(*key, count[key]) for key in sorted(count)]
 
 
+def small_pools(config: Config, pools: list[Pool]) -> int:
+    """Return how many pools are too small for fleet alerts, although all entities together would not be."""
+    rules = config.alerts.fleet
+    if not (config.model.fleet and rules.enabled) or sum(pool.entities for pool in pools) < rules.min_entities:
+        return 0
+    return sum(pool.entities < rules.min_entities for pool in pools)
+
+
 def describe_pools(config: Config, pools: list[Pool], partitions: int) -> str:
     """Return in a sentence how the entities are split, and what follows for fleet alerts.
 
@@ -63,14 +71,13 @@ def describe_pools(config: Config, pools: list[Pool], partitions: int) -> str:
     if not config.model.fleet:
         return f"{split}; each learns by itself (model.fleet: false)"
     text = f"{split} form {_many(len(pools), 'pool')}"
-    rules = config.alerts.fleet
-    small = sum(pool.entities < rules.min_entities for pool in pools)
-    if not rules.enabled or not small or entities < rules.min_entities:
+    small = small_pools(config, pools)
+    if not small:
         return text
     which = "each with" if small == len(pools) else f"{small} of them with"
     return (
-        f"{text}, {which} fewer than alerts.fleet.min_entities ({rules.min_entities}): there a common cause is an "
-        "alert for each entity. Fewer partitions, or fewer state.shards, keep a small fleet together"
+        f"{text}, {which} fewer than alerts.fleet.min_entities ({config.alerts.fleet.min_entities}): there a common "
+        "cause is an alert for each entity. Fewer partitions, or fewer state.shards, keep a small fleet together"
     )
 
 

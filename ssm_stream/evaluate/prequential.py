@@ -14,6 +14,7 @@ import numpy as np
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -100,13 +101,11 @@ def _several(config: Config) -> tuple[str, ...]:
     return tuple(config.event.targets) if len(config.event.targets) > 1 else ()
 
 
-def prequential_delayed(config: Config, rows: Iterable[dict[str, Any]], delay: int) -> Iterator[Chunk]:
-    """Run as `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
-
-    An alert's row is that of the event after which its label came.
+def with_row_labels(config: Config) -> Config:
+    """Return the configuration with labels that come by themselves, found by the number of their row.
 
     Raises:
-        ConfigError: the configuration has labels or a horizon of its own, or several targets.
+        ConfigError: it has labels or a horizon of its own, or several targets.
     """
     if _several(config):
         raise ConfigError(
@@ -117,7 +116,20 @@ def prequential_delayed(config: Config, rows: Iterable[dict[str, Any]], delay: i
             "--label-delay: labels and model.horizon define already when the targets come: leave them out"
         )
     late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MAX_PENDING)
-    engine = Engine(config.replace(labels=late))
+    return config.replace(labels=late)
+
+
+def prequential_delayed(rows: Iterable[dict[str, Any]], delay: int, engine: PartitionedEngine) -> Iterator[Chunk]:
+    """Run as `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
+
+    An alert's row is that of the event after which its label came.
+
+    Args:
+        rows: as of `prequential`
+        delay: events
+        engine: of the configuration `with_row_labels`
+    """
+    config = engine.config
     waiting: deque[tuple[str, int, float]] = deque()
     first, count = 0, 0
     for events, refused, height in batches(config, rows):
@@ -135,7 +147,8 @@ def prequential_delayed(config: Config, rows: Iterable[dict[str, Any]], delay: i
                 if y == y:
                     zero = np.zeros(1, np.int64)
                     label = LabelColumns([name], zero, np.array([row]), np.array([y]), zero)
-                    alerts += [alert._replace(row=t) for alert in engine.learn(label).alerts]
+                    learned = engine.learn(label, engine.partition(name))
+                    alerts += [alert._replace(row=t) for alert in learned.alerts]
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         yield Chunk(events, predictions, alerts, refused, first)

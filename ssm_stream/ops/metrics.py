@@ -26,7 +26,7 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
@@ -91,6 +91,7 @@ class Metrics(RunObserver):
         self._allowed = counter(
             "alarms_allowed", "False alarms that the budget allows for what has been seen so far.", ["kind"]
         )
+        self._labelled = counter("labelled_events", "Events whose target has come, with them or later.")
         self._letters = counter("dead_letters", "Dead letters handed to the producer.", ["stage", "reason"])
         self._feedback = counter("feedback", "Verdicts of operators on alerts.", ["rule", "verdict"])
         self._evicted = counter("entities_evicted", "Entities evicted: idle for state.ttl, or to make room.")
@@ -186,7 +187,9 @@ class Metrics(RunObserver):
         latest = self._shards[shard] = max(before, float(events.ts.max()))
         elapsed = (latest - before) / 1000 if math.isfinite(before) else 0.0
         self.allow_alarms(len(events) - int(unlabelled), len(engine), elapsed)
-        if engine.labels_delayed:
+        if not engine.labels_delayed:
+            self._labelled.inc(len(events) - int(unlabelled))
+        else:
             self.on_labels(shard, events.entity, partition)
             return
         y = events.target
@@ -199,7 +202,9 @@ class Metrics(RunObserver):
 
     def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
         """Judge the predictions that delayed labels have resolved."""
-        for quality, s in zip(self.quality.values(), shard.engine.resolved_predictions, strict=True):
+        resolved = shard.engine.resolved_predictions
+        self._labelled.inc(max(len(s.item) for s in resolved))
+        for quality, s in zip(self.quality.values(), resolved, strict=True):
             quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, partition)
 
     def allow_alarms(self, labelled: int, entities: int, seconds: float) -> None:
@@ -311,6 +316,7 @@ class _CurrentState(Collector):
         yield limit
         episodes = {kind: sum(shard.engine.count_open_episodes(kind) for shard in shards) for kind in KINDS}
         yield _by("episodes_open", "Entities with an open episode.", "kind", episodes)
+        yield from _episodes(shards)
         quality = {path: each.read() for path, each in metrics.quality.items()}
         for name, text, values in (
             ("prediction_mean_absolute_error", "Recent, in the target's unit.", {t: q.mae for t, q in quality.items()}),
@@ -329,6 +335,22 @@ class _CurrentState(Collector):
             metrics.verify_deviation,
         )
         yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
+
+
+def _episodes(shards: list[ObservedShard]) -> Iterable[Metric]:
+    """Yield how many events lie inside episodes, and the longest one that is open, by kind."""
+    events = CounterMetricFamily(
+        "ssm_stream_episode_events", "Labelled events inside an episode of their entity.", labels=["kind"]
+    )
+    longest, seconds = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0.0)
+    for kind in KINDS:
+        found = [shard.engine.episode_figures(kind) for shard in shards]
+        events.add_metric([kind], sum(figures.events for figures in found))
+        longest[kind] = max((figures.open_events for figures in found), default=0)
+        seconds[kind] = max((figures.open_seconds for figures in found), default=0.0)
+    yield events
+    yield _by("episode_longest_events", "Labelled events of the longest open episode.", "kind", longest)
+    yield _by("episode_longest_seconds", "Event time of the longest open episode.", "kind", seconds)
 
 
 def _version(package: str) -> str:
