@@ -17,6 +17,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine import snapshot_format as snapshots
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.ingest.events import Events
 
 DAY = 86_400_000
@@ -82,12 +83,16 @@ def cut(events: Events, start: int, stop: int | None) -> Events:
 
 
 def run(engine: Engine, events: Events, cuts: Iterable[int] = ()) -> tuple[dict[str, NDArray[Any]], list[Alert]]:
-    """Process in the batches that `cuts` makes; the predictions together, the alerts with rows of the whole."""
+    """Process in the batches that `cuts` makes; the predictions together, the alerts with rows of the whole.
+
+    The events' positions are their offsets.
+    """
     parts: list[Predictions] = []
     alerts: list[Alert] = []
     edges = [0, *sorted(cuts), len(events)]
     for start, stop in pairwise(edges):
-        predictions, own = engine.process(cut(events, start, stop))
+        part = cut(events, start, stop)
+        predictions, own = engine.process(part, 0, EventIds("events", 0, part.position.tolist()))
         parts.append(predictions)
         alerts += [alert._replace(row=alert.row + start) for alert in own]
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS}, alerts

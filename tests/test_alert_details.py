@@ -31,8 +31,9 @@ def alerts_of(sections: str, targets: str = "") -> list[Alert]:
 
 def by_event(alerts: list[Alert]) -> Messages:
     """The entities' messages by entity, kind and time, without what other settings change."""
+    changed = ("config_hash", "episode")
     return {
-        (m["entity"], m["kind"], m["ts"]): {name: value for name, value in m.items() if name != "config_hash"}
+        (m["entity"], m["kind"], m["ts"]): {name: value for name, value in m.items() if name not in changed}
         for m in (alert.message for alert in alerts)
         if m["scope"] == "entity"
     }

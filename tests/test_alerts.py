@@ -96,7 +96,7 @@ def test_an_alert_has_the_values_of_its_event() -> None:
         assert set(m) == {
             "entity", "scope", "kind", "phase", "severity", "ts", "score", "y", "yhat", "yhat_lower", "yhat_upper",
             "since", "absorbed_after", "contributions", "weight_change", "heads", "channel", "change", "learning",
-            "budget", "config_hash", "state_hash",
+            "budget", "config_hash", "state_hash", "episode", "ended_by",
         }  # fmt: skip
         assert (m["entity"], m["ts"], m["y"]) == (events.entity[row], events.ts[row], events.target[row])
         assert (m["yhat"], m["yhat_lower"], m["yhat_upper"]) == (

@@ -269,7 +269,7 @@ def test_whatever_the_bytes_predicted_and_dead_lettered_make_up_what_was_read(va
         assert (letter.key, letter.value) == (f"key-{offset - 100}".encode(), values[offset - 100])
     encoder = Encoder(CONFIG)
     for _, batch in batches:
-        output = encoder.encode(batch, *Engine(CONFIG).process(batch.events, batch.partition))
+        output = encoder.encode(batch, *Engine(CONFIG).process(batch.events, batch.partition, encoder.event_ids(batch)))
         predicted = [r for r in output.records if r.topic == PREDICTIONS]
         offsets += [int(orjson.loads(r.value or b"")["id"].rsplit("-", 1)[1]) for r in predicted]
         assert (output.first, output.last) == (batch.offsets[0], batch.offsets[-1])

@@ -26,7 +26,8 @@ def encoded(values: list[bytes | None], config: Config = CONFIG, engine: Engine 
     engine, encoder = Engine(config) if engine is None else engine, Encoder(config)
     batches, letters = decode(values, config)
     assert letters == []
-    return [r for _, b in batches for r in encoder.encode(b, *engine.process(b.events, b.partition)).records]
+    results = ((b, engine.process(b.events, b.partition, encoder.event_ids(b))) for _, b in batches)
+    return [r for b, result in results for r in encoder.encode(b, *result).records]
 
 
 def noisy(n: int, **changed: Any) -> list[bytes | None]:
@@ -93,8 +94,11 @@ def test_an_alert_is_a_cloud_event_in_binary_mode_with_the_fields_of_the_contrac
     assert set(body) == {
         "entity", "scope", "kind", "phase", "severity", "ts", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since",
         "absorbed_after", "contributions", "weight_change", "heads", "channel", "change", "learning", "budget",
-        "config_hash", "state_hash", "source", "id",
+        "config_hash", "state_hash", "source", "id", "episode", "ended_by",
     }  # fmt: skip
+    assert (body["episode"], body["ended_by"]) == (body["id"], None)
+    over = orjson.loads(records[1].value or b"")
+    assert (over["episode"], over["ended_by"]) == (body["id"], "recovered")
     assert (body["kind"], body["severity"], body["ts"], body["y"]) == ("anomaly", "critical", 1_300_500, 900)
     assert body["source"] == {"topic": "plant.events", "partition": 3, "offset": 400}
     assert body["id"] == "plant.events-3-400-anomaly"

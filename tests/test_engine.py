@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.episodes.ids import EventIds
 
 
 def test_a_prediction_does_not_depend_on_its_own_target() -> None:
@@ -155,7 +156,8 @@ def test_entities_of_other_sources_change_no_bit(seed: int, other: int, cuts: li
     parts, other_alerts = [], []
     for start, stop in pairwise([0, *sorted(cuts), 3000]):
         engine.process(cut(beside, start, stop), source=1)
-        part, more = engine.process(cut(fleet(3000, seed), start, stop), source=0)
+        ids = EventIds("events", 0, range(start, stop))
+        part, more = engine.process(cut(fleet(3000, seed), start, stop), 0, ids)
         parts.append(part)
         other_alerts += [alert._replace(row=alert.row + start) for alert in more]
     assert_same_bits(predicted, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})

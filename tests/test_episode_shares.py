@@ -19,7 +19,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import lifecycle
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.episodes.tally import EpisodeFigures, open_episodes
+from ssm_stream.engine.episodes.tally import EpisodeFigures, episode_figures, open_episodes
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.ingest.events import Events
@@ -86,11 +86,11 @@ def test_every_episode_is_counted_with_its_events(case: str) -> None:
         engine.process(one)
         for j, (each, count) in enumerate(zip(engine.target_engines, counts, strict=True)):
             store = each.store
-            for _, name in store.reset_entities:
+            for name in (reset.entity for reset in store.reset_entities):
                 if name != one.entity[0] or name not in store:
                     count.event(name, np.zeros(2), fresh=True, labelled=False)
             name = one.entity[0]
-            fresh = any(entity == name for _, entity in store.reset_entities)
+            fresh = any(reset.entity == name for reset in store.reset_entities)
             y = one.target[0] if one.target.ndim == 1 else one.target[0, j]
             labelled = len(each.resolved.item) > 0 if each.delayed is not None else bool(y == y)
             states = store.state.lifecycle.number[store.row_by_name[name], :, lifecycle.OPEN]
@@ -112,13 +112,13 @@ def test_figures_of_an_engine_do_not_depend_on_batches_or_a_restart(case: str) -
         engine.process(cut(events, start, stop))
         if case != "targets":  # of several, the figures are those of the target with the most
             for kind in KINDS:
-                parts[kind] += engine.episode_figures(kind).events
-        found = {kind: engine.episode_figures(kind) for kind in KINDS}
+                parts[kind] += episode_figures(engine, kind).events
+        found = {kind: episode_figures(engine, kind) for kind in KINDS}
         engine = Engine.restore(engine.config, engine.snapshot())
-        assert {kind: engine.episode_figures(kind)[2:] for kind in KINDS} == {k: f[2:] for k, f in found.items()}
-        assert {engine.episode_figures(kind).events for kind in KINDS} == {0}, "they count from the start of a process"
+        assert {kind: episode_figures(engine, kind)[2:] for kind in KINDS} == {k: f[2:] for k, f in found.items()}
+        assert {episode_figures(engine, kind).events for kind in KINDS} == {0}, "they count from the start of a process"
     for kind in KINDS:
-        figures = whole.episode_figures(kind)
+        figures = episode_figures(whole, kind)
         assert figures.longest >= figures.open_events
         if case == "":
             assert parts[kind] == figures.events
@@ -137,10 +137,10 @@ def test_an_open_episode_is_measured_in_events_and_in_time() -> None:
     y = x @ [2.0, -1.0] + 0.1 * rng.normal(size=400)
     y[300] += 100
     engine.process(Events(["m"] * 400, np.arange(400) * 60_000, x, y, np.arange(400)))
-    assert engine.episode_figures("anomaly") == EpisodeFigures(100, 100, 100, 99 * 60.0)
+    assert episode_figures(engine, "anomaly") == EpisodeFigures(100, 100, 100, 99 * 60.0)
     for each in engine.target_engines:
         each.store.end_episodes("anomaly")
-    assert engine.episode_figures("anomaly") == EpisodeFigures(100, 100, 0, 0.0)
+    assert episode_figures(engine, "anomaly") == EpisodeFigures(100, 100, 0, 0.0)
 
 
 # A backtest.
@@ -239,7 +239,7 @@ def test_metrics_and_the_live_page_have_the_figures_of_the_engine(case: str) -> 
     assert labelled == pytest.approx(2500 - missing.sum(), rel=0.02 if case == "horizon" else 1e-9)
     shown = {each["kind"]: each for each in ProcessStats(metrics, "events").read()["episodes"]}
     for kind in KINDS:
-        figures = shard.engine.episode_figures(kind)
+        figures = episode_figures(shard.engine, kind)
         assert metrics.value("ssm_stream_episode_events_total", kind=kind) == figures.events
         assert metrics.value("ssm_stream_episode_longest_events", kind=kind) == figures.open_events
         assert metrics.value("ssm_stream_episode_longest_seconds", kind=kind) == figures.open_seconds

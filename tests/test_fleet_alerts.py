@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +21,7 @@ from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.episodes.endings import ending
 from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.prequential import Chunk, alert_rows
@@ -29,8 +30,6 @@ from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
 
-MEMBERS = 7
-"""Of a row of `FleetAlerts.dump`: the entities that are open."""
 LIVELY = """alerts:
   anomaly: {budget: 1 per 100 events, cooldown: 0, recover_after: 5}
   drift: {budget: 1 per 100 events, cooldown: 0}
@@ -51,32 +50,30 @@ def alert(row: int, entity: str, phase: str = "started", score: float = 2.0, **o
         "ts": 1000 * row,
         "score": score,
         "since": other.get("since", number),
+        "ended_by": "recovered" if phase == "recovered" else None,
         "absorbed_after": 7 if phase == "recovered" else None,
     }
-    return Alert(
-        row, message, other.get("pool", (0, 0)), other.get("entities", 10), other.get("watermark", 1000.0 * row)
-    )
+    return Alert(row, message, other.get("pool", (0, 0)), other.get("entities", 10))
 
 
-def made(least: int = 3, share: float = 0.2, ttl: str = "1h") -> FleetAlerts:
-    return FleetAlerts(
-        config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}}}}}\nstate: {{ttl: {ttl}}}")
-    )
+def gone(row: int, entity: str) -> Alert:
+    """One that expired."""
+    message = ending(config(), entity, "drift", int(entity[1:]) * 1000, 1000 * row, "ttl")
+    return Alert(row, message, suffix="-")
 
 
-def now(entity: str, row: int) -> float:
-    """Everyone was labelled a moment ago."""
-    return 1000.0 * row
+def made(least: int = 3, share: float = 0.2) -> FleetAlerts:
+    return FleetAlerts(config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}}}}}"))
 
 
-def sent(
-    fleet: FleetAlerts,
-    alerts: Sequence[Alert],
-    gone: Sequence[tuple[int, str]] = (),
-    last_labelled: Callable[[str, int], float] = now,
-) -> list[Any]:
+def update(fleet: FleetAlerts, alerts: Sequence[Alert]) -> list[Alert]:
+    """Those that are sent."""
+    return [each for each in fleet.update(alerts) if each.suppressed_by is None]
+
+
+def sent(fleet: FleetAlerts, alerts: Sequence[Alert]) -> list[Any]:
     """Row, entity, phase, and of a fleet alert the number of open ones."""
-    found = fleet.update(alerts, gone, last_labelled)
+    found = update(fleet, alerts)
     assert all((a.suffix == "-fleet") == (a.message["scope"] == "fleet") for a in found)
     return [
         (a.row, a.message["entity"], a.message["phase"], *([a.message["count"]] if "count" in a.message else []))
@@ -174,7 +171,7 @@ def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(event
 def test_a_fleet_alert_names_the_highest_score_first_and_keeps_the_fields_of_its_event() -> None:
     fleet = made()
     first = [alert(1, "m1", score=4.0), alert(2, "m2", score=2.0)]
-    (*_, whole) = fleet.update([*first, alert(3, "m3", score=2.5)], [], now)
+    (*_, whole) = update(fleet, [*first, alert(3, "m3", score=2.5)])
     m = whole.message
     assert set(m) == {*alert(3, "m3").message, "pool", "count", "entities"}
     assert (m["entity"], m["scope"], m["severity"], m["score"], m["since"]) == ("*", "fleet", "critical", 4.0, 1000)
@@ -186,29 +183,29 @@ def test_a_fleet_alert_names_the_highest_score_first_and_keeps_the_fields_of_its
     ]
     # Reports of those inside bring the picture up to date.
     later = [alert(4, "m2", "ongoing", 9.0), *(alert(5 + i, f"m{4 + i}") for i in range(3))]
-    (again,) = fleet.update(later, [], now)
+    (again,) = update(fleet, later)
     assert [e["entity"] for e in again.message["entities"][:2]] == ["m2", "m1"]
     assert (again.message["phase"], again.message["since"]) == ("ongoing", 1000)
     ups = [alert(20 + i, f"m{1 + i}", "recovered", 1.0) for i in range(6)]
-    over = next(a for a in fleet.update(ups, [], now) if a.suffix == "-fleet").message
+    over = next(a for a in update(fleet, ups) if a.suffix == "-fleet").message
     assert (over["phase"], over["since"], over["absorbed_after"], over["severity"]) == ("recovered", 1000, 7, "warning")
 
 
 def test_the_list_is_cut_and_the_count_is_not() -> None:
     fleet = made(least=MAX_LISTED + 20)
-    (*_, whole) = fleet.update([alert(i, f"m{i}", score=1.0 + i) for i in range(MAX_LISTED + 20)], [], now)
+    (*_, whole) = update(fleet, [alert(i, f"m{i}", score=1.0 + i) for i in range(MAX_LISTED + 20)])
     assert (whole.message["count"], len(whole.message["entities"])) == (MAX_LISTED + 20, MAX_LISTED)
     assert whole.message["entities"][0]["entity"] == f"m{MAX_LISTED + 19}"
 
 
 def test_those_left_when_it_recovers_are_sent_with_their_own_time_and_an_id_of_their_own() -> None:
     fleet = made(least=4)
-    fleet.update([*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)], [], now)
-    (one, two, three) = fleet.update([alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)], [], now)[-3:]
+    update(fleet, [*(alert(i, f"m{i}") for i in range(1, 5)), alert(8, "m4", "ongoing", 6.0)])
+    (one, two, three) = update(fleet, [alert(10 + i, f"m{i}", "recovered") for i in range(1, 4)])[-3:]
     assert [one.message["entity"], two.message["entity"], three.message["entity"]] == ["m3", "*", "m4"]
     assert (three.message["phase"], three.message["since"], three.message["score"]) == ("started", 4000, 6.0)
     assert (three.message["ts"], three.row) == (8000, 13), "its own last report, at the event that ended the fleet's"
-    assert [one.suffix, two.suffix, three.suffix] == ["", "-fleet", "-1"]
+    assert [one.suffix, two.suffix, three.suffix] == ["", "-fleet", "-"], "numbered when all of the event are there"
     assert sent(fleet, [alert(20, "m4", "ongoing"), alert(30, "m4", "recovered")]) == [
         (20, "m4", "ongoing"),
         (30, "m4", "recovered"),
@@ -226,7 +223,7 @@ def test_pools_and_kinds_are_apart() -> None:
     fleet = made(least=2)
     apart = [alert(1, "m1"), alert(2, "m2", pool=(0, 1)), alert(3, "m3", pool=(1, 0)), alert(4, "m4", kind="anomaly")]
     assert sent(fleet, apart) == [(i, f"m{i}", "started") for i in (1, 2, 3, 4)]
-    found = fleet.update([alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")], [], now)
+    found = update(fleet, [alert(5, "m5", pool=(0, 1)), alert(6, "m6", kind="anomaly")])
     assert [(a.message["kind"], a.message["pool"]) for a in found] == [("drift", "1-0"), ("anomaly", "0-0")]
     # An entity that comes by another partition is still the one that started in the first.
     assert sent(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
@@ -238,8 +235,8 @@ def test_pools_and_kinds_are_apart() -> None:
 def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
     fleet = made()
     sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
-    again = [alert(6, "m3", since=6000), alert(7, "m1", "recovered"), alert(8, "m2", "recovered")]
-    assert sent(fleet, again, gone=[(5, "m3")]) == [
+    again = [gone(5, "m3"), alert(6, "m3", since=6000), alert(7, "m1", "recovered"), alert(8, "m2", "recovered")]
+    assert sent(fleet, again) == [
         (7, "m1", "recovered"),
         (8, "m2", "recovered"),
         (8, "*", "recovered", 1),
@@ -247,21 +244,18 @@ def test_one_that_starts_afresh_leaves_and_may_start_again() -> None:
     ]
 
 
-@pytest.mark.parametrize("dropped", [False, True])
-def test_expired_entities_are_removed_by_the_next_alert_with_or_without_a_snapshot(
-    dropped: bool,
-) -> None:
+def test_a_fleet_episode_ends_with_the_expiry_of_its_last() -> None:
+    """What was reported of one is ended; of one that was withheld nothing was, and nothing is."""
     fleet = made()
     sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
-    if dropped:
-        fleet.retain({"m1", "m9"})
-        again = made()
-        again.load(orjson.loads(orjson.dumps(fleet.dump())))
-        fleet = again
-    # m2 and m3 have no label since; m1 has.
-    late = {"m1": 9e6, "m9": 9e6}
-    found = sent(fleet, [alert(9, "m9", watermark=9e6)], last_labelled=lambda name, _: late.get(name, 3000.0))
-    assert found == [(9, "*", "recovered", 1), (9, "m9", "started")]
+    found = fleet.update([gone(9, "m2"), gone(9, "m3")])
+    assert [(a.message["entity"], a.message["phase"], a.suppressed_by) for a in found] == [
+        ("m2", "recovered", None), ("m3", "recovered", "0-0"), ("*", "recovered", None),
+    ]  # fmt: skip
+    over = found[-1].message
+    assert (over["ended_by"], over["score"], over["absorbed_after"], over["y"]) == ("ttl", 2.0, None, None)
+    assert over["count"] == 1
+    assert sent(fleet, [gone(10, "m1")]) == [(10, "m1", "recovered")]
 
 
 # The engine.
@@ -360,17 +354,17 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])
-def test_a_snapshot_every_few_events_shows_nowhere_though_open_ones_are_dropped_at_some(case: str) -> None:
+def test_a_snapshot_every_few_events_shows_nowhere_though_entities_are_dropped_at_some(case: str) -> None:
     alerts, _ = whole(case)
     events, engine, dropped, others = stream(case), Engine(lively(case)), 0, list[Alert]()
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
-        assert engine._alerts.fleet is not None
-        before = sum(len(row[MEMBERS]) for row in engine._alerts.fleet.dump())
+        before = len(engine)
         data = engine.snapshot()
-        dropped += before - sum(len(row[MEMBERS]) for row in engine._alerts.fleet.dump())
+        dropped += before - len(engine)
         engine = Engine.restore(lively(case), data)
     assert dropped >= 2
+    assert sum(a.message["ended_by"] == "ttl" for a in alerts) >= 2
     assert any(a.message["scope"] == "fleet" for a in alerts)
     assert others == alerts
 
@@ -418,7 +412,8 @@ def test_ids_are_unique_and_the_subject_is_the_fleet() -> None:
     settings_ = lively("")
     ((_, batch),) = Decoder(settings_).decode(chunk([orjson.dumps(d) for d in documents(2500)]))
     assert isinstance(batch, ShardBatch)
-    records = Encoder(settings_).encode(batch, *Engine(settings_).process(batch.events, 3)).records
+    encoder = Encoder(settings_)
+    records = encoder.encode(batch, *Engine(settings_).process(batch.events, 3, encoder.event_ids(batch))).records
     sent = [r for r in records if r.topic == "alerts"]
     alerts = [orjson.loads(r.value or b"") for r in sent]
     assert len({a["id"] for a in alerts}) == len(alerts)
@@ -433,9 +428,9 @@ def test_a_backtest_counts_a_fleet_alert_once_and_for_no_entity() -> None:
     rows: list[dict[str, Any]] = []
 
     def on_chunk(part: Chunk) -> None:
-        rows.extend(alert_rows(part, "file.csv"))
+        rows.extend(alert_rows(part))
 
-    result = backtest(lively(""), documents(2500), on_chunk)
+    result = backtest(lively(""), documents(2500), on_chunk, source="file.csv")
     starts = [r for r in rows if r["phase"] == "started"]
     fleet = [r for r in starts if r["scope"] == "fleet"]
     assert fleet

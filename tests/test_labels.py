@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import ConfigError
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
 
@@ -63,7 +64,7 @@ def test_a_label_right_after_its_event_teaches_the_same_bits_as_one_in_it(event:
         predictions, none = engine.process(bare(one))
         assert none == []
         assert predictions.score.tolist() == [0.0]
-        outcome = engine.learn(labels_of(one))
+        outcome = engine.learn(labels_of(one), 0, EventIds("events", 0, [i]))
         assert outcome.matched.all()
         yhat.append(predictions.yhat[0])
         score.append(outcome.resolved.score[0])
@@ -308,7 +309,8 @@ def test_batches_and_restores_change_no_bit_ahead(horizon: str, cuts: list[int],
     engine, parts, late_alerts = Engine(settings_), [], []
     for start, stop in zip([0, *sorted(cuts)], [*sorted(cuts), 800], strict=True):
         engine = Engine.restore(settings_, engine.snapshot())
-        predictions, some = engine.process(cut(events, start, stop))
+        ids = EventIds("events", 0, range(start, stop))
+        predictions, some = engine.process(cut(events, start, stop), 0, ids)
         parts.append(predictions)
         late_alerts += [alert._replace(row=alert.row + start) for alert in some]
     assert_same_bits(predicted, {name: np.concatenate([getattr(part, name) for part in parts]) for name in FIELDS})

@@ -20,6 +20,7 @@ from test_decoder import chunk
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.episodes.endings import ending
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.events import EventReader, Events
@@ -82,7 +83,7 @@ def test_each_target_is_predicted_as_by_an_engine_of_its_own_with_its_share_of_t
         for alert in alerts:
             if alert.message["target"] == path:
                 own = mine[alert.row, alert.message["kind"]]
-                same = set(own) - OWN - {"phase", "since", "severity", "absorbed_after"}
+                same = set(own) - OWN - {"phase", "episode", "ended_by", "since", "severity", "absorbed_after"}
                 assert {name: alert.message[name] for name in same} == {name: own[name] for name in same}
                 assert alert.message["state_hash"] == own["state_hash"]
     assert alerts
@@ -203,17 +204,17 @@ def test_batches_and_restores_change_neither_messages_nor_state(gaps: bool, cuts
     assert gaps or restored or engine.snapshot() == before.snapshot()
 
 
-def test_a_snapshot_every_few_events_shows_nowhere_though_entities_with_open_episodes_are_dropped_at_some() -> None:
+def test_a_snapshot_every_few_events_shows_nowhere_though_entities_are_dropped_at_some() -> None:
     _, alerts, whole_engine = whole(gaps=True)
     events, engine, dropped, others = targets(2500, 1, gaps=True), Engine(lively(gaps=True)), 0, []
     for start in range(0, 2500, 20):
         others += [a._replace(row=a.row + start) for a in run(engine, cut(events, start, start + 20))[1]]
-        assert engine._alerts.multi_target is not None
-        before = len(engine._alerts.multi_target.dump())
+        before = len(engine)
         data = engine.snapshot()
-        dropped += before - len(engine._alerts.multi_target.dump())
+        dropped += before - len(engine)
         engine = Engine.restore(lively(gaps=True), data)
     assert dropped >= 1
+    assert sum(alert.message["ended_by"] == "ttl" for alert in alerts) >= 2
     assert others == alerts
     assert state_of(engine) == state_of(whole_engine)
 
@@ -221,13 +222,16 @@ def test_a_snapshot_every_few_events_shows_nowhere_though_entities_with_open_epi
 def alert(row: int, kind: str, phase: str, score: float, since: int, absorbed: int | None = None) -> Alert:
     rest = {"severity": "warning", "y": score, "yhat": 0.0, "yhat_lower": -1.0, "yhat_upper": 1.0, "config_hash": "x"}
     message = {"entity": "m", "kind": kind, "phase": phase, "ts": 1000 * row, "score": score, "since": since}
-    return Alert(row, {**message, "absorbed_after": absorbed, **rest})
+    ended_by = None if absorbed is None else "recovered"
+    return Alert(row, {**message, "ended_by": ended_by, "absorbed_after": absorbed, **rest})
 
 
-def joint_alerts(
-    joint: MultiTargetAlerts, *alerts: list[Alert], expired: list[list[tuple[int, str]]] | None = None
-) -> list[Any]:
-    found = joint.update(alerts, expired or [[], [], []])
+def expired(row: int, entity: str = "m") -> Alert:
+    return Alert(row, ending(config("target: [x, y, z]"), entity, "drift", 1000, 1000 * row, "ttl"), suffix="-")
+
+
+def joint_alerts(joint: MultiTargetAlerts, *alerts: list[Alert]) -> list[Any]:
+    found = joint.update(alerts)
     return [
         (a.row, m["phase"], m["target"], [t["target"] for t in m["targets"]], m["since"], m["absorbed_after"])
         for a in found
@@ -263,9 +267,7 @@ def test_only_the_target_that_is_open_for_longest_is_reported_again() -> None:
     ]
     x, y = [alert(3, "drift", "recovered", 1, 1000, 5)], [alert(4, "drift", "ongoing", 7, 2000)]
     assert joint_alerts(joint, x, y, []) == [(4, "ongoing", "y", ["y"], 1000, None)]
-    ranked = joint.update(
-        [[], [alert(5, "drift", "ongoing", 2.5, 2000)], [alert(5, "drift", "started", 2, 5000)]], [[]] * 3
-    )
+    ranked = joint.update([[], [alert(5, "drift", "ongoing", 2.5, 2000)], [alert(5, "drift", "started", 2, 5000)]])
     assert [t["score"] for t in ranked[0].message["targets"]] == [2.5, 2]
 
 
@@ -276,20 +278,31 @@ def test_one_that_starts_as_the_last_recovers_goes_on_with_the_episode() -> None
     assert joint_alerts(joint, x, y, []) == [(5, "ongoing", "y", ["y"], 1000, None)]
 
 
-def test_what_expires_leaves_the_episode_without_a_word() -> None:
+def test_what_expires_leaves_the_episode_without_a_word_and_the_last_one_ends_it() -> None:
     joint = three()
     joint_alerts(joint, [alert(1, "drift", "started", 2, 1000)], [alert(1, "drift", "started", 3, 1000)], [])
     again = MultiTargetAlerts(joint_config := config("target: [x, y, z]"))
     again.load(orjson.loads(orjson.dumps(joint.dump())))
     assert again.dump() == joint.dump()
     assert joint_config.event.targets == ["x", "y", "z"]
-    assert joint_alerts(joint, [], [], [alert(4, "drift", "started", 2, 4000)], expired=[[(4, "m")], [], []]) == [
+    assert joint_alerts(joint, [expired(4)], [], [alert(4, "drift", "started", 2, 4000)]) == [
         (4, "ongoing", "z", ["y", "z"], 1000, None)
     ]
-    joint.retain([{"m"}, set(), set()])
-    assert joint.dump() == []
-    assert joint_alerts(again, [], [], [], expired=[[(0, "m")], [(0, "m")], []]) == []
+    assert joint_alerts(again, [expired(7)], [expired(9)], []) == [(9, "recovered", "y", [], 1000, None)]
     assert again.dump() == []
+
+
+def test_episodes_of_several_entities_may_end_at_one_event() -> None:
+    joint = three()
+    for name in ("m", "k"):
+        one = alert(1, "drift", "started", 2, 1000)
+        joint.update([[one._replace(message={**one.message, "entity": name})], [], []])
+    own = alert(9, "drift", "started", 2, 9000)
+    own.message["entity"] = "other"
+    found = joint.update([[expired(9, "k"), expired(9, "m"), own], [], []])
+    assert [(a.message["entity"], a.message["phase"], a.message["ended_by"]) for a in found] == [
+        ("k", "recovered", "ttl"), ("m", "recovered", "ttl"), ("other", "started", None),
+    ]  # fmt: skip
 
 
 # Snapshots.

@@ -78,7 +78,8 @@ def test_records_are_the_messages_of_the_service() -> None:
     mine = Mine(given, config, batch=1000).run()
     read, refused = EventReader(config.event).read(given)
     batch = ShardBatch(0, read, list(range(len(given))))
-    output = Encoder(config).encode(batch, *Engine(config).process(read))
+    encoder = Encoder(config)
+    output = encoder.encode(batch, *Engine(config).process(read, 0, encoder.event_ids(batch)))
     assert not refused
     assert not mine.errors
     assert [each.to_json() for each in mine.predictions] == list(output.values)
@@ -104,7 +105,8 @@ def test_records_of_targets_and_horizons(change: dict[str, Any]) -> None:
     config = parse_config(orjson.dumps(content).decode())
     mine = Mine(given, config).run()
     read, _ = EventReader(config.event).read(given)
-    output = Encoder(config).encode(ShardBatch(0, read, list(range(len(given)))), *Engine(config).process(read))
+    encoder, batch = Encoder(config), ShardBatch(0, read, list(range(len(given))))
+    output = encoder.encode(batch, *Engine(config).process(read, 0, encoder.event_ids(batch)))
     assert [each.to_json() for each in mine.predictions] == list(output.values)
 
 
@@ -272,7 +274,7 @@ def test_events_with_a_place_learn_and_are_named_as_in_the_service() -> None:
             if not len(rows):
                 continue
             batch = ShardBatch(partition, read.take(rows), rows.tolist())
-            output = encoder.encode(batch, *engine.process(batch.events, partition))
+            output = encoder.encode(batch, *engine.process(batch.events, partition, encoder.event_ids(batch)))
             expected |= {orjson.loads(each.value or b"")["id"]: each.value or b"" for each in output.records}
     counts = [0, 0]
     placed = []

@@ -54,9 +54,9 @@ def told(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], list[dict[str, Any
 
     def on_chunk(chunk: Chunk) -> None:
         predictions.extend(map(orjson.loads, prediction_lines(chunk, "file.csv").splitlines()))
-        alerts.extend(alert_rows(chunk, "file.csv"))
+        alerts.extend(alert_rows(chunk))
 
-    return backtest(CONFIG, rows, on_chunk), predictions, alerts
+    return backtest(CONFIG, rows, on_chunk, source="file.csv"), predictions, alerts
 
 
 def counted(predictions: list[dict[str, Any]], alerts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -82,10 +82,10 @@ def backtest(
             if predictions_file is not None:
                 predictions_file.write(prediction_lines(chunk, file.name))
             if alerts_file is not None:
-                for message in alert_rows(chunk, file.name):
+                for message in alert_rows(chunk):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", partitions)
+        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", file.name, partitions)
     if as_json:
         print_json(result)
     else:

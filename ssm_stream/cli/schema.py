@@ -99,6 +99,21 @@ def alert(
     _message(config, schema, lambda c: "" if c.sinks.alerts else "sinks.alerts: null")
 
 
+@app.command()
+def suppressed(
+    config: ConfigFile,
+    headers: Annotated[bool, typer.Option("--headers", help="Of the headers: CloudEvents' attributes.")] = False,
+) -> None:
+    """Print the JSON Schema of the suppressed alerts, or of their headers.
+
+    Example: ssm-stream schema suppressed monitor.yaml
+    """
+    from ssm_stream.contract.message_schemas import alert_headers, suppressed_schema
+
+    schema = alert_headers if headers else suppressed_schema
+    _message(config, schema, lambda c: "" if c.sinks.suppressed else "sinks.suppressed: not set; name its topic")
+
+
 @app.command("dead-letter")
 def dead_letter(config: ConfigFile) -> None:
     """Print the JSON Schema of the headers of the dead letters; keys and values are those of the messages.

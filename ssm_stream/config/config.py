@@ -44,10 +44,9 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
-        named = [self.source.topic, self.sinks.predictions, self.sinks.alerts, self.sinks.dead_letters]
-        named += [self.labels.topic] if self.labels else []
-        named += [self.alerts.feedback.topic] if self.alerts.feedback else []
-        topics = [t for t in named if t is not None]
+        topics = [self.source.topic, *self.sinks.topics]
+        topics += [self.labels.topic] if self.labels and self.labels.topic else []
+        topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):

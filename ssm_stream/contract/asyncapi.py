@@ -18,6 +18,7 @@ from ssm_stream.contract.message_schemas import (
     prediction_schema,
     receipt_headers,
     receipt_schema,
+    suppressed_schema,
 )
 
 BINDING = {"bindingVersion": "0.5.0"}
@@ -94,6 +95,15 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
         _add_channel(document, "alerts", sinks.alerts, "send", alert)
+    if sinks.suppressed is not None:
+        suppressed = {
+            "title": "Suppressed alert",
+            "summary": f"An alert that another replaces, a CloudEvent 1.0 in binary mode. {_repeats(config)}",
+            "headers": alert_headers(config),
+            "payload": suppressed_schema(config),
+            "bindings": _key("The entity.", framed=framed),
+        }
+        _add_channel(document, "suppressed", sinks.suppressed, "send", suppressed)
     letter = {
         "title": "Dead letter",
         "summary": "A message that could not be used: its own key, value and headers, and the reason in headers.",

@@ -12,7 +12,7 @@ from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, li
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_kinds import KINDS, PHASES
+from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.ingest.faults import Fault
@@ -78,42 +78,54 @@ def alert_schema(config: Config) -> Schema:
     """Return the schema of an alert's value; the alert is a CloudEvent in binary mode."""
     title = {"title": "Alert", "description": "An episode that starts, goes on or recovers, keyed by entity."}
     of_one = _alert(config, "entity")
-    if not (config.model.fleet and config.alerts.fleet.enabled):
+    if not config.model.fleet:
         return of_one | title
     return {**title, "type": "object", "oneOf": [of_one, _alert(config, "fleet")]}
 
 
-def _alert(config: Config, scope: str) -> Schema:
+def suppressed_schema(config: Config) -> Schema:
+    """Return the schema of a suppressed alert's value: that of an alert of an entity, and `suppressed_by`."""
+    words = "Not among the alerts, because another episode replaces it; keyed by entity."
+    by = {"type": "string", "pattern": alert_ids(config), "description": "`episode` of the fleet alert it is part of."}
+    schema = _alert(config, "entity", {"suppressed_by": by})
+    return schema | {"title": "Suppressed alert", "description": words}
+
+
+def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) -> Schema:
+    """Return the schema of the alerts of a scope. more: further properties"""
     several = len(config.event.targets) > 1
     numbers = dict.fromkeys(("y", "yhat", "yhat_lower", "yhat_upper"), NUMBER)
     score = {"type": "number", "minimum": 0, "description": "Above 1: beyond what the budget allows."}
     feature = {"type": "string"}
+    kinds = "Later releases add kinds; skip those that you do not know."
     properties: dict[str, Schema] = {
         "entity": {"const": "*"} if scope == "fleet" else NAME,
         "scope": {"const": scope},
-        "kind": {"enum": _kinds(config)},
+        "kind": _described({"enum": list(KINDS)}, kinds),
         "phase": {"enum": list(PHASES)},
+        "episode": {"type": "string", "pattern": alert_ids(config), "description": "`id` of its `started` message."},
+        "ended_by": _described({"enum": [*ENDED_BY, None]}, "When recovered: what ended the episode."),
         "severity": {"enum": ["warning", "critical"]},
-        "ts": _described(TIME, "Time of the event that caused it."),
-        "score": score,
-        **numbers,
+        "ts": _described(TIME, "Time of the event that caused it, or at which it was sent."),
+        "score": nullable(score),
+        **{name: nullable(number) for name, number in numbers.items()},
         "since": _described(TIME, "Time of the episode's first event."),
         "absorbed_after": _described(
-            nullable({"type": "integer", "minimum": 1}), "When recovered: events until errors were normal again."
+            nullable({"type": "integer", "minimum": 1}), "Events until errors were normal again, if that ended it."
         ),
         "contributions": _list({"feature": feature, "share": {"type": "number", "minimum": -1, "maximum": 1}}),
         "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
         "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
-        "channel": _described({"enum": [*CHANNELS, *own_channels(config), None]}, "What spoke; null for drift."),
-        "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do; null for anomaly."),
+        "channel": _described({"enum": [*CHANNELS, *own_channels(config), None]}, "What detected it, for anomaly."),
+        "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
         "learning": _described(SHARE, "Share of the episode's events that are learned."),
         "budget": {"type": "string", "description": "The false alarms that are allowed."},
         "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
-        "state_hash": {"type": "string", "pattern": "^[0-9a-f]{16}$"},
+        "state_hash": nullable({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
     }
     if several:
         targets = {"enum": config.event.targets}
-        properties["target"] = _described(targets, "The one that caused this report.")
+        properties["target"] = _described({"enum": [*config.event.targets, None]}, "The one that caused this report.")
         properties["targets"] = _list({"target": targets, "score": score, "since": TIME, **numbers})
     if scope == "fleet":
         properties |= {
@@ -122,41 +134,51 @@ def _alert(config: Config, scope: str) -> Schema:
             "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
-    properties |= {"source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
-    kind, recovered = {"properties": {"kind": {"const": "drift"}}}, {"properties": {"phase": {"const": "recovered"}}}
-    null, some = {"type": "null"}, {"not": {"type": "null"}}
-    rules = [
-        {
-            "if": kind,
-            "then": {"properties": {"channel": null, "change": some}},
-            "else": {
-                "properties": {
-                    "channel": some,
-                    "change": null,
-                    "weight_change": {"maxItems": 0},
-                    "heads": {"maxItems": 0},
-                }
-            },
-        },
-        {
-            "if": recovered,
-            "then": {"properties": {"absorbed_after": some}},
-            "else": {"properties": {"absorbed_after": null}},
-        },
-    ]
+    properties |= {**(more or {}), "source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
     return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **_closed(properties)} | {
-        "allOf": rules
+        "allOf": _alert_rules(scope)
     }
 
 
-def _kinds(config: Config) -> list[str]:
-    enabled = {"anomaly": config.alerts.anomaly.enabled, "drift": config.alerts.drift.enabled}
-    return [kind for kind in KINDS if enabled[kind]] or list(KINDS)
+def _alert_rules(scope: str) -> list[Schema]:
+    """Return which fields of an alert are null, and which are not."""
+    null, some, none = {"type": "null"}, {"not": {"type": "null"}}, {"maxItems": 0}
+    # A fleet's score is the highest of its entities, whose events are others.
+    of_event = ["y", "yhat", "yhat_lower", "yhat_upper", "state_hash", *(["score"] if scope == "entity" else [])]
+    without = {
+        **dict.fromkeys([*of_event, "channel", "change"], null),
+        **dict.fromkeys(("contributions", "weight_change", "heads"), none),
+    }
+    by_kind = {
+        "if": {"properties": {"kind": {"const": "drift"}}},
+        "then": {"properties": {"channel": null, "change": some}},
+        "else": {"properties": {"channel": some, "change": null, "weight_change": none, "heads": none}},
+    }
+    others = [end for end in ENDED_BY if end not in BY_EVENT]
+    # The threshold of a fleet grows with it: then its episode may end though none of its entities has recovered.
+    absorbed = some if scope == "entity" else {}
+    return [
+        {
+            "if": {"properties": {"phase": {"const": "recovered"}}},
+            "then": {"properties": {"ended_by": some}},
+            "else": {"properties": {"ended_by": null}},
+        },
+        {
+            "if": {"properties": {"ended_by": {"enum": list(BY_EVENT)}}},
+            "then": {"properties": {"absorbed_after": absorbed}},
+            "else": {"properties": {"absorbed_after": null}},
+        },
+        {
+            "if": {"properties": {"ended_by": {"enum": others}}},
+            "then": {"properties": without},
+            "else": {"properties": dict.fromkeys(of_event, some), **by_kind},
+        },
+    ]
 
 
 def alert_headers(config: Config) -> Schema:
     """Return the schema of an alert's headers: the attributes of a CloudEvent, as text."""
-    kinds = "|".join(_kinds(config))
+    kinds = "|".join(KINDS)
     attributes: dict[str, Schema] = {
         "ce_specversion": {"const": "1.0"},
         "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},

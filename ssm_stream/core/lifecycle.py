@@ -19,6 +19,7 @@ ANOMALY, DRIFT = 0, 1
 KINDS = ("anomaly", "drift")
 UNCHANGED, STARTED, ONGOING, RECOVERED = range(4)
 PHASES = ("", "started", "ongoing", "recovered")
+ENDED = ("", "recovered", "absorbed")  # why an episode has recovered: by code
 
 # columns of LifecycleState.number
 OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK = range(8)

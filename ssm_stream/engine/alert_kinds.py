@@ -1,4 +1,4 @@
-"""The kinds, phases and scopes of alerts, for the engine, the messages and the metrics alike."""
+"""The kinds, phases, ends and scopes of alerts, for the engine, the messages and the metrics alike."""
 
 from __future__ import annotations
 
@@ -10,3 +10,7 @@ PHASES = lifecycle.PHASES[1:]
 """`started`, `ongoing` and `recovered`, in the order in which an episode goes through them."""
 SCOPES = ("entity", "fleet")
 """Whether an alert is about one entity or about many entities of a pool."""
+BY_EVENT = lifecycle.ENDED[1:]
+"""`recovered` and `absorbed`: an event of the entity ended the episode."""
+ENDED_BY = (*BY_EVENT, "ttl", "reset", "disabled", "maintenance")
+"""What ends an episode; `absorbed` and `maintenance` are reserved until a detector and a window end some."""

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import orjson
@@ -12,6 +11,8 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
+from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, dump_ended, load_ended
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
@@ -35,57 +36,77 @@ class AlertPipeline:
         config = self._config
         self.multi_target = MultiTargetAlerts(config) if len(self._stores) > 1 else None
         self.fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
+        self._endings, self._ids = Endings(config, self._stores), EpisodeIds()
+        self._ended: list[Ended] = []  # to be sent at the next event of their source
 
-    def process(self, alerts: Sequence[list[Alert]]) -> list[Alert]:
+    def process(
+        self, alerts: Sequence[list[Alert]], batch: Batch | None = None, ids: EventIds | None = None
+    ) -> list[Alert]:
         """Return the alerts to send for those of a batch, complete, in the order of their events.
 
-        alerts: of each target
-        """
-        for own, store in zip(alerts, self._stores, strict=True):
-            if own or store.reset_entities:
-                break
-        else:
-            return []
-        merged = alerts[0]
-        if self.multi_target is not None:
-            merged = self.multi_target.update(alerts, [each.reset_entities for each in self._stores])
-        if self.fleet is not None:
-            # An entity has started afresh if all its targets have.
-            reset = Counter(item for each in self._stores for item in each.reset_entities)
-            merged = self.fleet.update(
-                merged,
-                [item for item, count in reset.items() if count == len(self._stores)],
-                lambda entity, row: max(each.last_labelled(entity, row) for each in self._stores),
-            )
-        return [render(alert) for alert in merged]
+        With `sinks.suppressed` the suppressed ones are among them, where the events have ids.
 
-    def end_episodes(self, kind: str, entity: str | None = None) -> None:
-        """End the episodes of a kind without an alert: of one entity, or of all."""
+        Args:
+            alerts: of each target
+            batch: the events; None for labels
+            ids: of the events or labels; None: they have none
+        """
+        if not any(alerts) and not self._ended and (batch is None or self._endings.is_idle(batch)):
+            return []
+        out = self._ended_before(batch) if batch is not None else []
+        by_target = self._endings.update(alerts, batch)
+        if any(by_target):
+            merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
+            out += merged if self.fleet is None else self.fleet.update(merged)
+        if not out:
+            return out
+        keep = ids is not None and self._config.sinks.suppressed is not None
+        return [render(alert) for alert in self._ids.assign(out, ids, keep_suppressed=keep)]
+
+    def _ended_before(self, batch: Batch) -> list[Alert]:
+        """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""
+        if not len(batch.ts):
+            return []
+        known = self._stores[0].sources
+        mine = [each for each in self._ended if each.started.pool[1] in (batch.source, *_unknown(each, known))]
+        self._ended = [each for each in self._ended if each not in mine]
+        return [ending_later(self._config, each, int(batch.ts[0])) for each in mine]
+
+    def remove(self, entity: str) -> None:
+        """End the episodes of an entity that is removed, and send that at the next event of their source."""
+        for kind in KINDS:
+            self._end("reset", kind, entity)
+
+    def _end(self, ended_by: str, kind: str, entity: str | None = None) -> None:
+        """End the episodes of a kind: of one entity, or of all and the fleet's."""
+        self._ended += self._ids.end(ended_by, kind, entity)
+        self._endings.remove(kind, entity)
         for each in (*self._stores, self.multi_target, self.fleet):
             if each is not None:
                 each.end_episodes(kind, entity)
 
     def end_disabled(self) -> None:
-        """End loaded episodes without an alert: of disabled kinds, and those that only a fleet alert had reported."""
+        """End loaded episodes: of disabled kinds, and if fleet alerts are off, theirs and those that they withheld."""
         alerts = self._config.alerts
         enabled = {"anomaly": alerts.anomaly.enabled, "drift": alerts.drift.enabled}
         for kind in KINDS:
             if not enabled[kind]:
-                self.end_episodes(kind)
+                self._end("disabled", kind)
         for entity, kind in self._withheld:
-            self.end_episodes(kind, entity)
+            self._end("disabled", kind, entity)
+        if self.fleet is None:
+            self._ended += self._ids.end("disabled", entity="*")
         self._withheld = []
 
-    def dump(self, entities: Container[str]) -> list[ArrayPart]:
-        """Return the common episodes as arrays of a snapshot. entities: those in memory; the rest is removed"""
+    def dump(self) -> list[ArrayPart]:
+        """Return the common episodes as arrays of a snapshot."""
         parts = []
         if self.multi_target is not None:
-            self.multi_target.retain(self._stores)
             parts.append(bytes_part("joint", orjson.dumps(self.multi_target.dump())))
         if self.fleet is not None:
-            self.fleet.retain(entities)
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
-        return parts
+        content = {"open": self._endings.dump(), "ended": dump_ended(self._ended), **self._ids.dump()}
+        return [*parts, bytes_part("episodes", orjson.dumps(content))]
 
     def load(self, reader: SnapshotReader, *, migrates: bool) -> None:
         """Load what `dump` returned. migrates: under other settings, which may have enabled fleet alerts or not"""
@@ -99,3 +120,13 @@ class AlertPipeline:
             self.fleet.load(rows)
         else:
             self._withheld = withheld_episodes(rows)
+        content = orjson.loads(reader.read("episodes").tobytes())
+        self._endings.load(content["open"])
+        self._ids.load(content)
+        self._ended = load_ended(content["ended"])
+
+
+def _unknown(ended: Ended, sources: dict[int, int]) -> tuple[int, ...]:
+    """Return the source of an episode if it is none of these: then any will do."""
+    source = ended.started.pool[1]
+    return () if source in sources else (source,)

@@ -34,18 +34,19 @@ class Alert(NamedTuple):
 
     row: its event's index in the batch; message: without the fields of `details`, which `render` adds
     pool: shard and source that the entity learns with; entities: of the pool, labelled so far
-    watermark: of the source at the event, ms; suffix: of the alert's id, after the kind
+    suffix: of the alert's id, after the kind (`episodes.ids`)
     labelled: events of the pool so far; details: None: the message is complete
+    suppressed_by: the pool of the fleet episode that replaces the alert, then the episode's id; None: it is sent
     """
 
     row: int
     message: dict[str, Any]
     pool: tuple[int, int] = (0, 0)
     entities: int = 1
-    watermark: float = 0.0
     suffix: str = ""
     labelled: int = 0
     details: AlertDetails | None = None
+    suppressed_by: str | None = None
 
 
 def render(alert: Alert) -> Alert:
@@ -53,6 +54,11 @@ def render(alert: Alert) -> Alert:
     if alert.details is None:
         return alert
     return alert._replace(message=alert.message | alert.details.fields(), details=None)
+
+
+def ended_by(phase: int, code: int = lifecycle.ENDED.index("recovered")) -> str | None:
+    """Return what ended an episode at an event of its entity; None while it lasts. code: of `lifecycle.ENDED`"""
+    return lifecycle.ENDED[code] if phase == lifecycle.RECOVERED else None
 
 
 class PoolCodes(NamedTuple):
@@ -121,7 +127,7 @@ class CapturedState(NamedTuple):
 class ReportedEvent(NamedTuple):
     """An event at which the kernel reported a change of an episode.
 
-    row: its index in the batch; ts: ms; pool, watermark: as of `Alert`
+    row: its index in the batch; ts: ms; pool: as of `Alert`
     level_shifts (2 (features + 1),): contributions to the level channel's score; None: another channel scored highest
     """
 
@@ -130,7 +136,6 @@ class ReportedEvent(NamedTuple):
     ts: int
     values: TargetAndPrediction
     pool: tuple[int, int]
-    watermark: float
     state: CapturedState
     level_shifts: NDArray[np.float64] | None
 
@@ -187,6 +192,8 @@ class AlertBuilder:
                 "scope": "entity",
                 "kind": name,
                 "phase": lifecycle.PHASES[phase],
+                "episode": None,
+                "ended_by": ended_by(phase),
                 "severity": "critical" if score >= self._critical else "warning",
                 "ts": event.ts,
                 "score": score,
@@ -208,7 +215,7 @@ class AlertBuilder:
             }
             details = AlertDetails(self, name, event)
             self._hold(details, len(state.content) + len(state.waiting))
-            out.append(Alert(event.row, message, event.pool, entities, event.watermark, "", labelled, details))
+            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details))
         return out
 
     def _hold(self, details: AlertDetails, size: int) -> None:

@@ -93,7 +93,7 @@ class DelayedLabels:
         key = np.zeros(len(events), np.int64) if events.key is None else events.key
         out = empty_predictions(len(events))
         batch = _Batch(events.entity, rows, pools, events.ts, u, steps, own_steps, target, key)
-        alerts, self.resolved = self._run(batch, out, store.watermark_index(source), predicting=True)
+        alerts, self.resolved = self._run(batch, out, store.watermark_index(source), source, predicting=True)
         out.score[self.resolved.item] = self.resolved.score
         return out, alerts
 
@@ -110,7 +110,7 @@ class DelayedLabels:
         batch = _Batch(
             names, rows, rows, labels.ts[chosen], columns, steps, steps, labels.target[chosen], labels.key[chosen]
         )
-        alerts, resolved = self._run(batch, empty_predictions(0), 0, predicting=False)
+        alerts, resolved = self._run(batch, empty_predictions(0), 0, 0, predicting=False)
         self.resolved = resolved = resolved._replace(item=chosen[resolved.item])
         alerts = [alert._replace(row=int(chosen[alert.row])) for alert in alerts]
         matched = np.zeros(len(labels), np.bool_)
@@ -167,12 +167,15 @@ class DelayedLabels:
             "early": len(store.early_labels),
         }
 
-    def _run(self, batch: _Batch, out: Predictions, watermark: int, *, predicting: bool) -> tuple[list[Alert], Settled]:
+    def _run(
+        self, batch: _Batch, out: Predictions, watermark: int, source: int, *, predicting: bool
+    ) -> tuple[list[Alert], Settled]:
         """Run the kernel over events or labels; return the alerts and the resolved predictions.
 
         Args:
             out: predictions, filled where `predicting`
             watermark: index of the source's watermark
+            source: of an entity that is its own pool
             predicting: the batch are events, not labels
         """
         store, names, rows, resume = self._store, batch.entity, batch.rows, self._resume_point
@@ -191,8 +194,8 @@ class DelayedLabels:
                 values = TargetAndPrediction(
                     *(float(column[done - 1]) for column in (room.y, room.yhat, room.lower, room.upper))
                 )
-                source = list(store.pools)[pool][1] if store.config.model.fleet else 0
-                self._reports.add(i, names[i], int(room.ts[done - 1]), values, Location(int(rows[i]), pool, source))
+                own = list(store.pools)[pool][1] if store.config.model.fleet else source
+                self._reports.add(i, names[i], int(room.ts[done - 1]), values, Location(int(rows[i]), pool, own))
             elif stop == loop.MORE_ROWS:
                 parts.append([column[:done].copy() for column in room])
                 resume[loop.ROWS] = 0

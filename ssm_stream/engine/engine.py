@@ -20,13 +20,13 @@ from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine import snapshot, snapshot_format
-from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_pipeline import AlertPipeline
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.delayed_labels import LabelResult
 from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
-from ssm_stream.engine.episodes.tally import EpisodeFigures
+from ssm_stream.engine.episodes.endings import Batch
+from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.single_event import PredictedValues, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine
@@ -114,12 +114,6 @@ class Engine:
         """Return the number of entities with an open episode of a kind, of the target with the most; thread-safe."""
         return max(each.store.count_open_episodes(kind) for each in self.target_engines)
 
-    def episode_figures(self, kind: str) -> EpisodeFigures:
-        """Return how many events lie inside episodes of a kind, each the largest over the targets; thread-safe."""
-        stores = [each.store for each in self.target_engines]
-        found = [store.episodes.read(store.state, len(store), KINDS.index(kind)) for store in stores]
-        return EpisodeFigures(*map(max, zip(*found, strict=True)))
-
     @property
     def fullness(self) -> float | None:
         """Share of `state.max_entities` that the fullest shard and source has reached; None without a limit."""
@@ -169,28 +163,31 @@ class Engine:
         self._admitted = (events, segments)
         return events, refused
 
-    def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
+    def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn, in order.
 
         Args:
             events: n events, their `target` (n,), or with m targets (n, m)
             source: the stream that they come from (the Kafka partition); each has a watermark of its own
+            ids: from which alerts get their `episode`; None: it is null, and there are no suppressed alerts
 
         Returns:
             predictions, columns of the shape of `target`, and the alerts in the order of their events
         """
         admitted, self._admitted = self._admitted, None
         if admitted is None or admitted[0] is not events:
-            return self._process(events, source, ())
+            return self._process(events, source, (), ids)
         segments = admitted[1]
         if len(segments) == 1:
-            return self._process(events, source, segments[0].evicted)
+            return self._process(events, source, segments[0].evicted, ids)
         parts, alerts = list[Predictions](), list[Alert]()
         delayed = [each.delayed for each in self.target_engines if each.delayed is not None]
         resolved: list[list[Settled]] = [[] for _ in delayed]
         for rows, evicted in segments:
             first, unmatched = int(rows[0]), delayed[0].unmatched_count if delayed else 0
-            predictions, own = self._process(events.take(rows), source, [(i - first, name) for i, name in evicted])
+            some = None if ids is None else ids.take(rows.tolist())
+            leaving = [(i - first, name) for i, name in evicted]
+            predictions, own = self._process(events.take(rows), source, leaving, some)
             parts.append(predictions)
             alerts += [alert._replace(row=first + alert.row) for alert in own]
             for each, found in zip(delayed, resolved, strict=True):
@@ -208,16 +205,18 @@ class Engine:
         """
         if self._limiter is not None:
             return None
+        batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         found = process_targets([each.single for each in self.target_engines], event, source)
-        return None if found is None else (found[0], self._alerts.process(found[1]))
+        return None if found is None else (found[0], self._alerts.process(found[1], batch))
 
     def _process(
-        self, events: Events, source: int, evicted: Sequence[tuple[int, str]]
+        self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
+        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self._alerts.process([alerts_])
+            return predictions, self._alerts.process([alerts_], batch, ids)
         parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
@@ -226,7 +225,7 @@ class Engine:
             parts.append(predictions)
             alerts.append(own)
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self._alerts.process(alerts)
+        return stacked, self._alerts.process(alerts, batch, ids)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
@@ -236,7 +235,7 @@ class Engine:
         for each in self.target_engines:
             each.freeze_learning(entities)
 
-    def learn(self, labels: Labels, source: int = 0) -> LabelResult:
+    def learn(self, labels: Labels, source: int = 0, ids: EventIds | None = None) -> LabelResult:
         """Learn targets that come by themselves; needs the section `labels` (and so has one target).
 
         A label whose event is still to come waits for it. `pop_unmatched_labels` returns those that find no event.
@@ -244,9 +243,10 @@ class Engine:
         Args:
             labels: n labels
             source: the stream that they come from (the Kafka partition)
+            ids: of the labels, as of `process`
         """
         result = self.target_engines[0].learn(labels, source)
-        return result._replace(alerts=self._alerts.process([result.alerts]))
+        return result._replace(alerts=self._alerts.process([result.alerts], ids=ids))
 
     def pop_unmatched_labels(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
@@ -321,7 +321,7 @@ class Engine:
         if full:
             metadata["settings"] = self.config.model_settings
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
-        parts += self._alerts.dump(self)
+        parts += self._alerts.dump()
         if self._limiter is not None:
             metadata["census"] = True
             parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
@@ -385,6 +385,8 @@ class Engine:
     def remove(self, entity: str) -> None:
         """Remove an entity, which then starts afresh; what others have learned from it stays.
 
+        The end of its episodes is sent at the next event of their source.
+
         Raises:
             KeyError: no such entity.
         """
@@ -392,5 +394,4 @@ class Engine:
             raise KeyError(entity)
         for each in self.target_engines:
             each.store.remove(entity)
-        for kind in KINDS:
-            self._alerts.end_episodes(kind, entity)
+        self._alerts.remove(entity)

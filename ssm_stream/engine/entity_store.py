@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Sequence
 from itertools import islice
 from operator import is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,14 @@ MIN_PENDING = 16
 def shard_of(entity: str, shards: int) -> int:
     """Return the shard of an entity, the same in every process (Python's own hash is not)."""
     return zlib.crc32(entity.encode()) % shards
+
+
+class ResetEntity(NamedTuple):
+    """An entity that started afresh. row: of the batch's event; labelled_at: last time before, ms, −∞ if never"""
+
+    row: int
+    entity: str
+    labelled_at: float
 
 
 class EntityStore:
@@ -75,9 +83,8 @@ class EntityStore:
         self.shared: loop.PoolStates = pools.views(self.pool_block)
         self.scratch = shapes.new_scratch(self.params)
         self.report = self._new_report()
-        self.reset_entities: list[tuple[int, str]] = []
-        """Event index and name of the entities that started afresh in the last batch: expired, or evicted."""
-        self._reset_labelled_at: list[float] = []  # when each of them had last been labelled
+        self.reset_entities: list[ResetEntity] = []
+        """Entities that started afresh in the last batch: expired, or evicted."""
         self.episodes = EpisodeTally()
         self.evicted = 0
         """Number of entities that expired or were evicted, since the counter was last reset."""
@@ -168,25 +175,29 @@ class EntityStore:
                 self.watermarks = np.concatenate([self.watermarks, np.full(len(self.watermarks), np.nan)])
         return self.sources[source]
 
+    def watermark(self, source: int) -> float:
+        """Return the watermark of a source, ms; NaN before its first event."""
+        at = self.sources.get(source)
+        return math.nan if at is None else float(self.watermarks[at])
+
     # Eviction.
 
     def begin_batch(self) -> None:
         """Start a batch: no entity has been reset in it yet."""
-        self.reset_entities, self._reset_labelled_at = [], []
+        self.reset_entities = []
 
     def expire(self, at: int, row: int) -> None:
         """Reset an entity whose TTL is over at event `at` of the batch."""
         self.evicted += 1
-        self.reset_entities.append((at, self.names[row]))
-        self._reset_labelled_at.append(self._labelled_at(row))
+        self.reset_entities.append(ResetEntity(at, self.names[row], self._labelled_at(row)))
         self._reset_row(row)
 
     def evict(self, leaving: Sequence[tuple[int, str]]) -> None:
         """Evict entities, each at an event of the batch; `assign_rows` reuses their rows."""
         for at, name in leaving:
+            labelled_at = self.labelled_at(name)
             row = self.row_by_name.pop(name, None)
-            self.reset_entities.append((at, name))
-            self._reset_labelled_at.append(-math.inf if row is None else self._labelled_at(row))
+            self.reset_entities.append(ResetEntity(at, name, labelled_at))
             if row is None:
                 continue
             self.evicted += 1
@@ -196,14 +207,8 @@ class EntityStore:
                 self.pools_changed[row] = True
             self._free_rows.append(row)
 
-    def last_labelled(self, entity: str, event: int) -> float:
-        """Return the event time, ms, at which an entity was last labelled, from which its TTL counts; −∞ if never.
-
-        event: row of the last batch; the time may be later if the entity was labelled again without a reset
-        """
-        for (at, name), before in zip(self.reset_entities, self._reset_labelled_at, strict=True):
-            if name == entity and at > event:
-                return before
+    def labelled_at(self, entity: str) -> float:
+        """Return the event time, ms, at which an entity was last labelled, from which its TTL counts; −∞ if never."""
         own = self.row_by_name.get(entity)
         return -math.inf if own is None else self._labelled_at(own)
 
@@ -282,10 +287,10 @@ class EntityStore:
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the open episodes of a kind without an alert: of one entity, if it is in memory, or of all."""
         if entity is None or entity in self.row_by_name:
-            rows: slice | int = slice(len(self.names)) if entity is None else self.row_by_name[entity]
+            rows = slice(len(self.names)) if entity is None else self.row_by_name[entity]
             self.episodes.end_open(self.state, rows, self.names, kind)
             self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
-            self.needs_full_snapshot = True
+            self.changed[rows] = True
 
     # Memory.
 
@@ -365,8 +370,6 @@ class EntityStore:
             self.pending = growable_arrays.fit_group(q, one, E, len(self.names))
         else:
             self.pending = pending.resized(q, type(q)(*(growable_arrays.zeros(E, array) for array in one)))
-
-    # Figures.
 
     @property
     def bytes_per_entity(self) -> int:

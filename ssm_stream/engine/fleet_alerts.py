@@ -5,9 +5,9 @@ started an episode of their own within `ROUNDS` rounds, a round being as many ev
 start in so many by chance, where the budget of false alarms is loose. It is reported again (`ongoing`) whenever twice
 as many are open as at the last report. It recovers when fewer than half of the threshold are left: of those that
 started within its window, and of all without as many as had been open before, as with a loose budget some always are.
-While it lasts, `started` and `ongoing` of single entities are withheld. An entity whose `started` was sent before gets
-its `recovered` all the same; one whose `started` was withheld gets none. When the fleet episode recovers, the entities
-that are still open get their `started`, since their own time.
+While it lasts, `started` and `ongoing` of single entities are withheld: they are suppressed by the fleet episode. An
+entity whose `started` was sent before gets its `recovered` all the same; one whose `started` was withheld gets none.
+When the fleet episode recovers, the entities that are still open get their `started`, since their own time.
 
 This runs only when an entity has an alert, which is rare, and not for each event.
 """
@@ -15,13 +15,14 @@ This runs only when an entity has an alert, which is rare, and not for each even
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import BY_EVENT
 from ssm_stream.engine.alerts import Alert, render
-from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.episodes.ids import FLEET, OTHER
 
 ROUNDS = 20
 """Episodes that start within so many events an entity belong together."""
@@ -29,8 +30,6 @@ CHANCE_DEVIATIONS = 4.0
 """Standard deviations by which the starts within `ROUNDS` must exceed the mean number of false alarms."""
 MAX_LISTED = 100
 """Entities that a fleet alert names at most, those with the highest scores."""
-LastLabelled = Callable[[str, int], float]
-"""Entity, row of the batch → event time, ms, at which the entity was last labelled by then."""
 PoolKind = tuple[int, int, str]
 """Shard and source of a pool, and kind."""
 
@@ -67,7 +66,6 @@ class FleetEpisode:
     before: number of those that were open already when it started, from too long before to be part of it
     first, last: its window: labelled events of the pool between which its members start
     absorbed: the most events that an entity needed to recover in it, so far
-    due: watermark, ms, up to which no open one can be past its TTL
     """
 
     open: dict[str, MemberEpisode] = field(default_factory=dict)
@@ -78,7 +76,6 @@ class FleetEpisode:
     last: int = 0
     since: int = 0
     absorbed: int = 0
-    due: float = -math.inf
 
 
 class FleetAlerts:
@@ -86,33 +83,24 @@ class FleetAlerts:
 
     def __init__(self, config: Config) -> None:
         self._rules, self._critical = config.alerts.fleet, config.alerts.critical
-        self._ttl = ttl_ms(config)
         self._budgets = {"anomaly": config.alerts.anomaly.budget.events, "drift": config.alerts.drift.budget.events}
         """Events in which an entity may raise one false alarm; 0 if the budget is in time."""
         self._episodes: dict[PoolKind, FleetEpisode] = {}
 
-    def update(
-        self, alerts: Sequence[Alert], reset: Sequence[tuple[int, str]], last_labelled: LastLabelled
-    ) -> list[Alert]:
-        """Return the alerts of a batch that are to be sent, fleet alerts among them, in the order of their events.
+    def update(self, alerts: Sequence[Alert]) -> list[Alert]:
+        """Return the alerts of a batch, fleet alerts among them, in the order of their events.
 
-        They have yet to be completed by `render`.
+        They have yet to be completed by `render`. Those that a fleet episode replaces have its pool in `suppressed_by`.
 
         Args:
-            alerts: one an event and kind at most, in the order of their events
-            reset: row and entity of those that started afresh at that event
-            last_labelled: of the batch
+            alerts: of entities, in the order of their events
         """
-        left, out = sorted(reset, reverse=True), list[Alert]()
+        out = list[Alert]()
         for alert in alerts:
-            while left and left[-1][0] <= alert.row:
-                self._remove(left.pop()[1])
-            self._update_one(alert, last_labelled, out)
-        while left:
-            self._remove(left.pop()[1])
+            self._update_one(alert, out)
         return out
 
-    def _update_one(self, alert: Alert, last_labelled: LastLabelled, out: list[Alert]) -> None:
+    def _update_one(self, alert: Alert, out: list[Alert]) -> None:
         message = alert.message
         entity, kind, recovers = message["entity"], message["kind"], message["phase"] == "recovered"
         here = (*alert.pool, kind)
@@ -120,32 +108,31 @@ class FleetAlerts:
         homes = (key for key, each in self._episodes.items() if key[2] == kind and entity in each.open)
         key = next(homes, here)
         episode = self._episodes.setdefault(key, FleetEpisode())
-        if key == here:
+        if key == here and alert.suffix != OTHER:
             episode.entities = alert.entities
-            self._remove_expired(episode, alert, last_labelled)
         member = episode.open.pop(entity, None) if recovers else episode.open.get(entity)
         if recovers:
             if episode.reported:
-                episode.absorbed = max(episode.absorbed, message["absorbed_after"])
-            if member is None or member.withheld is None:
-                out.append(alert)
-        # Others may have expired without an alert, so that the episode may be over at any alert.
+                episode.absorbed = max(episode.absorbed, message["absorbed_after"] or 0)
+            withheld = member is not None and member.withheld is not None
+            out.append(_suppressed(alert, key) if withheld else alert)
+        # Others may have been reset, so that the episode may be over at any alert.
         if episode.reported and self._is_over(episode):
             self._recover(key, episode, alert, out)
         if not recovers:
             sent = message["phase"] == "ongoing" and member is not None and member.withheld is None
             at = alert.labelled if member is None else member.at
             episode.open[entity] = MemberEpisode(message["score"], message["since"], at, None if sent else alert)
-            episode.due = min(episode.due, last_labelled(entity, alert.row) + self._ttl)
             self._report(key, episode, alert, out)
 
     def _report(self, key: PoolKind, episode: FleetEpisode, alert: Alert, out: list[Alert]) -> None:
-        """Send the alert of an entity that starts or goes on, the fleet's, or none."""
+        """Add the alert of an entity that starts or goes on, and the fleet's if it is to be reported."""
         count = len(episode.open)
         if episode.reported:
             if count >= 2 * episode.reported:
                 episode.reported, episode.last = count, alert.labelled + ROUNDS * episode.entities
                 out.append(self._alert("ongoing", key, episode, alert))
+            out.append(_suppressed(alert, key))
             return
         recent = self._started_recently(episode, alert)
         if recent >= max(self._threshold(episode), self._expected_by_chance(episode, key[2])):
@@ -153,7 +140,7 @@ class FleetAlerts:
             episode.first, episode.last = alert.labelled - window, alert.labelled + window
             episode.reported, episode.before = count, count - recent
             episode.since = min(member.since for member in episode.open.values())
-            out.append(self._alert("started", key, episode, alert))
+            out += [self._alert("started", key, episode, alert), _suppressed(alert, key)]
         else:
             episode.open[alert.message["entity"]].withheld = None
             out.append(alert)
@@ -163,11 +150,12 @@ class FleetAlerts:
         out.append(self._alert("recovered", key, episode, alert))
         episode.reported = episode.before = episode.first = episode.last = episode.since = episode.absorbed = 0
         withheld = [member for member in episode.open.values() if member.withheld is not None]
-        for i, member in enumerate(withheld):
+        for member in withheld:
             assert member.withheld is not None
             # Its own event is past: it is sent at another entity's event, with an id of its own.
             message = {**member.withheld.message, "phase": "started"}
-            out.append(alert._replace(message=message, suffix=f"-{i + 1}", details=member.withheld.details))
+            details = member.withheld.details
+            out.append(alert._replace(message=message, pool=key[:2], suffix=OTHER, details=details))
             member.withheld = None
 
     @staticmethod
@@ -195,45 +183,25 @@ class FleetAlerts:
     def _alert(self, phase: str, key: PoolKind, episode: FleetEpisode, alert: Alert) -> Alert:
         """Return the fleet alert at the event of an entity's alert, with a list of the open entities."""
         ranked = sorted(episode.open.items(), key=lambda item: -item[1].score)
-        highest = max([alert.message["score"], *(member.score for _, member in ranked[:1])])
-        shard, source, _ = key
+        scores = [alert.message["score"], *(member.score for _, member in ranked[:1])]
+        highest = max((score for score in scores if score is not None), default=None)
+        # Without an end of an entity's: the pool has grown, and so has the threshold, or members were reset.
+        ended_by = (alert.message["ended_by"] or "recovered") if phase == "recovered" else None
         message = {
             **alert.message,
             "entity": "*",
             "scope": "fleet",
             "phase": phase,
-            "severity": "critical" if highest >= self._critical else "warning",
+            "ended_by": ended_by,
+            "severity": "critical" if highest is not None and highest >= self._critical else "warning",
             "score": highest,
             "since": episode.since,
-            "absorbed_after": episode.absorbed if phase == "recovered" else None,
-            "pool": f"{source}-{shard}",
+            "absorbed_after": (episode.absorbed or None) if ended_by in BY_EVENT else None,
+            "pool": _pool_name(key),
             "count": len(ranked),
             "entities": [{"entity": name, "score": m.score, "since": m.since} for name, m in ranked[:MAX_LISTED]],
         }
-        return alert._replace(message=message, suffix="-fleet")
-
-    def _remove_expired(self, episode: FleetEpisode, alert: Alert, last_labelled: LastLabelled) -> None:
-        """Remove entities past their TTL, though no event of theirs has shown it yet.
-
-        A snapshot may have removed them long before: either way they are gone by the next alert of their pool.
-        """
-        if alert.watermark <= episode.due:
-            return
-        last = {entity: last_labelled(entity, alert.row) for entity in episode.open}
-        for entity, ts in last.items():
-            if alert.watermark - ts > self._ttl:
-                del episode.open[entity]
-        episode.due = min((last[entity] + self._ttl for entity in episode.open), default=math.inf)
-
-    def _remove(self, entity: str) -> None:
-        for episode in self._episodes.values():
-            episode.open.pop(entity, None)
-
-    def retain(self, entities: Container[str]) -> None:
-        """Keep only the episodes of these entities, which are in memory."""
-        for entity in {name for episode in self._episodes.values() for name in episode.open}:
-            if entity not in entities:
-                self._remove(entity)
+        return alert._replace(message=message, pool=key[:2], suffix=FLEET)
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all and the fleet's."""
@@ -262,6 +230,17 @@ class FleetAlerts:
             self._episodes[shard, source, kind] = FleetEpisode(
                 open_, entities, reported, before, first, last, since, absorbed
             )
+
+
+def _pool_name(key: PoolKind) -> str:
+    """Return a pool as the message names it."""
+    shard, source, _ = key
+    return f"{source}-{shard}"
+
+
+def _suppressed(alert: Alert, key: PoolKind) -> Alert:
+    """Return an alert as one that the fleet episode of a pool and kind replaces."""
+    return alert._replace(suppressed_by=_pool_name(key))
 
 
 def withheld_episodes(rows: list[list[Any]]) -> list[tuple[str, str]]:

@@ -10,13 +10,14 @@ This runs only when a target has an alert, which is rare, and not for each event
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_kinds import BY_EVENT, KINDS
 from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.episodes.ids import OTHER
 
 CAUSE_FIELDS = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
 """Fields of an alert that are kept for each target; `since` is the target's own."""
@@ -42,33 +43,25 @@ class MultiTargetAlerts:
         self._targets, self._hash, self._critical = config.event.targets, config.hash, config.alerts.critical
         self._episodes: dict[tuple[str, str], JointEpisode] = {}
 
-    def update(self, alerts: Sequence[Sequence[Alert]], reset: Sequence[Sequence[tuple[int, str]]]) -> list[Alert]:
+    def update(self, alerts: Sequence[Sequence[Alert]]) -> list[Alert]:
         """Return the joint alerts of a batch, in the order of their events.
 
         Args:
             alerts: of each target, in the order of their events
-            reset: of each target, row and entity of those that started afresh at that event
         """
         # A target has several alerts at an event at which several of its predictions met their targets: take turns.
-        turns: dict[tuple[int, int, int], list[tuple[str, Alert]]] = {}
+        # Before these, episodes of other entities may end at the event.
+        turns: dict[tuple[int, bool, str, int, int], list[tuple[str, Alert]]] = {}
         for target, own in zip(self._targets, alerts, strict=True):
-            count = Counter[tuple[int, int]]()
+            count = Counter[tuple[int, bool, str, int]]()
             for alert in own:
-                place = (alert.row, KINDS.index(alert.message["kind"]))
+                place = (
+                    alert.row, alert.suffix != OTHER, alert.message["entity"], KINDS.index(alert.message["kind"]),
+                )  # fmt: skip
                 turns.setdefault((*place, count[place]), []).append((target, alert))
                 count[place] += 1
-        gone = [(*item, target) for target, items in zip(self._targets, reset, strict=True) for item in items]
-        gone.sort(reverse=True)
-        out = []
-        for turn in sorted(turns):
-            while gone and gone[-1][0] <= turn[0]:
-                self._remove(*gone.pop()[1:])
-            joint = self._merge(turns[turn])
-            if joint is not None:
-                out.append(joint)
-        while gone:
-            self._remove(*gone.pop()[1:])
-        return out
+        joint = (self._merge(turns[turn]) for turn in sorted(turns))
+        return [alert for alert in joint if alert is not None]
 
     def _merge(self, alerts: list[tuple[str, Alert]]) -> Alert | None:
         """Return the alerts of an entity and kind at one event as one alert; None if it is not to be reported."""
@@ -82,7 +75,7 @@ class MultiTargetAlerts:
             phases[phase].append((target, alert))
             if phase == "recovered":
                 episode.open.pop(target, None)
-                episode.absorbed = max(episode.absorbed, message["absorbed_after"])
+                episode.absorbed = max(episode.absorbed, message["absorbed_after"] or 0)
             else:
                 episode.open[target] = {name: message[name] for name in CAUSE_FIELDS}
         if began:
@@ -98,36 +91,22 @@ class MultiTargetAlerts:
 
     def _alert(self, phase: str, causes: list[tuple[str, Alert]], episode: JointEpisode) -> Alert:
         """Return the alert of the cause with the highest score, with a list of all open targets."""
-        target, alert = max(causes, key=lambda cause: float(cause[1].message["score"]))
+        target, alert = max(causes, key=lambda cause: float(cause[1].message["score"] or 0.0))
         ranked = sorted(episode.open.items(), key=lambda item: -item[1]["score"])
-        highest = max([alert.message["score"], *(cause["score"] for _, cause in ranked)])
+        highest = max([alert.message["score"] or 0.0, *(cause["score"] for _, cause in ranked)])
+        ended_by = alert.message["ended_by"] if phase == "recovered" else None
         message = {
             **alert.message,
             "phase": phase,
+            "ended_by": ended_by,
             "severity": "critical" if highest >= self._critical else "warning",
             "since": episode.since,
-            "absorbed_after": episode.absorbed if phase == "recovered" else None,
+            "absorbed_after": episode.absorbed if ended_by in BY_EVENT else None,
             "config_hash": self._hash,
             "target": target,
             "targets": [{"target": name, **cause} for name, cause in ranked],
         }
         return alert._replace(message=message)
-
-    def _remove(self, entity: str, target: str) -> None:
-        """Remove the episodes of an entity's target, which has started afresh, without an alert."""
-        for kind in KINDS:
-            episode = self._episodes.get((entity, kind))
-            if episode is not None:
-                episode.open.pop(target, None)
-                if not episode.open:
-                    del self._episodes[entity, kind]
-
-    def retain(self, stores: Sequence[Container[str]]) -> None:
-        """Keep only the episodes of entities that are in memory. stores: the entities of each target"""
-        for entity, _ in list(self._episodes):
-            for target, names in zip(self._targets, stores, strict=True):
-                if entity not in names:
-                    self._remove(entity, target)
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all."""

@@ -39,12 +39,11 @@ class ReportCollector:
         if phase[0] != lifecycle.UNCHANGED and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
             shifts = np.empty(2 * (store.params.features + 1))
             levels.causes(store.state.levels, at.row, shifts)
-        watermark = float(store.watermarks[store.sources[at.source]]) if store.config.model.fleet else 0.0
         for kind in np.flatnonzero(phase[: len(lifecycle.KINDS)] == lifecycle.RECOVERED).tolist():
             store.episodes.end(store.state, at.row, entity, kind)
         pool = int(store.shards[at.row]), at.source
         state = self.capture(at.row, at.pool)
-        self._events.append(ReportedEvent(index, entity, ts, values, pool, watermark, state, shifts))
+        self._events.append(ReportedEvent(index, entity, ts, values, pool, state, shifts))
         if len(self._events) == BATCH:
             self._build()
 

@@ -30,6 +30,7 @@ def backtest(
     on_chunk: Callable[[Chunk], None] = lambda _: None,
     label_delay: int = 0,
     device: str = "",
+    source: str | None = None,
     partitions: int = 1,
 ) -> dict[str, Any]:
     """Return metrics of the production engine over a recording.
@@ -38,6 +39,7 @@ def backtest(
     there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
     With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
     With `partitions`, entities learn together, and are watched together, as with so many partitions of the source.
+    `source` is the name of the recording in the ids of alerts; None: the events topic.
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
@@ -50,10 +52,10 @@ def backtest(
     engine: DeviceEngine | PartitionedEngine
     if label_delay:
         engine = PartitionedEngine(with_row_labels(config), partitions)
-        chunks = prequential_delayed(rows, label_delay, engine)
+        chunks = prequential_delayed(rows, label_delay, engine, source)
     else:
         engine = _device_engine(config, device) if device else PartitionedEngine(config, partitions)
-        chunks = prequential(config, rows, engine)
+        chunks = prequential(config, rows, engine, source=source)
     shares = EpisodeShares(engine if isinstance(engine, Engine) else None, len(scores))
     for chunk in chunks:
         for j, path in enumerate(scores):

@@ -12,6 +12,7 @@ from ssm_stream.config import Config
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.entity_limiter import Segment
+from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.evaluate.pools import partition_of
 from ssm_stream.ingest.events import Events, RefusedDocument
 
@@ -74,10 +75,10 @@ class PartitionedEngine(Engine):
         self._parts = events, parts
         return events, refused
 
-    def process(self, events: Events, source: int = 0) -> tuple[Predictions, list[Alert]]:
+    def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn; see `Engine.process`. The partition follows from the entity, not from `source`."""
         if self.partitions == 1:
-            return super().process(events, source)
+            return super().process(events, source, ids)
         admitted, self._parts = self._parts, None
         if admitted is not None and admitted[0] is events:
             parts = admitted[1]
@@ -89,7 +90,8 @@ class PartitionedEngine(Engine):
         resolved: list[list[Settled]] = [[] for _ in self.target_engines]
         for part in parts:
             self._admitted = part.admitted
-            predictions, own = super().process(part.events, part.partition)
+            own_ids = None if ids is None else ids.take(part.rows.tolist())
+            predictions, own = super().process(part.events, part.partition, own_ids)
             made.append(predictions)
             alerts += [alert._replace(row=int(part.rows[alert.row])) for alert in own]
             for all_, each in zip(resolved, super().resolved_predictions, strict=True):

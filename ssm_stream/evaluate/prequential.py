@@ -14,6 +14,7 @@ import numpy as np
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.episodes.ids import EventIds, alert_id
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -47,6 +48,8 @@ class Chunk(NamedTuple):
     """With a horizon, by target: the predictions that met it in this batch; `item` is the row of the target."""
     targets: tuple[str, ...] = ()
     """With several targets: their paths."""
+    source: str = ""
+    """Name of the recording, in the ids of alerts."""
 
 
 def prequential(
@@ -54,11 +57,14 @@ def prequential(
     rows: Iterable[dict[str, Any]],
     engine: Predictor | None = None,
     until: int | None = None,
+    source: str | None = None,
 ) -> Iterator[Chunk]:
     """Run the production engine over rows (dicts, one an event; a `Recording` is read by column), batch by batch.
 
     until: the engine sees no event from this time on, ms, wherever it is in the file
+    source: name of the recording, in the ids of alerts; None: the events topic
     """
+    source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first = 0
     for events, refused, count in batches(config, rows):
@@ -68,11 +74,14 @@ def prequential(
             place = events.position
             events, more = engine.admit(events)
             refused = sorted([*refused, *(m._replace(position=int(place[m.position])) for m in more)])
-        predictions, alerts = engine.process(events)
+            predictions, alerts = engine.process(events, 0, EventIds(source, 0, (first + events.position).tolist()))
+        else:
+            predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
         resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
-        yield Chunk(events, predictions, alerts, refused, first, ahead, resolved, _several(config))
+        sent = [alert for alert in alerts if alert.suppressed_by is None]
+        yield Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
         first += count
 
 
@@ -119,7 +128,9 @@ def with_row_labels(config: Config) -> Config:
     return config.replace(labels=late)
 
 
-def prequential_delayed(rows: Iterable[dict[str, Any]], delay: int, engine: PartitionedEngine) -> Iterator[Chunk]:
+def prequential_delayed(
+    rows: Iterable[dict[str, Any]], delay: int, engine: PartitionedEngine, source: str | None = None
+) -> Iterator[Chunk]:
     """Run as `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
 
     An alert's row is that of the event after which its label came.
@@ -128,8 +139,10 @@ def prequential_delayed(rows: Iterable[dict[str, Any]], delay: int, engine: Part
         rows: as of `prequential`
         delay: events
         engine: of the configuration `with_row_labels`
+        source: name of the recording, in the ids of alerts; None: the events topic
     """
     config = engine.config
+    source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
     first, count = 0, 0
     for events, refused, height in batches(config, rows):
@@ -139,29 +152,28 @@ def prequential_delayed(rows: Iterable[dict[str, Any]], delay: int, engine: Part
         parts: list[Predictions] = []
         alerts: list[Alert] = []
         for t in range(len(events)):
-            one = np.array([t])
-            parts.append(engine.process(bare.take(one))[0])
+            one, ids = np.array([t]), EventIds(source, 0, [first + int(events.position[t])])
+            predicted, ended = engine.process(bare.take(one), 0, ids)
+            parts.append(predicted)
+            alerts += [alert._replace(row=t) for alert in ended]
             waiting.append((events.entity[t], int(key[t]), float(events.target[t])))
             if len(waiting) > delay:
                 name, row, y = waiting.popleft()
                 if y == y:
                     zero = np.zeros(1, np.int64)
                     label = LabelColumns([name], zero, np.array([row]), np.array([y]), zero)
-                    learned = engine.learn(label, engine.partition(name))
+                    learned = engine.learn(label, engine.partition(name), ids)
                     alerts += [alert._replace(row=t) for alert in learned.alerts]
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
-        yield Chunk(events, predictions, alerts, refused, first)
+        sent = [alert for alert in alerts if alert.suppressed_by is None]
+        yield Chunk(events, predictions, sent, refused, first, source=source)
         first += height
 
 
-def alert_rows(chunk: Chunk, source: str) -> Iterator[dict[str, Any]]:
+def alert_rows(chunk: Chunk) -> Iterator[dict[str, Any]]:
     """Yield the alert messages of a chunk; their source is the file and the row."""
     for alert in chunk.alerts:
         offset = chunk.first + int(chunk.events.position[alert.row])
-        place = {"topic": source, "partition": 0, "offset": offset}
-        yield {
-            **alert.message,
-            "source": place,
-            "id": f"{source}-0-{offset}-{alert.message['kind']}{alert.suffix}",
-        }
+        place = {"topic": chunk.source, "partition": 0, "offset": offset}
+        yield {**alert.message, "source": place, "id": alert_id(chunk.source, 0, offset, alert)}

@@ -289,7 +289,12 @@ def _clock(newest: Newest | None) -> Check:
 def _outputs(config: Config) -> dict[str, str]:
     """Return the topic of each sink that is on."""
     sinks = config.sinks
-    named = {"predictions": sinks.predictions, "alerts": sinks.alerts, "dead_letters": sinks.dead_letters}
+    named = {
+        "predictions": sinks.predictions,
+        "alerts": sinks.alerts,
+        "suppressed": sinks.suppressed,
+        "dead_letters": sinks.dead_letters,
+    }
     return {name: topic for name, topic in named.items() if topic is not None}
 
 

@@ -126,17 +126,17 @@ def parse_alert_id(text: str) -> AlertId | None:
 
 
 def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
-    """Return the alert as the topic has it; None if it is no longer there.
+    """Return the alert as its topic has it, that of suppressed ones included; None if it is no longer there.
 
     Raises:
         BrokerError: the topic does not exist, or a broker refuses or does not answer.
     """
-    if config.sinks.alerts is None:
-        return None
-    for message in read_topic(with_topic(config.source, config.sinks.alerts)):
-        value = message.value()
-        if value is not None and f'"{alert.text}"'.encode() in value and orjson.loads(value).get("id") == alert.text:
-            return value
+    named = f'"{alert.text}"'.encode()
+    for topic in filter(None, (config.sinks.alerts, config.sinks.suppressed)):
+        for message in read_topic(with_topic(config.source, topic)):
+            value = message.value()
+            if value is not None and named in value and orjson.loads(value).get("id") == alert.text:
+                return value
     return None
 
 
@@ -271,7 +271,7 @@ class _Run:
             if not len(events):
                 continue
             self.events += len(events)
-            predictions, alerts = engine.process(events, partition)
+            predictions, alerts = engine.process(events, partition, self._encoder.event_ids(batch))
             mine = [raised for raised in alerts if batch.offsets[raised.row] == self._alert.offset]
             for record in self._encoder.encode(batch, predictions, mine).others:
                 value = record.value or b""

@@ -14,6 +14,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert, LabelResult
+from ssm_stream.engine.episodes.ids import EventIds, alert_id
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
@@ -91,9 +92,7 @@ class Encoder:
         """Return the predictions and alerts of one batch."""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
-        others = []
-        if sinks.alerts is not None:
-            others = [self.alert_record(body) for body in self.alert_bodies(batch, alerts)]
+        others = self._alert_records(alerts, self.event_ids(batch))
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
@@ -105,11 +104,18 @@ class Encoder:
 
     def encode_labelled(self, batch: LabelBatch, outcome: LabelResult) -> OutputBatch:
         """Return the alerts of one batch of labels; their source is the label."""
-        at = batch.labels.position
-        alerts = [] if self.config.sinks.alerts is None else outcome.alerts
-        place = (self._label_topic, batch.partition)
-        others = [self.alert_record(_alert_body(alert, *place, int(at[alert.row]))) for alert in alerts]
-        return OutputBatch(self._label_topic, batch.partition, int(at[0]), int(at[-1]), others)
+        ids = self.label_ids(batch)
+        others = self._alert_records(outcome.alerts, ids)
+        return OutputBatch(self._label_topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
+
+    def _alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
+        """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
+        sinks = self.config.sinks
+        return [
+            self.alert_record(_alert_body(alert, ids))
+            for alert in alerts
+            if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
+        ]
 
     def encode_refused(self, batch: ShardBatch, refused: list[RefusedDocument]) -> OutputBatch:
         """Return the dead letters of the events of a batch that the engine refuses."""
@@ -140,13 +146,24 @@ class Encoder:
         """Return the topic that a batch came from."""
         return batch.topic or self.config.source.topic
 
+    def event_ids(self, batch: ShardBatch) -> EventIds:
+        """Return where the events of a batch come from, for the ids of their alerts."""
+        return EventIds(self.topic_of(batch), batch.partition, batch.offsets)
+
+    def label_ids(self, batch: LabelBatch) -> EventIds:
+        """Return where the labels of a batch come from, for the ids of their alerts."""
+        return EventIds(self._label_topic, batch.partition, batch.labels.position.tolist())
+
     def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
-        """Return the contents of the alerts of one batch."""
-        topic = self.topic_of(batch)
-        return [_alert_body(alert, topic, batch.partition, batch.offsets[alert.row]) for alert in alerts]
+        """Return the contents of the alerts of one batch that are sent."""
+        ids = self.event_ids(batch)
+        return [_alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
 
     def alert_record(self, body: dict[str, Any]) -> ProducerRecord:
-        """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value."""
+        """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value.
+
+        One with `suppressed_by` is for `sinks.suppressed`.
+        """
         time = EPOCH + timedelta(milliseconds=body["ts"])
         attributes = {
             "ce_specversion": "1.0",
@@ -158,14 +175,16 @@ class Encoder:
             "content-type": "application/json",
         }
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
-        assert self.config.sinks.alerts is not None
-        sent = Sent("alert", (body["kind"], body["phase"], body["scope"]))
-        value = self.frames.alert + orjson.dumps(body)
-        return ProducerRecord(self.config.sinks.alerts, body["entity"], value, headers, body["source"]["offset"], sent)
+        sinks, suppressed = self.config.sinks, "suppressed_by" in body
+        topic = sinks.suppressed if suppressed else sinks.alerts
+        assert topic is not None
+        sent = Sent("suppressed" if suppressed else "alert", (body["kind"], body["phase"], body["scope"]))
+        value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
+        return ProducerRecord(topic, body["entity"], value, headers, body["source"]["offset"], sent)
 
 
-def _alert_body(alert: Alert, topic: str, partition: int, offset: int) -> dict[str, Any]:
+def _alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
     """Return the content of an alert with its source and its id."""
+    topic, partition, offset = ids.topic, ids.partition, ids.offsets[alert.row]
     source = {"topic": topic, "partition": partition, "offset": offset}
-    name = f"{topic}-{partition}-{offset}-{alert.message['kind']}{alert.suffix}"
-    return {**alert.message, "source": source, "id": name}
+    return {**alert.message, "source": source, "id": alert_id(topic, partition, offset, alert)}

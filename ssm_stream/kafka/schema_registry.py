@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from ssm_stream.config import Config, Registry
 from ssm_stream.config.client_properties import REDACTED
-from ssm_stream.contract.message_schemas import alert_schema, prediction_schema
+from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
 from ssm_stream.kafka.client import BrokerError
 
 DRAFT = "http://json-schema.org/draft-07/schema#"
@@ -24,10 +24,11 @@ class RegistryError(BrokerError):
 
 
 class Frames(NamedTuple):
-    """The first bytes of a prediction and of an alert; empty without a registry."""
+    """The first bytes of a prediction, an alert and a suppressed alert; empty without a registry."""
 
     prediction: bytes = b""
     alert: bytes = b""
+    suppressed: bytes = b""
 
 
 _cache: dict[tuple[str, str, str], bytes] = {}
@@ -45,7 +46,8 @@ def resolve_frames(config: Config) -> Frames:
         return Frames()
     predictions = None if sinks.predictions is None else _frame(config, sinks.predictions, prediction_schema(config))
     alerts = None if sinks.alerts is None else _frame(config, sinks.alerts, alert_schema(config))
-    return Frames(predictions or b"", alerts or b"")
+    suppressed = None if sinks.suppressed is None else _frame(config, sinks.suppressed, suppressed_schema(config))
+    return Frames(predictions or b"", alerts or b"", suppressed or b"")
 
 
 def _frame(config: Config, topic: str, schema: dict[str, Any]) -> bytes:

@@ -85,6 +85,7 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
 class Alert:
     """An alert: an episode that starts, goes on or recovers. The fields are those of the message (docs/messages.md).
 
+    score, y, yhat and its bounds, state_hash: None where no event of the entity ended the episode
     target, targets: with several targets; pool, count, entities: of a fleet alert
     """
 
@@ -92,13 +93,15 @@ class Alert:
     scope: str
     kind: str
     phase: str
+    episode: str
+    ended_by: str | None
     severity: str
     ts: int
-    score: float
-    y: float
-    yhat: float
-    yhat_lower: float
-    yhat_upper: float
+    score: float | None
+    y: float | None
+    yhat: float | None
+    yhat_lower: float | None
+    yhat_upper: float | None
     since: int
     absorbed_after: int | None
     channel: str | None
@@ -106,10 +109,11 @@ class Alert:
     learning: float
     budget: str
     config_hash: str
-    state_hash: str
+    state_hash: str | None
     id: str
     event_id: str
-    """`id` of the prediction of the event that caused it (with several targets, without the target at its end)"""
+    """`id` of the prediction of the event that caused it, or at which its end was sent (with several targets, without
+    the target at its end)"""
     target: str | None = None
     pool: str | None = None
     count: int | None = None

@@ -81,7 +81,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         if not len(events):
             return out
         began = time.perf_counter()
-        predictions, alerts = self.engine.process(events, batch.partition)
+        predictions, alerts = self.engine.process(events, batch.partition, self._encoder.event_ids(batch))
         chunk = ChunkPlace(self._topic, batch.partition, batch.chunk, len(events))
         self._observers.observe_stage("learn", time.perf_counter() - began, chunk)
         learned = LearnedBatch(batch.partition, events, predictions, batch.offsets[0], batch.offsets[-1])
@@ -92,7 +92,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""
         with self._observers.timed("learn"):
-            outcome = self.engine.learn(batch.labels, batch.partition)
+            outcome = self.engine.learn(batch.labels, batch.partition, self._encoder.label_ids(batch))
         self._observers.on_labels(self, batch.labels.entity, batch.partition)
         return [self._encoder.encode_labelled(batch, outcome), *self._unmatched(batch)]
 

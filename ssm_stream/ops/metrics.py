@@ -31,6 +31,7 @@ from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES
+from ssm_stream.engine.episodes.tally import episode_figures
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -344,7 +345,7 @@ def _episodes(shards: list[ObservedShard]) -> Iterable[Metric]:
     )
     longest, seconds = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0.0)
     for kind in KINDS:
-        found = [shard.engine.episode_figures(kind) for shard in shards]
+        found = [episode_figures(shard.engine, kind) for shard in shards]
         events.add_metric([kind], sum(figures.events for figures in found))
         longest[kind] = max((figures.open_events for figures in found), default=0)
         seconds[kind] = max((figures.open_seconds for figures in found), default=0.0)

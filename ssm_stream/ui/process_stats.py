@@ -9,6 +9,7 @@ from collections import deque
 from typing import Any
 
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.episodes.tally import episode_figures
 from ssm_stream.ops.metrics import Metrics
 
 EVERY = 1.0
@@ -99,7 +100,7 @@ class ProcessStats:
         (None without events), and the labelled events of the longest one, since the process has started."""
         out = []
         for kind in KINDS:
-            found = [shard.engine.episode_figures(kind) for shard in self._metrics.shards]
+            found = [episode_figures(shard.engine, kind) for shard in self._metrics.shards]
             inside = sum(figures.events for figures in found)
             out.append(
                 {

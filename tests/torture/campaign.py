@@ -93,7 +93,7 @@ def undisturbed(config: Config, read: list[Message], batch: int = 5_000) -> Told
             for key, item in decoder.decode(Chunk(config.source.topic, partition, mine[at : at + batch])):
                 if isinstance(item, ShardBatch):
                     engine = engines.setdefault(key, Engine(config))
-                    output = encoder.encode(item, *engine.process(item.events, partition))
+                    output = encoder.encode(item, *engine.process(item.events, partition, encoder.event_ids(item)))
                 else:
                     assert isinstance(item, OutputBatch)
                     output = item

@@ -155,7 +155,7 @@ def fuzz(inputs: int, seed: int = 0) -> dict[str, int]:
         offsets = []
         for key, item in found:
             if isinstance(item, ShardBatch):
-                output = encoder.encode(item, *engines[int(key)].process(item.events, 0))
+                output = encoder.encode(item, *engines[int(key)].process(item.events, 0, encoder.event_ids(item)))
                 told = [orjson.loads(value) for value in output.values]
                 assert [row["id"] for row in told] == [f"fuzz-0-{at}" for at in item.offsets], values
                 assert [row["entity"] for row in told] == item.events.entity, values

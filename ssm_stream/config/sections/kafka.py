@@ -64,6 +64,9 @@ class Sinks(Section):
     """Topic of one prediction an event; null: none."""
     alerts: Topic | None = "alerts"
     """Topic of anomaly and drift alerts; null: none."""
+    suppressed: Topic | None = None
+    """Topic of the alerts that are withheld from `alerts`, with `suppressed_by`: those that a fleet alert replaces.
+    Null: they are not written."""
     dead_letters: Topic = "dead-letters"
     """Topic of the messages that could not be used, untouched, with the reason in the headers."""
     writers: Annotated[int, Field(ge=1, le=64)] = 4
@@ -77,4 +80,4 @@ class Sinks(Section):
     @property
     def topics(self) -> list[str]:
         """The output topics, without those that are off."""
-        return [topic for topic in (self.predictions, self.alerts, self.dead_letters) if topic]
+        return [topic for topic in (self.predictions, self.alerts, self.suppressed, self.dead_letters) if topic]

@@ -1,0 +1,228 @@
+"""Ends that no event of the entity brings: its TTL is over, it was evicted, or its state was reset.
+
+An entity's episode ends at the event at which the watermark of its source shows that its TTL is over, whether or not an
+event of the entity, a snapshot or nothing at all follows: no batch, restart or snapshot changes where. What ends an
+episode between two events (`state reset`, a detector that is switched off) is sent at the next event of its source.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
+from ssm_stream.engine.entity_store import EntityStore, ResetEntity
+from ssm_stream.engine.episodes.ids import FLEET, OTHER, Ended
+from ssm_stream.engine.kernel_params import ttl_ms
+
+
+class Batch(NamedTuple):
+    """The events of a batch. ts (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first"""
+
+    ts: NDArray[np.int64] | list[int]
+    source: int
+    watermark: float
+
+
+class OpenEpisode(NamedTuple):
+    """An open episode of an entity and a target. pool: shard and source; since: ms"""
+
+    pool: tuple[int, int]
+    since: int
+
+
+class Endings:
+    """Ends the open episodes of entities that expire or are evicted. stores: the state of each target"""
+
+    def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
+        self._config, self._stores, self._ttl = config, stores, ttl_ms(config)
+        self._open: list[dict[tuple[str, str], OpenEpisode]] = [{} for _ in stores]
+        self._due: list[dict[int, float]] = [{} for _ in stores]
+        """Of each target: source → watermark, ms, up to which no entity with an open episode can be past its TTL."""
+
+    def is_idle(self, batch: Batch) -> bool:
+        """Return whether nothing ends in a batch that has no alerts."""
+        return not any(
+            store.reset_entities or _is_due(store, due, batch.source)
+            for store, due in zip(self._stores, self._due, strict=True)
+        )
+
+    def update(self, alerts: Sequence[list[Alert]], batch: Batch | None) -> Sequence[list[Alert]]:
+        """Return the alerts of each target with those of the episodes that end otherwise, in the order of their events.
+
+        batch: None for labels, which move no watermark
+        """
+        marks = None if batch is None else _Watermarks(batch, self._ttl)
+        return [self._update(j, own, marks) for j, own in enumerate(alerts)]
+
+    def _update(self, target: int, alerts: list[Alert], marks: _Watermarks | None) -> list[Alert]:
+        store, open_, due = self._stores[target], self._open[target], self._due[target]
+        left, ended, new = sorted(store.reset_entities, reverse=True), list[Alert](), set[tuple[str, str]]()
+        for alert in alerts:
+            while left and left[-1].row <= alert.row:
+                ended += self._reset(open_, left.pop(), marks)
+            message = alert.message
+            key = (message["entity"], message["kind"])
+            if message["phase"] == "recovered":
+                open_.pop(key, None)
+            elif key not in open_:
+                open_[key] = OpenEpisode(_pool_of(alert, store), message["since"])
+                new.add(key)
+        while left:
+            ended += self._reset(open_, left.pop(), marks)
+        if math.isfinite(self._ttl) and open_:
+            for key in new & open_.keys():
+                source, at = open_[key].pool[1], store.labelled_at(key[0]) + self._ttl
+                due[source] = min(due.get(source, math.inf), at)
+            if marks is not None and _is_due(store, due, marks.source):
+                ended += self._expire(store, open_, marks)
+                mine = (entity for (entity, _), each in open_.items() if each.pool[1] == marks.source)
+                due[marks.source] = min((store.labelled_at(each) + self._ttl for each in mine), default=math.inf)
+        if not ended:
+            return alerts
+        ended.sort(key=lambda each: (each.row, each.message["entity"], each.message["kind"]))
+        return sorted([*ended, *alerts], key=lambda each: each.row)
+
+    def _reset(
+        self, open_: dict[tuple[str, str], OpenEpisode], reset: ResetEntity, marks: _Watermarks | None
+    ) -> list[Alert]:
+        """End the episodes of an entity that started afresh at an event: its TTL was over then or before, or it was
+        evicted."""
+        assert marks is not None, "labels reset no entity"
+        ended = []
+        for kind in KINDS:
+            episode = open_.pop((reset.entity, kind), None)
+            if episode is not None:
+                row = marks.first_past(reset.labelled_at)
+                at, reason = (reset.row, "reset") if row is None or row > reset.row else (row, "ttl")
+                ended.append(self._alert(at, reset.entity, kind, episode, reason, marks.ts(at)))
+        return ended
+
+    def _expire(self, store: EntityStore, open_: dict[tuple[str, str], OpenEpisode], marks: _Watermarks) -> list[Alert]:
+        """End the episodes of entities whose TTL the batch's watermark has passed, though no event of theirs came."""
+        source, ended = marks.source, list[Alert]()
+        last = store.watermark(source)
+        for (entity, kind), episode in list(open_.items()):
+            labelled_at = store.labelled_at(entity)
+            if episode.pool[1] == source and last - labelled_at > self._ttl:
+                row = marks.first_past(labelled_at)
+                assert row is not None
+                del open_[entity, kind]
+                store.end_episodes(kind, entity)
+                ended.append(self._alert(row, entity, kind, episode, "ttl", marks.ts(row)))
+        return ended
+
+    def _alert(self, row: int, entity: str, kind: str, episode: OpenEpisode, ended_by: str, ts: int) -> Alert:
+        message = ending(self._config, entity, kind, episode.since, ts, ended_by)
+        return Alert(row, message, episode.pool, suffix=OTHER)
+
+    def remove(self, kind: str, entity: str | None = None) -> None:
+        """Remove the episodes of a kind: of one entity, or of all."""
+        for open_ in self._open:
+            for key in [key for key in open_ if key[1] == kind and entity in (None, key[0])]:
+                del open_[key]
+
+    def dump(self) -> list[list[Any]]:
+        """Return the open episodes of each target as JSON has them, sorted."""
+        return [[[*key, *each] for key, each in sorted(open_.items())] for open_ in self._open]
+
+    def load(self, rows: list[list[Any]]) -> None:
+        """Load what `dump` returned."""
+        for open_, mine in zip(self._open, rows, strict=True):
+            open_.update(
+                {(entity, kind): OpenEpisode((shard, source), since) for entity, kind, (shard, source), since in mine}
+            )
+        self._due = [dict.fromkeys((each.pool[1] for each in open_.values()), -math.inf) for open_ in self._open]
+
+
+def _pool_of(alert: Alert, store: EntityStore) -> tuple[int, int]:
+    """Return the pool of an alert with a source that has events: labels that find theirs may come by any other."""
+    shard, source = alert.pool
+    return shard, source if source in store.sources else min(store.sources, default=source)
+
+
+def _is_due(store: EntityStore, due: dict[int, float], source: int) -> bool:
+    """Return whether an entity may be past its TTL. The bound is not rounded as in the core: it is 1 ms lower."""
+    return source in due and store.watermark(source) >= due[source] - 1.0
+
+
+class _Watermarks:
+    """The watermark after each event of a batch, computed when it is first needed."""
+
+    def __init__(self, batch: Batch, ttl: float) -> None:
+        self._batch, self._ttl = batch, ttl
+        self._marks: NDArray[np.float64] | None = None
+        self.source = batch.source
+
+    def ts(self, row: int) -> int:
+        """Return the time of an event, ms."""
+        return int(self._batch.ts[row])
+
+    def first_past(self, labelled_at: float) -> int | None:
+        """Return the first event at which an entity last labelled at that time, ms, is past its TTL; None if none."""
+        if self._marks is None:
+            self._marks = self._compute()
+        past = self._marks - labelled_at > self._ttl
+        row = int(np.argmax(past)) if len(past) else 0
+        return row if len(past) and past[row] else None
+
+    def _compute(self) -> NDArray[np.float64]:
+        """Return the watermarks, as the core's `moved_mark` rounds them."""
+        mark, step, out = self._batch.watermark, self._ttl / CLOCK_STEPS_PER_TTL, []
+        for ts in np.asarray(self._batch.ts).tolist():
+            time = float(ts)
+            mark = time if math.isnan(mark) else mark + min(max(time - mark, 0.0), step)
+            out.append(mark)
+        return np.array(out)
+
+
+def ending(config: Config, entity: str, kind: str, since: int, ts: int, ended_by: str) -> dict[str, Any]:
+    """Return the message of an episode that no event of its entity ends: what belongs to such an event is null.
+
+    since, ts: of the episode's first event, and of the event at which it is sent, ms
+    """
+    budgets = {"anomaly": config.alerts.anomaly.budget, "drift": config.alerts.drift.budget}
+    return {
+        "entity": entity,
+        "scope": "entity",
+        "kind": kind,
+        "phase": "recovered",
+        "episode": None,
+        "ended_by": ended_by,
+        "severity": "warning",
+        "ts": ts,
+        **dict.fromkeys(("score", "y", "yhat", "yhat_lower", "yhat_upper")),
+        "since": since,
+        "absorbed_after": None,
+        "contributions": [],
+        "weight_change": [],
+        "heads": [],
+        "channel": None,
+        "change": None,
+        "learning": 1.0,
+        "budget": budgets[kind].text,
+        "config_hash": config.hash,
+        "state_hash": None,
+    }
+
+
+def ending_later(config: Config, ended: Ended, ts: int) -> Alert:
+    """Return the alert of an episode that ended between two events. ts: of the event at which it is sent, ms"""
+    key, started = ended.key, ended.started
+    message = ending(config, key.entity, key.kind, started.since, ts, ended.ended_by) | {"episode": started.id}
+    if len(config.event.targets) > 1:
+        message |= {"target": None, "targets": []}
+    if key.scope == "fleet":
+        message |= {"scope": "fleet", "pool": key.pool, "count": 0, "entities": []}
+    suffix = FLEET if key.scope == "fleet" else OTHER
+    if not ended.suppressed:
+        return Alert(0, message, started.pool, suffix=suffix)
+    by = ended.suppressed_by
+    return Alert(0, message | {"suppressed_by": by}, started.pool, suffix=suffix, suppressed_by=by or "")

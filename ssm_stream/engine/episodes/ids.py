@@ -1,0 +1,185 @@
+"""Ids of alerts, and of the episodes that they belong to.
+
+An alert's id is made of its source event's topic, partition and offset, its kind, and a suffix: none for the alert of
+the event's own entity, `-fleet` for a fleet's, a number for all others that are sent at that event. So a replay gives
+the same ids. An episode's id is that of its `started` message.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from ssm_stream.engine.alerts import Alert
+
+FLEET, OTHER = "-fleet", "-"
+"""Suffixes of a fleet's alerts, and of those that are numbered."""
+
+
+class EventIds(NamedTuple):
+    """Where the events of a batch come from. offsets: of each"""
+
+    topic: str
+    partition: int
+    offsets: Sequence[int]
+
+    def take(self, rows: Iterable[int]) -> EventIds:
+        """Return those of these rows."""
+        return self._replace(offsets=[self.offsets[row] for row in rows])
+
+    def alert_id(self, alert: Alert) -> str:
+        """Return the id of an alert of the batch that has its suffix."""
+        return alert_id(self.topic, self.partition, self.offsets[alert.row], alert)
+
+
+def alert_id(topic: str, partition: int, offset: int, alert: Alert) -> str:
+    """Return the id of an alert. topic, partition, offset: of the event that caused it"""
+    return f"{topic}-{partition}-{offset}-{alert.message['kind']}{alert.suffix}"
+
+
+class EpisodeKey(NamedTuple):
+    """Names an episode while it is open. entity: `*` for a fleet's; pool: of a fleet's, as in its messages"""
+
+    entity: str
+    kind: str
+    pool: str = ""
+
+    @property
+    def scope(self) -> str:
+        """Whether it is an entity's or a fleet's."""
+        return "fleet" if self.pool else "entity"
+
+
+class Started(NamedTuple):
+    """An open episode. id: of its `started` message, None if events have no ids; since: ms; pool: shard and source"""
+
+    id: str | None
+    since: int
+    pool: tuple[int, int]
+
+
+class Ended(NamedTuple):
+    """An episode whose end has yet to be sent, at the next event of its source.
+
+    suppressed_by: id of the fleet episode if its `started` was suppressed
+    """
+
+    key: EpisodeKey
+    started: Started
+    ended_by: str
+    suppressed: bool
+    suppressed_by: str | None
+
+
+class EpisodeIds:
+    """The open episodes that consumers can see, on the topic of alerts and on that of suppressed ones."""
+
+    def __init__(self) -> None:
+        self._sent: dict[EpisodeKey, Started] = {}
+        self._suppressed: dict[EpisodeKey, tuple[Started, str | None]] = {}
+
+    def assign(self, alerts: Iterable[Alert], events: EventIds | None, *, keep_suppressed: bool) -> list[Alert]:
+        """Return the alerts of a batch with their suffixes and `episode`, in their order.
+
+        Args:
+            alerts: in the order of their events
+            events: of the batch; None: `episode` is null
+            keep_suppressed: also return the suppressed ones, with `suppressed_by`
+        """
+        out, numbers = list[Alert](), Counter[tuple[int, str, str]]()
+        for alert in alerts:
+            message = alert.message
+            unique = alert._replace(suffix=_unique(alert, numbers))
+            own = None if events is None else events.alert_id(unique)
+            key = EpisodeKey(message["entity"], message["kind"], message.get("pool", ""))
+            if message["episode"] is not None:  # it ended between two events
+                if alert.suppressed_by is None or keep_suppressed:
+                    out.append(unique)
+                continue
+            if alert.suppressed_by is None:
+                out.append(unique._replace(message=message | {"episode": self._send(key, alert, own)}))
+                continue
+            fleet = self._sent.get(EpisodeKey("*", key.kind, alert.suppressed_by))
+            by = None if fleet is None else fleet.id
+            episode = self._suppress(key, alert, own, by)
+            if keep_suppressed:
+                message = message | {"episode": episode, "suppressed_by": by}
+                out.append(unique._replace(message=message, suppressed_by=by))
+        return out
+
+    def _send(self, key: EpisodeKey, alert: Alert, own: str | None) -> str | None:
+        """Note an alert that is sent; return its `episode`. own: its id"""
+        phase, since = alert.message["phase"], alert.message["since"]
+        if phase == "started":
+            started = self._sent[key] = Started(own, since, alert.pool)
+            self._suppressed.pop(key, None)
+        elif phase == "ongoing":
+            started = self._sent.setdefault(key, Started(own, since, alert.pool))
+        else:
+            started = self._sent.pop(key, Started(own, since, alert.pool))
+        return started.id
+
+    def _suppress(self, key: EpisodeKey, alert: Alert, own: str | None, by: str | None) -> str | None:
+        """Note an alert that is suppressed; return its `episode`. own: its id; by: id of the fleet episode"""
+        if alert.message["phase"] == "started" or not (key in self._sent or key in self._suppressed):
+            self._suppressed[key] = Started(own, alert.message["since"], alert.pool), by
+        started = self._sent.get(key) or self._suppressed[key][0]
+        if alert.message["phase"] == "recovered":
+            self._suppressed.pop(key, None)
+        return started.id
+
+    def end(self, ended_by: str, kind: str | None = None, entity: str | None = None) -> list[Ended]:
+        """End the episodes of a kind, of an entity (`*`: of fleets), or both; return them."""
+        out = []
+        for key, sent in list(self._sent.items()):
+            if kind in (None, key.kind) and entity in (None, key.entity):
+                out.append(Ended(key, sent, ended_by, suppressed=False, suppressed_by=None))
+                del self._sent[key]
+        for key, (suppressed, by) in list(self._suppressed.items()):
+            if kind in (None, key.kind) and entity in (None, key.entity):
+                out.append(Ended(key, suppressed, ended_by, suppressed=True, suppressed_by=by))
+                del self._suppressed[key]
+        return out
+
+    def dump(self) -> dict[str, list[Any]]:
+        """Return all of it as JSON has it."""
+        return {
+            "sent": [[*key, *started] for key, started in sorted(self._sent.items())],
+            "suppressed": [[*key, *started, by] for key, (started, by) in sorted(self._suppressed.items())],
+        }
+
+    def load(self, content: dict[str, list[Any]]) -> None:
+        """Load what `dump` returned."""
+        self._sent = {EpisodeKey(*row[:3]): _started(row[3:]) for row in content["sent"]}
+        self._suppressed = {EpisodeKey(*row[:3]): (_started(row[3:6]), row[6]) for row in content["suppressed"]}
+
+
+def dump_ended(ended: Iterable[Ended]) -> list[list[Any]]:
+    """Return episodes whose end has yet to be sent as JSON has them."""
+    return [[*each.key, *each.started, *each[2:]] for each in ended]
+
+
+def load_ended(rows: list[list[Any]]) -> list[Ended]:
+    """Return what `dump_ended` had."""
+    return [Ended(EpisodeKey(*row[:3]), _started(row[3:6]), *row[6:]) for row in rows]
+
+
+def _started(row: list[Any]) -> Started:
+    name, since, (shard, source) = row
+    return Started(name, since, (shard, source))
+
+
+def _unique(alert: Alert, numbers: Counter[tuple[int, str, str]]) -> str:
+    """Return the suffix of an alert, no other's of its event and kind. numbers: of those before, by suffix"""
+    suffix, place = alert.suffix, (alert.row, alert.message["kind"])
+    numbers[*place, suffix] += 1
+    count = numbers[*place, suffix]
+    if suffix == OTHER:
+        return f"-{count}"
+    if count == 1:
+        return suffix
+    if suffix == FLEET:
+        return f"{FLEET}-{count}"
+    numbers[*place, OTHER] += 1  # an event may bring the targets of several predictions
+    return f"-{numbers[*place, OTHER]}"
