@@ -74,6 +74,7 @@ MIGRATING: list[dict[str, Any]] = [
     {DRIFT + "learn": "slow"},
     {"alerts__fleet": {"enabled": False}},
     {"alerts__fleet": {"share": 0.5, "min_entities": 2}},
+    {"alerts__fleet": {"wait": 0}},
     {"alerts__ongoing_every": 20},
     {"alerts__critical": 9},
     {"alerts__contributions": 0},

@@ -43,6 +43,7 @@ MIGRATES = {
     "alerts.fleet.enabled": "it counts from now on; switched off, open ones end (`disabled`), those inside start anew",
     "alerts.fleet.share": _RULE,
     "alerts.fleet.min_entities": _RULE,
+    "alerts.fleet.wait": "it applies to episodes that start from now on",
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",

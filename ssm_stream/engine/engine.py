@@ -227,6 +227,15 @@ class Engine:
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
         return stacked, self._alerts.process(alerts, batch, ids)
 
+    def release_waiting(self, row: int = 0) -> list[Alert]:
+        """Return the alerts that wait for others (`alerts.fleet.wait`), at the end of input. row: that they get"""
+        return self._alerts.release(row)
+
+    @property
+    def waiting_alerts(self) -> list[Alert]:
+        """The alerts that wait, as they will be sent if no fleet alert replaces them; they go on waiting."""
+        return self._alerts.waiting()
+
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
 
@@ -264,10 +273,7 @@ class Engine:
     def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
         """Return 16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
 
-        Args:
-            entity: its name
-            source: the stream that its events come from
-            target: of this one only; None: of all, and of the episodes that they have in common
+        source: that its events come from; target: of this one only; None: of all, and of the episodes in common
 
         Raises:
             KeyError: no such entity or target.
@@ -292,15 +298,12 @@ class Engine:
         return max(each.store.changed_share for each in self.target_engines)
 
     def write_snapshot(self, file: BinaryIO, *, full: bool, base: str = "") -> str:
-        """Write the state, or what changed since the last `write_snapshot`. Removes expired entities first.
+        """Write the state, or what changed since the last time, and return its name. Removes expired entities first.
 
         Args:
             file: at its start; its content is overwritten
             full: all of it; an incremental snapshot needs a `changed_share` below 1
             base: for an incremental snapshot: the name of the one that was written last
-
-        Returns:
-            the name of this one
         """
         metadata, parts = self._dump(full=full)
         name = snapshot_format.write(file, {**metadata, "after": base}, parts)

@@ -24,6 +24,7 @@ from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.own_channels import OwnChannels
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.episodes.batch_labels import BatchLabels
 from ssm_stream.engine.episodes.tally import EpisodeTally
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
@@ -85,7 +86,7 @@ class EntityStore:
         self.report = self._new_report()
         self.reset_entities: list[ResetEntity] = []
         """Entities that started afresh in the last batch: expired, or evicted."""
-        self.episodes = EpisodeTally()
+        self.episodes, self.labels = EpisodeTally(), BatchLabels()
         self.evicted = 0
         """Number of entities that expired or were evicted, since the counter was last reset."""
         # Changes since the last persisted snapshot: which rows, how many rows it has, whether the next one must be full

@@ -14,7 +14,7 @@ import numpy as np
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.engine.episodes.ids import EventIds, alert_id
+from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -66,7 +66,7 @@ def prequential(
     """
     source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
-    first = 0
+    first, held = 0, None
     for events, refused, count in batches(config, rows):
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
@@ -81,8 +81,19 @@ def prequential(
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
         resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        yield Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
+        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
+        if held is not None:
+            yield held
+        held = chunk
         first += count
+    if held is not None:
+        yield _with_waiting(held, engine)
+
+
+def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
+    """Return the last batch with the alerts that still wait, as nothing follows at which they would be sent."""
+    waiting = engine.release_waiting(max(len(last.events) - 1, 0)) if isinstance(engine, Engine) else []
+    return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 
 def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
@@ -144,7 +155,7 @@ def prequential_delayed(
     config = engine.config
     source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
-    first, count = 0, 0
+    first, count, held = 0, 0, None
     for events, refused, height in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
@@ -167,13 +178,19 @@ def prequential_delayed(
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        yield Chunk(events, predictions, sent, refused, first, source=source)
+        chunk = Chunk(events, predictions, sent, refused, first, source=source)
+        if held is not None:
+            yield held
+        held = chunk
         first += height
+    if held is not None:
+        yield _with_waiting(held, engine)
 
 
 def alert_rows(chunk: Chunk) -> Iterator[dict[str, Any]]:
     """Yield the alert messages of a chunk; their source is the file and the row."""
+    rows = EventIds(chunk.source, 0, (chunk.first + chunk.events.position).tolist())
     for alert in chunk.alerts:
-        offset = chunk.first + int(chunk.events.position[alert.row])
-        place = {"topic": chunk.source, "partition": 0, "offset": offset}
-        yield {**alert.message, "source": place, "id": alert_id(chunk.source, 0, offset, alert)}
+        topic, partition, offset = source_of(alert, rows)
+        place = {"topic": topic, "partition": partition, "offset": offset}
+        yield {**alert.message, "source": place, "id": alert_id(topic, partition, offset, alert)}

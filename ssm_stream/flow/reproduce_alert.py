@@ -273,7 +273,10 @@ class _Run:
             self.events += len(events)
             predictions, alerts = engine.process(events, partition, self._encoder.event_ids(batch))
             mine = [raised for raised in alerts if batch.offsets[raised.row] == self._alert.offset]
-            for record in self._encoder.encode(batch, predictions, mine).others:
+            records = self._encoder.encode(batch, predictions, mine).others
+            if batch.offsets[-1] == self._alert.offset:  # it may wait for others now, and be sent later
+                records += map(self._encoder.waiting_record, engine.waiting_alerts)
+            for record in records:
                 value = record.value or b""
                 if orjson.loads(value)["id"] == self._alert.text:
                     self.value = value

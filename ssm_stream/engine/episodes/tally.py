@@ -78,7 +78,7 @@ class EpisodeTally:
 
 
 def episode_figures(engine: Engine, kind: str) -> EpisodeFigures:
-    """Return the figures of a kind, each the largest over the targets of an engine; safe to call from another thread."""
+    """Return the figures of a kind, each the largest over the targets of an engine; thread-safe."""
     stores = [each.store for each in engine.target_engines]
     found = [store.episodes.read(store.state, len(store), KINDS.index(kind)) for store in stores]
     return EpisodeFigures(*map(max, zip(*found, strict=True)))
