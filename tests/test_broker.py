@@ -48,7 +48,7 @@ def configured(kafka: Kafka, directory: Path, topic: str, more: str = "") -> Con
         f"""
 source: {{brokers: "{kafka.bootstrap_servers}", topic: {topic}, wait: 20s{more}}}
 event: {{entity: id, timestamp: t, features: [a]}}
-sinks: {{predictions: p-{suffix}, alerts: a-{suffix}, dead_letters: d-{suffix}}}
+sinks: {{predictions: p-{suffix}, alerts: a-{suffix}, suppressed: s-{suffix}, dead_letters: d-{suffix}}}
 recovery: {{directory: {directory}/state}}
 """
     )
@@ -281,7 +281,7 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     config = configured(kafka, tmp_path, topic, ", partitions: [0, 1]")
     created = create_missing(config, 3)
     assert created.ok, created
-    kafka.created += [t for t in (config.sinks.predictions, config.sinks.alerts, config.sinks.dead_letters) if t]
+    kafka.created += config.sinks.topics
     kafka.produce(topic, [b'{"id": "m", "t": 1800000000, "a": 1, "target": 1}'] * 3, partition=0)
     checks = by_name(diagnose(config))
     assert all(check.ok and not check.cure for check in checks.values()), checks
@@ -290,6 +290,7 @@ def test_doctor_passes_where_all_is_there(kafka: Kafka, tmp_path: Path) -> None:
     assert checks["events"].found == "3 of the last 3 messages are events"
     assert "is not known" in checks["clock"].found
     assert checks["sinks.alerts"].found.endswith("3 partitions")
+    assert checks["sinks.suppressed"].found.endswith("3 partitions")
     assert "bytewax 0.21" in checks["libraries"].found
     assert not (tmp_path / "state").exists()
     assert create_missing(config, 3).found == "all exist"
@@ -356,6 +357,7 @@ def test_doctor_on_a_broker_without_its_topics(mock_kafka: MockKafka, tmp_path: 
         "source topic",
         "sinks.predictions",
         "sinks.alerts",
+        "sinks.suppressed",
         "sinks.dead_letters",
     ]
     assert all(check.cure for check in checks.values() if not check.ok)

@@ -409,6 +409,7 @@ source:
 event: {entity: machine, timestamp: payload.ts, features: [load], target: temp}
 labels: {topic: labels}
 alerts: {feedback: {topic: said}}
+sinks: {suppressed: hidden}
 delivery: exactly_once
 """
 
@@ -439,7 +440,7 @@ def test_asyncapi_tells_every_topic_and_no_secret(monkeypatch: pytest.MonkeyPatc
     addresses = {name: channel["address"] for name, channel in document["channels"].items()}
     assert addresses == {
         "events": "plant.events", "labels": "labels", "feedback": "said",
-        "predictions": "predictions", "alerts": "alerts", "deadLetters": "dead-letters",
+        "predictions": "predictions", "alerts": "alerts", "suppressed": "hidden", "deadLetters": "dead-letters",
     }  # fmt: skip
     actions = {
         operation["channel"]["$ref"].rpartition("/")[2]: operation["action"]
@@ -467,6 +468,7 @@ def test_schemas_are_schemas_in_either_draft() -> None:
     """The same text stands under 2020-12 on its own and under draft-07 in AsyncAPI."""
     for made in all_configs().values():
         schemas = [event_schema(made), message_schemas.prediction_schema(made), message_schemas.alert_schema(made)]
+        schemas += [message_schemas.suppressed_schema(made)]
         schemas += [message_schemas.alert_headers(made), message_schemas.dead_letter_headers(made)]
         schemas += [label_schema(made)] if made.labels else []
         for schema in schemas:

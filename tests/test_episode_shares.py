@@ -18,8 +18,9 @@ from test_fleet_alerts import LIVELY, struck
 from ssm_stream.config import Config
 from ssm_stream.core import lifecycle
 from ssm_stream.core.lifecycle import KINDS
+from ssm_stream.engine.counts.episode_tally import EpisodeFigures, open_episodes
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.episodes.tally import EpisodeFigures, episode_figures, open_episodes
+from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.ingest.events import Events
@@ -80,7 +81,7 @@ def test_every_episode_is_counted_with_its_events(case: str) -> None:
     ended: list[list[tuple[str, str, int]]] = [[] for _ in engine.target_engines]
     counts = [Counted() for _ in engine.target_engines]
     for each, out in zip(engine.target_engines, ended, strict=True):
-        each.store.episodes.on_end = lambda *episode, out=out: out.append(episode)
+        each.store.tally.on_end = lambda *episode, out=out: out.append(episode)
     for row in range(len(events)):
         one = engine.admit(cut(events, row, row + 1))[0]
         engine.process(one)

@@ -5,23 +5,37 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from brokers import Kafka
 from engines import DAY, HOUR, config, cut, made
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from test_decoder import chunk
 from test_fleet_alerts import LIVELY, struck
+from test_labels import LATE, bare, labels_of
+from test_stream import Job
+from typer.testing import CliRunner
 
+from ssm_stream.cli.app import app
 from ssm_stream.config import Config
 from ssm_stream.contract.message_schemas import alert_headers, alert_schema, suppressed_schema
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.flow.reproduce_alert import (
+    NotReproducibleError,
+    parse_alert_id,
+    read_sent_alert,
+    reproduce_alert,
+)
 from ssm_stream.ingest.events import Events
+from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
 
@@ -147,9 +161,10 @@ def test_no_batch_restart_or_snapshot_changes_a_message(targets: int, cuts: list
 WHOLE: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
 
 
-def several(targets: int) -> tuple[Config, Events]:
+def several(targets: int, wait: int = 3) -> tuple[Config, Events]:
     """Entities with gaps longer than the TTL, in fleet episodes and outside of them."""
-    sections = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n").replace("100 events", "100m")
+    sections = LIVELY.replace("alerts:\n", f"alerts:\n  fleet: {{share: 0.01, wait: {wait}}}\n")
+    sections = sections.replace("100 events", "100m")
     events = struck(2500, gaps=True)
     if targets == 1:
         return config("features: [a, b]", sections + TOPIC + "state: {ttl: 2h}\n"), events
@@ -199,7 +214,7 @@ def test_suppressed_alerts_are_rendered_for_their_topic_only() -> None:
 
 
 def test_an_entity_that_is_open_when_a_fleet_episode_ends_begins_anew_among_the_alerts() -> None:
-    config_, events = several(1)
+    config_, events = several(1, wait=0)
     alerts, hidden = messages(Engine(config_), events)
     later = [m for m in alerts if m["scope"] == "entity" and m["phase"] == "started" and m["id"][-2:-1] == "-"]
     assert later
@@ -207,6 +222,25 @@ def test_an_entity_that_is_open_when_a_fleet_episode_ends_begins_anew_among_the_
         before = [h for h in hidden if h["entity"] == m["entity"] and h["kind"] == m["kind"] and h["ts"] <= m["ts"]]
         assert before[-1]["since"] == m["since"]
         assert before[-1]["episode"] != m["episode"] == m["id"]
+
+
+@pytest.mark.parametrize("fleet", ["true", "false"])
+def test_an_episode_that_labels_have_started_ends_by_the_events_of_others(fleet: str) -> None:
+    """Its labels are of a topic of their own; with or without a pool."""
+    sections = TTL.replace("warmup: 10", f"warmup: 10, fleet: {fleet}")
+    engine, found = Engine(config("features: [a, b]", sections + LATE)), list[dict[str, Any]]()
+    events, labels_topic = broken(), EventIds("labels", 0, range(60))
+    for at in range(60):
+        one = cut(events, at, at + 1)
+        assert messages(engine, bare(one), at, 4) == ([], [])
+        outcome = engine.learn(labels_of(one), 0, labels_topic.take([at]))
+        found += [alert.message for alert in outcome.alerts]
+        if at == 50:
+            engine = restored(engine)
+    assert [(m["phase"], m["episode"]) for m in found] == [("started", "labels-0-40-anomaly")]
+    (over,), _ = messages(engine, bare(clock(200)), 60, 4)
+    assert (over["id"], over["ended_by"]) == ("events-4-180-anomaly-1", "ttl")
+    assert over["episode"] == "labels-0-40-anomaly"
 
 
 # Ends between two events.
@@ -239,7 +273,7 @@ def test_an_entity_that_makes_room_for_another_ends_by_reset() -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 def test_a_detector_that_is_switched_off_ends_its_episodes(targets: int) -> None:
-    before, events = several(targets)
+    before, events = several(targets, wait=0)
     engine = Engine(before)
     alerts, hidden = messages(engine, cut(events, 0, 1950))
     left = still_open(alerts, "anomaly")
@@ -315,3 +349,72 @@ def test_an_episode_outlives_restarts_with_the_id_of_its_beginning() -> None:
 def test_event_ids_of_rows() -> None:
     ids = EventIds("t", 2, [5, 7, 9]).take([0, 2])
     assert ids.alert_id(Alert(1, {"kind": "drift"}, suffix="-fleet")) == "t-2-9-drift-fleet"
+
+
+# Over Kafka.
+
+
+def documents(n: int, first: int = 0) -> list[tuple[bytes, bytes]]:
+    """Twenty entities, all of which are struck twice at 3600, and one of which stays off from 3900 on."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 2))
+    y = x @ [1.0, -2.0] + 0.1 * rng.normal(size=n)
+    y[3600:3640] += 50
+    y[3907::20] += 1000
+    rows = zip(range(n), x.tolist(), y.tolist(), strict=True)
+    return [
+        (b"m%d" % (i % 20), orjson.dumps({"entity": f"m{i % 20}", "ts": i, "a": a, "b": b, "target": t}))
+        for i, (a, b), t in rows
+        if i >= first
+    ]
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_suppressed_alerts_and_a_reset_over_kafka(kafka: Kafka, tmp_path: Path, delivery: str) -> None:
+    if kafka.kind == "mock" and delivery == "exactly_once":
+        pytest.skip("the mock cluster has no transactions")
+    job = Job(kafka, tmp_path / "job", kafka.topic("events", 1))
+    content = orjson.loads(job.path.read_bytes())
+    content["sinks"]["suppressed"] = hidden = kafka.topic("suppressed", 2)
+    content |= {"state": {"shards": 1}, "model": {"warmup": 50}, "delivery": delivery}
+    content["alerts"] = {"anomaly": {"cooldown": 0}, "drift": {"enabled": False}}
+    job.path.write_bytes(orjson.dumps(content))
+    every = documents(4040)
+    kafka.produce(job.topic, every[:2000])
+    job.run()
+    kafka.produce(job.topic, every[2000:4000])
+    job.run()
+    alerts = [orjson.loads(value) for value in job.told_alerts().values()]
+    withheld = [orjson.loads(message.value() or b"") for message in kafka.read(hidden)]
+    whole = Engine(job.config)
+    read = chunk([value for _, value in every[:4000]], 0, 0)._replace(topic=job.topic)
+    ((_, batch),) = Decoder(job.config).decode(read)
+    assert isinstance(batch, ShardBatch)
+    encoder = Encoder(job.config)
+    records = encoder.encode(batch, *whole.process(batch.events, 0, encoder.event_ids(batch))).others
+    expected = [(each.topic, orjson.loads(each.value or b"")) for each in records]
+    for topic, found in ((job.alerts, alerts), (hidden, withheld)):
+        by_id = {m["id"]: m for m in found}
+        assert by_id == {m["id"]: m for at, m in expected if at == topic}
+        assert len(by_id) == len(found)
+    (fleet,) = {m["episode"] for m in alerts if m["scope"] == "fleet"}
+    assert {m["suppressed_by"] for m in withheld} == {fleet}
+    assert {m["entity"] for m in withheld} >= {"m3", "m19"}
+    one = parse_alert_id(withheld[0]["id"])
+    assert one is not None
+    value = read_sent_alert(job.config, one)
+    assert value is not None
+    assert reproduce_alert(job.config, one, value).same is True
+    # The one that is still off is reset.
+    left = {m["episode"]: m for m in alerts if m["entity"] == "m7" and m["source"]["offset"] >= 3900}
+    assert [m["phase"] for m in left.values()] == ["started"]
+    result = CliRunner().invoke(app, ["state", "reset", str(job.path), "m7", "--yes"])
+    assert result.exit_code == 0, result.output
+    kafka.produce(job.topic, every[4000:])
+    job.run()
+    (over,) = [m for m in map(orjson.loads, job.told_alerts().values()) if m["ended_by"] == "reset"]
+    assert (over["id"], over["episode"]) == (f"{job.topic}-0-4000-anomaly-1", *left)
+    number = parse_alert_id(over["id"])
+    assert number is not None
+    with pytest.raises(NotReproducibleError):
+        reproduce_alert(job.config, number, None)

@@ -235,6 +235,13 @@ def test_pools_and_kinds_are_apart() -> None:
     assert sent(fleet, [alert(7, "m1", "recovered", pool=(0, 1))]) == [(7, "m1", "recovered")]
 
 
+def test_one_that_was_reported_before_fleet_alerts_were_switched_on_gets_its_recovered() -> None:
+    fleet = made()
+    sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
+    assert sent(fleet, [alert(4, "m9", "ongoing")]) == []
+    assert sent(fleet, [alert(5, "m9", "recovered")]) == [(5, "m9", "recovered")]
+
+
 # Entities that fall silent.
 
 
@@ -354,9 +361,9 @@ def test_batches_and_restores_change_no_message(case: str, cuts: list[int], rest
     assert others == alerts
     for each in (engine, before):
         each.snapshot()  # drops the silent ones
-    assert engine._alerts.fleet is not None
-    assert before._alerts.fleet is not None
-    assert engine._alerts.fleet.dump() == before._alerts.fleet.dump()
+    assert engine.episodes.fleet is not None
+    assert before.episodes.fleet is not None
+    assert engine.episodes.fleet.dump() == before.episodes.fleet.dump()
 
 
 @pytest.mark.parametrize("case", ["gaps", "targets gaps"])
@@ -398,7 +405,7 @@ def test_switched_off_or_each_alone_the_alerts_are_those_of_entities() -> None:
     for sections in (off, alone):
         engine = Engine(config("features: [a, b]", sections))
         found = run(engine, struck(2500))[1]
-        assert engine._alerts.fleet is None
+        assert engine.episodes.fleet is None
         assert {a.message["scope"] for a in found} == {"entity"}
     assert len(found) > len(whole("")[0])
 

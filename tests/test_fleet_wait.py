@@ -229,7 +229,7 @@ def test_fewer_are_sent_and_none_is_lost(case: str) -> None:
             sinks=settings_.sinks.model_copy(update={"suppressed": "suppressed"}),
         )
         engine = Engine(settings_)
-        alerts = engine.process(events, 0, EventIds("events", 0, range(len(events))))[1] + engine.release_waiting(2499)
+        alerts = engine.process(events, 0, EventIds("events", 0, range(len(events))))[1] + engine.episodes.release(2499)
         starts = [
             (a.message["entity"], a.message["kind"], a.message["since"])
             for a in alerts
@@ -237,7 +237,7 @@ def test_fewer_are_sent_and_none_is_lost(case: str) -> None:
         ]
         counts.append((set(starts), sum(a.message["phase"] == "started" and a.suppressed_by is None for a in alerts)))
         assert [a.row for a in alerts] == sorted(a.row for a in alerts)
-        assert len(engine.waiting_alerts) == 0
+        assert len(engine.episodes.waiting()) == 0
     assert counts[0][0] == counts[1][0]
     assert counts[1][1] <= counts[0][1]
 

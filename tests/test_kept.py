@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import zlib
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -555,3 +556,88 @@ def test_a_missing_state_names_itself(half: Path, tmp_path: Path) -> None:
     assert f"{name} is missing" in said
     with pytest.raises(StateError, match="is missing"):
         reset_entity(load_config(path), next(iter(hashes_of(half))), dry=True)
+
+
+# Open episodes.
+
+
+class Spiked(Partition):
+    """From offset 800 on, an entity of each partition is far off."""
+
+    def __init__(self, config: Config, partition: int, resume: int | None, stop: int) -> None:
+        super().__init__(config, partition, resume, stop)
+        name = self.events.entity[0]
+        struck = np.array([each == name for each in self.events.entity]) & (np.arange(N) >= 800)
+        self.events.target[struck] += 1e4
+
+
+OPEN = "alerts: {anomaly: {recover_after: 1000}, drift: {enabled: false}}\nmodel: {warmup: 10}"
+
+
+@pytest.fixture
+def spiked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """The alert messages that go out."""
+    sent: list[dict[str, Any]] = []
+    process = ShardLogic._process
+
+    def watched(self: ShardLogic, batch: ShardBatch) -> Any:
+        out = process(self, batch)
+        for each in out:
+            if isinstance(each, PredictedBatch):
+                sent.extend(self._encoder.alert_bodies(each.batch, each.alerts))
+        return out
+
+    monkeypatch.setattr(ShardLogic, "_process", watched)
+    monkeypatch.setattr(sys.modules[__name__], "Partition", Spiked)
+    return sent
+
+
+def open_episodes(sent: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    out: dict[str, dict[str, Any]] = {}
+    for message in sent:
+        out[message["episode"]] = message
+    return {name: message for name, message in out.items() if message["phase"] != "recovered"}
+
+
+def test_a_reset_entity_gets_its_recovered_when_its_partition_goes_on(
+    spiked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = written(tmp_path, more=OPEN)
+    run(path, 900)
+    left = open_episodes(spiked)
+    name = next(message["entity"] for message in left.values() if message["scope"] == "entity")
+    mine = {episode for episode, message in left.items() if message["entity"] == name}
+    command("state", "reset", path, name, "--yes")
+    command("state", "export", path, tmp_path / "reset.state")
+    spiked.clear()
+    run(path, 1000)
+    (over,) = [message for message in spiked if message["ended_by"] == "reset"]
+    assert {over["episode"]} == mine
+    assert over["source"]["offset"] in range(900, 1000)
+    other = written(tmp_path, "other", more=OPEN)
+    command("state", "import", other, tmp_path / "reset.state")
+    spiked.clear()
+    run(other, 1000)
+    assert [message for message in spiked if message["ended_by"] == "reset"] == [over], "to the same id"
+
+
+def test_what_was_open_when_all_was_reset_ends_at_the_next_start_once(
+    spiked: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    path = written(tmp_path, more=OPEN)
+    run(path, 900)
+    left = open_episodes(spiked)
+    assert left
+    command("state", "reset", path, "--yes")
+    command("state", "reset", path, "--yes")  # before anything ran: they are still to be sent
+    changed = path.read_text().replace("shards: 3", "shards: 2").replace("warmup: 10", "warmup: 10, interval: 0.8")
+    path.write_text(changed)  # of what a state would refuse
+    spiked.clear()
+    run(path, 400)
+    ended = [message for message in spiked if message["ended_by"] == "reset"]
+    assert Counter(message["episode"] for message in ended) == Counter(left.keys())
+    assert all(message["source"]["offset"] < 40 for message in ended)
+    assert len({message["id"] for message in ended}) == len(ended)
+    spiked.clear()
+    run(path, 600)
+    assert [message for message in spiked if message["ended_by"] == "reset"] == []

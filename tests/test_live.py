@@ -134,6 +134,11 @@ def test_warm_up_and_missing_targets_are_shown() -> None:
         ),
         (alert("pump-1", "drift", "ongoing", since=NOW - 3 * 86_400_000), "still settling for 3 d"),
         (alert("pump-1", "drift", "recovered", since=NOW - 30_000), "new behaviour learned (drift for 30 s)"),
+        (
+            alert("pump-1", phase="recovered", score=None, ended_by="ttl"),
+            "pump-1: ended, no events for state.ttl",
+        ),
+        (alert("pump-1", phase="recovered", ended_by="recovered"), "pump-1: normal again"),
         (alert("pump-1", y=None), "anomaly, score 2.2"),
     ],
 )

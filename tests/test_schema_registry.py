@@ -85,6 +85,15 @@ def test_confluents_clients_write_what_is_read_and_read_what_is_written(
             assert struct.unpack(">bI", value[:5]) == (0, registry.subjects[f"{name}-value"][0])
 
 
+def test_suppressed_alerts_have_a_subject_of_their_own(registry: FakeRegistry) -> None:
+    sinks = f"sinks: {{suppressed: hidden, schema_registry: {{url: '{registry.url}'}}}}"
+    frames = resolve_frames(config("features: [a]", sinks))
+    assert registry.subjects.keys() == {"predictions-value", "alerts-value", "hidden-value"}
+    assert len({frames.prediction, frames.alert, frames.suppressed}) == 3
+    schema = json.loads(registry.schemas[registry.subjects["hidden-value"][0]]["schema"])
+    assert "suppressed_by" in schema["required"]
+
+
 def test_frames_cost_no_message_more_and_change_none(registry: FakeRegistry) -> None:
     plain = config("features: [a, b], target: [y, z]")
     framed = config("features: [a, b], target: [y, z]", FRAMED.format(url=registry.url))

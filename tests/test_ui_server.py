@@ -207,6 +207,27 @@ def test_an_episode_is_one_item_from_start_to_recovery() -> None:
     assert alert_episodes.changes(entity="m2").episodes == changed[1:]
 
 
+def test_an_episode_is_told_by_its_name_and_shows_what_ended_it() -> None:
+    alert_episodes = AlertEpisodes(EntityCache())
+    alert_episodes.add_verdict("events-0-1-anomaly", True)
+    ended = {"score": None, "y": None, "yhat": None, "absorbed_after": None, "ended_by": "ttl"}
+    first, second = "events-0-1-anomaly", "events-0-9-anomaly"
+    alert_episodes.add(
+        [
+            alert("ongoing", offset=4, episode=first),  # its beginning is no longer on the topic
+            alert("started", offset=9, episode=second),
+            alert("recovered", offset=9, episode=first, id="events-0-9-anomaly-1", **ended),
+        ]
+    )
+    one, two = alert_episodes.changes().episodes
+    assert (one["id"], one["phase"], one["ended_by"]) == (first, "recovered", "ttl")
+    assert (one["reports"], one["verdict"]) == (2, True)
+    assert (one["y"], one["absorbed_after"]) == (1.0, None), "what was last measured"
+    assert (two["id"], two["phase"], two["ended_by"], alert_episodes.open) == (second, "started", None, 1)
+    alert_episodes.add([alert("recovered", offset=20, episode=second, ended_by="recovered", absorbed_after=3)])
+    assert alert_episodes.open == 0
+
+
 def test_a_fleet_alert_marks_its_entities() -> None:
     cache = held(["m1", "m2", "m3"])
     alert_episodes = AlertEpisodes(cache)

@@ -14,7 +14,7 @@ from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
-from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, dump_ended, load_ended, preview
+from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
@@ -93,6 +93,16 @@ class AlertPipeline:
         for kind in KINDS:
             self._end("reset", kind, entity)
 
+    def end_all(self) -> list[list[Any]]:
+        """End all episodes by a reset; return those whose end has yet to be sent, as JSON has them."""
+        for kind in KINDS:
+            self._end("reset", kind)
+        return [each.to_json() for each in self._ended]
+
+    def add_ended(self, ended: Sequence[Ended]) -> None:
+        """Add episodes whose end is to be sent at the next event of their source."""
+        self._ended += ended
+
     def _end(self, ended_by: str, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind: of one entity, or of all and the fleet's."""
         self._ended += self._ids.end(ended_by, kind, entity)
@@ -121,7 +131,7 @@ class AlertPipeline:
             parts.append(bytes_part("joint", orjson.dumps(self.multi_target.dump())))
         if self.fleet is not None:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
-        content = {"open": self._endings.dump(), "ended": dump_ended(self._ended), **self._ids.dump()}
+        content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
         return [*parts, bytes_part("episodes", orjson.dumps(content))]
 

@@ -42,6 +42,7 @@ class Engine:
     """Predicts, scores and learns events of many entities.
 
     target_engines: one a target, in the order of the configuration
+    episodes: those that targets and entities have in common
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -60,7 +61,7 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
-        self._alerts = AlertPipeline(config, [each.store for each in self.target_engines])
+        self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
         self._loaded_config = config.hash  # of the snapshot that was loaded last
@@ -207,7 +208,7 @@ class Engine:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         found = process_targets([each.single for each in self.target_engines], event, source)
-        return None if found is None else (found[0], self._alerts.process(found[1], batch))
+        return None if found is None else (found[0], self.episodes.process(found[1], batch))
 
     def _process(
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
@@ -216,7 +217,7 @@ class Engine:
         batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self._alerts.process([alerts_], batch, ids)
+            return predictions, self.episodes.process([alerts_], batch, ids)
         parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
@@ -225,16 +226,7 @@ class Engine:
             parts.append(predictions)
             alerts.append(own)
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self._alerts.process(alerts, batch, ids)
-
-    def release_waiting(self, row: int = 0) -> list[Alert]:
-        """Return the alerts that wait for others (`alerts.fleet.wait`), at the end of input. row: that they get"""
-        return self._alerts.release(row)
-
-    @property
-    def waiting_alerts(self) -> list[Alert]:
-        """The alerts that wait, as they will be sent if no fleet alert replaces them; they go on waiting."""
-        return self._alerts.waiting()
+        return stacked, self.episodes.process(alerts, batch, ids)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
@@ -255,7 +247,7 @@ class Engine:
             ids: of the labels, as of `process`
         """
         result = self.target_engines[0].learn(labels, source)
-        return result._replace(alerts=self._alerts.process([result.alerts], ids=ids))
+        return result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
 
     def pop_unmatched_labels(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
@@ -280,13 +272,13 @@ class Engine:
         """
         if target is not None:
             return self._target_engine(target).state_hash(entity, source)
-        if self._alerts.multi_target is None:
+        if self.episodes.multi_target is None:
             return self.target_engines[0].state_hash(entity, source)
         # An entity's state may have expired for one target before the others.
         hashes = [each.state_hash(entity, source) if entity in each.store else "" for each in self.target_engines]
         if not any(hashes):
             raise KeyError(entity)
-        content = orjson.dumps([hashes, self._alerts.multi_target.dump(entity)])
+        content = orjson.dumps([hashes, self.episodes.multi_target.dump(entity)])
         return hashlib.blake2b(content, digest_size=8).hexdigest()
 
     def _target_engine(self, target: str) -> TargetEngine:
@@ -324,7 +316,7 @@ class Engine:
         if full:
             metadata["settings"] = self.config.model_settings
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
-        parts += self._alerts.dump()
+        parts += self.episodes.dump()
         if self._limiter is not None:
             metadata["census"] = True
             parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
@@ -369,7 +361,7 @@ class Engine:
             reader.prefix = f"{j}."
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
-        self._alerts.load(reader, migrates=migrates)
+        self.episodes.load(reader, migrates=migrates)
         if metadata.get("census"):  # the limit may have been set or removed since then
             rows = orjson.loads(reader.read("census").tobytes())
             if self._limiter is not None:
@@ -380,9 +372,9 @@ class Engine:
         """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
         for each in self.target_engines:
             check_state(each.store)
-            each.store.episodes.begin(each.store.state, len(each.store))
+            each.store.tally.begin(each.store.state, len(each.store))
         if self._loaded_config != self.config.hash:
-            self._alerts.end_disabled()
+            self.episodes.end_disabled()
             self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
@@ -397,4 +389,4 @@ class Engine:
             raise KeyError(entity)
         for each in self.target_engines:
             each.store.remove(entity)
-        self._alerts.remove(entity)
+        self.episodes.remove(entity)

@@ -138,7 +138,8 @@ class FleetAlerts:
         if episode.reported and self._is_over(episode):
             self._recover(key, episode, alert, out)
         if not recovers:
-            sent = message["phase"] == "ongoing" and member is not None and member.withheld is None
+            # One that goes on without having started here was sent before fleet alerts were switched on.
+            sent = message["phase"] == "ongoing" and (member is None or member.withheld is None)
             at = alert.labelled if member is None else member.at
             episode.open[entity] = MemberEpisode(message["score"], message["since"], at, None if sent else alert)
             self._report(key, episode, alert, out)

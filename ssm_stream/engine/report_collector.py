@@ -40,7 +40,7 @@ class ReportCollector:
             shifts = np.empty(2 * (store.params.features + 1))
             levels.causes(store.state.levels, at.row, shifts)
         for kind in np.flatnonzero(phase[: len(lifecycle.KINDS)] == lifecycle.RECOVERED).tolist():
-            store.episodes.end(store.state, at.row, entity, kind)
+            store.tally.end(store.state, at.row, entity, kind)
         pool = int(store.shards[at.row]), at.source
         state = self.capture(at.row, at.pool)
         self._events.append(ReportedEvent(index, entity, ts, values, pool, state, shifts))

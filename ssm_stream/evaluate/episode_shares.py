@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.core.lifecycle import KINDS
+from ssm_stream.engine.counts.episode_tally import open_episodes
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.episodes.tally import open_episodes
 
 
 class EpisodeShares:
@@ -30,7 +30,7 @@ class EpisodeShares:
         self._inside = [Counter[tuple[str, str]]() for _ in range(targets)]
         self._longest: list[dict[tuple[str, str], int]] = [{} for _ in range(targets)]
         for store, inside, longest in zip(self._stores, self._inside, self._longest, strict=False):
-            store.episodes.on_end = lambda *episode, inside=inside, longest=longest: _add(inside, longest, *episode)
+            store.tally.on_end = lambda *episode, inside=inside, longest=longest: _add(inside, longest, *episode)
 
     def add(self, names: list[str], y: NDArray[np.float64], target: int = 0) -> None:
         """Count events. y: their targets, NaN for none; target: number of the target"""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.alerts import Alert
 from ssm_stream.evaluate.document_engine import DocumentEngine, Results
 from ssm_stream.ingest.events import Events, RefusedDocument
 
@@ -121,9 +122,7 @@ class Engine(DocumentEngine):
                 for alert in alerts:
                     row = first + int(events.position[alert.row])
                     self._messages.append({"row": row, **alert.message})
-                    scope = "fleet " if alert.message["scope"] == "fleet" else ""
-                    text = f"{scope}{alert.message['kind']} {alert.message['phase']}"
-                    texts.setdefault(alert.row, []).append(text)
+                    texts.setdefault(alert.row, []).append(_alert_text(alert, events.entity[alert.row]))
                 parts.append(self._columns_of(events, predictions, texts, first))
             first += part.height
         if self.refused:
@@ -205,6 +204,13 @@ def _check_columns(config: Config, columns: Sequence[str]) -> None:
         check_columns(config, columns, "the frame")
     except ConfigError as error:
         raise ConfigError(f"{error}. Rename one, or make an index a column (pandas: reset_index())") from None
+
+
+def _alert_text(alert: Alert, entity: str) -> str:
+    """Return what an alert is at an event. entity: the event's"""
+    m = alert.message
+    whose = "fleet " if m["scope"] == "fleet" else "" if m["entity"] == entity else f"{m['entity']}: "
+    return f"{whose}{m['kind']} {m['phase']}"
 
 
 def _native(nw: Any, parts: list[dict[str, Any]], given: Any) -> Any:

@@ -92,7 +92,7 @@ def prequential(
 
 def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
     """Return the last batch with the alerts that still wait, as nothing follows at which they would be sent."""
-    waiting = engine.release_waiting(max(len(last.events) - 1, 0)) if isinstance(engine, Engine) else []
+    waiting = engine.episodes.release(max(len(last.events) - 1, 0)) if isinstance(engine, Engine) else []
     return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 

@@ -188,7 +188,8 @@ class Encoder:
         sinks, suppressed = self.config.sinks, "suppressed_by" in body
         topic = sinks.suppressed if suppressed else sinks.alerts
         assert topic is not None
-        sent = Sent("suppressed" if suppressed else "alert", (body["kind"], body["phase"], body["scope"]))
+        counted = (body["kind"], body["phase"])
+        sent = Sent("suppressed", counted) if suppressed else Sent("alert", (*counted, body["scope"]))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)

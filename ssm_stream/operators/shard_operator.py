@@ -15,6 +15,7 @@ from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, Sh
 from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
+from ssm_stream.recovery.ended_episodes import add_ended
 
 
 class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
@@ -39,21 +40,22 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         observers.register_shard(self)
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
-        if self.key is None:
-            self._identify(values[0])
         out: list[PredictedBatch | OutputBatch] = []
         with explained():
+            if self.key is None:
+                self._identify(values[0])
             for batch in self._split(values):
                 out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
         return out, StatefulBatchLogic.RETAIN
 
     def _identify(self, batch: ShardBatch | LabelBatch) -> None:
-        """Set the shard, which Bytewax does not pass on, by the first entity."""
+        """Set the shard, which Bytewax does not pass on, by the first entity, and find what a reset left to it."""
         names = batch.labels.entity if isinstance(batch, LabelBatch) else batch.events.entity
         shard = shard_of(names[0], self._shards)
         self.key = shard_key(shard)
         if self._files is not None:
             self._files.shard = shard
+            add_ended(self.engine, self._files.folder.parent, shard)
 
     def _split(self, values: list[ShardBatch | LabelBatch]) -> Iterator[ShardBatch | LabelBatch]:
         """Yield the batches, each cut before the events whose predictions an observer explains.

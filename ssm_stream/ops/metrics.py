@@ -31,7 +31,7 @@ from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES
-from ssm_stream.engine.episodes.tally import episode_figures
+from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -89,6 +89,9 @@ class Metrics(RunObserver):
         self._events = counter("events", "Messages read, by topic.", ["topic"])
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
         self._alerts = counter("alerts", "Alert messages handed to the producer.", ["kind", "phase", "scope"])
+        self._suppressed = counter(
+            "alerts_suppressed", "Suppressed alerts handed to the producer, for sinks.suppressed.", ["kind", "phase"]
+        )
         self._allowed = counter(
             "alarms_allowed", "False alarms that the budget allows for what has been seen so far.", ["kind"]
         )
@@ -117,6 +120,7 @@ class Metrics(RunObserver):
         for kind in KINDS:
             self._allowed.labels(kind)
             for phase in PHASES:
+                self._suppressed.labels(kind, phase)
                 for scope in SCOPES:
                     self._alerts.labels(kind, phase, scope)
         self._info(config)
@@ -241,9 +245,10 @@ class Metrics(RunObserver):
         self._has_processed = True
         if sent.predictions:
             self._predictions.inc(sent.predictions)
+        counters = {"alert": self._alerts, "suppressed": self._suppressed, "dead_letter": self._letters}
         for record in sent.records:
             if record.sent is not None:
-                (self._alerts if record.sent.what == "alert" else self._letters).labels(*record.sent.labels).inc()
+                counters[record.sent.what].labels(*record.sent.labels).inc()
         now = time.time()
         for timestamp in sent.timestamps:
             self._latency.observe(max(now - timestamp / 1000, 0.0))

@@ -71,8 +71,8 @@ class LearnedBatch(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """How a message other than a prediction is counted: an alert by kind, phase and scope, a dead letter by stage and
-    reason."""
+    """How a message other than a prediction is counted: an alert by kind, phase and scope, a suppressed one by kind and
+    phase, a dead letter by stage and reason."""
 
     what: str
     labels: tuple[str, ...]

@@ -29,6 +29,7 @@ from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow, open_database
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
 from ssm_stream.recovery.directory import IMPORTING, MARK, make_directory
+from ssm_stream.recovery.ended_episodes import FILE
 from ssm_stream.recovery.locking import lock
 from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, with_state
 from ssm_stream.recovery.reset import move_aside
@@ -308,7 +309,7 @@ def _fill(directory: Path, export: _Export) -> None:
     folder, building = directory / FOLDER, directory / IMPORTING
     building.mkdir()
     folder.mkdir(exist_ok=True)
-    for name in (MARK, "boot", FEATURE_SELECTION, RUNTIME_SETTINGS):
+    for name in (MARK, "boot", FEATURE_SELECTION, RUNTIME_SETTINGS, FILE):
         (directory / name).unlink(missing_ok=True)
     for file in directory.glob("part-*.sqlite3*"):
         file.unlink()

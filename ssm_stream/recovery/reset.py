@@ -1,4 +1,7 @@
-"""Resets a state: moves the whole recovery directory aside, or deletes one entity from it."""
+"""Resets a state: moves the whole recovery directory aside, or deletes one entity from it.
+
+Either way the ends of open episodes are sent once events come again.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,8 @@ from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, open_database, require_parts
 from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints, referenced_file
-from ssm_stream.recovery.directory import prune, require_imported, roll_back
+from ssm_stream.recovery.directory import make_directory, prune, require_imported, roll_back
+from ssm_stream.recovery.ended_episodes import find_open_episodes, write_ended
 from ssm_stream.recovery.locking import lock
 from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, unknown_entity
 
@@ -51,7 +55,14 @@ def reset_state(config: Config, *, dry: bool = False) -> Path | None:
     try:
         held = lock(directory)
         with held:
-            return None if dry else move_aside(directory)
+            if dry:
+                return None
+            ended = find_open_episodes(directory, config)
+            aside = move_aside(directory)
+            if ended:
+                make_directory(directory)
+                write_ended(directory, ended)
+            return aside
     except OSError as error:
         raise RecoveryError(f"recovery.directory: {directory} cannot be moved: {error}") from error
 

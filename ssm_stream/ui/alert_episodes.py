@@ -1,4 +1,4 @@
-"""Alerts as episodes: when each started, whether it has recovered, and operators' verdicts."""
+"""Alerts as episodes: when each started, whether and by what it ended, and operators' verdicts."""
 
 from __future__ import annotations
 
@@ -70,36 +70,41 @@ class AlertEpisodes:
             if message["id"] in self._of:  # it came before a restart, or twice
                 return
             self.version += 1
-            episode = self._open.get(key)
+            # Messages of release 0.1 do not name their episode.
+            named = message.get("episode")
+            episode = self._open.get(key) if named is None else self._of.get(named)
             # If one starts again, its recovery was missed.
             if episode is None or phase == "started":
-                episode = self._begin(key, message)
+                episode = self._begin(message, named or message["id"])
             episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
             episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
             episode["top"] = max(episode["top"], message.get("score") or 0.0)
-            self._of[message["id"]] = episode
-            episode["ids"].append(message["id"])
+            if message["id"] not in self._of:
+                self._of[message["id"]] = episode
+                episode["ids"].append(message["id"])
             if len(episode["ids"]) > MAX_IDS:
                 self._of.pop(episode["ids"].pop(1), None)
             if (changed := episode.get("weight_change")) is not None:
                 episode["weight_change"] = changed[:MAX_WEIGHTS]
             before = episode["entities"]
             episode["entities"] = [each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]]
-            if phase == "recovered":
-                self._open.pop(key, None)
-                episode["absorbed_after"] = message.get("absorbed_after")
-            else:
+            if phase != "recovered":
                 self._open[key] = episode
+            else:
+                episode |= {name: message.get(name) for name in ("absorbed_after", "ended_by")}
+                if self._open.get(key) is episode or named is None:
+                    self._open.pop(key, None)
             self._evict()
             self.open = len(self._open)
         self._flag(message, before)
 
-    def _begin(self, key: tuple[str, str, str | None], message: Mapping[str, Any]) -> Episode:
+    def _begin(self, message: Mapping[str, Any], name: str) -> Episode:
+        """Add an episode. name: id of its `started`, which may no longer be on the topic; verdicts are on that"""
         self._serial += 1
         episode = {name: message.get(name) for name in FIELDS}
-        episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "ids": [], "absorbed_after": None}
-        episode["verdict"] = self._verdicts.get(message["id"])
-        self._episodes[self._serial] = episode
+        episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "id": name, "ids": [name]}
+        episode |= {"absorbed_after": None, "ended_by": None, "verdict": self._verdicts.get(name)}
+        self._episodes[self._serial] = self._of[name] = episode
         return episode
 
     def _evict(self) -> None:

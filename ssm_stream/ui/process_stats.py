@@ -9,7 +9,7 @@ from collections import deque
 from typing import Any
 
 from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.engine.episodes.tally import episode_figures
+from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ops.metrics import Metrics
 
 EVERY = 1.0

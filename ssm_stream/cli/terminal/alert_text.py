@@ -8,6 +8,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 Message = Mapping[str, Any]
+ENDS = {
+    "absorbed": "taken as the new normal",
+    "ttl": "ended, no events for state.ttl",
+    "reset": "ended, it starts anew",
+    "disabled": "ended, its detector is switched off",
+    "maintenance": "ended by maintenance",
+}
+"""What ended an episode, other than that the entity recovered."""
 
 
 def describe_alert(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str:
@@ -22,7 +30,9 @@ def describe_alert(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str
     since = alert.get("since")
     lasted = f" for {format_duration(alert['ts'] - since)}" if since is not None and alert["ts"] > since else ""
     if alert["phase"] == "recovered":
-        back = "normal again" if alert["kind"] == "anomaly" else "new behaviour learned"
+        back = ENDS.get(alert.get("ended_by") or "") or (
+            "normal again" if alert["kind"] == "anomaly" else "new behaviour learned"
+        )
         return f"{about}: {back} ({alert['kind']}{lasted})"
     critical = ", critical" if alert.get("severity") == "critical" else ""
     if alert["kind"] == "drift":
@@ -42,7 +52,8 @@ def describe_alert(alert: Message, zone: zoneinfo.ZoneInfo | None = None) -> str
 def _describe_fleet_alert(alert: Message, when: str) -> str:
     """A fleet alert as a sentence, with the first entities."""
     if alert["phase"] == "recovered":
-        return f"{when} fleet: over ({alert['kind']} for {format_duration(alert['ts'] - alert['since'])})"
+        over = ENDS.get(alert.get("ended_by") or "", "over")
+        return f"{when} fleet: {over} ({alert['kind']} for {format_duration(max(alert['ts'] - alert['since'], 0))})"
     what = "behave differently" if alert["kind"] == "drift" else "anomalous"
     names = ", ".join(printable(each["entity"]) for each in alert["entities"][:3])
     more = ", …" if alert["count"] > 3 else ""

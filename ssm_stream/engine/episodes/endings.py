@@ -49,10 +49,10 @@ class Endings:
 
     def is_idle(self, batch: Batch) -> bool:
         """Return whether nothing ends in a batch that has no alerts."""
-        return not any(
-            store.reset_entities or _is_due(store, due, batch.source)
-            for store, due in zip(self._stores, self._due, strict=True)
-        )
+        for store, due in zip(self._stores, self._due, strict=True):
+            if store.reset_entities or _is_due(store, due, batch.source):
+                return False
+        return True
 
     def update(self, alerts: Sequence[list[Alert]], batch: Batch | None) -> Sequence[list[Alert]]:
         """Return the alerts of each target with those of the episodes that end otherwise, in the order of their events.

@@ -101,6 +101,10 @@ class Ended(NamedTuple):
     suppressed: bool
     suppressed_by: str | None
 
+    def to_json(self) -> list[Any]:
+        """Return it as JSON has it."""
+        return [*self.key, *self.started, *self[2:]]
+
 
 class EpisodeIds:
     """The open episodes that consumers can see, on the topic of alerts and on that of suppressed ones."""
@@ -193,13 +197,8 @@ class EpisodeIds:
         self._suppressed = {EpisodeKey(*row[:3]): (_started(row[3:6]), row[6]) for row in content["suppressed"]}
 
 
-def dump_ended(ended: Iterable[Ended]) -> list[list[Any]]:
-    """Return episodes whose end has yet to be sent as JSON has them."""
-    return [[*each.key, *each.started, *each[2:]] for each in ended]
-
-
 def load_ended(rows: list[list[Any]]) -> list[Ended]:
-    """Return what `dump_ended` had."""
+    """Return the episodes that `Ended.to_json` returned."""
     return [Ended(EpisodeKey(*row[:3]), _started(row[3:6]), *row[6:]) for row in rows]
 
 

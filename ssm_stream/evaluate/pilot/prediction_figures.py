@@ -205,5 +205,5 @@ def _absorbed(run: EngineRun) -> dict[tuple[str, int], int]:
     return {
         (m["entity"], m["since"]): m["absorbed_after"]
         for _, m in run.messages
-        if m["kind"] == "drift" and m["phase"] == "recovered"
+        if m["kind"] == "drift" and m["absorbed_after"] is not None
     }

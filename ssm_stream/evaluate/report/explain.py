@@ -10,7 +10,8 @@ from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
 
 FIELDS = (
-    "kind", "phase", "scope", "severity", "score", "y", "yhat", "yhat_lower", "yhat_upper", "since", "absorbed_after",
+    "kind", "phase", "episode", "ended_by", "scope", "severity", "score", "y", "yhat", "yhat_lower", "yhat_upper",
+    "since", "absorbed_after",
     "channel", "change", "learning", "budget", "config_hash", "state_hash", "source", "id",
 )  # fmt: skip
 """Fields of an alert, in the order of its table."""

@@ -119,7 +119,9 @@ export class Episodes {
 export function words(episode) {
   const parts = [`${t(episode.kind)} · ${t(episode.phase)}`];
   if (episode.severity === "critical" && episode.phase !== "recovered") parts.push(t("critical"));
-  if (episode.phase === "recovered") parts.push(t(episode.kind === "drift" ? "learned_again" : "normal_again"));
+  const ended = episode.ended_by ?? "recovered";
+  if (episode.phase === "recovered" && ended !== "recovered") parts.push(t(`ended_${ended}`));
+  else if (episode.phase === "recovered") parts.push(t(episode.kind === "drift" ? "learned_again" : "normal_again"));
   else if (episode.kind === "anomaly" && episode.channel) parts.push(t(`channel_${episode.channel}`));
   else if (episode.change) parts.push(t(`change_${episode.change}`));
   if (episode.target) parts.push(printable(episode.target));

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,9 +11,6 @@ from numpy.typing import NDArray
 from ssm_stream.core import lifecycle
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.core.loop import LAST, EntityStates
-
-if TYPE_CHECKING:
-    from ssm_stream.engine.engine import Engine
 
 
 class EpisodeFigures(NamedTuple):
@@ -75,13 +72,6 @@ class EpisodeTally:
             longest,
             max(float(seconds.max(initial=0.0)), 0.0),
         )
-
-
-def episode_figures(engine: Engine, kind: str) -> EpisodeFigures:
-    """Return the figures of a kind, each the largest over the targets of an engine; thread-safe."""
-    stores = [each.store for each in engine.target_engines]
-    found = [store.episodes.read(store.state, len(store), KINDS.index(kind)) for store in stores]
-    return EpisodeFigures(*map(max, zip(*found, strict=True)))
 
 
 def open_episodes(state: EntityStates, names: list[str]) -> list[tuple[str, str, int]]:
