@@ -1,6 +1,10 @@
 """Do alerts keep their budget, and how soon do they come? On streams with a known truth and on recordings.
 
     python benchmarks/alerts.py --data FOLDER [--json] [--quick] [--young] [--peers-python PYTHON]
+    python benchmarks/alerts.py --parts all --data FOLDER --against CHECKOUT [--quick] [--json]
+    python benchmarks/alerts.py --parts delays cost [--against CHECKOUT] [--json]
+    python benchmarks/alerts.py --parts scale changes [--entities N] [--baseline FILE] [--json]
+    python benchmarks/alerts.py --parts recordings hold plant left-out --data FOLDER [--names RECORDING …] [--json]
 
 One default configuration throughout. Beside the product stand River's change detectors (their default, and their most
 sensitive setting that raises no more false alarms than the budget allows) and alarms that look at nothing. See
@@ -14,12 +18,19 @@ import json
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import alerts_cost
+import alerts_left_out
+import alerts_plant
+import alerts_real
+import alerts_scale
 import alerts_streams as streams
 import numpy as np
 from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
+from alerts_run import geometric_mean
 from alerts_young import young
 from rich.console import Console
 from rich.table import Table
@@ -27,14 +38,15 @@ from rich.table import Table
 from ssm_stream.core import detect, interval, levels, novelty
 from ssm_stream.evaluate.backtest import backtest
 
-CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True, width=140)
 BUDGETS = (1e3, 1e4, 1e5)
 """Mean events between false alarms."""
 PEERS_SHOWN = {"EWMA": "EWMA", "ADWIN": "ADWIN", "PageHinkley": "PH", "KSWIN": "KSWIN"}
 LEVELS = (0.5, 0.8, 0.95, 0.99)
 TABLE_BUDGET = 1e4
 """Of the delays."""
-RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 9
+RATE_MOST, COVERAGE_OFF, RAMP_MOST, FASTER_LEAST = 1.2, 0.01, 250.0, 11
+SLOWER_MOST = 1.1
 COST_MOST = {"all": 1.5, "without novelty": 0.5}
 STATE_MOST = 16 * 1024
 PEERS = Path(__file__).with_name("alerts_peers.json")
@@ -219,7 +231,7 @@ def costs(quick: bool) -> list[Row]:
     ]
 
 
-def show(report: Row) -> None:
+def delays_table(rows: list[Row]) -> Table:
     table = Table(
         box=None, padding=(0, 1, 0, 0), title=f"Median delay in events (% missed), budget 1 in {TABLE_BUDGET:,.0f}"
     )
@@ -238,10 +250,14 @@ def show(report: Row) -> None:
         both = [one for name, one in row.items() if name.startswith(f"{detector}/") and name.endswith(kind)]
         return min(both, key=lambda one: float(one["median"]), default=None)
 
-    for row in report["delays"]:
+    for row in rows:
         others = [told(best(row, d, k)) for d in PEERS_SHOWN for k in ("quiet", "default")]
         table.add_row(row["change"], told(row["ssm-stream"]), *others)
-    CONSOLE.print(table)
+    return table
+
+
+def show(report: Row) -> None:
+    CONSOLE.print(delays_table(report["delays"]))
     CONSOLE.print("Each peer by its better signal; quiet: no more false alarms than the budget; default: many more")
     for row in report["trivial"]:
         CONSOLE.print(f"{row['detector']}: {row['false']:.0f} false in 100,000, median delay {row['median'] or '–'}")
@@ -256,15 +272,77 @@ def show_checks(checks: list[Row]) -> None:
         CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
 
 
+def delays_part(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Checks, and a row a change: the delays, and their geometric mean by that of an earlier run."""
+    checks, table = delays(options.peers_python)
+    old = {row["change"]: row["ssm-stream"]["median"] for row in alerts_scale.baseline(options, "delays")}
+    ratios = [
+        row["ssm-stream"]["median"] / old.get(row["change"], np.nan)
+        for row in table
+        if row["change"] in streams.CHANGES
+    ]
+    mean = geometric_mean([None if np.isnan(one) else one for one in ratios])
+    CONSOLE.print(delays_table(table))
+    return [*checks, check("delay/geometric mean by before, of 11", mean, "<=", SLOWER_MOST)], table
+
+
+def labelled(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
+    """Checks of NAB, SKAB and Tennessee Eastman."""
+    checks = []
+    for score in (nab, skab, tep):
+        rows, table = score(options.data)
+        checks += rows
+        CONSOLE.print(table)
+    return checks, []
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Row]]]] = {
+    "budgets": lambda options: (budgets(options.quick) + whole(options.quick), []),
+    "scale": alerts_scale.scale,
+    "changes": alerts_scale.changes,
+    "delays": delays_part,
+    "recordings": alerts_real.recordings,
+    "hold": alerts_real.hold,
+    "plant": alerts_plant.parts,
+    "labelled": labelled,
+    "left-out": alerts_left_out.parts,
+    "cost": alerts_cost.cost,
+}
+"""What --parts runs, by itself: each returns its checks and rows of figures."""
+
+
+def some(options: argparse.Namespace) -> None:
+    """The parts that --parts names."""
+    checks: list[Row] = []
+    found: dict[str, list[Row]] = {}
+    for name in PARTS if "all" in options.parts else dict.fromkeys(options.parts):
+        more, found[name] = PARTS[name](options)
+        checks += more
+    show_checks(checks)
+    if options.figures:
+        alerts_scale.write_figures(options, found)
+    if options.json:
+        print(json.dumps({"checks": checks, **found}))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description="False alarms against the budget, delays, and recordings.")
-    parser.add_argument("--data", type=Path, required=True, help="folder of recordings (gzipped CSV)")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="folder of recordings (gzipped CSV)")
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS, "all"], help="only these; see README.md")
     parser.add_argument("--json", action="store_true", help="checks and tables on standard output")
     parser.add_argument("--quick", action="store_true", help="a tenth of the events: under two minutes")
     parser.add_argument("--young", action="store_true", help="only: false alarms of entities whose model still learns")
     parser.add_argument("--ramp-bound", action="store_true", help="only: the best that a ramp allows, simulated")
     parser.add_argument("--peers-python", help="interpreter that has river and numpy: measure River now")
+    group = parser.add_argument_group("--parts")
+    for part in (alerts_scale, alerts_real, alerts_plant, alerts_cost):
+        part.add_options(group)
     options = parser.parse_args()
+    if options.data is None and {"all", "labelled", "recordings", "hold", "left-out"} & set(options.parts or ()):
+        parser.error("--data FOLDER is needed")
+    if options.parts:
+        some(options)
+        return
     if options.ramp_bound:
         bound = streams.ramp_bound()
         CONSOLE.print(f"ramp: a detector that is told sign, slope and shape takes {bound:.0f} events (median)")
@@ -277,6 +355,8 @@ def main() -> None:
         if options.json:
             print(json.dumps({"checks": checks, "young": table}))
         return
+    if options.data is None:
+        parser.error("--data FOLDER is needed")
     checks = budgets(options.quick) + whole(options.quick)
     more, young_table = young(options.quick)
     checks += more
@@ -288,7 +368,16 @@ def main() -> None:
         checks += rows
         tables.append(one)
     checks += drifting() + coverage(options.data) + costs(options.quick)
-    report = {"checks": checks, "delays": table, "young": young_table, "trivial": trivial(), "widths": widths()}
+    more, chosen = alerts_left_out.parts(options)
+    checks += more
+    report = {
+        "checks": checks,
+        "left-out": chosen,
+        "delays": table,
+        "young": young_table,
+        "trivial": trivial(),
+        "widths": widths(),
+    }
     show(report)
     for one in tables:
         CONSOLE.print(one)

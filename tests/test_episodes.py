@@ -13,7 +13,7 @@ import orjson
 import pytest
 from brokers import Kafka
 from engines import DAY, HOUR, config, cut, made
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from test_decoder import chunk
@@ -172,6 +172,34 @@ def several(targets: int, wait: int = 3) -> tuple[Config, Events]:
     return config("features: [a, b], target: [y, z]", sections + TOPIC + "state: {ttl: 2h}\n"), replace(
         events, target=y
     )
+
+
+@settings(max_examples=8, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@given(st.lists(st.tuples(st.integers(0, 1), st.integers(1, 400)), max_size=12), st.booleans())
+def test_nor_does_the_order_in_which_partitions_are_read(steps: list[tuple[int, int]], restoring: bool) -> None:
+    """Each has entities of its own, as where the topic is keyed by entity; they share shards and snapshots."""
+    base, events = several(1)
+    config_ = base.replace(state=base.state.model_copy(update={"shards": 2}))
+    own = np.array([int(name[1:]) % 2 for name in events.entity])
+    streams = [events.take(np.flatnonzero(own == source)) for source in (0, 1)]
+
+    def told(order: list[tuple[int, int]]) -> dict[str, dict[str, Any]]:
+        engine, done, out = Engine(config_), [0, 0], dict[str, dict[str, Any]]()
+        for source, count in [*order, (0, 2500), (1, 2500)]:
+            start, stop = done[source], min(done[source] + count, len(streams[source]))
+            for some in messages(engine, cut(streams[source], start, stop), start, source):
+                for m in some:
+                    assert m["id"] not in out
+                    out[m["id"]] = m
+            done[source] = stop
+            if restoring:
+                engine = restored(engine)
+        return out
+
+    assert told(steps) == PARTITIONED.setdefault("whole", told([]))
+
+
+PARTITIONED: dict[str, dict[str, dict[str, Any]]] = {}
 
 
 @pytest.mark.parametrize("targets", [1, 2])

@@ -45,7 +45,7 @@ def _hashed_part(name: str, used: int, p: shapes.LearnerParams) -> Index | None:
     keep = slice(1 + p.F * (2 if group == "norm" else 1) + used)
     if field == "S":
         return (..., keep, keep)
-    if field in ("R", "W", "gradient", "weights") or (field == "gd" and p.gd):
+    if field in ("R", "W", "batch", "gradient", "weights") or (field == "gd" and p.gd):
         return (..., keep)
     if field == "embedding" and p.R:
         return (..., slice(p.R + keep.stop))

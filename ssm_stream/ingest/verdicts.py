@@ -18,7 +18,7 @@ from ssm_stream.ingest.faults import Fault
 RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS))
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
-# The number at the end is that of the entities still open when a fleet alert recovered.
+# A number at the end: the alert was sent at an event of another entity, or with others of its event.
 ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:" + "|".join(KINDS) + r")(?:-fleet)?)(?:-\d+)?")
 
 
