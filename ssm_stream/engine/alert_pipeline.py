@@ -31,6 +31,7 @@ class AlertPipeline:
 
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
+        self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
 
@@ -77,7 +78,9 @@ class AlertPipeline:
 
     def _labelled_rows(self, pool: tuple[int, int]) -> NDArray[np.int64]:
         """Return the rows of the last batch whose events of a pool were labelled for any target, ascending."""
-        return np.unique(np.concatenate([store.labels.rows_of(store.pools.get(pool, -1)) for store in self._stores]))
+        found = [store.labels.rows_of(store.pools.get(pool, -1)) for store in self._stores]
+        # An event may bring the targets of several predictions, or of several paths: it counts once.
+        return found[0] if len(found) == 1 and not self._delayed else np.unique(np.concatenate(found))
 
     def _ended_before(self, batch: Batch) -> list[Alert]:
         """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""
