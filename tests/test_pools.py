@@ -209,3 +209,21 @@ def test_the_command_prints_the_pools_of_production(tmp_path: Path) -> None:
     assert "in production: 5 entities in 3 partitions × 1 shard form 3 pools, each with fewer than" in result.stdout
     assert "events inside episodes: " in result.stdout
     assert "alerts.budget.entities is 2, and there are 5 entities" in result.stdout
+
+
+def test_validate_counts_the_entities_of_a_recording(tmp_path: Path) -> None:
+    file, settings_ = tmp_path / "file.jsonl", tmp_path / "monitor.yaml"
+    file.write_bytes(b"\n".join(map(orjson.dumps, documents(struck(600, entities=5)))))
+    settings_.write_text(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a, b]}\n"
+        "alerts: {budget: {alerts: 1, per: 7d, entities: 2}}\nrecovery: {directory: null}\n"
+    )
+    words = ["validate", str(settings_), "--recording", str(file), "--partitions", "3"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    assert "recording 5 entities in 3 partitions × 1 shard form 3 pools, each with fewer than" in result.stdout
+    assert "recording alerts.budget.entities is 2, and there are 5 entities" in result.stdout
+    assert len(orjson.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)["recording"]) == 2
+    gone = CliRunner().invoke(app, [*words[:3], str(tmp_path / "none.csv")])
+    assert gone.exit_code == 1
+    assert "none.csv" in gone.stderr
