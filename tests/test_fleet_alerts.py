@@ -15,12 +15,12 @@ from brokers import Kafka
 from engines import config, cut, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from test_decoder import chunk
 from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
 from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
@@ -68,8 +68,8 @@ def made(least: int = 3, share: float = 0.2) -> FleetAlerts:
     return FleetAlerts(config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}, wait: 0}}}}"))
 
 
-def none_labelled(_: tuple[int, int]) -> NDArray[np.int64]:
-    return np.empty(0, np.int64)
+def none_labelled(_: tuple[int, int]) -> LabelledEvents:
+    return NONE
 
 
 def update(fleet: FleetAlerts, alerts: Sequence[Alert]) -> list[Alert]:

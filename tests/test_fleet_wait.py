@@ -15,7 +15,6 @@ from brokers import Kafka
 from engines import config, cut
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from test_episode_shares import documents
 from test_fleet_alerts import LIVELY, SECTIONS, alert, follow, gone, lively, stream, struck
 from test_labels import LATE, bare, labelled, labels_of
@@ -24,6 +23,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config
+from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.fleet_alerts import FleetAlerts
@@ -42,14 +42,14 @@ def made(wait: int = WAIT, least: int = 3) -> FleetAlerts:
     return FleetAlerts(config(sections=f"alerts: {{fleet: {{wait: {wait}, min_entities: {least}, share: 0.01}}}}"))
 
 
-def sent(fleet: FleetAlerts, alerts: Iterable[Alert], rows: int = 100) -> list[Any]:
+def sent(fleet: FleetAlerts, alerts: Iterable[Alert], rows: int = 100, start: int = 0) -> list[Any]:
     """Row, entity, phase of what is sent in a batch of so many events, all of them labelled and of pool (0, 0)."""
-    of_pool = np.arange(rows)
+    every = LabelledEvents(np.arange(rows), start + 1000 * np.arange(rows))
 
-    def rows_of(pool: tuple[int, int]) -> NDArray[np.int64]:
-        return of_pool if pool == (0, 0) else of_pool[:0]
+    def rows_of(pool: tuple[int, int]) -> LabelledEvents:
+        return every if pool == (0, 0) else NONE
 
-    given_ = [each._replace(entities=each.entities) for each in alerts]
+    given_ = [each._replace(gap=10_000.0) for each in alerts]
     return [
         (a.row, a.message["entity"], a.message["phase"], *(["part"] if a.suppressed_by else []))
         for a in fleet.update(given_, rows_of)
@@ -101,6 +101,29 @@ def test_the_wait_counts_events_of_the_pool_whatever_the_batches_are(sizes: list
         again.waiting.load(orjson.loads(orjson.dumps(fleet.waiting.dump())))
         fleet = again
     assert found == [each for each in [(33, "m1", "started"), (39, "m2", "started")] if each[0] < total]
+
+
+@pytest.mark.parametrize("cut_", [None, 5, 8])
+def test_where_the_pool_has_stopped_its_next_event_is_enough(cut_: int | None) -> None:
+    """Each has an event in ten seconds, so the wait is half a minute: two minutes later something had stopped."""
+
+    def of(fleet: FleetAlerts, ts: list[int], alerts: list[Alert]) -> list[Any]:
+        every = LabelledEvents(np.arange(len(ts)), np.array(ts))
+        found = fleet.update([each._replace(gap=10_000.0) for each in alerts], lambda _: every)
+        return [(a.row, a.message["entity"], a.message["phase"]) for a in found if not a.waits]
+
+    for gap, due in ((80_000, 31), (121_000, 7)):
+        ts = [1000 * i + (gap if i >= 7 else 0) for i in range(60)]
+        fleet = made()
+        if cut_ is None:
+            assert of(fleet, ts, [alert(1, "m1")]) == [(due, "m1", "started")]
+            continue
+        found = of(fleet, ts[:cut_], [alert(1, "m1")])
+        again = made()
+        again.load(orjson.loads(orjson.dumps(fleet.dump())))
+        again.waiting.load(orjson.loads(orjson.dumps(fleet.waiting.dump())))
+        found += [(row + cut_, *rest) for row, *rest in of(again, ts[cut_:], [])]
+        assert found == [(due, "m1", "started")]
 
 
 def replace_row(each: Alert, row: int) -> Alert:

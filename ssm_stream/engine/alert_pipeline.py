@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import orjson
-from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert, render
+from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
@@ -61,7 +60,7 @@ class AlertPipeline:
         by_target = self._endings.update(alerts, batch)
         if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
-            out += merged if self.fleet is None else self.fleet.update(merged, self._labelled_rows)
+            out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
         if not out:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
@@ -76,11 +75,11 @@ class AlertPipeline:
         """Return the alerts that wait, complete as they will be sent; they go on waiting."""
         return [] if self.fleet is None else [preview(*pair) for pair in self.fleet.waiting.peek()]
 
-    def _labelled_rows(self, pool: tuple[int, int]) -> NDArray[np.int64]:
-        """Return the rows of the last batch whose events of a pool were labelled for any target, ascending."""
-        found = [store.labels.rows_of(store.pools.get(pool, -1)) for store in self._stores]
+    def _labelled(self, pool: tuple[int, int]) -> LabelledEvents:
+        """Return the events of a pool in the last batch that were labelled for any target."""
+        found = [store.labels.of_pool(store.pools.get(pool, -1)) for store in self._stores]
         # An event may bring the targets of several predictions, or of several paths: it counts once.
-        return found[0] if len(found) == 1 and not self._delayed else np.unique(np.concatenate(found))
+        return found[0] if len(found) == 1 and not self._delayed else merge(found)
 
     def _ended_before(self, batch: Batch) -> list[Alert]:
         """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""

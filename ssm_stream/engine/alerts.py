@@ -53,6 +53,7 @@ class Alert(NamedTuple):
     suppressed_by: the pool of the fleet episode that replaces the alert, then the episode's id; None: it is sent
     place: of its own event, if the alert has waited (`episodes.waiting`): `row` is then the event at which it is sent
     waits: it is not sent at `row`, but later; only its place is noted
+    gap: mean time between labelled events of the entity, ms
     """
 
     row: int
@@ -65,6 +66,7 @@ class Alert(NamedTuple):
     suppressed_by: str | None = None
     place: EventPlace | None = None
     waits: bool = False
+    gap: float = 0.0
 
 
 def render(alert: Alert) -> Alert:
@@ -233,7 +235,8 @@ class AlertBuilder:
             }
             details = AlertDetails(self, name, event)
             self._hold(details, len(state.content) + len(state.waiting))
-            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details))
+            gap = 1000.0 * float(state.array("clock.number")[loop.GAP])
+            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details, gap=gap))
         return out
 
     def _hold(self, details: AlertDetails, size: int) -> None:

@@ -26,7 +26,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import BY_EVENT
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.episodes.ids import FLEET, OTHER
-from ssm_stream.engine.episodes.waiting import LabelledRows, PoolKind, WaitingAlerts
+from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20
 """Episodes that start within so many events an entity belong together."""
@@ -90,7 +90,7 @@ class FleetAlerts:
         self._episodes: dict[PoolKind, FleetEpisode] = {}
         self.waiting = WaitingAlerts()
 
-    def update(self, alerts: Sequence[Alert], labelled: LabelledRows) -> list[Alert]:
+    def update(self, alerts: Sequence[Alert], labelled: Labelled) -> list[Alert]:
         """Return the alerts of a batch, fleet alerts among them, in the order of their events.
 
         They have yet to be completed by `render`. Those that a fleet episode replaces have its pool in `suppressed_by`,
@@ -179,7 +179,7 @@ class FleetAlerts:
         out_of_reach = max(self._threshold(episode), self._expected_by_chance(episode, key[2])) > episode.entities
         if alert.message["phase"] != "started" or not self._rules.wait or out_of_reach:
             return alert
-        return self.waiting.add(key, alert, self._rules.wait * episode.entities)
+        return self.waiting.add(key, alert, self._rules.wait, episode.entities)
 
     def _recover(self, key: PoolKind, episode: FleetEpisode, alert: Alert, out: list[Alert]) -> None:
         """End the fleet episode; the entities still open get a `started` of their own, at once or after a wait."""
@@ -187,7 +187,7 @@ class FleetAlerts:
         episode.reported = episode.before = episode.first = episode.last = episode.since = episode.absorbed = 0
         for name, member in episode.open.items():
             if member.withheld is not None and self._rules.wait:
-                self.waiting.add_left_over(key, name, alert.row, self._rules.wait * episode.entities)
+                self.waiting.add_left_over(key, name, alert, self._rules.wait, episode.entities)
             elif member.withheld is not None:
                 out.append(_own_start(alert, key, member))
 

@@ -17,16 +17,18 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssm_stream.engine.alerts import Alert, EventPlace, render
+from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 
+STOPPED = 4.0
+"""Times the duration of a wait, by the entity's mean gap, after which the pool counts as having stopped meanwhile."""
 Pool = tuple[int, int]
 """Shard and source."""
 PoolKind = tuple[int, int, str]
 """Shard and source of a pool, and kind."""
-LabelledRows = Callable[[Pool], NDArray[np.int64]]
-"""Pool → rows of its labelled events in the batch, ascending."""
+Labelled = Callable[[Pool], LabelledEvents]
+"""Pool → its labelled events in the batch."""
 
 
 @dataclass(slots=True)
@@ -34,13 +36,14 @@ class Wait:
     """An entity whose alerts wait.
 
     alerts: its `started`, and what came after it; none for one that is left over from a fleet episode
-    left: labelled events of the pool until they are sent
+    left: labelled events of the pool until they are sent; until: event time, ms, after which the next one is enough
     row: of the batch, after which they count, −1 if from its beginning; due: row at which they are sent, ∞ if later
     """
 
     key: PoolKind
     alerts: list[Alert]
     left: int
+    until: float
     row: int
     due: float = math.inf
 
@@ -59,18 +62,18 @@ class WaitingAlerts:
 
     def __init__(self) -> None:
         self._waits: dict[tuple[str, str], Wait] = {}  # kind and entity → wait, in the order of their starts
-        self._labelled: LabelledRows = lambda pool: np.empty(0, np.int64)
+        self._labelled: Labelled = lambda pool: NONE
         self._next = math.inf  # no alert is due before this row
 
     def __len__(self) -> int:
         """Entities and kinds that wait."""
         return len(self._waits)
 
-    def begin(self, labelled: LabelledRows) -> None:
+    def begin(self, labelled: Labelled) -> None:
         """Begin a batch."""
-        cache: dict[Pool, NDArray[np.int64]] = {}
+        cache: dict[Pool, LabelledEvents] = {}
 
-        def cached(pool: Pool) -> NDArray[np.int64]:
+        def cached(pool: Pool) -> LabelledEvents:
             if pool not in cache:
                 cache[pool] = labelled(pool)
             return cache[pool]
@@ -80,21 +83,30 @@ class WaitingAlerts:
             self._set_due(wait)
 
     def _set_due(self, wait: Wait) -> None:
-        rows = self._labelled(wait.key[:2])
-        at = int(np.searchsorted(rows, wait.row, side="right")) + wait.left - 1
+        rows, ts = self._labelled(wait.key[:2])
+        first = int(np.searchsorted(rows, wait.row, side="right"))
+        at = first + wait.left - 1
+        late = np.flatnonzero(ts[first:at] > wait.until)
+        at = first + int(late[0]) if len(late) else at
         wait.due = float(rows[at]) if at < len(rows) else math.inf
         self._next = min(self._next, wait.due)
 
-    def add(self, key: PoolKind, alert: Alert, events: int) -> Alert:
-        """Hold an entity's `started` for so many labelled events of its pool; return it as one that is not sent yet."""
+    def add(self, key: PoolKind, alert: Alert, rounds: int, entities: int) -> Alert:
+        """Hold an entity's `started`; return it as one that is not sent yet.
+
+        rounds: labelled events of each of so many entities of the pool, in the mean, for which it waits
+        """
         held = alert._replace(place=EventPlace())
-        wait = self._waits[key[2], alert.message["entity"]] = Wait(key, [held], events, alert.row)
-        self._set_due(wait)
+        self._add(key, alert.message["entity"], [held], alert, rounds, entities)
         return held._replace(waits=True)
 
-    def add_left_over(self, key: PoolKind, entity: str, row: int, events: int) -> None:
-        """Let an entity wait that a fleet episode has left open at a row."""
-        wait = self._waits[key[2], entity] = Wait(key, [], events, row)
+    def add_left_over(self, key: PoolKind, entity: str, alert: Alert, rounds: int, entities: int) -> None:
+        """Let an entity wait that a fleet episode has left open. alert: at whose event that was; others as of `add`"""
+        self._add(key, entity, [], alert, rounds, entities)
+
+    def _add(self, key: PoolKind, entity: str, held: list[Alert], at: Alert, rounds: int, entities: int) -> None:
+        until = at.message["ts"] + STOPPED * rounds * at.gap
+        wait = self._waits[key[2], entity] = Wait(key, held, rounds * entities, until, at.row)
         self._set_due(wait)
 
     def is_left_over(self, kind: str, entity: str) -> bool:
@@ -115,7 +127,7 @@ class WaitingAlerts:
         """Return the alerts of an entity, to be sent at a row; none if it does not wait."""
         wait = self._waits.pop((kind, entity), None)
         # What the rule needed to know of its own event is past.
-        return [] if wait is None else [each._replace(row=row, entities=1, labelled=0) for each in wait.alerts]
+        return [] if wait is None else [each._replace(row=row, entities=1, labelled=0, gap=0.0) for each in wait.alerts]
 
     def pop_pool(self, key: PoolKind, row: int) -> dict[str, list[Alert]]:
         """Return the alerts of all entities of a pool and kind, by entity, to be sent at a row."""
@@ -138,7 +150,7 @@ class WaitingAlerts:
     def finish(self) -> None:
         """End the batch, whose due alerts have been taken: count its labelled events."""
         for wait in self._waits.values():
-            rows = self._labelled(wait.key[:2])
+            rows, _ = self._labelled(wait.key[:2])
             wait.left -= len(rows) - int(np.searchsorted(rows, wait.row, side="right"))
             wait.row, wait.due = -1, math.inf
         self._next = math.inf
@@ -157,15 +169,15 @@ class WaitingAlerts:
     def dump(self) -> list[list[Any]]:
         """Return all of it as JSON has it."""
         return [
-            [*wait.key, entity, wait.left, [_dump(render(alert)) for alert in wait.alerts]]
+            [*wait.key, entity, wait.left, wait.until, [_dump(render(alert)) for alert in wait.alerts]]
             for (_, entity), wait in self._waits.items()
         ]
 
     def load(self, rows: list[list[Any]]) -> None:
         """Load what `dump` returned."""
-        for shard, source, kind, entity, left, alerts in rows:
+        for shard, source, kind, entity, left, until, alerts in rows:
             held = [Alert(0, message, (own, of), place=EventPlace(*place)) for message, (own, of), *place in alerts]
-            self._waits[kind, entity] = Wait((shard, source, kind), held, left, -1)
+            self._waits[kind, entity] = Wait((shard, source, kind), held, left, until, -1)
 
 
 def _dump(alert: Alert) -> list[Any]:
