@@ -53,7 +53,7 @@ def test_withheld_alerts_have_the_details_of_their_own_event(
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", size)
     monkeypatch.setattr(report_collector, "BATCH", batch)
     targets, alone = own_messages
-    alerts = alerts_of(LIVELY, targets)
+    alerts = alerts_of(LIVELY.replace("alerts:\n", "alerts:\n  fleet: {wait: 0}\n"), targets)
     assert {"-fleet", "-1"} <= {alert.suffix for alert in alerts}, "some were withheld, and sent later"
     for key, message in by_event(alerts).items():
         own = alone[key]

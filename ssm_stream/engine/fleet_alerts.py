@@ -9,8 +9,8 @@ While it lasts, `started` and `ongoing` of single entities are withheld: they ar
 entity whose `started` was sent before gets its `recovered` all the same; one whose `started` was withheld gets none.
 When the fleet episode recovers, the entities that are still open get their `started`, since their own time.
 
-So that the first and the last members are part of it as well, a `started` waits for the others, or for its own end, for
-`alerts.fleet.wait` rounds (`episodes.waiting`).
+So that the first and the last members are part of it as well, a `started` waits for the others for `alerts.fleet.wait`
+rounds, and what is still open when it recovers waits for its own end for `ROUNDS` (`episodes.waiting`).
 
 This runs only when an entity has an alert or waits, and not for each event.
 """
@@ -29,7 +29,7 @@ from ssm_stream.engine.episodes.ids import FLEET, OTHER
 from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20
-"""Episodes that start within so many events an entity belong together."""
+"""Episodes that start, or end, within so many events an entity belong together."""
 CHANCE_DEVIATIONS = 4.0
 """Standard deviations by which the starts within `ROUNDS` must exceed the mean number of false alarms."""
 MAX_LISTED = 100
@@ -187,7 +187,7 @@ class FleetAlerts:
         episode.reported = episode.before = episode.first = episode.last = episode.since = episode.absorbed = 0
         for name, member in episode.open.items():
             if member.withheld is not None and self._rules.wait:
-                self.waiting.add_left_over(key, name, alert, self._rules.wait, episode.entities)
+                self.waiting.add_left_over(key, name, alert, ROUNDS, episode.entities)
             elif member.withheld is not None:
                 out.append(_own_start(alert, key, member))
 

@@ -67,7 +67,7 @@ class FleetAlerts(Section):
     """Share of a pool's labelled entities that must have an open episode of a kind at the same time …"""
     min_entities: Annotated[int, Field(ge=2, le=1_000_000)] = 3
     """… and the smallest number of them."""
-    wait: Annotated[int, Field(ge=0, le=1000)] = 3
+    wait: Annotated[int, Field(ge=0, le=1000)] = 1
     """Events of each entity, in the mean over the pool, by which an entity's `started` waits for others, so that one
     cause is one alert from the first entity on; it does not wait where the pool has too few entities. 0: not at all."""
 

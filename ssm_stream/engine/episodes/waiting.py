@@ -5,8 +5,8 @@ episode starts in that time, the alert is part of it; if not, it is sent as it w
 events of the pool are the clock, never a time: no batch, restart or replay changes what is sent where. Further alerts
 of the entity queue behind the first, and its `recovered` ends the wait.
 
-The members that are still open when a fleet episode recovers wait as long for their own end, before they get a
-`started` of their own: most recover a moment later.
+The members that are still open when a fleet episode recovers wait for their own end, before they get a `started` of
+their own: most recover a few events later.
 """
 
 from __future__ import annotations
