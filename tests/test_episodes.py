@@ -405,7 +405,7 @@ def test_suppressed_alerts_and_a_reset_over_kafka(kafka: Kafka, tmp_path: Path, 
     content = orjson.loads(job.path.read_bytes())
     content["sinks"]["suppressed"] = hidden = kafka.topic("suppressed", 2)
     content |= {"state": {"shards": 1}, "model": {"warmup": 50}, "delivery": delivery}
-    content["alerts"] = {"anomaly": {"cooldown": 0}, "drift": {"enabled": False}}
+    content["alerts"] = {"anomaly": {"cooldown": 0}, "drift": {"enabled": False}, "fleet": {"wait": 0}}
     job.path.write_bytes(orjson.dumps(content))
     every = documents(4040)
     kafka.produce(job.topic, every[:2000])
