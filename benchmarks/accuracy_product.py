@@ -19,7 +19,8 @@ from ssm_stream.config import Config
 from ssm_stream.core import shapes
 from ssm_stream.core.features import calendar_columns
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.prequential import prequential_delayed
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.prequential import prequential_delayed, with_row_labels
 from ssm_stream.evaluate.recordings import read_recording
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.verify.trace import Production, Tape
@@ -185,7 +186,7 @@ def delays(recordings: list[Recording], profile: str, progress: Callable[[str], 
             name = f"{recording.name}/{cell}"
             found[name] = {}
             for delay in DELAYS:
-                chunks = prequential_delayed(config, recording.rows, delay)
+                chunks = prequential_delayed(recording.rows, delay, PartitionedEngine(with_row_labels(config)))
                 yhat = np.concatenate([chunk.predictions.yhat for chunk in chunks])
                 found[name][str(delay)] = float(np.abs(yhat - target)[SCORED_FROM:].mean())
                 progress(f"  {profile}: {name}, labels {delay} late: {found[name][str(delay)]:.5g}")

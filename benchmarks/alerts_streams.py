@@ -177,7 +177,7 @@ def anomaly_alarms(errors: Any, budget: float, level: float, first: int, rest: i
 
 
 def drift(errors: Array, budget: float) -> NDArray[np.bool_]:
-    """Where the drift detector alarms, (n,): an error in five minutes, each over the scale that it has in its context."""
+    """Where the drift detector alarms, (n,): an error in five minutes, each over its scale."""
     minutes = 5 * np.arange(len(errors))
     over = error_scale.observe_all(errors, np.stack([minutes // 60 % 24, minutes // 1440 % 7], 1))
     evidence = detect.observe_all(detect.new_detector_state(1), 0, over, budget, False)

@@ -18,6 +18,8 @@ import ssm_stream.operators as sop
 
 BEFORE = 20
 """Predictions of the alert's entity, its own event's the last."""
+LATER = 30
+"""Events of its entity by which an alert may come after its own: it may wait for others (`alerts.fleet.wait`)."""
 Item = sop.Prediction | sop.Alert
 Joined = tuple[sop.Alert, list[sop.Prediction]]
 
@@ -52,7 +54,7 @@ class Recent(StatefulBatchLogic[Item, Joined, list[sop.Prediction]]):
         """Return the alerts with their predictions."""
         self._last = [*self._last, *(each for each in values if isinstance(each, sop.Prediction))]
         out = [(each, self._until(each)) for each in values if isinstance(each, sop.Alert)]
-        self._last = self._last[-BEFORE:]
+        self._last = self._last[-BEFORE - LATER :]
         return out, StatefulBatchLogic.RETAIN
 
     def _until(self, alert: sop.Alert) -> list[sop.Prediction]:

@@ -14,7 +14,9 @@ from ssm_stream.engine import report_collector
 from ssm_stream.engine.alerts import Alert, AlertBuilder, AlertDetails
 from ssm_stream.engine.engine import Engine
 
-NO_FLEET_ALERTS = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {enabled: false}\n")
+# By a budget in events a fleet alert needs more than so loose a one explains, and would withhold less.
+LOOSE = LIVELY.replace("100 events", "20m")
+NO_FLEET_ALERTS = LOOSE.replace("alerts:\n", "alerts:\n  fleet: {enabled: false}\n")
 TARGETS = ["", ", target: [y, z]"]
 Messages = dict[tuple[str, str, int], dict[str, Any]]
 
@@ -53,7 +55,7 @@ def test_withheld_alerts_have_the_details_of_their_own_event(
     monkeypatch.setattr(module, "MAX_PENDING_BYTES", size)
     monkeypatch.setattr(report_collector, "BATCH", batch)
     targets, alone = own_messages
-    alerts = alerts_of(LIVELY, targets)
+    alerts = alerts_of(LOOSE.replace("alerts:\n", "alerts:\n  fleet: {wait: 0}\n"), targets)
     assert {"-fleet", "-1"} <= {alert.suffix for alert in alerts}, "some were withheld, and sent later"
     for key, message in by_event(alerts).items():
         own = alone[key]
@@ -66,8 +68,7 @@ def test_details_of_alerts_that_are_never_sent_are_not_computed(monkeypatch: pyt
     computed, held, fields, hold = [], [], AlertBuilder.detail_fields, AlertBuilder._hold
     monkeypatch.setattr(AlertBuilder, "detail_fields", lambda *args: computed.append(1) or fields(*args))
     monkeypatch.setattr(AlertBuilder, "_hold", lambda *args: held.append(1) or hold(*args))
-    # By a budget in events a fleet alert needs more than so loose a one explains, and would withhold less.
-    sent = alerts_of(LIVELY.replace("100 events", "20m"))
+    sent = alerts_of(LOOSE)
     assert len(computed) <= len(sent) < 0.8 * len(held)
 
 

@@ -86,9 +86,12 @@ def test_severity_is_critical_from_the_configured_score(critical: float, severit
     assert [a.message["severity"] for a in alerts if a.message["phase"] == "started"] == severities
 
 
+AT_ONCE = "alerts: {fleet: {wait: 0}}"
+
+
 def test_an_alert_has_the_values_of_its_event() -> None:
     events = fleet(6000)
-    predicted, alerts, _ = whole(0)
+    predicted, alerts, _ = whole(0, AT_ONCE)
     own = [alert for alert in alerts if not alert.suffix]
     assert own
     for alert in own:
@@ -103,7 +106,7 @@ def test_an_alert_has_the_values_of_its_event() -> None:
             predicted["yhat"][row], predicted["lower"][row], predicted["upper"][row],
         )  # fmt: skip
         assert m["kind"] == "drift" or m["score"] == predicted["score"][row]
-        assert (m["budget"], m["config_hash"]) == ("1 per 10000 events", config().hash)
+        assert (m["budget"], m["config_hash"]) == ("1 per 10000 events", config(sections=AT_ONCE).hash)
         assert len(m["contributions"]) == 5
         assert sum(abs(c["share"]) for c in m["contributions"]) <= 1 + 1e-9
         assert m["kind"] == "drift" or m["weight_change"] == []
@@ -111,9 +114,9 @@ def test_an_alert_has_the_values_of_its_event() -> None:
 
 def test_an_alerts_state_hash_is_the_state_after_its_event() -> None:
     events = fleet(6000)
-    _, alerts, _ = whole(0)
+    _, alerts, _ = whole(0, AT_ONCE)
     for alert in alerts[:3]:
-        engine = Engine(config())
+        engine = Engine(config(sections=AT_ONCE))
         run(engine, cut(events, 0, alert.row + 1))
         assert engine.state_hash(alert.message["entity"]) == alert.message["state_hash"]
 

@@ -45,11 +45,16 @@ def changed(**changes: Any) -> Config:
         for key in above:
             section = section.setdefault(key, {})
         section[last] = value
+    if "budget" in content["alerts"]:  # it replaces those of both kinds
+        for kind in ("anomaly", "drift"):
+            content["alerts"][kind].pop("budget", None)
     return parse_config(orjson.dumps(content).decode())
 
 
 ANOMALY, DRIFT = "alerts__anomaly__", "alerts__drift__"
+TEAM = {"alerts": 20, "per": "7d", "entities": 250}
 MIGRATING: list[dict[str, Any]] = [
+    {"alerts__budget": TEAM},
     {"model__warmup": 50},
     {ANOMALY + "enabled": False},
     {DRIFT + "enabled": False},
@@ -69,6 +74,7 @@ MIGRATING: list[dict[str, Any]] = [
     {DRIFT + "learn": "slow"},
     {"alerts__fleet": {"enabled": False}},
     {"alerts__fleet": {"share": 0.5, "min_entities": 2}},
+    {"alerts__fleet": {"wait": 0}},
     {"alerts__ongoing_every": 20},
     {"alerts__critical": 9},
     {"alerts__contributions": 0},
@@ -188,10 +194,11 @@ def test_every_setting_that_decides_is_known_here() -> None:
         ]
 
     config = changed(labels={"topic": "labels"}, event__feature_lags=1, alerts__language="ja")
-    every = paths(config.model_settings)
+    every = ["alerts.budget", *paths(config.model_settings), *paths(changed(alerts__budget=TEAM).model_settings)]
+    every += paths(changed(alerts__fleet={"wait": 0}).model_settings)
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
-    tried = {key for change in MIGRATING for key in paths(change)}
+    tried = {key for change in MIGRATING for key in [*change, *paths(change)]}
     assert {path.replace("__", ".") for path in tried} >= set(MIGRATES)
 
 

@@ -355,10 +355,12 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "framed"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
+    later += [("alerts", "budget")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]
     del settings["alerts"]["language"]
+    del settings["alerts"]["fleet"]["wait"]
     settings["model"]["weights"] = frozen_weights.content_digest(config.model.weights)
     text = orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)
     assert config.hash == hashlib.sha256(text).hexdigest()[:12]

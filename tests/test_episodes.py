@@ -161,9 +161,10 @@ def test_no_batch_restart_or_snapshot_changes_a_message(targets: int, cuts: list
 WHOLE: dict[int, tuple[list[dict[str, Any]], list[dict[str, Any]]]] = {}
 
 
-def several(targets: int) -> tuple[Config, Events]:
+def several(targets: int, wait: int = 3) -> tuple[Config, Events]:
     """Entities with gaps longer than the TTL, in fleet episodes and outside of them."""
-    sections = LIVELY.replace("alerts:\n", "alerts:\n  fleet: {share: 0.01}\n").replace("100 events", "100m")
+    sections = LIVELY.replace("alerts:\n", f"alerts:\n  fleet: {{share: 0.01, wait: {wait}}}\n")
+    sections = sections.replace("100 events", "100m")
     events = struck(2500, gaps=True)
     if targets == 1:
         return config("features: [a, b]", sections + TOPIC + "state: {ttl: 2h}\n"), events
@@ -241,7 +242,7 @@ def test_suppressed_alerts_are_rendered_for_their_topic_only() -> None:
 
 
 def test_an_entity_that_is_open_when_a_fleet_episode_ends_begins_anew_among_the_alerts() -> None:
-    config_, events = several(1)
+    config_, events = several(1, wait=0)
     alerts, hidden = messages(Engine(config_), events)
     later = [m for m in alerts if m["scope"] == "entity" and m["phase"] == "started" and m["id"][-2:-1] == "-"]
     assert later
@@ -300,7 +301,7 @@ def test_an_entity_that_makes_room_for_another_ends_by_reset() -> None:
 
 @pytest.mark.parametrize("targets", [1, 2])
 def test_a_detector_that_is_switched_off_ends_its_episodes(targets: int) -> None:
-    before, events = several(targets)
+    before, events = several(targets, wait=0)
     engine = Engine(before)
     alerts, hidden = messages(engine, cut(events, 0, 1950))
     left = still_open(alerts, "anomaly")
@@ -404,7 +405,7 @@ def test_suppressed_alerts_and_a_reset_over_kafka(kafka: Kafka, tmp_path: Path, 
     content = orjson.loads(job.path.read_bytes())
     content["sinks"]["suppressed"] = hidden = kafka.topic("suppressed", 2)
     content |= {"state": {"shards": 1}, "model": {"warmup": 50}, "delivery": delivery}
-    content["alerts"] = {"anomaly": {"cooldown": 0}, "drift": {"enabled": False}}
+    content["alerts"] = {"anomaly": {"cooldown": 0}, "drift": {"enabled": False}, "fleet": {"wait": 0}}
     job.path.write_bytes(orjson.dumps(content))
     every = documents(4040)
     kafka.produce(job.topic, every[:2000])

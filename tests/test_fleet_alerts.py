@@ -20,6 +20,7 @@ from test_labels import LATE, bare, labelled, labels_of
 from test_stream import Job
 
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.engine.counts.batch_labels import NONE, LabelledEvents
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.endings import ending
 from ssm_stream.engine.fleet_alerts import MAX_LISTED, FleetAlerts
@@ -63,12 +64,17 @@ def gone(row: int, entity: str) -> Alert:
 
 
 def made(least: int = 3, share: float = 0.2) -> FleetAlerts:
-    return FleetAlerts(config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}}}}}"))
+    """The rule by itself: no alert waits for others (test_fleet_wait.py)."""
+    return FleetAlerts(config(sections=f"alerts: {{fleet: {{min_entities: {least}, share: {share}, wait: 0}}}}"))
+
+
+def none_labelled(_: tuple[int, int]) -> LabelledEvents:
+    return NONE
 
 
 def update(fleet: FleetAlerts, alerts: Sequence[Alert]) -> list[Alert]:
     """Those that are sent."""
-    return [each for each in fleet.update(alerts) if each.suppressed_by is None]
+    return [each for each in fleet.update(alerts, none_labelled) if each.suppressed_by is None]
 
 
 def sent(fleet: FleetAlerts, alerts: Sequence[Alert]) -> list[Any]:
@@ -163,7 +169,7 @@ def test_it_recovers_as_it_would_have_after_a_restore(restored: bool) -> None:
 @pytest.mark.parametrize(("events", "at_once"), [(10_000, 8), (1000, 8), (100, 20)])
 def test_as_many_as_a_loose_budget_lets_start_by_chance_are_no_fleet_event(events: int, at_once: int) -> None:
     """Of 40 entities 8 are a fifth; within 20 rounds 8 start by chance where one in 100 events does, 8 ± 2.8."""
-    fleet = FleetAlerts(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}}}"))
+    fleet = FleetAlerts(config(sections=f"alerts: {{drift: {{budget: 1 per {events} events}}, fleet: {{wait: 0}}}}"))
     found = sent(fleet, [alert(i, f"m{i}", entities=40) for i in range(1, 40)])
     assert next(row for row, entity, *_ in found if entity == "*") == at_once
 
@@ -255,7 +261,7 @@ def test_a_fleet_episode_ends_with_the_expiry_of_its_last() -> None:
     """What was reported of one is ended; of one that was withheld nothing was, and nothing is."""
     fleet = made()
     sent(fleet, [alert(i, f"m{i}") for i in (1, 2, 3)])
-    found = fleet.update([gone(9, "m2"), gone(9, "m3")])
+    found = fleet.update([gone(9, "m2"), gone(9, "m3")], none_labelled)
     assert [(a.message["entity"], a.message["phase"], a.suppressed_by) for a in found] == [
         ("m2", "recovered", None), ("m3", "recovered", "0-0"), ("*", "recovered", None),
     ]  # fmt: skip
@@ -473,7 +479,7 @@ def test_an_event_of_the_whole_plant_is_one_alert_on_the_topic(kafka: Kafka, tmp
     alerts = [orjson.loads(value) for value in job.told_alerts().values()]
     struck_ = [a for a in alerts if a["kind"] == "anomaly" and 3600 <= a["source"]["offset"] < 3640]
     assert [a["phase"] for a in struck_ if a["scope"] == "fleet"] == ["started", "ongoing", "ongoing"]
-    assert [a["phase"] for a in struck_ if a["scope"] == "entity"] == ["started"] * 3, "a fifth of twenty is four"
+    assert [a for a in struck_ if a["scope"] == "entity"] == [], "the first ones have waited for the fourth"
     first = next(a for a in struck_ if a["scope"] == "fleet")
     assert first["id"] == f"{job.topic}-0-{first['source']['offset']}-anomaly-fleet"
     assert {e["entity"] for e in first["entities"]} == {"m0", "m1", "m2", "m3"}

@@ -198,7 +198,7 @@ def test_two_monitors_of_one_topic(job: Callable[..., Job], tmp_path: Path) -> N
 
 
 def test_alerts_joined_with_their_predictions(job: Callable[..., Job], tmp_path: Path) -> None:
-    calm = job(events(6_000), "calm")
+    calm = job(events(9_000), "calm")
     calm.run()
     expected = {name: orjson.loads(value) for name, value in calm.told_alerts().items()}
     expected = {name: alert for name, alert in expected.items() if alert["scope"] == "entity"}

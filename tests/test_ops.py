@@ -217,6 +217,11 @@ def test_gauges_say_how_it_stands(told: dict[str, Any]) -> None:
     assert abs(series.of("ssm_stream_interval_coverage_ratio") - series.of("ssm_stream_interval_level_ratio")) < 0.05
     assert series.of("ssm_stream_alarms_allowed_total", kind="anomaly") == pytest.approx(told["count"] / 100)
     assert series.of("ssm_stream_alarms_allowed_total", kind="drift") == pytest.approx(told["count"] / 500)
+    assert series.of("ssm_stream_labelled_events_total") == told["count"]
+    inside = series.of("ssm_stream_episode_events_total", kind="anomaly")
+    assert series.of("ssm_stream_alerts_total", kind="anomaly", phase="started") < inside < told["count"]
+    assert 0 <= series.of("ssm_stream_episode_longest_events", kind="anomaly") < told["count"]
+    assert series.of("ssm_stream_episode_longest_seconds", kind="drift") >= 0
     assert series.of("ssm_stream_verify_deviation_ratio") == 0
     assert time.time() - series.of("ssm_stream_last_snapshot_timestamp_seconds") < 60
     assert series.of("ssm_stream_config_info", config_hash=told["job"].config.hash, topic=topic) == 1
@@ -473,6 +478,16 @@ def test_a_budget_in_time_allows_by_the_time_that_passes() -> None:
     metrics.allow_alarms(labelled=0, entities=10, seconds=1e9)  # a wrong clock counts for a day
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="drift") == pytest.approx(2 * 10 * 1.25)
     assert metrics.value("ssm_stream_alarms_allowed_total", kind="anomaly") == 0
+
+
+def test_the_entities_of_a_teams_budget_are_a_metric_and_only_there() -> None:
+    head = "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
+    team = Metrics(parse_config(f"{head}alerts: {{budget: {{alerts: 20, per: 7d, entities: 250}}}}"))
+    assert team.value("ssm_stream_alarm_budget_entities") == 250
+    assert Metrics(parse_config(head)).value("ssm_stream_alarm_budget_entities") is None
+    team.allow_alarms(0, 250, 86_400.0)
+    allowed = sum(team.value("ssm_stream_alarms_allowed_total", kind=kind) or 0.0 for kind in ("anomaly", "drift"))
+    assert allowed == pytest.approx(20 / 7), "as the team has it, for a day"
 
 
 def test_what_was_sent_is_counted_by_its_kind() -> None:

@@ -27,7 +27,7 @@ from ssm_stream.evaluate.pilot.alarm_tally import HOUR, cut_blocks, judge_events
 from ssm_stream.evaluate.pilot.baselines import baselines
 from ssm_stream.evaluate.pilot.costs import Costs, read_costs
 from ssm_stream.evaluate.pilot.detectors import LAMBDA, adwin_flags, detect, episode_starts, signals
-from ssm_stream.evaluate.pilot.evaluation import Pilot, run_pilot
+from ssm_stream.evaluate.pilot.evaluation import Pilot, PilotOptions, run_pilot
 from ssm_stream.evaluate.pilot.format import paragraph
 from ssm_stream.evaluate.pilot.page import page
 from ssm_stream.evaluate.pilot.quality import quality
@@ -66,6 +66,8 @@ def stream(n: int = 900, names: tuple[str, ...] = ("m0", "m1", NAME), seed: int 
     return rows
 
 
+AT_ONCE = "alerts: {fleet: {wait: 0}}\n"
+"""An event is an hour, by which an alert that waits for others would come later."""
 SPIKES = (400, 480, 560, 640, 720, 800)
 
 
@@ -87,7 +89,7 @@ def bare_run(y: list[float], ts: list[int] | None = None, features: Any = None, 
 
 @pytest.fixture(scope="module")
 def made() -> Pilot:
-    done = run_pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0))
+    done = run_pilot(settings(AT_ONCE), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0))
     done.report["recording"]["file"] = "r.csv"
     done.report["verdict"]["text"] = paragraph(done.report, "en")
     return done
@@ -424,7 +426,9 @@ def test_a_pilot_finds_what_is_there(made: Pilot) -> None:
 
 
 def test_the_same_pilot_gives_the_same_report(made: Pilot) -> None:
-    again = run_pilot(settings(), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0)).report
+    again = run_pilot(
+        settings(AT_ONCE), stream(), lambda _: spikes(), Costs(false_alarm=10.0, missed_hour=100.0)
+    ).report
     for report in (again, dict(made.report)):
         report["verdict"].pop("text", None)
         report["recording"].pop("file", None)
@@ -718,3 +722,27 @@ def test_wrong_calls_are_told(
     assert done.exit_code == code, done.output
     assert words in re.sub(r"\s*│?\n│?\s*", " ", done.output)
     assert not (folder / "report.html").exists()
+
+
+def test_the_pools_of_production_and_the_share_inside_episodes_are_in_the_report() -> None:
+    config = settings()
+    rows = stream(600, ("m0", "m1", "m2", "m3"))
+    one = run_pilot(config, rows, lambda _: spikes())
+    three = run_pilot(config, rows, lambda _: spikes(), options=PilotOptions(partitions=3))
+    assert [pool["entities"] for pool in one.report["recording"]["pools"]] == [4]
+    pools = three.report["recording"]["pools"]
+    assert sum(pool["entities"] for pool in pools) == 4
+    assert three.report["recording"]["small_pools"] == sum(pool["entities"] < 3 for pool in pools) > 0
+    alone = run_engine(config, [row for row in rows if row["e"] == "m0"], partitions=3)
+    together = run_engine(config, [row for row in rows if row["e"] == "m0"])
+    assert alone.yhat.tobytes() == together.yhat.tobytes()
+    assert three.run.yhat.tobytes() != one.run.yhat.tobytes(), "entities learn from those of their own pool"
+    episodes = one.report["episodes"]
+    assert 0 < episodes["anomaly_share"] < 0.2
+    assert episodes["anomaly_longest_entity"] in ("m0", "m1")
+    for language in LANGUAGES:
+        three.report["recording"]["file"] = "r.csv"
+        three.report["verdict"]["text"] = paragraph(three.report, language)
+        text = page(three, language, "r.csv")
+        assert "alerts.fleet.min_entities" in text
+        assert f"{three.report['episodes']['anomaly_longest']}" in text

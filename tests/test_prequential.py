@@ -32,7 +32,8 @@ model: {warmup: 10}
 CONFIG = parse_config(YAML)
 FIELDS = ["entity", "ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet", "id"]
 METRICS = {"events", "mae", "rmse", "mae_persistence", "coverage", "interval_width", "anomalies", "drifts"}
-PROMISED = METRICS | {"entities", "seconds"}
+METRICS |= {f"{kind}_{what}" for kind in ("anomaly", "drift") for what in ("share", "longest")}
+PROMISED = METRICS | {"entities", "seconds", "partitions", "pools"}
 
 
 def stream(n: int, seed: int = 0, entities: int = 3, missing: float = 0.2) -> list[dict[str, Any]]:

@@ -677,6 +677,8 @@ def test_a_stream_begins_with_everything_and_goes_on_with_changes(fresh: Served)
     assert sorted(first["page"]["names"]) == sorted(ODD), "as they are: the page makes text of them"
     assert first["episodes"]["items"][0]["entity"] == ODD[0]
     assert first["pulse"]["entities"] == 0
+    none = {"started": 0, "share": None, "longest": 0}
+    assert first["pulse"]["episodes"] == [{"kind": kind, **none} for kind in ("anomaly", "drift")]
     served.page.on_sent(sent(*batch([ODD[2]], 40)))
     second = next(one for one in stream if "tick" in one)
     assert "page" not in second

@@ -15,7 +15,9 @@ MAX_LEFT_OUT = 20  # columns that the file names
 UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
-def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str) -> str:
+def render_config(
+    draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str, alerts_per_week: float | None = None
+) -> str:
     """Return the file's text.
 
     Args:
@@ -23,6 +25,7 @@ def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, st
         topic: of the events; brokers: bootstrap servers
         kafka: properties of the clients, with placeholders for secrets
         sampled: description of the sample
+        alerts_per_week: false alarms of all its entities together; None: a budget for each entity
     """
     event, why = draft.event, draft.why
     lines = [
@@ -62,14 +65,8 @@ def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, st
         "  # lags: 8   # past targets as inputs; 0: a soft sensor, which must not lean on the last measurement",
         "",
     ]
-    often = f", at a row every {_span(draft.step)} about once in {_span(10_000 * draft.step)}" if draft.step > 0 else ""
     lines += [
-        f"# How many false alarms an entity may raise{often}:",
-        "alerts:",
-        "  anomaly:",
-        "    budget: 1 per 10000 events   # or a time: 1 per 30d",
-        "  drift:",
-        "    budget: 1 per 10000 events",
+        *(_entity_budgets(draft.step) if alerts_per_week is None else _team_budget(alerts_per_week, draft.entities)),
         "",
         "sinks:",
         "  predictions: predictions",
@@ -82,6 +79,29 @@ def render_config(draft: Draft, topic: str, brokers: str, kafka: Mapping[str, st
         "",
     ]
     return "\n".join(lines)
+
+
+def _entity_budgets(step: float) -> list[str]:
+    """Return the section `alerts` with a budget for an entity. step: s between its rows"""
+    often = f", at a row every {_span(step)} about once in {_span(10_000 * step)}" if step > 0 else ""
+    return [
+        f"# How many false alarms an entity may raise{often}:",
+        "alerts:",
+        "  anomaly:",
+        "    budget: 1 per 10000 events   # or a time: 1 per 30d",
+        "  drift:",
+        "    budget: 1 per 10000 events",
+    ]
+
+
+def _team_budget(alerts_per_week: float, entities: int) -> list[str]:
+    """Return the section `alerts` with a budget for all entities together."""
+    return [
+        "# How many false alarms all entities together may raise; correct `entities`, which is the sample's, if there",
+        "# will be others.",
+        "alerts:",
+        f"  budget: {{alerts: {alerts_per_week:g}, per: 7d, entities: {entities}}}",
+    ]
 
 
 def yaml_quoted(text: str) -> str:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import orjson
 import typer
 
 from ssm_stream.cli.errors import report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile, Limit, RecordingFile, open_recording, rows_to_read
+from ssm_stream.cli.inputs import (
+    AsJson,
+    ConfigFile,
+    Limit,
+    RecordingFile,
+    open_recording,
+    rows_to_read,
+    with_option_groups,
+)
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
-from ssm_stream.config import ConfigError, load_config
+from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.prequential import Chunk
@@ -21,20 +29,30 @@ SHOWN = 20
 """Entities in the table."""
 
 
+class AsIf(NamedTuple):
+    """How the recording is processed, other than in one stream whose labels come with the events."""
+
+    label_delay: Annotated[
+        int, typer.Option(min=0, max=4095, help="Rows by which each label comes later.", show_default=False)
+    ] = 0
+    device: Annotated[
+        Literal["cpu", "cuda"] | None,
+        typer.Option(help="Predict many entities side by side in torch on this device; no alerts.", show_default=False),
+    ] = None
+    partitions: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Partitions that the topic would have: pools are as in production.")
+    ] = 1
+
+
+@with_option_groups
 def backtest(
     config: ConfigFile,
     file: RecordingFile,
+    as_if: AsIf,
     out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None,
     alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None,
     as_json: AsJson = False,
     limit: Limit = None,
-    label_delay: Annotated[
-        int, typer.Option(min=0, max=4095, help="Rows by which each label comes later.", show_default=False)
-    ] = 0,
-    device: Annotated[
-        Literal["cpu", "cuda"] | None,
-        typer.Option(help="Predict many entities side by side in torch on this device; no alerts.", show_default=False),
-    ] = None,
 ) -> None:
     """Predict, score and learn each row of a recording in order, as production does, and print errors and alerts.
 
@@ -44,8 +62,11 @@ def backtest(
     from ssm_stream.evaluate.prequential import alert_rows
     from ssm_stream.evaluate.recordings import RecordingError
 
+    label_delay, device, partitions = as_if
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded, rows = open_recording(load_config(config), file, limit)
+        if device is not None and partitions > 1:
+            raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:
             raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
         predictions_file = stack.enter_context(out.open("wb")) if out else None
@@ -64,11 +85,12 @@ def backtest(
                 for message in alert_rows(chunk):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", file.name)
+        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", file.name, partitions)
     if as_json:
         print_json(result)
     else:
         _print(result)
+        _print_pools(loaded, result)
 
 
 def prediction_lines(chunk: Chunk, source: str) -> bytes:
@@ -105,6 +127,7 @@ def _print(result: dict[str, Any]) -> None:
         console.print(f"[dim]{len(targets)} targets; --json has each of the {len(entities):,} entities[/dim]")
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
+    console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
     refused = sum(result["refused"].values())
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(
@@ -113,6 +136,28 @@ def _print(result: dict[str, Any]) -> None:
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
     )
+
+
+def _print_pools(config: Config, result: dict[str, Any]) -> None:
+    """Print the pools of production, and that the team's budget is for another number of entities."""
+    from ssm_stream.evaluate.pools import Pool, describe_budget, describe_pools
+
+    lines = [describe_budget(config, result["entities"])]
+    if result["partitions"] > 1:
+        pools = [Pool(**{name: each[name] for name in Pool._fields}) for each in result["pools"]]
+        lines.insert(0, f"in production: {describe_pools(config, pools, result['partitions'])}")
+    for line in filter(None, lines):
+        output().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _inside(result: dict[str, Any]) -> str:
+    """Return how much lies inside episodes, which their number does not show."""
+    found = [
+        f"{kind} {result[f'{kind}_share']:.1%} (the longest {result[f'{kind}_longest']:,}, of {name})"
+        for kind in ("anomaly", "drift")
+        if (name := result[f"{kind}_longest_entity"]) is not None
+    ]
+    return f"events inside episodes: {'; '.join(found) or 'none'}"
 
 
 def _cells(m: dict[str, Any]) -> list[str]:

@@ -51,6 +51,12 @@ def init(
         Path | None, typer.Argument(help="Sample: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
     ] = None,
     out: Annotated[Path, typer.Option(help="Write the configuration to this file.")] = Path("monitor.yaml"),
+    alerts_per_week: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001, help="False alarms that you accept a week from all entities together.", show_default=False
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the choices as one JSON object.")] = False,
 ) -> None:
@@ -84,7 +90,7 @@ def init(
         draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
-        text = render_config(draft, topic, brokers or BROKERS, properties, sampled)
+        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event

@@ -40,6 +40,9 @@ class Judging(NamedTuple):
         float, typer.Option(min=0.05, max=0.9, help="Share of each entity's rows that are learned and not judged.")
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
+    partitions: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Partitions that the topic would have: pools are as in production.")
+    ] = 1
 
 
 @with_option_groups
@@ -63,13 +66,13 @@ def pilot(
     Example: ssm-stream pilot monitor.yaml recording.csv --labels events.csv --costs costs.yaml --out report.html
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
-    from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, run_pilot
+    from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, costs, first, seed = judging
+    labels, costs, first, seed, partitions = judging
     data = out.with_suffix(".json")
     if data == out:
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
@@ -94,8 +97,7 @@ def pilot(
                 rows,
                 true_events if labels is not None else None,
                 priced,
-                first,
-                seed,
+                PilotOptions(first, seed, partitions),
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
@@ -112,7 +114,7 @@ def pilot(
                 "verdict": verdict["grade"],
                 "text": verdict["text"],
                 "checks": verdict["checks"],
-                **{name: report[name] for name in ("recording", "kpis", "what_if", "config")},
+                **{name: report[name] for name in ("recording", "kpis", "episodes", "what_if", "config")},
                 "report": str(out),
                 "json": str(data),
             }

@@ -141,6 +141,7 @@ def _print_choices(console: Any, found: Tuning) -> None:
     table = new_table(columns, text=("budget",), lines=False)
     for row in found.budgets:
         both = [row[key] for key in ("alerts.anomaly.budget", "alerts.drift.budget") if key in row]
+        both += [f"alerts: {row[key]:g}" for key in ("alerts.budget.alerts",) if key in row]
         week = format_number(row["alerts_per_entity_week"], ".2g")
         cells = [" and ".join(dict.fromkeys(both)) or "off", format_alerts(row), week]
         if labelled:

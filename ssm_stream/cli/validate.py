@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -24,12 +25,20 @@ def validate(
     against_broker: Annotated[
         bool, typer.Option("--against-broker", help="Also check topics, permissions and the latest events.")
     ] = False,
+    recording: Annotated[
+        Path | None,
+        typer.Option(help="Also count the entities of a recording: pools, and the team's budget.", show_default=False),
+    ] = None,
+    partitions: Annotated[
+        int, typer.Option(min=1, max=100_000, help="Partitions of the topic, for the pools of --recording.")
+    ] = 1,
 ) -> None:
     """Check a configuration file: print what it means, or each error with its line and the cure.
 
     If the recovery directory holds a state, the effect of each changed setting on it is printed.
 
-    With --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file.
+    With --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file. With
+    --recording, the entities of its rows are counted.
 
     Exit code 0: the file is valid; 1: the state is refused or a check failed; 2: the file is invalid.
 
@@ -39,6 +48,7 @@ def validate(
     """
     with report_errors():
         loaded = load_config(config)
+    notes = [] if recording is None else _entity_notes(loaded, recording, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -54,17 +64,38 @@ def validate(
     if as_json:
         content = {"config_hash": config_hash, **loaded.redacted()}
         content["recovery"]["kept"] = None if state is None else state.as_json()
+        if recording is not None:
+            content["recording"] = notes
         if against_broker:
             content["checks"] = [check._asdict() for check in checks]
         print_json(content)
     else:
         typer.echo(f"{config}: ok" + ("" if config_hash is None else f" (config hash {config_hash})"))
-        for line in [*_describe(loaded), *([] if state is None else state.lines())]:
+        for line in [
+            *_describe(loaded),
+            *(f"recording {note}" for note in notes),
+            *([] if state is None else state.lines()),
+        ]:
             typer.echo(f"  {line}")
         if against_broker:
             print_checks(checks)
     if (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
+
+
+def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]:
+    """Return what the entities of a recording make of pools and of the team's budget."""
+    from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
+    from ssm_stream.evaluate.prequential import batches
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
+
+    bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
+    with report_errors(RecordingError, OSError):
+        rows = batches(config.replace(event=bare), Recording(recording))
+        names = dict.fromkeys(name for events, _, _ in rows for name in events.entity)
+    pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
+    notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
+    return [note for note in notes if note is not None]
 
 
 def _describe(config: Config) -> Iterator[str]:
@@ -88,5 +119,14 @@ def _describe(config: Config) -> Iterator[str]:
         f"{shards} shards: up to {shards} workers share the work" if shards > 1 else "1 shard: one worker does the work"
     )
     yield f"state     {work}; recovery in {config.recovery.directory or '(off)'}"
+    budget = config.alerts.budget
+    if budget is not None:
+        from ssm_stream.evaluate.pools import expect_small_pools
+
+        share = config.alerts.anomaly.budget.seconds * len(event.targets)
+        own = f"{share / 86_400:.3g}d"
+        yield f"budget    {budget.text}: of each kind, and target, 1 per {own} for an entity"
+        if (warning := expect_small_pools(config)) is not None:
+            yield f"warning   {warning}"
     for warning in security_warnings({**config.source.kafka, **sinks.kafka}):
         yield f"warning   {warning}"

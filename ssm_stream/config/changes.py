@@ -19,8 +19,13 @@ UNSET = "unset"
 
 _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
+_BUDGET = "the learner stays; bounds and thresholds follow the new budget"
 MIGRATES = {
     "model.warmup": _RULE,
+    "alerts.budget": _BUDGET,
+    "alerts.budget.alerts": _BUDGET,
+    "alerts.budget.per": _BUDGET,
+    "alerts.budget.entities": _BUDGET,
     "alerts.anomaly.enabled": f"{_SWITCH}; open episodes end (`ended_by: disabled`)",
     "alerts.anomaly.budget": "the learner stays; the bounds follow the new budget from where they are",
     "alerts.anomaly.channels": _SWITCH,
@@ -38,6 +43,7 @@ MIGRATES = {
     "alerts.fleet.enabled": "it counts from now on; switched off, open ones end (`disabled`), those inside start anew",
     "alerts.fleet.share": _RULE,
     "alerts.fleet.min_entities": _RULE,
+    "alerts.fleet.wait": "it applies to episodes that start from now on",
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",

@@ -116,8 +116,13 @@ class Config(Section):
         """
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
         del settings["alerts"]["feedback"]
+        # States from before these settings keep their hash.
         if self.alerts.language == "en":
-            del settings["alerts"]["language"]  # states from before this setting keep their hash
+            del settings["alerts"]["language"]
+        if self.alerts.budget is None:
+            del settings["alerts"]["budget"]
+        if self.alerts.fleet.wait == type(self.alerts.fleet).model_fields["wait"].default:
+            del settings["alerts"]["fleet"]["wait"]
         if self.labels is None:
             del settings["labels"]
         if self.event.inputs is None:

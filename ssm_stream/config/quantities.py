@@ -50,6 +50,12 @@ class Budget(BaseModel):
         return self.model_copy(update={"events": m * self.events, "seconds": m * self.seconds})
 
 
+def format_duration(seconds: float) -> str:
+    """Return a duration as the file has it, in the largest unit that divides it."""
+    unit = next((unit for unit in reversed(UNITS) if seconds % UNITS[unit] == 0), "s")
+    return f"{seconds / UNITS[unit]:.15g}{unit}"
+
+
 def _budget(value: object) -> object:
     if not isinstance(value, str) or not (found := BUDGET.match(value)) or float(found[1]) <= 0:
         raise ValueError(f"found {value!r}; write a budget such as '1 per 10000 events' or '1 per 30d'")

@@ -11,9 +11,10 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
+from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
-from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended
+from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
@@ -31,6 +32,7 @@ class AlertPipeline:
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
         self._summarizer = Summarizer(config)
+        self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
 
@@ -53,13 +55,14 @@ class AlertPipeline:
             batch: the events; None for labels
             ids: of the events or labels; None: they have none
         """
-        if not any(alerts) and not self._ended and (batch is None or self._endings.is_idle(batch)):
+        waits = self.fleet is not None and len(self.fleet.waiting) > 0
+        if not any(alerts) and not waits and not self._ended and (batch is None or self._endings.is_idle(batch)):
             return []
         out = self._ended_before(batch) if batch is not None else []
         by_target = self._endings.update(alerts, batch)
-        if any(by_target):
+        if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
-            out += merged if self.fleet is None else self.fleet.update(merged)
+            out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
         if not out:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
@@ -72,6 +75,21 @@ class AlertPipeline:
             return alert
         summary = self._summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
         return alert._replace(message=alert.message | {"summary": summary})
+
+    def release(self, row: int) -> list[Alert]:
+        """Return the alerts that wait, as nothing follows at which they would be sent. row: the last of the batch"""
+        waiting = [] if self.fleet is None else self.fleet.waiting.pop_all(row)
+        return [render(alert) for alert in self._ids.assign(waiting, None, keep_suppressed=False)]
+
+    def waiting(self) -> list[Alert]:
+        """Return the alerts that wait, complete as they will be sent; they go on waiting."""
+        return [] if self.fleet is None else [preview(*pair) for pair in self.fleet.waiting.peek()]
+
+    def _labelled(self, pool: tuple[int, int]) -> LabelledEvents:
+        """Return the events of a pool in the last batch that were labelled for any target."""
+        found = [store.labels.of_pool(store.pools.get(pool, -1)) for store in self._stores]
+        # An event may bring the targets of several predictions, or of several paths: it counts once.
+        return found[0] if len(found) == 1 and not self._delayed else merge(found)
 
     def _ended_before(self, batch: Batch) -> list[Alert]:
         """Return the alerts of the episodes that ended before a batch, of its source, at its first event."""
@@ -126,6 +144,7 @@ class AlertPipeline:
         if self.fleet is not None:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
         content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
+        content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
         return [*parts, bytes_part("episodes", orjson.dumps(content))]
 
     def load(self, reader: SnapshotReader, *, migrates: bool) -> None:
@@ -136,11 +155,12 @@ class AlertPipeline:
         rows: list[list[Any]] = []
         if "fleet" in reader.names if migrates else self.fleet is not None:
             rows = orjson.loads(reader.read("fleet").tobytes())
+        content = orjson.loads(reader.read("episodes").tobytes())
         if self.fleet is not None:
             self.fleet.load(rows)
+            self.fleet.waiting.load(content["waiting"])
         else:
-            self._withheld = withheld_episodes(rows)
-        content = orjson.loads(reader.read("episodes").tobytes())
+            self._withheld = withheld_episodes(rows, content["waiting"])
         self._endings.load(content["open"])
         self._ids.load(content)
         self._ended = load_ended(content["ended"])

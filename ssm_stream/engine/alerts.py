@@ -9,6 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,6 +31,19 @@ MAX_PENDING_BYTES = 8 << 20
 """Bytes of captured state that an engine holds for details which may never be needed."""
 
 
+@dataclass(slots=True)
+class EventPlace:
+    """Where the event of an alert that waits comes from, noted as long as it is known.
+
+    topic, partition, offset: of its message, no topic if events have no ids; suffix: of the alert's id
+    """
+
+    topic: str = ""
+    partition: int = 0
+    offset: int = 0
+    suffix: str = ""
+
+
 class Alert(NamedTuple):
     """An alert of the engine.
 
@@ -38,6 +52,9 @@ class Alert(NamedTuple):
     suffix: of the alert's id, after the kind (`episodes.ids`)
     labelled: events of the pool so far; details: None: the message is complete
     suppressed_by: the pool of the fleet episode that replaces the alert, then the episode's id; None: it is sent
+    place: of its own event, if the alert has waited (`episodes.waiting`): `row` is then the event at which it is sent
+    waits: it is not sent at `row`, but later; only its place is noted
+    gap: mean time between labelled events of the entity, ms
     """
 
     row: int
@@ -48,6 +65,9 @@ class Alert(NamedTuple):
     labelled: int = 0
     details: AlertDetails | None = None
     suppressed_by: str | None = None
+    place: EventPlace | None = None
+    waits: bool = False
+    gap: float = 0.0
 
 
 def render(alert: Alert) -> Alert:
@@ -232,7 +252,8 @@ class AlertBuilder:
             }
             details = AlertDetails(self, name, event)
             self._hold(details, len(state.content) + len(state.waiting))
-            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details))
+            gap = 1000.0 * float(state.array("clock.number")[loop.GAP])
+            out.append(Alert(event.row, message, event.pool, entities, "", labelled, details, gap=gap))
         return out
 
     def _hold(self, details: AlertDetails, size: int) -> None:

@@ -12,6 +12,7 @@ from ssm_stream.core.features import calendar_columns, kernel_columns
 from ssm_stream.core.loop import Late, Predictions, Rules, Settled, empty_predictions
 from ssm_stream.engine.alerts import Alert, TargetAndPrediction
 from ssm_stream.engine.category_texts import CategoryTexts
+from ssm_stream.engine.counts.batch_labels import LabelledEvents
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.report_collector import Location, ReportCollector
 from ssm_stream.ingest.events import Events
@@ -94,6 +95,7 @@ class DelayedLabels:
         out = empty_predictions(len(events))
         batch = _Batch(events.entity, rows, pools, events.ts, u, steps, own_steps, target, key)
         alerts, self.resolved = self._run(batch, out, store.watermark_index(source), source, predicting=True)
+        store.labels.set_rows(LabelledEvents(*self.resolved[:2]), pools[self.resolved.item])
         out.score[self.resolved.item] = self.resolved.score
         return out, alerts
 
@@ -110,8 +112,13 @@ class DelayedLabels:
         batch = _Batch(
             names, rows, rows, labels.ts[chosen], columns, steps, steps, labels.target[chosen], labels.key[chosen]
         )
+        # An entity's events come by one partition: its labels count for the pool of its last event.
+        latest = (store.pending.met[rows] - 1) % max(store.pending.open.shape[1], 1)
+        pools = np.full(len(labels), -1)
+        pools[chosen] = store.pending.pool[rows, latest] if store.pending.open.shape[1] else -1
         alerts, resolved = self._run(batch, empty_predictions(0), 0, 0, predicting=False)
         self.resolved = resolved = resolved._replace(item=chosen[resolved.item])
+        store.labels.set_rows(LabelledEvents(*resolved[:2]), pools[resolved.item])
         alerts = [alert._replace(row=int(chosen[alert.row])) for alert in alerts]
         matched = np.zeros(len(labels), np.bool_)
         matched[resolved.item] = True

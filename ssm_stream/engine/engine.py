@@ -264,10 +264,7 @@ class Engine:
     def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
         """Return 16 hex digits over all that the entity's next prediction depends on: its own state and its pool's.
 
-        Args:
-            entity: its name
-            source: the stream that its events come from
-            target: of this one only; None: of all, and of the episodes that they have in common
+        source: that its events come from; target: of this one only; None: of all, and of the episodes in common
 
         Raises:
             KeyError: no such entity or target.
@@ -292,15 +289,12 @@ class Engine:
         return max(each.store.changed_share for each in self.target_engines)
 
     def write_snapshot(self, file: BinaryIO, *, full: bool, base: str = "") -> str:
-        """Write the state, or what changed since the last `write_snapshot`. Removes expired entities first.
+        """Write the state, or what changed since the last time, and return its name. Removes expired entities first.
 
         Args:
             file: at its start; its content is overwritten
             full: all of it; an incremental snapshot needs a `changed_share` below 1
             base: for an incremental snapshot: the name of the one that was written last
-
-        Returns:
-            the name of this one
         """
         metadata, parts = self._dump(full=full)
         name = snapshot_format.write(file, {**metadata, "after": base}, parts)
@@ -377,6 +371,7 @@ class Engine:
         """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
         for each in self.target_engines:
             check_state(each.store)
+            each.store.tally.begin(each.store.state, len(each.store))
         if self._loaded_config != self.config.hash:
             self.episodes.end_disabled()
             self._loaded_config = self.config.hash

@@ -13,6 +13,7 @@ from ssm_stream.core import error_scale, interval
 from ssm_stream.core.lifecycle import OPEN, PEAK, SINCE_N, SINCE_TS
 from ssm_stream.core.loop import GAP, GAPS, LAST, MARK, WEIGHT_EVERY, WEIGHT_RATE, EntityStates
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.counts.episode_tally import EpisodeFigures
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.target_engine import TargetEngine
@@ -164,3 +165,10 @@ def _labelled(view: EntityView) -> int:
 def _time(view: EntityView, column: int) -> int | None:
     number = view.state.clock.number[view.row]
     return int(number[column]) if number[GAPS] > 0 and math.isfinite(number[column]) else None
+
+
+def episode_figures(engine: Engine, kind: str) -> EpisodeFigures:
+    """Return the figures of a kind, each the largest over the targets of an engine; thread-safe."""
+    stores = [each.store for each in engine.target_engines]
+    found = [store.tally.read(store.state, len(store), KINDS.index(kind)) for store in stores]
+    return EpisodeFigures(*map(max, zip(*found, strict=True)))

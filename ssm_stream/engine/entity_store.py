@@ -24,6 +24,8 @@ from ssm_stream.core.frozen_weights import Weights
 from ssm_stream.core.own_channels import OwnChannels
 from ssm_stream.engine import growable_arrays
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.counts.batch_labels import BatchLabels
+from ssm_stream.engine.counts.episode_tally import EpisodeTally
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.events import factorize
@@ -84,6 +86,7 @@ class EntityStore:
         self.report = self._new_report()
         self.reset_entities: list[ResetEntity] = []
         """Entities that started afresh in the last batch: expired, or evicted."""
+        self.tally, self.labels = EpisodeTally(), BatchLabels()
         self.evicted = 0
         """Number of entities that expired or were evicted, since the counter was last reset."""
         # Changes since the last persisted snapshot: which rows, how many rows it has, whether the next one must be full
@@ -277,7 +280,8 @@ class EntityStore:
             self.own.reset(self.names[row])
 
     def _count_dropped(self, rows: NDArray[np.int64] | int) -> None:
-        """Count the waiting events of these rows as dropped."""
+        """Count the waiting events of these rows as dropped, and their open episodes as ended."""
+        self.tally.end_open(self.state, rows, self.names)
         if self.delayed is not None:
             self.label_counts[loop.DROPPED] += int(self.pending.open[rows].sum())
 
@@ -285,6 +289,7 @@ class EntityStore:
         """End the open episodes of a kind without an alert: of one entity, if it is in memory, or of all."""
         if entity is None or entity in self.row_by_name:
             rows = slice(len(self.names)) if entity is None else self.row_by_name[entity]
+            self.tally.end_open(self.state, rows, self.names, kind)
             self.state.lifecycle.number[rows, KINDS.index(kind)] = 0.0
             self.changed[rows] = True
 
@@ -366,8 +371,6 @@ class EntityStore:
             self.pending = growable_arrays.fit_group(q, one, E, len(self.names))
         else:
             self.pending = pending.resized(q, type(q)(*(growable_arrays.zeros(E, array) for array in one)))
-
-    # Figures.
 
     @property
     def bytes_per_entity(self) -> int:

@@ -9,7 +9,10 @@ While it lasts, `started` and `ongoing` of single entities are withheld: they ar
 entity whose `started` was sent before gets its `recovered` all the same; one whose `started` was withheld gets none.
 When the fleet episode recovers, the entities that are still open get their `started`, since their own time.
 
-This runs only when an entity has an alert, which is rare, and not for each event.
+So that the first and the last members are part of it as well, a `started` waits for the others for `alerts.fleet.wait`
+rounds, and what is still open when it recovers waits for its own end for `ROUNDS` (`episodes.waiting`).
+
+This runs only when an entity has an alert or waits, and not for each event.
 """
 
 from __future__ import annotations
@@ -23,15 +26,14 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import BY_EVENT
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.episodes.ids import FLEET, OTHER
+from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20
-"""Episodes that start within so many events an entity belong together."""
+"""Episodes that start, or end, within so many events an entity belong together."""
 CHANCE_DEVIATIONS = 4.0
 """Standard deviations by which the starts within `ROUNDS` must exceed the mean number of false alarms."""
 MAX_LISTED = 100
 """Entities that a fleet alert names at most, those with the highest scores."""
-PoolKind = tuple[int, int, str]
-"""Shard and source of a pool, and kind."""
 
 
 @dataclass(slots=True)
@@ -86,19 +88,34 @@ class FleetAlerts:
         self._budgets = {"anomaly": config.alerts.anomaly.budget.events, "drift": config.alerts.drift.budget.events}
         """Events in which an entity may raise one false alarm; 0 if the budget is in time."""
         self._episodes: dict[PoolKind, FleetEpisode] = {}
+        self.waiting = WaitingAlerts()
 
-    def update(self, alerts: Sequence[Alert]) -> list[Alert]:
+    def update(self, alerts: Sequence[Alert], labelled: Labelled) -> list[Alert]:
         """Return the alerts of a batch, fleet alerts among them, in the order of their events.
 
-        They have yet to be completed by `render`. Those that a fleet episode replaces have its pool in `suppressed_by`.
+        They have yet to be completed by `render`. Those that a fleet episode replaces have its pool in `suppressed_by`,
+        and those that are sent later `waits`.
 
         Args:
             alerts: of entities, in the order of their events
+            labelled: the labelled events of the batch
         """
         out = list[Alert]()
+        self.waiting.begin(labelled)
         for alert in alerts:
+            self._send_due(alert.row, out)
             self._update_one(alert, out)
+        self._send_due(math.inf, out)
+        self.waiting.finish()
         return out
+
+    def _send_due(self, before: float, out: list[Alert]) -> None:
+        """Send what has waited long enough before a row of the batch."""
+        for row, key, entity, alerts in self.waiting.pop_due(before):
+            out += alerts
+            member = self._episodes[key].open[entity]
+            if member.withheld is not None:
+                out.append(_own_start(Alert(row, {}), key, member))
 
     def _update_one(self, alert: Alert, out: list[Alert]) -> None:
         message = alert.message
@@ -115,6 +132,7 @@ class FleetAlerts:
             if episode.reported:
                 episode.absorbed = max(episode.absorbed, message["absorbed_after"] or 0)
             withheld = member is not None and member.withheld is not None
+            out += self.waiting.pop(kind, entity, alert.row)
             out.append(_suppressed(alert, key) if withheld else alert)
         # Others may have been reset, so that the episode may be over at any alert.
         if episode.reported and self._is_over(episode):
@@ -141,23 +159,37 @@ class FleetAlerts:
             episode.first, episode.last = alert.labelled - window, alert.labelled + window
             episode.reported, episode.before = count, count - recent
             episode.since = min(member.since for member in episode.open.values())
-            out += [self._alert("started", key, episode, alert), _suppressed(alert, key)]
+            out.append(self._alert("started", key, episode, alert))
+            for name, waited in self.waiting.pop_pool(key, alert.row).items():
+                out += [_suppressed(each, key) for each in waited]
+                if waited and name != alert.message["entity"]:
+                    episode.open[name].withheld = waited[-1]
+            out.append(_suppressed(alert, key))
+        elif self.waiting.is_left_over(key[2], alert.message["entity"]):
+            out.append(_suppressed(alert, key))
         else:
             episode.open[alert.message["entity"]].withheld = None
-            out.append(alert)
+            out.append(self._hold(key, episode, alert))
+
+    def _hold(self, key: PoolKind, episode: FleetEpisode, alert: Alert) -> Alert:
+        """Return an entity's alert as one that waits; as it is if a fleet alert is out of reach, or it has waited."""
+        queued = self.waiting.queue(alert)
+        if queued is not None:
+            return queued
+        out_of_reach = max(self._threshold(episode), self._expected_by_chance(episode, key[2])) > episode.entities
+        if alert.message["phase"] != "started" or not self._rules.wait or out_of_reach:
+            return alert
+        return self.waiting.add(key, alert, self._rules.wait, episode.entities)
 
     def _recover(self, key: PoolKind, episode: FleetEpisode, alert: Alert, out: list[Alert]) -> None:
-        """End the fleet episode, and send the withheld alerts of the entities that are still open."""
+        """End the fleet episode; the entities still open get a `started` of their own, at once or after a wait."""
         out.append(self._alert("recovered", key, episode, alert))
         episode.reported = episode.before = episode.first = episode.last = episode.since = episode.absorbed = 0
-        withheld = [member for member in episode.open.values() if member.withheld is not None]
-        for member in withheld:
-            assert member.withheld is not None
-            # Its own event is past: it is sent at another entity's event, with an id of its own.
-            message = {**member.withheld.message, "phase": "started"}
-            details = member.withheld.details
-            out.append(alert._replace(message=message, pool=key[:2], suffix=OTHER, details=details))
-            member.withheld = None
+        for name, member in episode.open.items():
+            if member.withheld is not None and self._rules.wait:
+                self.waiting.add_left_over(key, name, alert, ROUNDS, episode.entities)
+            elif member.withheld is not None:
+                out.append(_own_start(alert, key, member))
 
     @staticmethod
     def _started_recently(episode: FleetEpisode, alert: Alert) -> int:
@@ -206,6 +238,7 @@ class FleetAlerts:
 
     def end_episodes(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a kind without an alert: of one entity, or of all and the fleet's."""
+        self.waiting.remove(kind, entity)
         for key in [key for key in self._episodes if key[2] == kind]:
             if entity is None:
                 del self._episodes[key]
@@ -239,14 +272,28 @@ def _pool_name(key: PoolKind) -> str:
     return f"{source}-{shard}"
 
 
+def _own_start(alert: Alert, key: PoolKind, member: MemberEpisode) -> Alert:
+    """Return the `started` of an entity that a fleet episode has left open, with its last report.
+
+    Its own event is past: it is sent at another event, that of `alert`, with an id of its own.
+    """
+    withheld, member.withheld = member.withheld, None
+    assert withheld is not None
+    message = {**withheld.message, "phase": "started"}
+    return Alert(alert.row, message, key[:2], suffix=OTHER, details=withheld.details)
+
+
 def _suppressed(alert: Alert, key: PoolKind) -> Alert:
     """Return an alert as one that the fleet episode of a pool and kind replaces."""
     return alert._replace(suppressed_by=_pool_name(key))
 
 
-def withheld_episodes(rows: list[list[Any]]) -> list[tuple[str, str]]:
-    """Return entity and kind of the episodes whose `started` was withheld, in what `FleetAlerts.dump` returned."""
-    return [
+def withheld_episodes(rows: list[list[Any]], waiting: list[list[Any]]) -> list[tuple[str, str]]:
+    """Return entity and kind of the episodes whose `started` was withheld or waits.
+
+    rows, waiting: what `FleetAlerts.dump` and `WaitingAlerts.dump` returned
+    """
+    return [(entity, kind) for _, _, kind, entity, *_ in waiting] + [
         (name, kind)
         for _, _, kind, _, _, _, _, members, *_ in rows
         for name, *_, withheld in members

@@ -39,6 +39,8 @@ class ReportCollector:
         if phase[0] != lifecycle.UNCHANGED and phase[loop.CHANNEL] == loop.LEVELS_CHANNEL:
             shifts = np.empty(2 * (store.params.features + 1))
             levels.causes(store.state.levels, at.row, shifts)
+        for kind in np.flatnonzero(phase[: len(lifecycle.KINDS)] == lifecycle.RECOVERED).tolist():
+            store.tally.end(store.state, at.row, entity, kind)
         pool = int(store.shards[at.row]), at.source
         state = self.capture(at.row, at.pool)
         self._events.append(ReportedEvent(index, entity, ts, values, pool, state, shifts))

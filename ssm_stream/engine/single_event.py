@@ -75,6 +75,7 @@ class SingleEventProcessor:
         store.begin_batch()
         self._texts.begin_known(event.texts)
         store.changed[row] = store.pools_changed[pool] = True
+        store.labels.set_one(target, event.ts, pool)
         cycles, hour, weekday = self._calendar.columns(event.ts)
         self._inputs.pack_into(self._in, 0, pool, row, event.ts, hour, weekday, target, *event.features, *cycles)
         at, alerts = 0, list[Alert]()

@@ -129,6 +129,7 @@ class TargetEngine:
         rows = store.assign_rows(events.entity)
         pools = store.pools_of(rows, source)
         store.changed[rows], store.pools_changed[pools] = True, True
+        store.labels.set_targets(events.target, events.ts, pools)
         self._texts.watch(pools)
         u, steps = kernel_columns(self.plan, events.features, events.ts)
         out = empty_predictions(n)

@@ -11,8 +11,12 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine
-from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed
+from ssm_stream.evaluate.episode_shares import EpisodeShares
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.pools import partition_of, pools_of
+from ssm_stream.evaluate.prequential import Chunk, prequential, prequential_delayed, with_row_labels
 from ssm_stream.evaluate.scores import Scores, combine_targets, started_alerts
 from ssm_stream.reference import require_torch
 
@@ -27,35 +31,45 @@ def backtest(
     label_delay: int = 0,
     device: str = "",
     source: str | None = None,
+    partitions: int = 1,
 ) -> dict[str, Any]:
     """Return metrics of the production engine over a recording.
 
     With a horizon, persistence predicts the target at the time of the prediction, and events count when their target is
     there. With `label_delay`, labels come that many rows late; persistence still predicts the target of the row before.
     With a `device`, the torch definition predicts there, without intervals and alerts (`evaluate/device_backtest.py`).
+    With `partitions`, entities learn together, and are watched together, as with so many partitions of the source.
     `source` is the name of the recording in the ids of alerts; None: the events topic.
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault) and by_entity (the same metrics of each); with several targets as of `combine_targets`
+        (count by fault), pools, by_entity (the same metrics of each), and of each kind of alert KIND_share,
+        KIND_longest (`EpisodeShares`) and KIND_longest_entity; with several targets as of `combine_targets`
     """
     faults, start = Counter[str](), time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
-    engine = _device_engine(config, device) if device else Engine(config)
-    for chunk in (
-        prequential_delayed(config, rows, label_delay, source)
-        if label_delay
-        else prequential(config, rows, engine, source=source)
-    ):
+    engine: DeviceEngine | PartitionedEngine
+    if label_delay:
+        engine = PartitionedEngine(with_row_labels(config), partitions)
+        chunks = prequential_delayed(rows, label_delay, engine, source)
+    else:
+        engine = _device_engine(config, device) if device else PartitionedEngine(config, partitions)
+        chunks = prequential(config, rows, engine, source=source)
+    shares = EpisodeShares(engine if isinstance(engine, Engine) else None, len(scores))
+    for chunk in chunks:
         for j, path in enumerate(scores):
+            targets = chunk.events.target
+            shares.add(chunk.events.entity, targets if targets.ndim == 1 else targets[:, j], j)
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
         on_chunk(chunk)
     seconds = time.perf_counter() - start
     one = next(iter(scores.values()))
     metrics = combine_targets(scores) if len(scores) > 1 else {**one.total(), "by_entity": one.by_entity()}
-    by_entity = metrics.pop("by_entity")
+    shares.finish()
+    by_entity = _with_shares(metrics, shares)
+    pools = pools_of({name: partition_of(name, partitions) for name in by_entity}, config.state.shards)
     return {
         **metrics,
         "level": config.model.interval,
@@ -64,8 +78,21 @@ def backtest(
         "bytes_per_entity": engine.bytes_per_entity,
         "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,
+        "partitions": partitions,
+        "pools": [pool.as_json() for pool in pools],
         "by_entity": by_entity,
     }
+
+
+def _with_shares(metrics: dict[str, Any], shares: EpisodeShares) -> dict[str, dict[str, Any]]:
+    """Add the shares of events inside episodes to the metrics, take `by_entity` out of them, and return it."""
+    by_entity: dict[str, dict[str, Any]] = metrics.pop("by_entity")
+    for name, each in [(None, metrics), *by_entity.items()]:
+        each.update(shares.figures(name))
+        for j, of_target in enumerate(each.get("by_target", {}).values()):
+            of_target.update(shares.figures(name, [j]))
+    metrics |= {f"{kind}_longest_entity": shares.longest_entity(kind) for kind in KINDS}
+    return by_entity
 
 
 def _device_engine(config: Config, device: str) -> DeviceEngine:

@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.alarm_matching import Alarm
+from ssm_stream.evaluate.episode_shares import EpisodeShares
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.prequential import prequential
 from ssm_stream.ingest.events import Events, factorize
 
@@ -56,6 +59,10 @@ class EngineRun:
     """The events that the engine processed; only with `keep_events`."""
     ahead: bool = False
     """Whether there is a horizon."""
+    partitions: int = 1
+    """Partitions of the source, by which the entities are pooled."""
+    shares: dict[str, Any] = field(default_factory=dict)
+    """Of the events inside episodes; see `EpisodeShares.figures`."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -80,6 +87,7 @@ def run_engine(
     *,
     until: int | None = None,
     keep_events: bool = False,
+    partitions: int = 1,
     on_rows: Callable[[int], None] = lambda _: None,
 ) -> EngineRun:
     """Run the production engine over the rows of a recording.
@@ -89,6 +97,7 @@ def run_engine(
         rows: dicts, one an event, or a `Recording`
         until: the engine sees no event from this time on, ms
         keep_events: keep the events themselves for further runs
+        partitions: of the source; see `PartitionedEngine`
         on_rows: takes the number of rows of each batch that is done
     """
     known: dict[str, int] = {}
@@ -98,8 +107,11 @@ def run_engine(
     faults, examples = Counter[str](), list[tuple[int, str]]()
     predicted_at: dict[tuple[int, int], int] = {}
     first, ahead = 0, False
-    for chunk in prequential(config, rows, until=until):
+    engine = PartitionedEngine(config, partitions)
+    shares = EpisodeShares(engine)
+    for chunk in prequential(config, rows, engine, until):
         events, predictions = chunk.events, chunk.predictions
+        shares.add(events.entity, events.target)
         ids, n = factorize(events.entity, known), len(events)
         here = np.arange(first, first + n)
         predicted = [predictions.yhat, predictions.lower, predictions.upper, predictions.warmup.astype(np.float64)]
@@ -129,9 +141,11 @@ def run_engine(
     entity, ts, y, position, yhat, lower, upper, warmup, origin = (
         np.concatenate(parts) for parts in zip(*columns, strict=True)
     )
+    shares.finish()
+    longest = {f"{kind}_longest_entity": shares.longest_entity(kind) for kind in KINDS}
     width = len(config.event.columns) if keep_events else 0
     features = np.concatenate([events.features for events in batches]) if batches else np.empty((len(ts), width))
     return EngineRun(
         list(known), entity, ts, y, position, yhat, lower, upper, ~(warmup == 0.0), origin, features, messages,
-        dict(faults), examples[:MAX_EXAMPLES], batches, ahead,
+        dict(faults), examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
     )  # fmt: skip

@@ -14,7 +14,8 @@ import numpy as np
 from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
-from ssm_stream.engine.episodes.ids import EventIds, alert_id
+from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
@@ -65,7 +66,7 @@ def prequential(
     """
     source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
-    first = 0
+    first, held = 0, None
     for events, refused, count in batches(config, rows):
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
@@ -80,8 +81,19 @@ def prequential(
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
         resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        yield Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
+        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
+        if held is not None:
+            yield held
+        held = chunk
         first += count
+    if held is not None:
+        yield _with_waiting(held, engine)
+
+
+def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
+    """Return the last batch with the alerts that still wait, as nothing follows at which they would be sent."""
+    waiting = engine.episodes.release(max(len(last.events) - 1, 0)) if isinstance(engine, Engine) else []
+    return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 
 def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
@@ -109,15 +121,11 @@ def _several(config: Config) -> tuple[str, ...]:
     return tuple(config.event.targets) if len(config.event.targets) > 1 else ()
 
 
-def prequential_delayed(
-    config: Config, rows: Iterable[dict[str, Any]], delay: int, source: str | None = None
-) -> Iterator[Chunk]:
-    """Run as `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
-
-    An alert's row is that of the event after which its label came.
+def with_row_labels(config: Config) -> Config:
+    """Return the configuration with labels that come by themselves, found by the number of their row.
 
     Raises:
-        ConfigError: the configuration has labels or a horizon of its own, or several targets.
+        ConfigError: it has labels or a horizon of its own, or several targets.
     """
     if _several(config):
         raise ConfigError(
@@ -127,11 +135,27 @@ def prequential_delayed(
         raise ConfigError(
             "--label-delay: labels and model.horizon define already when the targets come: leave them out"
         )
-    source = source or config.source.topic
     late = Labels(topic=f"{config.source.topic}.labels", id="row", wait=1e12, pending=MAX_PENDING)
-    engine = Engine(config.replace(labels=late))
+    return config.replace(labels=late)
+
+
+def prequential_delayed(
+    rows: Iterable[dict[str, Any]], delay: int, engine: PartitionedEngine, source: str | None = None
+) -> Iterator[Chunk]:
+    """Run as `prequential`, but the label of an event comes `delay` events later: row t is predicted before it.
+
+    An alert's row is that of the event after which its label came.
+
+    Args:
+        rows: as of `prequential`
+        delay: events
+        engine: of the configuration `with_row_labels`
+        source: name of the recording, in the ids of alerts; None: the events topic
+    """
+    config = engine.config
+    source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
-    first, count = 0, 0
+    first, count, held = 0, 0, None
     for events, refused, height in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
@@ -149,17 +173,24 @@ def prequential_delayed(
                 if y == y:
                     zero = np.zeros(1, np.int64)
                     label = LabelColumns([name], zero, np.array([row]), np.array([y]), zero)
-                    alerts += [alert._replace(row=t) for alert in engine.learn(label, 0, ids).alerts]
+                    learned = engine.learn(label, engine.partition(name), ids)
+                    alerts += [alert._replace(row=t) for alert in learned.alerts]
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        yield Chunk(events, predictions, sent, refused, first, source=source)
+        chunk = Chunk(events, predictions, sent, refused, first, source=source)
+        if held is not None:
+            yield held
+        held = chunk
         first += height
+    if held is not None:
+        yield _with_waiting(held, engine)
 
 
 def alert_rows(chunk: Chunk) -> Iterator[dict[str, Any]]:
     """Yield the alert messages of a chunk; their source is the file and the row."""
+    rows = EventIds(chunk.source, 0, (chunk.first + chunk.events.position).tolist())
     for alert in chunk.alerts:
-        offset = chunk.first + int(chunk.events.position[alert.row])
-        place = {"topic": chunk.source, "partition": 0, "offset": offset}
-        yield {**alert.message, "source": place, "id": alert_id(chunk.source, 0, offset, alert)}
+        topic, partition, offset = source_of(alert, rows)
+        place = {"topic": topic, "partition": partition, "offset": offset}
+        yield {**alert.message, "source": place, "id": alert_id(topic, partition, offset, alert)}

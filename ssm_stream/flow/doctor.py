@@ -20,12 +20,13 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_columns
+from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.records import Message, timestamp_of
-from ssm_stream.kafka.sample import decode_sample
+from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.kafka.topic_reader import TopicReader, open_topic
 from ssm_stream.recovery.directory import writable_by_others
@@ -38,6 +39,8 @@ FREE = 200 * 1024**2
 """Free bytes that the recovery directory's disk should have."""
 LATEST = 200
 """Messages of a partition, from its end, that are decoded as a trial."""
+SAMPLE_ROUNDS = 4
+"""Events of each entity, in the mean, in which hardly an entity is missing."""
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
@@ -187,12 +190,25 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
             f"user may read topic {source.topic} and group {source.group_id}"
         )
         return [topic, Check("reading", False, error.found, cure)]
-    return [topic, reading, *([_events(config, messages)] if messages else []), _clock(newest)]
-
-
-def _events(config: Config, messages: list[Message]) -> Check:
-    """Check whether the configuration can use the last messages; a flow goes on without those that it cannot."""
+    if not messages:
+        return [topic, reading, _clock(newest)]
     sample = decode_sample(config, messages)
+    entities = [_entities(config, sample, len(cluster.topics[source.topic]))] if sample.events else []
+    return [topic, reading, _events(config, messages, sample), *entities, _clock(newest)]
+
+
+def _entities(config: Config, sample: SampleCounts, partitions: int) -> Check:
+    """Describe the pools of the entities in the last messages; the team's budget, if it is for another number."""
+    names = sample.partition_by_entity
+    found = f"{describe_pools(config, pools_of(names, config.state.shards), partitions)} (in the last messages)"
+    budget = config.alerts.budget
+    enough = budget is not None and sample.events >= SAMPLE_ROUNDS * budget.entities
+    far = describe_budget(config, len(names), all_seen=enough)
+    return Check("entities", True, found if far is None else f"{found}; {far}")
+
+
+def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Check:
+    """Check whether the configuration can use the last messages; a flow goes on without those that it cannot."""
     found = f"{sample.events} of the last {sample.messages} messages are events"
     found += f", {sample.labels} are labels" if sample.labels else ""
     documents = [

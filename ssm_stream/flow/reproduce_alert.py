@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,15 +25,15 @@ from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
-from ssm_stream.kafka.records import Chunk, Message, ShardBatch, offset_of
+from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch, offset_of
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
 from ssm_stream.recovery.export import load_exported_engines
 
 ID = re.compile(
     r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<kind>anomaly|drift)(?P<more>(?:-fleet)?(?:-\d+)?)"
 )
-BATCH = 5000
-"""Messages that are decoded at a time."""
+BATCH, FEW = 5000, 100
+"""Messages that are decoded at a time: up to the alert's event, and after it, while the alert waits."""
 
 
 class NotReproducibleError(LookupError):
@@ -175,11 +175,12 @@ def reproduce_alert(
         stops = spread_evenly(_offsets_of(config, alert, first, entity, on_progress), history)
     run = _Run(config, alert, engines, entity, stops, dict(audit))
     low, total = first, alert.offset - first + 1
-    for chunk in _chunks(config.source, alert, first):
+    for chunk in _chunks(config.source, alert, first, run.is_waiting):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
             low = at  # offsets of transaction markers, or that the topic has dropped
         run.process(chunk)
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
+    run.finish()
     if run.value is None:
         raise NotReproducibleError(
             f"{alert.text}: the events from offset {low} on do not lead to this alert: the state did not begin "
@@ -275,11 +276,36 @@ class _Run:
                 continue
             self.events += len(events)
             predictions, alerts = engine.process(events, partition, self._encoder.event_ids(batch))
-            mine = [raised for raised in alerts if batch.offsets[raised.row] == self._alert.offset]
-            for record in self._encoder.encode(batch, predictions, mine).others:
-                value = record.value or b""
-                if orjson.loads(value)["id"] == self._alert.text:
-                    self.value = value
+            at = self._alert.offset
+            mine = [
+                raised
+                for raised in alerts
+                if (batch.offsets[raised.row] if raised.place is None else raised.place.offset) == at
+            ]
+            self._take(self._encoder.encode(batch, predictions, mine).others)
+
+    def _take(self, records: Iterable[ProducerRecord]) -> None:
+        """Take the alert's message from among these."""
+        for record in records:
+            if orjson.loads(record.value or b"")["id"] == self._alert.text:
+                self.value = record.value
+
+    def _waiting(self) -> list[ProducerRecord]:
+        """Return the messages of the alerts that wait, as they will be sent if no fleet alert replaces them."""
+        return [
+            self._encoder.waiting_record(each)
+            for engine in self._engines.values()
+            for each in engine.episodes.waiting()
+        ]
+
+    def is_waiting(self) -> bool:
+        """Return whether the alert waits for others (`alerts.fleet.wait`), so that later events decide about it."""
+        return any(orjson.loads(record.value or b"")["id"] == self._alert.text for record in self._waiting())
+
+    def finish(self) -> None:
+        """Take the alert as it will be sent if it still waits at the topic's end."""
+        if self.value is None:
+            self._take(self._waiting())
 
     def _engine(self, key: str) -> Engine:
         engine = self._engines.get(key)
@@ -333,8 +359,8 @@ def _offsets_of(
     return found
 
 
-def _chunks(source: Source, alert: AlertId, first: int) -> Iterator[Chunk]:
-    """Yield the partition's messages from an offset to the alert's.
+def _chunks(source: Source, alert: AlertId, first: int, goes_on: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
+    """Yield the partition's messages from an offset to the alert's, and further ones, a few at a time, while `goes_on`.
 
     Raises:
         NotReproducibleError: the topic does not hold them.
@@ -359,3 +385,9 @@ def _chunks(source: Source, alert: AlertId, first: int) -> Iterator[Chunk]:
             last = offset_of(messages[-1])
         if last != alert.offset:
             raise NotReproducibleError(f"{alert.text}: there is no message at offset {alert.offset}")
+        if not goes_on() or last + 1 >= end:
+            return
+        for messages in reader.read({alert.partition: Span(last + 1, end)}, FEW):
+            yield Chunk(source.topic, alert.partition, messages)
+            if not goes_on():
+                return

@@ -14,7 +14,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert, LabelResult
-from ssm_stream.engine.episodes.ids import EventIds, alert_id
+from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
@@ -112,7 +112,7 @@ class Encoder:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
         sinks = self.config.sinks
         return [
-            self.alert_record(_alert_body(alert, ids))
+            self.alert_record(_alert_body(alert, ids), ids.offsets[alert.row])
             for alert in alerts
             if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
         ]
@@ -159,10 +159,20 @@ class Encoder:
         ids = self.event_ids(batch)
         return [_alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
 
-    def alert_record(self, body: dict[str, Any]) -> ProducerRecord:
+    def waiting_record(self, alert: Alert) -> ProducerRecord:
+        """Return the message of an alert that waits, as it will be sent."""
+        assert alert.place is not None
+        place = alert.place
+        return self.alert_record(_alert_body(alert, EventIds(place.topic, place.partition, [place.offset])))
+
+    def alert_record(self, body: dict[str, Any], offset: int | None = None) -> ProducerRecord:
         """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value.
 
         One with `suppressed_by` is for `sinks.suppressed`.
+
+        Args:
+            body: content
+            offset: of the message at which it is sent; None: its own event's
         """
         time = EPOCH + timedelta(milliseconds=body["ts"])
         attributes = {
@@ -181,11 +191,12 @@ class Encoder:
         counted = (body["kind"], body["phase"])
         sent = Sent("suppressed", counted) if suppressed else Sent("alert", (*counted, body["scope"]))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
-        return ProducerRecord(topic, body["entity"], value, headers, body["source"]["offset"], sent)
+        cause = body["source"]["offset"] if offset is None else offset
+        return ProducerRecord(topic, body["entity"], value, headers, cause, sent)
 
 
 def _alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
-    """Return the content of an alert with its source and its id."""
-    topic, partition, offset = ids.topic, ids.partition, ids.offsets[alert.row]
+    """Return the content of an alert with its source and its id. ids: of the batch in which it is sent"""
+    topic, partition, offset = source_of(alert, ids)
     source = {"topic": topic, "partition": partition, "offset": offset}
     return {**alert.message, "source": source, "id": alert_id(topic, partition, offset, alert)}

@@ -16,6 +16,7 @@ class SampleCounts(NamedTuple):
 
     messages: all of them; events, labels: among them; refused: fault → how often; example: one refusal in words
     split_entity: an entity that came by two partitions; unlabelled: events without a target
+    partition_by_entity: of each entity, the partition of its first event among them
     """
 
     messages: int
@@ -25,6 +26,7 @@ class SampleCounts(NamedTuple):
     example: str
     split_entity: str | None
     unlabelled: int
+    partition_by_entity: dict[str, int]
 
 
 def decode_sample(config: Config, messages: list[Message]) -> SampleCounts:
@@ -55,4 +57,4 @@ def decode_sample(config: Config, messages: list[Message]) -> SampleCounts:
                 for name in item.events.entity:
                     if partition_of.setdefault(name, partition) != partition:
                         split_entity = split_entity or name
-    return SampleCounts(len(messages), events, labels, refused, example, split_entity, unlabelled)
+    return SampleCounts(len(messages), events, labels, refused, example, split_entity, unlabelled, partition_of)

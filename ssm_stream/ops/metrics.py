@@ -26,11 +26,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES
+from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -69,7 +70,7 @@ class Metrics(RunObserver):
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
         self.ready: Callable[[], bool] = lambda: False
-        self._config = config
+        self.config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
         # Of each shard the latest event time so far, ms.
         self._shards: WeakKeyDictionary[ObservedShard, float] = WeakKeyDictionary()
@@ -94,6 +95,7 @@ class Metrics(RunObserver):
         self._allowed = counter(
             "alarms_allowed", "False alarms that the budget allows for what has been seen so far.", ["kind"]
         )
+        self._labelled = counter("labelled_events", "Events whose target has come, with them or later.")
         self._letters = counter("dead_letters", "Dead letters handed to the producer.", ["stage", "reason"])
         self._feedback = counter("feedback", "Verdicts of operators on alerts.", ["rule", "verdict"])
         self._evicted = counter("entities_evicted", "Entities evicted: idle for state.ttl, or to make room.")
@@ -190,7 +192,9 @@ class Metrics(RunObserver):
         latest = self._shards[shard] = max(before, float(events.ts.max()))
         elapsed = (latest - before) / 1000 if math.isfinite(before) else 0.0
         self.allow_alarms(len(events) - int(unlabelled), len(engine), elapsed)
-        if engine.labels_delayed:
+        if not engine.labels_delayed:
+            self._labelled.inc(len(events) - int(unlabelled))
+        else:
             self.on_labels(shard, events.entity, partition)
             return
         y = events.target
@@ -203,7 +207,9 @@ class Metrics(RunObserver):
 
     def on_labels(self, shard: ObservedShard, names: list[str], partition: int) -> None:
         """Judge the predictions that delayed labels have resolved."""
-        for quality, s in zip(self.quality.values(), shard.engine.resolved_predictions, strict=True):
+        resolved = shard.engine.resolved_predictions
+        self._labelled.inc(max(len(s.item) for s in resolved))
+        for quality, s in zip(self.quality.values(), resolved, strict=True):
             quality.add([names[i] for i in s.item.tolist()], s.y, s.yhat, s.lower, s.upper, s.warmup, partition)
 
     def allow_alarms(self, labelled: int, entities: int, seconds: float) -> None:
@@ -215,7 +221,7 @@ class Metrics(RunObserver):
             seconds: event time since the shard's batch before
         """
         for kind in KINDS:
-            rules = self._config.alerts.anomaly if kind == "anomaly" else self._config.alerts.drift
+            rules = self.config.alerts.anomaly if kind == "anomaly" else self.config.alerts.drift
             if not rules.enabled:
                 continue
             if rules.budget.events:
@@ -301,6 +307,12 @@ class _CurrentState(Collector):
         yield lag
         yield offset
         yield _gauge("entities", "Entities in memory.", sum(len(shard.engine) for shard in shards))
+        divided = GaugeMetricFamily(
+            "ssm_stream_alarm_budget_entities", "Entities that alerts.budget is divided over.", labels=[]
+        )
+        if metrics.config.alerts.budget is not None:
+            divided.add_metric([], metrics.config.alerts.budget.entities)
+        yield divided
         shares = [share for shard in shards if (share := shard.engine.fullness) is not None]
         limit = GaugeMetricFamily(
             "ssm_stream_entities_limit_used_ratio", "Of state.max_entities, in the fullest partition.", labels=[]
@@ -310,6 +322,7 @@ class _CurrentState(Collector):
         yield limit
         episodes = {kind: sum(shard.engine.count_open_episodes(kind) for shard in shards) for kind in KINDS}
         yield _by("episodes_open", "Entities with an open episode.", "kind", episodes)
+        yield from _episodes(shards)
         quality = {path: each.read() for path, each in metrics.quality.items()}
         for name, text, values in (
             ("prediction_mean_absolute_error", "Recent, in the target's unit.", {t: q.mae for t, q in quality.items()}),
@@ -328,6 +341,22 @@ class _CurrentState(Collector):
             metrics.verify_deviation,
         )
         yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
+
+
+def _episodes(shards: list[ObservedShard]) -> Iterable[Metric]:
+    """Yield how many events lie inside episodes, and the longest one that is open, by kind."""
+    events = CounterMetricFamily(
+        "ssm_stream_episode_events", "Labelled events inside an episode of their entity.", labels=["kind"]
+    )
+    longest, seconds = dict.fromkeys(KINDS, 0), dict.fromkeys(KINDS, 0.0)
+    for kind in KINDS:
+        found = [episode_figures(shard.engine, kind) for shard in shards]
+        events.add_metric([kind], sum(figures.events for figures in found))
+        longest[kind] = max((figures.open_events for figures in found), default=0)
+        seconds[kind] = max((figures.open_seconds for figures in found), default=0.0)
+    yield events
+    yield _by("episode_longest_events", "Labelled events of the longest open episode.", "kind", longest)
+    yield _by("episode_longest_seconds", "Event time of the longest open episode.", "kind", seconds)
 
 
 def _version(package: str) -> str:

@@ -8,6 +8,8 @@ import time
 from collections import deque
 from typing import Any
 
+from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ops.metrics import Metrics
 
 EVERY = 1.0
@@ -21,6 +23,7 @@ COUNTED = {
     "ssm_stream_predictions_total": "predictions",
     "ssm_stream_alerts_total": "alerts",
     "ssm_stream_dead_letters_total": "dead_letters",
+    "ssm_stream_labelled_events_total": "labelled",
 }
 
 
@@ -53,7 +56,7 @@ class ProcessStats:
     def _collect(self, now: float) -> dict[str, Any]:
         metrics = self._metrics
         counts = dict.fromkeys(COUNTED.values(), 0.0)
-        events = 0.0
+        events, started = 0.0, dict.fromkeys(KINDS, 0)
         for family in metrics.registry.collect():
             name = COUNTED.get(f"{family.name}_total")
             if name is None:
@@ -61,6 +64,8 @@ class ProcessStats:
             for sample in family.samples:
                 if sample.name in COUNTED:
                     counts[name] += sample.value
+                    if name == "alerts" and sample.labels["phase"] == "started" and sample.labels["scope"] == "entity":
+                        started[sample.labels["kind"]] += int(sample.value)
                     # Labels and feedback are counted too, under their topics.
                     events += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
         rate = None
@@ -85,6 +90,24 @@ class ProcessStats:
             "entities": sum(len(shard.engine) for shard in metrics.shards),
             "ready": bool(metrics.ready()),
             "quality": quality,
+            "episodes": self._episodes(counts["labelled"], started),
             "places": [[place.topic, place.partition, place.next, place.lag] for place in sorted(places)][:64],
             **{name: int(count) for name, count in counts.items()},
         }
+
+    def _episodes(self, labelled: float, started: dict[str, int]) -> list[dict[str, Any]]:
+        """Return by kind the alerts of entities that started, the share of the labelled events inside their episodes
+        (None without events), and the labelled events of the longest one, since the process has started."""
+        out = []
+        for kind in KINDS:
+            found = [episode_figures(shard.engine, kind) for shard in self._metrics.shards]
+            inside = sum(figures.events for figures in found)
+            out.append(
+                {
+                    "kind": kind,
+                    "started": started.get(kind, 0),
+                    "share": min(inside / labelled, 1.0) if labelled else None,
+                    "longest": max((figures.longest for figures in found), default=0),
+                }
+            )
+        return out

@@ -1,6 +1,6 @@
 """The sections of the file as pydantic models: the one place where a setting is named, typed, bounded and explained."""
 
-from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift
+from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift, TeamBudget
 from ssm_stream.config.sections.base import ConfigError, Section
 from ssm_stream.config.sections.event import ALL, MAX_NAME_LENGTH, Event
 from ssm_stream.config.sections.kafka import Registry, Sinks, Source
@@ -26,4 +26,5 @@ __all__ = [
     "Sinks",
     "Source",
     "State",
+    "TeamBudget",
 ]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ssm_stream.config.quantities import Budget, BudgetSetting
+from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, format_duration
 from ssm_stream.config.sections.base import Section, Topic
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
@@ -74,6 +74,9 @@ class FleetAlerts(Section):
     """Share of a pool's labelled entities that must have an open episode of a kind at the same time …"""
     min_entities: Annotated[int, Field(ge=2, le=1_000_000)] = 3
     """… and the smallest number of them."""
+    wait: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Events of each entity, in the mean over the pool, by which an entity's `started` waits for others, so that one
+    cause is one alert from the first entity on; it does not wait where the pool has too few entities. 0: not at all."""
 
 
 class Feedback(Section):
@@ -84,9 +87,37 @@ class Feedback(Section):
     """Topic of the feedback; key it by `id`, so that the last verdict on an alert counts."""
 
 
+class TeamBudget(Section):
+    """False alarms that a team accepts from the whole deployment, in place of the `budget` of `anomaly` and `drift`.
+    Both kinds and all entities (and targets) get equal shares of it, in event time."""
+
+    alerts: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """False alarms …"""
+    per: Duration
+    """… in so much event time, …"""
+    entities: Annotated[int, Field(ge=1, le=1_000_000_000)]
+    """… of so many entities. A fixed number: with the number of those that live, an entity's alerts would depend on
+    which others there are."""
+
+    @property
+    def text(self) -> str:
+        """`20 per 7d for 250 entities`."""
+        return f"{self.alerts:.15g} per {format_duration(self.per)} for {self.entities} entities"
+
+    def share(self, kinds: int) -> Budget:
+        """Return the budget of one entity and kind (Bonferroni: all together keep the whole under any dependence)."""
+        return Budget(text=self.text, seconds=self.per * self.entities * kinds / self.alerts)
+
+    def scaled(self, factor: float) -> TeamBudget:
+        """Return the budget that allows `factor` times as many false alarms."""
+        return self.model_copy(update={"alerts": self.alerts * factor})
+
+
 class Alerts(Section):
     """When to call a person."""
 
+    budget: TeamBudget | None = None
+    """Null: `anomaly` and `drift` each have a budget for an entity."""
     anomaly: Anomaly = Anomaly()
     drift: Drift = Drift()
     fleet: FleetAlerts = FleetAlerts()
@@ -100,3 +131,36 @@ class Alerts(Section):
     """Features named in an alert, the weightiest first."""
     language: Literal["en", "ja"] = "en"
     """Language of `summary`, the alert as a sentence: English or Japanese. Its times are in `event.time_zone`."""
+
+    def with_team_budget(self, budget: TeamBudget) -> Alerts:
+        """Return the section with another budget in place of the team's."""
+        return Alerts.model_validate({**self.model_dump(), "budget": budget})
+
+    @model_validator(mode="after")
+    def _share_budget(self) -> Alerts:
+        """Give both kinds their shares of the team's budget, as their own budgets."""
+        if self.budget is None:
+            return self
+        kinds: dict[str, Anomaly | Drift] = {"anomaly": self.anomaly, "drift": self.drift}
+        share = self.budget.share(max(sum(section.enabled for section in kinds.values()), 1))
+        for name, section in kinds.items():
+            if section.budget.text == share.text:
+                continue  # it has its share already: a section is validated again with each new configuration
+            if "budget" in section.model_fields_set:
+                raise ValueError(
+                    f"budget: found together with {name}.budget ({section.budget.text!r}); the budget of the team "
+                    f"({share.text}) replaces those of both kinds: leave alerts.budget or alerts.{name}.budget out"
+                )
+            # Sections are frozen for their users.
+            object.__setattr__(self, name, section.model_copy(update={"budget": share}))
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_shares(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Return the section as the file has it: the budgets of the kinds follow from the team's."""
+        content: dict[str, Any] = serialize(self)
+        if self.budget is not None:
+            for name in ("anomaly", "drift"):
+                if isinstance(content.get(name), dict):
+                    content[name].pop("budget", None)
+        return content

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.alerts import Alert, EventPlace
 
 FLEET, OTHER = "-fleet", "-"
 """Suffixes of a fleet's alerts, and of those that are numbered."""
@@ -36,6 +36,36 @@ class EventIds(NamedTuple):
 def alert_id(topic: str, partition: int, offset: int, alert: Alert) -> str:
     """Return the id of an alert. topic, partition, offset: of the event that caused it"""
     return f"{topic}-{partition}-{offset}-{alert.message['kind']}{alert.suffix}"
+
+
+def source_of(alert: Alert, events: EventIds) -> tuple[str, int, int]:
+    """Return topic, partition and offset of an alert's own event. events: of the batch in which it is sent"""
+    place = alert.place
+    if place is not None and place.topic:
+        return place.topic, place.partition, place.offset
+    return events.topic, events.partition, events.offsets[alert.row]
+
+
+def place_id(place: EventPlace, alert: Alert) -> str | None:
+    """Return the id of an alert that has waited; None if its event has none. place: of its event"""
+    return alert_id(place.topic, place.partition, place.offset, alert) if place.topic else None
+
+
+def preview(alert: Alert, first: Alert) -> Alert:
+    """Return an alert that waits as it will be sent. first: of its entity, the `started`"""
+    assert alert.place is not None
+    assert first.place is not None
+    episode = place_id(first.place, first._replace(suffix=first.place.suffix))
+    return alert._replace(suffix=alert.place.suffix, message=alert.message | {"episode": episode})
+
+
+def _note_place(alert: Alert, events: EventIds | None) -> None:
+    """Note where the event of an alert that waits comes from, while it is known."""
+    assert alert.place is not None
+    alert.place.suffix = alert.suffix
+    if events is not None:
+        place = alert.place
+        place.topic, place.partition, place.offset = events.topic, events.partition, events.offsets[alert.row]
 
 
 class EpisodeKey(NamedTuple):
@@ -94,8 +124,15 @@ class EpisodeIds:
         out, numbers = list[Alert](), Counter[tuple[int, str, str]]()
         for alert in alerts:
             message = alert.message
-            unique = alert._replace(suffix=_unique(alert, numbers))
-            own = None if events is None else events.alert_id(unique)
+            if alert.place is None or alert.waits:
+                unique = alert._replace(suffix=_unique(alert, numbers))
+                own = None if events is None else events.alert_id(unique)
+            else:
+                unique = alert._replace(suffix=alert.place.suffix)
+                own = place_id(alert.place, unique)
+            if alert.waits:
+                _note_place(unique, events)
+                continue
             key = EpisodeKey(message["entity"], message["kind"], message.get("pool", ""))
             if message["episode"] is not None:  # it ended between two events
                 if alert.suppressed_by is None or keep_suppressed:
@@ -105,7 +142,8 @@ class EpisodeIds:
                 out.append(unique._replace(message=message | {"episode": self._send(key, alert, own)}))
                 continue
             fleet = self._sent.get(EpisodeKey("*", key.kind, alert.suppressed_by))
-            by = None if fleet is None else fleet.id
+            # The fleet episode of one that it has left open is over.
+            by = fleet.id if fleet is not None else self._suppressed.get(key, (None, None))[1]
             episode = self._suppress(key, alert, own, by)
             if keep_suppressed:
                 message = message | {"episode": episode, "suppressed_by": by}

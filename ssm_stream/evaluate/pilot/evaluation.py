@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -22,11 +22,21 @@ from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, covera
 from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.split import Split, split_run
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
+from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
 from ssm_stream.evaluate.report.section import Check
 from ssm_stream.evaluate.true_events import TrueEvent
 
-FIRST_SHARE = 0.3
-SEED = 1
+
+class PilotOptions(NamedTuple):
+    """How a pilot is run. first: share of each entity's rows that only teaches; seed: of the bootstrap and of random
+    alarms; partitions: of the source, by which the entities are pooled"""
+
+    first: float = 0.3
+    seed: int = 1
+    partitions: int = 1
+
+
+DEFAULTS = PilotOptions()
 STEPS = 4 + len(FACTORS)
 """Steps of the progress."""
 
@@ -64,8 +74,7 @@ def run_pilot(
     rows: Iterable[dict[str, Any]],
     true_events: Callable[[list[str]], list[TrueEvent]] | None = None,
     costs: Costs | None = None,
-    first: float = FIRST_SHARE,
-    seed: int = SEED,
+    options: PilotOptions = DEFAULTS,
     on_rows: Callable[[int], None] = lambda _: None,
     advance: Callable[[str, float], None] = lambda *_: None,
 ) -> Pilot:
@@ -76,15 +85,15 @@ def run_pilot(
         rows: dicts, one an event, or a `Recording`
         true_events: returns the true events, given the entities of the recording; None: there are no labels
         costs: None: assumptions
-        first: share of each entity's rows that only teaches
-        seed: of the bootstrap and of random alarms
+        options: of the run
         on_rows: takes the number of rows of each batch that the engine has done
         advance: takes the part that runs now, and the fraction of the work that is done
 
     Raises:
         NothingToJudgeError: no entity has events beyond its first part and its warm-up.
     """
-    run = run_engine(config, rows, keep_events=True, on_rows=on_rows)
+    first, seed, partitions = options
+    run = run_engine(config, rows, keep_events=True, partitions=partitions, on_rows=on_rows)
     split = _split(config, run, first)
     events = [] if true_events is None else true_events(run.names)
     blocks = cut_blocks(run, split)
@@ -175,6 +184,7 @@ def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[s
             "warmup": config.model.warmup,
         },
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
+        "episodes": run.shares,
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, run),
         "errors": found.errors.figures | seasons,
@@ -226,6 +236,7 @@ def _slider_positions(
 
 def _recording(config: Config, run: EngineRun, split: Split) -> dict[str, Any]:
     """Return figures of the recording as a whole."""
+    pools = pools_of({name: partition_of(name, run.partitions) for name in run.names}, config.state.shards)
     return {
         "events": len(run),
         "judged_events": int(split.judged.sum()),
@@ -236,4 +247,8 @@ def _recording(config: Config, run: EngineRun, split: Split) -> dict[str, Any]:
         "target": config.event.targets[0],
         "features": len(config.event.columns),
         "time_zone": config.event.time_zone,
+        "partitions": run.partitions,
+        "shards": config.state.shards,
+        "pools": [pool.as_json() for pool in pools],
+        "small_pools": small_pools(config, pools),
     }

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.bootstrap import CONFIDENCE
 from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR
@@ -49,6 +50,7 @@ def page(p: Pilot, language: Language, file: str) -> str:
         event_legend=[("event", f.text("legend.event"))] if p.true_events else [],
         what_if=_what_if(f, p),
         alerts=_Alerts(f, p),
+        inside=_inside(f),
         widest_bar=max(min(widest, 2.5), 1.25),
         drifts=_Drifts(f, p),
         coverage=_coverage(f),
@@ -87,6 +89,23 @@ def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
         }  # fmt: skip
     configured = next(i for i, point in enumerate(points) if point["factor"] == 1.0)
     return {"labelled": labelled, "points": points, "configured": configured, "data": data}
+
+
+def _inside(f: Format) -> str:
+    """Return in sentences how much of the recording lies inside episodes."""
+    found = f.report["episodes"]
+    return " ".join(
+        f.text(
+            "inside.text",
+            kind=f.text(f"kind.{kind}"),
+            share=f.percent(found[f"{kind}_share"]),
+            longest=f.number(found[f"{kind}_longest"]),
+            entity=found[f"{kind}_longest_entity"],
+        )
+        if found[f"{kind}_longest_entity"] is not None
+        else f.text("inside.none", kind=f.text(f"kind.{kind}"))
+        for kind in KINDS
+    )
 
 
 class _Alerts:

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.config import Config
-from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.budgets import scale_budget
 from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 
 FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Times the configured budget: the positions of the slider."""
@@ -19,6 +19,8 @@ FACTORS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 def with_budget(config: Config, factor: float) -> Config:
     """Return the configuration with `factor` times the false alarms allowed."""
     alerts = config.alerts
+    if alerts.budget is not None:
+        return config.replace(alerts=alerts.with_team_budget(alerts.budget.scaled(factor)))
     anomaly = alerts.anomaly.model_copy(update={"budget": scale_budget(alerts.anomaly.budget, factor)})
     drift = alerts.drift.model_copy(update={"budget": scale_budget(alerts.drift.budget, factor)})
     return config.replace(alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}))
@@ -26,7 +28,7 @@ def with_budget(config: Config, factor: float) -> Config:
 
 def rerun_alerts(config: Config, run: EngineRun) -> list[tuple[int, dict[str, Any]]]:
     """Return the alerts of another engine over the events of a run, each with its row."""
-    engine, out, first = Engine(config), list[tuple[int, dict[str, Any]]](), 0
+    engine, out, first = PartitionedEngine(config, run.partitions), list[tuple[int, dict[str, Any]]](), 0
     for events in run.batches:
         admitted, _ = engine.admit(events)
         # Rows count admitted events, and the same were admitted before.
@@ -51,7 +53,7 @@ def predict_frozen(config: Config, run: EngineRun, first: Ints) -> Floats:
 
     Lags and watermark go on, as an entity's past is an input and no parameter.
     """
-    engine = Engine(frozen_config(config))
+    engine = PartitionedEngine(frozen_config(config), run.partitions)
     cuts = sorted({0, *(int(row) for row in first.tolist() if row < len(run))})
     frozen_from = {cut: [run.names[e] for e in np.flatnonzero(first == cut)] for cut in cuts}
     yhat = np.full(len(run), np.nan)

@@ -66,8 +66,11 @@ def with_columns_added(config: Config, paths: list[str]) -> list[Settings]:
 
 
 def budgets(config: Config, factor: float) -> Settings:
-    """Return both budgets with `factor` times as many false alarms allowed."""
+    """Return the budgets with `factor` times as many false alarms allowed: the team's, or those of both kinds."""
     alerts = config.alerts
+    if alerts.budget is not None:
+        scaled = alerts.budget.alerts * factor
+        return {"alerts.budget.alerts": scaled if factor == 1.0 else float(f"{scaled:.2g}")}
     sections: dict[str, Anomaly | Drift] = {"anomaly": alerts.anomaly, "drift": alerts.drift}
     return {
         f"alerts.{name}.budget": scale_budget(section.budget, factor, digits=2).text

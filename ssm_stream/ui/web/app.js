@@ -241,14 +241,14 @@ class App {
         return { value, note, element: h("div", { class: "card" }, h("dt", {}, t(key)), value, note) };
       };
       this.cards = Object.fromEntries(
-        ["events_s", "lag", "entities", "open_alerts", "coverage", "error"].map((key) => [key, card(key)]),
+        ["events_s", "lag", "entities", "open_alerts", "inside", "coverage", "error"].map((key) => [key, card(key)]),
       );
       this.rateLine = h("canvas", { class: "rate", "aria-hidden": "true" });
       this.cards.events_s.element.append(this.rateLine);
       $("pulse").replaceChildren(h("dl", {}, ...Object.values(this.cards).map((each) => each.element)));
     }
     if (!pulse) return;
-    const { events_s, lag, entities, open_alerts, coverage, error } = this.cards;
+    const { events_s, lag, entities, open_alerts, inside, coverage, error } = this.cards;
     say(events_s.value, pulse.rate === null ? "–" : count(pulse.rate));
     say(events_s.note, t("predictions", { n: count(pulse.predictions) }));
     spark(this.rateLine, this.rates.map((each) => each[1]), colour("accent"), 0);
@@ -259,6 +259,9 @@ class App {
     say(open_alerts.value, count(this.open));
     open_alerts.element.classList.toggle("alarmed", this.open > 0);
     say(open_alerts.note, pulse.dead_letters ? t("dead", { n: count(pulse.dead_letters) }) : " ");
+    const episodes = pulse.episodes;
+    say(inside.value, episodes.map((each) => (each.share === null ? "–" : share(each.share))).join(" · "));
+    say(inside.note, episodes.map((each) => t("inside_note", { kind: t(each.kind), n: count(each.started), longest: count(each.longest) })).join("; "));
     const first = pulse.quality[0];
     say(coverage.value, first.coverage === null ? "–" : share(first.coverage));
     say(coverage.note, this.hello ? t("wanted", { level: share(this.hello.level, 0) }) : "");

@@ -1,0 +1,114 @@
+"""The production engine over a recording as production would have it: by partition of the source."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.core.loop import Predictions, Settled
+from ssm_stream.engine.engine import Alert, Engine
+from ssm_stream.engine.entity_limiter import Segment
+from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.evaluate.pools import partition_of
+from ssm_stream.ingest.events import Events, RefusedDocument
+
+
+class AdmittedPart(NamedTuple):
+    """The events of one partition in a batch. rows: of the batch; admitted: what `Engine.admit` noted of them"""
+
+    partition: int
+    rows: NDArray[np.intp]
+    events: Events
+    admitted: tuple[Events, list[Segment]] | None
+
+
+class PartitionedEngine(Engine):
+    """Processes each event as of the partition that its entity's name has as a key.
+
+    Entities of a partition and shard learn together, and are watched together by the fleet alerts.
+
+    Args:
+        config: of the run
+        partitions: of the source; 1: all entities of a shard form one pool
+    """
+
+    def __init__(self, config: Config, partitions: int = 1) -> None:
+        super().__init__(config)
+        self.partitions = partitions
+        self._partition_by_entity: dict[str, int] = {}
+        self._parts: tuple[Events, list[AdmittedPart]] | None = None
+        self._resolved: list[Settled] | None = None
+
+    def partition(self, entity: str) -> int:
+        """Return the partition of an entity."""
+        found = self._partition_by_entity.get(entity)
+        if found is None:
+            found = self._partition_by_entity[entity] = partition_of(entity, self.partitions)
+        return found
+
+    def _split(self, events: Events) -> Iterator[tuple[int, NDArray[np.intp]]]:
+        """Yield each partition of a batch, and its rows."""
+        of = np.array([self.partition(name) for name in events.entity], np.int64)
+        for partition in np.unique(of).tolist():
+            yield partition, np.flatnonzero(of == partition)
+
+    def admit(self, events: Events, source: int = 0) -> tuple[Events, list[RefusedDocument]]:
+        """Return the events to call `process` with next, and those rejected; see `Engine.admit`."""
+        if self._limiter is None or self.partitions == 1:
+            return super().admit(events, source)
+        parts, refused, kept = list[AdmittedPart](), list[RefusedDocument](), list[NDArray[np.intp]]()
+        for partition, rows in self._split(events):
+            some, more = super().admit(events.take(rows), partition)
+            refused += [each._replace(position=int(rows[each.position])) for each in more]
+            rows = np.delete(rows, [each.position for each in more])
+            parts.append(AdmittedPart(partition, rows, some, self._admitted))
+            kept.append(rows)
+        refused.sort(key=lambda each: each.position)
+        admitted = np.sort(np.concatenate(kept)) if kept else np.empty(0, np.intp)
+        if refused:
+            events = events.take(admitted)
+        parts = [part._replace(rows=np.searchsorted(admitted, part.rows)) for part in parts]
+        self._parts = events, parts
+        return events, refused
+
+    def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
+        """Predict, score and learn; see `Engine.process`. The partition follows from the entity, not from `source`."""
+        if self.partitions == 1:
+            return super().process(events, source, ids)
+        admitted, self._parts = self._parts, None
+        if admitted is not None and admitted[0] is events:
+            parts = admitted[1]
+        else:
+            parts = [AdmittedPart(p, rows, events.take(rows), None) for p, rows in self._split(events)]
+        if not parts:
+            parts = [AdmittedPart(0, np.empty(0, np.intp), events, None)]
+        made, alerts = list[Predictions](), list[Alert]()
+        resolved: list[list[Settled]] = [[] for _ in self.target_engines]
+        for part in parts:
+            self._admitted = part.admitted
+            own_ids = None if ids is None else ids.take(part.rows.tolist())
+            predictions, own = super().process(part.events, part.partition, own_ids)
+            made.append(predictions)
+            alerts += [alert._replace(row=int(part.rows[alert.row])) for alert in own]
+            for all_, each in zip(resolved, super().resolved_predictions, strict=True):
+                all_.append(each._replace(item=part.rows[each.item]))
+        order = np.argsort(np.concatenate([part.rows for part in parts]))
+        self._resolved = [_in_order(each) for each in resolved]
+        together = (np.concatenate(columns)[order] for columns in zip(*made, strict=True))
+        return Predictions(*together), sorted(alerts, key=lambda alert: alert.row)
+
+    @property
+    def resolved_predictions(self) -> list[Settled]:
+        """By target: the predictions that met their targets in the last `process`; see `Engine`."""
+        return super().resolved_predictions if self._resolved is None else self._resolved
+
+
+def _in_order(parts: list[Settled]) -> Settled:
+    """Return them as one, in the order of the events that brought the targets."""
+    whole = Settled(*map(np.concatenate, zip(*parts, strict=True)))
+    order = np.argsort(whole.item, kind="stable")
+    return Settled(*(column[order] for column in whole))  # type: ignore[arg-type]
