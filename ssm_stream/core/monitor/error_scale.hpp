@@ -207,7 +207,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     double* number = s.number;
     float* value = s.value;
     const double *room = s.room, n = number[SEEN];
-    size = min(size, LARGEST);
+    size = size < SMALLEST ? 0.0 : min(size, LARGEST);
     if (number[SIZE] <= 0.0) {  // the first that is none
         if (size <= 0.0) return;
         number[SEEN] = 1.0, number[SIZE] = number[PLAIN] = number[LAST] = size;
