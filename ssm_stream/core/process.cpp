@@ -14,6 +14,7 @@
 namespace ssm::SSM_ISA {
 
 constexpr double SCORE_MOST = 1e6;
+constexpr double OVER_MOST = 1e9;  // of an error over its scale
 constexpr double MARKS_A_TTL = 100.0;  // one event moves the watermark by at most ttl / 100: a wrong clock cannot evict the fleet
 constexpr i64 WEIGHT_EVERY = 8;        // events between updates of the weights that drift alerts compare with
 constexpr double WEIGHT_RATE = 0.02;
@@ -73,9 +74,10 @@ struct Judged {
 // 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
 //
 // A model that stands still gets worse by itself. So a young one goes on, and what a hold may cost is bounded: an event that
-// is not learned counts by its error in the usual one's size, at least once, up to HOLD_MOST; others take that back, slowly, so
-// that in the long run holds add no more than HOLD_BACK of the usual error.
-// cost: |error| over the usual one
+// is not learned counts by how much worse than the last target its prediction is, in usual errors, at least once, up to
+// HOLD_MOST; others take that back, slowly, so that in the long run holds add no more than HOLD_BACK of the usual error. What
+// nobody could have predicted costs nothing by being held.
+// cost: |error| less that of the last target, over the usual one
 static SSM_INLINE i64 learns(const EngineState& state, i64 e, i64 n, double cost) {
     bool held = false;
     for (int kind = 0; kind < episodes::KINDS; ++kind) {
@@ -174,7 +176,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (r.drift) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e);
-        const double heard = heard_size > 0.0 && scale > 0.0 ? error / context.room[error_scale::BOTH] : 0.0;
+        const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / context.room[error_scale::BOTH], OVER_MOST) : 0.0;
         double evidence = 0.0;
         if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
@@ -185,11 +187,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         }
     }
     const double usual = context.number[error_scale::SIZE];
-    phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? size / usual : HOLD_MOST);
+    const double naive = std::fabs(j.y - state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0]);
+    phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     error_scale::learn(context, j.answer, error, heard_size, j.context, entities);
-    const double over = scale > 0.0 ? size / scale : heard_size > 0.0 ? 1.0 : 0.0;
+    const double over = scale > 0.0 ? min(size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events);
     return score;
 }
