@@ -17,7 +17,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 
-BEFORE, DURING, AFTER = 3_000, 1_000, 1_000
+BEFORE, DURING, AFTER = 5_000, 400, 1_000
 Attack = Callable[[np.random.Generator, Any, Any], tuple[Any, Any]]
 TURNS = np.where(np.arange(DURING) % 2, 1.0, -1.0)
 GROSS: dict[str, Attack] = {

@@ -168,7 +168,7 @@ inline void predict(const Scale& s, double answer, const i64* steps, const float
     room[SIDED] = clip(s.value[SIDE] + far * weighted(s.v, s.V, s.phi, s.width), SIDE_MOST);
     const double worse = static_cast<double>(s.value[LOSS_SCALED]) - static_cast<double>(s.value[LOSS_PLAIN]) - GATE_BIAS;
     const double plain = max(number[PLAIN], least), share = 1.0 / (1.0 + series::exp(clip(GATE * worse, 30.0)));
-    room[BARE] = room[BOTH] * series::exp((1.0 - share) * series::log(plain / room[BOTH]));
+    room[BARE] = room[BOTH] * series::exp((1.0 - share) * clipped_log(plain / room[BOTH]));
     const double lean = series::exp(share * room[SIDED]);
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
 }
@@ -261,7 +261,7 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     }
 
     const double plain = number[PLAIN];
-    value[LOSS_SCALED] += static_cast<float>(LOSS_RATE * (series::log(mine / plain) + min(r, LOSS_MOST) - static_cast<double>(value[LOSS_SCALED])));
+    value[LOSS_SCALED] += static_cast<float>(LOSS_RATE * (clipped_log(mine / plain) + min(r, LOSS_MOST) - static_cast<double>(value[LOSS_SCALED])));
     value[LOSS_PLAIN] += static_cast<float>(LOSS_RATE * (min(size / plain, LOSS_MOST) - static_cast<double>(value[LOSS_PLAIN])));
     number[PLAIN] += max(PLAIN_RATE, 1.0 / (n + 1.0)) * ((n > 30.0 ? min(size, 10.0 * plain) : size) - plain);
     number[PLAIN] = max(number[PLAIN], SMALLEST);
