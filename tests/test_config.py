@@ -444,3 +444,19 @@ def test_the_schema_is_strict_and_complete() -> None:
     assert schema["required"] == ["source", "event"]
     assert schema["$schema"].endswith("2020-12/schema")
     assert all(part["additionalProperties"] is False for name, part in schema["$defs"].items() if name != "Budget")
+
+
+@pytest.mark.parametrize(
+    ("event", "alerts", "named"),
+    [
+        ("", "", []),
+        ("lags: 0", "anomaly: {learn: hold}", []),
+        ("", "anomaly: {learn: hold}", ["alerts.anomaly.learn: hold"]),
+        ("", "anomaly: {learn: slow}, drift: {learn: hold}", ["alerts.anomaly.learn: slow", "alerts.drift.learn: hold"]),
+        ("", "anomaly: {absorb_after: 50, recover_after: 50}", ["alerts.anomaly.recover_after: 50"]),
+    ],
+)
+def test_settings_that_do_harm_together_are_named_with_the_cure(event: str, alerts: str, named: list[str]) -> None:
+    line = f"  {event}\n" if event else ""
+    found = parse_config(f"{SMALLEST}{line}alerts: {{{alerts}}}\n").harmful_combinations()
+    assert [one.split(" with ")[0] for one in found] == named

@@ -17,7 +17,6 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.ingest.events import Events
 
-
 FOLLOWED = ("growing targets", "huge features", "tiny values")
 """What the last target predicts better than a model that stands still: a hold gives way to it."""
 

@@ -128,5 +128,5 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"budget    {budget.text}: of each kind, and target, 1 per {own} for an entity"
         if (warning := expect_small_pools(config)) is not None:
             yield f"warning   {warning}"
-    for warning in security_warnings({**config.source.kafka, **sinks.kafka}):
+    for warning in (*config.harmful_combinations(), *security_warnings({**config.source.kafka, **sinks.kafka})):
         yield f"warning   {warning}"

@@ -98,6 +98,24 @@ class Config(Section):
             alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
         )
 
+    def harmful_combinations(self) -> list[str]:
+        """Return a sentence for each combination of settings that is known to do harm, with the cure."""
+        found = []
+        for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):
+            if rule.enabled and rule.learn != "adapt" and self.event.lags > 0:
+                found.append(
+                    f"alerts.{kind}.learn: {rule.learn} with event.lags: {self.event.lags}: a model with past targets "
+                    "has learned most faults before the alarm, and predicts worse while it is held; set event.lags: 0, "
+                    "or learn: adapt"
+                )
+        anomaly = self.alerts.anomaly
+        if anomaly.enabled and anomaly.absorb_after is not None and anomaly.recover_after >= anomaly.absorb_after:
+            found.append(
+                f"alerts.anomaly.recover_after: {anomaly.recover_after} with absorb_after: {anomaly.absorb_after}: no "
+                "episode recovers before it is absorbed; set recover_after lower"
+            )
+        return found
+
     def redacted(self) -> dict[str, Any]:
         """Return all settings as JSON; of Kafka properties the names only, as values may be secrets."""
         content = self.model_dump(mode="json")

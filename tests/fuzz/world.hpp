@@ -59,7 +59,7 @@ struct World {
     std::vector<float> floats[8];
     std::vector<i64> columns[2];
     double mark = NAN;
-    i64 phase[4] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
+    i64 phase[6] = {}, todo[4] = {}, tally[3] = {}, room_steps[2] = {};
     double number[6] = {};
     std::vector<float> weights;
     std::vector<double> room;
@@ -157,9 +157,11 @@ struct World {
         m.drift = table(m.drift_fields, ENTITIES);
         m.novelty = table(m.novelty_fields, ENTITIES);
         m.levels = table(m.levels_fields, ENTITIES, p.features + 1);
-        m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, 8});
+        m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, 9});
         m.clock = table(m.clock_fields, ENTITIES, std::vector<i64>{4});
         m.reference = table(m.reference_fields, ENTITIES, p);
+        m.error_scale = table(m.error_scale_fields, ENTITIES, CONTEXT + p.features);
+        m.error_scale_pool = table(m.error_scale_pool_fields, pools, CONTEXT + p.features);
         Placer put;
         ScratchFields fields;
         place_fields(put, fields, p);

@@ -198,7 +198,7 @@ SSM_INLINE void learn_cell(const Scale& s, i64 i, double ratio) {
     // Later visits weigh more: the first were made while the model learned.
     const double rate = 2.0 / (count + 2.0), before = CELL_UNIT * s.cell[i];
     const double after = count == 0 ? clipped_log(ratio) : before + clipped_log(1.0 + rate * (ratio * series::exp(-before) - 1.0));
-    s.cell[i] = static_cast<std::int16_t>(std::floor(clip(after, CELL_MOST) / CELL_UNIT + 0.5));
+    s.cell[i] = static_cast<std::int16_t>(std::floor(min(max(-CELL_MOST, after), CELL_MOST) / CELL_UNIT + 0.5));
     s.visits[i] = static_cast<std::uint8_t>(min(i64(count) + 1, i64(CELL_VISITS)));
 }
 
