@@ -103,15 +103,20 @@ static SSM_INLINE interval::Interval interval_of(const EngineState& state, const
     const MonitorState& m = state.monitor;
     return {m, at.e, m.error_scale_pool_fields.tail.in(m.error_scale_pool.row(at.k))};
 }
+static SSM_INLINE error_scale::Moment moment_of(const EngineState& state, i64 k, const i64* steps, double ts) {
+    const LearnerState& l = state.learner;
+    char* row = l.pool.row(k);
+    return {steps, *l.pool_fields.n.in(row) > 0 ? ts - *l.pool_fields.begun.in(row) : 0.0};
+}
 // The scale of errors of a prediction, in the scratch. y: the target, where it is known
-static SSM_INLINE void place_scale(const EngineState& state, const Place& at, double answer, const i64* steps, double y) {
+static SSM_INLINE void place_scale(const EngineState& state, const Place& at, double answer, const error_scale::Moment& when, double y) {
     const Scratch& w = state.learner.w;
-    error_scale::predict(error_scale::Scale(state, at.k, at.e), answer, steps, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
+    error_scale::predict(error_scale::Scale(state, at.k, at.e), answer, when, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
 }
 // Distances from the prediction to the bounds of its interval.
 struct HalfWidths { double below, above; };
-static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const i64* steps) {
-    place_scale(state, at, answer, steps, answer);
+static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
+    place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const error_scale::Scale scale(state, at.k, at.e);
     const double half = interval::half_width(interval::Interval(state.monitor, at.e));
     return {half * scale.room[error_scale::LOWER], half * scale.room[error_scale::UPPER]};
@@ -175,7 +180,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     }
     if (r.drift) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
-        const drift::Drift detector(state.monitor, e);
+        const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / context.room[error_scale::BOTH], OVER_MOST) : 0.0;
         double evidence = 0.0;
         if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
@@ -187,11 +192,12 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         }
     }
     const double usual = context.number[error_scale::SIZE];
-    const double naive = std::fabs(j.y - state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0]);
+    const double last = state.learner.entity_fields.y_last.in(state.learner.entity.row(e))[0];
+    const double naive = state.learner.p.lags > 0 ? std::fabs(j.y - last) : size;  // without past targets an event counts once
     phase[LEARNS] = learns(state, e, j.n, usual > 0.0 ? (size - naive) / usual : HOLD_MOST);
     // Whatever an episode does to the learner, the interval and the scale go on: errors of a model that stands still grow.
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
-    error_scale::learn(context, j.answer, error, heard_size, j.context, entities);
+    error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
     const double over = scale > 0.0 ? min(size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
     interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events);
     return score;
@@ -218,8 +224,8 @@ static SSM_INLINE void keep_reference(const EngineState& state, i64 e, i64 n) {
         reference[j] += static_cast<float>(WEIGHT_RATE) * (state.told.weights[j] - reference[j]);
 }
 
-static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double answer, const i64* steps) {
-    const HalfWidths half = half_widths(state, at, answer, steps);
+static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Predictions& out, i64 t, const Place& at, double answer, const Event& event) {
+    const HalfWidths half = half_widths(state, at, answer, event);
     out.yhat[t] = answer, out.lower[t] = answer - half.below, out.upper[t] = answer + half.above;
     out.score[t] = 0.0, out.warmup[t] = l.s.n < state.rules.warmup, out.n[t] = l.s.n;
     out.fleet[t] = fleet_share(l.p, l.w);
@@ -285,7 +291,7 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const Want want = wants(l, !unknown(y));
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
         *mark_of = mark;
-        tell(state, l, out, t, {k, e}, answer, event.steps);
+        tell(state, l, out, t, {k, e}, answer, event);
         if (unknown(y)) continue;
         advance(clock, event.ts, mark);
         out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps});
@@ -375,7 +381,7 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
     if (counts) {
         const Event event{late.room.u, late.room.steps, then};
         const i64* predicted = late.room.steps;
-        place_scale(state, {m.k, e}, answer, predicted, m.y);
+        place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
         score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
@@ -436,7 +442,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
                 const double answer = predict(l, event, first);
                 if (wants(l, false) == WANT_ENTITY) return {t, SECOND_ENTITY};
                 *mark_of = mark;
-                tell(state, l, out, t, {k, e}, answer, event.steps);
+                tell(state, l, out, t, {k, e}, answer, event);
                 advance(clock, time, mark);
                 follow(p, l.s, l.pool, event, first);
                 remember(ring, l, events, t, {answer - out.lower[t], out.upper[t] - answer, out.fleet[t]});
@@ -527,9 +533,10 @@ const Functions functions{
     },
     [](const EngineState& state, i64 k, i64 e, double error, const i64* steps) {
         const error_scale::Scale s(state, k, e);
-        error_scale::predict(s, 0.0, steps, nullptr, 0.0);
+        const error_scale::Moment at{steps, error_scale::WEEK_MS};
+        error_scale::predict(s, 0.0, at, nullptr, 0.0);
         const double over = s.number[error_scale::SIZE] > 0.0 ? error / s.room[error_scale::BOTH] : 0.0;
-        error_scale::learn(s, 0.0, error, std::fabs(error), steps, 1.0);
+        error_scale::learn(s, 0.0, error, std::fabs(error), at, 1.0);
         return over;
     },
     [](const MonitorState& m, i64 e, double error, double budget, bool hold) {

@@ -47,8 +47,8 @@ class Anomaly(Section):
     budget's events, at least 100 and at most 1,000."""
     learn: Learning = "adapt"
     """What an open episode does to learning: `adapt`, nothing; `slow`, one event in eight is learned; `hold`, none is.
-    A hold begins at an entity's 4,000th event at the earliest, and is bounded: it ends once it has cost as much as 500
-    usual errors."""
+    A hold begins at an entity's 4,000th event at the earliest, lasts 500 events at most, and with `lags` no longer
+    than until it has cost as much as 500 usual errors."""
 
 
 class Drift(Section):

@@ -37,7 +37,7 @@ constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of th
 constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
 constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
-constexpr double AT_FIRST = 1.0;                          // caution of a young entity, whose reference is small; it ends with its youth
+constexpr double AT_FIRST = 1.25;                         // caution of a young entity, whose reference is small; it ends with its youth
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
@@ -51,10 +51,12 @@ constexpr double WEIGHTS[BETS_ALL] = {2.0 / 14.0, 1.0 / 14.0, 1.0 / 14.0, 2.0 / 
 enum { SEEN, CENTRE, SCALE, WARM, MEAN_OF, SPREAD, CROSS, POWER, LAST, TOTAL, MASS, DITHER, Z_MEAN, Z_SQUARE, WAITING, CHANGE,
        TESTING, IN_BLOCK, BLOCK_SUM, BLOCK_TOTAL, BLOCK_MASS, BLOCK_SEEN, BLOCK_WAITING, CAUTION };
 
+// before: errors of the entity that came before the first that is observed
 struct Drift {
     double *number, *bets;
     float *histogram, *blocks, *waiting, *blocks_waiting;
-    SSM_INLINE Drift(const MonitorState& m, i64 e) {
+    double before;
+    SSM_INLINE Drift(const MonitorState& m, i64 e, double before = 0.0) : before(before) {
         char* row = m.drift.row(e);
         number = m.drift_fields.number.in(row);
         bets = m.drift_fields.bets.in(row);
@@ -144,8 +146,8 @@ inline void bet_block(double* R, double z) {
 SSM_INLINE double phi(const double* number) { return min(max(number[CROSS] / (number[POWER] + 1e-9), 0.0), 0.95); }
 
 // Centre and scale move with the learner. x: the error in their unit, clipped; 1.25: |x| is 0.8 in the mean.
-SSM_INLINE void follow(double* number, double x) {
-    const double rate = (number[WARM] > 0.0 ? FOLLOW_FIRST : FOLLOW) / number[SEEN];
+SSM_INLINE void follow(double* number, double x, double age) {
+    const double rate = (number[WARM] > 0.0 ? FOLLOW_FIRST : FOLLOW) / age;
     number[CENTRE] += rate * x * number[SCALE];
     number[SCALE] *= 1.0 + rate * (1.25 * std::fabs(x) - 1.0);
 }
@@ -228,7 +230,7 @@ inline void end_block(const Drift& s) {
         number[BLOCK_TOTAL] += number[BLOCK_MASS];
         number[BLOCK_WAITING] -= 1.0;
     }
-    age(number, s.blocks, BLOCK_TOTAL, BLOCK_MASS, max(BLOCK_GROWTH, 1.0 + BLOCK / number[SEEN]));
+    age(number, s.blocks, BLOCK_TOTAL, BLOCK_MASS, max(BLOCK_GROWTH, 1.0 + BLOCK / (s.before + number[SEEN])));
 }
 
 SSM_INLINE bool fits(const double* number) {
@@ -261,7 +263,7 @@ inline double wager(const Drift& s, double x, double z, double budget) {
     double total = 0.0;
     for (int i = 0; i < BETS_ALL; ++i) total += WEIGHTS[i] * s.bets[i];
     number[CAUTION] = max(number[CAUTION] - LESS_CAUTION / budget, 0.0);
-    const double caution = number[CAUTION] + AT_FIRST * max(1.0 - number[SEEN] / YOUNG, 0.0);
+    const double caution = number[CAUTION] + AT_FIRST * max(1.0 - (s.before + number[SEEN]) / YOUNG, 0.0);
     const double evidence = total / (OVERSHOOT * budget * series::exp(caution));
     if (evidence >= 1.0) alarm(s);
     return evidence;
@@ -299,7 +301,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         number[POWER] += rate * (clipped * clipped - number[POWER]);
     }
     number[LAST] = clipped;
-    if (seen < YOUNG && number[TESTING] == 0.0) follow(number, clipped);
+    if (s.before + seen < YOUNG && number[TESTING] == 0.0) follow(number, clipped, s.before + number[SEEN]);
     double evidence = 0.0;
     if (number[WARM] > 0.0 && number[TESTING] == 0.0) {
         number[WARM] -= 1.0;
@@ -313,7 +315,7 @@ SSM_ALONE double observe(const Drift& s, double error, double budget, bool hold)
         join(s, w);
         evidence = number[TESTING] > 0.0 ? test(s, hold) : wager(s, x, z, budget);
     }
-    age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / number[SEEN]));
+    age(number, s.histogram, TOTAL, MASS, max(GROWTH, 1.0 + 1.0 / (s.before + number[SEEN])));
     return evidence;
 }
 

@@ -37,7 +37,6 @@ constexpr double PLAIN_RATE = 0.01, LOSS_RATE = 0.01, LOSS_MOST = 20.0;
 constexpr double GATE = 30.0, GATE_BIAS = 0.02;
 constexpr double RECENT_RATE = 0.1, RECENT_MOST = 6.0, RECENT_LEAST = 0.05, RECENT_CLIP = 1.5;
 constexpr double CELL_PRIOR = 6.0;       // visits that the usual |e| of an hour leans on the day's
-constexpr double CELLS_FROM = 100.0;     // errors before the hours' usual sizes are learned: the first are those of a new model
 constexpr double CELL_CLIP = 4.0;        // of an error, over its scale
 constexpr double CELL_UNIT = 1.0 / 4096.0, CELL_MOST = 7.9;
 constexpr int CELL_VISITS = 200;         // beyond, a cell forgets
@@ -50,6 +49,10 @@ constexpr double SMALLEST = 1e-300, LARGEST = 1e300;
 // inputs; then the features
 enum Input { LOG_LEVEL, LEVEL, SINE, COSINE, SINE_2, COSINE_2, WEEKEND, AT_HOUR, AT_WEEK_HOUR, FEATURES };
 static_assert(FEATURES == static_cast<int>(CONTEXT));
+// Ms from a pool's first event on that an input counts. Errors of a new model get smaller all day: before the hour has come
+// again, that would pass for its doing, and so with the weekday.
+constexpr double DAY_MS = 86'400'000.0, WEEK_MS = 7.0 * DAY_MS;
+constexpr double REPEATS_AFTER[FEATURES] = {0.0, 0.0, DAY_MS, DAY_MS, DAY_MS, DAY_MS, WEEK_MS, DAY_MS, WEEK_MS};
 // columns of `number`: errors learned; their running mean size, quick and slow; level of the prediction; b; the last scale
 enum { SEEN, SIZE, PLAIN, MEAN_OF, SPREAD, LEVEL_OF, LAST, NUMBERS };
 // columns of `value`: recent size of whitened errors, mean of its log; losses; c; u, and the decayed sum of ρ²; the last error
@@ -112,8 +115,12 @@ SSM_INLINE Cells cells_of(const Scale& s, const i64* steps) {
     return {between(hour, -6.0, 3.0), between(count / (count + CELL_PRIOR) * (CELL_UNIT * s.cell[week] - hour), -6.0, 3.0)};
 }
 
+// When a prediction is for: hour and weekday; ms since the pool's first event.
+struct Moment { const i64* steps; double age; };
+
 // φ of an event, centred on the entity's running means. inputs: the learner's standardised features
-inline void place_inputs(const Scale& s, double answer, const i64* steps, const float* inputs) {
+inline void place_inputs(const Scale& s, double answer, const Moment& at, const float* inputs) {
+    const i64* steps = at.steps;
     double *phi = s.phi, *raw = s.raw;
     const double* number = s.number;
     const double sine = WAVES[steps[0]][0], cosine = WAVES[steps[0]][1];
@@ -124,7 +131,7 @@ inline void place_inputs(const Scale& s, double answer, const i64* steps, const 
     raw[WEEKEND] = steps[1] >= 5 ? 1.0 : 0.0;
     raw[AT_HOUR] = cells.hour, raw[AT_WEEK_HOUR] = cells.week_hour;
     const bool few = number[SEEN] < FEW;
-    for (i64 i = 0; i < FEATURES; ++i) phi[i] = few ? 0.0 : clip(raw[i] - static_cast<double>(s.mean[i]), CENTRED_MOST);
+    for (i64 i = 0; i < FEATURES; ++i) phi[i] = few || at.age < REPEATS_AFTER[i] ? 0.0 : clip(raw[i] - static_cast<double>(s.mean[i]), CENTRED_MOST);
     for (i64 j = FEATURES; j < s.D; ++j) phi[j] = few ? 0.0 : clip(static_cast<double>(inputs[1 + j - FEATURES]), INPUT_MOST);
     for (i64 i = s.D; i < s.width; ++i) phi[i] = 0.0;
 }
@@ -147,10 +154,10 @@ inline double learn_moments(const Scale& s) {
 }
 
 // The scale of positive and negative errors of a prediction, in the scratch; rounding: what differences below are
-inline void predict(const Scale& s, double answer, const i64* steps, const float* inputs, double rounding) {
+inline void predict(const Scale& s, double answer, const Moment& at, const float* inputs, double rounding) {
     double* room = s.room;
     const double* number = s.number;
-    place_inputs(s, answer, steps, inputs);
+    place_inputs(s, answer, at, inputs);
     if (number[SIZE] <= 0.0) {
         room[UPPER] = room[LOWER] = room[BARE] = 0.0;
         return;
@@ -203,7 +210,7 @@ SSM_INLINE void learn_cell(const Scale& s, i64 i, double ratio) {
 }
 
 // Learn one error of the event that `predict` has just placed. entities: of the pool; size: |error|, 0 if it is rounding
-inline void learn(const Scale& s, double answer, double error, double size, const i64* steps, double entities) {
+inline void learn(const Scale& s, double answer, double error, double size, const Moment& at, double entities) {
     double* number = s.number;
     float* value = s.value;
     const double *room = s.room, n = number[SEEN];
@@ -254,7 +261,8 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
         value[OWN_WEIGHT] += static_cast<float>(psi_recent / (static_cast<double>(value[OWN_MOMENT]) + RECENT_RIDGE));
     }
 
-    if (n >= CELLS_FROM) {
+    if (at.age >= DAY_MS) {
+        const i64* steps = at.steps;
         const double bounded = min(size, CELL_CLIP * context);
         learn_cell(s, steps[0], bounded / number[SIZE]);
         learn_cell(s, HOURS + 24 * steps[1] + steps[0], bounded / number[SIZE]);
