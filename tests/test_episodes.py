@@ -166,7 +166,7 @@ STRUCK = 1940
 
 
 def swinging(n: int) -> Events:
-    """Three of sixteen entities are labelled for seventy events; some jump by themselves, twice all swing for a time."""
+    """Three of sixteen entities are labelled for seventy events; some jump by themselves, twice all swing."""
     rng = np.random.default_rng(1)
     x = rng.normal(size=(n, 2))
     y = 5 + x @ [2.0, -1.0] + 0.3 * rng.normal(size=n)
