@@ -22,13 +22,17 @@ Messages = dict[tuple[str, str, int], dict[str, Any]]
 
 
 def alerts_of(sections: str, targets: str = "") -> list[Alert]:
-    events = struck(3000)
+    """Of a stream whose last fifth has another relation, when drift is looked for."""
+    events = struck(5000, entities=4)
+    y = events.target.copy()
+    y[4000:] += 4 * events.features[4000:, 1]
+    events = replace(events, target=y)
     if targets:
         y = events.target[:, None] * [1.0, -2.0]
         y[:, 1] += events.features[:, 1] ** 2
         events = replace(events, target=y)
     engine = Engine(config(f"features: [a, b]{targets}", sections))
-    return run(engine, events, cuts=range(250, 3000, 250))[1]
+    return run(engine, events, cuts=range(250, 5000, 250))[1]
 
 
 def by_event(alerts: list[Alert]) -> Messages:
@@ -57,6 +61,7 @@ def test_withheld_alerts_have_the_details_of_their_own_event(
     targets, alone = own_messages
     alerts = alerts_of(LOOSE.replace("alerts:\n", "alerts:\n  fleet: {wait: 0}\n"), targets)
     assert {"-fleet", "-1"} <= {alert.suffix for alert in alerts}, "some were withheld, and sent later"
+    assert {alert.message["kind"] for alert in alerts if alert.suffix == "-fleet"} == {"anomaly", "drift"}
     for key, message in by_event(alerts).items():
         own = alone[key]
         assert {**message, "phase": own["phase"]} == own

@@ -59,10 +59,10 @@ def documents(n: int, seed: int = 0, entities: int = 4, together: bool = False) 
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(n, 2)).round(4)
     y = 5 + np.stack([x @ [2.0, -1.0], x @ [1.0, 1.0]], 1) + 0.3 * rng.normal(size=(n, 2))
-    y[rng.random(n) < 0.01] += 30
-    y[n // 2 :, 0] -= 3 * x[n // 2 :, 0]
+    y[rng.random(n) < 0.005] += 30
+    y[3 * n // 4 :, 0] -= 3 * x[3 * n // 4 :, 0]
     if together:
-        y[(np.arange(n) // entities) % 50 == 49] += 40
+        y[(np.arange(n) // entities) % 150 == 149] += 40
     who = np.arange(n) % entities if together else rng.integers(entities, size=n)
     return [
         {"machine": f"m{who[i]}", "ts": 1_700_000_000_000 + 1000 * i, "a": float(x[i, 0]), "b": float(x[i, 1]),
@@ -165,8 +165,10 @@ VARIANTS = {
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_every_message_is_valid(name: str) -> None:
-    n = 1200 if name == "one target" else 500
-    flow = Flow(VARIANTS[name]).send(documents(n)).restored().send(documents(n, seed=1))
+    # So many that drift is looked for, and that learning is held.
+    n, entities = {"one target": (2400, 2), "held": (3200, 1)}.get(name, (500, 4))
+    flow = Flow(VARIANTS[name]).send(documents(n, entities=entities)).restored()
+    flow.send(documents(n, seed=1, entities=entities))
     check(flow.config, flow.written)
     assert len(flow.written.predictions) == 2 * n * len(flow.config.event.targets) * bool(flow.config.sinks.predictions)
     assert flow.written.alerts
@@ -174,11 +176,13 @@ def test_every_message_is_valid(name: str) -> None:
     if name == "one target":
         told = Counter((alert["kind"], alert["phase"]) for alert, _ in flow.written.alerts)
         assert len(told) == 6, told
+    if name == "held":
+        assert any(a["learning"] == 0 and a["source"]["offset"] >= 4000 for a, _ in flow.written.alerts)
 
 
 @pytest.mark.parametrize("target", ["y", "[y, z]"])
 def test_fleet_alerts_are_valid(target: str) -> None:
-    flow = Flow(config(f"features: [a, b], target: {target}")).send(documents(2000, entities=12, together=True))
+    flow = Flow(config(f"features: [a, b], target: {target}")).send(documents(4800, entities=8, together=True))
     check(flow.config, flow.written)
     assert Counter(alert["scope"] for alert, _ in flow.written.alerts)["fleet"] > 2
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
@@ -41,7 +41,7 @@ def stream(n: int, seed: int = 0, entities: int = 3, missing: float = 0.2) -> li
     out = []
     for i in range(n):
         load = float(rng.normal())
-        temp = 20 + 3 * load + float(rng.normal()) + (50 if rng.random() < 0.01 else 0)
+        temp = 20 + 3 * load + float(rng.normal()) + (50 if rng.random() < 0.002 else 0)
         known = rng.random() >= missing
         out.append({"machine": f"m{rng.integers(entities)}", "ts": i, "load": load, "temp": temp if known else None})
     return out
@@ -102,6 +102,7 @@ def assert_close(found: dict[str, Any], expected: dict[str, Any]) -> None:
     st.integers(0, 400), st.integers(0, 1000), st.integers(1, 30), st.sampled_from([0.0, 0.2, 0.9, 1.0]),
     st.sampled_from([1, 7, 10_000]),
 )  # fmt: skip
+@example(3000, 0, 3, 0.2, 1000)
 def test_metrics_are_what_a_plain_count_of_the_rows_gives(
     n: int, seed: int, entities: int, missing: float, batch: int
 ) -> None:

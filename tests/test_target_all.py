@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,7 @@ def test_each_signal_is_predicted_as_by_an_engine_of_its_own(inputs: list[str] |
     for j, path in enumerate(SIGNALS):
         others = [name for name in (SIGNALS if inputs is None else inputs) if name != path]
         share = both.for_target(path).alerts
-        assert share.anomaly.budget.events == pytest.approx(10_000 * math.sqrt(3))
+        assert share.anomaly.budget.events == 30_000
         assert share.drift.budget.events == 30_000
         alone = config(f"features: [{', '.join(others)}], target: {path}, categories: [product]").replace(alerts=share)
         single = Engine(alone)
