@@ -54,7 +54,7 @@ int main(int argc, char** argv) {
         if (std::ssize(input) > longest) input.resize(static_cast<std::size_t>(longest));
         // Exactly as long as the input, so that a byte too far is seen.
         std::uint8_t* bytes = static_cast<std::uint8_t*>(std::malloc(input.size() + !input.size()));
-        std::memcpy(bytes, input.data(), input.size());
+        if (!input.empty()) std::memcpy(bytes, input.data(), input.size());
         LLVMFuzzerTestOneInput(bytes, input.size());
         std::free(bytes);
     }

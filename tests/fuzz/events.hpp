@@ -16,7 +16,7 @@ struct Input {
     template <class T> T next() {
         T value{};
         const std::size_t n = left < sizeof(T) ? left : sizeof(T);
-        std::memcpy(&value, at, n);
+        if (n) std::memcpy(&value, at, n);
         at += n, left -= n;
         return value;
     }
