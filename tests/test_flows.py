@@ -156,15 +156,18 @@ def run_until(flow: str, done: Callable[[], bool], state: Path, timeout: float =
     """Run a flow of the checkout by Bytewax's runner until something is so; returns its output."""
     state.mkdir()
     subprocess.run([sys.executable, "-m", "bytewax.recovery", str(state), "2"], check=True, timeout=30)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bytewax.run", flow, "-r", str(state), "-s", "1", "-b", "0"],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    path = state / "output"  # a pipe that nobody reads would be full after 64 KiB
+    with path.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bytewax.run", flow, "-r", str(state), "-s", "1", "-b", "0"],
+            cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
     deadline = time.monotonic() + timeout
     while not done() and time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.3)
     process.send_signal(signal.SIGINT)
-    output = finished(process, 20)
+    finished(process, 20)
+    output = path.read_text()
     assert done(), output
     return output
 

@@ -50,8 +50,11 @@ def settings(more: str = "", event: str = "features: [a], lags: 2") -> Config:
     )
 
 
-def stream(n: int = 900, names: tuple[str, ...] = ("m0", "m1", NAME), seed: int = 0) -> list[dict[str, Any]]:
-    """Hourly rows; the relation of m0 changes at two thirds, m1 has spikes."""
+def stream(n: int = 1_500, names: tuple[str, ...] = ("m0", "m1", NAME), seed: int = 0) -> list[dict[str, Any]]:
+    """Hourly rows; the relation of m0 changes at two thirds, m1 has spikes.
+
+    Drift is looked for from an entity's 500th error on, by 300 events more: hence the length.
+    """
     rng = np.random.default_rng(seed)
     rows = []
     a = rng.normal(size=(n, len(names)))
@@ -68,7 +71,7 @@ def stream(n: int = 900, names: tuple[str, ...] = ("m0", "m1", NAME), seed: int 
 
 AT_ONCE = "alerts: {fleet: {wait: 0}}\n"
 """An event is an hour, by which an alert that waits for others would come later."""
-SPIKES = (400, 480, 560, 640, 720, 800)
+SPIKES = (480, 640, 800, 960, 1_120, 1_280)
 
 
 def spikes() -> list[TrueEvent]:
@@ -294,7 +297,7 @@ def test_with_a_horizon_simple_predictors_know_only_what_was_known_then() -> Non
 
 def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_after() -> None:
     config = settings(event="features: [a], lags: 0")
-    rows = stream(names=("m0", "m1"))
+    rows = stream(900, ("m0", "m1"))
     run = run_engine(config, rows, keep_events=True)
     first = np.array([400, 500])
     yhat = predict_frozen(config, run, first)

@@ -139,6 +139,9 @@ class Config(Section):
             del settings["alerts"]["language"]
         if self.alerts.budget is None:
             del settings["alerts"]["budget"]
+        for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):
+            if rule.absorb_after is None:
+                del settings["alerts"][kind]["absorb_after"]
         if self.alerts.fleet.wait == type(self.alerts.fleet).model_fields["wait"].default:
             del settings["alerts"]["fleet"]["wait"]
         if self.labels is None:
