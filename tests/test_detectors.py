@@ -143,7 +143,7 @@ def test_a_hold_ends_after_500_events() -> None:
 
 
 def test_a_hold_with_past_targets_costs_no_more_than_so_many_usual_errors() -> None:
-    """An autoregressive signal that jumps and stays: the last target predicts it better than a model that stands still."""
+    """An autoregressive signal jumps and stays: the last target predicts it better than a model at a standstill."""
     rng, y = np.random.default_rng(3), np.zeros(7000)
     for i in range(1, len(y)):
         y[i] = 0.9 * y[i - 1] + rng.normal()
