@@ -21,6 +21,7 @@ constexpr double WEIGHT_RATE = 0.02;
 constexpr i64 SLOW_EVERY = 8;          // events of an episode of which one is learned
 constexpr i64 HOLD_FROM = 4000;          // events of an entity before learning is held
 constexpr double HOLD_MOST = 500.0, HOLD_BACK = 0.1;  // held events; what an event that is learned takes back
+constexpr double HOLD_DEAREST = 100.0;  // of one held event: a few gross errors must not end all holds to come
 constexpr double GAP_RATE = 0.01;      // of the mean gap between events, once 100 are known
 constexpr i64 NEARBY = 1000;           // entities whose states a processor keeps close: of more, the next is asked for ahead
 enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
@@ -84,8 +85,10 @@ static SSM_INLINE i64 learns(const EngineState& state, i64 e, i64 n, double cost
         const i64 rule = state.rules.learn[kind];
         double* episode = episodes::episode(state.monitor, e, kind);
         const bool holds = rule == HOLD || (rule == SLOW && n % SLOW_EVERY != 0);
-        const bool hold = holds && episode[episodes::OPEN] == 1.0 && n >= HOLD_FROM && episode[episodes::HELD] < HOLD_MOST;
-        episode[episodes::HELD] = hold ? episode[episodes::HELD] + max(cost, 1.0) : max(episode[episodes::HELD] - HOLD_BACK, 0.0);
+        double& spent = episode[episodes::HELD];  // −∞: frozen (`Engine.freeze_learning`), whatever that costs
+        const bool old = n >= HOLD_FROM || spent == -INFINITE;
+        const bool hold = holds && episode[episodes::OPEN] == 1.0 && old && spent < HOLD_MOST;
+        spent = hold ? spent + min(max(cost, 1.0), HOLD_DEAREST) : max(spent - HOLD_BACK, 0.0);
         held = held || hold;
     }
     return held ? 0 : 1;

@@ -154,13 +154,16 @@ class TargetEngine:
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities; see `Engine.freeze_learning`.
 
-        The kernel freezes learning during an anomaly episode, so this opens one that no rule ends.
+        The kernel freezes learning during an anomaly episode, so this opens one that no rule ends, and whose hold may
+        cost anything.
         """
         anomaly = self.config.alerts.anomaly
         assert not anomaly.enabled, "with anomaly alerts the episode would end"
         assert anomaly.learn == "hold"
         rows = self.store.assign_rows(list(entities))
-        self.store.state.lifecycle.number[rows, lifecycle.ANOMALY, lifecycle.OPEN] = 1.0
+        episode = self.store.state.lifecycle.number[:, lifecycle.ANOMALY]
+        episode[rows, lifecycle.OPEN] = 1.0
+        episode[rows, lifecycle.HELD] = -np.inf
         self.store.changed[rows] = True
 
     def trace_prediction(self, events: Events, source: int = 0) -> PredictionTrace:
