@@ -1,4 +1,4 @@
-"""An adversary owns an entity's events for 1,000 steps: what is left of it after they stop.
+"""An adversary owns an entity's events for 400 steps: what is left of it after they stop.
 
     python tests/torture/poison.py
 
