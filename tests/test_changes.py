@@ -202,6 +202,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
     config = changed(labels={"topic": "labels"}, event__feature_lags=1, alerts__language="ja")
     every = ["alerts.budget", *paths(config.model_settings), *paths(changed(alerts__budget=TEAM).model_settings)]
     every += paths(changed(alerts__fleet={"wait": 0}).model_settings)
+    every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
     tried = {key for change in MIGRATING for key in [*change, *paths(change)]}

@@ -23,6 +23,7 @@ constexpr double BOUND_MOST = 0.5;   // of that correction, so that entities tha
 constexpr double PRIOR = 20.0;       // exceedances that the prior counts for: those of the entity's pool
 // Before a pool knows better: an excess as of a tail a little heavier than Laplace's (shape 0.1), mean and mean square.
 constexpr double EXCESS_FIRST = 1.0, SQUARE_FIRST = 2.25, POOL_RATE = 1.0 / 2000;
+constexpr double POOL_EXCESS_MOST = 20.0;  // a few spikes of young entities must not make those of all normal
 constexpr double SHAPE_MAX = 0.45, EXCESS_MOST = 100.0;
 constexpr i64 YOUNG = 100;           // errors before the bound is corrected
 constexpr double REST = 50.0;        // events after an alarm in which others are the same one
@@ -62,6 +63,7 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
     tail[EXCEEDED] = min(tail[EXCEEDED] + 1.0, 1.0 / TAIL_RATE);
     if (!pool) return;
     if (pool[POOL_EXCEEDED] == 0.0) pool[POOL_EXCESS] = EXCESS_FIRST, pool[POOL_SQUARE] = SQUARE_FIRST;
+    excess = min(excess, POOL_EXCESS_MOST);
     const double share = max(1.0 / (pool[POOL_EXCEEDED] + PRIOR + 1.0), POOL_RATE);
     pool[POOL_EXCESS] += share * (excess - pool[POOL_EXCESS]);
     pool[POOL_SQUARE] += share * (excess * excess - pool[POOL_SQUARE]);
