@@ -37,7 +37,7 @@ constexpr double FIRST = 250.0, BLOCK_FIRST = 16.0;     // errors (blocks) of th
 constexpr i64 AGAIN = 100;                              // events after an alarm that are held against the old reference
 constexpr double YOUNG = 4000.0;                        // events in which centre and scale follow the errors
 constexpr double FOLLOW = 2.0, FOLLOW_FIRST = 4.0;      // how fast: so many events' worth of those seen
-constexpr double AT_FIRST = 1.25;                         // caution of a young entity, whose reference is small; it ends with its youth
+constexpr double AT_FIRST = 2.0; // caution of a young entity, whose reference is small; it ends with its youth
 constexpr double AR_RATE = 1.0 / 1000, Z_RATE = 0.04, GOLDEN = 0.6180339887498949;
 // The evidence passes the threshold by a jump: at OVERSHOOT × budget alarms come a little less than once in a budget.
 constexpr double OVERSHOOT = 0.45;
