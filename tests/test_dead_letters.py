@@ -195,7 +195,7 @@ def test_a_copy_that_a_crash_has_left_is_not_sent_and_another_message_in_its_pla
 
 def test_kills_send_nothing_twice_and_lose_nothing(box: Box) -> None:
     """SIGKILL at random moments; transactions of a run that was killed are ended by the next."""
-    n = 5_000
+    n = 20_000
     box.write([box.letter(i, usable(i)) for i in range(n)])
     command = [sys.executable, "-m", "ssm_stream", "dlq", "redrive", str(box.path), "--yes", "--json"]
     rng, cut = random.Random(5), 0
@@ -205,7 +205,7 @@ def test_kills_send_nothing_twice_and_lose_nothing(box: Box) -> None:
         until = time.monotonic() + 20
         while process.poll() is None and len(box.back()) == before and time.monotonic() < until:
             time.sleep(0.01)
-        time.sleep(0.1 * rng.random())
+        time.sleep(0.05 * rng.random())
         cut += process.poll() is None
         process.kill()
         process.communicate()
