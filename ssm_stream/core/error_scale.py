@@ -13,8 +13,6 @@ from ssm_stream.core import blocks, native
 ROOM, UPPER, LOWER = 2, 2, 3
 # columns of ErrorScaleState.number
 SEEN, SIZE, PLAIN, MEAN, SPREAD, LEVEL, LAST = range(7)
-# columns of ErrorScaleState.value
-RECENT, RECENT_MEAN, LOSS_PLAIN, LOSS_SCALED, SIDE = range(5)
 
 
 class ErrorScaleState(NamedTuple):

@@ -362,7 +362,7 @@ class PyEngine {
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
-        m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, 9}), "lifecycle");
+        m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, EPISODE_NUMBERS}), "lifecycle");
         m.clock = table_of(state.attr("clock"), placed(m.clock_fields, std::vector<i64>{4}), "clock");
         m.reference = table_of(state.attr("reference"), placed(m.reference_fields, p), "reference");
         m.error_scale = table_of(state.attr("error_scale"), placed(m.error_scale_fields, CONTEXT + p.features), "error_scale");
@@ -489,7 +489,7 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "error_scale_pool") { ErrorScalePoolFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
-    if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, 9})); }
+    if (group == "lifecycle") { NumberFields f; return schema_of(placed(f, std::vector<i64>{2, EPISODE_NUMBERS})); }
     if (group == "clock") { NumberFields f; return schema_of(placed(f, std::vector<i64>{4})); }
     throw nb::value_error(("no group of state is called " + group).c_str());
 }
@@ -525,7 +525,7 @@ MonitorState levels_state(nb::handle s, i64 e, i64 columns) {
 }
 MonitorState episode_state(nb::handle s, i64 e, i64 kind) {
     MonitorState m{};
-    m.episodes = table_of(s, placed(m.episode_fields, std::vector<i64>{2, 9}), "lifecycle");
+    m.episodes = table_of(s, placed(m.episode_fields, std::vector<i64>{2, EPISODE_NUMBERS}), "lifecycle");
     check_row(m.episodes, e);
     if (kind < 0 || kind > 1) throw nb::index_error("no such kind of episode");
     return m;

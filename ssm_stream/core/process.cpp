@@ -111,23 +111,26 @@ static SSM_INLINE error_scale::Moment moment_of(const EngineState& state, i64 k,
     char* row = l.pool.row(k);
     return {steps, *l.pool_fields.n.in(row) > 0 ? ts - *l.pool_fields.begun.in(row) : 0.0};
 }
-// The scale of errors of a prediction, in the scratch. y: the target, where it is known
-static SSM_INLINE void place_scale(const EngineState& state, const Place& at, double answer, const error_scale::Moment& when, double y) {
+// The scale of errors of a prediction, placed in the scratch. y: the target, where it is known
+static SSM_INLINE error_scale::Scale place_scale(const EngineState& state, const Place& at, double answer, const error_scale::Moment& when, double y) {
     const Scratch& w = state.learner.w;
-    error_scale::predict(error_scale::Scale(state, at.k, at.e), answer, when, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
+    const error_scale::Scale scale(state, at.k, at.e);
+    error_scale::predict(scale, answer, when, w.flag[MANY] ? w.entity : w.fleet, rounding_of(state, y, answer));
+    return scale;
 }
 // Distances from the prediction to the bounds of its interval.
 struct HalfWidths { double below, above; };
 static SSM_INLINE HalfWidths half_widths(const EngineState& state, const Place& at, double answer, const Event& event) {
-    place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
-    const error_scale::Scale scale(state, at.k, at.e);
+    const error_scale::Scale scale = place_scale(state, at, answer, moment_of(state, at.k, event.steps, event.ts), answer);
     const double half = interval::half_width(interval::Interval(state.monitor, at.e));
     return {half * scale.room[error_scale::LOWER], half * scale.room[error_scale::UPPER]};
 }
 
 // How often a budget lets a score pass, and which channel's score is the largest.
 struct Anomaly { double score; i64 channel; };
-static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double scale, double absorb) {
+// scale: of errors of this side; context: as it was placed; absorb: events after which a level is normal
+static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judged& j, double events, double scale,
+                                    const error_scale::Scale& context, double absorb) {
     const Rules& r = state.rules;
     Anomaly out{0.0, RESIDUAL_CHANNEL};
     const double floor = 1e-9 * max(std::fabs(j.y), std::fabs(j.answer)) + 1e-300;
@@ -140,7 +143,7 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
     }
     if (r.channels[LEVELS_CHANNEL]) {
         const double found = mean_shift::observe(mean_shift::Levels(state.monitor, e), j.y, j.u, state.learner.p.features, events, absorb,
-                                                 error_scale::usual_by_context(error_scale::Scale(state, j.k, e)), state.learner.w.levels);
+                                                 error_scale::usual_by_context(context), state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
     if (state.own.count > 0) {
@@ -167,7 +170,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
     const double scale = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
-    auto [score, channel] = anomaly_score(state, e, j, events, scale, absorb);
+    auto [score, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
     const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
     const bool counts =
         sided && size >= r.deviation && size >= r.deviation_relative * std::fabs(j.answer) && score > 1.0;
@@ -189,7 +192,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
         if (error_scale::is_known(context)) evidence = min(drift::observe(detector, heard, budget, r.learn[1] == HOLD), SCORE_MOST);
         if (j.n >= r.warmup) {
             double* episode = episodes::episode(state.monitor, e, episodes::DRIFT);
-            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector), absorb_after(r, episodes::DRIFT, budget)}, r, phase + ENDED + 1);
+            const double longest = absorb_after(r, episodes::DRIFT, budget);
+            phase[1] = episodes::step(episode, episodes::DRIFT, {j.n, j.time, evidence, evidence >= 1.0, drift::is_calm(detector), longest}, r,
+                                      phase + ENDED + 1);
             if (phase[ENDED + 1] == episodes::ABSORBED) drift::rebase(detector);
             number[3] = evidence;
         }

@@ -261,7 +261,7 @@ class Scratch(NamedTuple):
         ratio (F,): of the entity's to the pool's deviation of each input; decay (M,): of this event
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
-        stack (T,): inputs of the stacking gates; levels (8, ·), error_scale (3, ·): room of the
+        stack (T,): inputs of the stacking gates; levels (9, ·), error_scale (4, ·): room of the
         mean-shift detector and of the scale of errors
     """
 

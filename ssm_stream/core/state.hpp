@@ -95,8 +95,8 @@ struct Late {
     i64 events;
     double ahead, late;
 };
-enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };
-enum { RECORD_NUMBERS = 3 };  // columns of PendingTables.flag
+enum { WITH_MANY, WITH_HOUR, WITH_WEEKDAY, WITH_SEASONS, YOUNG, KNEW, RECORD_FLAGS };  // columns of PendingTables.flag
+enum { RECORD_NUMBERS = 3, EPISODE_NUMBERS = 9 };  // columns of PendingTables.number, of an episode
 // Rings of records an entity; places: H.
 struct PendingTables {
     i64 places;

@@ -13,4 +13,4 @@ SCOPES = ("entity", "fleet")
 BY_EVENT = lifecycle.ENDED[1:]
 """`recovered` and `absorbed`: an event of the entity ended the episode."""
 ENDED_BY = (*BY_EVENT, "ttl", "reset", "disabled", "maintenance")
-"""What ends an episode; `absorbed` and `maintenance` are reserved until a detector and a window end some."""
+"""What ends an episode; `maintenance` is reserved until a window ends some."""

@@ -157,7 +157,7 @@ struct World {
         m.drift = table(m.drift_fields, ENTITIES);
         m.novelty = table(m.novelty_fields, ENTITIES);
         m.levels = table(m.levels_fields, ENTITIES, p.features + 1);
-        m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, 9});
+        m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, EPISODE_NUMBERS});
         m.clock = table(m.clock_fields, ENTITIES, std::vector<i64>{4});
         m.reference = table(m.reference_fields, ENTITIES, p);
         m.error_scale = table(m.error_scale_fields, ENTITIES, CONTEXT + p.features);

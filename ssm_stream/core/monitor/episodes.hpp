@@ -15,6 +15,7 @@ enum Kind { ANOMALY, DRIFT, KINDS };
 enum Phase { UNCHANGED, STARTED, ONGOING, RECOVERED };
 enum Ended { OPEN_STILL, BY_RECOVERY, ABSORBED };
 enum { OPEN, SINCE_N, SINCE_TS, IN_ROW, CALM, QUIET_UNTIL, REPORTED, PEAK, HELD, NUMBERS };  // columns of an episode
+static_assert(NUMBERS == static_cast<int>(EPISODE_NUMBERS));
 
 SSM_INLINE double* episode(const MonitorState& m, i64 e, i64 kind) {
     return m.episode_fields.number.in(m.episodes.row(e)) + NUMBERS * kind;

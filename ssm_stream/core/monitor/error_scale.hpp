@@ -143,8 +143,8 @@ SSM_INLINE double weighted(const float* own, const double* pool, const double* p
     return total(sums);
 }
 
-// P of the pool, one φ more; returns φ'Pφ before. gain: P φ
-inline double learn_moments(const Scale& s) {
+// Pφ of the pool, in the scratch as gain; returns φ'Pφ.
+inline double place_gain(const Scale& s) {
     const i64 width = s.width;
     for (i64 i = 0; i < width; ++i) s.gain[i] = 0.0;
     if (s.pool_number[TOTAL] == 0.0)
@@ -162,7 +162,7 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
         room[UPPER] = room[LOWER] = room[BARE] = 0.0;
         return;
     }
-    const double q = room[LEVERAGE] = learn_moments(s);
+    const double q = room[LEVERAGE] = place_gain(s);
     const double moments = q * (s.pool_number[TOTAL] + s.ridge), far = min(1.0, LEVERAGE_MOST * static_cast<double>(s.D) / (moments + SMALLEST));
     const double context = far * weighted(s.w, s.W, s.phi, s.width);
     const double least = max(SHARE_LEAST * number[SIZE], rounding);
@@ -180,9 +180,10 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
 }
 
-inline void forget_moments(const Scale& s, double q, double entities) {
+// P with one φ more, whose gain and q = φ'Pφ are known; what was before counts lambda times.
+inline void learn_moments(const Scale& s, double q, double lambda) {
     const i64 width = s.width;
-    const double lambda = 1.0 - 1.0 / (MEMORY * max(entities, 1.0)), k = 1.0 / (lambda + q), again = 1.0 / lambda;
+    const double k = 1.0 / (lambda + q), again = 1.0 / lambda;
     const Vec<double> grown = all(again), less = all(-k * again);
     for (i64 i = 0; i < s.D; ++i)  // gᵢ gⱼ first, so that P stays symmetric to the last bit
         for (i64 j = 0; j < width; j += lanes<double>) {
@@ -241,18 +242,18 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
             s.w[i] += static_cast<float>(own_step * s.gain[i]);
             s.v[i] += static_cast<float>(side * own_step * s.gain[i]);
         }
-    forget_moments(s, q, entities);
+    learn_moments(s, q, lambda);
 
     // Neighbouring errors are large together where they are correlated, too: so the recent past is that of whitened errors.
-    const double over = clip(error / room[CONTEXT_ONLY], 8.0), known_rate = max(STATISTIC_RATE, 1.0 / (n + 1.0));
+    const double over = clip(error / room[CONTEXT_ONLY], 8.0), rate = max(STATISTIC_RATE, 1.0 / (n + 1.0));
     const double ar = between(static_cast<double>(value[CROSS]) / (static_cast<double>(value[POWER]) + 1e-9), 0.0, 0.95);
     const double white = std::fabs(over - ar * static_cast<double>(value[BEFORE])), clipped_over = clip(over, 4.0);
-    value[CROSS] += static_cast<float>(known_rate * (clipped_over * static_cast<double>(value[BEFORE]) - static_cast<double>(value[CROSS])));
-    value[POWER] += static_cast<float>(known_rate * (clipped_over * clipped_over - static_cast<double>(value[POWER])));
+    value[CROSS] += static_cast<float>(rate * (clipped_over * static_cast<double>(value[BEFORE]) - static_cast<double>(value[CROSS])));
+    value[POWER] += static_cast<float>(rate * (clipped_over * clipped_over - static_cast<double>(value[POWER])));
     value[BEFORE] = static_cast<float>(clipped_over);
     const double recently = room[RECENTLY], white_over = white * room[CONTEXT_ONLY] / room[BOTH];
     const double psi_recent = recently * (min(white_over / max(static_cast<double>(value[WHITE_SIZE]), 0.1), CLIP) - 1.0);
-    value[WHITE_SIZE] += static_cast<float>(known_rate * (white_over - static_cast<double>(value[WHITE_SIZE])));
+    value[WHITE_SIZE] += static_cast<float>(rate * (white_over - static_cast<double>(value[WHITE_SIZE])));
     double& moment = s.pool_number[MOMENT];
     moment = lambda * moment + recently * recently;
     s.pool_number[WEIGHT] += psi_recent / (moment + RECENT_RIDGE);
@@ -273,7 +274,6 @@ inline void learn(const Scale& s, double answer, double error, double size, cons
     value[LOSS_PLAIN] += static_cast<float>(LOSS_RATE * (min(size / plain, LOSS_MOST) - static_cast<double>(value[LOSS_PLAIN])));
     number[PLAIN] += max(PLAIN_RATE, 1.0 / (n + 1.0)) * ((n > 30.0 ? min(size, 10.0 * plain) : size) - plain);
     number[PLAIN] = max(number[PLAIN], SMALLEST);
-    const double rate = max(STATISTIC_RATE, 1.0 / (n + 1.0));
     number[SIZE] += rate * ((n > 30.0 ? min(size, 10.0 * number[SIZE]) : size) - number[SIZE]);
     const double away = between(answer - number[MEAN_OF], -LARGEST, LARGEST);
     number[MEAN_OF] += rate * away;
