@@ -18,7 +18,6 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +30,7 @@ import alerts_streams as streams
 import numpy as np
 from alerts_recordings import WEEK, check, levels_scores, nab, novelty_scores, skab, tep
 from alerts_run import geometric_mean
+from alerts_scale import show_checks
 from alerts_young import young
 from rich.console import Console
 from rich.table import Table
@@ -266,12 +266,6 @@ def show(report: Row) -> None:
     show_checks(report["checks"])
 
 
-def show_checks(checks: list[Row]) -> None:
-    for row in checks:
-        value = "–" if row["value"] is None else f"{row['value']:.4g}"
-        CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
-
-
 def delays_part(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     """Checks, and a row a change: the delays, and their geometric mean by that of an earlier run."""
     checks, table = delays(options.peers_python)
@@ -296,7 +290,7 @@ def labelled(options: argparse.Namespace) -> tuple[list[Row], list[Row]]:
     return checks, []
 
 
-PARTS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Row]]]] = {
+PARTS: dict[str, alerts_scale.Part] = {
     "budgets": lambda options: (budgets(options.quick) + whole(options.quick), []),
     "scale": alerts_scale.scale,
     "changes": alerts_scale.changes,
@@ -309,20 +303,6 @@ PARTS: dict[str, Callable[[argparse.Namespace], tuple[list[Row], list[Row]]]] = 
     "cost": alerts_cost.cost,
 }
 """What --parts runs, by itself: each returns its checks and rows of figures."""
-
-
-def some(options: argparse.Namespace) -> None:
-    """The parts that --parts names."""
-    checks: list[Row] = []
-    found: dict[str, list[Row]] = {}
-    for name in PARTS if "all" in options.parts else dict.fromkeys(options.parts):
-        more, found[name] = PARTS[name](options)
-        checks += more
-    show_checks(checks)
-    if options.figures:
-        alerts_scale.write_figures(options, found)
-    if options.json:
-        print(json.dumps({"checks": checks, **found}))
 
 
 def main() -> None:
@@ -341,7 +321,7 @@ def main() -> None:
     if options.data is None and {"all", "labelled", "recordings", "hold", "left-out"} & set(options.parts or ()):
         parser.error("--data FOLDER is needed")
     if options.parts:
-        some(options)
+        alerts_scale.run_parts(options, PARTS)
         return
     if options.ramp_bound:
         bound = streams.ramp_bound()

@@ -23,6 +23,7 @@ import numpy as np
 import plant
 from alerts_recordings import check
 from alerts_run import KINDS, Judged, Row, Stream, absorb_after, episodes, nth_of, of_episodes
+from alerts_scale import show_checks
 from rich.console import Console
 from rich.table import Table
 
@@ -212,10 +213,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="checks and figures on standard output")
     options = parser.parse_args()
     checks, rows = parts(options)
-    for row in checks:
-        CONSOLE.print(
-            f"{row['name']}: {row['value']:.3g} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}"
-        )
+    show_checks(checks)
     if options.json:
         print(json.dumps({"checks": checks, "plant": rows}))
 

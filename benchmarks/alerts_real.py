@@ -12,7 +12,6 @@ lasts to the end. `hold` runs all, and the simulated plant of `plant.py`, with e
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -41,7 +40,7 @@ from alerts_run import (
     of_episodes,
     of_intervals,
 )
-from alerts_scale import BEFORE, BETTER, SAME, baseline, number, write_figures
+from alerts_scale import BEFORE, BETTER, SAME, baseline, number, run_parts
 from rich.console import Console
 from rich.table import Table
 
@@ -290,19 +289,7 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, help="write the figures to this file, for --baseline of a later run")
     add_options(parser)
     alerts_plant.add_options(parser)
-    options = parser.parse_args()
-    checks: list[Row] = []
-    parts: dict[str, list[Row]] = {}
-    for name in options.parts:
-        more, parts[name] = {"recordings": recordings, "hold": hold}[name](options)
-        checks += more
-    for row in checks:
-        told = f"{number(row['value'], 3)} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}"
-        CONSOLE.print(f"{row['name']}: {told}")
-    if options.figures:
-        write_figures(options, parts)
-    if options.json:
-        print(json.dumps({"checks": checks, **parts}))
+    run_parts(parser.parse_args(), {"recordings": recordings, "hold": hold})
 
 
 if __name__ == "__main__":

@@ -40,6 +40,8 @@ from rich.table import Table
 CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True, width=140)
 BEFORE = Path(__file__).with_name("alerts_before.json")
 """Figures of the product before it knew of the size of errors."""
+Part = Callable[[argparse.Namespace], tuple[list[Row], list[Row]]]
+"""Its checks, and rows of figures."""
 BUDGET, YEAR = "1 per 10000 events", "1 per 365d"
 DAYS = 365.0
 SETTLED = 1_000
@@ -240,25 +242,34 @@ def rounded(value: Any) -> Any:
     return [rounded(one) for one in value] if isinstance(value, list) else value
 
 
+def run_parts(options: argparse.Namespace, parts: dict[str, Part]) -> None:
+    """Run the parts that --parts names, or all: print their checks, and write what --figures and --json ask for."""
+    checks: list[Row] = []
+    found: dict[str, list[Row]] = {}
+    for name in parts if "all" in options.parts else dict.fromkeys(options.parts):
+        more, found[name] = parts[name](options)
+        checks += more
+    show_checks(checks)
+    if options.figures:
+        write_figures(options, found)
+    if options.json:
+        print(json.dumps({"checks": checks, **found}))
+
+
+def show_checks(checks: list[Row]) -> None:
+    """Print each check with its bar."""
+    for row in checks:
+        value = "–" if row["value"] is None else f"{row['value']:.4g}"
+        CONSOLE.print(f"{row['name']}: {value} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}")
+
+
 def main() -> None:
     formatter = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
     parser.add_argument("--parts", nargs="+", choices=["scale", "changes"], default=["scale"])
     parser.add_argument("--json", action="store_true", help="checks and figures on standard output")
     add_options(parser)
-    options = parser.parse_args()
-    checks: list[Row] = []
-    parts: dict[str, list[Row]] = {}
-    for name in options.parts:
-        more, parts[name] = {"scale": scale, "changes": changes}[name](options)
-        checks += more
-    for row in checks:
-        told = f"{number(row['value'], 3)} {row['relation']} {row['bar']:g}: {'met' if row['ok'] else 'not met'}"
-        CONSOLE.print(f"{row['name']}: {told}")
-    if options.figures:
-        write_figures(options, parts)
-    if options.json:
-        print(json.dumps({"checks": checks, **parts}))
+    run_parts(parser.parse_args(), {"scale": scale, "changes": changes})
 
 
 if __name__ == "__main__":
