@@ -197,13 +197,19 @@ def pools_in(rows: list[dict[str, Any]], partitions: int) -> set[str]:
     return found
 
 
-def test_the_command_prints_the_pools_of_production(tmp_path: Path) -> None:
-    file, settings_ = tmp_path / "file.jsonl", tmp_path / "monitor.yaml"
+def five_entities(folder: Path, more: str = "") -> tuple[Path, Path]:
+    """A recording of five entities, and a configuration with a team's budget for two. more: of its sections"""
+    file, settings_ = folder / "file.jsonl", folder / "monitor.yaml"
     file.write_bytes(b"\n".join(map(orjson.dumps, documents(struck(600, entities=5)))))
     settings_.write_text(
         "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a, b]}\n"
-        "alerts: {budget: {alerts: 1, per: 7d, entities: 2}}\n"
+        f"alerts: {{budget: {{alerts: 1, per: 7d, entities: 2}}}}\n{more}"
     )
+    return file, settings_
+
+
+def test_the_command_prints_the_pools_of_production(tmp_path: Path) -> None:
+    file, settings_ = five_entities(tmp_path)
     result = CliRunner(env={"COLUMNS": "160"}).invoke(app, ["backtest", str(settings_), str(file), "--partitions", "3"])
     assert result.exit_code == 0, result.output
     assert "in production: 5 entities in 3 partitions × 1 shard form 3 pools, each with fewer than" in result.stdout
@@ -212,12 +218,7 @@ def test_the_command_prints_the_pools_of_production(tmp_path: Path) -> None:
 
 
 def test_validate_counts_the_entities_of_a_recording(tmp_path: Path) -> None:
-    file, settings_ = tmp_path / "file.jsonl", tmp_path / "monitor.yaml"
-    file.write_bytes(b"\n".join(map(orjson.dumps, documents(struck(600, entities=5)))))
-    settings_.write_text(
-        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t, features: [a, b]}\n"
-        "alerts: {budget: {alerts: 1, per: 7d, entities: 2}}\nrecovery: {directory: null}\n"
-    )
+    file, settings_ = five_entities(tmp_path, "recovery: {directory: null}\n")
     words = ["validate", str(settings_), "--recording", str(file), "--partitions", "3"]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
