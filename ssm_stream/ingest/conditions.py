@@ -1,0 +1,56 @@
+"""Conditions over the columns of events: which rows meet them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config.conditions import Test, Value
+from ssm_stream.ingest.events import text_code
+
+FIRST_CODE = 2.0**33
+"""Least code of a text: numbers from here on are none in a column that may hold texts."""
+
+
+def met(condition: Mapping[str, Test], column: Callable[[str], NDArray[np.float64]], n: int) -> NDArray[np.bool_]:
+    """Return which of n rows pass every test (n,).
+
+    Args:
+        condition: path of a field → its test
+        column: path → its values (n,): numbers, codes of texts (see `text_code`), NaN = unknown, which passes no test
+    """
+    found = np.ones(n, np.bool_)
+    for path, test in condition.items():
+        found &= passes(test, column(path))
+    return found
+
+
+def passes(test: Test, values: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return which values (n,) pass a test (n,). A text has no place in an order: it passes no bound."""
+    found = ~np.isnan(values)
+    if test.one_of is not None:
+        found &= np.isin(values, list(map(code, test.one_of)))
+    with np.errstate(invalid="ignore"):
+        if test.above is not None:
+            found &= values > test.above
+        if test.below is not None:
+            found &= values < test.below
+        if test.least is not None:
+            found &= values >= test.least
+        if test.most is not None:
+            found &= values <= test.most
+    if any(bound is not None for bound in (test.above, test.below, test.least, test.most)):
+        found &= values < FIRST_CODE
+    return found
+
+
+def code(value: Value) -> float:
+    """Return a value as columns have it."""
+    return text_code(value) if isinstance(value, str) else float(value)
+
+
+def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:
+    """Return the paths that conditions look at, each once, in order of appearance."""
+    return list(dict.fromkeys(path for condition in conditions for path in condition))
