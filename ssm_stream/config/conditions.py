@@ -40,7 +40,7 @@ class Test(Section):
         return {word: value for word, value in words.items() if value is not None}
 
     @model_validator(mode="after")
-    def _says_something(self) -> Test:
+    def _not_empty(self) -> Test:
         bounds = (self.above, self.below, self.least, self.most)
         if self.one_of is None and all(bound is None for bound in bounds):
             raise ValueError("found {}; write a value, a list of values, or above, below, from or to with a number")

@@ -52,5 +52,5 @@ def code(value: Value) -> float:
 
 
 def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:
-    """Return the paths that conditions look at, each once, in order of appearance."""
+    """Return the paths of the fields in conditions, each once, in order of appearance."""
     return list(dict.fromkeys(path for condition in conditions for path in condition))
