@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from ssm_stream.config import config_schema
-from ssm_stream.config.quantities import BUDGET, DURATION, EVENTS, HORIZON, UNITS
+from ssm_stream.config.quantities import BUDGET, DURATION, EVENTS, HORIZON, LASTING, UNITS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "config"
@@ -26,6 +26,7 @@ PATTERNS = {
     DURATION.pattern: "duration",
     BUDGET.pattern: "budget",
     f"{EVENTS.pattern}|{DURATION.pattern}": "half-life",
+    f"{LASTING.pattern}|{DURATION.pattern}": "a number of `events`, or a duration",
     f"{HORIZON.pattern}|{DURATION.pattern}": "a number of `events`, or a duration",
 }
 """Pattern of a text → what the text is."""
@@ -101,6 +102,12 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
             within += ["", _prose(field["description"])] if "description" in field else []
             given = None if reference is None else reference.get(name)
             within += keys(model, defs, given, f"{prefix}{name}.")
+            continue
+        entry = field.get("items", {}).get("$ref")
+        if entry is not None:
+            model = defs[entry.rpartition("/")[2]]
+            within += ["", f"## {prefix}{name}", "", _prose(field["description"]), "", _prose(model["description"])]
+            within += ["", "*a list; default: empty. Each entry has:*", *keys(model, defs, None, f"{prefix}{name}[].")]
             continue
         description = _prose(field.get("description", "Switches it on and off."))
         path = bool(re.search(r"^Paths? of|has this path|^Path", description))

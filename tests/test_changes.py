@@ -56,6 +56,7 @@ TEAM = {"alerts": 20, "per": "7d", "entities": 250}
 MIGRATING: list[dict[str, Any]] = [
     {"alerts__budget": TEAM},
     {"model__warmup": 50},
+    {"alerts__limits": [{"column": "target", "above": 1.5}]},
     {ANOMALY + "enabled": False},
     {DRIFT + "enabled": False},
     {ANOMALY + "enabled": False, DRIFT + "enabled": False},
@@ -202,6 +203,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
     config = changed(labels={"topic": "labels"}, event__feature_lags=1, alerts__language="ja")
     every = ["alerts.budget", *paths(config.model_settings), *paths(changed(alerts__budget=TEAM).model_settings)]
     every += paths(changed(alerts__fleet={"wait": 0}).model_settings)
+    every += paths(changed(alerts__limits=[{"column": "target", "above": 1}]).model_settings)
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)

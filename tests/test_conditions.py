@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ssm_stream.config.conditions import Condition, matches
+from ssm_stream.config.sections.conditions import Condition, matches
 from ssm_stream.ingest.conditions import code, fields, met
 
 CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)

@@ -355,7 +355,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "framed"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
-    later += [("alerts", "budget")]
+    later += [("alerts", "budget"), ("alerts", "limits")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]
@@ -407,6 +407,8 @@ def test_the_promised_files_are_there() -> None:
 
 def section_of(annotation: Any) -> type[Section] | None:
     kind = annotation if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) else None
+    if typing.get_origin(annotation) is list:
+        return None  # its entries are sections
     options = [kind, *typing.get_args(annotation)]
     return next((o for o in options if isinstance(o, type) and issubclass(o, Section)), None)
 

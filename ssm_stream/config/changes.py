@@ -46,6 +46,7 @@ MIGRATES = {
     "alerts.fleet.share": _RULE,
     "alerts.fleet.min_entities": _RULE,
     "alerts.fleet.wait": "it applies to episodes that start from now on",
+    "alerts.limits": "they apply from now on; the alerts of those that are gone end (`ended_by: disabled`)",
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",

@@ -69,7 +69,23 @@ class Config(Section):
                 f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
+        self._check_limits()
         return self
+
+    def _check_limits(self) -> None:
+        event = self.event
+        read = [] if event.features == "auto" else [*event.columns, *event.targets]
+        for i, limit in enumerate(self.alerts.limits):
+            if event.features != "auto" and limit.column not in read:
+                raise ValueError(
+                    f"alerts.limits: entry {i + 1} is on {limit.column!r}, which is not read; add it to event.features "
+                    f"(read are {', '.join(map(repr, read))})"
+                )
+            if self.labels and limit.column in event.targets:
+                raise ValueError(
+                    f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
+                    "event; set limits on columns of the events"
+                )
 
     @property
     def epoch_interval(self) -> float:
@@ -95,7 +111,7 @@ class Config(Section):
         drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
         return self.replace(
             event=self.event.for_target(target),
-            alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift}),
+            alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift, "limits": []}),
         )
 
     def harmful_combinations(self) -> list[str]:
@@ -139,6 +155,8 @@ class Config(Section):
             del settings["alerts"]["language"]
         if self.alerts.budget is None:
             del settings["alerts"]["budget"]
+        if not self.alerts.limits:
+            del settings["alerts"]["limits"]
         for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):
             if rule.absorb_after is None:
                 del settings["alerts"][kind]["absorb_after"]

@@ -111,6 +111,36 @@ HalfLifeSetting = Annotated[
 ]
 
 
+class Lasting(BaseModel):
+    """How long something lasts: events of an entity, or seconds of event time (the other is 0)."""
+
+    model_config = ConfigDict(frozen=True)
+    text: str
+    events: int = 1
+    seconds: float = 0.0
+
+
+LASTING = re.compile(r"^\s*(\d+)\s+events?\s*$")
+
+
+def _lasting(value: object) -> object:
+    if isinstance(value, str):
+        if (found := LASTING.match(value)) and int(found[1]) >= 1:
+            return Lasting(text=value.strip(), events=int(found[1]))
+        if found := DURATION.match(value):
+            return Lasting(text=value.strip(), events=0, seconds=float(found[1]) * UNITS[found[2]])
+    raise ValueError(f"found {value!r}; write a number of events such as '3 events', or a duration such as '5m'")
+
+
+LastingSetting = Annotated[
+    Lasting,
+    BeforeValidator(
+        _lasting, json_schema_input_type=Annotated[str, Field(pattern=f"{LASTING.pattern}|{DURATION.pattern}")]
+    ),
+    PlainSerializer(lambda lasting: lasting.text, return_type=str),
+]
+
+
 class Horizon(BaseModel):
     """How far ahead the predicted target is: events of the entity, or seconds of event time (the other is 0)."""
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
-from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
 
@@ -84,7 +84,7 @@ def feedback_schema(config: Config) -> Schema:
 def alert_ids(config: Config) -> str:
     """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))
-    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(KINDS)})(?:-fleet)?(?:-[0-9]+)?$"
+    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?(?:-[0-9]+)?$"
 
 
 def origins(config: Config) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.config.sections.alerts import LIMIT
 from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
@@ -15,6 +16,7 @@ from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
+from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.faults import Fault
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
@@ -98,10 +100,11 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
     score = {"type": "number", "minimum": 0, "description": "Above 1: beyond what the budget allows."}
     feature = {"type": "string"}
     kinds = "Later releases add kinds; skip those that you do not know."
+    limits = config.alerts.limits
     properties: dict[str, Schema] = {
         "entity": {"const": "*"} if scope == "fleet" else NAME,
         "scope": {"const": scope},
-        "kind": _described({"enum": list(KINDS)}, kinds),
+        "kind": _described({"enum": list(KINDS) if scope == "fleet" else alert_kinds(config)}, kinds),
         "phase": {"enum": list(PHASES)},
         "episode": {"type": "string", "pattern": alert_ids(config), "description": "`id` of its `started` message."},
         "ended_by": _described({"enum": [*ENDED_BY, None]}, "When recovered: what ended the episode."),
@@ -120,7 +123,9 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
         "channel": _described({"enum": [*CHANNELS, *own_channels(config), None]}, "What detected it, for anomaly."),
         "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
         "learning": _described(SHARE, "Share of the episode's events that are learned."),
-        "budget": {"type": "string", "description": "The false alarms that are allowed."},
+        "budget": _described(
+            nullable({"type": "string"}) if limits else {"type": "string"}, "The false alarms that are allowed."
+        ),
         "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
         "state_hash": nullable({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
     }
@@ -134,15 +139,22 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
             "count": _described(NATURAL, "Entities whose episode of this kind is open."),
             "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
+    if limits:
+        texts, columns = (list(dict.fromkeys(each)) for each in ([x.text for x in limits], [x.column for x in limits]))
+        properties |= {
+            "limit": _described({"enum": [*texts, None]}, "The limit of the configuration."),
+            "column": _described({"enum": [*columns, None]}, "The column that it is set on."),
+            "value": _described({"type": ["number", "string", "null"]}, "Its value in the event."),
+        }
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
     properties |= {**(more or {}), "source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
     return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **_closed(properties)} | {
-        "allOf": _alert_rules(scope)
+        "allOf": _alert_rules(scope, bool(limits) and scope == "entity")
     }
 
 
-def _alert_rules(scope: str) -> list[Schema]:
-    """Return which fields of an alert are null, and which are not."""
+def _alert_rules(scope: str, limits: bool) -> list[Schema]:
+    """Return which fields of an alert are null, and which are not. limits: whether some are of limits"""
     null, some, none = {"type": "null"}, {"not": {"type": "null"}}, {"maxItems": 0}
     # A fleet's score is the highest of its entities, whose events are others.
     of_event = ["y", "yhat", "yhat_lower", "yhat_upper", "state_hash", *(["score"] if scope == "entity" else [])]
@@ -155,6 +167,9 @@ def _alert_rules(scope: str) -> list[Schema]:
         "then": {"properties": {"channel": null, "change": some}},
         "else": {"properties": {"channel": some, "change": null, "weight_change": none, "heads": none}},
     }
+    # Of the event of a limit there is its value; what the model made of it does not matter.
+    of_limit = {**dict.fromkeys(["limit", "column"], some), "budget": null, "absorbed_after": null, **without}
+    of_model = {"properties": dict.fromkeys(of_event, some), **by_kind}
     others = [end for end in ENDED_BY if end not in BY_EVENT]
     # The threshold of a fleet grows with it: then its episode may end though none of its entities has recovered.
     absorbed = some if scope == "entity" else {}
@@ -166,20 +181,36 @@ def _alert_rules(scope: str) -> list[Schema]:
         },
         {
             "if": {"properties": {"ended_by": {"enum": list(BY_EVENT)}}},
-            "then": {"properties": {"absorbed_after": absorbed}},
+            "then": {"properties": {"absorbed_after": {} if limits else absorbed}},
             "else": {"properties": {"absorbed_after": null}},
         },
         {
             "if": {"properties": {"ended_by": {"enum": others}}},
             "then": {"properties": without},
-            "else": {"properties": dict.fromkeys(of_event, some), **by_kind},
+            "else": {} if limits else of_model,
         },
+        *([_by_limit(of_limit, of_model, others)] if limits else []),
     ]
+
+
+def _by_limit(of_limit: Schema, of_model: Schema, others: list[str]) -> Schema:
+    """Return what holds for the alerts of limits, and what for those of the model while events cause them."""
+    null = {"type": "null"}
+    return {
+        "if": {"properties": {"kind": {"const": LIMIT}}},
+        "then": {"properties": of_limit},
+        "else": {
+            "properties": {"limit": null, "column": null, "value": null, "budget": {"type": "string"}},
+            "if": {"properties": {"ended_by": {"enum": others}}},
+            "then": {},
+            "else": of_model,
+        },
+    }
 
 
 def alert_headers(config: Config) -> Schema:
     """Return the schema of an alert's headers: the attributes of a CloudEvent, as text."""
-    kinds = "|".join(KINDS)
+    kinds = "|".join(alert_kinds(config))
     attributes: dict[str, Schema] = {
         "ce_specversion": {"const": "1.0"},
         "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},

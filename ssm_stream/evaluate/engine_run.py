@@ -68,11 +68,11 @@ class EngineRun:
         return len(self.ts)
 
     def alarms(self, messages: Iterable[tuple[int, dict[str, Any]]] | None = None) -> list[Alarm]:
-        """Return the alert episodes that started, in their order. messages: of another engine over the same events"""
+        """Return the model's episodes that started, in their order. messages: of another engine over the same events"""
         number = {name: i for i, name in enumerate(self.names)}
         out = []
         for row, message in self.messages if messages is None else messages:
-            if message["phase"] != "started":
+            if message["phase"] != "started" or message["kind"] not in KINDS:
                 continue
             fleet = message["scope"] == "fleet"
             names = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config.conditions import Test, Value
-from ssm_stream.ingest.events import text_code
+from ssm_stream.config import Event
+from ssm_stream.config.sections.conditions import Test, Value
+from ssm_stream.ingest.events import Events, text_code
 
 FIRST_CODE = 2.0**33
 """Least code of a text: numbers from here on are none in a column that may hold texts."""
@@ -44,6 +45,14 @@ def passes(test: Test, values: NDArray[np.float64]) -> NDArray[np.bool_]:
     if any(bound is not None for bound in (test.above, test.below, test.least, test.most)):
         found &= values < FIRST_CODE
     return found
+
+
+def event_column(event: Event, events: Events, path: str) -> NDArray[np.float64]:
+    """Return the values (n,) of a column that is read: an input or a target. event: the section of the configuration"""
+    if path in event.targets:
+        target = events.target
+        return target if target.ndim == 1 else target[:, event.targets.index(path)]
+    return events.features[:, event.columns.index(path)]
 
 
 def code(value: Value) -> float:

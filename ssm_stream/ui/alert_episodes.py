@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
 
 MAX_EPISODES = 500
@@ -64,7 +65,7 @@ class AlertEpisodes:
                 self._add(message)
 
     def _add(self, message: Mapping[str, Any]) -> None:
-        key = (message["entity"], message["kind"], message.get("pool"))
+        key = (message["entity"], message["kind"], message.get("pool") or message.get("limit"))
         phase = message["phase"]
         with self._lock:
             if message["id"] in self._of:  # it came before a restart, or twice
@@ -119,6 +120,8 @@ class AlertEpisodes:
                     del self._open[key]
 
     def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
+        if message["kind"] not in KINDS:
+            return
         fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
         if not fleet:
             self._cache.set_flag([message["entity"]], ANOMALY if anomaly else DRIFT, on)

@@ -65,7 +65,8 @@ class ProcessStats:
                 if sample.name in COUNTED:
                     counts[name] += sample.value
                     if name == "alerts" and sample.labels["phase"] == "started" and sample.labels["scope"] == "entity":
-                        started[sample.labels["kind"]] += int(sample.value)
+                        kind = sample.labels["kind"]
+                        started[kind] = started.get(kind, 0) + int(sample.value)
                     # Labels and feedback are counted too, under their topics.
                     events += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
         rate = None

@@ -126,8 +126,8 @@ class LiveView:
             if predictions:
                 self._now = max(self._now, predictions[-1]["ts"])
             for alert in alerts:
-                # Each pool may have a fleet alert; an entity's alert has no pool.
-                which = (alert["entity"], alert["kind"], alert.get("pool"))
+                # Each pool may have a fleet alert, each limit one of an entity.
+                which = (alert["entity"], alert["kind"], alert.get("pool") or alert.get("limit"))
                 if alert["phase"] == "recovered":
                     self._open.pop(which, None)
                 else:

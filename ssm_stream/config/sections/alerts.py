@@ -6,10 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, format_duration
-from ssm_stream.config.sections.base import Section, Topic
+from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, Lasting, LastingSetting, format_duration
+from ssm_stream.config.sections.base import Path, Section, Topic
+from ssm_stream.config.sections.conditions import EntityPattern, Test
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
+LIMIT = "limit"
+"""Kind of the alerts of fixed limits."""
 Learning = Literal["adapt", "slow", "hold"]
 AbsorbAfter = Annotated[int, Field(ge=20, le=1000)] | None
 
@@ -113,6 +116,37 @@ class TeamBudget(Section):
         return self.model_copy(update={"alerts": self.alerts * factor})
 
 
+class Limit(Test):
+    """A fixed limit on a column: an alert from the first event on, whatever the model expects. It begins when the
+    value has been beyond the limit for long enough, and ends when it no longer is; it has no budget."""
+
+    column: Path
+    """Path of the value. An event in which it is missing or null changes nothing."""
+    lasts: Annotated[LastingSetting, Field(alias="for")] = Lasting(text="1 event")
+    """How long it must last before the alert starts: `3 events` of the entity in a row, or `5m` of event time."""
+    entities: EntityPattern = "*"
+    """Entities that it holds for: a name, or a pattern such as `pump-*`."""
+    severity: Literal["warning", "critical"] = "critical"
+    """Of its alerts."""
+
+    @property
+    def text(self) -> str:
+        """`temp above 90`: names the limit in messages."""
+        parts = [f"{word} {bound:.15g}" for word, bound in self.bounds.items()]
+        if self.one_of is not None:
+            parts.insert(0, " or ".join(map(_value_text, self.one_of)))
+        return f"{self.column} {' and '.join(parts)}"
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        own = {"column": self.column, "for": self.lasts.text, "entities": self.entities, "severity": self.severity}
+        return self._tests() | own
+
+
+def _value_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 class Alerts(Section):
     """When to call a person."""
 
@@ -121,6 +155,8 @@ class Alerts(Section):
     anomaly: Anomaly = Anomaly()
     drift: Drift = Drift()
     fleet: FleetAlerts = FleetAlerts()
+    limits: list[Limit] = []
+    """Fixed limits in addition to the model: a column, and the values that are beyond the limit."""
     feedback: Feedback | None = None
     """Null: none is read."""
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
@@ -135,6 +171,14 @@ class Alerts(Section):
     def with_team_budget(self, budget: TeamBudget) -> Alerts:
         """Return the section with another budget in place of the team's."""
         return Alerts.model_validate({**self.model_dump(), "budget": budget})
+
+    @model_validator(mode="after")
+    def _distinct_limits(self) -> Alerts:
+        seen = dict[tuple[str, str], int]()
+        for i, limit in enumerate(self.limits):
+            if (first := seen.setdefault((limit.text, limit.entities), i)) != i:
+                raise ValueError(f"limits: found {limit.text!r} twice, as entries {first + 1} and {i + 1}; keep one")
+        return self
 
     @model_validator(mode="after")
     def _share_budget(self) -> Alerts:

@@ -52,6 +52,7 @@ class Summarizer:
         self._language = config.alerts.language
         self._zone = zone_of(config.event.time_zone)
         self._targets = [_name(path) for path in config.event.targets]
+        self._limits = {limit.text: limit for limit in config.alerts.limits}
 
     def __call__(self, message: Message, evidence: Evidence = NO_EVIDENCE, entities: int = 0) -> str:
         """Return the sentence of a message.
@@ -65,7 +66,10 @@ class Summarizer:
             who, what = self._fleet(message, evidence, entities)
         else:
             who = _name(str(message["entity"]))
-            what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
+            if message["kind"] == "limit":
+                what = self._limit(message)
+            else:
+                what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
         return self._text("sentence", who=who, what=what, when=self._when(message))
 
     def _text(self, key: str, **values: object) -> str:
@@ -200,6 +204,23 @@ class Summarizer:
             return self._text(ended)
         key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
         return self._text(key, target=target, events=events)
+
+    def _limit(self, message: Message) -> str:
+        """Return by which limit a value is beyond what is allowed, or that it no longer is."""
+        column, value, ended = _name(str(message["column"])), message["value"], message.get("ended_by")
+        if ended not in (None, "recovered"):
+            return self._text(str(ended))
+        limit = self._limits.get(message["limit"])
+        bounds = {} if limit is None else limit.bounds
+        size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0
+        shown = _name(str(value))
+        if isinstance(value, float):
+            shown = rounded(value, size) if size else f"{value:.6g}"
+        if ended == "recovered":
+            return self._text("within_limit", column=column, value=shown)
+        words = [self._text(f"limit_{word}", bound=f"{bound:.15g}") for word, bound in bounds.items()]
+        key = "beyond_limit" if words else "forbidden"
+        return self._text(key, column=column, value=shown, limit=self._text("list").join(words))
 
     def _fleet(self, message: Message, evidence: Evidence, entities: int) -> tuple[str, str]:
         """Return which entities an alert is about, and what is wrong with them."""

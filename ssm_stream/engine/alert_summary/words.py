@@ -159,6 +159,14 @@ TEXTS: dict[str, Text] = {
         "{target} is normal again in most entities, {count} still open",
         "{target} はほぼ平常に戻りました（残り {count} 件）",
     ),
+    # Fixed limits.
+    "beyond_limit": Text("{column} is {value}, {limit}", "{column} が {value} です（{limit}）"),
+    "forbidden": Text("{column} is {value}", "{column} が {value} です"),
+    "limit_above": Text("above its limit of {bound}", "上限 {bound} 超過"),
+    "limit_below": Text("below its limit of {bound}", "下限 {bound} 未満"),
+    "limit_from": Text("at or above its limit of {bound}", "上限 {bound} 以上"),
+    "limit_to": Text("at or below its limit of {bound}", "下限 {bound} 以下"),
+    "within_limit": Text("{column} is within its limit again ({value})", "{column} は上下限内に戻りました（{value}）"),
     # The end.
     "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
     "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),

@@ -8,19 +8,19 @@ episode between two events (`state reset`, a detector that is switched off) is s
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
 from ssm_stream.engine.entity_store import EntityStore, ResetEntity
 from ssm_stream.engine.episodes.ids import FLEET, OTHER, Ended
 from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.rules.messages import episode_kind, limit_message, split_kind
 
 
 class Batch(NamedTuple):
@@ -39,10 +39,17 @@ class OpenEpisode(NamedTuple):
 
 
 class Endings:
-    """Ends the open episodes of entities that expire or are evicted. stores: the state of each target"""
+    """Ends the open episodes of entities that expire or are evicted.
 
-    def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
-        self._config, self._stores, self._ttl = config, stores, ttl_ms(config)
+    Args:
+        stores: the state of each target, and for the alerts of rules, after those of the targets, that of the first
+        end: ends an episode by its entity and kind: of a target, or of a rule
+    """
+
+    def __init__(
+        self, config: Config, stores: Sequence[EntityStore], end: Callable[[EntityStore, str, str], None]
+    ) -> None:
+        self._config, self._stores, self._end, self._ttl = config, stores, end, ttl_ms(config)
         self._open: list[dict[tuple[str, str], OpenEpisode]] = [{} for _ in stores]
         self._due: list[dict[int, float]] = [{} for _ in stores]
         """Of each target: source → watermark, ms, up to which no entity with an open episode can be past its TTL."""
@@ -69,7 +76,7 @@ class Endings:
             while left and left[-1].row <= alert.row:
                 ended += self._reset(open_, left.pop(), marks)
             message = alert.message
-            key = (message["entity"], message["kind"])
+            key = (message["entity"], episode_kind(message))
             if message["phase"] == "recovered":
                 open_.pop(key, None)
             elif key not in open_:
@@ -79,16 +86,21 @@ class Endings:
             ended += self._reset(open_, left.pop(), marks)
         if math.isfinite(self._ttl) and open_:
             for key in new & open_.keys():
-                source, at = open_[key].pool[1], store.labelled_at(key[0]) + self._ttl
+                source, at = open_[key].pool[1], self._due_at(store, key[0])
                 due[source] = min(due.get(source, math.inf), at)
             if marks is not None and _is_due(store, due, marks.source):
                 ended += self._expire(store, open_, marks)
                 mine = (entity for (entity, _), each in open_.items() if each.pool[1] == marks.source)
-                due[marks.source] = min((store.labelled_at(each) + self._ttl for each in mine), default=math.inf)
+                due[marks.source] = min((self._due_at(store, each) for each in mine), default=math.inf)
         if not ended:
             return alerts
         ended.sort(key=lambda each: (each.row, each.message["entity"], each.message["kind"]))
         return sorted([*ended, *alerts], key=lambda each: each.row)
+
+    def _due_at(self, store: EntityStore, entity: str) -> float:
+        """Return the watermark, ms, at which an entity is past its TTL; ∞ if it was never labelled."""
+        labelled_at = store.labelled_at(entity)
+        return labelled_at + self._ttl if math.isfinite(labelled_at) else math.inf
 
     def _reset(
         self, open_: dict[tuple[str, str], OpenEpisode], reset: ResetEntity, marks: _Watermarks | None
@@ -97,12 +109,11 @@ class Endings:
         evicted."""
         assert marks is not None, "labels reset no entity"
         ended = []
-        for kind in KINDS:
-            episode = open_.pop((reset.entity, kind), None)
-            if episode is not None:
-                row = marks.first_past(reset.labelled_at)
-                at, reason = (reset.row, "reset") if row is None or row > reset.row else (row, "ttl")
-                ended.append(self._alert(at, reset.entity, kind, episode, reason, marks.ts(at)))
+        for kind in [kind for entity, kind in open_ if entity == reset.entity]:
+            episode = open_.pop((reset.entity, kind))
+            row = marks.first_past(reset.labelled_at)
+            at, reason = (reset.row, "reset") if row is None or row > reset.row else (row, "ttl")
+            ended.append(self._alert(at, reset.entity, kind, episode, reason, marks.ts(at)))
         return ended
 
     def _expire(self, store: EntityStore, open_: dict[tuple[str, str], OpenEpisode], marks: _Watermarks) -> list[Alert]:
@@ -111,11 +122,12 @@ class Endings:
         last = store.watermark(source)
         for (entity, kind), episode in list(open_.items()):
             labelled_at = store.labelled_at(entity)
-            if episode.pool[1] == source and last - labelled_at > self._ttl:
+            # One that was never labelled has no TTL; of the model's alerts it has none.
+            if episode.pool[1] == source and math.isfinite(labelled_at) and last - labelled_at > self._ttl:
                 row = marks.first_past(labelled_at)
                 assert row is not None
                 del open_[entity, kind]
-                store.end_episodes(kind, entity)
+                self._end(store, kind, entity)
                 ended.append(self._alert(row, entity, kind, episode, "ttl", marks.ts(row)))
         return ended
 
@@ -188,6 +200,9 @@ def ending(config: Config, entity: str, kind: str, since: int, ts: int, ended_by
 
     since, ts: of the episode's first event, and of the event at which it is sent, ms
     """
+    kind, limit = split_kind(kind)
+    if limit is not None:
+        return limit_message(config, limit, entity, since, ts) | {"ended_by": ended_by}
     budgets = {"anomaly": config.alerts.anomaly.budget, "drift": config.alerts.drift.budget}
     return {
         "entity": entity,

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ssm_stream.engine.alerts import Alert, EventPlace
+from ssm_stream.engine.rules.messages import episode_kind
 
 FLEET, OTHER = "-fleet", "-"
 """Suffixes of a fleet's alerts, and of those that are numbered."""
@@ -69,7 +70,8 @@ def _note_place(alert: Alert, events: EventIds | None) -> None:
 
 
 class EpisodeKey(NamedTuple):
-    """Names an episode while it is open. entity: `*` for a fleet's; pool: of a fleet's, as in its messages"""
+    """Names an episode while it is open. entity: `*` for a fleet's; kind: see `episode_kind`; pool: of a fleet's, as in
+    its messages"""
 
     entity: str
     kind: str
@@ -133,7 +135,7 @@ class EpisodeIds:
             if alert.waits:
                 _note_place(unique, events)
                 continue
-            key = EpisodeKey(message["entity"], message["kind"], message.get("pool", ""))
+            key = EpisodeKey(message["entity"], episode_kind(message), message.get("pool", ""))
             if message["episode"] is not None:  # it ended between two events
                 if alert.suppressed_by is None or keep_suppressed:
                     out.append(unique)

@@ -36,8 +36,16 @@ class Test(Section):
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
-        words = {"one_of": self.one_of, "above": self.above, "below": self.below, "from": self.least, "to": self.most}
-        return {word: value for word, value in words.items() if value is not None}
+        return self._tests()
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The bounds that are set, by the words of the file."""
+        words = {"above": self.above, "below": self.below, "from": self.least, "to": self.most}
+        return {word: bound for word, bound in words.items() if bound is not None}
+
+    def _tests(self) -> dict[str, Any]:
+        return self.bounds if self.one_of is None else {"one_of": self.one_of, **self.bounds}
 
     @model_validator(mode="after")
     def _not_empty(self) -> Test:
