@@ -355,7 +355,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "framed"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
-    later += [("alerts", "budget"), ("alerts", "limits")]
+    later += [("alerts", "budget"), ("alerts", "limits"), ("alerts", "silence"), ("alerts", "stuck")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]

@@ -111,7 +111,9 @@ class Config(Section):
         drift = alerts.drift.model_copy(update={"budget": alerts.drift.budget.split(m)})
         return self.replace(
             event=self.event.for_target(target),
-            alerts=alerts.model_copy(update={"anomaly": anomaly, "drift": drift, "limits": []}),
+            alerts=alerts.model_copy(
+                update={"anomaly": anomaly, "drift": drift, "limits": [], "silence": None, "stuck": False}
+            ),
         )
 
     def harmful_combinations(self) -> list[str]:
@@ -155,8 +157,9 @@ class Config(Section):
             del settings["alerts"]["language"]
         if self.alerts.budget is None:
             del settings["alerts"]["budget"]
-        if not self.alerts.limits:
-            del settings["alerts"]["limits"]
+        for name in ("limits", "silence", "stuck"):
+            if not getattr(self.alerts, name):
+                del settings["alerts"][name]
         for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):
             if rule.absorb_after is None:
                 del settings["alerts"][kind]["absorb_after"]

@@ -16,7 +16,7 @@ from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
-from ssm_stream.engine.rules.messages import alert_kinds
+from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
 from ssm_stream.ingest.faults import Fault
 
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
@@ -100,7 +100,7 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
     score = {"type": "number", "minimum": 0, "description": "Above 1: beyond what the budget allows."}
     feature = {"type": "string"}
     kinds = "Later releases add kinds; skip those that you do not know."
-    limits = config.alerts.limits
+    rules = rule_kinds(config)
     properties: dict[str, Schema] = {
         "entity": {"const": "*"} if scope == "fleet" else NAME,
         "scope": {"const": scope},
@@ -124,7 +124,7 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
         "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
         "learning": _described(SHARE, "Share of the episode's events that are learned."),
         "budget": _described(
-            nullable({"type": "string"}) if limits else {"type": "string"}, "The false alarms that are allowed."
+            nullable({"type": "string"}) if rules else {"type": "string"}, "The false alarms that are allowed."
         ),
         "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
         "state_hash": nullable({"type": "string", "pattern": "^[0-9a-f]{16}$"}),
@@ -139,22 +139,29 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
             "count": _described(NATURAL, "Entities whose episode of this kind is open."),
             "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
-    if limits:
-        texts, columns = (list(dict.fromkeys(each)) for each in ([x.text for x in limits], [x.column for x in limits]))
-        properties |= {
-            "limit": _described({"enum": [*texts, None]}, "The limit of the configuration."),
-            "column": _described({"enum": [*columns, None]}, "The column that it is set on."),
-            "value": _described({"type": ["number", "string", "null"]}, "Its value in the event."),
-        }
+    properties |= _rule_properties(config)
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
     properties |= {**(more or {}), "source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
     return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **_closed(properties)} | {
-        "allOf": _alert_rules(scope, bool(limits) and scope == "entity")
+        "allOf": _alert_rules(scope, rules if scope == "entity" else [])
     }
 
 
-def _alert_rules(scope: str, limits: bool) -> list[Schema]:
-    """Return which fields of an alert are null, and which are not. limits: whether some are of limits"""
+def _rule_properties(config: Config) -> dict[str, Schema]:
+    """Return the properties that alerts have in addition where there are rules."""
+    limits, events = config.alerts.limits, config.event
+    signals = [*(events.numbers if events.features != "auto" else []), *events.targets]
+    columns = list(dict.fromkeys([*(each.column for each in limits), *signals]))
+    every = {
+        "limit": _described({"enum": [*dict.fromkeys(each.text for each in limits), None]}, "For limit: which one."),
+        "column": _described({"enum": [*columns, None]}, "For limit, silence and stuck: the column; null: all of it."),
+        "value": _described({"type": ["number", "string", "null"]}, "Its value in the event."),
+    }
+    return {name: every[name] for name in rule_fields(config)}
+
+
+def _alert_rules(scope: str, rules: list[str]) -> list[Schema]:
+    """Return which fields of an alert are null, and which are not. rules: kinds of rules that it may be of"""
     null, some, none = {"type": "null"}, {"not": {"type": "null"}}, {"maxItems": 0}
     # A fleet's score is the highest of its entities, whose events are others.
     of_event = ["y", "yhat", "yhat_lower", "yhat_upper", "state_hash", *(["score"] if scope == "entity" else [])]
@@ -167,8 +174,8 @@ def _alert_rules(scope: str, limits: bool) -> list[Schema]:
         "then": {"properties": {"channel": null, "change": some}},
         "else": {"properties": {"channel": some, "change": null, "weight_change": none, "heads": none}},
     }
-    # Of the event of a limit there is its value; what the model made of it does not matter.
-    of_limit = {**dict.fromkeys(["limit", "column"], some), "budget": null, "absorbed_after": null, **without}
+    # Of the event of a rule there is its value; what the model made of it does not matter.
+    of_rule = {"absorbed_after": null, **without}
     of_model = {"properties": dict.fromkeys(of_event, some), **by_kind}
     others = [end for end in ENDED_BY if end not in BY_EVENT]
     # The threshold of a fleet grows with it: then its episode may end though none of its entities has recovered.
@@ -181,26 +188,33 @@ def _alert_rules(scope: str, limits: bool) -> list[Schema]:
         },
         {
             "if": {"properties": {"ended_by": {"enum": list(BY_EVENT)}}},
-            "then": {"properties": {"absorbed_after": {} if limits else absorbed}},
+            "then": {"properties": {"absorbed_after": {} if rules else absorbed}},
             "else": {"properties": {"absorbed_after": null}},
         },
         {
             "if": {"properties": {"ended_by": {"enum": others}}},
             "then": {"properties": without},
-            "else": {} if limits else of_model,
+            "else": {} if rules else of_model,
         },
-        *([_by_limit(of_limit, of_model, others)] if limits else []),
+        *([_by_rule(rules, of_rule, of_model, others)] if rules else []),
     ]
 
 
-def _by_limit(of_limit: Schema, of_model: Schema, others: list[str]) -> Schema:
-    """Return what holds for the alerts of limits, and what for those of the model while events cause them."""
-    null = {"type": "null"}
+def _by_rule(rules: list[str], of_rule: Schema, of_model: Schema, others: list[str]) -> Schema:
+    """Return what holds for the alerts of rules, and what for those of the model while events cause them."""
+    null, some = {"type": "null"}, {"not": {"type": "null"}}
+    fields = ["column", "value", *(["limit"] if LIMIT in rules else [])]
+    limit = {"limit": some, "column": some, "budget": null} if LIMIT in rules else {}
     return {
-        "if": {"properties": {"kind": {"const": LIMIT}}},
-        "then": {"properties": of_limit},
+        "if": {"properties": {"kind": {"enum": rules}}},
+        "then": {
+            "properties": of_rule,
+            "if": {"properties": {"kind": {"const": LIMIT}}},
+            "then": {"properties": limit},
+            "else": {"properties": {"limit": null} if LIMIT in rules else {}},
+        },
         "else": {
-            "properties": {"limit": null, "column": null, "value": null, "budget": {"type": "string"}},
+            "properties": {**dict.fromkeys(fields, null), "budget": {"type": "string"}},
             "if": {"properties": {"ended_by": {"enum": others}}},
             "then": {},
             "else": of_model,

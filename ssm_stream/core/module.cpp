@@ -22,6 +22,7 @@ SSM_DECLARE(v3)
 SSM_DECLARE(v4)
 SSM_DECLARE(native)
 void bind_tables(nb::module_& m);
+void bind_silence(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_writer(nb::module_& m);
 }  // namespace ssm
@@ -656,6 +657,7 @@ NB_MODULE(_core, m) {
         .def("check_pending", &PyEngine::check_pending);
     bind_monitor(m);
     bind_tables(m);
+    bind_silence(m);
     bind_reader(m);
     bind_writer(m);
     choose("");

@@ -8,6 +8,7 @@
 #include <map>
 #include <string>
 
+#include "array.hpp"
 #include "series.hpp"
 
 namespace nb = nanobind;
@@ -17,34 +18,6 @@ namespace ssm {
 namespace series = SSM_ISA::series;
 
 namespace {
-
-// A column of so many numbers of a type, or a table of them, in C order.
-template <class T> class Array {
-  public:
-    Array(nb::handle array, const char* name, std::initializer_list<i64> shape, bool writable = false) {
-        if (PyObject_GetBuffer(array.ptr(), &view_, (writable ? PyBUF_CONTIG : PyBUF_CONTIG_RO) | PyBUF_FORMAT)) nb::raise_python_error();
-        bool good = view_.itemsize == sizeof(T) && std::strlen(view_.format) == 1 && std::strchr(kinds(), view_.format[0]) &&
-                    view_.ndim == static_cast<int>(shape.size());
-        int axis = 0;
-        for (i64 n : shape) good = good && (n < 0 || view_.shape[axis] == n), ++axis;
-        if (!good) {
-            PyBuffer_Release(&view_);
-            throw nb::type_error((std::string(name) + ": another type or shape than wanted").c_str());
-        }
-    }
-    Array(const Array&) = delete;
-    ~Array() { PyBuffer_Release(&view_); }
-    T& operator[](i64 i) const { return static_cast<T*>(view_.buf)[i]; }
-    i64 size(int axis = 0) const { return view_.shape[axis]; }
-
-  private:
-    static const char* kinds() {
-        if constexpr (std::is_same_v<T, bool>) return "?";
-        else if constexpr (std::is_same_v<T, double>) return "d";
-        else return "lq";
-    }
-    Py_buffer view_;
-};
 
 // Of the targets past the warm-up: how many there are, the sum of their errors, how many in their interval.
 nb::tuple judge(nb::handle y_, nb::handle yhat_, nb::handle lower_, nb::handle upper_, nb::handle warmup_) {

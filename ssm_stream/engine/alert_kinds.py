@@ -14,3 +14,5 @@ BY_EVENT = lifecycle.ENDED[1:]
 """`recovered` and `absorbed`: an event of the entity ended the episode."""
 ENDED_BY = (*BY_EVENT, "ttl", "reset", "disabled", "maintenance")
 """What ends an episode; `maintenance` is reserved until a window ends some."""
+FLEET, OTHER = "-fleet", "-"
+"""Suffixes of the ids of a fleet's alerts, and of those that are numbered."""

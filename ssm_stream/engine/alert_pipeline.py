@@ -17,35 +17,34 @@ from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
-from ssm_stream.engine.rules.limits import LimitAlerts
-from ssm_stream.engine.rules.messages import limit_kind, rule_fields
+from ssm_stream.engine.rules.messages import rule_fields
+from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
 
 
 class AlertPipeline:
     """The episodes that targets and entities have in common.
 
-    multi_target: None with one target; fleet: None if fleet alerts are off; limits: None without any
+    multi_target: None with one target; fleet: None if fleet alerts are off; rules: None without any
 
     Args:
         stores: the state of each target
-        limits: fixed limits, if there are some; their alerts have ids and ends here
+        rules: if there are some; their alerts have ids and ends here
     """
 
-    def __init__(self, config: Config, stores: Sequence[EntityStore], limits: LimitAlerts | None = None) -> None:
-        self._config, self._stores, self.limits = config, stores, limits
+    def __init__(self, config: Config, stores: Sequence[EntityStore], rules: RuleAlerts | None = None) -> None:
+        self._config, self._stores, self.rules = config, stores, rules
         self._rule_fields = rule_fields(config)
         self._summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
-        self._gone: list[str] = []  # kinds of loaded episodes, of limits that are no longer set
         self._clear()
 
     def _clear(self) -> None:
         config = self._config
         self.multi_target = MultiTargetAlerts(config) if len(self._stores) > 1 else None
         self.fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
-        stores = [*self._stores, *self._stores[: self.limits is not None]]
+        stores = [*self._stores, *self._stores[: self.rules is not None]]
         self._endings, self._ids = Endings(config, stores, self._end_one), EpisodeIds()
         self._ended: list[Ended] = []  # to be sent at the next event of their source
 
@@ -64,16 +63,16 @@ class AlertPipeline:
             alerts: of each target
             batch: the events; None for labels
             ids: of the events or labels; None: they have none
-            by_rules: alerts of limits, which no other episode replaces
+            by_rules: alerts of rules, which no other episode replaces
         """
         waits = self.fleet is not None and len(self.fleet.waiting) > 0
         some = any(alerts) or waits or self._ended or by_rules
         if not some and (batch is None or self._endings.is_idle(batch)):
             return []
         out = self._ended_before(batch) if batch is not None else []
-        own = [*alerts, *([list(by_rules)] if self.limits is not None else [])]
+        own = [*alerts, *([list(by_rules)] if self.rules is not None else [])]
         by_target = list(self._endings.update(own, batch))
-        of_rules = by_target.pop() if self.limits is not None else []
+        of_rules = by_target.pop() if self.rules is not None else []
         if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
             out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
@@ -127,7 +126,7 @@ class AlertPipeline:
     @property
     def _kinds(self) -> list[str]:
         """The kinds of the model's episodes, and of those of rules."""
-        return [*KINDS, *(self.limits.kinds if self.limits is not None else [])]
+        return [*KINDS, *(self.rules.kinds if self.rules is not None else [])]
 
     def end_all(self) -> list[list[Any]]:
         """End all episodes by a reset; return those whose end has yet to be sent, as JSON has them."""
@@ -144,20 +143,20 @@ class AlertPipeline:
         self._ended += self._ids.end(ended_by, kind, entity)
         self._endings.remove(kind, entity)
         if kind not in KINDS:
-            if self.limits is not None:
-                self.limits.end(kind, entity)
+            if self.rules is not None:
+                self.rules.end(kind, entity)
             return
         for each in (*self._stores, self.multi_target, self.fleet):
             if each is not None:
                 each.end_episodes(kind, entity)
 
     def _end_one(self, store: EntityStore, kind: str, entity: str) -> None:
-        """End an episode of an entity without an alert: of a target, or of a limit."""
+        """End an episode of an entity without an alert: of a target, or of a rule."""
         if kind in KINDS:
             store.end_episodes(kind, entity)
         else:
-            assert self.limits is not None
-            self.limits.end(kind, entity)
+            assert self.rules is not None
+            self.rules.end(kind, entity)
 
     def end_disabled(self) -> None:
         """End loaded episodes: of disabled kinds, and if fleet alerts are off, theirs and those that they withheld."""
@@ -170,9 +169,9 @@ class AlertPipeline:
             self._end("disabled", kind, entity)
         if self.fleet is None:
             self._ended += self._ids.end("disabled", entity="*")
-        for kind in self._gone:
+        for kind in sorted(self._ids.kinds - set(self._kinds)):
             self._end("disabled", kind)
-        self._withheld, self._gone = [], []
+        self._withheld = []
 
     def dump(self) -> list[ArrayPart]:
         """Return the common episodes as arrays of a snapshot."""
@@ -183,8 +182,8 @@ class AlertPipeline:
             parts.append(bytes_part("fleet", orjson.dumps(self.fleet.dump())))
         content = {"open": self._endings.dump(), "ended": [each.to_json() for each in self._ended], **self._ids.dump()}
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
-        if self.limits is not None:
-            content["limits"] = self.limits.dump()
+        if self.rules is not None:
+            content |= self.rules.dump()
         return [*parts, bytes_part("episodes", orjson.dumps(content))]
 
     def load(self, reader: SnapshotReader, *, migrates: bool) -> None:
@@ -201,13 +200,13 @@ class AlertPipeline:
             self.fleet.waiting.load(content["waiting"])
         else:
             self._withheld = withheld_episodes(rows, content["waiting"])
-        # Limits may have been added or removed.
+        # Rules may have been added or removed.
         open_ = content["open"][: len(self._stores)]
-        if self.limits is not None:
+        if self.rules is not None:
             open_ += content["open"][len(self._stores) :] or [[]]
         self._endings.load(open_)
-        rows = content.get("limits", [])
-        self._gone = self.limits.load(rows) if self.limits is not None else [limit_kind(row[0]) for row in rows]
+        if self.rules is not None:
+            self.rules.load(content)
         self._ids.load(content)
         self._ended = load_ended(content["ended"])
 

@@ -26,7 +26,8 @@ from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
-from ssm_stream.engine.rules.limits import LimitAlerts
+from ssm_stream.engine.rules.messages import rule_kinds
+from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.single_event import PredictedValues, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
@@ -62,8 +63,8 @@ class Engine:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
         self.inputs = TargetInputs(config.event)
-        self._limits = LimitAlerts(config) if config.alerts.limits else None
-        self.episodes = AlertPipeline(config, [each.store for each in self.target_engines], self._limits)
+        self._rules = RuleAlerts(config) if rule_kinds(config) else None
+        self.episodes = AlertPipeline(config, [each.store for each in self.target_engines], self._rules)
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
         self._loaded_config = config.hash  # of the snapshot that was loaded last
@@ -204,10 +205,10 @@ class Engine:
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
         """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
 
-        None if only `process` can do it: targets are delayed, entities limited, columns have limits, or the entity is
+        None if only `process` can do it: targets are delayed, entities limited, there are rules, or the entity is
         new to the source.
         """
-        if self._limiter is not None or self._limits is not None:
+        if self._limiter is not None or self._rules is not None:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         found = process_targets([each.single for each in self.target_engines], event, source, self.inputs.select_one)
@@ -220,7 +221,7 @@ class Engine:
         batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self.episodes.process([alerts_], batch, ids, self._by_limits(events, source))
+            return predictions, self.episodes.process([alerts_], batch, ids, self._by_rules(events, source))
         parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
@@ -228,13 +229,12 @@ class Engine:
             parts.append(predictions)
             alerts.append(own)
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self.episodes.process(alerts, batch, ids, self._by_limits(events, source))
+        return stacked, self.episodes.process(alerts, batch, ids, self._by_rules(events, source))
 
-    def _by_limits(self, events: Events, source: int) -> list[Alert]:
-        """Return the alerts of limits, after the targets have been processed."""
-        resets, shards = self.target_engines[0].store.reset_entities, self.config.state.shards
-        found = self._limits
-        return [] if found is None else found.process(events, lambda name: (shard_of(name, shards), source), resets)
+    def _by_rules(self, events: Events, source: int) -> list[Alert]:
+        """Return the alerts of rules, after the targets have been processed."""
+        resets = self.target_engines[0].store.reset_entities
+        return [] if self._rules is None else self._rules.process(events, source, resets)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.

@@ -23,9 +23,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import BY_EVENT
+from ssm_stream.engine.alert_kinds import BY_EVENT, FLEET, OTHER
 from ssm_stream.engine.alerts import Alert, render
-from ssm_stream.engine.episodes.ids import FLEET, OTHER
 from ssm_stream.engine.episodes.waiting import Labelled, PoolKind, WaitingAlerts
 
 ROUNDS = 20

@@ -15,9 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import BY_EVENT, KINDS
+from ssm_stream.engine.alert_kinds import BY_EVENT, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.engine.episodes.ids import OTHER
 
 CAUSE_FIELDS = ("score", "since", "y", "yhat", "yhat_lower", "yhat_upper")
 """Fields of an alert that are kept for each target; `since` is the target's own."""

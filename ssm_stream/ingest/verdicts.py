@@ -12,15 +12,17 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.config.sections.alerts import LIMIT
+from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.ingest.faults import Fault
 
-RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS), LIMIT)
+RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS), LIMIT, SILENCE, STUCK)
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
 # A number at the end: the alert was sent at an event of another entity, or with others of its event.
-ALERT_ID = re.compile(r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:" + "|".join(KINDS) + r")(?:-fleet)?|limit)(?:-\d+)?")
+ALERT_ID = re.compile(
+    r"(?P<topic>.+)-\d+-\d+-(?P<rule>(?:" + "|".join(KINDS) + r")(?:-fleet)?|limit|silence|stuck)(?:-\d+)?"
+)
 
 
 class FeedbackError(ValueError):

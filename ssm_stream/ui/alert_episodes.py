@@ -65,7 +65,7 @@ class AlertEpisodes:
                 self._add(message)
 
     def _add(self, message: Mapping[str, Any]) -> None:
-        key = (message["entity"], message["kind"], message.get("pool") or message.get("limit"))
+        key = (message["entity"], message["kind"], message.get("pool") or message.get("limit") or message.get("column"))
         phase = message["phase"]
         with self._lock:
             if message["id"] in self._of:  # it came before a restart, or twice

@@ -127,7 +127,7 @@ class LiveView:
                 self._now = max(self._now, predictions[-1]["ts"])
             for alert in alerts:
                 # Each pool may have a fleet alert, each limit one of an entity.
-                which = (alert["entity"], alert["kind"], alert.get("pool") or alert.get("limit"))
+                which = (alert["entity"], alert["kind"], alert.get("pool") or alert.get("limit") or alert.get("column"))
                 if alert["phase"] == "recovered":
                     self._open.pop(which, None)
                 else:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, Lasting, LastingSetting, format_duration
 from ssm_stream.config.sections.base import Path, Section, Topic
 from ssm_stream.config.sections.conditions import EntityPattern, Test
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
-LIMIT = "limit"
-"""Kind of the alerts of fixed limits."""
+LIMIT, SILENCE, STUCK = "limit", "silence", "stuck"
+"""Kinds of the alerts of fixed limits, of what stops coming, and of signals that repeat one value."""
 Learning = Literal["adapt", "slow", "hold"]
 AbsorbAfter = Annotated[int, Field(ge=20, le=1000)] | None
 
@@ -80,6 +86,16 @@ class FleetAlerts(Section):
     wait: Annotated[int, Field(ge=0, le=1000)] = 1
     """Events of each entity, in the mean over the pool, by which an entity's `started` waits for others, so that one
     cause is one alert from the first entity on; it does not wait where the pool has too few entities. 0: not at all."""
+
+
+class Silence(Section):
+    """Alerts on entities that stop coming, and on columns of them that stop having a value."""
+
+    after: Literal["auto"] | Duration = "auto"
+    """`auto`: a gap far longer than the entity's gaps so far, by the budget of `anomaly`; or a time such as `10m`, the
+    same for all. Time is that of the other entities' events on the same partition: where none comes, none passes."""
+    columns: bool = True
+    """Columns, too: one without a value for many more events than usual."""
 
 
 class Feedback(Section):
@@ -157,6 +173,10 @@ class Alerts(Section):
     fleet: FleetAlerts = FleetAlerts()
     limits: list[Limit] = []
     """Fixed limits in addition to the model: a column, and the values that are beyond the limit."""
+    silence: Silence | None = None
+    """Null: none."""
+    stuck: bool = False
+    """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`."""
     feedback: Feedback | None = None
     """Null: none is read."""
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500

@@ -66,8 +66,8 @@ class Summarizer:
             who, what = self._fleet(message, evidence, entities)
         else:
             who = _name(str(message["entity"]))
-            if message["kind"] == "limit":
-                what = self._limit(message)
+            if message["kind"] in ("limit", "silence", "stuck"):
+                what = self._rule(message)
             else:
                 what = self._end(message) if message["phase"] == "recovered" else self._open(message, evidence)
         return self._text("sentence", who=who, what=what, when=self._when(message))
@@ -205,11 +205,21 @@ class Summarizer:
         key = "learned" if drift else "recovered" if _side(message) == 0 else "calm"
         return self._text(key, target=target, events=events)
 
+    def _rule(self, message: Message) -> str:
+        """Return what a rule has found, or that it no longer holds."""
+        kind, ended = message["kind"], message.get("ended_by")
+        if ended not in (None, "recovered"):
+            return self._text(str(ended))
+        if kind == "limit":
+            return self._limit(message)
+        value = message["value"]
+        key = kind if message["column"] is not None else "silence_all"
+        shown = rounded(value, 0.0) if isinstance(value, float) else str(value)
+        return self._text(f"{key}_over" if ended else key, column=_name(str(message["column"])), value=shown)
+
     def _limit(self, message: Message) -> str:
         """Return by which limit a value is beyond what is allowed, or that it no longer is."""
         column, value, ended = _name(str(message["column"])), message["value"], message.get("ended_by")
-        if ended not in (None, "recovered"):
-            return self._text(str(ended))
         limit = self._limits.get(message["limit"])
         bounds = {} if limit is None else limit.bounds
         size = min((abs(value - bound) for bound in bounds.values()), default=0.0) if isinstance(value, float) else 0.0

@@ -167,6 +167,13 @@ TEXTS: dict[str, Text] = {
     "limit_from": Text("at or above its limit of {bound}", "上限 {bound} 以上"),
     "limit_to": Text("at or below its limit of {bound}", "下限 {bound} 以下"),
     "within_limit": Text("{column} is within its limit again ({value})", "{column} は上下限内に戻りました（{value}）"),
+    # What stops.
+    "silence_all": Text("no events come any more", "イベントが届かなくなりました"),
+    "silence_all_over": Text("events come again", "イベントが再び届いています"),
+    "silence": Text("{column} has no value any more", "{column} の値が届かなくなりました"),
+    "silence_over": Text("{column} has a value again ({value})", "{column} の値が再び届いています（{value}）"),
+    "stuck": Text("{column} is stuck at {value}", "{column} が {value} のまま動きません"),
+    "stuck_over": Text("{column} moves again ({value})", "{column} が再び変化しています（{value}）"),
     # The end.
     "recovered": Text("{target} is as expected again after {events}", "{target} は{events}で予測どおりに戻りました"),
     "calm": Text("nothing unusual any more in {target} after {events}", "{target} は{events}で平常に戻りました"),

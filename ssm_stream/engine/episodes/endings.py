@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import FLEET, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
 from ssm_stream.engine.entity_store import EntityStore, ResetEntity
-from ssm_stream.engine.episodes.ids import FLEET, OTHER, Ended
+from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.engine.kernel_params import ttl_ms
-from ssm_stream.engine.rules.messages import episode_kind, limit_message, split_kind
+from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_kind
 
 
 class Batch(NamedTuple):
@@ -200,9 +201,8 @@ def ending(config: Config, entity: str, kind: str, since: int, ts: int, ended_by
 
     since, ts: of the episode's first event, and of the event at which it is sent, ms
     """
-    kind, limit = split_kind(kind)
-    if limit is not None:
-        return limit_message(config, limit, entity, since, ts) | {"ended_by": ended_by}
+    if kind not in KINDS:
+        return rule_message(config, *split_kind(kind), entity, since, ts) | {"ended_by": ended_by}
     budgets = {"anomaly": config.alerts.anomaly.budget, "drift": config.alerts.drift.budget}
     return {
         "entity": entity,

@@ -11,11 +11,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+from ssm_stream.engine.alert_kinds import FLEET, OTHER
 from ssm_stream.engine.alerts import Alert, EventPlace
 from ssm_stream.engine.rules.messages import episode_kind
-
-FLEET, OTHER = "-fleet", "-"
-"""Suffixes of a fleet's alerts, and of those that are numbered."""
 
 
 class EventIds(NamedTuple):
@@ -172,6 +170,11 @@ class EpisodeIds:
         if alert.message["phase"] == "recovered":
             self._suppressed.pop(key, None)
         return started.id
+
+    @property
+    def kinds(self) -> set[str]:
+        """The kinds of the open episodes."""
+        return {key.kind for key in (*self._sent, *self._suppressed)}
 
     def end(self, ended_by: str, kind: str | None = None, entity: str | None = None) -> list[Ended]:
         """End the episodes of a kind, of an entity (`*`: of fleets), or both; return them."""

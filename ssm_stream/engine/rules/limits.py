@@ -7,18 +7,18 @@ no value is beyond a limit and no entity is near one, a batch costs one comparis
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ssm_stream.config import Config
-from ssm_stream.config.sections.alerts import Limit
+from ssm_stream.config.sections.alerts import LIMIT, Limit
 from ssm_stream.config.sections.conditions import matches
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.engine.entity_store import ResetEntity
-from ssm_stream.engine.rules.messages import limit_kind, limit_message
+from ssm_stream.engine.entity_store import ResetEntity, shard_of
+from ssm_stream.engine.rules.messages import rule_kind, rule_message
 from ssm_stream.ingest.conditions import event_column, passes
 from ssm_stream.ingest.events import Events
 
@@ -46,14 +46,12 @@ class LimitAlerts:
         self._beyond: list[dict[str, Beyond]] = [{} for _ in self._limits]
         self._applies: list[dict[str, bool]] = [{} for _ in self._limits]
 
-    def process(
-        self, events: Events, pool_of: Callable[[str], tuple[int, int]], resets: Sequence[ResetEntity]
-    ) -> list[Alert]:
+    def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
         """Return the alerts of a batch, in the order of its events.
 
         Args:
             events: n events
-            pool_of: entity → shard and source that it learns with
+            source: that they come from
             resets: the entities that started afresh in the batch; the ends of their episodes are the caller's
         """
         out = list[Alert]()
@@ -71,7 +69,7 @@ class LimitAlerts:
                 if row == len(events):
                     break
                 if self._holds_for(j, events.entity[row]):
-                    alert = self._update(j, events, row, float(values[row]), bool(met[row]), pool_of)
+                    alert = self._update(j, events, row, float(values[row]), bool(met[row]), source)
                     if alert is not None:
                         out.append(alert)
         if len(self._limits) > 1:
@@ -81,7 +79,7 @@ class LimitAlerts:
     @property
     def kinds(self) -> list[str]:
         """The `episode_kind` of each limit."""
-        return [limit_kind(limit.text) for limit in self._limits]
+        return [rule_kind(LIMIT, limit.text) for limit in self._limits]
 
     @property
     def open_episodes(self) -> int:
@@ -96,9 +94,7 @@ class LimitAlerts:
             known[entity] = matches(self._limits[number].entities, entity)
         return known[entity]
 
-    def _update(
-        self, number: int, events: Events, row: int, value: float, met: bool, pool_of: Callable[[str], tuple[int, int]]
-    ) -> Alert | None:
+    def _update(self, number: int, events: Events, row: int, value: float, met: bool, source: int) -> Alert | None:
         """Take one value of an entity; return its alert, if there is one."""
         limit, beyond = self._limits[number], self._beyond[number]
         entity, ts = events.entity[row], int(events.ts[row])
@@ -111,7 +107,7 @@ class LimitAlerts:
             return self._alert(limit, "recovered", events, row, value, ended)
         state = beyond.get(entity)
         if state is None:
-            state = beyond[entity] = Beyond(ts, pool_of(entity))
+            state = beyond[entity] = Beyond(ts, (shard_of(entity, self._config.state.shards), source))
         state.events += 1
         if not state.open:
             lasts = limit.lasts
@@ -123,7 +119,9 @@ class LimitAlerts:
 
     def _alert(self, limit: Limit, phase: str, events: Events, row: int, value: float, state: Beyond) -> Alert:
         text = (events.category_texts or {}).get(value)
-        message = limit_message(self._config, limit.text, events.entity[row], state.since, int(events.ts[row])) | {
+        message = rule_message(
+            self._config, LIMIT, limit.text, events.entity[row], state.since, int(events.ts[row])
+        ) | {
             "phase": phase,
             "ended_by": "recovered" if phase == "recovered" else None,
             "severity": limit.severity,
@@ -134,7 +132,7 @@ class LimitAlerts:
     def end(self, kind: str, entity: str | None = None) -> None:
         """End the episodes of a limit without an alert: of one entity, or of all. kind: see `episode_kind`"""
         for limit, beyond in zip(self._limits, self._beyond, strict=True):
-            if kind == limit_kind(limit.text):
+            if kind == rule_kind(LIMIT, limit.text):
                 for name in [entity] if entity is not None else list(beyond):
                     beyond.pop(name, None)
 
@@ -154,16 +152,10 @@ class LimitAlerts:
             for limit, own in zip(self._limits, self._beyond, strict=True)
         ]
 
-    def load(self, rows: list[list[Any]]) -> list[str]:
-        """Load what `dump` returned; return the kinds of the limits that are no longer set, whose episodes end."""
+    def load(self, rows: list[list[Any]]) -> None:
+        """Load what `dump` returned, without limits that are no longer set."""
         kept = {(limit.text, limit.entities): own for limit, own in zip(self._limits, self._beyond, strict=True)}
-        gone = []
         for text, entities, mine in rows:
-            own = kept.get((text, entities))
-            if own is None:
-                gone.append(limit_kind(text))
-                continue
-            own.update(
-                {name: Beyond(since, (shard, source), n, open_) for name, since, shard, source, n, open_ in mine}
-            )
-        return gone
+            own = kept.get((text, entities), {})
+            for name, since, shard, source, events, is_open in mine:
+                own[name] = Beyond(since, (shard, source), events, is_open)

@@ -5,55 +5,73 @@ from __future__ import annotations
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.config.sections.alerts import LIMIT
+from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.engine.alert_kinds import KINDS
 
-FIELDS = ("limit", "column", "value")
-"""Fields that messages have in addition where the configuration has limits; null in those of the model."""
+SEVERITY = "warning"
+"""Of alerts that have no other."""
+
+
+def rule_kinds(config: Config) -> list[str]:
+    """Return the kinds of alerts that the rules of a configuration raise."""
+    alerts = config.alerts
+    found = {LIMIT: bool(alerts.limits), SILENCE: alerts.silence is not None, STUCK: alerts.stuck}
+    return [kind for kind, used in found.items() if used]
 
 
 def alert_kinds(config: Config) -> list[str]:
     """Return the kinds of alerts of a configuration."""
-    return [*KINDS, *([LIMIT] if config.alerts.limits else [])]
+    return [*KINDS, *rule_kinds(config)]
 
 
-def rule_fields(config: Config) -> dict[str, Any]:
-    """Return the fields that rules add to the alerts of the model, null; none where there are no rules."""
-    return dict.fromkeys(FIELDS) if config.alerts.limits else {}
+def rule_fields(config: Config) -> list[str]:
+    """Return the fields that messages have in addition where there are rules; null in those of the model."""
+    fields = ["column", "value"] if rule_kinds(config) else []
+    return ["limit", *fields] if config.alerts.limits else fields
 
 
-def limit_kind(text: str) -> str:
-    """Return the `episode_kind` of a limit. text: of the limit"""
-    return f"{LIMIT} {text}"
+def rule_kind(kind: str, subject: str | None) -> str:
+    """Return the `episode_kind` of a rule. subject: text of a limit, or a column; None: the whole entity"""
+    return kind if subject is None else f"{kind} {subject}"
 
 
 def episode_kind(message: dict[str, Any]) -> str:
-    """Return the identity of an episode among those of its entity: the kind, and for a limit its text."""
-    return limit_kind(message["limit"]) if message["kind"] == LIMIT else str(message["kind"])
+    """Return the identity of an episode among those of its entity: the kind, and what else a rule has one for."""
+    kind = message["kind"]
+    if kind in KINDS:
+        return str(kind)
+    return rule_kind(kind, message["limit"] if kind == LIMIT else message["column"])
 
 
 def split_kind(kind: str) -> tuple[str, str | None]:
-    """Return the kind of an `episode_kind`, and the text of the limit."""
-    name, _, limit = kind.partition(" ")
-    return name, limit or None
+    """Return the kind of an `episode_kind`, and its subject."""
+    name, _, subject = kind.partition(" ")
+    return name, subject or None
 
 
-def limit_message(config: Config, text: str, entity: str, since: int, ts: int) -> dict[str, Any]:
-    """Return the message of a limit's episode that ends without an event of its entity.
+def rule_message(config: Config, kind: str, subject: str | None, entity: str, since: int, ts: int) -> dict[str, Any]:
+    """Return the message of an episode of a rule that ends without an event of its entity.
 
     Args:
-        text: of the limit
+        subject: as of `rule_kind`
         since, ts: of the episode's first event, and of the event at which it is sent, ms
     """
     several: dict[str, Any] = {"target": None, "targets": []} if len(config.event.targets) > 1 else {}
+    column = subject
+    if kind == LIMIT:
+        column = next((each.column for each in config.alerts.limits if each.text == subject), None)
+    own = {"limit": subject if kind == LIMIT else None, "column": column, "value": None}
+    budget = None if kind == LIMIT else config.alerts.anomaly.budget.text
+    if config.alerts.silence is not None and kind == SILENCE and config.alerts.silence.after != "auto":
+        budget = budget if column is not None else None
     return {
         "entity": entity,
         "scope": "entity",
-        "kind": LIMIT,
+        "kind": kind,
         "phase": "recovered",
         "episode": None,
         "ended_by": None,
-        "severity": "warning",
+        "severity": SEVERITY,
         "summary": "",
         "ts": ts,
         **dict.fromkeys(("score", "y", "yhat", "yhat_lower", "yhat_upper")),
@@ -65,11 +83,9 @@ def limit_message(config: Config, text: str, entity: str, since: int, ts: int) -
         "channel": None,
         "change": None,
         "learning": 1.0,
-        "budget": None,
+        "budget": budget,
         "config_hash": config.hash,
         "state_hash": None,
         **several,
-        "limit": text,
-        "column": next((each.column for each in config.alerts.limits if each.text == text), None),
-        "value": None,
+        **{name: own[name] for name in rule_fields(config)},
     }

@@ -140,7 +140,7 @@ export class Alerts {
     this.text = "";
     this.list = new Episodes(app, { keep: (episode) => this.keeps(episode) });
     const select = h("select", { id: "kind", onchange: () => { this.kind = select.value; app.draw(); } },
-      ...["", "anomaly", "drift", "limit"].map((kind) => h("option", { value: kind, selected: kind === this.kind }, t(kind || "all"))));
+      ...["", "anomaly", "drift", "limit", "silence", "stuck"].map((kind) => h("option", { value: kind, selected: kind === this.kind }, t(kind || "all"))));
     const box = h("input", { type: "checkbox", id: "only", onchange: () => { this.only = box.checked; app.draw(); } });
     box.checked = this.only;
     this.search = h("input", { type: "search", id: "q", autocomplete: "off", oninput: () => {

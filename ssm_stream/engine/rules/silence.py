@@ -1,0 +1,227 @@
+"""What stops: entities without events, columns without a value, signals that repeat one (`core/monitor/silence.cpp`).
+
+Each is a length, of a gap or of a run, judged by the lengths before it. An entity is silent from the event of another
+one on, of its source, at which the clock of that source has passed its deadline; so no batch, restart or wall clock
+changes where. The arrays are this module's own: an entity keeps its row until it is removed.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.config.sections.alerts import SILENCE, STUCK
+from ssm_stream.core import native
+from ssm_stream.engine.alert_kinds import OTHER
+from ssm_stream.engine.alerts import Alert
+from ssm_stream.engine.entity_store import ResetEntity, shard_of
+from ssm_stream.engine.rules.messages import rule_kind, rule_message
+from ssm_stream.ingest.events import Events, factorize
+
+GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
+"""What the core finds."""
+STARTS = (GONE, EMPTY, FIXED)
+ENTITY, COLUMN, SOURCE, LENGTHS = native.silence_sizes()
+LAST, TS, DEADLINE, KEY, OF_SOURCE, IS_GONE = range(3, 9)
+MEDIAN, RING_ROWS, RING = 1, 5, 9
+MISSED, VALUE, IS_STUCK = ENTITY + 4, ENTITY + 10, ENTITY + 11
+"""Columns of an entity's row, and of its first column's part."""
+LENGTHS_BEFORE = (0.1, 2.0, 1.0, 0.0)
+"""Variance, start and mean of the tail, and number of the lengths of a source that has none yet."""
+Found = tuple[int, int, int, int, float, float]
+"""Event, row, what, column (−1: the entity), since (ms), value."""
+
+
+class SilenceAlerts:
+    """The state of all entities, and the alerts on those that stop.
+
+    config: with `alerts.silence` or `alerts.stuck`
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        alerts, event = config.alerts, config.event
+        self._silence, self._stuck = alerts.silence, alerts.stuck
+        by_column = alerts.stuck or (alerts.silence is not None and alerts.silence.columns)
+        self._numbers = len(event.numbers) if by_column else 0
+        self.columns = [*event.numbers, *event.targets] if by_column else []
+        budget = alerts.anomaly.budget
+        after = 0.0 if alerts.silence is None or alerts.silence.after == "auto" else 1000.0 * alerts.silence.after
+        self._rules = (budget.events, 1000.0 * budget.seconds, after)
+        self._width = ENTITY + COLUMN * len(self.columns)
+        self._rows: dict[str, int] = {}
+        self._names: list[str] = []
+        self._entity = np.empty((0, self._width))
+        self._sources: dict[int, int] = {}
+        self._source = np.empty((0, SOURCE + 2 * LENGTHS * len(self.columns)))
+        self._core = native.Silence()
+
+    @property
+    def kinds(self) -> list[str]:
+        """The `episode_kind` of each alert that there may be."""
+        kinds = [SILENCE] if self._silence is not None else []
+        kinds += [rule_kind(SILENCE, path) for path in self.columns if self._silence is not None]
+        return kinds + [rule_kind(STUCK, path) for path in self.columns if self._stuck]
+
+    @property
+    def open_episodes(self) -> int:
+        """Number of open episodes."""
+        state = self._entity[: len(self._names)]
+        parts = [state[:, flag::COLUMN] for flag in (MISSED, IS_STUCK)] if self.columns else []
+        return int(state[:, IS_GONE].sum()) + sum(int(part.sum()) for part in parts)
+
+    def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
+        """Return the alerts of a batch, in the order of its events.
+
+        Args:
+            events: n events
+            source: that they come from
+            resets: the entities that started afresh in the batch; the ends of their episodes are the caller's
+        """
+        if not len(events):
+            return []
+        rows = self._rows_of(events.entity)
+        at = self._source_of(source)
+        values = self._values(events)
+        found: list[Any] = []
+        edges = sorted({each.row for each in resets} | {0, len(events)})
+        for start, stop in pairwise(edges):
+            for each in resets:
+                if each.row == start:
+                    self.remove(each.entity)
+            part = slice(start, stop)
+            run = self._core.run(
+                self._entity, self._source, at, rows[part], events.ts[part], values[part], *self._rules
+            )
+            found += [(start + each[0], *each[1:]) for each in run]
+        alerts = [alert for each in found if (alert := self._alert(events, source, each)) is not None]
+        return sorted(alerts, key=lambda alert: (alert.row, alert.suffix != OTHER, alert.message["entity"]))
+
+    def _rows_of(self, entities: list[str]) -> NDArray[np.int64]:
+        """Return the row of each entity; new ones get one."""
+        rows = factorize(entities, self._rows)
+        if len(self._rows) > len(self._names):
+            new = list(self._rows)[len(self._names) :]
+            self._names += new
+            if len(self._names) > len(self._entity):
+                grown = _new_rows(max(len(self._names), 2 * len(self._entity), 16), self._width)
+                grown[: len(self._entity)] = self._entity
+                self._entity = grown
+        return rows
+
+    def _source_of(self, source: int) -> int:
+        if source not in self._sources:
+            self._sources[source] = len(self._sources)
+            new = np.zeros((1, self._source.shape[1]))
+            for part in range(1 + 2 * len(self.columns)):
+                start = SOURCE - LENGTHS + part * LENGTHS
+                new[0, start : start + LENGTHS] = LENGTHS_BEFORE
+            self._source = np.concatenate([self._source, new])
+        return self._sources[source]
+
+    def _values(self, events: Events) -> NDArray[np.float64]:
+        if not self.columns:
+            return np.empty((len(events), 0))
+        target = events.target.reshape(len(events), -1)
+        return np.concatenate([events.features[:, : self._numbers], target], axis=1)
+
+    def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
+        event, row, what, column, since, value = found
+        kind = STUCK if what in (FIXED, MOVES) else SILENCE
+        if (kind == STUCK and not self._stuck) or (kind == SILENCE and self._silence is None):
+            return None
+        if what in (EMPTY, FILLED) and self._silence is not None and not self._silence.columns:
+            return None
+        entity, phase = self._names[row], "started" if what in STARTS else "recovered"
+        message = rule_message(
+            self._config, kind, self.columns[column] if column >= 0 else None, entity, int(since), int(events.ts[event])
+        ) | {
+            "phase": phase,
+            "ended_by": "recovered" if phase == "recovered" else None,
+            "value": None if np.isnan(value) else value,
+        }
+        pool = (shard_of(entity, self._config.state.shards), source)
+        return Alert(event, message, pool, suffix=OTHER if what == GONE else "")
+
+    def end(self, kind: str, entity: str | None = None) -> None:
+        """End the episodes of a kind without an alert: of one entity, or of all. kind: see `episode_kind`"""
+        if entity is not None and entity not in self._rows:
+            return
+        rows = slice(len(self._names)) if entity is None else self._rows[entity]
+        name, _, column = kind.partition(" ")
+        if kind == SILENCE and entity is not None:
+            self.remove(entity)
+        elif kind == SILENCE:
+            self._entity[rows, IS_GONE] = 0.0
+            self._entity[rows, DEADLINE] = np.inf  # until its next event
+        elif column in self.columns:
+            flag = MISSED if name == SILENCE else IS_STUCK
+            self._entity[rows, flag + COLUMN * self.columns.index(column)] = 0.0
+
+    def remove(self, entity: str) -> None:
+        """Let an entity start afresh. Its row is freed with the next snapshot."""
+        row = self._rows.get(entity)
+        if row is not None:
+            self._entity[row] = _new_rows(1, self._width)[0]
+
+    def _free_rows(self) -> None:
+        """Free the rows of removed entities, and of those that have sent nothing for `state.ttl`, if they are many."""
+        state, ttl = self._entity[: len(self._names)], self._config.state.ttl
+        gone = np.isnan(state[:, LAST])
+        if ttl is not None and len(self._source):
+            now = self._source[state[:, OF_SOURCE].astype(np.int64), MEDIAN]
+            gone |= (now - state[:, TS] > 1000.0 * ttl) & (state[:, IS_GONE] == 0.0)
+        if 4 * int(gone.sum()) < len(gone):
+            return
+        place = np.where(gone, -1, np.cumsum(~gone) - 1)
+        rings = self._source[:, RING_ROWS : RING_ROWS + RING]
+        rings[:] = np.where(rings >= 0, np.append(place, -1)[rings.astype(np.int64)], rings)
+        self._names = [name for name, out in zip(self._names, gone.tolist(), strict=True) if not out]
+        self._rows = {name: i for i, name in enumerate(self._names)}
+        self._entity = state[~gone].copy()
+        self._core.reset(self._entity, self._width)
+
+    def dump(self) -> dict[str, Any]:
+        """Return the state as JSON has it."""
+        self._free_rows()
+        return {
+            "names": self._names,
+            "columns": self.columns,
+            "entity": _text(self._entity[: len(self._names)]),
+            "sources": list(self._sources),
+            "source": _text(self._source),
+        }
+
+    def load(self, content: dict[str, Any]) -> None:
+        """Load what `dump` returned; where it is of other columns, lengths are counted anew."""
+        if content["columns"] != self.columns:
+            return
+        self._names = list(content["names"])
+        self._rows = {name: i for i, name in enumerate(self._names)}
+        self._entity = _array(content["entity"], self._width)
+        self._sources = {source: i for i, source in enumerate(content["sources"])}
+        self._source = _array(content["source"], self._source.shape[1])
+        self._core.reset(self._entity, self._width)
+
+
+def _new_rows(count: int, width: int) -> NDArray[np.float64]:
+    rows = np.zeros((count, width))
+    rows[:, [LAST, TS]] = np.nan
+    rows[:, [DEADLINE, KEY]] = np.inf
+    if width > ENTITY:
+        rows[:, VALUE::COLUMN] = np.nan
+    return rows
+
+
+def _text(array: NDArray[np.float64]) -> str:
+    return base64.b64encode(np.ascontiguousarray(array).tobytes()).decode()
+
+
+def _array(text: str, width: int) -> NDArray[np.float64]:
+    return np.frombuffer(base64.b64decode(text), np.float64).reshape(-1, width).copy()

@@ -1,0 +1,177 @@
+"""What stops: entities, columns, signals that repeat; found soon, within the budget, wherever batches are cut."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from jsonschema import Draft202012Validator
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config, parse_config
+from ssm_stream.contract.message_schemas import alert_schema
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.rules.silence import SilenceAlerts
+from ssm_stream.ingest.events import Events
+
+MINUTE = 60_000.0
+Floats = NDArray[np.float64]
+
+
+def config(alerts: str = "silence: {}", more: str = "") -> Config:
+    return parse_config(
+        f"""
+source: {{brokers: "localhost:9092", topic: events}}
+event: {{entity: machine, timestamp: ts, features: [load], target: temp}}
+alerts: {{{alerts}, fleet: {{enabled: false}}, anomaly: {{budget: "1 per 2000 events"}}}}
+{more}
+"""
+    )
+
+
+CADENCES = {
+    "regular": lambda g, n: np.full(n, MINUTE),
+    "jittered": lambda g, n: MINUTE * g.uniform(0.5, 1.5, n),
+    "bursty": lambda g, n: MINUTE * np.where(np.arange(n) % 10 == 9, g.uniform(7, 11, n), g.uniform(0.05, 0.15, n)),
+    "at random": lambda g, n: g.exponential(MINUTE, n),
+}
+
+
+def fleet(cadence: str, entities: int = 20, events: int = 600, seed: int = 0) -> Events:
+    """Events of entities with gaps of this kind, until the first of them ends."""
+    g = np.random.default_rng(seed)
+    times = [np.cumsum(CADENCES[cadence](g, events)) + g.uniform(0, MINUTE) for _ in range(entities)]
+    end = min(own[-1] for own in times)
+    pairs = sorted((float(t), e) for e, own in enumerate(times) for t in own if t <= end)
+    n = len(pairs)
+    load = g.normal(size=n)
+    y = load + 0.1 * g.normal(size=n)
+    ts = np.array([t for t, _ in pairs]).astype(np.int64)
+    return Events([f"m{e:02d}" for _, e in pairs], ts, load[:, None], y, np.arange(n))
+
+
+def without(events: Events, entity: str, start: int, stop: float = np.inf) -> Events:
+    """The events without those of an entity in a stretch of time, ms."""
+    gone = (np.array(events.entity) == entity) & (events.ts >= start) & (events.ts < stop)
+    return events.take(np.flatnonzero(~gone))
+
+
+def found(engine: Engine, events: Events, cuts: tuple[int, ...] = ()) -> list[dict[str, Any]]:
+    out = list[dict[str, Any]]()
+    for start, stop in pairwise([0, *cuts, len(events)]):
+        ids = EventIds("events", 0, list(range(start, stop)))
+        alerts = engine.process(events.take(np.arange(start, stop)), 0, ids)[1]
+        out += [a.message | {"row": start + a.row, "id": ids.alert_id(a)} for a in alerts]
+    return [message for message in out if message["kind"] in ("silence", "stuck")]
+
+
+def starts(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [message for message in messages if message["phase"] == "started"]
+
+
+@pytest.mark.parametrize("cadence", sorted(CADENCES))
+def test_false_alarms_keep_the_budget(cadence: str) -> None:
+    made = config("silence: {columns: false}")
+    count = n = 0
+    for seed in range(3):
+        events = fleet(cadence, 30, 1500, seed)
+        count += len([a for a in SilenceAlerts(made).process(events, 0, []) if a.message["phase"] == "started"])
+        n += len(events)
+    assert count <= 1.2 * n / 2000 + 3 * np.sqrt(n / 2000)
+
+
+@pytest.mark.parametrize(("cadence", "gaps"), [("regular", 2.5), ("jittered", 3.0), ("at random", 14.0)])
+def test_a_machine_that_stops_is_found_soon_and_told_when_it_is_back(cadence: str, gaps: float) -> None:
+    events = fleet(cadence)
+    start, stop = int(events.ts[len(events) // 2]), int(events.ts[3 * len(events) // 4])
+    engine = Engine(config())
+    messages = [m for m in found(engine, without(events, "m07", start, stop)) if m["entity"] == "m07"]
+    first, last = messages[0], messages[-1]
+    assert [m["phase"] for m in (first, last)] == ["started", "recovered"]
+    assert first["ts"] - first["since"] <= gaps * MINUTE + 0.5 * MINUTE
+    assert last["ts"] >= stop
+    assert first["episode"] == last["episode"] == first["id"]
+    assert first["summary"].startswith("m07: no events come any more (since ")
+    assert last["summary"].startswith("m07: events come again (")
+    assert first["value"] is first["column"] is first["y"] is None
+    validator = Draft202012Validator(alert_schema(engine.config))
+    for m in messages:
+        row = m.pop("row")
+        validator.validate({**m, "source": {"topic": "events", "partition": 0, "offset": row}})
+
+
+def test_no_batch_and_no_restart_changes_where() -> None:
+    events = without(fleet("jittered", 12, 400), "m03", 200 * 60_000, 260 * 60_000)
+    whole = found(Engine(config()), events)
+    assert len(starts(whole)) >= 1
+    n = len(events)
+    for cuts in ((1,), (n // 3, n // 2), tuple(range(500, n, 137))):
+        assert found(Engine(config()), events, cuts) == whole
+    for cut in (n // 2 - 40, n // 2 + 7, n // 2 + 200):
+        engine = Engine(config())
+        first = found(engine, events.take(np.arange(cut)))
+        engine = Engine.restore(config(), engine.snapshot())
+        ids = EventIds("events", 0, list(range(cut, n)))
+        rest = [
+            a.message | {"row": cut + a.row, "id": ids.alert_id(a)}
+            for a in engine.process(events.take(np.arange(cut, n)), 0, ids)[1]
+        ]
+        assert first + [m for m in rest if m["kind"] == "silence"] == whole
+
+
+def test_a_clock_that_is_a_year_ahead_silences_nobody() -> None:
+    events = fleet("jittered", 10, 500)
+    wrong = (np.array(events.entity) == "m04") & (events.ts > events.ts[len(events) // 2])
+    events.ts[wrong] += 365 * 86_400_000
+    assert [m["entity"] for m in starts(found(Engine(config()), events))] == []
+
+
+def test_a_pause_of_all_is_nobodys_silence() -> None:
+    events = fleet("jittered", 10, 600)
+    events.ts[:] += (events.ts // (120 * 60_000)) * 8 * 3_600_000
+    assert len(starts(found(Engine(config()), events))) <= 3
+
+
+def test_a_time_that_is_set_is_kept() -> None:
+    events = fleet("jittered", 6, 60)
+    start = int(events.ts[len(events) // 2])
+    (message,) = starts(found(Engine(config("silence: {after: 10m}")), without(events, "m02", start)))
+    assert message["entity"] == "m02"
+    assert 10 * MINUTE <= message["ts"] - message["since"] <= 12 * MINUTE
+    assert message["budget"] is None
+
+
+def test_a_column_without_values_and_one_that_repeats() -> None:
+    events = fleet("regular", 5, 800)
+    mine = np.flatnonzero(np.array(events.entity) == "m01")
+    events.features[mine[500:560], 0] = np.nan
+    events.target[mine[600:700]] = 1.25
+    messages = found(Engine(config("silence: {}, stuck: true")), events)
+    told = [(m["kind"], m["column"], m["phase"], int(np.searchsorted(mine, m["row"]))) for m in messages]
+    assert [each[:3] for each in told] == [
+        ("silence", "load", "started"), ("silence", "load", "recovered"),
+        ("stuck", "temp", "started"), ("stuck", "temp", "recovered"),
+    ]  # fmt: skip
+    assert 502 <= told[0][3] <= 508
+    assert (told[1][3], told[3][3]) == (560, 700)
+    assert 604 <= told[2][3] <= 610
+    assert messages[2]["value"] == 1.25
+    assert messages[2]["summary"].startswith("m01: temp is stuck at 1.250 (since ")
+
+
+def test_entities_that_are_gone_for_good_leave_and_a_switch_ends_what_is_open() -> None:
+    made = config(more="state: {ttl: 2h}")
+    events = without(fleet("jittered", 6, 900), "m05", 400 * 60_000)
+    engine = Engine(made)
+    messages = [m for m in found(engine, events) if m["entity"] == "m05"]
+    assert [(m["phase"], m["ended_by"]) for m in messages] == [("started", None), ("recovered", "ttl")]
+    events = without(fleet("jittered", 6, 300), "m05", 200 * 60_000)
+    engine = Engine(config())
+    assert starts(found(engine, events))
+    off = Engine.restore(config("stuck: true"), engine.snapshot())
+    ids = EventIds("events", 0, [0])
+    (ended,) = [a.message for a in off.process(events.take(np.array([0])), 0, ids)[1] if a.message["kind"] == "silence"]
+    assert (ended["entity"], ended["ended_by"]) == ("m05", "disabled")
