@@ -1,6 +1,6 @@
 """What stops: entities without events, columns without a value, signals that repeat one (`core/monitor/silence.cpp`).
 
-Each is a length, of a gap or of a run, judged by the lengths before it. An entity is silent from the event of another
+Each is a length, of a gap or of a run, judged by the lengths before it. An entity is overdue from the event of another
 one on, of its source, at which the clock of that source has passed its deadline; so no batch, restart or wall clock
 changes where. The arrays are this module's own: an entity keeps its row until it is removed.
 """
