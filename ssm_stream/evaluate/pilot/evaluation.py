@@ -16,28 +16,39 @@ from ssm_stream.evaluate.pilot import alarm_figures, verdict
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
 from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events, row_blocks
 from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
-from ssm_stream.evaluate.pilot.costs import Costs
+from ssm_stream.evaluate.pilot.costs import Costs, default_costs
 from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals
+from ssm_stream.evaluate.pilot.explainable import explainable
+from ssm_stream.evaluate.pilot.headline import headline
+from ssm_stream.evaluate.pilot.machines import machines
+from ssm_stream.evaluate.pilot.measurement import Measurement, measure
 from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
 from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.split import Split, split_run
+from ssm_stream.evaluate.pilot.stages import stages
+from ssm_stream.evaluate.pilot.upkeep import upkeep
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
+from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
 from ssm_stream.evaluate.report.section import Check
 from ssm_stream.evaluate.true_events import TrueEvent
 
 
 class PilotOptions(NamedTuple):
-    """How a pilot is run. first: share of each entity's rows that only teaches; seed: of the bootstrap and of random
-    alarms; partitions: of the source, by which the entities are pooled"""
+    """How a pilot is run.
+
+    first: share of each entity's rows that only teaches; seed: of the bootstrap and of random alarms
+    partitions: of the source, by which the entities are pooled; language: of the alerts' sentences
+    """
 
     first: float = 0.3
     seed: int = 1
     partitions: int = 1
+    language: Language = "en"
 
 
 DEFAULTS = PilotOptions()
-STEPS = 4 + len(FACTORS)
+STEPS = 5 + len(FACTORS)
 """Steps of the progress."""
 
 
@@ -92,21 +103,25 @@ def run_pilot(
     Raises:
         NothingToJudgeError: no entity has events beyond its first part and its warm-up.
     """
-    first, seed, partitions = options
+    first, seed, partitions, language = options
+    given, config = config, config.replace(alerts=config.alerts.model_copy(update={"language": language}))
     run = run_engine(config, rows, keep_events=True, partitions=partitions, on_rows=on_rows)
     split = _split(config, run, first)
     events = [] if true_events is None else true_events(run.names)
     blocks = cut_blocks(run, split)
     bootstrap = Bootstrap(len(blocks.start), seed)
     judged = judge_events(run, split, events)
-    context = AlarmContext(run, split, judged, blocks, bootstrap, costs or Costs(), seed)
+    context = AlarmContext(run, split, judged, blocks, bootstrap, costs or default_costs(language), seed)
 
     def at(part: str, done: int) -> None:
         advance(part, done / STEPS)
 
     found = _compare(config, context, at)
+    at("machine", STEPS - 2)
+    measured = measure(config, run)
     at("report", STEPS - 1)
-    report = _report(config, context, found)
+    report = _report(given, context, found, labelled=bool(events))
+    _add_fitness(report, given, measured, context.costs, language)
     report["judged_by"] = {
         "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
     }  # fmt: skip
@@ -167,10 +182,9 @@ def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], Non
     )  # fmt: skip
 
 
-def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[str, Any]:
-    """Return the report without its verdict."""
+def _report(config: Config, context: AlarmContext, found: _Comparison, *, labelled: bool) -> dict[str, Any]:
+    """Return the report without its verdict. labelled: there are true events, whether or not any of them is judged"""
     run, split, judged, costs, tallies = context.run, context.split, context.judged, context.costs, found.tallies
-    labelled = bool(judged.events or judged.ignored or judged.outside)
     outcomes = dict(zip(found.places, tallies[PRODUCT].outcomes, strict=True)) if judged.events else {}
     kpis = alarm_figures.kpis(context, tallies, found.simple.nights)
     seasons = {"seasons": found.simple.seasons, "trainings": found.simple.trainings, "nights": found.simple.nights}
@@ -185,6 +199,7 @@ def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[s
         },
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
         "episodes": run.shares,
+        "headline": headline(context, tallies, found.simple.nights, labelled=labelled),
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, run),
         "errors": found.errors.figures | seasons,
@@ -196,6 +211,17 @@ def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[s
         "drifts": found.drifts,
         "alerts": alert_list(run, split, found.all_alarms, outcomes),
     }
+
+
+def _add_fitness(
+    report: dict[str, Any], config: Config, measured: Measurement, costs: Costs, language: Language
+) -> None:
+    """Add what else is judged before a signature: machines, causes of alerts, upkeep, stages."""
+    intervals = [each["interval_s"] for each in report["quality"]["by_entity"] if each["interval_s"]]
+    report["machines"] = machines(config, measured, intervals, len(report["recording"]["pools"]), costs)
+    report["explainable"] = explainable(config, report["alerts"], language)
+    report["upkeep"] = upkeep(config, measured, report["errors"]["trainings"])
+    report["stages"] = stages(report, costs)
 
 
 def _split(config: Config, run: EngineRun, first: float) -> Split:

@@ -36,12 +36,10 @@ def checks(report: dict[str, Any]) -> list[Check]:
     errors, kpi = report["errors"], report["kpis"]
     best = errors["best_simple"]
     over = errors["methods"][best]["product_over_it"]["high"] if best else None
-    covered = report["coverage"]["value"]
-    off = math.nan if covered is None else abs(covered - report["coverage"]["level"])
     out = [
         at_least("pilot: judged events", report["recording"]["judged_events"], MIN_EVENTS),
         at_most("pilot: error over the best simple predictor, upper bound", _number(over), 1.0),
-        at_most("pilot: coverage, distance from the level", off, COVERAGE_OFF),
+        at_most("pilot: coverage, distance from the level", _number(report["coverage"]["off"]), COVERAGE_OFF),
     ]
     if report["detection"] is not None:
         out += [
@@ -119,7 +117,7 @@ def _values(report: dict[str, Any]) -> dict[str, Any]:
     kpi = report["kpis"]
     values: dict[str, Any] = {
         "events": report["recording"]["judged_events"], "least": MIN_EVENTS, "least_true": MIN_TRUE,
-        "alarms": kpi["alarms"], "rate": kpi["false_alarms_a_week"]["value"],
+        "alarms": kpi["alarms"], "rate": kpi["alarms_a_week"]["value"],
         "true": report["detection"]["events"] if report["detection"] else 0,
         "today": report["costs"]["alarms_today"],
     }  # fmt: skip
