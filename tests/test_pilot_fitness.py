@@ -352,7 +352,7 @@ def test_examples_have_usable_causes_and_others(labelled: Pilot) -> None:
 
 def test_settings_are_counted_where_they_differ_from_their_default() -> None:
     config = settings(
-        "model: {warmup: 100}\nalerts: {drift: {budget: 1 per 5000 events}}\nops: {token: secret-token-1}\n"
+        "model: {warmup: 100}\nalerts: {drift: {budget: 1 per 5000 events}}\nsinks: {kafka: {linger.ms: 5}}\n"
     )
     found = {each["path"]: each for each in touched_settings(config)}
     assert {path for path, each in found.items() if each["required"]} == {
