@@ -513,6 +513,7 @@ def told(
             "events": events, "begun_before": 2,
             "methods": dict.fromkeys(("product", "random", "sigma", "ewma", "adwin"), way),
         } if labels else None,
+        "feedback": None,
         "costs": {"assumed": ["false_alarm", "missed_hour"], "alarms_today": "never", "currency": "EUR"},
         "kpis": {
             "alarms": 4, "alarms_a_week": interval(0.1, 0.2, 0.3),
@@ -659,7 +660,7 @@ def test_every_text_is_there_in_both_languages_with_the_same_fields() -> None:
 
 def test_every_text_is_used() -> None:
     folder = Path(__file__).parents[1] / "ssm_stream" / "evaluate"
-    files = [*folder.glob("pilot/*.py"), folder / "report" / "templates" / "pilot.html.j2"]
+    files = [*folder.glob("pilot/**/*.py"), folder / "report" / "templates" / "pilot.html.j2"]
     source = "".join(path.read_text(encoding="utf-8") for path in files)
     computed = (
         "rule.", "change.", "channel.", "unit.", "verdict.", "grade.", "retrained.", "truth.", "headline.", "stage.",
@@ -731,6 +732,8 @@ def test_the_command_writes_page_and_json(folder: Path) -> None:
         (["c.yaml", "r.csv", "--out", "no/where.html"], 2, "existing folder"),
         (["c.yaml", "r.csv", "--out", "report.json"], 2, "name a .html file"),
         (["c.yaml", "r.csv", "--lang", "fr"], 2, "'en'"),
+        (["c.yaml", "r.csv", "--labels", "l.csv", "--feedback", "l.csv"], 2, "leave one of the two out"),
+        (["c.yaml", "r.csv", "--feedback", "none.jsonl"], 1, "no such file"),
     ],
 )
 def test_wrong_calls_are_told(

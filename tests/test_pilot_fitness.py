@@ -28,17 +28,19 @@ from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR, cut_blocks, judge_events, tally
 from ssm_stream.evaluate.pilot.costs import Costs, Stages, default_costs, read_costs
 from ssm_stream.evaluate.pilot.evaluation import Pilot, PilotOptions, run_pilot
-from ssm_stream.evaluate.pilot.explainable import DIRECTED, driver_of, names_direction
+from ssm_stream.evaluate.pilot.feedback import read_feedback
 from ssm_stream.evaluate.pilot.format import paragraph
 from ssm_stream.evaluate.pilot.headline import HEADLINES, WEEKS_A_YEAR, headline
-from ssm_stream.evaluate.pilot.machines import BASE_GB, BUSY, OVERHEAD, TOPIC_US, machines
-from ssm_stream.evaluate.pilot.measurement import Measurement
 from ssm_stream.evaluate.pilot.page import page
-from ssm_stream.evaluate.pilot.sections import jq_path
+from ssm_stream.evaluate.pilot.sections.explainable import DIRECTED, driver_of, names_direction
+from ssm_stream.evaluate.pilot.sections.layout import jq_path
+from ssm_stream.evaluate.pilot.sections.machines import BASE_GB, BUSY, OVERHEAD, TOPIC_US, machines
+from ssm_stream.evaluate.pilot.sections.measurement import Measurement
+from ssm_stream.evaluate.pilot.sections.stages import DEFAULTS, SOURCES, STAGES, stages
+from ssm_stream.evaluate.pilot.sections.upkeep import touched_settings
 from ssm_stream.evaluate.pilot.split import split_run
-from ssm_stream.evaluate.pilot.stages import DEFAULTS, SOURCES, STAGES, stages
-from ssm_stream.evaluate.pilot.upkeep import touched_settings
 from ssm_stream.evaluate.pilot.words import LANGUAGES
+from ssm_stream.evaluate.recordings.files import RecordingError
 from ssm_stream.evaluate.true_events import TrueEvent
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000
@@ -180,6 +182,35 @@ def test_a_pilot_of_an_unlabelled_recording_claims_no_false_alarms_and_no_hours(
             ("false alarms a week", "engineer", "hours of early warning") if language_ == "en" else ("技術者の時間",)
         )
         assert not any(word in re.sub(r"(?s)<p class=.dim.>.*?</p>", "", text).lower() for word in words)
+
+
+def test_operators_verdicts_judge_alarms_and_nothing_else(unlabelled: Pilot, tmp_path: Path) -> None:
+    alerts = [alert for alert in unlabelled.report["alerts"] if alert["judged"]]
+    path = tmp_path / "verdicts.jsonl"
+    lines = [{"id": alert["id"], "true": alert["entity"] == "m1"} for alert in alerts[1:]]
+    path.write_text("\n".join(json.dumps(line) for line in [{**lines[0], "true": not lines[0]["true"]}, *lines]))
+    config = settings("alerts: {fleet: {wait: 0}}")
+    made = run_pilot(config, stream(), verdicts=read_feedback(path, config))
+    report, false = made.report, sum(not line["true"] for line in lines)
+    assert report["feedback"] == {"alarms": len(lines), "false": false}
+    found = report["headline"]
+    assert found["false_detection"]["rate"]["value"] == pytest.approx(false / len(lines))
+    assert found["false_detection"]["amount"]["value"] == pytest.approx(false / report["kpis"]["weeks"])
+    assert found["productivity"]["missing"] == found["cost_saved"]["missing"] == "no_hours"
+    assert report["verdict"]["grade"] == "feedback"
+    assert report["kpis"]["saved"] is report["kpis"]["engineer_hours"] is report["detection"] is None
+    truths = [alert["truth"] for alert in report["alerts"] if alert["judged"]]
+    assert truths == [None, *("true" if line["true"] else "false" for line in lines)]
+    for language_ in LANGUAGES:
+        report["verdict"]["text"] = paragraph(report, language_)
+        assert "headline.false_detection" in page(made, language_, "r.csv")
+    with pytest.raises(
+        RecordingError, match="no verdict is about an alarm of this run: its alarms have ids such as t-0-"
+    ):
+        run_pilot(config, stream(), verdicts={"t-0-1-drift": True})
+    path.write_text('{"id": "other-0-1-drift", "true": true}\n')
+    with pytest.raises(RecordingError, match=r"verdicts.jsonl:1: `id` must be that of an alert of this flow"):
+        read_feedback(path, config)
 
 
 # Costs, and the language.

@@ -39,6 +39,10 @@ class Judging(NamedTuple):
         Path | None,
         typer.Option(help="True events, CSV or JSON lines: entity, start, end[, kind].", show_default=False),
     ] = None
+    feedback: Annotated[
+        Path | None,
+        typer.Option(help="Verdicts on alarms instead, JSON lines, by the ids in the report.", show_default=False),
+    ] = None
     costs: Annotated[
         Path | None,
         typer.Option(help="YAML file: costs, fleet, bars of the stages. Default: assumptions.", show_default=False),
@@ -75,12 +79,17 @@ def pilot(
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
+    from ssm_stream.evaluate.pilot.feedback import read_feedback
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, costs, first, seed, partitions = judging
+    labels, feedback, costs, first, seed, partitions = judging
+    if labels is not None and feedback is not None:
+        raise typer.BadParameter(
+            "true events judge the alarms already: leave one of the two out", param_hint="--feedback"
+        )
     data = out.with_suffix(".json")
     if data == out:
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
@@ -105,6 +114,7 @@ def pilot(
                 true_events if labels is not None else None,
                 priced,
                 PilotOptions(first, seed, partitions, written),
+                read_feedback(feedback, loaded) if feedback is not None else None,
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )

@@ -237,8 +237,8 @@ def alert_list(run: EngineRun, split: Split, alarms: list[Alarm], outcomes: dict
         m = alarm.message
         out.append(
             {
-                "entity": m["entity"], "scope": m["scope"], "kind": m["kind"], "severity": m["severity"],
-                "summary": m["summary"],
+                "id": m["episode"], "entity": m["entity"], "scope": m["scope"], "kind": m["kind"],
+                "severity": m["severity"], "summary": m["summary"],
                 "ts": alarm.ts, "row": int(run.position[alarm.row]) + 1, "score": m["score"], "y": m["y"],
                 "yhat": m["yhat"], "yhat_lower": m["yhat_lower"], "yhat_upper": m["yhat_upper"],
                 "channel": m.get("channel"), "change": m.get("change"), "contributions": m.get("contributions") or [],

@@ -18,15 +18,16 @@ from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_event
 from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
 from ssm_stream.evaluate.pilot.costs import Costs, default_costs
 from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals
-from ssm_stream.evaluate.pilot.explainable import explainable
+from ssm_stream.evaluate.pilot.feedback import JudgedAlarms, judge_alarms
 from ssm_stream.evaluate.pilot.headline import headline
-from ssm_stream.evaluate.pilot.machines import machines
-from ssm_stream.evaluate.pilot.measurement import Measurement, measure
 from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
 from ssm_stream.evaluate.pilot.quality import quality
+from ssm_stream.evaluate.pilot.sections.explainable import explainable
+from ssm_stream.evaluate.pilot.sections.machines import machines
+from ssm_stream.evaluate.pilot.sections.measurement import Measurement, measure
+from ssm_stream.evaluate.pilot.sections.stages import stages
+from ssm_stream.evaluate.pilot.sections.upkeep import upkeep
 from ssm_stream.evaluate.pilot.split import Split, split_run
-from ssm_stream.evaluate.pilot.stages import stages
-from ssm_stream.evaluate.pilot.upkeep import upkeep
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
 from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
@@ -86,6 +87,7 @@ def run_pilot(
     true_events: Callable[[list[str]], list[TrueEvent]] | None = None,
     costs: Costs | None = None,
     options: PilotOptions = DEFAULTS,
+    verdicts: dict[str, bool] | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     advance: Callable[[str, float], None] = lambda *_: None,
 ) -> Pilot:
@@ -97,6 +99,7 @@ def run_pilot(
         true_events: returns the true events, given the entities of the recording; None: there are no labels
         costs: None: assumptions
         options: of the run
+        verdicts: of operators, by the id of the alert; they judge alarms where there are no true events
         on_rows: takes the number of rows of each batch that the engine has done
         advance: takes the part that runs now, and the fraction of the work that is done
 
@@ -117,6 +120,8 @@ def run_pilot(
         advance(part, done / STEPS)
 
     found = _compare(config, context, at)
+    if verdicts and not events:
+        found.verdicts = judge_alarms([found.all_alarms[i] for i in found.places], verdicts, blocks)
     at("machine", STEPS - 2)
     measured = measure(config, run)
     at("report", STEPS - 1)
@@ -156,6 +161,8 @@ class _Comparison:
     drifts: list[dict[str, Any]]
     curves: dict[str, Floats]
     drift_curves: list[dict[str, Floats]]
+    verdicts: JudgedAlarms | None = None
+    """Of operators."""
 
 
 def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], None]) -> _Comparison:
@@ -186,6 +193,8 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
     """Return the report without its verdict. labelled: there are true events, whether or not any of them is judged"""
     run, split, judged, costs, tallies = context.run, context.split, context.judged, context.costs, found.tallies
     outcomes = dict(zip(found.places, tallies[PRODUCT].outcomes, strict=True)) if judged.events else {}
+    if found.verdicts:
+        outcomes = {found.places[i]: "true" if right else "false" for i, right in found.verdicts.right.items()}
     kpis = alarm_figures.kpis(context, tallies, found.simple.nights)
     seasons = {"seasons": found.simple.seasons, "trainings": found.simple.trainings, "nights": found.simple.nights}
     return {
@@ -199,11 +208,12 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
         },
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
         "episodes": run.shares,
-        "headline": headline(context, tallies, found.simple.nights, labelled=labelled),
+        "headline": headline(context, tallies, found.simple.nights, labelled=labelled, verdicts=found.verdicts),
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, run),
         "errors": found.errors.figures | seasons,
         "detection": alarm_figures.detection(context, tallies, found.detected) if labelled else None,
+        "feedback": {"alarms": len(found.verdicts.right), "false": found.verdicts.false} if found.verdicts else None,
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},
         "what_if": {"points": found.points, "labelled": bool(judged.events)},

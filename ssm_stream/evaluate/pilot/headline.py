@@ -7,6 +7,7 @@ from typing import Any
 from ssm_stream.evaluate.bootstrap import Estimate
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, cost, nightly_costs, running_costs
 from ssm_stream.evaluate.pilot.alarm_tally import FALSE, REPEATS, RIGHT, WARNED, Tally, event_sums
+from ssm_stream.evaluate.pilot.feedback import JudgedAlarms
 from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 
 HEADLINES = ("productivity", "false_detection", "cost_saved")
@@ -17,7 +18,12 @@ NO_FIGURE: Estimate = {"value": None, "low": None, "high": None}
 
 
 def headline(
-    context: AlarmContext, results: dict[str, Tally], nights: int, *, labelled: bool
+    context: AlarmContext,
+    results: dict[str, Tally],
+    nights: int,
+    *,
+    labelled: bool,
+    verdicts: JudgedAlarms | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return productivity, false detection and operating cost saved.
 
@@ -28,13 +34,15 @@ def headline(
         results: by way to alarm
         nights: retrainings of a batch model
         labelled: true events were given, whether or not any of them is judged
+        verdicts: of operators, where there are no true events
     """
     blocks, bootstrap, costs = context.blocks, context.bootstrap, context.costs
     own, today = results["product"], results[costs.alarms_today]
     judged, weeks = len(context.judged.events), context.calendar_weeks
     if not judged:
-        why = "no_events" if labelled else "unlabelled"
-        return {name: _figure(missing=why) for name in HEADLINES}
+        why = "no_events" if labelled else "no_hours" if verdicts else "unlabelled"
+        figures = {name: _figure(missing=why) for name in HEADLINES}
+        return figures | ({"false_detection": _by_verdict(context, verdicts)} if verdicts and not labelled else {})
     out = {
         "false_detection": _figure(
             bootstrap.share(own.sums[:, FALSE], own.sums[:, [FALSE, REPEATS, RIGHT]].sum(axis=1)),
@@ -61,6 +69,16 @@ def headline(
             amount_missing="" if year else "short",
         )
     return {name: out[name] for name in HEADLINES}
+
+
+def _by_verdict(context: AlarmContext, verdicts: JudgedAlarms) -> dict[str, Any]:
+    """Return the false detection by operators' verdicts."""
+    blocks, bootstrap, false = context.blocks, context.bootstrap, verdicts.counts[:, 0]
+    return _figure(
+        bootstrap.share(false, verdicts.counts.sum(axis=1)),
+        _times(bootstrap.rate(false, blocks.weeks), _entities(context)),
+        bootstrap.total(false),
+    )
 
 
 def _figure(

@@ -12,12 +12,12 @@ import numpy as np
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.bootstrap import CONFIDENCE
 from ssm_stream.evaluate.engine_run import Floats
-from ssm_stream.evaluate.pilot import explainable, machines, stages, upkeep
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
-from ssm_stream.evaluate.pilot.sections import Section, jq_path
+from ssm_stream.evaluate.pilot.sections import explainable, machines, stages, upkeep
+from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
 from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope

@@ -2,6 +2,7 @@
 
 few_data     fewer than MIN_EVENTS (1000) judged events
 unlabelled   no labels: of alarms only their number is known
+feedback     no labels, but operators' verdicts: which alarms were right is known, and not what they saved
 few_labels   fewer than MIN_TRUE (5) true events that are judged
 no           the alarms cost more than what is done today: all of the interval of what they saved is below 0
 simpler      another way to alarm is surely cheaper: all of the interval of the difference is below 0
@@ -22,7 +23,7 @@ from ssm_stream.evaluate.report.section import Check, at_least, at_most
 MIN_EVENTS = 1000
 MIN_TRUE = 5
 COVERAGE_OFF = 0.02
-Grade = Literal["few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open"]
+Grade = Literal["few_data", "unlabelled", "feedback", "few_labels", "no", "simpler", "yes", "open"]
 Sentence = tuple[str, dict[str, Any]]
 """Key of the text (`words.en.yaml`), and what to fill in."""
 
@@ -65,7 +66,7 @@ def grade(report: dict[str, Any]) -> Grade:
     if report["recording"]["judged_events"] < MIN_EVENTS:
         return "few_data"
     if detection is None:
-        return "unlabelled"
+        return "feedback" if report["feedback"] else "unlabelled"
     if detection["events"] < MIN_TRUE:
         return "few_labels"
     saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
@@ -121,6 +122,8 @@ def _values(report: dict[str, Any]) -> dict[str, Any]:
         "true": report["detection"]["events"] if report["detection"] else 0,
         "today": report["costs"]["alarms_today"],
     }  # fmt: skip
+    if report["feedback"]:
+        values |= {"judged": report["feedback"]["alarms"], "false": report["feedback"]["false"]}
     if kpi["saved_alarms"] is not None:
         saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
         values |= {

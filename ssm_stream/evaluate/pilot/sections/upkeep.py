@@ -10,8 +10,8 @@ from pydantic_core import PydanticUndefined
 from ssm_stream.config import Config
 from ssm_stream.config.changes import change_needs, format_value
 from ssm_stream.evaluate.pilot.format import Format
-from ssm_stream.evaluate.pilot.measurement import Measurement
-from ssm_stream.evaluate.pilot.sections import Cell, Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.measurement import Measurement
 
 HIDDEN = ("source.kafka", "sinks.kafka", "ops.token")
 """Settings whose values may be secret."""

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 from ssm_stream.evaluate.pilot.costs import Bars, Costs
 from ssm_stream.evaluate.pilot.costs import Figure as FigureName
 from ssm_stream.evaluate.pilot.format import Format
-from ssm_stream.evaluate.pilot.sections import Cell, Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
 from ssm_stream.evaluate.pilot.verdict import COVERAGE_OFF, MIN_EVENTS, MIN_TRUE
 
 STAGES = ("task", "field", "fleet")

@@ -9,8 +9,8 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.evaluate.pilot.costs import Costs
 from ssm_stream.evaluate.pilot.format import Format
-from ssm_stream.evaluate.pilot.measurement import Measurement
-from ssm_stream.evaluate.pilot.sections import Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.layout import Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.measurement import Measurement
 
 TOPIC_US = 7.0
 """CPU of reading an event from a topic and writing its prediction, µs: 9.6 from topic to topic with 8 inputs, of which

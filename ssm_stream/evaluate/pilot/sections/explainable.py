@@ -10,7 +10,7 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_summary.words import TEXTS
 from ssm_stream.evaluate.pilot.format import Format
-from ssm_stream.evaluate.pilot.sections import Cell, Figure, Section, Table
+from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
 from ssm_stream.evaluate.pilot.words import Language
 
 DIRECTED = (
