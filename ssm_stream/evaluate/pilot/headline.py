@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ssm_stream.evaluate.bootstrap import Estimate
+from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, cost, nightly_costs, running_costs
 from ssm_stream.evaluate.pilot.alarm_tally import FALSE, REPEATS, RIGHT, WARNED, Tally, event_sums
 from ssm_stream.evaluate.pilot.feedback import JudgedAlarms
@@ -13,7 +14,7 @@ from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 HEADLINES = ("productivity", "false_detection", "cost_saved")
 WEEKS_A_YEAR = 365.25 / 7
 MIN_WEEKS = 1.0
-"""Weeks judged, in the mean of the entities, from which amounts of a year follow."""
+"""Weeks judged from which amounts follow: of a year in the mean of the entities, of a week in all."""
 NO_FIGURE: Estimate = {"value": None, "low": None, "high": None}
 
 
@@ -42,13 +43,13 @@ def headline(
     if not judged:
         why = "no_events" if labelled else "no_hours" if verdicts else "unlabelled"
         figures = {name: _figure(missing=why) for name in HEADLINES}
-        return figures | ({"false_detection": _by_verdict(context, verdicts)} if verdicts and not labelled else {})
+        if verdicts and not labelled:
+            counts = verdicts.counts
+            figures["false_detection"] = _false_detection(context, counts[:, 0], counts.sum(axis=1))
+        return figures
     out = {
-        "false_detection": _figure(
-            bootstrap.share(own.sums[:, FALSE], own.sums[:, [FALSE, REPEATS, RIGHT]].sum(axis=1)),
-            _times(bootstrap.rate(own.sums[:, FALSE], blocks.weeks), _entities(context)),
-            bootstrap.total(own.sums[:, FALSE]),
-            missing="" if own.alarms else "no_alarms",
+        "false_detection": _false_detection(
+            context, own.sums[:, FALSE], own.sums[:, [FALSE, REPEATS, RIGHT]].sum(axis=1)
         )
     }
     if judged < MIN_TRUE:
@@ -71,13 +72,16 @@ def headline(
     return {name: out[name] for name in HEADLINES}
 
 
-def _by_verdict(context: AlarmContext, verdicts: JudgedAlarms) -> dict[str, Any]:
-    """Return the false detection by operators' verdicts."""
-    blocks, bootstrap, false = context.blocks, context.bootstrap, verdicts.counts[:, 0]
+def _false_detection(context: AlarmContext, false: Floats, judged: Floats) -> dict[str, Any]:
+    """Return the false detection. false, judged: (B,) alarms by block"""
+    blocks, bootstrap = context.blocks, context.bootstrap
+    enough = float(blocks.weeks.sum()) >= MIN_WEEKS
     return _figure(
-        bootstrap.share(false, verdicts.counts.sum(axis=1)),
-        _times(bootstrap.rate(false, blocks.weeks), _entities(context)),
+        bootstrap.share(false, judged),
+        _times(bootstrap.rate(false, blocks.weeks), _entities(context) if enough else None),
         bootstrap.total(false),
+        missing="" if judged.sum() else "no_alarms",
+        amount_missing="" if enough else "short_week",
     )
 
 

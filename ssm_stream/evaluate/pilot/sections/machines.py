@@ -21,6 +21,8 @@ BASE_GB = 0.25
 """Memory of a process without entities."""
 OVERHEAD = 1.05
 """Memory of entities over the bytes of their state: names and indices."""
+RECOVERY_S_PER_GB = 1.0
+"""Of a large state, s a GB (`benchmarks/scaling.py state`): that of a recording is too small to show it."""
 COPIES = 5
 """Copies of the state on the disk at most."""
 
@@ -44,7 +46,6 @@ def machines(config: Config, measured: Measurement, intervals: list[float], pool
     # Events fall on entities at random; from half of the entities on, a snapshot has all of them.
     changed = 1.0 - math.exp(-rate * config.epoch_interval / entities)
     written = state * (1.0 if changed > 0.5 else changed)
-    growth = entities / recorded
     return {
         "cores_here": os.cpu_count(),
         "measured": {
@@ -55,7 +56,13 @@ def machines(config: Config, measured: Measurement, intervals: list[float], pool
             "snapshot_seconds": measured.snapshot_seconds,
             "recovery_seconds": measured.recovery_seconds,
         },
-        "assumed": {"topic_us": TOPIC_US, "busy": BUSY, "base_gb": BASE_GB, "copies": COPIES},
+        "assumed": {
+            "topic_us": TOPIC_US,
+            "busy": BUSY,
+            "base_gb": BASE_GB,
+            "copies": COPIES,
+            "recovery_s_per_gb": RECOVERY_S_PER_GB,
+        },
         "fleet": {
             "entities": entities,
             "events_per_second": rate,
@@ -65,7 +72,7 @@ def machines(config: Config, measured: Measurement, intervals: list[float], pool
             "memory_gb": processes * BASE_GB + state + pools * measured.pool_bytes / 1e9,
             "disk_gb": COPIES * state,
             "written_mb_per_s": 1000.0 * written / config.epoch_interval,
-            "recovery_seconds": measured.recovery_seconds * growth,
+            "recovery_seconds": measured.recovery_seconds + RECOVERY_S_PER_GB * state,
         },
     }
 

@@ -75,6 +75,8 @@ def _bar(report: dict[str, Any], key: FigureName, bar: float, given: bool) -> di
     for part in path.split("."):
         value = value.get(part) if isinstance(value, dict) else None
     met = value is not None and (value <= bar if source.relation == "<=" else value >= bar)
+    if key == "over_random" and report["headline"]["cost_saved"]["missing"]:
+        value = None  # no sum of money is claimed
     result: Result = "open" if value is None else "go" if met else "no"
     return {
         "figure": key, "path": path, "value": value, "relation": source.relation, "bar": float(bar), "given": given,
