@@ -37,7 +37,7 @@ from ssm_stream.evaluate.pilot.sections.layout import jq_path
 from ssm_stream.evaluate.pilot.sections.machines import BASE_GB, BUSY, OVERHEAD, RECOVERY_S_PER_GB, TOPIC_US, machines
 from ssm_stream.evaluate.pilot.sections.measurement import Measurement
 from ssm_stream.evaluate.pilot.sections.stages import DEFAULTS, SOURCES, STAGES, stages
-from ssm_stream.evaluate.pilot.sections.upkeep import touched_settings
+from ssm_stream.evaluate.pilot.sections.upkeep import touched_settings, upkeep
 from ssm_stream.evaluate.pilot.split import split_run
 from ssm_stream.evaluate.pilot.words import LANGUAGES
 from ssm_stream.evaluate.recordings.files import RecordingError
@@ -335,6 +335,12 @@ def test_the_state_is_measured_halfway_and_at_the_end(labelled: Pilot) -> None:
     assert state["growth"] == pytest.approx(1.0, abs=0.05)
     assert 0 < measured["event_us"] < 1_000
     assert measured["snapshot_bytes"] == state["bytes"][1] > 3 * measured["entity_bytes"] / 2
+
+
+def test_entities_that_come_later_are_no_growth() -> None:
+    measured = Measurement(3.0, 10_000, 60_000, (500, 1_000), (2, 5), (80_000, 110_000), 0.01, 0.02)
+    state = upkeep(settings(), measured, 0)["state"]
+    assert (state["growth"], state["bytes_per_event"]) == (1.0, 0.0)
 
 
 # Causes of alerts.

@@ -25,9 +25,10 @@ def upkeep(config: Config, measured: Measurement, trainings: int) -> dict[str, A
     trainings: of the batch models that the product is compared with
     """
     touched = touched_settings(config)
-    half, end = (size / max(n, 1) for size, n in zip(measured.snapshot_bytes, measured.entities, strict=True))
+    half, end = measured.snapshot_bytes
+    # Entities that came since are no growth.
+    kept = end - (measured.entities[1] - measured.entities[0]) * measured.entity_bytes
     more = measured.events[1] - measured.events[0]
-    new = measured.entities[1] - measured.entities[0]
     return {
         "settings": touched,
         "required": sum(each["default"] is None and each["required"] for each in touched),
@@ -40,11 +41,8 @@ def upkeep(config: Config, measured: Measurement, trainings: int) -> dict[str, A
             "events": list(measured.events),
             "entities": list(measured.entities),
             "bytes": list(measured.snapshot_bytes),
-            "bytes_per_entity": [half, end],
-            "growth": end / half if half else None,
-            "bytes_per_event": (
-                (measured.snapshot_bytes[1] - measured.snapshot_bytes[0] - new * end) / more if more else None
-            ),
+            "growth": kept / half,
+            "bytes_per_event": (kept - half) / more if more else None,
         },
     }
 
