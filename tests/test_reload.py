@@ -17,8 +17,9 @@ from test_ops import ask, until
 from test_stream import Job, events, finished
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.config.changes import NOT_LIVE
 from ssm_stream.flow import reload
-from ssm_stream.flow.reload import NOT_LIVE, RefusedError, Reload, live_changes
+from ssm_stream.flow.reload import RefusedError, Reload, live_changes
 from ssm_stream.operators.source import STOP
 
 BASE: dict[str, Any] = {

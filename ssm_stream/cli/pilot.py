@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import orjson
 import typer
@@ -19,11 +20,16 @@ from ssm_stream.cli.inputs import (
     rows_to_read,
     with_option_groups,
 )
+from ssm_stream.cli.language import Lang, language
+from ssm_stream.cli.terminal.command_line import command_line
 from ssm_stream.cli.terminal.console import print_json, share_bar
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.true_events import TrueEvent
+
+PRINTED = ("recording", "headline", "stages", "kpis", "episodes", "what_if", "config")
+"""Parts of the report that `--json` prints whole."""
 
 
 class Judging(NamedTuple):
@@ -33,8 +39,13 @@ class Judging(NamedTuple):
         Path | None,
         typer.Option(help="True events, CSV or JSON lines: entity, start, end[, kind].", show_default=False),
     ] = None
+    feedback: Annotated[
+        Path | None,
+        typer.Option(help="Verdicts on alarms instead, JSON lines, by the ids in the report.", show_default=False),
+    ] = None
     costs: Annotated[
-        Path | None, typer.Option(help="YAML file of costs. Default: assumptions.", show_default=False)
+        Path | None,
+        typer.Option(help="YAML file: costs, fleet, bars of the stages. Default: assumptions.", show_default=False),
     ] = None
     first: Annotated[
         float, typer.Option(min=0.05, max=0.9, help="Share of each entity's rows that are learned and not judged.")
@@ -47,19 +58,20 @@ class Judging(NamedTuple):
 
 @with_option_groups
 def pilot(
+    context: typer.Context,
     config: ConfigFile,
     file: RecordingFile,
     judging: Judging,
     out: Annotated[Path, typer.Option(help="Write the report to this file, and its data to .json next to it.")] = Path(
         "report.html"
     ),
-    lang: Annotated[Literal["en", "ja"], typer.Option(help="Language of the report.")] = "en",
+    lang: Lang = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict, checks and figures as one JSON object.")] = (
         False
     ),
 ) -> None:
-    """Judge a pilot by a recording and write an HTML report: errors, alarms and costs against simpler methods.
+    """Judge a pilot by a recording and write an HTML report: alarms, costs, machines, upkeep, and whether to go on.
 
     Exit code 0 when the report is written, whatever the verdict.
 
@@ -67,12 +79,17 @@ def pilot(
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
+    from ssm_stream.evaluate.pilot.feedback import read_feedback
     from ssm_stream.evaluate.pilot.format import paragraph
     from ssm_stream.evaluate.pilot.page import page
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, costs, first, seed, partitions = judging
+    labels, feedback, costs, first, seed, partitions = judging
+    if labels is not None and feedback is not None:
+        raise typer.BadParameter(
+            "true events judge the alarms already: leave one of the two out", param_hint="--feedback"
+        )
     data = out.with_suffix(".json")
     if data == out:
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
@@ -81,10 +98,9 @@ def pilot(
     with report_errors(RecordingError, NothingToJudgeError, OSError):
         loaded = load_config(config)
         require_one_target(loaded, "pilot")
-        priced = read_costs(costs)
+        written = language(lang)
+        priced = read_costs(costs, written)
         loaded, rows = open_recording(loaded, file, limit)
-        # The sentences of the alerts are in the report's language.
-        judged = loaded.replace(alerts=loaded.alerts.model_copy(update={"language": lang}))
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
@@ -93,19 +109,24 @@ def pilot(
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))
             made = run_pilot(
-                judged,
+                loaded,
                 rows,
                 true_events if labels is not None else None,
                 priced,
-                PilotOptions(first, seed, partitions),
+                PilotOptions(first, seed, partitions, written),
+                read_feedback(feedback, loaded) if feedback is not None else None,
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
-        report["config"]["hash"] = loaded.hash
-        report["verdict"]["text"] = paragraph(report, lang)
+        report["verdict"]["text"] = paragraph(report, written)
         report["recording"]["file"] = file.name
-        out.write_text(page(made, lang, file.name), encoding="utf-8")
+        report["commands"] = {
+            "pilot": command_line(context, lang=written, as_json=None),
+            "backtest": shlex.join(["ssm-stream", "backtest", str(config), str(file), "--json"]),
+            "data": str(data),
+        }
+        out.write_text(page(made, written, file.name), encoding="utf-8")
         data.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     verdict = report["verdict"]
     if as_json:
@@ -114,7 +135,7 @@ def pilot(
                 "verdict": verdict["grade"],
                 "text": verdict["text"],
                 "checks": verdict["checks"],
-                **{name: report[name] for name in ("recording", "kpis", "episodes", "what_if", "config")},
+                **{name: report[name] for name in PRINTED},
                 "report": str(out),
                 "json": str(data),
             }

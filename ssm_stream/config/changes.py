@@ -84,6 +84,18 @@ RUNTIME_EFFECTS = {
 }
 _INDEPENDENT = "the state does not depend on it"
 
+_STREAM = "it names another stream or another state: stop the process and start it again"
+NOT_LIVE = {
+    "source.brokers": _STREAM,
+    "source.topic": _STREAM,
+    "source.partitions": _STREAM,
+    "source.start": "it only applies without a state",
+    "source.group": _STREAM,
+    "delivery": "consumers depend on it: stop the process and start it again",
+    "recovery.directory": _STREAM,
+}
+"""Settings that a restart may change, and a reload may not."""
+
 
 class Change(NamedTuple):
     """A setting that differs: its path, old and new value (or `UNSET`), the effect on a state, and the reason."""
@@ -147,6 +159,14 @@ def _effect(path: str) -> tuple[Effect, str]:
         (why for start, why in WHY_REFUSED.items() if path.startswith(start)), "this release has no such setting"
     )
     return "refused", why
+
+
+def change_needs(path: str) -> Literal["reload", "restart", "anew"]:
+    """Return what another value of a setting takes: a reload, a restart, or a new state that learns from the start."""
+    if any(path == start or path.startswith(f"{start}.") for start in NOT_LIVE):
+        return "restart"
+    independent = path in RUNTIME_EFFECTS or path in MIGRATES
+    return "anew" if not independent and any(path.startswith(start) for start in WHY_REFUSED) else "reload"
 
 
 def diff_settings(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:

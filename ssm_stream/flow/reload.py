@@ -15,7 +15,7 @@ from typing import Any, Self
 import structlog
 
 from ssm_stream.config import Config, ConfigError, load_config
-from ssm_stream.config.changes import Change, diff_settings
+from ssm_stream.config.changes import NOT_LIVE, Change, diff_settings
 from ssm_stream.operators.source import STOP
 from ssm_stream.recovery.compatibility import check_running_state
 
@@ -24,17 +24,6 @@ POLL_EVERY = 1.0
 """Seconds between checks of the file."""
 SETTLED = 0.2
 """Seconds in which a file that has changed must stay the same before it is read."""
-_STREAM = "it names another stream or another state: stop the process and start it again"
-NOT_LIVE = {
-    "source.brokers": _STREAM,
-    "source.topic": _STREAM,
-    "source.partitions": _STREAM,
-    "source.start": "it only applies without a state",
-    "source.group": _STREAM,
-    "delivery": "consumers depend on it: stop the process and start it again",
-    "recovery.directory": _STREAM,
-}
-"""Settings that a restart may change, and a reload may not."""
 
 
 class RefusedError(ValueError):

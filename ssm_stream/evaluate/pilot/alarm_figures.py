@@ -16,6 +16,8 @@ from ssm_stream.evaluate.pilot.alarm_tally import (
     DELAY,
     FALSE,
     FOUND,
+    REPEATS,
+    RIGHT,
     WARNED,
     Blocks,
     JudgedEvents,
@@ -32,6 +34,12 @@ from ssm_stream.evaluate.pilot.split import Split
 
 RIVALS: tuple[str, ...] = get_args(Alarms)
 """Other ways to alarm; the verdict compares with the cheapest of them."""
+LABELLED = (
+    "false_alarms_a_week", "engineer_hours", "saved_retraining", "retrainings", "missed", "missed_share",
+    "warned_hours", "running", "saved_alarms", "saved", "rival", "saved_against_rival", "saved_against_random",
+    "break_even_hour",
+)  # fmt: skip
+"""Figures that need true events."""
 MAX_ALERTS = 2000
 """Alerts that are listed; all are counted."""
 
@@ -89,7 +97,9 @@ def cost(context: AlarmContext, result: Tally, events: Floats) -> Floats:
 def detection(context: AlarmContext, results: dict[str, Tally], detected: dict[str, Detected]) -> dict[str, Any]:
     """Return what was judged, and the figures of each way to alarm."""
     events = event_sums(context.judged, context.blocks)
-    rows = {name: _method(context, result, events, detected.get(name)) for name, result in results.items()}
+    # Where no event is judged, no alarm is right or false.
+    shown = results if context.judged.events else {}
+    rows = {name: _method(context, result, events, detected.get(name)) for name, result in shown.items()}
     return {
         "events": len(context.judged.events),
         "event_hours": float(events[:, 1].sum()),
@@ -123,29 +133,41 @@ def _method(context: AlarmContext, result: Tally, events: Floats, detector: Dete
     }
 
 
+def nightly_costs(context: AlarmContext, nights: int) -> Floats:
+    """Return (B,) the cost of today's retrainings: the blocks share the nights by their length.
+
+    So only alarms make an interval wide.
+    """
+    costs, hours = context.costs, context.blocks.hours
+    total = costs.retraining * nights if costs.retrained_today == "nightly" else 0.0
+    return total * hours / hours.sum() if len(hours) and hours.sum() else np.zeros(len(hours))
+
+
+def running_costs(context: AlarmContext) -> Floats:
+    """Return (B,) what the product costs while it runs, shared by the length of the blocks."""
+    hours, total = context.blocks.hours, context.costs.running_week * context.calendar_weeks
+    return total * hours / hours.sum() if len(hours) and hours.sum() else np.zeros(len(hours))
+
+
 def kpis(context: AlarmContext, results: dict[str, Tally], nights: int) -> dict[str, Any]:
-    """Return the figures at the top of the report. nights: retrainings of the batch model"""
+    """Return figures of the alarms; those that need true events are None without.
+
+    nights: retrainings of a batch model
+    """
     costs, bootstrap = context.costs, context.bootstrap
-    labelled = bool(context.judged.events)
     own, today = results["product"], results[costs.alarms_today]
-    events = event_sums(context.judged, context.blocks)
-    retrained = costs.retraining * nights if costs.retrained_today == "nightly" else 0.0
-    # The blocks share the nights by their length: only alarms make the interval wide.
-    hours = context.blocks.hours
-    nightly = retrained * hours / hours.sum() if len(hours) and hours.sum() else np.zeros(len(hours))
-    work = nightly + costs.false_alarm * (today.sums[:, FALSE] - own.sums[:, FALSE])
-    known = work if labelled else nightly - costs.false_alarm * own.sums[:, FALSE]
+    raised = own.sums[:, [FALSE, REPEATS, RIGHT]].sum(axis=1)
     out: dict[str, Any] = {
         "entity_weeks": float(context.blocks.weeks.sum()),
         "weeks": context.calendar_weeks,
-        "false_alarms_a_week": bootstrap.rate(own.sums[:, FALSE], context.blocks.weeks),
         "alarms": own.alarms,
-        "engineer_hours": bootstrap.total(known / costs.engineer_hour),
-        "saved_retraining": retrained,
-        "retrainings": nights if costs.retrained_today == "nightly" else 0,
+        "alarms_a_week": bootstrap.rate(raised, context.blocks.weeks),
     }
-    if not labelled:
-        return out | dict.fromkeys(("missed", "missed_share", "warned_hours", "saved_alarms", "saved"))
+    if not context.judged.events:
+        return out | dict.fromkeys(LABELLED)
+    events = event_sums(context.judged, context.blocks)
+    nightly, running = nightly_costs(context, nights), running_costs(context)
+    work = nightly + costs.false_alarm * (today.sums[:, FALSE] - own.sums[:, FALSE])
     saved = cost(context, today, events) - cost(context, own, events)
     missed = bootstrap.share(events[:, 0] - own.sums[:, FOUND], events[:, 0])
     chance = cost(context, results["random"], events) - cost(context, own, events)
@@ -155,17 +177,24 @@ def kpis(context: AlarmContext, results: dict[str, Tally], nights: int) -> dict[
     extra = own.total("false") - today.total("false")
     more = own.total("warned") - today.total("warned")
     n, bounds = len(context.judged.events), {name: missed[name] for name in ("value", "low", "high")}
-    return out | {
+    figures: dict[str, Any] = {
+        "false_alarms_a_week": bootstrap.rate(own.sums[:, FALSE], context.blocks.weeks),
+        "engineer_hours": bootstrap.total(work / costs.engineer_hour),
+        "saved_retraining": float(nightly.sum()),
+        "retrainings": nights if costs.retrained_today == "nightly" else 0,
         "missed": {name: None if value is None else value * n for name, value in bounds.items()},
         "missed_share": missed,
         "warned_hours": bootstrap.total(own.sums[:, WARNED]),
+        "running": float(running.sum()),
         "saved_alarms": bootstrap.total(saved),
-        "saved": bootstrap.total(saved + nightly),
+        "saved": bootstrap.total(saved + nightly - running),
         "rival": rival,
         "saved_against_rival": bootstrap.total(apart),
         "saved_against_random": bootstrap.total(chance),
         "break_even_hour": extra * costs.false_alarm / more if more > 0 and extra > 0 else None,
     }
+    assert figures.keys() == set(LABELLED)
+    return out | figures
 
 
 def operating_point(
@@ -176,6 +205,8 @@ def operating_point(
     result = tally(judged, context.judged, context.blocks)
     kinds = [alarm.kind for alarm in judged]
     weeks = float(context.blocks.weeks.sum())
+    labelled = bool(context.judged.events)
+    false = result.total("false")
     return {
         "factor": factor,
         "budget_anomaly": budgets[0],
@@ -184,10 +215,10 @@ def operating_point(
         "anomalies": kinds.count("anomaly"),
         "drifts": kinds.count("drift"),
         "alarms_a_week": result.alarms / weeks if weeks else None,
-        "false": result.total("false"),
-        "false_a_week": result.total("false") / weeks if weeks else None,
-        "found": result.total("found"),
-        "warned_hours": result.total("warned"),
+        "false": false if labelled else None,
+        "false_a_week": false / weeks if weeks and labelled else None,
+        "found": result.total("found") if labelled else None,
+        "warned_hours": result.total("warned") if labelled else None,
     }, slider_draws(context, result)
 
 
@@ -206,8 +237,8 @@ def alert_list(run: EngineRun, split: Split, alarms: list[Alarm], outcomes: dict
         m = alarm.message
         out.append(
             {
-                "entity": m["entity"], "scope": m["scope"], "kind": m["kind"], "severity": m["severity"],
-                "summary": m["summary"],
+                "id": m["episode"], "entity": m["entity"], "scope": m["scope"], "kind": m["kind"],
+                "severity": m["severity"], "summary": m["summary"],
                 "ts": alarm.ts, "row": int(run.position[alarm.row]) + 1, "score": m["score"], "y": m["y"],
                 "yhat": m["yhat"], "yhat_lower": m["yhat_lower"], "yhat_upper": m["yhat_upper"],
                 "channel": m.get("channel"), "change": m.get("change"), "contributions": m.get("contributions") or [],

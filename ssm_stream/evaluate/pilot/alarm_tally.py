@@ -23,10 +23,11 @@ MIN_BLOCKS = 60
 """Blocks that a recording is cut into at least; no block is longer than a week."""
 RANDOM_DRAWS = 100
 """Draws that the figures of random alarms are the mean of."""
-SUMS = ("false", "repeats", "found", "warned", "delay")
-"""Of a method by block: false alarms, repeats, events found, hours from the first alarm to the event's end, and from
-its start to the alarm. An event counts in the block that it starts in."""
-FALSE, REPEATS, FOUND, WARNED, DELAY = range(len(SUMS))
+SUMS = ("false", "repeats", "right", "found", "warned", "delay")
+"""Of a method by block: false alarms, repeats, alarms that found an event, events found, hours from the first alarm to
+the event's end, and from its start to the alarm. An event counts in the block that it starts in."""
+FALSE, REPEATS, RIGHT, FOUND, WARNED, DELAY = range(len(SUMS))
+COLUMNS: dict[Outcome, int] = {"false": FALSE, "repeat": REPEATS, "true": RIGHT}
 
 
 @dataclass
@@ -144,8 +145,8 @@ def tally(alarms: Sequence[Alarm], judged: JudgedEvents, blocks: Blocks) -> Tall
     sums = np.zeros((len(blocks.start), len(SUMS)))
     first, outcomes = match(alarms, judged.events, judged.ignored)
     for alarm, outcome in zip(alarms, outcomes, strict=True):
-        if outcome in ("false", "repeat") and len(blocks.start):
-            sums[blocks.of(alarm.entities[0], alarm.ts), FALSE if outcome == "false" else REPEATS] += 1
+        if outcome in COLUMNS and len(blocks.start):
+            sums[blocks.of(alarm.entities[0], alarm.ts), COLUMNS[outcome]] += 1
     for (e, event), at in zip(judged.events, first, strict=True):
         if at is not None:
             sums[blocks.of(e, event.start), FOUND:] += [1.0, (event.end - at) / HOUR, (at - event.start) / HOUR]

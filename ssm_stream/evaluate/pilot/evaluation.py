@@ -16,28 +16,40 @@ from ssm_stream.evaluate.pilot import alarm_figures, verdict
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
 from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events, row_blocks
 from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
-from ssm_stream.evaluate.pilot.costs import Costs
+from ssm_stream.evaluate.pilot.costs import Costs, default_costs
 from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals
+from ssm_stream.evaluate.pilot.feedback import JudgedAlarms, judge_alarms
+from ssm_stream.evaluate.pilot.headline import headline
 from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
 from ssm_stream.evaluate.pilot.quality import quality
+from ssm_stream.evaluate.pilot.sections.explainable import explainable
+from ssm_stream.evaluate.pilot.sections.machines import machines
+from ssm_stream.evaluate.pilot.sections.measurement import Measurement, measure
+from ssm_stream.evaluate.pilot.sections.stages import stages
+from ssm_stream.evaluate.pilot.sections.upkeep import upkeep
 from ssm_stream.evaluate.pilot.split import Split, split_run
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
+from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
 from ssm_stream.evaluate.report.section import Check
 from ssm_stream.evaluate.true_events import TrueEvent
 
 
 class PilotOptions(NamedTuple):
-    """How a pilot is run. first: share of each entity's rows that only teaches; seed: of the bootstrap and of random
-    alarms; partitions: of the source, by which the entities are pooled"""
+    """How a pilot is run.
+
+    first: share of each entity's rows that only teaches; seed: of the bootstrap and of random alarms
+    partitions: of the source, by which the entities are pooled; language: of the alerts' sentences
+    """
 
     first: float = 0.3
     seed: int = 1
     partitions: int = 1
+    language: Language = "en"
 
 
 DEFAULTS = PilotOptions()
-STEPS = 4 + len(FACTORS)
+STEPS = 5 + len(FACTORS)
 """Steps of the progress."""
 
 
@@ -75,6 +87,7 @@ def run_pilot(
     true_events: Callable[[list[str]], list[TrueEvent]] | None = None,
     costs: Costs | None = None,
     options: PilotOptions = DEFAULTS,
+    verdicts: dict[str, bool] | None = None,
     on_rows: Callable[[int], None] = lambda _: None,
     advance: Callable[[str, float], None] = lambda *_: None,
 ) -> Pilot:
@@ -86,27 +99,34 @@ def run_pilot(
         true_events: returns the true events, given the entities of the recording; None: there are no labels
         costs: None: assumptions
         options: of the run
+        verdicts: of operators, by the id of the alert; they judge alarms where there are no true events
         on_rows: takes the number of rows of each batch that the engine has done
         advance: takes the part that runs now, and the fraction of the work that is done
 
     Raises:
         NothingToJudgeError: no entity has events beyond its first part and its warm-up.
     """
-    first, seed, partitions = options
+    first, seed, partitions, language = options
+    given, config = config, config.replace(alerts=config.alerts.model_copy(update={"language": language}))
     run = run_engine(config, rows, keep_events=True, partitions=partitions, on_rows=on_rows)
     split = _split(config, run, first)
     events = [] if true_events is None else true_events(run.names)
     blocks = cut_blocks(run, split)
     bootstrap = Bootstrap(len(blocks.start), seed)
     judged = judge_events(run, split, events)
-    context = AlarmContext(run, split, judged, blocks, bootstrap, costs or Costs(), seed)
+    context = AlarmContext(run, split, judged, blocks, bootstrap, costs or default_costs(language), seed)
 
     def at(part: str, done: int) -> None:
         advance(part, done / STEPS)
 
     found = _compare(config, context, at)
+    if verdicts and not events:
+        found.verdicts = judge_alarms([found.all_alarms[i] for i in found.places], verdicts, blocks)
+    at("machine", STEPS - 2)
+    measured = measure(config, run)
     at("report", STEPS - 1)
-    report = _report(config, context, found)
+    report = _report(given, context, found, labelled=bool(events))
+    _add_fitness(report, given, measured, context.costs, language)
     report["judged_by"] = {
         "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
     }  # fmt: skip
@@ -141,6 +161,8 @@ class _Comparison:
     drifts: list[dict[str, Any]]
     curves: dict[str, Floats]
     drift_curves: list[dict[str, Floats]]
+    verdicts: JudgedAlarms | None = None
+    """Of operators."""
 
 
 def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], None]) -> _Comparison:
@@ -167,11 +189,12 @@ def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], Non
     )  # fmt: skip
 
 
-def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[str, Any]:
-    """Return the report without its verdict."""
+def _report(config: Config, context: AlarmContext, found: _Comparison, *, labelled: bool) -> dict[str, Any]:
+    """Return the report without its verdict. labelled: there are true events, whether or not any of them is judged"""
     run, split, judged, costs, tallies = context.run, context.split, context.judged, context.costs, found.tallies
-    labelled = bool(judged.events or judged.ignored or judged.outside)
     outcomes = dict(zip(found.places, tallies[PRODUCT].outcomes, strict=True)) if judged.events else {}
+    if found.verdicts:
+        outcomes = {found.places[i]: "true" if right else "false" for i, right in found.verdicts.right.items()}
     kpis = alarm_figures.kpis(context, tallies, found.simple.nights)
     seasons = {"seasons": found.simple.seasons, "trainings": found.simple.trainings, "nights": found.simple.nights}
     return {
@@ -185,10 +208,12 @@ def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[s
         },
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
         "episodes": run.shares,
+        "headline": headline(context, tallies, found.simple.nights, labelled=labelled, verdicts=found.verdicts),
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
         "quality": quality(config, run),
         "errors": found.errors.figures | seasons,
         "detection": alarm_figures.detection(context, tallies, found.detected) if labelled else None,
+        "feedback": {"alarms": len(found.verdicts.right), "false": found.verdicts.false} if found.verdicts else None,
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},
         "what_if": {"points": found.points, "labelled": bool(judged.events)},
@@ -196,6 +221,17 @@ def _report(config: Config, context: AlarmContext, found: _Comparison) -> dict[s
         "drifts": found.drifts,
         "alerts": alert_list(run, split, found.all_alarms, outcomes),
     }
+
+
+def _add_fitness(
+    report: dict[str, Any], config: Config, measured: Measurement, costs: Costs, language: Language
+) -> None:
+    """Add what else is judged before a signature: machines, causes of alerts, upkeep, stages."""
+    intervals = [each["interval_s"] for each in report["quality"]["by_entity"] if each["interval_s"]]
+    report["machines"] = machines(config, measured, intervals, len(report["recording"]["pools"]), costs)
+    report["explainable"] = explainable(config, report["alerts"], language)
+    report["upkeep"] = upkeep(config, measured, report["errors"]["trainings"])
+    report["stages"] = stages(report, costs)
 
 
 def _split(config: Config, run: EngineRun, first: float) -> Split:

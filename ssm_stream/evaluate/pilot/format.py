@@ -23,10 +23,11 @@ class Format:
 
     def __init__(self, report: dict[str, Any], language: Language) -> None:
         self.report, self.language, self.words = report, language, words(language)
-        self.currency = str(report["costs"]["currency"])
+        currency = str(report["costs"]["currency"])
+        self.currency = "¥" if (language, currency) == ("ja", "JPY") else currency
         self.zone = ZoneInfo(report["recording"]["time_zone"])
         intervals = [each["interval_s"] or 60.0 for each in report.get("quality", {}).get("by_entity", ())]
-        self.seconds = min(intervals, default=60.0) < 60.0
+        self.with_seconds = min(intervals, default=60.0) < 60.0
 
     def at(self, path: str) -> Any:
         """Return what stands at a path of the report, such as `kpis.saved.value`."""
@@ -72,9 +73,26 @@ class Format:
         """Return a share, with enough digits to distinguish it from 0 and 1."""
         if value is None or not math.isfinite(value):
             return MISSING
-        if 0.0 < value < 0.001:
+        size = abs(value)
+        if 0.0 < size < 0.001:
             return f"{self.brief(100 * value)} %"
-        return f"{100 * value:.1f} %" if 0.0 < value < 0.1 or 0.9 < value < 1.0 else f"{100 * value:.0f} %"
+        text = f"{100 * value:.1f} %" if 0.0 < size < 0.1 or 0.9 < size < 1.0 else f"{100 * value:.0f} %"
+        return text.replace("-", "−")
+
+    def points(self, value: float | None) -> str:
+        """Return a difference of shares, to a tenth of a per cent."""
+        return MISSING if value is None else f"{100 * value:.1f} %".replace("-", "−")
+
+    def gain(self, value: float | None) -> str:
+        """Return a share with its sign: what is better is positive."""
+        if value is None or not math.isfinite(value):
+            return MISSING
+        sign = "−" if value < 0 else "+" if value > 0 else "±"
+        return f"{sign}{self.percent(abs(value))}"
+
+    def ratio(self, value: float | None) -> str:
+        """Return a ratio as a factor."""
+        return MISSING if value is None else f"× {self.brief(value)}"
 
     def duration(self, hours: float | None) -> str:
         """Return a duration in its usual unit."""
@@ -85,11 +103,38 @@ class Format:
                 return self.text(f"unit.{unit}", n=self.brief(round(hours / size, 1)))
         return self.text("unit.s", n=self.brief(round(hours * 3600, 1)))
 
+    def seconds(self, value: float | None) -> str:
+        """Return a duration that is given in seconds; below a minute in seconds, to two digits."""
+        if value is None or value >= 60.0:
+            return self.duration(None if value is None else value / 3600)
+        return self.text("unit.s", n=self.number(float(f"{value:.2g}")))
+
+    def hours(self, value: float | None) -> str:
+        """Return a number of hours, to three digits."""
+        return MISSING if value is None else self.text("unit.h", n=self.brief(value))
+
+    def bytes(self, value: float | None) -> str:
+        """Return a size in its usual unit."""
+        if value is None:
+            return MISSING
+        if value < 0.5:
+            return "0 B"
+        unit, size = next(each for each in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("B", 1.0)) if value >= each[1] / 2)
+        return f"{self.brief(value / size)} {unit}"
+
+    def gigabytes(self, value: float | None) -> str:
+        """Return a size that is given in GB."""
+        return self.bytes(None if value is None else 1e9 * value)
+
+    def megabytes(self, value: float | None) -> str:
+        """Return bytes a second that are given in MB."""
+        return self.text("unit.a_second", n=self.bytes(None if value is None else 1e6 * value))
+
     def time(self, ms: int | None) -> str:
         """Return local date and time, with seconds if events come more often than once a minute."""
         if ms is None:
             return MISSING
-        form = "%Y-%m-%d %H:%M:%S" if self.seconds else "%Y-%m-%d %H:%M"
+        form = "%Y-%m-%d %H:%M:%S" if self.with_seconds else "%Y-%m-%d %H:%M"
         return datetime.datetime.fromtimestamp(ms / 1000.0, self.zone).strftime(form)
 
     def method(self, name: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from ssm_stream.evaluate.pilot.alarm_tally import HOUR
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
+from ssm_stream.evaluate.pilot.sections import explainable, machines, stages, upkeep
+from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
+from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope
 from ssm_stream.evaluate.report.render import render
@@ -24,6 +29,9 @@ ALARM_METHODS = (
 DRIFT_STYLES = {"least_squares": "squares", "frozen": "frozen", "product": "own"}
 """Methods in the charts of drifts, in the order in which they are drawn, and their lines."""
 PRICES = ("false_alarm", "missed_hour")
+FIRST_SECTIONS: tuple[Callable[[Format], Section], ...] = (stages.section,)
+SECTIONS: tuple[Callable[[Format], Section], ...] = (explainable.section, machines.section, upkeep.section)
+"""Sections that are laid out from data, after `Coverage`: add a function here, and its figures to the report."""
 ALERT_ROWS, ALERT_CHARTS, CHARTS_EACH, STRIPS, DRIFT_CHARTS, DRIFT_ROWS, ENTITY_ROWS = 100, 12, 2, 12, 6, 50, 50
 EVENTS_BEFORE, EVENTS_AFTER = 120, 80
 """Labelled events of the entity before and after an alert that its chart shows."""
@@ -34,6 +42,8 @@ MAX_MARKS = 200
 def page(p: Pilot, language: Language, file: str) -> str:
     """Return the page. file: name of the recording"""
     f, q = Format(p.report, language), p.report["quality"]
+    commands = {"pilot": "ssm-stream pilot …", "backtest": "ssm-stream backtest …", "data": "report.json"}
+    commands |= p.report.get("commands", {})
     errors = [m["relative"]["value"] for m in p.report["errors"]["methods"].values()]
     widest = max((value for value in errors if value is not None), default=1.0)
     untidy = sorted(q["by_entity"], key=lambda each: -each["gaps"] - each["duplicates"] - each["out_of_order"])
@@ -57,7 +67,18 @@ def page(p: Pilot, language: Language, file: str) -> str:
         findings=_findings(f),
         worst_entities=untidy[:ENTITY_ROWS],
         strips=_strips(f, p),
+        first_sections=[each(f) for each in FIRST_SECTIONS],
+        sections=[each(f) for each in SECTIONS],
+        commands=commands,
+        jq=lambda *paths: recompute(commands["data"], *paths),
+        min_true=MIN_TRUE,
+        unmet=stages.unmet,
     )
+
+
+def recompute(data: str, *paths: str) -> str:
+    """Return the command that prints figures of a report. data: its file; paths: of the figures"""
+    return f"jq {shlex.quote(', '.join(map(jq_path, paths)))} {shlex.quote(data)}"
 
 
 def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
@@ -69,6 +90,9 @@ def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
         text = anomaly if anomaly == drift else f"{f.text('kind.anomaly')} {anomaly}; {f.text('kind.drift')} {drift}"
         if point["factor"] == 1.0:
             text = f"{text} ({f.text('what_if.configured')})"
+        if not labelled:
+            points.append({**point, "text": text})
+            continue
         cheaper = costs["false_alarm"] * (today["false"] - point["false"])
         saved = cheaper + costs["missed_hour"] * (point["warned_hours"] - today["warned_hours"])
         points.append({**point, "text": text, "saved": saved})

@@ -102,9 +102,11 @@ def coverage(run: EngineRun, level: float, block: Ints, bootstrap: Bootstrap) ->
         mine = np.flatnonzero(judged & (run.entity == e))
         place[mine] = np.arange(len(mine)) * 10 // max(len(mine), 1)
     tenths = [float(inside[judged & (place == k)].mean()) if (judged & (place == k)).any() else None for k in range(10)]
+    found = bootstrap.ratio(hit, n)
     return {
         "level": level,
-        **bootstrap.ratio(hit, n),
+        **found,
+        "off": None if found["value"] is None else abs(found["value"] - level),
         "by_tenth": tenths,
         "by_entity": {
             name: {"coverage": float(hits[e] / rows[e]), "width": float(widths[e] / rows[e])}

@@ -2,6 +2,7 @@
 
 few_data     fewer than MIN_EVENTS (1000) judged events
 unlabelled   no labels: of alarms only their number is known
+feedback     no labels, but operators' verdicts: which alarms were right is known, and not what they saved
 few_labels   fewer than MIN_TRUE (5) true events that are judged
 no           the alarms cost more than what is done today: all of the interval of what they saved is below 0
 simpler      another way to alarm is surely cheaper: all of the interval of the difference is below 0
@@ -22,7 +23,7 @@ from ssm_stream.evaluate.report.section import Check, at_least, at_most
 MIN_EVENTS = 1000
 MIN_TRUE = 5
 COVERAGE_OFF = 0.02
-Grade = Literal["few_data", "unlabelled", "few_labels", "no", "simpler", "yes", "open"]
+Grade = Literal["few_data", "unlabelled", "feedback", "few_labels", "no", "simpler", "yes", "open"]
 Sentence = tuple[str, dict[str, Any]]
 """Key of the text (`words.en.yaml`), and what to fill in."""
 
@@ -36,12 +37,10 @@ def checks(report: dict[str, Any]) -> list[Check]:
     errors, kpi = report["errors"], report["kpis"]
     best = errors["best_simple"]
     over = errors["methods"][best]["product_over_it"]["high"] if best else None
-    covered = report["coverage"]["value"]
-    off = math.nan if covered is None else abs(covered - report["coverage"]["level"])
     out = [
         at_least("pilot: judged events", report["recording"]["judged_events"], MIN_EVENTS),
         at_most("pilot: error over the best simple predictor, upper bound", _number(over), 1.0),
-        at_most("pilot: coverage, distance from the level", off, COVERAGE_OFF),
+        at_most("pilot: coverage, distance from the level", _number(report["coverage"]["off"]), COVERAGE_OFF),
     ]
     if report["detection"] is not None:
         out += [
@@ -67,7 +66,7 @@ def grade(report: dict[str, Any]) -> Grade:
     if report["recording"]["judged_events"] < MIN_EVENTS:
         return "few_data"
     if detection is None:
-        return "unlabelled"
+        return "feedback" if report["feedback"] else "unlabelled"
     if detection["events"] < MIN_TRUE:
         return "few_labels"
     saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
@@ -119,10 +118,12 @@ def _values(report: dict[str, Any]) -> dict[str, Any]:
     kpi = report["kpis"]
     values: dict[str, Any] = {
         "events": report["recording"]["judged_events"], "least": MIN_EVENTS, "least_true": MIN_TRUE,
-        "alarms": kpi["alarms"], "rate": kpi["false_alarms_a_week"]["value"],
+        "alarms": kpi["alarms"], "rate": kpi["alarms_a_week"]["value"],
         "true": report["detection"]["events"] if report["detection"] else 0,
         "today": report["costs"]["alarms_today"],
     }  # fmt: skip
+    if report["feedback"]:
+        values |= {"judged": report["feedback"]["alarms"], "false": report["feedback"]["false"]}
     if kpi["saved_alarms"] is not None:
         saved, apart = kpi["saved_alarms"], kpi["saved_against_rival"]
         values |= {
