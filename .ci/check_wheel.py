@@ -30,6 +30,10 @@ def main() -> None:
         for command in (
             ["python", "-c", "from ssm_stream.core import ISA, native; print(ISA, native.isas())"],
             ["ssm-stream", "backtest", "monitor.yaml", "recording.csv", "--json"],
+            ["ssm-stream", "examples"],
+            ["ssm-stream", "backtest", "examples/soft-sensor.yaml", "examples/plant.csv.gz", "--json"],
+            ["ssm-stream", "backtest", "examples/service-metrics.yaml", "examples/services.csv.gz", "--json"],
+            ["ssm-stream", "backtest", "examples/forecast-fleet.yaml", "examples/parking_birmingham.csv.gz", "--json"],
             ["ssm-stream", "demo", "--json"],
         ):
             subprocess.run([programs / command[0], *command[1:]], cwd=folder, env=environment, check=True)

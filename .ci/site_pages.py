@@ -29,7 +29,8 @@ FENCE = re.compile(r"^(```+|~~~+).*?^\1[ \t]*$", re.MULTILINE | re.DOTALL)
 
 def example_pages() -> str:
     """All files of configs/, one after the other."""
-    parts = ["# Example configurations", "", "As they lie in `configs/` of the repository, ready to copy.", ""]
+    first = "As they lie in `configs/` of the repository. `ssm-stream examples` writes three of them with recordings."
+    parts = ["# Example configurations", "", first, ""]
     for path in sorted((ROOT / "configs").glob("*.yaml"), key=lambda p: (p.stem == "reference", p.stem)):
         parts += [f"## {path.name}", "", "```yaml", path.read_text(encoding="utf-8").rstrip(), "```", ""]
     return "\n".join(parts)

@@ -32,8 +32,8 @@ from wire import cluster, create, named, read
 from ssm_stream.config import Config, load_config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import explain
+from ssm_stream.evaluate.examples import PARKING, example_file
 from ssm_stream.evaluate.recordings import Recording
-from ssm_stream.flow.demo import recording
 from ssm_stream.flow.reproduce_alert import parse_alert_id, reproduce_alert
 from ssm_stream.ingest.events import EventReader
 
@@ -44,7 +44,7 @@ COLUMNS = ("entity", "ts", "target")
 
 def recordings(folder: Path | None, most: int) -> list[Path]:
     """The bundled recording, and those of the folder that fit."""
-    found = [recording()]
+    found = [example_file(PARKING.recording)]
     for path in sorted(folder.glob("*.csv.gz")) if folder is not None else ():
         first = next(iter(Recording(path)))
         if path.name != found[0].name and all(name in first for name in COLUMNS):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).parent.parent
 COMMANDS = [
     "demo",
+    "examples",
     "validate",
     "run",
     "replay",
@@ -133,30 +136,57 @@ def test_more_workers_than_shards_are_refused_before_the_start(tmp_path: Path, o
     assert not (tmp_path / "ssm-stream-state").exists()
 
 
-def test_demo_shows_the_recording_and_ends_by_itself() -> None:
-    """Plain lines where there is no terminal, a summary at the end, exit code 0, well under a minute."""
+def test_demo_ends_by_itself_with_marks_a_picture_and_a_sentence() -> None:
+    """Plain lines where there is no terminal, the last screen at the end, exit code 0, well under a minute."""
     began = time.monotonic()
-    result = command("demo", "--rate", "6000", timeout=120)
+    result = command("demo", "--rate", "12000", timeout=120)
     assert result.returncode == 0, result.stdout + result.stderr
     assert time.monotonic() - began < 60
-    for part in ("19,932 events", "error (MAE)", "intervals", "alerts", "What to do next", "nothing is injected"):
-        assert part in " ".join(result.stdout.split())
     assert "\x1b" not in result.stdout
+    live, _, last = result.stdout.partition("37,008 events of 16 entities in")
+    for event in (
+        "PUMP-3: relation changed",
+        "PUMP-7: new machine",
+        "PUMP-5: sensor drifts",
+        "checkout/errors: errors",
+    ):
+        assert f"{event}\n" in live
+    assert re.search(r"✓ right \(relation changed\): 03-1\d \d\d:\d\d PUMP-3: power", live)
+    for pump in ("PUMP-3", "PUMP-5", "PUMP-7"):
+        assert re.search(rf"{pump} +ssm-stream [ ▁▂▃▄▅▆▇█]+ 0\.\d+\n +frozen +[ ▁▂▃▄▅▆▇█]+ \d\.\d+\n", last)
+    assert len(re.findall(r"^  [✓✗] (?:right|wrong) ", last, re.M)) >= 5
+    assert re.search(r"Without retraining, the error after the changes is 0\.\d+ \(0\.\d+ before\)", last)
+    screen = " ".join(last[last.index("Error of power") : last.index("Next: ")].split())
+    for page in ("README.md", "README.ja.md", "docs/quickstart.md", "docs/quickstart.ja.md"):
+        assert screen in " ".join((ROOT / page).read_text(encoding="utf-8").split()), (
+            f"{page} shows another last screen"
+        )
 
 
 def test_demo_figures_are_those_of_a_backtest() -> None:
-    """Through Kafka or from the file: the same engine, the same errors, every row accounted for."""
+    """Through Kafka or from the file: the same engine, the same errors and alarms, every row accounted for."""
     from ssm_stream.config import load_config
     from ssm_stream.evaluate.backtest import backtest
+    from ssm_stream.evaluate.examples import PLANT, SERVICES, example_file
     from ssm_stream.evaluate.recordings import Recording
-    from ssm_stream.flow.demo import recording
 
     shown = json.loads(command("demo", "--rate", "20000", "--json", timeout=120).stdout)
-    path = recording()
-    expected = backtest(load_config(path.with_name("demo.yaml")), Recording(path))
-    assert shown["events"] == expected["events"]
-    assert shown["dead_letters"] == sum(expected["refused"].values())
-    for name in ("mae", "rmse", "mae_persistence", "coverage", "interval_width"):
-        assert shown[name] == pytest.approx(expected[name], rel=1e-12), name
-    assert (shown["anomalies"], shown["drifts"]) == (expected["anomalies"], expected["drifts"])
-    assert shown["mae"] < 0.5 * shown["mae_persistence"]
+    assert 0 < shown["first_prediction_s"] < shown["seconds"]
+    assert shown["dead_letters"] == 0
+    for name, example in (("plant", PLANT), ("services", SERVICES)):
+        stream = shown["streams"][name]
+        expected = backtest(load_config(example_file(example.config)), Recording(example_file(example.recording)))
+        assert stream["events"] == expected["events"]
+        for key in ("mae", "rmse", "mae_persistence", "coverage", "interval_width"):
+            assert stream[key] == pytest.approx(expected[key], rel=1e-12), key
+        started = sum(alarm["stream"] == name for alarm in shown["alarms"])
+        assert (stream["anomalies"], stream["drifts"]) == (expected["anomalies"], expected["drifts"])
+        assert started == expected["anomalies"] + expected["drifts"]
+    frozen = shown["frozen"]
+    assert [change["entity"] for change in frozen["changes"]] == ["PUMP-3", "PUMP-7", "PUMP-5"]
+    for change in frozen["changes"]:
+        after = change["after"]
+        assert after["other"] > 3 * after["ours"], change["kind"]
+        if before := change["before"]["ours"]:
+            assert after["ours"] < 1.25 * before
+            assert change["before"]["other"] < 1.25 * before, "before its change the frozen model is as good"

@@ -19,11 +19,9 @@ from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
 from ssm_stream.core import frozen_weights
-from ssm_stream.data import __file__ as data_file
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-DEMO = Path(data_file).parent / "demo.yaml"
 SMALLEST = """\
 source:
   brokers: localhost:9092
@@ -391,9 +389,8 @@ def test_any_value_anywhere_is_read_or_refused_in_words(section: str, value: Any
         parse_config(yaml.safe_dump(content, allow_unicode=True))
 
 
-@pytest.mark.parametrize("path", [*CONFIGS, DEMO], ids=lambda path: path.name)
-def test_the_files_that_come_with_the_product_load(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("SSM_STREAM_DEMO_BROKERS", raising=False)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_the_files_that_come_with_the_product_load(path: Path) -> None:
     config = load_config(path)
     assert config.source.brokers.endswith(":9092")
     text = path.read_text(encoding="utf-8")

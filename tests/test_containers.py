@@ -41,11 +41,14 @@ def test_dockerfile_passes_the_linter() -> None:
 
 
 def test_the_context_is_what_the_build_reads_and_no_more() -> None:
-    """.dockerignore lets through what pyproject.toml names, and of the rest nothing: it would only be sent."""
+    """.dockerignore lets through what pyproject.toml and CMakeLists.txt name, and of the rest nothing: it would only be
+    sent."""
     allowed = [line[1:] for line in (REPOSITORY / ".dockerignore").read_text().splitlines() if line.startswith("!")]
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
     read = {"pyproject.toml", "CMakeLists.txt", project["project"]["readme"], *project["project"]["license-files"]}
     read |= {*project["build-system"]["backend-path"], *project["tool"]["scikit-build"]["wheel"]["packages"]}
+    installed = re.findall(r"install\(FILES ([^)]*?)\s+DESTINATION", (REPOSITORY / "CMakeLists.txt").read_text())
+    read |= {file for files in installed for file in files.split()}
     copied = [rest.split()[0] for name, rest in instructions(DOCKER / "Dockerfile") if name == "COPY"]
     assert sorted(allowed) == sorted({*read, *copied})
     assert all((REPOSITORY / source).exists() for source in allowed)
@@ -215,10 +218,10 @@ def test_the_commands_exist() -> None:
         assert {word for word in rest if word.startswith("--")} <= options, name
 
 
-def test_the_demonstration_is_the_packages_own() -> None:
-    """The same events as `ssm-stream demo`."""
+def test_the_events_are_those_of_an_example() -> None:
+    """The same as of configs/forecast-fleet.yaml, whose recording is replayed."""
     content = yaml.safe_load((DOCKER / "monitor.yaml").read_text())
-    assert content["event"] == yaml.safe_load((REPOSITORY / "ssm_stream/data/demo.yaml").read_text())["event"]
+    assert content["event"] == yaml.safe_load((REPOSITORY / "configs/forecast-fleet.yaml").read_text())["event"]
 
 
 # As Docker would run it.

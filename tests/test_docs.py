@@ -255,14 +255,44 @@ def within_of(command: Any, name: str) -> Iterator[tuple[str, Any]]:
         yield from within_of(inside, f"{name} {inner}")
 
 
-def test_examples_of_the_help_can_be_called() -> None:
+WRITTEN = {"out", "diff", "html", "cache", "alerts"}
+"""Options whose file a command writes."""
+
+
+def help_examples() -> Iterator[tuple[str, list[str]]]:
+    """Each command line of a help text, with the name of its command; `>` and what follows is left out."""
     for name, command in within_of(COMMANDS, "ssm-stream"):
-        for line in re.findall(r"ssm-stream .*", command.callback.__doc__ or "") if command.callback else ():
-            words = shlex.split(line.strip().removesuffix("\\"))[1:]
-            words = words[: words.index(">")] if ">" in words else words
-            _parse(words)
-            for word in words:
-                assert not word.startswith("configs/") or (ROOT / word).exists(), f"{name}: {word}"
+        text = (command.callback.__doc__ or "") if command.callback else ""
+        for line in re.findall(r"^ *(?:[\w ,]+: )?(ssm-stream .*)", text, re.M):
+            words = shlex.split(line.strip().removesuffix("\\"))
+            yield name, words[1 : words.index(">") if ">" in words else None]
+
+
+def test_examples_of_the_help_can_be_called() -> None:
+    for _, words in help_examples():
+        _parse(words)
+
+
+def test_files_of_the_help_exist_after_one_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After `ssm-stream examples` each file that a help's example reads is there, or another example writes it."""
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "-m", "ssm_stream", "examples"], check=True, capture_output=True)
+    written, read = {"monitor.state"}, set[tuple[str, str]]()  # by `state export`
+    for name, words in help_examples():
+        command, rest = resolved(list(words))
+        flags = {flag: p.name for p in command.params for flag in p.opts if flag.startswith("-")}
+        for before, word in zip(["", *rest], rest, strict=False):
+            if re.search(r"\.(ya?ml|csv|gz|jsonl|json|parquet|state|safetensors|html|diff)$", word):
+                (written.add(word) if flags.get(before) in WRITTEN else read.add((name, word)))
+    assert len(read) > 20
+    missing = [(name, word) for name, word in sorted(read) if word not in written and not (tmp_path / word).exists()]
+    assert missing == []
+
+
+def test_help_names_the_command_that_writes_its_files() -> None:
+    for name, command in within_of(COMMANDS, "ssm-stream"):
+        if command.callback and "examples/" in (command.callback.__doc__ or "") and name != "ssm-stream examples":
+            assert "ssm-stream examples" in (command.epilog or ""), name
 
 
 def test_settings_that_are_named_exist() -> None:
@@ -314,9 +344,8 @@ def test_the_japanese_readme_has_the_same_parts() -> None:
         return re.findall(r"^(#+ |- |\||!\[)", text, re.M)
 
     def links(text: str) -> list[str]:
-        # A page in Japanese stands for the English one.
-        found = [link.replace(".ja.md", ".md") for link in LINK.findall(text)]
-        return sorted(link for link in found if not link.startswith("README"))
+        """Where the links lead; a page in Japanese is taken for the English one."""
+        return sorted(link.replace(".ja.md", ".md") for link in LINK.findall(text) if not link.startswith("README"))
 
     assert shape(japanese) == shape(english)
     assert links(japanese) == links(english)

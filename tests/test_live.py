@@ -13,7 +13,6 @@ from rich.console import Console
 from ssm_stream.cli.terminal import live
 from ssm_stream.cli.terminal.alert_text import describe_alert, short_number
 from ssm_stream.cli.terminal.live import LiveView
-from ssm_stream.cli.terminal.summary import print_summary
 
 NOW = 1_767_225_600_000  # 2026-01-01 00:00 UTC
 ANSI = re.compile(r"\x1b")
@@ -165,7 +164,7 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatc
     assert any(line.startswith("0:00  2 events") and "2 entities" in line for line in lines)
     assert any("▲ 01-01 00:00 pump-1: target is 512" in line for line in lines)
     assert any("[bold]x: target is" in line for line in lines)
-    assert any("14 alerts before" in line for line in lines)
+    assert any("8 lines before" in line for line in lines)
     assert "1 dead letter" in lines[-1]
     assert text.count("▲ 01-01 00:00 [bold]x") == 1, "an alert is told once"
 
@@ -177,6 +176,28 @@ def test_on_a_terminal_the_last_picture_stays() -> None:
         assert view.events == 1
     assert isinstance(console.file, io.StringIO)
     assert "pump-1" in console.file.getvalue()
+
+
+def test_lines_of_the_caller_and_a_panel() -> None:
+    console = screen()
+    view = LiveView(console=console)
+    marked = [live.FeedLine("✓", "green", "right: pump-1")]
+    bars = live.Panel(["  ours ▁▂▃", "  frozen ▁▅█"], "error 0.2")
+    view.observe([prediction("pump-1")], [alert("pump-1")], lines=marked, panel=bars)
+    lines = picture(view, console)
+    assert len(lines) <= 24
+    assert [line.rstrip() for line in lines if "▁" in line] == ["  ours ▁▂▃", "  frozen ▁▅█"]
+    assert any(line.startswith("  ✓ right: pump-1") for line in lines)
+    assert not any("target is 512" in line for line in lines), "the caller's line is in its place"
+
+
+def test_the_panel_in_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    console = screen(terminal=False)
+    with LiveView("demo", console=console) as view:
+        view.observe([prediction("pump-1")], [], panel=live.Panel(["bars"], "error 0.2"))
+    assert isinstance(console.file, io.StringIO)
+    assert console.file.getvalue().rstrip().endswith("0 open alerts  error 0.2")
+    assert "bars" not in console.file.getvalue()
 
 
 def test_events_a_second() -> None:
@@ -196,73 +217,3 @@ def test_an_event_costs_little() -> None:
     for _ in range(10):
         view.observe(batch, [])
     assert (time.perf_counter() - began) / 40_000 < 5e-6
-
-
-RESULT = {
-    "events": 19_932, "entities": 16, "mae": 24.38, "mae_persistence": 36.77, "coverage": 0.9, "level": 0.9,
-    "anomalies": 4, "drifts": 1, "dead_letters": 0, "events_per_s": 4013.2, "seconds": 4.97,
-}  # fmt: skip
-
-
-def shown(result: dict[str, Any], width: int = 80) -> str:
-    console = screen(width, terminal=False)
-    with console.capture() as captured:
-        print_summary(result, console, title="The demonstration is over")
-    return captured.get()
-
-
-def test_the_summary_says_all_and_fits() -> None:
-    text = shown(RESULT)
-    assert all(len(line) <= 80 for line in text.split("\n"))
-    for words in (
-        "The demonstration is over",
-        "19,932 from 16 entities in 5.0 s: 4,013 events/s",
-        "24.38, 0.66 × that of repeating the last value (36.77)",
-        "hold 90.0% of the targets, 90% expected",
-        "4 anomalies, 1 drift\n",
-        "none",
-        "What to do next",
-        "ssm-stream backtest CONFIG FILE",
-    ):
-        assert words in re.sub(r" +\n", "\n", text), words
-    assert len(text.strip().split("\n")) <= 12, "it is read at one glance"
-
-
-def test_the_summary_without_targets() -> None:
-    text = shown({**RESULT, "mae": None, "mae_persistence": None, "coverage": None, "dead_letters": 3})
-    assert "no event had a target" in text
-    assert "intervals" not in text
-    assert re.search(r"dead letters\s+3", text)
-
-
-def test_targets_have_rows_of_their_own_and_an_event_counts_once() -> None:
-    console = screen(140)
-    view = LiveView(console=console)
-    told = [prediction(f"m-{i % 3}", target=target) for i in range(30) for target in ("temp", "noise")]
-    cause = {"target": "noise", "targets": [{"target": "noise"}, {"target": "temp"}]}
-    view.observe(told, [alert("m-1", **cause)])
-    text = "\n".join(picture(view, console))
-    assert view.events == 30
-    for words in ("30 events", "3 entities", "1 open alert", "m-0 temp", "m-2 noise", "m-1: target is 512"):
-        assert words in text
-    assert text.count(" anomaly ") == 2
-    view.observe([], [alert("m-1", phase="recovered", target="noise", targets=[])])
-    assert "0 open alerts" in "\n".join(picture(view, console))
-
-
-def test_a_fleet_alert_marks_the_entities_that_it_names() -> None:
-    console = screen(100, 24)
-    view = LiveView("x", console=console)
-    names = ["pump-1", "pump-2", "pump-3", "pump-4"]
-    inside = [{"entity": name, "score": 2.0, "since": NOW} for name in names]
-    fleet = {"scope": "fleet", "pool": "0-0", "count": 4, "entities": inside, "summary": "4 of 5 entities: unusual"}
-    view.observe([prediction(name) for name in [*names, "calm"]], [alert("*", "drift", **fleet)])
-    lines = picture(view, console)
-    assert all(any(name in line and "drift" in line for line in lines) for name in names)
-    assert any("4 of 5 entities: unusual" in line for line in lines)
-    assert any("1 open alert" in line for line in lines)
-    over = {**fleet, "count": 1, "entities": inside[:1], "summary": "pool 0-0: normal again"}
-    view.observe([], [alert("*", "drift", phase="recovered", **{**over, "ts": NOW + 7_200_000})])
-    lines = picture(view, console)
-    assert any("pool 0-0: normal again" in line for line in lines)
-    assert any("0 open alerts" in line for line in lines)

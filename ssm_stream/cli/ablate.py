@@ -18,7 +18,7 @@ def ablate(config: ConfigFile, file: RecordingFile, options: TrialOptions, as_js
 
     Errors are those of the last 30 % of the recording. After Ctrl-C, the same command continues with the finished runs.
 
-    Example: ssm-stream ablate monitor.yaml recording.csv --jobs 4
+    Example: ssm-stream ablate examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --jobs 4
     """
     from ssm_stream.evaluate.tuning.ablation import ablate as leave_out
     from ssm_stream.evaluate.tuning.ablation import parts

@@ -9,7 +9,8 @@ import typer
 
 from ssm_stream.cli.ablate import ablate
 from ssm_stream.cli.backtest import backtest
-from ssm_stream.cli.demo import demo
+from ssm_stream.cli.bundled.demo import demo
+from ssm_stream.cli.bundled.examples import examples
 from ssm_stream.cli.dlq import app as dlq_app
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
@@ -25,6 +26,8 @@ from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate
 from ssm_stream.cli.verify import verify
+
+EPILOG = "The files in `examples/` come with the package: `ssm-stream examples` writes them."
 
 app = typer.Typer(
     name="ssm-stream",
@@ -47,12 +50,17 @@ def ssm_stream(
 
 
 for command in (
-    validate, demo, init, run, replay, backtest, pilot, tune, ablate, doctor, explain, feedback, paper, verify, train,
+    validate, demo, examples, init, run, replay, backtest, pilot, tune, ablate, doctor, explain, feedback, paper,
+    verify, train,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
 app.add_typer(dlq_app, name="dlq")
+for group in (app, schema_app, state_app, dlq_app):
+    for each in group.registered_commands:
+        if each.callback not in (None, examples) and "examples/" in (each.callback.__doc__ or ""):
+            each.epilog = EPILOG
 
 
 def main() -> None:

@@ -56,7 +56,7 @@ def backtest(
 ) -> None:
     """Predict, score and learn each row of a recording in order, as production does, and print errors and alerts.
 
-    Example: ssm-stream backtest configs/soft-sensor.yaml gas_turbine.csv.gz --out predictions.jsonl
+    Example: ssm-stream backtest examples/soft-sensor.yaml examples/plant.csv.gz --out predictions.jsonl
     """
     from ssm_stream.evaluate.backtest import backtest as run_backtest
     from ssm_stream.evaluate.prequential import alert_rows

@@ -41,7 +41,7 @@ def ls(
 ) -> None:
     """Count the dead letters by topic, stage and reason, with first and last time and the last one's text.
 
-    Example: ssm-stream dlq ls monitor.yaml --since 1d
+    Example: ssm-stream dlq ls examples/soft-sensor.yaml --since 1d
     """
     from ssm_stream.engine.entity_report import iso_seconds
     from ssm_stream.kafka.client import BrokerError
@@ -94,7 +94,7 @@ def show(
 ) -> None:
     """Print a whole dead letter, and the result of decoding it under the present configuration.
 
-    Example: ssm-stream dlq show monitor.yaml 0-17
+    Example: ssm-stream dlq show examples/soft-sensor.yaml 0-17
     """
     from ssm_stream.engine.entity_report import iso_seconds
     from ssm_stream.kafka.client import BrokerError
@@ -159,7 +159,7 @@ def redrive(
     Letters that the present configuration would refuse again are not sent, nor those whose value was cut. A receipt on
     the dead-letter topic, in one transaction with the message, marks a letter as sent: no later run sends it again.
 
-    Example: ssm-stream dlq redrive monitor.yaml --reason WrongType --yes
+    Example: ssm-stream dlq redrive examples/soft-sensor.yaml --reason WrongType --yes
     """
     from ssm_stream.contract.message_schemas import FAULTS
     from ssm_stream.kafka.client import BrokerError

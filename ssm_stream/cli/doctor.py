@@ -27,7 +27,7 @@ def doctor(
 
     Exit code 0: all checks passed; 1: a check failed; 2: the configuration is invalid.
 
-    Example: ssm-stream doctor monitor.yaml --create-topics
+    Example: ssm-stream doctor examples/soft-sensor.yaml --create-topics
     """
     from ssm_stream.flow.doctor import Check, create_missing, diagnose
 

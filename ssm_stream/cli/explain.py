@@ -66,9 +66,9 @@ def explain(
     state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and
     the states with the audit, if there is one. Exit code 1 if something differs.
 
-    Examples: ssm-stream explain configs/forecast-fleet.yaml BHMBCCMKT01 --recording parking.csv.gz
+    Examples: ssm-stream explain examples/soft-sensor.yaml PUMP-3 --recording examples/plant.csv.gz
 
-    ssm-stream explain monitor.yaml press-events-3-24938-drift --html alert.html
+    ssm-stream explain examples/soft-sensor.yaml plant-events-0-6248-drift --html alert.html
     """
     from ssm_stream.flow.reproduce_alert import parse_alert_id
 

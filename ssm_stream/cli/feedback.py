@@ -11,7 +11,7 @@ from ssm_stream.config import ConfigError, load_config
 def feedback(config: ConfigFile, as_json: AsJson = False) -> None:
     """Read the feedback topic from its beginning and print how many alerts of each rule were true.
 
-    Example: ssm-stream feedback monitor.yaml
+    Example: ssm-stream feedback examples/soft-sensor.yaml
     """
     from ssm_stream.flow.feedback import count_feedback, feedback_topic
     from ssm_stream.kafka.client import BrokerError

@@ -65,9 +65,9 @@ def init(
     Entity, time and target are inferred from the sample; each can be set by an option. `--target all` watches every
     signal by itself, with one alert for an entity.
 
-    Examples: ssm-stream init recording.csv --out monitor.yaml
+    Examples: ssm-stream init examples/plant.csv.gz --out monitor.yaml
 
-    ssm-stream init recording.csv --target all
+    ssm-stream init examples/plant.csv.gz --target all
     """
     from ssm_stream.autoconfig.draft import Choices, draft_event
     from ssm_stream.autoconfig.render import render_config

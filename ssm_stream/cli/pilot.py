@@ -75,7 +75,7 @@ def pilot(
 
     Exit code 0 when the report is written, whatever the verdict.
 
-    Example: ssm-stream pilot monitor.yaml recording.csv --labels events.csv --costs costs.yaml --out report.html
+    Example: ssm-stream pilot examples/soft-sensor.yaml examples/plant.csv.gz --labels examples/plant-labels.csv
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot

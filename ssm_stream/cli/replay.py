@@ -47,7 +47,7 @@ def replay(
 
     Exit code 0: all rows were sent; 1: stopped or failed; 2: the configuration, the file or the call is wrong.
 
-    Example: ssm-stream replay configs/forecast-fleet.yaml parking.csv.gz --speed 3600
+    Example: ssm-stream replay examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --speed 3600
     """
     from ssm_stream.evaluate.recordings import Recording, RecordingError
     from ssm_stream.kafka import replay as core

@@ -77,11 +77,11 @@ def run(
 
     Exit code 0: stopped, or at the end of the topic; 1: the flow failed; 2: the configuration is invalid.
 
-    Examples: ssm-stream run monitor.yaml -w 2
+    Examples: ssm-stream run examples/soft-sensor.yaml -w 2
 
-    ssm-stream run monitor.yaml --watch
+    ssm-stream run examples/soft-sensor.yaml --watch
 
-    ssm-stream run monitor.yaml --ui
+    ssm-stream run examples/soft-sensor.yaml --ui
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow import runtime

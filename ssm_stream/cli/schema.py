@@ -41,7 +41,7 @@ def config_() -> None:
 def event(config: ConfigFile) -> None:
     """Print the JSON Schema of the events that this configuration reads.
 
-    Example: ssm-stream schema event monitor.yaml > event.schema.json
+    Example: ssm-stream schema event examples/soft-sensor.yaml > event.schema.json
     """
     from ssm_stream.contract.event_schema import event_schema
 
@@ -52,7 +52,7 @@ def event(config: ConfigFile) -> None:
 def label(config: ConfigFile) -> None:
     """Print the JSON Schema of the labels, for targets that come later than their events.
 
-    Example: ssm-stream schema label monitor.yaml
+    Example: ssm-stream schema label examples/soft-sensor.yaml
     """
     from ssm_stream.contract.event_schema import label_schema
 
@@ -63,7 +63,7 @@ def label(config: ConfigFile) -> None:
 def feedback(config: ConfigFile) -> None:
     """Print the JSON Schema of the operators' feedback on alerts.
 
-    Example: ssm-stream schema feedback monitor.yaml
+    Example: ssm-stream schema feedback examples/soft-sensor.yaml
     """
     from ssm_stream.contract.event_schema import feedback_schema
 
@@ -77,7 +77,7 @@ def feedback(config: ConfigFile) -> None:
 def prediction(config: ConfigFile) -> None:
     """Print the JSON Schema of the predictions.
 
-    Example: ssm-stream schema prediction monitor.yaml
+    Example: ssm-stream schema prediction examples/soft-sensor.yaml
     """
     from ssm_stream.contract.message_schemas import prediction_schema
 
@@ -91,7 +91,7 @@ def alert(
 ) -> None:
     """Print the JSON Schema of the alerts, or of their headers.
 
-    Example: ssm-stream schema alert monitor.yaml
+    Example: ssm-stream schema alert examples/soft-sensor.yaml
     """
     from ssm_stream.contract.message_schemas import alert_headers, alert_schema
 
@@ -106,7 +106,7 @@ def suppressed(
 ) -> None:
     """Print the JSON Schema of the suppressed alerts, or of their headers.
 
-    Example: ssm-stream schema suppressed monitor.yaml
+    Example: ssm-stream schema suppressed examples/soft-sensor.yaml
     """
     from ssm_stream.contract.message_schemas import alert_headers, suppressed_schema
 
@@ -118,7 +118,7 @@ def suppressed(
 def dead_letter(config: ConfigFile) -> None:
     """Print the JSON Schema of the headers of the dead letters; keys and values are those of the messages.
 
-    Example: ssm-stream schema dead-letter monitor.yaml
+    Example: ssm-stream schema dead-letter examples/soft-sensor.yaml
     """
     from ssm_stream.contract.message_schemas import dead_letter_headers
 
@@ -129,7 +129,7 @@ def dead_letter(config: ConfigFile) -> None:
 def asyncapi_(config: ConfigFile) -> None:
     """Print all topics and messages as one AsyncAPI 3.0 document, without secrets.
 
-    Example: ssm-stream schema asyncapi monitor.yaml > asyncapi.json
+    Example: ssm-stream schema asyncapi examples/soft-sensor.yaml > asyncapi.json
     """
     from ssm_stream.contract.asyncapi import asyncapi
 

@@ -43,7 +43,7 @@ def ls(
 ) -> None:
     """List the shards, positions and entities of a state, whether or not a process runs on it.
 
-    Example: ssm-stream state ls monitor.yaml --sort last --limit 10
+    Example: ssm-stream state ls examples/soft-sensor.yaml --sort last --limit 10
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -70,7 +70,7 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
 
     Exit code 0: they do; 1: a record is missing or altered, or contradicts another.
 
-    Example: ssm-stream state audit monitor.yaml
+    Example: ssm-stream state audit examples/soft-sensor.yaml
     """
     from ssm_stream.ops.audit import AuditError, verify_audit
 
@@ -104,7 +104,7 @@ def show(
 ) -> None:
     """Print the state of one entity: clock, usual error, interval, open episodes, weights and state hash.
 
-    Example: ssm-stream state show monitor.yaml press-1
+    Example: ssm-stream state show examples/soft-sensor.yaml PUMP-3
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -131,7 +131,7 @@ def export(
 ) -> None:
     """Write the whole state, with all shards and positions, to one file; a process may run meanwhile.
 
-    Example: ssm-stream state export monitor.yaml monitor.state
+    Example: ssm-stream state export examples/soft-sensor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -152,7 +152,7 @@ def import_(
 ) -> None:
     """Fill the recovery directory from an export, so that the next start continues from there with the same bits.
 
-    Example: ssm-stream state import monitor.yaml monitor.state
+    Example: ssm-stream state import examples/soft-sensor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -175,7 +175,7 @@ def reset(
 ) -> None:
     """Start anew: move the whole state aside, or delete one entity from it.
 
-    Example: ssm-stream state reset monitor.yaml press-1
+    Example: ssm-stream state reset examples/soft-sensor.yaml PUMP-3
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -210,7 +210,7 @@ def diff(
 
     Exit code 0: they are equal; 1: they differ.
 
-    Example: ssm-stream state diff monitor.yaml monitor.state
+    Example: ssm-stream state diff examples/soft-sensor.yaml monitor.state
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError

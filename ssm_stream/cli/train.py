@@ -76,7 +76,7 @@ def train(
 
     Example: ssm-stream train --minutes 30 --out weights.safetensors
 
-    Example: ssm-stream train --history line7.csv.gz line7.yaml --out line7.safetensors
+    Example: ssm-stream train --history examples/plant.csv.gz examples/soft-sensor.yaml --out plant.safetensors
     """
     with report_errors():
         require_torch("train")

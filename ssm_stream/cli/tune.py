@@ -56,7 +56,7 @@ def tune(
     CONFIG is not changed: the proposal is printed as a diff. After Ctrl-C, the same command continues with the finished
     runs. Exit code 0 also if the present settings are the best.
 
-    Example: ssm-stream tune monitor.yaml recording.csv --out tuned.yaml
+    Example: ssm-stream tune examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --out tuned.yaml
     """
     from ssm_stream.evaluate.true_events import read_true_events
     from ssm_stream.evaluate.tuning.candidates import KEYS

@@ -42,9 +42,9 @@ def validate(
 
     Exit code 0: the file is valid; 1: the state is refused or a check failed; 2: the file is invalid.
 
-    Examples: ssm-stream validate monitor.yaml
+    Examples: ssm-stream validate examples/soft-sensor.yaml
 
-    ssm-stream validate monitor.yaml --against-broker
+    ssm-stream validate examples/soft-sensor.yaml --against-broker
     """
     with report_errors():
         loaded = load_config(config)

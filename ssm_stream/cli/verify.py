@@ -39,7 +39,7 @@ def verify(
     Exit code 0: the production kernel agrees with explicit gradient descent; 1: it does not; 2: a wrong call. The other
     checks are reported and do not change the exit code.
 
-    Example: ssm-stream verify configs/soft-sensor.yaml gas_turbine.csv.gz --out certificate.html
+    Example: ssm-stream verify examples/soft-sensor.yaml examples/plant.csv.gz --out certificate.html
     """
     # Importing the evaluation takes a second, which `ssm-stream --help` must not.
     from ssm_stream.evaluate.recordings import RecordingError

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import enum
+import socket
+import threading
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -65,8 +68,9 @@ class EmbeddedBroker:
         else:
             self.bootstrap_servers = self._start(self._library, brokers)
         try:
-            for name, partitions in (topics or {}).items():
-                self.create_topic(name, partitions)
+            with _kept_awake(self.bootstrap_servers):
+                for name, partitions in (topics or {}).items():
+                    self.create_topic(name, partitions)
         except BrokerError:
             self.close()
             raise
@@ -192,6 +196,29 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
 }
 """Results and arguments in C of the functions used (rdkafka.h, rdkafka_mock.h). The mock's are experimental: a release
 may drop one, and `librdkafka` returns None then."""
+
+
+@contextlib.contextmanager
+def _kept_awake(servers: str) -> Iterator[None]:
+    """Open connections to the first broker, again and again, from another thread.
+
+    The cluster's thread sometimes misses that a call waits for it, and then sleeps a second; a connection wakes it.
+    """
+    host, _, port = servers.partition(",")[0].rpartition(":")
+    done = threading.Event()
+
+    def knock() -> None:
+        while not done.wait(0.02):
+            with contextlib.suppress(OSError):
+                socket.create_connection((host, int(port)), 1).close()
+
+    thread = threading.Thread(target=knock, name="embedded-broker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def librdkafka() -> ctypes.CDLL | None:

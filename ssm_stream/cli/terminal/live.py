@@ -39,13 +39,31 @@ CHOOSE_EVERY = 1.5
 """Seconds for which the shown entities stay the same, so that a reader can follow a row."""
 SPEED_OVER = 5.0
 """Seconds over which events/s is measured."""
-FEED = 6
-"""Alerts in the list."""
+FEED, PLAIN_FEED = 6, 12
+"""Lines of the list of alerts: of the picture, and of a report where there is no terminal."""
 FRAME_LINES = 9
 """Lines of the picture without entities and alerts."""
 WITH_INTERVAL, WITH_ALERT = 80, 62
 """Widths from which the table has these columns."""
-PHASE_STYLES = {"started": ("▲", "bold red"), "ongoing": ("●", "yellow"), "recovered": ("✓", "green")}
+PHASE_STYLES = {"started": ("▲", "bold red"), "ongoing": ("●", "yellow"), "recovered": ("○", "green")}
+
+
+class FeedLine(NamedTuple):
+    """A line of the list of alerts. style: of the sign"""
+
+    sign: str
+    style: str
+    text: str
+
+
+class Panel(NamedTuple):
+    """What a caller shows below the table. lines: of the picture; plain: at the end of a plain line of numbers"""
+
+    lines: list[str]
+    plain: str
+
+
+NO_PANEL = Panel([], "")
 
 
 class Frame(NamedTuple):
@@ -59,7 +77,8 @@ class Frame(NamedTuple):
     dead_letters: int
     now: int
     rows: list[Message]
-    feed: list[Message]
+    feed: list[FeedLine]
+    panel: list[str]
 
 
 class LiveView:
@@ -96,8 +115,9 @@ class LiveView:
         self._first: str | None = None
         self._peak: dict[str, float] = {}
         self._open: dict[tuple[str, str, str | None], Message] = {}
-        self._feed: collections.deque[Message] = collections.deque(maxlen=FEED)
-        self._unreported: list[Message] = []
+        self._feed: collections.deque[FeedLine] = collections.deque(maxlen=FEED)
+        self._unreported: list[FeedLine] = []
+        self._panel = NO_PANEL
         self._marks: collections.deque[tuple[float, int]] = collections.deque()
         self._events = self._dead_letters = self._now = 0
         self._chosen: list[str] = []
@@ -108,9 +128,23 @@ class LiveView:
         self._live: Live | None = None
         self._ticker: threading.Thread | None = None
 
-    def observe(self, predictions: Sequence[Message], alerts: Sequence[Message], dead_letters: int = 0) -> None:
-        """Add messages as they are on the topics; may be called from any thread."""
+    def observe(
+        self,
+        predictions: Sequence[Message],
+        alerts: Sequence[Message],
+        dead_letters: int = 0,
+        *,
+        lines: Sequence[FeedLine] | None = None,
+        panel: Panel | None = None,
+    ) -> None:
+        """Add messages as they are on the topics; may be called from any thread.
+
+        Args:
+            lines: for the list of alerts; default: of each alert when it was raised, and its sentence
+            panel: to show from now on
+        """
         with self._lock:
+            self._panel = panel or self._panel
             last, peak, firsts = self._last, self._peak, 0
             if predictions and not last:
                 self._first = predictions[0].get("target")
@@ -132,9 +166,10 @@ class LiveView:
                     self._open.pop(which, None)
                 else:
                     self._open[which] = alert
-                self._feed.append(alert)
-                if self._ticker is not None:
-                    self._unreported.append(alert)
+            lines = [self._alert_line(alert) for alert in alerts] if lines is None else lines
+            self._feed.extend(lines)
+            if self._ticker is not None:
+                self._unreported.extend(lines)
             self._events += firsts
             self._dead_letters += dead_letters
             now = time.monotonic()
@@ -190,15 +225,15 @@ class LiveView:
     def _report(self) -> None:
         """Print the alerts since the last report, then a line of numbers."""
         with self._lock:
-            alerts = self._unreported
+            lines = self._unreported
             self._unreported = []
-        if len(alerts) > FEED:
-            self._console.print(f"  … {len(alerts) - FEED} alerts before", highlight=False)
-        for alert in alerts[-FEED:]:
-            words = f"  {PHASE_STYLES[alert['phase']][0]} {describe_alert(alert, self._zone)}"
-            self._console.print(words, markup=False, highlight=False, soft_wrap=True)
+        if (before := len(lines) - PLAIN_FEED) > 0:
+            self._console.print(f"  … {count(before, 'line', 'lines')} before", highlight=False)
+        for each in lines[-PLAIN_FEED:]:
+            self._console.print(f"  {each.sign} {each.text}", markup=False, highlight=False, soft_wrap=True)
         frame = self._frame(0)
-        line = "  ".join(part for part, _ in self._numbers(frame))
+        parts = [part for part, _ in self._numbers(frame)]
+        line = "  ".join([*parts, self._panel.plain] if self._panel.plain else parts)
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _frame(self, most: int) -> Frame:
@@ -217,6 +252,7 @@ class LiveView:
                 now=self._now,
                 rows=[self._last[name] for name in self._chosen[:most]],
                 feed=list(self._feed),
+                panel=self._panel.lines,
             )
 
     def _choose(self, most: int) -> list[str]:
@@ -249,6 +285,7 @@ class LiveView:
     def render(self) -> RenderableType:
         """The picture, no higher and no wider than the terminal."""
         height = max(12, self._console.size.height)
+        height -= len(self._panel.lines)
         feed_lines = min(FEED, max(2, height - FRAME_LINES - 4))
         frame = self._frame(max(1, height - FRAME_LINES - feed_lines))
         numbers = Text("  ", no_wrap=True, overflow="ellipsis")
@@ -259,7 +296,7 @@ class LiveView:
         head.append(f"   event time {moment}" if frame.entities else f"   {moment}", "not bold dim")
         calmer = count(frame.hidden, "calmer entity", "calmer entities")
         more = f"  and {calmer}" if frame.hidden else ""
-        feed = [self._alert_line(alert) for alert in reversed(frame.feed)][:feed_lines]
+        feed = [self._feed_text(line) for line in reversed(frame.feed)][:feed_lines]
         return Group(
             Text(),
             head,
@@ -267,6 +304,7 @@ class LiveView:
             Text(),
             Padding(self._table(frame), (0, 0, 0, 1)),
             Text(more, "dim", no_wrap=True),
+            *(Text(line, no_wrap=True, overflow="ellipsis") for line in frame.panel),
             Text("  Last alerts", "bold"),
             *(feed or [Text("    none so far", "dim")]),
         )
@@ -302,10 +340,12 @@ class LiveView:
             table.add_row(*cells)
         return table
 
-    def _alert_line(self, alert: Message) -> Text:
-        sign, style = PHASE_STYLES[alert["phase"]]
-        line = Text("  ", no_wrap=True, overflow="ellipsis")
-        return line.append(sign, style).append(f" {describe_alert(alert, self._zone)}")
+    def _alert_line(self, alert: Message) -> FeedLine:
+        return FeedLine(*PHASE_STYLES[alert["phase"]], describe_alert(alert, self._zone))
+
+    def _feed_text(self, line: FeedLine) -> Text:
+        text = Text("  ", no_wrap=True, overflow="ellipsis")
+        return text.append(line.sign, line.style).append(f" {line.text}")
 
 
 def _alert_rows(alert: Message) -> list[str]:

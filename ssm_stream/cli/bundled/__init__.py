@@ -1,0 +1,1 @@
+"""Commands for what comes with the package: the demonstration, the example files."""
