@@ -17,6 +17,7 @@ from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.init import init
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.pilot import pilot
+from ssm_stream.cli.record import record
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
@@ -47,7 +48,8 @@ def ssm_stream(
 
 
 for command in (
-    validate, demo, init, run, replay, backtest, pilot, tune, ablate, doctor, explain, feedback, paper, verify, train,
+    validate, demo, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback, paper, verify,
+    train,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schema_app, name="schema")

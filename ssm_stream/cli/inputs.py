@@ -22,6 +22,12 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configu
 RecordingFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
 ]
+FileOrTopic = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet; or give --topic.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
 
@@ -64,6 +70,11 @@ def rows_to_read(rows: Recording) -> int | None:
         return None
     total = count_rows(rows.path)
     return total if rows.limit is None else min(total, rows.limit)
+
+
+def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
+    """Return the partitions by which entities are pooled: those given, else those of a recorded topic, else one."""
+    return given or rows.partitions(config) or 1
 
 
 def require_one_target(config: Config, command: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -11,15 +12,17 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import (
     ConfigFile,
+    FileOrTopic,
     Limit,
-    RecordingFile,
     open_recording,
+    partitions_of,
     require_one_target,
     require_writable,
     rows_to_read,
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import print_json, share_bar
+from ssm_stream.cli.topic import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
@@ -41,15 +44,23 @@ class Judging(NamedTuple):
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
     partitions: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Partitions that the topic would have: pools are as in production.")
-    ] = 1
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            show_default=False,
+            help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
+            "recorded topic, else 1.",
+        ),
+    ] = None
 
 
 @with_option_groups
 def pilot(
     config: ConfigFile,
-    file: RecordingFile,
+    where: FromTopic,
     judging: Judging,
+    file: FileOrTopic = None,
     out: Annotated[Path, typer.Option(help="Write the report to this file, and its data to .json next to it.")] = Path(
         "report.html"
     ),
@@ -63,7 +74,9 @@ def pilot(
 
     Exit code 0 when the report is written, whatever the verdict.
 
-    Example: ssm-stream pilot monitor.yaml recording.csv --labels events.csv --costs costs.yaml --out report.html
+    Examples: ssm-stream pilot monitor.yaml recording.csv --labels events.csv --costs costs.yaml --out report.html
+
+    ssm-stream pilot monitor.yaml --topic --since 28d
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
@@ -78,11 +91,12 @@ def pilot(
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
     require_writable(out, "--out")
     bar = share_bar()
-    with report_errors(RecordingError, NothingToJudgeError, OSError):
+    with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         require_one_target(loaded, "pilot")
         priced = read_costs(costs)
-        loaded, rows = open_recording(loaded, file, limit)
+        recording = stack.enter_context(file_or_topic(loaded, file, where))
+        loaded, rows = open_recording(loaded, recording, limit)
         # The sentences of the alerts are in the report's language.
         judged = loaded.replace(alerts=loaded.alerts.model_copy(update={"language": lang}))
 
@@ -97,15 +111,15 @@ def pilot(
                 rows,
                 true_events if labels is not None else None,
                 priced,
-                PilotOptions(first, seed, partitions),
+                PilotOptions(first, seed, partitions_of(loaded, rows, partitions)),
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
         report["config"]["hash"] = loaded.hash
         report["verdict"]["text"] = paragraph(report, lang)
-        report["recording"]["file"] = file.name
-        out.write_text(page(made, lang, file.name), encoding="utf-8")
+        report["recording"]["file"] = recording.name
+        out.write_text(page(made, lang, recording.name), encoding="utf-8")
         data.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     verdict = report["verdict"]
     if as_json:

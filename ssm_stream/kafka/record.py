@@ -1,0 +1,186 @@
+"""Records what a topic holds, between two times, as a Parquet file."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.evaluate.recordings import RecordingError
+from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
+from ssm_stream.ingest.events import RefusedDocument, not_an_object
+from ssm_stream.ingest.formats import message_format
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.decoder import parse_each, strip_frame
+from ssm_stream.kafka.records import Message, offset_of
+from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
+
+BATCH = 5000
+"""Messages that are parsed at a time."""
+Ints = NDArray[np.int64]
+_value, _key = methodcaller("value"), methodcaller("key")
+
+
+class Recorded(NamedTuple):
+    """What was recorded.
+
+    rows, columns: of the file; messages: read, the unreadable ones among them; partitions: of the topic
+    unreadable: messages that are no JSON objects (or not in `event.format`), by fault; example: one of them in words
+    first, last: timestamps of the earliest and the latest message, ms; seconds: from the first request to the file
+    """
+
+    rows: int
+    columns: int
+    messages: int
+    partitions: int
+    unreadable: Counter[str]
+    example: str
+    first: int
+    last: int
+    seconds: float
+
+    @property
+    def events_per_s(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+
+class Progress(NamedTuple):
+    """How far a recording is, in messages. total: between the offsets, some of which may hold none"""
+
+    done: int
+    total: int
+
+
+def record_topic(
+    config: Config,
+    path: Path,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    on_progress: Callable[[Progress], object] = lambda _: None,
+) -> Recorded:
+    """Write what the events topic holds now to a file: committed messages, to the ends that the partitions have now.
+
+    Args:
+        path: of the Parquet file; it appears when it is complete
+        since, until: timestamps of messages, ms: from the first message of each partition that is not earlier, up to
+            the first that is not earlier than `until`
+        on_progress: called after each batch
+
+    Raises:
+        BrokerError: the topic does not exist, or the broker refuses or does not answer.
+        RecordingError: there is no event between the times.
+    """
+    began, source = time.perf_counter(), config.source
+    partitions = check_broker(source).source_partitions(source)
+    parse = _Parser(config)
+    first, last, messages = 2**62, -(2**62), 0
+    with _no_collections(), open_topic(source) as reader, TopicFile(path) as file:
+        spans = reader.spans(partitions, since=since, until=until)
+        total = sum(span.end - span.begin for span in spans.values())
+        for batch, places in _read(reader, spans):
+            messages += len(batch)
+            first, last = min(first, int(places.ts.min())), max(last, int(places.ts.max()))
+            file.add(*parse(batch, places))
+            on_progress(Progress(messages, total))
+        if not file.rows:
+            found = f"none of its {messages:,} messages is an event" if messages else "it holds no message"
+            raise RecordingError(
+                f"topic {source.topic!r} on {source.brokers}: {found} between the times given; choose --since earlier, "
+                "or send events first"
+            )
+        file.finish()
+    return Recorded(
+        file.rows, len(file.columns), messages, len(partitions), parse.unreadable, parse.example, first, last,
+        time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Message], Places]]:
+    """Yield the messages of the spans and their places, those of a partition in order.
+
+    Raises:
+        BrokerError: nothing came for `source.wait` seconds.
+    """
+    left = {partition for partition, span in spans.items() if span.begin < span.end}
+    if not left:
+        return
+    ends = np.zeros(max(spans) + 1, np.int64)
+    for partition, span in spans.items():
+        ends[partition] = span.end
+    began = time.monotonic()
+    for messages, ended in reader.poll({p: spans[p].begin for p in left}, BATCH):
+        left -= ended
+        if messages:
+            number = np.array([message.partition() for message in messages], np.int64)
+            offset = np.array(list(map(offset_of, messages)), np.int64)
+            inside = offset < ends[number]
+            left.difference_update(np.unique(number[offset + 1 >= ends[number]]).tolist())
+            if not inside.all():
+                rows = np.flatnonzero(inside)
+                messages, number, offset = [messages[i] for i in rows.tolist()], number[rows], offset[rows]
+            if messages:
+                ts = np.array([stamp for _, stamp in (message.timestamp() for message in messages)], np.int64)
+                yield messages, Places(number, offset, ts, list(map(_key, messages)))
+        if not left:
+            return
+        if messages or ended:
+            began = time.monotonic()
+        elif time.monotonic() - began > reader.source.wait:
+            raise reader.silence()
+
+
+class _Parser:
+    """Parses messages as the decoder does, and counts those that are no documents."""
+
+    def __init__(self, config: Config) -> None:
+        self._config, self._format = config, message_format(config.event)
+        self.unreadable, self.example = Counter[str](), ""
+
+    def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
+        """Return the documents, and their places."""
+        event = self._config.event
+        values: list[bytes | None] = list(map(_value, messages))
+        if event.framed:
+            values = list(map(strip_frame, values))
+        if self._format is orjson.loads:
+            try:
+                documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None raises, too
+                if set(map(type, documents)) == {dict} and max(map(len, values)) <= event.max_bytes:  # type: ignore[arg-type]
+                    return documents, places
+            except orjson.JSONDecodeError:
+                pass
+        refused: list[RefusedDocument] = []
+        found, positions = parse_each(values, refused, event.max_bytes, self._format)
+        pairs = list(zip(positions, found, strict=True))
+        refused += [not_an_object(at, each) for at, each in pairs if type(each) is not dict]
+        kept = [(at, each) for at, each in pairs if type(each) is dict]
+        for each in sorted(refused):
+            self.unreadable[str(each.fault)] += 1
+            place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
+            self.example = self.example or f"{place}: {each.reason}"
+        rows = np.array([at for at, _ in kept], np.int64)
+        keys = [places.keys[i] for i in rows.tolist()]
+        return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause the collection of cycles, which would visit each new document several times; documents have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
