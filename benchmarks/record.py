@@ -24,7 +24,7 @@ from typing import Any
 
 import orjson
 from confluent_kafka import Producer
-from measuring import Check, check, hand_over, say, tell
+from measuring import Check, check, say, tell
 from wire import cluster, configuration, create, events, load, named, read
 
 RATE = 200_000.0

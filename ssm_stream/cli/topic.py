@@ -57,7 +57,7 @@ def file_or_topic(config: Config, file: Path | None, where: FromTopic) -> Iterat
     if file is None and not where.topic:
         raise typer.BadParameter("give a FILE, or --topic")
     if not where.topic and (where.since or where.until):
-        raise typer.BadParameter("--since and --until choose messages of the topic: give --topic, too")
+        raise typer.BadParameter("--since and --until need --topic")
     if file is not None:
         yield file
         return

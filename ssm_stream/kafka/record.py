@@ -7,7 +7,6 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from operator import methodcaller
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,13 +21,12 @@ from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.decoder import parse_each, strip_frame
-from ssm_stream.kafka.records import Message, offset_of
+from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
 
 BATCH = 5000
 """Messages that are parsed at a time."""
 Ints = NDArray[np.int64]
-_value, _key = methodcaller("value"), methodcaller("key")
 
 
 class Recorded(NamedTuple):
@@ -122,16 +120,16 @@ def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Me
     for messages, ended in reader.poll({p: spans[p].begin for p in left}, BATCH):
         left -= ended
         if messages:
-            number = np.array([message.partition() for message in messages], np.int64)
-            offset = np.array(list(map(offset_of, messages)), np.int64)
+            number = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
+            offset = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
             inside = offset < ends[number]
             left.difference_update(np.unique(number[offset + 1 >= ends[number]]).tolist())
             if not inside.all():
                 rows = np.flatnonzero(inside)
                 messages, number, offset = [messages[i] for i in rows.tolist()], number[rows], offset[rows]
             if messages:
-                ts = np.array([stamp for _, stamp in (message.timestamp() for message in messages)], np.int64)
-                yield messages, Places(number, offset, ts, list(map(_key, messages)))
+                ts = np.fromiter((stamp for _, stamp in map(Message.timestamp, messages)), np.int64, len(messages))
+                yield messages, Places(number, offset, ts, list(map(Message.key, messages)))
         if not left:
             return
         if messages or ended:
@@ -150,7 +148,7 @@ class _Parser:
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
         """Return the documents, and their places."""
         event = self._config.event
-        values: list[bytes | None] = list(map(_value, messages))
+        values: list[bytes | None] = list(map(Message.value, messages))
         if event.framed:
             values = list(map(strip_frame, values))
         if self._format is orjson.loads:

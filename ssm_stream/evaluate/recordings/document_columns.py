@@ -36,15 +36,22 @@ TYPES: dict[frozenset[type], Any] = {
     frozenset({int, float}): pl.Float64,
     frozenset({str}): pl.String,
 }
-KINDS = {bool: "truth", int: "number", float: "number", str: "text", list: "list"}
+KINDS = {bool: "truth", int: "number", float: "number", str: "text", list: "list", dict: "object"}
 FAILURES = (OverflowError, TypeError, ValueError, pl.exceptions.PolarsError)
 EMPTY: dict[str, Any] = {}
 
 
-class _Flat(NamedTuple):
-    """Documents as columns of values. odd: rows that cannot be columns"""
+class _Column(NamedTuple):
+    """The values of a field, None where a document has none. kinds: types of the others"""
 
-    columns: dict[str, Sequence[Any]]
+    values: Sequence[Any]
+    kinds: frozenset[type]
+
+
+class _Flat(NamedTuple):
+    """Documents as columns. odd: rows that cannot be columns"""
+
+    columns: dict[str, _Column]
     odd: set[int]
 
 
@@ -62,21 +69,18 @@ class DocumentColumns:
     def frame(self, documents: Sequence[Document]) -> pl.DataFrame:
         """Return one or more documents as a frame, with `WHOLE` if some of them are kept as text."""
         flat = _Flat({}, set())
-        _flatten(documents, "", 0, flat)
+        self._flatten(documents, "", 0, flat)
         columns, odd = flat
-        for name, column in columns.items():
-            odd |= self._misfits(name, column)
         if odd:
             columns = {name: _without(column, odd) for name, column in columns.items()}
         out: list[pl.Series] = []
         for name, column in columns.items():
-            if name in PLACE or (name not in self.types and len(self.types) >= MAX_COLUMNS):
+            if name not in self.types:
                 continue
-            series = _series(name, column)
+            series = self._series(name, column)
             if series is None:  # a value that its type cannot hold: rare, so that these rows are all kept as text
-                more = {i for i, value in enumerate(column) if value is not None}
+                more = {i for i, value in enumerate(column.values) if value is not None}
                 return self._frame_without(documents, odd | more)
-            self._note(name, series)
             out.append(series)
         if odd:
             texts = [_to_json(document) if i in odd else None for i, document in enumerate(documents)]
@@ -90,52 +94,51 @@ class DocumentColumns:
         texts = [_to_json(document) if i in odd else texts[i] for i, document in enumerate(documents)]
         return frame.with_columns(pl.Series(WHOLE, texts, dtype=pl.String))
 
-    def _misfits(self, name: str, column: Sequence[Any]) -> set[int]:
-        """Return the rows whose value has not the kind of its column, which is fixed when it first has a value."""
-        kinds = set(map(type, column)) - {NoneType}
-        if name in PLACE or (name not in self.types and len(self.types) >= MAX_COLUMNS):
-            return {i for i, value in enumerate(column) if value is not None}
-        found = {KINDS.get(kind, "other") for kind in kinds}
-        if not found:
-            return set()
-        if name not in self._kinds:
-            counts = Counter(KINDS.get(type(value), "other") for value in column if value is not None)
-            counts.pop("other", None)
-            self._kinds[name] = counts.most_common(1)[0][0] if counts else "text"
-        if found == {self._kinds[name]}:
-            return set()
-        mine = self._kinds[name]
-        return {i for i, value in enumerate(column) if value is not None and KINDS.get(type(value), "other") != mine}
+    def _flatten(self, documents: Sequence[Document], above: str, depth: int, flat: _Flat) -> None:
+        """Add the columns of documents, those of nested objects under dotted names."""
+        for name, values in _columns(documents):
+            path, column = f"{above}{name}", _Column(values, frozenset(map(type, values)) - {NoneType})
+            flat.odd.update(self._misfits(path, column))
+            if self._kinds.get(path) == "object":
+                inner = [value if type(value) is dict else EMPTY for value in values]
+                if depth < MAX_DEPTH:
+                    self._flatten(inner, f"{path}.", depth + 1, flat)
+                else:
+                    flat.odd.update(i for i, value in enumerate(inner) if value)
+            elif path in flat.columns:  # {"a.b": 1, "a": {"b": 2}}
+                flat.odd.update(i for i, value in enumerate(values) if value is not None)
+            else:
+                flat.columns[path] = column
 
-    def _note(self, name: str, series: pl.Series) -> None:
-        before, now = self.types.get(name, pl.Null), series.dtype
-        if before == pl.Null or {before, now} == {pl.Int64, pl.Float64}:
-            self.types[name] = pl.Float64 if before == pl.Int64 else now
-        else:
-            self.types.setdefault(name, now)
+    def _misfits(self, name: str, column: _Column) -> set[int]:
+        """Return the rows whose value has not the kind of its column, which is fixed when it first has a value."""
+        mine = self._kinds.get(name)
+        if mine is None and column.kinds:
+            counts = Counter(KINDS.get(type(value), "other") for value in column.values if value is not None)
+            counts.pop("other", None)
+            mine = self._kinds[name] = counts.most_common(1)[0][0] if counts else "text"
+        if mine != "object" and name not in self.types:
+            if name in PLACE or len(self.types) >= MAX_COLUMNS:
+                return {i for i, value in enumerate(column.values) if value is not None}
+            self.types[name] = pl.Null
+        if all(KINDS.get(kind, "other") == mine for kind in column.kinds):
+            return set()
+        values = enumerate(column.values)
+        return {i for i, value in values if value is not None and KINDS.get(type(value), "other") != mine}
+
+    def _series(self, name: str, column: _Column) -> pl.Series | None:
+        """Return values of one kind as a column; None if one of them does not fit into its type."""
+        before, series = self.types[name], _series(name, column)
+        if series is None or series.dtype == pl.Null or series.dtype == before:
+            return series
+        if before == pl.Null or {before, series.dtype} == {pl.Int64, pl.Float64}:
+            self.types[name] = pl.Float64 if before == pl.Int64 else series.dtype
+            return series
+        return None
 
     def final_types(self) -> dict[str, Any]:
         """Return the type of each column over all documents; a column without any value is of numbers."""
         return {name: pl.Float64() if kind == pl.Null else kind for name, kind in self.types.items()}
-
-
-def _flatten(documents: Sequence[Document], above: str, depth: int, flat: _Flat) -> None:
-    """Add the columns of documents, those of nested objects under dotted names."""
-    for name, column in _columns(documents):
-        path = f"{above}{name}"
-        if dict in set(map(type, column)):
-            inner = [value if type(value) is dict else EMPTY for value in column]
-            if depth < MAX_DEPTH:
-                _flatten(inner, f"{path}.", depth + 1, flat)
-            else:
-                flat.odd.update(i for i, value in enumerate(inner) if value)
-            column = [None if type(value) is dict else value for value in column]
-            if not any(value is not None for value in column):
-                continue
-        if path in flat.columns:  # {"a.b": 1, "a": {"b": 2}}
-            flat.odd.update(i for i, value in enumerate(column) if value is not None)
-        else:
-            flat.columns[path] = column
 
 
 def _columns(documents: Sequence[Document]) -> list[tuple[str, Sequence[Any]]]:
@@ -150,20 +153,24 @@ def _columns(documents: Sequence[Document]) -> list[tuple[str, Sequence[Any]]]:
     return [(name, [document.get(name) for document in documents]) for name in found]
 
 
-def _without(column: Sequence[Any], odd: set[int]) -> list[Any]:
-    out = list(column)
+def _without(column: _Column, odd: set[int]) -> _Column:
+    out = list(column.values)
     for i in odd:
         out[i] = None
-    return out
+    return _Column(out, frozenset(map(type, out)) - {NoneType})
 
 
-def _series(name: str, column: Sequence[Any]) -> pl.Series | None:
+def _series(name: str, column: _Column) -> pl.Series | None:
     """Return values of one kind as a column; None if one of them is too large for it."""
-    kinds = frozenset(map(type, column)) - {NoneType}
+    values, kinds = column
     try:
         if kinds in TYPES:
-            return pl.Series(name, column, dtype=TYPES[kinds], strict=len(kinds) < 2)
-        return pl.Series(name, column)
+            return pl.Series(name, values, dtype=TYPES[kinds], strict=len(kinds) < 2)
+        inner = frozenset(map(type, chain.from_iterable(filter(None, values)))) - {NoneType}
+        if kinds != {list} or inner not in TYPES or not inner:
+            return None
+        one = pl.Float64 if inner <= {int, float} else TYPES[inner]
+        return pl.Series(name, values, dtype=pl.List(one), strict=False)
     except FAILURES:
         return None
 
