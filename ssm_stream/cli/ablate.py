@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
-from ssm_stream.cli.topic import FromTopic
+from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.init import init
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.pilot import pilot
-from ssm_stream.cli.record import record
 from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
+from ssm_stream.cli.topic.record import record
 from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate

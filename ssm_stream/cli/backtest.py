@@ -21,7 +21,7 @@ from ssm_stream.cli.inputs import (
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
-from ssm_stream.cli.topic import FromTopic, file_or_topic
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def backtest(
         task = bar.add_task("backtest", total=rows_to_read(rows))
 
         def on_chunk(chunk: Chunk) -> None:
-            bar.advance(task, len(chunk.events) + len(chunk.refused))
+            bar.advance(task, len(chunk.events) + len(chunk.refused) + chunk.passed_by)
             for refusal in chunk.refused[:3]:
                 row = chunk.first + refusal.position + 1
                 bar.console.print(f"row {row}: {refusal.fault}: {refusal.reason}", markup=False, highlight=False)
@@ -143,13 +143,14 @@ def _print(result: dict[str, Any]) -> None:
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
-    refused = sum(result["refused"].values())
+    refused, passed = sum(result["refused"].values()), result["passed_by"]
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(
-        f"{result['seconds']:.2f} s, {(result['events'] + refused) / result['seconds']:,.0f} rows/s, "
+        f"{result['seconds']:.2f} s, {(result['events'] + refused + passed) / result['seconds']:,.0f} rows/s, "
         f"{result['bytes_per_entity']:,} bytes an entity, {result['bytes_per_pool']:,} a pool; "
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
+        + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
     )
 
 

@@ -55,6 +55,8 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
 
     rows = Recording(file, limit)
     rows.check_columns(config)
+    if config.alerts.shadow:
+        typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
     if config.event.features != "auto":
         return config, rows
     selection = select_features(config, list(islice(rows, SAMPLE)))

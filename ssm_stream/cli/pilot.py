@@ -22,7 +22,7 @@ from ssm_stream.cli.inputs import (
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import print_json, share_bar
-from ssm_stream.cli.topic import FromTopic, file_or_topic
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def pilot(
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
-        report["config"]["hash"] = loaded.hash
+        report["config"] |= {"hash": loaded.hash, "shadow": loaded.alerts.shadow}
         report["verdict"]["text"] = paragraph(report, lang)
         report["recording"]["file"] = recording.name
         out.write_text(page(made, lang, recording.name), encoding="utf-8")

@@ -14,7 +14,7 @@ from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import Limit, open_recording, require_one_target
 from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar
-from ssm_stream.cli.topic import FromTopic, file_or_topic
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, load_config
 
 if TYPE_CHECKING:

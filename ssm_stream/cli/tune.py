@@ -10,7 +10,7 @@ import typer
 
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
-from ssm_stream.cli.topic import FromTopic
+from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
 from ssm_stream.config import ConfigError
 

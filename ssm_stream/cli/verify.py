@@ -23,7 +23,7 @@ from ssm_stream.cli.inputs import (
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import checks_table, output, print_table, share_bar
-from ssm_stream.cli.topic import FromTopic, file_or_topic
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 

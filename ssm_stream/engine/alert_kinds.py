@@ -14,3 +14,7 @@ BY_EVENT = lifecycle.ENDED[1:]
 """`recovered` and `absorbed`: an event of the entity ended the episode."""
 ENDED_BY = (*BY_EVENT, "ttl", "reset", "disabled", "maintenance")
 """What ends an episode; `maintenance` is reserved until a window ends some."""
+SHADOW = "shadow"
+"""As `suppressed_by`: what `alerts.shadow` withholds."""
+SUPPRESSED_BY = ("fleet", SHADOW)
+"""What suppresses alerts, as metrics count them."""

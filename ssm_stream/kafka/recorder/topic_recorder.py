@@ -8,19 +8,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
-from ssm_stream.ingest.events import RefusedDocument, not_an_object
-from ssm_stream.ingest.formats import message_format
 from ssm_stream.kafka.cluster import check_broker
-from ssm_stream.kafka.decoder import parse_each, strip_frame
+from ssm_stream.kafka.recorder.message_parser import MessageParser
 from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
 
@@ -81,7 +78,7 @@ def record_topic(
     """
     began, source = time.perf_counter(), config.source
     partitions = check_broker(source).source_partitions(source)
-    parse = _Parser(config)
+    parse = MessageParser(config)
     first, last, messages = 2**62, -(2**62), 0
     with _no_collections(), open_topic(source) as reader, TopicFile(path) as file:
         spans = reader.spans(partitions, since=since, until=until)
@@ -136,40 +133,6 @@ def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Me
             began = time.monotonic()
         elif time.monotonic() - began > reader.source.wait:
             raise reader.silence()
-
-
-class _Parser:
-    """Parses messages as the decoder does, and counts those that are no documents."""
-
-    def __init__(self, config: Config) -> None:
-        self._config, self._format = config, message_format(config.event)
-        self.unreadable, self.example = Counter[str](), ""
-
-    def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
-        """Return the documents, and their places."""
-        event = self._config.event
-        values: list[bytes | None] = list(map(Message.value, messages))
-        if event.framed:
-            values = list(map(strip_frame, values))
-        if self._format is orjson.loads:
-            try:
-                documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None raises, too
-                if set(map(type, documents)) == {dict} and max(map(len, values)) <= event.max_bytes:  # type: ignore[arg-type]
-                    return documents, places
-            except orjson.JSONDecodeError:
-                pass
-        refused: list[RefusedDocument] = []
-        found, positions = parse_each(values, refused, event.max_bytes, self._format)
-        pairs = list(zip(positions, found, strict=True))
-        refused += [not_an_object(at, each) for at, each in pairs if type(each) is not dict]
-        kept = [(at, each) for at, each in pairs if type(each) is dict]
-        for each in sorted(refused):
-            self.unreadable[str(each.fault)] += 1
-            place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
-            self.example = self.example or f"{place}: {each.reason}"
-        rows = np.array([at for at, _ in kept], np.int64)
-        keys = [places.keys[i] for i in rows.tolist()]
-        return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
 
 
 @contextlib.contextmanager

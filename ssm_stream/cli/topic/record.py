@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from ssm_stream.cli import topic
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, require_writable
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.cli.topic import Since, Until, default_name, describe
+from ssm_stream.cli.topic import options
+from ssm_stream.cli.topic.options import Since, Until, default_name, describe
 from ssm_stream.config import ConfigError, load_config
 
 
@@ -45,7 +45,7 @@ def record(
         require_writable(path, "--out", config)
         if path.exists() and not force:
             raise ConfigError(f"{path} exists and is not overwritten: --out names another file, --force overwrites it")
-        recorded = topic.record(loaded, path, since, until)
+        recorded = options.record(loaded, path, since, until)
     size = path.stat().st_size
     typer.echo(describe(loaded, recorded), err=True)
     if as_json:

@@ -20,7 +20,7 @@ from ssm_stream.config.quantities import DURATION, UNITS
 from ssm_stream.ingest.timestamps import iso_to_ms
 
 if TYPE_CHECKING:
-    from ssm_stream.kafka.record import Recorded
+    from ssm_stream.kafka.recorder.topic_recorder import Recorded
 
 Since = Annotated[
     str | None,
@@ -77,7 +77,7 @@ def record(config: Config, path: Path, since: str | None, until: str | None) -> 
     """Record the events topic, with a progress bar. since, until: as the options have them"""
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.record import Progress, record_topic
+    from ssm_stream.kafka.recorder.topic_recorder import Progress, record_topic
 
     begin, end = read_time(config, since, "--since"), read_time(config, until, "--until")
     if begin is not None and end is not None and begin >= end:
