@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, load_config, parse_config
-from ssm_stream.evaluate.recordings import Recording, count_rows, read_recording, topic_file
+from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, read_recording, topic_file
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.evaluate.recordings.document_columns import MAX_DEPTH, PLACE
 from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
@@ -309,6 +309,16 @@ def test_nothing_is_left_of_a_recording_that_fails(tmp_path: Path) -> None:
 
     with pytest.raises(KeyboardInterrupt):
         fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pl.DataFrame, "write_ipc", full)
+    with pytest.raises(RecordingError, match=r"cannot be written .*No space left on device.*needs room"):
+        written(tmp_path / "x.parquet", [{"m": 1}])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,10 +7,11 @@ go to sorted files next to the recording, which are merged into it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +32,7 @@ from ssm_stream.evaluate.recordings.document_columns import (
     Document,
     DocumentColumns,
 )
-from ssm_stream.evaluate.recordings.files import Row
+from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import Slice, typed_slice
 
 RUN_ROWS, RUN_CELLS = 262_144, 16_000_000
@@ -115,17 +116,29 @@ class TopicFile:
             return
         run = pl.concat(self._frames, how="diagonal_relaxed").sort(SORTED_BY)
         self._runs.append(Path(self._folder.name) / f"run-{len(self._runs):06d}.arrow")
-        run.write_ipc(self._runs[-1], compression="uncompressed", record_batch_size=BATCH_ROWS)
+        with self._writing():
+            run.write_ipc(self._runs[-1], compression="uncompressed", record_batch_size=BATCH_ROWS)
         self._frames, self._waiting, self._cells = [], 0, 0
 
     def finish(self) -> None:
         """Merge the sorted files into the recording, and give it its name."""
         self._write_run()
-        merged = self._merge()
         whole = Path(self._folder.name) / "whole.parquet"
-        ordered = pl.scan_ipc(merged)
-        ordered.sink_parquet(whole, row_group_size=GROUP_ROWS)
-        os.replace(whole, self.path)
+        with self._writing():
+            pl.scan_ipc(self._merge()).sink_parquet(whole, row_group_size=GROUP_ROWS)
+            os.replace(whole, self.path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn the errors of a full or broken disk into a RecordingError."""
+        try:
+            yield
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise RecordingError(
+                f"{self.path}: cannot be written ({reason}); while it is written its folder needs room for the events "
+                "twice, uncompressed"
+            ) from error
 
     def _merge(self) -> list[Path]:
         """Write the rows of all sorted files in their order; return the files that have them."""
