@@ -27,8 +27,9 @@ from ssm_stream.config.changes import diff_runtime_settings, runtime_settings
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.document_engine import DocumentEngine
-from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.evaluate.recordings import Recording, RecordingError
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
+from ssm_stream.evaluate.true_events import read_true_events
 from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.decoder import Decoder
@@ -134,6 +135,15 @@ def test_a_backtest_counts_them_and_judges_the_others(tmp_path: Path) -> None:
         done = CliRunner().invoke(app, [str(word) for word in command])
         assert done.exit_code == 0, done.stderr
         assert words in " ".join((done.stdout + done.stderr).split())
+
+
+def test_true_events_of_others_are_skipped(tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("entity,start,end\noven-1,60,120\npress-1,60,120\n")
+    assert [each.entity for each in read_true_events(path, config(), ["press-1", "press-2"])] == ["press-1"]
+    path.write_text("entity,start,end\npress-9,60,120\n")
+    with pytest.raises(RecordingError, match="'press-9' is not in the recording"):
+        read_true_events(path, config(), ["press-1", "press-2"])
 
 
 def test_a_change_keeps_the_state_of_all() -> None:

@@ -175,6 +175,33 @@ def test_the_shadow_over_kafka(kafka: Kafka, tmp_path: Path) -> None:
         assert reproduce_alert(job.config, one, read_sent_alert(job.config, one)).same is True
 
 
+@pytest.mark.parametrize("command", ["backtest", "pilot", "verify"])
+def test_commands_judge_what_would_be_sent(command: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    path, rows = tmp_path / "monitor.yaml", tmp_path / "rows.jsonl"
+    path.write_text(
+        "source: {brokers: 'h:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a], target: y}\n" + SHADOW
+    )
+    y = rng.normal(size=600)
+    y[500:510] += 100
+    rows.write_bytes(
+        b"\n".join(
+            orjson.dumps({"e": "m", "t": 60 * i, "a": float(rng.normal()), "y": float(value)})
+            for i, value in enumerate(y)
+        )
+    )
+    out = {"backtest": ["--alerts"], "pilot": ["--out"], "verify": ["--out"]}[command] + [str(tmp_path / "out.html")]
+    done = CliRunner().invoke(app, [command, str(path), str(rows), *out, "--json"])
+    assert done.exit_code in (0, 1), done.stderr
+    assert "alerts.shadow is on: judged is what would be sent without it" in done.stderr
+    if command == "backtest":
+        assert b'"phase":"started"' in (tmp_path / "out.html").read_bytes()
+        assert b"suppressed_by" not in (tmp_path / "out.html").read_bytes()
+    if command == "pilot":
+        found = orjson.loads(done.stdout)
+        assert found["config"]["shadow"] is True
+
+
 def test_the_smallest_file_has_no_shadow() -> None:
     smallest: Config = parse_config("source: {brokers: 'h:1', topic: t}\nevent: {entity: e, timestamp: t}\n")
     assert not smallest.alerts.shadow

@@ -42,7 +42,7 @@ def load_with_stored_features(config: Path) -> Config:
 
 
 def open_recording(config: Config, file: Path, limit: int | None = None) -> tuple[Config, Recording]:
-    """The rows of a recording, and the configuration with features.
+    """The rows of a recording, and the configuration with features, and without `alerts.shadow`.
 
     `event.features: auto` is replaced by the features selected from the first rows, which are printed.
 
@@ -57,6 +57,7 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
     rows.check_columns(config)
     if config.alerts.shadow:
         typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
+        config = config.without_shadow()
     if config.event.features != "auto":
         return config, rows
     selection = select_features(config, list(islice(rows, SAMPLE)))

@@ -95,6 +95,7 @@ def pilot(
         loaded = load_config(config)
         require_one_target(loaded, "pilot")
         priced = read_costs(costs)
+        shadow = loaded.alerts.shadow
         recording = stack.enter_context(file_or_topic(loaded, file, where))
         loaded, rows = open_recording(loaded, recording, limit)
         # The sentences of the alerts are in the report's language.
@@ -116,7 +117,7 @@ def pilot(
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
-        report["config"] |= {"hash": loaded.hash, "shadow": loaded.alerts.shadow}
+        report["config"] |= {"hash": loaded.hash, "shadow": shadow}
         report["verdict"]["text"] = paragraph(report, lang)
         report["recording"]["file"] = recording.name
         out.write_text(page(made, lang, recording.name), encoding="utf-8")
