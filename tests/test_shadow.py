@@ -200,6 +200,7 @@ def test_commands_judge_what_would_be_sent(command: str, tmp_path: Path) -> None
     if command == "pilot":
         found = orjson.loads(done.stdout)
         assert found["config"]["shadow"] is True
+        assert "The configuration has alerts.shadow: true." in (tmp_path / "out.html").read_text()
 
 
 def test_the_smallest_file_has_no_shadow() -> None:
