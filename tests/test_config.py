@@ -314,6 +314,8 @@ INDIFFERENT = [
     ("source", {"topic": "other"}),
     ("source", {"kafka": {"client.rack": "rack-7"}}),
     ("event", {"max_bytes": 1000, "entity_default": "line-1", "framed": True}),
+    ("event", {"only": ["press-*"]}),
+    ("alerts", {"shadow": True}),
     ("state", {"max_entities": 10, "when_full": "evict"}),
     ("source", {"wait": "5s", "batch": 10, "start": "latest", "group": "g", "partitions": [0]}),
     ("sinks", {"alerts": "other", "predictions": None, "writers": 2}),
@@ -351,9 +353,10 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "entity_default"),
         ("event", "max_bytes"),
         ("event", "framed"),
+        ("event", "only"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
-    later += [("alerts", "budget"), ("alerts", "limits"), ("alerts", "silence"), ("alerts", "stuck")]
+    later += [("alerts", name) for name in ("budget", "limits", "shadow", "silence", "stuck")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]

@@ -252,7 +252,7 @@ def test_every_metric_is_in_the_documentation_and_follows_the_conventions(told: 
         assert not name.endswith(("_ms", "_milliseconds", "_percent", "_kb")), name
     named = {label for (name, labels), _ in series.items() if name.startswith("ssm_stream_") for label, _ in labels}
     assert named <= {
-        "topic", "partition", "kind", "phase", "scope", "stage", "reason", "rule", "verdict", "target", "le",
+        "topic", "partition", "kind", "phase", "scope", "by", "stage", "reason", "rule", "verdict", "target", "le",
         "config_hash", "delivery", "version", "python", "bytewax", "torch",
     }  # fmt: skip
     values = {value for (name, labels), _ in series.items() if name.startswith("ssm_stream_") for _, value in labels}

@@ -91,7 +91,9 @@ def test_suppressed_alerts_have_a_subject_of_their_own(registry: FakeRegistry) -
     assert registry.subjects.keys() == {"predictions-value", "alerts-value", "hidden-value"}
     assert len({frames.prediction, frames.alert, frames.suppressed}) == 3
     schema = json.loads(registry.schemas[registry.subjects["hidden-value"][0]]["schema"])
-    assert "suppressed_by" in schema["required"]
+    # Of an entity and, withheld by alerts.shadow, of a fleet.
+    assert [one["properties"]["scope"]["const"] for one in schema["oneOf"]] == ["entity", "fleet"]
+    assert all("suppressed_by" in one["required"] for one in schema["oneOf"])
 
 
 def test_frames_cost_no_message_more_and_change_none(registry: FakeRegistry) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ssm_stream.autoconfig.drivers import MIN_ROWS, Sample, find_drivers
 from ssm_stream.config import Alerts, Anomaly, Config, ConfigError, Drift, Event, Source
 from ssm_stream.engine.engine import Engine
-from ssm_stream.ingest.events import Events, factorize
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.factorize import factorize
 
 MAX_MODES = 8
 """Values of a column of whole numbers that is a mode, no signal."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, with_option_groups
+from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
 
 if TYPE_CHECKING:
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
 
 
 @with_option_groups
-def ablate(config: ConfigFile, file: RecordingFile, options: TrialOptions, as_json: AsJson = False) -> None:
+def ablate(
+    config: ConfigFile, where: FromTopic, options: TrialOptions, file: FileOrTopic = None, as_json: AsJson = False
+) -> None:
     """Leave out each part of the model and each input in turn, and print by how much the error rises without it.
 
     Errors are those of the last 30 % of the recording. After Ctrl-C, the same command continues with the finished runs.
@@ -24,9 +27,9 @@ def ablate(config: ConfigFile, file: RecordingFile, options: TrialOptions, as_js
     from ssm_stream.evaluate.tuning.ablation import parts
     from ssm_stream.evaluate.tuning.search import find_cut
 
-    with open_trials(config, file, options, "ablate") as trials:
+    with open_trials(config, file, where, options, "ablate") as trials:
         on_first = trials.expect(1 + len(parts(trials.config, trials.targets)))
-        cut = find_cut(trials.targets.ts, str(file))
+        cut = find_cut(trials.targets.ts, str(trials.file))
         found = leave_out(trials.config, trials.runner, cut, trials.targets, on_first, options.seed)
     if as_json:
         print_json(found.as_json())

@@ -13,13 +13,15 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import (
     AsJson,
     ConfigFile,
+    FileOrTopic,
     Limit,
-    RecordingFile,
     open_recording,
+    partitions_of,
     rows_to_read,
     with_option_groups,
 )
 from ssm_stream.cli.terminal.console import counting_bar, format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
@@ -40,15 +42,23 @@ class AsIf(NamedTuple):
         typer.Option(help="Predict many entities side by side in torch on this device; no alerts.", show_default=False),
     ] = None
     partitions: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Partitions that the topic would have: pools are as in production.")
-    ] = 1
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            show_default=False,
+            help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
+            "recorded topic, else 1.",
+        ),
+    ] = None
 
 
 @with_option_groups
 def backtest(
     config: ConfigFile,
-    file: RecordingFile,
+    where: FromTopic,
     as_if: AsIf,
+    file: FileOrTopic = None,
     out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None,
     alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None,
     as_json: AsJson = False,
@@ -56,7 +66,9 @@ def backtest(
 ) -> None:
     """Predict, score and learn each row of a recording in order, as production does, and print errors and alerts.
 
-    Example: ssm-stream backtest examples/soft-sensor.yaml examples/plant.csv.gz --out predictions.jsonl
+    Examples: ssm-stream backtest examples/soft-sensor.yaml examples/plant.csv.gz --out predictions.jsonl
+
+    ssm-stream backtest examples/soft-sensor.yaml --topic --since 7d
     """
     from ssm_stream.evaluate.backtest import backtest as run_backtest
     from ssm_stream.evaluate.prequential import alert_rows
@@ -64,8 +76,10 @@ def backtest(
 
     label_delay, device, partitions = as_if
     with report_errors(RecordingError, OSError), ExitStack() as stack:
-        loaded, rows = open_recording(load_config(config), file, limit)
-        if device is not None and partitions > 1:
+        loaded = load_config(config)
+        recording = stack.enter_context(file_or_topic(loaded, file, where))
+        loaded, rows = open_recording(loaded, recording, limit)
+        if device is not None and (partitions or 1) > 1:
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:
             raise ConfigError("--label-delay: with --device every target comes with its event; leave one of them out")
@@ -75,17 +89,18 @@ def backtest(
         task = bar.add_task("backtest", total=rows_to_read(rows))
 
         def on_chunk(chunk: Chunk) -> None:
-            bar.advance(task, len(chunk.events) + len(chunk.refused))
+            bar.advance(task, len(chunk.events) + len(chunk.refused) + chunk.passed_by)
             for refusal in chunk.refused[:3]:
                 row = chunk.first + refusal.position + 1
                 bar.console.print(f"row {row}: {refusal.fault}: {refusal.reason}", markup=False, highlight=False)
             if predictions_file is not None:
-                predictions_file.write(prediction_lines(chunk, file.name))
+                predictions_file.write(prediction_lines(chunk, recording.name))
             if alerts_file is not None:
                 for message in alert_rows(chunk):
                     alerts_file.write(orjson.dumps(message) + b"\n")
 
-        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", file.name, partitions)
+        pools = 1 if device else partitions_of(loaded, rows, partitions)
+        result = run_backtest(loaded, rows, on_chunk, label_delay, device or "", recording.name, pools)
     if as_json:
         print_json(result)
     else:
@@ -128,13 +143,14 @@ def _print(result: dict[str, Any]) -> None:
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
-    refused = sum(result["refused"].values())
+    refused, passed = sum(result["refused"].values()), result["passed_by"]
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(
-        f"{result['seconds']:.2f} s, {(result['events'] + refused) / result['seconds']:,.0f} rows/s, "
+        f"{result['seconds']:.2f} s, {(result['events'] + refused + passed) / result['seconds']:,.0f} rows/s, "
         f"{result['bytes_per_entity']:,} bytes an entity, {result['bytes_per_pool']:,} a pool; "
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
+        + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
     )
 
 

@@ -110,7 +110,7 @@ def init(
     for note in draft.notes:
         typer.echo(f"  note        {note}", err=True)
     typer.echo(f"written to {out}; next:\n  ssm-stream validate {out}", err=True)
-    typer.echo(f"  ssm-stream backtest {out} {file if file is not None else 'RECORDING'}", err=True)
+    typer.echo(f"  ssm-stream backtest {out} {file if file is not None else '--topic'}", err=True)
     if as_json:
         choices = {
             "out": str(out),

@@ -22,6 +22,12 @@ ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configu
 RecordingFile = Annotated[
     Path, typer.Argument(metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
 ]
+FileOrTopic = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet; or give --topic.", show_default=False
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
 
@@ -36,7 +42,7 @@ def load_with_stored_features(config: Path) -> Config:
 
 
 def open_recording(config: Config, file: Path, limit: int | None = None) -> tuple[Config, Recording]:
-    """The rows of a recording, and the configuration with features.
+    """The rows of a recording, and the configuration with features, and without `alerts.shadow`.
 
     `event.features: auto` is replaced by the features selected from the first rows, which are printed.
 
@@ -49,6 +55,9 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
 
     rows = Recording(file, limit)
     rows.check_columns(config)
+    if config.alerts.shadow:
+        typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
+        config = config.without_shadow()
     if config.event.features != "auto":
         return config, rows
     selection = select_features(config, list(islice(rows, SAMPLE)))
@@ -64,6 +73,11 @@ def rows_to_read(rows: Recording) -> int | None:
         return None
     total = count_rows(rows.path)
     return total if rows.limit is None else min(total, rows.limit)
+
+
+def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
+    """Return the partitions by which entities are pooled: those given, else those of a recorded topic, else one."""
+    return given or rows.partitions(config) or 1
 
 
 def require_one_target(config: Config, command: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -12,9 +13,10 @@ import typer
 from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import (
     ConfigFile,
+    FileOrTopic,
     Limit,
-    RecordingFile,
     open_recording,
+    partitions_of,
     require_one_target,
     require_writable,
     rows_to_read,
@@ -23,6 +25,7 @@ from ssm_stream.cli.inputs import (
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.command_line import command_line
 from ssm_stream.cli.terminal.console import print_json, share_bar
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
@@ -52,16 +55,24 @@ class Judging(NamedTuple):
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
     partitions: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Partitions that the topic would have: pools are as in production.")
-    ] = 1
+        int | None,
+        typer.Option(
+            min=1,
+            max=100_000,
+            show_default=False,
+            help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
+            "recorded topic, else 1.",
+        ),
+    ] = None
 
 
 @with_option_groups
 def pilot(
     context: typer.Context,
     config: ConfigFile,
-    file: RecordingFile,
+    where: FromTopic,
     judging: Judging,
+    file: FileOrTopic = None,
     out: Annotated[Path, typer.Option(help="Write the report to this file, and its data to .json next to it.")] = Path(
         "report.html"
     ),
@@ -75,7 +86,9 @@ def pilot(
 
     Exit code 0 when the report is written, whatever the verdict.
 
-    Example: ssm-stream pilot examples/soft-sensor.yaml examples/plant.csv.gz --labels examples/plant-labels.csv
+    Examples: ssm-stream pilot examples/soft-sensor.yaml examples/plant.csv.gz --labels examples/plant-labels.csv
+
+    ssm-stream pilot examples/soft-sensor.yaml --topic --since 28d
     """
     from ssm_stream.evaluate.pilot.costs import read_costs
     from ssm_stream.evaluate.pilot.evaluation import NothingToJudgeError, PilotOptions, run_pilot
@@ -95,12 +108,14 @@ def pilot(
         raise typer.BadParameter(f"cannot write {out}: name a .html file in an existing folder", param_hint="--out")
     require_writable(out, "--out")
     bar = share_bar()
-    with report_errors(RecordingError, NothingToJudgeError, OSError):
+    with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         require_one_target(loaded, "pilot")
         written = language(lang)
         priced = read_costs(costs, written)
-        loaded, rows = open_recording(loaded, file, limit)
+        shadow = loaded.alerts.shadow
+        recording = stack.enter_context(file_or_topic(loaded, file, where))
+        loaded, rows = open_recording(loaded, recording, limit)
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
@@ -113,20 +128,21 @@ def pilot(
                 rows,
                 true_events if labels is not None else None,
                 priced,
-                PilotOptions(first, seed, partitions, written),
+                PilotOptions(first, seed, partitions_of(loaded, rows, partitions), written),
                 read_feedback(feedback, loaded) if feedback is not None else None,
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
         report = made.report
+        report["config"] |= {"hash": loaded.hash, "shadow": shadow}
         report["verdict"]["text"] = paragraph(report, written)
-        report["recording"]["file"] = file.name
+        report["recording"]["file"] = recording.name
         report["commands"] = {
             "pilot": command_line(context, lang=written, as_json=None),
-            "backtest": shlex.join(["ssm-stream", "backtest", str(config), str(file), "--json"]),
+            "backtest": shlex.join(["ssm-stream", "backtest", str(config), *where.arguments(file), "--json"]),
             "data": str(data),
         }
-        out.write_text(page(made, written, file.name), encoding="utf-8")
+        out.write_text(page(made, written, recording.name), encoding="utf-8")
         data.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2) + b"\n")
     verdict = report["verdict"]
     if as_json:

@@ -117,6 +117,8 @@ def run(
                 continue
             always(config_hash=prepared.config.hash)
             LOG.info("started", topic=loaded.source.topic, brokers=loaded.source.brokers, release=version("ssm-stream"))
+            if loaded.alerts.shadow:
+                LOG.warning("alerts_in_shadow", suppressed=loaded.sinks.suppressed)
             everyone = addresses.split(";") if addresses else None
             if not watch:
                 runtime.run(prepared, workers=workers, process=process, addresses=everyone)

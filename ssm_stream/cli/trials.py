@@ -14,6 +14,7 @@ from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import Limit, open_recording, require_one_target
 from ssm_stream.cli.terminal.alert_text import format_minute
 from ssm_stream.cli.terminal.console import counting_bar
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, load_config
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Trials(NamedTuple):
 
     config: Config
     """With features."""
+    file: Path
     runner: Runner
     targets: Targets
     expect: Callable[[int], Callable[[Trial], None]]
@@ -50,16 +52,19 @@ class Trials(NamedTuple):
 
 
 @contextlib.contextmanager
-def open_trials(config: Path, file: Path, options: TrialOptions, command: str) -> Iterator[Trials]:
-    """Prepare runs of the configuration over the recording, and report their errors."""
+def open_trials(
+    config: Path, given: Path | None, where: FromTopic, options: TrialOptions, command: str
+) -> Iterator[Trials]:
+    """Prepare runs of the configuration over the recording or the topic, and report their errors."""
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.tuning.runner import Runner, TrialError, cores
     from ssm_stream.evaluate.tuning.targets import read_targets
 
     bar = counting_bar()
-    with report_errors(RecordingError, TrialError, OSError):
+    with report_errors(RecordingError, TrialError, OSError), contextlib.ExitStack() as stack:
         loaded = load_config(config)
         require_one_target(loaded, command)
+        file = stack.enter_context(file_or_topic(loaded, given, where))
         loaded, _ = open_recording(loaded, file, options.limit)
         targets = read_targets(loaded, file, options.limit)
         with Runner(file, options.limit, options.cache, options.jobs) as runner, bar:
@@ -83,7 +88,7 @@ def open_trials(config: Path, file: Path, options: TrialOptions, command: str) -
                 return on_first
 
             try:
-                yield Trials(loaded, runner, targets, expect)
+                yield Trials(loaded, file, runner, targets, expect)
             except KeyboardInterrupt:
                 typer.echo(
                     f"stopped after {runner.done} runs, which are stored in {runner.folder}; the same command "

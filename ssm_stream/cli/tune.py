@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, require_writable, with_option_groups
+from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
+from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
 from ssm_stream.config import ConfigError
 
@@ -45,10 +46,11 @@ class Search(NamedTuple):
 @with_option_groups
 def tune(
     config: ConfigFile,
-    file: RecordingFile,
+    where: FromTopic,
     outputs: Outputs,
     options: TrialOptions,
     search: Search,
+    file: FileOrTopic = None,
     as_json: AsJson = False,
 ) -> None:
     """Search for better settings on the first 70 % of a recording, and judge them on the rest.
@@ -74,14 +76,14 @@ def tune(
         raise typer.BadParameter("a column is a feature: give --only features, too", param_hint="--add")
     for path, name in ((out, "--out"), (diff, "--diff")):
         if path is not None:
-            require_writable(path, name, config, file)
-    with open_trials(config, file, options, "tune") as trials:
+            require_writable(path, name, config, *([file] if file else []))
+    with open_trials(config, file, where, options, "tune") as trials:
         loaded = trials.config
-        require_columns(file, list(add or ()))
+        require_columns(trials.file, list(add or ()))
         true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
         plan = Plan(groups, tuple(add or ()), true_events)
         on_first = trials.expect(plan.max_runs(loaded, trials.targets))
-        cut = find_cut(trials.targets.ts, str(file))
+        cut = find_cut(trials.targets.ts, str(trials.file))
         found = search_settings(loaded, trials.runner, cut, trials.targets, plan, on_first, options.seed)
         settings = for_the_file(found.settings, config, loaded)
         patch, new = "", None

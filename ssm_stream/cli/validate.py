@@ -92,9 +92,13 @@ def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]
     bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
     with report_errors(RecordingError, OSError):
         rows = batches(config.replace(event=bare), Recording(recording))
-        names = dict.fromkeys(name for events, _, _ in rows for name in events.entity)
+        names, passed = dict[str, None](), 0
+        for events, refused, count in rows:
+            names |= dict.fromkeys(events.entity)
+            passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
+    notes += [f"{passed:,} rows of other entities pass by (event.only)"] if passed else []
     return [note for note in notes if note is not None]
 
 
@@ -110,7 +114,11 @@ def _describe(config: Config) -> Iterator[str]:
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
+    if event.only:
+        yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     yield f"writes    {', '.join(sinks.topics)}"
+    if config.alerts.shadow:
+        yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"
     yield "learns    " + (
         "entities of a shard and partition together" if config.model.fleet else "each entity by itself"
     )

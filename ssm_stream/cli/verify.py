@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated
 
@@ -13,20 +14,24 @@ from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import (
     AsJson,
     ConfigFile,
+    FileOrTopic,
     Limit,
-    RecordingFile,
     open_recording,
     require_one_target,
     require_writable,
     rows_to_read,
+    with_option_groups,
 )
 from ssm_stream.cli.terminal.console import checks_table, output, print_table, share_bar
+from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 
+@with_option_groups
 def verify(
     config: ConfigFile,
-    file: RecordingFile,
+    where: FromTopic,
+    file: FileOrTopic = None,
     out: Annotated[Path, typer.Option(help="Write the certificate (HTML) to this file.")] = Path("verify.html"),
     as_json: AsJson = False,
     limit: Limit = None,
@@ -49,10 +54,11 @@ def verify(
 
     require_writable(out, "--out")
     console, bar = output(error=True), share_bar()
-    with report_errors(RecordingError, NothingToVerifyError, OSError):
+    with report_errors(RecordingError, NothingToVerifyError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         require_one_target(loaded, "verify")
-        loaded, rows = open_recording(loaded, file, limit)
+        recording = stack.enter_context(file_or_topic(loaded, file, where))
+        loaded, rows = open_recording(loaded, recording, limit)
         with bar:
             task = bar.add_task("engine", total=rows_to_read(rows))
             result = run_verify(
@@ -62,7 +68,7 @@ def verify(
                 on_rows=lambda count: bar.advance(task, count),
                 advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
             )
-        out.write_text(result.html(file_facts(config, file)), encoding="utf-8")
+        out.write_text(result.html(file_facts(config, recording)), encoding="utf-8")
     if as_json:
         content = {**result.as_json(), "report": str(out)}
         sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")

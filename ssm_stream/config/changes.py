@@ -75,9 +75,11 @@ RUNTIME_EFFECTS = {
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
     "event.entity_default": "it applies to messages from now on",
+    "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",
     "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
+    "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
     "state.max_entities": "it applies to entities that are new from now on",
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
@@ -138,11 +140,16 @@ def runtime_settings(config: Config) -> dict[str, Any]:
     """The settings that a state does not depend on, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    limits = {"event": {"entity_default", "framed", "max_bytes"}, "state": {"max_entities", "when_full"}}
+    limits = {"event": {"entity_default", "framed", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}
     content["alerts"] = {"feedback": config.alerts.feedback.topic if config.alerts.feedback else None}
+    # A state from before these settings does not differ by them.
+    if config.alerts.shadow:
+        content["alerts"]["shadow"] = True
+    if not config.event.only:
+        del content["event"]["only"]
     return content
 
 

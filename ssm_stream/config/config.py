@@ -101,6 +101,12 @@ class Config(Section):
         """Return a configuration with other sections: not a copy, which would keep the hash."""
         return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
 
+    def without_shadow(self) -> Config:
+        """Return the configuration as it is without `alerts.shadow`: for those who judge the alerts."""
+        if not self.alerts.shadow:
+            return self
+        return self.replace(alerts=self.alerts.model_copy(update={"shadow": False}))
+
     def for_target(self, target: str) -> Config:
         """Return the configuration of one of the targets alone, with its share of the alarm budgets."""
         m = len(self.event.targets)
@@ -126,6 +132,11 @@ class Config(Section):
                     "has learned most faults before the alarm, and predicts worse while it is held; set event.lags: 0, "
                     "or learn: adapt"
                 )
+        if self.alerts.shadow and self.sinks.suppressed is None:
+            found.append(
+                "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "
+                "such as sinks: {suppressed: alerts-shadow}"
+            )
         anomaly = self.alerts.anomaly
         if anomaly.enabled and anomaly.absorb_after is not None and anomaly.recover_after >= anomaly.absorb_after:
             found.append(
@@ -151,7 +162,7 @@ class Config(Section):
             WeightsError: the file of weights cannot be read.
         """
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        del settings["alerts"]["feedback"]
+        del settings["alerts"]["feedback"], settings["alerts"]["shadow"]  # alerts are the same wherever they go
         # States from before these settings keep their hash.
         if self.alerts.language == "en":
             del settings["alerts"]["language"]
@@ -173,7 +184,7 @@ class Config(Section):
             del settings["event"]["feature_lags"]  # states from before this setting keep their hash
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "format", "framed", "max_bytes"]),
+            ("event", ["entity_default", "format", "framed", "max_bytes", "only"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:

@@ -98,10 +98,10 @@ def asyncapi(config: Config) -> dict[str, Any]:
     if sinks.suppressed is not None:
         suppressed = {
             "title": "Suppressed alert",
-            "summary": f"An alert that another replaces, a CloudEvent 1.0 in binary mode. {_repeats(config)}",
+            "summary": f"An alert that is withheld, a CloudEvent 1.0 in binary mode. {_repeats(config)}",
             "headers": alert_headers(config),
             "payload": suppressed_schema(config),
-            "bindings": _key("The entity.", framed=framed),
+            "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
         _add_channel(document, "suppressed", sinks.suppressed, "send", suppressed)
     letter = {

@@ -13,7 +13,7 @@ from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, li
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES
+from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES, SHADOW
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
@@ -87,10 +87,20 @@ def alert_schema(config: Config) -> Schema:
 
 def suppressed_schema(config: Config) -> Schema:
     """Return the schema of a suppressed alert's value: that of an alert of an entity, and `suppressed_by`."""
-    words = "Not among the alerts, because another episode replaces it; keyed by entity."
-    by = {"type": "string", "pattern": alert_ids(config), "description": "`episode` of the fleet alert it is part of."}
-    schema = _alert(config, "entity", {"suppressed_by": by})
-    return schema | {"title": "Suppressed alert", "description": words}
+    title = {
+        "title": "Suppressed alert",
+        "description": "Not among the alerts, because another episode or alerts.shadow replaces it; keyed by entity.",
+    }
+    shadow = {"const": SHADOW, "description": "alerts.shadow withholds all alerts."}
+    part = {
+        "type": "string",
+        "pattern": alert_ids(config),
+        "description": "`episode` of the fleet alert it is part of.",
+    }
+    if not config.model.fleet:
+        return _alert(config, "entity", {"suppressed_by": shadow}) | title
+    of_one = _alert(config, "entity", {"suppressed_by": {"anyOf": [part, shadow]}})
+    return {**title, "type": "object", "oneOf": [of_one, _alert(config, "fleet", {"suppressed_by": shadow})]}
 
 
 def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) -> Schema:

@@ -16,3 +16,7 @@ ENDED_BY = (*BY_EVENT, "ttl", "reset", "disabled", "maintenance")
 """What ends an episode; `maintenance` is reserved until a window ends some."""
 FLEET, OTHER = "-fleet", "-"
 """Suffixes of the ids of a fleet's alerts, and of those that are numbered."""
+SHADOW = "shadow"
+"""As `suppressed_by`: what `alerts.shadow` withholds."""
+SUPPRESSED_BY = ("fleet", SHADOW)
+"""What suppresses alerts, as metrics count them."""

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_kinds import KINDS, SHADOW
 from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
@@ -45,7 +45,8 @@ class AlertPipeline:
         self.multi_target = MultiTargetAlerts(config) if len(self._stores) > 1 else None
         self.fleet = FleetAlerts(config) if config.model.fleet and config.alerts.fleet.enabled else None
         stores = [*self._stores, *self._stores[: self.rules is not None]]
-        self._endings, self._ids = Endings(config, stores, self._end_one), EpisodeIds()
+        self._endings = Endings(config, stores, self._end_one)
+        self._ids = EpisodeIds(shadow=config.alerts.shadow)
         self._ended: list[Ended] = []  # to be sent at the next event of their source
 
     def process(
@@ -101,7 +102,11 @@ class AlertPipeline:
 
     def waiting(self) -> list[Alert]:
         """Return the alerts that wait, complete as they will be sent; they go on waiting."""
-        return [] if self.fleet is None else [preview(*pair) for pair in self.fleet.waiting.peek()]
+        found = [] if self.fleet is None else [preview(*pair) for pair in self.fleet.waiting.peek()]
+        if not self._config.alerts.shadow:
+            return found
+        by = {"suppressed_by": SHADOW}
+        return [alert._replace(message=alert.message | by, suppressed_by=SHADOW) for alert in found]
 
     def _labelled(self, pool: tuple[int, int]) -> LabelledEvents:
         """Return the events of a pool in the last batch that were labelled for any target."""

@@ -28,7 +28,7 @@ from ssm_stream.engine.counts.batch_labels import BatchLabels
 from ssm_stream.engine.counts.episode_tally import EpisodeTally
 from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_rules, own_channels, ttl_ms
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
-from ssm_stream.ingest.events import factorize
+from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.labels import EarlyLabels
 
 MIN_PENDING = 16

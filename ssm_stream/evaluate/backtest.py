@@ -43,10 +43,11 @@ def backtest(
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault), pools, by_entity (the same metrics of each), and of each kind of alert KIND_share,
-        KIND_longest (`EpisodeShares`) and KIND_longest_entity; with several targets as of `combine_targets`
+        (count by fault), passed_by (rows of entities that `event.only` leaves out), pools, by_entity (the same metrics
+        of each), and of each kind of alert KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; with
+        several targets as of `combine_targets`
     """
-    faults, start = Counter[str](), time.perf_counter()
+    faults, passed, start = Counter[str](), 0, time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
     engine: DeviceEngine | PartitionedEngine
@@ -63,6 +64,7 @@ def backtest(
             shares.add(chunk.events.entity, targets if targets.ndim == 1 else targets[:, j], j)
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
+        passed += chunk.passed_by
         on_chunk(chunk)
     seconds = time.perf_counter() - start
     one = next(iter(scores.values()))
@@ -75,6 +77,7 @@ def backtest(
         "level": config.model.interval,
         "seconds": seconds,
         "refused": dict(faults),
+        "passed_by": passed,
         "bytes_per_entity": engine.bytes_per_entity,
         "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,

@@ -26,7 +26,8 @@ from ssm_stream.core.shapes import SLOTS
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
-from ssm_stream.ingest.events import Events, factorize
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.factorize import factorize
 from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference import learner
 from ssm_stream.reference.codes import PoolCodes

@@ -70,10 +70,13 @@ class Results(NamedTuple):
 
 
 class DocumentEngine(Engine):
-    """The engine for dicts. Any cuts of the same events, one at a time among them, give the same bits."""
+    """The engine for dicts. Any cuts of the same events, one at a time among them, give the same bits.
+
+    `alerts.shadow` concerns topics: here all alerts are returned.
+    """
 
     def __init__(self, config: Config) -> None:
-        super().__init__(config)
+        super().__init__(config.without_shadow())
         self._reader = SingleEventReader(config.event)
         self._names: list[str] | list[None] = config.event.targets if len(config.event.targets) > 1 else [None]
 

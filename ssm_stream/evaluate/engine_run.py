@@ -16,7 +16,8 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.episode_shares import EpisodeShares
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.prequential import prequential
-from ssm_stream.ingest.events import Events, factorize
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.factorize import factorize
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -53,6 +54,8 @@ class EngineRun:
     """All alerts, each with its row here."""
     refused: dict[str, int] = field(default_factory=dict)
     """Rows that are no events, by fault."""
+    passed_by: int = 0
+    """Rows of entities that `event.only` leaves out."""
     examples: list[tuple[int, str]] = field(default_factory=list)
     """Some of them: row in the file, and reason."""
     batches: list[Events] = field(default_factory=list)
@@ -106,7 +109,7 @@ def run_engine(
     messages: list[tuple[int, dict[str, Any]]] = []
     faults, examples = Counter[str](), list[tuple[int, str]]()
     predicted_at: dict[tuple[int, int], int] = {}
-    first, ahead = 0, False
+    first, passed, ahead = 0, 0, False
     engine = PartitionedEngine(config, partitions)
     shares = EpisodeShares(engine)
     for chunk in prequential(config, rows, engine, until):
@@ -134,7 +137,8 @@ def run_engine(
         if keep_events:
             batches.append(events)
         first += n
-        on_rows(n + len(chunk.refused))
+        passed += chunk.passed_by
+        on_rows(n + len(chunk.refused) + chunk.passed_by)
     if not columns:
         ints, floats = np.empty(0, np.int64), np.empty(0)
         columns = [(ints, ints, floats, ints, floats, floats, floats, floats, ints)]
@@ -147,5 +151,5 @@ def run_engine(
     features = np.concatenate([events.features for events in batches]) if batches else np.empty((len(ts), width))
     return EngineRun(
         list(known), entity, ts, y, position, yhat, lower, upper, ~(warmup == 0.0), origin, features, messages,
-        dict(faults), examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
+        dict(faults), passed, examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
     )  # fmt: skip

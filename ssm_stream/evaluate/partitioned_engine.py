@@ -37,7 +37,7 @@ class PartitionedEngine(Engine):
     """
 
     def __init__(self, config: Config, partitions: int = 1) -> None:
-        super().__init__(config)
+        super().__init__(config.without_shadow())
         self.partitions = partitions
         self._partition_by_entity: dict[str, int] = {}
         self._parts: tuple[Events, list[AdmittedPart]] | None = None

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.entity_store import shard_of
+from ssm_stream.evaluate.topic_partitions import TopicPartitions
 
 SEED, FACTOR, MASK = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
@@ -31,7 +32,12 @@ def murmur2(data: bytes) -> int:
 
 
 def partition_of(entity: str, partitions: int) -> int:
-    """Return the partition of a message with this key: the choice of Java's clients and of `ssm-stream replay`."""
+    """Return the partition of a message with this key: the choice of Java's clients and of `ssm-stream replay`.
+
+    partitions: their number; of a recorded topic, the partition is the one that the entity had there
+    """
+    if isinstance(partitions, TopicPartitions) and (found := partitions.by_entity.get(entity)) is not None:
+        return found
     return (murmur2(entity.encode()) & 0x7FFFFFFF) % partitions
 
 

@@ -50,6 +50,8 @@ class Chunk(NamedTuple):
     """With several targets: their paths."""
     source: str = ""
     """Name of the recording, in the ids of alerts."""
+    passed_by: int = 0
+    """Rows of entities that `event.only` leaves out."""
 
 
 def prequential(
@@ -68,6 +70,7 @@ def prequential(
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first, held = 0, None
     for events, refused, count in batches(config, rows):
+        passed = count - len(events) - len(refused)
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
         if isinstance(engine, Engine):
@@ -81,7 +84,7 @@ def prequential(
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
         resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source)
+        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source, passed)
         if held is not None:
             yield held
         held = chunk
@@ -178,7 +181,8 @@ def prequential_delayed(
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        chunk = Chunk(events, predictions, sent, refused, first, source=source)
+        passed = height - len(events) - len(refused)
+        chunk = Chunk(events, predictions, sent, refused, first, source=source, passed_by=passed)
         if held is not None:
             yield held
         held = chunk

@@ -12,7 +12,7 @@ from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.scores import COLUMNS, EVENTS, SCORED
 from ssm_stream.core.scores import count as add_events
 from ssm_stream.engine.alerts import Alert
-from ssm_stream.ingest.events import factorize
+from ssm_stream.ingest.factorize import factorize
 
 
 class Scores:

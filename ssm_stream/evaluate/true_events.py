@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ssm_stream.config import Config
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.evaluate.recordings.files import RecordingError, decode, lines_of, open_file
+from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import EventReader
 
 COLUMNS = ("entity", "start", "end")
@@ -28,7 +29,8 @@ class TrueEvent(NamedTuple):
 def read_true_events(path: Path, config: Config, entities: Collection[str]) -> list[TrueEvent]:
     """Return the true events of a CSV or JSON-lines file (also gzipped), by entity and start, overlapping ones merged.
 
-    Times are read as those of the configuration's events. Columns: entity, start, end, and optionally `kind`.
+    Times are read as those of the configuration's events. Columns: entity, start, end, and optionally `kind`. Events of
+    entities that `event.only` leaves out are skipped.
 
     Args:
         entities: of the recording
@@ -41,6 +43,7 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
     for column in ("start", "end"):
         event = config.event.model_copy(
             update={"timestamp": column, "entity": "entity", "features": [], "categories": [], "target": "target"}
+            | {"only": []}
         )
         # A text of digits is an epoch here, as CSV has no other; other texts are refused as times.
         events, refused = EventReader(event).read([{**row, "target": None} for row in rows])
@@ -49,8 +52,10 @@ def read_true_events(path: Path, config: Config, entities: Collection[str]) -> l
             raise RecordingError(f"{path}:{places[first.position]}: {first.reason}")
         read.append((column, events.ts.tolist()))
         names = events.entity
-    found = []
+    found, only = [], entity_filter(config.event.only)
     for at, row, name, start, end in zip(places, rows, names, read[0][1], read[1][1], strict=True):
+        if only is not None and not only.matches(name):
+            continue
         if name not in entities:
             cure = suggest(name, sorted(entities), "its entities")
             raise RecordingError(f"{path}:{at}: entity: {name!r} is not in the recording; {cure}")

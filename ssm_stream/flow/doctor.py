@@ -211,6 +211,8 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
     """Check whether the configuration can use the last messages; a flow goes on without those that it cannot."""
     found = f"{sample.events} of the last {sample.messages} messages are events"
     found += f", {sample.labels} are labels" if sample.labels else ""
+    passed = sample.messages - sample.events - sample.labels - sample.refused.total()
+    found += f", {passed} pass by (event.only)" if passed else ""
     documents = [
         document for document in parse_documents(messages, message_format(config.event)) if isinstance(document, dict)
     ]

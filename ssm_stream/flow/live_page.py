@@ -55,8 +55,9 @@ def _read_history(page: LivePage) -> None:
     """Show the last alerts and verdicts of their topics; if they cannot be read, the page starts empty."""
     config = page.config
     try:
-        if config.sinks.alerts is not None:
-            alerts = _last_messages(with_topic(config.source, config.sinks.alerts))
+        topic = config.sinks.suppressed if config.alerts.shadow else config.sinks.alerts
+        if topic is not None:
+            alerts = _last_messages(with_topic(config.source, topic))
             feedback = feedback_topic(config)
             read = FeedbackReader(config)
             for message in _last_messages(feedback) if feedback is not None else ():
@@ -65,11 +66,16 @@ def _read_history(page: LivePage) -> None:
                 except FeedbackError:
                     continue
                 page.on_verdict(verdict)
-            page.alert_episodes.add(message.value() for message in alerts)
+            page.alert_episodes.add(filter(_is_shown, (message.value() for message in alerts)))
     except BrokerError as error:
         LOG.warning("alerts_not_remembered", error=str(error))
     finally:
         page.history_read.set()
+
+
+def _is_shown(value: bytes | None) -> bool:
+    """Return whether the page shows a message: not one that a fleet alert replaces."""
+    return value is None or b'"suppressed_by":' not in value or b'"suppressed_by":"shadow"' in value
 
 
 def _last_messages(source: Source) -> list[Message]:

@@ -19,6 +19,7 @@ import orjson
 
 from ssm_stream.config import Config, Source
 from ssm_stream.config.changes import diff_settings
+from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, spread_evenly
 from ssm_stream.kafka.client import with_topic
@@ -167,6 +168,9 @@ def reproduce_alert(
         BrokerError, StateError, OSError: the topic or the state cannot be read.
     """
     _require_reproducible(config, alert)
+    if sent is not None:  # it may have been set otherwise when the alert was sent
+        shadow = orjson.loads(sent).get("suppressed_by") == SHADOW
+        config = config.replace(alerts=config.alerts.model_copy(update={"shadow": shadow}))
     began = time.monotonic()
     engines, first = _start(config, alert, state)
     entity = orjson.loads(sent).get("entity") if sent is not None else None

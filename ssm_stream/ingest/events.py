@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.ingest.entity_filter import EntityFilter, entity_filter
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.json_values import abbreviated
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
@@ -64,6 +65,13 @@ class Events:
             None if self.key is None else self.key[rows],
             self.category_texts,
         )
+
+
+def select_entities(events: Events, only: EntityFilter | None) -> Events:
+    """Return the events of the entities that a filter lets through; all of them without a filter."""
+    if only is None or all(matched := list(map(only.matches, events.entity))):
+        return events
+    return events.take(np.flatnonzero(matched))
 
 
 class RefusedDocument(NamedTuple):
@@ -120,18 +128,6 @@ def is_utf8(texts: Iterable[str]) -> bool:
     return True
 
 
-def factorize(names: list[str], codes: dict[str, int]) -> NDArray[np.int64]:
-    """Return the code (n,) of each name, and add the next codes for new names, in order of appearance."""
-    if names and names.count(names[0]) == len(names):
-        return np.full(len(names), codes.setdefault(names[0], len(codes)))
-    try:
-        return np.fromiter(map(codes.__getitem__, names), np.int64, len(names))
-    except KeyError:
-        for name in dict.fromkeys(names):
-            codes.setdefault(name, len(codes))
-        return np.fromiter(map(codes.__getitem__, names), np.int64, len(names))
-
-
 def text_code(text: str) -> float:
     """Return the code of a category's text: the same in every process, and at least 2³³, above category numbers."""
     return float(2**33 + zlib.crc32(text.encode()))
@@ -152,12 +148,15 @@ class EventReader:
         self._but_entity = itemgetter(*self.paths[1:]) if flat else None
         self._one_by_one = [path_getter(path) for path in self.paths]
         self._codes: dict[str | None, float] = {None: math.nan}
+        self._only = entity_filter(event.only)
         self._zone = UTC if event.time_zone == "UTC" else ZoneInfo(event.time_zone)
 
     def read(
         self, documents: Sequence[Any], names: Sequence[str] | None = None
     ) -> tuple[Events, list[RefusedDocument]]:
         """Return the events among the documents, and the refused documents, both in order of position.
+
+        Documents of entities that `event.only` leaves out are in neither.
 
         Args:
             documents: n documents
@@ -193,8 +192,11 @@ class EventReader:
 
         position = np.array(at, np.int64)
         events = Events(entity, ts, features, target, position, category_texts=texts or None)
-        if len(refused) + len(rows) > len(documents):
-            events = events.take(np.flatnonzero([i not in refused for i in at]))
+        passed = self._only.passed_by(at, entity) if self._only is not None else set[int]()
+        for i in passed & refused.keys():
+            del refused[i]
+        if passed or len(refused) + len(rows) > len(documents):
+            events = events.take(np.flatnonzero([i not in refused and i not in passed for i in at]))
         return events, [refused[i] for i in sorted(refused)]
 
     def _columns(self, rows: Sequence[Any]) -> list[Sequence[Any]]:

@@ -46,6 +46,8 @@ class SingleEventReader(EventReader):
         entity, first = values[0], 2 + self._target_count
         if type(entity) is not str or not 0 < len(entity) <= MAX_NAME_LENGTH or not entity.isascii():
             return None
+        if self._only is not None and not self._only.matches(entity):
+            return None
         try:
             ts = self.read_time(values[1])
         except FaultError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
@@ -41,10 +42,13 @@ Decoded = tuple[str, ShardBatch | LabelBatch | OutputBatch]
 
 
 class Decoder:
-    """Decodes chunks of messages into batches of events or labels by shard, and dead letters."""
+    """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
-    def __init__(self, config: Config) -> None:
-        self.config = config
+    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
+    """
+
+    def __init__(self, config: Config, on_passed_by: Callable[[int], object] = lambda _: None) -> None:
+        self.config, self._on_passed_by = config, on_passed_by
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
         self._format = message_format(config.event)
@@ -59,6 +63,13 @@ class Decoder:
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
+        out = self._decode(chunk)
+        if self.config.event.only:
+            decoded = sum(_messages_of(item) for _, item in out)
+            self._on_passed_by(len(chunk.messages) - decoded)
+        return out
+
+    def _decode(self, chunk: Chunk) -> list[Decoded]:
         values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
         if self._framed:
             values = list(map(strip_frame, values))
@@ -157,6 +168,13 @@ class Decoder:
         message = chunk.messages[refusal.position]
         place = (chunk.topic, chunk.partition, offset_of(message))
         return make_dead_letter(self.config, raw_message(message), place, "decode", refusal.fault, refusal.reason)
+
+
+def _messages_of(item: ShardBatch | LabelBatch | OutputBatch) -> int:
+    """Return the number of messages that a batch has."""
+    if isinstance(item, ShardBatch):
+        return len(item.events)
+    return len(item.labels) if isinstance(item, LabelBatch) else item.size
 
 
 def _max_size(values: list[bytes | None]) -> int:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.ingest.events import RefusedDocument
@@ -189,7 +190,9 @@ class Encoder:
         topic = sinks.suppressed if suppressed else sinks.alerts
         assert topic is not None
         counted = (body["kind"], body["phase"])
-        sent = Sent("suppressed", counted) if suppressed else Sent("alert", (*counted, body["scope"]))
+        sent = Sent("alert", (*counted, body["scope"]))
+        if suppressed:
+            sent = Sent("suppressed", (*counted, SHADOW if body["suppressed_by"] == SHADOW else "fleet"))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)

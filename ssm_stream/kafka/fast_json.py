@@ -11,7 +11,8 @@ import numpy as np
 
 from ssm_stream.config import Event
 from ssm_stream.core import native
-from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.entity_filter import entity_filter
+from ssm_stream.ingest.events import Events, select_entities
 from ssm_stream.ingest.timestamps import to_milliseconds
 
 
@@ -22,6 +23,7 @@ class FastReader:
         self.event = event
         paths = [event.entity, event.timestamp, *event.targets, *event.columns]
         self._columns, self._targets = len(event.columns), len(event.targets)
+        self._only = entity_filter(event.only)
         self.supported = event.timestamp_format != "iso"
         """Whether events of this configuration may be plain at all."""
         try:
@@ -32,7 +34,8 @@ class FastReader:
             self.supported = False
 
     def read(self, values: list[bytes | None]) -> Events | None:
-        """Return the events of all messages; None if one of them is not plain."""
+        """Return the events of all messages, but of entities that `event.only` leaves out; None if a message is not
+        plain."""
         n, m = len(values), self._targets
         time, features = np.empty(n), np.empty((n, self._columns))
         target = np.empty(n) if m == 1 else np.empty((n, m))
@@ -40,4 +43,5 @@ class FastReader:
         if found is None or (ts := to_milliseconds(time, self.event.timestamp_format)) is None:
             return None
         entity, texts = found
-        return Events(entity, ts, features, target, np.arange(n), category_texts=texts)
+        events = Events(entity, ts, features, target, np.arange(n), category_texts=texts)
+        return select_entities(events, self._only)

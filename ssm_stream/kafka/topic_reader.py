@@ -35,23 +35,36 @@ class TopicReader:
     def __init__(self, source: Source, client: Consumer, last_error: LastError) -> None:
         self.source, self._client, self._last_error = source, client, last_error
 
-    def spans(self, partitions: Iterable[int], *, since: int | None = None, last: int | None = None) -> dict[int, Span]:
+    def spans(
+        self,
+        partitions: Iterable[int],
+        *,
+        since: int | None = None,
+        until: int | None = None,
+        last: int | None = None,
+    ) -> dict[int, Span]:
         """Return what the partitions hold now.
 
         Args:
-            since: from that time on, ms since 1970
+            since, until: timestamps of messages, ms since 1970: from the first that is not earlier than `since`, up to
+                the first that is not earlier than `until`
             last: only so many offsets of each partition, from its end
         """
         out = dict[int, Span]()
         for partition in partitions:
             place = TopicPartition(self.source.topic, partition)
             begin, end = self._client.get_watermark_offsets(place, timeout=self.source.wait)
+            stop = end if until is None else min(end, self._offset_at(partition, until, end))
             if since is not None:
-                place = TopicPartition(self.source.topic, partition, since)
-                (found,) = self._client.offsets_for_times([place], timeout=self.source.wait)
-                begin = end if found.offset < 0 else max(begin, found.offset)
-            out[partition] = Span(begin if last is None else max(begin, end - last), end)
+                begin = max(begin, self._offset_at(partition, since, end))
+            out[partition] = Span(begin if last is None else max(begin, end - last), max(begin, stop))
         return out
+
+    def _offset_at(self, partition: int, ms: int, end: int) -> int:
+        """Return the offset of the first message that is not earlier; `end` if there is none."""
+        place = TopicPartition(self.source.topic, partition, ms)
+        (found,) = self._client.offsets_for_times([place], timeout=self.source.wait)
+        return end if found.offset < 0 else int(found.offset)
 
     def require_group(self, partitions: Iterable[int]) -> None:
         """Request the committed offsets of `source.group`.

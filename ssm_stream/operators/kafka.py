@@ -120,7 +120,7 @@ def service_source(service: Service) -> KafkaSource:
         config.source,
         events,
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
-        decoder=lambda: Decoder(config).decode,
+        decoder=lambda: Decoder(config, observers.on_passed_by).decode,
         until_eof=service.until_eof,
         observers=observers,
     )

@@ -30,7 +30,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES
+from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES, SUPPRESSED_BY
 from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
@@ -87,10 +87,13 @@ class Metrics(RunObserver):
             return Histogram(f"ssm_stream_{name}", text, labels, buckets=buckets, registry=registry)
 
         self._events = counter("events", "Messages read, by topic.", ["topic"])
+        self._passed_by = counter("events_passed_by", "Messages read of entities that event.only leaves out.")
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
         self._alerts = counter("alerts", "Alert messages handed to the producer.", ["kind", "phase", "scope"])
         self._suppressed = counter(
-            "alerts_suppressed", "Suppressed alerts handed to the producer, for sinks.suppressed.", ["kind", "phase"]
+            "alerts_suppressed",
+            "Suppressed alerts handed to the producer, for sinks.suppressed, by what suppresses them.",
+            ["kind", "phase", "by"],
         )
         self._allowed = counter(
             "alarms_allowed", "False alarms that the budget allows for what has been seen so far.", ["kind"]
@@ -120,7 +123,8 @@ class Metrics(RunObserver):
         for kind in KINDS:
             self._allowed.labels(kind)
             for phase in PHASES:
-                self._suppressed.labels(kind, phase)
+                for by in SUPPRESSED_BY:
+                    self._suppressed.labels(kind, phase, by)
                 for scope in SCOPES:
                     self._alerts.labels(kind, phase, scope)
         self._info(config)
@@ -132,6 +136,10 @@ class Metrics(RunObserver):
             registry=self.registry,
         )  # fmt: skip
         info.labels(config.hash, config.source.topic, config.delivery).set(1)
+        shadow = Gauge(
+            "ssm_stream_alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", registry=self.registry
+        )
+        shadow.set(config.alerts.shadow)
         build = Gauge(
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
@@ -229,6 +237,10 @@ class Metrics(RunObserver):
             else:
                 allowed = entities * min(max(seconds, 0.0), MAX_STEP) / rules.budget.seconds
             self._allowed.labels(kind).inc(allowed)
+
+    def on_passed_by(self, messages: int) -> None:
+        """Count messages of entities that are not watched."""
+        self._passed_by.inc(messages)
 
     def on_evicted(self, entities: int) -> None:
         """Count entities that were evicted."""

@@ -71,8 +71,8 @@ class LearnedBatch(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """How a message other than a prediction is counted: an alert by kind, phase and scope, a suppressed one by kind and
-    phase, a dead letter by stage and reason."""
+    """How a message other than a prediction is counted: an alert by kind, phase and scope, a suppressed one by kind,
+    phase and what suppresses it (fleet or shadow), a dead letter by stage and reason."""
 
     what: str
     labels: tuple[str, ...]
@@ -118,6 +118,9 @@ class RunObserver:
 
     def on_read(self, topic: str, messages: int) -> None:
         """Messages of a topic were read and decoded."""
+
+    def on_passed_by(self, messages: int) -> None:
+        """Messages were read whose entities `event.only` leaves out; none, too."""
 
     # Each stage.
 
@@ -192,6 +195,10 @@ class Observers(RunObserver):
     def on_read(self, topic: str, messages: int) -> None:
         for each in self._all:
             each.on_read(topic, messages)
+
+    def on_passed_by(self, messages: int) -> None:
+        for each in self._all:
+            each.on_passed_by(messages)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         for each in self._all:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import structlog
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.ops.bytewax_metrics import BytewaxMetrics, free_port
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
@@ -91,12 +92,17 @@ class Supervisor:
 
     def _counts(self) -> dict[str, float]:
         total = self._metrics.total
-        return {
+        counts = {
             "events": total("ssm_stream_events_total"),
             "predictions": total("ssm_stream_predictions_total"),
             "alerts": total("ssm_stream_alerts_total"),
             "dead_letters": total("ssm_stream_dead_letters_total"),
         }
+        if self._config.event.only:
+            counts["passed_by"] = total("ssm_stream_events_passed_by_total")
+        if self._config.alerts.shadow:
+            counts["alerts_in_shadow"] = total("ssm_stream_alerts_suppressed_total", by=SHADOW)
+        return counts
 
     def _positions(self) -> dict[str, int]:
         """Return `topic-partition` → next offset."""

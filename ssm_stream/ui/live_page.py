@@ -11,11 +11,12 @@ from importlib.metadata import version
 from typing import Any
 
 from ssm_stream.config import Config
+from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.metrics import Metrics
-from ssm_stream.ops.observers import RunObserver, SentBatch
+from ssm_stream.ops.observers import RunObserver, Sent, SentBatch
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import EntityCache
 from ssm_stream.ui.followed_entities import FollowedEntities
@@ -28,6 +29,11 @@ READ_ALERTS, READ_EVERY = 100, 0.2
 """Alerts that are read at a time, and seconds between two readings without viewers."""
 HISTORY_TIMEOUT = 15.0
 """Seconds for which alerts wait for those from before the start."""
+
+
+def is_shown(sent: Sent) -> bool:
+    """Return whether the page shows a message: an alert, or one that `alerts.shadow` withholds."""
+    return sent.what == "alert" or (sent.what == "suppressed" and sent.labels[-1] == SHADOW)
 
 
 class LivePage(RunObserver):
@@ -65,7 +71,7 @@ class LivePage(RunObserver):
         if sent.events is not None and sent.predicted is not None:
             self.cache.observe(sent.partition, sent.events, sent.predicted)
         if sent.records:
-            self.queue_alerts(each.value for each in sent.records if each.sent and each.sent.what == "alert")
+            self.queue_alerts(each.value for each in sent.records if each.sent and is_shown(each.sent))
 
     def queue_alerts(self, values: Iterable[bytes | None]) -> None:
         """Keep alert messages until they are read; read them if the last reading was a while ago."""
@@ -136,7 +142,8 @@ class LivePage(RunObserver):
             "ahead": round(horizon.seconds * 1000),
             "late": config.labels is not None,
             "warmup": config.model.warmup,
-            "no_alerts": config.sinks.alerts is None,
+            "no_alerts": (config.sinks.suppressed if config.alerts.shadow else config.sinks.alerts) is None,
+            "shadow": config.alerts.shadow,
             "no_feedback": feedback,
             "no_looks": self.followed.unavailable,
             "most": self.cache.capacity,

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from typing import Any
 
-from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.engine.alert_kinds import KINDS, SHADOW
 from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ops.metrics import Metrics
 
@@ -22,6 +22,7 @@ COUNTED = {
     "ssm_stream_events_total": "events",
     "ssm_stream_predictions_total": "predictions",
     "ssm_stream_alerts_total": "alerts",
+    "ssm_stream_alerts_suppressed_total": "alerts",
     "ssm_stream_dead_letters_total": "dead_letters",
     "ssm_stream_labelled_events_total": "labelled",
 }
@@ -62,9 +63,11 @@ class ProcessStats:
             if name is None:
                 continue
             for sample in family.samples:
-                if sample.name in COUNTED:
+                # What the shadow withholds counts as an alert, what a fleet alert replaces does not.
+                if sample.name in COUNTED and sample.labels.get("by", SHADOW) == SHADOW:
                     counts[name] += sample.value
-                    if name == "alerts" and sample.labels["phase"] == "started" and sample.labels["scope"] == "entity":
+                    of_entity = sample.labels.get("scope", "entity") == "entity"
+                    if name == "alerts" and sample.labels["phase"] == "started" and of_entity:
                         kind = sample.labels["kind"]
                         started[kind] = started.get(kind, 0) + int(sample.value)
                     # Labels and feedback are counted too, under their topics.

@@ -168,6 +168,10 @@ class Alerts(Section):
 
     budget: TeamBudget | None = None
     """Null: `anomaly` and `drift` each have a budget for an entity."""
+    shadow: bool = False
+    """Withhold all alerts: they go to `sinks.suppressed`, with `suppressed_by: shadow`, and none to `sinks.alerts`. For
+    a trial that calls nobody. An episode goes on where it began: one that began in the shadow ends there, one that was
+    sent before still gets its `recovered`."""
     anomaly: Anomaly = Anomaly()
     drift: Drift = Drift()
     fleet: FleetAlerts = FleetAlerts()

@@ -58,6 +58,10 @@ class Event(Section):
     entity_default: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)] | None = None
     """Name for events (and labels) that have none at `entity`: for a topic of one machine. Default: they are dead
     letters."""
+    only: Annotated[list[Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)]], Field(max_length=1000)] = []
+    """Patterns of the entities to watch, such as `press-*` or `line-[12]/*`: the events and labels of all others pass
+    by, which are counted, but neither predicted nor learned, and are no dead letters. Default: all. `*` is any text,
+    `?` one character, `[12]` one of these; upper and lower case differ."""
     timestamp: Path
     """Path of the event's time."""
     timestamp_format: Literal["auto", "s", "ms", "us", "ns", "iso"] = "auto"

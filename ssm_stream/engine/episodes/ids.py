@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ssm_stream.engine.alert_kinds import FLEET, OTHER
+from ssm_stream.engine.alert_kinds import FLEET, OTHER, SHADOW
 from ssm_stream.engine.alerts import Alert, EventPlace
 from ssm_stream.engine.rules.messages import episode_kind
 
@@ -92,7 +92,7 @@ class Started(NamedTuple):
 class Ended(NamedTuple):
     """An episode whose end has yet to be sent, at the next event of its source.
 
-    suppressed_by: id of the fleet episode if its `started` was suppressed
+    suppressed_by: id of the fleet episode if its `started` was suppressed, or `SHADOW`
     """
 
     key: EpisodeKey
@@ -107,9 +107,14 @@ class Ended(NamedTuple):
 
 
 class EpisodeIds:
-    """The open episodes that consumers can see, on the topic of alerts and on that of suppressed ones."""
+    """The open episodes that consumers can see, on the topic of alerts and on that of suppressed ones.
 
-    def __init__(self) -> None:
+    shadow: suppress all alerts, but of episodes that were sent before; those that it has suppressed stay so to their
+        end, so that each `started` has its `recovered` on its own topic
+    """
+
+    def __init__(self, *, shadow: bool = False) -> None:
+        self._shadow = shadow
         self._sent: dict[EpisodeKey, Started] = {}
         self._suppressed: dict[EpisodeKey, tuple[Started, str | None]] = {}
 
@@ -138,17 +143,32 @@ class EpisodeIds:
                 if alert.suppressed_by is None or keep_suppressed:
                     out.append(unique)
                 continue
-            if alert.suppressed_by is None:
+            in_shadow = alert.suppressed_by is None and self._in_shadow(key, message["phase"])
+            if alert.suppressed_by is None and not in_shadow:
                 out.append(unique._replace(message=message | {"episode": self._send(key, alert, own)}))
                 continue
-            fleet = self._sent.get(EpisodeKey("*", key.kind, alert.suppressed_by))
-            # The fleet episode of one that it has left open is over.
-            by = fleet.id if fleet is not None else self._suppressed.get(key, (None, None))[1]
+            by = SHADOW if in_shadow else self._fleet_episode(key, alert)
             episode = self._suppress(key, alert, own, by)
             if keep_suppressed:
                 message = message | {"episode": episode, "suppressed_by": by}
                 out.append(unique._replace(message=message, suppressed_by=by))
         return out
+
+    def _in_shadow(self, key: EpisodeKey, phase: str) -> bool:
+        """Return whether the shadow suppresses an alert that no fleet episode replaces."""
+        if phase == "started" or key not in self._suppressed:
+            return self._shadow and (phase == "started" or key not in self._sent)
+        return self._suppressed[key][1] == SHADOW or (self._shadow and key not in self._sent)
+
+    def _fleet_episode(self, key: EpisodeKey, alert: Alert) -> str | None:
+        """Return the id of the fleet episode that replaces an alert."""
+        fleet = EpisodeKey("*", key.kind, alert.suppressed_by or "")
+        if fleet in self._sent:
+            return self._sent[fleet].id
+        if fleet in self._suppressed:
+            return self._suppressed[fleet][0].id
+        # The fleet episode of one that it has left open is over.
+        return self._suppressed[key][1] if key in self._suppressed else None
 
     def _send(self, key: EpisodeKey, alert: Alert, own: str | None) -> str | None:
         """Note an alert that is sent; return its `episode`. own: its id"""

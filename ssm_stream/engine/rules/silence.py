@@ -22,7 +22,8 @@ from ssm_stream.engine.alert_kinds import OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
-from ssm_stream.ingest.events import Events, factorize
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.factorize import factorize
 
 GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 """What the core finds."""

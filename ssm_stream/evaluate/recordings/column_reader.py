@@ -12,7 +12,15 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.evaluate.recordings.frames import Slice
-from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events, RefusedDocument, text_code
+from ssm_stream.ingest.entity_filter import entity_filter
+from ssm_stream.ingest.events import (
+    MAX_NUMBER,
+    EventReader,
+    Events,
+    RefusedDocument,
+    select_entities,
+    text_code,
+)
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
@@ -32,7 +40,7 @@ class ColumnReader:
 
     def __init__(self, event: Event) -> None:
         self._event = event
-        self._by_row = EventReader(event)
+        self._by_row, self._only = EventReader(event), entity_filter(event.only)
         paths = self._by_row.paths
         self.names = {name for path in paths for name in (path, path.split(".")[0])}
 
@@ -68,7 +76,8 @@ class ColumnReader:
             return None
         target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
-        return Events(entity, ts, together, target, np.arange(part.height), category_texts=texts or None)
+        events = Events(entity, ts, together, target, np.arange(part.height), category_texts=texts or None)
+        return select_entities(events, self._only)
 
     def _times(self, column: pl.Series) -> NDArray[np.int64] | None:
         form, dtype = self._event.timestamp_format, column.dtype

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import polars as pl
 
+from ssm_stream.evaluate.recordings.document_columns import PLACE
 from ssm_stream.evaluate.recordings.files import RecordingError
 from ssm_stream.evaluate.recordings.frames import SLICE
+from ssm_stream.evaluate.recordings.topic_file import is_recorded
 
 CELLS = 2_000_000
 """Cells that are read at a time, 16 MB: each read decodes anew the group of rows it begins in."""
@@ -27,7 +29,17 @@ def parquet_height(path: Path) -> int:
 
 
 def parquet_columns(path: Path) -> list[str]:
-    """Return the names of the columns."""
+    """Return the names of the columns, without those that `ssm-stream record` adds."""
+    names = _all_columns(path)
+    return [name for name in names if name not in PLACE] if is_recorded(names) else names
+
+
+def is_recorded_topic(path: Path) -> bool:
+    """Return whether `ssm-stream record` wrote the file."""
+    return is_recorded(_all_columns(path))
+
+
+def _all_columns(path: Path) -> list[str]:
     parquet_height(path)
     return pl.scan_parquet(path).collect_schema().names()
 

@@ -22,10 +22,18 @@ import polars as pl
 from ssm_stream.config import Config
 from ssm_stream.config.suggestions import check_columns
 from ssm_stream.evaluate.recordings.csv_file import csv_column, csv_rows, csv_slices, number, scan_csv
+from ssm_stream.evaluate.recordings.document_columns import PLACE, WHOLE
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
 from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
-from ssm_stream.evaluate.recordings.parquet_file import parquet_columns, parquet_height, parquet_slices
+from ssm_stream.evaluate.recordings.parquet_file import (
+    is_recorded_topic,
+    parquet_columns,
+    parquet_height,
+    parquet_slices,
+)
+from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice
+from ssm_stream.evaluate.topic_partitions import TopicPartitions
 
 FORMATS = {
     ".csv": "csv",
@@ -64,6 +72,9 @@ class Recording:
         kind = _format(self.path)
         columns = scan_csv(self.path).columns if kind == "csv" else {}
         left = self.limit
+        recorded = self.is_topic
+        if recorded and names is not None:
+            names = {*names, WHOLE}
         for whole in self._parts(kind, names):
             part = whole if left is None else whole[:left]
             if kind == "csv":
@@ -71,7 +82,7 @@ class Recording:
             elif kind == "jsonl":
                 yield Slice(len(part), partial(list, part), lambda _: None)
             else:
-                yield typed_slice(part)
+                yield recorded_slice(part) if recorded else typed_slice(part)
             if left is not None:
                 left -= len(part)
                 if not left:
@@ -82,6 +93,22 @@ class Recording:
         if kind == "csv":
             return csv_slices(self.path, SLICE)
         return _batched(json_rows(self.path)) if kind == "jsonl" else parquet_slices(self.path, names)
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether `ssm-stream record` wrote the file: its rows are the events of a topic."""
+        return _format(self.path) == "parquet" and is_recorded_topic(self.path)
+
+    def partitions(self, config: Config) -> TopicPartitions | None:
+        """Return the partition of each entity, of a recorded topic; None of another file.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        if not self.is_topic:
+            return None
+        found = partition_by_entity(self.path, config.event)
+        return TopicPartitions(max(found.values(), default=0) + 1, found)
 
     def check_columns(self, config: Config) -> None:
         """Check that the file has each configured column; of JSON lines, that one of the rows to read has it (at
@@ -121,7 +148,9 @@ def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
         for rows in _batched(json_rows(path)):
             yield pl.DataFrame(rows, infer_schema_length=None, strict=False)
     else:
-        yield from parquet_slices(path)
+        recorded = is_recorded_topic(path)
+        for frame in parquet_slices(path):
+            yield frame.drop(PLACE) if recorded else frame
 
 
 def count_rows(path: str | Path) -> int:

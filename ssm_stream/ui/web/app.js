@@ -202,7 +202,7 @@ class App {
     this.rates = rates;
     if (before && before.assets !== hello.assets) { this.note(t("other_release")); location.reload(); return; }
     setZone(hello.time_zone);
-    say($("topic"), hello.topic);
+    say($("topic"), hello.shadow ? `${hello.topic} · ${t("shadow")}` : hello.topic);
     if (!before || before.boot !== hello.boot) {
       this.episodes.clear();
       this.view.restarted?.();

@@ -1,0 +1,239 @@
+"""The events of a topic as one Parquet file: written in any order of its partitions, read in that of their messages.
+
+Rows are in the order of the messages' timestamps; within a partition they keep the order of the partition, whatever its
+timestamps are. The order, and so every result, does not depend on how the partitions were read. Memory is bounded: rows
+go to sorted files next to the recording, which are merged into it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import orjson
+import polars as pl
+from numpy.typing import NDArray
+
+from ssm_stream.config import Event
+from ssm_stream.evaluate.recordings.document_columns import (
+    KEY,
+    OFFSET,
+    PARTITION,
+    PLACE,
+    TIMESTAMP,
+    WHOLE,
+    Document,
+    DocumentColumns,
+)
+from ssm_stream.evaluate.recordings.files import RecordingError, Row
+from ssm_stream.evaluate.recordings.frames import Slice, typed_slice
+
+RUN_ROWS, RUN_CELLS = 262_144, 16_000_000
+"""Rows and cells that are sorted together in memory."""
+BATCH_ROWS = 16_384
+"""Rows of the sorted files that are read at a time, at least."""
+GROUP_ROWS = 100_000
+"""Rows of a group of the Parquet file."""
+ORDER = "kafka.order"
+"""Column of the sorted files: the latest timestamp of the partition so far, ms."""
+SORTED_BY = [ORDER, PARTITION, OFFSET]
+Ints = NDArray[np.int64]
+
+
+class Places(NamedTuple):
+    """Where documents come from: partition, offset, timestamp (ms) and key of each message."""
+
+    partition: Ints
+    offset: Ints
+    ts: Ints
+    keys: Sequence[bytes | None]
+
+
+class TopicFile:
+    """Writes a recording. It is a file of its name once `finish` has returned, and nothing before.
+
+    Args:
+        path: of the recording; its folder needs room for the events twice while they are written
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.rows = path, 0
+        self._folder = tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent)
+        self._columns = DocumentColumns()
+        self._frames: list[pl.DataFrame] = []
+        self._cells = self._waiting = 0
+        self._latest: dict[int, int] = {}
+        self._runs: list[Path] = []
+
+    def __enter__(self) -> TopicFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._folder.cleanup()
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns so far, without those of the place."""
+        return list(self._columns.types)
+
+    def add(self, documents: Sequence[Document], places: Places) -> None:
+        """Add documents; those of a partition in its order."""
+        if not documents:
+            return
+        frame = self._columns.frame(documents).with_columns(
+            pl.Series(PARTITION, places.partition, dtype=pl.Int32),
+            pl.Series(OFFSET, places.offset),
+            pl.Series(TIMESTAMP, places.ts),
+            pl.Series(KEY, places.keys, dtype=pl.Binary),
+            pl.Series(ORDER, self._order(places)),
+        )
+        self._frames.append(frame)
+        self.rows += frame.height
+        self._waiting += frame.height
+        self._cells += frame.height * frame.width
+        if self._waiting >= RUN_ROWS or self._cells >= RUN_CELLS:
+            self._write_run()
+
+    def _order(self, places: Places) -> Ints:
+        """Return the latest timestamp of its partition up to each message."""
+        out = np.empty(len(places.ts), np.int64)
+        for number in np.unique(places.partition).tolist():
+            rows = np.flatnonzero(places.partition == number)
+            latest = np.maximum.accumulate(np.maximum(places.ts[rows], self._latest.get(number, -(2**62))))
+            out[rows], self._latest[number] = latest, int(latest[-1])
+        return out
+
+    def _write_run(self) -> None:
+        """Write the waiting rows, sorted, to a file of their own."""
+        if not self._frames:
+            return
+        run = pl.concat(self._frames, how="diagonal_relaxed").sort(SORTED_BY)
+        self._runs.append(Path(self._folder.name) / f"run-{len(self._runs):06d}.arrow")
+        with self._writing():
+            run.write_ipc(self._runs[-1], compression="uncompressed", record_batch_size=BATCH_ROWS)
+        self._frames, self._waiting, self._cells = [], 0, 0
+
+    def finish(self) -> None:
+        """Merge the sorted files into the recording, and give it its name."""
+        self._write_run()
+        whole = Path(self._folder.name) / "whole.parquet"
+        with self._writing():
+            pl.scan_ipc(self._merge()).sink_parquet(whole, row_group_size=GROUP_ROWS)
+            os.replace(whole, self.path)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Turn the errors of a full or broken disk into a RecordingError."""
+        try:
+            yield
+        except (pl.exceptions.PolarsError, OSError) as error:
+            reason = str(error).split("\n")[0]
+            raise RecordingError(
+                f"{self.path}: cannot be written ({reason}); while it is written its folder needs room for the events "
+                "twice, uncompressed"
+            ) from error
+
+    def _merge(self) -> list[Path]:
+        """Write the rows of all sorted files in their order; return the files that have them."""
+        final = {
+            **self._columns.final_types(),
+            PARTITION: pl.Int32(),
+            OFFSET: pl.Int64(),
+            TIMESTAMP: pl.Int64(),
+            KEY: pl.Binary(),
+            WHOLE: pl.String(),
+        }
+        step = max(RUN_ROWS // max(len(self._runs), 1), 1024)
+        runs, out = [_Run(path, step) for path in self._runs], list[Path]()
+        while runs := [run for run in runs if run.fill()]:
+            bound = min(run.last for run in runs)
+            parts = [_with_types(part, final) for run in runs if (part := run.take(bound)).height]
+            together = pl.concat(parts).sort(SORTED_BY) if len(parts) > 1 else parts[0]
+            together = together.drop(ORDER).with_columns(pl.col(TIMESTAMP).cast(pl.Datetime("ms", "UTC")))
+            out.append(Path(self._folder.name) / f"merged-{len(out):06d}.arrow")
+            together.write_ipc(out[-1], compression="uncompressed")
+        for path in self._runs:
+            path.unlink()
+        return out
+
+
+class _Run:
+    """A sorted file that is read some rows at a time. step: so many"""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self._scan, self._step, self._next = pl.scan_ipc(path), step, 0
+        self._height = int(self._scan.select(pl.len()).collect().item())
+        self._rows: pl.DataFrame | None = None
+        self._keys: list[NDArray[Any]] = []
+
+    def fill(self) -> bool:
+        """Read the next rows if none are left; return whether there are any."""
+        if self._rows is None and self._next < self._height:
+            self._rows = self._scan.slice(self._next, self._step).collect()
+            self._next += self._rows.height
+            self._keys = [self._rows[name].to_numpy() for name in SORTED_BY]
+        return self._rows is not None
+
+    def _key(self, row: int) -> tuple[int, ...]:
+        return tuple(int(column[row]) for column in self._keys)
+
+    @property
+    def last(self) -> tuple[int, ...]:
+        """What the last of the rows read is sorted by."""
+        return self._key(len(self._keys[0]) - 1)
+
+    def take(self, bound: tuple[int, ...]) -> pl.DataFrame:
+        """Remove and return the rows up to a key."""
+        assert self._rows is not None
+        end = bisect_right(range(self._rows.height), bound, key=self._key)
+        taken, rest = self._rows[:end], self._rows[end:]
+        self._rows, self._keys = (rest, [column[end:] for column in self._keys]) if rest.height else (None, [])
+        return taken
+
+
+def _with_types(frame: pl.DataFrame, types: dict[str, Any]) -> pl.DataFrame:
+    """Return the frame with exactly these columns and the order."""
+    return frame.select(
+        *(
+            pl.col(name).cast(kind) if name in frame.columns else pl.lit(None, kind).alias(name)
+            for name, kind in types.items()
+        ),
+        ORDER,
+    )
+
+
+def is_recorded(names: Sequence[str]) -> bool:
+    """Return whether a file with these columns is a recorded topic."""
+    return set(PLACE) <= set(names)
+
+
+def recorded_slice(frame: pl.DataFrame) -> Slice:
+    """Return a frame of a recorded topic as a slice: without the places, and with the documents kept as text."""
+    whole = frame[WHOLE]
+    fields = frame.drop(PLACE, strict=False)
+    if whole.null_count() == len(whole):
+        return typed_slice(fields)
+    return Slice(len(frame), partial(_documents, fields, whole), lambda _: None)
+
+
+def _documents(fields: pl.DataFrame, whole: pl.Series) -> list[Row]:
+    """Return the rows, those that are kept as text from it."""
+    rows = typed_slice(fields).rows() if fields.width else [{} for _ in range(len(whole))]
+    return [row if text is None else orjson.loads(text) for row, text in zip(rows, whole.to_list(), strict=True)]
+
+
+def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
+    """Return the partition of the first event of each entity of a recorded topic."""
+    scan = pl.scan_parquet(path)
+    names = scan.collect_schema().names()
+    name = pl.col(event.entity) if event.entity in names else pl.lit(None, pl.String)
+    entity = name.cast(pl.String).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
+    found = scan.select(entity, pl.col(PARTITION)).group_by("entity").agg(pl.col(PARTITION).first()).collect()
+    return {each: partition for each, partition in found.iter_rows() if each is not None}

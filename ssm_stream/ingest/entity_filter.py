@@ -1,0 +1,37 @@
+"""Which entities are watched: those whose names match one of `event.only`."""
+
+from __future__ import annotations
+
+import fnmatch
+import functools
+import re
+from collections.abc import Iterable, Sequence
+
+MAX_CACHED_NAMES = 100_000
+"""Names whose matches are cached: bounded, so that unlimited distinct names cannot exhaust memory."""
+
+
+class EntityFilter:
+    """Matches names against patterns: `*` stands for any text, `?` for one character, `[ab]` for one of these.
+
+    >>> EntityFilter(["press-*", "oven-[12]"]).passed_by([0, 1, 2], ["press-7", "oven-3", ""])
+    {1}
+    """
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        either = re.compile("|".join(map(fnmatch.translate, patterns)))
+        self.matches = functools.lru_cache(MAX_CACHED_NAMES)(lambda name: either.match(name) is not None)
+
+    def passed_by(self, positions: Sequence[int], names: Sequence[str]) -> set[int]:
+        """Return the positions whose name matches none of the patterns; an empty name, which is a fault, is not among
+        them."""
+        matched = list(map(self.matches, names))
+        if all(matched):
+            return set()
+        rows = zip(positions, names, matched, strict=True)
+        return {position for position, name, found in rows if name and not found}
+
+
+def entity_filter(patterns: Sequence[str] | None) -> EntityFilter | None:
+    """Return the filter of `event.only`; None without patterns."""
+    return EntityFilter(patterns) if patterns else None

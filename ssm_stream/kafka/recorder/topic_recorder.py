@@ -1,0 +1,147 @@
+"""Records what a topic holds, between two times, as a Parquet file."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.evaluate.recordings import RecordingError
+from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.recorder.message_parser import MessageParser
+from ssm_stream.kafka.records import Message
+from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
+
+BATCH = 5000
+"""Messages that are parsed at a time."""
+Ints = NDArray[np.int64]
+
+
+class Recorded(NamedTuple):
+    """What was recorded.
+
+    rows, columns: of the file; messages: read, the unreadable ones among them; partitions: of the topic
+    unreadable: messages that are no JSON objects (or not in `event.format`), by fault; example: one of them in words
+    first, last: timestamps of the earliest and the latest message, ms; seconds: from the first request to the file
+    """
+
+    rows: int
+    columns: int
+    messages: int
+    partitions: int
+    unreadable: Counter[str]
+    example: str
+    first: int
+    last: int
+    seconds: float
+
+    @property
+    def events_per_s(self) -> float:
+        return self.rows / self.seconds if self.seconds > 0 else 0.0
+
+
+class Progress(NamedTuple):
+    """How far a recording is, in messages. total: between the offsets, some of which may hold none"""
+
+    done: int
+    total: int
+
+
+def record_topic(
+    config: Config,
+    path: Path,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    on_progress: Callable[[Progress], object] = lambda _: None,
+) -> Recorded:
+    """Write what the events topic holds now to a file: committed messages, to the ends that the partitions have now.
+
+    Args:
+        path: of the Parquet file; it appears when it is complete
+        since, until: timestamps of messages, ms: from the first message of each partition that is not earlier, up to
+            the first that is not earlier than `until`
+        on_progress: called after each batch
+
+    Raises:
+        BrokerError: the topic does not exist, or the broker refuses or does not answer.
+        RecordingError: there is no event between the times.
+    """
+    began, source = time.perf_counter(), config.source
+    partitions = check_broker(source).source_partitions(source)
+    parse = MessageParser(config)
+    first, last, messages = 2**62, -(2**62), 0
+    with _no_collections(), open_topic(source) as reader, TopicFile(path) as file:
+        spans = reader.spans(partitions, since=since, until=until)
+        total = sum(span.end - span.begin for span in spans.values())
+        for batch, places in _read(reader, spans):
+            messages += len(batch)
+            first, last = min(first, int(places.ts.min())), max(last, int(places.ts.max()))
+            file.add(*parse(batch, places))
+            on_progress(Progress(messages, total))
+        if not file.rows:
+            found = f"none of its {messages:,} messages is an event" if messages else "it holds no message"
+            raise RecordingError(
+                f"topic {source.topic!r} on {source.brokers}: {found} between the times given; choose --since earlier, "
+                "or send events first"
+            )
+        file.finish()
+    return Recorded(
+        file.rows, len(file.columns), messages, len(partitions), parse.unreadable, parse.example, first, last,
+        time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Message], Places]]:
+    """Yield the messages of the spans and their places, those of a partition in order.
+
+    Raises:
+        BrokerError: nothing came for `source.wait` seconds.
+    """
+    left = {partition for partition, span in spans.items() if span.begin < span.end}
+    if not left:
+        return
+    ends = np.zeros(max(spans) + 1, np.int64)
+    for partition, span in spans.items():
+        ends[partition] = span.end
+    began = time.monotonic()
+    for messages, ended in reader.poll({p: spans[p].begin for p in left}, BATCH):
+        left -= ended
+        if messages:
+            number = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
+            offset = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+            inside = offset < ends[number]
+            left.difference_update(np.unique(number[offset + 1 >= ends[number]]).tolist())
+            if not inside.all():
+                rows = np.flatnonzero(inside)
+                messages, number, offset = [messages[i] for i in rows.tolist()], number[rows], offset[rows]
+            if messages:
+                ts = np.fromiter((stamp for _, stamp in map(Message.timestamp, messages)), np.int64, len(messages))
+                yield messages, Places(number, offset, ts, list(map(Message.key, messages)))
+        if not left:
+            return
+        if messages or ended:
+            began = time.monotonic()
+        elif time.monotonic() - began > reader.source.wait:
+            raise reader.silence()
+
+
+@contextlib.contextmanager
+def _no_collections() -> Iterator[None]:
+    """Pause the collection of cycles, which would visit each new document several times; documents have none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
