@@ -1,4 +1,4 @@
-"""The production kernel and explicit gradient descent over the same events: inputs, answers and their differences.
+"""The production kernel and its 64-bit reference over the same events: inputs, answers and their differences.
 
 `Recorder.follow` runs the production kernel over a tape. Before and after each event it reads the kernel's state, lets
 the reference do the same event in 64-bit floats, and keeps the differences.
@@ -31,6 +31,7 @@ from ssm_stream.core.shapes import (
     LearnerParams,
     Scratch,
 )
+from ssm_stream.verify.gates import Gates, new_losses
 from ssm_stream.verify.reference import (
     Array,
     Descent,
@@ -88,13 +89,19 @@ class Deviation(NamedTuple):
 
     answer: |q_h − q_64| / max(1, |q_64|), before the event is learned
     weights: ‖W_h − W_64‖ / max(‖W_64‖, MIN_NORM), after it is learned
-    shift (n,): |prediction − the same with the reference's answers|, gate weights alike, in the target's unit
+    gate (n,): largest |weight of an answer − that of the reference's gates| on the kernel's answers
+    gated, whole (n,): |ŷ − ŷ_64| in standard deviations of the target's residual, before the event is learned: of the
+        reference's gates on the kernel's answers; of the reference's heads and gates together
+    reference (n,): the latter's predictions, in the target's unit
     """
 
     answer: NDArray[np.float32]
     weights: NDArray[np.float32]
     learned: NDArray[np.bool_]
-    shift: Array
+    gate: Array
+    gated: Array
+    whole: Array
+    reference: Array
 
 
 class _Event(NamedTuple):
@@ -144,6 +151,7 @@ class Recorder:
         self.heads = heads = pooled_heads(p)
         self.pools = [Descent(heads, p.N) for _ in range(P)]
         self.own = [OwnDescent(p) for _ in range(E if P < E else 0)]
+        self.gates, self._losses = [Gates(p) for _ in range(P)], [new_losses(p) for _ in range(E)]
         self._layouts = _layouts(p, heads, OwnDescent(p).kind)
         self._alone = np.flatnonzero(heads.place < 0)
         self._means: list[list[float]] = [[0.0, 0.0] for _ in range(P)]
@@ -155,8 +163,9 @@ class Recorder:
         self.seen = Recorded(np.zeros((n, p.L), np.float32), *(np.full(n, np.nan) for _ in range(7)))
         H = len(head_names(p))
         self.deviation = Deviation(
-            np.zeros((n, H), np.float32), np.zeros((n, H), np.float32), np.zeros((n, H), np.bool_), np.zeros(n)
-        )
+            np.zeros((n, H), np.float32), np.zeros((n, H), np.float32), np.zeros((n, H), np.bool_),
+            np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n),
+        )  # fmt: skip
         self._fit()
 
     def _fit(self) -> None:
@@ -207,6 +216,7 @@ class Recorder:
         if learns:
             seen.q[t] = targets[0, RESIDUAL]
             self._learn(event, targets, update, n_pool)
+            self.gates[k].learn(y, (n, n_pool), waiting)
             self._compare(event, logs)
 
     def _inputs(self, event: _Event) -> Array:
@@ -234,9 +244,20 @@ class Recorder:
             found[scope * len(self.heads.kind) + self._alone] = W[k, self._alone, :n] @ x[scope, :n]
         relative = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
         self.deviation.answer[event.t, : len(relative)] = relative
-        share = w.g[layout.at] * (w.active[layout.at] * layout.alone)
-        shift = share @ (w.a[layout.at] - in_unit(w, layout.side, layout.kind, expected))
-        self.deviation.shift[event.t] = abs(shift)
+        self._mix(event, in_unit(w, layout.side, layout.kind, expected))
+
+    def _mix(self, event: _Event, answers: Array) -> None:
+        """Compare the reference's gates with the kernel's, and the whole prediction. answers: the reference's"""
+        w, (k, e, *_), layout = self.production.scratch, event.given, self._layouts[event.scopes - 1]
+        places, (low, high) = int(w.places[0]), w.base[[LOW, HIGH]].tolist()
+        a, active = np.repeat(w.a[None, :places], 2, 0), w.active[:places] > 0
+        a[1, layout.at[layout.alone]] = answers[layout.alone]
+        mixed = self.gates[k].mix(a, active, self._losses[e], low, high)
+        scale = float(w.scale[event.scopes - 1, RESIDUAL, 1])
+        off = np.abs(mixed.yhat - self.seen.yhat[event.t]) / (scale or max(abs(self.seen.yhat[event.t]), MIN_NORM))
+        self.deviation.gated[event.t], self.deviation.whole[event.t] = off
+        self.deviation.reference[event.t] = mixed.yhat[1]
+        self.deviation.gate[event.t] = np.abs(mixed.g[0] - w.g[:places]).max()
 
     def _learn(self, event: _Event, targets: Array, update: Update, n_pool: int) -> None:
         """Let the reference learn the event, in every scope that learns it."""
