@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ssm_stream.verify import record, replay
 from ssm_stream.verify import reference as verify_reference
 from ssm_stream.verify.certificate import Verification, verify
 from ssm_stream.verify.context import persistence
-from ssm_stream.verify.recovery import CHECK, SOON, Outcome
+from ssm_stream.verify.recovery import CHANGES, CHECK, SOON, Outcome
 from ssm_stream.verify.replay import NothingToVerifyError, Replay
 from ssm_stream.verify.report import judge
 from ssm_stream.verify.words import words
@@ -489,3 +490,42 @@ def test_certificate_has_the_excitation() -> None:
 
 def test_bins_are_named() -> None:
     assert [verify_kernel.bin_name(i) for i in (0, 1, 12)] == ["1–3", "4–10", "from 1,000,001"]
+
+
+def test_languages_have_the_same_texts_with_the_same_names() -> None:
+    english, japanese = words("en").texts, words("ja").texts
+    names = re.compile(r"{(\w+)}")
+    checks = {key for key in japanese if key.startswith("verify ")}
+    assert set(english) == set(japanese) - checks
+    for key, text in english.items():
+        assert set(names.findall(text)) == set(names.findall(japanese[key])), key
+
+
+def test_every_check_has_a_name_in_japanese(result: Verification) -> None:
+    for check in [*result.checks, *(Check(f"{CHECK} {name}", 0, "<=", 1) for name in CHANGES.values())]:
+        assert words("ja").check(check) != check.name
+        assert words("en").check(check) == check.name
+
+
+@pytest.mark.parametrize(
+    ("options", "locale", "japanese"),
+    [
+        (["--lang", "ja"], "C", True),
+        ([], "ja_JP.UTF-8", True),
+        ([], "en_US.UTF-8", False),
+        (["--lang", "en"], "ja", False),
+    ],
+)
+def test_certificate_is_in_the_language(
+    files: tuple[str, str, str], monkeypatch: pytest.MonkeyPatch, options: list[str], locale: str, japanese: bool
+) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    config, recording, out = files
+    told = CliRunner().invoke(app, ["verify", config, recording, "--out", out, "--limit", "400", *options])
+    assert told.exit_code == 0, told.output
+    page = Path(out).read_text()
+    assert f'<html lang="{"ja" if japanese else "en"}">' in page
+    assert ("検証済み" in told.stderr) == japanese
+    assert ("カーネル: 予測全体の偏差" in told.stdout) == japanese
+    for english in ("Verified", "largest", "Checks", "Measured"):
+        assert (english in page) != japanese, english

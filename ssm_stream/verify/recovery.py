@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
 from ssm_stream.verify.changes import Change, injected_changes, moments, since_change
@@ -36,9 +37,8 @@ class Recovery(NamedTuple):
 
     since (k,): events since the change; changed, clean, level (k,): rolling errors with and without the change, and
     the level to return to; peak: largest multiple of the level; above: share of the time after the change with an error
-    above `BACK` times the level; events: after which the error is back and stays for `WINDOW` events, 0 if it never
-    left, infinite if it never came back; always: multiple of the level, over the events within which the error must be
-    back, of a model that had the change from the first event
+    above `BACK` times the level; events: see `_events_until_back`; always: mean multiple of the level, over the events
+    in which the recovery is judged, of a model that had the change from the first event
     """
 
     since: Array
@@ -95,6 +95,7 @@ def recovery_section(
                 "share_above": found.above, "always_over_level": None if change.name == "noise" else found.always,
             }  # fmt: skip
             events: Cell = int(found.events) if back else words("recovery.not_within", events=f"{remaining:,}")
+            events = "–" if outcome.check is None else events
             result = "unjudged" if outcome.check is None else "met" if outcome.check.ok else "missed"
             always: Cell = "–" if change.name == "noise" else found.always
             cells: list[Cell] = [found.peak, f"{found.above:.1%}", always, events, words(f"recovery.{result}")]
@@ -114,8 +115,9 @@ def _judge(change: Change, found: Recovery | None, remaining: int, words: Words)
     if found is None:
         why = "short" if remaining < MIN_AFTER else change.why
         return Outcome(change.name, None, words(f"why.{why}", need=MIN_AFTER, remaining=remaining, **change.values))
-    if change.name != "noise" and found.peak <= BACK:
-        return Outcome(change.name, None, words("why.unmoved", peak=f"{found.peak:.2f}", back=f"{BACK:g}"))
+    if math.isnan(found.events):
+        why = "why.late" if found.peak > BACK else "why.unmoved"
+        return Outcome(change.name, None, words(why, peak=f"{found.peak:.2f}", back=f"{BACK:g}"))
     return Outcome(change.name, at_most(f"{CHECK} {CHANGES[change.name]}", found.events, SOON), "")
 
 
@@ -145,13 +147,30 @@ def _recover(run: Replay, change: Change, clean: Array, remaining: int) -> Recov
     level = np.maximum(level, np.where(np.arange(2 * remaining) < remaining, before, change.gain * before))
     multiple = (changed / level)[remaining:]
     back = multiple <= BACK
-    calm = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(back, WINDOW).all(1))
     index = np.arange(-remaining, remaining, dtype=np.float64) + 1
     soon = slice(remaining + WINDOW, remaining + MIN_AFTER)
     return Recovery(
         index, changed, same, level, float(multiple.max()), float(1.0 - back.mean()),
-        float(calm[0]) if len(calm) else math.inf, float((always[soon] / level[soon]).mean()),
+        _events_until_back(back, change.name == "noise"), float((always[soon] / level[soon]).mean()),
     )  # fmt: skip
+
+
+def _events_until_back(back: NDArray[np.bool_], stays: bool) -> float:
+    """Events after which the error is back and stays for `WINDOW` events; NaN if it never rose in time to be judged.
+
+    They count from the change, or from where it shows if that is later than `WINDOW` events after it.
+
+    back (k,): by events since the change, whether the error is at most `BACK` times its level
+    stays: whether the change stays, so that an error which never rose is back after 0 events
+    """
+    calm = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(back, WINDOW).all(1))
+    rose = np.flatnonzero(~back)
+    first = 0 if stays else int(rose[0]) if len(rose) else len(back)
+    origin = first if first >= WINDOW else 0
+    if origin + MIN_AFTER > len(back):
+        return math.nan
+    calm = calm[calm >= first]
+    return float(calm[0] - origin) if len(calm) else math.inf
 
 
 def _chart(name: str, found: Recovery, words: Words) -> Chart:
