@@ -83,6 +83,6 @@ def verify(
         console.print(f"- {line}", markup=False)
     verdict = result.verdict
     console.print(verdict.text, style=None if verdict.ok else "bold red", markup=False)
-    console.print(f"report: {out}", markup=False)
+    console.print(result.words("written", file=out), markup=False)
     if not verdict.ok:
         raise typer.Exit(MISSED if verdict.kernel else FAILED)

@@ -82,13 +82,12 @@ def injected_changes(run: Replay, frozen: Frozen, error: Array, soon: int) -> li
             _on_target(run, "offset", "change.raised", {"offset": f"{OFFSET:g}"}, raised, why=flat),
             noisy,
         ]
-    j = _most_moving(run, frozen, before)
+    j, size, moves = _feature_to_change(run, frozen, soon)
     column, feature = run.u[:, j], run.plan.features[j]
-    mean, size = moments(run, column, before)
+    mean = moments(run, column, before)[0]
     z = np.nan_to_num((column - mean[lives]) / np.where(size > 0, size, np.inf)[lives])
-    moves = moments(run, z, after & (since < soon))[1].max()
     flat_feature = "" if (size > 0).any() else "flat_feature"
-    still = flat_feature or ("still_feature" if moves < MIN_MOVES else "")
+    still = flat_feature or ("still_feature" if not moves else "")
     shifted = run.u.copy()
     shifted[:, j] = column + OFFSET * size[lives]
     values = {"feature": feature, "coefficient": f"{COEFFICIENT:g}", "offset": f"{OFFSET:g}"}
@@ -108,8 +107,17 @@ def _on_target(
     return Change(name, text, values, run.u, np.where(since_change(run) >= 0, y, run.y), (run.u, y), gain, why)
 
 
-def _most_moving(run: Replay, frozen: Frozen, before: NDArray[np.bool_]) -> int:
-    """The feature that moved the predictions most, of those that vary before the change if any does."""
-    varies = [(moments(run, run.u[:, j], before)[1] > 0).any() for j in range(len(run.plan.features))]
-    moved = frozen.moved.sum(0)
-    return int(np.argmax(np.where(varies, moved, -1.0)))
+def _feature_to_change(run: Replay, frozen: Frozen, soon: int) -> tuple[int, Array, bool]:
+    """The feature that moves the predictions most, its deviation (E,) before the change, and whether it moves after it.
+
+    One that varies before and after the change comes first, then one that varies before.
+    """
+    since = since_change(run)
+    sizes, moves = [], []
+    for j in range(len(run.plan.features)):
+        before, after = (moments(run, run.u[:, j], use)[1] for use in (since < 0, (since >= 0) & (since < soon)))
+        sizes.append(before)
+        moves.append(bool((after > MIN_MOVES * before).any() and (before > 0).any()))
+    ranks = [(moves[j], bool((sizes[j] > 0).any()), float(frozen.moved[:, j].sum())) for j in range(len(sizes))]
+    j = max(range(len(ranks)), key=ranks.__getitem__)
+    return j, sizes[j], moves[j]

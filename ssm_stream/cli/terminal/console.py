@@ -6,6 +6,7 @@ where the terminal is too narrow for a row, each row becomes lines of `column: v
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -137,7 +138,7 @@ def format_number(value: float | None, form: str = ".4g") -> str:
 
 def checks_table(checks: Sequence[Check], words: Words | None = None) -> Table:
     """Measured values and their bounds. words: of another language; None: English"""
-    name, value, bar, result = (
+    name, measured, bar, result = (
         [words(f"check.{key}") for key in ("name", "value", "bar", "result")]
         if words
         else ["check", "value", "bar", "ok"]
@@ -145,9 +146,11 @@ def checks_table(checks: Sequence[Check], words: Words | None = None) -> Table:
     title, met, missed = (
         (words("section.checks"), words("check.met"), words("check.missed")) if words else ("Checks", "yes", "no")
     )
-    table = new_table((name, value, bar, result), fold=(name,), text=(result,), title=title)
+    table = new_table((name, measured, bar, result), fold=(name,), text=(result,), title=title)
     for check in checks:
         ok = Text(met, "green") if check.ok else Text(missed, "bold red")
         shown = words.check(check) if words else check.name
-        table.add_row(shown, f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok)
+        table.add_row(
+            shown, "∞" if check.value == math.inf else f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok
+        )
     return table
