@@ -529,3 +529,28 @@ def test_certificate_is_in_the_language(
     assert ("カーネル: 予測全体の偏差" in told.stdout) == japanese
     for english in ("Verified", "largest", "Checks", "Measured"):
         assert (english in page) != japanese, english
+
+
+RIGID = "model: {heads: [moments], half_lives: [1000000 events], gate: equal}\n"
+"""A model that hardly forgets."""
+
+
+def test_missed_recovery_is_exit_code_3(files: tuple[str, str, str]) -> None:
+    config, recording, out = files
+    Path(config).write_text(CONFIG.replace("lags: 2", "lags: 0") + RIGID)
+    found = CliRunner().invoke(app, ["verify", config, recording, "--out", out, "--json", "--lang", "en"])
+    assert found.exit_code == 3, found.output
+    content = json.loads(found.stdout)
+    assert content["ok"] is False
+    assert content["kernel_ok"] is True
+    assert "coefficient" in content["recovery_missed"]
+    assert content["verdict"].startswith("Not verified: after the injected coefficient change")
+    page = Path(out).read_text()
+    assert "Verified" not in page
+    assert '<p class="lead miss">Not verified: after the injected coefficient change' in page
+
+
+def test_help_names_the_exit_codes() -> None:
+    text = " ".join(CliRunner().invoke(app, ["verify", "--help"]).stdout.split())
+    for part in ("Exit code 0:", "1: they do not agree", "2: a wrong call", "3: they agree, but after an injected"):
+        assert part in text
