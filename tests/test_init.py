@@ -322,3 +322,34 @@ def test_a_literal_secret_is_refused_and_not_written(tmp_path: Path) -> None:
     assert "a secret must not be written in the file" in told.stderr
     assert "hunter2" not in told.stderr
     assert not out.exists()
+
+
+def idle_rows(n: int) -> list[dict[str, object]]:
+    """A machine with a constant, a copy in another unit and a sum among its columns."""
+    rng = np.random.default_rng(0)
+    rows: list[dict[str, object]] = []
+    for t in range(n):
+        load, speed, flow = rng.normal(size=3).tolist()
+        rows.append({
+            "machine": "m", "ts": 1_700_000_000 + 60 * t, "celsius": 20 + load, "fahrenheit": 68 + 1.8 * load,
+            "set_pressure": 4.0, "speed": speed, "flow": flow, "both": speed + flow,
+            "target": load - speed + 0.5 * flow + 0.1 * float(rng.normal()),
+        })  # fmt: skip
+    return rows
+
+
+def test_constants_and_copies_are_left_out_and_sums_are_noted() -> None:
+    draft = draft_event(idle_rows(400), Choices(), "plant")
+    assert draft.left_out["set_pressure"].startswith("the same in all 400 rows of the sample")
+    assert draft.left_out["fahrenheit"] == "celsius in another unit: it adds no direction to the gradient"
+    assert set(draft.event.numbers) == {"both", "celsius", "flow", "speed"}
+    (note,) = [note for note in draft.notes if note.startswith("collinear")]
+    assert "speed (all of its variance is held by both, flow)" in note
+    text = render_config(draft, "plant", "-", {}, "400 rows")
+    assert "#   set_pressure: the same in all 400 rows" in text
+
+
+def test_few_rows_show_no_constant() -> None:
+    draft = draft_event(idle_rows(100), Choices(), "plant")
+    assert "set_pressure" in draft.event.numbers
+    assert not [note for note in draft.notes if note.startswith("collinear")]

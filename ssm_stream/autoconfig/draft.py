@@ -26,6 +26,7 @@ from ssm_stream.autoconfig.columns import (
     time_format,
 )
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
+from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.signals import as_targets, without_symptoms
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
@@ -137,7 +138,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
             never = [path for path in event.numbers if _is_no_signal(found[path], owners)]
             narrowed, remarks = as_targets(event, events, never), []
         else:
-            narrowed = without_symptoms(event, events)
+            idle = without_idle_columns(event, events)
+            if idle.left_out:
+                events, _ = EventReader(idle.event).read(rows)
+            narrowed = without_symptoms(idle.event, events)
+            left_out |= idle.left_out
+            if narrowed.left_out:
+                events, _ = EventReader(narrowed.event).read(rows)
+            notes += [*idle.notes, *collinear_notes(narrowed.event, events)]
         event, left_out = narrowed.event, left_out | narrowed.left_out
         why |= narrowed.why
         notes += narrowed.notes

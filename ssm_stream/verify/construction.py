@@ -18,6 +18,7 @@ from ssm_stream.reference import has_torch
 from ssm_stream.verify.record import Recorded
 from ssm_stream.verify.reference import Array
 from ssm_stream.verify.replay import Replay
+from ssm_stream.verify.words import Words
 
 PAIRS = 20
 """N: events of a context."""
@@ -153,12 +154,12 @@ def _apart(a: Array, b: Array) -> float:
     return float((np.abs(a - b) / np.maximum(np.abs(b), 1.0)).max())
 
 
-def construction_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
+def construction_section(run: Replay, seen: Recorded, words: Words) -> tuple[Section, Any]:
     """Equalities of the constructed layer and explicit gradient descent, and its error next to production's."""
-    title = "Shipped weights and the paper's construction"
+    title = words("construction.title")
     found = contexts(run, seen)
     if found is None:
-        return Section(title, text=[f"Not measured: no entity has {PAIRS + 1} learned events in a row."]), {}
+        return Section(title, text=[words("construction.unmeasured", need=PAIRS + 1)]), {}
     fitted = len(found.answer) // 2 or 1
     slope = explicit_steps(found, 1.0, 1)
     size = float((slope[:fitted] ** 2).sum()) or 1.0
@@ -182,19 +183,19 @@ def construction_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
     rows: list[list[Cell]] = [
         [label, figures[key]]
         for label, key in (
-            ("production: shipped heads and gates, all events so far", "production"),
-            (f"construction: one step on the last {PAIRS} events", "one_step"),
-            (f"construction: {STEPS} steps on the last {PAIRS} events", "steps"),
-            ("W0: the base alone", "w0"),
+            (words("construction.production"), "production"),
+            (words("construction.one_step", pairs=PAIRS), "one_step"),
+            (words("construction.steps", steps=STEPS, pairs=PAIRS), "steps"),
+            (words("construction.w0"), "w0"),
         )
     ]
     table = Table(
-        f"Mean absolute error on the same {figures['judged']:,} events, in the target's unit",
-        ["model", "error"],
+        words("construction.table", events=f"{figures['judged']:,}"),
+        [words("construction.column.model"), words("construction.column.error")],
         rows,
-        "The second half of the contexts in time; η of the one step was fitted on the first half.",
+        words("construction.note"),
     )
-    return Section(title, text=_text(run, figures), checks=checks, tables=[table]), figures
+    return Section(title, text=_text(figures, words), checks=checks, tables=[table]), figures
 
 
 def _errors(
@@ -218,15 +219,10 @@ def _errors(
     }
 
 
-def _text(run: Replay, figures: dict[str, Any]) -> list[str]:
+def _text(figures: dict[str, Any], words: Words) -> list[str]:
     best = figures["production"] <= min(figures["one_step"], figures["steps"])
+    rate = number(figures["rate"])
     return [
-        "The shipped weights are the production heads' decays, steps and ridges of this configuration; the first "
-        "chapter holds them to explicit gradient descent. The construction is the paper's layer with weights set by "
-        f"hand (input gate e0 e1ᵀ, decay 1, output gate e2, read-out −(η/N) I): {figures['contexts']} contexts of "
-        f"{PAIRS} consecutive events of this recording, inputs and targets standardised as production does, in 64-bit "
-        f"floats, η = {number(figures['rate'])}. Against it stand explicit gradient steps from W0 = 0.",
-        "The construction forgets everything before its context and knows no gates, so it shows what one gradient step "
-        "is worth, not what production reaches. On these events production has the "
-        + ("lowest error of the gradient models." if best else "higher error of the two: here the last events say it."),
+        words("construction.text.what", contexts=figures["contexts"], pairs=PAIRS, rate=rate),
+        words("construction.text.best" if best else "construction.text.not_best"),
     ]

@@ -12,6 +12,7 @@ from ssm_stream.verify.kernel import EDGES, bin_name
 from ssm_stream.verify.record import Recorded
 from ssm_stream.verify.reference import Array
 from ssm_stream.verify.replay import FROZEN_SHARE, Replay
+from ssm_stream.verify.words import Words
 
 NAMES = ("production", "w0", "persistence")
 SETTLED = 100
@@ -30,7 +31,7 @@ def persistence(run: Replay) -> Array:
     return last
 
 
-def context_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
+def context_section(run: Replay, seen: Recorded, words: Words) -> tuple[Section, Any]:
     """Errors against events seen: production, W0, persistence, frozen model; and the figures for the JSON."""
     judged = ~np.isnan(run.y) & (run.seen > 0)
     errors = {
@@ -61,11 +62,11 @@ def context_section(run: Replay, seen: Recorded) -> tuple[Section, Any]:
     frozen = _ratio(errors["production"][after], errors["frozen"][after]) if after.any() else None
     figures = {"bins": table, "error_over_frozen": frozen}
     section = Section(
-        "Does it learn in context?",
-        text=_text(run, table, checks, frozen),
+        words("context.title"),
+        text=_text(run, table, checks, frozen, words),
         checks=checks,
-        tables=_tables(table),
-        charts=_charts(run, table),
+        tables=_tables(table, words),
+        charts=_charts(run, table, words),
     )
     return section, figures
 
@@ -75,70 +76,56 @@ def _ratio(a: Array, b: Array) -> float:
     return float(a.sum() / b.sum()) if b.sum() > 0 else (1.0 if a.sum() == 0 else float("inf"))
 
 
-def _tables(bins: list[dict[str, Any]]) -> list[Table]:
+def _tables(bins: list[dict[str, Any]], words: Words) -> list[Table]:
     rows: list[list[Cell]] = [[r["events_seen"], r["events"], *(r[name] for name in NAMES)] for r in bins]
-    learning = Table(
-        "Mean absolute error, in the target's unit, by labelled events that the entity has seen",
-        ["seen", "events", "production", "W0", "persistence"],
-        rows,
-    )
+    seen, events = words("context.seen"), words("context.events")
+    columns = [seen, events, words("context.production"), "W0", words("context.persistence")]
+    learning = Table(words("context.table"), columns, rows)
     later: list[list[Cell]] = [
         [r["events_seen"], r["frozen_events"], r["production_beside_frozen"], r["frozen"]]
         for r in bins
         if r["frozen_events"]
     ]
-    columns = ["seen", "events", "production, still learning", "frozen"]
-    frozen = Table("The same, on the events after the entity's model was frozen", columns, later)
-    return [learning, frozen] if later else [learning]
+    columns = [seen, events, words("context.learning"), words("context.frozen")]
+    return [learning, Table(words("context.frozen_table"), columns, later)] if later else [learning]
 
 
-def _charts(run: Replay, bins: list[dict[str, Any]]) -> list[Chart]:
+def _charts(run: Replay, bins: list[dict[str, Any]], words: Words) -> list[Chart]:
     """Production, W0 and persistence over all events; production and the frozen model after freezing."""
     x = [float(r["from"]) for r in bins]
-    series = [Series("production", x, [r["production"] for r in bins])]
+    production, axes = words("context.production"), (words("kernel.x"), words("context.y"))
+    series = [Series(production, x, [r["production"] for r in bins])]
     if run.params.lags:
-        series.append(Series("W0 = persistence", x, [r["w0"] for r in bins]))
+        series.append(Series(words("context.w0_last"), x, [r["w0"] for r in bins]))
     else:
-        series.append(Series("W0: the running mean", x, [r["w0"] for r in bins]))
-        series.append(Series("persistence", x, [r["persistence"] for r in bins]))
-    charts = [Chart("Error against events seen", "events seen", "mean absolute error", series, log_x=True)]
+        series.append(Series(words("context.w0_mean"), x, [r["w0"] for r in bins]))
+        series.append(Series(words("context.persistence"), x, [r["persistence"] for r in bins]))
+    charts = [Chart(words("context.chart"), *axes, series, log_x=True)]
     later = [r for r in bins if r["frozen_events"]]
     if len(later) > 1:
         x = [float(r["from"]) for r in later]
         pair = [
-            Series("production", x, [r["production_beside_frozen"] for r in later]),
-            Series("frozen", x, [r["frozen"] for r in later]),
+            Series(production, x, [r["production_beside_frozen"] for r in later]),
+            Series(words("context.frozen"), x, [r["frozen"] for r in later]),
         ]
-        charts.append(Chart("After freezing", "events seen", "mean absolute error", pair, log_x=True))
+        charts.append(Chart(words("context.frozen_chart"), *axes, pair, log_x=True))
     return charts
 
 
-def _text(run: Replay, bins: list[dict[str, Any]], checks: list[Check], frozen: float | None) -> list[str]:
-    base = (
-        "the last target, so W0 and persistence are one" if run.params.lags
-        else "the running mean of the entity's targets"
-    )  # fmt: skip
-    text = [
-        f"No parameter was trained before the first event. W0 is what the model answers before any gradient: {base}. "
-        f"The frozen model is the production model after {FROZEN_SHARE:.0%} of the labelled events of those that learn "
-        "together: all heads' weights and the gate's, their mean over the second half of that time. It goes on "
-        "with live inputs, base, means and deviations, but learns nothing more.",
-    ]
+def _text(
+    run: Replay, bins: list[dict[str, Any]], checks: list[Check], frozen: float | None, words: Words
+) -> list[str]:
+    base = words("context.base_last" if run.params.lags else "context.base_mean")
+    text = [words("context.text.start", base=base, share=f"{FROZEN_SHARE:.0%}")]
     if checks:
         ratio = checks[0].value
-        verb = "it learns in context" if ratio < 1.0 else "here its gradients gain nothing over its start"
-        text.append(f"After {SETTLED} events the error is {number(ratio)} of that of W0: {verb}.")
+        learns = words("context.learns" if ratio < 1.0 else "context.learns_not")
+        text.append(words("context.text.ratio", settled=SETTLED, ratio=number(ratio), learns=learns))
     else:
-        text.append(f"No entity has seen more than {SETTLED} events, so learning is not judged.")
+        text.append(words("context.text.unjudged", settled=SETTLED))
     if frozen is not None:
-        tail = (
-            "so going on learning pays on this recording."
-            if frozen < 0.98
-            else "so what was learned early holds for the rest of this recording."
-            if frozen <= 1.02
-            else "so going on learning costs on this recording: what was learned early was better."
-        )
-        text.append(f"After freezing, production has {number(frozen)} of the frozen model's error, {tail}")
+        pays = "context.pays" if frozen < 0.98 else "context.holds" if frozen <= 1.02 else "context.harms"
+        text.append(words("context.text.frozen", ratio=number(frozen), so=words(pays)))
     if len(bins) > 1:
-        text.append("Bins hold different times of the recording, so read across a row rather than down a column.")
+        text.append(words("context.text.bins"))
     return text

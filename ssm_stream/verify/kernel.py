@@ -1,4 +1,4 @@
-"""Part (a) of `verify`: is the production kernel gradient descent on this recording?"""
+"""Part (a) of `verify`: are the production kernel's heads, gates and predictions those of gradient descent?"""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Seri
 from ssm_stream.verify.record import Deviation, Recorded
 from ssm_stream.verify.reference import Array, head_names
 from ssm_stream.verify.replay import Replay
+from ssm_stream.verify.words import Words
 
 MEDIAN_BAR = 1e-5
 EDGES = (1, 4, 11, 31, 101, 301, 1001, 3001, 10_001, 30_001, 100_001, 300_001, 1_000_001)
@@ -23,7 +24,7 @@ def bin_name(index: int) -> str:
 
 
 def kernel_section(
-    run: Replay, seen: Recorded, deviation: Deviation, distances: Array, tolerance: float
+    run: Replay, seen: Recorded, deviation: Deviation, distances: Array, tolerance: float, words: Words
 ) -> tuple[Section, Any]:
     """Checks, tables and charts of part (a), and its figures for the JSON.
 
@@ -46,20 +47,31 @@ def kernel_section(
         ]
         for h, head in zip(used, heads, strict=True):
             head[name] = _worst(run, values[:, h], learned[:, h])
-    shift = deviation.shift[events]
+    for name, one in (
+        ("weights of the gates", deviation.gate),
+        ("predictions of the gates", deviation.gated),
+        ("the whole prediction", deviation.whole),
+    ):
+        checks += [
+            at_most(f"verify kernel: {name}, largest deviation", float(np.max(one[events])), tolerance),
+            at_most(f"verify kernel: {name}, median deviation", float(np.median(one[events])), MEDIAN_BAR),
+        ]
+    shift = np.abs(seen.yhat - deviation.reference)[events]
     figures: dict[str, Any] = {
         "events": int(events.sum()),
         "heads": heads,
         "prediction_difference": {"largest": float(shift.max()), "median": float(np.median(shift))},
+        "gates_compared": True,
+        "attention_compared": not run.params.window,
         "mae": float(np.abs(run.y - run.yhat)[events].mean()),
         "exact": _exact(run, distances),
     }
     section = Section(
-        "The production kernel against explicit gradient descent",
-        text=_text(run, figures, checks),
+        words("kernel.title"),
+        text=_text(run, figures, checks, words),
         checks=checks,
-        tables=[_table(heads), *_exact_table(figures["exact"])],
-        charts=[_chart(run, learned, name, values) for name, values in reversed(parts)],
+        tables=[_table(heads, words), *_exact_table(figures["exact"], words)],
+        charts=[_chart(run, learned, name, values, words) for name, values in reversed(parts)],
     )
     return section, figures
 
@@ -86,45 +98,38 @@ def _exact(run: Replay, distances: Array) -> list[dict[str, Any]]:
     return found
 
 
-def _table(heads: list[dict[str, Any]]) -> Table:
+def _table(heads: list[dict[str, Any]], words: Words) -> Table:
     rows: list[list[Cell]] = []
     for head in heads:
         p, w = head["predictions"], head["weights"]
-        where = f"{w['entity']}, after {w['events_seen']:,} events"
+        where = words("kernel.where", entity=w["entity"], events=f"{w['events_seen']:,}")
         rows.append([head["head"], p["largest"], p["median"], w["largest"], w["median"], where])
-    return Table(
-        "Relative deviation of the float32 kernel from float64 gradient descent, by head",
-        ["head", "predictions: largest", "median", "weights: largest", "median", "largest of weights: where"],
-        rows,
-        "The checks take the largest and the median over all learned events and all heads. Fleet: the pool's weights "
-        "on inputs standardised by the pool; norm: the pool's, standardised by entity and by pool; entity: its own.",
-    )
+    median = words("kernel.column.median")
+    columns = [words(f"kernel.column.{name}") for name in ("head", "predictions", "weights", "where")]
+    columns = [columns[0], columns[1], median, columns[2], median, columns[3]]
+    return Table(words("kernel.table"), columns, rows, words("kernel.note"))
 
 
-def _exact_table(exact: list[dict[str, Any]]) -> list[Table]:
+def _exact_table(exact: list[dict[str, Any]], words: Words) -> list[Table]:
     rows: list[list[Cell]] = [[row["head"], row["median"], row["largest"], row["moments"]] for row in exact]
-    title = "Distance of the moment heads from the exact solution of their decayed least squares"
-    note = (
-        "Root mean square difference of the predictions over the decayed events, as a part of the exact solution's "
-        "own. One sweep an event follows the minimum; it does not stand on it."
-    )
-    return [Table(title, ["head", "median", "largest", "moments measured"], rows, note)] if rows else []
+    columns = [words(f"kernel.column.{name}") for name in ("head", "median", "largest", "moments")]
+    return [Table(words("exact.table"), columns, rows, words("exact.note"))] if rows else []
 
 
-def _groups(run: Replay) -> dict[str, list[int]]:
+def _groups(run: Replay, words: Words) -> dict[str, list[int]]:
     """Heads of the chart's lines: each moment head of each scope, and the gradient heads of a scope together."""
     groups: dict[str, list[int]] = {}
     for h, name in enumerate(head_names(run.params)):
         scope = name.split(":")[0]
-        groups.setdefault(name if ": moments" in name else f"{scope}: all others", []).append(h)
+        groups.setdefault(name if ": moments" in name else words("kernel.others", scope=scope), []).append(h)
     return groups
 
 
-def _chart(run: Replay, learned: Any, name: str, values: Any) -> Chart:
+def _chart(run: Replay, learned: Any, name: str, values: Any, words: Words) -> Chart:
     """Largest deviation of each group of heads in each bin of events seen."""
     bins = np.digitize(run.seen, EDGES) - 1
     series = []
-    for group, heads in _groups(run).items():
+    for group, heads in _groups(run, words).items():
         x, y = [], []
         for b in range(len(EDGES)):
             here = learned[:, heads] & (bins == b)[:, None]
@@ -133,39 +138,29 @@ def _chart(run: Replay, learned: Any, name: str, values: Any) -> Chart:
                 y.append(float(values[:, heads][here].max()))
         if x:
             series.append(Series(group, x, y))
-    title = f"{name.capitalize()}: largest relative deviation, by events the entity has seen"
-    return Chart(title, "events seen", "relative deviation", series, log_x=True, log_y=True)
+    title = words(f"kernel.chart.{name}")
+    return Chart(title, words("kernel.x"), words("kernel.y"), series, log_x=True, log_y=True)
 
 
-def _text(run: Replay, figures: dict[str, Any], checks: list[Check]) -> list[str]:
-    shift, mae = figures["prediction_difference"], figures["mae"]
-    p, scopes = run.params, {head["head"].split(":")[0] for head in figures["heads"]}
+def _text(run: Replay, figures: dict[str, Any], checks: list[Check], words: Words) -> list[str]:
+    shift = figures["prediction_difference"]
+    scopes = {head["head"].split(":")[0] for head in figures["heads"]}
     loose = [h["head"] for h in figures["heads"] if h["weights"]["median"] > MEDIAN_BAR]
-    left_out = "the gates" if not p.window else "the gates and the corrections that attention adds to the moment heads"
+    numbers = {"events": f"{figures['events']:,}", "heads": len(figures["heads"]), "scopes": len(scopes)}
     text = [
-        f"The production kernel learned {figures['events']:,} events in the order of the recording, in 32-bit floats. "
-        "Next to it ran gradient descent written out in 64-bit floats on the same inputs and targets: moments "
-        "accumulated one product at a time, every gradient of every coordinate computed anew from them, embedding and "
-        f"ferns too, its own weights from the first event to the last. That is {len(figures['heads'])} heads in "
-        f"{len(scopes)} {'scope' if len(scopes) == 1 else 'scopes'}, compared after every event. Not compared: "
-        f"{left_out}, which weigh what the heads say.",
-        "Deviation of predictions: |kernel − reference| / max(1, |reference|), in standard deviations of the head's "
-        "target. Deviation of weights: Euclidean norm of the difference over the norm of the reference. Both use the "
-        "kernel's decays, ridges and steps.",
-        f"Carried to the final prediction, with the gate's weights held, the difference is at most "
-        f"{number(shift['largest'])} and {number(shift['median'])} in the median, in the target's unit, where the mean "
-        f"absolute error is {number(mae)}.",
-    ]
+        words("kernel.text.heads", **numbers),
+        words("kernel.text.gates"),
+        words("kernel.text.attention" if run.params.window else "kernel.text.all"),
+        words("kernel.text.deviation"),
+        words(
+            "kernel.text.unit", largest=number(shift["largest"]), median=number(shift["median"]),
+            mae=number(figures["mae"]),
+        ),
+    ]  # fmt: skip
     if loose:
-        text.append(
-            f"Taken alone, the weights of {'; '.join(loose)} deviate by more than {MEDIAN_BAR:g} in the median. "
-            "Moments S are 32-bit floats: where inputs are nearly copies of each other, their rounding moves the "
-            "weights along the directions that S hardly determines, which the predictions hardly feel."
-        )
+        text.append(words("kernel.text.loose", heads="; ".join(loose), bar=f"{MEDIAN_BAR:g}"))
     missed = [check for check in checks if not check.ok]
     if missed:
-        text.append(
-            "The kernel is not within its bars here: " + "; ".join(f"{c.name} is {number(c.value)}" for c in missed)
-            + ". Do not use this build for production before that is explained; send this report with the recording."
-        )  # fmt: skip
+        listed = "; ".join(f"{words.check(c)} {number(c.value)}" for c in missed)
+        text.append(words("kernel.text.missed", checks=listed))
     return text

@@ -1,4 +1,4 @@
-"""The production kernel and explicit gradient descent over the same events: inputs, answers and their differences.
+"""The production kernel and its 64-bit reference over the same events: inputs, answers and their differences.
 
 `Recorder.follow` runs the production kernel over a tape. Before and after each event it reads the kernel's state, lets
 the reference do the same event in 64-bit floats, and keeps the differences.
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ssm_stream.core import native
 from ssm_stream.core.shapes import (
     BASE,
     BATCH,
@@ -31,6 +32,7 @@ from ssm_stream.core.shapes import (
     LearnerParams,
     Scratch,
 )
+from ssm_stream.verify.gates import Gates, OwnLosses
 from ssm_stream.verify.reference import (
     Array,
     Descent,
@@ -88,13 +90,19 @@ class Deviation(NamedTuple):
 
     answer: |q_h − q_64| / max(1, |q_64|), before the event is learned
     weights: ‖W_h − W_64‖ / max(‖W_64‖, MIN_NORM), after it is learned
-    shift (n,): |prediction − the same with the reference's answers|, gate weights alike, in the target's unit
+    gate (n,): largest |weight of an expert − that of the reference's gates|
+    gated, whole (n,): |ŷ − ŷ_64| in standard deviations of the target's residual, before the event is learned: of the
+        reference's gates on the kernel's expert predictions; on those of the reference's heads
+    reference (n,): the latter's predictions, in the target's unit
     """
 
     answer: NDArray[np.float32]
     weights: NDArray[np.float32]
     learned: NDArray[np.bool_]
-    shift: Array
+    gate: Array
+    gated: Array
+    whole: Array
+    reference: Array
 
 
 class _Event(NamedTuple):
@@ -144,6 +152,7 @@ class Recorder:
         self.heads = heads = pooled_heads(p)
         self.pools = [Descent(heads, p.N) for _ in range(P)]
         self.own = [OwnDescent(p) for _ in range(E if P < E else 0)]
+        self.gates, self._losses = [Gates(p) for _ in range(P)], [OwnLosses(p) for _ in range(E)]
         self._layouts = _layouts(p, heads, OwnDescent(p).kind)
         self._alone = np.flatnonzero(heads.place < 0)
         self._means: list[list[float]] = [[0.0, 0.0] for _ in range(P)]
@@ -155,8 +164,9 @@ class Recorder:
         self.seen = Recorded(np.zeros((n, p.L), np.float32), *(np.full(n, np.nan) for _ in range(7)))
         H = len(head_names(p))
         self.deviation = Deviation(
-            np.zeros((n, H), np.float32), np.zeros((n, H), np.float32), np.zeros((n, H), np.bool_), np.zeros(n)
-        )
+            np.zeros((n, H), np.float32), np.zeros((n, H), np.float32), np.zeros((n, H), np.bool_),
+            np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n),
+        )  # fmt: skip
         self._fit()
 
     def _fit(self) -> None:
@@ -207,6 +217,7 @@ class Recorder:
         if learns:
             seen.q[t] = targets[0, RESIDUAL]
             self._learn(event, targets, update, n_pool)
+            self.gates[k].learn(self._a, self._active, self._made, y, self._losses[e], (n, n_pool), waiting)
             self._compare(event, logs)
 
     def _inputs(self, event: _Event) -> Array:
@@ -234,9 +245,23 @@ class Recorder:
             found[scope * len(self.heads.kind) + self._alone] = W[k, self._alone, :n] @ x[scope, :n]
         relative = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
         self.deviation.answer[event.t, : len(relative)] = relative
-        share = w.g[layout.at] * (w.active[layout.at] * layout.alone)
-        shift = share @ (w.a[layout.at] - in_unit(w, layout.side, layout.kind, expected))
-        self.deviation.shift[event.t] = abs(shift)
+        self._mix(event, in_unit(w, layout.side, layout.kind, expected))
+
+    def _mix(self, event: _Event, answers: Array) -> None:
+        """Compare the reference's gates with the kernel's, and the whole prediction. answers: the reference's"""
+        w, (k, e, *_), layout = self.production.scratch, event.given, self._layouts[event.scopes - 1]
+        places = int(w.places[0])
+        self._a, self._active = w.a[:places].copy(), w.active[:places] > 0
+        self._made = w.made.copy()
+        a = self._a.copy()
+        a[layout.at[layout.alone]] = answers[layout.alone]
+        weights = self.gates[k].weights(self._active, self._losses[e], *w.base[[LOW, HIGH]].tolist())
+        found, t, d = float(self.seen.yhat[event.t]), event.t, self.deviation
+        scale = float(w.scale[event.scopes - 1, RESIDUAL, 1]) or max(abs(found), MIN_NORM)
+        d.reference[t] = weights.predict(a, self._active)
+        d.gated[t] = abs(weights.predict(self._a, self._active) - found) / scale
+        d.whole[t] = abs(d.reference[t] - found) / scale
+        d.gate[t] = np.abs(weights.total - w.g[:places]).max()
 
     def _learn(self, event: _Event, targets: Array, update: Update, n_pool: int) -> None:
         """Let the reference learn the event, in every scope that learns it."""
@@ -324,9 +349,11 @@ class Recorder:
 
 def standardize(w: Scratch, y: float, logs: bool) -> Array:
     """(2, 4) for pool and entity by scale: clip((r − m) / s, ±6) with r = y − base, y, or their likes in log space."""
-    logged = math.log1p(y) if logs else 0.0
+    logged = np.zeros(1)
+    if logs:  # the core's own: where a target is constant, the last bit decides what its deviation is
+        native.elementary("log1p", np.array([y]), logged)
     base, log_base = float(w.base[BASE]), float(w.base[LOG_BASE])
-    off = np.array([y - base, y, logged - log_base, logged]) - w.scale[:, :, 0]
+    off = np.array([y - base, y, logged[0] - log_base, logged[0]]) - w.scale[:, :, 0]
     size = w.scale[:, :, 1]
     q: Array = off / np.where(size > 0.0, size, np.maximum(np.abs(off), 1e-300))
     return np.minimum(np.maximum(q, -Q_CLIP), Q_CLIP)

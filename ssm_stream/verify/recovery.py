@@ -1,4 +1,4 @@
-"""Part (c) of `verify`: how soon does the error come back after a change that is injected into this recording?"""
+"""Part (c) of `verify`: is the error back soon after a change that is injected into this recording?"""
 
 from __future__ import annotations
 
@@ -9,47 +9,36 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table
+from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
+from ssm_stream.verify.changes import Change, injected_changes, moments, since_change
 from ssm_stream.verify.record import Frozen
 from ssm_stream.verify.reference import Array
 from ssm_stream.verify.replay import Replay
+from ssm_stream.verify.words import Words
 
 WINDOW = 50
 """Events of the rolling mean absolute error."""
 BACK = 1.25
 """The error is back when it is at most this multiple of the level to return to."""
-MIN_AFTER = 4 * WINDOW
-"""Labelled events after the middle without which recovery is not measured."""
-COEFFICIENT = 2.0
-"""Injected weight: standard deviations of the target for one of the feature."""
-OFFSET = 3.0
-"""Injected sensor offset, in standard deviations."""
-GAIN = 2.0
-"""Injected gain of the target about its mean, where the events have no features."""
-SEED = 20_240
-
-
-class Change(NamedTuple):
-    """An injected change: what it is in words, and the columns u (n, C) and targets y (n,) that hold it.
-
-    gain: multiple of the uninjected error that the change itself makes of it; noise: whether it adds noise that stays
-    """
-
-    name: str
-    what: str
-    u: Array
-    y: Array
-    gain: float = 1.0
-    noise: bool = False
+LEARNING = 100
+"""Labelled events that a new entity has, by default, before it may alert (`model.warmup`)."""
+SOON = WINDOW + LEARNING
+"""Events of an entity after the change within which the error must be back: those that empty the window, and those in
+which a new entity learns. A learner that needs more would have done better to forget everything."""
+MIN_AFTER = SOON + WINDOW
+"""Labelled events after the middle without which recovery cannot be judged."""
+CHANGES = {"coefficient": "coefficient change", "offset": "sensor offset", "noise": "noise"}
+CHECK = "verify recovery: events after the injected"
 
 
 class Recovery(NamedTuple):
-    """What the error did after a change. Rolling errors are over the last `WINDOW` events, pooled over entities.
+    """What the error did after a change. Rolling errors are over the last `WINDOW` events, in usual errors of each
+    entity, pooled over entities.
 
     since (k,): events since the change; changed, clean, level (k,): rolling errors with and without the change, and
     the level to return to; peak: largest multiple of the level; above: share of the time after the change with an error
-    above `BACK` times the level; events: after which the error is back and stays for `WINDOW` events, 0 if it never
-    left, infinite if it never came back
+    above `BACK` times the level; events: see `_events_until_back`; always: mean multiple of the level, over the events
+    in which the recovery is judged, of a model that had the change from the first event
     """
 
     since: Array
@@ -59,161 +48,132 @@ class Recovery(NamedTuple):
     peak: float
     above: float
     events: float
+    always: float
+
+
+class Outcome(NamedTuple):
+    """The judgement of one change. check: None if the recording cannot show the recovery; why: reason, in words."""
+
+    name: str
+    check: Check | None
+    why: str
 
 
 def recovery_section(
-    run: Replay, frozen: Frozen, clean: Array, advance: Callable[[float], None]
-) -> tuple[Section, Any]:
+    run: Replay, frozen: Frozen, clean: Array, words: Words, advance: Callable[[float], None]
+) -> tuple[Section, list[Outcome], list[dict[str, Any]]]:
     """Coefficient change, sensor offset and noise, each injected into a copy of the recording at every life's middle.
 
     frozen: of the uninjected run, for what each input moves; clean (n,): the predictions of the uninjected run;
     advance: takes the fraction done
     """
-    title = "Recovery after injected changes"
-    remaining = _remaining(run)
-    if remaining < MIN_AFTER:
-        need = f"it needs {MIN_AFTER} labelled events an entity after its middle, here there are {remaining}"
-        return Section(title, text=[f"Not measured: {need}."]), []
-    section = Section(title, text=_text(run, remaining))
+    remaining = int(np.median(run.labelled - run.middle))
+    section = Section(words("recovery.title"))
     figures: list[dict[str, Any]] = []
+    outcomes: list[Outcome] = []
     rows: list[list[Cell]] = []
-    changes = _changes(run, frozen, np.abs(run.y - clean))
-    for i, change in enumerate(changes):
-        found = _recover(run, change, clean, remaining)
-        value = int(found.events) if math.isfinite(found.events) else math.inf
-        check = Check(f"verify recovery: events after the injected {change.name}", value, "<=", remaining // 2)
-        section.checks.append(check)
-        section.charts.append(_chart(change, found))
-        events: Cell = value if isinstance(value, int) else f"not within {remaining:,}"
-        rows.append([f"{change.name}: {change.what}", found.peak, f"{found.above:.1%}", events])
-        figures.append(
-            {
-                "change": change.name, "what": change.what, "peak_over_level": found.peak, "share_above": found.above,
-                "events": value if isinstance(value, int) else None, "remaining": remaining,
-            }
-        )  # fmt: skip
-        advance((i + 1) / len(changes))
-    columns = ["injected change", "largest error", "time above", "events until back"]
-    note = (
-        "Largest error: as a multiple of the level to return to. Time above: share of the "
-        f"{remaining:,} events after the change with a rolling error more than {BACK:g} times that level. 0 events: it "
-        f"was never above in the first {WINDOW}. One large error alone keeps the mean high until it leaves the window, "
-        f"after {WINDOW} events."
-    )
-    section.tables.append(Table("Events until the error is back", columns, rows, note))
-    section.text.append(_verdict(section.checks))
-    return section, figures
+    error = np.abs(run.y - clean)
+    for i, change in enumerate(injected_changes(run, frozen, error, SOON)):
+        short = remaining < MIN_AFTER
+        found = None if short or change.why else _recover(run, change, clean, remaining)
+        outcome = _judge(change, found, remaining, words)
+        outcomes.append(outcome)
+        name, what = words(f"change.{change.name}.name"), words(change.text, **change.values)
+        row: dict[str, Any] = {
+            "change": CHANGES[change.name], "what": what, "judged": outcome.check is not None,
+            "met": None if outcome.check is None else outcome.check.ok, "why": outcome.why, "bar": SOON,
+            "remaining": remaining, "events": None,
+        }  # fmt: skip
+        if outcome.check is not None:
+            section.checks.append(outcome.check)
+        if found is None:
+            rows.append([f"{name}: {what}", "–", "–", "–", "–", words("recovery.unjudged")])
+        else:
+            back = math.isfinite(found.events)
+            row |= {
+                "events": int(found.events) if back else None, "peak_over_level": found.peak,
+                "share_above": found.above, "always_over_level": None if change.name == "noise" else found.always,
+            }  # fmt: skip
+            events: Cell = int(found.events) if back else words("recovery.not_within", events=f"{remaining:,}")
+            events = "–" if outcome.check is None else events
+            result = "unjudged" if outcome.check is None else "met" if outcome.check.ok else "missed"
+            always: Cell = "–" if change.name == "noise" else found.always
+            cells: list[Cell] = [found.peak, f"{found.above:.1%}", always, events, words(f"recovery.{result}")]
+            rows.append([f"{name}: {what}", *cells])
+            section.charts.append(_chart(name, found, words))
+        figures.append(row)
+        advance((i + 1) / len(CHANGES))
+    section.text = [*_text(run, remaining, words), *_results(outcomes, words)]
+    columns = [words(f"recovery.column.{name}") for name in ("change", "peak", "above", "always", "events", "result")]
+    note = words("recovery.note", back=f"{BACK:g}", window=WINDOW, soon=SOON, remaining=f"{remaining:,}")
+    section.tables.append(Table(words("recovery.table"), columns, rows, note))
+    return section, outcomes, figures
 
 
-def _remaining(run: Replay) -> int:
-    """Labelled events after the middle that at least half of the lives have."""
-    return int(np.median(run.labelled - run.middle))
-
-
-def _since(run: Replay) -> NDArray[np.int64]:
-    """(n,) labelled events since the middle of the life; negative before."""
-    since: NDArray[np.int64] = run.seen - run.middle[run.lives]
-    return since
-
-
-def _moments(run: Replay, values: Array) -> tuple[Array, Array]:
-    """(E,) mean and deviation of a column (n,) over each life's events before its middle."""
-    use = (_since(run) < 0) & ~np.isnan(values)
-    lives, E = run.lives[use], len(run.names)
-    count = np.maximum(np.bincount(lives, minlength=E), 1)
-    mean = np.bincount(lives, values[use], E) / count
-    variance = np.bincount(lives, (values[use] - mean[lives]) ** 2, E) / count
-    return mean, np.sqrt(variance)
-
-
-def _changes(run: Replay, frozen: Frozen, error: Array) -> list[Change]:
-    """The three changes. error (n,): absolute error of the uninjected run."""
-    after, lives = _since(run) >= 0, run.lives
-    y_mean, y_size = _moments(run, run.y)
-    usual = _moments(run, error)[0]
-    noise = np.random.default_rng(SEED).standard_normal(len(run.y))
-    # The mean of |a + b| of normal a, b with equal spread s is s √2 √(2/π); doubling the error takes a spread of √3.
-    spread = math.sqrt(3.0) * math.sqrt(math.pi / 2.0) * usual[lives]
-    noisy = Change(
-        "noise",
-        "independent normal noise on the target, such that an error of the usual size doubles",
-        run.u,
-        np.where(after, run.y + spread * noise, run.y),
-        noise=True,
-    )
-    if not run.plan.features:
-        gained = y_mean[lives] + GAIN * (run.y - y_mean[lives])
-        raised = run.y + OFFSET * y_size[lives]
-        return [
-            Change(
-                "coefficient change",
-                f"no features here, so the gain of the target: {GAIN:g} times its distance from its mean",
-                run.u,
-                np.where(after, gained, run.y),
-                GAIN,
-            ),
-            Change(
-                "sensor offset",
-                f"no features here, so on the target: +{OFFSET:g} of its standard deviations",
-                run.u,
-                np.where(after, raised, run.y),
-            ),
-            noisy,
-        ]
-    j = int(np.argmax(frozen.moved.sum(0)))
-    feature, column = run.plan.features[j], run.u[:, j]
-    mean, size = _moments(run, column)
-    z = np.nan_to_num((column - mean[lives]) / np.where(size > 0, size, np.inf)[lives])
-    shifted = run.u.copy()
-    shifted[:, j] = np.where(after, column + OFFSET * size[lives], column)
-    return [
-        Change(
-            "coefficient change",
-            f"weight of {feature} on the target: +{COEFFICIENT:g} standard deviations for each of its own",
-            run.u,
-            np.where(after, run.y + COEFFICIENT * z * y_size[lives], run.y),
-        ),
-        Change("sensor offset", f"{feature}: +{OFFSET:g} of its standard deviations", shifted, run.y),
-        noisy,
-    ]
+def _judge(change: Change, found: Recovery | None, remaining: int, words: Words) -> Outcome:
+    """Hold the recovery to the bar, or return the reason for which the recording cannot show it."""
+    if found is None:
+        why = "short" if remaining < MIN_AFTER else change.why
+        return Outcome(change.name, None, words(f"why.{why}", need=MIN_AFTER, remaining=remaining, **change.values))
+    if math.isnan(found.events):
+        why = "why.late" if found.peak > BACK else "why.unmoved"
+        return Outcome(change.name, None, words(why, peak=f"{found.peak:.2f}", back=f"{BACK:g}"))
+    return Outcome(change.name, at_most(f"{CHECK} {CHANGES[change.name]}", found.events, SOON), "")
 
 
 def _recover(run: Replay, change: Change, clean: Array, remaining: int) -> Recovery:
-    since = _since(run)
-    use = ~np.isnan(run.y) & (run.seen > 0) & (since >= -remaining) & (since < remaining)
-    at = since[use] + remaining
+    since = since_change(run)
+    error = np.abs(run.y - clean)
+    usual = moments(run, error, since < 0)[0]
+    use = ~np.isnan(run.y) & (run.seen > 0) & (since >= -remaining) & (since < remaining) & (usual > 0)[run.lives]
+    at, part = since[use] + remaining, 1.0 / usual[run.lives[use]]
 
     def rolling(error: Array) -> Array:
         """Mean over the last WINDOW indices of all lives' errors; index 0 is `remaining` events before the change."""
-        total = np.cumsum(np.bincount(at, error[use], 2 * remaining))
+        total = np.cumsum(np.bincount(at, error[use] * part, 2 * remaining))
         count = np.cumsum(np.bincount(at, minlength=2 * remaining))
         total[WINDOW:] -= total[:-WINDOW].copy()
         count[WINDOW:] -= count[:-WINDOW].copy()
-        mean: Array = total / np.maximum(count, 1)
+        mean: Array = np.maximum(total, 0.0) / np.maximum(count, 1)
         return mean
 
-    error, after = np.abs(run.y - clean), since >= 0
-    changed, usual = rolling(np.abs(change.y - run.production(change.u, change.y))), rolling(error)
-    level = rolling(np.where(after, change.gain * error, error))
-    if change.noise:
-        level = np.hypot(usual, rolling(np.abs(change.y - run.y)))
-        end = slice(remaining + remaining // 2, None)
-        plateau = changed[end].mean() / max(float(level[end].mean()), 1e-300)
-        # The window fills with events after the change over its first WINDOW of them.
-        share = np.clip((np.arange(2 * remaining) - remaining + 1) / WINDOW, 0.0, 1.0)
-        level *= 1.0 + (plateau - 1.0) * share
-    tiny = 1e-9 * max(float(usual.max()), 1e-300)
-    multiple = ((changed + tiny) / (level + tiny))[remaining:]
+    def changed_error(u: Array, y: Array) -> Array:
+        return rolling(np.abs(y - run.production(u, y)))
+
+    u, y = change.always
+    changed, same, always = changed_error(change.u, change.y), rolling(error), changed_error(u, y)
+    level = always if change.name == "noise" else rolling(np.where(since >= 0, change.gain * error, error))
+    before = float(np.median(same[:remaining]))
+    level = np.maximum(level, np.where(np.arange(2 * remaining) < remaining, before, change.gain * before))
+    multiple = (changed / level)[remaining:]
     back = multiple <= BACK
-    calm = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(back, WINDOW).all(1))
     index = np.arange(-remaining, remaining, dtype=np.float64) + 1
+    soon = slice(remaining + WINDOW, remaining + MIN_AFTER)
     return Recovery(
-        index, changed, usual, level, float(multiple.max()), float(1.0 - back.mean()),
-        float(calm[0]) if len(calm) else math.inf,
+        index, changed, same, level, float(multiple.max()), float(1.0 - back.mean()),
+        _events_until_back(back, change.name == "noise"), float((always[soon] / level[soon]).mean()),
     )  # fmt: skip
 
 
-def _chart(change: Change, found: Recovery) -> Chart:
+def _events_until_back(back: NDArray[np.bool_], stays: bool) -> float:
+    """Events after which the error is back and stays for `WINDOW` events; NaN if it never rose in time to be judged.
+
+    They count from the change, or from where it shows if that is later than `WINDOW` events after it.
+
+    back (k,): by events since the change, whether the error is at most `BACK` times its level
+    stays: whether the change stays, so that an error which never rose is back after 0 events
+    """
+    calm = np.flatnonzero(np.lib.stride_tricks.sliding_window_view(back, WINDOW).all(1))
+    rose = np.flatnonzero(~back)
+    first = 0 if stays else int(rose[0]) if len(rose) else len(back)
+    origin = first if first >= WINDOW else 0
+    if origin + MIN_AFTER > len(back):
+        return math.nan
+    calm = calm[calm >= first]
+    return float(calm[0] - origin) if len(calm) else math.inf
+
+
+def _chart(name: str, found: Recovery, words: Words) -> Chart:
     """Rolling errors from shortly before the change until well after the recovery."""
     reach = 6 * WINDOW if not math.isfinite(found.events) else max(6 * WINDOW, 2 * found.events)
     shown = np.flatnonzero((found.since >= -2 * WINDOW) & (found.since <= reach))
@@ -221,31 +181,30 @@ def _chart(change: Change, found: Recovery) -> Chart:
     x = found.since[shown].tolist()
     after = shown[found.since[shown] > 0]
     series = [
-        Series("injected", x, found.changed[shown].tolist()),
-        Series("uninjected", x, found.clean[shown].tolist()),
-        Series("back at or below", found.since[after].tolist(), (BACK * found.level[after]).tolist(), dashed=True),
+        Series(words("recovery.injected"), x, found.changed[shown].tolist()),
+        Series(words("recovery.uninjected"), x, found.clean[shown].tolist()),
+        Series(words("recovery.back"), found.since[after].tolist(), (BACK * found.level[after]).tolist(), dashed=True),
     ]
-    title = f"Injected {change.name}: mean absolute error over {WINDOW} events"
-    return Chart(title, "events since the change", "mean absolute error", series)
+    title = words("recovery.chart", change=name, window=WINDOW)
+    return Chart(title, words("recovery.x"), words("recovery.y"), series)
 
 
-def _text(run: Replay, remaining: int) -> list[str]:
-    pooled = f", pooled over {len(run.names)} entities by events since the change" if len(run.names) > 1 else ""
+def _text(run: Replay, remaining: int, words: Words) -> list[str]:
+    entities = len(run.names)
+    pooled = words("recovery.pooled", entities=f"{entities:,}") if entities > 1 else ""
+    numbers = {"window": WINDOW, "back": f"{BACK:g}", "soon": SOON, "learning": LEARNING}
     return [
-        "These changes are injected: they are not in the recording. Each is made in a copy of it, from the middle of "
-        f"every entity's labelled events to its end ({remaining:,} events), and the production kernel runs over the "
-        f"copy from the start. The error is its mean over the last {WINDOW} events{pooled}. It is back when it is at "
-        f"most {BACK:g} times its level, and stays there for {WINDOW} events.",
-        "The level to return to is the error of the uninjected run on the same events; where the target's gain was "
-        "changed, that times the gain. Noise stays, so there it is the plateau of the injected run itself: uninjected "
-        "error and injected noise in quadrature, scaled to the injected error of the second half after the change.",
+        words("recovery.text.how", remaining=f"{remaining:,}", pooled=pooled, **numbers),
+        words("recovery.text.bar", **numbers),
     ]
 
 
-def _verdict(checks: list[Check]) -> str:
-    missed = [
-        check.name.removeprefix("verify recovery: events after the injected ") for check in checks if not check.ok
-    ]
-    if not missed:
-        return "After each of the three the error was back within half of the remaining events."
-    return f"The error was not back within half of the remaining events after: {', '.join(missed)}."
+def _results(outcomes: list[Outcome], words: Words) -> list[str]:
+    """A sentence for those that are missed, one for each that is not judged, or one for all."""
+    named = {outcome.name: words(f"change.{outcome.name}.name") for outcome in outcomes}
+    judged = [(outcome.name, outcome.check) for outcome in outcomes if outcome.check is not None]
+    missed = [named[name] for name, check in judged if not check.ok]
+    met = [named[name] for name, check in judged if check.ok]
+    lines = [words("recovery.some_missed", changes=words.listed(missed), soon=SOON)] if missed else []
+    lines += [words("recovery.some_met", changes=words.listed(met), soon=SOON)] if met else []
+    return lines + [words("recovery.one_unjudged", change=named[o.name], why=o.why) for o in outcomes if o.why]

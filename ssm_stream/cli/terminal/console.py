@@ -6,6 +6,7 @@ where the terminal is too narrow for a row, each row becomes lines of `column: v
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Collection, Sequence
@@ -28,6 +29,7 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.report.section import Check
+    from ssm_stream.verify.words import Words
 
 WIDE = 10_000
 """Characters of a line where the output is not a terminal."""
@@ -134,10 +136,21 @@ def format_number(value: float | None, form: str = ".4g") -> str:
     return "–" if value is None else format(value, form)
 
 
-def checks_table(checks: Sequence[Check]) -> Table:
-    """Measured values and their bounds."""
-    table = new_table(("check", "value", "bar", "ok"), fold=("check",), text=("ok",), title="Checks")
+def checks_table(checks: Sequence[Check], words: Words | None = None) -> Table:
+    """Measured values and their bounds. words: of another language; None: English"""
+    name, measured, bar, result = (
+        [words(f"check.{key}") for key in ("name", "value", "bar", "result")]
+        if words
+        else ["check", "value", "bar", "ok"]
+    )
+    title, met, missed = (
+        (words("section.checks"), words("check.met"), words("check.missed")) if words else ("Checks", "yes", "no")
+    )
+    table = new_table((name, measured, bar, result), fold=(name,), text=(result,), title=title)
     for check in checks:
-        ok = Text("yes", "green") if check.ok else Text("no", "bold red")
-        table.add_row(check.name, f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok)
+        ok = Text(met, "green") if check.ok else Text(missed, "bold red")
+        shown = words.check(check) if words else check.name
+        table.add_row(
+            shown, "∞" if check.value == math.inf else f"{check.value:.4g}", f"{check.relation} {check.bar:g}", ok
+        )
     return table

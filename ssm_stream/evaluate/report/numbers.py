@@ -15,7 +15,9 @@ def number(value: Cell) -> str:
         return f"{value:,}"
     if value == 0.0:
         return "0"
-    if not math.isfinite(value):
+    if math.isinf(value):
+        return "∞" if value > 0 else "−∞"
+    if math.isnan(value):
         return "not finite"
     if abs(value) < 1e-3 or abs(value) >= 1e6:
         return f"{value:.1e}".replace("-", "−")

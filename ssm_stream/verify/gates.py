@@ -1,0 +1,170 @@
+"""The in-context gate in 64-bit floats, written out from its equations: what the production gate is held to.
+
+It takes expert predictions, targets and the constants of the gates; weights, regrets, losses and moments are its own
+from the first event to the last. It judges the kernel's experts and the kernel's gates: after a constant stretch the
+usual error is hardly more than rounding, and regrets, which are in units of it, would carry rounding into the weights.
+
+Symbols as in `core/shapes.py`; further
+    t  experts in use, at most T
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
+from ssm_stream.verify.reference import Array, sweep
+
+KNOWN = 30.0
+"""Events after which the usual error ignores how far out an error is."""
+
+
+class Weights(NamedTuple):
+    """gates (G, t): weights of the experts in each gate; top (G,): weights of the gates; low, high: of a prediction"""
+
+    gates: Array
+    top: Array
+    low: float
+    high: float
+
+    @property
+    def total(self) -> Array:
+        """(t,) weights of the experts in the prediction."""
+        return np.asarray(self.top @ self.gates)
+
+    def predict(self, a: Array, active: NDArray[np.bool_]) -> float:
+        """Return the prediction from expert predictions a (t,), of which those that are active (t,) count."""
+        mean = a[active].mean()
+        made = np.clip(mean + self.gates @ np.where(active, a - mean, 0.0), self.low, self.high)
+        return float(self.top @ made)
+
+
+class OwnLosses:
+    """Of one entity: loss (2, T): decayed losses of the experts; unit: usual absolute error."""
+
+    def __init__(self, p: LearnerParams) -> None:
+        self.loss, self.unit = np.zeros((2, p.T)), 0.0
+
+
+class Gates:
+    """The gates of a pool: two of regrets, two of losses, two that stack, and one over those.
+
+    regret, regret2 (2, T): decayed regrets and their squares; loss (T,), losses: decayed losses and their count;
+    S (2, T, T), P, W (2, T): decayed moments and weights of the stacking gates; top, top2 (G,): regrets of the gates;
+    unit: usual absolute error; waiting: events since a sweep
+    """
+
+    def __init__(self, p: LearnerParams) -> None:
+        self.p, self.soft = p, p.soft.reshape(2, 4)
+        self.regret, self.regret2 = np.zeros((2, 2, p.T))
+        self.loss, self.losses = np.zeros(p.T), 0.0
+        self.S = np.zeros((2, p.T, p.T))
+        self.P, self.W = np.zeros((2, 2, p.T))
+        self.top, self.top2 = np.zeros((2, G))
+        self.unit, self.waiting = 0.0, 0
+
+    def weights(self, active: NDArray[np.bool_], own: OwnLosses, low: float, high: float) -> Weights:
+        """Return the weights. active (t,): experts that count; low, high: bounds of a prediction"""
+        t = len(active)
+        if not self.p.learned_gate:
+            uniform = np.repeat(active[None] / active.sum(), G, 0)
+            return Weights(uniform, np.full(G, 1.0 / G), low, high)
+        gates = [
+            _by_regret(self.regret[:, :t], self.regret2[:, :t], active, PRIOR),
+            self._by_loss(own.loss[:, :t], active),
+            self._stacked(active),
+        ]
+        top = _by_regret(self.top, self.top2, np.ones(G, np.bool_), TOP_PRIOR)
+        return Weights(np.concatenate(gates), top, low, high)
+
+    def _by_loss(self, own: Array, active: NDArray[np.bool_]) -> Array:
+        """(2, t): (1 − sharpness · (loss − least) / 256)⁺ to the 256th, and a fixed share for all.
+
+        The loss is the entity's, and the pool's mean one as that of some events. own (2, t)
+        """
+        sharpness, _, prior, share = self.soft.T[:, :, None]
+        loss = own + prior * (self.loss[: own.shape[1]] / max(self.losses, 1e-9))
+        least = loss[:, active].min(1, keepdims=True)
+        raw = np.where(active, np.maximum(1.0 - sharpness * (loss - least) / 256.0, 0.0), 0.0) ** 256
+        return np.where(active, (1.0 - share) * raw / raw.sum(1, keepdims=True) + share / active.sum(), 0.0)
+
+    def _stacked(self, active: NDArray[np.bool_]) -> Array:
+        """(2, t): W + (1 − Σ W) / experts, so that a prediction is mean + Σ W (a − mean)."""
+        W = np.where(active, self.W[:, : len(active)], 0.0)
+        return np.where(active, W + (1.0 - W.sum(1, keepdims=True)) / active.sum(), 0.0)
+
+    def learn(
+        self, a: Array, active: NDArray[np.bool_], made: Array, y: float, own: OwnLosses, n: tuple[int, int],
+        max_waiting: int,
+    ) -> None:  # fmt: skip
+        """Learn target y of an event.
+
+        a, active (t,): expert predictions; made (G + 1,): predictions of the gates, and of the one over them;
+        n: labelled events of the entity and of the pool before; max_waiting: events that may wait to be swept
+        """
+        t, error = len(a), abs(made[G] - y)
+        unit = own.unit if own.unit > 0 else self.unit if self.unit > 0 else float(error)
+        if self.p.learned_gate and unit > 0:
+            r = _regrets(made[:2], a[None], y, unit) * active
+            decay = self.p.poly_decay[:, None]
+            self.regret[:, :t] = decay * self.regret[:, :t] + r
+            self.regret2[:, :t] = decay * self.regret2[:, :t] + r * r
+            self._learn_stack(a, active, y, unit, max_waiting)
+            r = _regrets(made[G:], made[None, :G], y, unit)[0]
+            self.top = self.p.top_decay * self.top + r
+            self.top2 = self.p.top_decay * self.top2 + r * r
+            lost = np.where(active, np.minimum(np.abs(a - y) / unit, LOSS_CLIP), LOSS_CLIP)
+            own.loss *= self.soft[:, 1, None]
+            own.loss[:, :t] += lost
+            self.loss *= POOL_DECAY
+            self.loss[:t] += lost
+            self.losses = POOL_DECAY * self.losses + 1.0
+        own.unit = _usual(own.unit, n[0], float(error), unit)
+        self.unit = _usual(self.unit, n[1], float(error), unit)
+
+    def _learn_stack(self, a: Array, active: NDArray[np.bool_], y: float, unit: float, max_waiting: int) -> None:
+        """S ← λS + ωxxᵀ and P ← λP + ωqx with x the experts' distances from their mean, then a sweep of all weights."""
+        p, t, mean = self.p, len(a), a[active].mean()
+        x = np.where(active, np.clip((a - mean) / unit, -STACK_CLIP, STACK_CLIP), 0.0)
+        q = float(np.clip((y - mean) / unit, -STACK_CLIP, STACK_CLIP))
+        S, P, W = self.S[:, :t, :t], self.P[:, :t], self.W[:, :t]
+        weigh = np.minimum(p.sweep_huber / np.maximum(np.abs(q - W @ x), 1e-300), 1.0)
+        self.S *= p.sweep_decay[:, None, None]
+        S += weigh[:, None, None] * np.outer(x, x)
+        self.P *= p.sweep_decay[:, None]
+        P += (weigh * q)[:, None] * x
+        if self.waiting < max_waiting:
+            self.waiting += 1
+            return
+        self.waiting = 0
+        W[:] = sweep(S[None], P[None], W[None], p.sweep_ridge, np.ones((1, t), np.bool_))[0]
+
+
+def _by_regret(regret: Array, regret2: Array, active: NDArray[np.bool_], least: float) -> Array:
+    """(…, t): weights in proportion to r⁺ / (1 + r²) + prior, with prior = l² / (l + Σ r⁺ / (1 + r²))."""
+    raw = np.where(active, np.maximum(regret, 0.0) / (1.0 + regret2), 0.0)
+    raw = np.where(active, raw + least**2 / (least + raw.sum(-1, keepdims=True)), 0.0)
+    weights: Array = raw / raw.sum(-1, keepdims=True)
+    return weights
+
+
+def _regrets(made: Array, experts: Array, y: float, unit: float) -> Array:
+    """(g, t): slope · (made − expert), within ±5; slope = clip(2 (made − y) / unit, ±1) / max(unit, |made − y| / 5).
+
+    made (g,), experts (g or 1, t)
+    """
+    error = made - y
+    slope = np.clip(error / (0.5 * unit), -1.0, 1.0) / np.maximum(unit, np.abs(error) / Z_CLIP)
+    return np.clip(slope[:, None] * (made[:, None] - experts), -Z_CLIP, Z_CLIP)
+
+
+def _usual(before: float, n: int, error: float, start: float) -> float:
+    """Running mean of the absolute error; an error counts for at most `WINSOR` of it once `KNOWN` are learned."""
+    unit = before if before else start
+    if n > KNOWN:
+        error = min(error, WINSOR * unit)
+    return unit + max(UNIT_RATE, 1.0 / (n + 2.0)) * (error - unit)
