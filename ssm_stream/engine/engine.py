@@ -64,6 +64,8 @@ class Engine:
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
+        self.primed: dict[str, dict[str, Any]] = {}
+        """By entity: the examples that it was primed with (`recovery/prime.py`)."""
         self._loaded_config = config.hash  # of the snapshot that was loaded last
 
     def __len__(self) -> int:
@@ -314,6 +316,8 @@ class Engine:
         metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
         if full:
             metadata["settings"] = self.config.model_settings
+        if primed := {name: each for name, each in self.primed.items() if name in self}:
+            metadata["primed"] = primed
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
         if self._limiter is not None:
@@ -355,7 +359,7 @@ class Engine:
         elif made != self._loaded_config:
             raise snapshot_format.StateError("the incremental snapshot follows one that another configuration made")
         self._loaded_config = made
-        migrates = made != self.config.hash
+        migrates, self.primed = made != self.config.hash, dict(metadata.get("primed", {}))
         for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):
             reader.prefix = f"{j}."
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
@@ -388,4 +392,5 @@ class Engine:
             raise KeyError(entity)
         for each in self.target_engines:
             each.store.remove(entity)
+        self.primed.pop(entity, None)
         self.episodes.remove(entity)
