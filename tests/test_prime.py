@@ -201,6 +201,7 @@ def settings_of(tmp_path: Path, text: str) -> Config:
         "event: {entity: e, timestamp: t, features: [b], target: [target, a]}",
         "event: {entity: e, timestamp: t, features: [target, a, b], target: all}",
         "event: {entity: e, timestamp: t, features: [a, b]}\nmodel: {fleet: false}",
+        "event: {entity: e, timestamp: t, features: [a, b], derive: {m: {rolling_mean: a, over: 3}}}",
     ],
 )
 def test_each_kind_of_target_is_learned(tmp_path: Path, text: str) -> None:
@@ -212,6 +213,7 @@ def test_each_kind_of_target_is_learned(tmp_path: Path, text: str) -> None:
     assert [each.target for each in errors] == config.event.targets
     if not config.model.horizon.events:  # these features lead to no later target
         assert errors[0].last < errors[0].first
+    assert len(engine.windows._rows) == bool(config.event.derive)
     counts = engine.label_counts
     assert not counts or counts["matched"] == EXAMPLES - (2 if config.labels is None else 0)
 

@@ -203,6 +203,8 @@ def _print(found: Explanation, top: int) -> None:
         table.add_row("target", "", "", f"{found.y:.6g}")
         table.add_row("residual", "", "", f"{found.y - found.yhat:+.4g}")
     print_table(table, console)
+    for name, text in found.derived.items():
+        console.print(f"{name} = {text}", markup=False)
     heads = new_table(("head", "answer", "gate"), fold=("head",))
     for answer in found.answers[:top]:
         heads.add_row(answer.head, f"{answer.answer:.6g}", f"{answer.weight:+.3f}")

@@ -26,13 +26,15 @@ from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
-from ssm_stream.engine.single_event import PredictedValues, process_targets
+from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
 from ssm_stream.ingest.single_event import SingleEvent
+from ssm_stream.ingest.windows import Windows
 
 __all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
 
@@ -42,30 +44,19 @@ class Engine:
 
     target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
-
-    >>> from ssm_stream.config import parse_config
-    >>> config = parse_config('''
-    ... source: {brokers: "localhost:9092", topic: events}
-    ... event: {entity: machine, timestamp: ts, features: [load], target: [temp, noise]}
-    ... ''')
-    >>> engine = Engine(config)
-    >>> from ssm_stream.ingest.events import EventReader
-    >>> rows = [{"machine": "press-1", "ts": 60 * i, "load": i % 5, "temp": 20 + 3 * (i % 5)} for i in range(300)]
-    >>> events, refused = EventReader(config.event).read(rows)
-    >>> predictions, alerts = engine.process(events)
-    >>> predictions.yhat.shape, bool(abs(predictions.yhat[-1, 0] - events.target[-1, 0]) < 0.5), refused
-    ((300, 2), True, [])
+    windows: past values of derived inputs, which all targets have in common
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
-        self.inputs = TargetInputs(config.event)
+        self.inputs, self.windows = TargetInputs(config.event), Windows(config.event, ttl_ms(config))
+        for each in self.target_engines:
+            each.store.windows = self.windows
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
-        self.primed: dict[str, dict[str, Any]] = {}
-        """By entity: the examples that it was primed with (`recovery/prime.py`)."""
+        self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
 
     def __len__(self) -> int:
@@ -96,7 +87,7 @@ class Engine:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state, over all targets."""
-        return sum(each.store.bytes_per_entity for each in self.target_engines)
+        return sum(each.store.bytes_per_entity for each in self.target_engines) + self.windows.bytes_per_entity
 
     @property
     def bytes_per_pool(self) -> int:
@@ -190,7 +181,9 @@ class Engine:
             first, unmatched = int(rows[0]), delayed[0].unmatched_count if delayed else 0
             some = None if ids is None else ids.take(rows.tolist())
             leaving = [(i - first, name) for i, name in evicted]
-            predictions, own = self._process(events.take(rows), source, leaving, some)
+            part = events.take(rows)
+            predictions, own = self._process(part, source, leaving, some)
+            events.features[rows] = part.features
             parts.append(predictions)
             alerts += [alert._replace(row=first + alert.row) for alert in own]
             for each, found in zip(delayed, resolved, strict=True):
@@ -209,14 +202,19 @@ class Engine:
         if self._limiter is not None:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
-        found = process_targets([each.single for each in self.target_engines], event, source, self.inputs.select_one)
-        return None if found is None else (found[0], self.episodes.process(found[1], batch))
+        ready = locate_targets([each.single for each in self.target_engines], event, source)
+        if ready is None:
+            return None
+        event = self.windows.fill_one(event, source)
+        predicted, alerts = process_targets(ready, event, source, self.inputs.select_one)
+        return predicted, self.episodes.process(alerts, batch)
 
     def _process(
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
         batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
+        self.windows.fill(events, source, [name for _, name in evicted])
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
             return predictions, self.episodes.process([alerts_], batch, ids)
@@ -247,6 +245,7 @@ class Engine:
             source: the stream that they come from (the Kafka partition)
             ids: of the labels, as of `process`
         """
+        self.windows.end_batch()
         result = self.target_engines[0].learn(labels, source)
         return result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
 
@@ -256,11 +255,7 @@ class Engine:
         return [] if delayed is None else delayed.pop_unmatched()
 
     def input_names(self, pool: int = 0, target: str | None = None) -> list[str]:
-        """Return the names of a pool's implicit weights for a target (None: the first); see `TargetEngine.input_names`.
-
-        Raises:
-            KeyError: no such target.
-        """
+        """Return the names of a pool's implicit weights for a target (None: the first), else KeyError."""
         return self._target_engine(target or self.config.event.targets[0]).input_names(pool)
 
     def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
@@ -302,6 +297,7 @@ class Engine:
         name = snapshot_format.write(file, {**metadata, "after": base}, parts)
         for each in self.target_engines:
             each.store.mark_persisted()
+        self.windows.mark_persisted()
         return name
 
     def snapshot(self) -> bytes:
@@ -316,10 +312,13 @@ class Engine:
         metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
         if full:
             metadata["settings"] = self.config.model_settings
-        if primed := {name: each for name, each in self.primed.items() if name in self}:
-            metadata["primed"] = primed
+        if self.primed:
+            metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
+        if self.windows:
+            metadata["windows"], arrays = self.windows.dump(full=full)
+            parts += [snapshot_format.ArrayPart(f"windows.{name}", array) for name, array in arrays]
         if self._limiter is not None:
             metadata["census"] = True
             parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
@@ -365,6 +364,9 @@ class Engine:
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
         self.episodes.load(reader, migrates=migrates)
+        if self.windows:
+            names = ("names", "seen", "past") if full else ("gone", "names", "seen", "past")
+            self.windows.load(metadata["windows"], {name: reader.read(f"windows.{name}") for name in names})
         if metadata.get("census"):  # the limit may have been set or removed since then
             rows = orjson.loads(reader.read("census").tobytes())
             if self._limiter is not None:
@@ -393,4 +395,5 @@ class Engine:
         for each in self.target_engines:
             each.store.remove(entity)
         self.primed.pop(entity, None)
+        self.windows.remove(entity)
         self.episodes.remove(entity)

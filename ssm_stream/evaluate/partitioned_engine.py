@@ -92,6 +92,7 @@ class PartitionedEngine(Engine):
             self._admitted = part.admitted
             own_ids = None if ids is None else ids.take(part.rows.tolist())
             predictions, own = super().process(part.events, part.partition, own_ids)
+            events.features[part.rows] = part.events.features  # the engine has filled some of them in
             made.append(predictions)
             alerts += [alert._replace(row=int(part.rows[alert.row])) for alert in own]
             for all_, each in zip(resolved, super().resolved_predictions, strict=True):

@@ -205,6 +205,7 @@ def learn_examples(engine: Engine, events: Events, source: int) -> tuple[list[Er
         raise RecoveryError(f"{entity!r} is new, and {limit} entities have a state (state.max_entities): raise it")
     events, refused = engine.admit(events, source)
     assert not refused, "there was room"
+    engine.windows.fill(events, source)
     changes, compared = list[ErrorChange](), 0
     for j, (each, target) in enumerate(zip(engine.target_engines, engine.config.event.targets, strict=True)):
         errors = _learn(each, engine.inputs.select(j, events), source)
