@@ -157,6 +157,8 @@ class Config(Section):
             del settings["event"]["feature_lags"]
         if not self.event.derive:
             del settings["event"]["derive"]
+        if self.model.embedding == type(self.model.embedding)():
+            del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
             ("event", ["entity_default", "format", "framed", "max_bytes"]),

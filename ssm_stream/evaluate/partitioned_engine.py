@@ -43,6 +43,12 @@ class PartitionedEngine(Engine):
         self._parts: tuple[Events, list[AdmittedPart]] | None = None
         self._resolved: list[Settled] | None = None
 
+    @property
+    def pool_count(self) -> int:
+        """Number of pools: of a shard and partition; with `model.fleet` off, an entity each."""
+        store = self.target_engines[0].store
+        return len(store.pools) if self.config.model.fleet else len(store)
+
     def partition(self, entity: str) -> int:
         """Return the partition of an entity."""
         found = self._partition_by_entity.get(entity)
