@@ -27,6 +27,8 @@ from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader, Events
 from ssm_stream.ingest.single_event import SingleEventReader
 from ssm_stream.kafka.fast_json import FastReader
+from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.settings_files import read_feature_selection, write_feature_selection
 from ssm_stream.verify.replay import compare, replay
 
 DERIVE = """
@@ -363,3 +365,14 @@ def test_a_listed_name_is_there_once() -> None:
     both = [config(f"  features: [{listed}]\n  derive: {{r: {{ratio: [a, b]}}}}") for listed in ("a, r", "a")]
     assert both[0].event.numbers == both[1].event.numbers == ["a", "r"]
     assert both[0].hash == both[1].hash
+
+
+def test_a_selection_belongs_to_the_derived_inputs_that_it_was_made_with(tmp_path: Path) -> None:
+    made = config("  features: auto\n  derive: {r: {ratio: [power, flow]}}\n")
+    resolved = select_features(made, documents(100)).config
+    write_feature_selection(tmp_path, made, resolved)
+    where = made.recovery.model_copy(update={"directory": tmp_path})
+    assert read_feature_selection(tmp_path, made.replace(recovery=where)) == resolved.replace(recovery=where)
+    other = config("  features: auto\n")
+    with pytest.raises(RecoveryError, match=r"derive .* → None"):
+        read_feature_selection(tmp_path, other)

@@ -16,7 +16,7 @@ from ssm_stream.config import Config, load_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_report import entity_hash
 from ssm_stream.ingest.events import Events
-from ssm_stream.ops.audit import verify_audit
+from ssm_stream.ops.audit import primings, verify_audit
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.export import export_state, import_state
 from ssm_stream.recovery.locking import lock
@@ -126,6 +126,7 @@ def test_the_audit_has_it_in_its_chain(made: Path, tmp_path: Path) -> None:
     assert folder is not None
     checked = verify_audit(folder)
     assert (checked.primed, checked.faults) == (2, [])
+    assert [each["entity"] for each in primings(folder, load_config(made).hash)] == ["new", "new"]
     text = (folder / "0000.audit.jsonl").read_text().splitlines()
     record = json.loads(text[-1])
     assert record["primed"] == {"entity": "new", **found["record"]}

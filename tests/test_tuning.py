@@ -27,7 +27,7 @@ from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.config_edit import diff, edited
 from ssm_stream.evaluate.tuning.result import Tried, Tuning
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.search import Plan, _Measured, _too_dear, find_cut, tune
+from ssm_stream.evaluate.tuning.search import Plan, _costly, _Measured, find_cut, tune
 from ssm_stream.evaluate.tuning.targets import Targets, read_targets
 from ssm_stream.evaluate.tuning.trials import Trial, run_trial, with_settings
 
@@ -273,9 +273,9 @@ def test_what_takes_longer_must_gain_more() -> None:
     assert _Measured(change._replace(value=-0.03), 50.0, 1.0, 5.0).sure
     assert not _Measured(None, 10.0, 1.0, 1.0).sure
     tried = Tried("profile", {}, "profile: accurate", change, False, 50.0, 2000.0, 5.0)
-    assert _too_dear([tried]) == [
-        "profile: accurate: surely better by 0.8%, at 5 times the time (50 µs an event, 2,000 bytes an entity): a matter "
-        "of choice, not proposed"
+    assert _costly([tried]) == [
+        "profile: accurate: surely better by 0.8%, at 5 times the time (50 µs an event, 2,000 bytes an entity): a "
+        "matter of choice, not proposed"
     ]
 
 

@@ -183,7 +183,7 @@ class Engine:
             leaving = [(i - first, name) for i, name in evicted]
             part = events.take(rows)
             predictions, own = self._process(part, source, leaving, some)
-            events.features[rows] = part.features
+            events.features[rows] = part.features  # with the columns that are filled in
             parts.append(predictions)
             alerts += [alert._replace(row=first + alert.row) for alert in own]
             for each, found in zip(delayed, resolved, strict=True):

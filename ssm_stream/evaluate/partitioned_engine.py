@@ -98,7 +98,8 @@ class PartitionedEngine(Engine):
             self._admitted = part.admitted
             own_ids = None if ids is None else ids.take(part.rows.tolist())
             predictions, own = super().process(part.events, part.partition, own_ids)
-            events.features[part.rows] = part.events.features  # the engine has filled some of them in
+            if events.windows is not None:  # the engine has filled in their columns
+                events.features[part.rows] = part.events.features
             made.append(predictions)
             alerts += [alert._replace(row=int(part.rows[alert.row])) for alert in own]
             for all_, each in zip(resolved, super().resolved_predictions, strict=True):

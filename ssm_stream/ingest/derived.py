@@ -70,14 +70,14 @@ class DerivedInputs:
         out[:, len(self._columns) :] = features[:, read:]
         return out, np.stack(windows, axis=1) if windows else None
 
-    def add_one(self, numbers: Sequence[float], targets: Sequence[float]) -> tuple[list[float], list[float] | None]:
+    def add_one(self, numbers: list[float], targets: Sequence[float]) -> tuple[list[float], list[float] | None]:
         """Return the numeric inputs of one event, and its row of `Events.windows`: the same bits as `add`.
 
         Args:
             numbers: (r,) as read; targets: (m,)
         """
         if not self._used:
-            return list(numbers), None
+            return numbers, None
         given = [*numbers, *targets]
         out, windows = list[float](), list[float]()
         for places, derived in self._columns:

@@ -245,6 +245,16 @@ def verify_audit(folder: Path) -> Summary:
     return Summary(lines, len(shards), len(names), hashes, again, primed, faults)
 
 
+def primings(folder: Path, config_hash: str) -> list[dict[str, Any]]:
+    """Return what the intact lines of a configuration have of primings (`primed`), in order.
+
+    Raises:
+        AuditError, OSError: as `records`.
+    """
+    found = (record for _, _, record, fault in records(folder) if record is not None and not fault)
+    return [each["primed"] for each in found if "primed" in each and each["config_hash"] == config_hash]
+
+
 def entity_hashes(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:
     """Return next offset of a partition → hashes (of one entity, or of all), from the intact lines of a configuration.
 

@@ -122,7 +122,7 @@ def tune(
         tried += found.tried
         chosen |= found.settings
         best = found.config
-    notes += [*_too_dear(tried), *_not_tried(config)]
+    notes += [*_costly(tried), *_not_tried(config)]
     whole = runner.one(config)
     judged = whole.part(since=cut)
     result = Tuning({}, chosen, cut, tried, judged.figures(), config.model.interval, notes=notes)
@@ -257,7 +257,7 @@ def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
     return out
 
 
-def _too_dear(tried: list[Tried]) -> list[str]:
+def _costly(tried: list[Tried]) -> list[str]:
     """Return a note on each candidate that is surely better, but not by enough for the time that it takes."""
     notes = []
     for each in tried:
