@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from brokers import Kafka
+from test_stream import Job, events
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -226,3 +228,32 @@ def test_no_room_for_another(tmp_path: Path) -> None:
     learn_examples(engine, product(5, 1), 0)
     with pytest.raises(RecoveryError, match=r"state\.max_entities"):
         learn_examples(engine, product(5, 1, "other"), 0)
+
+
+def test_a_process_on_a_broker_continues_from_the_examples(kafka: Kafka, tmp_path: Path) -> None:
+    """With derived inputs of the past, an audit, and the partition that this producer chooses for the name."""
+    topic = kafka.topic("events", 3)
+    kafka.produce(topic, events(1500))
+    job = Job(kafka, tmp_path, topic, shards=1, event={"derive": {"m": {"rolling_mean": "a", "over": 5}}})
+    content = json.loads(job.path.read_bytes())
+    job.path.write_text(json.dumps({**content, "audit": {"directory": str(tmp_path / "audit")}}))
+    job.run()
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(EXAMPLES + 30, 2)).round(4)
+    y = (x @ NEW).round(4)
+    rows = [
+        {"entity": "new", "ts": 1_700_000_000_000 + 2000 + i, "a": a, "b": b, "target": t}
+        for i, ((a, b), t) in enumerate(zip(x.tolist(), y.tolist(), strict=True))
+    ]
+    file = tmp_path / "examples.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:EXAMPLES]))
+    found = json.loads(command("state", "prime", job.path, "new", file, "--source", "0", "--yes", "--json"))
+    kafka.produce(topic, [(b"new", json.dumps(row).encode()) for row in rows[EXAMPLES:]])
+    job.run()
+    sent = [each for each in map(json.loads, job.messages().values()) if each["entity"] == "new"]
+    assert len(sent) == 30, "the examples are not predicted for anyone"
+    assert sorted(each["n"] for each in sent) == list(range(EXAMPLES, EXAMPLES + 30))
+    assert {int(each["id"].split("-")[-2]) for each in sent} == {found["source"]}
+    assert np.mean([abs(rows[each["n"]]["target"] - each["yhat"]) for each in sent]) < 1.0
+    checked = verify_audit(tmp_path / "audit")
+    assert (checked.primed, checked.faults) == (1, [])

@@ -218,7 +218,7 @@ def prime(
     source: Annotated[
         int | None,
         typer.Option(
-            help="Source partition of its events. Default: the one that Kafka's clients choose for its name.",
+            help="Source partition of its events. Default: the one that Kafka's Java clients choose for its name.",
             show_default=False,
         ),
     ] = None,

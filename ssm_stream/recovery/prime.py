@@ -79,7 +79,7 @@ def prime_entity(config: Config, entity: str, file: Path, *, source: int | None 
     Args:
         entity: its name; it may be new
         file: a recording whose rows are examples of it, in order
-        source: the partition that its events come from; None: the only one, or the one that its name has as a key
+        source: the partition that its events come from; None: the only one, or the one that Java's clients choose
         dry: change nothing
 
     Raises:
