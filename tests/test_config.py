@@ -125,6 +125,9 @@ def test_every_fault_is_told_at_once() -> None:
         (SMALLEST + "model: {heads: [moments, memory]}\n", ["f.yaml:8: model.heads[1]", "'moments'", "'attention'"]),
         (SMALLEST + "model: {profile: slow}\n", ["f.yaml:8: model.profile", "'fast' or 'accurate'", "(found 'slow')"]),
         (SMALLEST + "model: {half_lives: [6h, soon]}\n", ["f.yaml:8: model.half_lives[1]", "'500 events' or '6h'"]),
+        (SMALLEST + "model: {embedding: {size: 100}}\n", ["f.yaml:8: model.embedding.size", "(found 100)"]),
+        (SMALLEST + "model: {embedding: {scale: 0}}\n", ["f.yaml:8: model.embedding.scale", "(found 0)"]),
+        (SMALLEST + "model: {heads: [moments], embedding: {size: 32}}\n", ["add embedding to heads"]),
         (SMALLEST + "model: {window: 4}\n", ["f.yaml:8: model.window", "(found 4)"]),
         (SMALLEST + "model: {moment_decays: [0.9]}\n", ["f.yaml:8: model.moment_decays: unknown key"]),
         (SMALLEST + "event_: 1\n", ["did you mean `event`?"]),
@@ -302,6 +305,9 @@ MODEL_SETTINGS = [
     ("model", {"heads": ["moments"]}),
     ("model", {"gate": "equal"}),
     ("model", {"window": 256}),
+    ("model", {"embedding": {"size": 128}}),
+    ("model", {"embedding": {"scale": 2.0}}),
+    ("event", {"derive": {"r": {"ratio": ["temp", "speed"]}}}),
     ("event", {"categories": ["mode"]}),
     ("alerts.drift", {"budget": "1 per 30d"}),
     ("alerts", {"critical": 4}),
@@ -350,6 +356,8 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
     later = [
         ("event", "feature_lags"),
         ("event", "inputs"),
+        ("event", "derive"),
+        ("model", "embedding"),
         ("event", "entity_default"),
         ("event", "max_bytes"),
         ("event", "framed"),
@@ -419,6 +427,8 @@ def compare_with_defaults(section: type[BaseModel], loaded: BaseModel, written: 
         value = getattr(loaded, name)
         if value is None:
             assert written[name] is field.default is None, f"{path}{name}: left out, but not by default"
+        elif typing.get_origin(field.annotation) is dict:  # sections by name: none, by default
+            assert value == field.default
         elif (inner := section_of(field.annotation)) is not None:
             compare_with_defaults(inner, value, written[name], f"{path}{name}.")
         elif field.default is not PydanticUndefined:

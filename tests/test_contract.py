@@ -25,9 +25,10 @@ from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.flow.feedback import FeedbackDecoder
-from ssm_stream.ingest.events import EventReader, path_getter
+from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.decoder import Decoder, strip_frame

@@ -114,6 +114,8 @@ CASES = {
     ),
     "every head": Case(lambda: drift(500), PLAN, EVERY),
     "entities": Case(lambda: drift(500, entities=3, seed=2), PLAN, EVERY, entities=3),
+    "large embedding": Case(lambda: drift(300, seed=9), PLAN, Heads(size=128, scale=2.0)),
+    "small embedding": Case(lambda: drift(300, 2, seed=9), PLAN, Heads(size=16, scale=0.5)),
     "two in a pool": Case(lambda: drift(1_100, 2, entities=2, seed=5), PLAN, Heads(), entities=2),
     "fleet": Case(lambda: drift(1_200, 2, entities=6, seed=6), PLAN, Heads(), entities=6),
     "fleet with codes": Case(

@@ -37,12 +37,22 @@ FAST = {
     "zone": ("features: [a], target: y, time_zone: Asia/Kolkata, calendar: [hour, weekday]", ""),
     "expiry": ("features: [a, b], categories: [c], target: y", "state: {ttl: 30m}\n"),
     "nested": ("features: [in.a, in.b], target: in.y", ""),
+    "derived": (
+        "features: [a], target: y, derive: {r: {ratio: [a, b]}, m: {rolling_mean: y, over: 3, lag: 1}, l: {log: b}}",
+        "state: {ttl: 30m}\n",
+    ),
+    "derived of several targets": ("target: [y, b], derive: {m: {product: [a, y], lag: 2}}", ""),
     "default entity": ("features: [a], target: y, entity_default: one", ""),
 }
 SLOW = {
     "horizon": ("features: [a, b], target: y", "model: {horizon: 5 events}\n"),
     "horizon in time": ("features: [a, b], target: y", "model: {horizon: 10m}\n"),
     "limit": ("features: [a, b], target: y", "state: {max_entities: 2}\n"),
+    "derived with a limit": (
+        "features: [a], target: y, derive: {m: {rolling_mean: b, over: 4}}",
+        "state: {max_entities: 2, when_full: evict}\n",
+    ),
+    "derived ahead": ("target: y, derive: {m: {rolling_mean: b, over: 4}}", "model: {horizon: 5 events}\n"),
     "refusing limit": ("features: [a, b], target: y", "state: {max_entities: 2, when_full: refuse}\n"),
 }
 """One event is processed as a batch: targets are delayed, or entities limited."""

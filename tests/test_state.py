@@ -39,6 +39,7 @@ HOUR = 3_600_000
 KINDS = {
     "plain": "event: {entity: e, timestamp: t, features: [a, b]}",
     "codes": "event: {entity: e, timestamp: t, features: [a], categories: [mode]}",
+    "derived": "event: {entity: e, timestamp: t, features: [a, b], derive: {m: {rolling_mean: c, over: 4}}}",
     "alone": "event: {entity: e, timestamp: t, features: [a, b]}\nmodel: {fleet: false}",
     "two": "event: {entity: e, timestamp: t, features: [a, b], target: [y, z]}",
     "ahead": "event: {entity: e, timestamp: t, features: [a, b]}\nmodel: {horizon: 3 events}",
@@ -64,7 +65,10 @@ def stream(config: Config, n: int, seed: int = 0, entities: int = 40) -> Events:
         y = np.stack([y, -y], axis=1)
     if config.labels is not None:
         y = np.full(n, np.nan)
-    return Events([f"m{i}" for i in who], ts, features, y, np.arange(n), np.zeros(n, np.int64))
+    windows = None
+    if config.event.derive:
+        features, windows = np.column_stack([features, np.full(n, np.nan)]), features[:, 1:].copy()
+    return Events([f"m{i}" for i in who], ts, features, y, np.arange(n), np.zeros(n, np.int64), windows=windows)
 
 
 def labels_of(events: Events) -> Labels:

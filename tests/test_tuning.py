@@ -23,10 +23,11 @@ from ssm_stream.evaluate.tuning import runner as running
 from ssm_stream.evaluate.tuning.ablation import ablate, parts
 from ssm_stream.evaluate.tuning.alarm_score import f1_change, score_alarms
 from ssm_stream.evaluate.tuning.candidates import budgets, candidates, without_columns
-from ssm_stream.evaluate.tuning.comparison import compare
+from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.config_edit import diff, edited
+from ssm_stream.evaluate.tuning.result import Tried, Tuning
 from ssm_stream.evaluate.tuning.runner import Runner
-from ssm_stream.evaluate.tuning.search import Plan, Tuning, find_cut, tune
+from ssm_stream.evaluate.tuning.search import Plan, _costly, _Measured, find_cut, tune
 from ssm_stream.evaluate.tuning.targets import Targets, read_targets
 from ssm_stream.evaluate.tuning.trials import Trial, run_trial, with_settings
 
@@ -227,6 +228,77 @@ def test_what_a_person_has_to_know_is_left_alone() -> None:
     lagged = config("features: [a], lags: 8")
     assert {"event.lags": 0} not in candidates("lags", lagged, ONE)
     assert {"event.feature_lags": 1} not in candidates("feature_lags", lagged, ONE), "that is what differences are"
+
+
+def test_the_learner_is_tried_and_its_cost_stands_beside() -> None:
+    plain = config("features: [a, b]")
+    assert candidates("profile", plain, ONE) == [{"model.profile": "accurate"}]
+    assert candidates("window", plain, ONE) == [], "nothing attends"
+    assert candidates("gate", plain, ONE) == [{"model.gate": "equal"}]
+    assert [each["model.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [16, 32, 128, 256]
+    assert [each["model.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
+    heads = [each["model.heads"] for each in candidates("heads", plain, ONE)]
+    assert ["moments", "proximal", "embedding"] in heads
+    assert len(heads) == 4
+    accurate = config("features: [a, b]", "model: {profile: accurate, heads: [moments, attention]}\n")
+    assert candidates("profile", accurate, ONE) == [], "the list of heads decides"
+    assert [each["model.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
+    assert candidates("embedding_size", accurate, ONE) == []
+    alone = config("features: [a]", "model: {heads: [moments]}\n")
+    assert candidates("gate", alone, ONE) == []
+    assert {"model.heads": ["moments", "fern"]} in candidates("heads", alone, ONE)
+    kept = config("features: [a]", "model: {embedding: {size: 32}}\n")
+    assert all("embedding" in each["model.heads"] for each in candidates("heads", kept, ONE))
+
+
+def test_more_embedding_is_found_where_it_pays_and_what_it_costs(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    a, b = rng.uniform(-2, 2, (2, 4000))
+    file = written(tmp_path, {"a": a, "b": b, "y": np.sin(1.5 * a) + np.cos(1.5 * b) + 0.05 * rng.normal(size=4000)})
+    only = config("features: [a, b], lags: 0, calendar: []", "model: {heads: [embedding], embedding: {size: 16}}\n")
+    found = searched(only, file, tmp_path / "kept", groups=["embedding_size"])
+    assert found.settings["model.embedding.size"] > 16
+    memory = {each.settings["model.embedding.size"]: each.memory for each in found.tried}
+    assert memory[32] < memory[64] < memory[128] < memory[256]
+    assert all(0 < each.micros < 1e4 for each in found.tried)
+    content = found.as_json()
+    assert content["after"]["bytes_per_entity"] > content["before"]["bytes_per_entity"]
+    assert all({"micros_per_event", "bytes_per_entity"} <= set(each) for each in content["tried"])
+
+
+def test_what_takes_longer_must_gain_more() -> None:
+    change = Change(-0.008, -0.01, -0.006, 1000)
+    assert _Measured(change, 10.0, 1.0, 1.2).sure
+    assert not _Measured(change, 50.0, 1.0, 5.0).sure
+    assert _Measured(change._replace(value=-0.03), 50.0, 1.0, 5.0).sure
+    assert not _Measured(None, 10.0, 1.0, 1.0).sure
+    tried = Tried("profile", {}, "profile: accurate", change, False, 50.0, 2000.0, 5.0)
+    assert _costly([tried]) == [
+        "profile: accurate: surely better by 0.8%, at 5 times the time (50 µs an event, 2,000 bytes an entity): a "
+        "matter of choice, not proposed"
+    ]
+
+
+def test_a_derived_input_is_proposed_by_name_only(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    power, flow = rng.uniform(1, 4, 2500), rng.uniform(0.5, 3, 2500)
+    file = written(tmp_path, {"power": power, "flow": flow, "y": 3 * power / flow + 0.1 * rng.normal(size=2500)})
+    plain = config("features: [power, flow], lags: 0, calendar: []")
+    assert "derive" not in Plan().groups
+    found = searched(plain, file, tmp_path / "kept", groups=["derive"])
+    assert found.settings == {"event.derive.power_per_flow": {"ratio": ["power", "flow"]}}
+    assert [each.words for each in found.tried if each.kept] == ["with power_per_flow: power / flow"]
+    text = f"{HEAD}event:\n  entity: e\n  timestamp: t\n  target: y\n  features: [power, flow]\n"
+    out = edited(text, found.settings, "f.yaml")
+    assert out == f"{text}  derive:\n    power_per_flow: {{ratio: [power, flow]}}\n"
+
+
+def test_a_derived_input_may_be_left_out() -> None:
+    both = config("features: [a], derive: {r: {ratio: [a, b]}, m: {rolling_mean: a, over: 9}}")
+    left = without_columns(both)
+    assert {"event.features": ["a", "m"], "event.derive": {"m": {"rolling_mean": "a", "over": 9}}} in left
+    assert with_settings(both, left[1]).event.numbers == ["a", "m"]
+    assert [part.name for part in parts(both, ONE) if part.kind == "feature"] == ["a", "r", "m"]
 
 
 def test_budgets_are_written_as_a_person_would() -> None:

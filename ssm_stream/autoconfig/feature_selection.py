@@ -87,7 +87,7 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
         return FeatureSelection(config, 0, {}, [])
     usable, ts, targets = _usable(event, documents[:SAMPLE])
     columns, left_out = values_by_column(usable)
-    for path in (event.entity, event.timestamp, *event.targets, *event.categories):
+    for path in (event.entity, event.timestamp, *event.targets, *event.categories, *event.derive):
         columns.pop(path, None)
 
     roles = {path: _role(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}
@@ -105,7 +105,7 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
                 remarks.append(f"{_short(path)}: {why}")
     left_out |= {path: role.why for path, role in roles.items() if role.kind == "none"}
     kinds = {path: role.kind for path, role in roles.items() if role.kind != "none"}
-    room = max(MAX_COLUMNS - len(event.categories), 0)
+    room = max(MAX_COLUMNS - len(event.categories) - len(event.derive), 0)
     by_completeness = sorted(kinds, key=lambda path: (-len(columns[path]), path))
     for path in by_completeness[room:]:
         del kinds[path]
@@ -121,14 +121,37 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
                     f"{correlation:.3f}); if it is known only after the target, list the features without it"
                 )
     categories = event.categories or [path for path, kind in kinds.items() if kind == "category"]
-    if not features and not categories and not event.lags and not event.calendar:
+    if not features and not categories and not event.derive and not event.lags and not event.calendar:
         raise ConfigError(
             f"event.features: auto: no column of the first {len(usable)} events can be an input, and there are no lags "
             f"and no calendar; name features, or set lags to 1 or more{_reasons(left_out)}"
         )
-    return FeatureSelection(
-        with_columns(config, features, categories), len(usable), dict(sorted(left_out.items())), remarks
-    )
+    resolved = with_columns(config, features, categories)
+    if event.derive:
+        remarks += _derived_remarks(resolved.event, usable, targets)
+    return FeatureSelection(resolved, len(usable), dict(sorted(left_out.items())), remarks)
+
+
+def _derived_remarks(event: Event, documents: Sequence[Any], targets: dict[str, NDArray[np.float64]]) -> list[str]:
+    """Return remarks on the derived inputs: those that are hardly known, and those that move with a target."""
+    bare = event.model_copy(update={"features": list(event.derive), "categories": []})
+    events, refused = EventReader(bare).read(documents)
+    if refused:
+        return [f"derive: {len(refused)} of {len(documents)} events are refused for it, the first: {refused[0].reason}"]
+    out = []
+    for j, (name, derived) in enumerate(event.derive.items()):
+        if derived.past:
+            continue  # known from the second event of an entity on at the latest
+        known = {i: value for i, value in enumerate(events.features[:, j].tolist()) if value == value}
+        if 2 * len(known) < len(documents):
+            out.append(f"{name} = {derived.text}: known in only {len(known)} of {len(documents)} events")
+        for path, target in targets.items():
+            if (found := _correlation(known, target)) >= HIGH_CORRELATION:
+                out.append(
+                    f"{name} = {derived.text}: moves with {_the_target(path, targets)} almost exactly (correlation "
+                    f"{found:.3f}); if a part of it is known only after the target, leave it out"
+                )
+    return out
 
 
 def with_columns(config: Config, features: list[str], categories: list[str]) -> Config:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -113,7 +113,7 @@ def _explain_alert(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.ops.audit import AuditError, entity_hashes
+    from ssm_stream.ops.audit import AuditError, entity_hashes, primings
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
 
@@ -125,9 +125,11 @@ def _explain_alert(
         if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
             raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
         audit: dict[int, dict[str, str]] = {}
+        primed: list[dict[str, Any]] = []
         if loaded.audit.directory is not None and loaded.audit.directory.exists():
             entity = None if sent is None else orjson.loads(sent).get("entity")
             audit = entity_hashes(loaded.audit.directory, id_.partition, loaded.hash, entity)
+            primed = primings(loaded.audit.directory, loaded.hash)
         with counting_bar() as bar:
             task = bar.add_task("reading the topic again", total=None)
             found = reproduce_alert(
@@ -147,6 +149,12 @@ def _explain_alert(
     else:
         _print_alert(found, top)
     if found.same is False or found.broken:
+        for each in primed:
+            typer.echo(
+                f"note: {each['entity']!r} was primed with {each['file']} at {each['at']} (the audit), which the topic "
+                "does not have: name an export from between then and the alert by --state",
+                err=True,
+            )
         raise typer.Exit(FAILED)
 
 
@@ -203,6 +211,8 @@ def _print(found: Explanation, top: int) -> None:
         table.add_row("target", "", "", f"{found.y:.6g}")
         table.add_row("residual", "", "", f"{found.y - found.yhat:+.4g}")
     print_table(table, console)
+    for name, text in found.derived.items():
+        console.print(f"{name} = {text}", markup=False)
     heads = new_table(("head", "answer", "gate"), fold=("head",))
     for answer in found.answers[:top]:
         heads.add_row(answer.head, f"{answer.answer:.6g}", f"{answer.weight:+.3f}")

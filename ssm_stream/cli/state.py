@@ -1,4 +1,4 @@
-"""`ssm-stream state`: lists, exports, imports, resets and compares the states of flows."""
+"""`ssm-stream state`: lists, exports, imports, resets, primes and compares the states of flows."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from ssm_stream.config import ConfigError, load_config
 if TYPE_CHECKING:
     from ssm_stream.engine.entity_report import EntityReport
     from ssm_stream.recovery.comparison import StateDifference
+    from ssm_stream.recovery.prime import Priming
     from ssm_stream.recovery.reader import EntityList, Position, StoredState
 
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="List, export, import, reset and compare what a flow has learned.",
+    help="List, export, import, reset, prime and compare what a flow has learned.",
 )
 
 
@@ -83,7 +84,8 @@ def check_audit(config: ConfigFile, as_json: AsJson = False) -> None:
         print_json({**found._asdict(), "ok": not found.faults, "faults": [fault._asdict() for fault in found.faults]})
     else:
         again = f", {found.again} of them from epochs that a restart repeated" if found.again else ""
-        typer.echo(f"{found.lines:,} records of {found.shards} shards{again}")
+        primed = f", {found.primed} of them of examples (state prime)" if found.primed else ""
+        typer.echo(f"{found.lines:,} records of {found.shards} shards{again}{primed}")
         typer.echo(f"{found.hashes:,} hashes of the states of {found.entities:,} entities")
         for fault in found.faults:
             typer.echo(f"{fault.file}:{fault.line}: {fault.text}")
@@ -120,6 +122,11 @@ def show(
         return
     hashes = ", ".join(f"{value} (partition {at})" for at, value in found.hashes.items())
     typer.echo(f"{found.entity} in shard {found.shard}, {found.bytes:,} bytes, state hash {hashes}")
+    if found.primed is not None:
+        typer.echo(
+            f"primed with {found.primed['examples']:,} examples of {found.primed['file']} at {found.primed['at']} by "
+            f"{found.primed['by']} (SHA-256 {found.primed['sha256'][:16]}…)"
+        )
     for report in found.targets:
         _print_report(report, top)
 
@@ -201,6 +208,53 @@ def reset(
 
 
 @app.command()
+def prime(
+    config: ConfigFile,
+    entity: Annotated[str, typer.Argument(help="Name of the entity; it may be new.", show_default=False)],
+    file: Annotated[
+        Path,
+        typer.Argument(help="Examples: CSV, CSV.gz, JSON lines or Parquet, in their order.", show_default=False),
+    ],
+    source: Annotated[
+        int | None,
+        typer.Option(
+            help="Source partition of its events. Default: the one that Kafka's Java clients choose for its name.",
+            show_default=False,
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("-y", "--yes", help="Prime without a confirmation.")] = False,
+    dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be learned, and change nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Give a new product, or an overhauled machine, chosen examples: its learner learns them, as if they had come next.
+
+    No prediction and no alert is sent. The audit and `state show` have the file's hash, the number, time and user.
+
+    Example: ssm-stream state prime monitor.yaml press-9 examples.csv
+    """
+    from ssm_stream.engine.snapshot_format import StateError
+    from ssm_stream.evaluate.recordings import RecordingError
+    from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.prime import prime_entity
+    from ssm_stream.recovery.settings_files import require_stored_features
+
+    with report_errors(RecoveryError, RecordingError, StateError, OSError):
+        loaded = require_stored_features(load_config(config))
+        if dry or not yes:
+            found = prime_entity(loaded, entity, file, source=source, dry=True)
+        if not dry and not yes:
+            typer.echo(_describe_priming(found, done=False), err=True)
+            if not typer.confirm(f"prime {entity!r}?", err=True):
+                raise typer.Exit(FAILED)
+        if not dry:
+            found = prime_entity(loaded, entity, file, source=source)
+    if as_json:
+        print_json({**found.as_json(), "done": not dry})
+    else:
+        typer.echo(_describe_priming(found, done=not dry))
+
+
+@app.command()
 def diff(
     first: Annotated[Path, typer.Argument(help="Configuration, recovery directory or export.", show_default=False)],
     second: Annotated[Path, typer.Argument(help="Configuration, recovery directory or export.", show_default=False)],
@@ -224,6 +278,22 @@ def diff(
         _print_difference(found, first, second)
     if found.any:
         raise typer.Exit(FAILED)
+
+
+def _describe_priming(found: Priming, *, done: bool) -> str:
+    """Return what was learned, or would be, a sentence a line."""
+    what = "is new" if found.new else "has a state already, on top of which it learns"
+    lines = [
+        f"{found.entity!r} (shard {found.shard}, partition {found.source}) {what}",
+        f"{'learned' if done else 'would learn'} {found.examples:,} examples of {found.record['file']} (SHA-256 "
+        f"{found.record['sha256'][:16]}…)",
+    ]
+    for each in found.errors:
+        change = f"{each.first:.4g} over the first {found.compared}, {each.last:.4g} over the last {found.compared}"
+        lines.append(f"mean error of {each.target} meanwhile: {change}")
+    if done:
+        lines.append(f"state hash {found.hash}" + ("; the audit has a record of it" if found.audited else ""))
+    return "\n".join(lines)
 
 
 def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) -> dict[str, Any]:

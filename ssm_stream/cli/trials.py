@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
@@ -112,6 +113,11 @@ def format_time(ms: int) -> str:
 def format_alerts(figures: dict[str, Any]) -> str:
     """Numbers of anomaly and drift alerts."""
     return f"{figures['anomalies']} + {figures['drifts']}"
+
+
+def format_cost(micros: float, memory: float) -> tuple[str, str]:
+    """Time per event, µs, and memory per entity, bytes."""
+    return ("", "") if math.isnan(micros) else (f"{micros:.3g}", f"{memory:,.0f}")
 
 
 def format_change(change: Change | None) -> tuple[str, str]:

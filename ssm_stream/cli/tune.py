@@ -11,11 +11,11 @@ import typer
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic
-from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
+from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_cost, format_time, open_trials
 from ssm_stream.config import ConfigError
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.tuning.search import Tuning
+    from ssm_stream.evaluate.tuning.result import Tuning
 
 
 class Outputs(NamedTuple):
@@ -39,7 +39,7 @@ class Search(NamedTuple):
     ] = None
     only: Annotated[
         list[str] | None,
-        typer.Option(help="Try only this: lags, half_lives, features, … Repeatable.", show_default=False),
+        typer.Option(help="Try only this: lags, profile, heads, features, derive, … Repeatable.", show_default=False),
     ] = None
 
 
@@ -61,7 +61,7 @@ def tune(
     Example: ssm-stream tune examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --out tuned.yaml
     """
     from ssm_stream.evaluate.true_events import read_true_events
-    from ssm_stream.evaluate.tuning.candidates import KEYS
+    from ssm_stream.evaluate.tuning.candidates import KEYS, ON_REQUEST
     from ssm_stream.evaluate.tuning.config_edit import changed_keys, edited, for_the_file
     from ssm_stream.evaluate.tuning.config_edit import diff as unified_diff
     from ssm_stream.evaluate.tuning.search import Plan, find_cut
@@ -69,9 +69,10 @@ def tune(
     from ssm_stream.evaluate.tuning.targets import require_columns
 
     (out, diff), (labels, add, only) = outputs, search
-    groups = tuple(KEYS if only is None else [key for key in KEYS if key in only])
-    if unknown := sorted(set(only or ()) - set(KEYS)):
-        raise typer.BadParameter(f"found {unknown[0]!r}; known: {', '.join(KEYS)}", param_hint="--only")
+    every = (*KEYS, *ON_REQUEST)
+    groups = tuple(KEYS if only is None else [key for key in every if key in only])
+    if unknown := sorted(set(only or ()) - set(every)):
+        raise typer.BadParameter(f"found {unknown[0]!r}; known: {', '.join(every)}", param_hint="--only")
     if add and "features" not in groups:
         raise typer.BadParameter("a column is a feature: give --only features, too", param_hint="--add")
     for path, name in ((out, "--out"), (diff, "--diff")):
@@ -114,11 +115,12 @@ def tune(
 def _print(found: Tuning) -> None:
     console = output()
     console.print("tried, on the first part:" if found.tried else "there is nothing to try")
-    tried = new_table(("setting", "error", "interval", ""), fold=("setting",), text=("",), lines=False)
+    tried = new_table(("setting", "error", "interval", "µs", "bytes", ""), fold=("setting",), text=("",), lines=False)
     for each in found.tried:
-        tried.add_row(each.words, *format_change(each.change), "chosen" if each.kept else "")
+        cost = format_cost(each.micros, each.memory)
+        tried.add_row(each.words, *format_change(each.change), *cost, "chosen" if each.kept else "")
     print_table(tried, console)
-    columns = ("", "MAE", "naive", "cover", "width", "alerts", "a week")
+    columns = ("", "MAE", "naive", "cover", "width", "alerts", "a week", "µs", "bytes")
     later = new_table(columns, text=("",), lines=False)
     for name, m in (("as configured", found.before), ("as chosen", found.after)):
         if m is not None:
@@ -126,11 +128,12 @@ def _print(found: Tuning) -> None:
                 name, format_number(m["mae"]), format_number(m["mae_persistence"]),
                 format_number(m["coverage"], ".1%"), format_number(m["interval_width"]), format_alerts(m),
                 format_number(m["alerts_per_entity_week"], ".2g"),
+                *format_cost(m["micros_per_event"], m["bytes_per_entity"]),
             )  # fmt: skip
     console.print(f"\nthe later part, from {format_time(found.cut)}:")
     print_table(later, console)
     _print_choices(console, found)
-    console.print("[dim]alerts: anomaly + drift; a week: of one entity[/dim]")
+    console.print("[dim]alerts: anomaly + drift; a week: of one entity; µs: an event; bytes: an entity[/dim]")
     for note in found.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
     console.print(found.verdict, style="bold", markup=False, soft_wrap=True)

@@ -108,6 +108,7 @@ def _describe(config: Config) -> Iterator[str]:
     yield f"reads     {config.source.topic} on {config.source.brokers}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
+    columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]
     if event.watches_all:
         columns = [*(["the others"] if event.inputs is None else event.inputs), *event.categories]
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar

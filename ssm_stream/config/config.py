@@ -64,6 +64,11 @@ class Config(Section):
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"
             )
+        leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
+        if self.labels and leaks:
+            raise ValueError(
+                f"event.derive.{leaks[0]}: found a target with `labels`, which bring it after its event; leave it out"
+            )
         if self.labels and len(self.event.targets) > 1:
             raise ValueError(
                 f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
@@ -181,7 +186,11 @@ class Config(Section):
         if self.event.inputs is None:
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
-            del settings["event"]["feature_lags"]  # states from before this setting keep their hash
+            del settings["event"]["feature_lags"]
+        if not self.event.derive:
+            del settings["event"]["derive"]
+        if self.model.embedding == type(self.model.embedding)():
+            del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
             ("event", ["entity_default", "format", "framed", "max_bytes", "only"]),

@@ -301,12 +301,17 @@ def _place(name: str, root: yaml.Node, path: tuple[str | int, ...]) -> str:
 def _keys_of(path: tuple[str | int, ...]) -> list[str]:
     """Return the keys of the section at `path`."""
     section: Any = Config
+    by_name = False
     for part in path:
+        if by_name:  # any name; the section of each is the same
+            by_name = False
+            continue
         field = section.model_fields.get(str(part)) if _is_section(section) else None
         if field is None:
             return []
         options = [field.annotation, *typing.get_args(field.annotation)]
         section = next((o for o in options if _is_section(o)), None)
+        by_name = typing.get_origin(field.annotation) is dict
     return sorted(section.model_fields) if _is_section(section) else []
 
 

@@ -46,7 +46,10 @@ def column_paths(config: Config) -> dict[str, str]:
     paths[event.timestamp] = "event.timestamp"
     if config.labels is None:
         paths |= dict.fromkeys(event.targets, "event.target")
-    paths |= dict.fromkeys([] if event.features == "auto" else event.features, "event.features")
+    for name, derived in event.derive.items():
+        paths |= {path: f"event.derive.{name}" for path in derived.sources if path not in paths}
+    if event.features != "auto":
+        paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
     return paths | dict.fromkeys(event.categories, "event.categories")
 
 

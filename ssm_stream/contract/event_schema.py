@@ -97,7 +97,7 @@ def example_event(config: Config) -> dict[str, Any]:
     event, out = config.event, dict[str, Any]()
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
-        values |= dict.fromkeys(event.features, 1.5)
+        values |= dict.fromkeys(event.features if event.watches_all else event.read_numbers, 1.5)
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
         values[by_id] = "part-4711"
@@ -139,7 +139,7 @@ def _event(config: Config) -> Schema:
         "description": "An input that is a name. Missing or null: unknown.",
     }
     fields = [*_who_and_when(event, event.entity, event.timestamp), *(Field(path, target) for path in event.targets)]
-    fields += [] if event.features == "auto" else [Field(path, number) for path in event.numbers]
+    fields += [] if event.features == "auto" else [Field(path, number) for path in event.read_numbers]
     fields += [Field(path, category) for path in event.categories]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))

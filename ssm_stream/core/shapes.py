@@ -310,7 +310,7 @@ FLEET, NORM, ENTITY = range(3)
 
 
 class Heads(NamedTuple):
-    """Which heads answer; see `config.Model`."""
+    """Which heads answer; see `config.Model`. size, scale: of the embedding; None: all features of the weights"""
 
     moments: bool = True
     proximal: bool = True
@@ -320,6 +320,8 @@ class Heads(NamedTuple):
     gd: bool = False
     log_space: bool = True
     learned_gate: bool = True
+    size: int | None = None
+    scale: float = 1.0
 
 
 def learner_params(
@@ -347,7 +349,8 @@ def learner_params(
         quick = (decay > 0) & (decay < 0.99)
         ridge, huber = np.where(quick, 10.0, 1.0), np.full(len(decay), 1.0)
     M = len(decay) if heads.moments or heads.attention else 0
-    R = len(weights.frequency) if heads.embedding else 0
+    R = (heads.size or len(weights.frequency)) if heads.embedding else 0
+    used = embedding_features(len(weights.frequency), R)
     fern = BINS if heads.fern and F else 0
     log = int(heads.log_space)
     prox = len(weights.proximal_step) if heads.proximal else 0
@@ -357,7 +360,7 @@ def learner_params(
         attended = 4 + (plan.lags > 0) + 3 * log
     B = int(linear + log * (prox + (R > 0)) + attended)
     bases = 1 + (plan.lags > 0) + 2 * plan.seasons
-    frequency = weights.frequency.tobytes()
+    frequency = (heads.scale * weights.frequency[used]).tobytes()
     omega_fleet, omega_norm = _directions(frequency, F, 1), _directions(frequency, F, 2)
     rng = np.random.default_rng(3)
     return LearnerParams(
@@ -399,9 +402,9 @@ def learner_params(
         huber=huber.astype(np.float32),
         steps=weights.proximal_step,
         surprise=weights.surprise,
-        omega_fleet=omega_fleet[:, :R].copy(),
-        omega_norm=omega_norm[:, :R].copy(),
-        phase=weights.phase[:R].astype(np.float32),
+        omega_fleet=omega_fleet.copy(),
+        omega_norm=omega_norm.copy(),
+        phase=weights.phase[used].astype(np.float32),
         fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)),
         fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)),
         cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
@@ -412,6 +415,15 @@ def learner_params(
         sweep_ridge=weights.sweep_ridge,
         sweep_huber=weights.sweep_huber,
     )
+
+
+def embedding_features(trained: int, R: int) -> NDArray[np.int64]:
+    """Places (R,) of the embedding's features among those trained: evenly among them, or all, again and again.
+
+    A feature that comes again has the frequency and phase of the first, and a direction of its own.
+    """
+    count = np.arange(R)
+    return count * trained // R if trained > R else count % max(trained, 1)
 
 
 @functools.lru_cache(maxsize=64)

@@ -17,9 +17,10 @@ from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
-from ssm_stream.engine.rules.messages import rule_fields
+from ssm_stream.engine.rules.messages import rule_fields, rule_kinds
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
+from ssm_stream.ingest.events import Events
 
 
 class AlertPipeline:
@@ -29,11 +30,11 @@ class AlertPipeline:
 
     Args:
         stores: the state of each target
-        rules: if there are some; their alerts have ids and ends here
     """
 
-    def __init__(self, config: Config, stores: Sequence[EntityStore], rules: RuleAlerts | None = None) -> None:
-        self._config, self._stores, self.rules = config, stores, rules
+    def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
+        self._config, self._stores = config, stores
+        self.rules = RuleAlerts(config) if rule_kinds(config) else None
         self._rule_fields = rule_fields(config)
         self._summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
@@ -54,7 +55,7 @@ class AlertPipeline:
         alerts: Sequence[list[Alert]],
         batch: Batch | None = None,
         ids: EventIds | None = None,
-        by_rules: Sequence[Alert] = (),
+        events: Events | None = None,
     ) -> list[Alert]:
         """Return the alerts to send for those of a batch, complete, in the order of their events.
 
@@ -64,14 +65,17 @@ class AlertPipeline:
             alerts: of each target
             batch: the events; None for labels
             ids: of the events or labels; None: they have none
-            by_rules: alerts of rules, which no other episode replaces
+            events: of the batch, for rules, whose alerts no other episode replaces
         """
         waits = self.fleet is not None and len(self.fleet.waiting) > 0
+        by_rules = list[Alert]()
+        if self.rules is not None and events is not None and batch is not None:
+            by_rules = self.rules.process(events, batch.source, self._stores[0].reset_entities)
         some = any(alerts) or waits or self._ended or by_rules
         if not some and (batch is None or self._endings.is_idle(batch)):
             return []
         out = self._ended_before(batch) if batch is not None else []
-        own = [*alerts, *([list(by_rules)] if self.rules is not None else [])]
+        own = [*alerts, *([by_rules] if self.rules is not None else [])]
         by_target = list(self._endings.update(own, batch))
         of_rules = by_target.pop() if self.rules is not None else []
         if any(by_target) or waits:

@@ -26,15 +26,15 @@ from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
-from ssm_stream.engine.rules.messages import rule_kinds
-from ssm_stream.engine.rules.rule_alerts import RuleAlerts
-from ssm_stream.engine.single_event import PredictedValues, process_targets
+from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
 from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
 from ssm_stream.ingest.single_event import SingleEvent
+from ssm_stream.ingest.windows import Windows
 
 __all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
 
@@ -44,29 +44,19 @@ class Engine:
 
     target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
-
-    >>> from ssm_stream.config import parse_config
-    >>> config = parse_config('''
-    ... source: {brokers: "localhost:9092", topic: events}
-    ... event: {entity: machine, timestamp: ts, features: [load], target: [temp, noise]}
-    ... ''')
-    >>> engine = Engine(config)
-    >>> from ssm_stream.ingest.events import EventReader
-    >>> rows = [{"machine": "press-1", "ts": 60 * i, "load": i % 5, "temp": 20 + 3 * (i % 5)} for i in range(300)]
-    >>> events, refused = EventReader(config.event).read(rows)
-    >>> predictions, alerts = engine.process(events)
-    >>> predictions.yhat.shape, bool(abs(predictions.yhat[-1, 0] - events.target[-1, 0]) < 0.5), refused
-    ((300, 2), True, [])
+    windows: past values of derived inputs, which all targets have in common
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
         self.target_engines = [TargetEngine(config.for_target(path)) for path in config.event.targets]
-        self.inputs = TargetInputs(config.event)
-        self._rules = RuleAlerts(config) if rule_kinds(config) else None
-        self.episodes = AlertPipeline(config, [each.store for each in self.target_engines], self._rules)
+        self.inputs, self.windows = TargetInputs(config.event), Windows(config.event, ttl_ms(config))
+        for each in self.target_engines:
+            each.store.windows = self.windows
+        self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
+        self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
 
     def __len__(self) -> int:
@@ -97,7 +87,7 @@ class Engine:
     @property
     def bytes_per_entity(self) -> int:
         """Memory of one entity's own state, over all targets."""
-        return sum(each.store.bytes_per_entity for each in self.target_engines)
+        return sum(each.store.bytes_per_entity for each in self.target_engines) + self.windows.bytes_per_entity
 
     @property
     def bytes_per_pool(self) -> int:
@@ -191,7 +181,9 @@ class Engine:
             first, unmatched = int(rows[0]), delayed[0].unmatched_count if delayed else 0
             some = None if ids is None else ids.take(rows.tolist())
             leaving = [(i - first, name) for i, name in evicted]
-            predictions, own = self._process(events.take(rows), source, leaving, some)
+            part = events.take(rows)
+            predictions, own = self._process(part, source, leaving, some)
+            events.features[rows] = part.features  # with the columns that are filled in
             parts.append(predictions)
             alerts += [alert._replace(row=first + alert.row) for alert in own]
             for each, found in zip(delayed, resolved, strict=True):
@@ -208,20 +200,25 @@ class Engine:
         None if only `process` can do it: targets are delayed, entities limited, there are rules, or the entity is
         new to the source.
         """
-        if self._limiter is not None or self._rules is not None:
+        if self._limiter is not None or self.episodes.rules is not None:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
-        found = process_targets([each.single for each in self.target_engines], event, source, self.inputs.select_one)
-        return None if found is None else (found[0], self.episodes.process(found[1], batch))
+        ready = locate_targets([each.single for each in self.target_engines], event, source)
+        if ready is None:
+            return None
+        event = self.windows.fill_one(event, source)
+        predicted, alerts = process_targets(ready, event, source, self.inputs.select_one)
+        return predicted, self.episodes.process(alerts, batch)
 
     def _process(
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
         batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
+        self.windows.fill(events, source, [name for _, name in evicted])
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self.episodes.process([alerts_], batch, ids, self._by_rules(events, source))
+            return predictions, self.episodes.process([alerts_], batch, ids, events)
         parts: list[Predictions] = []
         alerts: list[list[Alert]] = []
         for j, each in enumerate(self.target_engines):
@@ -229,12 +226,7 @@ class Engine:
             parts.append(predictions)
             alerts.append(own)
         stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self.episodes.process(alerts, batch, ids, self._by_rules(events, source))
-
-    def _by_rules(self, events: Events, source: int) -> list[Alert]:
-        """Return the alerts of rules, after the targets have been processed."""
-        resets = self.target_engines[0].store.reset_entities
-        return [] if self._rules is None else self._rules.process(events, source, resets)
+        return stacked, self.episodes.process(alerts, batch, ids, events)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
@@ -254,6 +246,7 @@ class Engine:
             source: the stream that they come from (the Kafka partition)
             ids: of the labels, as of `process`
         """
+        self.windows.end_batch()
         result = self.target_engines[0].learn(labels, source)
         return result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
 
@@ -263,11 +256,7 @@ class Engine:
         return [] if delayed is None else delayed.pop_unmatched()
 
     def input_names(self, pool: int = 0, target: str | None = None) -> list[str]:
-        """Return the names of a pool's implicit weights for a target (None: the first); see `TargetEngine.input_names`.
-
-        Raises:
-            KeyError: no such target.
-        """
+        """Return the names of a pool's implicit weights for a target (None: the first), else KeyError."""
         return self._target_engine(target or self.config.event.targets[0]).input_names(pool)
 
     def state_hash(self, entity: str, source: int = 0, target: str | None = None) -> str:
@@ -309,6 +298,7 @@ class Engine:
         name = snapshot_format.write(file, {**metadata, "after": base}, parts)
         for each in self.target_engines:
             each.store.mark_persisted()
+        self.windows.mark_persisted()
         return name
 
     def snapshot(self) -> bytes:
@@ -323,8 +313,13 @@ class Engine:
         metadata: dict[str, Any] = {"config": self.config.hash, "whole": full, "targets": [own for own, _ in targets]}
         if full:
             metadata["settings"] = self.config.model_settings
+        if self.primed:
+            metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
+        if self.windows:
+            metadata["windows"], arrays = self.windows.dump(full=full)
+            parts += [snapshot_format.ArrayPart(f"windows.{name}", array) for name, array in arrays]
         if self._limiter is not None:
             metadata["census"] = True
             parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
@@ -364,12 +359,15 @@ class Engine:
         elif made != self._loaded_config:
             raise snapshot_format.StateError("the incremental snapshot follows one that another configuration made")
         self._loaded_config = made
-        migrates = made != self.config.hash
+        migrates, self.primed = made != self.config.hash, dict(metadata.get("primed", {}))
         for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):
             reader.prefix = f"{j}."
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
         self.episodes.load(reader, migrates=migrates)
+        if self.windows:
+            names = ("names", "seen", "past") if full else ("gone", "names", "seen", "past")
+            self.windows.load(metadata["windows"], {name: reader.read(f"windows.{name}") for name in names})
         if metadata.get("census"):  # the limit may have been set or removed since then
             rows = orjson.loads(reader.read("census").tobytes())
             if self._limiter is not None:
@@ -397,4 +395,6 @@ class Engine:
             raise KeyError(entity)
         for each in self.target_engines:
             each.store.remove(entity)
+        self.primed.pop(entity, None)
+        self.windows.remove(entity)
         self.episodes.remove(entity)

@@ -30,6 +30,7 @@ from ssm_stream.engine.kernel_params import build_learner_params, delayed_label_
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.labels import EarlyLabels
+from ssm_stream.ingest.windows import Windows
 
 MIN_PENDING = 16
 """Initial places of an entity's ring of events that wait for their targets."""
@@ -84,11 +85,9 @@ class EntityStore:
         self.shared: loop.PoolStates = pools.views(self.pool_block)
         self.scratch = shapes.new_scratch(self.params)
         self.report = self._new_report()
-        self.reset_entities: list[ResetEntity] = []
-        """Entities that started afresh in the last batch: expired, or evicted."""
+        self.reset_entities: list[ResetEntity] = []  # in the last batch: expired, or evicted
         self.tally, self.labels = EpisodeTally(), BatchLabels()
-        self.evicted = 0
-        """Number of entities that expired or were evicted, since the counter was last reset."""
+        self.evicted = 0  # entities that expired or were evicted, since the counter was last reset
         # Changes since the last persisted snapshot: which rows, how many rows it has, whether the next one must be full
         # (rows have moved, or arrays have other widths), and which of its rows now belong to another entity.
         self.changed, self.pools_changed = np.zeros(0, np.bool_), np.zeros(0, np.bool_)
@@ -96,6 +95,7 @@ class EntityStore:
         self.reassigned: dict[int, str] = {}
         self._free_rows: list[int] = []  # rows of evicted entities
         functions = {name: load_part("channel", name) for name in own_channels(config)}
+        self.windows: Windows | None = None  # of derived inputs; the engine of all targets sets it
         self.own = OwnChannels(functions, self.names, plan.features) if functions else None
         self.delayed = delayed_label_rules(config)
         if self.delayed is not None:

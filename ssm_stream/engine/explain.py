@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -59,6 +59,7 @@ class Explanation:
 
     n: labelled events of the entity before; fleet: share learned from other entities
     y: the target, None if the event has none; the residual is y − yhat
+    derived: name of each derived input → what it is computed from, such as `power / flow`
     """
 
     entity: str
@@ -72,6 +73,7 @@ class Explanation:
     parts: list[Contribution]
     answers: list[HeadPrediction]
     y: float | None = None
+    derived: dict[str, str] = field(default_factory=dict)
 
     @property
     def when(self) -> str:
@@ -119,8 +121,9 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     answers.sort(key=lambda answer: -abs(answer.weight))
     n, ts = int(trace.learner.entity.n[trace.row]), int(events.ts[0])
     y = float(events.target[0]) if events.target.ndim == 1 else math.nan
+    derived = {name: each.text for name, each in engine.config.event.derive.items()}
     return Explanation(
-        name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y
+        name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y, derived
     )
 
 
@@ -192,7 +195,7 @@ def explain_recorded(
         if stop > done:
             engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
             done = stop
-        one = engine.inputs.select(number, events.take(np.array([stop])))
+        one = engine.inputs.select(number, engine.windows.filled(events.take(np.array([stop]))))
         try:
             explanations.append(explain(engine.target_engines[number], one))
         except KeyError:

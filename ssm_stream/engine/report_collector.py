@@ -42,7 +42,7 @@ class ReportCollector:
         for kind in np.flatnonzero(phase[: len(lifecycle.KINDS)] == lifecycle.RECOVERED).tolist():
             store.tally.end(store.state, at.row, entity, kind)
         pool = int(store.shards[at.row]), at.source
-        state = self.capture(at.row, at.pool)
+        state = self.capture(at.row, at.pool, index)
         self._events.append(ReportedEvent(index, entity, ts, values, pool, state, shifts))
         if len(self._events) == BATCH:
             self._build()
@@ -58,8 +58,13 @@ class ReportCollector:
             self._alerts += self._builder.build(event)
         self._events.clear()
 
-    def capture(self, row: int, pool: int | None) -> CapturedState:
-        """Return the present state of an entity and its pool. pool: None if its shard has no events of the source"""
+    def capture(self, row: int, pool: int | None, index: int | None = None) -> CapturedState:
+        """Return the present state of an entity and its pool.
+
+        Args:
+            pool: None if its shard has no events of the source
+            index: of the event in the batch, after which the state is that of derived inputs, too
+        """
         store = self._store
         if self._capture is None or not self._capture.matches(store.state, store.shared, store.scratch):
             self._capture = EventCapture(
@@ -68,10 +73,12 @@ class ReportCollector:
             )  # fmt: skip
         waiting = b""
         if store.delayed is not None:
-            _, index, place = pending.waiting(store.pending, np.array([row]))
+            _, turn, place = pending.waiting(store.pending, np.array([row]))
             counts, records = store.pending[: pending.BY_ENTITY], store.pending[pending.BY_ENTITY :]
-            parts = [index, *(array[row] for array in counts), *(array[row, place] for array in records)]
+            parts = [turn, *(array[row] for array in counts), *(array[row, place] for array in records)]
             waiting = b"".join(part.tobytes() for part in parts)
         if store.own is not None:
             waiting += store.own.dump_one(store.names[row])
+        if store.windows is not None:
+            waiting += store.windows.hashed(store.names[row], index)
         return CapturedState(self._capture.layout, self._capture.capture(row, pool), waiting)

@@ -95,25 +95,34 @@ class SingleEventProcessor:
         return predicted, alerts
 
 
-def process_targets(
-    processors: Sequence[SingleEventProcessor | None],
-    event: SingleEvent,
-    source: int,
-    select: Callable[[int, SingleEvent], SingleEvent],
-) -> tuple[list[PredictedValues], list[list[Alert]]] | None:
-    """Process an event for each target, by the processors of these; return the predictions and alerts of each.
+Located = list[tuple[SingleEventProcessor, Place]]
+"""By target: its processor, and where the event's state lies."""
 
-    select: number of a target and event → the event with that target's features
 
-    None, with nothing changed, if one has no processor, or something of the event is new to its state.
+def locate_targets(
+    processors: Sequence[SingleEventProcessor | None], event: SingleEvent, source: int
+) -> Located | None:
+    """Return where the state of an event lies for each target.
+
+    None if one has no processor, or something of the event is new to its state.
     """
     ready = []
     for processor in processors:
         if processor is None or (place := processor.locate(event, source)) is None:
             return None
         ready.append((processor, place))
+    return ready
+
+
+def process_targets(
+    located: Located, event: SingleEvent, source: int, select: Callable[[int, SingleEvent], SingleEvent]
+) -> tuple[list[PredictedValues], list[list[Alert]]]:
+    """Process an event for each target; return the predictions and alerts of each.
+
+    select: number of a target and event → the event with that target's features
+    """
     predicted, alerts = list[PredictedValues](), list[list[Alert]]()
-    for j, ((processor, place), target) in enumerate(zip(ready, event.targets, strict=True)):
+    for j, ((processor, place), target) in enumerate(zip(located, event.targets, strict=True)):
         values, own = processor.process(select(j, event), target, source, place)
         predicted.append(values)
         alerts.append(own)

@@ -28,6 +28,7 @@ from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.kernel_params import DAY, build_feature_plan, build_learner_params, ttl_ms
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.windows import Windows
 from ssm_stream.reference import codes as learner_codes
 from ssm_stream.reference import learner
 from ssm_stream.reference.codes import PoolCodes
@@ -90,6 +91,7 @@ class DeviceEngine:
         require_device_support(config, device)
         self.config, self.device = config, torch.device(device)
         self.plan, self.weights = build_feature_plan(config), frozen_weights.load(config.model.weights)
+        self._windows = Windows(config.event, ttl_ms(config))
         self._slots: dict[str, int] = {}
         self._codes: list[PoolCodes] = []
         self._span = (np.inf, -np.inf)
@@ -127,6 +129,7 @@ class DeviceEngine:
         """Predict and learn; see the module for what there is not."""
         n = len(events)
         self._check_expiry(events.ts)
+        self._windows.fill(events)
         rows = self._rows(events.entity)
         u, steps = kernel_columns(self.plan, events.features, events.ts)
         nothing = np.full(n, np.nan)

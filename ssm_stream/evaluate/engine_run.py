@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -66,6 +67,10 @@ class EngineRun:
     """Partitions of the source, by which the entities are pooled."""
     shares: dict[str, Any] = field(default_factory=dict)
     """Of the events inside episodes; see `EpisodeShares.figures`."""
+    cpu_seconds: float = 0.0
+    """Of the thread that ran the engine; the file is read in another one."""
+    bytes_per_entity: float = 0.0
+    """Memory of what was learned, of entities and pools together, per entity."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -103,6 +108,7 @@ def run_engine(
         partitions: of the source; see `PartitionedEngine`
         on_rows: takes the number of rows of each batch that is done
     """
+    began = time.thread_time()
     known: dict[str, int] = {}
     columns: list[tuple[NDArray[Any], ...]] = []
     batches: list[Events] = []
@@ -149,7 +155,9 @@ def run_engine(
     longest = {f"{kind}_longest_entity": shares.longest_entity(kind) for kind in KINDS}
     width = len(config.event.columns) if keep_events else 0
     features = np.concatenate([events.features for events in batches]) if batches else np.empty((len(ts), width))
+    memory = engine.bytes_per_entity * len(engine) + engine.bytes_per_pool * engine.pool_count
     return EngineRun(
         list(known), entity, ts, y, position, yhat, lower, upper, ~(warmup == 0.0), origin, features, messages,
         dict(faults), passed, examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
+        time.thread_time() - began, memory / max(len(engine), 1),
     )  # fmt: skip

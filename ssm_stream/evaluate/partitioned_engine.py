@@ -43,6 +43,12 @@ class PartitionedEngine(Engine):
         self._parts: tuple[Events, list[AdmittedPart]] | None = None
         self._resolved: list[Settled] | None = None
 
+    @property
+    def pool_count(self) -> int:
+        """Number of pools: of a shard and partition; with `model.fleet` off, an entity each."""
+        store = self.target_engines[0].store
+        return len(store.pools) if self.config.model.fleet else len(store)
+
     def partition(self, entity: str) -> int:
         """Return the partition of an entity."""
         found = self._partition_by_entity.get(entity)
@@ -92,6 +98,8 @@ class PartitionedEngine(Engine):
             self._admitted = part.admitted
             own_ids = None if ids is None else ids.take(part.rows.tolist())
             predictions, own = super().process(part.events, part.partition, own_ids)
+            if events.windows is not None:  # the engine has filled in their columns
+                events.features[part.rows] = part.events.features
             made.append(predictions)
             alerts += [alert._replace(row=int(part.rows[alert.row])) for alert in own]
             for all_, each in zip(resolved, super().resolved_predictions, strict=True):

@@ -337,7 +337,8 @@ class _Run:
         if horizon.events or horizon.seconds:
             return None
         try:
-            return explain(engine.target_engines[0], engine.inputs.select(0, batch.events), partition)
+            events = engine.windows.filled(batch.events, partition)
+            return explain(engine.target_engines[0], engine.inputs.select(0, events), partition)
         except KeyError:
             return None  # the entity's first event
 

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.ingest.derived import DerivedInputs
 from ssm_stream.ingest.entity_filter import EntityFilter, entity_filter
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.json_values import abbreviated
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
 MAX_NUMBER = float(np.finfo(np.float32).max)
@@ -49,6 +51,8 @@ class Events:
     """(n,) hashes of the events' ids, if labels are joined by them"""
     category_texts: dict[float, str] | None = None
     """text of each category code; None if no category is text"""
+    windows: NDArray[np.float64] | None = None
+    """(n, k) what lagged and averaged derived inputs are made of; the engine fills in their columns of `features`"""
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -64,6 +68,7 @@ class Events:
             self.position[rows],
             None if self.key is None else self.key[rows],
             self.category_texts,
+            None if self.windows is None else self.windows[rows],
         )
 
 
@@ -84,25 +89,6 @@ class RefusedDocument(NamedTuple):
 
 class FaultError(Exception):
     """A value that makes its document no event: `Fault` and reason."""
-
-
-def path_getter(path: str) -> Callable[[Any], Any]:
-    """Return a function that gets the value at a path of a document.
-
-    The value of the key itself if the document has it, else key by key along the dots; None if there is no such path.
-    """
-    keys = path.split(".")
-
-    def nested(document: Any) -> Any:
-        if path in document:
-            return document[path]
-        for key in keys:
-            if type(document) is not dict:
-                return None
-            document = document.get(key)
-        return document
-
-    return nested if len(keys) > 1 else lambda document: document.get(path)
 
 
 def not_an_object(position: int, document: object) -> RefusedDocument:
@@ -142,7 +128,8 @@ class EventReader:
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self.paths = [event.entity, event.timestamp, *event.targets, *event.columns]
+        self.derived = DerivedInputs(event)
+        self.paths = [event.entity, event.timestamp, *event.targets, *self.derived.paths, *event.categories]
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._but_entity = itemgetter(*self.paths[1:]) if flat else None
@@ -169,10 +156,8 @@ class EventReader:
                     refused[i] = not_an_object(i, document)
         rows = [d for d in documents if type(d) is dict] if refused else documents
         at = [i for i in range(len(documents)) if i not in refused]
-        if names is None:
-            columns = self._columns(rows)
-        else:
-            columns = self._named_columns(rows, [names[i] for i in at] if refused else names, at, refused)
+        own = names if names is None or not refused else [names[i] for i in at]
+        columns = self._columns(rows) if own is None else self._named_columns(rows, own, at, refused)
 
         entity = self._names(columns[0], at, refused)
         ts = self._times(columns[1], at, refused)
@@ -182,7 +167,7 @@ class EventReader:
             for path, column in zip(paths, columns[2:first], strict=True)
         ]
         target = targets[0] if len(targets) == 1 else np.stack(targets, axis=1)
-        numbers = self.event.numbers
+        numbers = self.derived.paths
         features, texts = np.empty((len(rows), len(columns) - first)), dict[float, str]()
         for j, (path, column) in enumerate(zip(self.paths[first:], columns[first:], strict=True)):
             if j < len(numbers):
@@ -191,7 +176,8 @@ class EventReader:
                 features[:, j] = self._categories(column, path, at, refused, texts)
 
         position = np.array(at, np.int64)
-        events = Events(entity, ts, features, target, position, category_texts=texts or None)
+        features, windows = self.derived.add(features, target)
+        events = Events(entity, ts, features, target, position, None, texts or None, windows)
         passed = self._only.passed_by(at, entity) if self._only is not None else set[int]()
         for i in passed & refused.keys():
             del refused[i]
@@ -323,9 +309,8 @@ class EventReader:
                 raise FaultError(Fault.NAME_TOO_LONG, f"entity: `{path}` has more than {MAX_NAME_LENGTH} digits")
             return str(value)
         if type(value) is not str:
-            raise FaultError(
-                Fault.WRONG_TYPE, f"entity: `{path}` must be text or a whole number, found {abbreviated(value)}"
-            )
+            what = f"`{path}` must be text or a whole number"
+            raise FaultError(Fault.WRONG_TYPE, f"entity: {what}, found {abbreviated(value)}")
         if not value:
             raise FaultError(Fault.EMPTY_ENTITY, f"entity: `{path}` is empty text")
         if len(value) > MAX_NAME_LENGTH:

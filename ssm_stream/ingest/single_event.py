@@ -18,6 +18,7 @@ class SingleEvent(NamedTuple):
     ts: ms since 1970 UTC
     features (d,), targets (m,): as the columns of `Events`, NaN = unknown or none
     texts: text of each category code
+    windows (k,): as of `Events`
     """
 
     entity: str
@@ -25,6 +26,7 @@ class SingleEvent(NamedTuple):
     features: Sequence[float]
     targets: Sequence[float]
     texts: dict[float, str] | None = None
+    windows: Sequence[float] | None = None
 
 
 class SingleEventReader(EventReader):
@@ -32,7 +34,7 @@ class SingleEventReader(EventReader):
 
     def __init__(self, event: Event) -> None:
         super().__init__(event)
-        self._target_count, self._number_count = len(event.targets), len(event.numbers)
+        self._target_count, self._number_count = len(event.targets), len(self.derived.paths)
 
     def read_one(self, document: dict[str, Any]) -> SingleEvent | None:
         """Return the event of a document; None if `read` has to read it: something in it is new, unusual or refused."""
@@ -65,6 +67,7 @@ class SingleEventReader(EventReader):
             if number is None:
                 return None
             features.append(number)
+        features, windows = self.derived.add_one(features, targets)
         texts: dict[float, str] | None = None
         for value in values[last:]:
             number = usual_number(value)
@@ -74,12 +77,13 @@ class SingleEventReader(EventReader):
                     return None
                 texts = {number: value} if texts is None else texts | {number: value}
             features.append(number)
-        return SingleEvent(entity, ts, features, targets, texts)
+        return SingleEvent(entity, ts, features, targets, texts, windows)
 
 
 def to_events(events: Sequence[SingleEvent]) -> Events:
     """Return events as columns, in order."""
     targets = np.array([event.targets for event in events], np.float64)
+    windows = [event.windows for event in events if event.windows is not None]
     texts: dict[float, str] = {}
     for event in events:
         texts |= event.texts or {}
@@ -90,6 +94,7 @@ def to_events(events: Sequence[SingleEvent]) -> Events:
         targets[:, 0] if targets.shape[1] == 1 else targets,
         np.arange(len(events)),
         category_texts=texts or None,
+        windows=np.array(windows, np.float64) if windows else None,
     )
 
 

@@ -14,10 +14,11 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader

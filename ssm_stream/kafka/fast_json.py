@@ -11,6 +11,7 @@ import numpy as np
 
 from ssm_stream.config import Event
 from ssm_stream.core import native
+from ssm_stream.ingest.derived import DerivedInputs
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import Events, select_entities
 from ssm_stream.ingest.timestamps import to_milliseconds
@@ -21,9 +22,11 @@ class FastReader:
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        paths = [event.entity, event.timestamp, *event.targets, *event.columns]
-        self._columns, self._targets = len(event.columns), len(event.targets)
+        self._derived = DerivedInputs(event)
         self._only = entity_filter(event.only)
+        columns = [*self._derived.paths, *event.categories]
+        paths = [event.entity, event.timestamp, *event.targets, *columns]
+        self._columns, self._targets = len(columns), len(event.targets)
         self.supported = event.timestamp_format != "iso"
         """Whether events of this configuration may be plain at all."""
         try:
@@ -43,5 +46,6 @@ class FastReader:
         if found is None or (ts := to_milliseconds(time, self.event.timestamp_format)) is None:
             return None
         entity, texts = found
-        events = Events(entity, ts, features, target, np.arange(n), category_texts=texts)
+        features, windows = self._derived.add(features, target)
+        events = Events(entity, ts, features, target, np.arange(n), category_texts=texts, windows=windows)
         return select_entities(events, self._only)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.json_values import show
 from ssm_stream.ingest.labels import LabelReader, RawLabel
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, rows_by_shard, shard_key

@@ -171,6 +171,7 @@ def concatenate(batches: list[Events]) -> Events:
     if len(batches) == 1:
         return batches[0]
     keys = [each.key for each in batches if each.key is not None]
+    windows = [each.windows for each in batches if each.windows is not None]
     texts = {code: text for each in batches if each.category_texts for code, text in each.category_texts.items()}
     return Events(
         [name for each in batches for name in each.entity],
@@ -180,6 +181,7 @@ def concatenate(batches: list[Events]) -> Events:
         np.concatenate([each.position for each in batches]),
         np.concatenate(keys) if keys else None,
         texts or None,
+        np.concatenate(windows) if windows else None,
     )
 
 

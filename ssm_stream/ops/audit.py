@@ -2,8 +2,10 @@
 
 A line is JSON: `shard, number, config_hash, state` (the snapshot's file), `positions` (by partition: the epoch's first
 and next offset), `entities` (by partition: name → hash of its state, as in alerts; only those that changed),
-`previous` (hash of the line before), `hash`. A missing or altered line breaks the chain. After a kill the unfinished
-epoch is processed again and has a line again: positions go back, and hashes at the same offset must be the same.
+`previous` (hash of the line before), `hash`. Examples that an entity was primed with have a line of their own: with
+`primed` (entity, file, sha256, examples, source, at, by), and no positions. A missing or altered line breaks the chain.
+After a kill the unfinished epoch is processed again and has a line again: positions go back, and hashes at the same
+offset must be the same.
 """
 
 from __future__ import annotations
@@ -111,20 +113,33 @@ class AuditFile:
         """Append the epoch's line; none if no event has come. state: file of the snapshot"""
         if not self._positions:
             return
+        positions = {str(partition): at for partition, at in sorted(self._positions.items())}
+        self._append({"state": state, "positions": positions, "entities": self._hashes})
+        self._touched, self._positions = {}, {}
+
+    def write_priming(self, state: str, primed: dict[str, Any], state_hash: str) -> None:
+        """Append the line of a priming.
+
+        Args:
+            state: file of the snapshot
+            primed: entity, file, sha256, examples, source, at, by
+            state_hash: of the entity afterwards
+        """
+        entities = {str(primed["source"]): {primed["entity"]: state_hash}}
+        self._append({"state": state, "positions": {}, "entities": entities, "primed": primed})
+
+    def _append(self, content: dict[str, Any]) -> None:
         record: dict[str, Any] = {
             "shard": self._file.name.removesuffix(ENDING),
             "number": self._number + 1,
             "config_hash": self._config_hash,
-            "state": state,
-            "positions": {str(partition): at for partition, at in sorted(self._positions.items())},
-            "entities": self._hashes,
+            **content,
             "previous": self._previous,
         }
         record["hash"] = _hash(record)
         with self._file.open("ab") as file:
             file.write(orjson.dumps(record) + b"\n")
         self._number, self._previous = record["number"], record["hash"]
-        self._touched, self._positions = {}, {}
 
 
 class Fault(NamedTuple):
@@ -143,6 +158,7 @@ class Summary(NamedTuple):
     entities: int  # different ones
     hashes: int
     again: int  # epochs processed again after a kill
+    primed: int  # lines of examples
     faults: list[Fault]
 
 
@@ -194,7 +210,7 @@ def verify_audit(folder: Path) -> Summary:
     Raises:
         AuditError, OSError: as `records`.
     """
-    lines = again = hashes = 0
+    lines = again = hashes = primed = 0
     shards: set[str] = set()
     names: set[str] = set()
     faults: list[Fault] = []
@@ -207,13 +223,16 @@ def verify_audit(folder: Path) -> Summary:
         if record is None:
             continue
         shards.add(file)
+        if "primed" in record:  # what is processed again from here on has another state
+            primed += 1
+            first_hashes = {key: value for key, value in first_hashes.items() if key[0] != file}
         for partition, (first, after) in record["positions"].items():
             before = ends.get((file, partition))
             if before is not None and first < before:
                 again += 1
             ends[file, partition] = after
         for partition, entities in record["entities"].items():
-            after = record["positions"].get(partition, (0, 0))[1]
+            after = record["positions"].get(partition, (0, f"primed {line}"))[1]
             for name, value in entities.items():
                 hashes += 1
                 names.add(name)
@@ -223,7 +242,17 @@ def verify_audit(folder: Path) -> Summary:
                         f"{name!r} at offset {after}: another state than the first time, unless it was reset in between"
                     )
                     faults.append(Fault(file, line, text))
-    return Summary(lines, len(shards), len(names), hashes, again, faults)
+    return Summary(lines, len(shards), len(names), hashes, again, primed, faults)
+
+
+def primings(folder: Path, config_hash: str) -> list[dict[str, Any]]:
+    """Return what the intact lines of a configuration have of primings (`primed`), in order.
+
+    Raises:
+        AuditError, OSError: as `records`.
+    """
+    found = (record for _, _, record, fault in records(folder) if record is not None and not fault)
+    return [each["primed"] for each in found if "primed" in each and each["config_hash"] == config_hash]
 
 
 def entity_hashes(folder: Path, partition: int, config_hash: str, entity: str | None) -> dict[int, dict[str, str]]:

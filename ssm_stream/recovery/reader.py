@@ -252,6 +252,8 @@ class EntityDetails(NamedTuple):
     hashes: dict[int, str]
     """State hash by source partition."""
     targets: list[EntityReport]
+    primed: dict[str, Any] | None
+    """The examples that it was primed with last: file, sha256, examples, source, at, by; None: none."""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -279,7 +281,7 @@ def find_entity(
             targets = [
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None
             ]
-            return EntityDetails(entity, shard, engine.bytes_per_entity, hashes, targets)
+            return EntityDetails(entity, shard, engine.bytes_per_entity, hashes, targets, engine.primed.get(entity))
     raise unknown_entity(entity, stored.directory)
 
 

@@ -88,7 +88,7 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
             engine.remove(entity)
             token = files.write(engine)
             files.finish()
-            _reference(stored, shard, token)
+            name_file(stored, shard, token)
     return shard
 
 
@@ -103,8 +103,8 @@ def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, 
     raise unknown_entity(entity, stored.directory)
 
 
-def _reference(stored: StoredState, shard: str, token: bytes) -> None:
-    """Make the databases name another file as the shard's state."""
+def name_file(stored: StoredState, shard: str, token: bytes) -> None:
+    """Make the databases name another file as the shard's state. token: as `ShardCheckpoints.write` returns it"""
     rows = (row for row in stored.rows if row.key == shard and isinstance(row.value, bytes))
     row = next(row for row in rows if referenced_file(row.value))
     with open_database(stored.directory / f"part-{row.part}.sqlite3") as database:

@@ -98,7 +98,8 @@ def read_feature_selection(directory: Path, config: Config) -> Config | None:
         ) from error
     now = _selection_settings(config)
     if made_for != now:
-        changed = [f"{name} {made_for.get(name)!r} → {now[name]!r}" for name in now if made_for.get(name) != now[name]]
+        names = [name for name in {**made_for, **now} if made_for.get(name) != now.get(name)]
+        changed = [f"{name} {made_for.get(name)!r} → {now.get(name)!r}" for name in names]
         raise RecoveryError(
             f"recovery.directory: the features in {file} were selected under other settings of `event` "
             f"({', '.join(changed)}): undo the change, or start with another recovery.directory"
@@ -133,12 +134,14 @@ def require_stored_features(config: Config) -> Config:
     return resolved
 
 
-def _selection_settings(config: Config) -> dict[str, str | list[str]]:
+def _selection_settings(config: Config) -> dict[str, Any]:
     """The settings that the selection depends on."""
     event = config.event
+    derived = {name: each.model_dump(exclude_defaults=True) for name, each in event.derive.items()}
     return {
         "entity": event.entity,
         "timestamp": event.timestamp,
         "target": event.target,
         "categories": event.categories,
+        **({"derive": derived} if derived else {}),
     }

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.frozen_weights import Weights
-from ssm_stream.core.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, past_features
+from ssm_stream.core.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, embedding_features, past_features
 from ssm_stream.reference.codes import PoolCodes
 
 T = TypeVar("T")
@@ -168,14 +168,14 @@ def new_meta(p: LearnerParams, weights: Weights) -> Meta:
     def tensor(array: object) -> Tensor:
         return torch.as_tensor(np.asarray(array, np.float64))
 
-    R = p.R
-    frequency = np.asarray(weights.frequency[:R], np.float64)
+    used = embedding_features(len(weights.frequency), p.R)
+    frequency = np.asarray(weights.frequency[used], np.float64)
     return Meta(
         moment_decay=tensor(p.decay), moment_ridge=tensor(p.ridge), moment_huber=tensor(p.huber),
         proximal_step=tensor(weights.proximal_step[: p.prox]), slow_step=tensor(weights.slow_step),
         embedding_step=tensor(weights.embedding_step), fern_step=tensor(weights.fern_step),
         fern_decay=tensor(weights.fern_decay), surprise=tensor(weights.surprise), frequency=tensor(frequency),
-        phase=tensor(weights.phase[:R]), poly_decay=tensor(weights.poly_decay), soft=tensor(weights.soft),
+        phase=tensor(weights.phase[used]), poly_decay=tensor(weights.poly_decay), soft=tensor(weights.soft),
         sweep_decay=tensor(weights.sweep_decay), sweep_ridge=tensor(weights.sweep_ridge),
         sweep_huber=tensor(weights.sweep_huber), top_decay=tensor(weights.top_decay),
         direction_fleet=tensor(p.omega_fleet / frequency), direction_norm=tensor(p.omega_norm / frequency),

@@ -166,7 +166,7 @@ class FollowedEntities:
         for followed in due:
             followed.due = now + EXPLAIN_EVERY
             try:
-                one = engine.inputs.select(followed.target, event)
+                one = engine.inputs.select(followed.target, engine.windows.filled(event, source))
                 found = explain_prediction(engine.target_engines[followed.target], one, source)
             except KeyError:
                 continue  # its first event

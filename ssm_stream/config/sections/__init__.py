@@ -2,6 +2,7 @@
 
 from ssm_stream.config.sections.alerts import Alerts, Anomaly, Drift, TeamBudget
 from ssm_stream.config.sections.base import ConfigError, Section
+from ssm_stream.config.sections.derive import Derived
 from ssm_stream.config.sections.event import ALL, MAX_NAME_LENGTH, Event
 from ssm_stream.config.sections.kafka import Registry, Sinks, Source
 from ssm_stream.config.sections.labels import Labels
@@ -15,6 +16,7 @@ __all__ = [
     "Anomaly",
     "Audit",
     "ConfigError",
+    "Derived",
     "Drift",
     "Event",
     "Labels",

@@ -6,9 +6,10 @@ import zoneinfo
 from collections import Counter
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from ssm_stream.config.sections.base import ConfigError, Path, Section
+from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
 from ssm_stream.config.sections.own_parts import require_part
 
 MAX_TARGETS = 64
@@ -75,7 +76,11 @@ class Event(Section):
     framed: bool = False
     """Events and labels may begin with a schema registry's frame, a zero byte and four bytes of id, which is skipped;
     what follows is JSON, or in `format`."""
-    features: Literal["auto"] | list[Path] = []
+    derive: Annotated[dict[Path, Derived], Field(max_length=MAX_DERIVED)] = {}
+    """Inputs that are computed from numbers of the event: a name for each, and one of `ratio: [a, b]`,
+    `product: [a, b]`, `difference: [a, b]`, `log: a` and `rolling_mean: a` with `over: 20` (events of the entity);
+    with `lag: 1` the value of the event before. Each is a feature, listed there or not."""
+    features: Annotated[Literal["auto"] | list[Path], Field(validate_default=True)] = []
     """Paths of the numeric inputs. A missing or null feature counts as unknown, not as zero. A column of 3 to 32 whole
     numbers is also read as a category, until it has another value. `auto`: selected from the first events at start."""
     categories: list[Path] = []
@@ -101,6 +106,14 @@ class Event(Section):
     """Inputs made from the event's time: hour of day and day of week, a step each or as smooth cycles. `auto`: steps,
     where events come often enough to have a day and the columns do not hold the same already."""
 
+    @field_validator("features", mode="after")
+    @classmethod
+    def _with_derived(cls, features: Literal["auto"] | list[str], info: ValidationInfo) -> Literal["auto"] | list[str]:
+        """Return the features with the derived ones that are not listed."""
+        if features == "auto":
+            return features
+        return [*features, *(name for name in info.data.get("derive", {}) if name not in features)]
+
     @property
     def uses_differences(self) -> bool:
         """Whether the features' changes are inputs."""
@@ -112,6 +125,8 @@ class Event(Section):
             zoneinfo.ZoneInfo(self.time_zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
+        if self.derive:
+            self._check_derived()
         if self.watches_all:
             return self._usable_signals()
         if self.inputs is not None:
@@ -127,6 +142,30 @@ class Event(Section):
                 which = "the target" if len(self.targets) == 1 else "a target"
                 raise ValueError(f"features: {target!r} is {which}; it may not be a feature")
         return self
+
+    def _check_derived(self) -> None:
+        """Check where derived inputs come from: none may hold a target that is not known yet."""
+        if self.watches_all:
+            raise ValueError(
+                "derive: found with `target: all`, where each feature is a target, too, and a derived one would hold "
+                "it; list the targets in `target`, or leave derive out"
+            )
+        for name, derived in self.derive.items():
+            if name in (self.entity, self.timestamp, *self.targets, *self.categories):
+                raise ValueError(f"derive: {name!r} is the name of another column; choose another name")
+            for path in derived.sources:
+                if path in self.derive:
+                    raise ValueError(
+                        f"derive.{name}: {path!r} is itself derived; name fields of the event (an input that is the "
+                        "sum of two is learned from the two)"
+                    )
+                if path in self.categories:
+                    raise ValueError(f"derive.{name}: {path!r} is a category; name a number")
+                if path in self.targets and not derived.lag:
+                    raise ValueError(
+                        f"derive.{name}: {path!r} is a target, which is not known yet when the event is predicted; "
+                        "add `lag: 1` for its value at the event before, or leave it out"
+                    )
 
     def _usable_signals(self) -> Event:
         """Check what `target: all` needs."""
@@ -186,6 +225,15 @@ class Event(Section):
                 "the paths"
             )
         return self.features
+
+    @property
+    def read_numbers(self) -> list[str]:
+        """Paths of the numbers that are read from an event: `numbers`, those that others are derived from in place of
+        these; targets, which are read anyway, are not among them. Raises as `numbers`."""
+        numbers = self.numbers
+        plain = [path for path in numbers if path not in self.derive]
+        sources = [path for name in numbers if name in self.derive for path in self.derive[name].sources]
+        return [*plain, *(path for path in dict.fromkeys(sources) if path not in (*plain, *self.targets))]
 
     @property
     def columns(self) -> list[str]:

@@ -11,6 +11,15 @@ from ssm_stream.config.quantities import HalfLifeSetting, Horizon, HorizonSettin
 from ssm_stream.config.sections.base import Section
 
 
+class Embedding(Section):
+    """The random features of the heads `embedding`, which learn what is not linear."""
+
+    size: Literal[16, 32, 64, 128, 256] = 64
+    """How many there are. More of them follow finer shapes, at more time and memory."""
+    scale: Annotated[float, Field(ge=0.1, le=10.0)] = 1.0
+    """Times their frequencies: above 1 for relations with sharper bends, below 1 for smoother ones."""
+
+
 class Model(Section):
     """The learner. The defaults are meant to be left alone."""
 
@@ -27,6 +36,7 @@ class Model(Section):
     """How fast the moment heads forget: `500 events`, or a time such as `6h`. Default: those of the weights."""
     heads: list[Literal["moments", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
     """The heads that predict, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
+    embedding: Embedding = Embedding()
     gate: Literal["learned", "equal"] = "learned"
     """How the heads' predictions are weighted: by their past errors, or all alike (for comparisons)."""
     fleet: bool = True
@@ -43,6 +53,8 @@ class Model(Section):
     def _heads(self) -> Model:
         if self.heads is not None and not self.heads:
             raise ValueError("heads: no head left; name at least one, or leave the key out")
+        if self.heads is not None and "embedding" not in self.heads and self.embedding != Embedding():
+            raise ValueError("embedding: found without that head; add embedding to heads, or leave the section out")
         if self.half_lives is not None and not self.half_lives:
             raise ValueError("half_lives: no head left; give at least one, or leave the key out")
         return self

@@ -59,7 +59,7 @@ class ColumnReader:
             "." in path and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
         ):
             return None
-        first, numbers = 2 + len(event.targets), len(event.numbers)
+        first, numbers = 2 + len(event.targets), len(self._by_row.derived.paths)
         named = columns[0]
         readable = named.dtype in (pl.String, pl.Null) or named.dtype.is_integer()
         if event.entity_default is not None and readable and named.null_count():
@@ -76,7 +76,9 @@ class ColumnReader:
             return None
         target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
-        events = Events(entity, ts, together, target, np.arange(part.height), category_texts=texts or None)
+        together, windows = self._by_row.derived.add(together, target)
+        position = np.arange(part.height)
+        events = Events(entity, ts, together, target, position, category_texts=texts or None, windows=windows)
         return select_entities(events, self._only)
 
     def _times(self, column: pl.Series) -> NDArray[np.int64] | None:

@@ -41,6 +41,7 @@ def explanation_section(found: Explanation) -> Section:
         "Base, constant, contributions and the rest add up to the prediction; what the target has beyond that is the "
         "residual. A contribution is the input's standardised value times its implicit weight, which is in the "
         "target's unit per standard deviation of the input.",
+        *(f"{name} = {computed}." for name, computed in found.derived.items()),
     ]
     return Section(
         "The prediction taken apart",

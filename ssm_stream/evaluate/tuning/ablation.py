@@ -13,13 +13,12 @@ from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.section import at_least
-from ssm_stream.evaluate.tuning.candidates import Settings, describe, without_columns
+from ssm_stream.evaluate.tuning.candidates import Settings, describe, heads_of, without_columns
 from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
 from ssm_stream.evaluate.tuning.trials import Trial, with_settings
 
-HEADS = ("moments", "proximal", "embedding", "fern")
 Kind = Literal["model", "inputs", "feature"]
 
 
@@ -97,9 +96,7 @@ def parts(config: Config, targets: Targets) -> list[Part]:
         found.append(Part("gate", "model", {"model.gate": "equal"}))
     if model.fleet and len(targets.entities) > 1:
         found.append(Part("fleet", "model", {"model.fleet": False}))
-    heads: list[str] = (
-        [*model.heads] if model.heads else [*HEADS, *(["attention"] if model.profile == "accurate" else [])]
-    )
+    heads = heads_of(config)
     if len(heads) > 1:
         found += [
             Part(f"head {head}", "model", {"model.heads": [each for each in heads if each != head]}) for head in heads

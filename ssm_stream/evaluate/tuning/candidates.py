@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ssm_stream.config import Anomaly, Config, Drift
+from ssm_stream.config import Anomaly, Config, Derived, Drift
 from ssm_stream.evaluate.budgets import scale_budget
 from ssm_stream.evaluate.tuning.targets import Targets
 
@@ -17,8 +17,19 @@ HALF_LIVES: tuple[tuple[int, ...] | None, ...] = (None, (20, 200), (100, 1000), 
 LEVELS = (0.8, 0.9, 0.95, 0.99)
 FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Times the false alarms that the configuration allows."""
-KEYS = ("lags", "differences", "feature_lags", "calendar", "half_lives", "log_space", "fleet", "features")
+PROFILES, WINDOWS = ("fast", "accurate"), (128, 256, 512)
+SIZES, SCALES = (16, 32, 64, 128, 256), (0.5, 1.0, 2.0)
+HEADS = ("moments", "proximal", "embedding", "fern")
+"""Of the profile `fast`; `accurate` has attention, too."""
+KEYS = (
+    "lags", "differences", "feature_lags", "calendar", "profile", "window", "heads", "gate", "embedding_size",
+    "embedding_scale", "half_lives", "log_space", "fleet", "features",
+)  # fmt: skip
 """Names of the groups, in the order in which they are tried."""
+ON_REQUEST = ("derive",)
+"""Names of the groups that are tried only if they are named."""
+MAX_SOURCES = 5
+"""Features, the first ones, of which ratios and products are tried."""
 Settings = dict[str, Any]
 
 
@@ -44,6 +55,10 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
         lists = [None if each is None else [f"{n} events" for n in each] for each in HALF_LIVES]
         uses = model.heads is None or "moments" in model.heads or "attention" in model.heads
         return [{"model.half_lives": value} for value in lists if uses and value != now]
+    if group in ("profile", "window", "heads", "gate", "embedding_size", "embedding_scale"):
+        return _of_the_learner(group, config)
+    if group == "derive":
+        return _derived(config)
     if group == "log_space":
         return [] if targets.negative else [{"model.log_space": not model.log_space}]
     if group == "fleet":
@@ -51,12 +66,67 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
     return without_columns(config)
 
 
+def heads_of(config: Config) -> list[str]:
+    """Return the heads that predict."""
+    model = config.model
+    if model.heads is not None:
+        return list(model.heads)
+    return [*HEADS, *(["attention"] if model.profile == "accurate" else [])]
+
+
+def _of_the_learner(group: str, config: Config) -> list[Settings]:
+    """Return the values of a group of `model` that changes what the learner consists of, and so what it costs."""
+    model, heads = config.model, heads_of(config)
+    if group == "profile":  # with a list of heads, the profile decides nothing
+        return [{"model.profile": name} for name in PROFILES if model.heads is None and name != model.profile]
+    if group == "window":
+        return [{"model.window": n} for n in WINDOWS if "attention" in heads and n != model.window]
+    if group == "gate":
+        other = "equal" if model.gate == "learned" else "learned"
+        return [{"model.gate": other}] if len(heads) > 1 else []
+    if group == "heads":
+        fewer = [[each for each in heads if each != head] for head in heads if len(heads) > 1]
+        if model.embedding != type(model.embedding)():
+            fewer = [each for each in fewer if "embedding" in each]
+        return [{"model.heads": each} for each in [*fewer, *([*heads, head] for head in HEADS if head not in heads)]]
+    if "embedding" not in heads:
+        return []
+    if group == "embedding_size":
+        return [{"model.embedding.size": n} for n in SIZES if n != model.embedding.size]
+    return [{"model.embedding.scale": scale} for scale in SCALES if scale != model.embedding.scale]
+
+
+def _derived(config: Config) -> list[Settings]:
+    """Return ratios and products of pairs of features. Their differences are no news to a head that is linear."""
+    event = config.event
+    plain = [path for path in event.numbers if path not in event.derive][:MAX_SOURCES]
+    known = {(each.operation, tuple(each.sources)) for each in event.derive.values()}
+    out = []
+    for i, a in enumerate(plain):
+        for b in plain[i + 1 :]:
+            for operation, word, pair in (
+                ("ratio", "per", (a, b)),
+                ("ratio", "per", (b, a)),
+                ("product", "by", (a, b)),
+            ):
+                name = f"{pair[0]}_{word}_{pair[1]}".replace(".", "_")
+                if (operation, pair) not in known and name not in event.columns:
+                    out.append({f"event.derive.{name}": {operation: list(pair)}})
+    return out
+
+
 def without_columns(config: Config) -> list[Settings]:
     """Return each feature and each category left out."""
-    out = []
-    for key, paths in (("features", config.event.numbers), ("categories", config.event.categories)):
-        out += [{f"event.{key}": [each for each in paths if each != path]} for path in paths]
-    return out
+    event, out = config.event, list[Settings]()
+    for path in event.numbers:
+        left: Settings = {"event.features": [each for each in event.numbers if each != path]}
+        if path in event.derive:
+            others = {name: each for name, each in event.derive.items() if name != path}
+            left["event.derive"] = {name: each.model_dump(exclude_defaults=True) for name, each in others.items()}
+        out.append(left)
+    return out + [
+        {"event.categories": [each for each in event.categories if each != path]} for path in event.categories
+    ]
 
 
 def with_columns_added(config: Config, paths: list[str]) -> list[Settings]:
@@ -84,7 +154,11 @@ def describe(settings: Settings, before: Config) -> str:
     parts: list[str] = []
     for key, value in settings.items():
         name = key.partition(".")[2]
-        if key in ("event.features", "event.categories"):
+        if key == "event.derive":
+            continue  # its names are among the features
+        if key.startswith("event.derive."):
+            parts.append(f"with {name.removeprefix('derive.')}: {Derived.model_validate(value).text}")
+        elif key in ("event.features", "event.categories"):
             was: list[str] = before.event.numbers if name == "features" else before.event.categories
             parts += [f"without {path}" for path in was if path not in value]
             parts += [f"with {path}" for path in value if path not in was]

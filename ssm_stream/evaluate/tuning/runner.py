@@ -198,7 +198,8 @@ def _run_and_save(config: Config, file: Path, limit: int | None, until: int | No
 def save(trial: Trial, path: Path) -> None:
     """Write a trial. A reader sees all of it or nothing."""
     alarms = [[alarm.ts, alarm.entities, alarm.kind, alarm.row] for alarm in trial.alarms]
-    details = orjson.dumps({"names": trial.names, "alarms": alarms, "seconds": trial.seconds})
+    figures = {"seconds": trial.seconds, "micros": trial.micros, "memory": trial.memory}
+    details = orjson.dumps({"names": trial.names, "alarms": alarms, **figures})
     arrays = {name: getattr(trial, name) for name in ARRAYS}
     half = path.with_suffix(f".{os.getpid()}.part")
     with half.open("wb") as file:
@@ -216,4 +217,5 @@ def load(path: Path) -> Trial | None:
         return None
     alarms = [Alarm(ts, tuple(entities), kind, row) for ts, entities, kind, row in details["alarms"]]
     row, entity, ts, error, step, inside, width = arrays
-    return Trial(details["names"], row, entity, ts, error, step, inside, width, alarms, details["seconds"])
+    figures = (details[name] for name in ("seconds", "micros", "memory"))
+    return Trial(details["names"], row, entity, ts, error, step, inside, width, alarms, *figures)

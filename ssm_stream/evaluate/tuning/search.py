@@ -13,21 +13,21 @@ are labels.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.engine_run import Ints
 from ssm_stream.evaluate.recordings import RecordingError
-from ssm_stream.evaluate.report.section import at_least, at_most
 from ssm_stream.evaluate.true_events import TrueEvent
 from ssm_stream.evaluate.tuning.alarm_score import AlarmScore, f1_change, score_alarms
 from ssm_stream.evaluate.tuning.candidates import (
     FACTORS,
     KEYS,
     LEVELS,
+    WINDOWS,
     Settings,
     budgets,
     candidates,
@@ -35,6 +35,7 @@ from ssm_stream.evaluate.tuning.candidates import (
     with_columns_added,
 )
 from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare
+from ssm_stream.evaluate.tuning.result import COVERAGE_SLACK, Tried, Tuning
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
 from ssm_stream.evaluate.tuning.trials import Trial, with_settings
@@ -42,112 +43,7 @@ from ssm_stream.evaluate.tuning.trials import Trial, with_settings
 CHOOSING = 0.7
 """Share of the events with a target, the earliest, that choose."""
 MIN_GAIN = 0.005
-"""A smaller gain is not worth another configuration, however sure."""
-COVERAGE_SLACK = 0.01
-
-
-@dataclass(frozen=True)
-class Tried:
-    """A candidate. change: of the error on the choosing part, against the best before it; words: what it changes"""
-
-    group: str
-    settings: Settings
-    words: str
-    change: Change | None
-    kept: bool
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the content for `--json`."""
-        return {
-            "group": self.group,
-            "settings": self.settings,
-            "change": None if self.change is None else self.change._asdict(),
-            "kept": self.kept,
-        }
-
-
-@dataclass
-class Tuning:
-    """The result of a search. The recording chooses up to `cut`, and judges from then on."""
-
-    settings: Settings
-    """Proposed: chosen, and confirmed by the judging part; empty: keep what you have."""
-    chosen: Settings
-    cut: int
-    """ms."""
-    tried: list[Tried]
-    before: dict[str, Any]
-    """Figures of the judging part, as configured."""
-    level: float
-    """Of the intervals, as configured."""
-    after: dict[str, Any] | None = None
-    """Figures of the judging part with `chosen`."""
-    held: Change | None = None
-    """Of the error there; None: nothing was chosen."""
-    budgets: list[dict[str, Any]] = field(default_factory=list)
-    """Figures of the judging part with other budgets of false alarms."""
-    levels: list[dict[str, Any]] = field(default_factory=list)
-    """The same with other levels of the intervals."""
-    budget_chosen: Settings = field(default_factory=dict)
-    budget_change: tuple[float, float, float] | None = None
-    """Of F1 there by the proposed budget, with its interval."""
-    notes: list[str] = field(default_factory=list)
-    runs: int = 0
-
-    @property
-    def verdict(self) -> str:
-        """The result in a sentence or two."""
-        if not self.chosen and not self.budget_chosen:
-            return "Keep what you have: nothing tried was surely better on the first part of the recording."
-        parts = []
-        if self.held is not None:
-            low, high = -self.held.high, -self.held.low
-            gain = f"{-self.held.value:.2%} (95 %: {low:.2%} to {high:.2%})"
-            if self.held.better:
-                parts.append(f"It held: on the later part, which had no say, the error is smaller by {gain}.")
-            else:
-                parts.append(f"It did not hold: on the later part what was chosen gains {gain}, which is no sure gain.")
-        elif self.chosen:
-            parts.append("The later part is too short to say whether what was chosen holds.")
-        if self.budget_change is not None:
-            value, low, high = self.budget_change
-            held = "held" if low > 0 else "that the labels chose did not hold"
-            parts.append(f"The budget {held}: F1 {value:+.2f} (95 %: {low:+.2f} to {high:+.2f}) on the later part.")
-        return " ".join(parts if self.settings else [*parts, "Keep what you have."])
-
-    def checks(self) -> list[dict[str, Any]]:
-        """Return figures with their bars."""
-        rows = []
-        if self.held is not None:
-            name = "tune: change of the error on the later part, upper end of its interval"
-            rows.append(at_most(name, self.held.high, 0.0))
-        if self.after is not None and self.before["coverage"] is not None and self.after["coverage"] is not None:
-            moved = abs(self.after["coverage"] - self.before["coverage"])
-            rows.append(at_most("tune: coverage moved on the later part", moved, COVERAGE_SLACK))
-        if self.budget_change is not None:
-            rows.append(
-                at_least("tune: change of F1 by the budget, lower end of its interval", self.budget_change[1], 0.0)
-            )
-        return [row.row() for row in rows]
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the content for `--json`."""
-        return {
-            "checks": self.checks(),
-            "verdict": self.verdict,
-            "settings": self.settings,
-            "chosen": {**self.chosen, **self.budget_chosen},
-            "judged_from_ms": self.cut,
-            "held": None if self.held is None else self.held._asdict(),
-            "before": self.before,
-            "after": self.after,
-            "tried": [each.as_json() for each in self.tried],
-            "budgets": self.budgets,
-            "levels": self.levels,
-            "budget_change": self.budget_change,
-            "notes": self.notes,
-            "runs": self.runs,
-        }
+"""A smaller gain is not worth another configuration, however sure; of one that takes n times the time, n times it."""
 
 
 def find_cut(ts: Ints, name: str) -> int:
@@ -180,6 +76,8 @@ class Plan:
     def max_runs(self, config: Config, targets: Targets) -> int:
         """Return the largest number of runs: first, candidates, columns together, old and new, budgets, levels."""
         tried = sum(len(candidates(group, config, targets)) for group in self.groups) + len(self.add)
+        if {"profile", "window"} <= set(self.groups) and config.model.profile == "fast":
+            tried += len(WINDOWS) - 1  # once attention is chosen
         columns = len(candidates("features", config, targets)) if "features" in self.groups else 0
         preferences = len(FACTORS) - 1 + len([level for level in LEVELS if level != config.model.interval])
         return (
@@ -224,7 +122,7 @@ def tune(
         tried += found.tried
         chosen |= found.settings
         best = found.config
-    notes += _not_tried(config)
+    notes += [*_costly(tried), *_not_tried(config)]
     whole = runner.one(config)
     judged = whole.part(since=cut)
     result = Tuning({}, chosen, cut, tried, judged.figures(), config.model.interval, notes=notes)
@@ -259,28 +157,52 @@ class _Search:
     """Number of candidates in all."""
     seed: int
 
-    def changes(self, config: Config, others: list[Config]) -> list[Change | None]:
-        """Return the change of the error by each of the others."""
+    def changes(self, config: Config, others: list[Config]) -> list[_Measured]:
+        """Return the change of the error by each of the others, and what they cost."""
         reference = self.runner.one(config, self.cut)
         trials = self.runner.run(others, self.cut)
-        return [compare(reference, trial, self.comparisons, self.seed) for trial in trials]
+        changes = (compare(reference, trial, self.comparisons, self.seed) for trial in trials)
+        return [
+            _Measured(change, trial.micros, trial.memory, trial.micros / reference.micros)
+            for change, trial in zip(changes, trials, strict=True)
+        ]
+
+
+class _Measured(NamedTuple):
+    """What a candidate changes and costs. factor: its time over that of the best so far"""
+
+    change: Change | None
+    micros: float
+    memory: float
+    factor: float
+
+    @property
+    def sure(self) -> bool:
+        """Whether the error is smaller beyond chance, and by enough for the time: twice it needs twice MIN_GAIN."""
+        found = self.change
+        needed = MIN_GAIN * max(1, round(self.factor))
+        return found is not None and found.better and found.value <= -needed
 
 
 def _best(config: Config, group: str, options: list[Settings], search: _Search) -> _Found:
     """Return the best candidate of a group, if it is better beyond chance; of columns, all that are better left out."""
     usable = [(settings, each) for settings in options if (each := _with(config, settings)) is not None]
-    changes = search.changes(config, [each for _, each in usable])
-    order = sorted((each.value, i) for i, each in enumerate(changes) if _sure(each) and each is not None)
+    measured = search.changes(config, [each for _, each in usable])
+    changes = [each.change for each in measured]
+    order = sorted((each.change.value, i) for i, each in enumerate(measured) if each.sure and each.change is not None)
     kept: set[int] = set()
     together, best = Settings(), config
     for _, i in order if group == "features" else order[:1]:
         mine = _on_top(best, usable[i][0], config)
         further = _with(best, mine)
-        if further is not None and (not kept or _sure(search.changes(best, [further])[0])):
+        if further is not None and (not kept or search.changes(best, [further])[0].sure):
             kept.add(i)
             together |= mine
             best = further
-    tried = [Tried(group, each, describe(each, config), changes[i], i in kept) for i, (each, _) in enumerate(usable)]
+    tried = [
+        Tried(group, each, describe(each, config), changes[i], i in kept, *measured[i][1:])
+        for i, (each, _) in enumerate(usable)
+    ]
     if group == "features":
         # Each useless column may cost too little to be sure of, and all of them together not.
         idle = [
@@ -295,8 +217,8 @@ def _best(config: Config, group: str, options: list[Settings], search: _Search) 
         if without is not None and without != best:
             found = search.changes(config, [without])[0]
             on_top = search.changes(best, [without])[0] if kept else found
-            taken = _sure(found) and _sure(on_top)
-            tried.append(Tried(group, all_idle, f"without all {len(idle)} that did no good", found, taken))
+            taken, words = found.sure and on_top.sure, f"without all {len(idle)} that did no good"
+            tried.append(Tried(group, all_idle, words, found.change, taken, *found[1:]))
             if taken:
                 return _Found(without, all_idle, tried)
     return _Found(best, together, tried)
@@ -315,14 +237,14 @@ def _drops(settings: Settings, config: Config) -> bool:
     return all(set(value) < set(getattr(config.event, key.partition(".")[2])) for key, value in settings.items())
 
 
-def _sure(found: Change | None) -> bool:
-    return found is not None and found.better and found.value <= -MIN_GAIN
-
-
 def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
     """Return a change of columns, applied to those that are left by now."""
     out = Settings()
     for key, value in settings.items():
+        if key == "event.derive":
+            now_ = {name: each.model_dump(exclude_defaults=True) for name, each in config.event.derive.items()}
+            out[key] = {name: each for name, each in now_.items() if name in value}
+            continue
         if key not in ("event.features", "event.categories"):
             out[key] = value
             continue
@@ -335,15 +257,24 @@ def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
     return out
 
 
+def _costly(tried: list[Tried]) -> list[str]:
+    """Return a note on each candidate that is surely better, but not by enough for the time that it takes."""
+    notes = []
+    for each in tried:
+        change = each.change
+        if each.factor >= 1.5 and not each.kept and change is not None and change.better and change.value <= -MIN_GAIN:
+            notes.append(
+                f"{each.words}: surely better by {-change.value:.1%}, at {each.factor:.2g} times the time "
+                f"({each.micros:.3g} µs an event, {each.memory:,.0f} bytes an entity): a matter of choice, not proposed"
+            )
+    return notes
+
+
 def _not_tried(config: Config) -> list[str]:
     """Return notes on what is not tried, and why."""
     notes = []
     if not config.event.lags:
         notes.append("event.lags: 0 means that the last measurement is not to be used; it is left alone")
-    if config.model.profile == "fast":
-        notes.append(
-            "model.profile: accurate is not tried: it costs several times the time; `backtest` shows its errors"
-        )
     return notes
 
 

@@ -13,7 +13,7 @@ from ssm_stream.config.suggestions import suggest
 from ssm_stream.evaluate.engine_run import Ints
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording, RecordingError
-from ssm_stream.ingest.events import path_getter
+from ssm_stream.ingest.paths import path_getter
 
 
 class Targets(NamedTuple):
