@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.config.changes import (
+    HOLIDAYS,
     MIGRATES,
     UNSET,
     WHY_REFUSED,
@@ -208,10 +209,11 @@ def test_every_setting_that_decides_is_known_here() -> None:
     every += paths(changed(alerts__limits=[{"column": "target", "above": 1}]).model_settings)
     every += ["alerts.silence", *paths(changed(alerts__silence={}, alerts__stuck=True).model_settings)]
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
+    every.append(HOLIDAYS)  # a text a year, of which the difference is one
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
     tried = {key for change in MIGRATING for key in [*change, *paths(change)]}
-    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES)
+    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS}, "of these: test_holidays.py"
 
 
 def test_a_kind_that_is_switched_off_leaves_no_episode_open(whole: bytes) -> None:

@@ -18,6 +18,7 @@ import orjson
 import pytest
 import typer
 import yaml
+from stub_holidays import stub_package
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
@@ -134,6 +135,8 @@ def test_configurations_can_be_used(block: Block, monkeypatch: pytest.MonkeyPatc
     for name in re.findall(r"\$\{([A-Z_]+)\}", block.text):
         monkeypatch.setenv(name, "the words of a secret")
     frozen_weights.save(frozen_weights.load(None), Path("line7.safetensors"), {})
+    Path("shutdowns.csv").write_text("from,to\n2026-08-10,2026-08-14\n")
+    stub_package(monkeypatch, {("JP", None): ["2026-01-01"]})
     content = yaml.safe_load(PLACEHOLDER.sub(f"${{file:{secret}}}", block.text))
     assert isinstance(content, dict), "a configuration is sections with keys"
     content = within(block.mark, content) if block.mark.startswith("in: ") else content

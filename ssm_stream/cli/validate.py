@@ -112,6 +112,7 @@ def _describe(config: Config) -> Iterator[str]:
     if event.watches_all:
         columns = [*(["the others"] if event.inputs is None else event.inputs), *event.categories]
     calendar = ["calendar (auto)"] if event.calendar == "auto" else event.calendar
+    calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"

@@ -12,10 +12,12 @@ from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config import Config
+from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 
 Effect = Literal["kept", "migrated", "refused"]
 UNSET = "unset"
 """Stands for a missing value: a setting that only one of two releases or files has."""
+HOLIDAYS = "event.holidays.days"
 
 _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
@@ -55,6 +57,7 @@ MIGRATES = {
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",
     "alerts.language": "alerts have sentences in it from now on",
+    HOLIDAYS: "days after the last event that was learned follow the list of now",
     "state.ttl": "the entities' clocks stay; the new limit applies from now on",
 }
 """Settings whose change migrates a state, and what happens then."""
@@ -176,12 +179,20 @@ def change_needs(path: str) -> Literal["reload", "restart", "anew"]:
     return "anew" if not independent and any(path.startswith(start) for start in WHY_REFUSED) else "reload"
 
 
+def holiday_changes(old: Holidays, new: Holidays) -> list[tuple[str, Any, Any]]:
+    """Return a difference as `diff_settings` does, of the days that only one of two lists has."""
+    gone, added = old.difference(new)
+    return [(HOLIDAYS, ranges(gone) or UNSET, ranges(added) or UNSET)] if gone or added else []
+
+
 def diff_settings(old: dict[str, Any], new: dict[str, Any], above: str = "") -> list[tuple[str, Any, Any]]:
     """Path, old and new value of each difference between two trees of settings, in the order of the new one."""
     out = []
     for key in dict.fromkeys([*new, *old]):
         was, now, path = old.get(key, UNSET), new.get(key, UNSET), f"{above}{key}"
-        if isinstance(was, dict) and isinstance(now, dict):
+        if path == HOLIDAYS and isinstance(was, dict) and isinstance(now, dict):
+            out += holiday_changes(Holidays(days=from_years(was)), Holidays(days=from_years(now)))
+        elif isinstance(was, dict) and isinstance(now, dict):
             out += diff_settings(was, now, f"{path}.")
         elif was != now:
             out.append((path, was, now))

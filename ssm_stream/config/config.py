@@ -189,6 +189,10 @@ class Config(Section):
             del settings["event"]["feature_lags"]
         if not self.event.derive:
             del settings["event"]["derive"]
+        if not self.event.holidays:
+            del settings["event"]["holidays"]
+        else:
+            del settings["event"]["holidays"]["of"]  # the days alone count, wherever they come from
         if self.model.embedding == type(self.model.embedding)():
             del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.

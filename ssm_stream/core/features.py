@@ -21,6 +21,7 @@ from ssm_stream.core.constants import DAY
 CYCLES = {
     "hour_cycle": ("hour_sin", "hour_cos", "hour_sin2", "hour_cos2"),
     "weekday_cycle": ("weekday_sin", "weekday_cos", "weekend"),
+    "holiday": ("holiday",),
 }
 FIRST_MONDAY = 4 * DAY  # 1970-01-05, in seconds since 1970-01-01
 QUARTER = 900_000  # ms; the finest interval at which the offset of a time zone changes
@@ -32,13 +33,14 @@ class FeaturePlan(NamedTuple):
 
     features: names of the numeric inputs taken from the event
     categories: names of the inputs that are categories, after the features
-    calendar: `("auto",)`, or which of hour, weekday, hour_cycle and weekday_cycle are inputs
+    calendar: `("auto",)`, or which of hour, weekday, hour_cycle and weekday_cycle are inputs; then `holiday` if it is
     lags: number of past targets used, 0 for none
     differences: whether each feature's change since the entity's last learned event is an input
     time_zone: zone of the calendar
     feature_lags: number of past events k whose features are inputs, as u_t − u_{t−j} for j = 1 … k; 0 for none. That of
         j = 1 is the change of `differences`, counted from the last known value: it is there once, whichever of the two
         demands it. Those of j > 1 are unknown where u_t or u_{t−j} is
+    holidays: local days since 1970-01-01 on which `holiday` is 1, ascending
     """
 
     features: tuple[str, ...]
@@ -48,10 +50,11 @@ class FeaturePlan(NamedTuple):
     differences: bool = True
     time_zone: str = "UTC"
     feature_lags: int = 0
+    holidays: tuple[int, ...] = ()
 
     @property
     def cycles(self) -> tuple[str, ...]:
-        """Names of the smooth calendar columns."""
+        """Names of the calendar columns that are numbers: the smooth cycles, and whether the day is a holiday."""
         return tuple(name for part in self.calendar for name in CYCLES.get(part, ()))
 
     @property
@@ -100,7 +103,7 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
         ts: (n,) milliseconds since 1970-01-01 UTC
 
     Returns:
-        (n, c) values in [-1, 1]; (n, 2) hour 0 to 23 and weekday 0 (Monday) to 6
+        (n, c) values in [-1, 1], of `holiday` 0 or 1; (n, 2) hour 0 to 23 and weekday 0 (Monday) to 6
     """
     out = np.empty((len(ts), len(plan.cycles)))
     steps = np.zeros((len(ts), 2), np.int64)
@@ -118,6 +121,9 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
         elif part == "weekday_cycle":
             week = ((local - FIRST_MONDAY) % (7 * DAY)) / DAY
             encoded = [*_waves(week / 7), (week >= 5).astype(np.float64)]
+        elif part == "holiday":
+            days = (ts // 1000 + offsets) // int(DAY)
+            encoded = [np.isin(days, np.array(plan.holidays, np.int64)).astype(np.float64)]
         for column in encoded:
             out[:, at] = column
             at += 1

@@ -19,11 +19,13 @@ LEARN = {"adapt": loop.ADAPT, "slow": loop.SLOW, "hold": loop.HOLD}
 def build_feature_plan(config: Config) -> FeaturePlan:
     """Return how the numbers of an event become inputs. config: with its features"""
     event = config.event
-    calendar = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
-    numbers, categories = tuple(event.numbers), tuple(event.categories)
+    calendar: tuple[str, ...] = ("auto",) if event.calendar == "auto" else tuple(event.calendar)
+    if event.holidays:
+        calendar = (*calendar, "holiday")
     return FeaturePlan(
-        numbers, categories, calendar, event.lags, event.uses_differences, event.time_zone, event.feature_lags
-    )
+        tuple(event.numbers), tuple(event.categories), calendar, event.lags, event.uses_differences, event.time_zone,
+        event.feature_lags, event.holidays.numbers,
+    )  # fmt: skip
 
 
 def ttl_ms(config: Config) -> float:

@@ -133,7 +133,9 @@ class _Calendar:
     """Computes the calendar's columns of one time at a time; see `calendar_columns`."""
 
     def __init__(self, plan: FeaturePlan) -> None:
-        self._plan, self._has_cycles, self._is_utc = plan, bool(plan.cycles), plan.time_zone == "UTC"
+        self._plan, self._is_utc = plan, plan.time_zone == "UTC"
+        self._has_cycles, self._has_holiday = bool(set(plan.cycles) - {"holiday"}), "holiday" in plan.cycles
+        self._holidays = frozenset(plan.holidays)
         self._quarter: int | None = None
         self._offset = 0
 
@@ -145,4 +147,5 @@ class _Calendar:
         if not self._is_utc and ts // QUARTER != self._quarter:
             self._quarter, self._offset = ts // QUARTER, utc_offset(self._plan.time_zone, ts)
         hours = (ts + self._offset) // HOUR
-        return [], hours % 24, (hours // 24 - 4) % 7
+        holiday = [float(hours // 24 in self._holidays)] if self._has_holiday else []
+        return holiday, hours % 24, (hours // 24 - 4) % 7

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.config.changes import diff_model_settings, overall_effect
+from ssm_stream.config.changes import HOLIDAYS, diff_model_settings, overall_effect
+from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 from ssm_stream.core import frozen_weights, pending
 from ssm_stream.engine import category_texts, growable_arrays
 from ssm_stream.engine.entity_store import EntityStore
@@ -20,9 +22,11 @@ from ssm_stream.engine.snapshot_format import (
     SnapshotReader,
     StateError,
     bytes_part,
+    damage_as_state_error,
     incompatible_array,
 )
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
+from ssm_stream.ingest.holidays import last_day, with_learned_holidays
 from ssm_stream.ingest.labels import EarlyLabels
 
 DETECTORS = ("detector.", "novelty.", "levels.")
@@ -52,9 +56,43 @@ def require_compatible_state(metadata: dict[str, Any], config: Config) -> None:
             "recovery.directory"
         )
     changes = diff_model_settings(metadata["settings"], config.model_settings)
+    if any(change.path == HOLIDAYS for change in changes):
+        learned, last = learned_holidays(metadata), last_day(config, times_of(metadata))
+        days = [day for some in learned.difference(config.event.holidays) for day in some if last and day <= last]
+        if days:
+            raise StateError(
+                f"{made}: event.holidays: the list differs at {ranges(sorted(days))}, and days up to {last}, the "
+                "last that was learned, must stay as they were: put them back"
+            )
     if overall_effect(changes) == "refused":
         listed = "".join(f"\n  {change.text}" for change in changes)
         raise StateError(f"{made}:{listed}\nput back what is refused, or start anew with another recovery.directory")
+
+
+def times_of(metadata: dict[str, Any]) -> list[float]:
+    """Return the time, ms, that each source had reached in a snapshot; NaN before its first event."""
+    return [float(time) for target in metadata["targets"] for _, time in target["marks"]]
+
+
+def learned_holidays(metadata: dict[str, Any]) -> Holidays:
+    """Return the days by which a state was learned. metadata: of a full snapshot"""
+    found = metadata["settings"]["event"].get("holidays")
+    return Holidays(days=from_years(found["days"])) if found else Holidays()
+
+
+def with_holidays_of(config: Config, data: bytes) -> Config:
+    """Return the configuration with the days that a full snapshot was learned by, up to its last event.
+
+    Raises:
+        StateError: the snapshot is damaged.
+    """
+    if not config.event.holidays:
+        return config
+    metadata = SnapshotReader(BytesIO(data)).metadata
+    with damage_as_state_error():
+        if "holidays" not in metadata["settings"]["event"]:
+            return config
+        return with_learned_holidays(config, learned_holidays(metadata), last_day(config, times_of(metadata)))
 
 
 def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:

@@ -46,7 +46,9 @@ from ssm_stream.recovery.directory import (
 )
 from ssm_stream.recovery.settings_files import (
     read_feature_selection,
+    with_stored_holidays,
     write_feature_selection,
+    write_holidays,
     write_runtime_settings,
 )
 
@@ -120,10 +122,13 @@ def prepare(
                 "to a folder that all can read, or list the features"
             )
         config = _with_features(config, partitions[config.source.topic], until_eof=until_eof, first=lock)
+    if not embedded:
+        config = with_stored_holidays(config)
     if lock and not embedded:
         if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
         write_runtime_settings(config)
+        write_holidays(config)
     if threading.current_thread() is threading.main_thread():  # a signal handler cannot be set elsewhere
         stop_on_signals()
     STOP.clear()

@@ -10,6 +10,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
+from ssm_stream.engine.snapshot import with_holidays_of
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.failures import explained
@@ -35,8 +36,10 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         if self._files is not None and file is not None:
             self.engine = self._files.restore(config, file)
             self.key = file.partition("-")[0]
+        elif resume_state is None:
+            self.engine = Engine(config)
         else:
-            self.engine = Engine(config) if resume_state is None else Engine.restore(config, resume_state)
+            self.engine = Engine.restore(with_holidays_of(config, resume_state), resume_state)
         observers.register_shard(self)
 
     def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:

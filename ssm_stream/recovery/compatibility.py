@@ -11,6 +11,7 @@ from ssm_stream.config.changes import (
     Effect,
     diff_model_settings,
     diff_runtime_settings,
+    holiday_changes,
     overall_effect,
     runtime_settings,
 )
@@ -18,7 +19,12 @@ from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.reader import StoredState, read_sound_state, with_state
-from ssm_stream.recovery.settings_files import read_feature_selection, read_runtime_settings
+from ssm_stream.recovery.settings_files import (
+    last_learned_day,
+    read_feature_selection,
+    read_runtime_settings,
+    with_stored_holidays,
+)
 
 
 class Compatibility(NamedTuple):
@@ -74,9 +80,9 @@ def check_running_state(running: Config, new: Config) -> Compatibility:
     directory = new.recovery.directory
     assert directory is not None
     try:
-        was, now = _with_features(directory, running), _with_features(directory, new)
+        was, now = _as_learned(directory, running), _as_learned(directory, new)
         changes = [] if was.hash == now.hash else diff_model_settings(was.model_settings, now.model_settings)
-        return Compatibility([*changes, *_runtime_changes(directory, now)])
+        return Compatibility([*_kept_holidays(new, now), *changes, *_runtime_changes(directory, now)])
     except RecoveryError as error:
         return Compatibility([], str(error))
 
@@ -84,18 +90,29 @@ def check_running_state(running: Config, new: Config) -> Compatibility:
 def _check(stored: StoredState, config: Config) -> Compatibility | None:
     if stored.empty:
         return None
-    config = _with_features(stored.directory, config)
-    return Compatibility([*_model_changes(stored, config), *_runtime_changes(stored.directory, config)])
+    learned = _as_learned(stored.directory, config)
+    changes = [*_kept_holidays(config, learned), *_model_changes(stored, learned)]
+    return Compatibility([*changes, *_runtime_changes(stored.directory, learned)])
 
 
-def _with_features(directory: Path, config: Config) -> Config:
-    """The configuration with the features that were selected for the state."""
-    if config.event.features != "auto":
-        return config
-    resolved = read_feature_selection(directory, config)
-    if resolved is None:
-        raise RecoveryError("event.features: auto, but the state was made with a list of features: list them")
-    return resolved
+def _as_learned(directory: Path, config: Config) -> Config:
+    """The configuration with the features that were selected for the state, and the holidays that it was learned by."""
+    if config.event.features == "auto":
+        resolved = read_feature_selection(directory, config)
+        if resolved is None:
+            raise RecoveryError("event.features: auto, but the state was made with a list of features: list them")
+        config = resolved
+    return with_stored_holidays(config)
+
+
+def _kept_holidays(config: Config, learned: Config) -> list[Change]:
+    """What the list of holidays has otherwise for days that have been learned already, and which stay as they were."""
+    return [
+        Change(
+            path, was, now, "kept", f"days up to {last_learned_day(config)}, that of the last event, stay as learned"
+        )
+        for path, was, now in holiday_changes(learned.event.holidays, config.event.holidays)
+    ]
 
 
 def _runtime_changes(directory: Path, config: Config) -> list[Change]:

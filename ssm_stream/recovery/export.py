@@ -22,9 +22,11 @@ from bytewax.recovery import init_db_dir
 
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.sections.holidays import Holidays, from_years
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
+from ssm_stream.ingest.holidays import with_learned_holidays
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow, open_database
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
@@ -35,6 +37,7 @@ from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, 
 from ssm_stream.recovery.reset import move_aside
 from ssm_stream.recovery.settings_files import (
     FEATURE_SELECTION,
+    HOLIDAYS,
     RUNTIME_SETTINGS,
     read_json,
     read_runtime_settings,
@@ -42,6 +45,7 @@ from ssm_stream.recovery.settings_files import (
 )
 
 KIND = "ssm-stream export"
+LAST_DAY = "9999-12-31"
 
 
 class ExportResult(NamedTuple):
@@ -87,6 +91,7 @@ def _export(stored: StoredState, config: Config, file: Path) -> ExportResult:
             "made": made,
             "runtime_settings": read_runtime_settings(stored.directory),
             "feature_selection": read_json(stored.directory / FEATURE_SELECTION),
+            "holidays": read_json(stored.directory / HOLIDAYS),
             "epoch": stored.epoch,
             "parts": stored.parts,
             "rows": [[row.part, row.step, row.key, row.epoch, _to_json(row)] for row in stored.rows],
@@ -259,6 +264,8 @@ def import_state(config: Config, file: Path, *, force: bool = False) -> ImportRe
         export = _Export(reader, file)
         with damage_as_state_error():
             resolved = _with_features(config, export.metadata["feature_selection"])
+            if days := export.metadata.get("holidays"):  # all of them: the next start decides on later ones
+                resolved = with_learned_holidays(resolved, Holidays(days=from_years(days["days"])), LAST_DAY)
             for metadata in export.metadata["made"].values():
                 require_compatible_state(metadata, resolved)
         make_directory(directory)
@@ -309,7 +316,7 @@ def _fill(directory: Path, export: _Export) -> None:
     folder, building = directory / FOLDER, directory / IMPORTING
     building.mkdir()
     folder.mkdir(exist_ok=True)
-    for name in (MARK, "boot", FEATURE_SELECTION, RUNTIME_SETTINGS, FILE):
+    for name in (MARK, "boot", FEATURE_SELECTION, HOLIDAYS, RUNTIME_SETTINGS, FILE):
         (directory / name).unlink(missing_ok=True)
     for file in directory.glob("part-*.sqlite3*"):
         file.unlink()
@@ -328,6 +335,8 @@ def _fill(directory: Path, export: _Export) -> None:
     metadata = export.metadata
     if metadata["feature_selection"]:
         write_json(directory / FEATURE_SELECTION, metadata["feature_selection"])
+    if metadata.get("holidays"):
+        write_json(directory / HOLIDAYS, metadata["holidays"])
     if metadata["runtime_settings"]:
         settings = {"release": metadata["release"], "settings": metadata["runtime_settings"]}
         write_json(directory / RUNTIME_SETTINGS, settings)

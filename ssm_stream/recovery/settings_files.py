@@ -1,10 +1,12 @@
-"""Small JSON files in the recovery directory: the feature selection, and the settings that no snapshot holds.
+"""Small JSON files in the recovery directory: the feature selection, holidays, and the settings that no snapshot holds.
 
 The features of `event.features: auto` are selected once, from the first events, and stay the same as long as the state.
+The days of `event.holidays` up to the last event stay, too.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from importlib.metadata import version
@@ -14,11 +16,16 @@ from typing import Any
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.changes import runtime_settings
+from ssm_stream.config.sections.holidays import Holidays, by_year, from_years
+from ssm_stream.engine.snapshot import times_of
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.ingest.holidays import last_day, with_learned_holidays
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.checkpoint_files import sync
+from ssm_stream.recovery.checkpoint_files import FOLDER, open_checkpoint, sync
 
 FEATURE_SELECTION = "features.json"
 RUNTIME_SETTINGS = "config.json"
+HOLIDAYS = "holidays.json"
 
 
 def write_json(file: Path, content: dict[str, Any]) -> None:
@@ -107,16 +114,75 @@ def read_feature_selection(directory: Path, config: Config) -> Config | None:
     return with_columns(config, features, categories)
 
 
-def with_stored_features(config: Config) -> Config:
-    """`config` with the features that were selected for its state, where they are `auto` and a state is there.
+def write_holidays(config: Config) -> None:
+    """Write the days of `event.holidays`, by which the state is learned from now on.
 
     Raises:
-        RecoveryError: the selection cannot be read.
+        RecoveryError: the file cannot be written.
+    """
+    directory, holidays = config.recovery.directory, config.event.holidays
+    if directory is not None and holidays and read_json(directory / HOLIDAYS) != (content := _days(holidays)):
+        write_json(directory / HOLIDAYS, content)
+
+
+def _days(holidays: Holidays) -> dict[str, Any]:
+    return {"days": by_year(holidays.days)}
+
+
+def read_holidays(directory: Path) -> Holidays | None:
+    """The days by which the state was learned, or None without the file.
+
+    Raises:
+        RecoveryError: the file is damaged.
+    """
+    file = directory / HOLIDAYS
+    try:
+        return Holidays(days=from_years(json.loads(file.read_text(encoding="utf-8"))["days"]))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RecoveryError(
+            f"recovery.directory: {file} cannot be read ({error!r}): restore it from a copy, or remove it if "
+            "event.holidays is as it was at the last start"
+        ) from error
+
+
+def last_learned_day(config: Config) -> str | None:
+    """The local day of the last event in the state files; None without any."""
+    times: list[float] = []
+    assert config.recovery.directory is not None
+    for file in sorted((config.recovery.directory / FOLDER).glob("*.state")):
+        # A running process may remove a file; one that is damaged is reported where the state is read.
+        with contextlib.suppress(StateError), open_checkpoint(file.parent, file.name) as reader:
+            times += times_of(reader.metadata)
+    return last_day(config, times)
+
+
+def with_stored_holidays(config: Config) -> Config:
+    """`config` with the days up to the last event as its state was learned by.
+
+    Raises:
+        RecoveryError: they cannot be read.
     """
     directory = config.recovery.directory
-    if config.event.features != "auto" or directory is None:
+    if directory is None or not config.event.holidays or (learned := read_holidays(directory)) is None:
         return config
-    return read_feature_selection(directory, config) or config
+    return with_learned_holidays(config, learned, last_learned_day(config))
+
+
+def with_stored_features(config: Config) -> Config:
+    """`config` with the features that were selected for its state, where they are `auto` and a state is there, and with
+    the holidays that it was learned by.
+
+    Raises:
+        RecoveryError: the selection, or the holidays, cannot be read.
+    """
+    directory = config.recovery.directory
+    if directory is None:
+        return config
+    if config.event.features == "auto":
+        config = read_feature_selection(directory, config) or config
+    return with_stored_holidays(config)
 
 
 def require_stored_features(config: Config) -> Config:

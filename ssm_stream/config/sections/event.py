@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, fie
 
 from ssm_stream.config.sections.base import ConfigError, Path, Section
 from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
+from ssm_stream.config.sections.holidays import Holidays, HolidaysSetting
 from ssm_stream.config.sections.own_parts import require_part
 
 MAX_TARGETS = 64
@@ -105,6 +106,10 @@ class Event(Section):
     calendar: Literal["auto"] | list[Literal["hour", "weekday", "hour_cycle", "weekday_cycle"]] = "auto"
     """Inputs made from the event's time: hour of day and day of week, a step each or as smooth cycles. `auto`: steps,
     where events come often enough to have a day and the columns do not hold the same already."""
+    holidays: HolidaysSetting = Holidays()
+    """Days that differ from others of their weekday, as an input `holiday`, 1 or 0 by the event's day in `time_zone`:
+    public holidays of a country, such as `JP` or `US-CA`, and a plant's own days, a CSV file with a column `date`, or
+    `from` and `to`. Days up to the last event that was learned stay as they were, whatever the list becomes."""
 
     @field_validator("features", mode="after")
     @classmethod
@@ -133,7 +138,9 @@ class Event(Section):
             raise ValueError("inputs: only with `target: all`, whose features are targets; else they are the inputs")
         selected_later = self.features == "auto"
         columns = self.categories if selected_later else self.columns
-        if not selected_later and not columns and not self.lags and not self.calendar:
+        if self.holidays and not selected_later and "holiday" in columns:
+            raise ValueError("holidays: found a column `holiday`, too; leave one of the two out")
+        if not selected_later and not columns and not self.lags and not self.calendar and not self.holidays:
             raise ValueError("nothing to predict from; name features, or set lags to 1 or more")
         if twice := _repeated(columns):
             raise ValueError(f"features: {twice} named twice; name each once")
@@ -181,7 +188,7 @@ class Event(Section):
             raise ValueError(f"inputs: {unknown} is not among the features; inputs are some of them")
         if twice := _repeated(self.inputs or []):
             raise ValueError(f"inputs: {twice} named twice; name each once")
-        if not self.lags and not self.calendar and not self.categories:
+        if not self.lags and not self.calendar and not self.categories and not self.holidays:
             alone = [path for path in self.features if not self.inputs_of(path)]
             if alone:
                 raise ValueError(f"nothing to predict {alone} from; name more inputs, or set lags to 1 or more")

@@ -105,6 +105,8 @@ def parts(config: Config, targets: Targets) -> list[Part]:
         found.append(Part("log space", "model", {"model.log_space": False}))
     if event.calendar:
         found.append(Part("calendar", "inputs", {"event.calendar": []}))
+    if event.holidays:
+        found.append(Part("holidays", "inputs", {"event.holidays": []}))
     if event.lags:
         # The changes of features go with the lags by default; here only the lags are left out.
         found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.uses_differences}))
