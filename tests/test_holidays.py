@@ -11,7 +11,9 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pytest
+from brokers import Kafka
 from stub_holidays import stub_package
+from test_stream import Job, events
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -27,7 +29,9 @@ from ssm_stream.ingest.single_event import SingleEventReader
 from ssm_stream.kafka.records import ShardBatch
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.recovery.bytewax_db import RecoveryError
-from ssm_stream.recovery.settings_files import read_holidays, write_holidays
+from ssm_stream.recovery.comparison import hash_directory
+from ssm_stream.recovery.export import export_state, import_state
+from ssm_stream.recovery.settings_files import read_holidays, with_stored_features, write_holidays
 
 HOUR = 3_600_000
 NEW_YEAR = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * 1000
@@ -288,3 +292,50 @@ def test_validate_shows_the_input(tmp_path: Path) -> None:
         "days": {"2026": "01-02"},
     }
     assert load_config(path).event.holidays.days == ("2026-01-02",)
+
+
+def hourly(n: int, first: int = 0) -> list[tuple[bytes, bytes]]:
+    """(key, value) of n events an hour apart."""
+    rows = [(key, orjson.loads(value)) for key, value in events(first + n)]
+    return [(key, orjson.dumps({**row, "ts": NEW_YEAR + i * HOUR})) for i, (key, row) in enumerate(rows)][first:]
+
+
+def test_a_process_goes_on_with_the_days_that_it_learned(kafka: Kafka, tmp_path: Path) -> None:
+    """An edited file: `validate` shows what stays and what follows, and a run, an export and an import agree."""
+    topic = kafka.topic("events", 1)
+    kafka.produce(topic, hourly(300))  # up to 2026-01-13
+    file = tmp_path / "days.csv"
+    file.write_text("date\n2026-01-05\n2026-01-20\n")
+    job = Job(kafka, tmp_path / "one", topic, event={"holidays": [str(file)], "calendar": []})
+    job.run()
+    assert orjson.loads((job.folder / "recovery" / "holidays.json").read_bytes()) == {"days": {"2026": "01-05 01-20"}}
+    file.write_text("date\n2026-01-06\n2026-01-16\n2026-01-17\n")
+    shown = CliRunner().invoke(app, ["validate", str(job.path)])
+    assert shown.exit_code == 0, shown.output
+    lines = [line.strip() for line in shown.output.splitlines() if "event.holidays" in line]
+    assert lines == [
+        "event.holidays.days: 2026-01-05 → 2026-01-06 (kept: days up to 2026-01-13, that of the last event, stay as "
+        "learned)",
+        "event.holidays.days: 2026-01-20 → 2026-01-16 to 2026-01-17 (migrated: days after the last event that was "
+        "learned follow the list of now)",
+    ]
+    export_state(with_stored_features(job.config), tmp_path / "one.state")
+
+    other = Job(kafka, tmp_path / "two", topic, event={"holidays": [str(file)], "calendar": []})
+    import_state(other.config, tmp_path / "one.state")
+    assert hash_directory(job.folder / "recovery").entities == hash_directory(other.folder / "recovery").entities
+
+    kafka.produce(topic, hourly(300, first=300))
+    job.run()
+    assert orjson.loads((job.folder / "recovery" / "holidays.json").read_bytes()) == {
+        "days": {"2026": "01-05 01-16 01-17"}
+    }
+    other.run()
+    merged = tmp_path / "merged.csv"
+    merged.write_text("from,to\n2026-01-05,2026-01-05\n2026-01-16,2026-01-17\n")
+    whole = Job(kafka, tmp_path / "three", topic, event={"holidays": [str(merged)], "calendar": []})
+    whole.run()
+    hashes = hash_directory(whole.folder / "recovery").entities
+    for made in (job, other):
+        assert hash_directory(made.folder / "recovery").entities == hashes
+    assert with_stored_features(job.config).hash == whole.config.hash != job.config.hash
