@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from ssm_stream.cli.errors import report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic
-from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_cost, format_time, open_trials
-from ssm_stream.config import ConfigError
+from ssm_stream.cli.trials import (
+    TrialOptions,
+    Trials,
+    format_alerts,
+    format_change,
+    format_cost,
+    format_time,
+    open_trials,
+)
+from ssm_stream.config import Config, ConfigError
 
 if TYPE_CHECKING:
+    from ssm_stream.evaluate.tuning.feedback import FeedbackTuning
     from ssm_stream.evaluate.tuning.result import Tuning
+
+FEEDBACK_TOPIC = "topic"
+"""As --feedback: the topic of `alerts.feedback`, not a file."""
 
 
 class Outputs(NamedTuple):
@@ -41,6 +54,15 @@ class Search(NamedTuple):
         list[str] | None,
         typer.Option(help="Try only this: lags, profile, heads, features, derive, … Repeatable.", show_default=False),
     ] = None
+    feedback: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|topic",
+            help="Change the alarm settings by operators' verdicts: a file of messages as on the feedback topic, one a "
+            "line; or `topic`, the feedback topic itself.",
+            show_default=False,
+        ),
+    ] = None
 
 
 @with_option_groups
@@ -55,61 +77,150 @@ def tune(
 ) -> None:
     """Search for better settings on the first 70 % of a recording, and judge them on the rest.
 
+    With --feedback: change the alarm settings so that alarms that operators called false are spared, and none that they
+    called true is lost, as replayed on the same recording.
+
     CONFIG is not changed: the proposal is printed as a diff. After Ctrl-C, the same command continues with the finished
     runs. Exit code 0 also if the present settings are the best.
 
-    Example: ssm-stream tune examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --out tuned.yaml
+    Examples: ssm-stream tune examples/forecast-fleet.yaml examples/parking_birmingham.csv.gz --out tuned.yaml
+
+    ssm-stream tune examples/soft-sensor.yaml --topic --since 28d --feedback topic
     """
     from ssm_stream.evaluate.true_events import read_true_events
     from ssm_stream.evaluate.tuning.candidates import KEYS, ON_REQUEST
-    from ssm_stream.evaluate.tuning.config_edit import changed_keys, edited, for_the_file
-    from ssm_stream.evaluate.tuning.config_edit import diff as unified_diff
     from ssm_stream.evaluate.tuning.search import Plan, find_cut
     from ssm_stream.evaluate.tuning.search import tune as search_settings
     from ssm_stream.evaluate.tuning.targets import require_columns
 
-    (out, diff), (labels, add, only) = outputs, search
+    labels, add, only, feedback = search
     every = (*KEYS, *ON_REQUEST)
     groups = tuple(KEYS if only is None else [key for key in every if key in only])
     if unknown := sorted(set(only or ()) - set(every)):
         raise typer.BadParameter(f"found {unknown[0]!r}; known: {', '.join(every)}", param_hint="--only")
     if add and "features" not in groups:
         raise typer.BadParameter("a column is a feature: give --only features, too", param_hint="--add")
-    for path, name in ((out, "--out"), (diff, "--diff")):
+    if feedback is not None and (labels or add or only):
+        raise typer.BadParameter(
+            "changes the alarm settings alone: leave out --labels, --add and --only", param_hint="--feedback"
+        )
+    for path, name in ((outputs.out, "--out"), (outputs.diff, "--diff")):
         if path is not None:
             require_writable(path, name, config, *([file] if file else []))
     with open_trials(config, file, where, options, "tune") as trials:
-        loaded = trials.config
-        require_columns(trials.file, list(add or ()))
-        true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
-        plan = Plan(groups, tuple(add or ()), true_events)
-        on_first = trials.expect(plan.max_runs(loaded, trials.targets))
-        cut = find_cut(trials.targets.ts, str(trials.file))
-        found = search_settings(loaded, trials.runner, cut, trials.targets, plan, on_first, options.seed)
-        settings = for_the_file(found.settings, config, loaded)
-        patch, new = "", None
-        with config.open(encoding="utf-8", newline="") as opened:
-            text = opened.read()
-        if settings:
-            try:
-                new = edited(text, settings, str(config))
-            except ConfigError as error:
-                typer.echo(f"{error}:\n{changed_keys(settings)}", err=True)
-            else:
-                patch = unified_diff(text, new, str(config), str(out or config))
-        if out is not None and new is not None:
-            out.write_text(new, encoding="utf-8", newline="")
-        if diff is not None and settings:
-            diff.write_text(patch or changed_keys(settings), encoding="utf-8", newline="")
+        loaded, found = trials.config, None
+        if feedback is not None:
+            judged = _by_feedback(trials, feedback, options.limit)
+            written = _write_proposal(judged.settings, config, loaded, outputs)
+        else:
+            require_columns(trials.file, list(add or ()))
+            true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
+            plan = Plan(groups, tuple(add or ()), true_events)
+            on_first = trials.expect(plan.max_runs(loaded, trials.targets))
+            cut = find_cut(trials.targets.ts, str(trials.file))
+            found = search_settings(loaded, trials.runner, cut, trials.targets, plan, on_first, options.seed)
+            written = _write_proposal(found.settings, config, loaded, outputs)
     if as_json:
-        print_json({**found.as_json(), "settings": settings, "diff": patch})
+        content = judged.as_json() if found is None else found.as_json()
+        print_json({**content, "settings": written.settings, "diff": written.patch})
         return
-    _print(found)
-    if patch:
-        sys.stdout.write(f"\n{patch}")
-    for path, written in ((out, new is not None), (diff, bool(settings))):
+    if found is None:
+        _print_feedback(judged)
+    else:
+        _print(found)
+    if written.patch:
+        sys.stdout.write(f"\n{written.patch}")
+    for path, is_written in ((outputs.out, written.edited), (outputs.diff, bool(written.settings))):
         if path is not None:
-            typer.echo(f"written to {path}" if written else f"nothing to write to {path}", err=True)
+            typer.echo(f"written to {path}" if is_written else f"nothing to write to {path}", err=True)
+
+
+class _Proposal(NamedTuple):
+    """The proposal as the file needs it. patch: its diff, or empty; edited: whether the text could be edited"""
+
+    settings: dict[str, Any]
+    patch: str
+    edited: bool
+
+
+def _write_proposal(settings: dict[str, Any], config: Path, loaded: Config, outputs: Outputs) -> _Proposal:
+    """Make the diff of a proposal, and write the files of `outputs`."""
+    from ssm_stream.evaluate.tuning.config_edit import changed_keys, edited, for_the_file
+    from ssm_stream.evaluate.tuning.config_edit import diff as unified_diff
+
+    settings = for_the_file(settings, config, loaded)
+    patch, new = "", None
+    with config.open(encoding="utf-8", newline="") as opened:
+        text = opened.read()
+    if settings:
+        try:
+            new = edited(text, settings, str(config))
+        except ConfigError as error:
+            typer.echo(f"{error}:\n{changed_keys(settings)}", err=True)
+        else:
+            patch = unified_diff(text, new, str(config), str(outputs.out or config))
+    if outputs.out is not None and new is not None:
+        outputs.out.write_text(new, encoding="utf-8", newline="")
+    if outputs.diff is not None and settings:
+        outputs.diff.write_text(patch or changed_keys(settings), encoding="utf-8", newline="")
+    return _Proposal(settings, patch, new is not None)
+
+
+def _by_feedback(trials: Trials, feedback: str, limit: int | None) -> FeedbackTuning:
+    """Try other alarm settings by the verdicts of a file, or of the feedback topic."""
+    from ssm_stream.evaluate.engine_run import run_engine
+    from ssm_stream.evaluate.pilot.feedback import read_feedback
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
+    from ssm_stream.evaluate.tuning.feedback import max_runs, tune_by_feedback
+    from ssm_stream.evaluate.tuning.verdicts import locate, none_judged
+
+    config = trials.config
+    verdicts = _read_topic(config) if feedback == FEEDBACK_TOPIC else read_feedback(Path(feedback), config)
+    recording = Recording(trials.file, limit)
+    run = run_engine(config, recording)
+    located = locate(verdicts, run, recording.row_by_place())
+    if not located.judged:
+        raise RecordingError(none_judged(located, run, len(verdicts)))
+    return tune_by_feedback(config, run, located, trials.runner, trials.expect(max_runs(config, run, located)))
+
+
+def _read_topic(config: Config) -> dict[str, bool]:
+    from ssm_stream.flow.feedback import feedback_topic, read_verdicts
+    from ssm_stream.kafka.client import BrokerError
+
+    source = feedback_topic(config)
+    if source is None:
+        raise ConfigError("alerts.feedback: not set; name the topic there, or give a file: --feedback verdicts.jsonl")
+    with report_errors(BrokerError):
+        verdicts = read_verdicts(config, source)
+    if not verdicts:
+        raise ConfigError(f'topic {source.topic} has no verdicts; operators send {{"id": ALERT_ID, "true": false}}')
+    return verdicts
+
+
+def _print_feedback(found: FeedbackTuning) -> None:
+    from ssm_stream.evaluate.tuning.feedback import duration
+
+    console = output()
+    false, right = len(found.located.false), len(found.located.right)
+    console.print(f"alarms of this stretch with a verdict: {false} false, {right} true", highlight=False)
+    if found.tried:
+        console.print("replayed on the same stretch:")
+    table = new_table(
+        ("setting", "spared", "true kept", "later", "alarms", ""), fold=("setting",), text=("",), lines=False
+    )
+    table.add_row("(as configured)", f"0 of {false}", f"{right} of {right}", "", f"{found.before.alarms:,}", "")
+    for each in found.tried:
+        effect = each.effect
+        kept = f"{right - len(effect.lost)} of {right}"
+        late = duration(max(effect.delays)) if effect.delays and max(effect.delays) > 0 else ""
+        mark = "proposed" if each.chosen else "loses" if effect.lost else ""
+        table.add_row(each.words, f"{effect.spared} of {false}", kept, late, f"{effect.alarms:,}", mark)
+    print_table(table, console)
+    console.print("[dim]spared: of those called false; later: at most, of those called true; alarms: all[/dim]")
+    for note in found.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    console.print(found.verdict, style="bold", markup=False, soft_wrap=True)
 
 
 def _print(found: Tuning) -> None:

@@ -23,6 +23,7 @@ class Alarm(NamedTuple):
 
     entities: number of its entity, or of those that a fleet alert stands for
     row: of the engine's run; message: the alert's, both where an engine raised it
+    end: time of its end, ms; None: open at the end of the run, or unknown
     """
 
     ts: int
@@ -30,6 +31,7 @@ class Alarm(NamedTuple):
     kind: str = ""
     row: int = -1
     message: Mapping[str, Any] = MappingProxyType({})
+    end: int | None = None
 
 
 class Matches(NamedTuple):

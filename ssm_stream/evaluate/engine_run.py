@@ -78,14 +78,16 @@ class EngineRun:
     def alarms(self, messages: Iterable[tuple[int, dict[str, Any]]] | None = None) -> list[Alarm]:
         """Return the model's episodes that started, in their order. messages: of another engine over the same events"""
         number = {name: i for i, name in enumerate(self.names)}
-        out = []
-        for row, message in self.messages if messages is None else messages:
+        out, messages = [], self.messages if messages is None else list(messages)
+        ends = {m["episode"]: int(self.ts[row]) for row, m in messages if m["phase"] == "recovered" and m["episode"]}
+        for row, message in messages:
             if message["phase"] != "started" or message["kind"] not in KINDS:
                 continue
             fleet = message["scope"] == "fleet"
             names = [each["entity"] for each in message["entities"]] if fleet else [message["entity"]]
             entities = tuple(number[name] for name in names if name in number)
-            out.append(Alarm(int(self.ts[row]), entities, message["kind"], row, message))
+            end = ends.get(message["episode"])
+            out.append(Alarm(int(self.ts[row]), entities, message["kind"], row, message, end))
         return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -129,3 +130,17 @@ def count_feedback(config: Config, source: Source) -> tuple[VerdictCounts, int]:
         except FeedbackError:
             refused += 1
     return counted, refused
+
+
+def read_verdicts(config: Config, source: Source) -> dict[str, bool]:
+    """Read the feedback topic to its present end; return whether an alert was true by its id, the last verdict of each.
+
+    Raises:
+        BrokerError: as of `count_feedback`.
+    """
+    read, out = FeedbackReader(config), dict[str, bool]()
+    for message in read_topic(source):
+        with contextlib.suppress(FeedbackError):
+            verdict = read(message.value())
+            out[verdict.alert] = verdict.true
+    return out

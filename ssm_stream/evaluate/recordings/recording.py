@@ -32,7 +32,7 @@ from ssm_stream.evaluate.recordings.parquet_file import (
     parquet_height,
     parquet_slices,
 )
-from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice
+from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 
 FORMATS = {
@@ -109,6 +109,14 @@ class Recording:
             return None
         found = partition_by_entity(self.path, config.event)
         return TopicPartitions(max(found.values(), default=0) + 1, found)
+
+    def row_by_place(self) -> dict[tuple[int, int], int] | None:
+        """Return the row, from 0, of each partition and offset, of a recorded topic; None of another file.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        return row_by_place(self.path) if self.is_topic else None
 
     def check_columns(self, config: Config) -> None:
         """Check that the file has each configured column; of JSON lines, that one of the rows to read has it (at

@@ -237,3 +237,9 @@ def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
     entity = name.cast(pl.String).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
     found = scan.select(entity, pl.col(PARTITION)).group_by("entity").agg(pl.col(PARTITION).first()).collect()
     return {each: partition for each, partition in found.iter_rows() if each is not None}
+
+
+def row_by_place(path: Path) -> dict[tuple[int, int], int]:
+    """Return the row, from 0, of each partition and offset of a recorded topic."""
+    places = pl.scan_parquet(path).select(PARTITION, OFFSET).collect()
+    return {place: row for row, place in enumerate(places.iter_rows())}

@@ -197,7 +197,7 @@ def _run_and_save(config: Config, file: Path, limit: int | None, until: int | No
 
 def save(trial: Trial, path: Path) -> None:
     """Write a trial. A reader sees all of it or nothing."""
-    alarms = [[alarm.ts, alarm.entities, alarm.kind, alarm.row] for alarm in trial.alarms]
+    alarms = [[alarm.ts, alarm.entities, alarm.kind, alarm.row, alarm.end] for alarm in trial.alarms]
     figures = {"seconds": trial.seconds, "micros": trial.micros, "memory": trial.memory}
     details = orjson.dumps({"names": trial.names, "alarms": alarms, **figures})
     arrays = {name: getattr(trial, name) for name in ARRAYS}
@@ -215,7 +215,9 @@ def load(path: Path) -> Trial | None:
             arrays = [content[name] for name in ARRAYS]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    alarms = [Alarm(ts, tuple(entities), kind, row) for ts, entities, kind, row in details["alarms"]]
+    if any(len(each) < 5 for each in details["alarms"]):
+        return None  # of a release that kept no ends
+    alarms = [Alarm(ts, tuple(entities), kind, row, end=end) for ts, entities, kind, row, end in details["alarms"]]
     row, entity, ts, error, step, inside, width = arrays
     figures = (details[name] for name in ("seconds", "micros", "memory"))
     return Trial(details["names"], row, entity, ts, error, step, inside, width, alarms, *figures)
