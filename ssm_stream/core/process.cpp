@@ -243,7 +243,7 @@ static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Pr
 // what lies further, at places that the rows say. A processor can wait for some lines only at a time, so each step of an
 // event asks for a part.
 static SSM_INLINE void prefetch(const void* from, i64 bytes) {
-    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1, 3);
+    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1, 2);
 }
 static SSM_INLINE void prefetch(const Table& table, i64 row, i64 from, i64 to) { prefetch(table.row(row) + from, to - from); }
 enum Part { FOR_ANSWER, FOR_LEARNING, FOR_JUDGING, FOR_DRIFT };
