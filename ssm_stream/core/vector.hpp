@@ -51,6 +51,7 @@ typedef float HalfRegister __attribute__((vector_size(SSM_REGISTER / 2)));  // a
 
 template <class T> constexpr i64 lanes = 64 / sizeof(T);
 constexpr int PARTS = 64 / SSM_REGISTER;
+alignas(64) constexpr double LANES[8] = {0, 1, 2, 3, 4, 5, 6, 7};  // the place of each of a vector's doubles
 
 // As many registers as 64 bytes take. By name, not in an array: compilers keep those in registers.
 template <class R> struct Parts {
