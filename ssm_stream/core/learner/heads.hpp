@@ -151,9 +151,13 @@ SSM_ALONE void embed(const Params& p, const Scratch& w, const Scope& c) {
 
 // The leaf of each random fern that the numbers fall into, and what the ferns answer together.
 SSM_ALONE float answer_leaves(i64 trees, const Scope& c, const float* value) {
-    for (i64 k = 0; k < trees; ++k) {
+    float shown[DEPTH][BINS];
+    for (int i = 0; i < DEPTH; ++i)
+        for (i64 k = 0; k < trees; ++k) shown[i][k] = c.x[1 + c.column[i * BINS + k]];
+    SSM_VECTORS
+    for (i64 k = 0; k < trees; ++k) {  // of all ferns at once
         i64 at = 0;
-        for (int i = 0; i < DEPTH; ++i) at = 2 * at + (c.x[1 + c.column[k * DEPTH + i]] > c.cut[k * DEPTH + i]);
+        for (int i = 0; i < DEPTH; ++i) at = 2 * at + (shown[i][k] > c.cut[i * BINS + k]);
         c.leaf[k] = at;
     }
     float sums[4] = {};
