@@ -193,14 +193,16 @@ inline void bound_moments(const Scale& s) {
     }
     if (!beyond) return;
     for (i64 i = s.D; i < s.width; ++i) f[i] = 1.0;
-    for (i64 i = 0; i < s.D; ++i) {  // fᵢ or fⱼ, whichever place is the smaller, first: so P stays symmetric to the last bit
-        double* row = s.P + i * s.width;
-        const Vec<double> own = all(f[i]);
-        const i64 at = i / L * L;
-        for (i64 j = 0; j < at; j += L) store(row + j, load(row + j) * load(f + j) * own);
-        const auto before = load(LANES) < all(static_cast<double>(i - at));
-        store(row + at, load(row + at) * either(before, load(f + at), own) * either(before, own, load(f + at)));
-        for (i64 j = at + L; j < s.width; j += L) store(row + j, load(row + j) * own * load(f + j));
+    for (i64 j = 0; j < s.width; j += L) {  // fᵢ or fⱼ, whichever place is the smaller, first: so P stays symmetric to the last bit
+        const Vec<double> of = load(f + j);
+        double* cells = s.P + j;
+        i64 i = 0;
+        for (; i < j && i < s.D; ++i, cells += s.width) store(cells, load(cells) * all(f[i]) * of);
+        for (; i < j + L && i < s.D; ++i, cells += s.width) {
+            const auto before = load(LANES) < all(static_cast<double>(i - j));
+            store(cells, load(cells) * either(before, of, all(f[i])) * either(before, all(f[i]), of));
+        }
+        for (; i < s.D; ++i, cells += s.width) store(cells, load(cells) * of * all(f[i]));
     }
 }
 
@@ -209,11 +211,11 @@ inline void learn_moments(const Scale& s, double q, double lambda) {
     const i64 width = s.width;
     const double k = 1.0 / (lambda + q), again = 1.0 / lambda;
     const Vec<double> grown = all(again), less = all(-k * again);
-    for (i64 i = 0; i < s.D; ++i)  // gᵢ gⱼ first, so that P stays symmetric to the last bit
-        for (i64 j = 0; j < width; j += lanes<double>) {
-            double* row = s.P + i * width + j;
-            store(row, fma(less, all(s.gain[i]) * load(s.gain + j), grown * load(row)));
-        }
+    for (i64 j = 0; j < width; j += lanes<double>) {  // gᵢ gⱼ first, so that P stays symmetric to the last bit
+        const Vec<double> gain = load(s.gain + j);
+        double* cells = s.P + j;
+        for (i64 i = 0; i < s.D; ++i, cells += width) store(cells, fma(less, all(s.gain[i]) * gain, grown * load(cells)));
+    }
     s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
     bound_moments(s);
 }
