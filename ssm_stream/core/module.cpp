@@ -171,10 +171,10 @@ Params params_of(nb::handle from) {
     p.omega_fleet = member<const float>(from, "omega_fleet", {p.F + SLOTS, p.R});
     p.omega_norm = member<const float>(from, "omega_norm", {2 * p.F + SLOTS, p.R});
     p.phase = member<const float>(from, "phase", {p.R});
-    p.fern_fleet = member<const i64>(from, "fern_fleet", {BINS, DEPTH});
-    p.fern_norm = member<const i64>(from, "fern_norm", {BINS, DEPTH});
-    p.cut_fleet = member<const float>(from, "cut_fleet", {BINS, DEPTH});
-    p.cut_norm = member<const float>(from, "cut_norm", {BINS, DEPTH});
+    p.fern_fleet = member<const i64>(from, "fern_fleet", {DEPTH, BINS});
+    p.fern_norm = member<const i64>(from, "fern_norm", {DEPTH, BINS});
+    p.cut_fleet = member<const float>(from, "cut_fleet", {DEPTH, BINS});
+    p.cut_norm = member<const float>(from, "cut_norm", {DEPTH, BINS});
     for (i64 i = 0; p.fern && i < BINS * DEPTH; ++i)
         if (p.fern_fleet[i] < 0 || p.fern_fleet[i] >= p.F || p.fern_norm[i] < 0 || p.fern_norm[i] >= 2 * p.F)
             throw nb::value_error("fern_fleet, fern_norm: a column that is not there");

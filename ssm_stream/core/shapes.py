@@ -60,7 +60,7 @@ class LearnerParams(NamedTuple):
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
-    fern columns (BINS, DEPTH) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
+    fern columns (DEPTH, BINS) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
     """
 
     features: int
@@ -262,7 +262,7 @@ class Scratch(NamedTuple):
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
         stack (T,): inputs of the stacking gates; levels (9, ·), error_scale (4, ·): room of the
-        mean-shift detector and of the scale of errors
+        mean-shift detector and of the scale of errors; deviation (2, ·): of each input, of the pool and of the entity
     """
 
     v: NDArray[np.float64]
@@ -298,6 +298,7 @@ class Scratch(NamedTuple):
     others: NDArray[np.int64]
     levels: NDArray[np.float64]
     error_scale: NDArray[np.float64]
+    deviation: NDArray[np.float64]
 
 
 ONES = 3  # row of Scratch.attend
@@ -405,10 +406,10 @@ def learner_params(
         omega_fleet=omega_fleet.copy(),
         omega_norm=omega_norm.copy(),
         phase=weights.phase[used].astype(np.float32),
-        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)),
-        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)),
-        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
-        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
+        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)).T.copy(),
+        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)).T.copy(),
+        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
+        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
         poly_decay=weights.poly_decay,
         soft=weights.soft,
         sweep_decay=weights.sweep_decay,

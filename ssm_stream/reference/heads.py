@@ -95,7 +95,7 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
     leaf, fern = none.long(), none
     if p.fern:
         column, cut = (p.fern_norm, p.cut_norm) if norm else (p.fern_fleet, p.cut_fleet)
-        leaf = find_leaves(x, torch.as_tensor(column), torch.as_tensor(cut).double())
+        leaf = find_leaves(x, torch.as_tensor(column.T), torch.as_tensor(cut.T).double())
         fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
     attention = attend(p, h, x, past, norm) if p.window else None

@@ -112,8 +112,8 @@ def pooled_heads(p: LearnerParams) -> Heads:
         np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
         names.index("ferns") if p.fern else -1, names.index("gd") if p.gd else -1,
         (float(p.decay[0]), float(p.half_life[0])), p.fern_step, p.fern_decay, omega, p.phase.astype(f),
-        np.stack([p.fern_fleet, p.fern_norm]), np.stack([p.cut_fleet, p.cut_norm]).astype(f),
-        np.arange(p.fern), 2 ** np.arange(p.fern_fleet.shape[1])[::-1], p.surprise.astype(f),
+        np.stack([p.fern_fleet.T, p.fern_norm.T]), np.stack([p.cut_fleet.T, p.cut_norm.T]).astype(f),
+        np.arange(p.fern), 2 ** np.arange(len(p.fern_fleet))[::-1], p.surprise.astype(f),
         np.arange(p.N) < np.array([[1 + p.F], [1 + 2 * p.F]]),
     )  # fmt: skip
 

@@ -243,8 +243,8 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
         learn_heads(l, event.ts, y);
         if (gates) learn_gates(p, w, l.s, l.pool, w.places[0], y, may_wait(p.window, l.pool.entities, l.pool.n));
     }
-    learn_inputs(p.F, w.v, {l.pool.v_mean, l.pool.v_var, l.pool.v_count});
-    learn_inputs(p.F, w.v, {l.s.v_mean, l.s.v_var, l.s.v_count});
+    learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
+    learn_inputs(p.F, w.v, statistics_of(p, w, l.s));
     learn_target(p, w, l.s, l.pool, y);
 }
 
