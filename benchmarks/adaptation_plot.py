@@ -34,7 +34,7 @@ def draw(streams: list[Stream], found: dict[str, Everybody], path: Path) -> None
     import matplotlib
 
     matplotlib.use("Agg")
-    matplotlib.rcParams["svg.hashsalt"] = "adaptation"
+    matplotlib.rcParams.update({"svg.hashsalt": "adaptation", "svg.fonttype": "none"})
     from matplotlib import pyplot
 
     chosen = [stream for stream in streams if stream.kind == "coefficients" and not stream.past]
@@ -43,7 +43,7 @@ def draw(streams: list[Stream], found: dict[str, Everybody], path: Path) -> None
     for name, (label, colour, width) in reversed(LINES.items()):
         errors = [min(found[one.name][name].values(), key=lambda figures: figures.mae) for one in chosen]
         mean = np.mean([curve(stream, one) for stream, one in zip(chosen, errors, strict=True)], axis=0)
-        axes.plot(since[::2], mean[::2], color=colour, linewidth=width, label=label)
+        axes.plot(since[::4], mean[::4], color=colour, linewidth=width, label=label)
     axes.axhline(BACK, color="#5f6368", linewidth=0.8, linestyle=":")
     axes.text(AFTER, BACK * 1.03, f"{BACK:g} × the noise", ha="right", va="bottom", fontsize=7, color="#5f6368")
     axes.axvline(0, color="#5f6368", linewidth=0.8)
@@ -52,7 +52,9 @@ def draw(streams: list[Stream], found: dict[str, Everybody], path: Path) -> None
     axes.set_yticks([1, 2, 5, 10, 20], ["1", "2", "5", "10", "20"])
     axes.minorticks_off()
     handles, labels = axes.get_legend_handles_labels()
-    axes.legend(handles[::-1], labels[::-1], fontsize=7, loc="upper right", bbox_to_anchor=(1, 0.62))
+    axes.legend(
+        handles[::-1], labels[::-1], fontsize=7, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False
+    )
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()
