@@ -97,7 +97,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("used", f.used, {});
     put("unit", f.unit, {});
     put("losses", f.losses, {});
-    put("surprise", f.surprise, {2});
+    put("surprise", f.surprise, {3});
     put("spread", f.spread, {4});
     put("target", f.target, {10});
     put("v_mean", f.v_mean, {p.F}, 8);

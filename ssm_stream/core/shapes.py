@@ -160,7 +160,7 @@ class PoolState(NamedTuple):
     regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; unit (P,): usual absolute error
-    surprise (P, 2): fast and slow mean of the slowest moment head's |error|
+    surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
     """
 
     n: NDArray[np.int64]
