@@ -155,9 +155,9 @@ def pick_device(name: str) -> str:
     return "cuda" if available and name != "cpu" else "cpu"
 
 
-def describe_device(device: str) -> str:
-    """The device by name, with the versions of torch and Python, for the report's first line."""
-    name = "GPU " + torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread"
+def describe_device(device: str, cpu: str = "CPU, one thread") -> str:
+    """The device by name, with the versions of torch and Python, for the report's first line. cpu: its name"""
+    name = "GPU " + torch.cuda.get_device_name() if device == "cuda" else cpu
     return f"{name}, torch {torch.__version__}, Python {platform.python_version()}"
 
 

@@ -31,7 +31,7 @@ class WindowSettings:
 
     modes: tuple[int, ...] = (1, 2, 3, 6)
     recipe: Recipe = field(default_factory=Recipe)
-    longer: Recipe = field(default_factory=lambda: Recipe(updates=6000, rate=0.01))
+    longer: Recipe = field(default_factory=lambda: Recipe(updates=3000, rate=0.01))
     """Of the forms that have to learn which tokens belong together."""
     count: int = 20_000
     seed: int = 11
