@@ -56,6 +56,8 @@ with layers that lack a part, and with attention. [model.md](model.md) has the m
 A loss is ½ of the mean squared error at the query. Unless a chapter says otherwise: ten inputs, uniform in (−½, ½),
 normal weights, ten examples, no noise. Predictors of one table are tested on the same fresh tasks.
 """
+LEFT_OUT = {("trained-vector", "Trained parameters beside predicted ones")}
+"""Tables that show again what one before them does; the report of the command has them."""
 MISSING = "*`{name}` is not in these figures yet: `python .ci/paper_page.py --run` runs it and adds it.*"
 
 
@@ -255,9 +257,11 @@ def page(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
             if len(names) > 1:
                 lines += [f"### {section.title}", ""]
             for paragraph in section.text:
-                lines += [paragraph, ""]
+                if paragraph not in lines:  # the recipe is that of several experiments
+                    lines += [paragraph, ""]
             for table in section.tables:
-                lines += table_text(table)
+                if (name, table.title) not in LEFT_OUT:
+                    lines += table_text(table)
             for index, chart in enumerate(section.charts):
                 drawn = picture(chart)
                 if drawn is not None:

@@ -42,7 +42,8 @@ def paper(
 ) -> None:
     """Train the paper's layer, compare it with gradient descent and other layers, and write an HTML report.
 
-    The full run takes about ten minutes on an idle core. `--json` has the checks in English in every language.
+    The full run takes ten minutes or more of one core; stopped, it goes on where it was. `--json` has the checks in
+    English in every language.
 
     Exit code 0: every check passed; 1: a check failed; 2: a wrong call.
 

@@ -93,8 +93,8 @@ def full_plan() -> list[Experiment]:
         experiment("second-order", 30, second_order, SecondOrderSettings()),
         experiment("sine", 35, sine, SineSettings()),
         experiment("classification", 10, classification, ClassificationSettings()),
-        experiment("sliding-window", 60, sliding_window, WindowSettings()),
-        experiment("lengths", 60, lengths, LengthSettings()),
+        experiment("sliding-window", 100, sliding_window, WindowSettings()),
+        experiment("lengths", 40, lengths, LengthSettings()),
         experiment("guideline", 110, guideline, GuidelineSettings()),
     ]
 
