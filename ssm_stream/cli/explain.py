@@ -151,8 +151,8 @@ def _explain_alert(
             summary: str = found.replayed["summary"]
             if loaded.alerts.language != text.language and not (as_json and html is None):
                 # The sentence follows from the state at the event, which only another pass has in the other language.
-                translated = loaded.replace(alerts=loaded.alerts.model_copy(update={"language": text.language}))
-                summary = reproduce_alert(translated, id_, None, state=options.state).replayed["summary"]
+                again = reproduce_alert(loaded, id_, sent, state=options.state, language=text.language)
+                summary = again.replayed["summary"]
         if html is not None:
             html.write_text(_page(found, summary, text), encoding="utf-8")
             typer.echo(text("wrote", file=html), err=True)

@@ -31,7 +31,7 @@ class AlertPipeline:
 
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
-        self._summarizer = Summarizer(config)
+        self.summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
@@ -73,7 +73,7 @@ class AlertPipeline:
         alert = render(alert)
         if alert.message["summary"]:
             return alert
-        summary = self._summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
+        summary = self.summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
         return alert._replace(message=alert.message | {"summary": summary})
 
     def release(self, row: int) -> list[Alert]:
