@@ -244,7 +244,12 @@ ADVICE = (
 def page(data: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """Return the page and its pictures by name of file."""
     found, lines, pictures = sections(data), [HEAD], dict[str, str]()
-    lines += [f"Figures of: {data['run']}. Times are processor times of one thread.", ""]
+    planned = sum(len(names) for _, names in CHAPTERS)
+    lines += [
+        f"{len(found)} of the {planned} experiments of the full run, each at its full size. {data['run']}; times are "
+        "processor times of one thread.",
+        "",
+    ]
     lines += in_short(found)
     lines += when_which(found)
     for title, names in CHAPTERS:
