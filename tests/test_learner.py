@@ -136,6 +136,23 @@ CASES = {
         lambda: drift(400), PLAN, Heads(), weights=untrained()._replace(surprise=np.array([0.0, 0.1, 0.1]))
     ),
     "no gate": Case(lambda: drift(300), PLAN, Heads(learned_gate=False, fern=False, embedding=False)),
+    "no gate, no bases": Case(
+        lambda: drift(300, 2), FeaturePlan(ABC, calendar=("auto",), lags=3), Heads(learned_gate=False, heads_only=True)
+    ),
+    "one-step layer alone": Case(
+        lambda: drift(300),
+        PLAN,
+        Heads(
+            moments=False,
+            proximal=False,
+            embedding=False,
+            fern=False,
+            gd=True,
+            log_space=False,
+            learned_gate=False,
+            heads_only=True,
+        ),
+    ),
     "attention only": Case(
         lambda: drift(300), FeaturePlan(ABC), Heads(moments=False, proximal=False, embedding=False, attention=32)
     ),

@@ -134,6 +134,23 @@ def test_an_alert_that_never_was_is_told(job: Job) -> None:
     assert "--recording" in told.stderr
 
 
+def test_an_alert_is_explained_in_japanese(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:
+    later = [wanted for wanted in told if (at := parse_alert_id(wanted)) is not None and at.offset > 2000]
+    for wanted, more in ((next(iter(told)), []), (later[-1], ["--state", str(job.folder / "export")])):
+        page = tmp_path / "why.html"
+        shown = run("explain", str(job.path), wanted, "--lang", "ja", "--html", str(page), *more)
+        assert shown.exit_code == 0, shown.output
+        first = shown.stdout.splitlines()[0]
+        assert "から）：" in first or " 〜 " in first, first
+        assert "全ビットが一致しました" in shown.stdout
+        assert first.split("（")[-1][-8:] in page.read_text(encoding="utf-8")
+        assert "アラート" in page.read_text(encoding="utf-8")
+        same = [run("explain", str(job.path), wanted, "--json", "--lang", each, *more).stdout for each in ("en", "ja")]
+        contents = [{**orjson.loads(text), "seconds": 0.0} for text in same]
+        assert contents[0] == contents[1]
+        assert contents[0]["replayed"]["summary"] != first
+
+
 def test_the_page_shows_all_of_it_and_fetches_nothing(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:
     wanted = next(w for w, sent in told.items() if orjson.loads(sent)["scope"] == "entity")
     page = tmp_path / "why.html"

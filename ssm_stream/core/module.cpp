@@ -154,7 +154,7 @@ Params params_of(nb::handle from) {
     p.fern = count("fern", BINS), p.window = count("window", MANY), p.bases = count("bases", 4);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
     p.seasons = count("seasons", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
-    p.learned_gate = count("learned_gate", 1);
+    p.learned_gate = count("learned_gate", 1), p.heads_only = count("heads_only", 1);
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
     p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
     p.top_decay = number<double>(from, "top_decay");

@@ -56,7 +56,7 @@ class LearnerParams(NamedTuple):
     features, categories, cycles: columns of an event by kind, in that order
     log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
         to, or 0
-    bases: answers that need no head
+    bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
@@ -90,6 +90,7 @@ class LearnerParams(NamedTuple):
     step_hour: int
     step_weekday: int
     learned_gate: int
+    heads_only: int
     slow_step: float
     embedding_step: float
     fern_step: float
@@ -321,6 +322,7 @@ class Heads(NamedTuple):
     gd: bool = False
     log_space: bool = True
     learned_gate: bool = True
+    heads_only: bool = False
     size: int | None = None
     scale: float = 1.0
 
@@ -392,6 +394,7 @@ def learner_params(
         step_hour=plan.steps[0],
         step_weekday=plan.steps[1],
         learned_gate=int(heads.learned_gate),
+        heads_only=int(heads.heads_only),
         slow_step=float(weights.slow_step),
         embedding_step=float(weights.embedding_step),
         fern_step=float(weights.fern_step),

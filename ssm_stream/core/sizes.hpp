@@ -40,7 +40,7 @@ struct Params {
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
     i64 step_hour, step_weekday;       // Mode
-    i64 learned_gate;
+    i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
     double slow_step, embedding_step, fern_step, fern_decay, top_decay;
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
     const float *ridge, *huber;        // (M,)

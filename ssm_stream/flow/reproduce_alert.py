@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -152,6 +152,7 @@ def reproduce_alert(
     history: int = 0,
     audit: Sequence[tuple[int, dict[str, str]]] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    language: Literal["en", "ja"] | None = None,
 ) -> ReproducedAlert:
     """Compute an alert again and compare it with the one that was sent.
 
@@ -162,6 +163,7 @@ def reproduce_alert(
         history: number of the entity's earlier predictions, evenly spaced, that are explained too
         audit: next offset of the partition → entity → hash of its state at that time
         on_progress: called with the numbers of messages read and to be read
+        language: of the alert's sentence; None: the configuration's, as it was sent
 
     Raises:
         NotReproducibleError: the events no longer exist, do not lead to that alert, …
@@ -178,6 +180,7 @@ def reproduce_alert(
     if history and isinstance(entity, str):
         stops = spread_evenly(_offsets_of(config, alert, first, entity, on_progress), history)
     run = _Run(config, alert, engines, entity, stops, dict(audit))
+    run.language = language
     low, total = first, alert.offset - first + 1
     for chunk in _chunks(config.source, alert, first, run.is_waiting):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
@@ -244,6 +247,7 @@ class _Run:
         self._decoder, self._encoder = Decoder(config), Encoder(config)
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
+        self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None
         self.events = self.audited = 0
         self.explanation: Explanation | None = None
@@ -315,6 +319,8 @@ class _Run:
         engine = self._engines.get(key)
         if engine is None:
             engine = self._engines[key] = Engine(self._config)
+        if self.language is not None:
+            engine.set_language(self.language)
         return engine
 
     def _examine(self, chunk: Chunk, message: Message, cut: int) -> None:

@@ -95,14 +95,14 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
 
 def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
     """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
-    on = torch.ones_like(x.seasons)
+    on = torch.full_like(x.seasons, not p.heads_only)
     experts, active = [x.mean], [on]
     if p.lags:
         experts.append(x.base)
         active.append(on)
     if p.seasons:
         experts += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
-        active += [x.seasons, x.seasons]
+        active += [x.seasons & on, x.seasons & on]
     return torch.stack(experts, 1), torch.stack(active, 1)
 
 

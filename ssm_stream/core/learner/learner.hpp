@@ -98,10 +98,11 @@ inline i64 answers(const Learner& l) {
     const bool logs = l.pool.negative == 0;
     const i64 D = l.inputs_in_use();
     Put put{w, 0};
-    put(w.base[MEAN], 1.0);
-    if (p.lags > 0) put(w.base[BASE], 1.0);
+    const double bases = p.heads_only ? 0.0 : 1.0;
+    put(w.base[MEAN], bases);
+    if (p.lags > 0) put(w.base[BASE], bases);
     if (p.seasons)
-        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], static_cast<double>(w.flag[SEASONS]));
+        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], bases * static_cast<double>(w.flag[SEASONS]));
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
     if (w.flag[MANY]) {
         double* q = w.q + ENTITY * p.heads;
