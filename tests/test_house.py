@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-MAX_MODULES, MAX_LINES, MAX_PARAMETERS = 24, 400, 8
+MAX_MODULES, MAX_LINES, MAX_PARAMETERS = 22, 400, 8
 CORE = ROOT / "ssm_stream" / "core"
 """The native core, whose functions in Python follow the compiled ones."""
 

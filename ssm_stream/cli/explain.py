@@ -16,7 +16,8 @@ from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.report.explain_words import Words
-    from ssm_stream.flow.reproduce_alert import AlertId, ReproducedAlert
+    from ssm_stream.flow.alert_id import AlertId
+    from ssm_stream.flow.reproduce_alert import ReproducedAlert
 
 HISTORY = 120
 """Earlier events of the entity on an HTML page."""
@@ -75,7 +76,7 @@ def explain(
     ssm-stream explain examples/soft-sensor.yaml plant-events-0-6248-drift --html alert.html
     """
     from ssm_stream.evaluate.report.explain_words import words
-    from ssm_stream.flow.reproduce_alert import parse_alert_id
+    from ssm_stream.flow.alert_id import parse_alert_id
 
     text = words(language(lang))
     recording = entity_options.recording

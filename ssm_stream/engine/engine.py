@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from io import BytesIO
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import orjson
@@ -83,11 +83,6 @@ class Engine:
     def params(self) -> LearnerParams:
         """The learner's sizes and rates; with several targets, the first one's: they differ in their inputs only."""
         return self.target_engines[0].store.params
-
-    def set_language(self, language: Literal["en", "ja"]) -> None:
-        """Write the sentences of alerts in this language, whatever the configuration has."""
-        for each in (self.episodes.summarizer, *(target.summarizer for target in self.target_engines)):
-            each.language = language
 
     @property
     def bytes_per_entity(self) -> int:

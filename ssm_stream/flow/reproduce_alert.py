@@ -9,7 +9,6 @@ need not be read.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,8 @@ from ssm_stream.config import Config, Source
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import Explanation, explain, spread_evenly
+from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
+from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.decoder import Decoder
@@ -30,24 +30,12 @@ from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch,
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
 from ssm_stream.recovery.export import load_exported_engines
 
-ID = re.compile(
-    r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<kind>anomaly|drift)(?P<more>(?:-fleet)?(?:-\d+)?)"
-)
 BATCH, FEW = 5000, 100
 """Messages that are decoded at a time: up to the alert's event, and after it, while the alert waits."""
 
 
 class NotReproducibleError(LookupError):
     """The alert cannot be computed again. The text has the reason and the cure."""
-
-
-class AlertId(NamedTuple):
-    """An alert's id, and the message that caused it."""
-
-    text: str
-    topic: str
-    partition: int
-    offset: int
 
 
 class Difference(NamedTuple):
@@ -120,12 +108,6 @@ class ReproducedAlert(NamedTuple):
             "explanation": None if self.explanation is None else self.explanation.as_json(),
             "history": [each.as_json() for each in self.history],
         }
-
-
-def parse_alert_id(text: str) -> AlertId | None:
-    """Return the parts of an alert's id; None if the text is none."""
-    found = ID.fullmatch(text)
-    return None if found is None else AlertId(text, found["topic"], int(found["partition"]), int(found["offset"]))
 
 
 def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
@@ -320,7 +302,7 @@ class _Run:
         if engine is None:
             engine = self._engines[key] = Engine(self._config)
         if self.language is not None:
-            engine.set_language(self.language)
+            set_language(engine, self.language)
         return engine
 
     def _examine(self, chunk: Chunk, message: Message, cut: int) -> None:
