@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section, explain_html
-from ssm_stream.flow.reproduce_alert import parse_alert_id
+from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.ops.audit import ENDING, entity_hashes, records, verify_audit
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}

@@ -21,9 +21,7 @@ MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
 # A number at the end: the alert was sent at an event of another entity, or with others of its event.
 ALERT_ID = re.compile(
-    r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>(?:"
-    + "|".join(KINDS)
-    + r")(?:-fleet)?|limit|silence|stuck)(?:-\d+)?"
+    rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{'|'.join(sorted(RULES)[::-1])})(?:-\d+)?"
 )
 
 
