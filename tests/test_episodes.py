@@ -28,9 +28,9 @@ from ssm_stream.contract.message_schemas import alert_headers, alert_schema, sup
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.flow.reproduce_alert import (
     NotReproducibleError,
-    parse_alert_id,
     read_sent_alert,
     reproduce_alert,
 )

@@ -136,6 +136,23 @@ CASES = {
         lambda: drift(400), PLAN, Heads(), weights=untrained()._replace(surprise=np.array([0.0, 0.1, 0.1]))
     ),
     "no gate": Case(lambda: drift(300), PLAN, Heads(learned_gate=False, fern=False, embedding=False)),
+    "no gate, no bases": Case(
+        lambda: drift(300, 2), FeaturePlan(ABC, calendar=("auto",), lags=3), Heads(learned_gate=False, heads_only=True)
+    ),
+    "one-step layer alone": Case(
+        lambda: drift(300),
+        PLAN,
+        Heads(
+            moments=False,
+            proximal=False,
+            embedding=False,
+            fern=False,
+            gd=True,
+            log_space=False,
+            learned_gate=False,
+            heads_only=True,
+        ),
+    ),
     "attention only": Case(
         lambda: drift(300), FeaturePlan(ABC), Heads(moments=False, proximal=False, embedding=False, attention=32)
     ),
@@ -400,7 +417,8 @@ def test_meta_parameters_have_gradients() -> None:
     """Through time, into every meta-parameter, and equal to the difference quotient."""
     case = Case(lambda: drift(40, 2, seed=5), FeaturePlan(ABC, lags=2), Heads(attention=8, gd=True), slots=0)
     # A leaf is seen 8 times, not 80, until its step has fallen to this one.
-    case = case._replace(weights=untrained()._replace(fern_step=np.array(0.5)))
+    quick = untrained()._replace(fern_step=np.array(0.5), surprise=np.array([3.0, 0.1, 0.1]))
+    case = case._replace(weights=quick)
     p, s = params(case), case.stream()
     s.y[30:] += 60  # a surprise, so that its parameters matter
     u, steps = columns(case.plan, s)

@@ -20,6 +20,7 @@ from ssm_stream.paper.equalities import EqualitySettings, equalities
 from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.gdssm import GDSSM
 from ssm_stream.paper.guideline import GuidelineSettings, guideline
+from ssm_stream.paper.lengths import LengthSettings, chunked, lengths, peak_bytes
 from ssm_stream.paper.linear import (
     ClosedFormSettings,
     OodSettings,
@@ -32,6 +33,7 @@ from ssm_stream.paper.linear import (
 )
 from ssm_stream.paper.nonlinear import ClassificationSettings, SineSettings, classification, sine
 from ssm_stream.paper.page import report_html
+from ssm_stream.paper.sliding_window import FrontedGDSSM, WindowSettings, sliding_window
 from ssm_stream.paper.steps import SecondOrderSettings, StepsSettings, second_order, steps
 from ssm_stream.paper.tasks import (
     LinearTasks,
@@ -142,6 +144,11 @@ SHORT_RUNS = {
     ),
     "sine": (sine, SineSettings(width=4, hidden=(0, 5), recipe=SHORT, count=100)),
     "classification": (classification, ClassificationSettings(f=4, pairs=5, classes=3, recipe=SHORT, count=500)),
+    "sliding window": (sliding_window, WindowSettings(modes=(1, 3), recipe=SHORT, longer=SHORT, count=100)),
+    "lengths": (
+        lengths,
+        LengthSettings(lengths=(8, 70), longest_recurrent=8, longest_matrix=8, chunk=32, repeats=1),
+    ),
     "guideline": (
         guideline,
         GuidelineSettings(
@@ -161,6 +168,46 @@ def test_every_experiment_runs_and_can_be_stored_and_shown(name):
     assert all(len(row) == len(table.columns) for table in section.tables for row in table.rows)
     assert Section.from_json(json.loads(json.dumps(section.as_json()))) == section
     assert section.title in report_html([section], "test").replace("&#x27;", "'")
+
+
+@pytest.mark.parametrize("size", [1, 7, 32, 300])
+def test_chunks_predict_what_the_parallel_form_does(size):
+    torch.manual_seed(1)
+    layer, tokens = GDSSM(4), torch.rand(2, 2 * 70 + 1, 4) - 0.5
+    with torch.no_grad():
+        assert torch.allclose(chunked(layer, tokens, size), layer(tokens), atol=1e-5)
+
+
+def test_peak_memory_is_that_of_what_lives_at_once():
+    million = 1_000_000
+
+    def one_after_the_other():
+        for _ in range(4):
+            torch.zeros(million)
+
+    assert peak_bytes(one_after_the_other) == 4 * million
+    assert peak_bytes(lambda: [torch.zeros(million) for _ in range(4)]) == 16 * million
+    assert peak_bytes(lambda: torch.zeros(million).view(10, -1)[2:]) == 4 * million
+
+
+def test_what_stands_in_for_the_window_can_be_the_window():
+    """Weights by position that are all on one token are the window's: the same predictions."""
+    torch.manual_seed(2)
+    layer, fronted = GDSSM(3), FrontedGDSSM(3, 21, 0)
+    with torch.no_grad():
+        fronted.position.fill_(-1e9)
+        for place in range(3):
+            fronted.position[place, 2 - place] = 0.0
+        fronted.D.copy_(layer.D)
+        fronted.head.load_state_dict(layer.heads[0][0].state_dict())
+        tokens = torch.rand(5, 21, 3) - 0.5
+        assert torch.allclose(fronted.predict_query(tokens), layer.predict_query(tokens), atol=1e-6)
+
+
+def test_a_change_of_one_experiment_leaves_the_others_in_the_cache():
+    names = {piece.name: piece.module for piece in plans.full_plan()}
+    assert names["lengths"] == "ssm_stream.paper.lengths"
+    assert len({plans.code_digest(module) for module in names.values()}) == len(set(names.values()))
 
 
 def test_equalities_hold_in_the_report_too():

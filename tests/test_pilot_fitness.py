@@ -82,7 +82,11 @@ def unlabelled() -> Pilot:
 
 
 def pilot(*, labels: bool) -> Pilot:
-    made = run_pilot(settings("alerts: {fleet: {wait: 0}}"), stream(), (lambda _: faults()) if labels else None)
+    made = run_pilot(
+        settings("alerts: {fleet: {wait: 0}, anomaly: {budget: 1 per 1000 events}}"),
+        stream(),
+        (lambda _: faults()) if labels else None,
+    )
     made.report["verdict"]["text"] = paragraph(made.report, "en")
     return made
 
@@ -191,7 +195,7 @@ def test_operators_verdicts_judge_alarms_and_nothing_else(unlabelled: Pilot, tmp
     path = tmp_path / "verdicts.jsonl"
     lines = [{"id": alert["id"], "true": alert["entity"] == "m1"} for alert in alerts[1:]]
     path.write_text("\n".join(json.dumps(line) for line in [{**lines[0], "true": not lines[0]["true"]}, *lines]))
-    config = settings("alerts: {fleet: {wait: 0}}")
+    config = settings("alerts: {fleet: {wait: 0}, anomaly: {budget: 1 per 1000 events}}")
     made = run_pilot(config, stream(), verdicts=read_feedback(path, config))
     report, false = made.report, sum(not line["true"] for line in lines)
     assert report["feedback"] == {"alarms": len(lines), "false": false}
@@ -235,7 +239,10 @@ def test_amounts_are_in_yen_in_japanese_unless_the_file_names_a_currency(tmp_pat
 
 def test_the_verdict_is_the_same_in_both_languages(labelled: Pilot) -> None:
     other = run_pilot(
-        settings("alerts: {fleet: {wait: 0}}"), stream(), lambda _: faults(), options=PilotOptions(language="ja")
+        settings("alerts: {fleet: {wait: 0}, anomaly: {budget: 1 per 1000 events}}"),
+        stream(),
+        lambda _: faults(),
+        options=PilotOptions(language="ja"),
     ).report
     mine = labelled.report
     assert other["verdict"]["grade"] == mine["verdict"]["grade"]
@@ -467,7 +474,7 @@ def test_the_command_of_the_report_makes_it_anew(tmp_path: Path, monkeypatch: py
     assert first["costs"]["currency"] == "JPY"
     assert json.loads(done.stdout)["headline"] == first["headline"]
     command = first["commands"]["pilot"]
-    assert command == ("ssm-stream pilot c.yaml 'my line.csv' --labels l.csv --first 0.25 --out r.html --lang ja")
+    assert command == ("ssm-stream pilot c.yaml 'my line.csv' --labels l.csv --first 0.25 --lang ja --out r.html")
     text = Path("r.html").read_text()
     assert 'lang="ja"' in text
     Path("r.json").unlink()

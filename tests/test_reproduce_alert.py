@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, parse_config
 from ssm_stream.evaluate.report.explain import alert_section, explain_html
-from ssm_stream.flow.reproduce_alert import parse_alert_id
+from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.ops.audit import ENDING, entity_hashes, records, verify_audit
 
 ALERTS = {"anomaly": {"budget": "1 per 100 events"}, "drift": {"budget": "1 per 200 events"}}
@@ -132,6 +132,23 @@ def test_an_alert_that_never_was_is_told(job: Job) -> None:
     told = run("explain", str(job.path), "press-7")
     assert told.exit_code == 2
     assert "--recording" in told.stderr
+
+
+def test_an_alert_is_explained_in_japanese(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:
+    later = [wanted for wanted in told if (at := parse_alert_id(wanted)) is not None and at.offset > 2000]
+    for wanted, more in ((next(iter(told)), []), (later[-1], ["--state", str(job.folder / "export")])):
+        page = tmp_path / "why.html"
+        shown = run("explain", str(job.path), wanted, "--lang", "ja", "--html", str(page), *more)
+        assert shown.exit_code == 0, shown.output
+        first = shown.stdout.splitlines()[0]
+        assert "から）：" in first or " 〜 " in first, first
+        assert "全ビットが一致しました" in shown.stdout
+        assert first.split("（")[-1][-8:] in page.read_text(encoding="utf-8")
+        assert "アラート" in page.read_text(encoding="utf-8")
+        same = [run("explain", str(job.path), wanted, "--json", "--lang", each, *more).stdout for each in ("en", "ja")]
+        contents = [{**orjson.loads(text), "seconds": 0.0} for text in same]
+        assert contents[0] == contents[1]
+        assert contents[0]["replayed"]["summary"] != first
 
 
 def test_the_page_shows_all_of_it_and_fetches_nothing(job: Job, told: dict[str, bytes], tmp_path: Path) -> None:

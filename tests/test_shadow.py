@@ -21,7 +21,8 @@ from ssm_stream.config.changes import diff_runtime_settings, runtime_settings
 from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
-from ssm_stream.flow.reproduce_alert import parse_alert_id, read_sent_alert, reproduce_alert
+from ssm_stream.flow.alert_id import parse_alert_id
+from ssm_stream.flow.reproduce_alert import read_sent_alert, reproduce_alert
 from ssm_stream.ingest.events import Events
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import Sent

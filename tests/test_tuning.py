@@ -23,6 +23,7 @@ from ssm_stream.evaluate.tuning import runner as running
 from ssm_stream.evaluate.tuning.ablation import ablate, parts
 from ssm_stream.evaluate.tuning.alarm_score import f1_change, score_alarms
 from ssm_stream.evaluate.tuning.candidates import budgets, candidates, without_columns
+from ssm_stream.evaluate.tuning.climb import steps
 from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.config_edit import diff, edited
 from ssm_stream.evaluate.tuning.result import Tried, Tuning
@@ -388,6 +389,48 @@ def test_what_is_left_out_leaves_something() -> None:
     assert fleet["fleet"] == {"model.fleet": False}
     deep = {part.name for part in parts(config("features: [a], feature_lags: 3"), ONE)}
     assert "feature lags, differences" in deep
+
+
+# From the paper's layer to the configuration.
+
+
+def test_the_climb_ends_at_the_configuration() -> None:
+    for event, more in [
+        ("features: [a, b, c], lags: 2", ""),
+        ("lags: 3", ""),
+        ("features: [a], feature_lags: 3, calendar: []", "model: {profile: accurate}"),
+        ("features: [a], lags: 0", "model: {heads: [gd, moments], gate: equal}"),
+        ("features: [a]", "model: {heads: [fern]}"),
+    ]:
+        loaded = config(event, more)
+        way = steps(loaded, ONE._replace(negative=False, entities=frozenset("mn")))
+        assert with_settings(loaded, way[0].settings).model.heads == ["gd"]
+        last = [step for step in way if not step.beyond][-1]
+        assert last.settings == {}, (event, more, way)
+        assert len({str(step.settings) for step in way}) == len(way)
+
+
+def test_the_climb_measures_each_step(steady: Path, tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text(
+        f"{HEAD}event: {{entity: e, timestamp: t, target: y, features: [a, b, c], lags: 2, calendar: []}}\n"
+    )
+    common = ("ablate", path, steady, "--from", "paper", "--cache", tmp_path / "kept", "--jobs", 1)
+    found = json.loads(told(*common, "--json").stdout)
+    rows = found["steps"]
+    assert rows[0]["step"] == "the paper's layer: one gradient step with decay"
+    assert rows[0]["change"] is None
+    assert [row["beyond_the_configuration"] for row in rows].count(True) == 1
+    assert all(row["us_per_event"] > 0 and row["bytes_per_entity"] > 0 for row in rows)
+    moments = next(row for row in rows if row["step"].startswith("moments"))
+    assert moments["verdict"] == "better"
+    # The relation is linear and stays, so that one step with a long memory is not far from the best.
+    assert -0.2 < found["whole"]["value"] < 0.02
+    assert found["checks"][0]["ok"] is (found["whole"]["high"] <= 0.0)
+    assert rows[0]["mae"] < found["mae_persistence"]
+    shown = told(*common).stdout
+    assert "+ gate" in shown
+    assert "not configured" in shown
 
 
 # Runs are kept.

@@ -92,7 +92,7 @@ class Heads:
         loss = 0.5 * w @ S @ w - P @ w + 0.5 * float(self.c.ridge[m]) * w @ w
         return torch.autograd.grad(loss, w)[0].numpy()
 
-    def learn(self, x: Any, q: float, value: float, speed: float) -> None:
+    def learn(self, x: Any, q: float, value: float, kept: float) -> None:
         """A sweep of exact steps, one coordinate after the other; the implicit step as its own equation.
 
         value: standardised target
@@ -101,14 +101,15 @@ class Heads:
         c, M, W, said = self.c, self.M, self.W, self.W @ x
         for m in range(M):
             weigh = min(1.0, c.huber[m] / max(abs(q - said[m]), 1e-300))
-            self.S[m] = c.decay[m] ** speed * self.S[m] + weigh * np.outer(x, x)
-            self.P[m] = c.decay[m] ** speed * self.P[m] + weigh * q * x
+            keep = c.decay[m] * (kept if m else 1.0)
+            self.S[m] = keep * self.S[m] + weigh * np.outer(x, x)
+            self.P[m] = keep * self.P[m] + weigh * q * x
             for i in np.flatnonzero((np.arange(len(x)) < self.lead) | (x != 0)):
                 W[m, i] -= self.gradient(m, W[m])[i] / (self.S[m, i, i] + c.ridge[m])
         for h, step in enumerate(c.step[len(c.decay) : -1], M):
             target = value if h == len(W) - 2 else q
             W[h] += step * np.clip(target - said[h], -3, 3) * x / (x @ x)
-        keep = c.direct[0] ** speed
+        keep = c.direct[0]
         W[-1] = keep * W[-1] + (1 - keep) * q * x
 
 
@@ -124,7 +125,7 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
         Heads(c, run.params.N, 1 + 2 * run.params.F, True),
         [Heads(c, run.params.L, 1 + run.params.F, False) for _ in "ab"],
     )
-    means = np.zeros(2)
+    fast = slow = held = 0.0
     for t, y in enumerate(tape.y.tolist()):
         k, e = int(tape.pools[t]), int(tape.lives[t])
         n, n_pool = int(production.learner.entity.n[e]), int(production.learner.pool.n[k])
@@ -147,12 +148,17 @@ def test_reference_is_gradient_descent_to_rounding() -> None:
             for kind, target in ((shapes.RESIDUAL, y - base), (shapes.VALUE, y))
         )
         error = abs(q[0] - fleet.W[0, : p.L] @ w.fleet[: p.L].astype(np.float64))
-        means += np.maximum(c.surprise[2] * np.array([1.0, 0.1]), 1 / (n_pool + 1)) * (error - means)
-        speed = 1 + c.surprise[0] * max(math.log((means[0] + 1e-9) / (means[1] + 1e-9)) - c.surprise[1], 0)
-        fleet.learn(w.fleet[: p.L], q[0], value[0], speed)
+        strength, threshold, rate = c.surprise
+        fast += max(rate, 1 / (n_pool + 1)) * (error - fast)
+        held = (1 - 0.1 * rate) * held + 1
+        slow += (error - slow) / held
+        excess = max(math.log((fast + 1e-9) / (slow + 1e-9)) - threshold, 0)
+        slow, held = fast + math.exp(-excess) * (slow - fast), max(held * math.exp(-excess), 1)
+        kept = math.exp(-strength * excess)
+        fleet.learn(w.fleet[: p.L], q[0], value[0], kept)
         if many:
-            norm.learn(w.norm[: p.N], q[1], value[1], speed)
-            own[e].learn(w.entity[: p.L], q[1], value[1], speed)
+            norm.learn(w.norm[: p.N], q[1], value[1], kept)
+            own[e].learn(w.entity[: p.L], q[1], value[1], kept)
     for found, heads in zip(recorder.pools[0].W, (fleet, norm), strict=True):
         W, M = found[:, : heads.W.shape[1]], heads.M
         np.testing.assert_allclose(W[:M], heads.W[:M], rtol=1e-8, atol=1e-10)

@@ -10,12 +10,14 @@ import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, ConfigFile, open_recording, with_option_groups
-from ssm_stream.cli.terminal.console import counting_bar, new_table, output, print_json, print_table
+from ssm_stream.cli.language import Lang, language
+from ssm_stream.cli.terminal.console import counting_bar, print_json
 from ssm_stream.config import ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.engine.explain import Explanation
-    from ssm_stream.flow.reproduce_alert import AlertId, ReproducedAlert
+    from ssm_stream.evaluate.report.explain_words import Words
+    from ssm_stream.flow.alert_id import AlertId
+    from ssm_stream.flow.reproduce_alert import ReproducedAlert
 
 HISTORY = 120
 """Earlier events of the entity on an HTML page."""
@@ -56,6 +58,7 @@ def explain(
     top: Annotated[int, typer.Option(min=1, help="Number of inputs and heads in the tables.")] = 12,
     html: Annotated[Path | None, typer.Option(help="Write a page with charts of the weights to this file.")] = None,
     as_json: AsJson = False,
+    lang: Lang = None,
 ) -> None:
     """Explain a prediction: base, weight and contribution of each input, heads, gate, and the share of the fleet.
 
@@ -66,16 +69,20 @@ def explain(
     state, and processed by the production engine. The reproduced alert is compared with the sent one byte by byte, and
     the states with the audit, if there is one. Exit code 1 if something differs.
 
+    The language is that of the terminal and the page; `--json` and the messages keep their own.
+
     Examples: ssm-stream explain examples/soft-sensor.yaml PUMP-3 --recording examples/plant.csv.gz
 
     ssm-stream explain examples/soft-sensor.yaml plant-events-0-6248-drift --html alert.html
     """
-    from ssm_stream.flow.reproduce_alert import parse_alert_id
+    from ssm_stream.evaluate.report.explain_words import words
+    from ssm_stream.flow.alert_id import parse_alert_id
 
+    text = words(language(lang))
     recording = entity_options.recording
     id_ = parse_alert_id(what) if recording is None else None
     if id_ is not None:
-        _explain_alert(config, id_, alert_options, top, html, as_json=as_json)
+        _explain_alert(config, id_, alert_options, top, html, text=text, as_json=as_json)
         return
     if recording is None:
         raise typer.BadParameter(
@@ -97,18 +104,21 @@ def explain(
         if html is not None:
             from ssm_stream.evaluate.report.explain import explain_html, explanation_section, history_section
 
-            sections = [explanation_section(found), history_section([*history, found])]
-            page = explain_html(f"{what}: why", "", None, [s for s in sections if s is not None])
-            html.write_text(page, encoding="utf-8")
-            typer.echo(f"wrote {html}", err=True)
+            own = text.language
+            sections = [explanation_section(found, own), history_section([*history, found], own)]
+            shown = [section for section in sections if section is not None]
+            html.write_text(explain_html(text("why", what=what), "", None, shown, own), encoding="utf-8")
+            typer.echo(text("wrote", file=html), err=True)
     if as_json:
         print_json(found.as_json())
-    else:
-        _print(found, top)
+        return
+    from ssm_stream.cli.terminal.explanation import print_explanation
+
+    print_explanation(found, top, text)
 
 
 def _explain_alert(
-    config: Path, id_: AlertId, options: AlertOptions, top: int, html: Path | None, *, as_json: bool
+    config: Path, id_: AlertId, options: AlertOptions, top: int, html: Path | None, *, text: Words, as_json: bool
 ) -> None:
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
@@ -131,7 +141,7 @@ def _explain_alert(
             audit = entity_hashes(loaded.audit.directory, id_.partition, loaded.hash, entity)
             primed = primings(loaded.audit.directory, loaded.hash)
         with counting_bar() as bar:
-            task = bar.add_task("reading the topic again", total=None)
+            task = bar.add_task(text("reading"), total=None)
             found = reproduce_alert(
                 loaded,
                 id_,
@@ -141,13 +151,20 @@ def _explain_alert(
                 audit=list(audit.items()),
                 on_progress=lambda done, total: bar.update(task, completed=done, total=total),
             )
+            summary: str = found.replayed["summary"]
+            if loaded.alerts.language != text.language and not (as_json and html is None):
+                # The sentence follows from the state at the event, which only another pass has in the other language.
+                again = reproduce_alert(loaded, id_, sent, state=options.state, language=text.language)
+                summary = again.replayed["summary"]
         if html is not None:
-            html.write_text(_page(found), encoding="utf-8")
-            typer.echo(f"wrote {html}", err=True)
+            html.write_text(_page(found, summary, text), encoding="utf-8")
+            typer.echo(text("wrote", file=html), err=True)
     if as_json:
         print_json(found.as_json())
     else:
-        _print_alert(found, top)
+        from ssm_stream.cli.terminal.explanation import print_alert
+
+        print_alert(found, summary, top, text)
     if found.same is False or found.broken:
         for each in primed:
             typer.echo(
@@ -158,65 +175,15 @@ def _explain_alert(
         raise typer.Exit(FAILED)
 
 
-def _page(found: ReproducedAlert) -> str:
+def _page(found: ReproducedAlert, summary: str, text: Words) -> str:
+    from ssm_stream.cli.terminal.explanation import verdict
     from ssm_stream.evaluate.report.explain import alert_section, explain_html, explanation_section, history_section
 
-    sections = [alert_section(found.replayed)]
+    language = text.language
+    sections = [alert_section({**found.replayed, "summary": summary}, language)]
     if found.explanation is not None:
-        sections.append(explanation_section(found.explanation))
-    over_time = history_section(found.history)
+        sections.append(explanation_section(found.explanation, language))
+    over_time = history_section(found.history, language)
     if over_time is not None:
         sections.append(over_time)
-    return explain_html(f"{found.id.text}: why", found.verdict, found.same, sections)
-
-
-def _print_alert(found: ReproducedAlert, top: int) -> None:
-    from ssm_stream.cli.terminal.alert_text import describe_alert
-
-    console = output()
-    console.print(describe_alert(found.replayed), markup=False)
-    style = "" if found.same is None else "green" if found.same and not found.broken else "bold red"
-    console.print(found.verdict, style=style, markup=False)
-    for difference in found.differences:
-        text = f"  {difference.path}: sent {difference.sent}, made again {difference.replayed}"
-        console.print(text, style="red", markup=False)
-    for change in found.replayed.get("weight_change") or []:
-        words = f"  weight of {change['feature']}: {change['before']:+.4g} → {change['after']:+.4g}"
-        console.print(words, markup=False)
-    if found.explanation is not None:
-        console.print()
-        _print(found.explanation, top)
-
-
-def _print(found: Explanation, top: int) -> None:
-    console = output()
-    console.print(
-        f"{found.entity} at {found.when}, after {found.n:,} labelled events: yhat {found.yhat:.6g}", markup=False
-    )
-    console.print(f"{found.fleet:.0%} of the prediction is learned from other entities")
-    table = new_table(("part", "value", "weight", "contribution"), fold=("part",))
-    table.add_row("base", "", "", f"{found.base:.6g}")
-    table.add_row("constant", "", "", f"{found.constant:+.4g}")
-    for part in found.parts[:top]:
-        value = "unknown" if part.value is None else f"{part.value:.5g}"
-        table.add_row(part.feature, value, f"{part.weight:+.4g}", f"{part.contribution:+.4g}")
-    others = found.parts[top:]
-    if others:
-        total = sum(part.contribution for part in others)
-        table.add_row(f"{len(others)} other inputs", "", "", f"{total:+.4g}")
-    table.add_row("rest (not linear)", "", "", f"{found.rest:+.4g}")
-    table.add_section()
-    table.add_row("yhat", "", "", f"{found.yhat:.6g}")
-    if found.y is not None:
-        table.add_row("target", "", "", f"{found.y:.6g}")
-        table.add_row("residual", "", "", f"{found.y - found.yhat:+.4g}")
-    print_table(table, console)
-    for name, text in found.derived.items():
-        console.print(f"{name} = {text}", markup=False)
-    heads = new_table(("head", "answer", "gate"), fold=("head",))
-    for answer in found.answers[:top]:
-        heads.add_row(answer.head, f"{answer.answer:.6g}", f"{answer.weight:+.3f}")
-    if found.answers[top:]:
-        total = sum(answer.weight for answer in found.answers[top:])
-        heads.add_row(f"{len(found.answers) - top} other heads", "", f"{total:+.3f}")
-    print_table(heads, console)
+    return explain_html(text("why", what=found.id.text), verdict(found, text), found.same, sections, language)

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import AsJson, require_writable
-from ssm_stream.cli.terminal.console import checks_table, output, print_table, share_bar
+from ssm_stream.cli.language import Lang, language
+from ssm_stream.cli.terminal.console import checks_table, new_table, output, print_table, share_bar
 from ssm_stream.reference import require_torch
+
+if TYPE_CHECKING:
+    from ssm_stream.evaluate.report.section import Check
+    from ssm_stream.paper.words import Words
 
 
 def paper(
@@ -30,8 +38,12 @@ def paper(
         Path, typer.Option("--cache", metavar="FOLDER", help="Folder of the finished experiments.")
     ] = Path(".ssm-stream/paper"),
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    lang: Lang = None,
 ) -> None:
     """Train the paper's layer, compare it with gradient descent and other layers, and write an HTML report.
+
+    The full run takes ten minutes or more of one core; stopped, it goes on where it was. `--json` has the checks in
+    English in every language.
 
     Exit code 0: every check passed; 1: a check failed; 2: a wrong call.
 
@@ -42,6 +54,7 @@ def paper(
     # Importing torch takes seconds, which `ssm-stream --help` must not.
     from ssm_stream.paper.page import report_html
     from ssm_stream.paper.report import describe_device, full_plan, pick_device, quick_plan, run_plan
+    from ssm_stream.paper.words import words
 
     try:
         chosen = pick_device(device)
@@ -60,15 +73,26 @@ def paper(
                 notify=bar.console.print,
                 advance=lambda fraction: bar.update(task, completed=fraction),
             )
-        run = f"{'Quick run' if quick else 'Full run'} on {describe_device(chosen)}."
-        out.write_text(report_html(sections, run), encoding="utf-8")
+        text = words(language(lang))
+        run = text("quick" if quick else "full", device=describe_device(chosen, text("cpu")))
+        out.write_text(report_html(sections, run, text.language), encoding="utf-8")
     except (OSError, FloatingPointError) as error:
         console.print(f"paper: {error}", style="bold red", markup=False)
         raise typer.Exit(FAILED) from error
     checks = [check for section in sections for check in section.checks]
     if as_json:
         sys.stdout.write(json.dumps({"checks": [check.row() for check in checks]}, ensure_ascii=False) + "\n")
-    print_table(checks_table(checks), output(error=as_json))
-    console.print(f"report: {out}")
+    print_table(checks_table(checks) if text.language == "en" else _checks(checks, text), output(error=as_json))
+    console.print(text("report", file=out))
     if not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
+
+
+def _checks(checks: Sequence[Check], text: Words) -> Table:
+    """`checks_table` in another language."""
+    columns = name, _, _, result = [text(f"check.{key}") for key in ("name", "value", "bar", "result")]
+    table = new_table(columns, fold=(name,), text=(result,), title=text("section.checks"))
+    for check in checks:
+        shown = Text(text("check.met"), "green") if check.ok else Text(text("check.missed"), "bold red")
+        table.add_row(text.check(check), f"{check.value:.4g}", check.bar_text, shown)
+    return table

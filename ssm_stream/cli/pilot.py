@@ -64,6 +64,7 @@ class Judging(NamedTuple):
             "recorded topic, else 1.",
         ),
     ] = None
+    lang: Lang = None
 
 
 @with_option_groups
@@ -76,7 +77,6 @@ def pilot(
     out: Annotated[Path, typer.Option(help="Write the report to this file, and its data to .json next to it.")] = Path(
         "report.html"
     ),
-    lang: Lang = None,
     limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict, checks and figures as one JSON object.")] = (
         False
@@ -98,7 +98,7 @@ def pilot(
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, feedback, costs, first, seed, partitions = judging
+    labels, feedback, costs, first, seed, partitions, lang = judging
     if labels is not None and feedback is not None:
         raise typer.BadParameter(
             "true events judge the alarms already: leave one of the two out", param_hint="--feedback"

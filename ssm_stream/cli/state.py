@@ -230,7 +230,7 @@ def prime(
 
     No prediction and no alert is sent. The audit and `state show` have the file's hash, the number, time and user.
 
-    Example: ssm-stream state prime monitor.yaml press-9 examples.csv
+    Example: ssm-stream state prime examples/soft-sensor.yaml PUMP-8 examples/plant.csv.gz --dry-run
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.evaluate.recordings import RecordingError

@@ -25,7 +25,7 @@ class Weights(NamedTuple):
     proximal_step (H,): of the quick proximal heads; slow_step, embedding_step, fern_step (): of the others
     fern_decay (): of the leaves' counts
     surprise (3,): strength, threshold and rate of the surprise gate: where the fast mean of |error| exceeds the slow
-        one by more than the threshold (on a log scale), the moment heads forget faster; strength 0 turns it off
+        one by more than the threshold (on a log scale), all moment heads but the first forget; strength 0 turns it off
     frequency (R,), phase (R,): of the random-feature embedding; frequency in turns per deviation, before the division
         by the root of the number of inputs
     poly_decay (2,): of the regret gates; soft (2, 4): sharpness, decay, prior events, fixed share of the loss gates
@@ -67,7 +67,7 @@ def untrained() -> Weights:
         embedding_step=np.array(0.3),
         fern_step=np.array(0.05),
         fern_decay=np.array(0.998),
-        surprise=np.array([30.0, 0.1, 0.1]),
+        surprise=np.array([3.0, 0.4, 0.1]),
         frequency=half / (2 * np.pi),
         phase=rng.uniform(0, 1, RANDOM),
         poly_decay=np.array([0.97, 0.9995]),
@@ -94,7 +94,7 @@ class WeightsError(ValueError):
 CURE = "name a file that `ssm-stream train` of this release wrote, or take `model.weights` out for the package's own"
 UNTRAINED = "untrained"  # stands for `untrained()` where a file is named
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights.safetensors"
-FORMAT = "ssm-stream weights 1"
+FORMAT = "ssm-stream weights 2"
 MOST = 1 << 24  # bytes of a file; that of the package has some 4,000
 
 Bound = tuple[float, float]

@@ -97,7 +97,7 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("used", f.used, {});
     put("unit", f.unit, {});
     put("losses", f.losses, {});
-    put("surprise", f.surprise, {2});
+    put("surprise", f.surprise, {3});
     put("spread", f.spread, {4});
     put("target", f.target, {10});
     put("v_mean", f.v_mean, {p.F}, 8);
@@ -216,7 +216,7 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale;
+    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation;
     Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
     Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate;
 };
@@ -255,6 +255,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("others", f.others, {SLOTS});
     put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
     put("error_scale", f.error_scale, {SCALE_ROOMS, rounded(CONTEXT + p.features, 8)}, 8);
+    put("deviation", f.deviation, {2, rounded(p.F, 8)}, 8);
     put.finish();
 }
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
@@ -268,7 +269,7 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.attend = f.attend.in(row), w.least = f.least.in(row), w.past = f.past.in(row), w.places = f.places.in(row);
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
-    w.error_scale = f.error_scale.in(row);
+    w.error_scale = f.error_scale.in(row), w.deviation = f.deviation.in(row);
     for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
     return w;
 }

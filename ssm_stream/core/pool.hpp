@@ -11,7 +11,7 @@ struct PoolFields {
     Field<i64> negative;                      // has one been below zero?
     Field<i64> used;                          // slots given out
     Field<double> unit, losses;               // usual absolute error; events in `loss`, decayed
-    Field<double> surprise;                   // (2,) fast and slow mean of the slowest moment head's |error|
+    Field<double> surprise;                   // (3,) fast and slow mean of the first moment head's |error|, and how many events the slow one holds
     Field<double> spread;                     // (4,) running mean square deviation of each scale
     Field<double> target;                     // (10,) statistics of the target
     Field<double> v_mean, v_var, v_count;     // (F,) of the numeric inputs

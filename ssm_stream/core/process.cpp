@@ -239,33 +239,48 @@ static SSM_INLINE void tell(const EngineState& state, const Learner& l, const Pr
     out.fleet[t] = fleet_share(l.p, l.w);
 }
 
-// Ask for an entity's rows, so that they are in the cache when they are needed.
+// Ask for what an event will touch, so that it is in the cache by then: of the entity after next its rows, of the next
+// what lies further, at places that the rows say. A processor can wait for some lines only at a time, so each step of an
+// event asks for a part.
 static SSM_INLINE void prefetch(const void* from, i64 bytes) {
-    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1, 3);
+    for (i64 i = 0; i < bytes; i += 64) __builtin_prefetch(static_cast<const char*>(from) + i, 1, 2);
 }
-static SSM_INLINE void prefetch(const Table& table, i64 row, i64 bytes) { prefetch(table.row(row), bytes); }
-static inline void prefetch_entity(const EngineState& state, i64 e) {
+static SSM_INLINE void prefetch(const Table& table, i64 row, i64 from, i64 to) { prefetch(table.row(row) + from, to - from); }
+enum Part { FOR_ANSWER, FOR_LEARNING, FOR_JUDGING, FOR_DRIFT };
+static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part) {
     const LearnerState& l = state.learner;
     const MonitorState& m = state.monitor;
-    prefetch(l.entity, e, l.entity_fields.season.at);
-    prefetch(m.interval, e, 64);
-    prefetch(m.episodes, e, 128);
-    prefetch(m.clock, e, 32);
-    prefetch(m.reference, e, 4 * l.p.L);
-    if (state.rules.drift) prefetch(m.drift, e, m.drift_fields.histogram.at);
-    if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, m.novelty_fields.cell.at);
-    if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, m.levels_fields.size);
+    switch (part) {
+        case FOR_ANSWER:
+            prefetch(m.clock, e, 0, 32);
+            prefetch(m.episodes, e, 0, 144);
+            prefetch(m.interval, e, 0, 64);
+            prefetch(m.error_scale, e, 0, m.error_scale_fields.cell.at);
+            return prefetch(l.entity, e, 0, l.entity_fields.v_mean.at);
+        case FOR_LEARNING: return prefetch(l.entity, e, l.entity_fields.v_mean.at, l.entity_fields.season.at);
+        case FOR_JUDGING:
+            if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, 0, m.levels_fields.size);
+            if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, 0, m.novelty_fields.cell.at);
+            return;
+        case FOR_DRIFT:
+            if (state.rules.drift) prefetch(m.drift, e, 0, m.drift_fields.histogram.at);
+    }
 }
-// What lies further, at places that the rows say.
 static inline void prefetch_further(const EngineState& state, i64 e, const i64* steps) {
     const MonitorState& m = state.monitor;
-    if (state.rules.drift) drift::prefetch(drift::Drift(m, e));
+    const EntityFields& f = state.learner.entity_fields;
+    const i64 hour = min(max(steps[0], i64(0)), i64(HOURS - 1)), week = min(max(24 * steps[1] + steps[0], i64(0)), i64(WEEK - 1));
+    for (const i64 at : {hour, HOURS + week}) {
+        char *learner = state.learner.entity.row(e), *scale = m.error_scale.row(e);
+        if (state.learner.p.seasons) prefetch(f.season.in(learner) + at, 4), prefetch(f.season_n.in(learner) + at, 1);
+        prefetch(m.error_scale_fields.cell.in(scale) + at, 2), prefetch(m.error_scale_fields.visits.in(scale) + at, 1);
+    }
     if (state.rules.channels[NOVELTY_CHANNEL]) {
         const novelty::Novelty s(m, e);
-        const i64 hour = min(max(24 * steps[1] + steps[0], i64(0)), i64(WEEK - 1));
-        prefetch(s.cell + 2 * hour, 8);
-        prefetch(s.cell_events + hour, 1);
+        prefetch(s.cell + 2 * week, 8);
+        prefetch(s.cell_events + week, 1);
     }
+    if (state.rules.drift) drift::prefetch(drift::Drift(m, e));
 }
 
 static SSM_INLINE bool inside(const Events& events, i64 t) {
@@ -286,10 +301,9 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const i64 k = events.pool_of[t], e = events.row_of[t];
         const Event event = event_of(p, events, t);
         const double y = events.y[t];
-        if (far) {
-            if (t + 2 < events.count && inside(events, t + 2)) prefetch_entity(state, events.row_of[t + 2]);
-            if (t + 1 < events.count && inside(events, t + 1)) prefetch_further(state, events.row_of[t + 1], events.steps + 2 * (t + 1));
-        }
+        const i64 next = far && t + 1 < events.count && inside(events, t + 1) ? events.row_of[t + 1] : -1;
+        const i64 after = far && t + 2 < events.count && inside(events, t + 2) ? events.row_of[t + 2] : -1;
+        if (after >= 0) prefetch_entity(state, after, FOR_ANSWER);
         const double mark = moved_mark(*mark_of, event.ts, r.ttl);
         double* clock = clock_of(state, e);
         if (expired(clock, mark, r.ttl)) return {t, EXPIRED};
@@ -298,11 +312,15 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         const double answer = predict(l, event, n == 0);
         const Want want = wants(l, !unknown(y));
         if (want != ENOUGH) return {t, want == WANT_SLOTS ? MORE_SLOTS : SECOND_ENTITY};
+        if (after >= 0) prefetch_entity(state, after, FOR_LEARNING);
         *mark_of = mark;
         tell(state, l, out, t, {k, e}, answer, event);
+        if (after >= 0) prefetch_entity(state, after, FOR_JUDGING);
+        if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) continue;
         advance(clock, event.ts, mark);
         out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps});
+        if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (learned) {
             learn(l, event, y);

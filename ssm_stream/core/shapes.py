@@ -56,11 +56,11 @@ class LearnerParams(NamedTuple):
     features, categories, cycles: columns of an event by kind, in that order
     log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
         to, or 0
-    bases: answers that need no head
+    bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
     decay, ridge, huber (M,) float32; omega_fleet (F + SLOTS, R), omega_norm (2F + SLOTS, R), phase (R,) float32
-    fern columns (BINS, DEPTH) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
+    fern columns (DEPTH, BINS) int64 and cuts float32 of both scopes; steps (prox,); the rest as in `Weights`
     """
 
     features: int
@@ -90,6 +90,7 @@ class LearnerParams(NamedTuple):
     step_hour: int
     step_weekday: int
     learned_gate: int
+    heads_only: int
     slow_step: float
     embedding_step: float
     fern_step: float
@@ -160,7 +161,7 @@ class PoolState(NamedTuple):
     regret, regret2 (P, 2, T); loss (P, T), losses (P,); stack_S (P, 2, T, T), stack_R, stack_W (P, 2, T);
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; unit (P,): usual absolute error
-    surprise (P, 2): fast and slow mean of the slowest moment head's |error|
+    surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
     """
 
     n: NDArray[np.int64]
@@ -262,7 +263,7 @@ class Scratch(NamedTuple):
     rate (M', 5) float32, stack_rate (2, 5): ω, ρ, level, ωe and λ of this event for each moment head and stacking
         gate; others (SLOTS,) int64: codes to sweep;
         stack (T,): inputs of the stacking gates; levels (9, ·), error_scale (4, ·): room of the
-        mean-shift detector and of the scale of errors
+        mean-shift detector and of the scale of errors; deviation (2, ·): of each input, of the pool and of the entity
     """
 
     v: NDArray[np.float64]
@@ -298,6 +299,7 @@ class Scratch(NamedTuple):
     others: NDArray[np.int64]
     levels: NDArray[np.float64]
     error_scale: NDArray[np.float64]
+    deviation: NDArray[np.float64]
 
 
 ONES = 3  # row of Scratch.attend
@@ -320,6 +322,7 @@ class Heads(NamedTuple):
     gd: bool = False
     log_space: bool = True
     learned_gate: bool = True
+    heads_only: bool = False
     size: int | None = None
     scale: float = 1.0
 
@@ -391,6 +394,7 @@ def learner_params(
         step_hour=plan.steps[0],
         step_weekday=plan.steps[1],
         learned_gate=int(heads.learned_gate),
+        heads_only=int(heads.heads_only),
         slow_step=float(weights.slow_step),
         embedding_step=float(weights.embedding_step),
         fern_step=float(weights.fern_step),
@@ -405,10 +409,10 @@ def learner_params(
         omega_fleet=omega_fleet.copy(),
         omega_norm=omega_norm.copy(),
         phase=weights.phase[used].astype(np.float32),
-        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)),
-        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)),
-        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
-        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH))).astype(np.float32),
+        fern_fleet=rng.integers(0, max(F, 1), (BINS, DEPTH)).T.copy(),
+        fern_norm=rng.integers(0, max(2 * F, 1), (BINS, DEPTH)).T.copy(),
+        cut_fleet=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
+        cut_norm=(0.9 * rng.normal(size=(BINS, DEPTH)).T).astype(np.float32, order="C"),
         poly_decay=weights.poly_decay,
         soft=weights.soft,
         sweep_decay=weights.sweep_decay,

@@ -40,14 +40,14 @@ struct Params {
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
     i64 step_hour, step_weekday;       // Mode
-    i64 learned_gate;
+    i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
     double slow_step, embedding_step, fern_step, fern_decay, top_decay;
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
     const float *ridge, *huber;        // (M,)
     const double *steps, *surprise;    // (prox,), (3,)
     const float *omega_fleet, *omega_norm, *phase;  // (F + SLOTS, R), (2F + SLOTS, R), (R,)
-    const i64 *fern_fleet, *fern_norm;              // (BINS, DEPTH) columns
-    const float *cut_fleet, *cut_norm;              // (BINS, DEPTH)
+    const i64 *fern_fleet, *fern_norm;              // (DEPTH, BINS) columns
+    const float *cut_fleet, *cut_norm;              // (DEPTH, BINS)
     const double *poly_decay, *soft, *sweep_decay, *sweep_ridge, *sweep_huber;  // (2,), (2, 4), (2,) each
     // what follows from these
     i64 decays;                        // of `decay`: M, or more where no moment head answers
@@ -73,7 +73,7 @@ struct Scratch {
     float* rate;
     double *stack_rate, *stack;
     i64* others;
-    double *levels, *error_scale;
+    double *levels, *error_scale, *deviation;
 };
 
 // Rows of one size in memory.

@@ -51,6 +51,7 @@ typedef float HalfRegister __attribute__((vector_size(SSM_REGISTER / 2)));  // a
 
 template <class T> constexpr i64 lanes = 64 / sizeof(T);
 constexpr int PARTS = 64 / SSM_REGISTER;
+alignas(64) constexpr double LANES[8] = {0, 1, 2, 3, 4, 5, 6, 7};  // the place of each of a vector's doubles
 
 // As many registers as 64 bytes take. By name, not in an array: compilers keep those in registers.
 template <class R> struct Parts {
@@ -318,25 +319,25 @@ template <class T> SSM_INLINE void decay_add(T* y, T a, const T* x, T b, i64 n) 
     const Vec<T> keep = all(a), factor = all(b);
     for (i64 i = 0; i < n; i += lanes<T>) store(y + i, fma(factor, load(x + i), keep * load(y + i)));
 }
-// y ← y + Σⱼ xⱼ · row j, over `count` rows at a distance of `width`
+// y ← y + Σⱼ xⱼ · row j, over `count` rows at a distance of `width`; so many vectors at once, whose sums do not wait for
+// each other
+template <int ABREAST, class T> SSM_INLINE void weigh_abreast(T* y, const T* x, const T* rows, i64 count, i64 width) {
+    Vec<T> sums[ABREAST];
+    repeat<ABREAST>([&](auto q) SSM_STEP { sums[q] = load(y + q * lanes<T>); });
+    for (i64 j = 0; j < count; ++j) {
+        const Vec<T> factor = all(x[j]);
+        repeat<ABREAST>([&](auto q) SSM_STEP { sums[q] = fma(factor, load(rows + j * width + q * lanes<T>), sums[q]); });
+    }
+    repeat<ABREAST>([&](auto q) SSM_STEP { store(y + q * lanes<T>, sums[q]); });
+}
 template <class T> SSM_INLINE void weigh(T* y, const T* x, const T* rows, i64 count, i64 width, i64 n) {
     constexpr i64 L = lanes<T>;
     i64 i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
-        Vec<T> a = load(y + i), b = load(y + i + L);
-        for (i64 j = 0; j < count; ++j) {
-            const Vec<T> factor = all(x[j]);
-            const T* row = rows + j * width + i;
-            a = fma(factor, load(row), a);
-            b = fma(factor, load(row + L), b);
-        }
-        store(y + i, a);
-        store(y + i + L, b);
-    }
-    for (; i < n; i += L) {
-        Vec<T> a = load(y + i);
-        for (i64 j = 0; j < count; ++j) a = fma(all(x[j]), load(rows + j * width + i), a);
-        store(y + i, a);
+    for (; i + 4 * L <= n; i += 4 * L) weigh_abreast<4>(y + i, x, rows + i, count, width);
+    switch ((n - i) / L) {
+        case 3: return weigh_abreast<3>(y + i, x, rows + i, count, width);
+        case 2: return weigh_abreast<2>(y + i, x, rows + i, count, width);
+        case 1: return weigh_abreast<1>(y + i, x, rows + i, count, width);
     }
 }
 

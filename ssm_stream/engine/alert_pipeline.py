@@ -36,7 +36,7 @@ class AlertPipeline:
         self._config, self._stores = config, stores
         self.rules = RuleAlerts(config) if rule_kinds(config) else None
         self._rule_fields = rule_fields(config)
-        self._summarizer = Summarizer(config)
+        self.summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
         self._withheld: list[tuple[str, str]] = []  # loaded episodes that only a fleet alert had reported
         self._clear()
@@ -96,7 +96,7 @@ class AlertPipeline:
             alert = alert._replace(message=alert.message | fields)
         if alert.message["summary"]:
             return alert
-        summary = self._summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
+        summary = self.summarizer(alert.message, entities=alert.entities)  # no event of its entity caused it
         return alert._replace(message=alert.message | {"summary": summary})
 
     def release(self, row: int) -> list[Alert]:

@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -205,3 +205,9 @@ def explain_recorded(
                     "learned yet"
                 ) from None
     return explanations[-1], explanations[:-1]
+
+
+def set_language(engine: Engine, language: Literal["en", "ja"]) -> None:
+    """Let an engine write the sentences of alerts in a language, whatever its configuration has."""
+    for each in (engine.episodes.summarizer, *(target.summarizer for target in engine.target_engines)):
+        each.language = language

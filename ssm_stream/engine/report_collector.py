@@ -27,7 +27,7 @@ class ReportCollector:
     """Builds the alerts of one target. store: whose arrays the kernel has just written"""
 
     def __init__(self, store: EntityStore, builder: AlertBuilder) -> None:
-        self._store, self._builder = store, builder
+        self._store, self.builder = store, builder
         self._capture: EventCapture | None = None
         self._events: list[ReportedEvent] = []
         self._alerts: list[Alert] = []
@@ -55,7 +55,7 @@ class ReportCollector:
 
     def _build(self) -> None:
         for event in self._events:
-            self._alerts += self._builder.build(event)
+            self._alerts += self.builder.build(event)
         self._events.clear()
 
     def capture(self, row: int, pool: int | None, index: int | None = None) -> CapturedState:

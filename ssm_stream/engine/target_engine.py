@@ -17,6 +17,7 @@ from ssm_stream.config import Config, Event
 from ssm_stream.core import frozen_weights, kernel, lifecycle, loop, shapes
 from ssm_stream.core.features import kernel_columns
 from ssm_stream.core.loop import Predictions, Settled, empty_predictions
+from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, AlertBuilder, PoolCodes, TargetAndPrediction, input_names
 from ssm_stream.engine.category_texts import CategoryTexts
 from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_resolved
@@ -200,6 +201,11 @@ class TargetEngine:
         assert self.delayed is not None, "the configuration has no section `labels`"
         self.store.begin_batch()
         return self.delayed.learn(labels, source)
+
+    @property
+    def summarizer(self) -> Summarizer:
+        """What writes the sentences of its alerts."""
+        return self._reports.builder.summarizer
 
     def input_names(self, pool: int = 0) -> list[str]:
         """Return the names of a pool's implicit weights: the constant, the numbers, then the codes in use."""

@@ -9,11 +9,10 @@ need not be read.
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import orjson
 
@@ -21,7 +20,8 @@ from ssm_stream.config import Config, Source
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import Explanation, explain, spread_evenly
+from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
+from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.decoder import Decoder
@@ -30,24 +30,12 @@ from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch,
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
 from ssm_stream.recovery.export import load_exported_engines
 
-ID = re.compile(
-    r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<kind>anomaly|drift)(?P<more>(?:-fleet)?(?:-\d+)?)"
-)
 BATCH, FEW = 5000, 100
 """Messages that are decoded at a time: up to the alert's event, and after it, while the alert waits."""
 
 
 class NotReproducibleError(LookupError):
     """The alert cannot be computed again. The text has the reason and the cure."""
-
-
-class AlertId(NamedTuple):
-    """An alert's id, and the message that caused it."""
-
-    text: str
-    topic: str
-    partition: int
-    offset: int
 
 
 class Difference(NamedTuple):
@@ -122,12 +110,6 @@ class ReproducedAlert(NamedTuple):
         }
 
 
-def parse_alert_id(text: str) -> AlertId | None:
-    """Return the parts of an alert's id; None if the text is none."""
-    found = ID.fullmatch(text)
-    return None if found is None else AlertId(text, found["topic"], int(found["partition"]), int(found["offset"]))
-
-
 def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
     """Return the alert as its topic has it, that of suppressed ones included; None if it is no longer there.
 
@@ -152,6 +134,7 @@ def reproduce_alert(
     history: int = 0,
     audit: Sequence[tuple[int, dict[str, str]]] = (),
     on_progress: Callable[[int, int], None] = lambda done, total: None,
+    language: Literal["en", "ja"] | None = None,
 ) -> ReproducedAlert:
     """Compute an alert again and compare it with the one that was sent.
 
@@ -162,6 +145,7 @@ def reproduce_alert(
         history: number of the entity's earlier predictions, evenly spaced, that are explained too
         audit: next offset of the partition → entity → hash of its state at that time
         on_progress: called with the numbers of messages read and to be read
+        language: of the alert's sentence; None: the configuration's, as it was sent
 
     Raises:
         NotReproducibleError: the events no longer exist, do not lead to that alert, …
@@ -178,6 +162,7 @@ def reproduce_alert(
     if history and isinstance(entity, str):
         stops = spread_evenly(_offsets_of(config, alert, first, entity, on_progress), history)
     run = _Run(config, alert, engines, entity, stops, dict(audit))
+    run.language = language
     low, total = first, alert.offset - first + 1
     for chunk in _chunks(config.source, alert, first, run.is_waiting):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
@@ -244,6 +229,7 @@ class _Run:
         self._decoder, self._encoder = Decoder(config), Encoder(config)
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
+        self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None
         self.events = self.audited = 0
         self.explanation: Explanation | None = None
@@ -315,6 +301,8 @@ class _Run:
         engine = self._engines.get(key)
         if engine is None:
             engine = self._engines[key] = Engine(self._config)
+        if self.language is not None:
+            set_language(engine, self.language)
         return engine
 
     def _examine(self, chunk: Chunk, message: Message, cut: int) -> None:

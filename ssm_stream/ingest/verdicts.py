@@ -20,10 +20,8 @@ RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS), LIMIT, SILENCE, STUCK)
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
 # A number at the end: the alert was sent at an event of another entity, or with others of its event.
-ALERT_ID = re.compile(
-    r"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)"
-    r"-(?P<rule>(?:" + "|".join(KINDS) + r")(?:-fleet)?|limit|silence|stuck)(?:-\d+)?"
-)
+_RULES = "|".join(sorted(RULES)[::-1])
+ALERT_ID = re.compile(rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{_RULES})(?:-\d+)?")
 
 
 class FeedbackError(ValueError):

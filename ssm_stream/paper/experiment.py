@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 import torch
 
@@ -40,3 +42,13 @@ def within(verb: str, checks: Sequence[Check]) -> str:
         return f"{verb} in {'all ' if len(checks) > 1 else ''}{len(checks)} of {len(checks)} checks."
     names = "; ".join(f"{c.name} is {c.value:.4g}, bar {c.relation} {c.bar:g}" for c in missed)
     return f"{verb} in {len(checks) - len(missed)} of {len(checks)} checks. Missed: {names}."
+
+
+def seconds(call: Callable[[], object], repeats: int) -> float:
+    """Median seconds of processor time of a call, after two calls to warm up: other programs do not count."""
+    times = []
+    for _ in range(repeats + 2):
+        begin = time.process_time()
+        call()
+        times.append(time.process_time() - begin)
+    return median(times[2:])

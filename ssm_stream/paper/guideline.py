@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from statistics import median
 
 import torch
 from torch import Tensor
 
 from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
-from ssm_stream.paper.experiment import Context
+from ssm_stream.paper.experiment import Context, seconds
 from ssm_stream.paper.gdssm import GDSSM, NonlinearGDSSM, windows
 from ssm_stream.paper.linear import EVALUATION_SEED
 from ssm_stream.paper.models import Attention, NonlinearAttention
@@ -93,16 +91,6 @@ def sine_errors(settings: GuidelineSettings, context: Context) -> Errors:
     return errors
 
 
-def seconds(call: Callable[[], object], repeats: int) -> float:
-    """Median wall-clock seconds of a call, after two calls to warm up."""
-    times = []
-    for _ in range(repeats + 2):
-        begin = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - begin)
-    return median(times[2:])
-
-
 def attention_event(model: Attention, keys: Tensor, values: Tensor, at: int, window: Tensor) -> Tensor:
     """A new event of cached softmax attention: project it, append it, attend over everything so far."""
     e = window.flatten(1)
@@ -172,7 +160,7 @@ def guideline(settings: GuidelineSettings, context: Context) -> Section:
         "Memory a sequence and cost of a new event, d = 10",
         columns,
         rows,
-        f"Float32, {settings.sequences} sequences side by side, median of {settings.repeats} calls on the CPU.",
+        f"Float32, {settings.sequences} sequences side by side, median processor time of {settings.repeats} calls.",
     )
     ns = [float(n) for n in costs]
     cost_chart = Chart(

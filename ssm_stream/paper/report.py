@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +25,7 @@ from ssm_stream.paper.compare import AblationSettings, BaselineSettings, ablatio
 from ssm_stream.paper.equalities import EqualitySettings, equalities
 from ssm_stream.paper.experiment import Context
 from ssm_stream.paper.guideline import GuidelineSettings, guideline
+from ssm_stream.paper.lengths import LengthSettings, lengths
 from ssm_stream.paper.linear import (
     ClosedFormSettings,
     OodSettings,
@@ -35,6 +37,7 @@ from ssm_stream.paper.linear import (
     trained,
 )
 from ssm_stream.paper.nonlinear import ClassificationSettings, SineSettings, classification, sine
+from ssm_stream.paper.sliding_window import WindowSettings, sliding_window
 from ssm_stream.paper.steps import SecondOrderSettings, StepsSettings, second_order, steps
 
 Settings = TypeVar("Settings")
@@ -51,13 +54,16 @@ class Experiment:
     run: Callable[[Context], Section]
     share: float
     """Roughly its part of the time, for the progress bar: seconds on one core."""
+    module: str = ""
+    """Where its function is defined."""
 
 
 def experiment(
     name: str, share: float, function: Callable[[Settings, Context], Section], settings: Settings
 ) -> Experiment:
     """Bind a function to its settings, a frozen dataclass."""
-    return Experiment(name, asdict(settings), lambda context: function(settings, context), share)  # type: ignore[call-overload]
+    values: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
+    return Experiment(name, values, lambda context: function(settings, context), share, function.__module__)
 
 
 def quick_plan() -> list[Experiment]:
@@ -87,6 +93,8 @@ def full_plan() -> list[Experiment]:
         experiment("second-order", 30, second_order, SecondOrderSettings()),
         experiment("sine", 35, sine, SineSettings()),
         experiment("classification", 10, classification, ClassificationSettings()),
+        experiment("sliding-window", 100, sliding_window, WindowSettings()),
+        experiment("lengths", 40, lengths, LengthSettings()),
         experiment("guideline", 110, guideline, GuidelineSettings()),
     ]
 
@@ -94,19 +102,27 @@ def full_plan() -> list[Experiment]:
 # --- cache ------------------------------------------------------------------------------------------------------------
 
 
-def code_digest() -> str:
-    """Hash of the modules that results depend on; the report's layout is not among them."""
+def code_digest(module: str) -> str:
+    """Hash of a module of this package and of those that it imports: what the results of its experiments depend on."""
     here = Path(__file__).resolve().parent
-    files = sorted(path for path in here.glob("*.py") if path.name not in ("report.py", "page.py", "__init__.py"))
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
+    digest, waiting, found = hashlib.sha256(), [module.rpartition(".")[2]], set[str]()
+    while waiting:
+        name = waiting.pop()
+        if name not in found and (path := here / f"{name}.py").is_file():
+            found.add(name)
+            waiting += re.findall(
+                r"^from ssm_stream\.paper\.(\w+) import", path.read_text(encoding="utf-8"), re.MULTILINE
+            )
+    for name in sorted(found):
+        digest.update((here / f"{name}.py").read_bytes())
     return digest.hexdigest()
 
 
 def cache_file(folder: Path, piece: Experiment, device: str) -> Path:
     """Where the piece's result is stored: name and a hash of settings, device, code and torch's version."""
-    key = json.dumps([piece.settings, device, code_digest(), torch.__version__], sort_keys=True, default=list)
+    key = json.dumps(
+        [piece.settings, device, code_digest(piece.module), torch.__version__], sort_keys=True, default=list
+    )
     return folder / f"{piece.name}-{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
 
 
@@ -139,9 +155,9 @@ def pick_device(name: str) -> str:
     return "cuda" if available and name != "cpu" else "cpu"
 
 
-def describe_device(device: str) -> str:
-    """The device by name, with the versions of torch and Python, for the report's first line."""
-    name = "GPU " + torch.cuda.get_device_name() if device == "cuda" else "CPU, one thread"
+def describe_device(device: str, cpu: str = "CPU, one thread") -> str:
+    """The device by name, with the versions of torch and Python, for the report's first line. cpu: its name"""
+    name = "GPU " + torch.cuda.get_device_name() if device == "cuda" else cpu
     return f"{name}, torch {torch.__version__}, Python {platform.python_version()}"
 
 

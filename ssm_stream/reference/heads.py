@@ -95,7 +95,7 @@ def read(p: LearnerParams, meta: Meta, h: HeadsState, norm: bool, x: Tensor, pas
     leaf, fern = none.long(), none
     if p.fern:
         column, cut = (p.fern_norm, p.cut_norm) if norm else (p.fern_fleet, p.cut_fleet)
-        leaf = find_leaves(x, torch.as_tensor(column), torch.as_tensor(cut).double())
+        leaf = find_leaves(x, torch.as_tensor(column.T), torch.as_tensor(cut.T).double())
         fern = h.leaf.gather(2, leaf[..., None]).sum((1, 2))[:, None]
     moments = torch.einsum("bmd,bd->bm", h.W, x)[:, : p.M] if p.moments else none
     attention = attend(p, h, x, past, norm) if p.window else None
@@ -156,12 +156,18 @@ def sweep(m: Moments, x: Tensor, decay: Tensor, ridge: Tensor, huber: Tensor, er
     return Moments(S, R - (S @ step)[..., 0], m.W + step[..., 0])
 
 
-def decays(p: LearnerParams, meta: Meta, gap: Tensor, speed: Tensor) -> Tensor:
-    """λ^speed of each moment head in this event, (B, M); λ = ½^(gap / half-life) where its half-life is one in time."""
+def decays(p: LearnerParams, meta: Meta, gap: Tensor, kept: Tensor) -> Tensor:
+    """λ of each moment head in this event, (B, M); λ = ½^(gap / half-life) where its half-life is one in time.
+
+    kept (B,): what all but the first keep of it, or the only one
+    """
     half_life = torch.as_tensor(p.half_life)
     in_time = half_life > 0
     decay = torch.where(in_time, 2.0 ** (-gap[:, None] / torch.where(in_time, half_life, 1.0)), meta.moment_decay)
-    return decay ** speed[:, None]
+    shares = torch.ones_like(decay) * kept[:, None]
+    if decay.shape[1] > 1:
+        shares = torch.cat([torch.ones_like(kept)[:, None], shares[:, 1:]], 1)
+    return decay * shares
 
 
 def learn_moments(

@@ -95,14 +95,14 @@ def in_unit(x: Inputs, side: int, scale: int, q: Tensor) -> Tensor:
 
 def _bases(p: LearnerParams, x: Inputs) -> tuple[Tensor, Tensor]:
     """Experts that need no head, and which are active: the mean, the last target, the usual ones of hour and week."""
-    on = torch.ones_like(x.seasons)
+    on = torch.full_like(x.seasons, not p.heads_only)
     experts, active = [x.mean], [on]
     if p.lags:
         experts.append(x.base)
         active.append(on)
     if p.seasons:
         experts += [x.v[:, -2] + x.base, x.v[:, -1] + x.base]
-        active += [x.seasons, x.seasons]
+        active += [x.seasons & on, x.seasons & on]
     return torch.stack(experts, 1), torch.stack(active, 1)
 
 
@@ -153,15 +153,20 @@ def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
 
 
 def surprise(meta: Meta, s: State, error: Tensor) -> tuple[Tensor, Tensor]:
-    """How much faster than usual to forget, 1 + strength · (log(fast / slow) − threshold)⁺, and the new means (B, 2).
+    """Which part of what they hold the quick moment heads keep, exp(−strength · excess), and the new means (B, 3).
 
-    error (B,): |error| of the slowest moment head, of which `fast` and `slow` are running means.
+    excess = (log(fast / slow) − threshold)⁺, of running means of the first head's |error| (B,). The slow mean forgets
+    what lies before a surprise, too, and takes the fast one for it: one change is one surprise.
     """
     strength, threshold, rate = meta.surprise
-    rates = torch.maximum(torch.stack([rate, 0.1 * rate]), 1.0 / (s.running.n[:, None] + 1.0))
-    means = s.surprise + rates * (error[:, None] - s.surprise)
-    excess = torch.log((means[:, 0] + 1e-9) / (means[:, 1] + 1e-9)) - threshold
-    return 1.0 + strength.clamp_min(0.0) * excess.clamp_min(0.0), means
+    fast, slow, held = s.surprise.unbind(1)
+    fast = fast + torch.maximum(rate, 1.0 / (s.running.n + 1.0)) * (error - fast)
+    held = (1.0 - 0.1 * rate) * held + 1.0
+    slow = slow + (error - slow) / held
+    excess = (torch.log((fast + 1e-9) / (slow + 1e-9)) - threshold).clamp_min(0.0)
+    keep = torch.exp(-excess)
+    means = torch.stack([fast, slow + (1.0 - keep) * (fast - slow), (keep * held).clamp_min(1.0)], 1)
+    return torch.exp(-strength.clamp_min(0.0) * excess), means
 
 
 def _learn_heads(
@@ -171,10 +176,10 @@ def _learn_heads(
     gap = (event.ts - s.time).clamp_min(0.0)
     logs = ~s.negative & (y >= 0.0) & bool(p.log)
     targets, own_targets = targets_of(x, 0, y), targets_of(x, 1, y)
-    speed, means = torch.ones_like(y), s.surprise
+    kept, means = torch.ones_like(y), s.surprise
     if p.moments:
-        speed, means = surprise(meta, s, (targets.residual - prediction.fleet.predictions.moments[:, 0]).abs())
-    decay, max_waiting = decays(p, meta, gap, speed), may_wait(p, s.entities, s.running.n)
+        kept, means = surprise(meta, s, (targets.residual - prediction.fleet.predictions.moments[:, 0]).abs())
+    decay, max_waiting = decays(p, meta, gap, kept), may_wait(p, s.entities, s.running.n)
     # New codes are 1 already, in the inputs though not in the embedding of the prediction.
     fleet = learn_scope(p, meta, s.fleet, prediction.fleet._replace(x=x.fleet), targets, decay, logs, max_waiting)
     norm = s.norm

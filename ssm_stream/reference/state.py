@@ -134,7 +134,7 @@ class State(NamedTuple):
     entities (B,): met so far; time (B,): of the last event; low, high (B,): of the targets; spread (B, 4): mean square
         deviation of each scale within the entities
     negative (B,): has a target been below zero?
-    surprise (B, 2): fast and slow mean of |error| of the slowest moment head
+    surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
     norm: None where a pool has one entity only; codes: of each pool; empty where there are neither codes nor seasons
     """
 
@@ -219,7 +219,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             loss=zeros(E, 2, experts), unit=zeros(E),
         ),
         entities=zeros(), time=zeros(), spread=zeros(4), low=zeros(), high=zeros(), negative=zeros().bool(),
-        surprise=zeros(2),
+        surprise=zeros(3),
         gates=GateState(
             regret=zeros(2, experts), regret2=zeros(2, experts), loss=zeros(experts), losses=zeros(),
             S=zeros(2, experts, experts), R=zeros(2, experts), W=zeros(2, experts), waiting=zeros(),

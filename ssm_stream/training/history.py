@@ -75,7 +75,7 @@ class Stretches:
         attends = "attention" in names or (model.heads is None and model.profile == "accurate")
         heads = Heads(
             "moments" in names, "proximal" in names, "embedding" in names, "fern" in names, PLAIN if attends else 0,
-            "gd" in names, model.log_space, model.gate == "learned",
+            "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
         )  # fmt: skip
         lives = model.half_lives
         half_lives = tuple((life.events, life.seconds) for life in lives) if lives else None

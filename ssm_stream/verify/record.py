@@ -39,8 +39,8 @@ from ssm_stream.verify.reference import (
     Heads,
     OwnDescent,
     Update,
-    forgetting_speed,
     head_names,
+    kept_share,
     pooled_heads,
     split,
 )
@@ -155,7 +155,7 @@ class Recorder:
         self.gates, self._losses = [Gates(p) for _ in range(P)], [OwnLosses(p) for _ in range(E)]
         self._layouts = _layouts(p, heads, OwnDescent(p).kind)
         self._alone = np.flatnonzero(heads.place < 0)
-        self._means: list[list[float]] = [[0.0, 0.0] for _ in range(P)]
+        self._means: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(P)]
         sizes = heads.shapes(p.N)
         self._kernel = np.zeros((2, self.pools[0].weights.shape[1]))
         self._W, self._V, self._leaf = split(self._kernel, sizes)
@@ -268,7 +268,7 @@ class Recorder:
         p, s, (k, e, *_) = self.p, event.scopes, event.given
         if p.moments and p.M > 0:
             error = abs(float(targets[0, RESIDUAL] - self._answers[0, 0]))
-            update = update._replace(speed=forgetting_speed(self.heads.surprise, self._means[k], error, n_pool))
+            update = update._replace(kept=kept_share(self.heads.surprise, self._means[k], error, n_pool))
         self.pools[k].learn(self._inputs(event), self._answers, targets[:s], update)
         if s > 1 and p.prox > 0:
             x = self.production.scratch.entity[: event.D].astype(np.float64)

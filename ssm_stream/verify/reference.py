@@ -41,12 +41,12 @@ class Heads(NamedTuple):
 
     decay, half_life, ridge, huber (M',): of the moment heads; twin: whether the last of them is in log space
     kind (H,) int64: scale of a head's target; place (H,) int64: its answer among the scope's, −1 if it gives none alone
-    timed: moment heads with a half-life in time
+    timed: moment heads with a half-life in time; forgets (M',) bool: those that forget by surprise, all but the first
     step (H,): of the gradient heads, 1 for ferns, 0 for others; waves: rows of the embeddings; ferns, gd: row of that
         head, −1: none; direct: decay and half-life of the gd head; leaf, leaf_decay: step and decay of the leaves
     omega (2, N − 1, R), phase (R,): of the embedding in both scopes; column, cut (2, trees, depth): of the ferns, tree
         and bit: their indices and place values
-    surprise (3,): see `forgetting_speed`; lead (2, N) bool: inputs before the codes
+    surprise (3,): see `kept_share`; lead (2, N) bool: inputs before the codes
     """
 
     decay: Array
@@ -54,6 +54,7 @@ class Heads(NamedTuple):
     ridge: Array
     huber: Array
     timed: list[int]
+    forgets: NDArray[np.bool_]
     twin: bool
     kind: NDArray[np.int64]
     place: NDArray[np.int64]
@@ -106,14 +107,15 @@ def pooled_heads(p: LearnerParams) -> Heads:
     omega[0, : p.L - 1], omega[1] = p.omega_fleet[: p.L - 1], p.omega_norm[: p.N - 1]
     return Heads(
         p.decay.astype(np.float32).astype(f)[first], p.half_life[first], p.ridge.astype(f)[first],
-        p.huber.astype(f)[first], [m for m, life in enumerate(p.half_life[first]) if life], twin,
+        p.huber.astype(f)[first], [m for m, life in enumerate(p.half_life[first]) if life],
+        np.array([m > 0 or len(p.decay) == 1 for m in first], np.bool_), twin,
         np.array([kind for _, kind, _ in kinds], np.int64),
         np.array([next(answers) if given else -1 for given in alone], np.int64),
         np.array([step for _, _, step in kinds]), [h for h, name in enumerate(names) if name == "waves"],
         names.index("ferns") if p.fern else -1, names.index("gd") if p.gd else -1,
         (float(p.decay[0]), float(p.half_life[0])), p.fern_step, p.fern_decay, omega, p.phase.astype(f),
-        np.stack([p.fern_fleet, p.fern_norm]), np.stack([p.cut_fleet, p.cut_norm]).astype(f),
-        np.arange(p.fern), 2 ** np.arange(p.fern_fleet.shape[1])[::-1], p.surprise.astype(f),
+        np.stack([p.fern_fleet.T, p.fern_norm.T]), np.stack([p.cut_fleet.T, p.cut_norm.T]).astype(f),
+        np.arange(p.fern), 2 ** np.arange(len(p.fern_fleet))[::-1], p.surprise.astype(f),
         np.arange(p.N) < np.array([[1 + p.F], [1 + 2 * p.F]]),
     )  # fmt: skip
 
@@ -132,12 +134,12 @@ def head_names(p: LearnerParams) -> list[str]:
 class Update(NamedTuple):
     """How one event is learned.
 
-    logs: whether the heads in log space learn; speed: of forgetting; gap: ms since the pool's last event, for
-    half-lives; max_waiting: events that may be in the moments before a sweep
+    logs: whether the heads in log space learn; kept: what the heads that forget by surprise keep; gap: ms since the
+    pool's last event, for half-lives; max_waiting: events that may be in the moments before a sweep
     """
 
     logs: bool
-    speed: float
+    kept: float
     gap: float
     max_waiting: int
 
@@ -199,7 +201,8 @@ class Descent:
             rate /= size
         self.W[:s, :, :n] += rate[..., None] * x[:, None]
         if c.gd >= 0:
-            keep = (c.direct[0] if c.direct[1] == 0.0 else 2.0 ** (-update.gap / c.direct[1])) ** update.speed
+            keep = c.direct[0] if c.direct[1] == 0.0 else 2.0 ** (-update.gap / c.direct[1])
+            keep *= update.kept if c.forgets[:1].any() else 1.0
             W = self.W[:s, c.gd, :n]
             W += (1.0 - keep) * (q[:, RESIDUAL, None] * x - W)
 
@@ -209,9 +212,10 @@ class Descent:
         M = len(c.decay) if update.logs else len(c.decay) - c.twin
         touched = self.touched[:s, :n]
         touched |= (x != 0.0) | c.lead[:s, :n]
-        decay = c.decay[:M] ** update.speed
+        decay = c.decay[:M].copy()
         for m in [m for m in c.timed if m < M]:
-            decay[m] = 2.0 ** (-update.gap / c.half_life[m] * update.speed)
+            decay[m] = 2.0 ** (-update.gap / c.half_life[m])
+        decay[c.forgets[:M]] *= update.kept
         weigh = c.huber[:M] / np.maximum(np.abs(error[:, :M]), c.huber[:M])
         wx = weigh[..., None] * x[:, None]
         S, P = self.S[:s, :M, :n, :n], self.P[:s, :M, :n]
@@ -268,18 +272,24 @@ class OwnDescent:
         self.W[:, : len(x)] += rate[:, None] * x
 
 
-def forgetting_speed(surprise: Array, mean: list[float], error: float, n: float) -> float:
-    """How much faster than usual the moment heads forget: 1 + strength · max(log(fast / slow) − threshold, 0).
+def kept_share(surprise: Array, mean: list[float], error: float, n: float) -> float:
+    """What the heads that forget by surprise keep: exp(−strength · excess), excess = (log(fast / slow) − threshold)⁺.
 
-    surprise (3,): strength, threshold, rate; mean: running means of |error|, fast and ten times slower, which are
-    updated; n: events that the pool has learned
+    surprise (3,): strength, threshold, rate; mean: running means of |error|, fast and ten times slower, and how many
+    events the slow one holds, which are updated: it forgets what lies before a surprise; n: events that the pool has
+    learned
     """
     strength, threshold, rate = surprise.tolist()
     if strength <= 0.0:
         return 1.0
-    for i, least in enumerate((rate, 0.1 * rate)):
-        mean[i] += max(least, 1.0 / (n + 1.0)) * (error - mean[i])
-    return float(1.0 + strength * max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0))
+    mean[0] += max(rate, 1.0 / (n + 1.0)) * (error - mean[0])
+    mean[2] = (1.0 - 0.1 * rate) * mean[2] + 1.0
+    mean[1] += (error - mean[1]) / mean[2]
+    excess = max(math.log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0)
+    keep = math.exp(-excess)
+    mean[1] += (1.0 - keep) * (mean[0] - mean[1])
+    mean[2] = max(keep * mean[2], 1.0)
+    return math.exp(-strength * excess)
 
 
 def solve_distance(S: Array, P: Array, W: Array, ridge: float) -> float:

@@ -37,8 +37,9 @@ class Model(Section):
     heads: list[Literal["moments", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
     """The heads that predict, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
     embedding: Embedding = Embedding()
-    gate: Literal["learned", "equal"] = "learned"
-    """How the heads' predictions are weighted: by their past errors, or all alike (for comparisons)."""
+    gate: Literal["learned", "equal", "heads"] = "learned"
+    """How the predictions of heads and bases are weighted: by their past errors or, for comparisons, all alike
+    (`equal`), or the heads alike and the bases not at all (`heads`)."""
     fleet: bool = True
     """Learn from all entities of a shard together; a new one starts from what was learned from the others."""
     log_space: bool = True
@@ -55,6 +56,8 @@ class Model(Section):
             raise ValueError("heads: no head left; name at least one, or leave the key out")
         if self.heads is not None and "embedding" not in self.heads and self.embedding != Embedding():
             raise ValueError("embedding: found without that head; add embedding to heads, or leave the section out")
+        if self.gate == "heads" and self.heads == ["attention"]:
+            raise ValueError("gate: `heads` needs a head that predicts from the first event; found attention alone")
         if self.half_lives is not None and not self.half_lives:
             raise ValueError("half_lives: no head left; give at least one, or leave the key out")
         return self

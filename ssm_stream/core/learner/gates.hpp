@@ -146,10 +146,9 @@ SSM_ALONE void learn_stack(const Params& p, const Scratch& w, Pool& pool, i64 co
 SSM_INLINE void learn_losses(const Params& p, const Scratch& w, Entity& s, Pool& pool, i64 count, double y, double unit) {
     const i64 n = whole_doubles(count);
     const Vec<double> part = all(1.0 / unit);
-    static constexpr double LANE[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     for (i64 i = 0; i < n; i += lanes<double>) {
         Vec<double> loss = lesser(magnitude(load(w.a + i) - all(y)) * part, all(LOSS_CLIP));
-        const auto used = load(LANE) < all(static_cast<double>(count - i));
+        const auto used = load(LANES) < all(static_cast<double>(count - i));
         loss = either(load(w.active + i) > Vec<double>{}, loss, either(used, all(LOSS_CLIP), Vec<double>{}));
         for (int r = 0; r < 2; ++r) {
             float* own = s.loss + r * p.wide_T + i;

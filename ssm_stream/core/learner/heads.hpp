@@ -149,11 +149,20 @@ SSM_ALONE void embed(const Params& p, const Scratch& w, const Scope& c) {
     }
 }
 
+// f(0), f(1), … f(n − 1), of which four are written out; n is a multiple of them
+template <class F> SSM_INLINE void by_fours(i64 n, F f) {
+    for (i64 k = 0; k < n; k += 4) repeat<4>([&](auto i) SSM_STEP { f(k + i); });
+}
+
 // The leaf of each random fern that the numbers fall into, and what the ferns answer together.
 SSM_ALONE float answer_leaves(i64 trees, const Scope& c, const float* value) {
-    for (i64 k = 0; k < trees; ++k) {
+    float shown[DEPTH][BINS];
+    for (int i = 0; i < DEPTH; ++i)
+        by_fours(trees, [&](i64 k) SSM_STEP { shown[i][k] = c.x[1 + c.column[i * BINS + k]]; });
+    SSM_VECTORS
+    for (i64 k = 0; k < trees; ++k) {  // of all ferns at once
         i64 at = 0;
-        for (int i = 0; i < DEPTH; ++i) at = 2 * at + (c.x[1 + c.column[k * DEPTH + i]] > c.cut[k * DEPTH + i]);
+        for (int i = 0; i < DEPTH; ++i) at = 2 * at + (shown[i][k] > c.cut[i * BINS + k]);
         c.leaf[k] = at;
     }
     float sums[4] = {};
@@ -168,16 +177,16 @@ SSM_ALONE void learn_leaves(const Params& p, const Heads& h, const i64* leaf, do
     const float keep = static_cast<float>(p.fern_decay), least = static_cast<float>(p.fern_step);
     const float settled = static_cast<float>(4.0 / p.fern_step);
     float seen[BINS] = {}, step[BINS];
-    for (i64 k = 0; k < p.fern; ++k) seen[k] = h.leaf_n[k * LEAVES + leaf[k]];
+    by_fours(p.fern, [&](i64 k) SSM_STEP { seen[k] = h.leaf_n[k * LEAVES + leaf[k]]; });
     for (i64 k = 0; k < BINS; ++k) {  // of all ferns at once
         seen[k] = keep * seen[k] + 1.0f;
         const float rate = 4.0f / seen[k];
         step[k] = share * (seen[k] >= settled ? least : rate < 1.0f ? rate : 1.0f);
     }
-    for (i64 k = 0; k < p.fern; ++k) {
+    by_fours(p.fern, [&](i64 k) SSM_STEP {
         h.leaf_n[k * LEAVES + leaf[k]] = seen[k];
         h.leaf[k * LEAVES + leaf[k]] += step[k];
-    }
+    });
 }
 
 }  // namespace ssm::SSM_ISA

@@ -24,11 +24,13 @@ struct Implicit {
         share = clip(share, LARGEST_WEIGHT);
         const i64 F = p.F, shared = own == Own::both ? 1 + F : 1;
         put(0, share * W[0]);
+        SSM_VECTORS
         for (i64 j = 0; j < F; ++j) {
             double part = own == Own::pool ? 0.0 : static_cast<double>(W[1 + j]);
             if (own != Own::entity) part += W[shared + j] * w.ratio[j];
             put(1 + j, share * part);
         }
+        SSM_VECTORS
         for (i64 j = 0; j < used; ++j) put(1 + F + j, share * W[shared + F + j]);
     }
     SSM_INLINE void put(i64 j, double more) { out[j] = static_cast<float>(clip(out[j] + more, LARGEST_WEIGHT)); }

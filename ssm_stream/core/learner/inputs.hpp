@@ -168,13 +168,25 @@ inline void register_codes(const Params& p, const Scratch& w, Pool& pool, const 
     }
 }
 
-// Running mean and variance of the numeric inputs and how many values of each are known, (F,) with padding.
-struct Statistics { double *mean, *variance, *count; };
+// Running mean and variance of the numeric inputs and how many values of each are known, (F,) with padding; and in the
+// scratch the deviation, the root of the variance.
+struct Statistics { double *mean, *variance, *count, *deviation; };
+SSM_INLINE Statistics statistics_of(const Params&, const Scratch& w, const Pool& pool) {
+    return {pool.v_mean, pool.v_var, pool.v_count, w.deviation};
+}
+SSM_INLINE Statistics statistics_of(const Params& p, const Scratch& w, const Entity& s) {
+    return {s.v_mean, s.v_var, s.v_count, w.deviation + whole_doubles(p.F)};
+}
+
+// The roots of the variances are taken once an event, before it is learned.
+SSM_INLINE void place_deviations(const Statistics& of, i64 F) {
+    for (i64 j = 0; j < F; j += lanes<double>) store(of.deviation + j, root(load(of.variance + j)));
+}
 
 // out[1 + j] = clip((vⱼ − mean) / deviation, ±5); 0 for an unknown value and while nothing varies.
 SSM_INLINE void standardise(const double* v, const Statistics& of, i64 F, float* out) {
     for (i64 j = 0; j < F; j += lanes<double>) {
-        const Vec<double> deviation = root(load(of.variance + j)), x = load(v + j), mean = load(of.mean + j);
+        const Vec<double> deviation = load(of.deviation + j), x = load(v + j), mean = load(of.mean + j);
         const auto varies = (load(of.count + j) > all(1.5)) &
                             (deviation > all(1e-9) * (all(1e-12) + magnitude(mean))) & (x == x);
         const Vec<double> z = clipped((x - mean) / either(varies, deviation, all(1.0)), Z_CLIP);
@@ -186,8 +198,11 @@ SSM_INLINE void standardise(const double* v, const Statistics& of, i64 F, float*
 inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool& pool) {
     const i64 F = p.F;
     const bool no_seasons = p.seasons && !w.flag[SEASONS];  // their statistics are learned from the first event on
+    const Statistics of_pool = statistics_of(p, w, pool), own = statistics_of(p, w, s);
+    place_deviations(of_pool, F);
+    place_deviations(own, F);
     w.fleet[0] = 1.0f;
-    standardise(w.v, {pool.v_mean, pool.v_var, pool.v_count}, F, w.fleet);
+    standardise(w.v, of_pool, F, w.fleet);
     if (no_seasons) w.fleet[F - 1] = w.fleet[F] = 0.0f;
     // The scratch is shared by pools, of which another may have more codes.
     std::memset(w.fleet + 1 + F, 0, sizeof(float) * (p.wide_L - 1 - F));
@@ -195,7 +210,7 @@ inline void place(const Params& p, const Scratch& w, const Entity& s, const Pool
     w.size[FLEET] = dot(w.fleet, w.fleet, p.wide_L);
     if (!w.flag[MANY]) return;
     w.norm[0] = w.entity[0] = 1.0f;
-    standardise(w.v, {s.v_mean, s.v_var, s.v_count}, F, w.entity);
+    standardise(w.v, own, F, w.entity);
     if (no_seasons) w.entity[F - 1] = w.entity[F] = 0.0f;
     std::memcpy(w.norm + 1, w.entity + 1, sizeof(float) * F);
     std::memcpy(w.norm + 1 + F, w.fleet + 1, sizeof(float) * F);
@@ -241,7 +256,7 @@ SSM_INLINE void learn_inputs(i64 F, const double* v, const Statistics& of) {
         const Vec<double> count = load(of.count + j), mean = load(of.mean + j), variance = load(of.variance + j);
         const Vec<double> x = load(v + j), away = x - mean, one = all(1.0);
         const auto known = x == x;
-        const Vec<double> rate = one / (count + one), limit = all(WINSOR) * root(variance);
+        const Vec<double> rate = one / (count + one), limit = all(WINSOR) * load(of.deviation + j);
         const auto bounded = (count > all(30.0)) & (limit > all(1e-9) * (all(1e-12) + magnitude(mean)));
         const Vec<double> delta = either(bounded, lesser(greater(away, -limit), limit), away);
         const Vec<double> spread = (one - rate) * (variance + rate * delta * delta);

@@ -98,10 +98,11 @@ inline i64 answers(const Learner& l) {
     const bool logs = l.pool.negative == 0;
     const i64 D = l.inputs_in_use();
     Put put{w, 0};
-    put(w.base[MEAN], 1.0);
-    if (p.lags > 0) put(w.base[BASE], 1.0);
+    const double bases = p.heads_only ? 0.0 : 1.0;
+    put(w.base[MEAN], bases);
+    if (p.lags > 0) put(w.base[BASE], bases);
     if (p.seasons)
-        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], static_cast<double>(w.flag[SEASONS]));
+        for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], bases * static_cast<double>(w.flag[SEASONS]));
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
     if (w.flag[MANY]) {
         double* q = w.q + ENTITY * p.heads;
@@ -200,25 +201,32 @@ SSM_ALONE void learn_scope(const Params& p, const Scratch& w, const Heads& h, co
     if (p.window) hold(p, h, c, D, lesson.logs, target);
 }
 
-// How much faster than usual to forget: the surprise gate, from fast and slow means of the first head's error.
-inline double speed_of(const Learner& l, double y) {
+// Which part of what they hold the quick moment heads keep: the surprise gate, from a fast and a slow mean of the first
+// head's error. What they forget, the slow mean forgets too, so that one change is one surprise.
+inline double kept_by(const Learner& l, double y) {
     const Params& p = l.p;
     const double strength = p.surprise[0], threshold = p.surprise[1], rate = p.surprise[2], n = static_cast<double>(l.pool.n);
     if (strength <= 0.0 || !p.moments || p.M == 0) return 1.0;
-    double* mean = l.pool.surprise;
+    double &fast = l.pool.surprise[0], &slow = l.pool.surprise[1], &held = l.pool.surprise[2];
     const double error = std::fabs(standard_target(l.w.scale, RESIDUAL, y - l.w.base[BASE]) - l.w.q[0]);
-    mean[0] += max(rate, 1.0 / (n + 1.0)) * (error - mean[0]);
-    mean[1] += max(0.1 * rate, 1.0 / (n + 1.0)) * (error - mean[1]);
-    return 1.0 + strength * max(series::log((mean[0] + 1e-9) / (mean[1] + 1e-9)) - threshold, 0.0);
+    fast += max(rate, 1.0 / (n + 1.0)) * (error - fast);
+    held = (1.0 - 0.1 * rate) * held + 1.0;
+    slow += (error - slow) / held;
+    const double excess = max(series::log((fast + 1e-9) / (slow + 1e-9)) - threshold, 0.0);
+    if (excess == 0.0) return 1.0;
+    const double keep = series::exp(-excess);
+    held = max(keep * held, 1.0);
+    slow += (1.0 - keep) * (fast - slow);
+    return series::exp(-strength * excess);
 }
 
 inline void learn_heads(Learner& l, double ts, double y) {
     const Params& p = l.p;
     const Scratch& w = l.w;
-    const double gap = max(ts - l.pool.time, 0.0), speed = speed_of(l, y);
+    const double gap = max(ts - l.pool.time, 0.0), kept = kept_by(l, y);
     for (i64 m = 0; m < p.decays; ++m) {
         const double keep = p.half_life[m] == 0.0 ? p.decay[m] : series::exp2(-gap / p.half_life[m]);
-        w.decay[m] = speed == 1.0 ? keep : series::power(keep, speed);
+        w.decay[m] = m > 0 || p.decays == 1 ? keep * kept : keep;  // the first of several is sure, whatever happens
     }
     const i64 D = l.inputs_in_use();
     const Lesson lesson{y, p.log == 1 && l.pool.negative == 0 && y >= 0.0, may_wait(p.window, l.pool.entities, l.pool.n)};
@@ -243,8 +251,8 @@ SSM_ALONE void teach(Learner& l, const Event& event, double y, bool heads, bool 
         learn_heads(l, event.ts, y);
         if (gates) learn_gates(p, w, l.s, l.pool, w.places[0], y, may_wait(p.window, l.pool.entities, l.pool.n));
     }
-    learn_inputs(p.F, w.v, {l.pool.v_mean, l.pool.v_var, l.pool.v_count});
-    learn_inputs(p.F, w.v, {l.s.v_mean, l.s.v_var, l.s.v_count});
+    learn_inputs(p.F, w.v, statistics_of(p, w, l.pool));
+    learn_inputs(p.F, w.v, statistics_of(p, w, l.s));
     learn_target(p, w, l.s, l.pool, y);
 }
 

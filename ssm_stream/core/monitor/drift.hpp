@@ -272,9 +272,9 @@ inline double wager(const Drift& s, double x, double z, double budget) {
 // Ask for what an event reads beyond the numbers: the reference, and the errors that come and that join it.
 inline void prefetch(const Drift& s) {
     const i64 seen = static_cast<i64>(s.number[SEEN]), oldest = seen + 1 - static_cast<i64>(s.number[WAITING]);
-    for (int i = 0; i < BINS + COARSE; i += 16) __builtin_prefetch(s.histogram + i, 1, 3);
-    __builtin_prefetch(s.waiting + (seen % LAG + LAG) % LAG, 1, 3);
-    __builtin_prefetch(s.waiting + (oldest % LAG + LAG) % LAG, 1, 3);
+    for (int i = 0; i < BINS + COARSE; i += 16) __builtin_prefetch(s.histogram + i, 1, 2);
+    __builtin_prefetch(s.waiting + (seen % LAG + LAG) % LAG, 1, 2);
+    __builtin_prefetch(s.waiting + (oldest % LAG + LAG) % LAG, 1, 2);
 }
 
 // Learn one signed error; returns the evidence over the threshold: 1 or more is an alarm.

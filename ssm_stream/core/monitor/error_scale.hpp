@@ -180,24 +180,44 @@ inline void predict(const Scale& s, double answer, const Moment& at, const float
     room[UPPER] = room[BARE] * lean, room[LOWER] = room[BARE] / lean;
 }
 
+// What does not vary must not be forgotten for ever: its row and its column of P shrink to the prior's variance.
+inline void bound_moments(const Scale& s) {
+    constexpr i64 L = lanes<double>;
+    const double most = 1.0 / s.ridge;
+    double* f = s.gain;  // of each row and column; the gain is needed no more
+    bool beyond = false;
+    for (i64 i = 0; i < s.D; ++i) {
+        const double here = s.P[i * s.width + i];
+        beyond = beyond || here > most;
+        f[i] = here > most ? std::sqrt(most / here) : 1.0;
+    }
+    if (!beyond) return;
+    for (i64 i = s.D; i < s.width; ++i) f[i] = 1.0;
+    for (i64 j = 0; j < s.width; j += L) {  // fᵢ or fⱼ, whichever place is the smaller, first: so P stays symmetric to the last bit
+        const Vec<double> of = load(f + j);
+        double* cells = s.P + j;
+        i64 i = 0;
+        for (; i < j && i < s.D; ++i, cells += s.width) store(cells, load(cells) * all(f[i]) * of);
+        for (; i < j + L && i < s.D; ++i, cells += s.width) {
+            const auto before = load(LANES) < all(static_cast<double>(i - j));
+            store(cells, load(cells) * either(before, of, all(f[i])) * either(before, all(f[i]), of));
+        }
+        for (; i < s.D; ++i, cells += s.width) store(cells, load(cells) * of * all(f[i]));
+    }
+}
+
 // P with one φ more, whose gain and q = φ'Pφ are known; what was before counts lambda times.
 inline void learn_moments(const Scale& s, double q, double lambda) {
     const i64 width = s.width;
     const double k = 1.0 / (lambda + q), again = 1.0 / lambda;
     const Vec<double> grown = all(again), less = all(-k * again);
-    for (i64 i = 0; i < s.D; ++i)  // gᵢ gⱼ first, so that P stays symmetric to the last bit
-        for (i64 j = 0; j < width; j += lanes<double>) {
-            double* row = s.P + i * width + j;
-            store(row, fma(less, all(s.gain[i]) * load(s.gain + j), grown * load(row)));
-        }
-    s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
-    for (i64 i = 0; i < s.D; ++i) {  // what does not vary must not be forgotten for ever
-        const double most = 1.0 / s.ridge, here = s.P[i * width + i];
-        if (!(here > most)) continue;
-        const double f = std::sqrt(most / here);
-        for (i64 j = 0; j < width; ++j) s.P[i * width + j] *= f;
-        for (i64 j = 0; j < s.D; ++j) s.P[j * width + i] *= f;
+    for (i64 j = 0; j < width; j += lanes<double>) {  // gᵢ gⱼ first, so that P stays symmetric to the last bit
+        const Vec<double> gain = load(s.gain + j);
+        double* cells = s.P + j;
+        for (i64 i = 0; i < s.D; ++i, cells += width) store(cells, fma(less, all(s.gain[i]) * gain, grown * load(cells)));
     }
+    s.pool_number[TOTAL] = lambda * s.pool_number[TOTAL] + 1.0;
+    bound_moments(s);
 }
 
 // A cell's running mean of sizes, held as its log over the usual size.

@@ -34,7 +34,7 @@ constexpr i64 WARMUP = 100;    // events of a column before it counts
 constexpr double STEP_MOST = 1.0 / FAST;  // rms of the gap: one event moves z by at most 1
 constexpr double W_MOST = 1.5; // of the largest w's limit; a mean that went further would take as long to come back
 constexpr double FARTHEST = 1e37;  // from the first value, in float32
-constexpr i64 SETTLED = 1000 + START;  // events from which 1/n is below all rates
+constexpr i64 QUICK = 10, SETTLED = 1000 + START;  // events from which 1/n is below FAST; below all rates
 constexpr i64 COUNT_MOST = 2000;   // events; then events and crossings are halved, and old ones are forgotten
 constexpr double CROSSING = 0.6965423277339247;  // FAST π / acos(1 − FAST): degrees of freedom of one zero crossing
 constexpr double PRIOR = 1000.0;   // events that the prior of the joint statistic counts for
@@ -103,14 +103,14 @@ SSM_INLINE double unit_of(double rms, double least, double origin, double base) 
 SSM_INLINE double freedom_of(std::uint16_t crossings) { return max(CROSSING * crossings, 1.0); }
 SSM_INLINE double bounded(double x) { return min(max(x, -FARTHEST), FARTHEST); }
 
-// What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns whether all rates
-// are those of many events.
-SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W, double calm) {
+// What there is to hear: the columns' values, and the sizes of their steps since the last ones. Returns the fewest events
+// that one of them has had.
+SSM_INLINE i64 listen(const Levels& s, const Room& room, double value, const double* columns, i64 D, i64 W, double calm) {
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) room.value[j] = room.heard[j] = room.origin[j] = room.least[j] = 0.0;
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) room.count[j] = s.events[j];
-    bool settled = true;
+    i64 fewest = COUNT_MOST;
     for (i64 j = 0; j < D; ++j) {
         const double x = j < D - 1 ? columns[j] : value;
         if (!(std::fabs(x) < INFINITE)) continue;
@@ -120,25 +120,26 @@ SSM_INLINE bool listen(const Levels& s, const Room& room, double value, const do
         room.value[j] = off, room.heard[j] = 1.0, room.origin[j] = std::fabs(static_cast<double>(s.origin[j]));
         if (!first) {
             const double step = std::fabs(off - s.last[j]);
-            room.value[D + j] = std::sqrt(j == D - 1 ? step * calm : step), room.heard[D + j] = 1.0;
+            room.value[D + j] = j == D - 1 ? step * calm : step, room.heard[D + j] = 1.0;
             const bool moved = step > 1e-6 * std::fabs(off) + 1e-9 * room.origin[j];  // more than float32 rounds off
             if (moved && (s.quantum[j] == 0.0f || step < s.quantum[j])) s.quantum[j] = static_cast<float>(max(step, 1e-37));
         }
-        room.least[j] = QUANTUM * s.quantum[j];
-        room.least[D + j] = std::sqrt(room.least[j]);
+        room.least[j] = room.least[D + j] = QUANTUM * s.quantum[j];
         s.last[j] = static_cast<float>(off);
-        settled = settled && s.events[j] >= SETTLED && s.events[D + j] >= SETTLED;
+        fewest = min(fewest, min(i64(s.events[j]), i64(s.events[D + j])));
     }
-    return settled;
+    SSM_VECTORS
+    for (i64 j = D; j < 2 * D; ++j) room.value[j] = std::sqrt(room.value[j]), room.least[j] = std::sqrt(room.least[j]);
+    return fewest;
 }
 
-// The fast means follow, and how far they are off. Loops without a branch: a column a lane.
-template <bool settled> SSM_INLINE void follow_values(const Levels& s, const Room& room, i64 W) {
+// The fast means follow, and how far they are off. Loops without a branch: a column a lane. quick: 1/n is below FAST
+template <bool quick> SSM_INLINE void follow_values(const Levels& s, const Room& room, i64 W) {
     SSM_VECTORS
     for (i64 j = 0; j < W; ++j) {
         const double mean = s.mean[j], rms = s.rms[j], n = room.count[j], most = STEP_MOST * rms;
         const double step = room.value[j] - mean, within = min(max(step, -most), most);  // one wild reading is no level
-        const double rate = (settled ? FAST : max(FAST, 1.0 / (n + 1.0))) * room.heard[j];
+        const double rate = (quick ? FAST : max(FAST, 1.0 / (n + 1.0))) * room.heard[j];
         room.before[j] = mean;
         s.mean[j] = static_cast<float>(mean + rate * ((n >= WARMUP) & (rms > 0.0) ? within : step));
     }
@@ -210,8 +211,9 @@ SSM_ALONE double observe(const Levels& s, double value, const double* columns, i
     const i64 D = features + 1, W = whole_doubles(2 * D);
     const Room room(space, W);
     number[SEEN] += 1.0;
-    const bool settled = listen(s, room, value, columns, D, W, calm);
-    settled ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
+    const i64 fewest = listen(s, room, value, columns, D, W, calm);
+    const bool quick = fewest >= QUICK, settled = fewest >= SETTLED;
+    quick ? follow_values<true>(s, room, W) : follow_values<false>(s, room, W);
     set_limits(room, D, events);
     const double single = room.limit[SINGLE], most = W_MOST * single;
     double total = 0.0, largest = 0.0;

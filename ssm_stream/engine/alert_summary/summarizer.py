@@ -49,7 +49,7 @@ class Summarizer:
     """
 
     def __init__(self, config: Config) -> None:
-        self._language = config.alerts.language
+        self.language = config.alerts.language
         self._zone = zone_of(config.event.time_zone)
         self._targets = [_name(path) for path in config.event.targets]
         self._limits = {limit.text: limit for limit in config.alerts.limits}
@@ -73,12 +73,12 @@ class Summarizer:
         return self._text("sentence", who=who, what=what, when=self._when(message))
 
     def _text(self, key: str, **values: object) -> str:
-        return text(key, self._language, **values)
+        return text(key, self.language, **values)
 
     def _when(self, message: Message) -> str:
         ts, since = message["ts"], _since(message)
         start, end = (
-            clock(ms, now, self._zone, japanese=self._language == "ja") for ms, now in ((since, ts), (ts, since))
+            clock(ms, now, self._zone, japanese=self.language == "ja") for ms, now in ((since, ts), (ts, since))
         )
         if message["phase"] != "recovered":
             return self._text("since", start=start)

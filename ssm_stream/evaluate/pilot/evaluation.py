@@ -22,6 +22,7 @@ from ssm_stream.evaluate.pilot.feedback import JudgedAlarms, judge_alarms
 from ssm_stream.evaluate.pilot.headline import headline
 from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
 from ssm_stream.evaluate.pilot.quality import quality
+from ssm_stream.evaluate.pilot.sections.excitation import excitation
 from ssm_stream.evaluate.pilot.sections.explainable import explainable
 from ssm_stream.evaluate.pilot.sections.machines import machines
 from ssm_stream.evaluate.pilot.sections.measurement import Measurement, measure
@@ -127,6 +128,7 @@ def run_pilot(
     at("report", STEPS - 1)
     report = _report(given, context, found, labelled=bool(events))
     _add_fitness(report, given, measured, context.costs, language)
+    report["excitation"] = excitation(config, run)
     report["judged_by"] = {
         "first_share": first, "seed": seed, "confidence": CONFIDENCE, "draws": DRAWS, "blocks": bootstrap.count,
     }  # fmt: skip

@@ -16,7 +16,7 @@ from ssm_stream.evaluate.pilot.alarm_tally import HOUR
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
-from ssm_stream.evaluate.pilot.sections import explainable, machines, stages, upkeep
+from ssm_stream.evaluate.pilot.sections import excitation, explainable, machines, stages, upkeep
 from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
 from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 from ssm_stream.evaluate.pilot.words import Language
@@ -30,7 +30,9 @@ DRIFT_STYLES = {"least_squares": "squares", "frozen": "frozen", "product": "own"
 """Methods in the charts of drifts, in the order in which they are drawn, and their lines."""
 PRICES = ("false_alarm", "missed_hour")
 FIRST_SECTIONS: tuple[Callable[[Format], Section], ...] = (stages.section,)
-SECTIONS: tuple[Callable[[Format], Section], ...] = (explainable.section, machines.section, upkeep.section)
+SECTIONS: tuple[Callable[[Format], Section], ...] = (
+    explainable.section, excitation.section, machines.section, upkeep.section,
+)  # fmt: skip
 """Sections that are laid out from data, after `Coverage`: add a function here, and its figures to the report."""
 ALERT_ROWS, ALERT_CHARTS, CHARTS_EACH, STRIPS, DRIFT_CHARTS, DRIFT_ROWS, ENTITY_ROWS = 100, 12, 2, 12, 6, 50, 50
 EVENTS_BEFORE, EVENTS_AFTER = 120, 80

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssm_stream.engine.explain import Explanation
+from ssm_stream.evaluate.report.explain_words import Language, Words, words
 from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
 
@@ -19,44 +20,42 @@ SHOWN = 12
 """Inputs and heads in a table, the largest first; a chart has half as many lines at most."""
 
 
-def explanation_section(found: Explanation) -> Section:
+def explanation_section(found: Explanation, language: Language = "en") -> Section:
     """Return the section of a prediction: base, contributions, rest, residual; heads and their weights."""
-    y = found.y
+    y, text = found.y, words(language)
     residual = None if y is None else y - found.yhat
-    rows: list[list[Cell]] = [["base", "", "", found.base], ["constant", "", "", found.constant]]
+    rows: list[list[Cell]] = [[text("base"), "", "", found.base], [text("constant"), "", "", found.constant]]
     rows += [
-        [part.feature, "unknown" if part.value is None else part.value, part.weight, part.contribution]
+        [text.name(part.feature), text("unknown") if part.value is None else part.value, part.weight, part.contribution]
         for part in found.parts[:SHOWN]
     ]
     others = found.parts[SHOWN:]
     if others:
-        rows.append([f"{len(others)} other inputs", "", "", sum(part.contribution for part in others)])
-    rows += [["rest (not linear)", "", "", found.rest], ["prediction", "", "", found.yhat]]
+        rows.append([text("others", n=len(others)), "", "", sum(part.contribution for part in others)])
+    rows += [[text("rest"), "", "", found.rest], [text("prediction"), "", "", found.yhat]]
     if y is not None and residual is not None:
-        rows += [["target", "", "", y], ["residual: target − prediction", "", "", residual]]
-    heads: list[list[Cell]] = [[a.head, a.answer, a.weight] for a in found.answers[:SHOWN]]
-    text = [
-        f"{found.entity} at {found.when}, after {found.n:,} labelled events. {found.fleet:.0%} of the prediction rests "
-        "on what other entities taught.",
-        "Base, constant, contributions and the rest add up to the prediction; what the target has beyond that is the "
-        "residual. A contribution is the input's standardised value times its implicit weight, which is in the "
-        "target's unit per standard deviation of the input.",
-        *(f"{name} = {computed}." for name, computed in found.derived.items()),
-    ]
+        rows += [[text("target"), "", "", y], [text("residual.long"), "", "", residual]]
+    heads: list[list[Cell]] = [[text.name(a.head), a.answer, a.weight] for a in found.answers[:SHOWN]]
+    share = f"{found.fleet:.0%}"
     return Section(
-        "The prediction taken apart",
-        text=text,
+        text("apart"),
+        text=[
+            text("apart.first", entity=found.entity, when=found.when, n=f"{found.n:,}", share=share),
+            text("apart.sum"),
+            *(f"{name} = {computed}." for name, computed in found.derived.items()),
+        ],
         tables=[
-            Table("Parts of the prediction", ["part", "value", "weight", "contribution"], rows),
-            Table("Heads, as the gate weighs them", ["head", "answer", "gate"], heads),
+            Table(text("apart.parts"), [text(key) for key in ("part", "value", "weight", "contribution")], rows),
+            Table(text("apart.heads"), [text(key) for key in ("head", "answer", "gate")], heads),
         ],
     )
 
 
-def history_section(history: Sequence[Explanation]) -> Section | None:
+def history_section(history: Sequence[Explanation], language: Language = "en") -> Section | None:
     """Return the section of weights, contributions and the fleet's share over time; None for too few events."""
     if len(history) < 3:
         return None
+    text = words(language)
     x = [float(each.n) for each in history]
     size: dict[str, float] = {}
     for each in history:
@@ -68,52 +67,58 @@ def history_section(history: Sequence[Explanation]) -> Section | None:
         found = []
         for name in names:
             at = [{part.feature: getattr(part, of) for part in each.parts}.get(name, 0.0) for each in history]
-            found.append(Series(name, x, [float(value) for value in at]))
+            found.append(Series(text.name(name), x, [float(value) for value in at]))
         return found
 
+    labelled, unit = text("labelled"), text("unit")
     charts = [
-        Chart("Implicit weights", "labelled events", "target's unit per standard deviation", lines("weight")),
-        Chart("Contributions", "labelled events", "target's unit", lines("contribution")),
-        Chart("Predictions", "labelled events", "target's unit", _values(history, x)),
-        Chart("Share that rests on the fleet", "labelled events", "share",
-              [Series("fleet", x, [each.fleet for each in history])]),
+        Chart(text("weights"), labelled, text("per_deviation"), lines("weight")),
+        Chart(text("contributions"), labelled, unit, lines("contribution")),
+        Chart(text("predictions"), labelled, unit, _values(history, x, text)),
+        Chart(text("fleet_share"), labelled, text("share"),
+              [Series(text("fleet.name"), x, [each.fleet for each in history])]),
     ]  # fmt: skip
-    text = [f"{len(history)} of the entity's events, evenly, each as it stood before its target was learned."]
-    return Section("Over time", text=text, charts=charts)
+    return Section(text("over_time"), text=[text("over_time.text", n=len(history))], charts=charts)
 
 
-def _values(history: Sequence[Explanation], x: list[float]) -> list[Series]:
+def _values(history: Sequence[Explanation], x: list[float], text: Words) -> list[Series]:
     known = [(n, each.y) for n, each in zip(x, history, strict=True) if each.y is not None]
-    target = Series("target", [n for n, _ in known], [float(y) for _, y in known], dashed=True)
-    return [Series("prediction", x, [each.yhat for each in history]), *([target] if known else [])]
+    target = Series(text("target"), [n for n, _ in known], [float(y) for _, y in known], dashed=True)
+    return [Series(text("prediction"), x, [each.yhat for each in history]), *([target] if known else [])]
 
 
-def alert_section(message: dict[str, Any]) -> Section:
-    """Return the section of an alert's own fields."""
+def alert_section(message: dict[str, Any], language: Language = "en") -> Section:
+    """Return the section of an alert's own fields, by the names that they have in the message."""
+    text = words(language)
     rows: list[list[Cell]] = [[name, str(message[name])] for name in FIELDS if message.get(name) is not None]
-    tables = [Table("", ["field", "value"], rows)]
+    tables = [Table("", [text("field"), text("value")], rows)]
     for name, title, columns in (
-        ("contributions", "What contributed", ("feature", "share")),
-        ("weight_change", "Weights that changed most", ("feature", "before", "after")),
-        ("heads", "Heads that the gate believed", ("head", "weight")),
-        ("targets", "Targets", ("target", "score")),
-        ("entities", "Entities", ("entity", "score")),
+        ("contributions", "contributed", ("feature", "share")),
+        ("weight_change", "moved", ("feature", "before", "after")),
+        ("heads", "believed", ("head", "weight")),
+        ("targets", "targets", ("target", "score")),
+        ("entities", "entities", ("entity", "score")),
     ):
         listed = message.get(name)
         if listed:
-            content: list[list[Cell]] = [
-                [str(each.get(c)) if not isinstance(each.get(c), int | float) else each[c] for c in columns]
-                for each in listed
-            ]
-            tables.append(Table(title, list(columns), content))
-    return Section("The alert", tables=tables)
+            content: list[list[Cell]] = [[_cell(each.get(c), c, text) for c in columns] for each in listed]
+            tables.append(Table(text(title), [text(c) for c in columns], content))
+    return Section(text("alert"), tables=tables)
 
 
-def explain_html(title: str, verdict: str, good: bool | None, sections: Sequence[Section]) -> str:
+def _cell(value: Any, column: str, text: Words) -> Cell:
+    if isinstance(value, int | float):
+        return value
+    return text.name(str(value)) if column in ("feature", "head") else str(value)
+
+
+def explain_html(
+    title: str, verdict: str, good: bool | None, sections: Sequence[Section], language: Language = "en"
+) -> str:
     """Return the page.
 
     Args:
         verdict: of the replay, in words
         good: whether the replay gave the same alert; None: there was nothing to compare with
     """
-    return render("explanation.html.j2", title=title, sections=sections, verdict=verdict, ok=good)
+    return render("explanation.html.j2", title=title, sections=sections, verdict=verdict, ok=good, language=language)
