@@ -79,12 +79,12 @@ class Config(Section):
 
     def _check_limits(self) -> None:
         event = self.event
-        read = [] if event.features == "auto" else [*event.columns, *event.targets]
+        object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
         for i, limit in enumerate(self.alerts.limits):
-            if event.features != "auto" and limit.column not in read:
+            if limit.column in (event.entity, event.timestamp):
                 raise ValueError(
-                    f"alerts.limits: entry {i + 1} is on {limit.column!r}, which is not read; add it to event.features "
-                    f"(read are {', '.join(map(repr, read))})"
+                    f"alerts.limits: entry {i + 1} is on {limit.column!r}, the entity or the time of the event; name a "
+                    "column with a value (`entities` chooses the machines)"
                 )
             if self.labels and limit.column in event.targets:
                 raise ValueError(
@@ -187,8 +187,9 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
-        if not self.event.derive:
-            del settings["event"]["derive"]
+        for name in ("derive", "when", "quality"):
+            if not getattr(self.event, name):
+                del settings["event"][name]
         if self.model.embedding == type(self.model.embedding)():
             del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.

@@ -88,8 +88,8 @@ class LabelReader:
             "timestamp": NO_TIME if section.id else section.timestamp or event.timestamp,
             "target": self._target,
         }
-        fixed: dict[str, object] = {"features": [], "categories": [], "lags": 1}
-        self._reader = EventReader(event.model_copy(update={**paths, **fixed}))
+        fixed: dict[str, object] = {"features": [], "categories": [], "lags": 1, "when": [], "quality": None}
+        self._reader = EventReader(event.with_limits([]).model_copy(update={**paths, **fixed}))
 
     def read(self, documents: Sequence[Any]) -> tuple[Labels, list[RefusedDocument]]:
         """Return the labels among the documents, and the refused documents, both in order of position."""

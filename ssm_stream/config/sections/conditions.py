@@ -8,6 +8,7 @@ missing or null passes none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -62,7 +63,8 @@ class Test(Section):
         return self
 
 
-def _test(value: object) -> object:
+def as_test(value: object) -> object:
+    """Return a test as its model has it: of a value or a list of values, one of them."""
     if isinstance(value, bool | int | float | str):
         return {"one_of": [value]}
     if isinstance(value, list):
@@ -79,7 +81,7 @@ def _named(condition: dict[str, Test]) -> dict[str, Test]:
 Condition = Annotated[
     dict[
         Path,
-        Annotated[Test, BeforeValidator(_test, json_schema_input_type=Value | list[Value] | Test)],
+        Annotated[Test, BeforeValidator(as_test, json_schema_input_type=Value | list[Value] | Test)],
     ],
     AfterValidator(_named),
 ]
@@ -99,3 +101,8 @@ EntityPattern = Annotated[str, BeforeValidator(_pattern)]
 def matches(pattern: str, entity: str) -> bool:
     """Return whether an entity's name is of a pattern; upper and lower case differ."""
     return fnmatchcase(entity, pattern)
+
+
+def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:
+    """Return the paths of the fields in conditions, each once, in order of appearance."""
+    return list(dict.fromkeys(path for condition in conditions for path in condition))
