@@ -151,6 +151,8 @@ def _print(result: dict[str, Any]) -> None:
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
         + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
+        + (f"; {result['idle']:,} rows idle (event.when)" if result["idle"] else "")
+        + (f"; {result['doubtful']:,} rows with values that are not good (event.quality)" if result["doubtful"] else "")
     )
 
 

@@ -137,6 +137,12 @@ class Config(Section):
                     "has learned most faults before the alarm, and predicts worse while it is held; set event.lags: 0, "
                     "or learn: adapt"
                 )
+        silence = self.alerts.silence
+        if self.event.quality is not None and (silence is None or not silence.columns):
+            found.append(
+                "event.quality without alerts.silence: flags that stay bad for long raise no alert, their columns are "
+                "only unknown; set alerts.silence: {after: auto}"
+            )
         if self.alerts.shadow and self.sinks.suppressed is None:
             found.append(
                 "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "

@@ -111,16 +111,33 @@ class TargetEngine:
         """Predict, score and learn, in order.
 
         Args:
-            events: n events
+            events: n events; those that are idle change nothing
             source: the stream that they come from (the Kafka partition); each has a watermark of its own
             evicted: row and name of the entities to evict there, which have no event before that row
 
         Returns:
             n predictions, and the alerts in the order of their events, to be completed by `alerts.render`
         """
-        store = self.store
+        store, active = self.store, events.active
         store.begin_batch()
         store.evict(evicted)
+        if active is None:
+            return self._process(events, source)
+        first, unmatched = len(store.reset_entities), 0 if self.delayed is None else self.delayed.unmatched_count
+        predictions, alerts = self._process(events.take(active), source)
+        store.reset_entities[first:] = [
+            each._replace(row=int(active[each.row])) for each in store.reset_entities[first:]
+        ]
+        store.labels.place(active)
+        if self.delayed is not None:
+            self.delayed.resolved = self.resolved._replace(item=active[self.resolved.item])
+            self.delayed.renumber_unmatched(unmatched, active)
+        alerts = [alert._replace(row=int(active[alert.row])) for alert in alerts]
+        return loop.spread(predictions, active, len(events)), alerts
+
+    def _process(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
+        """Process events of which none is idle."""
+        store = self.store
         self._texts.begin(events)
         events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self.delayed is not None:

@@ -43,11 +43,12 @@ def backtest(
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault), passed_by (rows of entities that `event.only` leaves out), pools, by_entity (the same metrics
+        (count by fault), passed_by (rows of entities that `event.only` leaves out), idle (rows that do not meet
+        `event.when`), doubtful (with a value that `event.quality` makes unknown), pools, by_entity (the same metrics
         of each), and of each kind of alert KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; with
         several targets as of `combine_targets`
     """
-    faults, passed, start = Counter[str](), 0, time.perf_counter()
+    faults, passed, idle, doubtful, start = Counter[str](), 0, 0, 0, time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
     engine: DeviceEngine | PartitionedEngine
@@ -65,6 +66,8 @@ def backtest(
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
         passed += chunk.passed_by
+        idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
+        doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
         on_chunk(chunk)
     seconds = time.perf_counter() - start
     one = next(iter(scores.values()))
@@ -78,6 +81,8 @@ def backtest(
         "seconds": seconds,
         "refused": dict(faults),
         "passed_by": passed,
+        "idle": idle,
+        "doubtful": doubtful,
         "bytes_per_entity": engine.bytes_per_entity,
         "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,

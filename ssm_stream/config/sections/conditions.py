@@ -45,6 +45,14 @@ class Test(Section):
         words = {"above": self.above, "below": self.below, "from": self.least, "to": self.most}
         return {word: bound for word, bound in words.items() if bound is not None}
 
+    @property
+    def words(self) -> str:
+        """`is running or auto`, `above 10 and below 20`."""
+        parts = [f"{word} {bound:.15g}" for word, bound in self.bounds.items()]
+        if self.one_of is not None:
+            parts.insert(0, f"is {' or '.join(map(value_text, self.one_of))}")
+        return " and ".join(parts)
+
     def _tests(self) -> dict[str, Any]:
         return self.bounds if self.one_of is None else {"one_of": self.one_of, **self.bounds}
 
@@ -61,6 +69,11 @@ class Test(Section):
         if low is not None and high is not None and (low > high or (low == high and open_ended)):
             raise ValueError(f"found bounds that no number keeps, from {low:g} to {high:g}; exchange or widen them")
         return self
+
+
+def value_text(value: object) -> str:
+    """Return a value as the file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def as_test(value: object) -> object:

@@ -29,6 +29,11 @@ class When(Section):
         rest = {path: test for path, test in value.items() if path != ENTITIES}
         return {**({ENTITIES: value[ENTITIES]} if ENTITIES in value else {}), "condition": rest}
 
+    @property
+    def text(self) -> str:
+        """`pump-*: state is running or auto, speed above 10`."""
+        return f"{self.entities}: " + ", ".join(f"{path} {test.words}" for path, test in self.condition.items())
+
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
         return {ENTITIES: self.entities, **{path: test.model_dump() for path, test in self.condition.items()}}

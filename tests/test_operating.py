@@ -1,0 +1,179 @@
+"""Idle events (`event.when`): passed through, and for the learner as if they had not been."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
+
+from ssm_stream.config import Config, parse_config
+from ssm_stream.contract.message_schemas import prediction_schema
+from ssm_stream.core.loop import Predictions
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
+from ssm_stream.evaluate.backtest import backtest
+from ssm_stream.evaluate.document_engine import DocumentEngine
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.records import ShardBatch
+from ssm_stream.operators.records import predictions_of
+
+WHEN = "  when: {state: running, load: {above: 10}}\n"
+DERIVE = "  derive: {mean: {rolling_mean: load, over: 3}, share: {ratio: [y, load], lag: 1}}\n"
+KINDS = {
+    "plain": ("", ""),
+    "derived": (DERIVE, ""),
+    "several targets": ("  target: [y, z]\n", ""),
+    "horizon of events": ("", "model: {warmup: 10, horizon: 3 events}\n"),
+    "horizon of time": ("", "model: {warmup: 10, horizon: 5m}\n"),
+    "apart, expiring": (DERIVE, "model: {warmup: 10, fleet: false}\nstate: {ttl: 2h, shards: 2}\n"),
+    "limited": (DERIVE, "state: {max_entities: 2, when_full: evict}\n"),
+    "rules": ("", "alerts: {limits: [{column: speed, above: 3}], silence: {after: auto}, stuck: true}\n"),
+}
+
+
+def config(kind: str = "plain", when: str = WHEN) -> Config:
+    event, more = KINDS[kind]
+    target = "" if "target" in event else "  target: y\n"
+    model = "" if "model:" in more else "model: {warmup: 10}\n"
+    return parse_config(
+        "source: {brokers: a, topic: events}\nrecovery: {directory: null}\nevent:\n  entity: m\n  timestamp: ts\n"
+        f"  features: [load]\n  categories: [mode]\n{target}{event}{when}{model}{more}"
+    )
+
+
+def documents(n: int, seed: int = 0, entities: int = 3) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(seed)
+    out, running = [], [True] * entities
+    for i in range(n):
+        e = int(rng.integers(entities))
+        if rng.random() < 0.1:
+            running[e] = not running[e]
+        load = float(rng.uniform(11, 30)) if running[e] else 0.0
+        y = 2 * load + rng.normal() if running[e] else 0.0
+        row = {"m": f"m{e}", "ts": 1_700_000_000 + 60 * i, "load": load, "mode": str(rng.integers(3)), "y": y, "z": -y}
+        row |= {"state": "running" if running[e] else "stop", "speed": float(rng.integers(5))}
+        if rng.random() < 0.05:
+            row["y"] = None
+        out.append(row)
+    return out
+
+
+def is_idle(row: dict[str, Any]) -> bool:
+    return row["state"] != "running" or not row["load"] > 10
+
+
+def run(
+    made: Config, rows: list[dict[str, Any]], cuts: list[int] | None = None, restarts: frozenset[int] = frozenset()
+) -> tuple[Predictions, list[dict[str, Any]]]:
+    """Predictions and alerts of rows that come in these batches, with restarts before some."""
+    engine, parts, alerts = Engine(made), list[Predictions](), list[dict[str, Any]]()
+    for start, stop in pairwise([0, *(cuts or []), len(rows)]):
+        if start in restarts:
+            engine = Engine.restore(made, engine.snapshot())
+        events, refused = EventReader(made.event).read(rows[start:stop])
+        assert not refused
+        events = engine.admit(events)[0]
+        ids = EventIds("events", 0, list(range(start, stop)))
+        predictions, found = engine.process(events, 0, ids)
+        parts.append(predictions)
+        alerts += [each.message | {"row": start + each.row, "id": ids.alert_id(each)} for each in found]
+    return Predictions(*map(np.concatenate, zip(*parts, strict=True))), alerts
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "limited"])
+def test_for_the_learner_idle_events_have_not_been(kind: str) -> None:
+    rows = documents(900)
+    idle = np.array([is_idle(row) for row in rows])
+    found = run(config(kind), rows, [100, 101, 400])[0]
+    want = run(config(kind, ""), [row for row in rows if not is_idle(row)])[0]
+    for name in ("yhat", "n", "fleet"):
+        assert getattr(found, name)[~idle].tobytes() == getattr(want, name).tobytes(), name
+    for column in (found.yhat, found.lower, found.upper, found.score, found.fleet):
+        assert np.isnan(column[idle]).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=6, deadline=None)
+@given(st.data())
+def test_no_batch_and_no_restart_changes_a_bit(kind: str, data: Any) -> None:
+    rows, made = documents(400, data.draw(st.integers(0, 5))), config(kind)
+    cuts = sorted(data.draw(st.sets(st.integers(1, 399), max_size=8)))
+    restarts = frozenset(data.draw(st.lists(st.sampled_from(cuts), max_size=3)) if cuts else [])
+    found, want = run(made, rows, cuts, restarts), run(made, rows)
+    if kind != "horizon of events":  # its scores come with the batch that resolves them
+        assert [column.tobytes() for column in found[0]] == [column.tobytes() for column in want[0]]
+    assert found[1] == want[1]
+
+
+def test_an_idle_event_that_begins_changes_nothing_of_an_entity() -> None:
+    rows = documents(300)
+    engine = Engine(config())
+    events, _ = EventReader(engine.config.event).read(rows)
+    engine.process(events)
+    before = engine.state_hash("m0")
+    stop = [{**rows[-1], "m": name, "state": "stop", "ts": 1_800_000_000} for name in ("m0", "new")]
+    engine.process(EventReader(engine.config.event).read(stop)[0])
+    assert engine.state_hash("m0") == before
+    assert "new" not in engine
+
+
+@pytest.mark.parametrize("kind", ["plain", "several targets", "horizon of events", "horizon of time"])
+def test_messages_keep_to_their_schema_by_every_way(kind: str) -> None:
+    made, rows = config(kind), documents(60)
+    events, _ = EventReader(made.event).read(rows)
+    predictions, _alerts = Engine(made).process(events)
+    batch = ShardBatch(0, events, list(range(60)))
+    values = Encoder(made).encode(batch, predictions, []).values
+    validator = Draft202012Validator(prediction_schema(made))
+    m = len(made.event.targets)
+    messages = [orjson.loads(value) for value in values]
+    for i, message in enumerate(messages):
+        validator.validate(message)
+        assert message["idle"] is is_idle(rows[i // m])
+        assert (message["yhat"] is None) is message["idle"]
+        assert message["y"] == rows[i // m][message.get("target", "y")]
+    assert [each.to_json() for each in predictions_of(made, batch, predictions)] == values
+    plain = config(kind, "")
+    assert "idle" not in prediction_schema(plain)["properties"]
+
+
+def test_limits_hold_silence_counts_and_stuck_does_not() -> None:
+    made, rows = config("rules"), documents(400, entities=1)
+    alerts = [each for each in run(made, rows)[1] if each["kind"] == "limit" and each["phase"] == "started"]
+    over = [row["speed"] > 3 for row in rows]
+    assert [each["row"] for each in alerts] == [i for i in range(400) if over[i] and not (i and over[i - 1])]
+    # 2,000 idle events of one value after a varying signal
+    stop = [{**rows[0], "ts": 1_700_100_000 + 60 * i, "state": "stop", "load": 0.0, "speed": 0.0} for i in range(2000)]
+    kinds = {each["kind"] for each in run(made, rows + stop)[1] if each["row"] >= 400}
+    assert "stuck" not in kinds
+    assert "silence" not in kinds
+
+
+def test_a_backtest_counts_them_and_explain_says_so() -> None:
+    made, rows = config(), documents(200)
+    idle = [is_idle(row) for row in rows]
+    result = backtest(made, rows)
+    assert (result["idle"], result["doubtful"]) == (sum(idle), 0)
+    assert result["mae"] < 5
+    name = rows[idle.index(True)]["m"]
+    with pytest.raises(UnknownEntityError, match=r"does not meet event\.when"):
+        explain_recorded(made, rows, name, idle.index(True) + 1)
+    at = max(i for i in range(200) if not idle[i])
+    assert explain_recorded(made, rows, rows[at]["m"], at + 1, history=3)[0].n > 0
+
+
+def test_documents_one_at_a_time() -> None:
+    made, rows = config(), documents(120)
+    engine, whole = DocumentEngine(made), DocumentEngine(made).process_documents(rows)
+    found = [engine.process_document(row) for row in rows]
+    assert [each.predictions[0].to_json() for each in found] == [each.to_json() for each in whole.predictions]
+    assert [each.idle for each in whole.predictions] == [is_idle(row) for row in rows]
+    assert whole.predictions[[is_idle(row) for row in rows].index(True)].to_dict()["yhat"] is None
