@@ -18,6 +18,7 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.explain import UnknownEntityError, explain_recorded
+from ssm_stream.engine.rules.restarts import BEGINS, ENDS, Restarts
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.ingest.events import EventReader
@@ -177,3 +178,66 @@ def test_documents_one_at_a_time() -> None:
     assert [each.predictions[0].to_json() for each in found] == [each.to_json() for each in whole.predictions]
     assert [each.idle for each in whole.predictions] == [is_idle(row) for row in rows]
     assert whole.predictions[[is_idle(row) for row in rows].index(True)].to_dict()["yhat"] is None
+
+
+def cycles(count: int, fault: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Runs of 100 events, of which the first 6 are cold, and stops of 20. fault: number of a run that begins broken"""
+    rng = np.random.default_rng(seed)
+    out = list[dict[str, Any]]()
+    for i in range(count):
+        for k in range(120):
+            running = k < 100
+            load = float(rng.uniform(11, 30)) if running else 0.0
+            cold = -12 * 0.6**k if i and k < 6 else 0.0
+            y = 2 * load + cold + rng.normal() + (400 if i == fault and k < 6 else 0)
+            row = {"m": "m0", "ts": 1_700_000_000 + 60 * len(out), "load": load, "mode": "a"}
+            out.append(row | {"y": y if running else 0.0, "state": "running" if running else "stop"})
+    return out
+
+
+def started(found: list[dict[str, Any]]) -> list[tuple[int, int, str]]:
+    """Run, event of it, and kind of each alert that starts."""
+    return [(each["row"] // 120, each["row"] % 120, each["kind"]) for each in found if each["phase"] == "started"]
+
+
+def test_restarts_that_are_as_ever_raise_nothing_and_a_fault_at_one_does() -> None:
+    made = config()
+    usual = started(run(made, cycles(40))[1])
+    assert [each for each in usual if each[1] < 20] == []
+    without = run(config(when=""), [row for row in cycles(40) if row["state"] == "running"])[1]
+    assert [each for each in without if each["phase"] == "started" and each["row"] % 100 < 20]
+    broken = started(run(made, cycles(40, 30))[1])
+    assert (30, 0, "anomaly") in broken
+
+
+def test_a_machine_that_often_stops_is_judged_all_the_same() -> None:
+    """Runs and stops of ten minutes: an eighth of a run at most is a restart, so a fault within one is found."""
+    rng, rows = np.random.default_rng(1), list[dict[str, Any]]()
+    for i in range(3000):
+        running = i // 10 % 2 == 0
+        load = float(rng.uniform(11, 30)) if running else 0.0
+        y = 2 * load + rng.normal() + (60 if i > 2500 and i % 20 == 5 else 0) if running else 0.0
+        row = {"m": "m0", "ts": 1_700_000_000 + 60 * i, "load": load, "mode": "a", "y": y}
+        rows.append(row | {"state": "running" if running else "stop"})
+    found = [each for each in run(config(), rows)[1] if each["phase"] == "started"]
+    assert any(each["row"] > 2500 for each in found)
+
+
+def test_segments_end_where_a_restart_is_judged_by_one_that_has_just_ended() -> None:
+    made, restarts = config(), Restarts(config())
+    rows = cycles(3)
+    events, _ = EventReader(made.event).read(rows)
+    segments = restarts.plan(events, 0, set())
+    assert [segment.stop for segment in segments] == [200, 300]
+    places = [step.place for segment in segments for step in segment.steps]
+    # after the first stop, of which the run before is unknown, a restart lasts as long as it, then an eighth of the run
+    assert places[:22] == [BEGINS, 0, 1, 2, 2, *[3] * 4, *[4] * 8, *[5] * 5]
+    assert places[22:] == [ENDS, BEGINS, 0, 1, 2, 2, *[3] * 4, *[4] * 5, ENDS]
+    allowance = np.ones(300)
+    for segment in segments:
+        restarts.begin(segment, allowance)
+        restarts.end(segment, np.ones(300), np.ones(300, np.bool_))
+    assert np.isinf(allowance).sum() == 21 + 13
+    copy = Restarts(made)
+    copy.load(orjson.loads(orjson.dumps(restarts.dump())))
+    assert copy.dump() == restarts.dump()

@@ -72,8 +72,13 @@ class DelayedLabels:
         self.resolved = empty_resolved(0)
         self._recalled, self._resume_point = pending.new_room(store.params), np.zeros(4, np.int64)
 
-    def process(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
-        """Predict events, and learn those whose targets these events bring; see `TargetEngine.process`."""
+    def process(
+        self, events: Events, source: int, allowance: NDArray[np.float64] | None = None
+    ) -> tuple[Predictions, list[Alert]]:
+        """Predict events, and learn those whose targets these events bring; see `TargetEngine.process`.
+
+        allowance (n,): of the scores at these events, see `core.Engine.run`; None: all 1
+        """
         store = self._store
         target = events.target
         if len(store.early_labels):
@@ -94,7 +99,9 @@ class DelayedLabels:
         key = np.zeros(len(events), np.int64) if events.key is None else events.key
         out = empty_predictions(len(events))
         batch = _Batch(events.entity, rows, pools, events.ts, u, steps, own_steps, target, key)
-        alerts, self.resolved = self._run(batch, out, store.watermark_index(source), source, predicting=True)
+        alerts, self.resolved = self._run(
+            batch, out, store.watermark_index(source), source, predicting=True, allowance=allowance
+        )
         store.labels.set_rows(LabelledEvents(*self.resolved[:2]), pools[self.resolved.item])
         out.score[self.resolved.item] = self.resolved.score
         return out, alerts
@@ -175,7 +182,14 @@ class DelayedLabels:
         }
 
     def _run(
-        self, batch: _Batch, out: Predictions, watermark: int, source: int, *, predicting: bool
+        self,
+        batch: _Batch,
+        out: Predictions,
+        watermark: int,
+        source: int,
+        *,
+        predicting: bool,
+        allowance: NDArray[np.float64] | None = None,
     ) -> tuple[list[Alert], Settled]:
         """Run the kernel over events or labels; return the alerts and the resolved predictions.
 
@@ -193,7 +207,7 @@ class DelayedLabels:
             waiting = loop.Waiting(store.pending, self._recalled, self.rules, room, resume, store.label_counts)
             at, stop = store.bind(self._kernel_rules).run_late(
                 waiting, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps, batch.y, batch.key, at,
-                store.watermarks, watermark, out, predicting,
+                store.watermarks, watermark, out, predicting, allowance,
             )  # fmt: skip
             done, pool = int(resume[loop.ROWS]), int(resume[loop.POOL])
             if stop == loop.REPORT:

@@ -129,7 +129,7 @@ class DocumentEngine(Engine):
         idle = [None] * len(events) if events.idle is None else events.idle.tolist()
         places = zip(rows, events.entity, events.ts.tolist(), idle, strict=True)
         return [
-            Prediction(row, entity, ts, _target_or_none(y), *made, name, self._ahead(ts), flag)
+            Prediction._make((row, entity, ts, _target_or_none(y), *made, name, self._ahead(ts), flag))
             for (row, entity, ts, flag, name), (y, *made) in zip(
                 ((*place, name) for place in places for name in self._names), values, strict=True
             )
