@@ -22,6 +22,7 @@ from ssm_stream.engine.rules.restarts import BEGINS, ENDS, Restarts
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
 from ssm_stream.operators.records import predictions_of
@@ -241,3 +242,48 @@ def test_segments_end_where_a_restart_is_judged_by_one_that_has_just_ended() -> 
     copy = Restarts(made)
     copy.load(orjson.loads(orjson.dumps(restarts.dump())))
     assert copy.dump() == restarts.dump()
+
+
+@pytest.mark.parametrize("by", ["", "id: part"])
+def test_the_label_of_an_idle_event_is_ignored(by: str) -> None:
+    made = parse_config(
+        "source: {brokers: a, topic: events}\nevent:\n  entity: m\n  timestamp: ts\n  features: [load]\n  target: y\n"
+        f"{WHEN}labels: {{topic: labels, {by}}}\nmodel: {{warmup: 10}}\n"
+    )
+    assert made.labels is not None
+    rows = [{**row, "part": f"p{i}"} for i, row in enumerate(documents(200))]
+    reader = LabelReader(made, made.labels)
+    engine = Engine(made)
+    for start in range(0, 200, 20):
+        some = rows[start : start + 20]
+        labels = reader.read([{key: row[key] for key in ("m", "ts", "y", "part")} for row in some])[0]
+        early = start % 40 == 0
+        if early:
+            engine.learn(labels)
+        events, refused = EventReader(made.event).read([{**row, "y": None} for row in some])
+        assert not refused
+        engine.process(reader.add_ids(some, events)[0])
+        engine = Engine.restore(made, engine.snapshot())
+        if not early:
+            engine.learn(labels)
+    idle = sum(map(is_idle, rows))
+    assert idle > 50
+    assert engine.pop_unmatched_labels() == []
+    known = sum(row["y"] is not None and not is_idle(row) for row in rows)
+    assert engine.label_counts["matched"] == known
+    assert engine.label_counts["early"] == 0
+
+
+def test_bad_quality_is_unknown_and_alarms_when_it_lasts() -> None:
+    made = parse_config(
+        "source: {brokers: a, topic: events}\nevent:\n  entity: m\n  timestamp: ts\n  features: [load]\n  target: y\n"
+        "  quality: {column: quality, good: {from: 192}}\nalerts: {silence: {}, fleet: {enabled: false}}\n"
+    )
+    rows = [{**row, "quality": 192} for row in documents(900) if row["state"] == "running"]
+    for row in rows[-60:]:
+        row["quality"] = 24
+    result, alerts = backtest(made, rows), run(made, rows)[1]
+    assert result["doubtful"] == 60
+    kinds = {(each["kind"], each["column"]) for each in alerts if each["row"] >= len(rows) - 60}
+    assert {("silence", "load"), ("silence", "y")} <= kinds
+    assert any("alerts.silence" in each for each in made.replace(alerts=type(made.alerts)()).harmful_combinations())

@@ -143,6 +143,10 @@ def _print(result: dict[str, Any]) -> None:
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
+    if result["by_rules"]:
+        console.print(
+            "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
+        )
     refused, passed = sum(result["refused"].values()), result["passed_by"]
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(

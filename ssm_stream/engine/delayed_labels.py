@@ -106,6 +106,13 @@ class DelayedLabels:
         out.score[self.resolved.item] = self.resolved.score
         return out, alerts
 
+    def ignore_idle(self, events: Events) -> None:
+        """Ignore the labels of the idle ones among events."""
+        if self.rules.labels and events.idle is not None:
+            for i in np.flatnonzero(events.idle).tolist():
+                key = 0 if events.key is None else int(events.key[i])
+                self._store.early_labels.add_idle(events.entity[i], int(events.ts[i]), key)
+
     def learn(self, labels: Labels, source: int) -> LabelResult:
         """Learn labels; see `TargetEngine.learn`."""
         store = self._store
@@ -137,6 +144,8 @@ class DelayedLabels:
         """Hold label i, which matches no event yet, or give it up if none can come. row: −1 if the entity has none"""
         store = self._store
         name, ts = labels.entity[i], int(labels.ts[i])
+        if store.early_labels.is_idle(name, ts, int(labels.key[i])):
+            return
         clock = store.state.clock.number[row] if row >= 0 else np.zeros(4)
         last = int(clock[loop.LAST]) if clock[loop.GAPS] > 0 else None
         raw = None if labels.raw is None else labels.raw[i]

@@ -138,6 +138,7 @@ class TargetEngine:
         ]
         store.labels.place(active)
         if self.delayed is not None:
+            self.delayed.ignore_idle(events)
             self.delayed.resolved = self.resolved._replace(item=active[self.resolved.item])
             self.delayed.renumber_unmatched(unmatched, active)
         alerts = [alert._replace(row=int(active[alert.row])) for alert in alerts]
