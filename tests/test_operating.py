@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import math
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import bytewax.operators as op
 import numpy as np
 import orjson
 import pytest
+from brokers import Kafka
+from bytewax.dataflow import Dataflow
+from bytewax.testing import TestingSink, TestingSource, run_main
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from test_stream import Job
 
+import ssm_stream.operators as sop
 from ssm_stream.config import Config, parse_config
 from ssm_stream.contract.message_schemas import prediction_schema
 from ssm_stream.core.loop import Predictions
@@ -26,6 +35,7 @@ from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import ShardBatch
 from ssm_stream.operators.records import predictions_of
+from ssm_stream.ui.entity_cache import EntityCache
 
 WHEN = "  when: {state: running, load: {above: 10}}\n"
 DERIVE = "  derive: {mean: {rolling_mean: load, over: 3}, share: {ratio: [y, load], lag: 1}}\n"
@@ -287,3 +297,51 @@ def test_bad_quality_is_unknown_and_alarms_when_it_lasts() -> None:
     kinds = {(each["kind"], each["column"]) for each in alerts if each["row"] >= len(rows) - 60}
     assert {("silence", "load"), ("silence", "y")} <= kinds
     assert any("alerts.silence" in each for each in made.replace(alerts=type(made.alerts)()).harmful_combinations())
+
+
+def test_the_operators_pass_them_through() -> None:
+    flow, found, rows = Dataflow("d"), list[Any](), documents(60)
+    watched = sop.monitor("m", op.input("in", flow, TestingSource(rows)), config())
+    op.output("out", watched.predictions, TestingSink(found))
+    run_main(flow)
+    assert sorted((each.ts, each.idle) for each in found) == [(1000 * row["ts"], is_idle(row)) for row in rows]
+    assert all(math.isnan(each.yhat) for each in found if each.idle)
+
+
+def test_the_live_page_keeps_the_heat_of_an_entity_that_stands_still() -> None:
+    made = config()
+    engine, cache = Engine(made), EntityCache()
+    for start in range(0, 400, 20):
+        events = EventReader(made.event).read(documents(400)[start : start + 20])[0]
+        cache.observe(0, events, engine.process(events)[0])
+        cache.merge()
+    assert cache.merged > 0
+    assert np.isfinite(cache.heat[: len(cache.names)]).all()
+
+
+@pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])
+def test_the_service_passes_them_through(kafka: Kafka, tmp_path: Path, delivery: str) -> None:
+    """Across a restart, and with conditions on fields that are no inputs."""
+    if kafka.kind == "mock" and delivery == "exactly_once":
+        pytest.skip("the mock cluster has no transactions")
+    job = Job(kafka, tmp_path / "job", kafka.topic("events", 1))
+    content = orjson.loads(job.path.read_bytes())
+    content["event"] |= {"when": {"state": ["running"], "a": {"above": 1}}, "quality": {"column": "q"}}
+    content["alerts"] = {"limits": [{"column": "level", "above": 5}]}
+    content["delivery"] = delivery
+    job.path.write_bytes(orjson.dumps(content))
+    rows = documents(120)
+    for start in (0, 60):
+        values = [
+            {"entity": row["m"], "ts": row["ts"], "a": row["load"], "b": 1, "target": row["y"], "state": row["state"]}
+            | {"q": "good", "level": row["speed"] + 2}
+            for row in rows[start : start + 60]
+        ]
+        kafka.produce(job.topic, [(row["entity"].encode(), orjson.dumps(row)) for row in values])
+        job.run()
+    read = [json.loads(message.value() or b"") for message in kafka.read(job.predictions)]
+    read.sort(key=lambda each: each["ts"])
+    assert [each["idle"] for each in read] == [row["state"] != "running" for row in rows]
+    assert all((each["yhat"] is None) is each["idle"] for each in read)
+    alerts = [json.loads(message.value() or b"") for message in kafka.read(job.alerts)]
+    assert {each["limit"] for each in alerts if each["kind"] == "limit"} == {"level above 5"}

@@ -118,7 +118,7 @@ def _describe(config: Config) -> Iterator[str]:
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:
-        yield f"judges    {when.text}; what does not meet it passes through as idle (event.when)"
+        yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
         yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
     yield f"writes    {', '.join(sinks.topics)}"

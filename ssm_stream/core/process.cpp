@@ -374,7 +374,7 @@ struct Meeting {
     double y;
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
-    double* allowance;     // as of `Judged`
+    double allowance;      // as of `Events`, of the item
 };
 static bool settle(const EngineState& state, const LateState& late, Learner& l, i64 e, const Meeting& m) {
     const Params& p = state.learner.p;
@@ -397,7 +397,8 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         const Event event{late.room.u, late.room.steps, then};
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
-        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, m.allowance});
+        double allowance = m.allowance;  // an item may bring the targets of several records
+        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
         const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
@@ -500,7 +501,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance + t : nullptr});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;

@@ -31,8 +31,9 @@ class When(Section):
 
     @property
     def text(self) -> str:
-        """`pump-*: state is running or auto, speed above 10`."""
-        return f"{self.entities}: " + ", ".join(f"{path} {test.words}" for path, test in self.condition.items())
+        """`state is running or auto, speed above 10 (pump-*)`."""
+        found = ", ".join(f"{path} {test.words}" for path, test in self.condition.items())
+        return found if self.entities == "*" else f"{found} ({self.entities})"
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
