@@ -67,7 +67,7 @@ def kind(schema: dict[str, Any], path: bool = False) -> str:
 def _many(what: str) -> str:
     """Return the plural."""
     name, comma, rest = what.partition(",")
-    plural = {"half-life": "half-lives", "text": "texts"}.get(name, f"{name}s")
+    plural = {"half-life": "half-lives", "text": "texts", "properties": "properties"}.get(name, f"{name}s")
     return what if what.startswith("`") else f"{plural}{comma}{rest}"
 
 

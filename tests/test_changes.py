@@ -85,6 +85,8 @@ MIGRATING: list[dict[str, Any]] = [
     {"alerts__critical": 9},
     {"alerts__contributions": 0},
     {"alerts__language": "ja"},
+    {"event__when": {"a": {"above": -1}}},
+    {"event__quality": {"columns": {"a": "a_flag"}, "good": [1]}},
     {"state__ttl": "2d"},
     {"state__ttl": None},
 ]
@@ -208,6 +210,7 @@ def test_every_setting_that_decides_is_known_here() -> None:
     every += paths(changed(alerts__fleet={"wait": 0}).model_settings)
     every += paths(changed(alerts__limits=[{"column": "target", "above": 1}]).model_settings)
     every += ["alerts.silence", *paths(changed(alerts__silence={}, alerts__stuck=True).model_settings)]
+    every += [*paths(changed(event__when={"a": 1}).model_settings), "event.quality"]
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
     every.append(HOLIDAYS)  # a text a year, of which the difference is one
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ssm_stream.config.sections.conditions import Condition, matches
-from ssm_stream.ingest.conditions import code, fields, met
+from ssm_stream.config.sections.conditions import Condition, fields, matches
+from ssm_stream.ingest.conditions import code, met
 
 CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)
 TEXTS = ["running", "auto", "stop"]

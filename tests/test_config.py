@@ -364,6 +364,8 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "max_bytes"),
         ("event", "framed"),
         ("event", "only"),
+        ("event", "when"),
+        ("event", "quality"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
     later += [("alerts", name) for name in ("budget", "limits", "shadow", "silence", "stuck")]

@@ -169,7 +169,7 @@ def test_an_entity_past_its_ttl_ends_its_alert_where_the_others_show_it() -> Non
 @pytest.mark.parametrize(
     ("limits", "says"),
     [
-        ("\n  - {column: pressure, above: 1}", "add it to event.features"),
+        ("\n  - {column: machine, one_of: [pump-1]}", "the entity or the time of the event"),
         ("\n  - {column: temp}", "above, below, from or to"),
         ("\n  - {column: temp, above: 1}\n  - {column: temp, above: 1}", "twice, as entries 1 and 2"),
         ("\n  - {column: temp, above: 1, for: often}", "'3 events', or a duration such as '5m'"),
@@ -179,6 +179,20 @@ def test_an_entity_past_its_ttl_ends_its_alert_where_the_others_show_it() -> Non
 def test_what_cannot_be_a_limit_is_refused(limits: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         config(limits)
+
+
+def test_a_limit_on_a_column_that_nothing_else_reads() -> None:
+    made = config("\n  - {column: line.mode, one_of: [fault]}\n  - {column: speed, above: 10}")
+    assert made.event.context == ["line.mode", "speed"]
+    assert made.replace(alerts=made.without_shadow().alerts).event.context == ["line.mode", "speed"]
+    assert made.replace(alerts=type(made.alerts)()).event.context == []
+    given = rows([("pump-1", 20, 5, "run")] * 3)
+    given[1] |= {"line": {"mode": "fault"}, "speed": 11}
+    found = messages(Engine(made), given)
+    assert [(m["row"], m["limit"], m["value"], m["phase"]) for m in found] == [
+        (1, "line.mode fault", "fault", "started"),
+        (1, "speed above 10", 11.0, "started"),
+    ]
 
 
 def test_limits_beside_several_targets() -> None:

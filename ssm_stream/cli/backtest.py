@@ -143,6 +143,10 @@ def _print(result: dict[str, Any]) -> None:
     elif len(entities) > SHOWN:
         console.print(f"[dim]the {SHOWN} entities with most alerts of {len(entities):,}; --json has all[/dim]")
     console.print(_inside(result), markup=False, highlight=False, soft_wrap=True)
+    if result["by_rules"]:
+        console.print(
+            "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
+        )
     refused, passed = sum(result["refused"].values()), result["passed_by"]
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(
@@ -151,6 +155,8 @@ def _print(result: dict[str, Any]) -> None:
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
         + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
+        + (f"; {result['idle']:,} rows idle (event.when)" if result["idle"] else "")
+        + (f"; {result['doubtful']:,} rows with values that are not good (event.quality)" if result["doubtful"] else "")
     )
 
 

@@ -118,6 +118,10 @@ def _describe(config: Config) -> Iterator[str]:
     yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
+    for when in event.when:
+        yield f"judges    events with {when.text}; others pass through as idle (event.when)"
+    if event.quality is not None:
+        yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
     yield f"writes    {', '.join(sinks.topics)}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"

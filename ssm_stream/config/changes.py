@@ -23,6 +23,8 @@ _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
 _BUDGET = "the learner stays; bounds and thresholds follow the new budget"
 MIGRATES = {
+    "event.when": "the learner stays; it applies to events from now on",
+    "event.quality": "the learner stays; it applies to events from now on",
     "model.warmup": _RULE,
     "alerts.budget": _BUDGET,
     "alerts.budget.alerts": _BUDGET,
@@ -162,7 +164,13 @@ def overall_effect(changes: Iterable[Change]) -> Effect:
     return "refused" if "refused" in effects else "migrated" if "migrated" in effects else "kept"
 
 
+def _setting(path: str) -> str:
+    """Return the setting that a path is in: all of `event.quality` is one."""
+    return "event.quality" if path.startswith("event.quality.") else path
+
+
 def _effect(path: str) -> tuple[Effect, str]:
+    path = _setting(path)
     if path in MIGRATES:
         return "migrated", MIGRATES[path]
     why = next(
@@ -175,7 +183,7 @@ def change_needs(path: str) -> Literal["reload", "restart", "anew"]:
     """Return what another value of a setting takes: a reload, a restart, or a new state that learns from the start."""
     if any(path == start or path.startswith(f"{start}.") for start in NOT_LIVE):
         return "restart"
-    independent = path in RUNTIME_EFFECTS or path in MIGRATES
+    independent = path in RUNTIME_EFFECTS or _setting(path) in MIGRATES
     return "anew" if not independent and any(path.startswith(start) for start in WHY_REFUSED) else "reload"
 
 

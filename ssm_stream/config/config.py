@@ -79,12 +79,12 @@ class Config(Section):
 
     def _check_limits(self) -> None:
         event = self.event
-        read = [] if event.features == "auto" else [*event.columns, *event.targets]
+        object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
         for i, limit in enumerate(self.alerts.limits):
-            if event.features != "auto" and limit.column not in read:
+            if limit.column in (event.entity, event.timestamp):
                 raise ValueError(
-                    f"alerts.limits: entry {i + 1} is on {limit.column!r}, which is not read; add it to event.features "
-                    f"(read are {', '.join(map(repr, read))})"
+                    f"alerts.limits: entry {i + 1} is on {limit.column!r}, the entity or the time of the event; name a "
+                    "column with a value (`entities` chooses the machines)"
                 )
             if self.labels and limit.column in event.targets:
                 raise ValueError(
@@ -137,6 +137,12 @@ class Config(Section):
                     "has learned most faults before the alarm, and predicts worse while it is held; set event.lags: 0, "
                     "or learn: adapt"
                 )
+        silence = self.alerts.silence
+        if self.event.quality is not None and (silence is None or not silence.columns):
+            found.append(
+                "event.quality without alerts.silence: flags that stay bad for long raise no alert, their columns are "
+                "only unknown; set alerts.silence: {after: auto}"
+            )
         if self.alerts.shadow and self.sinks.suppressed is None:
             found.append(
                 "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "
@@ -187,11 +193,10 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
-        if not self.event.derive:
-            del settings["event"]["derive"]
-        if not self.event.holidays:
-            del settings["event"]["holidays"]
-        else:
+        for name in ("derive", "when", "quality", "holidays"):
+            if not getattr(self.event, name):
+                del settings["event"][name]
+        if self.event.holidays:
             del settings["event"]["holidays"]["of"]  # the days alone count, wherever they come from
         if self.model.embedding == type(self.model.embedding)():
             del settings["model"]["embedding"]

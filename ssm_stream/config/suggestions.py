@@ -50,7 +50,11 @@ def column_paths(config: Config) -> dict[str, str]:
         paths |= {path: f"event.derive.{name}" for path in derived.sources if path not in paths}
     if event.features != "auto":
         paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
-    return paths | dict.fromkeys(event.categories, "event.categories")
+    paths |= dict.fromkeys(event.categories, "event.categories")
+    others = {path: "event.when" for each in event.when for path in each.condition}
+    others |= dict.fromkeys(event.quality.flags if event.quality is not None else [], "event.quality")
+    others |= {limit.column: "alerts.limits" for limit in config.alerts.limits}
+    return paths | {path: key for path, key in others.items() if path not in (*paths, *event.derive, *event.targets)}
 
 
 def missing_columns(config: Config, columns: Collection[str], place: str) -> list[str]:

@@ -97,6 +97,7 @@ def example_event(config: Config) -> dict[str, Any]:
     event, out = config.event, dict[str, Any]()
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
+        values |= dict.fromkeys(event.context, "A")
         values |= dict.fromkeys(event.features if event.watches_all else event.read_numbers, 1.5)
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
@@ -141,6 +142,9 @@ def _event(config: Config) -> Schema:
     fields = [*_who_and_when(event, event.entity, event.timestamp), *(Field(path, target) for path in event.targets)]
     fields += [] if event.features == "auto" else [Field(path, number) for path in event.read_numbers]
     fields += [Field(path, category) for path in event.categories]
+    if event.features != "auto":
+        context = category | {"description": "What conditions or limits look at. Missing or null: it meets none."}
+        fields += [Field(path, context) for path in event.context if path not in event.read_numbers]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))
     words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."

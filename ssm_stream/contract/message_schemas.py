@@ -31,6 +31,8 @@ FAULTS: dict[str, frozenset[Fault]] = {
     }),
 }  # fmt: skip
 """Stage → its faults."""
+OF_PREDICTION = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
+"""Fields of a prediction that are null where the event is idle."""
 
 
 def prediction_schema(config: Config) -> Schema:
@@ -73,7 +75,21 @@ def prediction_schema(config: Config) -> Schema:
         },
     }
     words = "One an event and target" if several else "One an event"
-    return _closed(properties) | {"title": "Prediction", "description": f"{words}, keyed by entity."}
+    found = {"title": "Prediction", "description": f"{words}, keyed by entity."}
+    if not event.when:
+        return _closed(properties) | found
+    some, null = {name: properties[name] for name in OF_PREDICTION}, {"type": "null"}
+    identity = properties.pop("id")
+    properties |= {name: _described(nullable(some[name]), "Null where `idle`.") for name in OF_PREDICTION}
+    properties["idle"] = _described({"type": "boolean"}, "The event does not meet event.when: there is no prediction.")
+    properties["id"] = identity
+    return {
+        **_closed(properties),
+        **found,
+        "if": {"properties": {"idle": {"const": True}}},
+        "then": {"properties": dict.fromkeys(OF_PREDICTION, null)},
+        "else": {"properties": some},
+    }
 
 
 def alert_schema(config: Config) -> Schema:

@@ -32,11 +32,12 @@ class Engine:
     def __init__(self, params: Any, scratch: Any, state: Any, pools: Any, rules: Any, reported: Any) -> None: ...
     def run(
         self, pools: Ints, rows: Ints, ts: Ints, u: Floats, steps: Ints, y: Floats, start: int, marks: Floats,
-        source: int, out: Any,
+        source: int, out: Any, allowance: Floats | None = None,
     ) -> tuple[int, int]: ...  # fmt: skip
     def run_late(
         self, waiting: Any, pools: Ints, rows: Ints, ts: Ints, u: Floats, steps: Ints, own: Ints, y: Floats, key: Ints,
         start: int, marks: Floats, source: int, out: Any, predicting: bool,
+        allowance: Floats | None = None,
     ) -> tuple[int, int]: ...  # fmt: skip
     def own_channels(self, function: Any, count: int) -> None: ...
     def check(self, entities: int, pools: int) -> str: ...

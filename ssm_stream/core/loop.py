@@ -6,7 +6,7 @@ predicted ahead.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -163,6 +163,16 @@ def empty_predictions(n: int) -> Predictions:
     """Return room for n predictions."""
     yhat, lower, upper, score, fleet = (np.empty(n) for _ in range(5))
     return Predictions(yhat, lower, upper, score, np.empty(n, np.bool_), np.empty(n, np.int64), fleet)
+
+
+def spread(predictions: Predictions, rows: NDArray[np.intp], n: int) -> Predictions:
+    """Return predictions of n events of which only these rows have one; the others have NaN, false and 0."""
+    out: list[Any] = []
+    for column in predictions:
+        full = np.full(n, np.nan) if column.dtype == np.float64 else np.zeros(n, column.dtype)
+        full[rows] = column
+        out.append(full)
+    return Predictions(*out)
 
 
 class Waiting(NamedTuple):

@@ -70,6 +70,7 @@ struct Judged {
     bool known;          // the entity had a label when the answer was given
     const double* u;
     const i64 *steps, *context;  // hour and weekday of the target; those that the prediction was made for
+    double* allowance;   // as of `Events`, of this one; none where the score is judged as it is
 };
 
 // 1 if the event is to be learned: an open episode may hold learning, so that a fault is not taken for normal.
@@ -161,6 +162,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     phase[0] = phase[1] = episodes::UNCHANGED;
     phase[ENDED] = phase[ENDED + 1] = episodes::OPEN_STILL;
     phase[LEARNS] = 1;
+    const double allowed = j.allowance ? *j.allowance : 1.0;
+    if (j.allowance) *j.allowance = 0.0;
     if (!j.known) return 0.0;
     const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
     const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + state.own.count), 1.0);
@@ -170,7 +173,9 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const error_scale::Scale context(state, j.k, e);
     const double rounding = rounding_of(state, j.y, j.answer), heard_size = size > rounding ? size : 0.0;
     const double scale = context.room[error > 0.0 ? error_scale::UPPER : error_scale::LOWER];
-    auto [score, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
+    const auto [found, channel] = anomaly_score(state, e, j, events, scale, context, absorb);
+    double score = found / allowed;
+    if (j.allowance && j.n >= r.warmup) *j.allowance = found;
     const bool sided = r.direction == 0 || error * static_cast<double>(r.direction) > 0.0;
     const bool counts =
         sided && size >= r.deviation && size >= r.deviation_relative * std::fabs(j.answer) && score > 1.0;
@@ -184,7 +189,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
             mean_shift::rebase(mean_shift::Levels(state.monitor, e), whole_doubles(2 * (state.learner.p.features + 1)));
         number[0] = score;
     }
-    if (r.drift) {
+    if (r.drift && allowed == 1.0) {
         const double budget = budget_events(r.drift_events, r.drift_seconds, gap);
         const drift::Drift detector(state.monitor, e, error_scale::KNOWN_FROM);
         const double heard = heard_size > 0.0 && scale > 0.0 ? clip(error / context.room[error_scale::BOTH], OVER_MOST) : 0.0;
@@ -207,7 +212,7 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     const double entities = static_cast<double>(state.learner.pool_fields.entities.in(state.learner.pool.row(j.k))[0]);
     error_scale::learn(context, j.answer, error, heard_size, moment_of(state, j.k, j.context, j.time), entities);
     const double over = scale > 0.0 ? min(size / scale, OVER_MOST) : heard_size > 0.0 ? 1.0 : 0.0;
-    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events);
+    interval::observe(interval_of(state, {j.k, e}), j.judged, over, r.level, 1.0 / events, allowed == 1.0);
     return score;
 }
 
@@ -319,7 +324,8 @@ static Stop run(const EngineState& state, const Events& events, i64 start, doubl
         if (next >= 0) prefetch_further(state, next, events.steps + 2 * (t + 1));
         if (unknown(y)) continue;
         advance(clock, event.ts, mark);
-        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps});
+        out.score[t] = judge(state, e, {k, n, n - 1, event.ts, y, answer, n > 0, event.u, event.steps, event.steps,
+                                       events.allowance ? events.allowance + t : nullptr});
         if (after >= 0) prefetch_entity(state, after, FOR_DRIFT);
         const bool loud = heed(state, l, e, n), learned = state.told.phase[LEARNS];
         if (learned) {
@@ -386,6 +392,7 @@ struct Meeting {
     double y;
     const i64* own;        // hour and weekday of the item itself
     bool push;             // the target is not among the lags yet
+    double allowance;      // as of `Events`, of the item
 };
 static bool settle(const EngineState& state, const LateState& late, Learner& l, i64 e, const Meeting& m) {
     const Params& p = state.learner.p;
@@ -408,7 +415,8 @@ static bool settle(const EngineState& state, const LateState& late, Learner& l, 
         const Event event{late.room.u, late.room.steps, then};
         const i64* predicted = late.room.steps;
         place_scale(state, {m.k, e}, answer, moment_of(state, m.k, predicted, then), m.y);
-        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted});
+        double allowance = m.allowance;  // an item may bring the targets of several records
+        score = judge(state, e, {m.k, n, q.judged[e], then, m.y, answer, !young, late.room.u, ahead ? m.own : predicted, predicted, &allowance});
         q.judged[e] += young ? 0 : 1;
         loud = heed(state, l, e, n);
         const bool heads = l.pool.n > 0 && (p.lags == 0 || !young);
@@ -511,7 +519,7 @@ static Stop run_late(const EngineState& state, const LateState& late, const Even
         }
         ++todo[ROWS];
         ring.close(i, tally, MATCHED);
-        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push});
+        const bool loud = settle(state, late, l, e, {t, row, at, k, y, events.own + 2 * t, push, events.allowance ? events.allowance[t] : 1.0});
         if (todo[STAGE] == ITSELF || !predicting) {
             todo[STAGE] = BEFORE;
             ++t;

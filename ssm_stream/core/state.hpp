@@ -70,6 +70,7 @@ struct Events {
     const i64 *steps, *own;
     const double* y;
     const i64* key;
+    double* allowance = nullptr;  // how much larger a score may be that is normal; replaced by the score as it was. None: all 1
 };
 // Channels that another package brings: called for each target that is judged.
 struct OwnScore { double score; i64 channel; };

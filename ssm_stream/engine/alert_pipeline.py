@@ -18,6 +18,7 @@ from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_end
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.rules.messages import rule_fields, rule_kinds
+from ssm_stream.engine.rules.restarts import Restarts
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
 from ssm_stream.ingest.events import Events
@@ -35,6 +36,7 @@ class AlertPipeline:
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
         self.rules = RuleAlerts(config) if rule_kinds(config) else None
+        self.restarts: list[Restarts] = []  # of each target, with `event.when`
         self._rule_fields = rule_fields(config)
         self.summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
@@ -129,6 +131,8 @@ class AlertPipeline:
 
     def remove(self, entity: str) -> None:
         """End the episodes of an entity that is removed, and send that at the next event of their source."""
+        for each in self.restarts:
+            each.remove(entity)
         for kind in self._kinds:
             self._end("reset", kind, entity)
 
@@ -193,6 +197,8 @@ class AlertPipeline:
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
         if self.rules is not None:
             content |= self.rules.dump()
+        if self.restarts:
+            content["restarts"] = [each.dump() for each in self.restarts]
         return [*parts, bytes_part("episodes", orjson.dumps(content))]
 
     def load(self, reader: SnapshotReader, *, migrates: bool) -> None:
@@ -216,6 +222,8 @@ class AlertPipeline:
         self._endings.load(open_)
         if self.rules is not None:
             self.rules.load(content)
+        for each, own in zip(self.restarts, content.get("restarts", ()), strict=False):  # it may be new
+            each.load(own)
         self._ids.load(content)
         self._ended = load_ended(content["ended"])
 

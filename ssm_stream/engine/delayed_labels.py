@@ -72,8 +72,13 @@ class DelayedLabels:
         self.resolved = empty_resolved(0)
         self._recalled, self._resume_point = pending.new_room(store.params), np.zeros(4, np.int64)
 
-    def process(self, events: Events, source: int) -> tuple[Predictions, list[Alert]]:
-        """Predict events, and learn those whose targets these events bring; see `TargetEngine.process`."""
+    def process(
+        self, events: Events, source: int, allowance: NDArray[np.float64] | None = None
+    ) -> tuple[Predictions, list[Alert]]:
+        """Predict events, and learn those whose targets these events bring; see `TargetEngine.process`.
+
+        allowance (n,): of the scores at these events, see `core.Engine.run`; None: all 1
+        """
         store = self._store
         target = events.target
         if len(store.early_labels):
@@ -94,10 +99,19 @@ class DelayedLabels:
         key = np.zeros(len(events), np.int64) if events.key is None else events.key
         out = empty_predictions(len(events))
         batch = _Batch(events.entity, rows, pools, events.ts, u, steps, own_steps, target, key)
-        alerts, self.resolved = self._run(batch, out, store.watermark_index(source), source, predicting=True)
+        alerts, self.resolved = self._run(
+            batch, out, store.watermark_index(source), source, predicting=True, allowance=allowance
+        )
         store.labels.set_rows(LabelledEvents(*self.resolved[:2]), pools[self.resolved.item])
         out.score[self.resolved.item] = self.resolved.score
         return out, alerts
+
+    def ignore_idle(self, events: Events) -> None:
+        """Ignore the labels of the idle ones among events."""
+        if self.rules.labels and events.idle is not None:
+            for i in np.flatnonzero(events.idle).tolist():
+                key = 0 if events.key is None else int(events.key[i])
+                self._store.early_labels.add_idle(events.entity[i], int(events.ts[i]), key)
 
     def learn(self, labels: Labels, source: int) -> LabelResult:
         """Learn labels; see `TargetEngine.learn`."""
@@ -130,6 +144,8 @@ class DelayedLabels:
         """Hold label i, which matches no event yet, or give it up if none can come. row: −1 if the entity has none"""
         store = self._store
         name, ts = labels.entity[i], int(labels.ts[i])
+        if store.early_labels.is_idle(name, ts, int(labels.key[i])):
+            return
         clock = store.state.clock.number[row] if row >= 0 else np.zeros(4)
         last = int(clock[loop.LAST]) if clock[loop.GAPS] > 0 else None
         raw = None if labels.raw is None else labels.raw[i]
@@ -175,7 +191,14 @@ class DelayedLabels:
         }
 
     def _run(
-        self, batch: _Batch, out: Predictions, watermark: int, source: int, *, predicting: bool
+        self,
+        batch: _Batch,
+        out: Predictions,
+        watermark: int,
+        source: int,
+        *,
+        predicting: bool,
+        allowance: NDArray[np.float64] | None = None,
     ) -> tuple[list[Alert], Settled]:
         """Run the kernel over events or labels; return the alerts and the resolved predictions.
 
@@ -193,7 +216,7 @@ class DelayedLabels:
             waiting = loop.Waiting(store.pending, self._recalled, self.rules, room, resume, store.label_counts)
             at, stop = store.bind(self._kernel_rules).run_late(
                 waiting, batch.pools, rows, batch.ts, batch.u, batch.steps, batch.own_steps, batch.y, batch.key, at,
-                store.watermarks, watermark, out, predicting,
+                store.watermarks, watermark, out, predicting, allowance,
             )  # fmt: skip
             done, pool = int(resume[loop.ROWS]), int(resume[loop.POOL])
             if stop == loop.REPORT:

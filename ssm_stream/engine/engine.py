@@ -54,6 +54,7 @@ class Engine:
         for each in self.target_engines:
             each.store.windows = self.windows
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
+        self.episodes.restarts = [each.restarts for each in self.target_engines if each.restarts is not None]
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
@@ -197,10 +198,9 @@ class Engine:
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
         """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
 
-        None if only `process` can do it: targets are delayed, entities limited, there are rules, or the entity is
-        new to the source.
+        None if only `process` can: targets are delayed, entities limited, there are rules, or the entity is new.
         """
-        if self._limiter is not None or self.episodes.rules is not None:
+        if self._limiter is not None or self.episodes.rules is not None or self.config.event.when:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         ready = locate_targets([each.single for each in self.target_engines], event, source)
@@ -214,7 +214,7 @@ class Engine:
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
-        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
+        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source), events.idle)
         self.windows.fill(events, source, [name for _, name in evicted])
         if len(self.target_engines) == 1:
             predictions, alerts_ = self.target_engines[0].process(events, source, evicted)

@@ -189,6 +189,12 @@ def explain_recorded(
         )
     events, _ = EventReader(config.event).read(list(rows))
     before, at = _find_event(events, entity, row)
+    if events.idle is not None:
+        if events.idle[at]:
+            raise UnknownEntityError(
+                f"row {events.position[at] + 1} does not meet event.when: an idle event is not predicted"
+            )
+        before = [i for i in before if not events.idle[i]]
     number = targets.index(target) if target is not None else 0
     engine, done, explanations = Engine(config), 0, list[Explanation]()
     for stop in [*spread_evenly(before, history), at]:

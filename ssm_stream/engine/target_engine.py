@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ssm_stream.engine.delayed_labels import DelayedLabels, LabelResult, empty_r
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.kernel_params import build_feature_plan, build_rules
 from ssm_stream.engine.report_collector import Location, ReportCollector
+from ssm_stream.engine.rules.restarts import Restarts, Segment
 from ssm_stream.engine.single_event import SingleEventProcessor
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.labels import Labels
@@ -76,6 +77,7 @@ class TargetEngine:
     config: with one target; see `ssm_stream.engine.engine` for several
     delayed: processes targets that come after their events; None if each comes with its event
     single: processes one event at a time; None if targets are delayed
+    restarts: the idle entities and those that have started again; None without `event.when`
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -99,6 +101,7 @@ class TargetEngine:
         self.store = EntityStore(config, self.plan, self.weights)
         self._texts = CategoryTexts(self.store)
         self._reports = ReportCollector(self.store, AlertBuilder(config, self.plan, self._texts.get))
+        self.restarts = Restarts(config) if config.event.when else None
         self.delayed: DelayedLabels | None = None
         self.single: SingleEventProcessor | None = None
         if self.store.delayed is None:
@@ -112,20 +115,46 @@ class TargetEngine:
         """Predict, score and learn, in order.
 
         Args:
-            events: n events
+            events: n events; those that are idle change nothing
             source: the stream that they come from (the Kafka partition); each has a watermark of its own
             evicted: row and name of the entities to evict there, which have no event before that row
 
         Returns:
             n predictions, and the alerts in the order of their events, to be completed by `alerts.render`
         """
-        store = self.store
+        store, active = self.store, events.active
         store.begin_batch()
         store.evict(evicted)
+        segments = list[Segment]()
+        if self.restarts is not None:
+            for _, name in evicted:
+                self.restarts.remove(name)
+            segments = self.restarts.plan(events, source, store.row_by_name)
+        if active is None:
+            return self._process(events, source, segments)
+        first, unmatched = len(store.reset_entities), 0 if self.delayed is None else self.delayed.unmatched_count
+        predictions, alerts = self._process(events.take(active), source, segments)
+        store.reset_entities[first:] = [
+            each._replace(row=int(active[each.row])) for each in store.reset_entities[first:]
+        ]
+        store.labels.place(active)
+        if self.delayed is not None:
+            self.delayed.ignore_idle(events)
+            self.delayed.resolved = self.resolved._replace(item=active[self.resolved.item])
+            self.delayed.renumber_unmatched(unmatched, active)
+        alerts = [alert._replace(row=int(active[alert.row])) for alert in alerts]
+        return loop.spread(predictions, active, len(events)), alerts
+
+    def _process(self, events: Events, source: int, segments: list[Segment]) -> tuple[Predictions, list[Alert]]:
+        """Process events of which none is idle. segments: those with restarts, if there are any"""
+        store, restarts = self.store, self.restarts
+        allowance = np.ones(len(events)) if segments else None
         self._texts.begin(events)
         events = replace(events, target=np.ascontiguousarray(events.target), ts=np.ascontiguousarray(events.ts))
         if self.delayed is not None:
-            return self.delayed.process(events, source)
+            if restarts is not None and allowance is not None:
+                restarts.mute(segments, allowance)
+            return self.delayed.process(events, source, allowance)
         n = len(events)
         rows = store.assign_rows(events.entity)
         pools = store.pools_of(rows, source)
@@ -136,19 +165,31 @@ class TargetEngine:
         out = empty_predictions(n)
         watermark = store.watermark_index(source)
         at = 0
-        while at < n:
-            at, stop = store.bind(self.rules).run(
-                pools, rows, events.ts, u, steps, events.target, at, store.watermarks, watermark, out
-            )
-            if stop == loop.REPORT:
-                i = at - 1
-                values = TargetAndPrediction(
-                    float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i])
-                )
-                location = Location(int(rows[i]), int(pools[i]), source)
-                self._reports.add(i, events.entity[i], int(events.ts[i]), values, location)
-            elif stop != loop.DONE:
-                store.make_room(stop, at, int(rows[at]), int(pools[at]))
+        for segment in segments or [Segment(n, [])]:
+            part = slice(segment.stop)
+            columns: Any = [column[part] for column in out]
+            into = Predictions(*columns) if segments else out
+            allowed = None if allowance is None else allowance[part]
+            if restarts is not None and allowance is not None:
+                restarts.begin(segment, allowance)
+            while at < segment.stop:
+                at, stop = store.bind(self.rules).run(
+                    pools[part], rows[part], events.ts[part], u[part], steps[part], events.target[part], at,
+                    store.watermarks, watermark, into, allowed,
+                )  # fmt: skip
+                if stop == loop.REPORT:
+                    i = at - 1
+                    values = TargetAndPrediction(
+                        float(events.target[i]), float(out.yhat[i]), float(out.lower[i]), float(out.upper[i])
+                    )
+                    location = Location(int(rows[i]), int(pools[i]), source)
+                    self._reports.add(i, events.entity[i], int(events.ts[i]), values, location)
+                elif stop != loop.DONE:
+                    if restarts is not None and allowance is not None and stop == loop.EXPIRED:
+                        restarts.drop(events.entity[at], at, segments, allowance)
+                    store.make_room(stop, at, int(rows[at]), int(pools[at]))
+            if restarts is not None and allowance is not None:
+                restarts.end(segment, allowance, ~np.isnan(events.target))
         self._texts.keep_learned()
         return out, self._reports.finish()
 

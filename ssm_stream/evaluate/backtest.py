@@ -43,11 +43,13 @@ def backtest(
 
     Returns:
         events, entities, mae, rmse, mae_persistence, coverage, interval_width, anomalies, drifts, seconds, refused
-        (count by fault), passed_by (rows of entities that `event.only` leaves out), pools, by_entity (the same metrics
-        of each), and of each kind of alert KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; with
-        several targets as of `combine_targets`
+        (count by fault), passed_by (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence
+        and stuck signals: count by kind), idle (rows that do not meet `event.when`), doubtful (with a value that
+        `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
+        KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; with several targets as of `combine_targets`
     """
-    faults, passed, start = Counter[str](), 0, time.perf_counter()
+    faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
+    start = time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
     engine: DeviceEngine | PartitionedEngine
@@ -64,7 +66,11 @@ def backtest(
             shares.add(chunk.events.entity, targets if targets.ndim == 1 else targets[:, j], j)
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
+        messages = [alert.message for alert in chunk.alerts]
+        by_rules.update(m["kind"] for m in messages if m["phase"] == "started" and m["kind"] not in KINDS)
         passed += chunk.passed_by
+        idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
+        doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
         on_chunk(chunk)
     seconds = time.perf_counter() - start
     one = next(iter(scores.values()))
@@ -78,6 +84,9 @@ def backtest(
         "seconds": seconds,
         "refused": dict(faults),
         "passed_by": passed,
+        "by_rules": dict(by_rules),
+        "idle": idle,
+        "doubtful": doubtful,
         "bytes_per_entity": engine.bytes_per_entity,
         "bytes_per_pool": engine.bytes_per_pool,
         "config_hash": config.hash,

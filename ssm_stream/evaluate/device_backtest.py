@@ -50,6 +50,8 @@ def require_device_support(config: Config, device: str) -> None:
         raise ConfigError(f"labels: found a topic of labels; {why}: leave the section out")
     if config.model.horizon.events or config.model.horizon.seconds:
         raise ConfigError(f"model.horizon: found {config.model.horizon.text!r}; {why}: leave it out")
+    if config.event.when:
+        raise ConfigError(f"event.when: found a condition; {why}: leave it out, and the idle rows with it")
     for kind in KINDS:
         if (found := getattr(config.alerts, kind).learn) != "adapt":
             raise ConfigError(

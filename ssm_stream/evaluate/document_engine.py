@@ -23,6 +23,7 @@ class Prediction(NamedTuple):
 
     row: of the event among those of the call, from 0; ts, ahead_ts: ms since 1970 UTC
     y: None if the event has no target; target: None with one target
+    idle: the event does not meet `event.when`, and yhat to fleet are NaN, false and 0; None without `event.when`
     ahead_ts: with a horizon in time, the time that is predicted (`for` in the message)
     """
 
@@ -39,12 +40,15 @@ class Prediction(NamedTuple):
     fleet: float
     target: str | None = None
     ahead_ts: int | None = None
+    idle: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the message, without its `id`."""
         fields = self._asdict()
         del fields["row"]
-        target, ahead = fields.pop("target"), fields.pop("ahead_ts")
+        target, ahead, idle = fields.pop("target"), fields.pop("ahead_ts"), fields.pop("idle")
+        if idle is not None:
+            fields |= (dict.fromkeys(self._fields[4:11]) if idle else {}) | {"idle": idle}
         if ahead is not None:
             fields["for"] = ahead
         if target is not None:
@@ -120,14 +124,13 @@ class DocumentEngine(Engine):
 
     def _records(self, events: Events, predictions: Predictions, rows: list[int]) -> list[Prediction]:
         p = predictions
-        columns = (events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
-        values = zip(*(column.ravel().tolist() for column in columns), strict=True)
-        places = zip(rows, events.entity, events.ts.tolist(), strict=True)
+        columns = (events.measured, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
+        values: Any = zip(*(column.ravel().tolist() for column in columns), strict=True)
+        idle = [None] * len(events) if events.idle is None else events.idle.tolist()
+        places = zip(rows, events.entity, events.ts.tolist(), idle, strict=True)
         return [
-            Prediction(
-                row, entity, ts, _target_or_none(y), yhat, low, high, score, warmup, n, fleet, name, self._ahead(ts)
-            )
-            for (row, entity, ts, name), (y, yhat, low, high, score, warmup, n, fleet) in zip(
+            Prediction._make((row, entity, ts, _target_or_none(y), *made, name, self._ahead(ts), flag))
+            for (row, entity, ts, flag, name), (y, *made) in zip(
                 ((*place, name) for place in places for name in self._names), values, strict=True
             )
         ]

@@ -171,8 +171,10 @@ class Engine(DocumentEngine):
             out["target"] = list(paths) * n
         names = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
         values = (p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
-        out["y"] = events.target.ravel()
+        out["y"] = events.measured.ravel()
         out |= {name: column.ravel() for name, column in zip(names, values, strict=True)}
+        if events.idle is not None:
+            out["idle"] = each(events.idle)
         out["alert"] = ["; ".join(alerts[i]) if i in alerts else None for i in range(n) for _ in paths]
         return out
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.core.scores import COLUMNS, EVENTS, SCORED
 from ssm_stream.core.scores import count as add_events
+from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.ingest.factorize import factorize
 
@@ -130,5 +131,5 @@ def started_alerts(alerts: Iterable[Alert], target: str | None = None) -> list[s
     return [
         f"{'' if m['scope'] == 'fleet' else m['entity']}\t{m['kind']}"
         for m in (alert.message for alert in alerts)
-        if m["phase"] == "started" and (target is None or m["target"] == target)
+        if m["phase"] == "started" and m["kind"] in KINDS and (target is None or m["target"] == target)
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Event
 from ssm_stream.config.sections.conditions import Test, Value
-from ssm_stream.ingest.events import Events, text_code
+from ssm_stream.ingest.event_columns import Events, text_code
 
 FIRST_CODE = 2.0**33
 """Least code of a text: numbers from here on are none in a column that may hold texts."""
@@ -48,18 +48,16 @@ def passes(test: Test, values: NDArray[np.float64]) -> NDArray[np.bool_]:
 
 
 def event_column(event: Event, events: Events, path: str) -> NDArray[np.float64]:
-    """Return the values (n,) of a column that is read: an input or a target. event: the section of the configuration"""
+    """Return the values (n,) of a column that is read. event: the section of the configuration"""
     if path in event.targets:
-        target = events.target
+        target = events.measured
         return target if target.ndim == 1 else target[:, event.targets.index(path)]
-    return events.features[:, event.columns.index(path)]
+    if path in event.columns:
+        return events.features[:, event.columns.index(path)]
+    assert events.context is not None, "a reader of this configuration reads it"
+    return events.context[:, event.context.index(path)]
 
 
 def code(value: Value) -> float:
     """Return a value as columns have it."""
     return text_code(value) if isinstance(value, str) else float(value)
-
-
-def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:
-    """Return the paths of the fields in conditions, each once, in order of appearance."""
-    return list(dict.fromkeys(path for condition in conditions for path in condition))

@@ -55,7 +55,7 @@ class DerivedInputs:
         if not self._used:
             return features, None
         read = len(self.paths)
-        given = [*features[:, :read].T, *target.reshape(len(target), -1).T]
+        given = [*features[:, :read].T, *(target[:, None] if target.ndim == 1 else target).T]
         out = np.empty((len(features), len(self._columns) + features.shape[1] - read))
         windows: list[Floats] = []
         for j, (places, derived) in enumerate(self._columns):

@@ -8,9 +8,7 @@ something unusual: the common case runs no Python for each event and field.
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import UTC
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -20,63 +18,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
-from ssm_stream.ingest.derived import DerivedInputs
-from ssm_stream.ingest.entity_filter import EntityFilter, entity_filter
+from ssm_stream.ingest.assembler import Assembler, Columns
+from ssm_stream.ingest.entity_filter import entity_filter
+from ssm_stream.ingest.event_columns import Events, select_entities, text_code
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.json_values import abbreviated
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
+__all__ = ["EventReader", "Events", "FaultError", "RefusedDocument", "select_entities", "text_code"]
+
 MAX_NUMBER = float(np.finfo(np.float32).max)
 """Largest absolute value of a feature or target: the learner computes some of its arrays in 32 bits."""
 MAX_CACHED_CODES = 10_000
 """Texts whose codes are cached: bounded, so that unlimited distinct texts cannot exhaust memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Events:
-    """n events in the order of their source."""
-
-    entity: list[str]
-    """n names"""
-    ts: NDArray[np.int64]
-    """(n,) ms since 1970 UTC"""
-    features: NDArray[np.float64]
-    """(n, d), NaN = unknown: the numeric features, then the categories as codes (see `text_code`)"""
-    target: NDArray[np.float64]
-    """(n,), with m targets (n, m), NaN = none"""
-    position: NDArray[np.int64]
-    """(n,) index of each among the documents read"""
-    key: NDArray[np.int64] | None = None
-    """(n,) hashes of the events' ids, if labels are joined by them"""
-    category_texts: dict[float, str] | None = None
-    """text of each category code; None if no category is text"""
-    windows: NDArray[np.float64] | None = None
-    """(n, k) what lagged and averaged derived inputs are made of; the engine fills in their columns of `features`"""
-
-    def __len__(self) -> int:
-        return len(self.entity)
-
-    def take(self, rows: NDArray[np.intp]) -> Events:
-        """Return these rows, in this order."""
-        names = self.entity
-        return Events(
-            [names[i] for i in rows.tolist()],
-            self.ts[rows],
-            self.features[rows],
-            self.target[rows],
-            self.position[rows],
-            None if self.key is None else self.key[rows],
-            self.category_texts,
-            None if self.windows is None else self.windows[rows],
-        )
-
-
-def select_entities(events: Events, only: EntityFilter | None) -> Events:
-    """Return the events of the entities that a filter lets through; all of them without a filter."""
-    if only is None or all(matched := list(map(only.matches, events.entity))):
-        return events
-    return events.take(np.flatnonzero(matched))
 
 
 class RefusedDocument(NamedTuple):
@@ -114,11 +69,6 @@ def is_utf8(texts: Iterable[str]) -> bool:
     return True
 
 
-def text_code(text: str) -> float:
-    """Return the code of a category's text: the same in every process, and at least 2³³, above category numbers."""
-    return float(2**33 + zlib.crc32(text.encode()))
-
-
 class EventReader:
     """Reads documents by the `event` section of the configuration.
 
@@ -128,8 +78,10 @@ class EventReader:
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self.derived = DerivedInputs(event)
+        self.assembler = Assembler(event)
+        self.derived = self.assembler.derived
         self.paths = [event.entity, event.timestamp, *event.targets, *self.derived.paths, *event.categories]
+        self.paths += event.context
         flat = all("." not in path for path in self.paths)
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._but_entity = itemgetter(*self.paths[1:]) if flat else None
@@ -175,9 +127,7 @@ class EventReader:
             else:
                 features[:, j] = self._categories(column, path, at, refused, texts)
 
-        position = np.array(at, np.int64)
-        features, windows = self.derived.add(features, target)
-        events = Events(entity, ts, features, target, position, None, texts or None, windows)
+        events = self.assembler(Columns(entity, ts, features, target, np.array(at, np.int64), texts or None))
         passed = self._only.passed_by(at, entity) if self._only is not None else set[int]()
         for i in passed & refused.keys():
             del refused[i]

@@ -88,8 +88,8 @@ class LabelReader:
             "timestamp": NO_TIME if section.id else section.timestamp or event.timestamp,
             "target": self._target,
         }
-        fixed: dict[str, object] = {"features": [], "categories": [], "lags": 1}
-        self._reader = EventReader(event.model_copy(update={**paths, **fixed}))
+        fixed: dict[str, object] = {"features": [], "categories": [], "lags": 1, "when": [], "quality": None}
+        self._reader = EventReader(event.with_limits([]).model_copy(update={**paths, **fixed}))
 
     def read(self, documents: Sequence[Any]) -> tuple[Labels, list[RefusedDocument]]:
         """Return the labels among the documents, and the refused documents, both in order of position."""
@@ -165,6 +165,7 @@ class EarlyLabels:
         self.unmatched: list[UnmatchedLabel] = []
         self._of: dict[str, list[EarlyLabel]] = {}
         self._count = 0
+        self._idle: dict[str, list[list[int]]] = {}  # entity → time and id of idle events, whose labels are ignored
 
     def __len__(self) -> int:
         return self._count
@@ -216,6 +217,23 @@ class EarlyLabels:
                     at += 1
         return target
 
+    def add_idle(self, entity: str, ts: int, key: int) -> None:
+        """Ignore the label of an idle event, be it here already or still to come."""
+        for at, label in enumerate(self._of.get(entity, ())):
+            if label.key == key if self.by_id else label.ts == ts:
+                self._remove(entity, at)
+                return
+        kept = [each for each in self._idle.get(entity, ()) if each[0] >= ts - self.wait]
+        self._idle[entity] = [*kept, [ts, key]][-self.max_pending :]
+
+    def is_idle(self, entity: str, ts: int, key: int) -> bool:
+        """Return whether a label is one of an idle event, which it has just been found for."""
+        for at, (then, own) in enumerate(self._idle.get(entity, ())):
+            if own == key if self.by_id else then == ts:
+                del self._idle[entity][at]
+                return True
+        return False
+
     def entities(self) -> Iterator[str]:
         """Return an iterator over the entities that have labels waiting."""
         return iter(self._of)
@@ -223,6 +241,7 @@ class EarlyLabels:
     def drop_entity(self, entity: str) -> None:
         """Remove an entity's labels; they are not reported as unmatched."""
         self._count -= len(self._of.pop(entity, []))
+        self._idle.pop(entity, None)
 
     def dump(self) -> bytes:
         """Return all labels that wait, as JSON."""
@@ -235,7 +254,7 @@ class EarlyLabels:
             for label in labels:
                 raw = None if label.raw is None else [text(label.raw[0]), text(label.raw[1])]
                 rows.append([name, *label[:-1], raw])
-        return orjson.dumps(rows)
+        return orjson.dumps({"labels": rows, "idle": self._idle} if self._idle else rows)
 
     def load(self, data: bytes) -> None:
         """Add the labels in the JSON that `dump` returned."""
@@ -243,7 +262,10 @@ class EarlyLabels:
         def blob(value: str | None) -> bytes | None:
             return None if value is None else base64.b64decode(value)
 
-        for name, ts, key, target, since, source, position, raw in orjson.loads(data):
+        content = orjson.loads(data)
+        if isinstance(content, dict):
+            self._idle, content = content["idle"], content["labels"]
+        for name, ts, key, target, since, source, position, raw in content:
             message = None if raw is None else (blob(raw[0]), blob(raw[1]))
             label = EarlyLabel(ts, key, target, since, source, position, message)
             self._of.setdefault(name, []).append(label)

@@ -35,9 +35,13 @@ class SingleEventReader(EventReader):
     def __init__(self, event: Event) -> None:
         super().__init__(event)
         self._target_count, self._number_count = len(event.targets), len(self.derived.paths)
+        self._plain = not event.context and not event.when and event.quality is None
 
     def read_one(self, document: dict[str, Any]) -> SingleEvent | None:
-        """Return the event of a document; None if `read` has to read it: something in it is new, unusual or refused."""
+        """Return the event of a document; None if `read` has to read it: something in it is new, unusual or refused,
+        or there are conditions."""
+        if not self._plain:
+            return None
         try:
             if self._all_at_once is None:
                 values = [get(document) for get in self._one_by_one]

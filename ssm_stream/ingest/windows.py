@@ -86,23 +86,25 @@ class Windows:
         return 8 * (self.width + 1) if self.width else 0
 
     def fill(self, events: Events, source: int = 0, evicted: Iterable[str] = ()) -> None:
-        """Compute the columns of these events in place, and keep their values.
+        """Compute the columns of these events in place, and keep their values; of idle ones there are none.
 
         Args:
             evicted: entities to forget first
         """
         for name in evicted:
             self.remove(name)
-        if events.windows is None or not len(events):
+        active = events.active
+        part = events if active is None else events.take(active)
+        if part.windows is None or not len(part):
             return
-        result = self._compute(events, source)
+        result = self._compute(part, source)
         for j, window in enumerate(self._windows):
-            events.features[:, window.column] = result.values[:, j]
+            events.features[slice(None) if active is None else active, window.column] = result.values[:, j]
         self._keep(result)
 
     def filled(self, events: Events, source: int = 0) -> Events:
         """Return a copy of events with the columns that they would get now; nothing is kept."""
-        if events.windows is None or not len(events):
+        if events.windows is None or not len(events) or events.active is not None:
             return events
         features, result = events.features.copy(), self._compute(events, source)
         for j, window in enumerate(self._windows):

@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.contract.message_schemas import OF_PREDICTION
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alert_kinds import SHADOW
@@ -26,17 +27,23 @@ from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
-PREDICTION_FIELDS = ("ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
+PREDICTION_FIELDS = ("ts", "y", *OF_PREDICTION)
 """Fields of a prediction, between the entity and the id."""
 
 
-def _template(stem: str, ahead: bool, target: str | None, frame: bytes) -> list[bytes]:
-    """Return the text before, between and after the values; with several targets, with the path of one."""
+def _template(stem: str, ahead: bool, target: str | None, frame: bytes, idle: bool | None = None) -> list[bytes]:
+    """Return the text before, between and after the values; with several targets, with the path of one.
+
+    idle: None without `event.when`; an event that is has no prediction
+    """
     before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
     names = ["ts", "for", *PREDICTION_FIELDS[1:]] if ahead else PREDICTION_FIELDS
     end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
-    fields = [b"," + before.get(name, b"") + b'"%b":' % name.encode() for name in names]
-    return [frame + b'{"entity":', *fields, b',"id":' + orjson.dumps(stem)[:-1], end]
+    texts = [b"," + before.get(name, b"") + b'"%b":' % name.encode() for name in names]
+    fields = texts[: -len(OF_PREDICTION)] if idle else texts
+    rest = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
+    nulls = b"".join(text + b"null" for text in texts[len(fields) :])
+    return [frame + b'{"entity":', *fields, nulls + rest + b',"id":' + orjson.dumps(stem)[:-1], end]
 
 
 def encode_predictions(
@@ -58,15 +65,36 @@ def encode_predictions(
         frame: first bytes of every message
     """
     events, p = batch.events, predictions
-    numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
+    numbers: list[NDArray[Any]] = [
+        events.ts,
+        events.measured,
+        p.yhat,
+        p.lower,
+        p.upper,
+        p.score,
+        p.warmup,
+        p.n,
+        p.fleet,
+    ]
     if ahead is not None:
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
     names, offsets = events.entity, batch.offsets
     if m := len(targets):
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
-    templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
-    return native.write_rows(templates, names, [*numbers, offsets])
+    if events.idle is None:
+        templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
+        return native.write_rows(templates, names, [*numbers, offsets])
+    out, flags = [b""] * len(names), np.repeat(events.idle, m or 1)
+    for idle in (False, True):
+        rows = np.flatnonzero(flags == idle)
+        columns = [column[rows] for column in (*numbers, np.asarray(offsets))]
+        kept = [*columns[: -1 - len(OF_PREDICTION)], columns[-1]] if idle else columns
+        templates = [_template(stem, ahead is not None, target, frame, idle) for target in targets or (None,)]
+        written = native.write_rows(templates, [names[i] for i in rows.tolist()], kept)
+        for i, value in zip(rows.tolist(), written, strict=True):
+            out[i] = value
+    return out
 
 
 def _repeat(items: Iterable[T], m: int) -> list[T]:

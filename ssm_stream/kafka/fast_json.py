@@ -11,7 +11,7 @@ import numpy as np
 
 from ssm_stream.config import Event
 from ssm_stream.core import native
-from ssm_stream.ingest.derived import DerivedInputs
+from ssm_stream.ingest.assembler import Assembler, Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import Events, select_entities
 from ssm_stream.ingest.timestamps import to_milliseconds
@@ -22,17 +22,20 @@ class FastReader:
 
     def __init__(self, event: Event) -> None:
         self.event = event
-        self._derived = DerivedInputs(event)
+        self._assembler = Assembler(event)
         self._only = entity_filter(event.only)
-        columns = [*self._derived.paths, *event.categories]
+        numbers = self._assembler.derived.paths
+        names = [*event.categories, *(path for path in event.context if path not in numbers)]
+        columns = [*numbers, *names]
+        every = [*numbers, *event.categories, *event.context]
+        # What others are derived from may be in a condition, too: it is read once.
+        self._places = [columns.index(path) for path in every] if len(every) > len(columns) else None
         paths = [event.entity, event.timestamp, *event.targets, *columns]
         self._columns, self._targets = len(columns), len(event.targets)
         self.supported = event.timestamp_format != "iso"
         """Whether events of this configuration may be plain at all."""
         try:
-            self._reader = native.Reader(
-                [path.encode() for path in paths], self._targets, len(paths) - len(event.categories)
-            )
+            self._reader = native.Reader([path.encode() for path in paths], self._targets, len(paths) - len(names))
         except ValueError:  # a path is, or leads through, another
             self.supported = False
 
@@ -46,6 +49,6 @@ class FastReader:
         if found is None or (ts := to_milliseconds(time, self.event.timestamp_format)) is None:
             return None
         entity, texts = found
-        features, windows = self._derived.add(features, target)
-        events = Events(entity, ts, features, target, np.arange(n), category_texts=texts, windows=windows)
-        return select_entities(events, self._only)
+        if self._places is not None:
+            features = features[:, self._places]
+        return select_entities(self._assembler(Columns(entity, ts, features, target, np.arange(n), texts)), self._only)

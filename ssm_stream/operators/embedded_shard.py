@@ -13,16 +13,17 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.operators import StatefulBatchLogic
+from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.event_columns import COLUMNS, Events
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.documents import Batch, EventBatch
 from ssm_stream.operators.shard_operator import ShardLogic
@@ -170,19 +171,17 @@ def concatenate(batches: list[Events]) -> Events:
     """Return the events of one or more batches of one configuration as one batch."""
     if len(batches) == 1:
         return batches[0]
-    keys = [each.key for each in batches if each.key is not None]
-    windows = [each.windows for each in batches if each.windows is not None]
     texts = {code: text for each in batches if each.category_texts for code, text in each.category_texts.items()}
-    return Events(
-        [name for each in batches for name in each.entity],
-        np.concatenate([each.ts for each in batches]),
-        np.concatenate([each.features for each in batches]),
-        np.concatenate([each.target for each in batches]),
-        np.concatenate([each.position for each in batches]),
-        np.concatenate(keys) if keys else None,
-        texts or None,
-        np.concatenate(windows) if windows else None,
-    )
+    columns: dict[str, Any] = {name: _joined([getattr(each, name) for each in batches], batches) for name in COLUMNS}
+    return Events([name for each in batches for name in each.entity], category_texts=texts or None, **columns)
+
+
+def _joined(parts: list[NDArray[Any] | None], batches: list[Events]) -> NDArray[Any] | None:
+    """Return a column of all batches; None where none has it. Only `raw_target` may be missing in some."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, batches, strict=True)
+    return np.concatenate([each.target if part is None else part for part, each in pairs])
 
 
 class ShardWaker(DynamicSource[tuple[str, Wake]]):

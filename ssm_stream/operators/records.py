@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX
+from ssm_stream.contract.message_schemas import OF_PREDICTION
 from ssm_stream.core.loop import Predictions
 from ssm_stream.kafka.records import Headers, ProducerRecord, ShardBatch
 
@@ -25,6 +26,7 @@ class Prediction(NamedTuple):
 
     ts: ms; y: None if the event has no target; anomaly_score: above 1 is anomalous, 0 while warming up
     n: labelled events of the entity before this one; fleet: share learned from other entities
+    idle: the event does not meet `event.when`, and yhat to fleet are NaN, false and 0; None without `event.when`
     target: its path, if there are several; ahead: whether `model.horizon` is set; then
     time_predicted: ms, None if the horizon counts events
     """
@@ -43,6 +45,7 @@ class Prediction(NamedTuple):
     target: str | None = None
     ahead: bool = False
     time_predicted: int | None = None
+    idle: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the prediction message, in its order."""
@@ -51,8 +54,11 @@ class Prediction(NamedTuple):
             out["for"] = self.time_predicted
         if self.target is not None:
             out["target"] = self.target
-        names = self._fields[2:11]
-        return out | dict(zip(names, self[2:11], strict=True))
+        out |= zip(self._fields[2:10], self[2:10], strict=True)
+        if self.idle is not None:
+            out |= dict.fromkeys(OF_PREDICTION) if self.idle else {}
+            out["idle"] = self.idle
+        return out | {"id": self.id}
 
     def to_json(self) -> bytes:
         """Return the prediction message."""
@@ -64,7 +70,17 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
     events, p, paths = batch.events, predicted, config.event.targets
     stem, m = f"{batch.topic or config.source.topic}-{batch.partition}-", len(config.event.targets)
     names, ids = events.entity, [f"{stem}{offset}" for offset in batch.offsets]
-    columns: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
+    columns: list[NDArray[Any]] = [
+        events.ts,
+        events.measured,
+        p.yhat,
+        p.lower,
+        p.upper,
+        p.score,
+        p.warmup,
+        p.n,
+        p.fleet,
+    ]
     targets: list[str | None] = [None] * len(names)
     if m > 1:
         columns = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in columns]
@@ -75,10 +91,16 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
     y = [None if value != value else value for value in y]  # NaN is not equal to itself
     horizon = config.model.horizon
     if not horizon.events and not horizon.seconds:
-        return map(Prediction, names, ts, y, *rest, ids, targets)
+        found = map(Prediction, names, ts, y, *rest, ids, targets)
+        return found if events.idle is None else map(_with_flag, found, np.repeat(events.idle, m).tolist())
     ms = round(horizon.seconds * 1000)
     times = [time + ms if ms else None for time in ts]
-    return map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times)
+    found = map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times)
+    return found if events.idle is None else map(_with_flag, found, np.repeat(events.idle, m).tolist())
+
+
+def _with_flag(prediction: Prediction, idle: bool) -> Prediction:
+    return prediction._replace(idle=idle)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,6 +88,8 @@ class Metrics(RunObserver):
 
         self._events = counter("events", "Messages read, by topic.", ["topic"])
         self._passed_by = counter("events_passed_by", "Messages read of entities that event.only leaves out.")
+        self._idle = counter("events_idle", "Events that do not meet event.when: passed through.")
+        self._doubtful = counter("events_doubtful", "Events with a value that event.quality makes unknown.")
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
         self._alerts = counter("alerts", "Alert messages handed to the producer.", ["kind", "phase", "scope"])
         self._suppressed = counter(
@@ -194,6 +196,9 @@ class Metrics(RunObserver):
         self._has_processed = True
         events, partition, p, engine = batch.events, batch.partition, batch.predictions, shard.engine
         self._batch.observe(len(events))
+        for counted, flags in ((self._idle, events.idle), (self._doubtful, events.doubtful)):
+            if flags is not None:
+                counted.inc(int(np.count_nonzero(flags)))
         missing = np.isnan(events.target)
         unlabelled = np.count_nonzero(missing if missing.ndim == 1 else missing.all(axis=1))
         before = self._shards.get(shard, -math.inf)

@@ -286,7 +286,7 @@ class EntityCache:
         self.labelled[row] = batch.labelled[latest]
         self.fleet[row] = batch.fleet[latest]
         peak = np.fmax.reduceat(np.fmax.reduce(values[:, :, 4], axis=1)[order], starts)
-        self.heat[row] = np.maximum(self.heat[row] * 0.5 ** ((now - self.heated[row]) / HALF_LIFE), peak)
+        self.heat[row] = np.fmax(self.heat[row] * 0.5 ** ((now - self.heated[row]) / HALF_LIFE), peak)
         self.heated[row] = now
         self.version += 1
         self.merged += 1

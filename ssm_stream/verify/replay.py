@@ -114,12 +114,14 @@ def replay(config: Config, rows: Iterable[dict[str, Any]], advance: Callable[[in
     ts, features, y, seen, yhat = [], [], [], [], []
     for chunk in prequential(config, rows, engine):
         faults.update(str(refusal.fault) for refusal in chunk.refused)
-        entity += chunk.events.entity
-        ts.append(chunk.events.ts)
-        features.append(chunk.events.features)
-        y.append(chunk.events.target)
-        seen.append(chunk.predictions.n)
-        yhat.append(chunk.predictions.yhat)
+        events, active = chunk.events, chunk.events.active
+        rows = np.arange(len(events)) if active is None else active  # idle events are not the model's
+        entity += events.entity if active is None else [events.entity[i] for i in rows.tolist()]
+        ts.append(events.ts[rows])
+        features.append(events.features[rows])
+        y.append(events.target[rows])
+        seen.append(chunk.predictions.n[rows])
+        yhat.append(chunk.predictions.yhat[rows])
         advance(len(chunk.events) + len(chunk.refused))
     target = np.concatenate(y) if y else np.zeros(0)
     labelled = ~np.isnan(target)

@@ -14,7 +14,7 @@ from pydantic import (
 
 from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, Lasting, LastingSetting, format_duration
 from ssm_stream.config.sections.base import Path, Section, Topic
-from ssm_stream.config.sections.conditions import EntityPattern, Test
+from ssm_stream.config.sections.conditions import EntityPattern, Test, value_text
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
 LIMIT, SILENCE, STUCK = "limit", "silence", "stuck"
@@ -150,17 +150,13 @@ class Limit(Test):
         """`temp above 90`: names the limit in messages."""
         parts = [f"{word} {bound:.15g}" for word, bound in self.bounds.items()]
         if self.one_of is not None:
-            parts.insert(0, " or ".join(map(_value_text, self.one_of)))
+            parts.insert(0, " or ".join(map(value_text, self.one_of)))
         return f"{self.column} {' and '.join(parts)}"
 
     @model_serializer
     def _as_written(self) -> dict[str, Any]:
         own = {"column": self.column, "for": self.lasts.text, "entities": self.entities, "severity": self.severity}
         return self._tests() | own
-
-
-def _value_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Alerts(Section):

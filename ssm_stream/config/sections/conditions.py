@@ -8,6 +8,7 @@ missing or null passes none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
@@ -44,6 +45,14 @@ class Test(Section):
         words = {"above": self.above, "below": self.below, "from": self.least, "to": self.most}
         return {word: bound for word, bound in words.items() if bound is not None}
 
+    @property
+    def words(self) -> str:
+        """`is running or auto`, `above 10 and below 20`."""
+        parts = [f"{word} {bound:.15g}" for word, bound in self.bounds.items()]
+        if self.one_of is not None:
+            parts.insert(0, f"is {' or '.join(map(value_text, self.one_of))}")
+        return " and ".join(parts)
+
     def _tests(self) -> dict[str, Any]:
         return self.bounds if self.one_of is None else {"one_of": self.one_of, **self.bounds}
 
@@ -62,7 +71,13 @@ class Test(Section):
         return self
 
 
-def _test(value: object) -> object:
+def value_text(value: object) -> str:
+    """Return a value as the file has it."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def as_test(value: object) -> object:
+    """Return a test as its model has it: of a value or a list of values, one of them."""
     if isinstance(value, bool | int | float | str):
         return {"one_of": [value]}
     if isinstance(value, list):
@@ -79,7 +94,7 @@ def _named(condition: dict[str, Test]) -> dict[str, Test]:
 Condition = Annotated[
     dict[
         Path,
-        Annotated[Test, BeforeValidator(_test, json_schema_input_type=Value | list[Value] | Test)],
+        Annotated[Test, BeforeValidator(as_test, json_schema_input_type=Value | list[Value] | Test)],
     ],
     AfterValidator(_named),
 ]
@@ -99,3 +114,8 @@ EntityPattern = Annotated[str, BeforeValidator(_pattern)]
 def matches(pattern: str, entity: str) -> bool:
     """Return whether an entity's name is of a pattern; upper and lower case differ."""
     return fnmatchcase(entity, pattern)
+
+
+def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:
+    """Return the paths of the fields in conditions, each once, in order of appearance."""
+    return list(dict.fromkeys(path for condition in conditions for path in condition))

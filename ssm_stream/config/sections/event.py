@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import zoneinfo
 from collections import Counter
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ssm_stream.config.sections.base import ConfigError, Path, Section
+from ssm_stream.config.sections.conditions import fields
 from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
 from ssm_stream.config.sections.holidays import Holidays, HolidaysSetting
+from ssm_stream.config.sections.operating import Conditions, Quality
 from ssm_stream.config.sections.own_parts import require_part
 
 MAX_TARGETS = 64
@@ -111,6 +122,14 @@ class Event(Section):
     public holidays of a country, such as `JP` or `US-CA`, and a plant's own days, a CSV file with a column `date`, or
     `from` and `to`. Days up to the last event that was learned stay as they were, whatever the list becomes."""
 
+    when: Conditions = []
+    """Operating condition: fields and what their values must be, such as `{state: [running, auto], speed: {above:
+    10}}`, or a list of them with `entities`, of which the first that matches holds. An event that does not meet it is
+    passed through as `idle`: not predicted, judged or learned. Default: every event meets it."""
+    quality: Quality | None = None
+    """Flags of the values: those that are not good count as unknown."""
+    _limited: tuple[str, ...] = PrivateAttr(default=())
+
     @field_validator("features", mode="after")
     @classmethod
     def _with_derived(cls, features: Literal["auto"] | list[str], info: ValidationInfo) -> Literal["auto"] | list[str]:
@@ -132,6 +151,7 @@ class Event(Section):
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
         if self.derive:
             self._check_derived()
+        self._check_conditions()
         if self.watches_all:
             return self._usable_signals()
         if self.inputs is not None:
@@ -173,6 +193,25 @@ class Event(Section):
                         f"derive.{name}: {path!r} is a target, which is not known yet when the event is predicted; "
                         "add `lag: 1` for its value at the event before, or leave it out"
                     )
+
+    def _check_conditions(self) -> None:
+        """Check which fields conditions and flags are of."""
+        past = [name for name, each in self.derive.items() if each.past]
+        flags = self.quality.flags if self.quality is not None else []
+        for key, paths in (("when", fields(each.condition for each in self.when)), ("quality", flags)):
+            for path in paths:
+                if path in (self.entity, self.timestamp):
+                    cure = (
+                        "for some entities, write `entities` with a pattern" if path == self.entity else "leave it out"
+                    )
+                    raise ValueError(f"{key}: {path!r} is the entity or the time of the event; {cure}")
+                if path in past:
+                    raise ValueError(
+                        f"{key}: {path!r} is derived from earlier events; name a field of the event itself"
+                    )
+        flagged = set(flags) & {*self.targets, *self.categories, *([] if self.features == "auto" else self.features)}
+        if flagged:
+            raise ValueError(f"quality: {sorted(flagged)} is an input or a target, and a flag; it can only be one")
 
     def _usable_signals(self) -> Event:
         """Check what `target: all` needs."""
@@ -246,3 +285,18 @@ class Event(Section):
     def columns(self) -> list[str]:
         """Paths of the columns of `Events.features`: `numbers`, then `categories`. Raises as `numbers`."""
         return [*self.numbers, *self.categories]
+
+    def with_limits(self, columns: Iterable[str]) -> Event:
+        """Return the section that has the columns of fixed limits read as well."""
+        found = self.model_copy()
+        found._limited = tuple(columns)
+        return found
+
+    @property
+    def context(self) -> list[str]:
+        """Paths of the columns of `Events.context`: of conditions, flags and limits, if nothing else reads them. Raises
+        as `numbers`."""
+        flags = [] if self.quality is None else self.quality.flags
+        used = [*fields(each.condition for each in self.when), *flags, *self._limited]
+        read = {*self.columns, *self.targets}
+        return [path for path in dict.fromkeys(used) if path not in read]

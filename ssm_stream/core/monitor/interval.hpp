@@ -70,8 +70,9 @@ SSM_INLINE void learn_tail(const Interval& s, double excess) {
     pool[POOL_EXCEEDED] = min(pool[POOL_EXCEEDED] + 1.0, 1.0 / POOL_RATE);
 }
 
-// Learn one error (absolute, in the target's unit); n errors of the entity came before.
-inline void observe(const Interval& s, i64 n, double error, double level, double rate) {
+// Learn one error (absolute, in the target's unit); n errors of the entity came before. usual: it tells how large errors are,
+// else the interval's width alone follows, so that it still holds its share of all.
+inline void observe(const Interval& s, i64 n, double error, double level, double rate, bool usual = true) {
     double* tail = s.tail;
     const double count = static_cast<double>(n);
     if (n == 0 || s.scale == 0.0) {
@@ -81,10 +82,11 @@ inline void observe(const Interval& s, i64 n, double error, double level, double
         return;
     }
     const double step = max(STEP, 1.0 / (count + 10.0)), tail_step = max(TAIL_STEP, 1.0 / (count + 10.0));
-    tail[RESTING] -= 1.0;
-    if (n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
+    if (usual) tail[RESTING] -= 1.0;
+    if (usual && n >= YOUNG) tail[CORRECTION] = max(tail[CORRECTION] - STEP_BOUND * rate, -BOUND_MOST);
     const double missed = error > s.scale * series::exp(s.width) ? 1.0 : 0.0;
     s.width = min(max(s.width + step * (missed - (1.0 - level)), -7.0), 7.0);
+    if (!usual) return;
     const double excess = error / s.scale - series::exp(tail[THRESHOLD]);
     if (excess > 0.0) {
         // What lies beyond the bound teaches the tail nothing: a few spikes must not make the next one normal. If they are

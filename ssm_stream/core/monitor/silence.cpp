@@ -221,6 +221,7 @@ class Silence {
     // A column's value at an event: is it missing for too long, or the same for too long?
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         double *missing = pools, *equal = pools + ALL_LENGTHS;
+        if (value == INFINITY) return;  // of an idle event
         if (value != value) {
             if (c[RUN] == 0.0) c[MISSED_TS] = ts;
             c[RUN] += 1.0;

@@ -26,23 +26,32 @@ class BatchLabels:
         self._target: NDArray[np.float64] | None = None
         self._one: tuple[float, int, int] | None = None
         self._events, self._pools = NONE, NONE.rows
+        self._places: NDArray[np.intp] | None = None
 
     def set_targets(self, target: NDArray[np.float64], ts: NDArray[np.int64], pools: NDArray[np.int64]) -> None:
         """Set the targets (n,) of n events, NaN for none, their times, ms, and the row of each event's pool."""
-        self._one, self._target, self._pools = None, target, pools
+        self._one, self._target, self._pools, self._places = None, target, pools, None
         self._events = LabelledEvents(NONE.rows, ts)
 
     def set_one(self, target: float, ts: int, pool: int) -> None:
         """Set the target, the time and the pool of a batch of one event."""
-        self._one = target, ts, pool
+        self._one, self._places = (target, ts, pool), None
 
     def set_rows(self, events: LabelledEvents, pools: NDArray[np.int64]) -> None:
         """Set the rows at which targets came, with the times of what they are for, and the row of each one's pool."""
-        self._one = self._target = None
+        self._one = self._target = self._places = None
         self._events, self._pools = events, pools
+
+    def place(self, rows: NDArray[np.intp]) -> None:
+        """Set the rows in the whole batch of the events that were given; the others are idle."""
+        self._places = rows
 
     def of_pool(self, pool: int) -> LabelledEvents:
         """Return the labelled events of a pool."""
+        found = self._of_pool(pool)
+        return found if self._places is None else LabelledEvents(self._places[found.rows], found.ts)
+
+    def _of_pool(self, pool: int) -> LabelledEvents:
         if self._one is not None:
             target, ts, mine = self._one
             known = target == target and mine == pool

@@ -25,11 +25,15 @@ from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_k
 
 
 class Batch(NamedTuple):
-    """The events of a batch. ts (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first"""
+    """The events of a batch. ts (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first
+
+    idle (n,): events that do not move the watermark
+    """
 
     ts: NDArray[np.int64] | list[int]
     source: int
     watermark: float
+    idle: NDArray[np.bool_] | None = None
 
 
 class OpenEpisode(NamedTuple):
@@ -189,8 +193,9 @@ class _Watermarks:
     def _compute(self) -> NDArray[np.float64]:
         """Return the watermarks, as the core's `moved_mark` rounds them."""
         mark, step, out = self._batch.watermark, self._ttl / CLOCK_STEPS_PER_TTL, []
-        for ts in np.asarray(self._batch.ts).tolist():
-            time = float(ts)
+        idle = [False] * len(self._batch.ts) if self._batch.idle is None else self._batch.idle.tolist()
+        for ts, stays in zip(np.asarray(self._batch.ts).tolist(), idle, strict=True):
+            time = mark if stays else float(ts)
             mark = time if math.isnan(mark) else mark + min(max(time - mark, 0.0), step)
             out.append(mark)
         return np.array(out)

@@ -129,8 +129,11 @@ class SilenceAlerts:
     def _values(self, events: Events) -> NDArray[np.float64]:
         if not self.columns:
             return np.empty((len(events), 0))
-        target = events.target.reshape(len(events), -1)
-        return np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        target = events.measured.reshape(len(events), -1)
+        values = np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        if events.active is not None:
+            values[events.idle] = np.inf  # not looked at: a machine that stands still repeats its values
+        return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
         event, row, what, column, since, value = found

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.evaluate.recordings.frames import Slice
+from ssm_stream.ingest.assembler import Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.events import (
     MAX_NUMBER,
@@ -76,10 +77,8 @@ class ColumnReader:
             return None
         target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
-        together, windows = self._by_row.derived.add(together, target)
-        position = np.arange(part.height)
-        events = Events(entity, ts, together, target, position, category_texts=texts or None, windows=windows)
-        return select_entities(events, self._only)
+        read = Columns(entity, ts, together, target, np.arange(part.height), texts or None)
+        return select_entities(self._by_row.assembler(read), self._only)
 
     def _times(self, column: pl.Series) -> NDArray[np.int64] | None:
         form, dtype = self._event.timestamp_format, column.dtype

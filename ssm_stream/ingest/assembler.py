@@ -1,0 +1,126 @@
+"""From the columns that were read to `Events`: values that are not good, derived inputs, idle events.
+
+All is a matter of each event alone, so that no batch changes it. What is not good becomes unknown first; whether an
+event is idle is judged by the values as they came.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Event
+from ssm_stream.ingest.conditions import met, passes
+from ssm_stream.ingest.derived import DerivedInputs
+from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.event_columns import Events
+
+Floats = NDArray[np.float64]
+
+
+class Columns(NamedTuple):
+    """What a reader has read of n events: see `Events`. read (n, r + q + c): numbers, categories, `Event.context`"""
+
+    entity: list[str]
+    ts: NDArray[np.int64]
+    read: Floats
+    target: Floats
+    position: NDArray[np.int64]
+    category_texts: dict[float, str] | None
+
+
+class Assembler:
+    """Makes `Events` by the `event` section. derived: computes the derived inputs"""
+
+    def __init__(self, event: Event) -> None:
+        self._event = event
+        self.derived = DerivedInputs(event)
+        names = [*self.derived.paths, *event.categories, *event.context]
+        self._inputs = len(names) - len(event.context)
+        self._place = {path: i for i, path in enumerate(names)}
+        self._filters = [EntityFilter([each.entities]) for each in event.when]
+        self._flagged = self._flags_of(names)
+
+    def _flags_of(self, names: list[str]) -> dict[str, tuple[list[int], list[int]]]:
+        """Return path of a flag → places of its columns among those read, and among the targets."""
+        quality = self._event.quality
+        if quality is None:
+            return {}
+        found: dict[str, tuple[list[int], list[int]]] = {}
+        for group, paths in enumerate((names, self._event.targets)):
+            for i, path in enumerate(paths):
+                for flag in (quality.columns.get(path), quality.column):
+                    if flag is not None and path not in quality.flags:
+                        found.setdefault(flag, ([], []))[group].append(i)
+        return found
+
+    def __call__(self, columns: Columns) -> Events:
+        """Return the events."""
+        entity, ts, read, target, position, texts = columns
+        context, idle = None, None
+        good, good_target, doubtful = self._good(columns)
+        if self._inputs < read.shape[1]:
+            inputs, context = np.ascontiguousarray(good[:, : self._inputs]), good[:, self._inputs :]
+        else:
+            inputs = good
+        features, windows = self.derived.add(inputs, good_target)
+        raw_target = None
+        if self._event.when:
+            idle = ~self._active(columns, features)
+            if idle.any():
+                raw_target = good_target
+                good_target = np.where(idle if target.ndim == 1 else idle[:, None], np.nan, good_target)
+        return Events(
+            entity, ts, features, good_target, position, None, texts, windows, context, idle, raw_target, doubtful
+        )
+
+    def _good(self, columns: Columns) -> tuple[Floats, Floats, NDArray[np.bool_] | None]:
+        """Return the values read and the targets, NaN for those that are not good, and the events that have such."""
+        read, target, quality = columns.read, columns.target, self._event.quality
+        if quality is None:
+            return read, target, None
+        doubtful = np.zeros(len(read), np.bool_)
+        out, of_targets = read.copy(), _wide(target).copy()
+        for flag, (places, targets) in self._flagged.items():
+            bad = ~passes(quality.good, self._column(columns, flag, None))
+            if bad.any():
+                for values, at in ((out, places), (of_targets, targets)):
+                    for j in at:
+                        doubtful |= bad & ~np.isnan(values[:, j])
+                        values[bad, j] = np.nan
+        return out, of_targets.reshape(target.shape), doubtful
+
+    def _active(self, columns: Columns, features: Floats) -> NDArray[np.bool_]:
+        """Return which events meet their operating condition; one of an entity that no pattern matches does."""
+        n = len(columns.entity)
+
+        def column(path: str) -> Floats:
+            return self._column(columns, path, features)
+
+        when = self._event.when
+        if len(when) == 1 and when[0].entities == "*":
+            return met(when[0].condition, column, n)
+        out, left = np.ones(n, np.bool_), np.ones(n, np.bool_)
+        for each, pattern in zip(when, self._filters, strict=True):
+            mine = left & np.fromiter(map(pattern.matches, columns.entity), np.bool_, n)
+            if mine.any():
+                out[mine] = met(each.condition, column, n)[mine]
+                left &= ~mine
+        return out
+
+    def _column(self, columns: Columns, path: str, features: Floats | None) -> Floats:
+        """Return the values (n,) of a column as they came; of a derived one, as it was computed."""
+        targets = self._event.targets
+        if path in self._place:
+            return columns.read[:, self._place[path]]
+        if path in targets:
+            return _wide(columns.target)[:, targets.index(path)]
+        assert features is not None, "no flag is derived"
+        return features[:, self._event.columns.index(path)]
+
+
+def _wide(target: Floats) -> Floats:
+    """Return targets (n,) or (n, m) as (n, m)."""
+    return target[:, None] if target.ndim == 1 else target

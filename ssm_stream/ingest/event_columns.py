@@ -1,0 +1,77 @@
+"""Events as a struct of columns."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.ingest.entity_filter import EntityFilter
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """n events in the order of their source."""
+
+    entity: list[str]
+    """n names"""
+    ts: NDArray[np.int64]
+    """(n,) ms since 1970 UTC"""
+    features: NDArray[np.float64]
+    """(n, d), NaN = unknown: the numeric features, then the categories as codes (see `text_code`)"""
+    target: NDArray[np.float64]
+    """(n,), with m targets (n, m), NaN = none"""
+    position: NDArray[np.int64]
+    """(n,) index of each among the documents read"""
+    key: NDArray[np.int64] | None = None
+    """(n,) hashes of the events' ids, if labels are joined by them"""
+    category_texts: dict[float, str] | None = None
+    """text of each category code; None if no category is text"""
+    windows: NDArray[np.float64] | None = None
+    """(n, k) what lagged and averaged derived inputs are made of; the engine fills in their columns of `features`"""
+    context: NDArray[np.float64] | None = None
+    """(n, c) columns that only conditions and limits use (`Event.context`), as those of categories"""
+    idle: NDArray[np.bool_] | None = None
+    """(n,) events that do not meet `event.when`, whose `target` is NaN; None without it"""
+    raw_target: NDArray[np.float64] | None = None
+    """as `target`, with those of idle events; None without them"""
+    doubtful: NDArray[np.bool_] | None = None
+    """(n,) events with a value that `event.quality` made unknown; None without it"""
+
+    def __len__(self) -> int:
+        return len(self.entity)
+
+    @property
+    def measured(self) -> NDArray[np.float64]:
+        """The targets as they came, those of idle events among them."""
+        return self.target if self.raw_target is None else self.raw_target
+
+    @property
+    def active(self) -> NDArray[np.intp] | None:
+        """(k,) the rows that are not idle; None if none is."""
+        return np.flatnonzero(~self.idle) if self.idle is not None and self.idle.any() else None
+
+    def take(self, rows: NDArray[np.intp]) -> Events:
+        """Return these rows, in this order."""
+        names = self.entity
+        found = {name: getattr(self, name) for name in COLUMNS}
+        own = {name: column[rows] for name, column in found.items() if column is not None}
+        return Events([names[i] for i in rows.tolist()], category_texts=self.category_texts, **own)
+
+
+COLUMNS = tuple(each.name for each in fields(Events) if each.name not in ("entity", "category_texts"))
+"""The arrays of `Events`, each None or with a row an event."""
+
+
+def select_entities(events: Events, only: EntityFilter | None) -> Events:
+    """Return the events of the entities that a filter lets through; all of them without a filter."""
+    if only is None or all(matched := list(map(only.matches, events.entity))):
+        return events
+    return events.take(np.flatnonzero(matched))
+
+
+def text_code(text: str) -> float:
+    """Return the code of a category's text: the same in every process, and at least 2³³, above category numbers."""
+    return float(2**33 + zlib.crc32(text.encode()))
