@@ -23,6 +23,10 @@ from ssm_stream.config.sections.holidays import Holidays
 from ssm_stream.core.features import calendar_columns
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.evaluate.tuning.ablation import parts
+from ssm_stream.evaluate.tuning.targets import Targets
+from ssm_stream.evaluate.tuning.trials import with_settings
+from ssm_stream.flow.reload import RefusedError, live_changes
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.holidays import with_learned_holidays
 from ssm_stream.ingest.single_event import SingleEventReader
@@ -198,6 +202,14 @@ def test_it_is_learned(tmp_path: Path) -> None:
     assert with_input[n // 2 :].mean() < without[n // 2 :].mean()
 
 
+def test_ablate_leaves_it_out(tmp_path: Path) -> None:
+    made = with_days(tmp_path, "2026-01-02")
+    found = parts(made, Targets(np.empty(0, np.int64), negative=True, entities=frozenset("m")))
+    (part,) = [each for each in found if each.name == "holidays"]
+    assert not with_settings(made, part.settings).event.holidays
+    assert "holidays" not in [each.name for each in parts(config(), Targets(np.empty(0, np.int64), True, frozenset()))]
+
+
 def test_the_hash_is_of_the_days(tmp_path: Path) -> None:
     plain, one = config(), with_days(tmp_path, "2026-01-02")
     assert "holidays" not in plain.model_settings["event"], "states from before keep their hash"
@@ -353,8 +365,10 @@ def test_a_reload_names_the_days(tmp_path: Path) -> None:
     changed = with_days(tmp_path, "2026-01-03", "2026-03-20", directory=directory)
     found = live_changes(running, changed)
     assert found == [
+        "event.holidays.days: 2026-01-02 → 2026-01-03 (kept: days up to 2026-01-09, that of the last event, stay as "
+        "learned)",
         "event.holidays.days: unset → 2026-03-20 (migrated: days after the last event that was learned follow the list "
-        "of now)"
+        "of now)",
     ]
     with pytest.raises(RefusedError, match=r"event\.holidays: .*refused: it changes the learner's inputs"):
         live_changes(running, config(directory=directory))

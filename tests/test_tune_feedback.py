@@ -17,11 +17,20 @@ from typer.testing import CliRunner, Result
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import load_config, parse_config
+from ssm_stream.config.sections.holidays import Holidays
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import EngineRun, run_engine
 from ssm_stream.evaluate.recordings import Recording
-from ssm_stream.evaluate.tuning.feedback import Effect, _above, candidates, duration, measure
-from ssm_stream.evaluate.tuning.patterns import find_window
+from ssm_stream.evaluate.tuning.feedback import (
+    Effect,
+    FeedbackTuning,
+    _above,
+    _notes,
+    candidates,
+    duration,
+    measure,
+)
+from ssm_stream.evaluate.tuning.patterns import find_holidays, find_window
 from ssm_stream.evaluate.tuning.runner import Runner, load, save
 from ssm_stream.evaluate.tuning.trials import run_trial, with_settings
 from ssm_stream.evaluate.tuning.verdicts import JudgedAlarm, Located, locate
@@ -282,6 +291,26 @@ def test_a_window_is_named_only_beyond_chance() -> None:
     assert find_window(sundays[:2], none, weeks, "UTC") is None
     chance = [find_window(np.sort(rng.choice(weeks, 12)), none, weeks, "UTC") for _ in range(200)]
     assert sum(each is not None for each in chance) <= 6
+
+
+def test_holidays_and_a_channel_are_named(plant: Plant) -> None:
+    days = Holidays(days=("2026-02-02", "2026-02-09"))
+    event = load_config(plant.config).event.model_copy(update={"holidays": days})
+    hours = MONDAY + HOUR * np.arange(24 * 7 * 6)
+    on = MONDAY + HOUR * (24 * np.array([28, 28, 35, 35, 3, 4]) + 8)
+    none = np.empty(0, np.int64)
+    found = find_holidays(on, none, hours, event)
+    assert found is not None
+    assert (found.inside, found.of, round(found.events, 3)) == (4, 6, 0.048)
+    assert find_holidays(on, on[:1], hours, event) is None, "a true alarm is on one"
+    assert find_holidays(on[2:], none, hours, event) is None, "two may be by chance"
+    assert find_holidays(on, none, hours, load_config(plant.config).event) is None
+    for channel, named in (("levels", True), (None, False)):
+        judged = [
+            JudgedAlarm(str(i), False, Alarm(i, (0,), "anomaly", 0, {"channel": channel}, None)) for i in range(4)
+        ]
+        result = FeedbackTuning(Located(judged, 0, [], 0), Effect(0, [], [], 4))
+        assert any("of the channel levels" in note for note in _notes(result, plant.run)) is named
 
 
 def test_a_cached_run_without_ends_is_made_anew(plant: Plant, tmp_path: Path) -> None:

@@ -45,14 +45,17 @@ def live_changes(old: Config, new: Config) -> list[str]:
     if refused:
         raise RefusedError("\n  ".join(["these settings cannot change while the flow runs:", *refused]))
     found = check_running_state(old, new)
-    known: dict[str, Change] = {change.path: change for change in found.changes}
+    known: dict[str, list[Change]] = {}
+    for change in found.changes:
+        known.setdefault(change.path, []).append(change)
     if found.effect == "refused":
         reasons = [found.why] if found.why is not None else []
         reasons += [change.text for change in found.changes if change.effect == "refused"]
         raise RefusedError("\n  ".join(["the state cannot continue with it:", *reasons]))
     return [
-        known[path].text if path in known else Change(path, was, now, "kept", "the state does not depend on it").text
+        change.text
         for path, was, now in differing
+        for change in known.get(path, [Change(path, was, now, "kept", "the state does not depend on it")])
     ]
 
 

@@ -19,7 +19,7 @@ from ssm_stream.evaluate.budgets import scale_budget
 from ssm_stream.evaluate.engine_run import EngineRun
 from ssm_stream.evaluate.report.section import at_most
 from ssm_stream.evaluate.tuning.candidates import Settings, budgets, describe
-from ssm_stream.evaluate.tuning.patterns import Window, find_window
+from ssm_stream.evaluate.tuning.patterns import OnHolidays, Window, find_holidays, find_window
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.trials import Trial, with_settings
 from ssm_stream.evaluate.tuning.verdicts import JudgedAlarm, Located
@@ -29,8 +29,8 @@ FACTORS = (0.5, 0.2, 0.1, 0.03)
 CONSECUTIVE = (2, 3, 5)
 QUANTILES = (0.25, 0.5, 0.75, 1.0)
 """Of the deviations of the alarms called false: the values of `min_deviation`, just above them."""
-MIN_OF_ONE_ENTITY = 3
-"""False alarms of one entity from which it is named."""
+MIN_OF_ONE = 3
+"""False alarms of one entity, or of one channel, from which it is named."""
 
 
 class Effect(NamedTuple):
@@ -84,6 +84,7 @@ class FeedbackTuning:
     before: Effect
     tried: list[TriedChange] = field(default_factory=list)
     window: Window | None = None
+    on_holidays: OnHolidays | None = None
     notes: list[str] = field(default_factory=list)
     runs: int = 0
 
@@ -135,6 +136,7 @@ class FeedbackTuning:
                 {"settings": each.settings, "chosen": each.chosen, **each.effect.as_json()} for each in self.tried
             ],
             "window": None if self.window is None else self.window.as_json(),
+            "on_holidays": None if self.on_holidays is None else self.on_holidays._asdict(),
             "notes": self.notes,
             "runs": self.runs,
         }
@@ -174,6 +176,7 @@ def tune_by_feedback(
         best.chosen = True
     false, right = (np.array([each.alarm.ts for each in some], np.int64) for some in (located.false, located.right))
     result.window = find_window(false, right, run.ts, config.event.time_zone)
+    result.on_holidays = find_holidays(false, right, run.ts, config.event)
     result.notes, result.runs = _notes(result, run), runner.done
     return result
 
@@ -261,6 +264,19 @@ def _notes(result: FeedbackTuning, run: EngineRun) -> list[str]:
             "the events and no true alarm lie: a planned stop, or a change of shifts? A maintenance window would "
             "withhold them; only you know"
         )
+    if (days := result.on_holidays) is not None:
+        notes.append(
+            f"{days.inside} of the {days.of} alarms called false begin on days of event.holidays, where "
+            f"{days.events:.1%} of the events and no true alarm lie"
+        )
+    channels = Counter(each.alarm.message.get("channel") for each in found.false)
+    channel, count = channels.most_common(1)[0] if channels else (None, 0)
+    true = sum(each.alarm.message.get("channel") == channel for each in found.right)
+    if channel is not None and count >= MIN_OF_ONE and count > len(found.false) / 2:
+        notes.append(
+            f"{count} of the {len(found.false)} alarms called false, and {true} of the {len(found.right)} called true, "
+            f"are of the channel {channel} (alerts.anomaly.channels)"
+        )
     if found.elsewhere:
         notes.append(f"{_count(found.elsewhere, 'verdict')} on events that this recording does not have: not judged")
     if found.absent:
@@ -286,7 +302,7 @@ def _notes(result: FeedbackTuning, run: EngineRun) -> list[str]:
         )
     names = Counter(run.names[e] for each in found.false for e in each.alarm.entities[:1])
     name, count = names.most_common(1)[0] if names else ("", 0)
-    if len(run.names) > 1 and count >= MIN_OF_ONE_ENTITY and count > len(found.false) / 2:
+    if len(run.names) > 1 and count >= MIN_OF_ONE and count > len(found.false) / 2:
         notes.append(f"{count} of the {len(found.false)} alarms called false are of {name}: look at it first")
     return notes
 

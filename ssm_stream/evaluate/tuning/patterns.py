@@ -1,4 +1,4 @@
-"""Weekly windows that false alarms fall into: a stop, a change of shifts. They are shown, and nothing is proposed."""
+"""Weekly windows and holidays that false alarms fall into: a stop, a change of shifts. Nothing is proposed by them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ssm_stream.config import Event
 from ssm_stream.core.features import FeaturePlan, calendar_columns
 from ssm_stream.evaluate.engine_run import Ints
 
@@ -73,6 +74,26 @@ def find_window(false: Ints, right: Ints, events: Ints, time_zone: str) -> Windo
                 if chance <= LEVEL and (best is None or chance < best[0]):
                     best = chance, Window(day, first, last, inside, len(false), share)
     return None if best is None else best[1]
+
+
+class OnHolidays(NamedTuple):
+    """False alarms that begin on the days of `event.holidays`. of: false alarms in all; events: share of the events"""
+
+    inside: int
+    of: int
+    events: float
+
+
+def find_holidays(false: Ints, right: Ints, events: Ints, event: Event) -> OnHolidays | None:
+    """Return how many false alarms begin on holidays, if more than by chance, and no true one does. Times as above"""
+    if not event.holidays:
+        return None
+    plan = FeaturePlan((), calendar=("holiday",), time_zone=event.time_zone, holidays=event.holidays.numbers)
+    alarms, right_ones, all_ = (calendar_columns(plan, ts)[0][:, 0] for ts in (false, right, events))
+    found = OnHolidays(int(alarms.sum()), len(false), float(all_.mean()) if len(events) else 0.0)
+    if found.inside < max(MIN_ALARMS, MIN_SHARE * found.of) or right_ones.any():
+        return None
+    return found if _tail(found.inside, found.of, found.events) <= LEVEL else None
 
 
 def _hours(steps: Ints, day: int | None) -> list[int]:
