@@ -51,6 +51,7 @@ MIGRATES = {
     "alerts.silence.after": "it applies to gaps that begin from now on",
     "alerts.silence.columns": "gaps are counted from now on; switched off, open alerts end (`ended_by: disabled`)",
     "alerts.stuck": "runs are counted from now on; switched off, open alerts end (`ended_by: disabled`)",
+    "alerts.maintenance": "the windows apply from now on; an episode that began in one stays suppressed to its end",
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",

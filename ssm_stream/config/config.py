@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydantic import model_validator
@@ -22,6 +23,7 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
+from ssm_stream.config.sections.maintenance import as_time
 from ssm_stream.core import frozen_weights
 
 
@@ -70,7 +72,19 @@ class Config(Section):
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
         self._check_limits()
+        self._check_maintenance()
         return self
+
+    def _check_maintenance(self) -> None:
+        for i, window in enumerate(self.alerts.maintenance):
+            if self.labels and window.learn == "hold":
+                raise ValueError(
+                    f"alerts.maintenance: entry {i + 1} has learn: hold (the default) together with `labels`, which "
+                    "come after the window and by themselves; write learn: adapt, and send no labels for the window"
+                )
+            zone = ZoneInfo(window.time_zone or self.event.time_zone)
+            if window.begin and window.end and as_time(window.begin, zone) >= as_time(window.end, zone):
+                raise ValueError(f"alerts.maintenance: entry {i + 1} ends before it begins: {window.text}")
 
     def _check_limits(self) -> None:
         event = self.event
@@ -118,7 +132,14 @@ class Config(Section):
         return self.replace(
             event=self.event.for_target(target),
             alerts=alerts.model_copy(
-                update={"anomaly": anomaly, "drift": drift, "limits": [], "silence": None, "stuck": False}
+                update={
+                    "anomaly": anomaly,
+                    "drift": drift,
+                    "limits": [],
+                    "silence": None,
+                    "stuck": False,
+                    "maintenance": [],
+                }
             ),
         )
 
@@ -136,6 +157,11 @@ class Config(Section):
             found.append(
                 "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "
                 "such as sinks: {suppressed: alerts-shadow}"
+            )
+        if self.alerts.maintenance and self.sinks.suppressed is None:
+            found.append(
+                "alerts.maintenance without sinks.suppressed: what is withheld is written nowhere; name a topic for "
+                "it, such as sinks: {suppressed: alerts-suppressed}"
             )
         anomaly = self.alerts.anomaly
         if anomaly.enabled and anomaly.absorb_after is not None and anomaly.recover_after >= anomaly.absorb_after:
@@ -168,7 +194,7 @@ class Config(Section):
             del settings["alerts"]["language"]
         if self.alerts.budget is None:
             del settings["alerts"]["budget"]
-        for name in ("limits", "silence", "stuck"):
+        for name in ("limits", "silence", "stuck", "maintenance"):
             if not getattr(self.alerts, name):
                 del settings["alerts"][name]
         for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):

@@ -13,7 +13,7 @@ from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, li
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES, SHADOW
+from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, MAINTENANCE, PHASES, SHADOW
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
@@ -66,6 +66,7 @@ def prediction_schema(config: Config) -> Schema:
         },
         "n": _described(NATURAL, "Labelled events of this entity before this one."),
         "fleet": _described(SHARE, "Share of the prediction that rests on what other entities taught."),
+        **_maintenance(config),
         "id": {
             "type": "string",
             "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{end}$",
@@ -74,6 +75,13 @@ def prediction_schema(config: Config) -> Schema:
     }
     words = "One an event and target" if several else "One an event"
     return _closed(properties) | {"title": "Prediction", "description": f"{words}, keyed by entity."}
+
+
+def _maintenance(config: Config) -> dict[str, Schema]:
+    """Return the properties that predictions have in addition where there are planned stops."""
+    if not config.alerts.maintenance:
+        return {}
+    return {"maintenance": {"type": "boolean", "description": "The event lies in a planned stop (alerts.maintenance)."}}
 
 
 def alert_schema(config: Config) -> Schema:
@@ -89,9 +97,12 @@ def suppressed_schema(config: Config) -> Schema:
     """Return the schema of a suppressed alert's value: that of an alert of an entity, and `suppressed_by`."""
     title = {
         "title": "Suppressed alert",
-        "description": "Not among the alerts, because another episode or alerts.shadow replaces it; keyed by entity.",
+        "description": "Not among the alerts, because of another episode, alerts.shadow or a stop; keyed by entity.",
     }
-    shadow = {"const": SHADOW, "description": "alerts.shadow withholds all alerts."}
+    shadow = {
+        "enum": [SHADOW, MAINTENANCE],
+        "description": "alerts.shadow withholds all alerts; or the episode started in a planned stop.",
+    }
     part = {
         "type": "string",
         "pattern": alert_ids(config),

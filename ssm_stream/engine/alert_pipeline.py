@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS, SHADOW
+from ssm_stream.engine.alert_kinds import KINDS, MAINTENANCE, SHADOW
 from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
@@ -16,6 +16,8 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
+from ssm_stream.engine.maintenance.suppression import Suppression
+from ssm_stream.engine.maintenance.windows import maintenance_windows
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.rules.messages import rule_fields
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
@@ -26,6 +28,7 @@ class AlertPipeline:
     """The episodes that targets and entities have in common.
 
     multi_target: None with one target; fleet: None if fleet alerts are off; rules: None without any
+    windows: of planned stops; None without any
 
     Args:
         stores: the state of each target
@@ -34,6 +37,7 @@ class AlertPipeline:
 
     def __init__(self, config: Config, stores: Sequence[EntityStore], rules: RuleAlerts | None = None) -> None:
         self._config, self._stores, self.rules = config, stores, rules
+        self.windows = maintenance_windows(config)
         self._rule_fields = rule_fields(config)
         self._summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
@@ -47,6 +51,7 @@ class AlertPipeline:
         stores = [*self._stores, *self._stores[: self.rules is not None]]
         self._endings = Endings(config, stores, self._end_one)
         self._ids = EpisodeIds(shadow=config.alerts.shadow)
+        self._suppression = Suppression(config, self.windows)
         self._ended: list[Ended] = []  # to be sent at the next event of their source
 
     def process(
@@ -68,17 +73,20 @@ class AlertPipeline:
         """
         waits = self.fleet is not None and len(self.fleet.waiting) > 0
         some = any(alerts) or waits or self._ended or by_rules
-        if not some and (batch is None or self._endings.is_idle(batch)):
+        if not some and (batch is None or (self._endings.is_idle(batch) and self._suppression.is_idle(batch))):
             return []
         out = self._ended_before(batch) if batch is not None else []
         own = [*alerts, *([list(by_rules)] if self.rules is not None else [])]
         by_target = list(self._endings.update(own, batch))
-        of_rules = by_target.pop() if self.rules is not None else []
+        others = by_target.pop() if self.rules is not None else []
+        others = self._suppression.split_rules(others, batch)
         if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
+            merged, suppressed = self._suppression.split(merged, batch)
             out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
-        if of_rules:
-            out = sorted([*out, *of_rules], key=lambda alert: alert.row)
+            others += suppressed
+        if others:
+            out = sorted([*out, *others], key=lambda alert: alert.row)
         if not out:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
@@ -147,6 +155,7 @@ class AlertPipeline:
         """End the episodes of a kind: of one entity, or of all and the fleet's."""
         self._ended += self._ids.end(ended_by, kind, entity)
         self._endings.remove(kind, entity)
+        self._suppression.end(kind, entity)
         if kind not in KINDS:
             if self.rules is not None:
                 self.rules.end(kind, entity)
@@ -213,6 +222,7 @@ class AlertPipeline:
         if self.rules is not None:
             self.rules.load(content)
         self._ids.load(content)
+        self._suppression = Suppression(self._config, self.windows, self._ids.suppressed_by(MAINTENANCE))
         self._ended = load_ended(content["ended"])
 
 

@@ -34,6 +34,7 @@ from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
+from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.single_event import SingleEvent
 
 __all__ = ["Alert", "Engine", "LabelResult", "shard_of"]
@@ -146,8 +147,7 @@ class Engine:
 
         The limit holds only for events that come through here.
 
-        Args:
-            events, source: as of `process`
+        events, source: as of `process`
         """
         if self._limiter is None or not len(events):
             return events, []
@@ -166,6 +166,11 @@ class Engine:
             segments = [Segment(at[s.rows], [(int(at[i]), name) for i, name in s.evicted]) for s in segments]
         self._admitted = (events, segments)
         return events, refused
+
+    def mark(self, events: Events) -> Events:
+        """Return the events with what is determined before they are processed: whether they lie in a planned stop."""
+        windows = self.episodes.windows
+        return events if windows is None or events.maintenance is not None else windows.mark(events)
 
     def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn, in order.
@@ -205,10 +210,10 @@ class Engine:
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
         """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
 
-        None if only `process` can do it: targets are delayed, entities limited, there are rules, or the entity is
-        new to the source.
+        None if only `process` can do it: targets are delayed, entities limited, there are rules or windows, or the
+        entity is new to the source.
         """
-        if self._limiter is not None or self._rules is not None:
+        if self._limiter is not None or self._rules is not None or self.episodes.windows is not None:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         found = process_targets([each.single for each in self.target_engines], event, source, self.inputs.select_one)
@@ -218,23 +223,18 @@ class Engine:
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
+        events = self.mark(events)
         batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
-        if len(self.target_engines) == 1:
-            predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self.episodes.process([alerts_], batch, ids, self._by_rules(events, source))
-        parts: list[Predictions] = []
-        alerts: list[list[Alert]] = []
+        parts, alerts = list[Predictions](), list[list[Alert]]()
         for j, each in enumerate(self.target_engines):
-            predictions, own = each.process(self.inputs.select(j, events), source, evicted)
+            predictions, own = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)
             parts.append(predictions)
             alerts.append(own)
-        stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self.episodes.process(alerts, batch, ids, self._by_rules(events, source))
-
-    def _by_rules(self, events: Events, source: int) -> list[Alert]:
-        """Return the alerts of rules, after the targets have been processed."""
         resets = self.target_engines[0].store.reset_entities
-        return [] if self._rules is None else self._rules.process(events, source, resets)
+        by_rules = [] if self._rules is None else self._rules.process(events, source, resets)
+        several = len(parts) > 1
+        together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
+        return together, self.episodes.process(alerts, batch, ids, by_rules)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.

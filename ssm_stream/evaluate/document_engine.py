@@ -24,6 +24,7 @@ class Prediction(NamedTuple):
     row: of the event among those of the call, from 0; ts, ahead_ts: ms since 1970 UTC
     y: None if the event has no target; target: None with one target
     ahead_ts: with a horizon in time, the time that is predicted (`for` in the message)
+    maintenance: whether the event lies in a planned stop; None if the configuration has none
     """
 
     row: int
@@ -39,12 +40,15 @@ class Prediction(NamedTuple):
     fleet: float
     target: str | None = None
     ahead_ts: int | None = None
+    maintenance: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the message, without its `id`."""
         fields = self._asdict()
         del fields["row"]
         target, ahead = fields.pop("target"), fields.pop("ahead_ts")
+        if self.maintenance is None:
+            del fields["maintenance"]
         if ahead is not None:
             fields["for"] = ahead
         if target is not None:
@@ -99,7 +103,7 @@ class DocumentEngine(Engine):
         if refused:  # values that JSON does not have
             events, refused = self._reader.read([_as_json(document) for document in documents])
         position = events.position
-        events, more = self.admit(events, source)
+        events, more = self.admit(self.mark(events), source)
         refused = sorted([*refused, *(m._replace(position=int(position[m.position])) for m in more)])
         if not len(events):
             return Results([], [], refused)
@@ -122,12 +126,26 @@ class DocumentEngine(Engine):
         p = predictions
         columns = (events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
         values = zip(*(column.ravel().tolist() for column in columns), strict=True)
-        places = zip(rows, events.entity, events.ts.tolist(), strict=True)
+        stops = [None] * len(events) if events.maintenance is None else (events.maintenance > 0).tolist()
+        places = zip(rows, events.entity, events.ts.tolist(), stops, strict=True)
         return [
             Prediction(
-                row, entity, ts, _target_or_none(y), yhat, low, high, score, warmup, n, fleet, name, self._ahead(ts)
+                row,
+                entity,
+                ts,
+                _target_or_none(y),
+                yhat,
+                low,
+                high,
+                score,
+                warmup,
+                n,
+                fleet,
+                name,
+                self._ahead(ts),
+                stop,
             )
-            for (row, entity, ts, name), (y, yhat, low, high, score, warmup, n, fleet) in zip(
+            for (row, entity, ts, stop, name), (y, yhat, low, high, score, warmup, n, fleet) in zip(
                 ((*place, name) for place in places for name in self._names), values, strict=True
             )
         ]

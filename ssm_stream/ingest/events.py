@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from operator import itemgetter
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import MAX_NAME_LENGTH, Event
 from ssm_stream.ingest.entity_filter import EntityFilter, entity_filter
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.json_values import abbreviated
+from ssm_stream.ingest.json_values import abbreviated, is_utf8
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
 MAX_NUMBER = float(np.finfo(np.float32).max)
@@ -49,6 +49,8 @@ class Events:
     """(n,) hashes of the events' ids, if labels are joined by them"""
     category_texts: dict[float, str] | None = None
     """text of each category code; None if no category is text"""
+    maintenance: NDArray[np.int8] | None = None
+    """(n,) whether each lies in a planned stop, see `planned_stops`; None: not determined"""
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -64,6 +66,7 @@ class Events:
             self.position[rows],
             None if self.key is None else self.key[rows],
             self.category_texts,
+            None if self.maintenance is None else self.maintenance[rows],
         )
 
 
@@ -117,15 +120,6 @@ def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
         return np.array(column, np.float64)
     except OverflowError:
         return None
-
-
-def is_utf8(texts: Iterable[str]) -> bool:
-    """Return whether texts can be encoded as UTF-8: not with a lone surrogate, which Python's JSON parser accepts."""
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def text_code(text: str) -> float:

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config
 from ssm_stream.config import Labels as LabelsSection
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, is_utf8, path_getter
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, path_getter
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.json_values import is_utf8
 
 MAX_EARLY_LABELS = 100_000
 """Labels that wait for their events, over all entities: bounded, as their entities may never have events."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
-from ssm_stream.engine.alert_kinds import SHADOW
+from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.ingest.events import RefusedDocument
@@ -30,10 +30,9 @@ PREDICTION_FIELDS = ("ts", "y", "yhat", "yhat_lower", "yhat_upper", "anomaly_sco
 """Fields of a prediction, between the entity and the id."""
 
 
-def _template(stem: str, ahead: bool, target: str | None, frame: bytes) -> list[bytes]:
+def _template(stem: str, names: Sequence[str], target: str | None, frame: bytes) -> list[bytes]:
     """Return the text before, between and after the values; with several targets, with the path of one."""
     before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
-    names = ["ts", "for", *PREDICTION_FIELDS[1:]] if ahead else PREDICTION_FIELDS
     end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
     fields = [b"," + before.get(name, b"") + b'"%b":' % name.encode() for name in names]
     return [frame + b'{"entity":', *fields, b',"id":' + orjson.dumps(stem)[:-1], end]
@@ -50,6 +49,7 @@ def encode_predictions(
     """Return the prediction messages of a batch as JSON.
 
     The bytes are those of a dict per event through orjson, in a fifth of the time. A missing target (NaN) is null.
+    Events for which planned stops are determined have the field `maintenance`.
 
     Args:
         stem: beginning of the ids, which end with the offset
@@ -59,13 +59,18 @@ def encode_predictions(
     """
     events, p = batch.events, predictions
     numbers: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
+    fields = [*PREDICTION_FIELDS]
+    if events.maintenance is not None:
+        fields.append("maintenance")
+        numbers.append(events.maintenance > 0)
     if ahead is not None:
+        fields.insert(1, "for")
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
     names, offsets = events.entity, batch.offsets
     if m := len(targets):
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
-    templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
+    templates = [_template(stem, fields, target, frame) for target in targets or (None,)]
     return native.write_rows(templates, names, [*numbers, offsets])
 
 
@@ -192,7 +197,8 @@ class Encoder:
         counted = (body["kind"], body["phase"])
         sent = Sent("alert", (*counted, body["scope"]))
         if suppressed:
-            sent = Sent("suppressed", (*counted, SHADOW if body["suppressed_by"] == SHADOW else "fleet"))
+            by = body["suppressed_by"]
+            sent = Sent("suppressed", (*counted, by if by in (SHADOW, MAINTENANCE) else "fleet"))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)

@@ -27,6 +27,7 @@ class Prediction(NamedTuple):
     n: labelled events of the entity before this one; fleet: share learned from other entities
     target: its path, if there are several; ahead: whether `model.horizon` is set; then
     time_predicted: ms, None if the horizon counts events
+    maintenance: whether the event lies in a planned stop; None if the configuration has none
     """
 
     entity: str
@@ -43,6 +44,7 @@ class Prediction(NamedTuple):
     target: str | None = None
     ahead: bool = False
     time_predicted: int | None = None
+    maintenance: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the prediction message, in its order."""
@@ -51,8 +53,10 @@ class Prediction(NamedTuple):
             out["for"] = self.time_predicted
         if self.target is not None:
             out["target"] = self.target
-        names = self._fields[2:11]
-        return out | dict(zip(names, self[2:11], strict=True))
+        out |= dict(zip(self._fields[2:10], self[2:10], strict=True))
+        if self.maintenance is not None:
+            out["maintenance"] = self.maintenance
+        return out | {"id": self.id}
 
     def to_json(self) -> bytes:
         """Return the prediction message."""
@@ -66,19 +70,21 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
     names, ids = events.entity, [f"{stem}{offset}" for offset in batch.offsets]
     columns: list[NDArray[Any]] = [events.ts, events.target, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet]
     targets: list[str | None] = [None] * len(names)
+    stops: list[bool | None] = [None] * len(names) if events.maintenance is None else (events.maintenance > 0).tolist()
     if m > 1:
         columns = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in columns]
         names = [name for name in names for _ in range(m)]
         ids = [f"{each}-{path}" for each in ids for path in paths]
-        targets = [*paths] * len(events)
+        targets, stops = [*paths] * len(events), [stop for stop in stops for _ in range(m)]
     ts, y, *rest = [column.tolist() for column in columns]
     y = [None if value != value else value for value in y]  # NaN is not equal to itself
     horizon = config.model.horizon
     if not horizon.events and not horizon.seconds:
-        return map(Prediction, names, ts, y, *rest, ids, targets)
+        none = [None] * len(ts)
+        return map(Prediction, names, ts, y, *rest, ids, targets, [False] * len(ts), none, stops)
     ms = round(horizon.seconds * 1000)
     times = [time + ms if ms else None for time in ts]
-    return map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times)
+    return map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times, stops)
 
 
 @dataclass(frozen=True, slots=True)

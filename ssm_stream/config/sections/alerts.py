@@ -15,6 +15,7 @@ from pydantic import (
 from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, Lasting, LastingSetting, format_duration
 from ssm_stream.config.sections.base import Path, Section, Topic
 from ssm_stream.config.sections.conditions import EntityPattern, Test
+from ssm_stream.config.sections.maintenance import Maintenance
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
 LIMIT, SILENCE, STUCK = "limit", "silence", "stuck"
@@ -181,6 +182,8 @@ class Alerts(Section):
     """Null: none."""
     stuck: bool = False
     """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`."""
+    maintenance: list[Maintenance] = []
+    """Planned stops: windows of time in which alerts are not raised, but kept as suppressed."""
     feedback: Feedback | None = None
     """Null: none is read."""
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500

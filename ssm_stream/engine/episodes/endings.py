@@ -19,7 +19,7 @@ from ssm_stream.engine.alert_kinds import FLEET, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
 from ssm_stream.engine.entity_store import EntityStore, ResetEntity
-from ssm_stream.engine.episodes.ids import Ended
+from ssm_stream.engine.episodes.ids import Ended, OpenEpisode
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_kind
 
@@ -30,13 +30,6 @@ class Batch(NamedTuple):
     ts: NDArray[np.int64] | list[int]
     source: int
     watermark: float
-
-
-class OpenEpisode(NamedTuple):
-    """An open episode of an entity and a target. pool: shard and source; since: ms"""
-
-    pool: tuple[int, int]
-    since: int
 
 
 class Endings:

@@ -24,6 +24,7 @@ from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.planned_stops import HELD
 
 GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 """What the core finds."""
@@ -130,7 +131,10 @@ class SilenceAlerts:
         if not self.columns:
             return np.empty((len(events), 0))
         target = events.target.reshape(len(events), -1)
-        return np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        values = np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        if events.maintenance is not None:
+            values[events.maintenance == HELD] = np.inf  # no length is counted in a planned stop
+        return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:
         event, row, what, column, since, value = found

@@ -1,0 +1,121 @@
+"""The windows of `alerts.maintenance`: which events of which entities lie in one.
+
+A weekly window is on the clock of its time zone: an event belongs to it whenever that clock shows a time of the window.
+So a window in the hour that the clock skips in spring does not occur then, and one in the hour that it repeats in
+autumn holds in both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.config import Config
+from ssm_stream.config.sections.alerts import LIMIT
+from ssm_stream.config.sections.conditions import matches
+from ssm_stream.config.sections.maintenance import Maintenance, weekly_spans
+from ssm_stream.core.features import FIRST_MONDAY, utc_offsets
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.planned_stops import HELD, LEARNED
+from ssm_stream.ingest.timestamps import iso_to_ms
+
+MAX_CACHED_ENTITIES = 100_000
+"""Entities for which it is cached whether a pattern matches: bounded, as new ones may come without end."""
+MINUTE, WEEK = 60_000, 7 * 86_400_000  # ms
+
+
+class Window(NamedTuple):
+    """A window.
+
+    contains: of times (n,) ms, whether they lie in it; entities: pattern; value: of `Events.maintenance` inside it
+    limits: whether it suppresses the alerts of limits, too
+    """
+
+    contains: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    entities: str
+    value: int
+    limits: bool
+
+
+def window(settings: Maintenance, zone: str) -> Window:
+    """Return a window of the configuration. zone: of its times, where it names none"""
+    zone = settings.time_zone or zone
+    value = HELD if settings.learn == "hold" else LEARNED
+    if settings.weekly is not None:
+        contains = weekly(settings.weekly, zone)
+    else:
+        assert settings.begin is not None
+        assert settings.end is not None
+        contains = between(*(iso_to_ms(text, ZoneInfo(zone)) for text in (settings.begin, settings.end)))
+    return Window(contains, settings.entities, value, settings.limits)
+
+
+def weekly(text: str, zone: str) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+    """Return the test of times that a text such as `Sun 06:00-18:00` sets."""
+    spans = [(MINUTE * span.begin, MINUTE * span.end) for span in weekly_spans(text)]
+
+    def contains(ts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        local = (ts + 1000 * (utc_offsets(zone, ts) - FIRST_MONDAY)) % WEEK
+        out = np.zeros(len(ts), np.bool_)
+        for begin, end in spans:
+            out |= (begin <= local) & (local < end)
+        return out
+
+    return contains
+
+
+def between(begin: int, end: int) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+    """Return the test of times, ms, that lie in [begin, end)."""
+    return lambda ts: (begin <= ts) & (ts < end)
+
+
+class MaintenanceWindows:
+    """All windows of a configuration."""
+
+    def __init__(self, config: Config) -> None:
+        self._windows = [window(each, config.event.time_zone) for each in config.alerts.maintenance]
+        self._matches: dict[tuple[str, str], bool] = {}
+
+    def mark(self, events: Events) -> Events:
+        """Return the events with `maintenance`. Where windows overlap, the one that holds learning counts."""
+        values = np.zeros(len(events), np.int8)
+        for each in self._windows:
+            inside = each.contains(events.ts)
+            if not inside.any():
+                continue
+            rows = np.flatnonzero(inside)
+            if each.entities != "*":
+                rows = rows[[self._is_of(each.entities, events.entity[row]) for row in rows.tolist()]]
+            values[rows] = np.maximum(values[rows], each.value)
+        return replace(events, maintenance=values)
+
+    def suppresses(self, entity: str, kind: str, times: set[int]) -> bool:
+        """Return whether an episode that starts is suppressed. kind: of the alert; times: ms, of which one counts"""
+        ts = np.array(sorted(times))
+        return any(
+            (each.limits or kind != LIMIT) and self._is_of(each.entities, entity) and bool(each.contains(ts).any())
+            for each in self._windows
+        )
+
+    def contain(self, entity: str, ts: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Return whether times (n,) ms lie in a window of an entity."""
+        own = [each.contains(ts) for each in self._windows if self._is_of(each.entities, entity)]
+        return np.logical_or.reduce(own) if own else np.zeros(len(ts), np.bool_)
+
+    def _is_of(self, pattern: str, entity: str) -> bool:
+        key = (pattern, entity)
+        if key not in self._matches:
+            if len(self._matches) >= MAX_CACHED_ENTITIES:
+                self._matches.clear()
+            self._matches[key] = matches(pattern, entity)
+        return self._matches[key]
+
+
+def maintenance_windows(config: Config) -> MaintenanceWindows | None:
+    """Return the windows of a configuration; None if it has none."""
+    return MaintenanceWindows(config) if config.alerts.maintenance else None
