@@ -80,6 +80,7 @@ RUNTIME_EFFECTS = {
     "event.format": "it applies to messages from now on",
     "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
+    "alerts.control": "stops that are announced there apply from now on",
     "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
     "state.max_entities": "it applies to entities that are new from now on",
     "state.when_full": "it applies to entities that are new from now on",
@@ -149,6 +150,8 @@ def runtime_settings(config: Config) -> dict[str, Any]:
     # A state from before these settings does not differ by them.
     if config.alerts.shadow:
         content["alerts"]["shadow"] = True
+    if config.control_topic:
+        content["alerts"]["control"] = config.control_topic
     if not config.event.only:
         del content["event"]["only"]
     return content

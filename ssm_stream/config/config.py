@@ -49,6 +49,7 @@ class Config(Section):
         topics = [self.source.topic, *self.sinks.topics]
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
+        topics += [self.control_topic] if self.control_topic else []
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
@@ -102,6 +103,12 @@ class Config(Section):
                 )
 
     @property
+    def control_topic(self) -> str | None:
+        """Topic on which planned stops are announced; None without one."""
+        control = self.alerts.control
+        return None if control is None else control.topic or f"{self.source.topic}-control"
+
+    @property
     def epoch_interval(self) -> float:
         """Time between snapshots, s."""
         return self.recovery.epoch_interval or (1.0 if self.delivery == "exactly_once" else 10.0)
@@ -139,6 +146,7 @@ class Config(Section):
                     "silence": None,
                     "stuck": False,
                     "maintenance": [],
+                    "control": None,
                 }
             ),
         )
@@ -158,9 +166,10 @@ class Config(Section):
                 "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "
                 "such as sinks: {suppressed: alerts-shadow}"
             )
-        if self.alerts.maintenance and self.sinks.suppressed is None:
+        if self.alerts.has_stops and self.sinks.suppressed is None:
+            name = "maintenance" if self.alerts.maintenance else "control"
             found.append(
-                "alerts.maintenance without sinks.suppressed: what is withheld is written nowhere; name a topic for "
+                f"alerts.{name} without sinks.suppressed: what is withheld is written nowhere; name a topic for "
                 "it, such as sinks: {suppressed: alerts-suppressed}"
             )
         anomaly = self.alerts.anomaly
@@ -188,7 +197,8 @@ class Config(Section):
             WeightsError: the file of weights cannot be read.
         """
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        del settings["alerts"]["feedback"], settings["alerts"]["shadow"]  # alerts are the same wherever they go
+        # Alerts are the same wherever they go, and their config hash whatever is announced while the flow runs.
+        del settings["alerts"]["feedback"], settings["alerts"]["shadow"], settings["alerts"]["control"]
         # States from before these settings keep their hash.
         if self.alerts.language == "en":
             del settings["alerts"]["language"]

@@ -29,6 +29,9 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "feedback": frozenset({
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
     }),
+    "control": frozenset({
+        Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_TIMESTAMP,
+    }),
 }  # fmt: skip
 """Stage → its faults."""
 
@@ -79,9 +82,9 @@ def prediction_schema(config: Config) -> Schema:
 
 def _maintenance(config: Config) -> dict[str, Schema]:
     """Return the properties that predictions have in addition where there are planned stops."""
-    if not config.alerts.maintenance:
+    if not config.alerts.has_stops:
         return {}
-    return {"maintenance": {"type": "boolean", "description": "The event lies in a planned stop (alerts.maintenance)."}}
+    return {"maintenance": {"type": "boolean", "description": "The event lies in a planned stop."}}
 
 
 def alert_schema(config: Config) -> Schema:
@@ -303,14 +306,16 @@ def receipt_headers(config: Config) -> Schema:
 
 def input_topics(config: Config) -> list[str]:
     """Return the topics that are read."""
-    return [*origins(config), *([config.alerts.feedback.topic] if config.alerts.feedback else [])]
+    feedback, control = config.alerts.feedback, config.control_topic
+    return [*origins(config), *([feedback.topic] if feedback else []), *([control] if control else [])]
 
 
 def _has(config: Config, stage: str) -> bool:
     """Return True if the configuration has this stage."""
     if stage == "admit":
         return config.state.max_entities is not None and config.state.when_full == "refuse"
-    return {"label": config.labels, "feedback": config.alerts.feedback}.get(stage, True) is not None
+    sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
+    return sections.get(stage, True) is not None
 
 
 def _described(schema: Schema, words: str) -> Schema:

@@ -22,6 +22,7 @@ from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.rules.messages import rule_fields
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
+from ssm_stream.ingest.control import ControlWindow
 
 
 class AlertPipeline:
@@ -91,6 +92,11 @@ class AlertPipeline:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
         return [self._complete(alert) for alert in self._ids.assign(out, ids, keep_suppressed=keep)]
+
+    def set_control(self, control: Sequence[ControlWindow] | None) -> None:
+        """Set the planned stops of the control topic for the events that are processed next; None: no change."""
+        if self.windows is not None and control is not None:
+            self.windows.control = control
 
     def _complete(self, alert: Alert) -> Alert:
         """Return an alert with its details and its sentence."""

@@ -167,10 +167,10 @@ class Engine:
         self._admitted = (events, segments)
         return events, refused
 
-    def mark(self, events: Events) -> Events:
+    def mark(self, events: Events, ids: EventIds | None = None) -> Events:
         """Return the events with what is determined before they are processed: whether they lie in a planned stop."""
-        windows = self.episodes.windows
-        return events if windows is None or events.maintenance is not None else windows.mark(events)
+        windows, marked = self.episodes.windows, events.maintenance is not None
+        return events if windows is None or marked else windows.mark(events, ids and ids.offsets)
 
     def process(self, events: Events, source: int = 0, ids: EventIds | None = None) -> tuple[Predictions, list[Alert]]:
         """Predict, score and learn, in order.
@@ -223,8 +223,8 @@ class Engine:
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
-        events = self.mark(events)
-        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source))
+        events = self.mark(events, ids)
+        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source), ids and ids.offsets)
         parts, alerts = list[Predictions](), list[list[Alert]]()
         for j, each in enumerate(self.target_engines):
             predictions, own = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)

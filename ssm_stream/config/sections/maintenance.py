@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
 
-from ssm_stream.config.sections.base import Section
+from ssm_stream.config.sections.base import Section, Topic
 from ssm_stream.config.sections.conditions import EntityPattern
 
 DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -108,6 +108,15 @@ def _zone(value: str | None) -> str | None:
 
 
 Time = Annotated[str, BeforeValidator(_time)]
+
+
+class Control(Section):
+    """A topic on which planned stops are announced while the flow runs: by `ssm-stream mute`, or by any other system.
+    `true` stands for a section without keys."""
+
+    topic: Topic | None = None
+    """Topic of the messages `{"entity": "pump-3", "from": TIME, "to": TIME, "reason": TEXT, "by": TEXT}`. Null: the
+    events topic's name with `-control` at its end."""
 
 
 class Maintenance(Section):

@@ -25,11 +25,16 @@ from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_k
 
 
 class Batch(NamedTuple):
-    """The events of a batch. ts (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first"""
+    """The events of a batch.
+
+    ts: (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first
+    offsets: (n,) of the source; None: they have none
+    """
 
     ts: NDArray[np.int64] | list[int]
     source: int
     watermark: float
+    offsets: Sequence[int] | None = None
 
 
 class Endings:

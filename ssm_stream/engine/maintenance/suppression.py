@@ -6,6 +6,7 @@ the first event of its source after the window.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -77,8 +78,7 @@ class Suppression:
         key, phase = (message["entity"], episode_kind(message)), message["phase"]
         if phase == "started":
             self._open.pop(key, None)
-            times = {int(message["ts"])} | (set() if batch is None else {int(batch.ts[alert.row])})
-            if self._windows is not None and self._windows.suppresses(key[0], message["kind"], times):
+            if self._begins_inside(alert, batch):
                 self._open[key] = OpenEpisode(alert.pool, message["since"])
                 return True
             return False
@@ -87,6 +87,16 @@ class Suppression:
         if phase == "recovered":
             del self._open[key]
         return True
+
+    def _begins_inside(self, alert: Alert, batch: Batch | None) -> bool:
+        """Return whether the time of an alert, or that of the event at which it is sent, lies in a window."""
+        entity, kind, ts = alert.message["entity"], alert.message["kind"], alert.message["ts"]
+        if self._windows is None:
+            return False
+        if batch is None:
+            return self._windows.suppresses(entity, kind, np.array([ts]), None)
+        offset = -math.inf if batch.offsets is None else batch.offsets[alert.row]
+        return self._windows.suppresses(entity, kind, np.array([ts, int(batch.ts[alert.row])]), (offset, offset))
 
     @staticmethod
     def _is_silence(key: EntityKind, episode: OpenEpisode, batch: Batch) -> bool:
@@ -98,7 +108,8 @@ class Suppression:
             return None
         if self._windows is None:
             return first if first < len(batch.ts) else None
-        outside = ~self._windows.contain(key[0], np.asarray(batch.ts[first:]))
+        offsets = None if batch.offsets is None else batch.offsets[first:]
+        outside = ~self._windows.contain(key[0], np.asarray(batch.ts[first:]), offsets)
         return first + int(np.argmax(outside)) if outside.any() else None
 
     def _outlasting(self, due: dict[EntityKind, int | None], batch: Batch | None, before: int | None) -> list[Alert]:

@@ -1,4 +1,4 @@
-"""The windows of `alerts.maintenance`: which events of which entities lie in one.
+"""The windows of `alerts.maintenance` and of the control topic: which events of which entities lie in one.
 
 A weekly window is on the clock of its time zone: an event belongs to it whenever that clock shows a time of the window.
 So a window in the hour that the clock skips in spring does not occur then, and one in the hour that it repeats in
@@ -7,9 +7,10 @@ autumn holds in both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -20,6 +21,7 @@ from ssm_stream.config.sections.alerts import LIMIT
 from ssm_stream.config.sections.conditions import matches
 from ssm_stream.config.sections.maintenance import Maintenance, weekly_spans
 from ssm_stream.core.features import FIRST_MONDAY, utc_offsets
+from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.planned_stops import HELD, LEARNED
 from ssm_stream.ingest.timestamps import iso_to_ms
@@ -27,6 +29,9 @@ from ssm_stream.ingest.timestamps import iso_to_ms
 MAX_CACHED_ENTITIES = 100_000
 """Entities for which it is cached whether a pattern matches: bounded, as new ones may come without end."""
 MINUTE, WEEK = 60_000, 7 * 86_400_000  # ms
+Offsets = Sequence[float] | NDArray[Any] | None
+"""Of events on their partition; None: they have none."""
+Contains = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
 
 
 class Window(NamedTuple):
@@ -36,7 +41,7 @@ class Window(NamedTuple):
     limits: whether it suppresses the alerts of limits, too
     """
 
-    contains: Callable[[NDArray[np.int64]], NDArray[np.bool_]]
+    contains: Contains
     entities: str
     value: int
     limits: bool
@@ -55,7 +60,7 @@ def window(settings: Maintenance, zone: str) -> Window:
     return Window(contains, settings.entities, value, settings.limits)
 
 
-def weekly(text: str, zone: str) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+def weekly(text: str, zone: str) -> Contains:
     """Return the test of times that a text such as `Sun 06:00-18:00` sets."""
     spans = [(MINUTE * span.begin, MINUTE * span.end) for span in weekly_spans(text)]
 
@@ -69,22 +74,29 @@ def weekly(text: str, zone: str) -> Callable[[NDArray[np.int64]], NDArray[np.boo
     return contains
 
 
-def between(begin: int, end: int) -> Callable[[NDArray[np.int64]], NDArray[np.bool_]]:
+def between(begin: int, end: int) -> Contains:
     """Return the test of times, ms, that lie in [begin, end)."""
     return lambda ts: (begin <= ts) & (ts < end)
 
 
 class MaintenanceWindows:
-    """All windows of a configuration."""
+    """All windows of a configuration.
+
+    control: those of the control topic for the partition whose events are processed next; each acts from an offset on
+    """
 
     def __init__(self, config: Config) -> None:
         self._windows = [window(each, config.event.time_zone) for each in config.alerts.maintenance]
         self._matches: dict[tuple[str, str], bool] = {}
+        self.control: Sequence[ControlWindow] = ()
 
-    def mark(self, events: Events) -> Events:
-        """Return the events with `maintenance`. Where windows overlap, the one that holds learning counts."""
+    def mark(self, events: Events, offsets: Offsets = None) -> Events:
+        """Return the events with `maintenance`. Where windows overlap, the one that holds learning counts.
+
+        offsets: of the events; None: they have none, and those of the control topic do not apply
+        """
         values = np.zeros(len(events), np.int8)
-        for each in self._windows:
+        for each in self._all(offsets):
             inside = each.contains(events.ts)
             if not inside.any():
                 continue
@@ -94,18 +106,36 @@ class MaintenanceWindows:
             values[rows] = np.maximum(values[rows], each.value)
         return replace(events, maintenance=values)
 
-    def suppresses(self, entity: str, kind: str, times: set[int]) -> bool:
-        """Return whether an episode that starts is suppressed. kind: of the alert; times: ms, of which one counts"""
-        ts = np.array(sorted(times))
+    def suppresses(self, entity: str, kind: str, ts: NDArray[np.int64], offsets: Offsets) -> bool:
+        """Return whether an episode that starts is suppressed.
+
+        Args:
+            kind: of the alert
+            ts: (n,) ms, times of which one counts
+            offsets: (n,) of the events; None: of labels
+        """
         return any(
             (each.limits or kind != LIMIT) and self._is_of(each.entities, entity) and bool(each.contains(ts).any())
-            for each in self._windows
+            for each in self._all([math.inf] if offsets is None else offsets)
         )
 
-    def contain(self, entity: str, ts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return whether times (n,) ms lie in a window of an entity."""
-        own = [each.contains(ts) for each in self._windows if self._is_of(each.entities, entity)]
+    def contain(self, entity: str, ts: NDArray[np.int64], offsets: Offsets) -> NDArray[np.bool_]:
+        """Return whether events (n,) would lie in a window if they were of this entity.
+
+        ts: ms; offsets: as of `mark`
+        """
+        own = [each.contains(ts) for each in self._all(offsets) if self._is_of(each.entities, entity)]
         return np.logical_or.reduce(own) if own else np.zeros(len(ts), np.bool_)
+
+    def _all(self, offsets: Offsets) -> Iterator[Window]:
+        """Yield all windows. offsets: of the events to which they are applied"""
+        yield from self._windows
+        if offsets is None or not self.control:
+            return
+        places = np.asarray(offsets)
+        for each in self.control:
+            value = HELD if each.held else LEARNED
+            yield Window(_acting(each, places), each.entity, value, limits=False)
 
     def _is_of(self, pattern: str, entity: str) -> bool:
         key = (pattern, entity)
@@ -117,5 +147,10 @@ class MaintenanceWindows:
 
 
 def maintenance_windows(config: Config) -> MaintenanceWindows | None:
-    """Return the windows of a configuration; None if it has none."""
-    return MaintenanceWindows(config) if config.alerts.maintenance else None
+    """Return the windows of a configuration; None if it can have none."""
+    return MaintenanceWindows(config) if config.alerts.has_stops else None
+
+
+def _acting(window: ControlWindow, offsets: NDArray[Any]) -> Contains:
+    """Return the test of events with these offsets (n,), by their times."""
+    return lambda ts: (window.begin <= ts) & (ts < window.end) & (offsets >= window.since)
