@@ -100,16 +100,21 @@ def by_clock(days: list[int], begin: int, length: int, zone: str, ms: int) -> bo
         min_size=1,
         max_size=30,
     ),
+    near=st.lists(st.integers(0, 80_000_000), min_size=1, max_size=30),
 )
+@settings(max_examples=300)
 def test_a_weekly_window_is_on_the_clock_of_its_zone(
-    days: list[int], begin: int, length: int, zone: str, times: list[int]
+    days: list[int], begin: int, length: int, zone: str, times: list[int], near: list[int]
 ) -> None:
     end = (begin + length) % 1440
     ends = "24:00" if end == 0 and begin + length == 1440 else f"{end // 60:02}:{end % 60:02}"
     text = f"{','.join(DAYS[day] for day in days)} {begin // 60:02}:{begin % 60:02}-{ends}"
     if end == begin:
         return
-    assert weekly(text, zone)(np.array(times)).tolist() == [by_clock(days, begin, length, zone, ms) for ms in times]
+    within_a_day = [times[0] + ms for ms in near]
+    for some in (times, within_a_day):
+        assert weekly(text, zone)(np.array(some)).tolist() == [by_clock(days, begin, length, zone, ms) for ms in some]
+    assert weekly(text, zone)(np.array([], np.int64)).tolist() == []
 
 
 def minutes_inside(text: str, day: datetime) -> int:

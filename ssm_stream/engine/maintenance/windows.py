@@ -8,7 +8,7 @@ autumn holds in both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -28,7 +28,7 @@ from ssm_stream.ingest.timestamps import iso_to_ms
 
 MAX_CACHED_ENTITIES = 100_000
 """Entities for which it is cached whether a pattern matches: bounded, as new ones may come without end."""
-MINUTE, WEEK = 60_000, 7 * 86_400_000  # ms
+MINUTE, DAY_MS, WEEK = 60_000, 86_400_000, 7 * 86_400_000  # ms
 Offsets = Sequence[float] | NDArray[Any] | None
 """Of events on their partition; None: they have none."""
 Contains = Callable[[NDArray[np.int64]], NDArray[np.bool_]]
@@ -65,9 +65,23 @@ def weekly(text: str, zone: str) -> Contains:
     spans = [(MINUTE * span.begin, MINUTE * span.end) for span in weekly_spans(text)]
 
     def contains(ts: NDArray[np.int64]) -> NDArray[np.bool_]:
-        local = (ts + 1000 * (utc_offsets(zone, ts) - FIRST_MONDAY)) % WEEK
         out = np.zeros(len(ts), np.bool_)
-        for begin, end in spans:
+        if not len(ts):
+            return out
+        ends = np.array([ts.min(), ts.max()])
+        offsets = utc_offsets(zone, ends)
+        lasts = int(ends[1] - ends[0])
+        if lasts < DAY_MS and offsets[0] == offsets[1]:  # a zone does not change twice a day
+            first = (int(ends[0]) + 1000 * (int(offsets[0]) - FIRST_MONDAY)) % WEEK
+            last = first + lasts
+            near = [(begin, end) for begin, end in spans if (begin <= last and first < end) or begin + WEEK <= last]
+            if not near:
+                return out
+            offsets = offsets[:1]
+        else:
+            near, offsets = spans, utc_offsets(zone, ts)
+        local = (ts + 1000 * (offsets - FIRST_MONDAY)) % WEEK
+        for begin, end in near:
             out |= (begin <= local) & (local < end)
         return out
 
@@ -87,7 +101,7 @@ class MaintenanceWindows:
 
     def __init__(self, config: Config) -> None:
         self._windows = [window(each, config.event.time_zone) for each in config.alerts.maintenance]
-        self._matches: dict[tuple[str, str], bool] = {}
+        self._matches: dict[str, dict[str, bool]] = {}  # pattern → entity → whether it matches
         self.control: Sequence[ControlWindow] = ()
 
     def mark(self, events: Events, offsets: Offsets = None) -> Events:
@@ -102,7 +116,8 @@ class MaintenanceWindows:
                 continue
             rows = np.flatnonzero(inside)
             if each.entities != "*":
-                rows = rows[[self._is_of(each.entities, events.entity[row]) for row in rows.tolist()]]
+                names = [events.entity[row] for row in rows.tolist()]
+                rows = rows[np.fromiter(map(self._matched(each.entities, names).__getitem__, names), np.bool_)]
             values[rows] = np.maximum(values[rows], each.value)
         return replace(events, maintenance=values)
 
@@ -138,12 +153,16 @@ class MaintenanceWindows:
             yield Window(_acting(each, places), each.entity, value, limits=False)
 
     def _is_of(self, pattern: str, entity: str) -> bool:
-        key = (pattern, entity)
-        if key not in self._matches:
-            if len(self._matches) >= MAX_CACHED_ENTITIES:
-                self._matches.clear()
-            self._matches[key] = matches(pattern, entity)
-        return self._matches[key]
+        return self._matched(pattern, [entity])[entity]
+
+    def _matched(self, pattern: str, entities: Iterable[str]) -> dict[str, bool]:
+        """Return whether a pattern matches, for these entities at least."""
+        known = self._matches.setdefault(pattern, {})
+        if len(known) >= MAX_CACHED_ENTITIES:
+            known.clear()
+        for entity in set(entities) - known.keys():
+            known[entity] = matches(pattern, entity)
+        return known
 
 
 def maintenance_windows(config: Config) -> MaintenanceWindows | None:
