@@ -30,8 +30,8 @@ from ssm_stream.contract.message_schemas import dead_letter_headers, prediction_
 from ssm_stream.engine.engine import Engine
 from ssm_stream.flow.doctor import create_missing, diagnose
 from ssm_stream.flow.reproduce_alert import parse_alert_id, read_sent_alert, reproduce_alert
-from ssm_stream.ingest.control import Acknowledgement, ControlError, ControlReader, ControlWindow
-from ssm_stream.kafka.control.topic import ControlTopic, control_topic, read_control, write_window
+from ssm_stream.ingest.control import Acknowledgement, ControlError, ControlReader, ControlWindow, EndedStop
+from ssm_stream.kafka.control.topic import ControlTopic, control_topic, read_control, write_message
 from ssm_stream.kafka.redrive import Redecoder
 
 TEXT = """
@@ -59,14 +59,15 @@ def stop(**other: Any) -> dict[str, Any]:
         (stop(**{"from": 5, "to": 7, "other": 1, "reason": None}), ControlWindow("0-1", "pump-3", 5, 7, True, "", "")),
         ({"acknowledges": "0-7", "group": "g", "partition": 2, "offset": 3}, Acknowledgement("0-7", "g", 2, 3)),
         ({"refused": "0-7", "group": "g"}, Acknowledgement("0-7", "g")),
+        ({"ends": "0-7", "by": "ann"}, EndedStop("0-1", "0-7")),
     ],
 )
-def test_a_message_is_read(document: dict[str, Any], expected: ControlWindow | Acknowledgement) -> None:
+def test_a_message_is_read(document: dict[str, Any], expected: ControlWindow | EndedStop | Acknowledgement) -> None:
     assert ControlReader(configured())(orjson.dumps(document), "0-1") == expected
     if isinstance(expected, Acknowledgement):
         again = ControlReader(configured())(expected.to_json(), "")
         assert again == expected
-    elif "reason" in document:
+    else:
         Draft202012Validator(control_schema(configured())).validate(document)
 
 
@@ -86,6 +87,7 @@ def test_a_message_is_read(document: dict[str, Any], expected: ControlWindow | A
         (orjson.dumps(stop(to=10**17)), "WrongTimestamp"),
         (orjson.dumps(stop(to="1970-01-01T09:00")), "WrongTimestamp"),
         (orjson.dumps({"acknowledges": "0-1", "group": "g"}), "WrongType"),
+        (orjson.dumps({"ends": 7}), "WrongType"),
     ],
 )
 def test_a_message_that_cannot_be_used_is_refused(value: bytes | None, fault: str) -> None:
@@ -150,10 +152,10 @@ def test_no_batch_and_no_restart_changes_anything(
     assert (sent, hidden) == expected
 
 
-def test_it_acts_from_its_offset_on() -> None:
-    for since, suppressed in ((0, True), (40, True), (41, False)):
+def test_it_acts_from_its_offset_on_to_that_of_its_end() -> None:
+    for since, until, suppressed in ((0, None, True), (40, 41, True), (41, None, False), (0, 40, False)):
         engine = Engine(configured())
-        engine.episodes.set_control([ControlWindow("0-1", "o*", 0, 10**9, False, since=since)])
+        engine.episodes.set_control([ControlWindow("0-1", "o*", 0, 10**9, False, since=since, until=until)])
         sent, hidden = messages(engine, broken())
         assert (bool(hidden), bool(sent)) == (suppressed, not suppressed), since
     assert MINUTE == 60_000
@@ -256,7 +258,7 @@ def test_a_running_process_applies_what_comes(kafka: Kafka, tmp_path: Path) -> N
     assert source is not None
     topic = ControlTopic(config)
     assert topic.windows(0, 10) == ()
-    name = write_window(config, source, orjson.dumps(stop(**{"from": 0})), "pump-3")
+    name = write_message(config, source, orjson.dumps(stop(**{"from": 0})), "pump-3")
     found, deadline = (), time.monotonic() + 30
     while not found and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -273,6 +275,18 @@ def test_a_running_process_applies_what_comes(kafka: Kafka, tmp_path: Path) -> N
     assert "pump-* is muted from" in runner.invoke(app, later).stdout
     row = orjson.loads(runner.invoke(app, ["mute", str(job.path), "--list", "--json"]).stdout)["stops"][0]
     assert (row["entity"], row["learn"], row["acts_from"]) == ("pump-*", "adapt", {})
+    unknown = runner.invoke(app, ["mute", str(job.path), "--end", "0-99"])
+    assert unknown.exit_code == 2
+    assert "has no such stop" in unknown.output
+    ended = runner.invoke(app, ["mute", str(job.path), "--end", row["id"]])
+    assert ended.exit_code == 0, ended.output
+    assert "no stop on" in runner.invoke(app, ["mute", str(job.path), "--list"]).stdout
+    assert [(each.id, each.since, each.until) for each in ControlTopic(config).windows(0, 70)] == [
+        (name, 20, None), (row["id"], 70, 70),
+    ]  # fmt: skip
+    runner.invoke(app, ["mute", str(job.path), "--end", name])
+    first = ControlTopic(config).windows(0, 80)[0]
+    assert (first.since, first.until) == (20, 80)
 
 
 @pytest.mark.parametrize(

@@ -94,7 +94,10 @@ def control_schema(config: Config) -> Schema:
         Field("reason", {"description": "Why, as text."}),
         Field("by", {"description": "Who announces it, as text."}),
     ]
-    return _document("Planned stop", "Alerts of the entity are suppressed. Other keys are ignored.", fields)
+    stop = _document("Planned stop", "Alerts of the entity are suppressed. Other keys are ignored.", fields)
+    ended = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and offset of its message."}
+    end = _document("End of a planned stop", "It acts no more.", [Field("ends", ended, required=True)])
+    return {"title": "Planned stop", "type": "object", "anyOf": [stop, end]}
 
 
 def alert_ids(config: Config) -> str:

@@ -1,4 +1,4 @@
-"""Messages of the control topic: planned stops, and what acknowledges that a process has applied one."""
+"""Messages of the control topic: planned stops, their ends, and what acknowledges that a process has applied one."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class ControlWindow(NamedTuple):
     id: partition and offset of its message on the control topic, `0-17`
     entity: name or pattern of the entities; begin, end: ms, [begin, end); held: whether its events are not learned
     reason, by: as the message has them
-    since: offset of the events' partition from which on it applies there; 0 as long as no partition is meant
+    since: offset of the events' partition from which on it acts there; 0 as long as no partition is meant
+    until: offset from which on it acts no more, as it was ended; None: it was not
     """
 
     id: str
@@ -41,6 +42,14 @@ class ControlWindow(NamedTuple):
     reason: str = ""
     by: str = ""
     since: int = 0
+    until: int | None = None
+
+
+class EndedStop(NamedTuple):
+    """The end of a planned stop before its time. id: of its own message; stop: of that of the stop"""
+
+    id: str
+    stop: str
 
 
 class Acknowledgement(NamedTuple):
@@ -69,7 +78,7 @@ class ControlReader:
     def __init__(self, config: Config) -> None:
         self._zone, self._may_hold = ZoneInfo(config.event.time_zone), config.labels is None
 
-    def __call__(self, value: bytes | None, message_id: str) -> ControlWindow | Acknowledgement:
+    def __call__(self, value: bytes | None, message_id: str) -> ControlWindow | EndedStop | Acknowledgement:
         """Return the content of a message. message_id: of the window that it sets
 
         Raises:
@@ -83,6 +92,10 @@ class ControlReader:
             raise ControlError(Fault.NOT_AN_OBJECT, f"a planned stop is a JSON object such as {EXAMPLE}")
         if "acknowledges" in document or "refused" in document:
             return _acknowledgement(document)
+        if document.get("ends") is not None:
+            if not isinstance(document["ends"], str):
+                raise ControlError(Fault.WRONG_TYPE, '`ends` must be the id of a planned stop, such as "0-17"')
+            return EndedStop(message_id, document["ends"])
         for key in ("entity", "from", "to"):
             if document.get(key) is None:
                 raise ControlError(Fault.MISSING_FIELD, f"`{key}` is missing; a planned stop is such as {EXAMPLE}")

@@ -37,6 +37,9 @@ class Stop(NamedTuple):
     by: Annotated[
         str | None, typer.Option("--by", help="Who announces it. Default: this user.", show_default=False)
     ] = None
+    end: Annotated[
+        str | None, typer.Option("--end", help="End the stop with this id, as --list prints it.", show_default=False)
+    ] = None
     adapt: Annotated[bool, typer.Option("--adapt", help="Learn the events of the stop; as a rule none is.")] = False
 
 
@@ -59,7 +62,7 @@ def mute(
     """
     from ssm_stream.ingest.control import ControlError
     from ssm_stream.kafka.client import BrokerError
-    from ssm_stream.kafka.control.topic import control_topic, read_control, write_window
+    from ssm_stream.kafka.control.topic import control_topic, read_control, write_message
 
     with report_errors(BrokerError, ControlError):
         loaded = load_config(config)
@@ -72,10 +75,15 @@ def mute(
         if listed:
             _print_list(read_control(loaded, source), source, as_json)
             return
+        if stop.end is not None:
+            _end(loaded, source, stop, as_json)
+            return
         if entity is None:
-            raise ConfigError("ENTITY: missing; name the entity, or a pattern such as 'pump-*', or give --list")
+            raise ConfigError(
+                "ENTITY: missing; name the entity, or a pattern such as 'pump-*', or give --list or --end"
+            )
         document = _document(loaded, entity, stop)
-        name = write_window(loaded, source, orjson.dumps(document), entity)
+        name = write_message(loaded, source, orjson.dumps(document), entity)
     if as_json:
         print_json({"id": name, "topic": source.topic, **document})
         return
@@ -110,8 +118,31 @@ def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
     if begin >= end:
         raise ConfigError(f"--until: {ms_to_iso(end)} is not later than {ms_to_iso(begin)}, when the stop begins")
     learn = {"learn": "adapt"} if stop.adapt else {}
-    by = getpass.getuser() if stop.by is None else stop.by
-    return {"entity": entity, "from": ms_to_iso(begin), "to": ms_to_iso(end), "reason": stop.reason, "by": by, **learn}
+    times = {"from": ms_to_iso(begin), "to": ms_to_iso(end)}
+    return {"entity": entity, **times, "reason": stop.reason, "by": _author(stop), **learn}
+
+
+def _author(stop: Stop) -> str:
+    return getpass.getuser() if stop.by is None else stop.by
+
+
+def _end(config: Config, source: Source, stop: Stop, as_json: bool) -> None:
+    """Write that a stop ends now, and print it.
+
+    Raises:
+        ConfigError: there is no such stop.
+    """
+    from ssm_stream.kafka.control.topic import read_control, write_message
+
+    assert stop.end is not None
+    if stop.end not in read_control(config, source).windows:
+        raise ConfigError(f"--end: found {stop.end!r}, and {source.topic} has no such stop; --list prints their ids")
+    document = {"ends": stop.end, "reason": stop.reason, "by": _author(stop)}
+    name = write_message(config, source, orjson.dumps(document), stop.end)
+    if as_json:
+        print_json({"id": name, "topic": source.topic, **document})
+    else:
+        output().print(f"{stop.end} ends with the events that are read from now on: message {name} of {source.topic}.")
 
 
 def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
@@ -128,7 +159,7 @@ def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
             },
         }
         for name, each in sorted(found.windows.items(), key=lambda item: item[1].begin)
-        if each.end > now
+        if each.end > now and name not in found.ends.values()
     ]  # fmt: skip
     if as_json:
         print_json({"topic": source.topic, "stops": rows})

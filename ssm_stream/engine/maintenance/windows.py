@@ -172,4 +172,6 @@ def maintenance_windows(config: Config) -> MaintenanceWindows | None:
 
 def _acting(window: ControlWindow, offsets: NDArray[Any]) -> Contains:
     """Return the test of events with these offsets (n,), by their times."""
-    return lambda ts: (window.begin <= ts) & (ts < window.end) & (offsets >= window.since)
+    until = math.inf if window.until is None else window.until
+    acts = (offsets >= window.since) & ((offsets < until) | (until == math.inf))
+    return lambda ts: (window.begin <= ts) & (ts < window.end) & acts

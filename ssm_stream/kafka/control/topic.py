@@ -15,7 +15,7 @@ import structlog
 from confluent_kafka import KafkaException
 
 from ssm_stream.config import Config, Source
-from ssm_stream.ingest.control import Acknowledgement, ControlError, ControlReader, ControlWindow
+from ssm_stream.ingest.control import Acknowledgement, ControlError, ControlReader, ControlWindow, EndedStop
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer, topic_error, with_topic
@@ -42,12 +42,14 @@ def message_id(message: Message) -> str:
 class ControlMessages:
     """What the control topic holds.
 
-    windows: by the id of their message; applied: partition of the events → id → offset from which on the message acts
+    windows: by the id of their message; ends: id of a message that ends one → id of the window
+    applied: partition of the events → id → offset from which on the message acts
     """
 
     def __init__(self, config: Config) -> None:
         self._read, self._group = ControlReader(config), config.source.group_id
         self.windows: dict[str, ControlWindow] = {}
+        self.ends: dict[str, str] = {}
         self.applied: dict[int, dict[str, int]] = {}
         self._refused: dict[str, tuple[Message, ControlError]] = {}
         self._noted = set[str]()
@@ -63,6 +65,8 @@ class ControlMessages:
                 continue
             if isinstance(found, ControlWindow):
                 self.windows[name] = found
+            elif isinstance(found, EndedStop):
+                self.ends[name] = found.stop
             elif found.group == self._group:
                 self.acknowledge(found)
 
@@ -75,9 +79,20 @@ class ControlMessages:
 
     def of_partition(self, partition: int) -> tuple[ControlWindow, ...]:
         """Return the windows that are applied to the events of a partition, in a fixed order."""
-        applied = self.applied.get(partition, {})
-        found = [(name, self.windows[name]) for name in sorted(applied) if name in self.windows]
-        return tuple(window._replace(since=applied[name]) for name, window in found)
+        applied, until = self.applied.get(partition, {}), dict[str, int]()
+        for name, stop in self.ends.items():
+            if name in applied:
+                until[stop] = min(applied[name], until.get(stop, applied[name]))
+        return tuple(
+            self.windows[name]._replace(since=applied[name], until=until.get(name))
+            for name in sorted(applied)
+            if name in self.windows
+        )
+
+    def new_to(self, partition: int) -> list[str]:
+        """Return the ids of the messages that no process has applied to the events of a partition."""
+        applied = self.applied.setdefault(partition, {})
+        return [name for each in (self.windows, self.ends) for name in each if name not in applied]
 
     def pop_refused(self) -> list[tuple[Message, ControlError]]:
         """Return the messages that cannot be used and that no acknowledgement refuses yet."""
@@ -154,10 +169,9 @@ class ControlTopic:
             if time.monotonic() >= self._next:
                 self._read()
             messages = self._messages
-            applied = messages.applied.setdefault(partition, {})
-            if new := [name for name in messages.windows if name not in applied]:
+            if new := messages.new_to(partition):
                 for name in new:
-                    self._apply(messages.windows[name], partition, offset)
+                    self._apply(name, partition, offset)
                 self._deliver()
                 self._cached.pop(partition, None)
             if partition not in self._cached:
@@ -174,15 +188,19 @@ class ControlTopic:
         self._next = time.monotonic() + READ_EVERY
         self._refuse()
 
-    def _apply(self, window: ControlWindow, partition: int, offset: int) -> None:
+    def _apply(self, name: str, partition: int, offset: int) -> None:
         """Apply a message from an offset on, and hand its acknowledgement to the producer."""
-        found = Acknowledgement(window.id, self._config.source.group_id, partition, offset)
+        found = Acknowledgement(name, self._config.source.group_id, partition, offset)
         self._messages.acknowledge(found)
-        self._produce(self._source.topic, found.to_json(), window.id)
-        LOG.info(
-            "planned_stop", entity=window.entity, begin=ms_to_iso(window.begin), end=ms_to_iso(window.end),
-            reason=window.reason, by=window.by, message=window.id, partition=partition, offset=offset,
-        )  # fmt: skip
+        self._produce(self._source.topic, found.to_json(), name)
+        place = {"message": name, "partition": partition, "offset": offset}
+        window = self._messages.windows.get(name)
+        if window is None:
+            LOG.info("planned_stop_ended", stop=self._messages.ends[name], **place)
+            return
+        begin, end = ms_to_iso(window.begin), ms_to_iso(window.end)
+        of = {"entity": window.entity, "begin": begin, "end": end, "reason": window.reason, "by": window.by}
+        LOG.info("planned_stop", **of, **place)
 
     def _refuse(self) -> None:
         """Write dead letters for messages that cannot be used, once."""
@@ -222,8 +240,8 @@ class ControlTopic:
             raise BrokerError(found, self._last_error.cure)
 
 
-def write_window(config: Config, source: Source, document: bytes, entity: str) -> str:
-    """Write a planned stop to the control topic, and return the id of its message. document: its content
+def write_message(config: Config, source: Source, document: bytes, key: str) -> str:
+    """Write a planned stop, or its end, to the control topic, and return the id of the message. document: its content
 
     Raises:
         ControlError: the message could not be used.
@@ -236,7 +254,7 @@ def write_window(config: Config, source: Source, document: bytes, entity: str) -
     producer = open_producer(
         config, last_error, defaults={"acks": "all", "message.timeout.ms": int(1000 * source.wait)}
     )
-    producer.produce(source.topic, document, entity, on_delivery=lambda error, message: sent.append((error, message)))
+    producer.produce(source.topic, document, key, on_delivery=lambda error, message: sent.append((error, message)))
     producer.flush(source.wait)
     if not sent or sent[0][0] is not None:
         reason = sent[0][0] if sent else f"no answer for {source.wait:g} s (source.wait)"
