@@ -60,6 +60,7 @@ MIGRATING: list[dict[str, Any]] = [
     {"alerts__limits": [{"column": "target", "above": 1.5}]},
     {"alerts__silence": {"after": "10m", "columns": False}},
     {"alerts__silence": {}, "alerts__stuck": True},
+    {"alerts__maintenance": [{"weekly": "Sun 06:00-18:00", "learn": "adapt"}]},
     {ANOMALY + "enabled": False},
     {DRIFT + "enabled": False},
     {ANOMALY + "enabled": False, DRIFT + "enabled": False},
@@ -209,6 +210,8 @@ def test_every_setting_that_decides_is_known_here() -> None:
     every = ["alerts.budget", *paths(config.model_settings), *paths(changed(alerts__budget=TEAM).model_settings)]
     every += paths(changed(alerts__fleet={"wait": 0}).model_settings)
     every += paths(changed(alerts__limits=[{"column": "target", "above": 1}]).model_settings)
+    stop = {"weekly": "Sun 06:00-18:00", "learn": "adapt"}
+    every += paths(changed(alerts__maintenance=[stop]).model_settings)
     every += ["alerts.silence", *paths(changed(alerts__silence={}, alerts__stuck=True).model_settings)]
     every += [*paths(changed(event__when={"a": 1}).model_settings), "event.quality"]
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]

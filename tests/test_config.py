@@ -368,7 +368,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "quality"),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
-    later += [("alerts", name) for name in ("budget", "limits", "shadow", "silence", "stuck")]
+    later += [("alerts", name) for name in ("budget", "control", "limits", "maintenance", "shadow", "silence", "stuck")]
     for section, name in later:
         del settings[section][name]
     del settings["alerts"]["feedback"]

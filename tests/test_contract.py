@@ -157,6 +157,9 @@ VARIANTS = {
     "ten seconds ahead, two targets": config("features: [a, b], target: [y, z]", model=", horizon: 10s"),
     "each by itself": config("features: [a, b], target: z", model=", fleet: false"),
     "soft sensor, accurate": config("features: [a, b], lags: 0, target: y", model=", profile: accurate"),
+    "planned stops": config(
+        "features: [a, b], target: y", alerts="alerts: {maintenance: [{weekly: 'Sun 06:00-18:00'}], control: true}\n"
+    ),
     "held": config("features: [a], target: y", alerts="alerts: {drift: {learn: hold, budget: 1 per 100 events}}\n"),
     "no drift, no predictions": config(
         "features: [a], target: y", "sinks: {predictions: null}\n", alerts="alerts: {drift: {enabled: false}}\n"

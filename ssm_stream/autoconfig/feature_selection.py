@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
-from ssm_stream.ingest.events import MAX_NUMBER, EventReader, is_utf8
+from ssm_stream.ingest.events import MAX_NUMBER, EventReader
+from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
 
 SAMPLE = 200

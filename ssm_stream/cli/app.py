@@ -22,6 +22,7 @@ from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
+from ssm_stream.cli.topic.mute import mute
 from ssm_stream.cli.topic.record import record
 from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
@@ -52,7 +53,7 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    paper, verify, train,
+    mute, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(schema_app, name="schema")

@@ -74,6 +74,19 @@ def feedback(config: ConfigFile) -> None:
 
 
 @app.command()
+def control(config: ConfigFile) -> None:
+    """Print the JSON Schema of the planned stops that are announced on the control topic.
+
+    Example: ssm-stream schema control monitor.yaml
+    """
+    from ssm_stream.contract.event_schema import control_schema
+
+    _message(
+        config, control_schema, lambda c: "" if c.control_topic else "alerts.control: not set; write control: true"
+    )
+
+
+@app.command()
 def prediction(config: ConfigFile) -> None:
     """Print the JSON Schema of the predictions.
 

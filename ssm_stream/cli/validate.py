@@ -125,6 +125,11 @@ def _describe(config: Config) -> Iterator[str]:
     yield f"writes    {', '.join(sinks.topics)}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"
+    for window in config.alerts.maintenance:
+        learning = "not learned" if window.learn == "hold" else "learned"
+        yield f"stops     {window.entities}: {window.text}; alerts are suppressed, events {learning}"
+    if config.control_topic is not None:
+        yield f"stops     also those that are announced on {config.control_topic} (ssm-stream mute)"
     yield "learns    " + (
         "entities of a shard and partition together" if config.model.fleet else "each entity by itself"
     )

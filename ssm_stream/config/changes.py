@@ -55,6 +55,7 @@ MIGRATES = {
     "alerts.silence.after": "it applies to gaps that begin from now on",
     "alerts.silence.columns": "gaps are counted from now on; switched off, open alerts end (`ended_by: disabled`)",
     "alerts.stuck": "runs are counted from now on; switched off, open alerts end (`ended_by: disabled`)",
+    "alerts.maintenance": "the windows apply from now on; an episode that began in one stays suppressed to its end",
     "alerts.ongoing_every": _RULE,
     "alerts.critical": _RULE,
     "alerts.contributions": "alerts list that many from now on",
@@ -84,6 +85,7 @@ RUNTIME_EFFECTS = {
     "event.format": "it applies to messages from now on",
     "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
+    "alerts.control": "stops that are announced there apply from now on",
     "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
     "state.max_entities": "it applies to entities that are new from now on",
     "state.when_full": "it applies to entities that are new from now on",
@@ -153,6 +155,8 @@ def runtime_settings(config: Config) -> dict[str, Any]:
     # A state from before these settings does not differ by them.
     if config.alerts.shadow:
         content["alerts"]["shadow"] = True
+    if config.control_topic:
+        content["alerts"]["control"] = config.control_topic
     if not config.event.only:
         del content["event"]["only"]
     return content

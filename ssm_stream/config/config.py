@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 import orjson
 from pydantic import model_validator
@@ -22,6 +23,7 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
+from ssm_stream.config.sections.maintenance import as_time
 from ssm_stream.core import frozen_weights
 
 
@@ -47,6 +49,7 @@ class Config(Section):
         topics = [self.source.topic, *self.sinks.topics]
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
+        topics += [self.control_topic] if self.control_topic else []
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
@@ -75,7 +78,19 @@ class Config(Section):
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
         self._check_limits()
+        self._check_maintenance()
         return self
+
+    def _check_maintenance(self) -> None:
+        for i, window in enumerate(self.alerts.maintenance):
+            if self.labels and window.learn == "hold":
+                raise ValueError(
+                    f"alerts.maintenance: entry {i + 1} has learn: hold (the default) together with `labels`, which "
+                    "come after the window and by themselves; write learn: adapt, and send no labels for the window"
+                )
+            zone = ZoneInfo(window.time_zone or self.event.time_zone)
+            if window.begin and window.end and as_time(window.begin, zone) >= as_time(window.end, zone):
+                raise ValueError(f"alerts.maintenance: entry {i + 1} ends before it begins: {window.text}")
 
     def _check_limits(self) -> None:
         event = self.event
@@ -91,6 +106,12 @@ class Config(Section):
                     f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
                     "event; set limits on columns of the events"
                 )
+
+    @property
+    def control_topic(self) -> str | None:
+        """Topic on which planned stops are announced; None without one."""
+        control = self.alerts.control
+        return None if control is None else control.topic or f"{self.source.topic}-control"
 
     @property
     def epoch_interval(self) -> float:
@@ -123,7 +144,15 @@ class Config(Section):
         return self.replace(
             event=self.event.for_target(target),
             alerts=alerts.model_copy(
-                update={"anomaly": anomaly, "drift": drift, "limits": [], "silence": None, "stuck": False}
+                update={
+                    "anomaly": anomaly,
+                    "drift": drift,
+                    "limits": [],
+                    "silence": None,
+                    "stuck": False,
+                    "maintenance": [],
+                    "control": None,
+                }
             ),
         )
 
@@ -147,6 +176,12 @@ class Config(Section):
             found.append(
                 "alerts.shadow: true without sinks.suppressed: the alerts are written nowhere; name a topic for them, "
                 "such as sinks: {suppressed: alerts-shadow}"
+            )
+        if self.alerts.has_stops and self.sinks.suppressed is None:
+            name = "maintenance" if self.alerts.maintenance else "control"
+            found.append(
+                f"alerts.{name} without sinks.suppressed: what is withheld is written nowhere; name a topic for "
+                "it, such as sinks: {suppressed: alerts-suppressed}"
             )
         anomaly = self.alerts.anomaly
         if anomaly.enabled and anomaly.absorb_after is not None and anomaly.recover_after >= anomaly.absorb_after:
@@ -173,13 +208,14 @@ class Config(Section):
             WeightsError: the file of weights cannot be read.
         """
         settings = self.model_dump(mode="json", include={"event", "model", "alerts", "state", "labels"})
-        del settings["alerts"]["feedback"], settings["alerts"]["shadow"]  # alerts are the same wherever they go
+        # Alerts are the same wherever they go, and their config hash whatever is announced while the flow runs.
+        del settings["alerts"]["feedback"], settings["alerts"]["shadow"], settings["alerts"]["control"]
         # States from before these settings keep their hash.
         if self.alerts.language == "en":
             del settings["alerts"]["language"]
         if self.alerts.budget is None:
             del settings["alerts"]["budget"]
-        for name in ("limits", "silence", "stuck"):
+        for name in ("limits", "silence", "stuck", "maintenance"):
             if not getattr(self.alerts, name):
                 del settings["alerts"][name]
         for kind, rule in (("anomaly", self.alerts.anomaly), ("drift", self.alerts.drift)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.client_properties import mechanism_of, protocol_of
-from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
+from ssm_stream.contract.event_schema import control_schema, event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.contract.message_schemas import (
     alert_headers,
     alert_schema,
@@ -77,6 +77,14 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "bindings": _key("The alert's id: then what was said of it last is known."),
         }
         _add_channel(document, "feedback", feedback.topic, "receive", verdict, group=config.source.group_id)
+    if config.control_topic is not None:
+        stop = {
+            "title": "Planned stop",
+            "summary": "A window in which the alerts of an entity are suppressed. ssm-stream acknowledges it there.",
+            "payload": control_schema(config),
+            "bindings": _key("The entity."),
+        }
+        _add_channel(document, "control", config.control_topic, "receive", stop, group=config.source.group_id)
     framed = sinks.schema_registry is not None
     if sinks.predictions is not None:
         prediction = {

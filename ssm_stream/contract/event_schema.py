@@ -81,6 +81,25 @@ def feedback_schema(config: Config) -> Schema:
     return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
 
 
+def control_schema(config: Config) -> Schema:
+    """Return the schema of a message of the control topic: a planned stop."""
+    iso = {"type": "string", "pattern": ISO_8601}
+    time = {"anyOf": [iso, {"type": "integer", "minimum": MIN_MS, "maximum": MAX_MS}]}
+    begins = f"When it begins; without an offset in {config.event.time_zone}."
+    fields = [
+        Field("entity", {**NAME, "description": "Name of the entity, or a pattern such as pump-*."}, required=True),
+        Field("from", {**time, "description": begins}, required=True),
+        Field("to", {**time, "description": "When it ends: this time no longer belongs to it."}, required=True),
+        Field("learn", {"enum": ["hold", "adapt"], "description": "Whether its events are learned. Default: hold."}),
+        Field("reason", {"description": "Why, as text."}),
+        Field("by", {"description": "Who announces it, as text."}),
+    ]
+    stop = _document("Planned stop", "Alerts of the entity are suppressed. Other keys are ignored.", fields)
+    ended = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and offset of its message."}
+    end = _document("End of a planned stop", "It acts no more.", [Field("ends", ended, required=True)])
+    return {"title": "Planned stop", "type": "object", "anyOf": [stop, end]}
+
+
 def alert_ids(config: Config) -> str:
     """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))

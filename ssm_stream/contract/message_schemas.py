@@ -13,7 +13,7 @@ from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, li
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
-from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, PHASES, SHADOW
+from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, MAINTENANCE, PHASES, SHADOW
 from ssm_stream.engine.fleet_alerts import MAX_LISTED
 from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
@@ -28,6 +28,9 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_ID, Fault.TOO_LARGE,
+    }),
+    "control": frozenset({
+        Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_TIMESTAMP,
     }),
 }  # fmt: skip
 """Stage → its faults."""
@@ -68,6 +71,7 @@ def prediction_schema(config: Config) -> Schema:
         },
         "n": _described(NATURAL, "Labelled events of this entity before this one."),
         "fleet": _described(SHARE, "Share of the prediction that rests on what other entities taught."),
+        **_maintenance(config),
         "id": {
             "type": "string",
             "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{end}$",
@@ -92,6 +96,13 @@ def prediction_schema(config: Config) -> Schema:
     }
 
 
+def _maintenance(config: Config) -> dict[str, Schema]:
+    """Return the properties that predictions have in addition where there are planned stops."""
+    if not config.alerts.has_stops:
+        return {}
+    return {"maintenance": {"type": "boolean", "description": "The event lies in a planned stop."}}
+
+
 def alert_schema(config: Config) -> Schema:
     """Return the schema of an alert's value; the alert is a CloudEvent in binary mode."""
     title = {"title": "Alert", "description": "An episode that starts, goes on or recovers, keyed by entity."}
@@ -105,9 +116,12 @@ def suppressed_schema(config: Config) -> Schema:
     """Return the schema of a suppressed alert's value: that of an alert of an entity, and `suppressed_by`."""
     title = {
         "title": "Suppressed alert",
-        "description": "Not among the alerts, because another episode or alerts.shadow replaces it; keyed by entity.",
+        "description": "Not among the alerts, because of another episode, alerts.shadow or a stop; keyed by entity.",
     }
-    shadow = {"const": SHADOW, "description": "alerts.shadow withholds all alerts."}
+    shadow = {
+        "enum": [SHADOW, MAINTENANCE],
+        "description": "alerts.shadow withholds all alerts; or the episode started in a planned stop.",
+    }
     part = {
         "type": "string",
         "pattern": alert_ids(config),
@@ -308,14 +322,16 @@ def receipt_headers(config: Config) -> Schema:
 
 def input_topics(config: Config) -> list[str]:
     """Return the topics that are read."""
-    return [*origins(config), *([config.alerts.feedback.topic] if config.alerts.feedback else [])]
+    feedback, control = config.alerts.feedback, config.control_topic
+    return [*origins(config), *([feedback.topic] if feedback else []), *([control] if control else [])]
 
 
 def _has(config: Config, stage: str) -> bool:
     """Return True if the configuration has this stage."""
     if stage == "admit":
         return config.state.max_entities is not None and config.state.when_full == "refuse"
-    return {"label": config.labels, "feedback": config.alerts.feedback}.get(stage, True) is not None
+    sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
+    return sections.get(stage, True) is not None
 
 
 def _described(schema: Schema, words: str) -> Schema:

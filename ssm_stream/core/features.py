@@ -107,7 +107,7 @@ def calendar_columns(plan: FeaturePlan, ts: NDArray[np.int64]) -> tuple[NDArray[
     """
     out = np.empty((len(ts), len(plan.cycles)))
     steps = np.zeros((len(ts), 2), np.int64)
-    offsets = _offsets(plan.time_zone, ts)
+    offsets = utc_offsets(plan.time_zone, ts)
     native.whole_steps(np.ascontiguousarray(ts), offsets, steps)
     if not plan.cycles:
         return out, steps
@@ -147,11 +147,12 @@ def kernel_columns(
 
 def utc_offset(zone: str, ts: int) -> int:
     """Return the offset of a time zone east of UTC, ms. ts: ms since 1970 UTC; the offset holds for its quarter-hour"""
-    return 1000 * int(_offsets(zone, np.array([ts]))[0])
+    return 1000 * int(utc_offsets(zone, np.array([ts]))[0])
 
 
-def _offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Seconds east of UTC at each time; determined once a quarter of an hour, the finest that zones change at."""
+def utc_offsets(zone: str, ts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return seconds east of UTC at each time (n,) ms; determined once a quarter of an hour, the finest that zones
+    change at."""
     if zone == "UTC" or not len(ts):
         return np.zeros(len(ts), np.int64)
     tz, epoch = ZoneInfo(zone), datetime(1970, 1, 1, tzinfo=UTC)

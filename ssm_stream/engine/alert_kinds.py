@@ -18,5 +18,7 @@ FLEET, OTHER = "-fleet", "-"
 """Suffixes of the ids of a fleet's alerts, and of those that are numbered."""
 SHADOW = "shadow"
 """As `suppressed_by`: what `alerts.shadow` withholds."""
-SUPPRESSED_BY = ("fleet", SHADOW)
+MAINTENANCE = "maintenance"
+"""As `suppressed_by`: what is withheld in a window of `alerts.maintenance`."""
+SUPPRESSED_BY = ("fleet", SHADOW, MAINTENANCE)
 """What suppresses alerts, as metrics count them."""

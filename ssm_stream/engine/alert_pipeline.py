@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import KINDS, SHADOW
+from ssm_stream.engine.alert_kinds import KINDS, MAINTENANCE, SHADOW
 from ssm_stream.engine.alert_summary import Summarizer
 from ssm_stream.engine.alerts import Alert, render
 from ssm_stream.engine.counts.batch_labels import LabelledEvents, merge
@@ -16,11 +16,14 @@ from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.episodes.endings import Batch, Endings, ending_later
 from ssm_stream.engine.episodes.ids import Ended, EpisodeIds, EventIds, load_ended, preview
 from ssm_stream.engine.fleet_alerts import FleetAlerts, withheld_episodes
+from ssm_stream.engine.maintenance.suppression import Suppression
+from ssm_stream.engine.maintenance.windows import maintenance_windows
 from ssm_stream.engine.multi_target_alerts import MultiTargetAlerts
 from ssm_stream.engine.rules.messages import rule_fields, rule_kinds
 from ssm_stream.engine.rules.restarts import Restarts
 from ssm_stream.engine.rules.rule_alerts import RuleAlerts
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part
+from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events
 
 
@@ -28,6 +31,7 @@ class AlertPipeline:
     """The episodes that targets and entities have in common.
 
     multi_target: None with one target; fleet: None if fleet alerts are off; rules: None without any
+    windows: of planned stops; None without any
 
     Args:
         stores: the state of each target
@@ -36,6 +40,7 @@ class AlertPipeline:
     def __init__(self, config: Config, stores: Sequence[EntityStore]) -> None:
         self._config, self._stores = config, stores
         self.rules = RuleAlerts(config) if rule_kinds(config) else None
+        self.windows = maintenance_windows(config)
         self.restarts: list[Restarts] = []  # of each target, with `event.when`
         self._rule_fields = rule_fields(config)
         self.summarizer = Summarizer(config)
@@ -50,7 +55,13 @@ class AlertPipeline:
         stores = [*self._stores, *self._stores[: self.rules is not None]]
         self._endings = Endings(config, stores, self._end_one)
         self._ids = EpisodeIds(shadow=config.alerts.shadow)
+        self._suppression = Suppression(config, self.windows)
         self._ended: list[Ended] = []  # to be sent at the next event of their source
+
+    def mark(self, events: Events, ids: EventIds | None = None) -> Events:
+        """Return the events with what is determined before they are processed: whether they lie in a planned stop."""
+        windows, marked = self.windows, events.maintenance is not None
+        return events if windows is None or marked else windows.mark(events, ids and ids.offsets)
 
     def process(
         self,
@@ -74,21 +85,29 @@ class AlertPipeline:
         if self.rules is not None and events is not None and batch is not None:
             by_rules = self.rules.process(events, batch.source, self._stores[0].reset_entities)
         some = any(alerts) or waits or self._ended or by_rules
-        if not some and (batch is None or self._endings.is_idle(batch)):
+        if not some and (batch is None or (self._endings.is_idle(batch) and self._suppression.is_idle(batch))):
             return []
         out = self._ended_before(batch) if batch is not None else []
         own = [*alerts, *([by_rules] if self.rules is not None else [])]
         by_target = list(self._endings.update(own, batch))
-        of_rules = by_target.pop() if self.rules is not None else []
+        others = by_target.pop() if self.rules is not None else []
+        others = self._suppression.split_rules(others, batch)
         if any(by_target) or waits:
             merged = by_target[0] if self.multi_target is None else self.multi_target.update(by_target)
+            merged, suppressed = self._suppression.split(merged, batch)
             out += merged if self.fleet is None else self.fleet.update(merged, self._labelled)
-        if of_rules:
-            out = sorted([*out, *of_rules], key=lambda alert: alert.row)
+            others += suppressed
+        if others:
+            out = sorted([*out, *others], key=lambda alert: alert.row)
         if not out:
             return out
         keep = ids is not None and self._config.sinks.suppressed is not None
         return [self._complete(alert) for alert in self._ids.assign(out, ids, keep_suppressed=keep)]
+
+    def set_control(self, control: Sequence[ControlWindow] | None) -> None:
+        """Set the planned stops of the control topic for the events that are processed next; None: no change."""
+        if self.windows is not None and control is not None:
+            self.windows.control = control
 
     def _complete(self, alert: Alert) -> Alert:
         """Return an alert with its details and its sentence."""
@@ -155,6 +174,7 @@ class AlertPipeline:
         """End the episodes of a kind: of one entity, or of all and the fleet's."""
         self._ended += self._ids.end(ended_by, kind, entity)
         self._endings.remove(kind, entity)
+        self._suppression.end(kind, entity)
         if kind not in KINDS:
             if self.rules is not None:
                 self.rules.end(kind, entity)
@@ -225,6 +245,7 @@ class AlertPipeline:
         for each, own in zip(self.restarts, content.get("restarts", ()), strict=False):  # it may be new
             each.load(own)
         self._ids.load(content)
+        self._suppression = Suppression(self._config, self.windows, self._ids.suppressed_by(MAINTENANCE))
         self._ended = load_ended(content["ended"])
 
 

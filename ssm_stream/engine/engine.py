@@ -33,6 +33,7 @@ from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
+from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.single_event import SingleEvent
 from ssm_stream.ingest.windows import Windows
 
@@ -137,8 +138,7 @@ class Engine:
 
         The limit holds only for events that come through here.
 
-        Args:
-            events, source: as of `process`
+        events, source: as of `process`
         """
         if self._limiter is None or not len(events):
             return events, []
@@ -198,9 +198,10 @@ class Engine:
     def process_one(self, event: SingleEvent, source: int = 0) -> tuple[list[PredictedValues], list[Alert]] | None:
         """Return the prediction of each target and the alerts of one event, faster than `process` and equal to it.
 
-        None if only `process` can: targets are delayed, entities limited, there are rules, or the entity is new.
+        None if only `process` can: targets are delayed, entities limited, there are rules or windows, or it is new.
         """
-        if self._limiter is not None or self.episodes.rules is not None or self.config.event.when:
+        episodes = self.episodes
+        if self._limiter or episodes.rules is not None or episodes.windows is not None or self.config.event.when:
             return None
         batch = Batch([event.ts], source, self.target_engines[0].store.watermark(source))
         ready = locate_targets([each.single for each in self.target_engines], event, source)
@@ -214,19 +215,18 @@ class Engine:
         self, events: Events, source: int, evicted: Sequence[tuple[int, str]], ids: EventIds | None
     ) -> tuple[Predictions, list[Alert]]:
         """Process a segment. evicted: row and name of the entities to evict there"""
-        batch = Batch(events.ts, source, self.target_engines[0].store.watermark(source), events.idle)
+        events = self.episodes.mark(events, ids)
+        watermark = self.target_engines[0].store.watermark(source)
+        batch = Batch(events.ts, source, watermark, events.idle, ids and ids.offsets)
         self.windows.fill(events, source, [name for _, name in evicted])
-        if len(self.target_engines) == 1:
-            predictions, alerts_ = self.target_engines[0].process(events, source, evicted)
-            return predictions, self.episodes.process([alerts_], batch, ids, events)
-        parts: list[Predictions] = []
-        alerts: list[list[Alert]] = []
+        parts, alerts = list[Predictions](), list[list[Alert]]()
         for j, each in enumerate(self.target_engines):
-            predictions, own = each.process(self.inputs.select(j, events), source, evicted)
+            predictions, own = each.process(withhold_targets(self.inputs.select(j, events)), source, evicted)
             parts.append(predictions)
             alerts.append(own)
-        stacked = Predictions(*(np.stack(columns, axis=1) for columns in zip(*parts, strict=True)))
-        return stacked, self.episodes.process(alerts, batch, ids, events)
+        several = len(parts) > 1
+        together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
+        return together, self.episodes.process(alerts, batch, ids, events)
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.

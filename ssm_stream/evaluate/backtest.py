@@ -62,7 +62,7 @@ def backtest(
     shares = EpisodeShares(engine if isinstance(engine, Engine) else None, len(scores))
     for chunk in chunks:
         for j, path in enumerate(scores):
-            targets = chunk.events.target
+            targets = chunk.learned.target
             shares.add(chunk.events.entity, targets if targets.ndim == 1 else targets[:, j], j)
             _score(chunk, j, scores[path], known[path])
         faults.update(str(refusal.fault) for refusal in chunk.refused)
@@ -122,7 +122,7 @@ def _device_engine(config: Config, device: str) -> DeviceEngine:
 
 def _score(chunk: Chunk, j: int, scores: Scores, known: dict[tuple[str, int], float]) -> None:
     """Count a chunk for target j. known: with a horizon, the targets at the times of unresolved predictions"""
-    names, target, predictions = chunk.events.entity, chunk.events.target, chunk.predictions
+    names, target, predictions = chunk.events.entity, chunk.learned.target, chunk.predictions
     starts = started_alerts(chunk.alerts, chunk.targets[j] if chunk.targets else None)
     if chunk.targets:
         of_all: Any = predictions

@@ -25,6 +25,7 @@ class Prediction(NamedTuple):
     y: None if the event has no target; target: None with one target
     idle: the event does not meet `event.when`, and yhat to fleet are NaN, false and 0; None without `event.when`
     ahead_ts: with a horizon in time, the time that is predicted (`for` in the message)
+    maintenance: whether the event lies in a planned stop; None if the configuration has none
     """
 
     row: int
@@ -41,12 +42,15 @@ class Prediction(NamedTuple):
     target: str | None = None
     ahead_ts: int | None = None
     idle: bool | None = None
+    maintenance: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the message, without its `id`."""
         fields = self._asdict()
         del fields["row"]
         target, ahead, idle = fields.pop("target"), fields.pop("ahead_ts"), fields.pop("idle")
+        if self.maintenance is None:
+            del fields["maintenance"]
         if idle is not None:
             fields |= (dict.fromkeys(self._fields[4:11]) if idle else {}) | {"idle": idle}
         if ahead is not None:
@@ -103,7 +107,7 @@ class DocumentEngine(Engine):
         if refused:  # values that JSON does not have
             events, refused = self._reader.read([_as_json(document) for document in documents])
         position = events.position
-        events, more = self.admit(events, source)
+        events, more = self.admit(self.episodes.mark(events), source)
         refused = sorted([*refused, *(m._replace(position=int(position[m.position])) for m in more)])
         if not len(events):
             return Results([], [], refused)
@@ -127,10 +131,11 @@ class DocumentEngine(Engine):
         columns = (events.measured, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet)
         values: Any = zip(*(column.ravel().tolist() for column in columns), strict=True)
         idle = [None] * len(events) if events.idle is None else events.idle.tolist()
-        places = zip(rows, events.entity, events.ts.tolist(), idle, strict=True)
+        stops = [None] * len(events) if events.maintenance is None else (events.maintenance > 0).tolist()
+        places = zip(rows, events.entity, events.ts.tolist(), idle, stops, strict=True)
         return [
-            Prediction._make((row, entity, ts, _target_or_none(y), *made, name, self._ahead(ts), flag))
-            for (row, entity, ts, flag, name), (y, *made) in zip(
+            Prediction._make((row, entity, ts, _target_or_none(y), *made, name, self._ahead(ts), flag, stop))
+            for (row, entity, ts, flag, stop, name), (y, *made) in zip(
                 ((*place, name) for place in places for name in self._names), values, strict=True
             )
         ]

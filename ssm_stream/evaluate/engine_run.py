@@ -121,7 +121,7 @@ def run_engine(
     engine = PartitionedEngine(config, partitions)
     shares = EpisodeShares(engine)
     for chunk in prequential(config, rows, engine, until):
-        events, predictions = chunk.events, chunk.predictions
+        events, predictions = chunk.learned, chunk.predictions
         shares.add(events.entity, events.target)
         ids, n = factorize(events.entity, known), len(events)
         here = np.arange(first, first + n)

@@ -20,6 +20,7 @@ from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
+from ssm_stream.ingest.planned_stops import withhold_targets
 
 T = TypeVar("T")
 BATCH = 10_000
@@ -53,6 +54,11 @@ class Chunk(NamedTuple):
     passed_by: int = 0
     """Rows of entities that `event.only` leaves out."""
 
+    @property
+    def learned(self) -> Events:
+        """The events as they are learned and judged: without the targets in planned stops."""
+        return withhold_targets(self.events)
+
 
 def prequential(
     config: Config,
@@ -75,7 +81,7 @@ def prequential(
             events = events.take(np.flatnonzero(events.ts < until))
         if isinstance(engine, Engine):
             place = events.position
-            events, more = engine.admit(events)
+            events, more = engine.admit(engine.episodes.mark(events))
             refused = sorted([*refused, *(m._replace(position=int(place[m.position])) for m in more)])
             predictions, alerts = engine.process(events, 0, EventIds(source, 0, (first + events.position).tolist()))
         else:

@@ -86,7 +86,12 @@ def create_missing(config: Config, partitions: int) -> Check:
         topics = dict.fromkeys(_inputs(config).values(), partitions) | {source.topic: needed}
         topics |= dict.fromkeys(_outputs(config).values(), partitions)
         absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
-        created = create_topics(source, absent, timeout=source.wait)
+        control = {name: 1 for name in absent if name == config.control_topic}
+        topics |= control
+        others = {name: n for name, n in absent.items() if name not in control}
+        created = create_topics(source, others, timeout=source.wait)
+        # Without its messages a replay would not agree: they are few, and kept.
+        created += create_topics(source, control, config={"retention.ms": "-1"}, timeout=source.wait)
     except BrokerError as error:
         return Check("create topics", False, error.found, error.cure)
     return Check("create topics", True, ", ".join(f"{t} ({topics[t]} partitions)" for t in created) or "all exist")
@@ -303,7 +308,11 @@ def _outputs(config: Config) -> dict[str, str]:
 def _inputs(config: Config) -> dict[str, str]:
     """Return the topics that are read in addition to the events, by their key in the configuration."""
     labels, feedback = config.labels, config.alerts.feedback
-    named = {"labels.topic": labels.topic if labels else None, "alerts.feedback": feedback.topic if feedback else None}
+    named = {
+        "labels.topic": labels.topic if labels else None,
+        "alerts.feedback": feedback.topic if feedback else None,
+        "alerts.control": config.control_topic,
+    }
     return {name: topic for name, topic in named.items() if topic is not None}
 
 

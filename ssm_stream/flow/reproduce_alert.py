@@ -24,6 +24,7 @@ from ssm_stream.engine.explain import Explanation, explain, set_language, spread
 from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch, offset_of
@@ -226,7 +227,7 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._decoder, self._encoder = Decoder(config), Encoder(config)
+        self._decoder, self._encoder = Decoder(config, control=recorded_stops(config)), Encoder(config)
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None
@@ -260,7 +261,8 @@ class _Run:
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
-            events, refused = engine.admit(item.events, partition)
+            engine.episodes.set_control(item.control)
+            events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), partition)
             batch = item.without(refused, events)
             if not len(events):
                 continue

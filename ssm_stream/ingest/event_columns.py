@@ -39,6 +39,8 @@ class Events:
     """as `target`, with those of idle events; None without them"""
     doubtful: NDArray[np.bool_] | None = None
     """(n,) events with a value that `event.quality` made unknown; None without it"""
+    maintenance: NDArray[np.int8] | None = None
+    """(n,) whether each lies in a planned stop, see `planned_stops`; None: not determined"""
 
     def __len__(self) -> int:
         return len(self.entity)

@@ -8,7 +8,7 @@ something unusual: the common case runs no Python for each event and field.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from ssm_stream.ingest.assembler import Assembler, Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.event_columns import Events, select_entities, text_code
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.json_values import abbreviated
+from ssm_stream.ingest.json_values import abbreviated, is_utf8
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
 
@@ -58,15 +58,6 @@ def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
         return np.array(column, np.float64)
     except OverflowError:
         return None
-
-
-def is_utf8(texts: Iterable[str]) -> bool:
-    """Return whether texts can be encoded as UTF-8: not with a lone surrogate, which Python's JSON parser accepts."""
-    try:
-        "".join(texts).encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 class EventReader:

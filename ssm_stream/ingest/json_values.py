@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,12 @@ def abbreviated(value: object) -> str:
     """Return `show`, cut after 60 characters."""
     text = show(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def is_utf8(texts: Iterable[str]) -> bool:
+    """Return whether texts can be encoded as UTF-8: not with a lone surrogate, which Python's JSON parser accepts."""
+    try:
+        "".join(texts).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config
 from ssm_stream.config import Labels as LabelsSection
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument, is_utf8
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.paths import path_getter
 
 MAX_EARLY_LABELS = 100_000

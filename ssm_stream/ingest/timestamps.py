@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,12 @@ def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:
     """
     since = parse_iso_time(text, zone) - EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def ms_to_iso(ms: int) -> str:
+    """Return a time, ms since 1970, as ISO 8601 in UTC: `2026-08-10T06:00:00Z`."""
+    time = EPOCH + timedelta(milliseconds=ms)
+    return time.isoformat(timespec="milliseconds" if ms % 1000 else "seconds").replace("+00:00", "Z")
 
 
 def number_to_ms(number: float, timestamp_format: str) -> float:

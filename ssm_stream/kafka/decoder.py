@@ -14,6 +14,7 @@ import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
+from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
@@ -46,10 +47,16 @@ class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
+    control: returns the planned stops of the control topic for the events of a partition from an offset on
     """
 
-    def __init__(self, config: Config, on_passed_by: Callable[[int], object] = lambda _: None) -> None:
-        self.config, self._on_passed_by = config, on_passed_by
+    def __init__(
+        self,
+        config: Config,
+        on_passed_by: Callable[[int], object] = lambda _: None,
+        control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
+    ) -> None:
+        self.config, self._on_passed_by, self._control = config, on_passed_by, control
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
         self._format = message_format(config.event)
@@ -65,6 +72,9 @@ class Decoder:
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
         out = self._decode(chunk)
+        if self._control is not None and chunk.topic == self.config.source.topic:
+            windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
+            out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
         if self.config.event.only:
             decoded = sum(_messages_of(item) for _, item in out)
             self._on_passed_by(len(chunk.messages) - decoded)

@@ -14,7 +14,7 @@ from ssm_stream.config import Config
 from ssm_stream.contract.message_schemas import OF_PREDICTION
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
-from ssm_stream.engine.alert_kinds import SHADOW
+from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.ingest.events import RefusedDocument
@@ -31,19 +31,25 @@ PREDICTION_FIELDS = ("ts", "y", *OF_PREDICTION)
 """Fields of a prediction, between the entity and the id."""
 
 
-def _template(stem: str, ahead: bool, target: str | None, frame: bytes, idle: bool | None = None) -> list[bytes]:
+def _template(
+    stem: str, names: Sequence[str], target: str | None, frame: bytes, idle: bool | None = None
+) -> list[bytes]:
     """Return the text before, between and after the values; with several targets, with the path of one.
 
     idle: None without `event.when`; an event that is has no prediction
     """
     before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
-    names = ["ts", "for", *PREDICTION_FIELDS[1:]] if ahead else PREDICTION_FIELDS
     end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
-    texts = [b"," + before.get(name, b"") + b'"%b":' % name.encode() for name in names]
-    fields = texts[: -len(OF_PREDICTION)] if idle else texts
-    rest = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
-    nulls = b"".join(text + b"null" for text in texts[len(fields) :])
-    return [frame + b'{"entity":', *fields, nulls + rest + b',"id":' + orjson.dumps(stem)[:-1], end]
+    texts, gap = [frame + b'{"entity":'], b""
+    for name in names:
+        text = b"," + before.get(name, b"") + b'"%b":' % name.encode()
+        if idle and name in OF_PREDICTION:
+            gap += text + b"null"
+        else:
+            texts.append(gap + text)
+            gap = b""
+    flag = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
+    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], end]
 
 
 def encode_predictions(
@@ -57,6 +63,7 @@ def encode_predictions(
     """Return the prediction messages of a batch as JSON.
 
     The bytes are those of a dict per event through orjson, in a fifth of the time. A missing target (NaN) is null.
+    Events for which planned stops are determined have the field `maintenance`.
 
     Args:
         stem: beginning of the ids, which end with the offset
@@ -66,31 +73,29 @@ def encode_predictions(
     """
     events, p = batch.events, predictions
     numbers: list[NDArray[Any]] = [
-        events.ts,
-        events.measured,
-        p.yhat,
-        p.lower,
-        p.upper,
-        p.score,
-        p.warmup,
-        p.n,
-        p.fleet,
-    ]
+        events.ts, events.measured, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet,
+    ]  # fmt: skip
+    fields = [*PREDICTION_FIELDS]
+    if events.maintenance is not None:
+        fields.append(MAINTENANCE)
+        numbers.append(events.maintenance > 0)
     if ahead is not None:
+        fields.insert(1, "for")
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
     names, offsets = events.entity, batch.offsets
     if m := len(targets):
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
     if events.idle is None:
-        templates = [_template(stem, ahead is not None, target, frame) for target in targets or (None,)]
+        templates = [_template(stem, fields, target, frame) for target in targets or (None,)]
         return native.write_rows(templates, names, [*numbers, offsets])
     out, flags = [b""] * len(names), np.repeat(events.idle, m or 1)
+    predicted = [i for i, name in enumerate(fields) if name in OF_PREDICTION]
     for idle in (False, True):
         rows = np.flatnonzero(flags == idle)
         columns = [column[rows] for column in (*numbers, np.asarray(offsets))]
-        kept = [*columns[: -1 - len(OF_PREDICTION)], columns[-1]] if idle else columns
-        templates = [_template(stem, ahead is not None, target, frame, idle) for target in targets or (None,)]
+        kept = [column for i, column in enumerate(columns) if not (idle and i in predicted)]
+        templates = [_template(stem, fields, target, frame, idle) for target in targets or (None,)]
         written = native.write_rows(templates, [names[i] for i in rows.tolist()], kept)
         for i, value in zip(rows.tolist(), written, strict=True):
             out[i] = value
@@ -220,7 +225,8 @@ class Encoder:
         counted = (body["kind"], body["phase"])
         sent = Sent("alert", (*counted, body["scope"]))
         if suppressed:
-            sent = Sent("suppressed", (*counted, SHADOW if body["suppressed_by"] == SHADOW else "fleet"))
+            by = body["suppressed_by"]
+            sent = Sent("suppressed", (*counted, by if by in (SHADOW, MAINTENANCE) else "fleet"))
         value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)

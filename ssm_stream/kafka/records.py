@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
+from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.ops.observers import Sent
@@ -47,6 +48,7 @@ class ShardBatch(NamedTuple):
     timestamps: of some of the messages, ms, from which the latency is measured
     chunk: first offset of the chunk
     topic: that the events come from; None: the configuration's
+    control: the planned stops of the control topic that are applied to the partition; None: without such a topic
     """
 
     partition: int
@@ -56,6 +58,7 @@ class ShardBatch(NamedTuple):
     timestamps: tuple[int, ...] = ()
     chunk: int = 0
     topic: str | None = None
+    control: tuple[ControlWindow, ...] | None = None
 
     def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
         """Return the batch without the refused events. admitted: the events that remain"""

@@ -23,6 +23,7 @@ from confluent_kafka import KafkaException
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
 from ssm_stream.contract.message_schemas import input_topics
+from ssm_stream.ingest.control import ControlError, ControlReader
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_producer, redact_text
@@ -48,6 +49,7 @@ class Redecoder:
         self._decoder, self._feedback = Decoder(config), FeedbackReader(config)
         self._max_bytes = config.event.max_bytes
         self._verdicts = config.alerts.feedback.topic if config.alerts.feedback else None
+        self._control, self._stops = config.control_topic, ControlReader(config)
         self.topics = frozenset(input_topics(config))
         """Topics that the configuration reads."""
 
@@ -61,6 +63,10 @@ class Redecoder:
             if topic == self._verdicts:
                 for i in rows:
                     out[i] = self._check_verdict(letters[i].message.value())
+                continue
+            if topic == self._control:
+                for i in rows:
+                    out[i] = self._check_stop(letters[i].message.value())
                 continue
             at = {offset_of(letters[i].message): i for i in rows}
             for offset, refusal in self._decode(topic, [letters[i].message for i in rows]):
@@ -79,6 +85,13 @@ class Redecoder:
         try:
             self._feedback(value)
         except FeedbackError as error:
+            return Refusal(str(error.fault), str(error))
+        return None
+
+    def _check_stop(self, value: bytes | None) -> Refusal | None:
+        try:
+            self._stops(value, "")
+        except ControlError as error:
             return Refusal(str(error.fault), str(error))
         return None
 

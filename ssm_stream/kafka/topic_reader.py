@@ -77,12 +77,14 @@ class TopicReader:
             if place.error is not None:
                 raise topic_error(self.source, KafkaException(place.error), self._last_error)
 
-    def poll(self, begins: Mapping[int, int], batch: int = BATCH) -> Iterator[tuple[list[Message], set[int]]]:
+    def poll(
+        self, begins: Mapping[int, int], batch: int = BATCH, wait: float = POLL
+    ) -> Iterator[tuple[list[Message], set[int]]]:
         """Yield the messages from these offsets on as they come, and the partitions whose end was reached; neither of
-        them after 0.1 s in which nothing came. It does not end by itself."""
+        them after `wait` seconds in which nothing came. It does not end by itself."""
         self._client.assign([TopicPartition(self.source.topic, p, begins[p]) for p in sorted(begins)])
         while True:
-            yield _consume(self._client, batch)
+            yield _consume(self._client, batch, wait)
 
     def pause(self, partition: int) -> None:
         """Fetch no more of a partition."""
@@ -176,14 +178,14 @@ def follow_topics(source: Source, topics: Mapping[str, int]) -> Iterator[list[Me
                 raise topic_error(source, error, last_error) from error
 
 
-def _consume(client: Consumer, batch: int) -> tuple[list[Message], set[int]]:
+def _consume(client: Consumer, batch: int, wait: float = POLL) -> tuple[list[Message], set[int]]:
     """Return the messages of one poll, and the partitions whose end was reached.
 
     Raises:
         KafkaException: a fetch was refused; not for one that the client repeats by itself.
     """
     messages, ended = list[Message](), set[int]()
-    for message in client.consume(batch, POLL):
+    for message in client.consume(batch, wait):
         error = message.error()
         if error is None:
             messages.append(message)

@@ -19,6 +19,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
 from ssm_stream.operators.codec import MessageEncoder
@@ -116,11 +117,12 @@ def service_source(service: Service) -> KafkaSource:
     """Return the source of the events topic, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
     events, labels = service.partitions[config.source.topic], labels_topic(config)
+    control = ControlTopic(config).windows if config.control_topic is not None else None
     return KafkaSource(
         config.source,
         events,
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
-        decoder=lambda: Decoder(config, observers.on_passed_by).decode,
+        decoder=lambda: Decoder(config, observers.on_passed_by, control).decode,
         until_eof=service.until_eof,
         observers=observers,
     )

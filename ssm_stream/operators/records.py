@@ -29,6 +29,7 @@ class Prediction(NamedTuple):
     idle: the event does not meet `event.when`, and yhat to fleet are NaN, false and 0; None without `event.when`
     target: its path, if there are several; ahead: whether `model.horizon` is set; then
     time_predicted: ms, None if the horizon counts events
+    maintenance: whether the event lies in a planned stop; None if the configuration has none
     """
 
     entity: str
@@ -46,6 +47,7 @@ class Prediction(NamedTuple):
     ahead: bool = False
     time_predicted: int | None = None
     idle: bool | None = None
+    maintenance: bool | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields of the prediction message, in its order."""
@@ -55,8 +57,11 @@ class Prediction(NamedTuple):
         if self.target is not None:
             out["target"] = self.target
         out |= zip(self._fields[2:10], self[2:10], strict=True)
+        if self.idle:
+            out |= dict.fromkeys(OF_PREDICTION)
+        if self.maintenance is not None:
+            out["maintenance"] = self.maintenance
         if self.idle is not None:
-            out |= dict.fromkeys(OF_PREDICTION) if self.idle else {}
             out["idle"] = self.idle
         return out | {"id": self.id}
 
@@ -71,36 +76,26 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
     stem, m = f"{batch.topic or config.source.topic}-{batch.partition}-", len(config.event.targets)
     names, ids = events.entity, [f"{stem}{offset}" for offset in batch.offsets]
     columns: list[NDArray[Any]] = [
-        events.ts,
-        events.measured,
-        p.yhat,
-        p.lower,
-        p.upper,
-        p.score,
-        p.warmup,
-        p.n,
-        p.fleet,
-    ]
+        events.ts, events.measured, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet,
+    ]  # fmt: skip
     targets: list[str | None] = [None] * len(names)
+    flags: list[bool | None] = [None] * len(names) if events.idle is None else events.idle.tolist()
+    stops: list[bool | None] = [None] * len(names) if events.maintenance is None else (events.maintenance > 0).tolist()
     if m > 1:
         columns = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in columns]
         names = [name for name in names for _ in range(m)]
         ids = [f"{each}-{path}" for each in ids for path in paths]
         targets = [*paths] * len(events)
+        flags, stops = ([each for each in column for _ in range(m)] for column in (flags, stops))
     ts, y, *rest = [column.tolist() for column in columns]
     y = [None if value != value else value for value in y]  # NaN is not equal to itself
     horizon = config.model.horizon
     if not horizon.events and not horizon.seconds:
-        found = map(Prediction, names, ts, y, *rest, ids, targets)
-        return found if events.idle is None else map(_with_flag, found, np.repeat(events.idle, m).tolist())
+        none = [None] * len(ts)
+        return map(Prediction, names, ts, y, *rest, ids, targets, [False] * len(ts), none, flags, stops)
     ms = round(horizon.seconds * 1000)
     times = [time + ms if ms else None for time in ts]
-    found = map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times)
-    return found if events.idle is None else map(_with_flag, found, np.repeat(events.idle, m).tolist())
-
-
-def _with_flag(prediction: Prediction, idle: bool) -> Prediction:
-    return prediction._replace(idle=idle)
+    return map(Prediction, names, ts, y, *rest, ids, targets, [True] * len(ts), times, flags, stops)
 
 
 @dataclass(frozen=True, slots=True)

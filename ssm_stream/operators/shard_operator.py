@@ -79,7 +79,9 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     def _process(self, batch: ShardBatch) -> list[PredictedBatch | OutputBatch]:
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
-        events, refused = self.engine.admit(batch.events, batch.partition)
+        self.engine.episodes.set_control(batch.control)
+        marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
+        events, refused = self.engine.admit(marked, batch.partition)
         if refused:
             out.append(self._encoder.encode_refused(batch, refused))
         batch = batch.without(refused, events)

@@ -32,6 +32,7 @@ from prometheus_client.registry import Collector
 from ssm_stream.config import Config
 from ssm_stream.engine.alert_kinds import KINDS, PHASES, SCOPES, SUPPRESSED_BY
 from ssm_stream.engine.entity_report import episode_figures
+from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
 from ssm_stream.ops.prediction_quality import PredictionQuality
@@ -194,7 +195,7 @@ class Metrics(RunObserver):
     def on_batch(self, shard: ObservedShard, batch: LearnedBatch) -> None:
         """Count a batch, add to the alarms that its budget allows, and judge its predictions."""
         self._has_processed = True
-        events, partition, p, engine = batch.events, batch.partition, batch.predictions, shard.engine
+        events, partition, p, engine = withhold_targets(batch.events), batch.partition, batch.predictions, shard.engine
         self._batch.observe(len(events))
         for counted, flags in ((self._idle, events.idle), (self._doubtful, events.doubtful)):
             if flags is not None:

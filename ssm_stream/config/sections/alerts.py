@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
@@ -15,6 +16,7 @@ from pydantic import (
 from ssm_stream.config.quantities import Budget, BudgetSetting, Duration, Lasting, LastingSetting, format_duration
 from ssm_stream.config.sections.base import Path, Section, Topic
 from ssm_stream.config.sections.conditions import EntityPattern, Test, value_text
+from ssm_stream.config.sections.maintenance import Control, Maintenance
 from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 
 LIMIT, SILENCE, STUCK = "limit", "silence", "stuck"
@@ -159,6 +161,10 @@ class Limit(Test):
         return self._tests() | own
 
 
+def _switch(value: object) -> object:
+    return {} if value is True else None if value is False else value
+
+
 class Alerts(Section):
     """When to call a person."""
 
@@ -177,6 +183,10 @@ class Alerts(Section):
     """Null: none."""
     stuck: bool = False
     """Alert on a signal that repeats one value for many more events than it ever did, by the budget of `anomaly`."""
+    maintenance: list[Maintenance] = []
+    """Planned stops: windows of time in which alerts are not raised, but kept as suppressed."""
+    control: Annotated[Control | None, BeforeValidator(_switch, json_schema_input_type=Control | bool | None)] = None
+    """Null or false: no such topic is read. Only `ssm-stream run` reads it."""
     feedback: Feedback | None = None
     """Null: none is read."""
     ongoing_every: Annotated[int, Field(ge=1, le=1_000_000)] = 500
@@ -187,6 +197,11 @@ class Alerts(Section):
     """Features named in an alert, the weightiest first."""
     language: Literal["en", "ja"] = "en"
     """Language of `summary`, the alert as a sentence: English or Japanese. Its times are in `event.time_zone`."""
+
+    @property
+    def has_stops(self) -> bool:
+        """Whether there may be planned stops."""
+        return bool(self.maintenance) or self.control is not None
 
     def with_team_budget(self, budget: TeamBudget) -> Alerts:
         """Return the section with another budget in place of the team's."""

@@ -65,8 +65,8 @@ class Sinks(Section):
     alerts: Topic | None = "alerts"
     """Topic of anomaly and drift alerts; null: none."""
     suppressed: Topic | None = None
-    """Topic of the alerts that are withheld from `alerts`, with `suppressed_by`: those that a fleet alert replaces, and
-    all with `alerts.shadow`. Null: they are not written."""
+    """Topic of the alerts that are withheld from `alerts`, with `suppressed_by`: those that a fleet alert replaces,
+    those of planned stops (`alerts.maintenance`), and all with `alerts.shadow`. Null: they are not written."""
     dead_letters: Topic = "dead-letters"
     """Topic of the messages that could not be used, untouched, with the reason in the headers."""
     writers: Annotated[int, Field(ge=1, le=64)] = 4

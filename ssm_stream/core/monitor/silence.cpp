@@ -90,7 +90,7 @@ struct Found { i64 event, row, what, column; double since, value; };
 
 class Silence {
   public:
-    // rows (n,), ts (n,) ms, values (n, C) of the columns; entity (E, ENTITY + C COLUMN), source (S, SOURCE + 2 C ALL_LENGTHS)
+    // rows (n,), ts (n,) ms, values (n, C) of the columns, see `look`; entity (E, ENTITY + C COLUMN), source (S, SOURCE + 2 C ALL_LENGTHS)
     nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, double events,
                  double ms, double after) {
         const Array<i64> rows(rows_, "rows", {-1});
@@ -218,10 +218,15 @@ class Silence {
         }
     }
 
-    // A column's value at an event: is it missing for too long, or the same for too long?
+    // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
+    // lengths that it cuts are not learned.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         double *missing = pools, *equal = pools + ALL_LENGTHS;
-        if (value == INFINITY) return;  // of an idle event
+        if (std::isinf(value)) {
+            c[RUN] = c[SAME] = 0.0;
+            c[VALUE] = NAN;
+            return;
+        }
         if (value != value) {
             if (c[RUN] == 0.0) c[MISSED_TS] = ts;
             c[RUN] += 1.0;

@@ -19,28 +19,23 @@ from ssm_stream.engine.alert_kinds import FLEET, KINDS, OTHER
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
 from ssm_stream.engine.entity_store import EntityStore, ResetEntity
-from ssm_stream.engine.episodes.ids import Ended
+from ssm_stream.engine.episodes.ids import Ended, OpenEpisode
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_kind
 
 
 class Batch(NamedTuple):
-    """The events of a batch. ts (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first
+    """The events of a batch.
 
-    idle (n,): events that do not move the watermark
+    ts: (n,) ms; source: that they come from; watermark: before it, ms, NaN at the first
+    idle: (n,) events that do not move the watermark; offsets: (n,) of the source, None: they have none
     """
 
     ts: NDArray[np.int64] | list[int]
     source: int
     watermark: float
     idle: NDArray[np.bool_] | None = None
-
-
-class OpenEpisode(NamedTuple):
-    """An open episode of an entity and a target. pool: shard and source; since: ms"""
-
-    pool: tuple[int, int]
-    since: int
+    offsets: Sequence[int] | None = None
 
 
 class Endings:

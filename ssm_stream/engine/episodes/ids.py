@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
-from ssm_stream.engine.alert_kinds import FLEET, OTHER, SHADOW
+from ssm_stream.engine.alert_kinds import FLEET, MAINTENANCE, OTHER, SHADOW
 from ssm_stream.engine.alerts import Alert, EventPlace
 from ssm_stream.engine.rules.messages import episode_kind
 
@@ -81,6 +81,13 @@ class EpisodeKey(NamedTuple):
         return "fleet" if self.pool else "entity"
 
 
+class OpenEpisode(NamedTuple):
+    """An open episode of an entity and a target. pool: shard and source; since: ms"""
+
+    pool: tuple[int, int]
+    since: int
+
+
 class Started(NamedTuple):
     """An open episode. id: of its `started` message, None if events have no ids; since: ms; pool: shard and source"""
 
@@ -92,7 +99,7 @@ class Started(NamedTuple):
 class Ended(NamedTuple):
     """An episode whose end has yet to be sent, at the next event of its source.
 
-    suppressed_by: id of the fleet episode if its `started` was suppressed, or `SHADOW`
+    suppressed_by: id of the fleet episode if its `started` was suppressed, `SHADOW` or `MAINTENANCE`
     """
 
     key: EpisodeKey
@@ -147,7 +154,9 @@ class EpisodeIds:
             if alert.suppressed_by is None and not in_shadow:
                 out.append(unique._replace(message=message | {"episode": self._send(key, alert, own)}))
                 continue
-            by = SHADOW if in_shadow else self._fleet_episode(key, alert)
+            by: str | None = SHADOW if in_shadow else MAINTENANCE
+            if not in_shadow and alert.suppressed_by != MAINTENANCE:
+                by = self._fleet_episode(key, alert)
             episode = self._suppress(key, alert, own, by)
             if keep_suppressed:
                 message = message | {"episode": episode, "suppressed_by": by}
@@ -190,6 +199,14 @@ class EpisodeIds:
         if alert.message["phase"] == "recovered":
             self._suppressed.pop(key, None)
         return started.id
+
+    def suppressed_by(self, by: str) -> dict[tuple[str, str], OpenEpisode]:
+        """Return the open episodes that are suppressed by this, by their entity and kind."""
+        return {
+            (key.entity, key.kind): OpenEpisode(started.pool, started.since)
+            for key, (started, own) in self._suppressed.items()
+            if own == by
+        }
 
     @property
     def kinds(self) -> set[str]:

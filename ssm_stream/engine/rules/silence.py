@@ -24,6 +24,7 @@ from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.planned_stops import HELD
 
 GONE, BACK, EMPTY, FILLED, FIXED, MOVES = range(6)
 """What the core finds."""
@@ -131,8 +132,11 @@ class SilenceAlerts:
             return np.empty((len(events), 0))
         target = events.measured.reshape(len(events), -1)
         values = np.concatenate([events.features[:, : self._numbers], target], axis=1)
+        # Not judged: a machine that stands still repeats its values.
         if events.active is not None:
-            values[events.idle] = np.inf  # not looked at: a machine that stands still repeats its values
+            values[events.idle] = np.inf
+        if events.maintenance is not None:
+            values[events.maintenance == HELD] = np.inf
         return values
 
     def _alert(self, events: Events, source: int, found: Found) -> Alert | None:

@@ -1,0 +1,177 @@
+"""`ssm-stream mute`: announces a planned stop to the processes that run."""
+
+from __future__ import annotations
+
+import getpass
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from zoneinfo import ZoneInfo
+
+import orjson
+import typer
+
+from ssm_stream.cli.errors import report_errors
+from ssm_stream.cli.inputs import AsJson, ConfigFile, with_option_groups
+from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
+from ssm_stream.config import DURATION, UNITS, Config, ConfigError, load_config
+
+if TYPE_CHECKING:
+    from ssm_stream.config import Source
+    from ssm_stream.kafka.control.topic import ControlMessages
+
+
+class Stop(NamedTuple):
+    """When the stop is, and why."""
+
+    begin: Annotated[
+        str | None, typer.Option("--from", help="When it begins, ISO 8601. Default: now.", show_default=False)
+    ] = None
+    lasts: Annotated[str | None, typer.Option("--for", help="How long it lasts, such as 8h.", show_default=False)] = (
+        None
+    )
+    until: Annotated[
+        str | None, typer.Option("--until", help="In place of --for: when it ends, ISO 8601.", show_default=False)
+    ] = None
+    reason: Annotated[str, typer.Option("--reason", help="Why, for those who read it later.")] = ""
+    by: Annotated[
+        str | None, typer.Option("--by", help="Who announces it. Default: this user.", show_default=False)
+    ] = None
+    end: Annotated[
+        str | None, typer.Option("--end", help="End the stop with this id, as --list prints it.", show_default=False)
+    ] = None
+    adapt: Annotated[bool, typer.Option("--adapt", help="Learn the events of the stop; as a rule none is.")] = False
+
+
+@with_option_groups
+def mute(
+    config: ConfigFile,
+    stop: Stop,
+    entity: Annotated[
+        str | None,
+        typer.Argument(metavar="ENTITY", help="Its name, or a pattern such as 'pump-*'.", show_default=False),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Print the stops that are not over; write nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Announce a planned stop of a machine: alerts are suppressed, and nothing is learned.
+
+    It is written to the control topic (alerts.control), and acts on events that are read from then on.
+
+    Example: ssm-stream mute monitor.yaml pump-3 --for 8h --reason "new bearing"
+    """
+    from ssm_stream.ingest.control import ControlError
+    from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.control.topic import control_topic, read_control, write_message
+
+    with report_errors(BrokerError, ControlError):
+        loaded = load_config(config)
+        source = control_topic(loaded)
+        if source is None:
+            raise ConfigError(
+                f"{config}: alerts.control: not set; write alerts: {{control: true}}, and create the topic by "
+                f"`ssm-stream doctor {config} --create-topics`"
+            )
+        if listed:
+            _print_list(read_control(loaded, source), source, as_json)
+            return
+        if stop.end is not None:
+            _end(loaded, source, stop, as_json)
+            return
+        if entity is None:
+            raise ConfigError(
+                "ENTITY: missing; name the entity, or a pattern such as 'pump-*', or give --list or --end"
+            )
+        document = _document(loaded, entity, stop)
+        name = write_message(loaded, source, orjson.dumps(document), entity)
+    if as_json:
+        print_json({"id": name, "topic": source.topic, **document})
+        return
+    output().print(f"{entity} is muted from {document['from']} to {document['to']}: message {name} of {source.topic}.")
+    output().print("It acts on events that are read from now on; `ssm-stream mute CONFIG --list` prints from which.")
+
+
+def _document(config: Config, entity: str, stop: Stop) -> dict[str, Any]:
+    """Return the message.
+
+    Raises:
+        ConfigError: the options name no time.
+    """
+    from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
+
+    def at(option: str, text: str) -> int:
+        try:
+            return iso_to_ms(text, ZoneInfo(config.event.time_zone))
+        except (ValueError, OverflowError):
+            raise ConfigError(f"{option}: found {text!r}; write a time such as 2026-08-10T06:00") from None
+
+    if (stop.lasts is None) == (stop.until is None):
+        raise ConfigError("--for: give either --for, such as 8h, or --until")
+    begin = int(datetime.now(UTC).timestamp()) * 1000 if stop.begin is None else at("--from", stop.begin)
+    if stop.until is not None:
+        end = at("--until", stop.until)
+    else:
+        found = DURATION.match(stop.lasts or "")
+        if found is None:
+            raise ConfigError(f"--for: found {stop.lasts!r}; write a duration such as 30m, 8h or 2d")
+        end = begin + round(1000 * float(found[1]) * UNITS[found[2]])
+    if begin >= end:
+        raise ConfigError(f"--until: {ms_to_iso(end)} is not later than {ms_to_iso(begin)}, when the stop begins")
+    learn = {"learn": "adapt"} if stop.adapt else {}
+    times = {"from": ms_to_iso(begin), "to": ms_to_iso(end)}
+    return {"entity": entity, **times, "reason": stop.reason, "by": _author(stop), **learn}
+
+
+def _author(stop: Stop) -> str:
+    return getpass.getuser() if stop.by is None else stop.by
+
+
+def _end(config: Config, source: Source, stop: Stop, as_json: bool) -> None:
+    """Write that a stop ends now, and print it.
+
+    Raises:
+        ConfigError: there is no such stop.
+    """
+    from ssm_stream.kafka.control.topic import read_control, write_message
+
+    assert stop.end is not None
+    if stop.end not in read_control(config, source).windows:
+        raise ConfigError(f"--end: found {stop.end!r}, and {source.topic} has no such stop; --list prints their ids")
+    document = {"ends": stop.end, "reason": stop.reason, "by": _author(stop)}
+    name = write_message(config, source, orjson.dumps(document), stop.end)
+    if as_json:
+        print_json({"id": name, "topic": source.topic, **document})
+    else:
+        output().print(f"{stop.end} ends with the events that are read from now on: message {name} of {source.topic}.")
+
+
+def _print_list(found: ControlMessages, source: Source, as_json: bool) -> None:
+    """Print the stops that end later than now, and from where on each acts."""
+    from ssm_stream.ingest.timestamps import ms_to_iso
+
+    now = 1000 * time.time()
+    rows: list[dict[str, Any]] = [
+        {
+            "id": name, "entity": each.entity, "from": ms_to_iso(each.begin), "to": ms_to_iso(each.end),
+            "learn": "hold" if each.held else "adapt", "reason": each.reason, "by": each.by,
+            "acts_from": {
+                str(partition): offsets[name] for partition, offsets in sorted(found.applied.items()) if name in offsets
+            },
+        }
+        for name, each in sorted(found.windows.items(), key=lambda item: item[1].begin)
+        if each.end > now and name not in found.ends.values()
+    ]  # fmt: skip
+    if as_json:
+        print_json({"topic": source.topic, "stops": rows})
+        return
+    if not rows:
+        output().print(f"no stop on {source.topic} that is not over")
+        return
+    table = new_table(("id", "entity", "from", "to", "reason", "by", "acts from"), fold=("reason", "acts from"),
+                      text=("id", "entity", "from", "to", "by"))  # fmt: skip
+    for row in rows:
+        places = ", ".join(f"{partition}-{offset}" for partition, offset in row["acts_from"].items())
+        table.add_row(
+            row["id"], row["entity"], row["from"], row["to"], row["reason"], row["by"], places or "the next event"
+        )
+    print_table(table)

@@ -1,0 +1,1 @@
+"""The control topic: planned stops that are announced while the flow runs."""
