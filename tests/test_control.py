@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from test_episodes import messages, restored
 from test_maintenance import MINUTE, QUICK, TOPIC, broken
-from test_stream import Job
+from test_stream import Job, wait_for
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -324,3 +324,33 @@ def test_doctor_makes_the_topic(kafka: Kafka, tmp_path: Path) -> None:
     assert create_missing(job.config, 3).ok
     assert [each.ok for each in diagnose(job.config) if each.name == "alerts.control"] == [True]
     assert [each is None for each in Redecoder(job.config).check([])] == []
+
+
+def test_a_kill_changes_no_bit(kafka: Kafka, tmp_path: Path) -> None:
+    """Stops are announced while a process runs that is killed; no message has an id with two contents."""
+    events, control, hidden = kafka.topic("events", 2), kafka.topic("control", 1), kafka.topic("hidden", 1)
+    job = job_with_control(kafka, tmp_path / "job", events, control, hidden)
+    source = control_topic(job.config)
+    assert source is not None
+    given_, sent = rows(4000), 0
+    for kill in range(3):
+        process = job.start()
+        wait_for(process, "started")
+        for _ in range(4):
+            for partition in (0, 1):
+                kafka.produce(events, given_[sent + partition : sent + 300 : 2], partition)
+            sent += 300
+            document = {"entity": f"m{kill}", "from": 0, "to": 60_000 * (sent + 500)}
+            write_message(job.config, source, orjson.dumps(document), "m")
+            time.sleep(0.3)
+        process.kill()
+        process.communicate()
+    for partition in (0, 1):
+        kafka.produce(events, given_[sent + partition :: 2], partition)
+    job.run()
+    first, state = job.messages(), job.state()
+    assert sum(b'"maintenance":true' in value for value in first.values()) > 500
+    shutil.rmtree(tmp_path / "job" / "recovery")
+    job.run()
+    assert job.messages() == first
+    assert job.state() == state
