@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, ConfigError, parse_config
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
@@ -175,3 +176,15 @@ def test_settings_that_are_absent_change_no_hash() -> None:
         "state": {"one_of": ["running", "auto"]},
         "load": {"above": 10.0},
     }
+
+
+def test_a_flag_is_no_feature() -> None:
+    made = parse_config(
+        "source: {brokers: a, topic: t}\n"
+        "event: {entity: m, timestamp: ts, features: auto, target: y, quality: {column: q}, when: {state: on}}"
+    )
+    rows = [{"m": "a", "ts": i, "y": i, "x": i % 7, "q": ["good", "bad"][i % 2], "state": "on"} for i in range(50)]
+    found = select_features(made, rows).config.event
+    assert "q" not in found.columns
+    assert found.context[-1] == "q"
+    assert EventReader(found).read(rows)[0].doubtful.sum() == 25

@@ -88,7 +88,8 @@ def select_features(config: Config, documents: Sequence[Any]) -> FeatureSelectio
         return FeatureSelection(config, 0, {}, [])
     usable, ts, targets = _usable(event, documents[:SAMPLE])
     columns, left_out = values_by_column(usable)
-    for path in (event.entity, event.timestamp, *event.targets, *event.categories, *event.derive):
+    flags = event.quality.flags if event.quality is not None else []
+    for path in (event.entity, event.timestamp, *event.targets, *event.categories, *event.derive, *flags):
         columns.pop(path, None)
 
     roles = {path: _role(columns[path], ts, targets, bool(event.categories)) for path in sorted(columns)}

@@ -156,6 +156,7 @@ def _print(result: dict[str, Any]) -> None:
         + (f" ({by_fault})" if refused else "")
         + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
         + (f"; {result['idle']:,} rows idle (event.when)" if result["idle"] else "")
+        + (": no row meets it, is it right?" if result["idle"] and result["idle"] == result["events"] else "")
         + (f"; {result['doubtful']:,} rows with values that are not good (event.quality)" if result["doubtful"] else "")
     )
 

@@ -86,19 +86,19 @@ def encode_predictions(
     if m := len(targets):
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
+
+    def templates(idle: bool | None) -> list[list[bytes]]:
+        return [_template(stem, fields, target, frame, idle) for target in targets or (None,)]
+
     if events.idle is None:
-        templates = [_template(stem, fields, target, frame) for target in targets or (None,)]
-        return native.write_rows(templates, names, [*numbers, offsets])
-    out, flags = [b""] * len(names), np.repeat(events.idle, m or 1)
-    predicted = [i for i, name in enumerate(fields) if name in OF_PREDICTION]
-    for idle in (False, True):
-        rows = np.flatnonzero(flags == idle)
-        columns = [column[rows] for column in (*numbers, np.asarray(offsets))]
-        kept = [column for i, column in enumerate(columns) if not (idle and i in predicted)]
-        templates = [_template(stem, fields, target, frame, idle) for target in targets or (None,)]
-        written = native.write_rows(templates, [names[i] for i in rows.tolist()], kept)
-        for i, value in zip(rows.tolist(), written, strict=True):
-            out[i] = value
+        return native.write_rows(templates(None), names, [*numbers, offsets])
+    out = native.write_rows(templates(False), names, [*numbers, offsets])
+    rows = np.flatnonzero(np.repeat(events.idle, m or 1))
+    given = [i for i, name in enumerate(fields) if name not in OF_PREDICTION]
+    columns = [np.asarray(column)[rows] for column in (*(numbers[i] for i in given), offsets)]
+    written = native.write_rows(templates(True), [names[i] for i in rows.tolist()], columns)
+    for i, value in zip(rows.tolist(), written, strict=True):
+        out[i] = value
     return out
 
 

@@ -94,23 +94,22 @@ class Restarts:
             events: all of the batch, the idle ones among them
             known: entities that had an event before the batch that was not idle
         """
-        idle = [False] * len(events) if events.idle is None else events.idle.tolist()
-        mine = {name for name, stands in zip(events.entity, idle, strict=True) if stands}
+        idle = np.zeros(len(events), np.bool_) if events.idle is None else events.idle
+        mine = {events.entity[i] for i in np.flatnonzero(idle).tolist()}
         if not mine and not self._idle and not self._open:
             return []
         mine |= self._idle.keys() | self._open.keys()
-        seen, row, steps = set[str](), 0, list[Step]()
-        for i, (name, stands) in enumerate(zip(events.entity, idle, strict=True)):
-            if name in mine:
-                if stands:
-                    self._stop(steps, row, name, int(events.ts[i]), is_known=name in seen or name in known)
-                elif name in seen or name in known:
-                    self._run(steps, row, name, int(events.ts[i]), source)
-                else:  # it starts afresh
-                    self._forget(name)
-                    seen.add(name)
-            row += not stands
-        return list(_segments(steps, row))
+        seen, steps, at = set[str](), list[Step](), np.cumsum(~idle)
+        for i in [i for i, name in enumerate(events.entity) if name in mine]:
+            name, ts = events.entity[i], int(events.ts[i])
+            if idle[i]:
+                self._stop(steps, int(at[i]), name, ts, is_known=name in seen or name in known)
+            elif name in seen or name in known:
+                self._run(steps, int(at[i]) - 1, name, ts, source)
+            else:  # it starts afresh
+                self._forget(name)
+                seen.add(name)
+        return list(_segments(steps, int(at[-1]) if len(at) else 0))
 
     def _stop(self, steps: list[Step], row: int, name: str, ts: int, *, is_known: bool) -> None:
         restart = self._open.pop(name, None)
