@@ -349,7 +349,9 @@ def test_a_kill_changes_no_bit(kafka: Kafka, tmp_path: Path) -> None:
         kafka.produce(events, given_[sent + partition :: 2], partition)
     job.run()
     first, state = job.messages(), job.state()
-    assert sum(b'"maintenance":true' in value for value in first.values()) > 500
+    assert (
+        sum(b'"maintenance":true' in value for value in first.values()) > 100
+    )  # how many, depends on when the kills come
     shutil.rmtree(tmp_path / "job" / "recovery")
     job.run()
     assert job.messages() == first
