@@ -133,7 +133,9 @@ def open_topic(source: Source, *, reset: str = "earliest") -> Iterator[TopicRead
         BrokerError: the broker refuses a request, here or within the context, or does not answer.
     """
     last_error = LastError(source)
-    settings: dict[str, str | bool] = {
+    settings: dict[str, str | int | bool] = {
+        # A client that had enough must fetch again soon, else it waits for a second with nothing to do.
+        "fetch.queue.backoff.ms": 20,
         "enable.partition.eof": True,
         "isolation.level": "read_committed",
         "auto.offset.reset": reset,
