@@ -39,7 +39,7 @@ CHOOSE_EVERY = 1.5
 """Seconds for which the shown entities stay the same, so that a reader can follow a row."""
 SPEED_OVER = 5.0
 """Seconds over which events/s is measured."""
-FEED, PLAIN_FEED = 6, 12
+FEED, PLAIN_FEED = 6, 40
 """Lines of the list of alerts: of the picture, and of a report where there is no terminal."""
 FRAME_LINES = 9
 """Lines of the picture without entities and alerts."""
