@@ -156,7 +156,7 @@ def test_without_a_terminal_there_are_plain_lines(monkeypatch: pytest.MonkeyPatc
     with LiveView("demo", console=console) as view:
         view.observe([prediction("pump-1"), prediction("[bold]x")], [alert("pump-1"), alert("[bold]x", "drift")], 1)
         time.sleep(0.2)
-        view.observe([], [alert(f"pump-{i}") for i in range(20)])
+        view.observe([], [alert(f"pump-{i}") for i in range(48)])
     assert isinstance(console.file, io.StringIO)
     text = console.file.getvalue()
     assert not ANSI.search(text)
