@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from ssm_stream.config.sections.conditions import Condition, fields, matches
+from ssm_stream.config.sections.conditions import Condition, fields
 from ssm_stream.ingest.conditions import code, met
+from ssm_stream.ingest.entity_filter import EntityFilter
 
 CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)
 TEXTS = ["running", "auto", "stop"]
@@ -87,6 +88,6 @@ def test_what_means_nothing_is_refused(written: Any, says: str) -> None:
 
 
 def test_patterns_are_of_names() -> None:
-    assert matches("pump-*", "pump-3")
-    assert not matches("pump-*", "Pump-3")
-    assert matches("press-[12]", "press-2")
+    assert EntityFilter(["pump-*"]).matches("pump-3")
+    assert not EntityFilter(["pump-*"]).matches("Pump-3")
+    assert EntityFilter(["press-[12]"]).matches("press-2")

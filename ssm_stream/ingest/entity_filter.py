@@ -1,4 +1,4 @@
-"""Which entities are watched: those whose names match one of `event.only`."""
+"""Which entities a setting is for: those whose names match one of its patterns. Upper and lower case differ."""
 
 from __future__ import annotations
 

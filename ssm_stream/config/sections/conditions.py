@@ -9,7 +9,6 @@ missing or null passes none.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_serializer, model_validator
@@ -109,11 +108,6 @@ def _pattern(value: Any) -> str:
 
 EntityPattern = Annotated[str, BeforeValidator(_pattern)]
 """The name of an entity, or a pattern of names: `*` for any text, `?` for one character, `[ab]` for one of them."""
-
-
-def matches(pattern: str, entity: str) -> bool:
-    """Return whether an entity's name is of a pattern; upper and lower case differ."""
-    return fnmatchcase(entity, pattern)
 
 
 def fields(conditions: Iterable[Mapping[str, Test]]) -> list[str]:

@@ -21,7 +21,7 @@ from ssm_stream.engine.entity_limiter import CLOCK_STEPS_PER_TTL
 from ssm_stream.engine.entity_store import EntityStore, ResetEntity
 from ssm_stream.engine.episodes.ids import Ended, OpenEpisode
 from ssm_stream.engine.kernel_params import ttl_ms
-from ssm_stream.engine.rules.messages import episode_kind, rule_message, split_kind
+from ssm_stream.engine.rules.messages import ended_message, episode_kind, rule_message, split_kind
 
 
 class Batch(NamedTuple):
@@ -202,31 +202,11 @@ def ending(config: Config, entity: str, kind: str, since: int, ts: int, ended_by
     since, ts: of the episode's first event, and of the event at which it is sent, ms
     """
     if kind not in KINDS:
-        return rule_message(config, *split_kind(kind), entity, since, ts) | {"ended_by": ended_by}
-    budgets = {"anomaly": config.alerts.anomaly.budget, "drift": config.alerts.drift.budget}
-    return {
-        "entity": entity,
-        "scope": "entity",
-        "kind": kind,
-        "phase": "recovered",
-        "episode": None,
-        "ended_by": ended_by,
-        "severity": "warning",
-        "summary": "",
-        "ts": ts,
-        **dict.fromkeys(("score", "y", "yhat", "yhat_lower", "yhat_upper")),
-        "since": since,
-        "absorbed_after": None,
-        "contributions": [],
-        "weight_change": [],
-        "heads": [],
-        "channel": None,
-        "change": None,
-        "learning": 1.0,
-        "budget": budgets[kind].text,
-        "config_hash": config.hash,
-        "state_hash": None,
-    }
+        message = rule_message(config, *split_kind(kind), entity, since, ts)
+    else:
+        budgets = {"anomaly": config.alerts.anomaly.budget, "drift": config.alerts.drift.budget}
+        message = ended_message(config, entity, kind, since, ts, budgets[kind].text)
+    return message | {"ended_by": ended_by}
 
 
 def ending_later(config: Config, ended: Ended, ts: int) -> Alert:

@@ -8,7 +8,7 @@ autumn holds in both.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -18,16 +18,14 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT
-from ssm_stream.config.sections.conditions import matches
 from ssm_stream.config.sections.maintenance import Maintenance, weekly_spans
 from ssm_stream.core.features import FIRST_MONDAY, utc_offsets
 from ssm_stream.ingest.control import ControlWindow
+from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.planned_stops import HELD, LEARNED
 from ssm_stream.ingest.timestamps import iso_to_ms
 
-MAX_CACHED_ENTITIES = 100_000
-"""Entities for which it is cached whether a pattern matches: bounded, as new ones may come without end."""
 MINUTE, DAY_MS, WEEK = 60_000, 86_400_000, 7 * 86_400_000  # ms
 Offsets = Sequence[float] | NDArray[Any] | None
 """Of events on their partition; None: they have none."""
@@ -101,7 +99,7 @@ class MaintenanceWindows:
 
     def __init__(self, config: Config) -> None:
         self._windows = [window(each, config.event.time_zone) for each in config.alerts.maintenance]
-        self._matches: dict[str, dict[str, bool]] = {}  # pattern → entity → whether it matches
+        self._filters: dict[str, EntityFilter] = {}  # by pattern
         self.control: Sequence[ControlWindow] = ()
 
     def mark(self, events: Events, offsets: Offsets = None) -> Events:
@@ -117,7 +115,7 @@ class MaintenanceWindows:
             rows = np.flatnonzero(inside)
             if each.entities != "*":
                 names = [events.entity[row] for row in rows.tolist()]
-                rows = rows[np.fromiter(map(self._matched(each.entities, names).__getitem__, names), np.bool_)]
+                rows = rows[np.fromiter(map(self._filter(each.entities).matches, names), np.bool_)]
             values[rows] = np.maximum(values[rows], each.value)
         return replace(events, maintenance=values)
 
@@ -153,16 +151,12 @@ class MaintenanceWindows:
             yield Window(_acting(each, places), each.entity, value, limits=False)
 
     def _is_of(self, pattern: str, entity: str) -> bool:
-        return self._matched(pattern, [entity])[entity]
+        return self._filter(pattern).matches(entity)
 
-    def _matched(self, pattern: str, entities: Iterable[str]) -> dict[str, bool]:
-        """Return whether a pattern matches, for these entities at least."""
-        known = self._matches.setdefault(pattern, {})
-        if len(known) >= MAX_CACHED_ENTITIES:
-            known.clear()
-        for entity in set(entities) - known.keys():
-            known[entity] = matches(pattern, entity)
-        return known
+    def _filter(self, pattern: str) -> EntityFilter:
+        if pattern not in self._filters:
+            self._filters[pattern] = EntityFilter([pattern])
+        return self._filters[pattern]
 
 
 def maintenance_windows(config: Config) -> MaintenanceWindows | None:

@@ -15,11 +15,11 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT, Limit
-from ssm_stream.config.sections.conditions import matches
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.entity_store import ResetEntity, shard_of
 from ssm_stream.engine.rules.messages import rule_kind, rule_message
 from ssm_stream.ingest.conditions import event_column, passes
+from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import Events
 
 
@@ -44,7 +44,7 @@ class LimitAlerts:
         self._config = config
         self._limits = config.alerts.limits
         self._beyond: list[dict[str, Beyond]] = [{} for _ in self._limits]
-        self._applies: list[dict[str, bool]] = [{} for _ in self._limits]
+        self._filters = [EntityFilter([limit.entities]) for limit in self._limits]
 
     def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
         """Return the alerts of a batch, in the order of its events.
@@ -68,7 +68,7 @@ class LimitAlerts:
                     beyond.pop(left.pop().entity, None)
                 if row == len(events):
                     break
-                if self._holds_for(j, events.entity[row]):
+                if self._filters[j].matches(events.entity[row]):
                     alert = self._update(j, events, row, float(values[row]), bool(met[row]), source)
                     if alert is not None:
                         out.append(alert)
@@ -85,14 +85,6 @@ class LimitAlerts:
     def open_episodes(self) -> int:
         """Number of open episodes."""
         return sum(each.open for own in self._beyond for each in own.values())
-
-    def _holds_for(self, number: int, entity: str) -> bool:
-        known = self._applies[number]
-        if entity not in known:
-            if len(known) > 100_000:
-                known.clear()
-            known[entity] = matches(self._limits[number].entities, entity)
-        return known[entity]
 
     def _update(self, number: int, events: Events, row: int, value: float, met: bool, source: int) -> Alert | None:
         """Take one value of an entity; return its alert, if there is one."""

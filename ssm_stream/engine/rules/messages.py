@@ -8,9 +8,6 @@ from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.engine.alert_kinds import KINDS
 
-SEVERITY = "warning"
-"""Of alerts that have no other."""
-
 
 def rule_kinds(config: Config) -> list[str]:
     """Return the kinds of alerts that the rules of a configuration raise."""
@@ -65,13 +62,26 @@ def rule_message(config: Config, kind: str, subject: str | None, entity: str, si
     if config.alerts.silence is not None and kind == SILENCE and config.alerts.silence.after != "auto":
         budget = budget if column is not None else None
     return {
+        **ended_message(config, entity, kind, since, ts, budget),
+        **several,
+        **{name: own[name] for name in rule_fields(config)},
+    }
+
+
+def ended_message(config: Config, entity: str, kind: str, since: int, ts: int, budget: str | None) -> dict[str, Any]:
+    """Return the fields that all alerts have, of an episode that no event of its entity ends: what belongs to such an
+    event is null.
+
+    kind: of the message; since, ts: of the episode's first event, and of the event at which it is sent, ms
+    """
+    return {
         "entity": entity,
         "scope": "entity",
         "kind": kind,
         "phase": "recovered",
         "episode": None,
         "ended_by": None,
-        "severity": SEVERITY,
+        "severity": "warning",
         "summary": "",
         "ts": ts,
         **dict.fromkeys(("score", "y", "yhat", "yhat_lower", "yhat_upper")),
@@ -86,6 +96,4 @@ def rule_message(config: Config, kind: str, subject: str | None, entity: str, si
         "budget": budget,
         "config_hash": config.hash,
         "state_hash": None,
-        **several,
-        **{name: own[name] for name in rule_fields(config)},
     }

@@ -92,11 +92,12 @@ class SilenceAlerts:
         at = self._source_of(source)
         values = self._values(events)
         found: list[Any] = []
-        edges = sorted({each.row for each in resets} | {0, len(events)})
-        for start, stop in pairwise(edges):
-            for each in resets:
-                if each.row == start:
-                    self.remove(each.entity)
+        leaving: dict[int, list[str]] = {0: [], len(events): []}
+        for each in resets:
+            leaving.setdefault(each.row, []).append(each.entity)
+        for start, stop in pairwise(sorted(leaving)):
+            for entity in leaving[start]:
+                self.remove(entity)
             part = slice(start, stop)
             run = self._core.run(
                 self._entity, self._source, at, rows[part], events.ts[part], values[part], *self._rules
