@@ -29,12 +29,10 @@ from ssm_stream.ingest.labels import Labels
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.ops.audit import AuditFile
-from ssm_stream.recovery.bytewax_db import RecoveryError, require_parts
+from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, ShardCheckpoints, referenced_file
-from ssm_stream.recovery.directory import prune, require_imported, roll_back
-from ssm_stream.recovery.locking import lock
-from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory
-from ssm_stream.recovery.reset import name_file
+from ssm_stream.recovery.reader import StoredState, rebuild_config
+from ssm_stream.recovery.reset import locked_state, name_file
 
 NO_ENTITY = "\0entity"
 """Path of the entity in the rows of examples: all are of the entity that is primed."""
@@ -89,19 +87,11 @@ def prime_entity(config: Config, entity: str, file: Path, *, source: int | None 
         ConfigError: a column is missing.
         StateError: the state of the shard is damaged.
     """
-    directory = require_directory(config)
-    if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} does not exist: let `ssm-stream run` make a state first")
-    with lock(directory):
-        require_imported(directory)
-        require_parts(directory)
-        if not dry:
-            roll_back(directory, prune(directory)[0])
-        stored = read_state(directory)
+    with locked_state(config, "let `ssm-stream run` make a state first", dry=dry) as stored:
         shard, made = _find_shard(stored, config, entity)
         source = _source(stored, config, entity, source)
         events = read_examples(made, entity, file)
-        files = ShardCheckpoints(directory / FOLDER)
+        files = ShardCheckpoints(stored.directory / FOLDER)
         engine = files.restore(made, stored.chains[shard][-1].name)
         new = entity not in engine
         errors, compared = learn_examples(engine, events, source)

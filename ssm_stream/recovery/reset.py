@@ -5,8 +5,10 @@ Either way the ends of open episodes are sent once events come again.
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ssm_stream.config import Config
@@ -74,15 +76,7 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
         RecoveryError: the directory is in use or damaged, or has no such entity.
         StateError: the state of its shard is damaged.
     """
-    directory = require_directory(config)
-    if not directory.exists():
-        raise RecoveryError(f"recovery.directory: {directory} does not exist: there is nothing to reset")
-    with lock(directory):
-        require_imported(directory)
-        require_parts(directory)
-        if not dry:
-            roll_back(directory, prune(directory)[0])
-        stored = read_state(directory)
+    with locked_state(config, "there is nothing to reset", dry=dry) as stored:
         shard, engine, files = _find_shard(stored, config, entity)
         if not dry:
             engine.remove(entity)
@@ -90,6 +84,28 @@ def reset_entity(config: Config, entity: str, *, dry: bool = False) -> str:
             files.finish()
             name_file(stored, shard, token)
     return shard
+
+
+@contextlib.contextmanager
+def locked_state(config: Config, absent: str, *, dry: bool) -> Iterator[StoredState]:
+    """Yield the stored state, locked, and whole as a start would take it.
+
+    Args:
+        absent: what it means if there is none
+        dry: change nothing
+
+    Raises:
+        RecoveryError: the directory is absent, in use or damaged.
+    """
+    directory = require_directory(config)
+    if not directory.exists():
+        raise RecoveryError(f"recovery.directory: {directory} does not exist: {absent}")
+    with lock(directory):
+        require_imported(directory)
+        require_parts(directory)
+        if not dry:
+            roll_back(directory, prune(directory)[0])
+        yield read_state(directory)
 
 
 def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, Engine, ShardCheckpoints]:
