@@ -15,6 +15,7 @@ from ssm_stream.cli.inputs import (
     ConfigFile,
     FileOrTopic,
     Limit,
+    Partitions,
     open_recording,
     partitions_of,
     rows_to_read,
@@ -41,16 +42,7 @@ class AsIf(NamedTuple):
         Literal["cpu", "cuda"] | None,
         typer.Option(help="Predict many entities side by side in torch on this device; no alerts.", show_default=False),
     ] = None
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100_000,
-            show_default=False,
-            help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
-            "recorded topic, else 1.",
-        ),
-    ] = None
+    partitions: Partitions = None
 
 
 @with_option_groups

@@ -30,6 +30,16 @@ FileOrTopic = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
+Partitions = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=100_000,
+        show_default=False,
+        help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
+        "recorded topic, else 1.",
+    ),
+]
 
 
 def load_with_stored_features(config: Path) -> Config:

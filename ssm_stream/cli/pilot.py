@@ -15,6 +15,7 @@ from ssm_stream.cli.inputs import (
     ConfigFile,
     FileOrTopic,
     Limit,
+    Partitions,
     open_recording,
     partitions_of,
     require_one_target,
@@ -54,16 +55,7 @@ class Judging(NamedTuple):
         float, typer.Option(min=0.05, max=0.9, help="Share of each entity's rows that are learned and not judged.")
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
-    partitions: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=100_000,
-            show_default=False,
-            help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
-            "recorded topic, else 1.",
-        ),
-    ] = None
+    partitions: Partitions = None
     lang: Lang = None
 
 
