@@ -21,6 +21,7 @@ from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.report import explain_words
 from ssm_stream.evaluate.report.section import Check, Section
+from ssm_stream.evaluate.report.texts import LANGUAGES
 from ssm_stream.paper import words as paper_words
 from ssm_stream.paper.page import report_html
 from ssm_stream.paper.report import full_plan
@@ -137,7 +138,7 @@ def test_translations_use_the_numbers_that_there_are():
 
 @pytest.mark.parametrize("module", [paper_words, explain_words])
 def test_both_languages_have_the_same_texts(module):
-    english, japanese = (module.words(each).texts for each in module.LANGUAGES)
+    english, japanese = (module.words(each).texts for each in LANGUAGES)
     assert set(english) == set(japanese)
     for key, text in english.items():
         names = [{n for _, n, _, _ in string.Formatter().parse(each) if n} for each in (text, japanese[key])]

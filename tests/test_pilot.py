@@ -34,9 +34,10 @@ from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.split import split_run
 from ssm_stream.evaluate.pilot.variants import frozen_config, predict_frozen, with_budget
 from ssm_stream.evaluate.pilot.verdict import checks, grade, sentences
-from ssm_stream.evaluate.pilot.words import LANGUAGES, words
+from ssm_stream.evaluate.pilot.words import words
 from ssm_stream.evaluate.recordings.files import RecordingError
 from ssm_stream.evaluate.report.chart import envelope
+from ssm_stream.evaluate.report.texts import LANGUAGES
 from ssm_stream.evaluate.true_events import TrueEvent, read_true_events
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000  # a midnight

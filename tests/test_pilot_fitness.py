@@ -39,8 +39,8 @@ from ssm_stream.evaluate.pilot.sections.measurement import Measurement
 from ssm_stream.evaluate.pilot.sections.stages import DEFAULTS, SOURCES, STAGES, stages
 from ssm_stream.evaluate.pilot.sections.upkeep import touched_settings, upkeep
 from ssm_stream.evaluate.pilot.split import split_run
-from ssm_stream.evaluate.pilot.words import LANGUAGES
 from ssm_stream.evaluate.recordings.files import RecordingError
+from ssm_stream.evaluate.report.texts import LANGUAGES
 from ssm_stream.evaluate.true_events import TrueEvent
 
 START = 1_760_000_000_000 - 1_760_000_000_000 % 86_400_000

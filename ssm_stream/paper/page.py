@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Section
-from ssm_stream.paper.words import Language, words
+from ssm_stream.evaluate.report.texts import Language
+from ssm_stream.paper.words import words
 
 
 def report_html(sections: Sequence[Section], description: str, language: Language = "en") -> str:

@@ -10,15 +10,10 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import replace
-from importlib.resources import files
-from typing import Literal
-
-import yaml
 
 from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Table
+from ssm_stream.evaluate.report.texts import Language, Texts, read_texts
 
-Language = Literal["en", "ja"]
-LANGUAGES: tuple[Language, ...] = ("en", "ja")
 NUMBER = re.compile(r"(?<![#\w])[−-]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[−+-]?\d+)?|\d+(?:,\d{3})*(?:\.\d+)?(?:e[−+-]?\d+)?")
 SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9])")
 NAME = re.compile(r"\{([a-z]+)\}")
@@ -28,12 +23,10 @@ LISTS = ("; ", ", ")
 
 def read_yaml(name: str) -> dict[str, str]:
     """Return the content of a file of this package."""
-    text = files("ssm_stream.paper").joinpath(name).read_text(encoding="utf-8")
-    found: dict[str, str] = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    return found
+    return read_texts("ssm_stream.paper", name)
 
 
-class Words:
+class Words(Texts):
     """The texts of one language.
 
     Args:
@@ -43,17 +36,9 @@ class Words:
     """
 
     def __init__(self, language: Language, texts: dict[str, str], sentences: dict[str, str]) -> None:
-        self.language, self.texts = language, texts
+        super().__init__(language, texts)
         self._whole = {key: text for key, text in sentences.items() if not NAME.search(key)}
         self._patterns = [(_pattern(key), text) for key, text in sentences.items() if NAME.search(key)]
-
-    def __call__(self, key: str, **values: object) -> str:
-        """Return a text with its names filled in.
-
-        Raises:
-            KeyError: there is no such text, or it has a name that is not among the values.
-        """
-        return self.texts[key].format(**values)
 
     def check(self, check: Check) -> str:
         """Return the name of a check in this language; `--json` has it in English always."""

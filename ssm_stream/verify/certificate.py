@@ -19,6 +19,7 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.report.section import Check, Section
+from ssm_stream.evaluate.report.texts import Language
 from ssm_stream.reference import has_torch
 from ssm_stream.verify.construction import construction_section
 from ssm_stream.verify.context import context_section
@@ -27,7 +28,7 @@ from ssm_stream.verify.kernel import kernel_section
 from ssm_stream.verify.recovery import Outcome, recovery_section
 from ssm_stream.verify.replay import compare, replay
 from ssm_stream.verify.report import Verdict, certificate_html, judge
-from ssm_stream.verify.words import Language, Words, words
+from ssm_stream.verify.words import Words, words
 
 TOLERANCE = 1e-3
 

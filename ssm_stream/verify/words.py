@@ -3,30 +3,13 @@
 from __future__ import annotations
 
 import functools
-from importlib.resources import files
-from typing import Literal
-
-import yaml
 
 from ssm_stream.evaluate.report.section import Check
-
-Language = Literal["en", "ja"]
-LANGUAGES: tuple[Language, ...] = ("en", "ja")
+from ssm_stream.evaluate.report.texts import Language, Texts, read_texts
 
 
-class Words:
+class Words(Texts):
     """The texts of one language. texts: by key"""
-
-    def __init__(self, language: Language, texts: dict[str, str]) -> None:
-        self.language, self.texts = language, texts
-
-    def __call__(self, key: str, **values: object) -> str:
-        """Return a text with its names filled in.
-
-        Raises:
-            KeyError: there is no such text, or it has a name that is not among the values.
-        """
-        return self.texts[key].format(**values)
 
     def check(self, check: Check) -> str:
         """Return the name of a check in this language; `--json` has it in English always."""
@@ -45,5 +28,4 @@ class Words:
 @functools.cache
 def words(language: Language) -> Words:
     """Return the texts of a language."""
-    text = files("ssm_stream.verify").joinpath(f"words.{language}.yaml").read_text(encoding="utf-8")
-    return Words(language, yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return Words(language, read_texts("ssm_stream.verify", f"words.{language}.yaml"))

@@ -30,9 +30,9 @@ from ssm_stream.evaluate.pilot.sections.stages import stages
 from ssm_stream.evaluate.pilot.sections.upkeep import upkeep
 from ssm_stream.evaluate.pilot.split import Split, split_run
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
-from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
 from ssm_stream.evaluate.report.section import Check
+from ssm_stream.evaluate.report.texts import Language
 from ssm_stream.evaluate.true_events import TrueEvent
 
 

@@ -9,8 +9,9 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup, escape
 
-from ssm_stream.evaluate.pilot.words import Language, words
+from ssm_stream.evaluate.pilot.words import words
 from ssm_stream.evaluate.report.numbers import number
+from ssm_stream.evaluate.report.texts import Language
 
 MISSING = "–"
 MONEY = ("saved", "saved_low", "saved_high", "saved_random", "apart", "money")

@@ -19,9 +19,9 @@ from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
 from ssm_stream.evaluate.pilot.sections import excitation, explainable, machines, stages, upkeep
 from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
 from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
-from ssm_stream.evaluate.pilot.words import Language
 from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope
 from ssm_stream.evaluate.report.render import render
+from ssm_stream.evaluate.report.texts import Language
 
 ALARM_METHODS = (
     "product", "product_anomaly", "product_drift", "never", "always", "random", "three_sigma", "sigma", "ewma", "adwin",

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from ssm_stream.engine.explain import Explanation
-from ssm_stream.evaluate.report.explain_words import Language, Words, words
+from ssm_stream.evaluate.report.explain_words import Words, words
 from ssm_stream.evaluate.report.render import render
 from ssm_stream.evaluate.report.section import Cell, Chart, Section, Series, Table
+from ssm_stream.evaluate.report.texts import Language
 
 FIELDS = (
     "summary", "kind", "phase", "episode", "ended_by", "scope", "severity", "score", "y", "yhat", "yhat_lower",

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import functools
 import re
-from importlib.resources import files
-from typing import Literal
 
-import yaml
+from ssm_stream.evaluate.report.texts import Language, Texts, read_texts
 
-Language = Literal["en", "ja"]
-LANGUAGES: tuple[Language, ...] = ("en", "ja")
 SCOPE = re.compile(r"(fleet|entity|norm): (.+)")
 NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("log", re.compile(r"(?P<name>.+), log space")),
@@ -27,19 +23,8 @@ NAMES: tuple[tuple[str, re.Pattern[str]], ...] = (
 """Names that the engine makes of others: key of the text, and what it is filled in with."""
 
 
-class Words:
+class Words(Texts):
     """The texts of one language. texts: by key"""
-
-    def __init__(self, language: Language, texts: dict[str, str]) -> None:
-        self.language, self.texts = language, texts
-
-    def __call__(self, key: str, **values: object) -> str:
-        """Return a text with its names filled in.
-
-        Raises:
-            KeyError: there is no such text, or it has a name that is not among the values.
-        """
-        return self.texts[key].format(**values)
 
     def name(self, name: str) -> str:
         """Return an input's or a head's name; a column keeps its own."""
@@ -58,5 +43,4 @@ class Words:
 @functools.cache
 def words(language: Language) -> Words:
     """Return the texts of a language."""
-    text = files("ssm_stream.evaluate.report").joinpath(f"explain_words.{language}.yaml").read_text(encoding="utf-8")
-    return Words(language, yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+    return Words(language, read_texts("ssm_stream.evaluate.report", f"explain_words.{language}.yaml"))

@@ -11,7 +11,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.alert_summary.words import TEXTS
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Table
-from ssm_stream.evaluate.pilot.words import Language
+from ssm_stream.evaluate.report.texts import Language
 
 DIRECTED = (
     "outside", "outside_and", "level", "level_by", "level_from_to", "steps_up", "steps_down", "still", "restless",
