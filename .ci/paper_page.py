@@ -179,65 +179,35 @@ def when_which(found: dict[str, Section]) -> Iterator[str]:
             continue
         last = dict(zip(table.columns, table.rows[-1], strict=True))
         values = {str(column): cell(value) for column, value in last.items()}
-        yield f"| {have} | {take} | {text(values)} |"
+        yield f"| {have} | {take} | {text.format_map(values)} |"
     yield ""
-
-
-def _lengths(at: dict[str, str]) -> str:
-    return (
-        f"all predictions of {at['examples N']} examples: {at['state space, chunks']} ms by chunks, "
-        f"{at['attention, fused']} ms by fused attention"
-    )
-
-
-def _memory(at: dict[str, str]) -> str:
-    return (
-        f"at {at['examples N']} examples {at['state space, chunks']} MiB by chunks, "
-        f"{at['state space, parallel']} by the parallel scan, {at['attention, fused']} by fused attention"
-    )
-
-
-def _training(at: dict[str, str]) -> str:
-    return (
-        f"a training step on {at['examples N']} examples: {at['state space, chunks']} MiB by chunks, "
-        f"{at['attention, fused']} by fused attention"
-    )
-
-
-def _event(at: dict[str, str]) -> str:
-    return (
-        f"a new event after {at['events so far']}: {at['GD-SSM, µs an event']} µs and {at['GD-SSM, bytes']} bytes, "
-        f"attention {at['attention, µs an event']} µs and {at['attention cache, bytes']} bytes"
-    )
-
-
-def _linear(at: dict[str, str]) -> str:
-    return (
-        f"loss at N = {at['N']} with noise: ridge {at['ridge, the optimum']}, four steps {at['GD-SSM, 4 layers']}, one "
-        f"step {at['GD-SSM, 1 layer']}, softmax attention {at['softmax attention']}"
-    )
-
-
-def _sine(at: dict[str, str]) -> str:
-    return (
-        f"sine waves, N = {at['N']}: softmax attention with MLP {at['softmax attention with MLP']}, the layer with MLP "
-        f"{at['GD-SSM with MLP']}"
-    )
 
 
 ADVICE = (
     ("a stream without end, one event at a time", "the state space layer: cost and state stay", "guideline",
-     "Memory a sequence", _event),
+     "Memory a sequence",
+     "a new event after {events so far}: {GD-SSM, µs an event} µs and {GD-SSM, bytes} bytes, attention "
+     "{attention, µs an event} µs and {attention cache, bytes} bytes"),
     ("long recordings to predict at once", "the state space layer by chunks", "lengths",
-     "All predictions of a sequence, ms", _lengths),
+     "All predictions of a sequence, ms",
+     "all predictions of {examples N} examples: {state space, chunks} ms by chunks, {attention, fused} ms by "
+     "fused attention"),
     ("little memory for long sequences", "chunks, or the event-by-event form; not the parallel scan", "lengths",
-     "All predictions of a sequence, MiB", _memory),
+     "All predictions of a sequence, MiB",
+     "at {examples N} examples {state space, chunks} MiB by chunks, {state space, parallel} by the parallel "
+     "scan, {attention, fused} by fused attention"),
     ("long sequences to train on, and little memory", "fused attention, or chunks computed again on the way back",
-     "lengths", "A training step on all predictions, MiB", _training),
+     "lengths", "A training step on all predictions, MiB",
+     "a training step on {examples N} examples: {state space, chunks} MiB by chunks, {attention, fused} by "
+     "fused attention"),
     ("a linear relation", "least squares, or several steps; one step is far from it", "guideline",
-     "Loss, linear regression", _linear),
+     "Loss, linear regression",
+     "loss at N = {N} with noise: ridge {ridge, the optimum}, four steps {GD-SSM, 4 layers}, one step {GD-SSM,"
+     " 1 layer}, softmax attention {softmax attention}"),
     ("a curved relation and a short history", "the better of the two on your data", "guideline",
-     "Loss, sine waves", _sine),
+     "Loss, sine waves",
+     "sine waves, N = {N}: softmax attention with MLP {softmax attention with MLP}, the layer with MLP {GD-SSM"
+     " with MLP}"),
 )  # fmt: skip
 
 
