@@ -81,11 +81,6 @@ class LimitAlerts:
         """The `episode_kind` of each limit."""
         return [rule_kind(LIMIT, limit.text) for limit in self._limits]
 
-    @property
-    def open_episodes(self) -> int:
-        """Number of open episodes."""
-        return sum(each.open for own in self._beyond for each in own.values())
-
     def _update(self, number: int, events: Events, row: int, value: float, met: bool, source: int) -> Alert | None:
         """Take one value of an entity; return its alert, if there is one."""
         limit, beyond = self._limits[number], self._beyond[number]

@@ -26,11 +26,6 @@ class RuleAlerts:
         """The `episode_kind` of each episode that an entity may have."""
         return [kind for each in (self._limits, self._silence) if each is not None for kind in each.kinds]
 
-    @property
-    def open_episodes(self) -> int:
-        """Number of open episodes."""
-        return sum(each.open_episodes for each in (self._limits, self._silence) if each is not None)
-
     def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
         """Return the alerts of a batch, in the order of its events.
 

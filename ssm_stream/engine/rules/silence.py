@@ -71,13 +71,6 @@ class SilenceAlerts:
         kinds += [rule_kind(SILENCE, path) for path in self.columns if self._silence is not None]
         return kinds + [rule_kind(STUCK, path) for path in self.columns if self._stuck]
 
-    @property
-    def open_episodes(self) -> int:
-        """Number of open episodes."""
-        state = self._entity[: len(self._names)]
-        parts = [state[:, flag::COLUMN] for flag in (MISSED, IS_STUCK)] if self.columns else []
-        return int(state[:, IS_GONE].sum()) + sum(int(part.sum()) for part in parts)
-
     def process(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
         """Return the alerts of a batch, in the order of its events.
 
