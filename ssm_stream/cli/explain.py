@@ -123,6 +123,7 @@ def _explain_alert(
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
     from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.formats.messages import alert_reader
     from ssm_stream.ops.audit import AuditError, entity_hashes, primings
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.settings_files import with_stored_features
@@ -131,7 +132,10 @@ def _explain_alert(
         loaded = with_stored_features(load_config(config))
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
-        sent = options.alert.read_bytes() if options.alert is not None else read_sent_alert(loaded, id_)
+        if options.alert is None:
+            sent = read_sent_alert(loaded, id_)
+        else:
+            sent = alert_reader(loaded)(options.alert.read_bytes())
         if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
             raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
         audit: dict[int, dict[str, str]] = {}

@@ -85,7 +85,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "bindings": _key("The entity."),
         }
         _add_channel(document, "control", config.control_topic, "receive", stop, group=config.source.group_id)
-    framed = sinks.schema_registry is not None
+    framed = config.schema_registry is not None
     if sinks.predictions is not None:
         prediction = {
             "title": "Prediction",
@@ -166,7 +166,7 @@ def _servers(config: Config) -> dict[str, Any]:
     more: dict[str, Any] = {"description": f"security.protocol: {protocol}"}
     if _scheme(config) is not None:
         more["security"] = [{"$ref": "#/components/securitySchemes/sasl"}]
-    if (registry := config.sinks.schema_registry) is not None:
+    if (registry := config.schema_registry) is not None:
         binding = {"schemaRegistryUrl": registry.url, "schemaRegistryVendor": "confluent"}
         more["bindings"] = {"kafka": {**binding, **BINDING}}
     hosts = [host.strip() for host in config.source.brokers.split(",") if host.strip()]

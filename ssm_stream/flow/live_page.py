@@ -11,6 +11,7 @@ from ssm_stream.config import Config, Source
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, with_topic
+from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.producer import MessageProducer
 from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import read_topic
@@ -47,6 +48,7 @@ def open_page(config: Config, metrics: Metrics) -> LivePage:
     """Return the live page of a process, and read its history in a thread. config: with its features"""
     feedback = config.alerts.feedback
     page = LivePage(config, metrics, FeedbackWriter(config, feedback.topic) if feedback is not None else None)
+    page.alert_episodes.as_json = alert_reader(config)
     threading.Thread(target=_read_history, args=(page,), name="ui-history", daemon=True).start()
     return page
 
@@ -59,14 +61,15 @@ def _read_history(page: LivePage) -> None:
         if topic is not None:
             alerts = _last_messages(with_topic(config.source, topic))
             feedback = feedback_topic(config)
-            read = FeedbackReader(config)
+            reader = FeedbackReader(config)
             for message in _last_messages(feedback) if feedback is not None else ():
                 try:
-                    verdict = read(message.value())
+                    verdict = reader(message.value())
                 except FeedbackError:
                     continue
                 page.on_verdict(verdict)
-            page.alert_episodes.add(filter(_is_shown, (message.value() for message in alerts)))
+            read = map(page.alert_episodes.as_json, (message.value() for message in alerts))
+            page.alert_episodes.add(filter(_is_shown, read))
     except BrokerError as error:
         LOG.warning("alerts_not_remembered", error=str(error))
     finally:

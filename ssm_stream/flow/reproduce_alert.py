@@ -27,6 +27,7 @@ from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch, offset_of
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
 from ssm_stream.recovery.export import load_exported_engines
@@ -112,17 +113,19 @@ class ReproducedAlert(NamedTuple):
 
 
 def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
-    """Return the alert as its topic has it, that of suppressed ones included; None if it is no longer there.
+    """Return the alert as its topic has it, as JSON, that of suppressed ones included; None if it is no longer there.
 
     Raises:
         BrokerError: the topic does not exist, or a broker refuses or does not answer.
     """
-    named = f'"{alert.text}"'.encode()
+    named, as_json = alert.text.encode(), alert_reader(config)
     for topic in filter(None, (config.sinks.alerts, config.sinks.suppressed)):
         for message in read_topic(with_topic(config.source, topic)):
             value = message.value()
-            if value is not None and named in value and orjson.loads(value).get("id") == alert.text:
-                return value
+            if value is None or named not in value or (content := as_json(value)) is None:
+                continue
+            if orjson.loads(content).get("id") == alert.text:
+                return content
     return None
 
 
@@ -141,7 +144,7 @@ def reproduce_alert(
 
     Args:
         config: with its features
-        sent: the message to compare with
+        sent: the message to compare with, as JSON
         state: an export (`ssm-stream state export`) to begin from, made before the alert
         history: number of the entity's earlier predictions, evenly spaced, that are explained too
         audit: next offset of the partition → entity → hash of its state at that time
@@ -179,8 +182,11 @@ def reproduce_alert(
         )
     replayed = orjson.loads(run.value)
     content = None if sent is None else orjson.loads(sent)
+    if content is not None and config.sinks.format == "avro":
+        # Avro has fields in an order of its own, and those that the alert lacks as null.
+        content = {name: value for name, value in content.items() if value is not None or name in replayed}
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
-    same = None if sent is None else run.value == sent
+    same = None if sent is None else run.value == sent if config.sinks.format == "json" else content == replayed
     explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
     return ReproducedAlert(
         alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, explanation,
@@ -227,7 +233,10 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._decoder, self._encoder = Decoder(config, control=recorded_stops(config)), Encoder(config)
+        self._decoder, self._encoder = (
+            Decoder(config, control=recorded_stops(config)),
+            Encoder(config.without_registry()),
+        )
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None
