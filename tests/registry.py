@@ -23,7 +23,7 @@ from typing import Any
 
 from brokers import free_port
 
-START_TIMEOUT = 90.0
+START_TIMEOUT = 180.0
 """Seconds that Apicurio may take to start; 10 on a machine with nothing else to do."""
 
 

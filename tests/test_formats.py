@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import gzip
 import json
 import os
 import re
@@ -27,20 +28,27 @@ from confluent_kafka.schema_registry.json_schema import JSONSerializer
 from confluent_kafka.schema_registry.protobuf import ProtobufSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from google.protobuf import message_factory
+from jsonschema import Draft7Validator
 from registry import real_registry, registry_obstacle
 from test_cli import command
 from test_contract import Flow
+from test_decoder import FakeMessage
 from test_init import plant, ssm_stream
 from test_stream import Job, events
 
 from ssm_stream.autoconfig.feature_selection import select_features
 from ssm_stream.config import Config, load_config, parse_config
+from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.flow import doctor
 from ssm_stream.ingest.events import EventReader, RefusedDocument
-from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.formats.messages import alert_reader, message_format
 from ssm_stream.kafka.formats.protobuf import compile_schema
 from ssm_stream.kafka.formats.registry import FetchedSchema
+from ssm_stream.kafka.records import Chunk, LabelBatch
+from ssm_stream.ui.alert_episodes import AlertEpisodes
+from ssm_stream.ui.entity_cache import EntityCache
 
 DATA = Path(os.environ.get("SSM_STREAM_DATA") or Path(__file__).parents[2] / "shared" / "data")
 UTC = datetime.UTC
@@ -486,3 +494,121 @@ def test_init_takes_a_sample_of_a_topic_in_avro(
     assert made.schema_registry.url == url
     told = command("validate", str(out), "--against-broker")
     assert re.search(r"(\d+) of the last \1 messages are events", " ".join(told.stdout.split())), told.stdout
+
+
+def test_replay_writes_the_latest_schema_of_the_topic(
+    kafka: Kafka, tmp_path: Path, url: str, client: SchemaRegistryClient
+) -> None:
+    rows = plant(60)
+    recording = tmp_path / "recording.jsonl"
+    recording.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in rows))
+    time = {"type": "long", "logicalType": "timestamp-micros"}
+    fields: list[Any] = [{"name": "recorded_at", "type": time}, {"name": "press", "type": "string"}]
+    fields += [{"name": "mode", "type": ["null", "string"]}, {"name": "load", "type": "double"}]
+    fields += [{"name": "speed", "type": "long"}, {"name": "temp", "type": ["null", "double"]}]
+    proto = (
+        'syntax = "proto3"; import "google/protobuf/timestamp.proto"; message E { google.protobuf.Timestamp '
+        "recorded_at = 1; string press = 2; string mode = 3; double load = 4; int32 speed = 5; double temp = 6; }"
+    )
+    for form, schema in (
+        ("avro", Schema(json.dumps({"type": "record", "name": "E", "fields": fields}), "AVRO")),
+        ("protobuf", Schema(proto, "PROTOBUF")),
+    ):
+        topic, path = kafka.topic("events", 1), tmp_path / f"{form}.yaml"
+        path.write_text(
+            f"source: {{brokers: '{kafka.bootstrap_servers}', topic: {topic}}}\nevent: {{entity: press, timestamp: "
+            f"recorded_at, features: [load, speed], target: temp, format: {form}}}\nschema_registry: {{url: '{url}'}}\n"
+        )
+        told = ssm_stream("replay", path, recording)
+        assert told.exit_code == 1
+        said = " ".join(told.output.split())
+        assert f"register the schema of the events as {topic}-value, or set event.format: auto" in said
+        client.register_schema(f"{topic}-value", schema)
+        told = ssm_stream("replay", path, recording)
+        assert told.exit_code == 0, told.output
+        documents, refused = read(load_config(path), [message.value() for message in kafka.read(topic)])
+        assert refused == []
+        event = load_config(path).event
+        (found, _), (expected, _) = (EventReader(event).read(some) for some in (documents, rows))
+        assert found.ts.tolist() == expected.ts.tolist()
+        assert found.features.tolist() == expected.features.tolist()
+        assert found.target.tolist() == expected.target.tolist()
+        broken = tmp_path / "broken.jsonl"
+        broken.write_bytes(orjson.dumps({**rows[0], "load": "heavy"}) + b"\n")
+        told = ssm_stream("replay", path, broken)
+        assert told.exit_code == 1
+        assert "row 1" in told.output
+        assert "load" in told.output
+
+
+def test_letters_of_a_schema_that_was_missing_are_sent_back(
+    kafka: Kafka, tmp_path: Path, url: str, client: SchemaRegistryClient
+) -> None:
+    job = Job(kafka, tmp_path, kafka.topic("events", 1))
+    content = orjson.loads(job.path.read_bytes())
+    content["event"] |= {"format": "avro"}
+    job.path.write_bytes(orjson.dumps(content | {"schema_registry": {"url": url}}))
+    rows = [orjson.loads(value) for _, value in events(20)]
+    schema = avro_schema_of(rows)
+    # Ids are given one by one, and two more are taken by the schemas of the output.
+    later = client.register_schema(f"{job.topic}-value", Schema(json.dumps(schema), "AVRO")) + 3
+    values = in_avro(schema, later, rows)
+    kafka.produce(job.topic, [(row["entity"].encode(), value) for row, value in zip(rows, values, strict=True)])
+    job.run()
+    assert len(kafka.read(job.dead)) == 20
+    told = command("dlq", "redrive", str(job.path))
+    assert "UnknownSchema" in told.stdout + told.stderr
+    other = Schema(json.dumps({**schema, "name": "Other"}), "AVRO")
+    assert client.register_schema(f"{job.topic}-other", other) == later
+    told = command("dlq", "redrive", str(job.path), "--yes")
+    assert told.returncode == 0, told.stderr
+    job.run()
+    assert len(kafka.read(job.predictions)) == 20
+
+
+def test_labels_on_a_topic_of_their_own_are_in_avro_or_json(url: str, client: SchemaRegistryClient) -> None:
+    text = "labels: {topic: lab, entity: machine, timestamp: at, target: temp}\n"
+    made = config(url, "features: [load], format: avro", text)
+    row = {"machine": "m1", "at": 1_700_000_000_000, "temp": 1.5}
+    schema = avro_schema_of([row])
+    number = client.register_schema("lab-value", Schema(json.dumps(schema), "AVRO"))
+    values = [*in_avro(schema, number, [row]), orjson.dumps(row)]
+    messages: list[Any] = [FakeMessage(i, value) for i, value in enumerate(values)]
+    found = [item for _, item in Decoder(made).decode(Chunk("lab", 0, messages)) if isinstance(item, LabelBatch)]
+    assert [len(each.labels) for each in found] == [2]
+
+
+def test_the_contract_is_in_avro(url: str, tmp_path: Path) -> None:
+    path = tmp_path / "monitor.yaml"
+    path.write_text(
+        "source: {brokers: 'localhost:9092', topic: plant.events}\nevent: {entity: machine, timestamp: at, target: "
+        f"temp, format: protobuf}}\nsinks: {{format: avro, suppressed: hidden}}\nschema_registry: {{url: '{url}'}}\n"
+    )
+    for name, title in (("prediction", "Prediction"), ("alert", "Alert"), ("suppressed", "SuppressedAlert")):
+        told = ssm_stream("schema", name, path)
+        assert told.exit_code == 0, told.output
+        schema: Any = fastavro.parse_schema(json.loads(told.output))
+        assert schema["name"] == f"io.ssm_stream.{title}"
+    document = asyncapi(load_config(path))
+    official = json.loads(gzip.decompress(Path(__file__).with_name("asyncapi-3.0.0.json.gz").read_bytes()))
+    Draft7Validator(official).validate(document)
+    alert = document["components"]["messages"]["alerts"]
+    assert (alert["contentType"], alert["payload"]["schema"]["name"]) == ("application/vnd.apache.avro", "Alert")
+    assert alert["headers"]["properties"]["content-type"] == {"const": "application/vnd.apache.avro"}
+    assert "in protobuf" in document["components"]["messages"]["events"]["summary"]
+
+
+def test_the_live_page_reads_alerts_in_avro(url: str) -> None:
+    text = (
+        "source: {{brokers: a, topic: plant.events}}\nevent: {{entity: entity, timestamp: ts, features: [a, b]}}\n"
+        "model: {{warmup: 10}}\nalerts: {{anomaly: {{budget: 1 per 100 events}}}}\nsinks: {{format: avro}}\n"
+        "schema_registry: {{url: '{}'}}"
+    )
+    made = parse_config(text.format(url))
+    flow = Flow(made).send([orjson.loads(value) for _, value in events(3000)])
+    episodes = AlertEpisodes(EntityCache())
+    episodes.as_json = alert_reader(made)
+    episodes.add(record.value for record in flow.records if record.topic == "alerts")
+    started = [alert for alert, _ in flow.written.alerts if alert["phase"] == "started"]
+    assert len(started) > 5
+    assert len(episodes.changes().episodes) == len(started)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ssm_stream.config import Config
 from ssm_stream.contract.event_schema import Schema
+from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
 
 NAMESPACE = "io.ssm_stream"
 TIMES = frozenset({"ts", "for", "since"})
@@ -16,6 +18,21 @@ TIMESTAMP = {"type": "long", "logicalType": "timestamp-millis"}
 PLAIN = {"integer": "long", "number": "double", "boolean": "boolean", "string": "string"}
 ORDER = ("null", "boolean", "long", "double", "string")
 """Order of the branches of a union of plain types."""
+
+
+def prediction_avro(config: Config) -> dict[str, Any]:
+    """Return the Avro schema of a prediction."""
+    return avro_schema("Prediction", prediction_schema(config))
+
+
+def alert_avro(config: Config) -> dict[str, Any]:
+    """Return the Avro schema of an alert."""
+    return avro_schema("Alert", alert_schema(config))
+
+
+def suppressed_avro(config: Config) -> dict[str, Any]:
+    """Return the Avro schema of a suppressed alert."""
+    return avro_schema("SuppressedAlert", suppressed_schema(config))
 
 
 def avro_schema(name: str, schema: Schema) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Avro: the content of a message by its schema → a document.
 
-fastavro reads it. Logical types become what JSON has (`values`), under names of this module: those of fastavro would
-make Python objects, and are others' too.
+fastavro reads it; `flat_avro` is a shorter way for records without nesting. Logical types become what JSON has
+(`values`), under names of this module: those of fastavro would make Python objects, and are others' too.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import fastavro
 import orjson
 from fastavro.read import LOGICAL_READERS
 
+from ssm_stream.kafka.formats.flat_avro import flat_reader
 from ssm_stream.kafka.formats.registry import FetchedSchema
 from ssm_stream.kafka.formats.values import date_text, decimal_number, local_time, time_writer
 
@@ -35,8 +36,11 @@ def avro_reader(schema: FetchedSchema, timestamp_format: str) -> Read:
         fastavro.parse_schema(_Preparation(timestamp_format).prepare(orjson.loads(text)), names)
     parsed = fastavro.parse_schema(_Preparation(timestamp_format).prepare(orjson.loads(schema.text)), names)
     schemaless_reader = fastavro.schemaless_reader
+    flat = flat_reader(parsed) if isinstance(parsed, dict) else None
 
     def read(value: bytes, start: int, _indexes: bytes | None) -> Any:
+        if flat is not None and (found := flat(value, start)) is not None:
+            return found
         content = BytesIO(value)
         content.seek(start)
         document = schemaless_reader(content, parsed, None)

@@ -6,18 +6,21 @@ after their topics: `TOPIC-value`.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import struct
+from collections.abc import Callable
 from io import BytesIO
 from typing import Any, NamedTuple
 
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.contract.avro_schemas import avro_schema
+from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, suppressed_avro
 from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
 from ssm_stream.kafka.formats.registry import EXTRA, RegistryError, open_registry
 
+SchemaOf = Callable[[Config], dict[str, Any]]
 DRAFT = "http://json-schema.org/draft-07/schema#"
 """The schemas use only what this and the newer drafts share, as some registries lack the newer ones."""
 
@@ -69,29 +72,37 @@ def open_outputs(config: Config) -> Outputs:
     if config.schema_registry is None:
         return Outputs()
     sinks = config.sinks
+    if sinks.format == "json":
+        return Outputs(
+            _in_json(config, sinks.predictions, prediction_schema),
+            _in_json(config, sinks.alerts, alert_schema),
+            _in_json(config, sinks.suppressed, suppressed_schema),
+        )
+    if importlib.util.find_spec("fastavro") is None:
+        raise RegistryError(
+            "sinks.format: avro needs a package that is not installed (fastavro)", f"install it: {EXTRA}"
+        )
     return Outputs(
-        _open(config, sinks.predictions, "Prediction", prediction_schema),
-        _open(config, sinks.alerts, "Alert", alert_schema),
-        _open(config, sinks.suppressed, "SuppressedAlert", suppressed_schema),
+        _in_avro(config, sinks.predictions, prediction_avro),
+        _in_avro(config, sinks.alerts, alert_avro),
+        _in_avro(config, sinks.suppressed, suppressed_avro),
     )
 
 
-def _open(config: Config, topic: str | None, name: str, schema_of: Any) -> Output:
+def _in_json(config: Config, topic: str | None, schema_of: SchemaOf) -> Output:
+    if topic is None:
+        return Output()
+    text = json.dumps({"$schema": DRAFT, **schema_of(config)}, ensure_ascii=False)
+    return Output(_frame(config, topic, text, "JSON"))
+
+
+def _in_avro(config: Config, topic: str | None, schema_of: SchemaOf) -> Output:
+    import fastavro
+
     if topic is None:
         return Output()
     schema = schema_of(config)
-    if config.sinks.format == "json":
-        text = json.dumps({"$schema": DRAFT, **schema}, ensure_ascii=False)
-        return Output(_frame(config, topic, text, "JSON"))
-    try:
-        import fastavro
-    except ImportError as error:
-        raise RegistryError(
-            f"sinks.format: avro needs packages that are not installed ({error.name})", f"install them: {EXTRA}"
-        ) from None
-    avro = avro_schema(name, schema)
-    frame = _frame(config, topic, json.dumps(avro, ensure_ascii=False), "AVRO")
-    return Output(frame, fastavro.parse_schema(avro))
+    return Output(_frame(config, topic, json.dumps(schema, ensure_ascii=False), "AVRO"), fastavro.parse_schema(schema))
 
 
 def _frame(config: Config, topic: str, text: str, kind: str) -> bytes:
