@@ -31,6 +31,8 @@ class MessageFormat:
 
     needs_headers = False
     """Whether a header of a message may name its schema."""
+    unit = "a JSON object"
+    """What an event is, for the reasons of dead letters."""
 
     def __init__(self, max_bytes: float) -> None:
         self._max_bytes = max_bytes
@@ -60,9 +62,9 @@ class MessageFormat:
     ) -> RefusedDocument | None:
         """Append the document in a value, or return why there is none."""
         if value is None:
-            return RefusedDocument(position, Fault.TOMBSTONE, "the value is null; an event is a JSON object")
+            return RefusedDocument(position, Fault.TOMBSTONE, f"the value is null; an event is {self.unit}")
         if not value:
-            return RefusedDocument(position, Fault.EMPTY, "the value is empty; an event is a JSON object")
+            return RefusedDocument(position, Fault.EMPTY, f"the value is empty; an event is {self.unit}")
         if len(value) > self._max_bytes:
             return RefusedDocument(position, Fault.TOO_LARGE, too_large_reason(len(value), self._max_bytes))
         try:
@@ -113,7 +115,7 @@ class OwnMessageFormat(MessageFormat):
 class SchemaFormat(MessageFormat):
     """Messages that name their schema, in a frame or a header."""
 
-    needs_headers = True
+    needs_headers, unit = True, "a message of a schema"
 
     def __init__(self, config: Config, name: str, max_bytes: float, timestamp_format: str) -> None:
         super().__init__(max_bytes)

@@ -173,7 +173,10 @@ class SchemaRegistry:
         try:
             return self._request("", request)
         except UnknownSchemaError as error:
-            raise self._no_registry(str(error)) from None
+            raise self._no_registry(str(error).removeprefix(f"{self._where()}: ")) from None
+
+    def _where(self, what: str = "") -> str:
+        return f"schema registry {self.settings.url}{f', {what}' if what else ''}"
 
     def _client(self) -> SchemaRegistryClient:
         with self._lock:
@@ -210,7 +213,7 @@ class SchemaRegistry:
         from confluent_kafka.schema_registry.error import SchemaRegistryError
 
         client = self._client()
-        where = f"schema registry {self.settings.url}{f', {what}' if what else ''}"
+        where = self._where(what)
         began, pause, reported = time.monotonic(), FIRST_PAUSE, False
         while True:
             try:
@@ -228,7 +231,7 @@ class SchemaRegistry:
                 cure = "start the registry, or correct schema_registry (url, properties)"
                 raise RegistryError(f"{where}: no answer for {seconds}: {reason}", cure)
             if not reported:
-                LOG.warning("registry_away", url=self.settings.url, what=what, error=reason)
+                LOG.warning("registry_away", url=self.settings.url, what=what or "schema types", error=reason)
                 reported = True
             STOP.wait(pause)
             pause = min(2 * pause, MAX_PAUSE)
@@ -239,7 +242,7 @@ class SchemaRegistry:
         Raises:
             UnknownSchemaError, RegistryError: of one that stays.
         """
-        status, reason = int(error.http_status_code), self._redact(str(error.error_message))
+        status, reason = int(error.http_status_code), self._redact(str(error.error_message or "without a reason"))
         text = f"{reason} (HTTP {status})"
         if status == 404:
             raise UnknownSchemaError(f"{where}: {text}", is_answer=error.error_code in NOT_FOUND)
@@ -263,7 +266,7 @@ class SchemaRegistry:
 
     def _no_registry(self, reason: str) -> RegistryError:
         cure = "correct schema_registry.url; of Apicurio it ends with /apis/ccompat/v7"
-        return RegistryError(f"schema registry {self.settings.url}: no schema registry is there: {reason}", cure)
+        return RegistryError(f"{self._where()}: no schema registry is there: {reason}", cure)
 
     def _redact(self, text: str) -> str:
         for value in self.settings.properties.values():
