@@ -126,7 +126,7 @@ class Encoder:
         """Return the predictions and alerts of one batch."""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
-        others = self._alert_records(alerts, self.event_ids(batch))
+        others = self.alert_records(alerts, self.event_ids(batch))
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
@@ -139,10 +139,10 @@ class Encoder:
     def encode_labelled(self, batch: LabelBatch, outcome: LabelResult) -> OutputBatch:
         """Return the alerts of one batch of labels; their source is the label."""
         ids = self.label_ids(batch)
-        others = self._alert_records(outcome.alerts, ids)
+        others = self.alert_records(outcome.alerts, ids)
         return OutputBatch(self._label_topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
 
-    def _alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
+    def alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
         sinks = self.config.sinks
         return [

@@ -7,7 +7,7 @@ live page are observers; each overrides what it needs. `Observers` passes every 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -49,6 +49,10 @@ class ObservedShard(Protocol):
     @property
     def engine(self) -> Engine:
         """Its engine."""
+
+    @property
+    def read(self) -> Mapping[tuple[str, int], int]:
+        """Topic and partition → offset after the last of its events since the start."""
 
 
 class ChunkPlace(NamedTuple):
@@ -121,6 +125,9 @@ class RunObserver:
 
     def on_passed_by(self, messages: int) -> None:
         """Messages were read whose entities `event.only` leaves out; none, too."""
+
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        """What was learned from the messages before an offset is on the disk."""
 
     # Each stage.
 
@@ -199,6 +206,10 @@ class Observers(RunObserver):
     def on_passed_by(self, messages: int) -> None:
         for each in self._all:
             each.on_passed_by(messages)
+
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        for each in self._all:
+            each.on_durable(topic, partition, offset)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         for each in self._all:
