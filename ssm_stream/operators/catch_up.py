@@ -7,6 +7,7 @@ the episodes that are open for consumers with those that its state has now.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,19 +15,18 @@ import numpy as np
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
-from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.encoder import Encoder, alert_body
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import (
     CaughtUp,
     Chunk,
     LabelBatch,
     OutputBatch,
-    ProducerRecord,
     ShardBatch,
     offset_of,
     shard_key,
 )
-from ssm_stream.recovery.catch_up import CatchUp
+from ssm_stream.recovery.catch_up import CatchUp, UndeliveredFile
 from ssm_stream.recovery.positions import Positions
 
 
@@ -98,32 +98,51 @@ class CatchUpDecoder:
 
 
 class Undelivered:
-    """The episodes that begin in events that are read again: consumers may not have seen them."""
+    """The episodes that begin in events that are read again: consumers may not have their beginning.
 
-    def __init__(self, encoder: Encoder) -> None:
-        self._encoder = encoder
-        self._begun: dict[tuple[str, bool], list[ProducerRecord]] = {}
+    directory: the recovery directory; None: nothing is ever read again
+    """
 
-    def add(self, alerts: list[Alert], ids: EventIds) -> None:
+    def __init__(self, encoder: Encoder, directory: Path | None) -> None:
+        self._encoder, self._directory = encoder, directory
+        self._file: UndeliveredFile | None = None
+
+    def add(self, shard: str, alerts: list[Alert], ids: EventIds) -> None:
         """Note the alerts of a batch whose results are not sent. ids: of its events"""
         for alert in alerts:
-            key = (str(alert.message["episode"]), alert.suppressed_by is not None)
-            if alert.message["phase"] == "started":
-                self._begun[key] = self._encoder.alert_records([alert], ids)
-            elif alert.message["phase"] == "recovered":
-                self._begun.pop(key, None)
+            phase, sinks = alert.message["phase"], self._encoder.config.sinks
+            suppressed = alert.suppressed_by is not None
+            if phase == "started" and (sinks.suppressed if suppressed else sinks.alerts) is not None:
+                self._open(shard).add(alert_body(alert, ids))
+            elif phase == "recovered":
+                self._open(shard).remove(alert.message["episode"], suppressed=suppressed)
 
-    def compare(self, engine: Engine, item: CaughtUp) -> list[OutputBatch]:
-        """Let the engine end the episodes that are no more, and return the beginnings that consumers have not seen."""
+    def compare(self, shard: str, engine: Engine, item: CaughtUp) -> list[OutputBatch]:
+        """Let the engine end the episodes that are no more, and return the beginnings that consumers do not have."""
         now = {
             (each.started.id, each.suppressed)
             for each in engine.episodes.open("rewind")
             if each.started.pool[1] == item.partition
         }
-        seen = {(each.started.id, each.suppressed) for each in item.open}
+        there = {(each.started.id, each.suppressed) for each in item.open}
         engine.episodes.add_ended([each for each in item.open if (each.started.id, each.suppressed) not in now])
-        late = [key for key in self._begun if key in now and key not in seen]
-        records = [record._replace(offset=item.offset) for key in late for record in self._begun.pop(key)]
-        if not records:
+        late = [
+            each
+            for each in self._open(shard).alerts
+            if (key := (each["episode"], "suppressed_by" in each)) in now and key not in there
+        ]
+        if not late:
             return []
+        records = [self._encoder.alert_record(each, item.offset) for each in late]
         return [OutputBatch(item.topic, item.partition, item.offset, item.offset, records)]
+
+    def write(self) -> None:
+        """Write the file, before the snapshot of the shard."""
+        if self._file is not None:
+            self._file.write()
+
+    def _open(self, shard: str) -> UndeliveredFile:
+        if self._file is None:
+            assert self._directory is not None, "only a state in files is read again"
+            self._file = UndeliveredFile(self._directory, shard)
+        return self._file

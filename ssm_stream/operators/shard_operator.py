@@ -32,11 +32,11 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         self._topic, self._shards, self._observers = config.source.topic, config.state.shards, observers
         self._encoder = Encoder(config)
         self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
-        self._undelivered = Undelivered(self._encoder)
         self.read: dict[tuple[str, int], int] = {}
         """Topic and partition → offset after the last of its events since the start."""
         folder = state_folder(config)
         self._files = None if folder is None else ShardCheckpoints(folder)
+        self._undelivered = Undelivered(self._encoder, config.recovery.directory)
         self.key: str | None = None
         """Its key in the dataflow; None before the first batch in a run without earlier state."""
         file = None if resume_state is None else referenced_file(resume_state)
@@ -56,7 +56,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
                 self._identify(values[0])
             for batch in self._split(values):
                 if isinstance(batch, CaughtUp):
-                    out += self._undelivered.compare(self.engine, batch)
+                    out += self._undelivered.compare(str(self.key), self.engine, batch)
                 else:
                     out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
         return out, StatefulBatchLogic.RETAIN
@@ -110,7 +110,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())
         if batch.again:
-            self._undelivered.add(alerts, self._encoder.event_ids(batch))
+            self._undelivered.add(str(self.key), alerts, self._encoder.event_ids(batch))
             self.engine.pop_unmatched_labels()
             return out
         return [*out, PredictedBatch(batch, predictions, alerts), *self._unmatched(batch)]
@@ -123,7 +123,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             outcome = self.engine.learn(batch.labels, batch.partition, self._encoder.label_ids(batch))
         self._observers.on_labels(self, batch.labels.entity, batch.partition)
         if batch.again:
-            self._undelivered.add(outcome.alerts, self._encoder.label_ids(batch))
+            self._undelivered.add(str(self.key), outcome.alerts, self._encoder.label_ids(batch))
             self.engine.pop_unmatched_labels()
             return []
         return [self._encoder.encode_labelled(batch, outcome), *self._unmatched(batch)]
@@ -140,6 +140,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def _write_snapshot(self, files: ShardCheckpoints) -> bytes:
         began = time.perf_counter()
         self._observers.before_snapshot(self)
+        self._undelivered.write()
         state = files.write(self.engine)
         seconds = time.perf_counter() - began
         self._observers.on_snapshot(self, referenced_file(state) or "", seconds, files.written)

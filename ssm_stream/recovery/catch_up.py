@@ -1,4 +1,4 @@
-"""What a rewind leaves for the runs after it: which results consumers have already, and which episodes are open for them.
+"""What a rewind leaves for the runs after it: which results consumers have, and which episodes are open for them.
 
 It stays in the recovery directory. All of it goes by positions, so that no run has to note how far it has come.
 """
@@ -13,9 +13,10 @@ from ssm_stream.engine.episodes.ids import Ended, load_ended
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.positions import Positions, positions_from_json, positions_to_json
 from ssm_stream.recovery.reader import read_sound_state
-from ssm_stream.recovery.settings_files import read_json
+from ssm_stream.recovery.settings_files import read_json, write_json
 
 CATCH_UP = "rewound.json"
+UNDELIVERED = "undelivered-"
 
 
 class CatchUp(NamedTuple):
@@ -27,6 +28,7 @@ class CatchUp(NamedTuple):
     read: by shard's key: events before these positions are in its state already
     open: the episodes whose beginning consumers have, and whose end they have not
     shards: keys of the shards that have a state, or open episodes
+    number: of the rewind, from 1
     """
 
     delivered: Positions
@@ -34,6 +36,7 @@ class CatchUp(NamedTuple):
     read: dict[str, Positions]
     open: list[Ended]
     shards: list[str]
+    number: int
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
@@ -43,6 +46,7 @@ class CatchUp(NamedTuple):
             "read": {shard: positions_to_json(read) for shard, read in sorted(self.read.items())},
             "open": [each.to_json() for each in self.open],
             "shards": sorted(self.shards),
+            "number": self.number,
         }
 
 
@@ -63,11 +67,49 @@ def read_catch_up(directory: Path) -> CatchUp | None:
             {str(shard): positions_from_json(rows) for shard, rows in content["read"].items()},
             load_ended(content["open"]),
             [str(shard) for shard in content["shards"]],
+            int(content["number"]),
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise RecoveryError(
             f"recovery.directory: {file} is damaged: repeat the rewind (ssm-stream state rewind)"
         ) from error
+
+
+class UndeliveredFile:
+    """The beginnings of episodes that a shard has found while it reads again, as alerts by `episode`, in a file.
+
+    It is written before each snapshot, and may have more than the snapshot: that is found again.
+    """
+
+    def __init__(self, directory: Path, shard: str) -> None:
+        found = read_catch_up(directory)
+        self._file = directory / f"{UNDELIVERED}{0 if found is None else found.number}-{shard}.json"
+        self._changed = False
+        content = read_json(self._file)
+        self.alerts: list[dict[str, Any]] = content["alerts"] if isinstance(content, dict) else []
+
+    def add(self, alert: dict[str, Any]) -> None:
+        """Add an alert."""
+        self.alerts = [each for each in self.alerts if each["id"] != alert["id"]] + [alert]
+        self._changed = True
+
+    def remove(self, episode: str, *, suppressed: bool) -> None:
+        """Remove the alert of an episode, if there is one."""
+        left = [each for each in self.alerts if (each["episode"], "suppressed_by" in each) != (episode, suppressed)]
+        self._changed |= len(left) < len(self.alerts)
+        self.alerts = left
+
+    def write(self) -> None:
+        """Write what has changed."""
+        if self._changed:
+            write_json(self._file, {"alerts": self.alerts})
+            self._changed = False
+
+
+def remove_undelivered(directory: Path) -> None:
+    """Remove the files of earlier rewinds."""
+    for file in directory.glob(f"{UNDELIVERED}*.json"):
+        file.unlink(missing_ok=True)
 
 
 class PendingCatchUp(NamedTuple):

@@ -28,6 +28,13 @@ class Rewind(NamedTuple):
     to: str
     excluded: list[Maintenance]
 
+    @property
+    def text(self) -> str:
+        """Return it as a line."""
+        windows = [f"{each.entities} from {each.begin} to {each.end}" for each in self.excluded]
+        what = f", without {', '.join(windows)}" if windows else ""
+        return f"rewound to {self.to} at {self.at} by {self.by}{what}"
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON has it."""
         windows = [{"entities": each.entities, "from": each.begin, "to": each.end} for each in self.excluded]

@@ -11,7 +11,7 @@ from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.transactional_producer import read_markers
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow
-from ssm_stream.recovery.catch_up import CATCH_UP, CatchUp, read_catch_up
+from ssm_stream.recovery.catch_up import CATCH_UP, CatchUp, read_catch_up, remove_undelivered
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file
 from ssm_stream.recovery.directory import fill_databases
 from ssm_stream.recovery.exclusions import EXCLUSIONS, Rewind, read_rewinds
@@ -76,6 +76,7 @@ def rewind(config: Config, request: Request) -> Plan:
             write_json(folder / EXCLUSIONS, {"rewinds": [each.to_json() for each in rewinds]})
             # They have learned what is to be forgotten. Before the new state counts: no later rewind may choose them.
             store.remove(each for each in store.all() if each.taken > generation.taken)
+        remove_undelivered(stored.directory)
     return plan
 
 
@@ -122,4 +123,4 @@ def _catch_up(config: Config, stored: StoredState, plan: Plan) -> CatchUp:
         open_ += [each for each in found if each.started.pool[1] not in waiting]
     shards = {*stored.chains, *plan.generation.shards, *(before.shards if before is not None else [])}
     read = {key: shard.read for key, shard in plan.generation.shards.items() if shard.read}
-    return CatchUp(delivered, caught_up, read, open_, sorted(shards))
+    return CatchUp(delivered, caught_up, read, open_, sorted(shards), len(read_rewinds(stored.directory)) + 1)
