@@ -164,7 +164,11 @@ def test_the_state_is_that_of_a_run_with_the_stretches_as_planned_stops(
     open_there = {m["episode"] for m in theirs} - {m["episode"] for m in theirs if m["phase"] == "recovered"}
     assert set(begun) - set(ended) == open_there
     late = [m["episode"] for m in theirs if m["phase"] == "started" and m["episode"] not in said_before]
-    assert set(late) & set(begun), "one that the new state has open is sent, as it would have been"
+    sent_late = set(late) & set(begun)
+    assert sent_late, "one that the new state has open is sent, as it would have been"
+    for name in (max(m["episode"] for m in rewound), sent_late.pop()):  # from before the rewind, and from after it
+        explained = CliRunner().invoke(app, ["explain", str(flow.job.path), name, "--json"])
+        assert orjson.loads(explained.stdout)["same"] is True, explained.output
 
 
 # Random stretches, in each of which a kill comes somewhere.
