@@ -122,6 +122,9 @@ class RunObserver:
     def on_passed_by(self, messages: int) -> None:
         """Messages were read whose entities `event.only` leaves out; none, too."""
 
+    def on_missing_paths(self, paths: int) -> None:
+        """So many configured paths are in none of the first messages."""
+
     # Each stage.
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
@@ -199,6 +202,10 @@ class Observers(RunObserver):
     def on_passed_by(self, messages: int) -> None:
         for each in self._all:
             each.on_passed_by(messages)
+
+    def on_missing_paths(self, paths: int) -> None:
+        for each in self._all:
+            each.on_missing_paths(paths)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         for each in self._all:
