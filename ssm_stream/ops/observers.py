@@ -6,6 +6,7 @@ live page are observers; each overrides what it needs. `Observers` passes every 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ class PartitionPosition(NamedTuple):
     next: int  # offset of the next message to process
     lag: int | None  # messages from there to the end; None: not known yet
     caught_up: bool  # has been at its end, or within a batch of it, since the start
+    read_at: float = math.nan  # when a message of it was last read, s since 1970; until then, when the reading began
 
 
 class ReaderReport(Protocol):
