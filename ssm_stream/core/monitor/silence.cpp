@@ -61,9 +61,11 @@ double allowed(const double* s, const double* pool, double rarity, double unit =
 
 bool judged(const double* s, const double* pool) { return s[NUMBER] >= OWN && pool[ALL_NUMBER] >= SHARED; }
 
-// Mean and variance of the lengths, and of the source's tail; a length beyond `limit` counts as that much.
-void learn(double* s, double* pool, double length, double limit, bool beyond) {
-    length = least(length, most(2.0 * limit, s[MEAN]));
+// Mean and variance of the lengths, and of the source's tail; a length beyond twice what is allowed counts as that much.
+// limit(): what is allowed, which is at least `CALM` times the mean; computed only where it matters
+template <class Limit>
+void learn(double* s, double* pool, double length, Limit limit, bool beyond) {
+    if (length > 2.0 * (CALM * s[MEAN])) length = least(length, most(2.0 * limit(), s[MEAN]));
     const double n = s[NUMBER];
     if (n == 0.0) s[MEAN] = most(length, 1.0);
     const double off = length / s[MEAN] - 1.0;
@@ -149,7 +151,8 @@ class Silence {
         move(s, row, ts, e);
         const bool known = e[LAST] == e[LAST], silent = e[SILENT] != 0.0;
         // Until every place of the ring has been filled twice the clock has not begun.
-        if (known && s[TURN] > 2.0 * static_cast<double>(RING)) learn(e + GAPS, s + POOL, s[TAU] - e[LAST], bound(e, s), silent);
+        if (known && s[TURN] > 2.0 * static_cast<double>(RING))
+            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return bound(e, s); }, silent);
         if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN});
         e[LAST] = s[TAU];
         e[TS] = ts;
@@ -219,12 +222,15 @@ class Silence {
     }
 
     // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
-    // lengths that it cuts are not learned.
+    // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         double *missing = pools, *equal = pools + ALL_LENGTHS;
         if (std::isinf(value)) {
-            c[RUN] = c[SAME] = 0.0;
-            c[VALUE] = NAN;
+            if (c[MISSED] == 0.0) c[RUN] = 0.0;
+            if (c[STUCK] == 0.0) {
+                c[SAME] = 0.0;
+                c[VALUE] = NAN;
+            }
             return;
         }
         if (value != value) {
@@ -238,7 +244,8 @@ class Silence {
             }
             return;
         }
-        learn(c + MISSING, missing, c[RUN] + 1.0, allowed(c + MISSING, missing, rarity(most(c[MISSING + MEAN], 1.0), gap), 1.0), c[MISSED] != 0.0);
+        const auto most_of = [&](const double* one, const double* pool) { return allowed(one, pool, rarity(most(one[MEAN], 1.0), gap), 1.0); };
+        learn(c + MISSING, missing, c[RUN] + 1.0, [&] { return most_of(c + MISSING, missing); }, c[MISSED] != 0.0);
         if (c[MISSED] != 0.0) found_.push_back({i, row, FILLED, j, c[MISSED_TS], value});
         c[RUN] = c[MISSED] = 0.0;
         if (value == c[VALUE]) {
@@ -251,7 +258,7 @@ class Silence {
             return;
         }
         if (c[SAME] > 0.0)
-            learn(c + EQUAL, equal, c[SAME], allowed(c + EQUAL, equal, rarity(most(c[EQUAL + MEAN], 1.0), gap), 1.0), c[STUCK] != 0.0);
+            learn(c + EQUAL, equal, c[SAME], [&] { return most_of(c + EQUAL, equal); }, c[STUCK] != 0.0);
         if (c[STUCK] != 0.0) found_.push_back({i, row, MOVES, j, c[STUCK_TS], value});
         c[STUCK] = 0.0;
         c[SAME] = 1.0;
