@@ -22,8 +22,10 @@ from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
 from ssm_stream.kafka.topic_head import FirstMessages
+from ssm_stream.operators.catch_up import CatchUpDecoder
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
 from ssm_stream.operators.failures import ItemError, explained, explained_build
@@ -128,11 +130,17 @@ def service_source(service: Service) -> KafkaSource:
             LOG.warning("path_missing", what=each)
 
     inspect = FirstMessages(config, report_missing)
+    again = service.catch_up
+
+    def decoder() -> Decode:
+        decode = Decoder(config, observers.on_passed_by, control, inspect).decode
+        return decode if again is None else CatchUpDecoder(decode, config.source.topic, *again)
+
     return KafkaSource(
         config.source,
         events,
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
-        decoder=lambda: Decoder(config, observers.on_passed_by, control, inspect).decode,
+        decoder=decoder,
         until_eof=service.until_eof,
         observers=observers,
     )
