@@ -1,0 +1,45 @@
+"""Reads messages that are no rows yet, by the reader of events under a section of its own.
+
+Every reader (`EventReader`, `FastReader`, a file's columns) reads by `message_event`, and `MessageReader.translate`
+makes of what it read the columns that the layout's `RowBuilder` needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssm_stream.config import Event
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+
+
+def message_event(event: Event) -> Event:
+    """Return the section by which messages are read, with the fields that a message has: for plain events the section
+    itself. It may have no target (`target: []`).
+    """
+    return event
+
+
+class MessageReader:
+    """Reads documents by the `event` section; of plain events as `EventReader` does.
+
+    Attributes:
+        event: the section of the messages
+        makes_rows: whether messages are no rows yet
+    """
+
+    def __init__(self, event: Event) -> None:
+        self.event = message_event(event)
+        self._reader = EventReader(self.event)
+        self.makes_rows = self.event is not event
+
+    def read(
+        self, documents: Sequence[Any], names: Sequence[str] | None = None
+    ) -> tuple[Events, list[RefusedDocument]]:
+        """Return the messages among the documents, and the refused documents; see `EventReader.read`."""
+        events, refused = self._reader.read(documents, names)
+        return self.translate(events, refused)
+
+    def translate(self, events: Events, refused: list[RefusedDocument]) -> tuple[Events, list[RefusedDocument]]:
+        """Return what the builder needs of messages that were read, and the refusals with those found here."""
+        return events, refused
