@@ -103,7 +103,8 @@ def control_schema(config: Config) -> Schema:
 def alert_ids(config: Config) -> str:
     """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))
-    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?(?:-[0-9]+)?$"
+    numbers = "(?:-[0-9]+){0,2}" if config.event.makes_rows else "(?:-[0-9]+)?"
+    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?{numbers}$"
 
 
 def origins(config: Config) -> list[str]:

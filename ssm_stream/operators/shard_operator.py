@@ -47,7 +47,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         with explained():
             if self.key is None:
                 self._identify(values[0])
-            for batch in self._split(values):
+            for batch in self._split(self._with_rows(values, out)):
                 out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
         return out, StatefulBatchLogic.RETAIN
 
@@ -60,7 +60,21 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
             self._files.shard = shard
             add_ended(self.engine, self._files.folder.parent, shard)
 
-    def _split(self, values: list[ShardBatch | LabelBatch]) -> Iterator[ShardBatch | LabelBatch]:
+    def _with_rows(
+        self, values: list[ShardBatch | LabelBatch], out: list[PredictedBatch | OutputBatch]
+    ) -> Iterator[ShardBatch | LabelBatch]:
+        """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
+        for batch in values:
+            if self.engine.rows is None or isinstance(batch, LabelBatch):
+                yield batch
+                continue
+            rows = self.engine.rows.add(batch.events, batch.offsets, batch.partition)
+            if rows.late:
+                out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
+            if len(rows):
+                yield batch.with_rows(rows)
+
+    def _split(self, values: Iterable[ShardBatch | LabelBatch]) -> Iterator[ShardBatch | LabelBatch]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
 
         An explanation needs the state before its event. No result depends on how events are cut into batches.

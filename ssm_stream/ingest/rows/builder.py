@@ -5,29 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ssm_stream.ingest.events import Events, RefusedDocument
 
 
 class Rows(NamedTuple):
     """Rows that are complete, in the order in which messages completed them.
 
-    events: n rows as the configuration's columns have them (`RowColumns.events`)
+    events: n rows as the configuration's columns have them (`RowColumns.events`), all with an `events.number`
+        (`row_number`) where one message may cause several rows
     offsets: of the message that caused each row: at which it became complete. They never decrease within a call, nor
         from call to call of a partition: what has been delivered is dropped by them
-    numbers: (n,) 0: the row is its message's own, the only one of it; else a number that no other row of that message
-        has (`row_number`). Ids of predictions and alerts end with it
     late: messages that were not used, each with a fault and a reason; `position` is that among the messages given
     """
 
     events: Events
     offsets: list[int]
-    numbers: NDArray[np.int64] | None = None
     late: Sequence[RefusedDocument] = ()
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.events)
 
 
@@ -48,7 +43,7 @@ class RowBuilder(Protocol):
         ...
 
     def flush(self) -> Rows:
-        """Return the rows that would be complete at some later message: at the end of a file."""
+        """Return the rows that would be complete at some later message, at the end of a file. Their offsets are −1."""
         ...
 
     def dump(self) -> bytes:

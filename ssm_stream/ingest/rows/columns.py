@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 from xxhash import xxh3_64_intdigest
@@ -40,6 +42,8 @@ class RowColumns:
         values: Floats,
         texts: dict[float, str] | None = None,
         doubtful: NDArray[np.bool_] | None = None,
+        *,
+        numbered: bool = False,
     ) -> Events:
         """Return rows as events.
 
@@ -48,12 +52,17 @@ class RowColumns:
             values: (n, k) columns in the order of `names`: numbers, codes of texts (`text_code`), NaN = unknown
             texts: text of each code
             doubtful: (n,) rows with a value that `event.quality` made unknown; None without it
+            numbered: one message may cause several rows
         """
         target = values[:, self._targets]
         if len(self._targets) == 1:
             target = np.ascontiguousarray(target[:, 0])
         columns = Columns(entity, ts, values[:, self._inputs], target, np.arange(len(entity)), texts or None)
-        return self._assembler(columns, doubtful)
+        events = self._assembler(columns, doubtful)
+        if not numbered:
+            return events
+        numbers = np.fromiter(map(row_number, entity, ts.tolist()), np.int64, len(entity))
+        return replace(events, number=numbers)
 
 
 def row_number(entity: str, ts: int) -> int:
