@@ -332,6 +332,8 @@ def _has(config: Config, stage: str) -> bool:
     """Return True if the configuration has this stage."""
     if stage == "admit":
         return config.state.max_entities is not None and config.state.when_full == "refuse"
+    if stage == "rows":
+        return config.event.makes_rows
     sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
     return sections.get(stage, True) is not None
 

@@ -217,7 +217,8 @@ class Event(Section):
     def _check_layout(self) -> None:
         """Check the settings of readings."""
         if self.layout == "events":
-            if given := sorted(self.model_fields_set & READING_SETTINGS):
+            fields = type(self).model_fields
+            if given := sorted(name for name in READING_SETTINGS if getattr(self, name) != fields[name].default):
                 raise ValueError(f"{given[0]}: found without `layout: readings`; add that, or leave {given[0]} out")
             return
         if (self.signal is None) == (self.tag is None):

@@ -60,6 +60,14 @@ class Tag(Section):
         known = {"{entity}": "(?P<entity>.+)", "{signal}": "(?P<signal>.+)", "*": ".*"}
         return re.compile("".join(known.get(part, re.escape(part)) for part in parts), re.DOTALL)
 
+    @property
+    def schema_pattern(self) -> str:
+        """The pattern as one of JSON Schema, which has no named groups."""
+        parts = re.split(r"(\{entity\}|\{signal\}|\*)", self.pattern)
+        known = {"{entity}": ".+", "{signal}": ".+", "*": ".*"}
+        plain = (known.get(part, re.sub(r"[\\^$.*+?()\[\]{}|/]", r"\\\g<0>", part)) for part in parts)
+        return f"^{''.join(plain)}$"
+
 
 def _tag(value: Any) -> Any:
     return {"pattern": value} if isinstance(value, str) else value
