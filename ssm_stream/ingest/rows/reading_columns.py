@@ -94,11 +94,20 @@ class ReadingColumns:
             bad = ~passes(self._event.quality.good, events.features[:, self._flag])
             features[:, 2] = bad
             features[bad, 1] = np.nan
-        found = replace(events, entity=entity, features=features)
+        found = replace(events, entity=entity, features=features, category_texts=self._texts_of(events, signal, value))
         used = signal >= 0
         if self._only is not None and self._signal is None:
             used &= np.fromiter(map(self._only.matches, entity), np.bool_, len(entity))
         return (found if used.all() else found.take(np.flatnonzero(used))), refused
+
+    def _texts_of(
+        self, events: Events, signal: NDArray[np.int64], value: NDArray[np.float64]
+    ) -> dict[float, str] | None:
+        """Return the texts of the categories' values alone: names of signals and flags are texts, too."""
+        if not events.category_texts or self._numeric[:-2].all():
+            return None
+        codes = np.unique(value[(signal >= 0) & ~self._numeric[signal]]).tolist()
+        return {code: events.category_texts[code] for code in codes if code in events.category_texts} or None
 
     def _by_name(self, events: Events) -> NDArray[np.int64]:
         """Return the place of each reading's signal."""
