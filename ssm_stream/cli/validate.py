@@ -102,20 +102,22 @@ def _missing_paths(config: Config, recording: Path) -> list[str]:
 def _entity_notes(config: Config, recording: Path, given: int | None) -> list[str]:
     """Return what the entities of a recording make of pools and of the team's budget."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
-    from ssm_stream.evaluate.prequential import batches
+    from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import Recording, RecordingError
 
-    bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
+    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file := Recording(recording), given)
-        rows = batches(config.replace(event=bare), file)
+        rows = read_messages(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:
             names |= dict.fromkeys(events.entity)
             passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    notes += [f"{passed:,} rows of other entities pass by (event.only)"] if passed else []
+    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     return [note for note in notes if note is not None]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from ssm_stream.config.config import Config
 from ssm_stream.config.paths import HEADER, KEY, columns_of, is_message_field
-from ssm_stream.config.sections import ConfigError
+from ssm_stream.config.sections import ConfigError, Event
 
 CUTOFF = 0.7
 """Similarity (difflib's ratio, 0 to 1) from which a name is suggested: two names that share a few letters are not."""
@@ -60,6 +60,8 @@ def column_paths(config: Config) -> dict[str, str]:
     Targets are not among them if `labels` brings them, nor the entity if it has a default.
     """
     event = config.event
+    if event.makes_rows:
+        return message_paths(event)
     paths = {} if event.entity_default is not None else {event.entity: "event.entity"}
     paths[event.timestamp] = "event.timestamp"
     if config.labels is None:
@@ -73,6 +75,18 @@ def column_paths(config: Config) -> dict[str, str]:
     others |= dict.fromkeys(event.quality.flags if event.quality is not None else [], "event.quality")
     others |= {limit.column: "alerts.limits" for limit in config.alerts.limits}
     return paths | {path: key for path, key in others.items() if path not in (*paths, *event.derive, *event.targets)}
+
+
+def message_paths(event: Event) -> dict[str, str]:
+    """Return path → configuration key of each field that a message must have, where messages are no rows yet."""
+    paths = (
+        {} if event.entity_default is not None else {event.entity: "event.entity" if event.tag is None else "event.tag"}
+    )
+    paths |= {event.timestamp: "event.timestamp", event.value: "event.value"}
+    if event.signal is not None:
+        paths.setdefault(event.signal, "event.signal")
+    flags = [] if event.quality is None else event.quality.flags
+    return paths | {path: "event.quality" for path in flags if path not in paths}
 
 
 def missing_columns(config: Config, columns: Collection[str], place: str) -> list[str]:

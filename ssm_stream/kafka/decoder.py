@@ -15,12 +15,13 @@ import orjson
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.control import ControlWindow
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
@@ -30,6 +31,7 @@ from ssm_stream.kafka.records import (
     Message,
     OutputBatch,
     ProducerRecord,
+    RawMessages,
     ShardBatch,
     headers_of,
     offset_of,
@@ -49,7 +51,7 @@ Decoded = tuple[str, ShardBatch | LabelBatch | OutputBatch]
 class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
-    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
+    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
     control: returns the planned stops of the control topic for the events of a partition from an offset on
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
@@ -62,15 +64,16 @@ class Decoder:
         inspect: Callable[[Chunk], bool] | None = None,
     ) -> None:
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
-        self.reader = EventReader(config.event)
-        fast = FastReader(config.event)
+        self.reader = MessageReader(config.event)
+        fast = FastReader(self.reader.event)
         self._format = message_format(config.event)
         plain = config.event.format == "json" and config.labels is None
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
         self._framed = config.event.framed
-        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+        full = config.state.max_entities is not None and config.state.when_full == "refuse"
+        self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._fields = MessageFields(config)
         self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
@@ -83,7 +86,7 @@ class Decoder:
         if self._control is not None and chunk.topic == self.config.source.topic:
             windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
-        if self.config.event.only:
+        if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
             self._on_passed_by(len(chunk.messages) - decoded)
         return out
@@ -96,7 +99,9 @@ class Decoder:
         if fits and self._fast is not None:
             keys = list(map(methodcaller("key"), chunk.messages)) if self._fast.by_key else None
             if (plain := self._fast.read(values, keys)) is not None:
-                return list(self._split(chunk, plain))
+                plain, misfits = self.reader.translate(plain, [])
+                if not misfits:
+                    return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = orjson.loads if is_label_topic else self._format
@@ -133,7 +138,7 @@ class Decoder:
         if not messages:
             return []
         offsets = offsets_of(messages)
-        raw = list(map(raw_message, messages)) if self._keep_raw else None
+        raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
         first = offset_of(chunk.messages[0])
@@ -146,7 +151,7 @@ class Decoder:
                     chunk.partition,
                     events.take(rows),
                     [offsets[i] for i in rows.tolist()],
-                    None if raw is None else [raw[i] for i in rows.tolist()],
+                    None if raw is None else raw.take(rows.tolist()),
                     chunk=first,
                 ),
             )
