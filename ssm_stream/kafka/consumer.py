@@ -162,9 +162,11 @@ class PrefetchConsumer:
         with self._change:
             self._safe[queue.partition] = offset
 
-    def epoch_ended(self) -> None:
-        """Count an epoch, whether it had messages or not."""
+    def epoch_ended(self, partition: int, durable: int) -> None:
+        """Count an epoch, whether it had messages or not. durable: offset up to which the state is on the disk"""
         self._observers.on_epoch(None)
+        if durable >= 0:
+            self._observers.on_durable(self.source.topic, partition, durable)
 
     def detach(self, queue: PartitionQueue, *, graceful: bool) -> None:
         """Stop reading a partition. With the last one the thread and the consumer end.

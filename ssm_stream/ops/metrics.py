@@ -71,6 +71,7 @@ class Metrics(RunObserver):
         self.registry = CollectorRegistry()
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
+        self.missing_paths = 0
         self.ready: Callable[[], bool] = lambda: False
         self.config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
@@ -140,18 +141,11 @@ class Metrics(RunObserver):
             registry=self.registry,
         )  # fmt: skip
         info.labels(config.hash, config.source.topic, config.delivery).set(1)
-        shadow = Gauge(
-            "ssm_stream_alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", registry=self.registry
-        )
-        shadow.set(config.alerts.shadow)
         build = Gauge(
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
         )  # fmt: skip
         build.labels(_version("ssm-stream"), platform.python_version(), _version("bytewax"), _version("torch")).set(1)
-        level = Gauge("ssm_stream_interval_level_ratio", "Intended coverage of the intervals.",
-                      registry=self.registry)  # fmt: skip
-        level.set(config.model.interval)
 
     # What is read at each scrape.
 
@@ -249,6 +243,10 @@ class Metrics(RunObserver):
         """Count messages of entities that are not watched."""
         self._passed_by.inc(messages)
 
+    def on_missing_paths(self, paths: int) -> None:
+        """Set the number of configured paths that the first messages do not have."""
+        self.missing_paths = paths
+
     def on_evicted(self, entities: int) -> None:
         """Count entities that were evicted."""
         if entities:
@@ -345,6 +343,10 @@ class _CurrentState(Collector):
             "Largest deviation of the kernel from its definition, in standard deviations of the target; at the start.",
             metrics.verify_deviation,
         )
+        shadow, level = metrics.config.alerts.shadow, metrics.config.model.interval
+        yield _gauge("alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", float(shadow))
+        yield _gauge("interval_level_ratio", "Intended coverage of the intervals.", level)
+        yield _gauge("missing_paths", "Configured paths that no early message has.", metrics.missing_paths)
         yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
 
 
