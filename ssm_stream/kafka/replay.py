@@ -23,6 +23,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
 
 Row = dict[str, Any]
@@ -215,7 +216,7 @@ class RowProducer:
     """
 
     def __init__(self, properties: Mapping[str, Any], topic: str, event: Event) -> None:
-        self._topic, self._event = topic, event
+        self._topic, self._event, self._entity = topic, event, entity_getter(event)
         self._properties = dict(properties)
         self._last_error = ""
         self._sent = 0
@@ -241,7 +242,7 @@ class RowProducer:
         Raises:
             ReplayError: the broker refused this row or an earlier one.
         """
-        name = value_at_path(row, self._event.entity)
+        name = self._entity(row)
         name = self._event.entity_default if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
         value = encode_row(row)

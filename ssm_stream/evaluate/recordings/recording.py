@@ -32,6 +32,7 @@ from ssm_stream.evaluate.recordings.parquet_file import (
     parquet_height,
     parquet_slices,
 )
+from ssm_stream.evaluate.recordings.signals import check_signals
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 
@@ -135,6 +136,8 @@ class Recording:
             rows = islice(json_rows(self.path), min(SLICE, self.limit or SLICE))
             names = list(dict.fromkeys(name for row in rows for name in row))
         check_columns(config, names, self.path.name)
+        if config.event.layout == "readings":
+            check_signals(config, self.slices(), self.path.name)
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
