@@ -12,8 +12,9 @@ from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
 from ssm_stream.cli.inputs import ConfigFile, Partitions, partitions_of
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.quantities import format_duration
 
 if TYPE_CHECKING:
     from ssm_stream.flow.doctor import Check
@@ -121,6 +122,19 @@ def _entity_notes(config: Config, recording: Path, given: int | None) -> list[st
     return [note for note in notes if note is not None]
 
 
+def _describe_readings(event: Event) -> Iterator[str]:
+    """How rows are made of readings, as lines of text."""
+    apart = f"entity and signal: `{event.entity}` and `{event.signal}`"
+    who = apart if event.tag is None else f"entity and signal: {event.tag.pattern} in `{event.tag.field}`"
+    yield f"readings  {who}; time: `{event.timestamp}`; value: `{event.value}`"
+    when = f"every {format_duration(event.every)}" if event.every else f"at each reading of {event.targets[0]}"
+    ages = {} if event.max_age is None else event.max_age if isinstance(event.max_age, dict) else {"": event.max_age}
+    found = [f"{name} {format_duration(age)}".strip() for name, age in ages.items()]
+    found += [] if "" in ages else ["10 of the signal's usual gaps"]
+    grace = f"; a row waits {format_duration(event.grace)} for readings that come late" if event.grace else ""
+    yield f"rows      {when}, with the last value of each signal, unknown after {', '.join(found)}{grace}"
+
+
 def _describe(config: Config) -> Iterator[str]:
     """What a configuration reads, predicts, writes and learns, as lines of text."""
     event, sinks = config.event, config.sinks
@@ -134,7 +148,10 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
-    yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
+    if event.layout == "readings":
+        yield from _describe_readings(event)
+    of = "entity" if event.makes_rows else event.entity
+    yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:

@@ -32,6 +32,7 @@ from ssm_stream.evaluate.recordings.parquet_file import (
     parquet_height,
     parquet_slices,
 )
+from ssm_stream.evaluate.recordings.signals import absent_signals
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
@@ -145,7 +146,10 @@ class Recording:
         search = PathSearch(config, names)
         if search.missing:
             search.add(rows)
-        return search.sentences(self.path.name)
+        found = search.sentences(self.path.name)
+        if not found and config.event.layout == "readings":
+            return absent_signals(config, self.slices(), self.path.name)
+        return found
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
