@@ -34,6 +34,7 @@ from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow import doctor
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.testing import ContractError, check_channel, check_format
@@ -173,7 +174,8 @@ def test_labels_of_a_topic_of_their_own_stay_json(parts: Any) -> None:
 def test_documents_of_a_format_select_features_and_are_in_the_contract(parts: Any) -> None:
     good = parts.TELEGRAM.pack(b"m1", 1_700_000_000_000, 1.0, 2.0)
     made = config(", format: telegram")
-    assert parse_documents(made, [FakeMessage(0, good), FakeMessage(1, b"bad")]) == [parts.telegram(good)]  # type: ignore[list-item]
+    messages: list[Any] = [FakeMessage(0, good), FakeMessage(1, b"bad")]
+    assert parse_documents(messages, message_format(made)) == [parts.telegram(good)]
     message = asyncapi(config(", format: telegram"))["components"]["messages"]["events"]
     assert message["contentType"] == "application/octet-stream"
     assert "telegram" in message["summary"]

@@ -22,7 +22,10 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
+from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
 from ssm_stream.kafka.formats.rows import RowError
 
@@ -91,6 +94,8 @@ def replay(
 ) -> ReplayResult:
     """Send every row as a message whose key is its entity, and wait until the broker has them all.
 
+    Columns `$header.NAME` become headers; they and `$key` are no fields of the message's value.
+
     Args:
         speed: factor by which the recorded time runs faster. A row whose time cannot be read, or is before that of the
             previous row, is sent at once; where time returns to the start (entity after entity), the pace starts again.
@@ -148,11 +153,11 @@ def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple
     """Yield each row with the second, from the start on, at which it is due."""
     format_ = {"timestamp_format": event.timestamp_format, "time_zone": event.time_zone}
     reader = EventReader(Event.model_validate({"entity": "entity", "timestamp": "ts", **format_}))
-    source = iter(rows)
+    source, get = iter(rows), path_getter(event.timestamp)
     first: float | None = None
     latest = begun = last_due = 0.0
     while some := list(itertools.islice(source, AHEAD)):
-        events, refused = reader.read([{"entity": "-", "ts": value_at_path(row, event.timestamp)} for row in some])
+        events, refused = reader.read([{"entity": "-", "ts": get(row)} for row in some])
         if first is None and not len(events):
             raise ReplayError(f"no time can be read in the first {len(some)} rows: {refused[0].reason}")
         times = dict(zip(events.position.tolist(), (events.ts / 1000).tolist(), strict=True))
@@ -166,18 +171,6 @@ def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple
             latest = max(latest, ts)
             last_due = begun + (latest - first) / speed
             yield last_due, row
-
-
-def value_at_path(row: Row, path: str) -> Any:
-    """Return the value at a path: the column of that name, else key by key along the dots; None if the path ends."""
-    if path in row:
-        return row[path]
-    value: Any = row
-    for key in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
 
 
 def encode_row(row: Row) -> bytes:
@@ -203,6 +196,19 @@ def _spell_out(value: Any) -> Any:
     return value
 
 
+def _split_headers(row: Row) -> tuple[list[tuple[str, str | bytes | None]], Row]:
+    """Return the headers of a row's message, and the row without these and the key: see `config.paths`."""
+    own = [name for name in row if is_message_field(name)]
+    if not own:
+        return [], row
+    headers: list[tuple[str, str | bytes | None]] = [
+        (name.removeprefix(HEADER), str(row[name]).encode("utf-8", "replace"))
+        for name in own
+        if name != KEY and row[name] is not None
+    ]
+    return headers, {name: value for name, value in row.items() if name not in own}
+
+
 class RowProducer:
     """Sends rows as messages keyed by their entity, and counts those that the broker has.
 
@@ -218,7 +224,7 @@ class RowProducer:
         self, properties: Mapping[str, Any], topic: str, event: Event, encode: Callable[[Row], bytes] = encode_row
     ) -> None:
         self.event = event
-        self._topic, self._encode = topic, encode
+        self._topic, self._encode, self._entity = topic, encode, entity_getter(event)
         self._properties = dict(properties)
         self._last_error = ""
         self._sent = 0
@@ -244,9 +250,10 @@ class RowProducer:
         Raises:
             ReplayError: the broker refused this row or an earlier one.
         """
-        name = value_at_path(row, self.event.entity)
+        name = self._entity(row)
         name = self.event.entity_default if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
+        headers, row = _split_headers(row)
         try:
             value = self._encode(row)
         except RowError as error:
@@ -254,7 +261,7 @@ class RowProducer:
         on_delivery = functools.partial(self._on_delivery, self._sent)
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=on_delivery)
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
                 break
             except BufferError:
                 self.poll(STOP_INTERVAL)

@@ -1,17 +1,25 @@
-"""The first messages of a topic, read before the dataflow starts."""
+"""The first messages of a topic: read before the dataflow starts, or inspected as they come."""
 
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ssm_stream.config import Config, ConfigError, Source
+from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.ingest.missing_paths import FIRST, PathSearch
+from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.framing import schema_key
-from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.formats.messages import MessageFormat, message_format
 from ssm_stream.kafka.formats.registry import UnknownSchemaError, open_registry
-from ssm_stream.kafka.records import Message
+from ssm_stream.kafka.records import Chunk, Message
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, open_topic
+
+SOON = 60.0
+"""Seconds after which missing paths are reported, however few messages have come."""
 
 
 def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tuple[list[Any], list[Message]]:
@@ -22,7 +30,7 @@ def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tup
         BrokerError: the broker, or the schema registry, refuses or does not answer.
     """
     messages = _first_messages(config.source, partitions, n, until_eof=True)
-    return parse_documents(config, messages), messages
+    return parse_documents(messages, message_format(config), None), messages
 
 
 def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
@@ -36,7 +44,7 @@ def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, unti
     """
     source = config.source
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
-    if documents := parse_documents(config, messages):
+    if documents := parse_documents(messages, message_format(config), MessageFields(config)):
         return documents
     found = f"none of its first {len(messages)} messages is JSON, or in event.format" if messages else "it is empty"
     raise ConfigError(
@@ -45,14 +53,21 @@ def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, unti
     )
 
 
-def parse_documents(config: Config, messages: list[Message]) -> list[Any]:
+def parse_documents(messages: list[Message], read: MessageFormat, fields: MessageFields | None = None) -> list[Any]:
     """Return the documents in messages, without those that cannot be read.
+
+    Args:
+        read: from `message_format`
+        fields: of the messages, to be added to the documents
 
     Raises:
         RegistryError: the schema registry refuses, or does not answer.
     """
     values, headers = [message.value() for message in messages], [message.headers() for message in messages]
-    return message_format(config).parse(values, [], headers)[0]  # the others will be dead letters
+    documents, positions = read.parse(values, [], headers)  # the others will be dead letters
+    if fields is not None:
+        add_fields(fields, documents, messages, positions)
+    return documents
 
 
 def names_schema(message: Message) -> bool:
@@ -105,3 +120,40 @@ def _first_messages(source: Source, partitions: tuple[int, ...], n: int, *, unti
             raise reader.silence()
     rounds = sorted((i, partition) for partition, some in found.items() for i in range(len(some)))
     return [found[partition][i] for i, partition in rounds[:n]]
+
+
+class FirstMessages:
+    """Searches the first messages that a process reads for the configured paths, until each is found.
+
+    After `FIRST` messages, or after `SOON` seconds, the sentences on paths that none of them has are reported; once
+    more if some of these are found later. Threads of several partitions may call it.
+
+    report: takes the number of paths that are missing, and the sentences
+    """
+
+    def __init__(self, config: Config, report: Callable[[int, list[str]], object]) -> None:
+        self._config, self._report = config, report
+        self._search, self._fields = PathSearch(config), MessageFields(config)
+        self._format = message_format(config)
+        self._lock, self._began = threading.Lock(), time.monotonic()
+        self._left = FIRST
+        self._reported: int | None = None
+
+    def __call__(self, chunk: Chunk) -> bool:
+        """Search the messages of a chunk; return whether later ones need to be searched."""
+        with self._lock:
+            if self._left <= 0:
+                return False
+            messages = chunk.messages[: self._left]
+            self._left -= len(messages)
+            fits = [each for each in messages if len(each.value() or b"") <= self._config.event.max_bytes]
+            self._search.add(parse_documents(fits, self._format, self._fields))
+            missing = len(self._search.missing)
+            if not missing:
+                self._left = 0
+            due = self._left <= 0 or time.monotonic() - self._began >= SOON
+            if self._search.documents and (due if self._reported is None else missing != self._reported):
+                self._reported = missing
+                count = self._search.documents
+                self._report(missing, self._search.sentences(f"the first {count:,} messages of {chunk.topic}"))
+            return self._left > 0

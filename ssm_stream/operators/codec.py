@@ -15,6 +15,7 @@ from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
+from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.formats.messages import message_format
@@ -100,6 +101,7 @@ class MessageDecoder:
         self._step, self._config, self._unread = step, config, unread
         self._format = message_format(config)
         self._label_format = message_format(config, labels=True)
+        self._fields = MessageFields(config)
         self._labels_topic = config.labels.topic if config.labels else None
 
     def __call__(self, items: list[Any]) -> list[Any]:
@@ -159,6 +161,9 @@ class MessageDecoder:
                 if type(document) is not dict:
                     refused.append(not_an_object(message, document))
                     continue
+                if self._fields.paths:
+                    raw = messages[message][0]
+                    document.update(self._fields.values(raw.key, raw.headers))
                 if place is not None:
                     document[PLACE] = place
                 out.append(document)

@@ -10,6 +10,8 @@ import numpy as np
 from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings.topic_file import Places
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
+from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Message
 
@@ -24,6 +26,7 @@ class MessageParser:
 
     def __init__(self, config: Config) -> None:
         self._config, self._format = config, message_format(config)
+        self._fields = MessageFields(config)
         self.unreadable, self.example = Counter[str](), ""
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
@@ -33,6 +36,7 @@ class MessageParser:
         found, positions = self._format.parse(list(map(Message.value, messages)), refused, headers)
         if positions is None:
             if set(map(type, found)) == {dict}:
+                add_fields(self._fields, found, messages, None)
                 return found, places
             positions = list(range(len(found)))
         pairs = list(zip(positions, found, strict=True))
@@ -43,5 +47,6 @@ class MessageParser:
             place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
             self.example = self.example or f"{place}: {each.reason}"
         rows = np.array([at for at, _ in kept], np.int64)
+        add_fields(self._fields, [each for _, each in kept], messages, rows.tolist())
         keys = [places.keys[i] for i in rows.tolist()]
         return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
