@@ -121,7 +121,8 @@ def _explain_alert(
     config: Path, id_: AlertId, options: AlertOptions, top: int, html: Path | None, *, text: Words, as_json: bool
 ) -> None:
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
+    from ssm_stream.flow.reproduce_alert import NotReproducibleError, reproduce_alert
+    from ssm_stream.flow.sent_alert import read_sent_alert
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.kafka.formats.messages import alert_reader
     from ssm_stream.ops.audit import AuditError, entity_hashes, primings

@@ -23,15 +23,14 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
 from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.flow.row_state import row_of, row_state, with_rows
+from ssm_stream.flow.sent_alert import sent_content
 from ssm_stream.ingest.rows.builder import RowBuilder
-from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
-from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch, offset_of
-from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
+from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic
 from ssm_stream.recovery.export import load_exported_engines
 
 BATCH, FEW = 5000, 100
@@ -114,23 +113,6 @@ class ReproducedAlert(NamedTuple):
         }
 
 
-def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
-    """Return the alert as its topic has it, as JSON, that of suppressed ones included; None if it is no longer there.
-
-    Raises:
-        BrokerError: the topic does not exist, or a broker refuses or does not answer.
-    """
-    named, as_json = alert.text.encode(), alert_reader(config)
-    for topic in filter(None, (config.sinks.alerts, config.sinks.suppressed)):
-        for message in read_topic(with_topic(config.source, topic)):
-            value = message.value()
-            if value is None or named not in value or (content := as_json(value)) is None:
-                continue
-            if orjson.loads(content).get("id") == alert.text:
-                return content
-    return None
-
-
 def reproduce_alert(
     config: Config,
     alert: AlertId,
@@ -183,10 +165,7 @@ def reproduce_alert(
             "is not keyed by entity; or, of a `recovered`, a reset or a changed configuration ended the episode"
         )
     replayed = orjson.loads(run.value)
-    content = None if sent is None else orjson.loads(sent)
-    if content is not None and config.sinks.format == "avro":
-        # Avro has fields in an order of its own, and those that the alert lacks as null.
-        content = {name: value for name, value in content.items() if value is not None or name in replayed}
+    content = None if sent is None else sent_content(config, sent, replayed)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent if config.sinks.format == "json" else content == replayed
     explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
