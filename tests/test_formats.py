@@ -541,31 +541,6 @@ def test_replay_writes_the_latest_schema_of_the_topic(
         assert "load" in told.output
 
 
-def test_letters_of_a_schema_that_was_missing_are_sent_back(
-    kafka: Kafka, tmp_path: Path, url: str, client: SchemaRegistryClient
-) -> None:
-    job = Job(kafka, tmp_path, kafka.topic("events", 1))
-    content = orjson.loads(job.path.read_bytes())
-    content["event"] |= {"format": "avro"}
-    job.path.write_bytes(orjson.dumps(content | {"schema_registry": {"url": url}}))
-    rows = [orjson.loads(value) for _, value in events(20)]
-    schema = avro_schema_of(rows)
-    # Ids are given one by one, and two more are taken by the schemas of the output.
-    later = client.register_schema(f"{job.topic}-value", Schema(json.dumps(schema), "AVRO")) + 3
-    values = in_avro(schema, later, rows)
-    kafka.produce(job.topic, [(row["entity"].encode(), value) for row, value in zip(rows, values, strict=True)])
-    job.run()
-    assert len(kafka.read(job.dead)) == 20
-    told = command("dlq", "redrive", str(job.path))
-    assert "UnknownSchema" in told.stdout + told.stderr
-    other = Schema(json.dumps({**schema, "name": "Other"}), "AVRO")
-    assert client.register_schema(f"{job.topic}-other", other) == later
-    told = command("dlq", "redrive", str(job.path), "--yes")
-    assert told.returncode == 0, told.stderr
-    job.run()
-    assert len(kafka.read(job.predictions)) == 20
-
-
 def test_labels_on_a_topic_of_their_own_are_in_avro_or_json(url: str, client: SchemaRegistryClient) -> None:
     text = "labels: {topic: lab, entity: machine, timestamp: at, target: temp}\n"
     made = config(url, "features: [load], format: avro", text)

@@ -22,6 +22,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient, header_schema_
 from confluent_kafka.schema_registry.avro import AvroSerializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from registry import FakeRegistry, fake_registry
+from test_cli import command
 from test_decoder import FakeMessage
 from test_formats import avro_schema_of, in_avro
 from test_stream import Job, events, finished
@@ -261,6 +262,29 @@ def test_a_run_waits_for_the_registry_and_loses_nothing(kafka: Kafka, tmp_path: 
     assert "registry_back" in output
     assert len(kafka.read(job.predictions)) == 600
     assert kafka.read(job.dead) == []
+
+
+def test_letters_of_a_schema_that_was_missing_are_sent_back(
+    kafka: Kafka, tmp_path: Path, registry: FakeRegistry
+) -> None:
+    job = Job(kafka, tmp_path, kafka.topic("events", 1))
+    content = orjson.loads(job.path.read_bytes())
+    content["event"] |= {"format": "avro"}
+    job.path.write_bytes(orjson.dumps(content | {"schema_registry": {"url": registry.url}}))
+    rows = [orjson.loads(value) for _, value in events(20)]
+    schema = avro_schema_of(rows)
+    some = in_avro(schema, 102, rows)  # 100 and 101 are the schemas of predictions and alerts
+    kafka.produce(job.topic, [(row["entity"].encode(), value) for row, value in zip(rows, some, strict=True)])
+    job.run()
+    assert len(kafka.read(job.dead)) == 20
+    told = command("dlq", "redrive", str(job.path), "--yes")
+    assert "UnknownSchema" in told.stdout + told.stderr
+    assert kafka.read(job.predictions) == []
+    assert registry.add("late", json.dumps(schema)) == 102
+    told = command("dlq", "redrive", str(job.path), "--yes")
+    assert told.returncode == 0, told.stderr
+    job.run()
+    assert len(kafka.read(job.predictions)) == 20
 
 
 @pytest.mark.parametrize("login", ["", "me:hunter2"])
