@@ -20,6 +20,7 @@ from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.ingest.formats import message_format
+from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.schema_registry import resolve_frames
@@ -222,7 +223,9 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
             )
     LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
     read = message_format(config.event)
-    documents = first_documents(config.source, partitions, SAMPLE, until_eof=until_eof, read=read)
+    documents = first_documents(
+        config.source, partitions, SAMPLE, until_eof=until_eof, read=read, fields=MessageFields(config)
+    )
     selection = select_features(config, documents)
     if directory is not None:
         write_feature_selection(directory, config, selection.config)

@@ -79,10 +79,8 @@ class PrefetchConsumer:
     def positions(self) -> list[PartitionPosition]:
         """Return how far each partition is processed, and its lag."""
         with self._change:
-            return [
-                PartitionPosition(self.source.topic, queue.partition, queue.taken, queue.lag, queue.caught_up)
-                for queue in self._queues.values()
-            ]
+            topic, queues = self.source.topic, self._queues.values()
+            return [PartitionPosition(topic, q.partition, q.taken, q.lag, q.caught_up, q.read_at) for q in queues]
 
     @property
     def away(self) -> bool:

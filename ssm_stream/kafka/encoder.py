@@ -32,11 +32,17 @@ PREDICTION_FIELDS = ("ts", "y", *OF_PREDICTION)
 
 
 def _template(
-    stem: str, names: Sequence[str], target: str | None, frame: bytes, idle: bool | None = None
+    stem: str,
+    names: Sequence[str],
+    target: str | None,
+    frame: bytes,
+    idle: bool | None = None,
+    *,
+    numbered: bool = False,
 ) -> list[bytes]:
     """Return the text before, between and after the values; with several targets, with the path of one.
 
-    idle: None without `event.when`; an event that is has no prediction
+    idle: None without `event.when`; an event that is has no prediction; numbered: ids have the row's number
     """
     before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
     end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
@@ -49,7 +55,8 @@ def _template(
             texts.append(gap + text)
             gap = b""
     flag = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
-    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], end]
+    number = [b"-"] if numbered else []
+    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], *number, end]
 
 
 def encode_predictions(
@@ -66,7 +73,7 @@ def encode_predictions(
     Events for which planned stops are determined have the field `maintenance`.
 
     Args:
-        stem: beginning of the ids, which end with the offset
+        stem: beginning of the ids, which end with the offset, or with offset and number (`Events.number`)
         ahead: the horizon, s (0 if it counts events), for the field `for`, the time predicted; None: without it
         targets: where there are several, an event has a message for each of them, in their order
         frame: first bytes of every message
@@ -82,20 +89,22 @@ def encode_predictions(
     if ahead is not None:
         fields.insert(1, "for")
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
-    names, offsets = events.entity, batch.offsets
-    if m := len(targets):
+    names, offsets, m = events.entity, batch.offsets, len(targets)
+    of_row = [] if events.number is None else [np.repeat(events.number, m or 1)]
+    if m:
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
+    ids: list[NDArray[Any] | list[int]] = [offsets, *of_row]
 
     def templates(idle: bool | None) -> list[list[bytes]]:
-        return [_template(stem, fields, target, frame, idle) for target in targets or (None,)]
+        return [_template(stem, fields, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
 
     if events.idle is None:
-        return native.write_rows(templates(None), names, [*numbers, offsets])
-    out = native.write_rows(templates(False), names, [*numbers, offsets])
+        return native.write_rows(templates(None), names, [*numbers, *ids])
+    out = native.write_rows(templates(False), names, [*numbers, *ids])
     rows = np.flatnonzero(np.repeat(events.idle, m or 1))
     given = [i for i, name in enumerate(fields) if name not in OF_PREDICTION]
-    columns = [np.asarray(column)[rows] for column in (*(numbers[i] for i in given), offsets)]
+    columns = [np.asarray(column)[rows] for column in (*(numbers[i] for i in given), *ids)]
     written = native.write_rows(templates(True), [names[i] for i in rows.tolist()], columns)
     for i, value in zip(rows.tolist(), written, strict=True):
         out[i] = value
@@ -151,14 +160,16 @@ class Encoder:
             if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
         ]
 
-    def encode_refused(self, batch: ShardBatch, refused: list[RefusedDocument]) -> OutputBatch:
-        """Return the dead letters of the events of a batch that the engine refuses."""
+    def encode_refused(
+        self, batch: ShardBatch, refused: Sequence[RefusedDocument], stage: str = "admit"
+    ) -> OutputBatch:
+        """Return the dead letters of the events, or messages, of a batch that the shard refuses."""
         assert batch.raw is not None
         topic, records = self.topic_of(batch), []
         for refusal in refused:
             place = (topic, batch.partition, batch.offsets[refusal.position])
             raw = batch.raw[refusal.position]
-            records.append(make_dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
+            records.append(make_dead_letter(self.config, raw, place, stage, refusal.fault, refusal.reason))
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def encode_unmatched(self, batch: ShardBatch | LabelBatch, labels: list[UnmatchedLabel]) -> OutputBatch:
@@ -182,7 +193,7 @@ class Encoder:
 
     def event_ids(self, batch: ShardBatch) -> EventIds:
         """Return where the events of a batch come from, for the ids of their alerts."""
-        return EventIds(self.topic_of(batch), batch.partition, batch.offsets)
+        return EventIds(self.topic_of(batch), batch.partition, batch.offsets, batch.events.number)
 
     def label_ids(self, batch: LabelBatch) -> EventIds:
         """Return where the labels of a batch come from, for the ids of their alerts."""

@@ -54,7 +54,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         with explained():
             if self.key is None:
                 self._identify(values[0])
-            for batch in self._split(values):
+            for batch in self._split(self._with_rows(values, out)):
                 if isinstance(batch, CaughtUp):
                     out += self._undelivered.compare(str(self.key), self.engine, batch)
                 else:
@@ -73,7 +73,19 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             self._files.shard = shard
             add_ended(self.engine, self._files.folder.parent, shard)
 
-    def _split(self, values: Sequence[Item]) -> Iterator[Item]:
+    def _with_rows(self, values: Sequence[Item], out: list[PredictedBatch | OutputBatch]) -> Iterator[Item]:
+        """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
+        for batch in values:
+            if self.engine.rows is None or not isinstance(batch, ShardBatch):
+                yield batch
+                continue
+            rows = self.engine.rows.add(batch.events, batch.offsets, batch.partition)
+            if rows.late:
+                out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
+            if len(rows):
+                yield batch.with_rows(rows)
+
+    def _split(self, values: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
 
         An explanation needs the state before its event. No result depends on how events are cut into batches.

@@ -6,6 +6,7 @@ live page are observers; each overrides what it needs. `Observers` passes every 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ class PartitionPosition(NamedTuple):
     next: int  # offset of the next message to process
     lag: int | None  # messages from there to the end; None: not known yet
     caught_up: bool  # has been at its end, or within a batch of it, since the start
+    read_at: float = math.nan  # when a message of it was last read, s since 1970; until then, when the reading began
 
 
 class ReaderReport(Protocol):
@@ -126,6 +128,9 @@ class RunObserver:
     def on_passed_by(self, messages: int) -> None:
         """Messages were read whose entities `event.only` leaves out; none, too."""
 
+    def on_missing_paths(self, paths: int) -> None:
+        """So many configured paths are in none of the first messages."""
+
     def on_durable(self, topic: str, partition: int, offset: int) -> None:
         """What was learned from the messages before an offset is on the disk."""
 
@@ -206,6 +211,10 @@ class Observers(RunObserver):
     def on_passed_by(self, messages: int) -> None:
         for each in self._all:
             each.on_passed_by(messages)
+
+    def on_missing_paths(self, paths: int) -> None:
+        for each in self._all:
+            each.on_missing_paths(paths)
 
     def on_durable(self, topic: str, partition: int, offset: int) -> None:
         for each in self._all:

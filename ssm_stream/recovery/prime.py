@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.target_engine import TargetEngine
@@ -156,6 +156,11 @@ def read_examples(config: Config, entity: str, file: Path) -> Events:
         RecordingError: the file cannot be read, a row is no event, the rows name several entities, or have no target.
         ConfigError: a column is missing.
     """
+    if config.event.makes_rows:
+        raise ConfigError(
+            f"event.layout: {config.event.layout}: examples are rows, which such messages are made into one after "
+            "another: an entity cannot be primed; replay its history onto the topic instead"
+        )
     recording = Recording(file)
     recording.check_columns(config.replace(event=config.event.model_copy(update={"entity_default": entity})))
     rows = list(recording)
