@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
+from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT = 20  # columns that the file names
@@ -45,7 +47,9 @@ def render_config(
         )
     lines += [*_why(why.get("timestamp")), f"  timestamp: {yaml_quoted(event.timestamp)}"]
     lines.append(f"  timestamp_format: {event.timestamp_format}")
-    if "without an offset" in why.get("timestamp", ""):
+    if "time_zone" in why:
+        lines += [*_why(why["time_zone"]), f"  time_zone: {event.time_zone}"]
+    elif "without an offset" in why.get("timestamp", ""):
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
     if event.framed:
         lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
@@ -58,6 +62,8 @@ def render_config(
     else:
         lines += [f"  target: {yaml_quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
         lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
+    if event.quality is not None:
+        lines += [*_why(why.get("quality")), *_quality(event.quality)]
     if event.categories:
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
     lines += _left_out(draft.left_out)
@@ -127,6 +133,17 @@ def _paths(key: str, paths: Sequence[str]) -> list[str]:
     names = [yaml_quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
     short = f"  {key}: [{', '.join(names)}]"
     return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
+
+
+def _quality(quality: Quality) -> list[str]:
+    """Return the section `event.quality`."""
+    out = ["  quality:"]
+    if quality.column is not None:
+        out.append(f"    column: {yaml_quoted(quality.column)}")
+    if quality.columns:
+        out += ["    columns:", *(f"      {yaml_quoted(a)}: {yaml_quoted(b)}" for a, b in quality.columns.items())]
+    good = [yaml_quoted(each) if isinstance(each, str) else json.dumps(each) for each in quality.good.one_of or []]
+    return [*out, f"    good: [{', '.join(good)}]"]
 
 
 def _left_out(left_out: Mapping[str, str]) -> list[str]:

@@ -10,7 +10,7 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile
+from ssm_stream.cli.inputs import ConfigFile, Reading, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, load_config
 from ssm_stream.config.client_properties import security_warnings
@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from ssm_stream.flow.doctor import Check
 
 
+@with_option_groups
 def validate(
     config: ConfigFile,
+    reading: Reading,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
     against_broker: Annotated[
         bool, typer.Option("--against-broker", help="Also check topics, permissions and the latest events.")
@@ -48,7 +50,7 @@ def validate(
     """
     with report_errors():
         loaded = load_config(config)
-    notes = [] if recording is None else _entity_notes(loaded, recording, partitions)
+    notes = [] if recording is None else _entity_notes(loaded, recording, partitions, reading)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -83,7 +85,7 @@ def validate(
         raise typer.Exit(FAILED)
 
 
-def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]:
+def _entity_notes(config: Config, recording: Path, partitions: int, reading: Reading) -> list[str]:
     """Return what the entities of a recording make of pools and of the team's budget."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
     from ssm_stream.evaluate.prequential import batches
@@ -91,7 +93,9 @@ def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]
 
     bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
     with report_errors(RecordingError, OSError):
-        rows = batches(config.replace(event=bare), Recording(recording))
+        file = Recording(recording, options=reading.options().of_event(config.event))
+        print_reading(file)
+        rows = batches(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:
             names |= dict.fromkeys(events.entity)

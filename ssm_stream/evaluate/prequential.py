@@ -109,7 +109,8 @@ def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Ev
     """Yield events and refusals of the rows, some at a time, and the number of these rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
-        yield from _read_ahead((*columns.read(part), part.height) for part in rows.slices(columns.names))
+        slices = rows.of_event(config.event).slices(columns.names)
+        yield from _read_ahead((*columns.read(part), part.height) for part in slices)
         return
     reader, iterator = EventReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
