@@ -53,6 +53,7 @@ class Draft(NamedTuple):
         left_out: path of a column → why it is no input
         notes: further observations for the user
         rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
+        alone: the target to take if it is to be one, where every signal is one as none stands out
     """
 
     event: Event
@@ -62,6 +63,7 @@ class Draft(NamedTuple):
     rows: int
     entities: int
     step: float
+    alone: str | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
@@ -124,7 +126,8 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
     left_out = made.narrowed.left_out
-    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, median_step(events.entity, events.ts))
+    step = median_step(events.entity, events.ts)
+    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
 
 
 class _Sample(NamedTuple):
@@ -142,6 +145,7 @@ class _Made(NamedTuple):
     events: Events
     refused: list[RefusedDocument]
     remarks: list[str]
+    alone: str | None = None
 
 
 def _proposed(
@@ -158,11 +162,13 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            several = f"for one target, which the others are inputs of: --target {target.path}"
+            several = (
+                f"for one target, predicted from the others, as pilot, tune and verify need it: --target {target.path}"
+            )
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )
-            return made._replace(narrowed=narrowed)
+            return made._replace(narrowed=narrowed, alone=target.path)
     made = _these(fixed, [target.path], sample, why)
     why["target"] = target.reason
     if target.others:

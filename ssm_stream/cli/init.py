@@ -86,8 +86,10 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
+        read_with = ""
         if file is not None:
-            documents, sampled, framed = *_rows(file, reading), False
+            documents, sampled, read_with = _rows(file, reading)
+            framed = False
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
@@ -95,7 +97,7 @@ def init(
         draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
-        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week)
+        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
@@ -144,13 +146,13 @@ def _property(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path, reading: Reading) -> tuple[list[Any], str]:
+def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str]:
     from ssm_stream.evaluate.recordings import Recording
 
     recording = Recording(file, ROWS, reading.options())
-    print_reading(recording)
+    read_with = print_reading(recording)
     rows = list(recording)
-    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}", read_with
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:

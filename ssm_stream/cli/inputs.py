@@ -128,10 +128,14 @@ def open_recording(
     return selection.config, rows
 
 
-def print_reading(rows: Recording) -> None:
-    """Print how a file is read, if not as it stands."""
-    if text := rows.describe():
-        typer.echo(f"{rows.path.name} is read with: {text}", err=True)
+def print_reading(rows: Recording) -> str:
+    """Print how a file is read, if not as it stands, and return it."""
+    text = rows.describe()
+    if not text:
+        return ""
+    sentence = f"{rows.path.name} is read with: {text}"
+    typer.echo(sentence, err=True)
+    return sentence
 
 
 def rows_to_read(rows: Recording) -> int | None:
@@ -153,7 +157,7 @@ def require_one_target(config: Config, command: str) -> None:
     if len(paths := config.event.targets) > 1:
         raise ConfigError(
             f"event.target: found {len(paths)} targets, but `{command}` evaluates one: name one of them in a copy of "
-            "the file"
+            f"the file, or draft one: ssm-stream init FILE --target {paths[-1]} --out one.yaml"
         )
 
 

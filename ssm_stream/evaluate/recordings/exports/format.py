@@ -107,7 +107,7 @@ def describe(form: Format, options: FileOptions) -> str:
     elif first.head.header > 1:
         out.append(f"header in line {first.head.header}")
     if first.head.below:
-        out.append(f"no row: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
+        out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
     if form.notation.decimal == ",":
         out.append("decimal comma")
     elif form.notation.grouped:
