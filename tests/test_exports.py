@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from typer.testing import CliRunner
 
@@ -251,6 +252,20 @@ def test_tags_are_columns_where_the_configuration_names_them(tmp_path: Path) -> 
     assert list(next(iter(Recording(named)))) == ["t", "temp_in", "temp_out", "flow_in", "flow_out"]
     given = Recording(named, options=parse_options(["tags={signal}_{entity}"]))
     assert list(next(iter(given))) == ["t", "entity", "temp", "flow"]
+
+
+def test_tags_of_parquet_are_rows_too(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"t": range(60), "P-1.a": [1.5] * 60, "P-1.b": range(60), "P-2.a": [None, 2.5] * 30})
+    frame.write_parquet(tmp_path / "a.parquet")
+    recording = Recording(tmp_path / "a.parquet")
+    rows = list(recording)
+    assert rows[:2] == [
+        {"t": 0, "entity": "P-1", "a": 1.5, "b": 0},
+        {"t": 1, "entity": "P-1", "a": 1.5, "b": 1},
+    ]
+    assert rows[2] == {"t": 1, "entity": "P-2", "a": 2.5, "b": None}
+    assert recording.count() == len(rows) == 90
+    assert "a column a tag" in recording.describe()
 
 
 def test_a_folder_of_other_tables_is_refused(tmp_path: Path) -> None:

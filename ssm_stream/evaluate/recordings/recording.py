@@ -25,6 +25,7 @@ from ssm_stream.evaluate.recordings.document_columns import PLACE, WHOLE
 from ssm_stream.evaluate.recordings.exports.folder import files_of, kind_of
 from ssm_stream.evaluate.recordings.exports.options import DETECTED, FileOptions
 from ssm_stream.evaluate.recordings.exports.table import Table
+from ssm_stream.evaluate.recordings.exports.tags import Tags, find_tags
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
 from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
@@ -75,8 +76,12 @@ class Recording:
         if kind == "table":
             total = self._table.scan().rows
         else:
-            total = sum(map(count_json_rows if kind == "jsonl" else parquet_height, files))
+            total = sum(map(count_json_rows if kind == "jsonl" else self._parquet_height, files))
         return total if self.limit is None else min(total, self.limit)
+
+    def _parquet_height(self, file: Path) -> int:
+        tags = self._parquet_tags
+        return parquet_height(file) if tags is None else sum(map(tags.count, parquet_slices(file)))
 
     def describe(self) -> str:
         """Return in words how the cells of the file are read, if not as they stand; else an empty text.
@@ -84,7 +89,10 @@ class Recording:
         Raises:
             RecordingError: the file cannot be read.
         """
-        return self._table.describe() if kind_of(self.path) == "table" else ""
+        kind = kind_of(self.path)
+        if kind == "parquet" and (tags := self._parquet_tags) is not None:
+            return tags.describe()
+        return self._table.describe() if kind == "table" else ""
 
     def __iter__(self) -> Iterator[Row]:
         for part in self.slices():
@@ -118,7 +126,16 @@ class Recording:
         files = files_of(self.path)
         if kind == "jsonl":
             return _batched(chain.from_iterable(map(json_rows, files)))
+        if (tags := self._parquet_tags) is not None:
+            return (tags.to_rows(frame) for file in files for frame in parquet_slices(file))
         return chain.from_iterable(parquet_slices(file, names) for file in files)
+
+    @property
+    def _parquet_tags(self) -> Tags | None:
+        """Which columns of Parquet files are one tag each."""
+        if self.is_topic:
+            return None
+        return find_tags(parquet_columns(files_of(self.path)[0]), self.options.tags, self.options.columns)
 
     @property
     def is_topic(self) -> bool:
@@ -156,7 +173,8 @@ class Recording:
         if kind == "table":
             names = list(self.of_event(config.event)._table.scan().columns)
         elif kind == "parquet":
-            names = parquet_columns(first)
+            tags, names = self.of_event(config.event)._parquet_tags, parquet_columns(first)
+            names = names if tags is None else tags.names(names)
         else:
             rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
             names = list(dict.fromkeys(name for row in rows for name in row))

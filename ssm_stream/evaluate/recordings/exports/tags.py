@@ -77,7 +77,7 @@ class Tags(NamedTuple):
             return pl.lit(entity, pl.String).alias(name)
         if name in column_of:
             return pl.col(column_of[name]).alias(name)
-        return pl.lit(None, pl.String).alias(name) if name in self.signals else pl.col(name)
+        return pl.lit(None).alias(name) if name in self.signals else pl.col(name)
 
     def describe(self) -> str:
         """Return what was found, in words."""
