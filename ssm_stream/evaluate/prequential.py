@@ -18,9 +18,11 @@ from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.ingest.planned_stops import withhold_targets
+from ssm_stream.ingest.rows.reader import MessageReader
+from ssm_stream.ingest.rows.stage import row_builder
 
 T = TypeVar("T")
 BATCH = 10_000
@@ -52,12 +54,22 @@ class Chunk(NamedTuple):
     source: str = ""
     """Name of the recording, in the ids of alerts."""
     passed_by: int = 0
-    """Rows of entities that `event.only` leaves out."""
+    """Rows of entities that `event.only` leaves out, and readings of signals that are not used."""
 
     @property
     def learned(self) -> Events:
         """The events as they are learned and judged: without the targets in planned stops."""
         return withhold_targets(self.events)
+
+
+class Batch(NamedTuple):
+    """Some rows of a file: events, refusals, number of rows, and how many of them are of entities that `event.only`
+    leaves out, or readings of other signals."""
+
+    events: Events
+    refused: list[RefusedDocument]
+    height: int
+    passed_by: int
 
 
 def prequential(
@@ -75,8 +87,7 @@ def prequential(
     source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first, held = 0, None
-    for events, refused, count in batches(config, rows):
-        passed = count - len(events) - len(refused)
+    for events, refused, height, passed in batches(config, rows):
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
         if isinstance(engine, Engine):
@@ -94,7 +105,7 @@ def prequential(
         if held is not None:
             yield held
         held = chunk
-        first += count
+        first += height
     if held is not None:
         yield _with_waiting(held, engine)
 
@@ -105,14 +116,37 @@ def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
     return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 
-def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
-    """Yield events and refusals of the rows, some at a time, and the number of these rows."""
+def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[Batch]:
+    """Yield the events of a file, some of its rows at a time.
+
+    Where the rows of the file are messages that are no events yet, an event's position is that of the message that
+    completed it; the last ones, which no message completes, have that of the last.
+    """
+    read, builder = read_messages(config, rows), row_builder(config.event)
+    for messages, refused, count in read:
+        passed = count - len(messages) - len(refused)
+        if builder is None:
+            yield Batch(messages, refused, count, passed)
+            continue
+        place = messages.position
+        made = builder.add(messages, place.tolist(), 0)
+        late = [each._replace(position=int(place[each.position])) for each in made.late]
+        events = replace(made.events, position=np.array(made.offsets, np.int64))
+        yield Batch(events, sorted([*refused, *late]), count, passed)
+    if builder is not None:
+        yield Batch(builder.flush().events, [], 0, 0)
+
+
+def read_messages(
+    config: Config, rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
+    """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
         slices = rows.of_event(config.event).slices(columns.names)
         yield from _read_ahead((*columns.read(part), part.height) for part in slices)
         return
-    reader, iterator = EventReader(config.event), iter(rows)
+    reader, iterator = MessageReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
         yield *reader.read(batch), len(batch)
 
@@ -166,7 +200,7 @@ def prequential_delayed(
     source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
     first, count, held = 0, 0, None
-    for events, refused, height in batches(config, rows):
+    for events, refused, height, passed in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
         bare = replace(events, target=np.full(len(events), np.nan), key=key)
@@ -188,7 +222,6 @@ def prequential_delayed(
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        passed = height - len(events) - len(refused)
         chunk = Chunk(events, predictions, sent, refused, first, source=source, passed_by=passed)
         if held is not None:
             yield held

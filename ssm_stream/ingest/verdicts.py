@@ -19,9 +19,10 @@ from ssm_stream.ingest.faults import Fault
 RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS), LIMIT, SILENCE, STUCK)
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
-# A number at the end: the alert was sent at an event of another entity, or with others of its event.
+# Numbers at the end: the alert was sent at an event of another entity, or with others of its event; one of several rows
+# of its message.
 _RULES = "|".join(sorted(RULES)[::-1])
-ALERT_ID = re.compile(rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{_RULES})(?:-\d+)?")
+ALERT_ID = re.compile(rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{_RULES})(?:-\d+){{0,2}}")
 
 
 class FeedbackError(ValueError):

@@ -20,8 +20,8 @@ from typing import Any
 import polars as pl
 
 from ssm_stream.config import Config, ConfigError, Event
-from ssm_stream.config.suggestions import check_columns
-from ssm_stream.evaluate.recordings.document_columns import PLACE, WHOLE
+from ssm_stream.config.paths import KEY as MESSAGE_KEY
+from ssm_stream.evaluate.recordings.document_columns import KEY, PLACE, WHOLE
 from ssm_stream.evaluate.recordings.exports.folder import files_of, kind_of
 from ssm_stream.evaluate.recordings.exports.options import DETECTED, FileOptions
 from ssm_stream.evaluate.recordings.exports.table import Table
@@ -38,6 +38,7 @@ from ssm_stream.evaluate.recordings.parquet_file import (
 from ssm_stream.evaluate.recordings.text_columns import number, text_column, text_rows
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
+from ssm_stream.ingest.missing_paths import FIRST, PathSearch
 
 
 class Recording:
@@ -105,7 +106,7 @@ class Recording:
         left = self.limit
         recorded = self.is_topic
         if recorded and names is not None:
-            names = {*names, WHOLE}
+            names = {*names, WHOLE, *([KEY] if MESSAGE_KEY in names else [])}
         for whole in self._parts(kind, names):
             part = whole if left is None else whole[:left]
             if kind == "table":
@@ -162,29 +163,39 @@ class Recording:
         return row_by_place(self.path) if self.is_topic else None
 
     def check_columns(self, config: Config) -> None:
-        """Check that the file has each configured column; of JSON lines, that one of the rows to read has it (at
-        most the first 50,000).
+        """Check that the file has each configured path: see `missing_paths`.
 
         Raises:
-            ConfigError: names the missing column and the nearest one.
+            ConfigError: names the missing path and the nearest one.
+            RecordingError: the file cannot be read.
+        """
+        if missing := self.missing_paths(config):
+            raise ConfigError("\n".join(missing))
+
+    def missing_paths(self, config: Config) -> list[str]:
+        """Return an error sentence for each configured column or path that the file does not have; of JSON lines, that
+        none of the rows to read has (at most the first 50,000), of nested columns none of the first 1,000.
+
+        Raises:
             RecordingError: the file cannot be read.
         """
         kind, first = kind_of(self.path), files_of(self.path)[0]
+        names, rows = list[str](), islice(list[Row](), 0)
         if kind == "table":
             names = list(self.of_event(config.event)._table.scan().columns)
         elif kind == "parquet":
             tags, names = self.of_event(config.event)._parquet_tags, parquet_columns(first)
             names = names if tags is None else tags.names(names)
+            rows = islice(self.of_event(config.event), FIRST)
         else:
             rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
-            names = list(dict.fromkeys(name for row in rows for name in row))
-        try:
-            check_columns(config, names, self.path.name)
-        except ConfigError as error:
-            if kind != "table" or config.event.timestamp in names:
-                raise
-            cure = "if the file has no times, say what lies between two rows, such as --every 1s"
-            raise ConfigError(f"{error}\n{cure}") from None
+        search = PathSearch(config, names)
+        if search.missing:
+            search.add(rows)
+        sentences = search.sentences(self.path.name)
+        if kind == "table" and any(sentence.startswith("event.timestamp") for sentence in sentences):
+            sentences.append("if the file has no times, say what lies between two rows, such as --every 1s")
+        return sentences
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
