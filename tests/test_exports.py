@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import load_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, parse_options, read_recording
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.rows.stage import read_rows
 
 FOLDER = Path(__file__).parent / "exports"
 REFUSED = "no_times.csv"
@@ -69,7 +71,7 @@ def test_init_and_backtest_take_it_without_an_option(name: str, tmp_path: Path) 
     assert found["coverage"] > 0.8
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTS if name != REFUSED])
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name not in (REFUSED, "readings.csv")])
 def test_it_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
     """Entities, times and values are those from which the export was made."""
     export, out = EXPORTS[name], tmp_path / "monitor.yaml"
@@ -92,6 +94,26 @@ def test_it_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
             flag = config.event.quality.columns.get(path) if config.event.quality else None
             if path in row and row[path] is not None and (flag is None or row[flag] in ("Good", 192)):
                 assert row[path] == pytest.approx(value, abs=1e-9)
+
+
+def test_readings_become_rows(tmp_path: Path) -> None:
+    """A row at the signal that comes last of those that come together, with the others of the same minute."""
+    out = tmp_path / "monitor.yaml"
+    assert ssm_stream("init", FOLDER / "readings.csv", "--out", out).exit_code == 0
+    event = load_config(out).event
+    assert event.tag is not None
+    assert (event.layout, event.tag.pattern, event.value) == ("readings", "{entity}.{signal}", "Value")
+    assert event.targets == ["TEMP", "FLOW", "LOAD", "PRESSURE"]
+    events, refused = read_rows(event, list(Recording(FOLDER / "readings.csv")))
+    assert not refused
+    expected = EXPORTS["readings.csv"].rows()
+    assert events.entity == [entity for entity, _, _ in expected]
+    for i, (found, (_, _, values)) in enumerate(zip(events.target.tolist(), expected, strict=True)):
+        row = [values[path] for path in event.targets]
+        if i % 30 == 29:
+            assert math.isnan(found[1]), "its quality is bad"
+            row[1] = found[1]
+        assert found == pytest.approx(row, nan_ok=True)
 
 
 def test_what_cannot_be_known_is_refused_with_the_cure_that_works(tmp_path: Path) -> None:

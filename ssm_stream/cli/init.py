@@ -103,11 +103,13 @@ def init(
     event = draft.event
     typer.echo(f"sampled {sampled}", err=True)
     facts = {
+        **({"layout": event.layout} if event.makes_rows else {}),
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
         "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
         "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
         "categories": ", ".join(event.categories) or "none",
+        **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
     }
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""
