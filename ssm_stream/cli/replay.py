@@ -7,6 +7,7 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,9 +15,18 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, rows_to_read
+from ssm_stream.cli.inputs import (
+    AsJson,
+    ConfigFile,
+    Reading,
+    RecordingFile,
+    print_reading,
+    rows_to_read,
+    with_option_groups,
+)
 from ssm_stream.cli.terminal.console import counting_bar
-from ssm_stream.config import ConfigError, load_config
+from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config.paths import is_message_field
 
 if TYPE_CHECKING:
     from ssm_stream.kafka.replay import ReplayPosition
@@ -25,9 +35,11 @@ SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
 
 
+@with_option_groups
 def replay(
     config: ConfigFile,
     file: RecordingFile,
+    reading: Reading,
     speed: Annotated[
         float | None,
         typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
@@ -59,7 +71,10 @@ def replay(
     try:
         settings = load_config(config)
         source = settings.source
-        recording = iter(Recording(file))
+        options = reading.options().of_event(settings.event)
+        print_reading(Recording(file, options=options))
+        recording = iter(Recording(file, options=options))
+        _require_key(settings, file)
         recording = itertools.chain([next(recording)], recording)
         position = core.ReplayPosition(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0
@@ -72,7 +87,7 @@ def replay(
     try:
         check_broker(source)
         with tracker, _stopping() as stopping, bar:
-            rows = rows_to_read(Recording(file, end))
+            rows = rows_to_read(Recording(file, end, options))
             task = bar.add_task(file.name, total=None if rows is None else max(rows - skipped, 0))
 
             def progress(done: int) -> None:
@@ -109,6 +124,20 @@ def replay(
     if result.stopped:
         typer.echo(f"stopped after row {skipped + result.rows:,}; continue with --resume", err=True)
         raise typer.Exit(FAILED)
+
+
+def _require_key(config: Config, file: Path) -> None:
+    """Require the messages' keys in a file, if they are the entities.
+
+    Raises:
+        ConfigError, RecordingError: there is no such column, or the file cannot be read.
+    """
+    from ssm_stream.evaluate.recordings import Recording
+
+    if is_message_field(config.event.entity):
+        found = [each for each in Recording(file).missing_paths(config) if each.startswith("event.entity:")]
+        if found:
+            raise ConfigError(found[0])
 
 
 class _Tracker:

@@ -10,45 +10,56 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile
+from ssm_stream.cli.inputs import ConfigFile, Partitions, Reading, partitions_of, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.quantities import format_duration
 
 if TYPE_CHECKING:
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.doctor import Check
 
 
+@with_option_groups
 def validate(
     config: ConfigFile,
+    reading: Reading,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Recording in which to look for the configured paths, and whose entities are counted.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
     against_broker: Annotated[
         bool, typer.Option("--against-broker", help="Also check topics, permissions and the latest events.")
     ] = False,
-    recording: Annotated[
-        Path | None,
-        typer.Option(help="Also count the entities of a recording: pools, and the team's budget.", show_default=False),
-    ] = None,
-    partitions: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Partitions of the topic, for the pools of --recording.")
-    ] = 1,
+    recording: Annotated[Path | None, typer.Option(help="As FILE.", hidden=True)] = None,
+    partitions: Partitions = None,
 ) -> None:
     """Check a configuration file: print what it means, or each error with its line and the cure.
 
     If the recovery directory holds a state, the effect of each changed setting on it is printed.
 
-    With --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file. With
-    --recording, the entities of its rows are counted.
+    With a FILE, each configured path must be in it, and its entities are counted: pools, and the team's budget. With
+    --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file.
 
-    Exit code 0: the file is valid; 1: the state is refused or a check failed; 2: the file is invalid.
+    Exit code 0: the file is valid; 1: the state is refused, or a path is missing or a check failed; 2: the file is
+    invalid.
 
-    Examples: ssm-stream validate examples/soft-sensor.yaml
+    Examples: ssm-stream validate examples/soft-sensor.yaml examples/plant.csv.gz
 
     ssm-stream validate examples/soft-sensor.yaml --against-broker
     """
     with report_errors():
         loaded = load_config(config)
-    notes = [] if recording is None else _entity_notes(loaded, recording, partitions)
+    recording = file or recording
+    rows = None if recording is None else _open(loaded, recording, reading)
+    missing = [] if rows is None else _missing_paths(loaded, rows)
+    notes = [] if rows is None or missing else _entity_notes(loaded, rows, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -66,6 +77,7 @@ def validate(
         content["recovery"]["kept"] = None if state is None else state.as_json()
         if recording is not None:
             content["recording"] = notes
+            content["missing_paths"] = missing
         if against_broker:
             content["checks"] = [check._asdict() for check in checks]
         print_json(content)
@@ -73,33 +85,68 @@ def validate(
         typer.echo(f"{config}: ok" + ("" if config_hash is None else f" (config hash {config_hash})"))
         for line in [
             *_describe(loaded),
+            *(f"missing   {each}" for each in missing),
             *(f"recording {note}" for note in notes),
             *([] if state is None else state.lines()),
         ]:
             typer.echo(f"  {line}")
         if against_broker:
             print_checks(checks)
-    if (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
+    if missing or (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
 
 
-def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]:
-    """Return what the entities of a recording make of pools and of the team's budget."""
-    from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
-    from ssm_stream.evaluate.prequential import batches
+def _open(config: Config, recording: Path, reading: Reading) -> Recording:
+    """Return a recording as the configuration reads it, and print how."""
     from ssm_stream.evaluate.recordings import Recording, RecordingError
 
-    bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
     with report_errors(RecordingError, OSError):
-        rows = batches(config.replace(event=bare), Recording(recording))
+        rows = Recording(recording, options=reading.options().of_event(config.event))
+        print_reading(rows)
+        return rows
+
+
+def _missing_paths(config: Config, rows: Recording) -> list[str]:
+    """Return a sentence for each configured path that a recording does not have."""
+    from ssm_stream.evaluate.recordings import RecordingError
+
+    with report_errors(RecordingError, OSError):
+        return rows.missing_paths(config)
+
+
+def _entity_notes(config: Config, file: Recording, given: int | None) -> list[str]:
+    """Return what the entities of a recording make of pools and of the team's budget."""
+    from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
+    from ssm_stream.evaluate.prequential import read_messages
+    from ssm_stream.evaluate.recordings import RecordingError
+
+    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
+    with report_errors(RecordingError, OSError):
+        partitions = partitions_of(config, file, given)
+        rows = read_messages(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:
             names |= dict.fromkeys(events.entity)
             passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    notes += [f"{passed:,} rows of other entities pass by (event.only)"] if passed else []
+    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     return [note for note in notes if note is not None]
+
+
+def _describe_readings(event: Event) -> Iterator[str]:
+    """How rows are made of readings, as lines of text."""
+    apart = f"entity and signal: `{event.entity}` and `{event.signal}`"
+    who = apart if event.tag is None else f"entity and signal: {event.tag.pattern} in `{event.tag.field}`"
+    yield f"readings  {who}; time: `{event.timestamp}`; value: `{event.value}`"
+    when = f"every {format_duration(event.every)}" if event.every else f"at each reading of {event.targets[0]}"
+    ages = {} if event.max_age is None else event.max_age if isinstance(event.max_age, dict) else {"": event.max_age}
+    found = [f"{name} {format_duration(age)}".strip() for name, age in ages.items()]
+    found += [] if "" in ages else ["10 of the signal's usual gaps"]
+    grace = f"; a row waits {format_duration(event.grace)} for readings that come late" if event.grace else ""
+    yield f"rows      {when}, with the last value of each signal, unknown after {', '.join(found)}{grace}"
 
 
 def _describe(config: Config) -> Iterator[str]:
@@ -115,7 +162,10 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
-    yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
+    if event.layout == "readings":
+        yield from _describe_readings(event)
+    of = "entity" if event.makes_rows else event.entity
+    yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:

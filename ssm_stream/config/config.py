@@ -23,6 +23,7 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
+from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
 from ssm_stream.core import frozen_weights
 
@@ -66,6 +67,11 @@ class Config(Section):
             raise ValueError(
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"
+            )
+        if self.labels and self.event.makes_rows:
+            raise ValueError(
+                "labels: found with event.layout: readings, where the target is a signal like any other; leave labels "
+                "out, and send the target's values as readings"
             )
         leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
         if self.labels and leaks:
@@ -229,6 +235,9 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
+        if not self.event.makes_rows:
+            for name in ("layout", *READING_SETTINGS):
+                del settings["event"][name]
         for name in ("derive", "when", "quality", "holidays"):
             if not getattr(self.event, name):
                 del settings["event"][name]

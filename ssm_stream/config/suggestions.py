@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 
 from ssm_stream.config.config import Config
-from ssm_stream.config.sections import ConfigError
+from ssm_stream.config.paths import HEADER, KEY, columns_of, is_message_field
+from ssm_stream.config.sections import ConfigError, Event
 
 CUTOFF = 0.7
 """Similarity (difflib's ratio, 0 to 1) from which a name is suggested: two names that share a few letters are not."""
@@ -21,7 +23,23 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[close[0]] if close else None
 
 
-def suggest(name: str, known: Collection[str], listed: str = "known here") -> str:
+def nearest_path(path: str, known: Iterable[str]) -> str | None:
+    """Return the known path that is most like this one, or that leads elsewhere to a field of the same name."""
+    paths = list(known)
+    near = nearest(path, paths)
+    if near is not None:
+        return near
+    last = re.split(r"[.\]]", path)[-1].lower()
+    same = [each for each in paths if last and re.split(r"[.\]]", each)[-1].lower() == last]
+    return same[0] if same else None
+
+
+def suggest(
+    name: str,
+    known: Collection[str],
+    listed: str = "known here",
+    find: Callable[[str, Iterable[str]], str | None] = nearest,
+) -> str:
     """Return the cure for an unknown name: the nearest known one, and the list of them.
 
     >>> suggest("tagret", ["entity", "target"])
@@ -32,7 +50,7 @@ def suggest(name: str, known: Collection[str], listed: str = "known here") -> st
     names = list(known)
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     text = f"{listed}: {', '.join(names[:MAX_NAMES]) or 'none'}{more}"
-    near = nearest(name, names)
+    near = find(name, names)
     return f"did you mean `{near}`? {text}" if near is not None else text
 
 
@@ -42,8 +60,15 @@ def column_paths(config: Config) -> dict[str, str]:
     Targets are not among them if `labels` brings them, nor the entity if it has a default.
     """
     event = config.event
+    if event.makes_rows:
+        return message_paths(event)
     paths = {} if event.entity_default is not None else {event.entity: "event.entity"}
-    paths[event.timestamp] = "event.timestamp"
+    return value_paths(config, paths | {event.timestamp: "event.timestamp"})
+
+
+def value_paths(config: Config, before: dict[str, str]) -> dict[str, str]:
+    """Return path → configuration key of each column of a row, after those `before`, which come first."""
+    event, paths = config.event, before
     if config.labels is None:
         paths |= dict.fromkeys(event.targets, "event.target")
     for name, derived in event.derive.items():
@@ -52,9 +77,22 @@ def column_paths(config: Config) -> dict[str, str]:
         paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
     paths |= dict.fromkeys(event.categories, "event.categories")
     others = {path: "event.when" for each in event.when for path in each.condition}
-    others |= dict.fromkeys(event.quality.flags if event.quality is not None else [], "event.quality")
+    flags = [] if event.quality is None or event.makes_rows else event.quality.flags
+    others |= dict.fromkeys(flags, "event.quality")
     others |= {limit.column: "alerts.limits" for limit in config.alerts.limits}
     return paths | {path: key for path, key in others.items() if path not in (*paths, *event.derive, *event.targets)}
+
+
+def message_paths(event: Event) -> dict[str, str]:
+    """Return path → configuration key of each field that a message must have, where messages are no rows yet."""
+    paths = (
+        {} if event.entity_default is not None else {event.entity: "event.entity" if event.tag is None else "event.tag"}
+    )
+    paths |= {event.timestamp: "event.timestamp", event.value: "event.value"}
+    if event.signal is not None:
+        paths.setdefault(event.signal, "event.signal")
+    flags = [] if event.quality is None else event.quality.flags
+    return paths | {path: "event.quality" for path in flags if path not in paths}
 
 
 def missing_columns(config: Config, columns: Collection[str], place: str) -> list[str]:
@@ -66,9 +104,34 @@ def missing_columns(config: Config, columns: Collection[str], place: str) -> lis
     """
     there = set(columns)
     return [
-        f"{key}: no column {path!r} in {place}; {suggest(path, columns, 'its columns')}"
+        missing_path(key, path, columns, place)
         for path, key in column_paths(config).items()
-        if path not in there and path.split(".")[0] not in there
+        if there.isdisjoint(columns_of(path))
+    ]
+
+
+def missing_path(key: str, path: str, known: Collection[str], place: str) -> str:
+    """Return the error sentence for a configured path that is not there. known: the paths that are"""
+    if is_message_field(path):
+        what = "the message's key" if path == KEY else f"the header `{path.removeprefix(HEADER)}` of the message"
+        return (
+            f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
+            f"(`ssm-stream record`), or add a column `{path}`"
+        )
+    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
+
+
+def missing_signals(config: Config, signals: Collection[str], place: str) -> list[str]:
+    """Return an error sentence for each configured signal that no reading has.
+
+    Args:
+        signals: names of those that readings have
+        place: what has the readings, such as "events.csv"
+    """
+    return [
+        f"{key}: no signal {path!r} in {place}; {suggest(path, sorted(signals), 'its signals')}"
+        for path, key in value_paths(config, {}).items()
+        if path not in signals
     ]
 
 

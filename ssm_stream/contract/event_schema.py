@@ -10,11 +10,13 @@ an AsyncAPI document and be read by what generates code from one.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
+from ssm_stream.config.paths import Step, head_of, is_message_field, parse_path
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
@@ -73,12 +75,27 @@ def label_schema(config: Config) -> Schema:
 
 
 def feedback_schema(config: Config) -> Schema:
-    """Return the schema of feedback: an operator's verdict on an alert."""
-    fields = [
-        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True),
-        Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True),
+    """Return the schema of feedback: an operator's verdict on an alert, or an acknowledgement of one."""
+    alert = Field(
+        "id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True
+    )
+    text: Schema = {"type": "string"}
+    verdict = [alert, Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True)]
+    acknowledgement = [
+        alert,
+        Field("acknowledged", {"const": True, "description": "Somebody attends to it."}, required=True),
+        Field("by", {**text, "pattern": r"\S", "description": "Who."}, required=True),
+        Field("note", {**text, "description": "What they do."}),
+        Field("at", {"anyOf": [{**text, "pattern": ISO_8601}, {"type": "integer"}], "description": "When."}),
     ]
-    return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
+    words = "Other keys are ignored."
+    return {
+        "title": "Feedback",
+        "type": "object",
+        "if": {"required": ["acknowledged"]},
+        "then": _document("Acknowledgement", f"Somebody attends to an alert. {words}", acknowledgement),
+        "else": _document("Verdict", f"What an operator says of an alert. {words}", verdict),
+    }
 
 
 def control_schema(config: Config) -> Schema:
@@ -103,7 +120,8 @@ def control_schema(config: Config) -> Schema:
 def alert_ids(config: Config) -> str:
     """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))
-    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?(?:-[0-9]+)?$"
+    numbers = "(?:-[0-9]+){0,2}" if config.event.makes_rows else "(?:-[0-9]+)?"
+    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?{numbers}$"
 
 
 def origins(config: Config) -> list[str]:
@@ -113,7 +131,9 @@ def origins(config: Config) -> list[str]:
 
 def example_event(config: Config) -> dict[str, Any]:
     """Return an event with a value at every path that is read."""
-    event, out = config.event, dict[str, Any]()
+    event = config.event
+    if event.layout == "readings":
+        return _with_paths({event.timestamp: _example_time(event), **_example_reading(event)})
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
@@ -121,17 +141,53 @@ def example_event(config: Config) -> dict[str, Any]:
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
         values[by_id] = "part-4711"
-    values |= {event.timestamp: _example_time(event), event.entity: "press-7"}
+    return _with_paths(values | {event.timestamp: _example_time(event), event.entity: "press-7"})
+
+
+def _example_reading(event: Event) -> dict[str, Any]:
+    """Return a value at every path of a reading but that of its time."""
+    flags = [] if event.quality is None else event.quality.flags
+    out: dict[str, Any] = {event.value: 20.25, **dict.fromkeys(flags, "good")}
+    if event.tag is None:
+        assert event.signal is not None
+        return out | {event.signal: event.targets[0], event.entity: "press-7"}
+    text = event.tag.pattern.replace("*", "plant").replace("{entity}", "press-7")
+    return out | {event.tag.field: text.replace("{signal}", event.targets[0])}
+
+
+def _with_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with these values at their paths."""
+    out: dict[str, Any] = {}
     for path, value in reversed(values.items()):
-        *above, last = path.split(".")
-        within: Any = out
-        for key in above:
-            within = within.setdefault(key, {}) if isinstance(within, dict) else None
-        if isinstance(within, dict) and not isinstance(within.get(last), dict):
-            within.setdefault(last, value)
-        else:
-            out[path] = value  # another path ends above this one
+        if not is_message_field(path) and not _set(out, parse_path(path), value):
+            out[path] = value  # another path ends above this one, or goes on below it
     return out
+
+
+def _set(within: Any, steps: tuple[Step, ...], value: Any) -> bool:
+    """Set a value in an example; return whether there is room for it."""
+    (first, *rest), inner = steps, None
+    if isinstance(first, str):
+        if not isinstance(within, dict):
+            return False
+        inner = within.setdefault(first, _holder(rest) if rest else value)
+    elif not isinstance(within, list):
+        return False
+    elif isinstance(first, int):
+        while len(within) <= first:
+            within.append(None if not rest or len(within) < first else _holder(rest))
+        if not rest:
+            within[first] = value
+        inner = within[first]
+    else:
+        inner = next(filter(first.matches, within), None)
+        if inner is None:
+            within.append(inner := {first.key: first.value})
+    return _set(inner, tuple(rest), value) if rest else not isinstance(inner, dict | list)
+
+
+def _holder(rest: list[Step]) -> Any:
+    return {} if isinstance(rest[0], str) else []
 
 
 def _example_time(event: Event) -> int | str:
@@ -145,8 +201,30 @@ def _event_id(config: Config) -> str | None:
     return None if labels is None else labels.event_id or labels.id
 
 
+def _reading(config: Config) -> Schema:
+    event = config.event
+    kinds = [NUMBER, {"type": ["boolean", "null"]}]
+    if event.categories or event.context:
+        kinds.append({"type": "string", "maxLength": MAX_NAME_LENGTH})
+    fields = _who_and_when(event, event.entity, event.timestamp)
+    if event.tag is not None:
+        words = f"Entity and signal: {event.tag.pattern}."
+        fields[0] = Field(event.tag.field, {**NAME, "pattern": event.tag.schema_pattern, "description": words}, True)
+    else:
+        assert event.signal is not None
+        words = "The signal whose value it is. Readings of other signals than those that are used pass by."
+        fields.append(Field(event.signal, {"anyOf": [NAME, WHOLE], "description": words}))
+    words = "The signal's value. Missing or null: it is unknown from then on."
+    fields.append(Field(event.value, {"anyOf": kinds, "description": words}))
+    signals = ", ".join(sorted(event.signals))
+    words = f"One value of one signal, in a JSON object of at most {event.max_bytes} bytes. Signals: {signals}."
+    return {**_document("Reading", words, fields), "examples": [example_event(config)]}
+
+
 def _event(config: Config) -> Schema:
     event = config.event
+    if event.layout == "readings":
+        return _reading(config)
     late = "its label brings it" if config.labels else "predicted, not learned from"
     target = {**nullable(NUMBER), "description": f"The number to predict. Missing or null: {late}."}
     number = {
@@ -222,10 +300,12 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
     properties: dict[str, Schema] = {}
     needed: list[Schema] = []
     for path, schema, required in fields:
-        keys = path.split(".")
+        if is_message_field(path):
+            continue
+        steps = parse_path(path)
         _add(properties, [path], schema)
-        if len(keys) > 1:
-            _add(properties, keys, schema)
+        if len(steps) > 1:
+            _add(properties, steps, schema)
         if required:
             needed.append(_at(path, {}))
     out: Schema = {"title": title, "description": words, "type": "object", "properties": properties}
@@ -234,11 +314,14 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
     return out | ({"required": plain} if plain else {}) | ({"allOf": dotted} if dotted else {})
 
 
-def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None:
-    """Add a schema at the keys to what is there already."""
-    first, *rest = keys
-    if rest:
+def _add(properties: dict[str, Schema], steps: Sequence[Step], schema: Schema) -> None:
+    """Add a schema at the steps to what is there already; of the elements of a list there is none."""
+    first, *rest = steps
+    assert isinstance(first, str), "the first step is a key"
+    if rest and isinstance(rest[0], str):
         _add(properties.setdefault(first, {}).setdefault("properties", {}), rest, schema)
+    elif rest:
+        properties.setdefault(first, {})
     elif first not in properties:
         properties[first] = {**schema}
     elif properties[first] != schema:  # one path in two roles, or one that ends where another goes on
@@ -247,13 +330,44 @@ def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None
 
 def _at(path: str, schema: Schema) -> Schema:
     """Return the schema of an object that has, where the reader finds it, something at the path that is valid."""
+    steps = parse_path(path)
+    if len(steps) == 1:
+        return _within(steps, schema)
+    head, rest = head_of(path)
+    ways, before = [_within([path], schema)], [path]
+    if rest and head != steps[0]:
+        ways.append({"not": {"required": [path]}, **_within([head, *rest], schema)})
+        before.append(head)
+    absent = [{"required": [key]} for key in before]
+    without = {"not": {"anyOf": absent} if len(absent) > 1 else absent[0]}
+    return {"anyOf": [*ways, {**without, **_within(steps, schema)}]}
 
-    def within(keys: list[str]) -> Schema:
-        first, *rest = keys
-        inside = {"type": "object", **within(rest)} if rest else schema
-        return {"required": [first], **({"properties": {first: inside}} if inside else {})}
 
-    keys = path.split(".")
-    if len(keys) == 1:
-        return within(keys)
-    return {"anyOf": [within([path]), {"not": {"required": [path]}, **within(keys)}]}
+def _within(steps: Sequence[Step], schema: Schema) -> Schema:
+    """Return the schema of an object that has something at the steps that is valid; the first of them is a key."""
+    first, *rest = steps
+    inside = _below(rest, schema)
+    return {"required": [first], **({"properties": {first: inside}} if inside else {})}
+
+
+def _below(steps: Sequence[Step], schema: Schema) -> Schema:
+    """Return the schema of a value that has something at the steps that is valid."""
+    if not steps:
+        return schema
+    first, *rest = steps
+    if isinstance(first, str):
+        return {"type": "object", **_within(steps, schema)}
+    if isinstance(first, int):
+        return {"type": "array", "minItems": first + 1}
+    named = {"type": "object", "required": [first.key], "properties": {first.key: {"enum": _spellings(first.value)}}}
+    inside = _below(rest, schema)
+    return {"type": "array", "contains": {"allOf": [named, inside]} if inside else named}
+
+
+def _spellings(value: str) -> list[Any]:
+    """Return the JSON values that a path's `[key=value]` matches."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return [value]
+    return [value, found] if isinstance(found, bool | int | float) else [value]

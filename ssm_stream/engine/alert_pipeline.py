@@ -166,6 +166,11 @@ class AlertPipeline:
             self._end("reset", kind)
         return [each.to_json() for each in self._ended]
 
+    def open(self, ended_by: str) -> list[Ended]:
+        """Return the episodes whose beginning consumers have seen and whose end they have not, those whose end has yet
+        to be sent among them. ended_by: of the others, were they to end now"""
+        return [*self._ended, *self._ids.open(ended_by)]
+
     def add_ended(self, ended: Sequence[Ended]) -> None:
         """Add episodes whose end is to be sent at the next event of their source."""
         self._ended += ended

@@ -22,6 +22,8 @@ from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
 from ssm_stream.flow.alert_id import AlertId
+from ssm_stream.flow.row_state import row_of, row_state, with_rows
+from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import recorded_stops
@@ -261,6 +263,7 @@ class _Run:
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
+            item = with_rows(item, engine.rows)
             engine.episodes.set_control(item.control)
             events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), partition)
             batch = item.without(refused, events)
@@ -316,7 +319,12 @@ class _Run:
         for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, [message])):
             if not isinstance(item, ShardBatch) or self._config.labels is not None:
                 continue
-            found = self._explain(self._engine(key), item, chunk.partition)
+            engine = self._engine(key)
+            if engine.rows is not None:
+                item = row_of(with_rows(item, row_state(self._config, engine.rows.dump())), self._alert.row)
+                if not len(item.events):
+                    continue
+            found = self._explain(engine, item, chunk.partition)
             if found is not None and cut == self._alert.offset:
                 self.explanation = found
             if found is not None and (self._entity is None or found.entity == self._entity):
@@ -346,9 +354,11 @@ def _offsets_of(
 ) -> list[int]:
     """Return the offsets of the entity's events up to the alert's."""
     decoder, found, total = Decoder(config), list[int](), alert.offset - first + 1
+    rows: dict[str, RowBuilder | None] = {}
     for chunk in _chunks(config.source, alert, first):
-        for _, item in decoder.decode(chunk):
+        for key, item in decoder.decode(chunk):
             if isinstance(item, ShardBatch):
+                item = with_rows(item, rows.setdefault(key, row_state(config)))
                 found += [at for at, name in zip(item.offsets, item.events.entity, strict=True) if name == entity]
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     return found

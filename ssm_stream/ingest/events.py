@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.config.paths import is_flat
 from ssm_stream.ingest.assembler import Assembler, Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.event_columns import Events, select_entities, text_code
@@ -60,6 +61,13 @@ def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
         return None
 
 
+def stack_targets(targets: Sequence[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    """Return the targets of n events as `Events.target`: (n, 0) where messages are no rows and have none."""
+    if len(targets) == 1:
+        return targets[0]
+    return np.stack(targets, axis=1) if targets else np.empty((n, 0))
+
+
 class EventReader:
     """Reads documents by the `event` section of the configuration.
 
@@ -73,7 +81,7 @@ class EventReader:
         self.derived = self.assembler.derived
         self.paths = [event.entity, event.timestamp, *event.targets, *self.derived.paths, *event.categories]
         self.paths += event.context
-        flat = all("." not in path for path in self.paths)
+        flat = all(map(is_flat, self.paths))
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._but_entity = itemgetter(*self.paths[1:]) if flat else None
         self._one_by_one = [path_getter(path) for path in self.paths]
@@ -109,7 +117,7 @@ class EventReader:
             self._numbers(column, path, at, refused, truth=False)
             for path, column in zip(paths, columns[2:first], strict=True)
         ]
-        target = targets[0] if len(targets) == 1 else np.stack(targets, axis=1)
+        target = stack_targets(targets, len(rows))
         numbers = self.derived.paths
         features, texts = np.empty((len(rows), len(columns) - first)), dict[float, str]()
         for j, (path, column) in enumerate(zip(self.paths[first:], columns[first:], strict=True)):

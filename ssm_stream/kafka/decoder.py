@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
@@ -15,20 +15,25 @@ import orjson
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.control import ControlWindow
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import (
     Chunk,
     LabelBatch,
+    Message,
     OutputBatch,
     ProducerRecord,
+    RawMessages,
     ShardBatch,
+    headers_of,
     offset_of,
     offsets_of,
     raw_message,
@@ -46,8 +51,9 @@ Decoded = tuple[str, ShardBatch | LabelBatch | OutputBatch]
 class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
-    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
+    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
     control: returns the planned stops of the control topic for the events of a partition from an offset on
+    inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
     def __init__(
@@ -55,27 +61,32 @@ class Decoder:
         config: Config,
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
+        inspect: Callable[[Chunk], bool] | None = None,
     ) -> None:
-        self.config, self._on_passed_by, self._control = config, on_passed_by, control
-        self.reader = EventReader(config.event)
-        fast = FastReader(config.event)
+        self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
+        self.reader = MessageReader(config.event)
+        fast = FastReader(self.reader.event)
         self._format = message_format(config.event)
         plain = config.event.format == "json" and config.labels is None
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
         self._framed = config.event.framed
-        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+        full = config.state.max_entities is not None and config.state.when_full == "refuse"
+        self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
+        self._fields = MessageFields(config)
         self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
+        if self._inspect is not None and chunk.topic == self.config.source.topic and not self._inspect(chunk):
+            self._inspect = None
         out = self._decode(chunk)
         if self._control is not None and chunk.topic == self.config.source.topic:
             windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
-        if self.config.event.only:
+        if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
             self._on_passed_by(len(chunk.messages) - decoded)
         return out
@@ -85,8 +96,12 @@ class Decoder:
         if self._framed:
             values = list(map(strip_frame, values))
         fits = _max_size(values) <= self._max_bytes
-        if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
-            return list(self._split(chunk, plain))
+        if fits and self._fast is not None:
+            keys = list(map(methodcaller("key"), chunk.messages)) if self._fast.by_key else None
+            if (plain := self._fast.read(values, keys)) is not None:
+                plain, misfits = self.reader.translate(plain, [])
+                if not misfits:
+                    return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = orjson.loads if is_label_topic else self._format
@@ -94,6 +109,7 @@ class Decoder:
             documents, positions = _parse(values, refused)
         else:
             documents, positions = parse_each(values, refused, self._max_bytes, read)
+        add_fields(self._fields, documents, chunk.messages, positions)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -122,7 +138,7 @@ class Decoder:
         if not messages:
             return []
         offsets = offsets_of(messages)
-        raw = list(map(raw_message, messages)) if self._keep_raw else None
+        raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
         first = offset_of(chunk.messages[0])
@@ -135,7 +151,7 @@ class Decoder:
                     chunk.partition,
                     events.take(rows),
                     [offsets[i] for i in rows.tolist()],
-                    None if raw is None else [raw[i] for i in rows.tolist()],
+                    None if raw is None else raw.take(rows.tolist()),
                     chunk=first,
                 ),
             )
@@ -229,6 +245,16 @@ def parse_each(
         except FormatError as error:
             refused.append(RefusedDocument(i, Fault.FORMAT_FAILED, str(error)))
     return documents, positions
+
+
+def add_fields(
+    fields: MessageFields, documents: Sequence[Any], messages: Sequence[Message], positions: Sequence[int] | None
+) -> None:
+    """Add the fields of their messages to documents. positions: of the documents among the messages; None: all"""
+    for i, document in enumerate(documents) if fields.paths else ():
+        if type(document) is dict:
+            message = messages[i if positions is None else positions[i]]
+            document.update(fields.values(message.key(), headers_of(message) if fields.has_headers else ()))
 
 
 def strip_frame(value: bytes | None) -> bytes | None:

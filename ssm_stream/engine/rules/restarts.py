@@ -5,7 +5,7 @@ A machine that starts again is not what it was when it stopped: it is cold, and 
 first events are learned, but their scores are judged by what they were at earlier restarts, after stops that lasted
 about as long. A pool keeps the highest score of these by the number of the event since the start (1, 2, 3 to 4, 5 to 8,
 …); an event alarms beyond `MARGIN` times that, and never below 1; it is no evidence of drift. After few restarts the
-highest says less: until there are `RESTARTS`, the factor is larger, and until `FEWEST`, none of their events alarms.
+highest is worth less: until there are `RESTARTS`, the factor is larger; until `FEWEST`, none of their events alarms.
 Machines that start together, after a Sunday, show what one of them would: they count as one restart.
 
 A restart lasts as long as the stop did, by time (at most `LONGEST`) or by events (at most `EVENTS`), whichever is more,

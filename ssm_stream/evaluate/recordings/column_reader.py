@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.config.paths import columns_of, is_flat
 from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.assembler import Columns
 from ssm_stream.ingest.entity_filter import entity_filter
@@ -20,8 +21,10 @@ from ssm_stream.ingest.events import (
     Events,
     RefusedDocument,
     select_entities,
+    stack_targets,
     text_code,
 )
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
@@ -40,15 +43,17 @@ class ColumnReader:
     """
 
     def __init__(self, event: Event) -> None:
-        self._event = event
+        self._messages = MessageReader(event)
+        self._event = event = self._messages.event
         self._by_row, self._only = EventReader(event), entity_filter(event.only)
         paths = self._by_row.paths
-        self.names = {name for path in paths for name in (path, path.split(".")[0])}
+        self.names = {name for path in paths for name in columns_of(path)}
 
     def read(self, part: Slice) -> tuple[Events, list[RefusedDocument]]:
-        """Return the events of a slice, and the refusals, both in order of position."""
+        """Return the events of a slice, and the refusals, both in order of position: messages, where these are no rows
+        yet."""
         events = self._by_column(part) if part.height else None
-        return self._by_row.read(part.rows()) if events is None else (events, [])
+        return self._messages.translate(*(self._by_row.read(part.rows()) if events is None else (events, [])))
 
     def _by_column(self, part: Slice) -> Events | None:
         """Return the events; None if the rows must be read one by one."""
@@ -57,7 +62,7 @@ class ColumnReader:
         columns = [column for column in found if column is not None]
         # A nested value, or a column that holds more than one type.
         if len(columns) < len(paths) or any(
-            "." in path and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
+            not is_flat(path) and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
         ):
             return None
         first, numbers = 2 + len(event.targets), len(self._by_row.derived.paths)
@@ -75,7 +80,7 @@ class ColumnReader:
         usable = [[column for column in some if column is not None] for some in (targets, features)]
         if len(usable[0]) < len(targets) or len(usable[1]) < len(features):
             return None
-        target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
+        target = stack_targets(usable[0], part.height)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
         read = Columns(entity, ts, together, target, np.arange(part.height), texts or None)
         return select_entities(self._by_row.assembler(read), self._only)
