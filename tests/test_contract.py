@@ -21,6 +21,7 @@ from jsonschema import Draft7Validator, Draft202012Validator
 from test_decoder import FakeMessage
 
 from ssm_stream.config import Config, load_config, parse_config
+from ssm_stream.config.paths import has_list_step, head_of, is_message_field
 from ssm_stream.contract import message_schemas
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema, example_event, feedback_schema, label_schema
@@ -280,6 +281,11 @@ SHAPES = {
         "source: {brokers: a, topic: t}\n"
         "event: {entity: who.id, timestamp: who.ts, features: [who.load], target: who.temp, timestamp_format: ms}\n"
     ),
+    "lists": parse_config(
+        "source: {brokers: a, topic: t}\n"
+        "event: {entity: 'who[0].id', timestamp: 'at.times[1]', features: ['in.all[name=load].v', 'in.all[name=7].v'],"
+        " target: 'in.all[name=temp].v', categories: ['$header.line', 'in.all[name=load].mode']}\n"
+    ),
     "seconds": parse_config(
         "source: {brokers: a, topic: t}\nevent: {entity: machine, timestamp: ts, timestamp_format: s, target: temp}\n"
     ),
@@ -310,13 +316,19 @@ def events_of(draw: st.DrawFn, shape: Config) -> dict[str, Any]:
     """An event with one or more values changed, dotted paths in one spelling."""
     event, flat = shape.event, draw(st.booleans())
     out = {path: path_getter(path)(example_event(shape)) for path in [event.entity, event.timestamp, *event.targets]}
-    out |= {path: path_getter(path)(example_event(shape)) for path in event.columns}
+    out |= {path: path_getter(path)(example_event(shape)) for path in event.columns if not is_message_field(path)}
     for path in draw(st.lists(st.sampled_from(sorted(out)), max_size=3)):
         if draw(st.integers(0, 5)):
             out[path] = draw(values)
         else:
             out.pop(path, None)
     document: dict[str, Any] = {}
+    if not flat and any(map(has_list_step, out)):
+        document = example_event(shape)
+        for path in draw(st.lists(st.sampled_from(sorted(out)), max_size=2)):
+            head = head_of(path)[0]
+            document |= {head.split(".")[0]: draw(values)} | ({path: draw(values)} if draw(st.booleans()) else {})
+        return document
     for path, value in out.items():
         within, keys = document, [path] if flat else path.split(".")
         for key in keys[:-1]:

@@ -119,7 +119,8 @@ def test_a_recording_has_all_fields_and_says_what_it_left_out(kafka: Kafka, topi
                 **{name: each for name, each in sent.items() if name != "site"},
                 **{f"site.{name}": each for name, each in sent["site"].items()},
             }  # fmt: skip
-            assert {name: each for name, each in read.items() if each is not None} == flat
+            assert read["$key"] == key.decode()
+            assert {name: each for name, each in read.items() if each is not None and name != "$key"} == flat
     again = ssm_stream("record", config, "--out", out)
     assert (again.exit_code, "is not overwritten" in again.stderr) == (2, True)
     assert ssm_stream("record", config, "--out", out, "--force").exit_code == 0

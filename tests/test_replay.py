@@ -22,8 +22,9 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli import replay as command
 from ssm_stream.config import Event
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.embedded_broker import ApiKey
-from ssm_stream.kafka.replay import PositionError, ReplayError, ReplayPosition, encode_row, replay, value_at_path
+from ssm_stream.kafka.replay import PositionError, ReplayError, ReplayPosition, encode_row, replay
 
 ROOT = Path(__file__).parent.parent
 ROWS = [{"entity": f"pump-{i % 7}", "ts": 1_767_225_600 + i, "temp": i / 4, "target": i} for i in range(500)]
@@ -101,7 +102,7 @@ def test_encode_says_what_json_cannot() -> None:
 
 def test_paths_may_be_dotted() -> None:
     row = {"a": {"b": {"c": 1}}, "x.y": 2, "n": None}
-    assert [value_at_path(row, path) for path in ("a.b.c", "x.y", "n", "n.z", "a.q", "none")] == [
+    assert [path_getter(path)(row) for path in ("a.b.c", "x.y", "n", "n.z", "a.q", "none")] == [
         1,
         2,
         None,

@@ -414,11 +414,11 @@ def test_late_targets_are_not_taken_apart() -> None:
 class Served:
     """A page on a server, and requests to it."""
 
-    said: list[tuple[str, bool]]
+    said: list[tuple[str, dict[str, Any]]]
 
-    def __init__(self, settings: Config, publish: Any = None) -> None:
+    def __init__(self, settings: Config, feedback: Any = None, control: Any = None) -> None:
         self.metrics = Metrics(settings)
-        self.page = LivePage(settings, self.metrics, publish)
+        self.page = LivePage(settings, self.metrics, feedback, control)
         self.page.history_read.set()
         self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1), site.Site(self.page))
         self.port = self.server.port
@@ -452,8 +452,13 @@ class Served:
 
 
 def opened() -> Iterator[Served]:
-    said: list[tuple[str, bool]] = []
-    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"), lambda *each: said.append(each))
+    said: list[tuple[str, dict[str, Any]]] = []
+
+    def write(key: str, document: dict[str, Any]) -> str:
+        said.append((key, document))
+        return key
+
+    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"), write)
     one.said = said
     yield one
     one.server.close()
@@ -539,7 +544,7 @@ def test_a_verdict_goes_to_the_topic(served: Served) -> None:
     origin = f"http://127.0.0.1:{served.port}"
     status, _, body = served.ask("/ui/feedback", "POST", VERDICT, Origin=origin, **OURS)
     assert (status, orjson.loads(body)) == (200, {"id": "events-0-7-anomaly", "true": False})
-    assert served.said == [("events-0-7-anomaly", False)]
+    assert served.said == [("events-0-7-anomaly", {"id": "events-0-7-anomaly", "true": False})]
     assert served.page.alert_episodes.changes().episodes[0]["verdict"] is False
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
+from ssm_stream.config.paths import PathError, head_of, is_message_field
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader
 from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
@@ -193,7 +194,7 @@ def values_by_column(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dic
     for i, document in enumerate(documents):
         for path, value, nameable in _leaves(document):
             if not nameable:
-                unnamed[path] = "a name with a dot inside an object; it cannot be written as a path"
+                unnamed[path] = "a name with a dot or a bracket inside an object; it cannot be written as a path"
             elif not path or len(path) > MAX_NAME_LENGTH or not is_utf8([path]):
                 unnamed[path] = "a name that is empty, too long or not UTF-8"
             else:
@@ -210,6 +211,8 @@ def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
         above, within, depth = waiting.pop()
         for key, value in within.items():
             path = above + key
+            if not above and is_message_field(key):
+                continue  # an input only where the configuration names it
             if above and path in document:
                 continue  # as for the reader, a key that itself has the dots comes first
             if above and "." in key:
@@ -217,7 +220,15 @@ def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:
             elif type(value) is dict and "." not in key and key and depth < MAX_DEPTH:
                 waiting.append((f"{path}.", value, depth + 1))
             else:
-                yield path, value, True
+                yield path, value, _is_nameable(path, nested=bool(above))
+
+
+def _is_nameable(path: str, *, nested: bool) -> bool:
+    """Return whether a configuration can name the field of this path: a bracket may not read as a step into a list."""
+    try:
+        return not nested or not head_of(path)[1]
+    except PathError:
+        return False
 
 
 def _role(

@@ -7,6 +7,7 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +17,8 @@ import typer
 from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
 from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, rows_to_read
 from ssm_stream.cli.terminal.console import counting_bar
-from ssm_stream.config import ConfigError, load_config
+from ssm_stream.config import Config, ConfigError, load_config
+from ssm_stream.config.paths import is_message_field
 
 if TYPE_CHECKING:
     from ssm_stream.kafka.replay import ReplayPosition
@@ -60,6 +62,7 @@ def replay(
         settings = load_config(config)
         source = settings.source
         recording = iter(Recording(file))
+        _require_key(settings, file)
         recording = itertools.chain([next(recording)], recording)
         position = core.ReplayPosition(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0
@@ -109,6 +112,20 @@ def replay(
     if result.stopped:
         typer.echo(f"stopped after row {skipped + result.rows:,}; continue with --resume", err=True)
         raise typer.Exit(FAILED)
+
+
+def _require_key(config: Config, file: Path) -> None:
+    """Require the messages' keys in a file, if they are the entities.
+
+    Raises:
+        ConfigError, RecordingError: there is no such column, or the file cannot be read.
+    """
+    from ssm_stream.evaluate.recordings import Recording
+
+    if is_message_field(config.event.entity):
+        found = [each for each in Recording(file).missing_paths(config) if each.startswith("event.entity:")]
+        if found:
+            raise ConfigError(found[0])
 
 
 class _Tracker:

@@ -10,7 +10,7 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile
+from ssm_stream.cli.inputs import ConfigFile, Partitions, partitions_of
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
@@ -22,34 +22,40 @@ if TYPE_CHECKING:
 
 def validate(
     config: ConfigFile,
+    file: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="[FILE]",
+            help="Recording in which to look for the configured paths, and whose entities are counted.",
+            show_default=False,
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole configuration, defaults filled in.")] = False,
     against_broker: Annotated[
         bool, typer.Option("--against-broker", help="Also check topics, permissions and the latest events.")
     ] = False,
-    recording: Annotated[
-        Path | None,
-        typer.Option(help="Also count the entities of a recording: pools, and the team's budget.", show_default=False),
-    ] = None,
-    partitions: Annotated[
-        int, typer.Option(min=1, max=100_000, help="Partitions of the topic, for the pools of --recording.")
-    ] = 1,
+    recording: Annotated[Path | None, typer.Option(help="As FILE.", hidden=True)] = None,
+    partitions: Partitions = None,
 ) -> None:
     """Check a configuration file: print what it means, or each error with its line and the cure.
 
     If the recovery directory holds a state, the effect of each changed setting on it is printed.
 
-    With --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file. With
-    --recording, the entities of its rows are counted.
+    With a FILE, each configured path must be in it, and its entities are counted: pools, and the team's budget. With
+    --against-broker, the checks of `doctor` run too, and the latest events are decoded under this file.
 
-    Exit code 0: the file is valid; 1: the state is refused or a check failed; 2: the file is invalid.
+    Exit code 0: the file is valid; 1: the state is refused, or a path is missing or a check failed; 2: the file is
+    invalid.
 
-    Examples: ssm-stream validate examples/soft-sensor.yaml
+    Examples: ssm-stream validate examples/soft-sensor.yaml examples/plant.csv.gz
 
     ssm-stream validate examples/soft-sensor.yaml --against-broker
     """
     with report_errors():
         loaded = load_config(config)
-    notes = [] if recording is None else _entity_notes(loaded, recording, partitions)
+    recording = file or recording
+    missing = [] if recording is None else _missing_paths(loaded, recording)
+    notes = [] if recording is None or missing else _entity_notes(loaded, recording, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -67,6 +73,7 @@ def validate(
         content["recovery"]["kept"] = None if state is None else state.as_json()
         if recording is not None:
             content["recording"] = notes
+            content["missing_paths"] = missing
         if against_broker:
             content["checks"] = [check._asdict() for check in checks]
         print_json(content)
@@ -74,17 +81,26 @@ def validate(
         typer.echo(f"{config}: ok" + ("" if config_hash is None else f" (config hash {config_hash})"))
         for line in [
             *_describe(loaded),
+            *(f"missing   {each}" for each in missing),
             *(f"recording {note}" for note in notes),
             *([] if state is None else state.lines()),
         ]:
             typer.echo(f"  {line}")
         if against_broker:
             print_checks(checks)
-    if (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
+    if missing or (state is not None and state.effect == "refused") or not all(check.ok for check in checks):
         raise typer.Exit(FAILED)
 
 
-def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]:
+def _missing_paths(config: Config, recording: Path) -> list[str]:
+    """Return a sentence for each configured path that a recording does not have."""
+    from ssm_stream.evaluate.recordings import Recording, RecordingError
+
+    with report_errors(RecordingError, OSError):
+        return Recording(recording).missing_paths(config)
+
+
+def _entity_notes(config: Config, recording: Path, given: int | None) -> list[str]:
     """Return what the entities of a recording make of pools and of the team's budget."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
     from ssm_stream.evaluate.prequential import read_messages
@@ -93,7 +109,8 @@ def _entity_notes(config: Config, recording: Path, partitions: int) -> list[str]
     rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
     bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
-        rows = read_messages(config.replace(event=bare), Recording(recording))
+        partitions = partitions_of(config, file := Recording(recording), given)
+        rows = read_messages(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:
             names |= dict.fromkeys(events.entity)

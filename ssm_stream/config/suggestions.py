@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Callable, Collection, Iterable
 
 from ssm_stream.config.config import Config
+from ssm_stream.config.paths import HEADER, KEY, columns_of, is_message_field
 from ssm_stream.config.sections import ConfigError, Event
 
 CUTOFF = 0.7
@@ -21,7 +23,23 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return by_lower[close[0]] if close else None
 
 
-def suggest(name: str, known: Collection[str], listed: str = "known here") -> str:
+def nearest_path(path: str, known: Iterable[str]) -> str | None:
+    """Return the known path that is most like this one, or that leads elsewhere to a field of the same name."""
+    paths = list(known)
+    near = nearest(path, paths)
+    if near is not None:
+        return near
+    last = re.split(r"[.\]]", path)[-1].lower()
+    same = [each for each in paths if last and re.split(r"[.\]]", each)[-1].lower() == last]
+    return same[0] if same else None
+
+
+def suggest(
+    name: str,
+    known: Collection[str],
+    listed: str = "known here",
+    find: Callable[[str, Iterable[str]], str | None] = nearest,
+) -> str:
     """Return the cure for an unknown name: the nearest known one, and the list of them.
 
     >>> suggest("tagret", ["entity", "target"])
@@ -32,7 +50,7 @@ def suggest(name: str, known: Collection[str], listed: str = "known here") -> st
     names = list(known)
     more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
     text = f"{listed}: {', '.join(names[:MAX_NAMES]) or 'none'}{more}"
-    near = nearest(name, names)
+    near = find(name, names)
     return f"did you mean `{near}`? {text}" if near is not None else text
 
 
@@ -86,9 +104,9 @@ def missing_columns(config: Config, columns: Collection[str], place: str) -> lis
     """
     there = set(columns)
     return [
-        f"{key}: no column {path!r} in {place}; {suggest(path, columns, 'its columns')}"
+        missing_path(key, path, columns, place)
         for path, key in column_paths(config).items()
-        if path not in there and path.split(".")[0] not in there
+        if there.isdisjoint(columns_of(path))
     ]
 
 
@@ -104,6 +122,17 @@ def missing_signals(config: Config, signals: Collection[str], place: str) -> lis
         for path, key in value_paths(config, {}).items()
         if path not in signals
     ]
+
+
+def missing_path(key: str, path: str, known: Collection[str], place: str) -> str:
+    """Return the error sentence for a configured path that is not there. known: the paths that are"""
+    if is_message_field(path):
+        what = "the message's key" if path == KEY else f"the header `{path.removeprefix(HEADER)}` of the message"
+        return (
+            f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
+            f"(`ssm-stream record`), or add a column `{path}`"
+        )
+    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
 
 
 def check_columns(config: Config, columns: Collection[str], place: str) -> None:

@@ -10,11 +10,13 @@ an AsyncAPI document and be read by what generates code from one.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
+from ssm_stream.config.paths import Step, head_of, is_message_field, parse_path
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
@@ -142,15 +144,35 @@ def _with_paths(values: dict[str, Any]) -> dict[str, Any]:
     """Return a document with these values at their paths."""
     out: dict[str, Any] = {}
     for path, value in reversed(values.items()):
-        *above, last = path.split(".")
-        within: Any = out
-        for key in above:
-            within = within.setdefault(key, {}) if isinstance(within, dict) else None
-        if isinstance(within, dict) and not isinstance(within.get(last), dict):
-            within.setdefault(last, value)
-        else:
-            out[path] = value  # another path ends above this one
+        if not is_message_field(path) and not _set(out, parse_path(path), value):
+            out[path] = value  # another path ends above this one, or goes on below it
     return out
+
+
+def _set(within: Any, steps: tuple[Step, ...], value: Any) -> bool:
+    """Set a value in an example; return whether there is room for it."""
+    (first, *rest), inner = steps, None
+    if isinstance(first, str):
+        if not isinstance(within, dict):
+            return False
+        inner = within.setdefault(first, _holder(rest) if rest else value)
+    elif not isinstance(within, list):
+        return False
+    elif isinstance(first, int):
+        while len(within) <= first:
+            within.append(None if not rest or len(within) < first else _holder(rest))
+        if not rest:
+            within[first] = value
+        inner = within[first]
+    else:
+        inner = next(filter(first.matches, within), None)
+        if inner is None:
+            within.append(inner := {first.key: first.value})
+    return _set(inner, tuple(rest), value) if rest else not isinstance(inner, dict | list)
+
+
+def _holder(rest: list[Step]) -> Any:
+    return {} if isinstance(rest[0], str) else []
 
 
 def _example_time(event: Event) -> int | str:
@@ -263,10 +285,12 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
     properties: dict[str, Schema] = {}
     needed: list[Schema] = []
     for path, schema, required in fields:
-        keys = path.split(".")
+        if is_message_field(path):
+            continue
+        steps = parse_path(path)
         _add(properties, [path], schema)
-        if len(keys) > 1:
-            _add(properties, keys, schema)
+        if len(steps) > 1:
+            _add(properties, steps, schema)
         if required:
             needed.append(_at(path, {}))
     out: Schema = {"title": title, "description": words, "type": "object", "properties": properties}
@@ -275,11 +299,14 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
     return out | ({"required": plain} if plain else {}) | ({"allOf": dotted} if dotted else {})
 
 
-def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None:
-    """Add a schema at the keys to what is there already."""
-    first, *rest = keys
-    if rest:
+def _add(properties: dict[str, Schema], steps: Sequence[Step], schema: Schema) -> None:
+    """Add a schema at the steps to what is there already; of the elements of a list there is none."""
+    first, *rest = steps
+    assert isinstance(first, str), "the first step is a key"
+    if rest and isinstance(rest[0], str):
         _add(properties.setdefault(first, {}).setdefault("properties", {}), rest, schema)
+    elif rest:
+        properties.setdefault(first, {})
     elif first not in properties:
         properties[first] = {**schema}
     elif properties[first] != schema:  # one path in two roles, or one that ends where another goes on
@@ -288,13 +315,44 @@ def _add(properties: dict[str, Schema], keys: list[str], schema: Schema) -> None
 
 def _at(path: str, schema: Schema) -> Schema:
     """Return the schema of an object that has, where the reader finds it, something at the path that is valid."""
+    steps = parse_path(path)
+    if len(steps) == 1:
+        return _within(steps, schema)
+    head, rest = head_of(path)
+    ways, before = [_within([path], schema)], [path]
+    if rest and head != steps[0]:
+        ways.append({"not": {"required": [path]}, **_within([head, *rest], schema)})
+        before.append(head)
+    absent = [{"required": [key]} for key in before]
+    without = {"not": {"anyOf": absent} if len(absent) > 1 else absent[0]}
+    return {"anyOf": [*ways, {**without, **_within(steps, schema)}]}
 
-    def within(keys: list[str]) -> Schema:
-        first, *rest = keys
-        inside = {"type": "object", **within(rest)} if rest else schema
-        return {"required": [first], **({"properties": {first: inside}} if inside else {})}
 
-    keys = path.split(".")
-    if len(keys) == 1:
-        return within(keys)
-    return {"anyOf": [within([path]), {"not": {"required": [path]}, **within(keys)}]}
+def _within(steps: Sequence[Step], schema: Schema) -> Schema:
+    """Return the schema of an object that has something at the steps that is valid; the first of them is a key."""
+    first, *rest = steps
+    inside = _below(rest, schema)
+    return {"required": [first], **({"properties": {first: inside}} if inside else {})}
+
+
+def _below(steps: Sequence[Step], schema: Schema) -> Schema:
+    """Return the schema of a value that has something at the steps that is valid."""
+    if not steps:
+        return schema
+    first, *rest = steps
+    if isinstance(first, str):
+        return {"type": "object", **_within(steps, schema)}
+    if isinstance(first, int):
+        return {"type": "array", "minItems": first + 1}
+    named = {"type": "object", "required": [first.key], "properties": {first.key: {"enum": _spellings(first.value)}}}
+    inside = _below(rest, schema)
+    return {"type": "array", "contains": {"allOf": [named, inside]} if inside else named}
+
+
+def _spellings(value: str) -> list[Any]:
+    """Return the JSON values that a path's `[key=value]` matches."""
+    try:
+        found = json.loads(value)
+    except ValueError:
+        return [value]
+    return [value, found] if isinstance(found, bool | int | float) else [value]

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from ssm_stream.autoconfig.feature_selection import values_by_column
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
-from ssm_stream.config.suggestions import missing_columns, missing_signals
+from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
 from ssm_stream.ingest.formats import message_format
+from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
@@ -221,11 +222,9 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
     passed = sample.messages - sample.events - sample.labels - sample.refused.total()
     why = "" if config.event.makes_rows else " (event.only)"
     found += f", {passed} pass by{why}" if passed else ""
-    documents = [
-        document for document in parse_documents(messages, message_format(config.event)) if isinstance(document, dict)
-    ]
-    columns = dict.fromkeys([*values_by_column(documents)[0], *(key for each in documents for key in each)])
-    if documents and (missing := missing_columns(config, columns, f"the last {sample.messages} messages")):
+    parsed = parse_documents(messages, message_format(config.event), MessageFields(config))
+    documents = [each for each in parsed if isinstance(each, dict)]
+    if missing := missing_paths(config, documents, f"the last {sample.messages} messages"):
         return Check(
             "events", False, f"{found}; {'; '.join(missing)}", "correct these paths, or see what producers write"
         )

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.config.paths import is_flat
 from ssm_stream.ingest.assembler import Assembler, Columns
 from ssm_stream.ingest.entity_filter import entity_filter
 from ssm_stream.ingest.event_columns import Events, select_entities, text_code
@@ -80,7 +81,7 @@ class EventReader:
         self.derived = self.assembler.derived
         self.paths = [event.entity, event.timestamp, *event.targets, *self.derived.paths, *event.categories]
         self.paths += event.context
-        flat = all("." not in path for path in self.paths)
+        flat = all(map(is_flat, self.paths))
         self._all_at_once = itemgetter(*self.paths) if flat else None
         self._but_entity = itemgetter(*self.paths[1:]) if flat else None
         self._one_by_one = [path_getter(path) for path in self.paths]

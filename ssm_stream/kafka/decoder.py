@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from operator import methodcaller
@@ -19,6 +19,7 @@ from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
+from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
@@ -27,10 +28,12 @@ from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import (
     Chunk,
     LabelBatch,
+    Message,
     OutputBatch,
     ProducerRecord,
     RawMessages,
     ShardBatch,
+    headers_of,
     offset_of,
     offsets_of,
     raw_message,
@@ -50,6 +53,7 @@ class Decoder:
 
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
     control: returns the planned stops of the control topic for the events of a partition from an offset on
+    inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
     def __init__(
@@ -57,8 +61,9 @@ class Decoder:
         config: Config,
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
+        inspect: Callable[[Chunk], bool] | None = None,
     ) -> None:
-        self.config, self._on_passed_by, self._control = config, on_passed_by, control
+        self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
         self.reader = MessageReader(config.event)
         fast = FastReader(self.reader.event)
         self._format = message_format(config.event)
@@ -70,10 +75,13 @@ class Decoder:
         full = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
+        self._fields = MessageFields(config)
         self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
+        if self._inspect is not None and chunk.topic == self.config.source.topic and not self._inspect(chunk):
+            self._inspect = None
         out = self._decode(chunk)
         if self._control is not None and chunk.topic == self.config.source.topic:
             windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
@@ -88,10 +96,12 @@ class Decoder:
         if self._framed:
             values = list(map(strip_frame, values))
         fits = _max_size(values) <= self._max_bytes
-        if fits and self._fast is not None and (plain := self._fast.read(values)) is not None:
-            plain, misfits = self.reader.translate(plain, [])
-            if not misfits:
-                return list(self._split(chunk, plain))
+        if fits and self._fast is not None:
+            keys = list(map(methodcaller("key"), chunk.messages)) if self._fast.by_key else None
+            if (plain := self._fast.read(values, keys)) is not None:
+                plain, misfits = self.reader.translate(plain, [])
+                if not misfits:
+                    return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = orjson.loads if is_label_topic else self._format
@@ -99,6 +109,7 @@ class Decoder:
             documents, positions = _parse(values, refused)
         else:
             documents, positions = parse_each(values, refused, self._max_bytes, read)
+        add_fields(self._fields, documents, chunk.messages, positions)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -234,6 +245,16 @@ def parse_each(
         except FormatError as error:
             refused.append(RefusedDocument(i, Fault.FORMAT_FAILED, str(error)))
     return documents, positions
+
+
+def add_fields(
+    fields: MessageFields, documents: Sequence[Any], messages: Sequence[Message], positions: Sequence[int] | None
+) -> None:
+    """Add the fields of their messages to documents. positions: of the documents among the messages; None: all"""
+    for i, document in enumerate(documents) if fields.paths else ():
+        if type(document) is dict:
+            message = messages[i if positions is None else positions[i]]
+            document.update(fields.values(message.key(), headers_of(message) if fields.has_headers else ()))
 
 
 def strip_frame(value: bytes | None) -> bytes | None:

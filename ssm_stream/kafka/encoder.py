@@ -135,7 +135,7 @@ class Encoder:
         """Return the predictions and alerts of one batch."""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
-        others = self._alert_records(alerts, self.event_ids(batch))
+        others = self.alert_records(alerts, self.event_ids(batch))
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
@@ -148,14 +148,14 @@ class Encoder:
     def encode_labelled(self, batch: LabelBatch, outcome: LabelResult) -> OutputBatch:
         """Return the alerts of one batch of labels; their source is the label."""
         ids = self.label_ids(batch)
-        others = self._alert_records(outcome.alerts, ids)
+        others = self.alert_records(outcome.alerts, ids)
         return OutputBatch(self._label_topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
 
-    def _alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
+    def alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
         sinks = self.config.sinks
         return [
-            self.alert_record(_alert_body(alert, ids), ids.offsets[alert.row])
+            self.alert_record(alert_body(alert, ids), ids.offsets[alert.row])
             for alert in alerts
             if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
         ]
@@ -202,13 +202,13 @@ class Encoder:
     def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
         """Return the contents of the alerts of one batch that are sent."""
         ids = self.event_ids(batch)
-        return [_alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
+        return [alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
 
     def waiting_record(self, alert: Alert) -> ProducerRecord:
         """Return the message of an alert that waits, as it will be sent."""
         assert alert.place is not None
         place = alert.place
-        return self.alert_record(_alert_body(alert, EventIds(place.topic, place.partition, [place.offset])))
+        return self.alert_record(alert_body(alert, EventIds(place.topic, place.partition, [place.offset])))
 
     def alert_record(self, body: dict[str, Any], offset: int | None = None) -> ProducerRecord:
         """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value.
@@ -243,7 +243,7 @@ class Encoder:
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)
 
 
-def _alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
+def alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
     """Return the content of an alert with its source and its id. ids: of the batch in which it is sent"""
     topic, partition, offset = source_of(alert, ids)
     source = {"topic": topic, "partition": partition, "offset": offset}

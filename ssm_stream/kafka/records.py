@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
+from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
@@ -76,6 +77,7 @@ class ShardBatch(NamedTuple):
     chunk: first offset of the chunk
     topic: that the events come from; None: the configuration's
     control: the planned stops of the control topic that are applied to the partition; None: without such a topic
+    again: after a rewind: what the events cause was delivered before
     """
 
     partition: int
@@ -86,6 +88,7 @@ class ShardBatch(NamedTuple):
     chunk: int = 0
     topic: str | None = None
     control: tuple[ControlWindow, ...] | None = None
+    again: bool = False
 
     def with_rows(self, rows: Rows) -> ShardBatch:
         """Return the batch with the rows of its messages; with the message that caused each."""
@@ -110,10 +113,25 @@ class ShardBatch(NamedTuple):
 
 
 class LabelBatch(NamedTuple):
-    """Labels of one chunk that belong to one shard, with the offset of each as their position."""
+    """Labels of one chunk that belong to one shard, with the offset of each as their position. again: as of
+    `ShardBatch`"""
 
     partition: int
     labels: Labels
+    again: bool = False
+
+
+class CaughtUp(NamedTuple):
+    """A shard has what was delivered before a rewind behind it, up to an offset of a partition.
+
+    open: its episodes from that partition whose beginning consumers have, and whose end they have not
+    """
+
+    shard: int
+    topic: str
+    partition: int
+    offset: int
+    open: list[Ended]
 
 
 class PredictedBatch(NamedTuple):

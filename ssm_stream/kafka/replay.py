@@ -22,7 +22,9 @@ import orjson
 from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Event
+from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
 
@@ -93,6 +95,8 @@ def replay(
 ) -> ReplayResult:
     """Send every row as a JSON message whose key is its entity, and wait until the broker has them all.
 
+    Columns `$header.NAME` become headers; they and `$key` are no fields of the message's value.
+
     Args:
         producer_properties: librdkafka's, at least `bootstrap.servers`.
         event: where a row has its entity and time. A row without an entity has no key, or `entity_default`.
@@ -153,11 +157,11 @@ def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple
     """Yield each row with the second, from the start on, at which it is due."""
     format_ = {"timestamp_format": event.timestamp_format, "time_zone": event.time_zone}
     reader = EventReader(Event.model_validate({"entity": "entity", "timestamp": "ts", **format_}))
-    source = iter(rows)
+    source, get = iter(rows), path_getter(event.timestamp)
     first: float | None = None
     latest = begun = last_due = 0.0
     while some := list(itertools.islice(source, AHEAD)):
-        events, refused = reader.read([{"entity": "-", "ts": value_at_path(row, event.timestamp)} for row in some])
+        events, refused = reader.read([{"entity": "-", "ts": get(row)} for row in some])
         if first is None and not len(events):
             raise ReplayError(f"no time can be read in the first {len(some)} rows: {refused[0].reason}")
         times = dict(zip(events.position.tolist(), (events.ts / 1000).tolist(), strict=True))
@@ -171,18 +175,6 @@ def _at_speed(rows: Iterable[Row], event: Event, speed: float) -> Iterator[tuple
             latest = max(latest, ts)
             last_due = begun + (latest - first) / speed
             yield last_due, row
-
-
-def value_at_path(row: Row, path: str) -> Any:
-    """Return the value at a path: the column of that name, else key by key along the dots; None if the path ends."""
-    if path in row:
-        return row[path]
-    value: Any = row
-    for key in path.split("."):
-        if not isinstance(value, dict):
-            return None
-        value = value.get(key)
-    return value
 
 
 def encode_row(row: Row) -> bytes:
@@ -206,6 +198,19 @@ def _spell_out(value: Any) -> Any:
     if isinstance(value, list):
         return [_spell_out(item) for item in value]
     return value
+
+
+def _split_headers(row: Row) -> tuple[list[tuple[str, str | bytes | None]], Row]:
+    """Return the headers of a row's message, and the row without these and the key: see `config.paths`."""
+    own = [name for name in row if is_message_field(name)]
+    if not own:
+        return [], row
+    headers: list[tuple[str, str | bytes | None]] = [
+        (name.removeprefix(HEADER), str(row[name]).encode("utf-8", "replace"))
+        for name in own
+        if name != KEY and row[name] is not None
+    ]
+    return headers, {name: value for name, value in row.items() if name not in own}
 
 
 class RowProducer:
@@ -245,11 +250,12 @@ class RowProducer:
         name = self._entity(row)
         name = self._event.entity_default if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
+        headers, row = _split_headers(row)
         value = encode_row(row)
         on_delivery = functools.partial(self._on_delivery, self._sent)
         while True:
             try:
-                self._producer.produce(self._topic, value, key, on_delivery=on_delivery)
+                self._producer.produce(self._topic, value, key, headers=headers, on_delivery=on_delivery)
                 break
             except BufferError:
                 self.poll(STOP_INTERVAL)

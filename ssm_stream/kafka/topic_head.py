@@ -1,17 +1,24 @@
-"""The first messages of a topic, read before the dataflow starts."""
+"""The first messages of a topic: read before the dataflow starts, or inspected as they come."""
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import orjson
 
-from ssm_stream.config import ConfigError, Source
-from ssm_stream.ingest.formats import FormatError, MessageFormat
-from ssm_stream.kafka.decoder import strip_frame
-from ssm_stream.kafka.records import Message
+from ssm_stream.config import Config, ConfigError, Source
+from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
+from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.ingest.missing_paths import FIRST, PathSearch
+from ssm_stream.kafka.decoder import add_fields, strip_frame
+from ssm_stream.kafka.records import Chunk, Message
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, open_topic
+
+SOON = 60.0
+"""Seconds after which missing paths are reported, however few messages have come."""
 
 
 def sample_documents(source: Source, partitions: tuple[int, ...], n: int) -> tuple[list[Any], bool]:
@@ -26,7 +33,13 @@ def sample_documents(source: Source, partitions: tuple[int, ...], n: int) -> tup
 
 
 def first_documents(
-    source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool, read: MessageFormat = orjson.loads
+    source: Source,
+    partitions: tuple[int, ...],
+    n: int,
+    *,
+    until_eof: bool,
+    read: MessageFormat = orjson.loads,
+    fields: MessageFields | None = None,
 ) -> list[Any]:
     """Return documents from the beginning of the partitions, from each as evenly as they come.
 
@@ -34,13 +47,14 @@ def first_documents(
 
     Args:
         read: from `message_format`
+        fields: of the messages, to be added to the documents
 
     Raises:
         BrokerError: the broker refuses, or does not answer.
         ConfigError: no message can be read, or none came.
     """
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
-    if documents := parse_documents(messages, read):
+    if documents := parse_documents(messages, read, fields):
         return documents
     found = f"none of its first {len(messages)} messages is JSON, or in event.format" if messages else "it is empty"
     raise ConfigError(
@@ -49,14 +63,24 @@ def first_documents(
     )
 
 
-def parse_documents(messages: list[Message], read: MessageFormat = orjson.loads) -> list[Any]:
-    """Return the documents in messages, without those that cannot be read. read: from `message_format`"""
-    documents = []
-    for message in messages:
+def parse_documents(
+    messages: list[Message], read: MessageFormat = orjson.loads, fields: MessageFields | None = None
+) -> list[Any]:
+    """Return the documents in messages, without those that cannot be read.
+
+    Args:
+        read: from `message_format`
+        fields: of the messages, to be added to the documents
+    """
+    documents, positions = [], []
+    for i, message in enumerate(messages):
         try:
             documents.append(read(strip_frame(message.value()) or b""))
+            positions.append(i)
         except (orjson.JSONDecodeError, FormatError):
             continue  # it will be a dead letter
+    if fields is not None:
+        add_fields(fields, documents, messages, positions)
     return documents
 
 
@@ -90,3 +114,40 @@ def _first_messages(source: Source, partitions: tuple[int, ...], n: int, *, unti
             raise reader.silence()
     rounds = sorted((i, partition) for partition, some in found.items() for i in range(len(some)))
     return [found[partition][i] for i, partition in rounds[:n]]
+
+
+class FirstMessages:
+    """Searches the first messages that a process reads for the configured paths, until each is found.
+
+    After `FIRST` messages, or after `SOON` seconds, the sentences on paths that none of them has are reported; once
+    more if some of these are found later. Threads of several partitions may call it.
+
+    report: takes the number of paths that are missing, and the sentences
+    """
+
+    def __init__(self, config: Config, report: Callable[[int, list[str]], object]) -> None:
+        self._config, self._report = config, report
+        self._search, self._fields = PathSearch(config), MessageFields(config)
+        self._format = message_format(config.event)
+        self._lock, self._began = threading.Lock(), time.monotonic()
+        self._left = FIRST
+        self._reported: int | None = None
+
+    def __call__(self, chunk: Chunk) -> bool:
+        """Search the messages of a chunk; return whether later ones need to be searched."""
+        with self._lock:
+            if self._left <= 0:
+                return False
+            messages = chunk.messages[: self._left]
+            self._left -= len(messages)
+            fits = [each for each in messages if len(each.value() or b"") <= self._config.event.max_bytes]
+            self._search.add(parse_documents(fits, self._format, self._fields))
+            missing = len(self._search.missing)
+            if not missing:
+                self._left = 0
+            due = self._left <= 0 or time.monotonic() - self._began >= SOON
+            if self._search.documents and (due if self._reported is None else missing != self._reported):
+                self._reported = missing
+                count = self._search.documents
+                self._report(missing, self._search.sentences(f"the first {count:,} messages of {chunk.topic}"))
+            return self._left > 0

@@ -17,6 +17,7 @@ from bytewax.operators import KeyedStream
 from ssm_stream.config import Config
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.formats import message_format
+from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import parse_each, strip_frame
 from ssm_stream.kafka.encoder import Encoder
@@ -101,6 +102,7 @@ class MessageDecoder:
     def __init__(self, step: str, config: Config, unread: UnreadErrors) -> None:
         self._step, self._config, self._unread = step, config, unread
         self._format = message_format(config.event)
+        self._fields = MessageFields(config)
         self._labels_topic = config.labels.topic if config.labels else None
 
     def __call__(self, items: list[Any]) -> list[Any]:
@@ -162,6 +164,9 @@ class MessageDecoder:
                 if type(document) is not dict:
                     refused.append(not_an_object(message, document))
                     continue
+                if self._fields.paths:
+                    raw = messages[message][0]
+                    document.update(self._fields.values(raw.key, raw.headers))
                 if place is not None:
                     document[PLACE] = place
                 out.append(document)

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import bytewax.operators as op
+import structlog
 from bytewax.connectors.kafka import KafkaSourceMessage
 from bytewax.dataflow import Dataflow, Stream
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -21,7 +22,10 @@ from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
+from ssm_stream.kafka.topic_head import FirstMessages
+from ssm_stream.operators.catch_up import CatchUpDecoder
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
 from ssm_stream.operators.failures import ItemError, explained, explained_build
@@ -32,6 +36,7 @@ from ssm_stream.operators.sink import KafkaSink, TransactionalSink
 from ssm_stream.operators.source import KafkaSource, label_source, labels_topic
 from ssm_stream.ops.observers import UNOBSERVED
 
+LOG = structlog.get_logger("ssm_stream.source")
 Open = Callable[[], KafkaSource]
 
 
@@ -118,11 +123,24 @@ def service_source(service: Service) -> KafkaSource:
     config, observers = service.config, service.observers
     events, labels = service.partitions[config.source.topic], labels_topic(config)
     control = ControlTopic(config).windows if config.control_topic is not None else None
+
+    def report_missing(paths: int, sentences: list[str]) -> None:
+        observers.on_missing_paths(paths)
+        for each in sentences:
+            LOG.warning("path_missing", what=each)
+
+    inspect = FirstMessages(config, report_missing)
+    again = service.catch_up
+
+    def decoder() -> Decode:
+        decode = Decoder(config, observers.on_passed_by, control, inspect).decode
+        return decode if again is None else CatchUpDecoder(decode, config.source.topic, *again)
+
     return KafkaSource(
         config.source,
         events,
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
-        decoder=lambda: Decoder(config, observers.on_passed_by, control).decode,
+        decoder=decoder,
         until_eof=service.until_eof,
         observers=observers,
     )

@@ -35,6 +35,7 @@ from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
+from ssm_stream.ops.partition_metrics import partition_families
 from ssm_stream.ops.prediction_quality import PredictionQuality
 
 # It would be one more series for each counter; process_start_time_seconds has when all of them began.
@@ -70,6 +71,7 @@ class Metrics(RunObserver):
         self.registry = CollectorRegistry()
         self.quality = {path: PredictionQuality() for path in config.event.targets}
         self.verify_deviation = math.nan
+        self.missing_paths = 0
         self.ready: Callable[[], bool] = lambda: False
         self.config = config
         self._readers: WeakSet[ReaderReport] = WeakSet()
@@ -139,18 +141,11 @@ class Metrics(RunObserver):
             registry=self.registry,
         )  # fmt: skip
         info.labels(config.hash, config.source.topic, config.delivery).set(1)
-        shadow = Gauge(
-            "ssm_stream_alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", registry=self.registry
-        )
-        shadow.set(config.alerts.shadow)
         build = Gauge(
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
         )  # fmt: skip
         build.labels(_version("ssm-stream"), platform.python_version(), _version("bytewax"), _version("torch")).set(1)
-        level = Gauge("ssm_stream_interval_level_ratio", "Intended coverage of the intervals.",
-                      registry=self.registry)  # fmt: skip
-        level.set(config.model.interval)
 
     # What is read at each scrape.
 
@@ -248,6 +243,10 @@ class Metrics(RunObserver):
         """Count messages of entities that are not watched."""
         self._passed_by.inc(messages)
 
+    def on_missing_paths(self, paths: int) -> None:
+        """Set the number of configured paths that the first messages do not have."""
+        self.missing_paths = paths
+
     def on_evicted(self, entities: int) -> None:
         """Count entities that were evicted."""
         if entities:
@@ -308,22 +307,8 @@ class _CurrentState(Collector):
 
     def collect(self) -> Iterable[Metric]:
         metrics = self._metrics
-        lag = GaugeMetricFamily(
-            "ssm_stream_consumer_lag_messages", "Messages of the partition that are yet to be processed.",
-            labels=["topic", "partition"],
-        )  # fmt: skip
-        offset = GaugeMetricFamily(
-            "ssm_stream_consumer_offset", "Next offset to be processed.", labels=["topic", "partition"]
-        )
-        for reader in metrics.readers:
-            for place in reader.positions():
-                of = [place.topic, str(place.partition)]
-                offset.add_metric(of, place.next)
-                if place.lag is not None:
-                    lag.add_metric(of, place.lag)
         shards = metrics.shards
-        yield lag
-        yield offset
+        yield from partition_families(metrics.readers)
         yield _gauge("entities", "Entities in memory.", sum(len(shard.engine) for shard in shards))
         divided = GaugeMetricFamily(
             "ssm_stream_alarm_budget_entities", "Entities that alerts.budget is divided over.", labels=[]
@@ -358,6 +343,10 @@ class _CurrentState(Collector):
             "Largest deviation of the kernel from its definition, in standard deviations of the target; at the start.",
             metrics.verify_deviation,
         )
+        shadow, level = metrics.config.alerts.shadow, metrics.config.model.interval
+        yield _gauge("alerts_shadow", "1 while alerts.shadow withholds the alerts, else 0.", float(shadow))
+        yield _gauge("interval_level_ratio", "Intended coverage of the intervals.", level)
+        yield _gauge("missing_paths", "Configured paths that no early message has.", metrics.missing_paths)
         yield _gauge("ready", "1 if /readyz answers 200.", float(metrics.ready()))
 
 

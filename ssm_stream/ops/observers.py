@@ -6,8 +6,9 @@ live page are observers; each overrides what it needs. `Observers` passes every 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -26,6 +27,7 @@ class PartitionPosition(NamedTuple):
     next: int  # offset of the next message to process
     lag: int | None  # messages from there to the end; None: not known yet
     caught_up: bool  # has been at its end, or within a batch of it, since the start
+    read_at: float = math.nan  # when a message of it was last read, s since 1970; until then, when the reading began
 
 
 class ReaderReport(Protocol):
@@ -49,6 +51,10 @@ class ObservedShard(Protocol):
     @property
     def engine(self) -> Engine:
         """Its engine."""
+
+    @property
+    def read(self) -> Mapping[tuple[str, int], int]:
+        """Topic and partition → offset after the last of its events since the start."""
 
 
 class ChunkPlace(NamedTuple):
@@ -121,6 +127,12 @@ class RunObserver:
 
     def on_passed_by(self, messages: int) -> None:
         """Messages were read whose entities `event.only` leaves out; none, too."""
+
+    def on_missing_paths(self, paths: int) -> None:
+        """So many configured paths are in none of the first messages."""
+
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        """What was learned from the messages before an offset is on the disk."""
 
     # Each stage.
 
@@ -199,6 +211,14 @@ class Observers(RunObserver):
     def on_passed_by(self, messages: int) -> None:
         for each in self._all:
             each.on_passed_by(messages)
+
+    def on_missing_paths(self, paths: int) -> None:
+        for each in self._all:
+            each.on_missing_paths(paths)
+
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        for each in self._all:
+            each.on_durable(topic, partition, offset)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         for each in self._all:

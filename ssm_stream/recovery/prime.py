@@ -101,7 +101,7 @@ def prime_entity(config: Config, entity: str, file: Path, *, source: int | None 
             "examples": len(events),
             "source": source,
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "by": _user(),
+            "by": user_and_machine(),
         }
         engine.primed[entity] = record
         state_hash, audit = engine.state_hash(entity, source), config.audit.directory
@@ -140,7 +140,7 @@ def _source(stored: StoredState, config: Config, entity: str, source: int | None
     return source
 
 
-def _user() -> str:
+def user_and_machine() -> str:
     """Return the user and the machine."""
     try:
         name = getpass.getuser()

@@ -9,8 +9,18 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
+from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
+from ssm_stream.engine.alert_kinds import MAINTENANCE
+from ssm_stream.ui.entity_cache import (
+    ANOMALY,
+    DRIFT,
+    FLEET_ANOMALY,
+    FLEET_DRIFT,
+    LIMIT_FLAG,
+    SILENCE_FLAG,
+    STUCK_FLAG,
+    EntityCache,
+)
 
 MAX_EPISODES = 500
 """Episodes that are kept."""
@@ -25,8 +35,17 @@ MAX_WEIGHTS = 8
 FIELDS = (
     "id", "entity", "scope", "kind", "severity", "score", "since", "ts", "target", "channel", "change", "y", "yhat",
     "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool", "summary",
+    "limit", "column", "value", "suppressed_by",
 )  # fmt: skip
 """Fields of an alert message that the episode keeps."""
+BITS = {
+    "anomaly": ANOMALY,
+    "drift": DRIFT,
+    LIMIT: LIMIT_FLAG,
+    SILENCE: SILENCE_FLAG,
+    STUCK: STUCK_FLAG,
+}
+"""Kinds of alerts of an entity, and their bits in the flags of the cache."""
 
 Episode = dict[str, Any]
 
@@ -74,8 +93,9 @@ class AlertEpisodes:
             # Messages of release 0.1 do not name their episode.
             named = message.get("episode")
             episode = self._open.get(key) if named is None else self._of.get(named)
-            # If one starts again, its recovery was missed.
+            # If one starts again, its recovery was missed, or it has outlasted the planned stop that suppressed it.
             if episode is None or phase == "started":
+                self._end_replaced(key)
                 episode = self._begin(message, named or message["id"])
             episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
             episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
@@ -96,8 +116,20 @@ class AlertEpisodes:
                 if self._open.get(key) is episode or named is None:
                     self._open.pop(key, None)
             self._evict()
-            self.open = len(self._open)
-        self._flag(message, before)
+            self.open = sum(each["suppressed_by"] != MAINTENANCE for each in self._open.values())
+            still = any(self._is_flagged(message, *each) for each in self._open.items())
+        self._flag(message, before, still)
+
+    def _end_replaced(self, key: tuple[str, str, str | None]) -> None:
+        """End an episode of a planned stop, which goes on as another one."""
+        episode = self._open.get(key)
+        if episode is not None and episode["suppressed_by"] == MAINTENANCE:
+            episode |= {"phase": "recovered", "ended_by": MAINTENANCE, "version": self.version}
+
+    @staticmethod
+    def _is_flagged(message: Mapping[str, Any], key: tuple[str, str, str | None], episode: Episode) -> bool:
+        """Return whether an open episode is of the entity and kind of a message, and not suppressed by a stop."""
+        return key[:2] == (message["entity"], message["kind"]) and episode["suppressed_by"] != MAINTENANCE
 
     def _begin(self, message: Mapping[str, Any], name: str) -> Episode:
         """Add an episode. name: id of its `started`, which may no longer be on the topic; verdicts are on that"""
@@ -119,16 +151,18 @@ class AlertEpisodes:
                 if known is episode:
                     del self._open[key]
 
-    def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
-        if message["kind"] not in KINDS:
+    def _flag(self, message: Mapping[str, Any], before: list[str], still: bool) -> None:
+        """Set or clear the flags of a message's entities. before: those of the fleet alert until now; still: whether an
+        episode of this entity and kind is open, of which a rule may have several"""
+        kind = message["kind"]
+        if kind not in BITS:
             return
-        fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
-        if not fleet:
-            self._cache.set_flag([message["entity"]], ANOMALY if anomaly else DRIFT, on)
+        if message["scope"] != "fleet":
+            self._cache.set_flag([message["entity"]], BITS[kind], still)
             return
-        bit = FLEET_ANOMALY if anomaly else FLEET_DRIFT
+        bit = FLEET_ANOMALY if kind == "anomaly" else FLEET_DRIFT
         self._cache.set_flag(before, bit, False)
-        if on:
+        if message["phase"] != "recovered":
             self._cache.set_flag([each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]], bit, True)
 
     def add_verdict(self, alert: str, true: bool) -> None:

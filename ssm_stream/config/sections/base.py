@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from ssm_stream.config.paths import parse_path
 
 
 class ConfigError(ValueError):
@@ -19,5 +21,12 @@ class Section(BaseModel):
 
 KafkaProperties = dict[str, str | int | float | bool]
 Topic = Annotated[str, Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
-Path = Annotated[str, Field(min_length=1)]
-"""Path of a field in a JSON document or a row; dots lead into nested objects."""
+
+
+def _path(path: str) -> str:
+    parse_path(path)
+    return path
+
+
+Path = Annotated[str, Field(min_length=1), AfterValidator(_path)]
+"""Path of a field in a JSON document or a row, or of the message's key or a header; see `config.paths`."""

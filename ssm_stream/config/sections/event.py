@@ -17,6 +17,7 @@ from pydantic import (
     model_validator,
 )
 
+from ssm_stream.config.paths import parse_path
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import ConfigError, Path, Section
 from ssm_stream.config.sections.conditions import fields
@@ -44,6 +45,8 @@ def _targets(value: object) -> object:
     if not all(isinstance(path, str) and path for path in paths) or not 1 <= len(paths) <= MAX_TARGETS:
         found = repr(value) if len(repr(value)) <= 60 else f"{len(paths)} entries"
         raise ValueError(f"found {found}; write a path such as 'temp', or a list of 1 to {MAX_TARGETS} paths")
+    for path in paths:
+        parse_path(path)
     if twice := _repeated(paths):
         raise ValueError(f"found {twice} twice; name each target once")
     # A list of one means the same as its path alone: the same messages, state and hash.
@@ -68,7 +71,8 @@ Targets = Annotated[
 
 
 class Event(Section):
-    """How a JSON event (or a row of a file) is read. Paths may be dotted: `payload.sensor.temp`."""
+    """How a JSON event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
+    `sensors[0].value` or `sensors[name=temp].value`; `$key` and `$header.NAME` are the message's key and a header."""
 
     layout: Literal["events", "readings"] = "events"
     """What a message is: `events`, all columns of an entity at one time; `readings`, one value of one signal at one

@@ -219,6 +219,11 @@ class EpisodeIds:
             if own == by
         }
 
+    def open(self, ended_by: str) -> list[Ended]:
+        """Return the open episodes, as they would end; they stay open."""
+        sent = [Ended(key, each, ended_by, False, None) for key, each in self._sent.items()]
+        return sent + [Ended(key, each, ended_by, True, by) for key, (each, by) in self._suppressed.items()]
+
     @property
     def kinds(self) -> set[str]:
         """The kinds of the open episodes."""

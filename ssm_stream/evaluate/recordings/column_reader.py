@@ -11,6 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.config import MAX_NAME_LENGTH, Event
+from ssm_stream.config.paths import columns_of, is_flat
 from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.assembler import Columns
 from ssm_stream.ingest.entity_filter import entity_filter
@@ -46,7 +47,7 @@ class ColumnReader:
         self._event = event = self._messages.event
         self._by_row, self._only = EventReader(event), entity_filter(event.only)
         paths = self._by_row.paths
-        self.names = {name for path in paths for name in (path, path.split(".")[0])}
+        self.names = {name for path in paths for name in columns_of(path)}
 
     def read(self, part: Slice) -> tuple[Events, list[RefusedDocument]]:
         """Return the events of a slice, and the refusals, both in order of position: messages, where these are no rows
@@ -61,7 +62,7 @@ class ColumnReader:
         columns = [column for column in found if column is not None]
         # A nested value, or a column that holds more than one type.
         if len(columns) < len(paths) or any(
-            "." in path and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
+            not is_flat(path) and column.dtype == pl.Null for path, column in zip(paths, columns, strict=True)
         ):
             return None
         first, numbers = 2 + len(event.targets), len(self._by_row.derived.paths)

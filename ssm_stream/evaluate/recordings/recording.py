@@ -19,10 +19,10 @@ from typing import Any
 
 import polars as pl
 
-from ssm_stream.config import Config
-from ssm_stream.config.suggestions import check_columns
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.config.paths import KEY as MESSAGE_KEY
 from ssm_stream.evaluate.recordings.csv_file import csv_column, csv_rows, csv_slices, number, scan_csv
-from ssm_stream.evaluate.recordings.document_columns import PLACE, WHOLE
+from ssm_stream.evaluate.recordings.document_columns import KEY, PLACE, WHOLE
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
 from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
@@ -32,9 +32,10 @@ from ssm_stream.evaluate.recordings.parquet_file import (
     parquet_height,
     parquet_slices,
 )
-from ssm_stream.evaluate.recordings.signals import check_signals
+from ssm_stream.evaluate.recordings.signals import signals_not_there
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
+from ssm_stream.ingest.missing_paths import FIRST, PathSearch
 
 FORMATS = {
     ".csv": "csv",
@@ -75,7 +76,7 @@ class Recording:
         left = self.limit
         recorded = self.is_topic
         if recorded and names is not None:
-            names = {*names, WHOLE}
+            names = {*names, WHOLE, *([KEY] if MESSAGE_KEY in names else [])}
         for whole in self._parts(kind, names):
             part = whole if left is None else whole[:left]
             if kind == "csv":
@@ -120,24 +121,34 @@ class Recording:
         return row_by_place(self.path) if self.is_topic else None
 
     def check_columns(self, config: Config) -> None:
-        """Check that the file has each configured column; of JSON lines, that one of the rows to read has it (at
-        most the first 50,000).
+        """Check that the file has each configured path: see `missing_paths`.
 
         Raises:
-            ConfigError: names the missing column and the nearest one.
+            ConfigError: names the missing path and the nearest one.
+            RecordingError: the file cannot be read.
+        """
+        if missing := self.missing_paths(config):
+            raise ConfigError("\n".join(missing))
+
+    def missing_paths(self, config: Config) -> list[str]:
+        """Return an error sentence for each configured column or path that the file does not have; of JSON lines, that
+        none of the rows to read has (at most the first 50,000), of nested columns none of the first 1,000.
+
+        Raises:
             RecordingError: the file cannot be read.
         """
         kind = _format(self.path)
-        if kind == "csv":
-            names = list(scan_csv(self.path).columns)
-        elif kind == "parquet":
-            names = parquet_columns(self.path)
+        if kind == "jsonl":
+            names, rows = list[str](), islice(json_rows(self.path), min(SLICE, self.limit or SLICE))
         else:
-            rows = islice(json_rows(self.path), min(SLICE, self.limit or SLICE))
-            names = list(dict.fromkeys(name for row in rows for name in row))
-        check_columns(config, names, self.path.name)
-        if config.event.layout == "readings":
-            check_signals(config, self.slices(), self.path.name)
+            names = list(scan_csv(self.path).columns) if kind == "csv" else parquet_columns(self.path)
+            rows = islice(self, FIRST if kind == "parquet" else 0)
+        search = PathSearch(config, names)
+        if search.missing:
+            search.add(rows)
+        if (found := search.sentences(self.path.name)) or config.event.layout != "readings":
+            return found
+        return signals_not_there(config, self.slices(), self.path.name)
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:

@@ -6,19 +6,18 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from ssm_stream.config import Config, ConfigError
+from ssm_stream.config import Config
 from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.rows.names import signal_getter
 
 
-def check_signals(config: Config, slices: Iterable[Slice], place: str) -> None:
-    """Check that a file of readings has each configured signal; reads it only as far as needed.
+def signals_not_there(config: Config, slices: Iterable[Slice], place: str) -> list[str]:
+    """Return a sentence for each configured signal that a file of readings does not have, with the nearest one.
 
-    Raises:
-        ConfigError: names the missing signal and the nearest one.
+    The file is read only as far as needed.
     """
-    event, seen = config.event, set[str]()
+    event, seen, missing = config.event, set[str](), list[str]()
     path = event.signal or event.entity
     get = signal_getter(event)
     for part in slices:
@@ -29,5 +28,5 @@ def check_signals(config: Config, slices: Iterable[Slice], place: str) -> None:
             documents = part.rows()
         seen.update(str(name) for each in documents if (name := get(each)) is not None)
         if not (missing := missing_signals(config, seen, place)):
-            return
-    raise ConfigError("\n".join(missing))
+            return []
+    return missing

@@ -22,6 +22,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from ssm_stream.config import Event
+from ssm_stream.config.paths import KEY as MESSAGE_KEY
 from ssm_stream.evaluate.recordings.document_columns import (
     KEY,
     OFFSET,
@@ -216,9 +217,12 @@ def is_recorded(names: Sequence[str]) -> bool:
 
 
 def recorded_slice(frame: pl.DataFrame) -> Slice:
-    """Return a frame of a recorded topic as a slice: without the places, and with the documents kept as text."""
+    """Return a frame of a recorded topic as a slice: without the places, but with the messages' keys as text, and with
+    the documents kept as text."""
     whole = frame[WHOLE]
     fields = frame.drop(PLACE, strict=False)
+    if KEY in frame.columns and MESSAGE_KEY not in fields.columns:
+        fields = fields.with_columns(frame[KEY].cast(pl.String, strict=False).alias(MESSAGE_KEY))
     if whole.null_count() == len(whole):
         return typed_slice(fields)
     return Slice(len(frame), partial(_documents, fields, whole), lambda _: None)
@@ -227,7 +231,11 @@ def recorded_slice(frame: pl.DataFrame) -> Slice:
 def _documents(fields: pl.DataFrame, whole: pl.Series) -> list[Row]:
     """Return the rows, those that are kept as text from it."""
     rows = typed_slice(fields).rows() if fields.width else [{} for _ in range(len(whole))]
-    return [row if text is None else orjson.loads(text) for row, text in zip(rows, whole.to_list(), strict=True)]
+    keys = fields[MESSAGE_KEY].to_list() if MESSAGE_KEY in fields.columns else None
+    out = [row if text is None else orjson.loads(text) for row, text in zip(rows, whole.to_list(), strict=True)]
+    for row, key in zip(out, keys or (), strict=False):
+        row.setdefault(MESSAGE_KEY, key)
+    return out
 
 
 def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
@@ -235,7 +243,9 @@ def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
     scan = pl.scan_parquet(path)
     names = scan.collect_schema().names()
     name = pl.col(event.entity) if event.entity in names else pl.lit(None, pl.String)
-    entity = name.cast(pl.String).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
+    if event.entity == MESSAGE_KEY and event.entity not in names:
+        name = pl.col(KEY)
+    entity = name.cast(pl.String, strict=False).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
     first = scan.select(entity, pl.col(PARTITION)).group_by("entity", maintain_order=True)
     found = first.agg(pl.col(PARTITION).first()).collect()
     get, out = entity_getter(event), dict[str, int]()

@@ -12,7 +12,8 @@ from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings.topic_file import Places
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.formats import message_format
-from ssm_stream.kafka.decoder import parse_each, strip_frame
+from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.kafka.decoder import add_fields, parse_each, strip_frame
 from ssm_stream.kafka.records import Message
 
 
@@ -26,6 +27,7 @@ class MessageParser:
 
     def __init__(self, config: Config) -> None:
         self._config, self._format = config, message_format(config.event)
+        self._fields = MessageFields(config)
         self.unreadable, self.example = Counter[str](), ""
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
@@ -38,6 +40,7 @@ class MessageParser:
             try:
                 documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None raises, too
                 if set(map(type, documents)) == {dict} and max(map(len, values)) <= event.max_bytes:  # type: ignore[arg-type]
+                    add_fields(self._fields, documents, messages, None)
                     return documents, places
             except orjson.JSONDecodeError:
                 pass
@@ -51,5 +54,6 @@ class MessageParser:
             place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
             self.example = self.example or f"{place}: {each.reason}"
         rows = np.array([at for at, _ in kept], np.int64)
+        add_fields(self._fields, [each for _, each in kept], messages, rows.tolist())
         keys = [places.keys[i] for i in rows.tolist()]
         return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
