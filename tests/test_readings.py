@@ -199,8 +199,8 @@ def test_a_reading_that_is_too_late_is_refused_and_says_by_how_much() -> None:
     assert not len(rows)
     assert [(each.position, each.fault) for each in refused] == [(2, Fault.LATE)]
     assert refused[0].reason == (
-        "late: 'a' of 'm' at 2023-11-14T22:13:24.999Z is 5.001s behind the entity's latest reading, "
-        "2023-11-14T22:13:30Z; event.grace is 5s"
+        "'a' of 'm' at 2023-11-14T22:13:24.999Z is 5.001s behind the entity's latest reading, "
+        "2023-11-14T22:13:30Z; event.grace is 5s: for readings that come so late it must be longer"
     )
 
 

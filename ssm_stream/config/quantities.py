@@ -53,7 +53,7 @@ class Budget(BaseModel):
 
 def format_duration(seconds: float) -> str:
     """Return a duration as the file has it, in the largest unit that divides it."""
-    unit = next((unit for unit in reversed(UNITS) if seconds % UNITS[unit] == 0), "s")
+    unit = next((unit for unit in reversed(UNITS) if seconds and seconds % UNITS[unit] == 0), "s")
     return f"{seconds / UNITS[unit]:.15g}{unit}"
 
 

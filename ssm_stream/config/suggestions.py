@@ -63,7 +63,12 @@ def column_paths(config: Config) -> dict[str, str]:
     if event.makes_rows:
         return message_paths(event)
     paths = {} if event.entity_default is not None else {event.entity: "event.entity"}
-    paths[event.timestamp] = "event.timestamp"
+    return value_paths(config, paths | {event.timestamp: "event.timestamp"})
+
+
+def value_paths(config: Config, before: dict[str, str]) -> dict[str, str]:
+    """Return path → configuration key of each column of a row, after those `before`, which come first."""
+    event, paths = config.event, before
     if config.labels is None:
         paths |= dict.fromkeys(event.targets, "event.target")
     for name, derived in event.derive.items():
@@ -72,7 +77,8 @@ def column_paths(config: Config) -> dict[str, str]:
         paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
     paths |= dict.fromkeys(event.categories, "event.categories")
     others = {path: "event.when" for each in event.when for path in each.condition}
-    others |= dict.fromkeys(event.quality.flags if event.quality is not None else [], "event.quality")
+    flags = [] if event.quality is None or event.makes_rows else event.quality.flags
+    others |= dict.fromkeys(flags, "event.quality")
     others |= {limit.column: "alerts.limits" for limit in config.alerts.limits}
     return paths | {path: key for path, key in others.items() if path not in (*paths, *event.derive, *event.targets)}
 
@@ -113,6 +119,20 @@ def missing_path(key: str, path: str, known: Collection[str], place: str) -> str
             f"(`ssm-stream record`), or add a column `{path}`"
         )
     return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
+
+
+def missing_signals(config: Config, signals: Collection[str], place: str) -> list[str]:
+    """Return an error sentence for each configured signal that no reading has.
+
+    Args:
+        signals: names of those that readings have
+        place: what has the readings, such as "events.csv"
+    """
+    return [
+        f"{key}: no signal {path!r} in {place}; {suggest(path, sorted(signals), 'its signals')}"
+        for path, key in value_paths(config, {}).items()
+        if path not in signals
+    ]
 
 
 def check_columns(config: Config, columns: Collection[str], place: str) -> None:

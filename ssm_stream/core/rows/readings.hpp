@@ -73,6 +73,7 @@ class Readings {
     std::vector<Entity>& all() { return entities_; }
     std::vector<Last>& last() { return last_; }
     Made& made() { return made_; }
+    i64 overtaken() const { return overtaken_; }
 
     void grow(i64 count) {
         if (count <= entities()) return;
@@ -177,6 +178,11 @@ class Readings {
             last.gaps = std::min(last.gaps + 1, GAP_MEMORY);
             last.gap += (gap - last.gap) / static_cast<double>(last.gaps);
         }
+        // Without grace a row of the same time may have been made already.
+        if (!s_.grace && !s_.every && reading.signal) {
+            const Last& target = last_[static_cast<std::size_t>(e * s_.signals)];
+            overtaken_ += target.ts == reading.ts;
+        }
         last.ts = reading.ts;
         last.value = reading.value;
         last.bad = reading.bad;
@@ -236,6 +242,7 @@ class Readings {
     std::vector<Entity> entities_;
     std::vector<Last> last_;  // (E, K)
     Made made_;
+    i64 overtaken_ = 0;
 };
 
 }  // namespace ssm::rows

@@ -122,6 +122,8 @@ class ReadingRows {
         return bytes_of(out);
     }
 
+    i64 overtaken() { return made_.overtaken(); }
+
   private:
     static rows::Settings settings(i64 every, i64 grace, nb::handle ages, double forget) {
         const Array<double> given(ages, "ages", {-1});
@@ -152,7 +154,8 @@ void bind_rows(nb::module_& m) {
         .def("keep", &ReadingRows::keep)
         .def("dump", &ReadingRows::dump)
         .def("load", &ReadingRows::load)
-        .def("latest", &ReadingRows::latest);
+        .def("latest", &ReadingRows::latest)
+        .def("overtaken", &ReadingRows::overtaken);
 }
 
 }  // namespace ssm

@@ -46,6 +46,12 @@ class RowBuilder(Protocol):
         """Return the rows that would be complete at some later message, at the end of a file. Their offsets are −1."""
         ...
 
+    @property
+    def overtaken(self) -> int:
+        """Number of messages so far that a row of their time has not got, as it was complete before; 0: none, or they
+        are `late`."""
+        ...
+
     def dump(self) -> bytes:
         """Return the state."""
         ...

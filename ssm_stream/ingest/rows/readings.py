@@ -90,6 +90,11 @@ class ReadingBuilder:
         of = np.asarray(offsets, np.int64)
         return self._rows(made, of, self._late(made, messages))
 
+    @property
+    def overtaken(self) -> int:
+        """Number of readings so far that came after a row of the same time, so that it has not got them."""
+        return self._native.overtaken()
+
     def flush(self) -> Rows:
         """Return the rows that would be complete later; see `RowBuilder`."""
         return self._rows(self._native.flush(), np.full(len(self._names), -1), [])
@@ -109,8 +114,9 @@ class ReadingBuilder:
         for i, ms in zip(index, behind, strict=True):
             signal, ts = self._columns.names[int(messages.features[i, SIGNAL])], int(messages.ts[i])
             reason = (
-                f"late: {signal!r} of {messages.entity[i]!r} at {ms_to_iso(ts)} is {format_duration(ms / 1000)} behind "
-                f"the entity's latest reading, {ms_to_iso(ts + ms)}; event.grace is {format_duration(self._grace)}"
+                f"{signal!r} of {messages.entity[i]!r} at {ms_to_iso(ts)} is {format_duration(ms / 1000)} behind "
+                f"the entity's latest reading, {ms_to_iso(ts + ms)}; event.grace is {format_duration(self._grace)}: "
+                "for readings that come so late it must be longer"
             )
             out.append(RefusedDocument(i, Fault.LATE, reason))
         return out
