@@ -16,6 +16,8 @@ import numpy as np
 import orjson
 import pytest
 from brokers import Kafka
+from test_readings import shuffled, stream
+from test_readings_stream import ReadingsJob, keyed
 from test_stream import Job, finished, wait_for
 from typer.testing import CliRunner
 
@@ -455,3 +457,42 @@ def test_it_is_refused_while_a_process_runs_and_without_the_events(
     assert "THE BROKER NO LONGER HAS" in flow.rewind("--to", at(1250), "--dry-run")
     assert "are no longer on the broker" in flow.rewind("--to", at(1250), "--yes", code=1)
     assert flow.snapshots() == state
+
+
+def test_rows_of_readings_are_made_again(kafka: Kafka, tmp_path: Path) -> None:
+    topic = kafka.topic("readings", 3)
+    messages = keyed(shuffled(stream(9_000, 4, machines=20, span=200), 500, 2))
+    event = {"every": "2s", "grace": "1s", "max_age": "30s"}
+    job = ReadingsJob(kafka, tmp_path / "mine", topic, **event)
+    for begin in (0, 3_000, 6_000):
+        kafka.produce(topic, messages[begin : begin + 3_000])
+        job.run()
+    folder = job.config.recovery.directory
+    assert folder is not None
+    time_ = FolderStore(folder).all()[0].time
+    assert time_ is not None
+    excluded = ["m3", ms_to_iso(time_ + 1_000), ms_to_iso(time_ + 60_000)]
+    before = job.ids()
+    to = ms_to_iso(time_ + 1)
+    done = CliRunner().invoke(
+        app, ["state", "rewind", str(job.path), "--to", to, "--without", *excluded, "--yes", "--json"]
+    )
+    assert done.exit_code == 0, done.output
+    assert orjson.loads(done.stdout)["events"] >= 6_000
+    for _ in range(2):
+        process = job.start()
+        wait_for(process, "started")
+        time.sleep(0.5)
+        process.kill()
+        process.communicate()
+    job.run()
+    assert job.ids() == before
+    other = ReadingsJob(kafka, tmp_path / "other", topic, **event)
+    stop = dict(zip(("entities", "from", "to"), excluded, strict=True))
+    other.path.write_bytes(orjson.dumps(orjson.loads(other.path.read_bytes()) | {"alerts": {"maintenance": [stop]}}))
+    other.run()
+    learned = with_stored_features(job.config)
+    assert learned.hash == other.config.hash
+    states = [read_state(each.recovery.directory) for each in (job.config, other.config) if each.recovery.directory]
+    mine, theirs = ({key: each.engine(key, learned).snapshot() for key in each.chains} for each in states)
+    assert mine == theirs
