@@ -12,8 +12,14 @@ import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.contract.event_schema import event_schema, example_event
+from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.prequential import prequential
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.rows.reader import MessageReader
@@ -37,7 +43,9 @@ NOON = 1_767_225_600_000
 """A time that is a whole number of windows, ms."""
 
 
-def configuration(columns: str = COLUMNS, every: str = "1s", grace: str = "300ms", more: str = "") -> Config:
+def configuration(
+    columns: str = COLUMNS, every: str = "1s", grace: str = "300ms", more: str = "", target: str = "requests"
+) -> Config:
     return parse_config(
         f"""
 source: {{brokers: "localhost:9092", topic: requests}}
@@ -49,7 +57,7 @@ event:
     grace: {grace}
     columns: {columns}
   features: [{", ".join(name for name in NAMES if name != "errors") if columns is COLUMNS else ""}]
-  target: {"errors" if columns is COLUMNS else "requests"}
+  target: {"errors" if columns is COLUMNS else target}
 {more}
 """
     )
@@ -188,7 +196,7 @@ def equal(value: float, expected: float | None) -> bool:
 def streams(draw: st.DrawFn) -> tuple[list[dict[str, Any]], list[dict[str, Any]], tuple[int, ...]]:
     """Documents within 300 ms of their order, the same in another such order, and cuts."""
     count = draw(st.integers(1, 60))
-    spread = draw(st.sampled_from([50, 400, 5_000]))
+    spread = draw(st.sampled_from([50, 400, 5_000, 100_000]))
     steps = draw(st.lists(st.integers(0, spread), min_size=count, max_size=count))
     times = (NOON - 3_000 + np.cumsum(steps)).tolist()
     entities = draw(st.integers(1, 12))
@@ -441,3 +449,115 @@ def test_limits_and_labels_know_windows() -> None:
         with pytest.raises(ConfigError) as caught:
             configuration(more=more)
         assert cure in str(caught.value)
+
+
+SERVICE = "{requests: count, size: {mean: size}}"
+
+
+def test_silence_is_judged_by_windows_that_have_events() -> None:
+    """An empty window is no event: the alert comes as of plain events, and so do the rows of windows end."""
+    config = parse_config(
+        f"""
+source: {{brokers: "localhost:9092", topic: requests}}
+event:
+  entity: service
+  timestamp: at
+  aggregate: {{every: 1s, grace: 0s, columns: {SERVICE}}}
+  target: size
+  features: [requests]
+alerts: {{silence: {{after: 20s}}, anomaly: {{enabled: false}}, drift: {{enabled: false}}}}
+"""
+    )
+    assert config.event.silence == (5 * config.alerts.anomaly.budget.events, 0.0, 20_000.0)
+    rng = random.Random(2)
+    documents = [
+        document(f"s{i % 4}", NOON + 100 * i, rng.gauss(100.0, 5.0))
+        for i in range(3_000)
+        if i % 4 or not 100_000 <= 100 * i < 200_000
+    ]
+    engine = Engine(config)
+    assert engine.rows is not None
+    messages, _ = MessageReader(config.event).read(documents)
+    rows = engine.rows.add(messages, list(range(len(messages))), 0)
+    _, alerts = engine.process(rows.events, 0)
+    assert rows.events.empty is not None
+    mine = np.array(rows.events.entity) == "s0"
+    assert int((mine & rows.events.empty).sum()) in (20, 21)
+    began, ended = (alert.message for alert in alerts)
+    assert (began["kind"], began["phase"], began["entity"]) == ("silence", "started", "s0")
+    assert (ended["phase"], ended["entity"]) == ("recovered", "s0")
+    assert began["since"] == NOON + 99_999, "the last window with events"
+    assert 19_000 <= began["ts"] - began["since"] <= 21_000
+
+
+def test_a_state_goes_on_with_another_grace() -> None:
+    config, other = configuration(SERVICE), configuration(SERVICE, grace="2s")
+    documents = [document(f"s{i % 3}", NOON + 30 * i, float(i)) for i in range(400)]
+    engine, whole = Engine(config), Engine(config)
+    reader = MessageReader(config.event)
+    for start, stop in ((0, 200), (200, 400)):
+        messages, _ = reader.read(documents[start:stop])
+        assert engine.rows is not None
+        assert whole.rows is not None
+        parts = [each.rows.add(messages, list(range(start, stop)), 0) for each in (engine, whole) if each.rows]
+        assert parts[0].offsets == parts[1].offsets
+        predictions = [each.process(part.events, 0)[0] for each, part in zip((engine, whole), parts, strict=True)]
+        assert np.array_equal(predictions[0].yhat, predictions[1].yhat)
+        engine = Engine.restore(config, engine.snapshot())
+    later = Engine.restore(other, engine.snapshot())
+    assert later.rows is not None
+    messages, _ = reader.read([document("s0", NOON + 13_500)])
+    assert not later.rows.add(messages, [400], 0).offsets
+    messages, _ = reader.read([document("s0", NOON + 14_000)])
+    assert later.rows.add(messages, [401], 0).events.ts.tolist() == [NOON + 11_999]
+    with pytest.raises(StateError, match=r"event\.aggregate\.every"):
+        Engine.restore(configuration(SERVICE, every="2s"), engine.snapshot())
+
+
+def test_an_entity_in_two_partitions_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    config = configuration(SERVICE)
+    builder, reader = WindowBuilder(config.event), MessageReader(config.event)
+    for i in range(4):
+        messages, _ = reader.read([document("a", NOON + 10 * i), document("b", NOON)])
+        builder.add(messages, [2 * i, 2 * i + 1], i % 2)
+    (record,) = [each for each in caplog.records if "partitions" in each.message]
+    assert "'a' come in partitions 0 and 1" in record.message
+    assert "key the topic by the entity" in record.message
+    assert builder.flush().events.target.tolist() == [2.0, 2.0, 2.0, 2.0]
+
+
+def test_a_file_may_be_in_any_order_and_rows_of_partitions_are_those_of_production() -> None:
+    config = configuration(SERVICE, more="state: {shards: 2}")
+    rng = random.Random(9)
+    documents = [document(f"s{i % 6}", NOON + 20 * i, rng.gauss(10.0, 1.0)) for i in range(3_000)]
+
+    def rows(some: list[dict[str, Any]], partitions: int) -> list[tuple[str, int, float]]:
+        engine = PartitionedEngine(config, partitions)
+        return [
+            (name, ts, y)
+            for chunk in prequential(config, some, engine)
+            for name, ts, y in zip(
+                chunk.events.entity, chunk.events.ts.tolist(), chunk.events.target.tolist(), strict=True
+            )
+        ]
+
+    expected = rows(documents, 1)
+    assert len(expected) == 6 * 60
+    assert sorted(rows(documents, 4)) == sorted(expected)
+    by_entity = sorted(documents, key=lambda each: each["service"])
+    assert sorted(rows(by_entity, 1)) == sorted(expected)
+    backwards = sorted(documents, key=lambda each: -each["at"])
+    assert sorted(rows(backwards, 1)) == sorted(expected)
+
+
+def test_the_schema_has_an_example_that_is_an_event() -> None:
+    columns = "{a: count, b: {share: {status: {from: 500}}}, c: {count: {route: x}}, d: {p95: t.ms}}"
+    config = configuration(columns, target="a")
+    example = example_event(config)
+    assert example == {
+        "service": "checkout", "at": "2026-01-31T12:00:00Z", "status": 500.0, "route": "x", "t": {"ms": 20.25},
+    }  # fmt: skip
+    schema = event_schema(config)
+    Draft202012Validator(schema).validate(example)
+    messages, refused = MessageReader(config.event).read([example])
+    assert (len(messages), refused) == (1, [])

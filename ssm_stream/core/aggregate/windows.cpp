@@ -282,6 +282,7 @@ class Windows {
     void step(i64 i, i64 row, i64 ts, const double* values, const bool* met) {
         Entity& e = at(row);
         if (!e.born) e.born = ++births_;
+        const i64 before = e.time;
         const bool believed = believe(i, row, e, ts);
         const i64 index = window_of(ts);
         if (index < e.closed) {
@@ -295,7 +296,7 @@ class Windows {
             refused_.push_back({i, AHEAD, e.time - ts});
         }
         if (believed) clock_.move(row, e.time, jump_, back_);
-        if (believed && e.time == ts) e.since = clock_.progress + std::max<i64>(0, e.time - clock_.median);
+        if (e.time != before) e.since = clock_.progress + std::max<i64>(0, e.time - clock_.median);
         expire(i);
         if (believed)
             while (at(row).born && next(at(row)) != NEVER && end_of(next(at(row))) + grace_ <= at(row).time) close(i, row);
@@ -305,7 +306,8 @@ class Windows {
     // Whether the time of an event is the entity's; its time moves with it.
     bool believe(i64 i, i64 row, Entity& e, i64 ts) {
         const bool first = e.time == NEVER;
-        if (!first && (ts > e.time + jump_ || ts < e.time - back_)) {
+        const i64 now = e.time + std::max<i64>(0, clock_.progress - e.since);
+        if (!first && (ts > now + jump_ || ts < e.time - back_)) {
             const i64 before = e.far;
             e.far = ts;
             if (before == NEVER || ts > before + jump_ || ts < before - jump_) return false;

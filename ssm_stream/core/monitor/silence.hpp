@@ -21,7 +21,7 @@ namespace silence {
 namespace own = SSM_ISA::series;
 
 constexpr i64 RING = 9;
-constexpr double STEP = 1.05, PAUSE = 0.5;           // of the usual gap: a step of its median; how far a pause counts
+constexpr double STEP = 1.05, PAUSE = 0.5, WHOLE = 1.1;  // of the usual gap: a step of its median; how far a pause counts; and with `after`
 constexpr double FLOOR = 0.004, AGAIN = 0.2;          // least rate of mean and variance; after a length beyond what is allowed
 constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own variance counts half; least deviation
 constexpr double FIRST = 3.0;                        // lengths before a variance
@@ -246,7 +246,8 @@ class Silence {
             s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? STEP : gap < s[USUAL] ? 1.0 / STEP : 1.0);
         }
         const double median = sorted[now / 2], moved = s[TURN] == 1.0 ? 0.0 : median - s[MEDIAN];
-        const double most_counted = limits_.after > 0.0 ? least(PAUSE * s[USUAL], limits_.after / 4.0) : PAUSE * s[USUAL];
+        // Where all entities come at the same times, as windows do, the clock moves by a whole gap at once.
+        const double most_counted = limits_.after > 0.0 ? least(WHOLE * s[USUAL], limits_.after / 4.0) : PAUSE * s[USUAL];
         if (moved > 0.0) s[TAU] += s[USUAL] > 0.0 ? least(moved, most_counted) : moved;
         s[MEDIAN] = median;
     }
