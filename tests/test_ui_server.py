@@ -21,6 +21,7 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.flow.reload import live_changes
 from ssm_stream.flow.runtime import prepare
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackReader
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.health import Health
@@ -488,7 +489,10 @@ def test_the_page_and_its_files_come_with_a_strict_policy(served: Served) -> Non
         "app.js",
         "fleet.js",
         "entity.js",
+        "alert.js",
         "alerts.js",
+        "acknowledge.js",
+        "stops.js",
         "charts.js",
         "words.js",
         "dom.js",
@@ -537,6 +541,40 @@ def test_names_of_others_are_not(served: Served, host: str) -> None:
 
 VERDICT = orjson.dumps({"id": "events-0-7-anomaly", "true": False})
 OURS = {"Content_Type": "application/json", "X_Ssm_Stream": "1"}
+
+
+def test_an_acknowledgement_goes_to_the_topic_beside_the_verdict(served: Served) -> None:
+    served.page.alert_episodes.add([alert(offset=7)])
+    before = time.time() * 1000
+    given = orjson.dumps({"id": "events-0-7-anomaly", "by": " Ann ", "note": "on my way"})
+    status, _, body = served.ask("/ui/acknowledge", "POST", given, **OURS)
+    told = orjson.loads(body)
+    assert (status, told["by"], told["note"]) == (200, "Ann", "on my way")
+    assert served.said == [("events-0-7-anomaly-acknowledged", told)], "a key of its own"
+    (found,) = served.page.alert_episodes.changes().episodes
+    assert (found["acknowledged"]["by"], found["acknowledged"]["note"]) == ("Ann", "on my way")
+    assert 0 <= found["acknowledged"]["at"] - before + 1000 < 5000
+    assert FeedbackReader(served.page.config)(orjson.dumps(told)) == AlertAcknowledgement(
+        "events-0-7-anomaly", "Ann", "on my way", found["acknowledged"]["at"]
+    )
+    for wrong in ({"by": "Ann"}, {"id": "events-0-7-anomaly", "by": " "}, {"id": "other-0-1-drift", "by": "Ann"}, []):
+        assert served.ask("/ui/acknowledge", "POST", orjson.dumps(wrong), **OURS)[0] == 400
+    assert served.ask("/ui/feedback", "POST", orjson.dumps(told), **OURS)[0] == 400, "no verdict"
+    assert len(served.said) == 1
+
+
+def test_an_acknowledgement_is_kept_until_its_alert_is_known() -> None:
+    episodes = AlertEpisodes(EntityCache())
+    for by in ("Ann", "Bob"):
+        episodes.add_acknowledgement(AlertAcknowledgement("events-0-3-anomaly", by))
+    episodes.add([alert(offset=3), alert("ongoing", offset=5, episode="events-0-3-anomaly")])
+    (found,) = episodes.changes().episodes
+    assert found["acknowledged"] == {"by": "Bob", "note": "", "at": None}
+    version = episodes.version
+    episodes.add_acknowledgement(AlertAcknowledgement("events-0-3-anomaly", "Bob"))
+    assert episodes.version == version, "the flow reads what the page wrote"
+    assert episodes.find("events-0-5-anomaly") == episodes.find("events-0-3-anomaly") == (1, "m1")
+    assert episodes.find("events-0-9-anomaly") is None
 
 
 def test_a_verdict_goes_to_the_topic(served: Served) -> None:

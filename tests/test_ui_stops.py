@@ -40,7 +40,7 @@ EVENT = "target: target, features: [a, b]"
 
 
 def stop(name: str = "0-0", entity: str = "press-4", begin: int = 0, **more: Any) -> AnnouncedStop:
-    window = ControlWindow(name, entity, begin, begin + 8 * HOUR, True, "bearing", "Ann")
+    window = ControlWindow(name, entity, begin, begin + 8 * HOUR, True, more.pop("reason", "bearing"), "Ann")
     return AnnouncedStop(window, **{"acts_from": {0: 7}, "written": begin} | more)
 
 

@@ -16,6 +16,7 @@ from ssm_stream.cli.inputs import (
     FileOrTopic,
     Limit,
     Partitions,
+    Reading,
     open_recording,
     partitions_of,
     rows_to_read,
@@ -45,14 +46,21 @@ class AsIf(NamedTuple):
     partitions: Partitions = None
 
 
+class Messages(NamedTuple):
+    """Files for what would be sent."""
+
+    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None
+    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None
+
+
 @with_option_groups
 def backtest(
     config: ConfigFile,
     where: FromTopic,
+    reading: Reading,
     as_if: AsIf,
+    messages: Messages,
     file: FileOrTopic = None,
-    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None,
-    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None,
     as_json: AsJson = False,
     limit: Limit = None,
 ) -> None:
@@ -67,10 +75,11 @@ def backtest(
     from ssm_stream.evaluate.recordings import RecordingError
 
     label_delay, device, partitions = as_if
+    out, alerts = messages
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         recording = stack.enter_context(file_or_topic(loaded, file, where))
-        loaded, rows = open_recording(loaded, recording, limit)
+        loaded, rows = open_recording(loaded, recording, limit, reading)
         if device is not None and (partitions or 1) > 1:
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:

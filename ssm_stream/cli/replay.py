@@ -15,7 +15,15 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, rows_to_read
+from ssm_stream.cli.inputs import (
+    AsJson,
+    ConfigFile,
+    Reading,
+    RecordingFile,
+    print_reading,
+    rows_to_read,
+    with_option_groups,
+)
 from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.paths import is_message_field
@@ -27,9 +35,11 @@ SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
 
 
+@with_option_groups
 def replay(
     config: ConfigFile,
     file: RecordingFile,
+    reading: Reading,
     speed: Annotated[
         float | None,
         typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
@@ -61,7 +71,9 @@ def replay(
     try:
         settings = load_config(config)
         source = settings.source
-        recording = iter(Recording(file))
+        options = reading.options().of_event(settings.event)
+        print_reading(Recording(file, options=options))
+        recording = iter(Recording(file, options=options))
         _require_key(settings, file)
         recording = itertools.chain([next(recording)], recording)
         position = core.ReplayPosition(file, source.brokers, source.topic)
@@ -75,7 +87,7 @@ def replay(
     try:
         check_broker(source)
         with tracker, _stopping() as stopping, bar:
-            rows = rows_to_read(Recording(file, end))
+            rows = rows_to_read(Recording(file, end, options))
             task = bar.add_task(file.name, total=None if rows is None else max(rows - skipped, 0))
 
             def progress(done: int) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile, Partitions, partitions_of
+from ssm_stream.cli.inputs import ConfigFile, Partitions, Reading, partitions_of, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
@@ -18,11 +18,14 @@ from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
 
 if TYPE_CHECKING:
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.doctor import Check
 
 
+@with_option_groups
 def validate(
     config: ConfigFile,
+    reading: Reading,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -55,8 +58,9 @@ def validate(
     with report_errors():
         loaded = load_config(config)
     recording = file or recording
-    missing = [] if recording is None else _missing_paths(loaded, recording)
-    notes = [] if recording is None or missing else _entity_notes(loaded, recording, partitions)
+    rows = None if recording is None else _open(loaded, recording, reading)
+    missing = [] if rows is None else _missing_paths(loaded, rows)
+    notes = [] if rows is None or missing else _entity_notes(loaded, rows, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -93,24 +97,34 @@ def validate(
         raise typer.Exit(FAILED)
 
 
-def _missing_paths(config: Config, recording: Path) -> list[str]:
-    """Return a sentence for each configured path that a recording does not have."""
+def _open(config: Config, recording: Path, reading: Reading) -> Recording:
+    """Return a recording as the configuration reads it, and print how."""
     from ssm_stream.evaluate.recordings import Recording, RecordingError
 
     with report_errors(RecordingError, OSError):
-        return Recording(recording).missing_paths(config)
+        rows = Recording(recording, options=reading.options().of_event(config.event))
+        print_reading(rows)
+        return rows
 
 
-def _entity_notes(config: Config, recording: Path, given: int | None) -> list[str]:
+def _missing_paths(config: Config, rows: Recording) -> list[str]:
+    """Return a sentence for each configured path that a recording does not have."""
+    from ssm_stream.evaluate.recordings import RecordingError
+
+    with report_errors(RecordingError, OSError):
+        return rows.missing_paths(config)
+
+
+def _entity_notes(config: Config, file: Recording, given: int | None) -> list[str]:
     """Return what the entities of a recording make of pools and of the team's budget."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
     from ssm_stream.evaluate.prequential import read_messages
-    from ssm_stream.evaluate.recordings import Recording, RecordingError
+    from ssm_stream.evaluate.recordings import RecordingError
 
     rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
     bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
-        partitions = partitions_of(config, file := Recording(recording), given)
+        partitions = partitions_of(config, file, given)
         rows = read_messages(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:

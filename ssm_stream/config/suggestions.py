@@ -114,6 +114,17 @@ def missing_columns(config: Config, columns: Collection[str], place: str) -> lis
     ]
 
 
+def missing_path(key: str, path: str, known: Collection[str], place: str) -> str:
+    """Return the error sentence for a configured path that is not there. known: the paths that are"""
+    if is_message_field(path):
+        what = "the message's key" if path == KEY else f"the header `{path.removeprefix(HEADER)}` of the message"
+        return (
+            f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
+            f"(`ssm-stream record`), or add a column `{path}`"
+        )
+    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
+
+
 def missing_signals(config: Config, signals: Collection[str], place: str) -> list[str]:
     """Return an error sentence for each configured signal that no reading has.
 
@@ -126,17 +137,6 @@ def missing_signals(config: Config, signals: Collection[str], place: str) -> lis
         for path, key in value_paths(config, {}).items()
         if path not in signals
     ]
-
-
-def missing_path(key: str, path: str, known: Collection[str], place: str) -> str:
-    """Return the error sentence for a configured path that is not there. known: the paths that are"""
-    if is_message_field(path):
-        what = "the message's key" if path == KEY else f"the header `{path.removeprefix(HEADER)}` of the message"
-        return (
-            f"{key}: `{path}` is {what}, which {place} does not have; record the topic with this configuration "
-            f"(`ssm-stream record`), or add a column `{path}`"
-        )
-    return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
 
 
 def check_columns(config: Config, columns: Collection[str], place: str) -> None:

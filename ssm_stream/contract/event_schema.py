@@ -76,12 +76,27 @@ def label_schema(config: Config) -> Schema:
 
 
 def feedback_schema(config: Config) -> Schema:
-    """Return the schema of feedback: an operator's verdict on an alert."""
-    fields = [
-        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True),
-        Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True),
+    """Return the schema of feedback: an operator's verdict on an alert, or an acknowledgement of one."""
+    alert = Field(
+        "id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True
+    )
+    text: Schema = {"type": "string"}
+    verdict = [alert, Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True)]
+    acknowledgement = [
+        alert,
+        Field("acknowledged", {"const": True, "description": "Somebody attends to it."}, required=True),
+        Field("by", {**text, "pattern": r"\S", "description": "Who."}, required=True),
+        Field("note", {**text, "description": "What they do."}),
+        Field("at", {"anyOf": [{**text, "pattern": ISO_8601}, {"type": "integer"}], "description": "When."}),
     ]
-    return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
+    words = "Other keys are ignored."
+    return {
+        "title": "Feedback",
+        "type": "object",
+        "if": {"required": ["acknowledged"]},
+        "then": _document("Acknowledgement", f"Somebody attends to an alert. {words}", acknowledgement),
+        "else": _document("Verdict", f"What an operator says of an alert. {words}", verdict),
+    }
 
 
 def control_schema(config: Config) -> Schema:

@@ -165,7 +165,8 @@ def read_messages(
     """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
-        yield from _read_ahead((*columns.read(part), part.height) for part in rows.slices(columns.names))
+        slices = rows.of_event(config.event).slices(columns.names)
+        yield from _read_ahead((*columns.read(part), part.height) for part in slices)
         return
     reader, iterator = MessageReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):

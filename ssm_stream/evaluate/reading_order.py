@@ -19,7 +19,7 @@ from ssm_stream.ingest.rows.readings import SIGNAL
 MAX_HELD = 3_000_000
 """Readings of a file that are held in memory until they are known to be in order."""
 OUT_OF_ORDER = 0.01
-"""Share of readings behind others from which a file is sorted: a few late ones are those of production."""
+"""Share of readings that are late from which a file is sorted: a few are late in production, too."""
 PIECE = 50_000
 """Readings of a sorted file that are passed on together."""
 Part = tuple[Events, list[RefusedDocument], int]

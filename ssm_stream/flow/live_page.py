@@ -13,7 +13,7 @@ import structlog
 from ssm_stream.config import Config, Source
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.control.follower import FollowedControl, follow_control
 from ssm_stream.kafka.control.topic import control_topic, write_message
@@ -117,10 +117,13 @@ def _read_history(page: LivePage) -> None:
         read = FeedbackReader(config)
         for message in _last_messages(feedback) if alerts and feedback is not None else ():
             try:
-                verdict = read(message.value())
+                found = read(message.value())
             except FeedbackError:
                 continue
-            page.on_verdict(verdict)
+            if isinstance(found, Verdict):
+                page.on_verdict(found)
+            else:
+                page.on_acknowledged(found)
         messages = sorted(itertools.chain.from_iterable(alerts), key=lambda message: message.timestamp()[1])
         page.alert_episodes.add(filter(_is_shown, (message.value() for message in messages)))
     except BrokerError as error:

@@ -16,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, Verdict
 
 
 class PartitionPosition(NamedTuple):
@@ -190,6 +190,9 @@ class RunObserver:
     def on_verdict(self, verdict: Verdict) -> None:
         """An operator's verdict on an alert was read."""
 
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        """That somebody attends to an alert was read."""
+
     def close(self) -> None:
         """The run has ended."""
 
@@ -267,6 +270,10 @@ class Observers(RunObserver):
     def on_verdict(self, verdict: Verdict) -> None:
         for each in self._all:
             each.on_verdict(verdict)
+
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        for each in self._all:
+            each.on_acknowledged(acknowledgement)
 
     def close(self) -> None:
         for each in self._all:

@@ -1,10 +1,11 @@
-"""What people do on the page: they judge an alert, announce a planned stop, and end one.
+"""What people do on the page: they acknowledge and judge alerts, announce planned stops, and end them.
 
 Each action is the body of a request, and becomes a message on a topic. Who may act is the caller's to decide.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +15,7 @@ import structlog
 
 from ssm_stream.config import DURATION, UNITS
 from ssm_stream.ingest.timestamps import iso_to_ms, ms_to_iso
-from ssm_stream.ingest.verdicts import FeedbackReader
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackReader, Verdict
 from ssm_stream.ops.http_auth import Refusal
 from ssm_stream.ui.live_page import LivePage
 
@@ -40,6 +41,7 @@ class PageActions:
         self._read = FeedbackReader(page.config)
         self.paths: dict[str, Callable[[bytes], Content | Refusal]] = {
             "/ui/feedback": self._judge,
+            "/ui/acknowledge": self._acknowledge,
             "/ui/stops": self._stop,
         }
 
@@ -58,10 +60,28 @@ class PageActions:
         if self._page.feedback is None:
             return NO_FEEDBACK
         verdict = self._read(body)
+        if not isinstance(verdict, Verdict):
+            raise ValueError("`true` is missing: was the alert worth raising?")
         content = {"id": verdict.alert, "true": verdict.true}
         self._page.feedback(verdict.alert, content)
         self._page.on_verdict(verdict)
         return content
+
+    def _acknowledge(self, body: bytes) -> Content | Refusal:
+        """Publish who attends to an alert: `{"id": ALERT_ID, "by": TEXT, "note": TEXT}`."""
+        if self._page.feedback is None:
+            return NO_FEEDBACK
+        given = orjson.loads(body)
+        if not isinstance(given, dict):
+            raise ValueError('an acknowledgement is a JSON object such as {"id": ALERT_ID, "by": "Ann"}')
+        texts = {key: _text(given, key) for key in ("id", "by", "note")}
+        found = self._read(orjson.dumps(texts | {"acknowledged": True}))
+        assert isinstance(found, AlertAcknowledgement)
+        found = found._replace(at=round(time.time() * 1000))
+        # With a key of its own: where the topic is compacted, a verdict stays beside it.
+        self._page.feedback(f"{found.alert}-acknowledged", found.to_json())
+        self._page.on_acknowledged(found)
+        return found.to_json()
 
     def _stop(self, body: bytes) -> Content | Refusal:
         """Announce a planned stop, `{"entity": "pump-3", "for": "8h", "reason": TEXT, "by": TEXT}`, or end one,

@@ -18,7 +18,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.rules.messages import rule_kinds
 from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import Events
-from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, Verdict
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import RunObserver, Sent, SentBatch
 from ssm_stream.ui.alert_episodes import AlertEpisodes
@@ -97,6 +97,10 @@ class LivePage(RunObserver):
     def on_verdict(self, verdict: Verdict) -> None:
         """Show an operator's verdict at its alert."""
         self.alert_episodes.add_verdict(verdict.alert, verdict.true)
+
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        """Show at an alert who attends to it."""
+        self.alert_episodes.add_acknowledgement(acknowledgement)
 
     def positions_to_explain(self, names: Sequence[str]) -> list[int]:
         """Return the events of a batch whose predictions are shown with their parts."""

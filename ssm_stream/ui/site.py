@@ -23,7 +23,7 @@ from ssm_stream.ops.http_auth import HttpAuth, Refusal
 from ssm_stream.ui.actions import PageActions
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.planned_stops import StopsView
-from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, parse_int
+from ssm_stream.ui.views import AlertView, EntityView, EpisodesView, FleetView, parse_int
 
 LOG = structlog.get_logger("ssm_stream.ui")
 KINDS = {
@@ -205,17 +205,28 @@ class Stream:
         self.page, self._assets, self._counter = page, assets, counter
         self._wait = 1.0 / parse_int(query.get("rate"), RATE, *RATES)
         view, entity = query.get("view"), None
-        self._views: list[FleetView | EntityView | EpisodesView | StopsView] = []
+        self._views: list[FleetView | EntityView | EpisodesView | StopsView | AlertView] = []
         if view == "entity":
-            shown = EntityView(page.cache, page.followed, query, page.limits_of)
-            entity = shown.name
-            self._views += [shown, StopsView(page.stops, page.clock, entity, shown.reach)]
+            entity = self._add_entity(query)
+        elif view == "alert":
+            alert = AlertView(page.alert_episodes, query.get("id", ""))
+            self._views.append(alert)
+            if alert.entity is not None:
+                self._add_entity({**query, "name": alert.entity})
         elif view == "stops":
             self._views.append(StopsView(page.stops, page.clock))
         elif view != "alerts":
             self._views.append(FleetView(page.cache, page.names, query))
-        self._views.append(EpisodesView(page.alert_episodes, entity, everything=view in ("alerts", "entity")))
+        everything = view in ("alerts", "alert", "entity")
+        self._views.append(EpisodesView(page.alert_episodes, entity, everything=everything))
         self._left = False
+
+    def _add_entity(self, query: dict[str, str]) -> str:
+        """Add the views of the entity that a query names, and return its name."""
+        page = self.page
+        shown = EntityView(page.cache, page.followed, query, page.limits_of)
+        self._views += [shown, StopsView(page.stops, page.clock, shown.name, shown.reach)]
+        return shown.name
 
     def __iter__(self) -> Iterator[bytes]:
         page, sent_stats = self.page, -1

@@ -289,6 +289,29 @@ def columns_of(points: list[Point]) -> list[list[Any]]:
     return [ts, *(np.ascontiguousarray(rest[:, i]) for i in range(5))]  # type: ignore[list-item]
 
 
+class AlertView:
+    """The episode that an alert's id belongs to. name: the id"""
+
+    def __init__(self, alert_episodes: AlertEpisodes, name: str) -> None:
+        self._alert_episodes, self._name = alert_episodes, name[:MAX_LENGTH]
+        self._sent: Content | None = None
+
+    @property
+    def entity(self) -> str | None:
+        """Its entity; None of a fleet alert, and of one that is not kept."""
+        found = self._alert_episodes.find(self._name)
+        return None if found is None else found[1]
+
+    def next(self) -> Content:
+        """Return what is new since the last call."""
+        found = self._alert_episodes.find(self._name)
+        content: Content = {"n": None if found is None else found[0]}
+        if content == self._sent:
+            return {}
+        self._sent = content
+        return {"alert": content}
+
+
 class EpisodesView:
     """Episodes, with another view or by themselves (`everything`)."""
 

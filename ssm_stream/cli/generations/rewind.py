@@ -104,7 +104,8 @@ def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
 
     made, time = plan.generation, plan.generation.time
     learned = "before the first event" if time is None else f"which has learned events up to {ms_to_iso(time)}"
-    lines = [f"{'went' if done else 'would go'} back to the state of {ms_to_iso(made.taken)}, {learned}"]
+    taken = ms_to_iso(made.taken - made.taken % 1000)
+    lines = [f"{'went' if done else 'would go'} back to the state of {taken}, {learned}"]
     for each in plan.partitions:
         lost = (
             "" if not each.lost else f"; THE BROKER NO LONGER HAS {each.lost:,} of them (it begins at {each.first:,})"
@@ -116,8 +117,8 @@ def _describe(plan: Plan, owner: str | None, *, done: bool) -> str:
     lines += [f"  not learned: {each.entities} from {each.begin} to {each.end}" for each in plan.request.excluded]
     if plan.seconds is not None and plan.rate is not None:
         lines.append(
-            f"reading {plan.events:,} messages takes about {_lasts(plan.seconds)} ({plan.rate:,.0f} a second, measured "
-            "on the first of them, one worker); none of their results is sent again"
+            f"reading these {plan.events:,} takes about {_lasts(plan.seconds)} ({plan.rate:,.0f} a second, measured on "
+            "the first of them, one worker); none of their results is sent again"
         )
     if plan.lost:
         lines.append("so it is refused: choose a later time, or begin anew (ssm-stream state reset)")

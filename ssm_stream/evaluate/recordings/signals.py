@@ -12,11 +12,9 @@ from ssm_stream.evaluate.recordings.frames import Slice
 from ssm_stream.ingest.rows.names import signal_getter
 
 
-def signals_not_there(config: Config, slices: Iterable[Slice], place: str) -> list[str]:
-    """Return a sentence for each configured signal that a file of readings does not have, with the nearest one.
-
-    The file is read only as far as needed.
-    """
+def absent_signals(config: Config, slices: Iterable[Slice], place: str) -> list[str]:
+    """Return an error sentence for each configured signal that a file of readings does not have; reads it only as far
+    as needed."""
     event, seen, missing = config.event, set[str](), list[str]()
     path = event.signal or event.entity
     get = signal_getter(event)
@@ -28,5 +26,5 @@ def signals_not_there(config: Config, slices: Iterable[Slice], place: str) -> li
             documents = part.rows()
         seen.update(str(name) for each in documents if (name := get(each)) is not None)
         if not (missing := missing_signals(config, seen, place)):
-            return []
+            break
     return missing

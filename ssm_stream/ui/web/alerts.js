@@ -1,9 +1,10 @@
 // Alerts as episodes: by themselves, and next to the fleet and an entity.
 
-import { entityLink, h, printable, say } from "./dom.js";
+import { Acknowledgement } from "./acknowledge.js";
+import { alertLink, entityLink, h, printable, say } from "./dom.js";
 import { count, length, moment, number, scored, share, t } from "./words.js";
 
-const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
+export const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
 const MOST = 200;
 const RULES = ["limit", "silence", "stuck"];
 
@@ -49,7 +50,8 @@ export class Episodes {
       who: h("a", { class: "who" }),
       summary: h("p", { class: "summary" }),
       what: h("span", { class: "what" }),
-      when: h("span", { class: "when" }),
+      when: h("a", { class: "when" }),
+      acknowledgement: new Acknowledgement(this.app, this.compact),
       score: h("span", { class: "score" }),
       chip: h("span", { class: "chip", hidden: true }, t("in_stop")),
       mute: h("a", { class: "mute-link small" }, t("mute_open")),
@@ -64,8 +66,8 @@ export class Episodes {
     parts.verdict = h("div", { class: "verdict", role: "group" }, ...parts.buttons);
     parts.details = h("details", { ontoggle: () => this.detail(parts) }, h("summary", {}, t("details")), parts.more);
     const head = h("div", { class: "head" }, parts.sign, parts.who, parts.chip, parts.score);
-    parts.element = h("li", { "data-n": episode.n }, head, parts.summary, parts.what, parts.when,
-      this.compact ? null : parts.details, h("div", { class: "acts" }, parts.verdict, parts.mute));
+    parts.element = h("li", { "data-n": episode.n }, head, parts.summary, parts.what, parts.when, parts.acknowledgement.text,
+      this.compact ? null : parts.details, h("div", { class: "acts" }, parts.acknowledgement.action, parts.verdict, parts.mute));
     return parts;
   }
 
@@ -90,7 +92,10 @@ export class Episodes {
     const parts = [moment(episode.since ?? episode.ts)];
     if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
     if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
-    say(item.when, parts.join(" · "));
+    say(item.when, `${parts.join(" · ")} ›`);
+    item.when.setAttribute("href", alertLink(episode.id));
+    item.when.title = t("open_alert");
+    item.acknowledgement.fill(episode);
     const able = !this.app.hello?.no_feedback;
     item.verdict.setAttribute("aria-label", `${t("verdict")} ${fleet ? t("fleet") : printable(episode.entity)}`);
     item.buttons.forEach((button, i) => {

@@ -1,5 +1,6 @@
 // The frame of the views: one stream of updates, drawn once a frame; connection, language, theme and address.
 
+import { Alert } from "./alert.js";
 import { Alerts } from "./alerts.js";
 import { readColours, spark, colour } from "./charts.js";
 import { h, put, say } from "./dom.js";
@@ -66,11 +67,12 @@ class App {
     const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
     const options = new URLSearchParams(query);
     const parts = path.split("/").filter(Boolean);
-    const kind = parts[0] === "entity" && parts[1] ? Entity : { alerts: Alerts, stops: Stops }[parts[0]] ?? Fleet;
+    const one = parts[1] && { entity: Entity, alert: Alert }[parts[0]];
+    const kind = one || ({ alerts: Alerts, stops: Stops }[parts[0]] ?? Fleet);
     if (!again && kind === Fleet && this.view instanceof Fleet && this.view.quiet) { this.view.quiet = false; return; }
     this.view?.leave?.();
     let name = null;
-    try { name = kind === Entity ? decodeURIComponent(parts[1]) : null; } catch { name = parts[1]; }
+    try { name = one ? decodeURIComponent(parts[1]) : null; } catch { name = parts[1]; }
     this.view = new kind(this, options, name);
     $("main").replaceChildren(this.view.element);
     $("main").className = document.documentElement.dataset.view = kind.name.toLowerCase();
@@ -92,7 +94,7 @@ class App {
     say($("language"), t("language"));
     put($("language"), "aria-label", t("language_label"));
     put($("language"), "lang", this.language === "ja" ? "en" : "ja");
-    const here = this.view instanceof Alerts ? "alerts" : this.view instanceof Stops ? "stops" : "fleet";
+    const here = this.view instanceof Alerts || this.view instanceof Alert ? "alerts" : this.view instanceof Stops ? "stops" : "fleet";
     this.badge = h("span", { class: "badge", hidden: !this.open }, count(this.open));
     $("views").replaceChildren(
       h("a", { href: "#/", "aria-current": here === "fleet" ? "page" : null }, t("fleet")),
@@ -108,6 +110,7 @@ class App {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea")) return;
     if (event.key === "/" && this.view.search) { event.preventDefault(); this.view.search.focus(); }
     else if (event.key === "Escape" && this.view instanceof Entity) location.hash = this.view.from ?? "#/";
+    else if (event.key === "Escape" && this.view instanceof Alert) location.hash = "#/alerts";
   }
 
   // The look.
@@ -264,7 +267,9 @@ class App {
     say(open_alerts.note, pulse.dead_letters ? t("dead", { n: count(pulse.dead_letters) }) : " ");
     const episodes = pulse.episodes;
     say(inside.value, episodes.map((each) => (each.share === null ? "–" : share(each.share))).join(" · "));
+    inside.value.className = "pair";
     say(inside.note, episodes.map((each) => t("inside_note", { kind: t(each.kind), n: count(each.started), longest: count(each.longest) })).join("; "));
+    inside.element.title = inside.note.textContent;
     const first = pulse.quality[0];
     say(coverage.value, first.coverage === null ? "–" : share(first.coverage));
     say(coverage.note, this.hello ? t("wanted", { level: share(this.hello.level, 0) }) : "");

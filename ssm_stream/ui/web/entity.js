@@ -156,10 +156,11 @@ export class Entity {
     const bounds = limits.filter((each) => each.column === target).flatMap((each) =>
       Object.entries(each.bounds).map(([word, at]) => ({ at, stroke: colour("limit"), words: `${t(`bound_${word}`)} ${number(at)}` })));
     const marks = own.map((each) => ({ x: each.since, stroke: colour(each.kind) }));
-    this.legends(spans, bounds.length);
+    const first = this.points[0][0], last = Math.max(until, this.points[0].at(-1));
+    this.legends(spans.filter(({ from, to }) => from <= last && to >= first), bounds.length);
     say(this.limitWords, limits.length ? `${t("limits")}: ${limits.map((each) => printable(each.text)).join("; ")}` : "");
     this.limitWords.hidden = !limits.length;
-    return { spans, bounds, marks, until };
+    return { spans, bounds, marks, until, now };
   }
 
   /** The legend names what is there. */
@@ -208,14 +209,13 @@ export class Entity {
     if (time - (this.told ?? -1e9) > 2000) {
       this.told = time;
       put(this.canvas, "aria-label", t("chart_label", { name: this.name, y: number(y[last]), yhat: number(yhat[last]),
-        lower: number(lower[last]), upper: number(upper[last]), score: scored(score[last]) }) + this.described(context.spans));
+        lower: number(lower[last]), upper: number(upper[last]), score: scored(score[last]) }) + this.described(context));
       if (this.table.open) this.drawTable();
     }
   }
 
   /** What holds at the end of the chart, in words. */
-  described(spans) {
-    const now = this.app.clock();
+  described({ spans, now }) {
     const found = spans.filter((each) => each.from <= now && now <= each.to).map((each) => each.words[0]);
     return found.length ? `. ${t("now")}: ${[...new Set(found)].join(", ")}` : "";
   }
