@@ -66,7 +66,7 @@ class Decoder:
         fast = FastReader(self.reader.event)
         self._format = message_format(config)
         self._label_format = message_format(config, labels=True) if config.labels else self._format
-        plain = config.event.format == "json" and config.labels is None
+        plain = config.event.format in ("json", "auto") and config.labels is None
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
@@ -124,11 +124,17 @@ class Decoder:
 
     def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
         """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""
-        if max_size(values) > self._max_bytes:
+        strips = self.config.event.format == "json"  # otherwise its schema decides what follows a frame
+        if max_size(values) > self._max_bytes or not (strips or (values[0] or b"").startswith(b"{")):
             return None
         keys = list(map(methodcaller("key"), chunk.messages)) if reader.by_key else None
         plain = reader.read(list(map(strip_frame, values)) if self._framed else values, keys)
-        if plain is None and not self._framed and any(value is not None and value[:1] == b"\0" for value in values):
+        if (
+            plain is None
+            and strips
+            and not self._framed
+            and any(value is not None and value[:1] == b"\0" for value in values)
+        ):
             self._framed = True
             return self._read_fast(reader, chunk, values)
         return plain
