@@ -16,6 +16,7 @@ from ssm_stream.cli.inputs import (
     FileOrTopic,
     Limit,
     Partitions,
+    Reading,
     open_recording,
     partitions_of,
     rows_to_read,
@@ -45,14 +46,21 @@ class AsIf(NamedTuple):
     partitions: Partitions = None
 
 
+class Messages(NamedTuple):
+    """Files for what would be sent."""
+
+    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None
+    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None
+
+
 @with_option_groups
 def backtest(
     config: ConfigFile,
     where: FromTopic,
+    reading: Reading,
     as_if: AsIf,
+    messages: Messages,
     file: FileOrTopic = None,
-    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None,
-    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None,
     as_json: AsJson = False,
     limit: Limit = None,
 ) -> None:
@@ -67,10 +75,11 @@ def backtest(
     from ssm_stream.evaluate.recordings import RecordingError
 
     label_delay, device, partitions = as_if
+    out, alerts = messages
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         recording = stack.enter_context(file_or_topic(loaded, file, where))
-        loaded, rows = open_recording(loaded, recording, limit)
+        loaded, rows = open_recording(loaded, recording, limit, reading)
         if device is not None and (partitions or 1) > 1:
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:
@@ -140,9 +149,10 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
         )
     refused, passed = sum(result["refused"].values()), result["passed_by"]
-    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     if result.get("sorted"):
-        console.print("the readings of the file are not in the order of their times: they were sorted")
+        what = "readings" if config.event.layout == "readings" else "events"
+        console.print(f"the {what} of the file are not in the order of their times: they were sorted")
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

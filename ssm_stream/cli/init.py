@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ssm_stream.cli.errors import report_errors
-from ssm_stream.cli.inputs import with_option_groups
+from ssm_stream.cli.inputs import Reading, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import ConfigError, Event, parse_config
 
@@ -58,8 +59,12 @@ class FieldOptions(NamedTuple):
 def init(
     source: TopicOptions,
     fields: FieldOptions,
+    reading: Reading,
     file: Annotated[
-        Path | None, typer.Argument(help="Sample: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Sample: CSV, Excel, JSON lines, Parquet, packed or not, or a folder of them.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Write the configuration to this file.")] = Path("monitor.yaml"),
     alerts_per_week: Annotated[
@@ -93,15 +98,16 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
+        read_with = ""
         if file is not None:
-            documents, sampled, message_format = *_rows(file), "json"
+            (documents, sampled, read_with), message_format = _rows(file, reading), "json"
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
             documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
         draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
         draft = draft._replace(event=draft.event.model_copy(update={"format": message_format}))
-        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week)
+        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
         if registry:
             text += f"\n# Schemas of events are read there, and those of predictions and alerts registered.\n{registry}"
         parse_config(text, str(out))
@@ -109,11 +115,13 @@ def init(
     event = draft.event
     typer.echo(f"sampled {sampled}", err=True)
     facts = {
+        **({"layout": event.layout} if event.makes_rows else {}),
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
         "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
         "inputs" if event.watches_all else "features": ", ".join(_inputs(event)) or "none",
         "categories": ", ".join(event.categories) or "none",
+        **({} if event.quality is None else {"quality": ", ".join(event.quality.flags)}),
     }
     for name, value in facts.items():
         reason = f": {draft.why[name]}" if name in draft.why else ""
@@ -123,7 +131,8 @@ def init(
     for note in draft.notes:
         typer.echo(f"  note        {note}", err=True)
     typer.echo(f"written to {out}; next:\n  ssm-stream validate {out}", err=True)
-    typer.echo(f"  ssm-stream backtest {out} {file if file is not None else '--topic'}", err=True)
+    where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
+    typer.echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
     if as_json:
         choices = {
             "out": str(out),
@@ -161,11 +170,13 @@ def _property(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path) -> tuple[list[Any], str]:
+def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str]:
     from ssm_stream.evaluate.recordings import Recording
 
-    rows = list(Recording(file, ROWS))
-    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    recording = Recording(file, ROWS, reading.options())
+    read_with = print_reading(recording)
+    rows = list(recording)
+    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}", read_with
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str], registry: str) -> tuple[list[Any], str, str]:
@@ -198,5 +209,5 @@ def _messages(topic: str, brokers: str, properties: dict[str, str], registry: st
 
 def _topic_name(file: Path) -> str:
     """A valid topic name from the file's name without its suffix."""
-    stem = re.sub(r"\.(csv|jsonl|ndjson|parquet)(\.gz)?$", "", file.name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.[a-z]{3,7})(\.(gz|zst))?$", "", file.name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:200] or "events"

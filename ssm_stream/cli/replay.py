@@ -15,7 +15,15 @@ import orjson
 import typer
 
 from ssm_stream.cli.errors import BAD_USAGE, FAILED, exit_with
-from ssm_stream.cli.inputs import AsJson, ConfigFile, RecordingFile, rows_to_read
+from ssm_stream.cli.inputs import (
+    AsJson,
+    ConfigFile,
+    Reading,
+    RecordingFile,
+    print_reading,
+    rows_to_read,
+    with_option_groups,
+)
 from ssm_stream.cli.terminal.console import counting_bar
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.paths import is_message_field
@@ -27,9 +35,11 @@ SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
 
 
+@with_option_groups
 def replay(
     config: ConfigFile,
     file: RecordingFile,
+    reading: Reading,
     speed: Annotated[
         float | None,
         typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
@@ -63,7 +73,9 @@ def replay(
     try:
         settings = load_config(config)
         source = settings.source
-        recording = iter(Recording(file))
+        options = reading.options().of_event(settings.event)
+        print_reading(Recording(file, options=options))
+        recording = iter(Recording(file, options=options))
         _require_key(settings, file)
         recording = itertools.chain([next(recording)], recording)
         position = core.ReplayPosition(file, source.brokers, source.topic)
@@ -79,7 +91,7 @@ def replay(
         encode = row_encoder(settings) or core.encode_row
         producer = core.RowProducer(client_properties(source), source.topic, settings.event, encode)
         with tracker, _stopping() as stopping, bar:
-            rows = rows_to_read(Recording(file, end))
+            rows = rows_to_read(Recording(file, end, options))
             task = bar.add_task(file.name, total=None if rows is None else max(rows - skipped, 0))
 
             def progress(done: int) -> None:
