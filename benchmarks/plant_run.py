@@ -87,8 +87,8 @@ def told(config: Config, file: Path) -> list[Told]:
     engine, first = Engine(config), 0
     open_: dict[str, Told] = {}
     found: list[Told] = []
-    for events, _, count in batches(config, Recording(file)):
-        events, _ = engine.admit(engine.episodes.mark(events))
+    for part in batches(config, Recording(file)):
+        events, _ = engine.admit(engine.episodes.mark(part.events))
         ids = EventIds("plant", 0, (first + events.position).tolist())
         for alert in engine.process(events, 0, ids)[1]:
             message, ts = alert.message, int(events.ts[alert.row])
@@ -106,5 +106,5 @@ def told(config: Config, file: Path) -> list[Told]:
                 )
             elif message["phase"] == "recovered" and message["episode"] in open_:
                 found.append(open_.pop(message["episode"])._replace(end=ts))
-        first += count
+        first += part.height
     return sorted([*found, *open_.values()], key=lambda one: one.start)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
     PrivateAttr,
     ValidationInfo,
@@ -70,9 +71,17 @@ Targets = Annotated[
 """Paths; with one, the path itself."""
 
 
+def _entity_or_tag(schema: dict[str, Any]) -> None:
+    """Let the schema of the section require one of `entity` and `tag`, which has it."""
+    schema["required"] = [name for name in schema["required"] if name != "entity"]
+    schema["anyOf"] = [{"required": [name]} for name in ("entity", "tag")]
+
+
 class Event(Section):
     """How a JSON event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
     `sensors[0].value` or `sensors[name=temp].value`; `$key` and `$header.NAME` are the message's key and a header."""
+
+    model_config = ConfigDict(json_schema_extra=_entity_or_tag)
 
     layout: Literal["events", "readings"] = "events"
     """What a message is: `events`, all columns of an entity at one time; `readings`, one value of one signal at one
