@@ -367,7 +367,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "only"),
         ("event", "when"),
         ("event", "quality"),
-        *(("event", name) for name in ("layout", *READING_SETTINGS)),
+        *(("event", name) for name in ("layout", "aggregate", *READING_SETTINGS)),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
     later += [("alerts", name) for name in ("budget", "control", "limits", "maintenance", "shadow", "silence", "stuck")]

@@ -15,6 +15,7 @@ from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.registry import OF_REGISTRY
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> list[st
             passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     return [note for note in notes if note is not None]
 
@@ -148,6 +149,13 @@ def _describe_readings(event: Event) -> Iterator[str]:
     found += [] if "" in ages else ["10 of the signal's usual gaps"]
     grace = f"; a row waits {format_duration(event.grace)} for readings that come late" if event.grace else ""
     yield f"rows      {when}, with the last value of each signal, unknown after {', '.join(found)}{grace}"
+
+
+def _describe_windows(event: Event, aggregate: Aggregate) -> Iterator[str]:
+    """How rows are made of windows, as lines of text."""
+    grace = f", {format_duration(aggregate.grace)} after its end" if aggregate.grace else ""
+    yield f"windows   {format_duration(aggregate.every)} of each {event.entity}: a row for each window{grace}"
+    yield f"rows      {', '.join(f'{name}: {column.text}' for name, column in aggregate.columns.items())}"
 
 
 def _describe(config: Config) -> Iterator[str]:
@@ -167,7 +175,9 @@ def _describe(config: Config) -> Iterator[str]:
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     if event.layout == "readings":
         yield from _describe_readings(event)
-    of = "entity" if event.makes_rows else event.entity
+    if event.aggregate is not None:
+        yield from _describe_windows(event, event.aggregate)
+    of = "entity" if event.layout == "readings" else event.entity
     yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"

@@ -27,6 +27,7 @@ MIGRATES = {
     "event.quality": "the learner stays; it applies to events from now on",
     "event.max_age": "the learner stays; rows are made so from now on",
     "event.grace": "the learner stays; rows are made so from now on",
+    "event.aggregate.grace": "the learner stays; windows are closed so from now on",
     "model.warmup": _RULE,
     "alerts.budget": _BUDGET,
     "alerts.budget.alerts": _BUDGET,

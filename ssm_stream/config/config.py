@@ -73,9 +73,11 @@ class Config(Section):
                 "records the saved states: name a recovery.directory"
             )
         if self.labels and self.event.makes_rows:
+            cure = "where the target is a signal like any other; leave labels out, and send its values as readings"
             raise ValueError(
-                "labels: found with event.layout: readings, where the target is a signal like any other; leave labels "
-                "out, and send the target's values as readings"
+                f"labels: found with event.layout: readings, {cure}"
+                if self.event.aggregate is None
+                else "labels: found with event.aggregate, whose target is a column of the window; leave labels out"
             )
         leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
         if self.labels and leaks:
@@ -116,6 +118,10 @@ class Config(Section):
     def _check_limits(self) -> None:
         event = self.event
         object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
+        if event.aggregate is not None:
+            event.aggregate.check(("alerts.limits", limit.column) for limit in self.alerts.limits)
+            if (rule := self.silence_rule) is not None:
+                object.__setattr__(self, "event", self.event.with_silence(rule))
         for i, limit in enumerate(self.alerts.limits):
             if limit.column in (event.entity, event.timestamp):
                 raise ValueError(
@@ -127,6 +133,18 @@ class Config(Section):
                     f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
                     "event; set limits on columns of the events"
                 )
+
+    @property
+    def silence_rule(self) -> tuple[float, float, float] | None:
+        """The rule of `alerts.silence`: one false alarm in so many events, or in so many ms; or after so many ms, where
+        that is not 0. None without it."""
+        silence, budget = self.alerts.silence, self.alerts.anomaly.budget
+        if silence is None:
+            return None
+        # The entity shares the budget with its columns.
+        columns = len(self.event.numbers) + len(self.event.targets) if silence.columns or self.alerts.stuck else 0
+        after = 0.0 if silence.after == "auto" else 1000.0 * silence.after
+        return (1 + 2 * columns) * budget.events, (1 + 2 * columns) * 1000.0 * budget.seconds, after
 
     @property
     def control_topic(self) -> str | None:
@@ -258,10 +276,10 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
-        if not self.event.makes_rows:
+        if self.event.layout == "events":
             for name in ("layout", *READING_SETTINGS):
                 del settings["event"][name]
-        for name in ("derive", "when", "quality", "holidays"):
+        for name in ("derive", "when", "quality", "holidays", "aggregate"):
             if not getattr(self.event, name):
                 del settings["event"][name]
         if self.event.holidays:

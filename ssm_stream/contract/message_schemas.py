@@ -25,8 +25,8 @@ TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 FAULTS: dict[str, frozenset[Fault]] = {
-    "decode": frozenset(Fault) - {Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
-    "rows": frozenset({Fault.LATE}),
+    "decode": frozenset(Fault) - {Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "rows": frozenset({Fault.AHEAD, Fault.LATE}),
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({

@@ -242,7 +242,7 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
     found = f"{sample.events} of the last {sample.messages} messages are {what}"
     found += f", {sample.labels} are labels" if sample.labels else ""
     passed = sample.messages - sample.events - sample.labels - sample.refused.total()
-    why = "" if config.event.makes_rows else " (event.only)"
+    why = "" if config.event.layout == "readings" else " (event.only)"
     found += f", {passed} pass by{why}" if passed else ""
     parsed = parse_documents(messages, message_format(config), MessageFields(config))
     documents = [each for each in parsed if isinstance(each, dict)]

@@ -8,6 +8,7 @@ from enum import StrEnum
 class Fault(StrEnum):
     """Why a message cannot be used: part of the contract with consumers of dead letters, as `ssm_stream.NAME`."""
 
+    AHEAD = "Ahead"
     EMPTY = "Empty"
     EMPTY_ENTITY = "EmptyEntity"
     FORMAT_FAILED = "FormatFailed"

@@ -31,6 +31,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
         self._topic, self._shards, self._observers = config.source.topic, config.state.shards, observers
         self._encoder = Encoder(config)
+        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
         self.read: dict[tuple[str, int], int] = {}
         """Topic and partition → offset after the last of its events since the start."""
@@ -86,7 +87,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
             if rows.late and not batch.again:
                 out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
             if len(rows):
-                yield batch.with_rows(rows)
+                yield batch.with_rows(rows, keep_raw=self._keep_raw)
 
     def _split(self, values: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
