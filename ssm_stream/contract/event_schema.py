@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
 from ssm_stream.config.paths import Step, head_of, is_message_field, parse_path
+from ssm_stream.config.quantities import format_duration
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
@@ -134,6 +135,10 @@ def example_event(config: Config) -> dict[str, Any]:
     event = config.event
     if event.layout == "readings":
         return _with_paths({event.timestamp: _example_time(event), **_example_reading(event)})
+    if event.aggregate is not None:
+        return _with_paths(
+            {event.timestamp: _example_time(event), event.entity: "checkout", **_example_operation(event)}
+        )
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
@@ -153,6 +158,17 @@ def _example_reading(event: Event) -> dict[str, Any]:
         return out | {event.signal: event.targets[0], event.entity: "press-7"}
     text = event.tag.pattern.replace("*", "plant").replace("{entity}", "press-7")
     return out | {event.tag.field: text.replace("{signal}", event.targets[0])}
+
+
+def _example_operation(event: Event) -> dict[str, Any]:
+    """Return a value at every path that windows aggregate: one that meets the conditions."""
+    assert event.aggregate is not None
+    out: dict[str, Any] = dict.fromkeys(event.aggregate.numbers, 20.25)
+    for condition in event.aggregate.conditions:
+        for path, test in condition.items():
+            bounds = [bound for bound in (test.least, test.most, test.above, test.below) if bound is not None]
+            out[path] = bounds[0] if test.one_of is None else test.one_of[0]
+    return out
 
 
 def _with_paths(values: dict[str, Any]) -> dict[str, Any]:
@@ -221,10 +237,29 @@ def _reading(config: Config) -> Schema:
     return {**_document("Reading", words, fields), "examples": [example_event(config)]}
 
 
+def _operation(config: Config) -> Schema:
+    event, aggregate = config.event, config.event.aggregate
+    assert aggregate is not None
+    number = {"anyOf": [NUMBER, {"type": ["boolean", "null"]}]}
+    of_number = {**number, "description": "A number of which windows are made. Missing or null: unknown."}
+    text = {"type": "string", "maxLength": MAX_NAME_LENGTH}
+    of_condition = {"anyOf": [text, *number["anyOf"]], "description": "What counts and shares look at."}
+    fields = _who_and_when(event, event.entity, event.timestamp)
+    fields += [Field(path, of_number) for path in aggregate.numbers]
+    fields += [Field(path, of_condition) for path in aggregate.fields if path not in aggregate.numbers]
+    words = (
+        f"One operation, such as a request, in a JSON object of at most {event.max_bytes} bytes. A window of "
+        f"{format_duration(aggregate.every)} of an entity's operations is a row. Other keys are ignored."
+    )
+    return {**_document("Event", words, fields), "examples": [example_event(config)]}
+
+
 def _event(config: Config) -> Schema:
     event = config.event
     if event.layout == "readings":
         return _reading(config)
+    if event.aggregate is not None:
+        return _operation(config)
     late = "its label brings it" if config.labels else "predicted, not learned from"
     target = {**nullable(NUMBER), "description": f"The number to predict. Missing or null: {late}."}
     number = {
