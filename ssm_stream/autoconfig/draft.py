@@ -149,7 +149,7 @@ def _of_readings(
         at = [i for i, row in enumerate(rows) if tag(row) == one]
         no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
         some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
-        entity = find_entity(some, None, timestamp, ts[at], {}, []) if timestamp in some else None
+        entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
     made = as_rows(rows, Times(timestamp, ts), readings, entity, flags)
     owner = readings.signal if readings.pattern is not None else entity
     draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets), name)

@@ -63,8 +63,8 @@ def render_config(
         lines += [*_why(why["time_zone"]), f"  time_zone: {event.time_zone}"]
     elif "without an offset" in why.get("timestamp", ""):
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
-    if event.framed:
-        lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
+    if event.format != "json":
+        lines.append(f"  format: {event.format}   # messages name their schema, which is in schema_registry")
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
     if event.watches_all:

@@ -16,6 +16,7 @@ from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
+from ssm_stream.config.sections.registry import OF_REGISTRY
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.recordings import Recording
@@ -160,7 +161,9 @@ def _describe_windows(event: Event, aggregate: Aggregate) -> Iterator[str]:
 def _describe(config: Config) -> Iterator[str]:
     """What a configuration reads, predicts, writes and learns, as lines of text."""
     event, sinks = config.event, config.sinks
-    yield f"reads     {config.source.topic} on {config.source.brokers}"
+    registry = f" by the schemas in {config.schema_registry.url}" if config.schema_registry else ""
+    form = f", in {event.format}{registry}" if event.format in OF_REGISTRY else ""
+    yield f"reads     {config.source.topic} on {config.source.brokers}{form}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]
@@ -182,7 +185,7 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
         yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
-    yield f"writes    {', '.join(sinks.topics)}"
+    yield f"writes    {', '.join(sinks.topics)}{', in avro' if sinks.format == 'avro' else ''}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"
     for window in config.alerts.maintenance:

@@ -18,6 +18,7 @@ from ssm_stream.config.sections import (
     Model,
     Ops,
     Recovery,
+    Registry,
     Section,
     Sinks,
     Source,
@@ -25,6 +26,7 @@ from ssm_stream.config.sections import (
 )
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
+from ssm_stream.config.sections.registry import OF_REGISTRY
 from ssm_stream.core import frozen_weights
 
 
@@ -40,6 +42,8 @@ class Config(Section):
     labels: Labels | None = None
     alerts: Alerts = Alerts()
     sinks: Sinks = Sinks()
+    schema_registry: Registry | None = None
+    """Null: JSON without the ids of schemas. Needs the extra `registry`."""
     state: State = State()
     recovery: Recovery = Recovery()
     audit: Audit = Audit()
@@ -85,9 +89,20 @@ class Config(Section):
                 f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
+        self._check_registry()
         self._check_limits()
         self._check_maintenance()
         return self
+
+    def _check_registry(self) -> None:
+        if self.schema_registry is not None:
+            return
+        for key, value in (("event.format", self.event.format), ("sinks.format", self.sinks.format)):
+            if value in OF_REGISTRY:
+                raise ValueError(
+                    f"{key}: found {value!r} without a schema registry; write where it is, such as schema_registry: "
+                    "{url: 'http://registry:8081'}"
+                )
 
     def _check_maintenance(self) -> None:
         for i, window in enumerate(self.alerts.maintenance):
@@ -150,6 +165,14 @@ class Config(Section):
     def replace(self, **sections: Any) -> Config:
         """Return a configuration with other sections: not a copy, which would keep the hash."""
         return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
+
+    def without_registry(self) -> Config:
+        """Return the configuration for what neither reads nor writes a message: documents in, JSON out."""
+        if self.schema_registry is None:
+            return self
+        sinks = self.sinks.model_copy(update={"format": "json"})
+        event = self.event.model_copy(update={"format": "json"}) if self.event.format in OF_REGISTRY else self.event
+        return self.replace(event=event, sinks=sinks, schema_registry=None)
 
     def without_shadow(self) -> Config:
         """Return the configuration as it is without `alerts.shadow`: for those who judge the alerts."""
@@ -265,7 +288,7 @@ class Config(Section):
             del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "format", "framed", "max_bytes", "only"]),
+            ("event", ["entity_default", "format", "max_bytes", "only"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:

@@ -19,6 +19,8 @@ from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
 from ssm_stream.ingest.faults import Fault
 
+CONTENT_TYPES = {"json": "application/json", "avro": "application/vnd.apache.avro"}
+"""`sinks.format` → content type of predictions and alerts."""
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
@@ -274,7 +276,7 @@ def alert_headers(config: Config) -> Schema:
         "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES)})$"},
         "ce_subject": _described(NAME, "As `entity` of the value."),
         "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
-        "content-type": {"const": "application/json"},
+        "content-type": {"const": CONTENT_TYPES[config.sinks.format]},
     }
     return {"title": "Headers of an alert", **_closed(attributes)}
 

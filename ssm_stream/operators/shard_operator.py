@@ -77,11 +77,14 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def _with_rows(self, values: Sequence[Item], out: list[PredictedBatch | OutputBatch]) -> Iterator[Item]:
         """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
         for batch in values:
+            if isinstance(batch, ShardBatch):
+                place = (batch.topic or self._topic, batch.partition)
+                self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
             if self.engine.rows is None or not isinstance(batch, ShardBatch):
                 yield batch
                 continue
             rows = self.engine.rows.add(batch.events, batch.offsets, batch.partition)
-            if rows.late:
+            if rows.late and not batch.again:
                 out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
             if len(rows):
                 yield batch.with_rows(rows, keep_raw=self._keep_raw)
@@ -105,8 +108,6 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def _process(self, batch: ShardBatch) -> list[PredictedBatch | OutputBatch]:
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
-        place = (batch.topic or self._topic, batch.partition)
-        self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
         self.engine.episodes.set_control(batch.control)
         marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
         events, refused = self.engine.admit(marked, batch.partition)

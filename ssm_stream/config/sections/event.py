@@ -23,7 +23,7 @@ from ssm_stream.config.sections.conditions import fields
 from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
 from ssm_stream.config.sections.holidays import Holidays, HolidaysSetting
 from ssm_stream.config.sections.operating import Conditions, Quality
-from ssm_stream.config.sections.own_parts import require_part
+from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 from ssm_stream.config.sections.readings import Grace, MaxAge, Tag, TagSetting, check_max_age
 from ssm_stream.config.sections.targets import ALL, MAX_TARGETS, Targets, repeated
 
@@ -34,7 +34,7 @@ READING_SETTINGS = {"signal", "value", "tag", "every", "max_age", "grace"}
 
 
 def _format(value: str) -> str:
-    if value != "json":
+    if value not in BUILT_IN["format"]:
         require_part("format", value)
     return value
 
@@ -46,7 +46,7 @@ def _entity_or_tag(schema: dict[str, Any]) -> None:
 
 
 class Event(Section):
-    """How a JSON event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
+    """How an event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
     `sensors[0].value` or `sensors[name=temp].value`; `$key` and `$header.NAME` are the message's key and a header."""
 
     model_config = ConfigDict(json_schema_extra=_entity_or_tag)
@@ -91,10 +91,9 @@ class Event(Section):
     max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
     """A larger message is a dead letter and is not parsed."""
     format: Annotated[str, AfterValidator(_format)] = "json"
-    """How an event is read from the bytes of its message: `json`, or the name of an own part that is installed."""
-    framed: bool = False
-    """Events and labels may begin with a schema registry's frame, a zero byte and four bytes of id, which is skipped;
-    what follows is JSON, or in `format`."""
+    """How an event is read from the bytes of its message: `json`, with or without a schema registry's frame, which is
+    skipped; `avro` and `protobuf`, by the schema in `schema_registry` that the message names; `auto`: each message by
+    its schema, or as JSON if it names none; or the name of an own part that is installed."""
     derive: Annotated[dict[Path, Derived], Field(max_length=MAX_DERIVED)] = {}
     """Inputs that are computed from numbers of the event: a name for each, and one of `ratio: [a, b]`,
     `product: [a, b]`, `difference: [a, b]`, `log: a` and `rolling_mean: a` with `over: 20` (events of the entity);
