@@ -176,7 +176,9 @@ def _windows(aggregate: Aggregate) -> list[str]:
 
 
 def _flow(value: object) -> str:
-    """Return a value as YAML on one line."""
+    """Return a value as YAML on one line; a test of equality as what must be equal."""
+    if isinstance(value, dict) and set(value) == {"one_of"}:
+        return _flow(value["one_of"][0] if len(value["one_of"]) == 1 else value["one_of"])
     if isinstance(value, dict):
         return f"{{{', '.join(f'{yaml_quoted(key)}: {_flow(each)}' for key, each in value.items())}}}"
     if isinstance(value, list):
