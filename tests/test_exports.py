@@ -197,6 +197,15 @@ def test_notations_of_numbers(tmp_path: Path, cells: list[str], expected: list[f
     assert next(read_recording(file))["y"].to_list() == expected
 
 
+def test_units_in_cells(tmp_path: Path) -> None:
+    text = table(
+        "time;load;temp;line", [f"2026-01-01;4{i},5 %;1.02{i},5 °C;{i} A" for i in range(9)] + ["2026-01-02;n/a;;x"]
+    )
+    rows = list(Recording(write(tmp_path / "a.csv", text)))
+    assert rows[1] == {"time": "2026-01-01", "load": 41.5, "temp": 1021.5, "line": "1 A"}
+    assert (rows[9]["load"], rows[9]["temp"]) == (None, None)
+
+
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
     rows = [f"{i};{i}" for i in range(2000)] + ["2000;0,5"]
     assert list(Recording(write(tmp_path / "a.csv", table("time;y", rows))))[-1]["y"] == 0.5
@@ -218,6 +227,8 @@ def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
         ("2026年2月3日 6時16分", "2026-02-03T06:16:00"),
         ("13/02/2026 06:16:07 +0100", "2026-02-13T06:16:07+01:00"),
         ("03.02.2026", "2026-02-03"),
+        ("Di, 03.02.2026 06:16:07", "2026-02-03T06:16:07"),
+        ("2026-02-03 06:16:07 CET", "2026-02-03T06:16:07+01:00"),
     ],
 )
 def test_forms_of_times(tmp_path: Path, cell: str, expected: str) -> None:
