@@ -206,6 +206,16 @@ def test_units_in_cells(tmp_path: Path) -> None:
     assert (rows[9]["load"], rows[9]["temp"]) == (None, None)
 
 
+def test_blanks_between_cells(tmp_path: Path) -> None:
+    lines = [f"  03.02.2026 06:{i:02d}:00   {i},5   7" for i in range(60)]
+    file = write(tmp_path / "a.txt", table("  date       time      load  temp", lines))
+    rows = list(Recording(file))
+    assert rows[7] == {"date time": "2026-02-03T06:07:00", "load": 7.5, "temp": 7}
+    assert len(rows) == count_rows(file) == 60
+    one = write(tmp_path / "b.csv", table("a name", ["x y", "z w"]))
+    assert list(Recording(one)) == [{"a name": "x y"}, {"a name": "z w"}]
+
+
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
     rows = [f"{i};{i}" for i in range(2000)] + ["2000;0,5"]
     assert list(Recording(write(tmp_path / "a.csv", table("time;y", rows))))[-1]["y"] == 0.5
