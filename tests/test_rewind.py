@@ -247,7 +247,7 @@ def test_a_second_rewind_has_the_stretches_of_both(recorded: Flow, tmp_path: Pat
     listed = CliRunner().invoke(app, ["state", "ls", str(flow.job.path), "--json"])
     assert [each["excluded"] for each in orjson.loads(listed.stdout)["rewinds"]] == [windows(first), windows(second)]
     text = "".join(CliRunner().invoke(app, ["state", "ls", str(flow.job.path)]).stdout.split())
-    assert "earlierstatesarekept" in text
+    assert "earlierstatesarekept" in text or "1earlierstateiskept" in text
     assert f"withoutm1from{at(1250)}to{at(1400)}" in text
     # They are in an export, and in a reload.
     file = tmp_path / "flow.state"

@@ -136,9 +136,7 @@ def example_event(config: Config) -> dict[str, Any]:
     if event.layout == "readings":
         return _with_paths({event.timestamp: _example_time(event), **_example_reading(event)})
     if event.aggregate is not None:
-        return _with_paths(
-            {event.timestamp: _example_time(event), event.entity: "checkout", **_example_operation(event)}
-        )
+        return _with_paths({event.timestamp: _example_time(event), event.entity: "checkout", **event.aggregate.example})
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
@@ -158,17 +156,6 @@ def _example_reading(event: Event) -> dict[str, Any]:
         return out | {event.signal: event.targets[0], event.entity: "press-7"}
     text = event.tag.pattern.replace("*", "plant").replace("{entity}", "press-7")
     return out | {event.tag.field: text.replace("{signal}", event.targets[0])}
-
-
-def _example_operation(event: Event) -> dict[str, Any]:
-    """Return a value at every path that windows aggregate: one that meets the conditions."""
-    assert event.aggregate is not None
-    out: dict[str, Any] = dict.fromkeys(event.aggregate.numbers, 20.25)
-    for condition in event.aggregate.conditions:
-        for path, test in condition.items():
-            bounds = [bound for bound in (test.least, test.most, test.above, test.below) if bound is not None]
-            out[path] = bounds[0] if test.one_of is None else test.one_of[0]
-    return out
 
 
 def _with_paths(values: dict[str, Any]) -> dict[str, Any]:

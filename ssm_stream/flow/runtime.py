@@ -148,8 +148,8 @@ def prepare(
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
     catch_up = None if embedded else pending_catch_up(config)
-    if catch_up is not None:
-        LOG.info("reading_again", **catch_up.left())
+    if catch_up is not None and (left := catch_up.left()):
+        LOG.info("reading_again", messages=left)
     keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
     observers, site = _observers(config, metrics, keeper, ui=ui)
     health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)

@@ -157,9 +157,10 @@ def read_examples(config: Config, entity: str, file: Path) -> Events:
         ConfigError: a column is missing.
     """
     if config.event.makes_rows:
+        key = "event.layout: readings" if config.event.aggregate is None else "event.aggregate"
         raise ConfigError(
-            f"event.layout: {config.event.layout}: examples are rows, which such messages are made into one after "
-            "another: an entity cannot be primed; replay its history onto the topic instead"
+            f"{key}: examples are rows, which such messages are made into one after another: an entity cannot be "
+            "primed; replay its history onto the topic instead"
         )
     recording = Recording(file).of_event(config.event)
     recording.check_columns(config.replace(event=config.event.model_copy(update={"entity_default": entity})))
