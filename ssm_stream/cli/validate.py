@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -122,7 +122,8 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> list[st
     from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import RecordingError
 
-    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone: dict[str, Any] = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone |= {"target": config.event.targets[0], "inputs": None}
     bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)

@@ -162,7 +162,7 @@ def read_examples(config: Config, entity: str, file: Path) -> Events:
             f"{key}: examples are rows, which such messages are made into one after another: an entity cannot be "
             "primed; replay its history onto the topic instead"
         )
-    recording = Recording(file)
+    recording = Recording(file).of_event(config.event)
     recording.check_columns(config.replace(event=config.event.model_copy(update={"entity_default": entity})))
     rows = list(recording)
     get = path_getter(config.event.entity)
