@@ -112,8 +112,11 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
         description = _prose(field.get("description", "Switches it on and off."))
         path = bool(re.search(r"^Paths? of|has this path|^Path", description))
         what = kind(field, path)
+        either = [names for way in section.get("oneOf", []) for names in way["required"]]
         if name in required:
             default = "required"
+        elif name in either:
+            default = f"this or {', '.join(f'`{prefix}{each}`' for each in either if each != name)}"
         else:
             value = reference[name] if reference is not None else field.get("default")
             default = f"default `{default_of(value, what)}`"

@@ -39,6 +39,10 @@ def replay(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue where the last replay of this file to this topic ended.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="One of source.topics. Default: the first.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a recording to the events topic, each row a JSON message keyed by its entity.
@@ -61,6 +65,10 @@ def replay(
     try:
         settings = load_config(config)
         source = settings.source
+        if to is not None:
+            if to not in source.names:
+                raise ConfigError(f"--to: {to!r} is none of the events topics ({', '.join(source.names)})")
+            source = source.model_copy(update={"topic": to})
         recording = iter(Recording(file))
         _require_key(settings, file)
         recording = itertools.chain([next(recording)], recording)

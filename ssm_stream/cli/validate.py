@@ -122,7 +122,7 @@ def _entity_notes(config: Config, recording: Path, given: int | None) -> list[st
 def _describe(config: Config) -> Iterator[str]:
     """What a configuration reads, predicts, writes and learns, as lines of text."""
     event, sinks = config.event, config.sinks
-    yield f"reads     {config.source.topic} on {config.source.brokers}"
+    yield f"reads     {', '.join(config.source.names)} on {config.source.brokers}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]

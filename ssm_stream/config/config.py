@@ -46,7 +46,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
-        topics = [self.source.topic, *self.sinks.topics]
+        topics = [*self.source.names, *self.sinks.topics]
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics += [self.control_topic] if self.control_topic else []

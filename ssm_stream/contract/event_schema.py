@@ -110,7 +110,7 @@ def alert_ids(config: Config) -> str:
 
 def origins(config: Config) -> list[str]:
     """Return the topics whose messages cause alerts."""
-    return [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+    return [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
 
 def example_event(config: Config) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def prediction_schema(config: Config) -> Schema:
         **_maintenance(config),
         "id": {
             "type": "string",
-            "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{end}$",
+            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
     }
@@ -318,6 +318,12 @@ def receipt_headers(config: Config) -> Schema:
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
     return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
+
+
+def _any_of(topics: list[str]) -> str:
+    """Return the pattern of these names."""
+    found = "|".join(map(literal, topics))
+    return found if len(topics) == 1 else f"(?:{found})"
 
 
 def input_topics(config: Config) -> list[str]:

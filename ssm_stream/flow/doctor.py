@@ -71,7 +71,8 @@ def diagnose(config: Config) -> list[Check]:
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
-    return [*local, Check("brokers", True, found), *_source(config, cluster), *inputs, *_sinks(config, cluster)]
+    sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
+    return [*local, Check("brokers", True, found), *sources, *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
@@ -83,7 +84,7 @@ def create_missing(config: Config, partitions: int) -> Check:
     needed = max([partitions, *(p + 1 for p in source.partitions or [])])
     try:
         cluster = check_broker(source)
-        topics = dict.fromkeys(_inputs(config).values(), partitions) | {source.topic: needed}
+        topics = dict.fromkeys(_inputs(config).values(), partitions) | dict.fromkeys(source.names, needed)
         topics |= dict.fromkeys(_outputs(config).values(), partitions)
         absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
         control = {name: 1 for name in absent if name == config.control_topic}

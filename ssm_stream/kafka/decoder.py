@@ -50,7 +50,8 @@ class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
-    control: returns the planned stops of the control topic for the events of a partition from an offset on
+    control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
+        an offset on
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -62,6 +63,7 @@ class Decoder:
         inspect: Callable[[Chunk], bool] | None = None,
     ) -> None:
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
+        self._topics = config.source.names
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
         self._format = message_format(config.event)
@@ -77,11 +79,12 @@ class Decoder:
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
-        if self._inspect is not None and chunk.topic == self.config.source.topic and not self._inspect(chunk):
+        if self._inspect is not None and chunk.topic in self._topics and not self._inspect(chunk):
             self._inspect = None
         out = self._decode(chunk)
-        if self._control is not None and chunk.topic == self.config.source.topic:
-            windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
+        if self._control is not None and chunk.topic in self._topics:
+            number = self.config.source.number(chunk.topic, chunk.partition)
+            windows = self._control(number, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
         if self.config.event.only:
             decoded = sum(_messages_of(item) for _, item in out)
@@ -136,9 +139,9 @@ class Decoder:
         raw = list(map(raw_message, messages)) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
-        first = offset_of(chunk.messages[0])
+        first, topic = offset_of(chunk.messages[0]), self._topic(chunk)
         if self.config.state.shards == 1:
-            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first))]
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first, topic))]
         batches = [
             (
                 key,
@@ -148,6 +151,7 @@ class Decoder:
                     [offsets[i] for i in rows.tolist()],
                     None if raw is None else [raw[i] for i in rows.tolist()],
                     chunk=first,
+                    topic=topic,
                 ),
             )
             for key, rows in rows_by_shard(self._shards.values_of(events.entity))
@@ -180,11 +184,15 @@ class Decoder:
         # A position is an offset from here on.
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
-        shards = self._shards.values_of(labels.entity)
-        out += [(key, LabelBatch(chunk.partition, labels.take(rows))) for key, rows in rows_by_shard(shards)]
+        shards, whole = self._shards.values_of(labels.entity), LabelBatch(chunk.partition, labels, self._topic(chunk))
+        out += [(key, whole._replace(labels=labels.take(rows))) for key, rows in rows_by_shard(shards)]
         taken = set(chosen)
         rest = [i for i in range(len(documents)) if i not in taken]
         return [documents[i] for i in rest], [at[i] for i in rest]
+
+    def _topic(self, chunk: Chunk) -> str | None:
+        """Return the topic of a chunk as its batches have it: None with a single one."""
+        return chunk.topic if len(self._topics) > 1 and chunk.topic in self._topics else None
 
     def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]

@@ -75,10 +75,14 @@ class ShardBatch(NamedTuple):
 
 
 class LabelBatch(NamedTuple):
-    """Labels of one chunk that belong to one shard, with the offset of each as their position."""
+    """Labels of one chunk that belong to one shard, with the offset of each as their position.
+
+    topic: that they come from; None: that of labels, or the only events topic
+    """
 
     partition: int
     labels: Labels
+    topic: str | None = None
 
 
 class PredictedBatch(NamedTuple):

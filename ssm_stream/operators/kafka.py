@@ -89,7 +89,7 @@ def kafka_input(
     until_eof: bool = False,
     service: Service | None = None,
 ) -> Stream[Any]:
-    """Read the events topic, and the labels topic if there is one.
+    """Read the events topics, and the labels topic if there is one.
 
     Args:
         step_id: unique name of the step; with `-r` it continues at the offsets that Bytewax keeps under this name
@@ -117,9 +117,10 @@ def kafka_input(
 
 
 def service_source(service: Service) -> KafkaSource:
-    """Return the source of the events topic, decoded ahead, and of the labels topic."""
+    """Return the source of the events topics, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
-    events, labels = service.partitions[config.source.topic], labels_topic(config)
+    first, *others = config.source.each
+    labels = labels_topic(config)
     control = ControlTopic(config).windows if config.control_topic is not None else None
 
     def report_missing(paths: int, sentences: list[str]) -> None:
@@ -129,9 +130,10 @@ def service_source(service: Service) -> KafkaSource:
 
     inspect = FirstMessages(config, report_missing)
     return KafkaSource(
-        config.source,
-        events,
+        first,
+        service.partitions[first.topic],
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
+        further=[KafkaSource(each, service.partitions[each.topic], observers=observers) for each in others],
         decoder=lambda: Decoder(config, observers.on_passed_by, control, inspect).decode,
         until_eof=service.until_eof,
         observers=observers,
@@ -140,10 +142,12 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
+    first, *others = config.source.each
     return KafkaSource(
-        config.source,
-        cluster.source_partitions(config.source),
+        first,
+        cluster.source_partitions(first),
         None if labels is None else label_source(config, cluster.source_partitions(labels)),
+        further=[KafkaSource(each, cluster.source_partitions(each)) for each in others],
         decoder=(lambda: Decoder(config).decode) if batches else (lambda: _messages),
         until_eof=until_eof,
     )

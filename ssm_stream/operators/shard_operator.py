@@ -26,7 +26,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     """
 
     def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
-        self._topic, self._shards, self._observers = config.source.topic, config.state.shards, observers
+        self._shards, self._observers = config.state.shards, observers
         self._encoder = Encoder(config)
         folder = state_folder(config)
         self._files = None if folder is None else ShardCheckpoints(folder)
@@ -71,7 +71,8 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
                 for cut in cuts:
                     if cut > begin:
                         yield batch.slice(begin, cut)
-                    self._observers.explain(self.engine, batch.events.take(np.array([cut])), batch.partition)
+                    event = batch.events.take(np.array([cut]))
+                    self._observers.explain(self.engine, event, self._encoder.source_of(batch))
                     begin = cut
                 batch = batch.slice(begin, len(batch.events))
             yield batch
@@ -79,28 +80,30 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     def _process(self, batch: ShardBatch) -> list[PredictedBatch | OutputBatch]:
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
+        source = self._encoder.source_of(batch)
         self.engine.episodes.set_control(batch.control)
         marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
-        events, refused = self.engine.admit(marked, batch.partition)
+        events, refused = self.engine.admit(marked, source)
         if refused:
             out.append(self._encoder.encode_refused(batch, refused))
         batch = batch.without(refused, events)
         if not len(events):
             return out
         began = time.perf_counter()
-        predictions, alerts = self.engine.process(events, batch.partition, self._encoder.event_ids(batch))
-        chunk = ChunkPlace(self._topic, batch.partition, batch.chunk, len(events))
+        predictions, alerts = self.engine.process(events, source, self._encoder.event_ids(batch))
+        chunk = ChunkPlace(self._encoder.topic_of(batch), batch.partition, batch.chunk, len(events))
         self._observers.observe_stage("learn", time.perf_counter() - began, chunk)
-        learned = LearnedBatch(batch.partition, events, predictions, batch.offsets[0], batch.offsets[-1])
+        learned = LearnedBatch(source, events, predictions, batch.offsets[0], batch.offsets[-1])
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())
         return [*out, PredictedBatch(batch, predictions, alerts), *self._unmatched(batch)]
 
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""
+        source = self._encoder.source_of(batch)
         with self._observers.timed("learn"):
-            outcome = self.engine.learn(batch.labels, batch.partition, self._encoder.label_ids(batch))
-        self._observers.on_labels(self, batch.labels.entity, batch.partition)
+            outcome = self.engine.learn(batch.labels, source, self._encoder.label_ids(batch))
+        self._observers.on_labels(self, batch.labels.entity, source)
         return [self._encoder.encode_labelled(batch, outcome), *self._unmatched(batch)]
 
     def _unmatched(self, batch: ShardBatch | LabelBatch) -> list[OutputBatch]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import KafkaProperties, Section, Topic
@@ -18,15 +18,30 @@ def _brokers(value: object) -> object:
     return value
 
 
+TOPIC_STEP = 1_000_000
+"""Distance of the numbers of the same partition of two topics, see `Source.number`."""
+
+
+def _one_of_two(schema: dict[str, Any]) -> None:
+    schema["required"].remove("topic")
+    schema["oneOf"] = [{"required": ["topic"]}, {"required": ["topics"]}]
+
+
 class Source(Section):
     """Where events come from."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of_two)
 
     brokers: Annotated[str, BeforeValidator(_brokers, json_schema_input_type=str | list[str]), Field(min_length=1)]
     """Bootstrap servers, `host:port`, a list or comma-separated."""
     topic: Topic
     """The events topic. Key it by entity: then replay and rescaling give the same bits."""
+    topics: Annotated[list[Topic], Field(min_length=1, max_length=100)] | None = None
+    """In place of `topic`: several events topics whose messages are of one layout. The events of an entity belong into
+    one of them. More may be added at the end of the list; the state goes on."""
     partitions: list[Annotated[int, Field(ge=0)]] | None = None
-    """Read only these partitions, so that several independent processes can share a topic. Default: all."""
+    """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
+    all."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin when there is no recovery state."""
     group: str | None = None
@@ -39,10 +54,51 @@ class Source(Section):
     """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
     as `${NAME}`, from the environment, or `${file:/path}`."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _first_topic(cls, given: Any) -> Any:
+        """Fill in `topic`, the first of `topics`."""
+        names = given.get("topics") if isinstance(given, dict) else None
+        if not isinstance(names, list) or not names:
+            return given
+        if given.get("topic", names[0]) != names[0]:
+            raise ValueError("topic: found together with `topics`; write one of the two")
+        if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+            raise ValueError(f"topics: found {twice} twice; name each topic once")
+        return {**given, "topic": names[0]}
+
     @property
     def group_id(self) -> str:
         """The consumer group."""
         return self.group or f"ssm-stream-{self.topic}"
+
+    @property
+    def names(self) -> list[str]:
+        """The events topics."""
+        return self.topics or [self.topic]
+
+    @property
+    def each(self) -> list[Source]:
+        """The settings that read each of the events topics alone, in the group of them all."""
+        if len(self.names) == 1:
+            return [self]
+        return [self.model_copy(update={"topic": n, "topics": None, "group": self.group_id}) for n in self.names]
+
+    def number(self, topic: str | None, partition: int) -> int:
+        """Return the number of a topic's partition: with one topic the partition itself.
+
+        It is the source that a state is kept by, and stands in the names of pools, in the audit, and in the
+        acknowledgements of planned stops.
+
+        topic: one that is no events topic, or None, counts as the first
+        """
+        names = self.names
+        return (names.index(topic) if topic in names else 0) * TOPIC_STEP + partition
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Return the topic and the partition that have a number."""
+        at, partition = divmod(number, TOPIC_STEP)
+        return self.names[min(at, len(self.names) - 1)], partition
 
 
 class Registry(Section):

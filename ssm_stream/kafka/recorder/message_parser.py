@@ -51,7 +51,8 @@ class MessageParser:
         kept = [(at, each) for at, each in pairs if type(each) is dict]
         for each in sorted(refused):
             self.unreadable[str(each.fault)] += 1
-            place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
+            topic, partition = self._config.source.place(int(places.partition[each.position]))
+            place = f"{topic}-{partition}-{places.offset[each.position]}"
             self.example = self.example or f"{place}: {each.reason}"
         rows = np.array([at for at, _ in kept], np.int64)
         add_fields(self._fields, [each for _, each in kept], messages, rows.tolist())
