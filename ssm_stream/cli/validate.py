@@ -133,6 +133,8 @@ def _describe(config: Config) -> Iterator[str]:
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
     yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
+    for each in config.source.context:
+        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:

@@ -79,6 +79,7 @@ RUNTIME_EFFECTS = {
     "source.brokers": "positions stay as they are: the other cluster must hold the same messages at the same offsets",
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
     "source.topics": "topics that are added at the end of the list begin by `source.start`",
+    "source.context": "it applies to events from now on",
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
     "event.entity_default": "it applies to messages from now on",
@@ -173,6 +174,8 @@ def runtime_settings(config: Config) -> dict[str, Any]:
         content["alerts"]["control"] = config.control_topic
     if not config.event.only:
         del content["event"]["only"]
+    if config.source.context:
+        content["source"]["context"] = config.model_dump(mode="json")["source"]["context"]
     if len(config.source.names) > 1:
         content["source"]["topics"] = config.source.names
     return content

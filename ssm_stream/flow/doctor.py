@@ -311,7 +311,7 @@ def _inputs(config: Config) -> dict[str, str]:
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,
-    }
+    } | {f"source.context[{i}]": each.topic for i, each in enumerate(config.source.context)}
     return {name: topic for name, topic in named.items() if topic is not None}
 
 

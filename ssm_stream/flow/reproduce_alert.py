@@ -24,6 +24,7 @@ from ssm_stream.engine.explain import Explanation, explain, set_language, spread
 from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
@@ -228,7 +229,8 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._decoder, self._encoder = Decoder(config, control=recorded_stops(config)), Encoder(config)
+        self._encoder = Encoder(config)
+        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None

@@ -108,8 +108,9 @@ def prepare(
     brokers = check_broker(config.source)
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
-    if config.control_topic is not None:
-        brokers.partitions_of(config.control_topic)
+    for topic in (config.control_topic, *(each.topic for each in config.source.context)):
+        if topic is not None:
+            brokers.partitions_of(topic)
     _require_sinks(config, brokers)
     resolve_frames(config)
     if config.delivery == "exactly_once":

@@ -52,6 +52,7 @@ class Decoder:
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
     control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
         an offset on
+    join: sets the columns of context topics of documents
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -61,13 +62,15 @@ class Decoder:
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
         inspect: Callable[[Chunk], bool] | None = None,
+        join: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
+        self._join = join
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
         self._topics = config.source.names
         self.reader = EventReader(config.event)
         fast = FastReader(config.event)
         self._format = message_format(config.event)
-        plain = config.event.format == "json" and config.labels is None
+        plain = config.event.format == "json" and config.labels is None and not config.source.context
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
@@ -108,6 +111,8 @@ class Decoder:
         else:
             documents, positions = parse_each(values, refused, self._max_bytes, read)
         add_fields(self._fields, documents, chunk.messages, positions)
+        if self._join is not None and not is_label_topic:
+            self._join(documents)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)

@@ -20,6 +20,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
@@ -128,13 +129,13 @@ def service_source(service: Service) -> KafkaSource:
         for each in sentences:
             LOG.warning("path_missing", what=each)
 
-    inspect = FirstMessages(config, report_missing)
+    inspect, join = FirstMessages(config, report_missing), context_of(config, log=True)
     return KafkaSource(
         first,
         service.partitions[first.topic],
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
         further=[KafkaSource(each, service.partitions[each.topic], observers=observers) for each in others],
-        decoder=lambda: Decoder(config, observers.on_passed_by, control, inspect).decode,
+        decoder=lambda: Decoder(config, observers.on_passed_by, control, inspect, join).decode,
         until_eof=service.until_eof,
         observers=observers,
     )
@@ -142,13 +143,14 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
+    join = context_of(config, log=True) if batches else None
     first, *others = config.source.each
     return KafkaSource(
         first,
         cluster.source_partitions(first),
         None if labels is None else label_source(config, cluster.source_partitions(labels)),
         further=[KafkaSource(each, cluster.source_partitions(each)) for each in others],
-        decoder=(lambda: Decoder(config).decode) if batches else (lambda: _messages),
+        decoder=(lambda: Decoder(config, join=join).decode) if batches else (lambda: _messages),
         until_eof=until_eof,
     )
 

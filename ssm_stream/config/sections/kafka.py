@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from ssm_stream.config.quantities import Duration
-from ssm_stream.config.sections.base import KafkaProperties, Section, Topic
+from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topic
 
 
 def _brokers(value: object) -> object:
@@ -20,6 +20,27 @@ def _brokers(value: object) -> object:
 
 TOPIC_STEP = 1_000_000
 """Distance of the numbers of the same partition of two topics, see `Source.number`."""
+
+
+class Context(Section):
+    """Slowly changing facts of an entity (its product, its recipe), which its events have as of their time."""
+
+    topic: Topic
+    """Their topic: one JSON object for what holds from its time on. It is read whole at every start: keep what the
+    oldest events to be read again need (compaction keeps the latest fact of each key only)."""
+    columns: Annotated[list[Path], Field(min_length=1, max_length=64)]
+    """Paths of the facts. Events have columns of these names, to be used as features, categories or in conditions;
+    a field of the same name in the event is not read."""
+    entity: Path | None = None
+    """Path of the entity. Default: as `event.entity`; a message without it is of the entity that is its key."""
+    timestamp: Path | None = None
+    """Path of the time from which on it holds. Default: as `event.timestamp`; a message without it holds from its Kafka
+    timestamp on."""
+    max_age: Duration | None = None
+    """How long a fact holds if no other follows. Default: until the next."""
+    grace: Duration = 1.0
+    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. Facts
+    that come later are logged, and no replay need agree."""
 
 
 def _one_of_two(schema: dict[str, Any]) -> None:
@@ -50,9 +71,17 @@ class Source(Section):
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
     """How long to wait for a broker that does not answer, at start and while running, before stopping with an error."""
+    context: Annotated[list[Context], Field(max_length=16)] = []
+    """Topics of slowly changing facts, such as the product or recipe of a machine, which its events have as of their
+    time."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
     as `${NAME}`, from the environment, or `${file:/path}`."""
+
+    @property
+    def context_columns(self) -> list[str]:
+        """The columns of the context topics."""
+        return [column for each in self.context for column in each.columns]
 
     @model_validator(mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from ssm_stream.evaluate.recordings.topic_file import Places
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.decoder import add_fields, parse_each, strip_frame
 from ssm_stream.kafka.records import Message
 
@@ -27,7 +28,7 @@ class MessageParser:
 
     def __init__(self, config: Config) -> None:
         self._config, self._format = config, message_format(config.event)
-        self._fields = MessageFields(config)
+        self._fields, self._join = MessageFields(config), context_of(config)
         self.unreadable, self.example = Counter[str](), ""
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
@@ -40,7 +41,7 @@ class MessageParser:
             try:
                 documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None raises, too
                 if set(map(type, documents)) == {dict} and max(map(len, values)) <= event.max_bytes:  # type: ignore[arg-type]
-                    add_fields(self._fields, documents, messages, None)
+                    self._add(documents, messages, None)
                     return documents, places
             except orjson.JSONDecodeError:
                 pass
@@ -55,6 +56,12 @@ class MessageParser:
             place = f"{topic}-{partition}-{places.offset[each.position]}"
             self.example = self.example or f"{place}: {each.reason}"
         rows = np.array([at for at, _ in kept], np.int64)
-        add_fields(self._fields, [each for _, each in kept], messages, rows.tolist())
+        self._add([each for _, each in kept], messages, rows.tolist())
         keys = [places.keys[i] for i in rows.tolist()]
         return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
+
+    def _add(self, documents: list[Any], messages: list[Message], positions: list[int] | None) -> None:
+        """Add what is not in the values: keys, headers and context."""
+        add_fields(self._fields, documents, messages, positions)
+        if self._join is not None:
+            self._join(documents)
