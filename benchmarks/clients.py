@@ -123,7 +123,7 @@ def product(job: Specification, clock: Clock) -> dict[str, Any]:
     assert job.config is not None
     config = load_config(job.config)
     # What is imported when it is first needed does not belong to the throughput.
-    row = dict.fromkeys(["entity", "ts", "target", *FEATURES], 1.0) | {"entity": "e"}
+    row = dict.fromkeys(["entity", "ts", "target", *FEATURES], 1.0) | {"entity": "e", config.event.entity: "e"}
     events, _ = EventReader(config.event).read([row] * 3)
     Decoder(config)
     Encoder(config).encode(ShardBatch(0, events, [0, 1, 2]), *Engine(config).process(events))

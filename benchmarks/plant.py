@@ -3,6 +3,8 @@
     python benchmarks/plant.py FOLDER                      # plant.csv, labels.csv (faults), planned.csv
     python benchmarks/plant.py FOLDER --seed 3 --weeks 12 --pumps 8
     python benchmarks/plant.py FOLDER --no-faults          # the same plant, and nothing breaks
+    python benchmarks/plant.py FOLDER --context            # with short stops, flags of quality, and limits crossed
+    python benchmarks/plant.py --json                      # what the product makes of such plants: plant_measured.py
 
     ssm-stream init FOLDER/plant.csv --out FOLDER/monitor.yaml
     ssm-stream pilot FOLDER/monitor.yaml FOLDER/plant.csv --labels FOLDER/labels.csv --out FOLDER/report.html
@@ -17,11 +19,17 @@ silent pump         one pump sends nothing for eight hours
 
 `planned.csv` has what is no fault: the stop of all pumps every Sunday from 06:00 to 14:00, each change of product, a
 load that is set higher for two days, a product that no pump had before. All else is the same without the faults.
+
+With `--context` the plant has what an engineer knows of, too: each pump stands still twice a week for 20 to 90 minutes
+(`short stop`); a column `quality` is `bad` in a row of 300, whose pressure is 99 and temp 0, and for twelve hours on
+one pump (`bad readings`); and two faults cross limits: an outlet is blocked (pressure rises by 2.2 bar for three hours,
+on two pumps) and one pump overheats (temp rises by 40 °C within two hours, for six).
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +53,13 @@ HEAT = {"A": 0.0, "B": 3.0, "C": -2.0, "D": 5.0}
 """°C that a product adds; D is new late in the plant's life."""
 SHAKE = {"A": 1.0, "B": 1.15, "C": 0.9, "D": 1.25}
 """Factor of vibration."""
+SHORT_STOPS = 2.0
+"""A week and pump, with `context`."""
+DOUBTFUL = 1.0 / 300.0
+"""Share of rows whose quality is `bad`."""
+BLOCKED, OVERHEATED, BAD = "blocked outlet", "overheated", "bad readings"
+HIGHER, HOTTER = 2.2, 40.0
+"""Bar by which a blocked outlet raises pressure, °C by which a pump overheats."""
 
 
 class Happening(NamedTuple):
@@ -54,6 +69,15 @@ class Happening(NamedTuple):
     entity: str
     start: int
     end: int
+
+
+class Setting(NamedTuple):
+    """How a pump is run, by row: load (%), ambient (°C), whether it stands still, its product."""
+
+    load: Floats
+    ambient: Floats
+    stopped: NDArray[np.bool_]
+    product: NDArray[np.str_]
 
 
 class Plant(NamedTuple):
@@ -100,6 +124,32 @@ def faults_of(names: list[str], weeks: int) -> list[Happening]:
     ]
 
 
+def crossings_of(names: list[str], weeks: int) -> list[Happening]:
+    """What crosses limits, and readings that are not good: on the pumps that have no other fault, if there are any."""
+    last = 7.0 * weeks
+    spans = [
+        (BLOCKED, last - 24.5, 0.125),
+        (BLOCKED, last - 17.25, 0.125),
+        (OVERHEATED, last - 9.4, 0.25),
+        (BAD, last - 16.0, 0.5),
+    ]
+    return [
+        Happening(kind, names[(i + 7) % len(names)], at_day(day), at_day(day + days) - STEP)
+        for i, (kind, day, days) in enumerate(spans)
+    ]
+
+
+def short_stops(g: np.random.Generator, stopped: NDArray[np.bool_]) -> list[slice]:
+    """The rows of each: two hours at least from any other stop."""
+    free, out = ~stopped, []
+    for at in np.sort(g.integers(0, len(stopped), g.poisson(SHORT_STOPS * len(stopped) / (7 * ROWS_A_DAY)))).tolist():
+        rows = slice(at, at + int(g.integers(2, 10)))
+        if at >= 12 and rows.stop + 12 < len(stopped) and free[at - 12 : rows.stop + 12].all():
+            free[rows] = False
+            out.append(rows)
+    return out
+
+
 def load_of(g: np.random.Generator, hour: Floats, sunday: NDArray[np.bool_], stopped: NDArray[np.bool_]) -> Floats:
     """Shifts, a level of the day, noise; 0 while the pump stands still."""
     shift = np.select([(hour >= 6) & (hour < 14), (hour >= 14) & (hour < 22)], [80.0, 65.0], 45.0)
@@ -120,7 +170,8 @@ def products_of(g: np.random.Generator, count: int, new_from: int) -> NDArray[np
     return product
 
 
-def made(pumps: int = 6, weeks: int = 10, seed: int = 1, faults: bool = True) -> Plant:
+def made(pumps: int = 6, weeks: int = 10, seed: int = 1, faults: bool = True, context: bool = False) -> Plant:
+    """A plant. context: with short stops, flags of quality, and faults that cross limits; all else is the same"""
     names = [f"PUMP-{i + 1}" for i in range(pumps)]
     count = 7 * weeks * ROWS_A_DAY
     ts = START + STEP * np.arange(count)
@@ -130,7 +181,7 @@ def made(pumps: int = 6, weeks: int = 10, seed: int = 1, faults: bool = True) ->
     shared = np.random.default_rng([seed, 0])
     weather = 4.0 * autoregression(shared, count, 0.998)
     ambient = 18.0 + 5.0 * np.cos(2 * np.pi * (hour - 15.0) / 24.0) + weather + 4.0 * np.arange(count) / count
-    broken = faults_of(names, weeks)
+    broken = faults_of(names, weeks) + (crossings_of(names, weeks) if context else [])
     planned = [
         Happening("planned stop", name, int(ts[at]), int(ts[at]) + round((STOP_HOURS[1] - STOP_HOURS[0]) * 60) * MINUTE)
         for at in np.flatnonzero(stopped[1:] & ~stopped[:-1]) + 1
@@ -139,7 +190,7 @@ def made(pumps: int = 6, weeks: int = 10, seed: int = 1, faults: bool = True) ->
     parts = []
     for i, name in enumerate(names):
         g = np.random.default_rng([seed, 1 + i])
-        load = load_of(g, hour, sunday, stopped)
+        load, still = load_of(g, hour, sunday, stopped), stopped.copy()
         product = products_of(g, count, int((weeks - 5 + 0.3 * i) * 7 * ROWS_A_DAY))
         if i == 0:
             first = round((weeks - 6.3) * 7 * ROWS_A_DAY)
@@ -149,8 +200,13 @@ def made(pumps: int = 6, weeks: int = 10, seed: int = 1, faults: bool = True) ->
         for at in np.flatnonzero(product[1:] != product[:-1]) + 1:
             kind = "new product" if product[at] == "D" else "change of product"
             planned.append(Happening(kind, name, int(ts[at]), int(ts[at])))
+        for rows in short_stops(np.random.default_rng([seed, 1000 + i]), stopped) if context else []:
+            load[rows], still[rows] = 0.0, True
+            planned.append(Happening("short stop", name, int(ts[rows.start]), int(ts[rows.stop])))
         own = [one for one in broken if one.entity == name] if faults else []
-        parts.append(readings(g, name, ts, (load, ambient, stopped), product, own))
+        parts.append(readings(g, name, ts, Setting(load, ambient, still, product), own))
+        if context:
+            parts[-1] = with_quality(np.random.default_rng([seed, 2000 + i]), parts[-1], own)
     rows = pl.concat(parts).sort("time", "pump")
     text = pl.from_epoch("time", time_unit="ms").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
     return Plant(rows.with_columns(text), sorted(broken) if faults else [], sorted(planned))
@@ -160,12 +216,11 @@ def readings(
     g: np.random.Generator,
     name: str,
     ts: NDArray[np.int64],
-    setting: tuple[Floats, Floats, NDArray[np.bool_]],
-    product: NDArray[np.str_],
+    setting: Setting,
     faults: list[Happening],
 ) -> pl.DataFrame:
-    """What a pump's sensors read. setting: load, ambient, whether it stands still"""
-    load, ambient, stopped = setting
+    """What a pump's sensors read."""
+    load, ambient, stopped, product = setting
     count, runs = len(ts), np.where(stopped, 0.0, 1.0)
     during = {one.kind: (ts >= one.start) & (ts <= one.end) for one in faults}
     wear = np.zeros(count)
@@ -182,12 +237,16 @@ def readings(
     for t in range(count):
         warm += follow * (aim[t] - warm)
         temp[t] = warm
+    for one in faults:
+        if one.kind == OVERHEATED:
+            temp += HOTTER * during[one.kind] * np.clip((ts - one.start) / (DAY / 12), 0.0, 1.0)
     temp = (temp + 0.2 * g.normal(size=count)).round(1)
     level = own[1] * 2.0 * (0.5 + 0.008 * load) * shake * (1.0 + RISE * wear)
     noise = 0.06 * autoregression(g, count, 0.5)
     vibration = np.where(stopped, 0.05 + 0.01 * np.abs(g.normal(size=count)), level * np.exp(noise)).round(2)
     current = (runs * own[2] * (4.0 + 0.11 * load) * np.exp(0.01 * g.normal(size=count))).round(2)
-    pressure = (0.2 + runs * own[3] * (3.0 + 0.02 * load) + 0.05 * g.normal(size=count)).round(2)
+    blocked = HIGHER * during.get(BLOCKED, np.zeros(count, bool))
+    pressure = (0.2 + runs * (own[3] * (3.0 + 0.02 * load) + blocked) + 0.05 * g.normal(size=count)).round(2)
     for kind, column in (("stuck sensor: temp", temp), ("stuck sensor: vibration", vibration)):
         if kind in during:
             column[during[kind]] = column[np.argmax(during[kind])]
@@ -206,6 +265,20 @@ def readings(
         }
     )
     return frame.filter(pl.Series(~during.get("silent pump", np.zeros(count, bool))))
+
+
+def with_quality(g: np.random.Generator, rows: pl.DataFrame, faults: list[Happening]) -> pl.DataFrame:
+    """The readings of a pump with their flags; what is not good reads as nonsense."""
+    bad = g.random(rows.height) < DOUBTFUL
+    for one in faults:
+        if one.kind == BAD:
+            bad |= rows["time"].is_between(one.start, one.end).to_numpy()
+    flags, nonsense = pl.Series(np.where(bad, "bad", "good")), pl.Series(bad)
+    return rows.with_columns(
+        pl.when(nonsense).then(99.0).otherwise(pl.col("pressure")).alias("pressure"),
+        pl.when(nonsense).then(0.0).otherwise(pl.col("temp")).alias("temp"),
+        flags.alias("quality"),
+    )
 
 
 def write(folder: Path, plant: Plant) -> None:
@@ -231,10 +304,16 @@ def main() -> None:
     parser.add_argument("--weeks", type=int, default=10, help="weeks of readings, at least 8 (10)")
     parser.add_argument("--seed", type=int, default=1, help="of all that is random (1)")
     parser.add_argument("--no-faults", action="store_true", help="the same plant without its faults")
+    parser.add_argument("--context", action="store_true", help="with short stops, flags of quality, limits crossed")
+    if {"--json", "--parts", "--plants"} & set(sys.argv[1:]):
+        from plant_measured import main as measured
+
+        measured()
+        return
     options = parser.parse_args()
     if options.weeks < 8 or options.pumps < 1:
         parser.error("at least 8 weeks and one pump")
-    plant = made(options.pumps, options.weeks, options.seed, not options.no_faults)
+    plant = made(options.pumps, options.weeks, options.seed, not options.no_faults, options.context)
     write(options.folder, plant)
     print(f"{options.folder}: {plant.rows.height:,} rows, {len(plant.faults)} faults, {len(plant.planned)} planned")
 

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import PydanticUndefined
 
 from ssm_stream.config import Config, ConfigError, Section, config_schema, load_config, parse_config
+from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent
@@ -366,6 +367,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "only"),
         ("event", "when"),
         ("event", "quality"),
+        *(("event", name) for name in ("layout", *READING_SETTINGS)),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
     later += [("alerts", name) for name in ("budget", "control", "limits", "maintenance", "shadow", "silence", "stuck")]

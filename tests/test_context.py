@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
-from ssm_stream.ingest.context import ContextTable, Message
+from ssm_stream.kafka.context.table import ContextTable, Message
 from ssm_stream.kafka.context.topic import ContextTopics
 
 runner = CliRunner()

@@ -12,16 +12,27 @@ from brokers import Kafka
 from engines import config
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 from test_cli import command
 from test_decoder import chunk
 from test_stream import Job, events
 
 from ssm_stream.config import Config, parse_config
+from ssm_stream.contract.event_schema import feedback_schema
 from ssm_stream.flow.feedback import KEY, FeedbackDecoder, FeedbackLogic, feedback_topic
 from ssm_stream.ingest import verdicts as feedback
-from ssm_stream.ingest.verdicts import RULES, FeedbackError, FeedbackReader, Verdict, VerdictCounts
+from ssm_stream.ingest.verdicts import (
+    RULES,
+    AlertAcknowledgement,
+    FeedbackError,
+    FeedbackReader,
+    Verdict,
+    VerdictCounts,
+)
 from ssm_stream.kafka.records import OutputBatch
+from ssm_stream.ops.observers import Observers, RunObserver
 
+TEXT = "source: {brokers: a, topic: events}\nevent: {entity: e, timestamp: t}\nalerts: {feedback: {topic: said}}"
 FEEDBACK = "alerts: {feedback: {topic: said}}"
 
 
@@ -44,6 +55,47 @@ def test_an_id_tells_the_rule(end: str, rule: str) -> None:
     alert = f"events-0-12-{end}"
     value = orjson.dumps({"by": "night shift", "id": alert, "true": False})
     assert read(value) == Verdict(alert, rule, False)
+
+
+def test_an_acknowledgement_is_no_verdict() -> None:
+    read, alert = FeedbackReader(config()), "events-0-12-drift"
+    value = {"id": alert, "acknowledged": True, "by": " Ann ", "note": "on my way", "at": "2026-05-06T08:00:00Z"}
+    found = read(orjson.dumps(value))
+    assert found == AlertAcknowledgement(alert, "Ann", "on my way", 1_778_054_400_000)
+    assert read(orjson.dumps(found.to_json())) == found
+    assert read(orjson.dumps(value | {"at": "soon", "note": None})) == AlertAcknowledgement(alert, "Ann")
+    assert read(orjson.dumps(value | {"at": 10**18})) == AlertAcknowledgement(alert, "Ann", "on my way")
+    schema = Draft202012Validator(feedback_schema(parse_config(TEXT)))
+    for valid in (value, {"id": alert, "true": False}):
+        schema.validate(valid)
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"by": " "}, "WrongType"),
+        ({"by": 7}, "WrongType"),
+        ({"acknowledged": False}, "WrongType"),
+        ({"id": "x"}, "WrongId"),
+    ]
+    for other, fault in wrong:
+        assert not schema.is_valid(value | other)
+        with pytest.raises(FeedbackError) as caught:
+            read(orjson.dumps(value | other))
+        assert caught.value.fault == fault
+    with pytest.raises(FeedbackError, match="`by` is missing"):
+        read(orjson.dumps({"id": alert, "acknowledged": True}))
+
+
+def test_acknowledgements_reach_the_observers_and_count_nothing() -> None:
+    seen: list[AlertAcknowledgement] = []
+
+    class Seeing(RunObserver):
+        def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+            seen.append(acknowledgement)
+
+    logic = FeedbackLogic(None, Observers(Seeing()))
+    before = logic.snapshot()
+    logic.on_batch([[AlertAcknowledgement("events-0-1-drift", "Ann")]])
+    assert [each.by for each in seen] == ["Ann"]
+    assert logic.snapshot() == before
+    assert logic.notify_at() is None
 
 
 def test_labels_raise_alerts_too() -> None:

@@ -144,12 +144,23 @@ def test_a_number_like_a_time_is_no_time_unless_it_grows() -> None:
     assert "bytes" in draft.event.numbers
 
 
-def test_a_target_is_known_by_its_name_or_guessed_and_said() -> None:
+def test_a_target_stands_out_by_its_name_or_every_signal_is_one() -> None:
     assert decided(plant(load="target")).event.target == "target"
     assert decided(plant(load="sensor_value")).event.target == "sensor_value"
-    draft = decided(plant())
-    assert draft.event.target == "temp"
-    assert any("`temp` is a guess; name another with --target: load, speed" in note for note in draft.notes)
+    draft = decided(plant(speed=None))
+    assert draft.event.targets == ["load", "temp"]
+    assert draft.event.watches_all
+    assert draft.why["target"].startswith("no column stands out as the target, so every signal is watched")
+    assert any(
+        "for one target, predicted from the others, as pilot, tune and verify need it: --target temp" in note
+        for note in draft.notes
+    )
+    one = [{**row, "load": "low" if row["load"] < 5 else "high"} for row in plant(speed=None)]
+    assert decided(one).event.target == "temp"
+    modes = [{**row, "load": round(row["load"]) % 4} for row in plant(speed=None)]
+    draft = decided(modes)
+    assert draft.event.target == "temp", "one signal and a mode"
+    assert any("`temp` is a guess; name another with --target: load" in note for note in draft.notes)
     assert decided(plant(), targets=["load", "speed"]).event.targets == ["load", "speed"]
 
 
@@ -159,9 +170,56 @@ def test_labels_counters_and_the_calendar_are_no_target_and_labels_no_input() ->
         for i, row in enumerate(plant())
     ]
     draft = decided(rows)
-    assert draft.event.target == "temp"
-    assert not {"is_anomaly", "target_next"} & set(draft.event.numbers)
+    assert draft.event.targets == ["load", "speed", "temp"]
+    assert not {"is_anomaly", "target_next"} & set(draft.event.columns)
     assert "by its name not known" in draft.left_out["is_anomaly"]
+    assert not {"is_anomaly", "target_next"} & set(decided(rows, targets=["temp"]).event.columns)
+
+
+def test_what_marks_few_rows_and_is_named_like_a_label_is_no_input() -> None:
+    rows = [{**row, "EVENT": int(i in (70, 71)), "alarm": i % 2} for i, row in enumerate(plant())]
+    for wishes in ({}, {"targets": ["temp"]}):
+        draft = decided(rows, **wishes)
+        assert "EVENT" not in (*draft.event.columns, *draft.event.targets)
+        assert draft.left_out["EVENT"].startswith("1 in 2 of 240 rows, and named like a label")
+        assert "alarm" in draft.event.columns, "an alarm in every other row marks nothing"
+        assert "#   EVENT: 1 in 2 of 240 rows" in render_config(draft, "t", "a", {}, "rows")
+
+
+def test_leaks_are_left_out_or_noted() -> None:
+    rows = [
+        {**row, "temp_f": round(32 + 1.8 * row["temp"], 3), "heat": round(row["temp"] + row["load"], 3)}
+        for row in plant()
+    ]
+    one = decided(rows, targets=["temp"])
+    assert one.left_out["temp_f"] == "a leak: it is the target in another unit (temp = 0.556 temp_f − 17.8 in all rows)"
+    (note,) = [note for note in one.notes if note.startswith("leak:")]
+    assert "temp = heat − load in all 240 rows" in note or "temp = −load + heat in all 240 rows" in note
+    every = decided(rows)
+    assert every.event.targets == ["load", "speed", "temp"]
+    assert every.left_out["heat"].startswith("the sum of load and temp in all rows")
+    assert every.left_out["temp_f"].startswith("1.8 temp + 32 in all rows")
+
+
+def test_flags_of_values_are_no_inputs() -> None:
+    rows = [{**row, "load_q": 192 if i % 9 else 0, "state": "ok"} for i, row in enumerate(plant())]
+    draft = decided(rows)
+    assert draft.event.quality is not None
+    assert draft.event.quality.columns == {"load": "load_q"}
+    assert draft.event.quality.good.one_of == [192]
+    assert "load_q" not in draft.event.columns
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert parse_config(text).event == draft.event
+    assert "load_q 88.8% good" in text
+    whole = decided([{**row, "Quality": "Good" if i % 9 else "Bad"} for i, row in enumerate(plant())])
+    assert whole.event.quality is not None
+    assert (whole.event.quality.column, whole.event.quality.good.one_of) == ("Quality", ["Good"])
+
+
+def test_what_counts_rows_is_no_signal() -> None:
+    rows = [{**row, "record": i} for i, row in enumerate(plant())]
+    draft = decided(rows, targets=["temp"])
+    assert draft.left_out["record"] == "it counts the rows"
 
 
 def test_nested_events_have_dotted_paths(tmp_path: Path) -> None:
@@ -264,8 +322,8 @@ def test_a_file_of_any_kind_is_read_and_the_next_commands_work(tmp_path: Path, s
     assert told.exit_code == 0, told.stderr
     content = json.loads(told.stdout)
     assert content["event"] == {
-        "entity": "press", "timestamp": "recorded_at", "timestamp_format": "iso", "features": ["load", "speed"],
-        "categories": ["mode"], "target": "temp",
+        "entity": "press", "timestamp": "recorded_at", "timestamp_format": "iso", "features": ["load", "speed", "temp"],
+        "categories": ["mode"], "target": "all",
     }  # fmt: skip
     made = load_config(out)
     assert (made.source.topic, made.source.brokers) == ("my-data", "localhost:9092")
@@ -310,7 +368,7 @@ def test_a_topic_is_sampled_without_moving_a_position(kafka: Kafka, tmp_path: Pa
     made = load_config(out)
     assert (made.source.topic, made.source.brokers) == (topic, kafka.bootstrap_servers)
     assert made.source.kafka == {"client.rack": "r1"}
-    assert (made.event.entity, made.event.target) == ("press", "temp")
+    assert (made.event.entity, made.event.targets) == ("press", ["load", "speed", "temp"])
     assert "240 messages of topic" in told.stderr
 
 

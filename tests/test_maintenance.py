@@ -162,7 +162,7 @@ def test_where_windows_overlap_the_one_that_holds_counts() -> None:
 )
 @pytest.mark.parametrize("learn", ["hold", "adapt"])
 def test_events_of_a_window_are_predicted_and_not_learned(event: str, learn: str) -> None:
-    """With `hold` the state, and all that follows, is as if they had never come."""
+    """With `hold` what is learned, and all that is predicted, is as if they had never come."""
     plain = config(event, f"alerts: {{{QUICK}}}\nmodel: {{warmup: 10}}\n{TOPIC}")
     events = fleet(2000)
     if "target: [" in event:
@@ -181,8 +181,25 @@ def test_events_of_a_window_are_predicted_and_not_learned(event: str, learn: str
     if learn == "adapt":
         assert not np.array_equal(outside["yhat"], without["yhat"])
         return
-    assert_same_bits(outside, without)
+    first = int(np.argmax(inside))
+    assert_same_bits(*({name: own[:first] for name, own in each.items()} for each in (outside, without)))
+    for name in ("yhat", "n", "warmup", "fleet"):
+        assert outside[name].tobytes() == without[name].tobytes(), name
     assert not found["score"][inside].any()
+
+
+def test_the_first_events_after_a_window_have_the_allowance_of_a_restart() -> None:
+    """They are learned; what they are off by is no alarm, as those of a machine that starts again."""
+    events = fleet(2000)
+    begin, end = 800_000, 1_100_000
+    after = (end <= events.ts) & (events.ts < end + 30_000)
+    events.target[after] += 50.0
+    alarms = {
+        learn: [a for a in run(Engine(windows(once(begin, end, f", learn: {learn}"))), events)[1] if after[a.row]]
+        for learn in ("hold", "adapt")
+    }
+    assert not alarms["hold"]
+    assert any(a.message["phase"] == "started" for a in alarms["adapt"])
 
 
 def test_a_horizon_meets_no_target_of_a_window() -> None:

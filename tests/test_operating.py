@@ -49,10 +49,19 @@ KINDS = {
     "limited": (DERIVE, "state: {max_entities: 2, when_full: evict}\n"),
     "rules": ("", "alerts: {limits: [{column: speed, above: 3}], silence: {after: auto}, stuck: true}\n"),
 }
+PLANNED = {
+    "planned": (
+        "",
+        """state: {ttl: 40m}
+alerts: {maintenance: [{from: 2023-11-15T00:00, to: 2023-11-15T01:30}, {from: 2023-11-15T02:30, to: 2023-11-15T02:40}]}
+""",
+    )
+}
+"""From the 107th minute of `documents` on."""
 
 
 def config(kind: str = "plain", when: str = WHEN) -> Config:
-    event, more = KINDS[kind]
+    event, more = (KINDS | PLANNED)[kind]
     target = "" if "target" in event else "  target: y\n"
     model = "" if "model:" in more else "model: {warmup: 10}\n"
     return parse_config(
@@ -112,7 +121,7 @@ def test_for_the_learner_idle_events_have_not_been(kind: str) -> None:
         assert np.isnan(column[idle]).all()
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *PLANNED])
 @settings(max_examples=6, deadline=None)
 @given(st.data())
 def test_no_batch_and_no_restart_changes_a_bit(kind: str, data: Any) -> None:
@@ -219,6 +228,30 @@ def test_restarts_that_are_as_ever_raise_nothing_and_a_fault_at_one_does() -> No
     assert [each for each in without if each["phase"] == "started" and each["row"] % 100 < 20]
     broken = started(run(made, cycles(40, 30))[1])
     assert (30, 0, "anomaly") in broken
+
+
+def test_short_stops_teach_nothing_about_long_ones() -> None:
+    """Stops of 20 minutes with mild restarts, then the first ones of ten hours, after which the machine is cold."""
+    made, restarts = config(), Restarts(config())
+    events, _ = EventReader(made.event).read(cycles(20))
+    segments = restarts.plan(events, 0, set())
+    allowance = np.ones(2000)
+    for segment in segments:
+        restarts.begin(segment, allowance)
+        restarts.end(segment, np.full(2000, 0.5), np.ones(2000, np.bool_))
+    first = [step.row for segment in segments for step in segment.steps if step.place == 0]
+    # after three restarts twelve times the highest score, then ever less, three times from the twelfth on
+    expected = [np.inf] * 3 + [0.5 * 36 / n for n in range(3, 12)] + [1.5] * 7
+    assert allowance[first].tolist() == pytest.approx(expected, rel=0.02)
+    assert restarts.dump()["tables"].keys() == {"0-0 1"}
+    rows = [{**row, "ts": row["ts"] + 3_000_000} for row in cycles(2)[:121]]
+    rows[100:120] = [{**row, "ts": row["ts"] + 600 * k} for k, row in enumerate(rows[100:120])]
+    rows[120] = {**rows[120], "ts": rows[119]["ts"] + 36_000}
+    events, _ = EventReader(made.event).read(rows)
+    (segment,) = restarts.plan(events, 0, {"m0"})[-1:]
+    allowance = np.ones(101)
+    restarts.begin(segment, allowance)
+    assert allowance[-1] == np.inf
 
 
 def test_a_machine_that_often_stops_is_judged_all_the_same() -> None:

@@ -208,6 +208,11 @@ def test_gauges_say_how_it_stands(told: dict[str, Any]) -> None:
     assert series.of("ssm_stream_ready") == 1
     lags = [v for (name, _), v in series.items() if name == "ssm_stream_consumer_lag_messages"]
     assert lags == [0, 0, 0]
+    read = [v for (name, _), v in series.items() if name == "ssm_stream_consumer_last_message_timestamp_seconds"]
+    began = series.of("process_start_time_seconds")
+    assert len(read) == 3
+    # All had been read when the process was scraped, seconds after its last message.
+    assert all(began < at < series.of("ssm_stream_last_snapshot_timestamp_seconds") for at in read)
     assert series.of("ssm_stream_consumer_offset", topic=topic) == told["count"] + 4
     assert (
         0

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ssm_stream.config import ConfigError, parse_config
@@ -81,11 +81,13 @@ def test_a_stray_text_late_in_the_file_costs_only_its_row(tmp_path: Path, monkey
     assert math.isnan(frames[4]["target"][500])
 
 
-@pytest.mark.parametrize(("cell", "expected"), [("NaN", math.nan), ("inf", math.inf), ("n/a", "n/a"), ("", None)])
+@pytest.mark.parametrize(
+    ("cell", "expected"), [("NaN", None), ("inf", math.inf), ("n/a", None), ("oops", "oops"), ("", None)]
+)
 def test_odd_cells_among_numbers(tmp_path: Path, cell: str, expected: object) -> None:
     path = write(tmp_path / "odd.csv", f"entity,target\na,1.5\na,2.5\na,{cell}\n")
     found = list(Recording(path))[2]["target"]
-    assert found == expected or (isinstance(found, float) and math.isnan(found))
+    assert found == expected
     assert next(read_recording(path))["target"].to_list()[:2] == [1.5, 2.5]
 
 
@@ -132,13 +134,14 @@ def test_json_lines_take_what_orjson_does_not(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("a.xlsx", "x", ["a.xlsx", "unknown kind of file", ".parquet"]),
+        ("a.doc", "x", ["a.doc", "unknown kind of file", ".parquet"]),
+        ("a.xlsx", "x", ["a.xlsx", "not a sound sheet", "CSV"]),
         ("a.csv", "", ["a.csv", "header"]),
         ("a.csv", "a,b\n", ["a.csv", "no rows"]),
         ("a.csv", "a,b\n1,2\n1,2,3\n", ["a.csv:3", "3 cells", "names 2"]),
         ("a.csv", "a,a\n1,2\n", ["a.csv:1", "twice"]),
         ("a.csv", 'a,b\n1,2\n"1,2\n3,4\n', ["a.csv:3", "quote", "never closed"]),
-        ("a.csv", "a,b\n1,2\nM\xfcnchen,2\n".encode("latin-1"), ["a.csv:3", "not UTF-8", "iconv"]),
+        ("a.csv", b"a,b\n1,2\nM\x81 nchen,2\n", ["a.csv:3", "not cp1252", "--read encoding="]),
         ("a.jsonl", "\n\n", ["a.jsonl", "no rows"]),
         ("a.jsonl", '{"a": 1}\n{"a":\n', ["a.jsonl:2", "not JSON"]),
         ("a.jsonl", '{"a": 1}\n[1]\n', ["a.jsonl:2", "found list"]),
@@ -202,6 +205,7 @@ def test_a_changed_file_is_read_anew(tmp_path: Path) -> None:
 cells = st.text(st.sampled_from(string.ascii_letters + string.digits + ' ,;"\n.-é'), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(cells, cells, st.integers()), min_size=1, max_size=30))
 def test_every_row_of_any_csv_is_accounted_for(tmp_path_factory: pytest.TempPathFactory, table: list[tuple]) -> None:
     path = tmp_path_factory.mktemp("any") / "any.csv"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -160,6 +161,25 @@ def test_a_column_without_values_and_one_that_repeats() -> None:
     assert 604 <= told[2][3] <= 610
     assert messages[2]["value"] == 1.25
     assert messages[2]["summary"].startswith("m01: temp is stuck at 1.250 (since ")
+
+
+def test_a_stop_ends_nothing_that_is_stuck_or_missing() -> None:
+    """The machine stands still for a while: its sensor is no more mended by that than told twice."""
+    events = fleet("regular", 5, 800)
+    mine = np.flatnonzero(np.array(events.entity) == "m01")
+    events.features[mine[500:700], 0] = np.nan
+    events.target[mine[500:700]] = 1.25
+    idle = np.zeros(len(events), np.bool_)
+    idle[mine[550:570]] = True
+    made = config("silence: {}, stuck: true")
+    messages = found(Engine(made), replace(events, idle=idle))
+    told = [(m["kind"], m["column"], m["phase"]) for m in messages]
+    assert sorted(told) == [
+        ("silence", "load", "recovered"), ("silence", "load", "started"),
+        ("stuck", "temp", "recovered"), ("stuck", "temp", "started"),
+    ]  # fmt: skip
+    since = {m["since"] for m in messages}
+    assert since == {int(events.ts[mine[500]])}
 
 
 def test_entities_that_are_gone_for_good_leave_and_a_switch_ends_what_is_open() -> None:

@@ -80,7 +80,12 @@ class Flow:
         ops = {"address": self.address, "self_check": False}
         self.job = Job(kafka, folder, self.topic, ops=ops)
         content = orjson.loads(self.job.path.read_bytes())
-        alerts = {"anomaly": {"budget": "1 per 100 events"}, "feedback": {"topic": self.feedback}}
+        self.control = kafka.topic("control")
+        content["sinks"]["suppressed"] = kafka.topic("suppressed")
+        alerts = {
+            "anomaly": {"budget": "1 per 100 events"}, "feedback": {"topic": self.feedback},
+            "control": {"topic": self.control}, "limits": [{"column": "target", "above": 10_000}],
+        }  # fmt: skip
         self.job.path.write_bytes(orjson.dumps({**content, "alerts": alerts}))
         self.count = kafka.produce(self.topic, events(12_000, seed=4))
         self.at = 1_700_000_100_000
@@ -194,6 +199,86 @@ def test_a_verdict_goes_to_the_feedback_topic(flow: Flow, tab: Any) -> None:
     eventually(lambda: value["id"] in episode.locator(".more").text_content())
 
 
+def test_an_alert_has_an_address_and_is_acknowledged_there(flow: Flow, tab: Any) -> None:
+    sent = [orjson.loads(m.value() or b"") for m in flow.kafka.read(flow.job.alerts)]
+    last = next(each for each in reversed(sent) if each["phase"] == "recovered")
+    tab.goto(f"http://{flow.address}/ui/#alert/{last['id']}")
+    episode = tab.locator(".alert .episode")
+    assert last["entity"] in episode.locator(".who").text_content(), "any id of its messages leads to it"
+    assert tab.title() == f"{last['kind']}: {last['entity']} – ssm-stream"
+    episode.get_by_role("button", name="Acknowledge …").click()
+    episode.get_by_label("Your name").fill("Ann")
+    episode.get_by_label("Note: what you do").fill("<b>on my way</b>")
+    episode.get_by_role("button", name="Acknowledge", exact=True).click()
+    shown = episode.locator(".acknowledged")
+    eventually(lambda: shown.is_visible() and "Ann attends to it" in shown.text_content())
+    assert shown.text_content().endswith(": <b>on my way</b>")
+    message = flow.kafka.read(flow.feedback)[-1]
+    told = orjson.loads(message.value() or b"")
+    assert (told["id"], told["acknowledged"], told["by"]) == (last["episode"], True, "Ann")
+    assert message.key() == f"{last['episode']}-acknowledged".encode()
+    eventually(lambda: episode.get_by_role("button", name="Acknowledge again …").is_visible())
+    tab.keyboard.press("Escape")
+    eventually(lambda: tab.url.endswith("#/alerts"))
+
+
+def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: Any) -> None:
+    def predicted() -> dict[str, Any]:
+        """The last prediction for the machine."""
+        values = map(orjson.loads, (m.value() or b"" for m in flow.kafka.read(flow.job.predictions)))
+        return max((each for each in values if each["entity"] == "m20"), key=lambda each: each["ts"])
+
+    tab.goto(f"http://{flow.address}/ui/#/entity/m20")
+    tab.get_by_role("button", name="Mute …").click()
+    tab.locator("#mute-for").select_option("1h")
+    tab.get_by_label("Reason").fill("new bearing")
+    tab.get_by_role("button", name="Mute", exact=True).click()
+    assert tab.evaluate("document.activeElement.id") == "mute-by", "a stop has a name to ask"
+    tab.get_by_label("Your name").fill("Ann")
+    tab.get_by_role("button", name="Mute", exact=True).click()
+    eventually(lambda: "Announced" in tab.locator(".mute [role=status]").text_content())
+    assert tab.locator(".stop .chip").text_content() == "not acknowledged yet"
+    (message,) = flow.kafka.read(flow.control, 1)
+    stop = orjson.loads(message.value() or b"")
+    assert {**stop, "from": 0, "to": 0} == {"entity": "m20", "from": 0, "to": 0, "reason": "new bearing", "by": "Ann"}
+    assert stop["from"].startswith("2023-"), "now is when the events are"
+    flow.send("m20", 1.5)
+    eventually(lambda: "Acknowledged: from offset" in tab.locator(".mute [role=status]").text_content())
+    eventually(lambda: tab.locator(".stop .chip").text_content() == "muted now")
+    # What is read after the acknowledgement lies in the stop.
+    flow.send("m20", 50.0)
+    flow.caught_up()
+    eventually(lambda: predicted()["maintenance"] is True)
+    eventually(lambda: tab.locator(".title .chip").text_content() == "planned stop")
+    eventually(lambda: tab.evaluate("window.app.view.stops.spans.length") == 1)
+    tab.goto(f"http://{flow.address}/ui/#/stops")
+    item = tab.locator(".stop", has_text="new bearing · by Ann")
+    item.get_by_role("button", name="End it …").click()
+    assert item.get_by_label("Your name").input_value() == "Ann", "this browser keeps it"
+    item.get_by_role("button", name="End it now").click()
+    eventually(lambda: tab.get_by_text("it ends with the next event that is read").is_visible())
+    eventually(lambda: orjson.loads(flow.kafka.read(flow.control)[-1].value() or b"").get("ends") == "0-0")
+    flow.send("m20", 1.5)
+    eventually(lambda: tab.get_by_text("Over: 1").is_visible())
+    flow.send("m20", 1.5)
+    flow.caught_up()
+    eventually(lambda: predicted()["maintenance"] is False)
+
+
+def test_a_limit_stands_in_the_list_and_in_the_chart(flow: Flow, tab: Any) -> None:
+    tab.goto(f"http://{flow.address}/ui/#/entity/m21")
+    flow.send("m21", 20_000.0)
+    episode = tab.locator(".episode.limit")
+    eventually(lambda: "target above 10000" in episode.locator(".what").text_content())
+    eventually(lambda: tab.locator(".title .chip").text_content() == "limit")
+    eventually(lambda: "limit" in tab.locator(".legend").first.text_content())
+    assert tab.get_by_text("Limits: target above 10000").is_visible()
+    (bound,) = tab.evaluate("window.app.view.context().bounds")
+    assert (bound["at"], bound["words"]) == (10_000, "above 10,000")
+    flow.send("m21", 1.5)
+    eventually(lambda: "recovered" in episode.get_attribute("class"))
+
+
 def test_it_comes_back_after_a_restart(flow: Flow, tab: Any) -> None:
     tab.goto(f"http://{flow.address}/ui/")
     tab.locator(".tile").nth(59).wait_for()
@@ -215,6 +300,11 @@ def test_it_comes_back_after_a_restart(flow: Flow, tab: Any) -> None:
     verdicts = "[...window.app.episodes.values()].filter((each) => each.verdict === false).length"
     tab.goto(f"http://{flow.address}/ui/#/alerts")
     eventually(lambda: tab.evaluate(verdicts) == 1)
+    # Who attends to an alert is kept, and so are the stops.
+    noted = "[...window.app.episodes.values()].filter((each) => each.acknowledged?.by === 'Ann').length"
+    assert tab.evaluate(noted) == 1
+    tab.goto(f"http://{flow.address}/ui/#/stops")
+    eventually(lambda: tab.get_by_text("Over: 1").is_visible())
 
 
 # A page without a process around it.

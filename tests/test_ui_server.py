@@ -21,6 +21,7 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.flow.reload import live_changes
 from ssm_stream.flow.runtime import prepare
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackReader
 from ssm_stream.kafka.records import PredictedBatch, ShardBatch
 from ssm_stream.operators.shard_operator import ShardLogic
 from ssm_stream.ops.health import Health
@@ -414,11 +415,11 @@ def test_late_targets_are_not_taken_apart() -> None:
 class Served:
     """A page on a server, and requests to it."""
 
-    said: list[tuple[str, bool]]
+    said: list[tuple[str, dict[str, Any]]]
 
-    def __init__(self, settings: Config, publish: Any = None) -> None:
+    def __init__(self, settings: Config, feedback: Any = None, control: Any = None) -> None:
         self.metrics = Metrics(settings)
-        self.page = LivePage(settings, self.metrics, publish)
+        self.page = LivePage(settings, self.metrics, feedback, control)
         self.page.history_read.set()
         self.server = OpsServer(settings, self.metrics, Health(self.metrics, 1), site.Site(self.page))
         self.port = self.server.port
@@ -452,8 +453,13 @@ class Served:
 
 
 def opened() -> Iterator[Served]:
-    said: list[tuple[str, bool]] = []
-    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"), lambda *each: said.append(each))
+    said: list[tuple[str, dict[str, Any]]] = []
+
+    def write(key: str, document: dict[str, Any]) -> str:
+        said.append((key, document))
+        return key
+
+    one = Served(config(f"ui: true, address: '127.0.0.1:{free_port()}'"), write)
     one.said = said
     yield one
     one.server.close()
@@ -483,7 +489,10 @@ def test_the_page_and_its_files_come_with_a_strict_policy(served: Served) -> Non
         "app.js",
         "fleet.js",
         "entity.js",
+        "alert.js",
         "alerts.js",
+        "acknowledge.js",
+        "stops.js",
         "charts.js",
         "words.js",
         "dom.js",
@@ -534,12 +543,46 @@ VERDICT = orjson.dumps({"id": "events-0-7-anomaly", "true": False})
 OURS = {"Content_Type": "application/json", "X_Ssm_Stream": "1"}
 
 
+def test_an_acknowledgement_goes_to_the_topic_beside_the_verdict(served: Served) -> None:
+    served.page.alert_episodes.add([alert(offset=7)])
+    before = time.time() * 1000
+    given = orjson.dumps({"id": "events-0-7-anomaly", "by": " Ann ", "note": "on my way"})
+    status, _, body = served.ask("/ui/acknowledge", "POST", given, **OURS)
+    told = orjson.loads(body)
+    assert (status, told["by"], told["note"]) == (200, "Ann", "on my way")
+    assert served.said == [("events-0-7-anomaly-acknowledged", told)], "a key of its own"
+    (found,) = served.page.alert_episodes.changes().episodes
+    assert (found["acknowledged"]["by"], found["acknowledged"]["note"]) == ("Ann", "on my way")
+    assert 0 <= found["acknowledged"]["at"] - before + 1000 < 5000
+    assert FeedbackReader(served.page.config)(orjson.dumps(told)) == AlertAcknowledgement(
+        "events-0-7-anomaly", "Ann", "on my way", found["acknowledged"]["at"]
+    )
+    for wrong in ({"by": "Ann"}, {"id": "events-0-7-anomaly", "by": " "}, {"id": "other-0-1-drift", "by": "Ann"}, []):
+        assert served.ask("/ui/acknowledge", "POST", orjson.dumps(wrong), **OURS)[0] == 400
+    assert served.ask("/ui/feedback", "POST", orjson.dumps(told), **OURS)[0] == 400, "no verdict"
+    assert len(served.said) == 1
+
+
+def test_an_acknowledgement_is_kept_until_its_alert_is_known() -> None:
+    episodes = AlertEpisodes(EntityCache())
+    for by in ("Ann", "Bob"):
+        episodes.add_acknowledgement(AlertAcknowledgement("events-0-3-anomaly", by))
+    episodes.add([alert(offset=3), alert("ongoing", offset=5, episode="events-0-3-anomaly")])
+    (found,) = episodes.changes().episodes
+    assert found["acknowledged"] == {"by": "Bob", "note": "", "at": None}
+    version = episodes.version
+    episodes.add_acknowledgement(AlertAcknowledgement("events-0-3-anomaly", "Bob"))
+    assert episodes.version == version, "the flow reads what the page wrote"
+    assert episodes.find("events-0-5-anomaly") == episodes.find("events-0-3-anomaly") == (1, "m1")
+    assert episodes.find("events-0-9-anomaly") is None
+
+
 def test_a_verdict_goes_to_the_topic(served: Served) -> None:
     served.page.alert_episodes.add([alert(offset=7)])
     origin = f"http://127.0.0.1:{served.port}"
     status, _, body = served.ask("/ui/feedback", "POST", VERDICT, Origin=origin, **OURS)
     assert (status, orjson.loads(body)) == (200, {"id": "events-0-7-anomaly", "true": False})
-    assert served.said == [("events-0-7-anomaly", False)]
+    assert served.said == [("events-0-7-anomaly", {"id": "events-0-7-anomaly", "true": False})]
     assert served.page.alert_episodes.changes().episodes[0]["verdict"] is False
 
 

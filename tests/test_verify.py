@@ -306,6 +306,14 @@ def test_every_kind_of_head_is_held_to_the_reference(model: str, least: float) -
     assert np.abs(found.deviation.reference - run.yhat).max() < 1e-3
 
 
+def test_rounding_of_a_target_that_stands_still_is_not_learned() -> None:
+    """Else the stacking gates learn the answers' last bits for a preference, and other bits for another one."""
+    still = [row | {"power": 1 / 3} if i < 20 else row for i, row in enumerate(rows(200))]
+    checks = {check.name: check for check in verify(parsed(), still).checks}
+    assert checks["verify kernel: weights of the gates, largest deviation"].value < 1e-6
+    assert checks["verify kernel: the whole prediction, largest deviation"].ok
+
+
 def test_past_features_are_verified_too(result: Verification) -> None:
     """The certificate takes the inputs as the kernel made them; its injected changes run through the lags."""
     found = verify(parsed(CONFIG.replace("  lags: 2", "  lags: 2\n  feature_lags: 3")), rows())

@@ -21,6 +21,11 @@ FROM_MS, TO_MS = YEAR_2000_MS, 4_102_444_800_000.0
 """2000 to 2100: numbers in this range are read as times."""
 
 
+def word_set(text: str) -> frozenset[str]:
+    """Return the words of a text."""
+    return frozenset(text.split())
+
+
 def name_words(path: str) -> list[str]:
     """Return the words of a column's name, in lower case: `payload.machineId` → payload, machine, id."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", path)

@@ -7,56 +7,31 @@ the sample does not show is an error or a note.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ssm_stream.autoconfig.columns import (
     Column,
     columns,
-    count_disorder,
     has_offset,
-    may_be_elapsed_seconds,
     median_step,
     name_words,
-    time_format,
 )
+from ssm_stream.autoconfig.entity import find_entity
+from ssm_stream.autoconfig.event_time import find_timestamp, read_times, zone_of
 from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
-from ssm_stream.autoconfig.signals import as_targets, without_symptoms
+from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
+from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.quality_flags import find_flags
+from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
+from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
-from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 
-TIMES = ("timestamp", "ts", "datetime", "time", "date", "t", "when", "created", "epoch")
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-THINGS = _words(
-    "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
-    "service instance node pod line motor compressor press oven furnace mill boiler chiller conveyor reactor tank "
-    "inverter battery well truck bus train building room pipe plc"
-)
-"""Words for what is monitored."""
-IDENTIFIERS = _words(
-    "id name tag key no nr num number code series channel unit site plant location area region zone store shop item "
-    "group serial source system"
-)
-"""Words that accompany those, or name an entity by themselves."""
-TARGETS = (("target", "y"), ("value", "measurement", "reading", "output"))
-KNOWN_LATER = _words(
-    "label labels anomaly anomalies anomalous outlier fault failure fail defect attack changepoint target truth class"
-)
-"""Words for columns that are not available when an event comes, or contain the target."""
-CALENDAR = _words("hour minute second day dow weekday week month year quarter holiday weekend")
-COUNTERS = _words("index row cycle step count counter seq sequence offset n")
 WARMUP = Model().warmup
 
 
@@ -78,6 +53,7 @@ class Draft(NamedTuple):
         left_out: path of a column → why it is no input
         notes: further observations for the user
         rows: number of rows examined; entities: among them; step: median seconds between rows of an entity, or NaN
+        alone: the target to take if it is to be one, where every signal is one as none stands out
     """
 
     event: Event
@@ -87,6 +63,7 @@ class Draft(NamedTuple):
     rows: int
     entities: int
     step: float
+    alone: str | None = None
 
 
 def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
@@ -112,267 +89,147 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
     why: dict[str, str] = {}
     notes: list[str] = []
-    timestamp, form = _timestamp(found, choices.timestamp, why, notes)
-    ts = _times(rows, timestamp, form)
-    entity = _entity(found, choices.entity, timestamp, ts, why, notes)
-    default = None if entity else name
-    taken = {timestamp, *([entity] if entity else [])}
-    targets = [_free("target", found)] if watches_all else list(choices.targets)
-    targets = targets or [_target(found, taken, entity, why, notes)]
-    if choices.targets:
-        why["target"] = "as given"
+    timestamp, form = find_timestamp(found, choices.timestamp, why, notes)
+    ts = read_times(rows, timestamp, form)
+    entity = find_entity(found, choices.entity, timestamp, ts, why, notes)
     fixed: dict[str, Any] = {
         "entity": entity or _free("entity", found),
-        "entity_default": default,
+        "entity_default": None if entity else name,
         "timestamp": timestamp,
         "timestamp_format": form,
-        "target": targets,
         "features": "auto",
     }
-    event = Event.model_validate(fixed)
-    event, left_out, remarks = _inputs(event, rows, why, KNOWN_LATER - {"target"} if watches_all else KNOWN_LATER)
-    events, refused = EventReader(event).read(rows)
-    if len(events):
-        if watches_all:
-            owners = found[entity].values if entity else {}
-            never = [path for path in event.numbers if _is_no_signal(found[path], owners)]
-            narrowed, remarks = as_targets(event, events, never), []
-        else:
-            idle = without_idle_columns(event, events)
-            if idle.left_out:
-                events, _ = EventReader(idle.event).read(rows)
-            narrowed = without_symptoms(idle.event, events)
-            left_out |= idle.left_out
-            if narrowed.left_out:
-                events, _ = EventReader(narrowed.event).read(rows)
-            notes += [*idle.notes, *collinear_notes(narrowed.event, events)]
-        event, left_out = narrowed.event, left_out | narrowed.left_out
-        why |= narrowed.why
-        notes += narrowed.notes
-    if refused:
-        notes.append(f"{len(refused)} of {len(rows)} rows cannot be read, the first: {refused[0].reason}")
+    if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
+        fixed["time_zone"] = zone
+    taken = {timestamp, *([entity] if entity else [])}
+    flags = find_flags(found, {*taken, *choices.targets})
+    if flags is not None:
+        fixed["quality"], why["quality"] = flags.of(found), flags.why
+        taken |= set(flags.paths)
+    sample = _Sample(rows, found, found[entity].values if entity else {})
+    if choices.targets:
+        why["target"] = "as given"
+        made = _every_signal(fixed, sample, why) if watches_all else _these(fixed, list(choices.targets), sample, why)
+    else:
+        made = _proposed(fixed, taken, entity, sample, why)
+    event, events = made.narrowed.event, made.events
+    why |= made.narrowed.why
+    notes += made.narrowed.notes
+    if made.refused:
+        notes.append(f"{len(made.refused)} of {len(rows)} rows cannot be read, the first: {made.refused[0].reason}")
     entities = len(set(events.entity))
     if len(events) < WARMUP * entities:
         notes.append(
             f"about {len(events) // max(entities, 1)} rows an entity in the sample: it can raise alerts from its event "
             f"{WARMUP} on (model.warmup)"
         )
-    return Draft(event, why, left_out, notes + remarks, len(rows), entities, median_step(events.entity, events.ts))
+    if flags is not None:
+        event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
+    left_out = made.narrowed.left_out
+    step = median_step(events.entity, events.ts)
+    return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
 
 
-def _timestamp(found: dict[str, Column], chosen: str | None, why: dict[str, str], notes: list[str]) -> tuple[str, str]:
-    """Return the path of the time, and its format."""
-    if chosen is not None:
-        form = time_format(found[chosen]) or ("s" if may_be_elapsed_seconds(found[chosen]) else "auto")
-        why["timestamp"] = f"as given; {_describe_time(found[chosen], form, notes)}"
-        return chosen, form
-    forms = {
-        path: detected
-        for path, column in found.items()
-        if (detected := time_format(column)) is not None
-        and (detected == "iso" or _rank(column, TIMES) < len(TIMES) or _is_increasing(column))
-    }
-    if forms:
-        path = min(forms, key=lambda path: (_rank(found[path], TIMES), found[path].index))
-        why["timestamp"] = _describe_time(found[path], forms[path], notes)
-        if len(forms) > 1:
-            others = ", ".join(other for other in forms if other != path)
-            why["timestamp"] += f"; {others} would do, too"
-        return path, forms[path]
-    elapsed = [c for c in found.values() if _rank(c, TIMES) < len(TIMES) and may_be_elapsed_seconds(c)]
-    if elapsed:
-        column = min(elapsed, key=lambda c: (_rank(c, TIMES), c.index))
-        why["timestamp"] = _describe_time(column, "s", notes)
-        return column.path, "s"
-    named = [c for c in found.values() if _rank(c, TIMES) < len(TIMES)]
-    hint = ""
-    if named:
-        value = next(iter(named[0].values.values()))
-        hint = f"; `{named[0].path}` ({value!r}) is named like one, but is neither ISO 8601 nor a number: convert it"
-    raise ConfigError(
-        f"no column is a time{hint}; name one with --timestamp. Times are ISO 8601 text (2026-01-31T12:00:00Z) or "
-        f"seconds, milli-, micro- or nanoseconds since 1970. Columns: {', '.join(found)}"
-    )
+class _Sample(NamedTuple):
+    """rows: documents; columns: path → column; owners: row → name of its entity, if a column has it"""
+
+    rows: Sequence[dict[str, Any]]
+    columns: dict[str, Column]
+    owners: dict[int, Any]
 
 
-def _describe_time(column: Column, form: str, notes: list[str]) -> str:
-    """Return a description of a column of times; add notes on its zone and origin."""
-    if form == "iso":
-        if has_offset(column):
-            return "text in ISO 8601"
-        notes.append(
-            f"`{column.path}` has no offset from UTC and is taken for UTC: set event.time_zone where it is local time"
-        )
-        return "text in ISO 8601, without an offset: taken for UTC"
-    if form == "auto":
-        return "the format is detected value by value"
-    unit = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[form]
-    if time_format(column) is None:
-        notes.append(f"`{column.path}` does not count from 1970: calendar inputs and times in alerts are meaningless")
-        return f"numbers that grow, taken for {unit} since some beginning"
-    return f"numbers, {unit} since 1970"
+class _Made(NamedTuple):
+    """narrowed: the section and its reasons; events, refused: of the sample; remarks: notes that come last"""
+
+    narrowed: Narrowed
+    events: Events
+    refused: list[RefusedDocument]
+    remarks: list[str]
+    alone: str | None = None
 
 
-def _is_increasing(column: Column) -> bool:
-    """Return whether hardly a number is smaller than that of the row before."""
-    steps = np.diff(column.numbers[~np.isnan(column.numbers)])
-    return bool(np.count_nonzero(steps < 0) <= 0.1 * len(steps))
+def _proposed(
+    fixed: dict[str, Any], taken: Collection[str], entity: str | None, sample: _Sample, why: dict[str, str]
+) -> _Made:
+    """Return the section with the target that stands out, or with every signal as one."""
+    target = find_target(sample.columns, taken, entity)
+    if target.others:
+        reasons = dict(why)
+        try:
+            made = _every_signal(fixed, sample, reasons)
+        except ConfigError:  # fewer than two signals
+            note = f"target: `{target.path}` is a guess; name another with --target: {', '.join(target.others)}"
+        else:
+            why |= reasons
+            reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
+            several = (
+                f"for one target, predicted from the others, as pilot, tune and verify need it: --target {target.path}"
+            )
+            narrowed = made.narrowed._replace(
+                why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
+            )
+            return made._replace(narrowed=narrowed, alone=target.path)
+    made = _these(fixed, [target.path], sample, why)
+    why["target"] = target.reason
+    if target.others:
+        made.narrowed.notes.insert(0, note)
+    return made
 
 
-def _rank(column: Column, ranked: Sequence[str]) -> int:
-    """Return the index of its best word in a ranked list; the length of the list if none is in it."""
-    return min((ranked.index(word) for word in column.name if word in ranked), default=len(ranked))
-
-
-def _times(rows: Sequence[dict[str, Any]], timestamp: str, form: str) -> NDArray[np.int64]:
-    """Return times (n,) in ms; where one cannot be read, the last one before."""
-    bare = {"entity": "\0", "entity_default": "-", "timestamp": timestamp, "timestamp_format": form, "target": "\0"}
-    reader = EventReader(Event.model_validate(bare))
-    events, _ = reader.read(rows)
+def _every_signal(fixed: dict[str, Any], sample: _Sample, why: dict[str, str]) -> _Made:
+    """Return the section with every signal as a target."""
+    event = Event.model_validate({**fixed, "target": _free("target", sample.columns)})
+    event, left_out, _ = _inputs(event, sample, why, KNOWN_LATER - {"target"})
+    events, refused = EventReader(event).read(sample.rows)
     if not len(events):
-        raise ConfigError(
-            f"timestamp: `{timestamp}` cannot be read in any of {len(rows)} rows; name another with --timestamp"
-        )
-    at = np.searchsorted(events.position, np.arange(len(rows)), side="right") - 1
-    return events.ts[np.maximum(at, 0)]
+        return _Made(Narrowed(event, left_out, {"target": "every signal"}, []), events, refused, [])
+    never = [path for path in event.numbers if is_no_signal(sample.columns[path], sample.owners)]
+    derived = without_derived(event, events, never)
+    if derived.left_out:
+        events, _ = EventReader(derived.event).read(sample.rows)
+    narrowed = as_targets(derived.event, events, never)
+    left_out |= derived.left_out | narrowed.left_out
+    notes = [*derived.notes, *narrowed.notes]
+    return _Made(narrowed._replace(left_out=left_out, notes=notes), events, refused, [])
 
 
-def _entity(
-    found: dict[str, Column],
-    chosen: str | None,
-    timestamp: str,
-    ts: NDArray[np.int64],
-    why: dict[str, str],
-    notes: list[str],
-) -> str | None:
-    """Return the path of the entity's name; None if no column is one."""
-    whole = count_disorder(None, ts)
-    if chosen is not None:
-        column = found[chosen]
-        if not column.may_be_entity:
-            notes.append(
-                f"`{chosen}`: an entity's name is text or a whole number, in every row; other rows are dead letters"
-            )
-        why["entity"] = f"as given; {_count(column.distinct)}"
-        return chosen
-    scored: list[tuple[float, int, int, Column]] = []
-    for column in found.values():
-        if column.path == timestamp or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
-            continue
-        left, explains = _order(column, ts, whole)
-        named = 0.0 if column.kind == "whole" and column.distinct == 2 else _name_score(column)
-        score = 3.0 * explains + named + (column.kind == "text")
-        if score >= 2.5:
-            scored.append((-score, left, column.index, column))
-    if scored:
-        _, left, _, column = min(scored, key=lambda item: item[:3])
-        _, explains = _order(column, ts, whole)
-        reason = "by its name" if _name_score(column) else "the only name in the rows" if column.distinct == 1 else ""
-        order = "times only grow within each of its values" if explains else ""
-        why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
-        if left > 0.2 * column.n:
-            notes.append(
-                f"times repeat or go back in {left} of {column.n} rows within one `{column.path}`: if one thing is "
-                "named by several columns, put them together into one"
-            )
-        return column.path
-    only = next((c for c in found.values() if c.distinct == 1 and c.kind == "text" and c.may_be_entity), None)
-    if only is not None:
-        why["entity"] = "the only name in the rows; 1 value"
-        return only.path
-    why["entity"] = "no column names one: all rows are taken for those of one machine (event.entity_default)"
-    if whole > 0.02 * len(ts):
-        notes.append(
-            f"times repeat or go back in {whole} of {len(ts)} rows, and no column distinguishes several machines: name "
-            "one with --entity, or add one"
-        )
-    return None
-
-
-def _order(column: Column, ts: NDArray[np.int64], whole: int) -> tuple[int, bool]:
-    """Return the rows out of order within its values, and whether its values explain those of all rows, `whole`."""
-    names = [column.values.get(i) for i in range(column.n)]
-    left = count_disorder(names, ts)
-    if whole > 0.02 * column.n:  # interleaved
-        by_chance = count_disorder(np.random.default_rng(0).permutation(np.array(names, object)).tolist(), ts)
-        return left, left <= min(0.02 * whole, 0.2 * by_chance) and by_chance >= 10
-    runs = 1 + sum(a != b for a, b in pairwise(names))
-    return left, whole > left == 0 and runs == column.distinct  # one after another
-
-
-def _name_score(column: Column) -> float:
-    """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 1.5 for an id, else 0."""
-    if not column.name or not all(w in THINGS or w in IDENTIFIERS or w.isdecimal() for w in column.name):
-        return 0.0
-    return 2.5 if any(word in THINGS for word in column.name) else 1.5
-
-
-def _count(distinct: int) -> str:
-    return f"{distinct} value{'s' if distinct != 1 else ''} in the sample"
-
-
-def _target(
-    found: dict[str, Column], taken: set[str], entity: str | None, why: dict[str, str], notes: list[str]
-) -> str:
-    names = found[entity].values if entity else {}
-    usable = [
-        column
-        for column in found.values()
-        if column.path not in taken and column.kind in ("number", "whole") and column.distinct > 2
-        and 2 * len(column.values) >= column.n and (_rank(column, TIMES) == len(TIMES) or time_format(column) is None)
-    ]  # fmt: skip
-    for tier in TARGETS:
-        for word in tier:
-            exact = [c for c in usable if c.name == [word]]
-            if exact:
-                why["target"] = "by its name"
-                return exact[0].path
-    varied = [c for c in usable if not _is_auxiliary(c) and not _never_decreases(c, names)]
-    if not varied:
-        raise ConfigError(
-            f"no column is a number that varies and could be predicted; name the target with --target. Columns: "
-            f"{', '.join(found)}"
-        )
-    best = max(varied, key=lambda c: (any(w in TARGETS[1] for w in c.name), min(c.distinct, 20), c.index))
-    others = ", ".join(c.path for c in varied if c is not best)
-    why["target"] = "no column is named like one: the last number that varies freely" if others else "the only number"
-    if others:
-        notes.append(f"target: `{best.path}` is a guess; name another with --target: {others}")
-    return best.path
-
-
-def _is_auxiliary(column: Column) -> bool:
-    """Return whether it is named like a label, a part of the calendar, a counter or an id."""
-    return any(w in KNOWN_LATER or w in CALENDAR or w in COUNTERS or w == "id" for w in column.name)
-
-
-def _is_no_signal(column: Column, names: dict[int, Any]) -> bool:
-    """Return whether it is no signal: a label, a part of the calendar, a counter or an id."""
-    return (_is_auxiliary(column) and column.name != ["target"]) or _never_decreases(column, names)
-
-
-def _never_decreases(column: Column, names: dict[int, Any]) -> bool:
-    """Return whether it has whole numbers that never decrease within an entity."""
-    last: dict[Any, float] = {}
-    for i, value in column.values.items():
-        name = names.get(i)
-        if not isinstance(value, int) or value < last.get(name, -math.inf):
-            return False
-        last[name] = value
-    return True
+def _these(fixed: dict[str, Any], targets: list[str], sample: _Sample, why: dict[str, str]) -> _Made:
+    """Return the section with these targets."""
+    event = Event.model_validate({**fixed, "target": targets})
+    event, left_out, remarks = _inputs(event, sample, why, KNOWN_LATER)
+    events, refused = EventReader(event).read(sample.rows)
+    if not len(events):
+        return _Made(Narrowed(event, left_out, {}, []), events, refused, remarks)
+    notes: list[str] = []
+    for narrow in (without_copies, without_idle_columns, without_symptoms):
+        narrowed = narrow(event, events)
+        event, left_out = narrowed.event, left_out | narrowed.left_out
+        notes += narrowed.notes
+        if narrowed.left_out:
+            events, _ = EventReader(event).read(sample.rows)
+        if narrow is without_idle_columns:
+            notes += collinear_notes(event, events)
+    remarks = [remark for remark in remarks if remark.partition(":")[0] in (*event.columns, *event.targets)]
+    return _Made(Narrowed(event, left_out, {}, notes), events, refused, remarks)
 
 
 def _inputs(
-    event: Event, rows: Sequence[dict[str, Any]], why: dict[str, str], known_later: frozenset[str]
+    event: Event, sample: _Sample, why: dict[str, str], known_later: frozenset[str]
 ) -> tuple[Event, dict[str, str], list[str]]:
     """Return the section with its features and categories, the columns left out, and remarks."""
-    bare = Config(source=Source(brokers="-", topic="-"), event=event)
+    bare, rows = Config(source=Source(brokers="-", topic="-"), event=event), sample.rows
     spread = [rows[i] for i in np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).astype(int).tolist()]
     selection = select_features(bare, spread)
     selected, left_out = selection.config.event, dict(selection.left_out)
     words = {path: name_words(path.rpartition(".")[2]) for path in selected.columns}
     later = {path for path, own in words.items() if set(own) & (known_later if own == ["target"] else KNOWN_LATER)}
     left_out |= dict.fromkeys(sorted(later), "by its name not known when an event comes, or a target itself")
+    for path in selected.columns:
+        if (reason := label_reason(sample.columns[path])) is not None:
+            left_out[path] = reason
+        elif numbers_rows(sample.columns[path], sample.owners):
+            left_out[path] = "it counts the rows"
+    later |= set(left_out)
     features = [path for path in selected.numbers if path not in later]
     categories = [path for path in selected.categories if path not in later]
     why["features"] = "numbers" if features else "no other column is a number: its own past and the calendar predict"

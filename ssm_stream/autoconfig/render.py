@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
+from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
 MAX_LEFT_OUT = 20  # columns that the file names
@@ -16,7 +19,13 @@ UNITS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
 def render_config(
-    draft: Draft, topic: str, brokers: str, kafka: Mapping[str, str], sampled: str, alerts_per_week: float | None = None
+    draft: Draft,
+    topic: str,
+    brokers: str,
+    kafka: Mapping[str, str],
+    sampled: str,
+    alerts_per_week: float | None = None,
+    reading: str = "",
 ) -> str:
     """Return the file's text.
 
@@ -26,11 +35,13 @@ def render_config(
         kafka: properties of the clients, with placeholders for secrets
         sampled: description of the sample
         alerts_per_week: false alarms of all its entities together; None: a budget for each entity
+        reading: how the file is read, if not as it stands
     """
     event, why = draft.event, draft.why
     lines = [
         f"# Drafted from {_one_line(sampled)}. Every key with its default: configs/reference.yaml;",
         "# ssm-stream validate explains a file, ssm-stream backtest measures how well it predicts a recording.",
+        *(f"# {line}" for line in textwrap.wrap(_one_line(reading), WIDTH - 2)),
         "",
         "source:",
         f"  brokers: {yaml_quoted(brokers)}",
@@ -45,19 +56,23 @@ def render_config(
         )
     lines += [*_why(why.get("timestamp")), f"  timestamp: {yaml_quoted(event.timestamp)}"]
     lines.append(f"  timestamp_format: {event.timestamp_format}")
-    if "without an offset" in why.get("timestamp", ""):
+    if "time_zone" in why:
+        lines += [*_why(why["time_zone"]), f"  time_zone: {event.time_zone}"]
+    elif "without an offset" in why.get("timestamp", ""):
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
     if event.framed:
         lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
     if event.watches_all:
-        lines += ["  target: all", *_paths("features", targets)]
+        lines += ["  target: all", *_alone(draft.alone), *_paths("features", targets)]
         if event.inputs is not None:
             lines += [*_why(why.get("inputs")), *_paths("inputs", event.inputs)]
     else:
         lines += [f"  target: {yaml_quoted(targets[0])}"] if len(targets) == 1 else _paths("target", targets)
         lines += [*_why(why.get("features")), *_paths("features", event.numbers)]
+    if event.quality is not None:
+        lines += [*_why(why.get("quality")), *_quality(event.quality)]
     if event.categories:
         lines += [*_why(why.get("categories")), *_paths("categories", event.categories)]
     lines += _left_out(draft.left_out)
@@ -116,7 +131,8 @@ def _in_quotes(text: str) -> str:
 
 
 def _why(reason: str | None) -> list[str]:
-    return [f"  # {_one_line(reason)}"] if reason else []
+    lines = textwrap.wrap(_one_line(reason or ""), WIDTH - 4, break_long_words=False, break_on_hyphens=False)
+    return [f"  # {line}" for line in lines]
 
 
 def _one_line(text: str) -> str:
@@ -127,6 +143,24 @@ def _paths(key: str, paths: Sequence[str]) -> list[str]:
     names = [yaml_quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
     short = f"  {key}: [{', '.join(names)}]"
     return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
+
+
+def _alone(path: str | None) -> list[str]:
+    """Return a comment on how to have one target alone."""
+    if path is None:
+        return []
+    return _why(f"One alone, from the others, which pilot, tune and verify need: ssm-stream init FILE --target {path}")
+
+
+def _quality(quality: Quality) -> list[str]:
+    """Return the section `event.quality`."""
+    out = ["  quality:"]
+    if quality.column is not None:
+        out.append(f"    column: {yaml_quoted(quality.column)}")
+    if quality.columns:
+        out += ["    columns:", *(f"      {yaml_quoted(a)}: {yaml_quoted(b)}" for a, b in quality.columns.items())]
+    good = [yaml_quoted(each) if isinstance(each, str) else json.dumps(each) for each in quality.good.one_of or []]
+    return [*out, f"    good: [{', '.join(good)}]"]
 
 
 def _left_out(left_out: Mapping[str, str]) -> list[str]:

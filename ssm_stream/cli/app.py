@@ -15,6 +15,7 @@ from ssm_stream.cli.dlq import app as dlq_app
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
 from ssm_stream.cli.feedback import feedback
+from ssm_stream.cli.generations.rewind import RewindCommand, rewind
 from ssm_stream.cli.init import init
 from ssm_stream.cli.paper import paper
 from ssm_stream.cli.pilot import pilot
@@ -56,6 +57,7 @@ for command in (
     mute, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
+state_app.command(cls=RewindCommand)(rewind)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
 app.add_typer(dlq_app, name="dlq")

@@ -16,6 +16,7 @@ from ssm_stream.cli.inputs import (
     FileOrTopic,
     Limit,
     Partitions,
+    Reading,
     open_recording,
     partitions_of,
     rows_to_read,
@@ -45,14 +46,21 @@ class AsIf(NamedTuple):
     partitions: Partitions = None
 
 
+class Messages(NamedTuple):
+    """Files for what would be sent."""
+
+    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None
+    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None
+
+
 @with_option_groups
 def backtest(
     config: ConfigFile,
     where: FromTopic,
+    reading: Reading,
     as_if: AsIf,
+    messages: Messages,
     file: FileOrTopic = None,
-    out: Annotated[Path | None, typer.Option(help="Write the prediction messages to this file (JSON lines).")] = None,
-    alerts: Annotated[Path | None, typer.Option(help="Write the alert messages to this file (JSON lines).")] = None,
     as_json: AsJson = False,
     limit: Limit = None,
 ) -> None:
@@ -67,10 +75,11 @@ def backtest(
     from ssm_stream.evaluate.recordings import RecordingError
 
     label_delay, device, partitions = as_if
+    out, alerts = messages
     with report_errors(RecordingError, OSError), ExitStack() as stack:
         loaded = load_config(config)
         recording = stack.enter_context(file_or_topic(loaded, file, where))
-        loaded, rows = open_recording(loaded, recording, limit)
+        loaded, rows = open_recording(loaded, recording, limit, reading)
         if device is not None and (partitions or 1) > 1:
             raise ConfigError("--partitions: with --device the entities form one pool a shard; leave one of them out")
         if device is not None and label_delay:
@@ -81,7 +90,7 @@ def backtest(
         task = bar.add_task("backtest", total=rows_to_read(rows))
 
         def on_chunk(chunk: Chunk) -> None:
-            bar.advance(task, len(chunk.events) + len(chunk.refused) + chunk.passed_by)
+            bar.advance(task, chunk.height)
             for refusal in chunk.refused[:3]:
                 row = chunk.first + refusal.position + 1
                 bar.console.print(f"row {row}: {refusal.fault}: {refusal.reason}", markup=False, highlight=False)
@@ -96,7 +105,7 @@ def backtest(
     if as_json:
         print_json(result)
     else:
-        _print(result)
+        _print(loaded, result)
         _print_pools(loaded, result)
 
 
@@ -112,7 +121,7 @@ def prediction_lines(chunk: Chunk, source: str) -> bytes:
     return b"\n".join(values) + b"\n"
 
 
-def _print(result: dict[str, Any]) -> None:
+def _print(config: Config, result: dict[str, Any]) -> None:
     targets, entities = result.get("by_target"), result["by_entity"]
     first = "target" if targets else "entity"
     columns = (first, "events", "MAE", "naive", "ratio", "cover", "width", "anomaly", "drift")
@@ -140,13 +149,22 @@ def _print(result: dict[str, Any]) -> None:
             "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
         )
     refused, passed = sum(result["refused"].values()), result["passed_by"]
+    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    if result.get("sorted"):
+        console.print("the readings of the file are not in the order of their times: they were sorted")
+    if result.get("overtaken"):
+        console.print(
+            f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "
+            "place: with event.grace: 1ms a row waits for all readings of its time",
+            soft_wrap=True,
+        )
     by_fault = ", ".join(f"{fault} {count}" for fault, count in result["refused"].items())
     console.print(
         f"{result['seconds']:.2f} s, {(result['events'] + refused + passed) / result['seconds']:,.0f} rows/s, "
         f"{result['bytes_per_entity']:,} bytes an entity, {result['bytes_per_pool']:,} a pool; "
         f"interval level {result['level']:.0%}; rows refused: {refused or 'none'}"
         + (f" ({by_fault})" if refused else "")
-        + (f"; {passed:,} rows of other entities passed by (event.only)" if passed else "")
+        + (f"; {passed:,} {others} passed by" + (" (event.only)" if config.event.only else "") if passed else "")
         + (f"; {result['idle']:,} rows idle (event.when)" if result["idle"] else "")
         + (": no row meets it, is it right?" if result["idle"] and result["idle"] == result["events"] else "")
         + (f"; {result['doubtful']:,} rows with values that are not good (event.quality)" if result["doubtful"] else "")

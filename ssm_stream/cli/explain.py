@@ -125,15 +125,18 @@ def _explain_alert(
     from ssm_stream.kafka.client import BrokerError
     from ssm_stream.ops.audit import AuditError, entity_hashes, primings
     from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.exclusions import as_sent, with_exclusions
     from ssm_stream.recovery.settings_files import with_stored_features
 
     with report_errors(AuditError, BrokerError, NotReproducibleError, RecoveryError, StateError, OSError):
-        loaded = with_stored_features(load_config(config))
+        loaded = with_stored_features(load_config(config), exclusions=False)
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
         sent = options.alert.read_bytes() if options.alert is not None else read_sent_alert(loaded, id_)
         if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
             raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
+        # What was excluded when it was sent: a rewind since then has changed what it would be now.
+        loaded = with_exclusions(loaded) if sent is None else as_sent(loaded, orjson.loads(sent).get("config_hash"))
         audit: dict[int, dict[str, str]] = {}
         primed: list[dict[str, Any]] = []
         if loaded.audit.directory is not None and loaded.audit.directory.exists():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
 
 from ssm_stream.cli.errors import report_errors
-from ssm_stream.cli.inputs import with_option_groups
+from ssm_stream.cli.inputs import Reading, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import ConfigError, Event, parse_config
 
@@ -47,8 +48,12 @@ class FieldOptions(NamedTuple):
 def init(
     source: TopicOptions,
     fields: FieldOptions,
+    reading: Reading,
     file: Annotated[
-        Path | None, typer.Argument(help="Sample: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
+        Path | None,
+        typer.Argument(
+            help="Sample: CSV, Excel, JSON lines, Parquet, packed or not, or a folder of them.", show_default=False
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Write the configuration to this file.")] = Path("monitor.yaml"),
     alerts_per_week: Annotated[
@@ -81,8 +86,10 @@ def init(
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
+        read_with = ""
         if file is not None:
-            documents, sampled, framed = *_rows(file), False
+            documents, sampled, read_with = _rows(file, reading)
+            framed = False
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
@@ -90,7 +97,7 @@ def init(
         draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
         if framed:
             draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
-        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week)
+        text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
@@ -110,7 +117,8 @@ def init(
     for note in draft.notes:
         typer.echo(f"  note        {note}", err=True)
     typer.echo(f"written to {out}; next:\n  ssm-stream validate {out}", err=True)
-    typer.echo(f"  ssm-stream backtest {out} {file if file is not None else '--topic'}", err=True)
+    where = [str(file), *reading.arguments()] if file is not None else ["--topic"]
+    typer.echo(f"  {shlex.join(['ssm-stream', 'backtest', str(out), *where])}", err=True)
     if as_json:
         choices = {
             "out": str(out),
@@ -138,11 +146,13 @@ def _property(text: str) -> tuple[str, str]:
     return name, value
 
 
-def _rows(file: Path) -> tuple[list[Any], str]:
+def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str]:
     from ssm_stream.evaluate.recordings import Recording
 
-    rows = list(Recording(file, ROWS))
-    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}"
+    recording = Recording(file, ROWS, reading.options())
+    read_with = print_reading(recording)
+    rows = list(recording)
+    return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}", read_with
 
 
 def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:
@@ -166,5 +176,5 @@ def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[lis
 
 def _topic_name(file: Path) -> str:
     """A valid topic name from the file's name without its suffix."""
-    stem = re.sub(r"\.(csv|jsonl|ndjson|parquet)(\.gz)?$", "", file.name, flags=re.IGNORECASE)
+    stem = re.sub(r"(\.[a-z]{3,7})(\.(gz|zst))?$", "", file.name, flags=re.IGNORECASE)
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:200] or "events"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from inspect import Parameter, Signature, signature
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, get_type_hints
 
 import typer
 
@@ -16,16 +16,24 @@ from ssm_stream.cli.errors import report_errors
 from ssm_stream.config import Config, ConfigError, load_config
 
 if TYPE_CHECKING:
-    from ssm_stream.evaluate.recordings import Recording
+    from ssm_stream.evaluate.recordings import FileOptions, Recording
 
+KINDS = "CSV, Excel, JSON lines, Parquet, packed or not, or a folder of them"
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration file.", show_default=False)]
 RecordingFile = Annotated[
-    Path, typer.Argument(metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="FILE",
+        help=f"Recording: {KINDS}.",
+        show_default=False,
+    ),
 ]
 FileOrTopic = Annotated[
     Path | None,
     typer.Argument(
-        metavar="FILE", help="Recording: CSV, CSV.gz, JSON lines or Parquet; or give --topic.", show_default=False
+        metavar="FILE",
+        help=f"Recording: {KINDS}; or give --topic.",
+        show_default=False,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -42,6 +50,47 @@ Partitions = Annotated[
 ]
 
 
+class Reading(NamedTuple):
+    """How FILE is read, where that is not detected."""
+
+    read: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="How FILE is read, in place of what is detected: delimiter, decimal, dates, encoding, header, sheet, "
+            "tags. Repeatable.",
+            show_default=False,
+        ),
+    ] = None
+    every: Annotated[
+        str | None,
+        typer.Option(help="FILE has no times: so much lies between two rows, such as 1s or 5m.", show_default=False),
+    ] = None
+
+    def options(self) -> FileOptions:
+        """Return the options of the reader.
+
+        Raises:
+            ConfigError: one of them is not valid.
+        """
+        from ssm_stream.config.quantities import DURATION, UNITS
+        from ssm_stream.evaluate.recordings import parse_options
+
+        if self.every is None:
+            return parse_options(self.read or [])
+        if (found := DURATION.match(self.every)) is None or not float(found[1]):
+            raise ConfigError(f"--every: found {self.every!r}; write a length of time such as 1s, 500ms or 5m")
+        return parse_options(self.read or [], float(found[1]) * UNITS[found[2]])
+
+    def arguments(self) -> list[str]:
+        """Return the arguments that give these options."""
+        every = [] if self.every is None else ["--every", self.every]
+        return [*(each for text in self.read or [] for each in ("--read", text)), *every]
+
+
+DETECTED = Reading()
+
+
 def load_with_stored_features(config: Path) -> Config:
     """Load a configuration; `event.features: auto` is replaced by the features selected for its state, if any."""
     from ssm_stream.recovery.bytewax_db import RecoveryError
@@ -51,10 +100,13 @@ def load_with_stored_features(config: Path) -> Config:
         return with_stored_features(load_config(config))
 
 
-def open_recording(config: Config, file: Path, limit: int | None = None) -> tuple[Config, Recording]:
+def open_recording(
+    config: Config, file: Path, limit: int | None = None, reading: Reading = DETECTED
+) -> tuple[Config, Recording]:
     """The rows of a recording, and the configuration with features, and without `alerts.shadow`.
 
-    `event.features: auto` is replaced by the features selected from the first rows, which are printed.
+    `event.features: auto` is replaced by the features selected from the first rows, which are printed; so is how the
+    file is read, if not as it stands.
 
     Raises:
         ConfigError: a configured column is missing, or no column can be an input.
@@ -63,7 +115,8 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
     from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
     from ssm_stream.evaluate.recordings import Recording
 
-    rows = Recording(file, limit)
+    rows = Recording(file, limit, reading.options().of_event(config.event))
+    print_reading(rows)
     rows.check_columns(config)
     if config.alerts.shadow:
         typer.echo("alerts.shadow is on: judged is what would be sent without it", err=True)
@@ -75,14 +128,19 @@ def open_recording(config: Config, file: Path, limit: int | None = None) -> tupl
     return selection.config, rows
 
 
+def print_reading(rows: Recording) -> str:
+    """Print how a file is read, if not as it stands, and return it."""
+    text = rows.describe()
+    if not text:
+        return ""
+    sentence = f"{rows.path.name} is read with: {text}"
+    typer.echo(sentence, err=True)
+    return sentence
+
+
 def rows_to_read(rows: Recording) -> int | None:
     """The number of rows for a progress bar; None where standard error is not a terminal, so that none is shown."""
-    from ssm_stream.evaluate.recordings import count_rows
-
-    if not sys.stderr.isatty():
-        return None
-    total = count_rows(rows.path)
-    return total if rows.limit is None else min(total, rows.limit)
+    return rows.count() if sys.stderr.isatty() else None
 
 
 def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
@@ -99,7 +157,7 @@ def require_one_target(config: Config, command: str) -> None:
     if len(paths := config.event.targets) > 1:
         raise ConfigError(
             f"event.target: found {len(paths)} targets, but `{command}` evaluates one: name one of them in a copy of "
-            "the file"
+            f"the file, or draft one: ssm-stream init FILE --target {paths[-1]} --out one.yaml"
         )
 
 

@@ -16,6 +16,7 @@ from ssm_stream.cli.inputs import (
     FileOrTopic,
     Limit,
     Partitions,
+    Reading,
     open_recording,
     partitions_of,
     require_one_target,
@@ -56,6 +57,7 @@ class Judging(NamedTuple):
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
     partitions: Partitions = None
+    limit: Limit = None
     lang: Lang = None
 
 
@@ -64,12 +66,12 @@ def pilot(
     context: typer.Context,
     config: ConfigFile,
     where: FromTopic,
+    reading: Reading,
     judging: Judging,
     file: FileOrTopic = None,
     out: Annotated[Path, typer.Option(help="Write the report to this file, and its data to .json next to it.")] = Path(
         "report.html"
     ),
-    limit: Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print verdict, checks and figures as one JSON object.")] = (
         False
     ),
@@ -90,7 +92,7 @@ def pilot(
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, feedback, costs, first, seed, partitions, lang = judging
+    labels, feedback, costs, first, seed, partitions, limit, lang = judging
     if labels is not None and feedback is not None:
         raise typer.BadParameter(
             "true events judge the alarms already: leave one of the two out", param_hint="--feedback"
@@ -107,7 +109,7 @@ def pilot(
         priced = read_costs(costs, written)
         shadow = loaded.alerts.shadow
         recording = stack.enter_context(file_or_topic(loaded, file, where))
-        loaded, rows = open_recording(loaded, recording, limit)
+        loaded, rows = open_recording(loaded, recording, limit, reading)
 
         def true_events(names: list[str]) -> list[TrueEvent]:
             assert labels is not None
@@ -131,7 +133,9 @@ def pilot(
         report["recording"]["file"] = recording.name
         report["commands"] = {
             "pilot": command_line(context, lang=written, as_json=None),
-            "backtest": shlex.join(["ssm-stream", "backtest", str(config), *where.arguments(file), "--json"]),
+            "backtest": shlex.join(
+                ["ssm-stream", "backtest", str(config), *where.arguments(file), *reading.arguments(), "--json"]
+            ),
             "data": str(data),
         }
         out.write_text(page(made, written, recording.name), encoding="utf-8")

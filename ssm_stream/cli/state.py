@@ -48,6 +48,8 @@ def ls(
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
+    from ssm_stream.recovery.exclusions import read_rewinds
+    from ssm_stream.recovery.generations.report import list_generations
     from ssm_stream.recovery.reader import list_entities, require_directory, with_state
     from ssm_stream.recovery.settings_files import require_stored_features
 
@@ -58,11 +60,13 @@ def ls(
             require_directory(loaded),
             lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
         )
+        kept, rewinds = list_generations(stored.directory), read_rewinds(stored.directory)
     positions = stored.positions(loaded)
     if as_json:
-        print_json(_ls_json(stored, positions, found))
+        rows = {"generations": kept.as_json(), "rewinds": [each.to_json() for each in rewinds]}
+        print_json({**_ls_json(stored, positions, found), **rows})
     else:
-        _print_ls(stored, positions, found)
+        _print_ls(stored, positions, found, [kept.text, *(each.text for each in rewinds)])
 
 
 @app.command("audit")
@@ -311,7 +315,7 @@ def _ls_json(stored: StoredState, positions: list[Position], found: EntityList) 
     }
 
 
-def _print_ls(stored: StoredState, positions: list[Position], found: EntityList) -> None:
+def _print_ls(stored: StoredState, positions: list[Position], found: EntityList, more: list[str]) -> None:
     from ssm_stream.engine.entity_report import iso_seconds
 
     console = output()
@@ -321,6 +325,8 @@ def _print_ls(stored: StoredState, positions: list[Position], found: EntityList)
     console.print(f"{len(stored.chains)} shards, {found.total:,} entities, {size:,} bytes", markup=False)
     for topic, partition, offset in positions:
         console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
+    for text in more:
+        console.print(text, markup=False)
     columns = ("entity", "shard", "last labelled", "events", "bytes", "open", "hash")
     table = new_table(columns, fold=("entity", "open"), text=("shard", "last labelled", "hash"))
     for shard, line in found.lines:

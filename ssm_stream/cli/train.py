@@ -120,13 +120,13 @@ def train(
 
 
 def _history(file: Path, config: Path) -> History:
-    from ssm_stream.ingest.events import EventReader
+    from ssm_stream.ingest.rows.stage import read_rows
     from ssm_stream.training.history import split_history
 
     loaded = load_config(config)
     require_one_target(loaded, "train")
     loaded, rows = open_recording(loaded, file)
-    events, refused = EventReader(loaded.event).read(list(rows))
+    events, refused = read_rows(loaded.event, list(rows))
     if refused:
         typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
     return split_history(loaded, events)

@@ -10,17 +10,21 @@ import typer
 
 from ssm_stream.cli.doctor import diagnosing, print_checks
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import ConfigFile, Partitions, partitions_of
+from ssm_stream.cli.inputs import ConfigFile, Partitions, Reading, partitions_of, print_reading, with_option_groups
 from ssm_stream.cli.terminal.console import print_json
-from ssm_stream.config import Config, load_config
+from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
+from ssm_stream.config.quantities import format_duration
 
 if TYPE_CHECKING:
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.flow.doctor import Check
 
 
+@with_option_groups
 def validate(
     config: ConfigFile,
+    reading: Reading,
     file: Annotated[
         Path | None,
         typer.Argument(
@@ -53,8 +57,9 @@ def validate(
     with report_errors():
         loaded = load_config(config)
     recording = file or recording
-    missing = [] if recording is None else _missing_paths(loaded, recording)
-    notes = [] if recording is None or missing else _entity_notes(loaded, recording, partitions)
+    rows = None if recording is None else _open(loaded, recording, reading)
+    missing = [] if rows is None else _missing_paths(loaded, rows)
+    notes = [] if rows is None or missing else _entity_notes(loaded, rows, partitions)
     state = None
     if loaded.recovery.directory is not None and loaded.recovery.directory.exists():
         from ssm_stream.recovery.compatibility import check_state  # takes a second to import
@@ -91,32 +96,57 @@ def validate(
         raise typer.Exit(FAILED)
 
 
-def _missing_paths(config: Config, recording: Path) -> list[str]:
-    """Return a sentence for each configured path that a recording does not have."""
+def _open(config: Config, recording: Path, reading: Reading) -> Recording:
+    """Return a recording as the configuration reads it, and print how."""
     from ssm_stream.evaluate.recordings import Recording, RecordingError
 
     with report_errors(RecordingError, OSError):
-        return Recording(recording).missing_paths(config)
+        rows = Recording(recording, options=reading.options().of_event(config.event))
+        print_reading(rows)
+        return rows
 
 
-def _entity_notes(config: Config, recording: Path, given: int | None) -> list[str]:
+def _missing_paths(config: Config, rows: Recording) -> list[str]:
+    """Return a sentence for each configured path that a recording does not have."""
+    from ssm_stream.evaluate.recordings import RecordingError
+
+    with report_errors(RecordingError, OSError):
+        return rows.missing_paths(config)
+
+
+def _entity_notes(config: Config, file: Recording, given: int | None) -> list[str]:
     """Return what the entities of a recording make of pools and of the team's budget."""
     from ssm_stream.evaluate.pools import describe_budget, describe_pools, partition_of, pools_of
-    from ssm_stream.evaluate.prequential import batches
-    from ssm_stream.evaluate.recordings import Recording, RecordingError
+    from ssm_stream.evaluate.prequential import read_messages
+    from ssm_stream.evaluate.recordings import RecordingError
 
-    bare = config.event.model_copy(update={"features": [], "categories": [], "calendar": [], "lags": 1})
+    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
-        partitions = partitions_of(config, file := Recording(recording), given)
-        rows = batches(config.replace(event=bare), file)
+        partitions = partitions_of(config, file, given)
+        rows = read_messages(config.replace(event=bare), file)
         names, passed = dict[str, None](), 0
         for events, refused, count in rows:
             names |= dict.fromkeys(events.entity)
             passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    notes += [f"{passed:,} rows of other entities pass by (event.only)"] if passed else []
+    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     return [note for note in notes if note is not None]
+
+
+def _describe_readings(event: Event) -> Iterator[str]:
+    """How rows are made of readings, as lines of text."""
+    apart = f"entity and signal: `{event.entity}` and `{event.signal}`"
+    who = apart if event.tag is None else f"entity and signal: {event.tag.pattern} in `{event.tag.field}`"
+    yield f"readings  {who}; time: `{event.timestamp}`; value: `{event.value}`"
+    when = f"every {format_duration(event.every)}" if event.every else f"at each reading of {event.targets[0]}"
+    ages = {} if event.max_age is None else event.max_age if isinstance(event.max_age, dict) else {"": event.max_age}
+    found = [f"{name} {format_duration(age)}".strip() for name, age in ages.items()]
+    found += [] if "" in ages else ["10 of the signal's usual gaps"]
+    grace = f"; a row waits {format_duration(event.grace)} for readings that come late" if event.grace else ""
+    yield f"rows      {when}, with the last value of each signal, unknown after {', '.join(found)}{grace}"
 
 
 def _describe(config: Config) -> Iterator[str]:
@@ -132,9 +162,12 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
-    yield f"predicts  {', '.join(event.targets)} of each {event.entity} from {', '.join(inputs)}"
     for each in config.source.context:
         yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
+    if event.layout == "readings":
+        yield from _describe_readings(event)
+    of = "entity" if event.makes_rows else event.entity
+    yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
     for when in event.when:

@@ -25,6 +25,8 @@ _BUDGET = "the learner stays; bounds and thresholds follow the new budget"
 MIGRATES = {
     "event.when": "the learner stays; it applies to events from now on",
     "event.quality": "the learner stays; it applies to events from now on",
+    "event.max_age": "the learner stays; rows are made so from now on",
+    "event.grace": "the learner stays; rows are made so from now on",
     "model.warmup": _RULE,
     "alerts.budget": _BUDGET,
     "alerts.budget.alerts": _BUDGET,
@@ -188,8 +190,8 @@ def overall_effect(changes: Iterable[Change]) -> Effect:
 
 
 def _setting(path: str) -> str:
-    """Return the setting that a path is in: all of `event.quality` is one."""
-    return "event.quality" if path.startswith("event.quality.") else path
+    """Return the setting that a path is in: all of `event.quality` is one, and all of `event.max_age`."""
+    return next((name for name in ("event.quality", "event.max_age") if path.startswith(f"{name}.")), path)
 
 
 def _effect(path: str) -> tuple[Effect, str]:

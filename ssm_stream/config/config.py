@@ -23,6 +23,7 @@ from ssm_stream.config.sections import (
     Source,
     State,
 )
+from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
 from ssm_stream.core import frozen_weights
 
@@ -68,6 +69,11 @@ class Config(Section):
                 f"audit.directory: found {str(self.audit.directory)!r} with recovery.directory: null; an audit "
                 "records the saved states: name a recovery.directory"
             )
+        if self.labels and self.event.makes_rows:
+            raise ValueError(
+                "labels: found with event.layout: readings, where the target is a signal like any other; leave labels "
+                "out, and send the target's values as readings"
+            )
         leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
         if self.labels and leaks:
             raise ValueError(
@@ -97,6 +103,11 @@ class Config(Section):
     def _check_context(self) -> None:
         """Check that the columns of context topics are inputs, and of one topic each."""
         columns, event = self.source.context_columns, self.event
+        if columns and event.makes_rows:
+            raise ValueError(
+                "source.context: found with events that are made of several messages, and facts are joined to whole "
+                "ones: send them as readings of signals of their own, or leave them out"
+            )
         if twice := sorted({path for path in columns if columns.count(path) > 1}):
             raise ValueError(f"source.context: {twice} is a column of two topics; name each column once")
         if wrong := [path for path in columns if path in (event.entity, event.timestamp, *event.targets)]:
@@ -249,6 +260,9 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
+        if not self.event.makes_rows:
+            for name in ("layout", *READING_SETTINGS):
+                del settings["event"][name]
         for name in ("derive", "when", "quality", "holidays"):
             if not getattr(self.event, name):
                 del settings["event"][name]

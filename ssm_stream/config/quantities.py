@@ -13,7 +13,8 @@ DURATION = re.compile(r"^\s*(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*$")
 BUDGET = re.compile(r"^\s*(\d+(?:\.\d+)?)\s+per\s+(?:(\d+)\s+events?|(\d+(?:\.\d+)?\s*(?:ms|s|m|h|d)))\s*$")
 
 
-def _seconds(value: object) -> object:
+def to_seconds(value: object) -> object:
+    """Return a duration in seconds, from a number or a text such as '30s'. Raises ValueError."""
     if isinstance(value, str):
         found = DURATION.match(value)
         if not found:
@@ -28,7 +29,7 @@ Duration = Annotated[
     float,
     Field(gt=0, allow_inf_nan=False),
     BeforeValidator(
-        _seconds,
+        to_seconds,
         json_schema_input_type=Annotated[float, Field(gt=0)] | Annotated[str, Field(pattern=DURATION.pattern)],
     ),
 ]
@@ -52,7 +53,7 @@ class Budget(BaseModel):
 
 def format_duration(seconds: float) -> str:
     """Return a duration as the file has it, in the largest unit that divides it."""
-    unit = next((unit for unit in reversed(UNITS) if seconds % UNITS[unit] == 0), "s")
+    unit = next((unit for unit in reversed(UNITS) if seconds and seconds % UNITS[unit] == 0), "s")
     return f"{seconds / UNITS[unit]:.15g}{unit}"
 
 
@@ -67,7 +68,7 @@ def _budget(value: object) -> object:
                 f"found {value!r}; a budget below one alarm in 20 events cannot be distinguished from noise"
             )
         return Budget(text=value.strip(), events=gap)
-    return Budget(text=value.strip(), seconds=typing.cast(float, _seconds(found[3])) / count)
+    return Budget(text=value.strip(), seconds=typing.cast(float, to_seconds(found[3])) / count)
 
 
 BudgetSetting = Annotated[

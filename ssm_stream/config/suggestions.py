@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from ssm_stream.config.config import Config
 from ssm_stream.config.paths import HEADER, KEY, columns_of, is_message_field
-from ssm_stream.config.sections import ConfigError
+from ssm_stream.config.sections import ConfigError, Event
 
 CUTOFF = 0.7
 """Similarity (difflib's ratio, 0 to 1) from which a name is suggested: two names that share a few letters are not."""
@@ -60,8 +60,15 @@ def column_paths(config: Config) -> dict[str, str]:
     Targets are not among them if `labels` brings them, nor the entity if it has a default.
     """
     event = config.event
+    if event.makes_rows:
+        return message_paths(event)
     paths = {} if event.entity_default is not None else {event.entity: "event.entity"}
-    paths[event.timestamp] = "event.timestamp"
+    return value_paths(config, paths | {event.timestamp: "event.timestamp"})
+
+
+def value_paths(config: Config, before: dict[str, str]) -> dict[str, str]:
+    """Return path → configuration key of each column of a row, after those `before`, which come first."""
+    event, paths = config.event, before
     if config.labels is None:
         paths |= dict.fromkeys(event.targets, "event.target")
     for name, derived in event.derive.items():
@@ -70,9 +77,22 @@ def column_paths(config: Config) -> dict[str, str]:
         paths |= dict.fromkeys((path for path in event.features if path not in event.derive), "event.features")
     paths |= dict.fromkeys(event.categories, "event.categories")
     others = {path: "event.when" for each in event.when for path in each.condition}
-    others |= dict.fromkeys(event.quality.flags if event.quality is not None else [], "event.quality")
+    flags = [] if event.quality is None or event.makes_rows else event.quality.flags
+    others |= dict.fromkeys(flags, "event.quality")
     others |= {limit.column: "alerts.limits" for limit in config.alerts.limits}
     return paths | {path: key for path, key in others.items() if path not in (*paths, *event.derive, *event.targets)}
+
+
+def message_paths(event: Event) -> dict[str, str]:
+    """Return path → configuration key of each field that a message must have, where messages are no rows yet."""
+    paths = (
+        {} if event.entity_default is not None else {event.entity: "event.entity" if event.tag is None else "event.tag"}
+    )
+    paths |= {event.timestamp: "event.timestamp", event.value: "event.value"}
+    if event.signal is not None:
+        paths.setdefault(event.signal, "event.signal")
+    flags = [] if event.quality is None else event.quality.flags
+    return paths | {path: "event.quality" for path in flags if path not in paths}
 
 
 def missing_columns(config: Config, columns: Collection[str], place: str) -> list[str]:
@@ -99,6 +119,20 @@ def missing_path(key: str, path: str, known: Collection[str], place: str) -> str
             f"(`ssm-stream record`), or add a column `{path}`"
         )
     return f"{key}: no column {path!r} in {place}; {suggest(path, known, 'its columns', nearest_path)}"
+
+
+def missing_signals(config: Config, signals: Collection[str], place: str) -> list[str]:
+    """Return an error sentence for each configured signal that no reading has.
+
+    Args:
+        signals: names of those that readings have
+        place: what has the readings, such as "events.csv"
+    """
+    return [
+        f"{key}: no signal {path!r} in {place}; {suggest(path, sorted(signals), 'its signals')}"
+        for path, key in value_paths(config, {}).items()
+        if path not in signals
+    ]
 
 
 def check_columns(config: Config, columns: Collection[str], place: str) -> None:

@@ -75,12 +75,27 @@ def label_schema(config: Config) -> Schema:
 
 
 def feedback_schema(config: Config) -> Schema:
-    """Return the schema of feedback: an operator's verdict on an alert."""
-    fields = [
-        Field("id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True),
-        Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True),
+    """Return the schema of feedback: an operator's verdict on an alert, or an acknowledgement of one."""
+    alert = Field(
+        "id", {"type": "string", "pattern": alert_ids(config), "description": "The alert's id."}, required=True
+    )
+    text: Schema = {"type": "string"}
+    verdict = [alert, Field("true", {"type": "boolean", "description": "It was worth raising."}, required=True)]
+    acknowledgement = [
+        alert,
+        Field("acknowledged", {"const": True, "description": "Somebody attends to it."}, required=True),
+        Field("by", {**text, "pattern": r"\S", "description": "Who."}, required=True),
+        Field("note", {**text, "description": "What they do."}),
+        Field("at", {"anyOf": [{**text, "pattern": ISO_8601}, {"type": "integer"}], "description": "When."}),
     ]
-    return _document("Feedback", "What an operator says of an alert. Other keys are ignored.", fields)
+    words = "Other keys are ignored."
+    return {
+        "title": "Feedback",
+        "type": "object",
+        "if": {"required": ["acknowledged"]},
+        "then": _document("Acknowledgement", f"Somebody attends to an alert. {words}", acknowledgement),
+        "else": _document("Verdict", f"What an operator says of an alert. {words}", verdict),
+    }
 
 
 def control_schema(config: Config) -> Schema:
@@ -105,7 +120,8 @@ def control_schema(config: Config) -> Schema:
 def alert_ids(config: Config) -> str:
     """Return the pattern of the ids of alerts."""
     topics = "|".join(literal(topic) for topic in origins(config))
-    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?(?:-[0-9]+)?$"
+    numbers = "(?:-[0-9]+){0,2}" if config.event.makes_rows else "(?:-[0-9]+)?"
+    return f"^(?:{topics})-[0-9]+-[0-9]+-(?:{'|'.join(alert_kinds(config))})(?:-fleet)?{numbers}$"
 
 
 def origins(config: Config) -> list[str]:
@@ -115,7 +131,9 @@ def origins(config: Config) -> list[str]:
 
 def example_event(config: Config) -> dict[str, Any]:
     """Return an event with a value at every path that is read."""
-    event, out = config.event, dict[str, Any]()
+    event = config.event
+    if event.layout == "readings":
+        return _with_paths({event.timestamp: _example_time(event), **_example_reading(event)})
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
@@ -123,7 +141,23 @@ def example_event(config: Config) -> dict[str, Any]:
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
         values[by_id] = "part-4711"
-    values |= {event.timestamp: _example_time(event), event.entity: "press-7"}
+    return _with_paths(values | {event.timestamp: _example_time(event), event.entity: "press-7"})
+
+
+def _example_reading(event: Event) -> dict[str, Any]:
+    """Return a value at every path of a reading but that of its time."""
+    flags = [] if event.quality is None else event.quality.flags
+    out: dict[str, Any] = {event.value: 20.25, **dict.fromkeys(flags, "good")}
+    if event.tag is None:
+        assert event.signal is not None
+        return out | {event.signal: event.targets[0], event.entity: "press-7"}
+    text = event.tag.pattern.replace("*", "plant").replace("{entity}", "press-7")
+    return out | {event.tag.field: text.replace("{signal}", event.targets[0])}
+
+
+def _with_paths(values: dict[str, Any]) -> dict[str, Any]:
+    """Return a document with these values at their paths."""
+    out: dict[str, Any] = {}
     for path, value in reversed(values.items()):
         if not is_message_field(path) and not _set(out, parse_path(path), value):
             out[path] = value  # another path ends above this one, or goes on below it
@@ -167,8 +201,30 @@ def _event_id(config: Config) -> str | None:
     return None if labels is None else labels.event_id or labels.id
 
 
+def _reading(config: Config) -> Schema:
+    event = config.event
+    kinds = [NUMBER, {"type": ["boolean", "null"]}]
+    if event.categories or event.context:
+        kinds.append({"type": "string", "maxLength": MAX_NAME_LENGTH})
+    fields = _who_and_when(event, event.entity, event.timestamp)
+    if event.tag is not None:
+        words = f"Entity and signal: {event.tag.pattern}."
+        fields[0] = Field(event.tag.field, {**NAME, "pattern": event.tag.schema_pattern, "description": words}, True)
+    else:
+        assert event.signal is not None
+        words = "The signal whose value it is. Readings of other signals than those that are used pass by."
+        fields.append(Field(event.signal, {"anyOf": [NAME, WHOLE], "description": words}))
+    words = "The signal's value. Missing or null: it is unknown from then on."
+    fields.append(Field(event.value, {"anyOf": kinds, "description": words}))
+    signals = ", ".join(sorted(event.signals))
+    words = f"One value of one signal, in a JSON object of at most {event.max_bytes} bytes. Signals: {signals}."
+    return {**_document("Reading", words, fields), "examples": [example_event(config)]}
+
+
 def _event(config: Config) -> Schema:
     event = config.event
+    if event.layout == "readings":
+        return _reading(config)
     late = "its label brings it" if config.labels else "predicted, not learned from"
     target = {**nullable(NUMBER), "description": f"The number to predict. Missing or null: {late}."}
     number = {

@@ -23,7 +23,8 @@ TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 FAULTS: dict[str, frozenset[Fault]] = {
-    "decode": frozenset(Fault) - {Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "decode": frozenset(Fault) - {Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "rows": frozenset({Fault.LATE}),
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({
@@ -43,6 +44,7 @@ def prediction_schema(config: Config) -> Schema:
     event, horizon = config.event, config.model.horizon
     several = event.targets if len(event.targets) > 1 else []
     end = f"-(?:{'|'.join(map(literal, several))})" if several else ""
+    number = "(?:-[0-9]+)?" if event.makes_rows else ""
     properties: dict[str, Schema] = {
         "entity": _described(NAME, "Whose event it is."),
         "ts": _described(TIME, "The event's time."),
@@ -74,7 +76,7 @@ def prediction_schema(config: Config) -> Schema:
         **_maintenance(config),
         "id": {
             "type": "string",
-            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{end}$",
+            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{number}{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
     }
@@ -336,6 +338,8 @@ def _has(config: Config, stage: str) -> bool:
     """Return True if the configuration has this stage."""
     if stage == "admit":
         return config.state.max_entities is not None and config.state.when_full == "refuse"
+    if stage == "rows":
+        return config.event.makes_rows
     sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
     return sections.get(stage, True) is not None
 

@@ -16,6 +16,7 @@ TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
 UNIT_RATE = 0.02
+ROUNDING = 1e-12  # of target and prediction: an error up to here is rounding, which is no unit
 STACK_CLIP = 20.0  # usual errors that the stacking gates hear
 
 # attention

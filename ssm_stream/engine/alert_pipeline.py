@@ -41,7 +41,7 @@ class AlertPipeline:
         self._config, self._stores = config, stores
         self.rules = RuleAlerts(config) if rule_kinds(config) else None
         self.windows = maintenance_windows(config)
-        self.restarts: list[Restarts] = []  # of each target, with `event.when`
+        self.restarts: list[Restarts] = []  # of each target that has them
         self._rule_fields = rule_fields(config)
         self.summarizer = Summarizer(config)
         self._delayed = stores[0].delayed is not None
@@ -166,6 +166,11 @@ class AlertPipeline:
             self._end("reset", kind)
         return [each.to_json() for each in self._ended]
 
+    def open(self, ended_by: str) -> list[Ended]:
+        """Return the episodes whose beginning consumers have seen and whose end they have not, those whose end has yet
+        to be sent among them. ended_by: of the others, were they to end now"""
+        return [*self._ended, *self._ids.open(ended_by)]
+
     def add_ended(self, ended: Sequence[Ended]) -> None:
         """Add episodes whose end is to be sent at the next event of their source."""
         self._ended += ended
@@ -217,8 +222,9 @@ class AlertPipeline:
         content["waiting"] = [] if self.fleet is None else self.fleet.waiting.dump()
         if self.rules is not None:
             content |= self.rules.dump()
-        if self.restarts:
-            content["restarts"] = [each.dump() for each in self.restarts]
+        restarts = [each.dump() for each in self.restarts]
+        if any(any(own.values()) for own in restarts):
+            content["restarts"] = restarts
         return [*parts, bytes_part("episodes", orjson.dumps(content))]
 
     def load(self, reader: SnapshotReader, *, migrates: bool) -> None:
@@ -242,7 +248,8 @@ class AlertPipeline:
         self._endings.load(open_)
         if self.rules is not None:
             self.rules.load(content)
-        for each, own in zip(self.restarts, content.get("restarts", ()), strict=False):  # it may be new
+        restarts = content.get("restarts") or [None] * len(self.restarts)
+        for each, own in zip(self.restarts, restarts, strict=False):  # it may be new
             each.load(own)
         self._ids.load(content)
         self._suppression = Suppression(self._config, self.windows, self._ids.suppressed_by(MAINTENANCE))

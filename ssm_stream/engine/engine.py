@@ -34,6 +34,7 @@ from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import Labels, UnmatchedLabel
 from ssm_stream.ingest.planned_stops import withhold_targets
+from ssm_stream.ingest.rows.stage import row_builder
 from ssm_stream.ingest.single_event import SingleEvent
 from ssm_stream.ingest.windows import Windows
 
@@ -46,6 +47,7 @@ class Engine:
     target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
     windows: past values of derived inputs, which all targets have in common
+    rows: makes the events of messages that are none yet (`ingest/rows`); None: a message is an event
     """
 
     def __init__(self, config: Config) -> None:
@@ -56,6 +58,7 @@ class Engine:
             each.store.windows = self.windows
         self.episodes = AlertPipeline(config, [each.store for each in self.target_engines])
         self.episodes.restarts = [each.restarts for each in self.target_engines if each.restarts is not None]
+        self.rows = row_builder(config.event, ttl_ms(config), keyed=config.delivery == "exactly_once")
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
@@ -317,13 +320,8 @@ class Engine:
             metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
-        if self.windows:
-            metadata["windows"], arrays = self.windows.dump(full=full)
-            parts += [snapshot_format.ArrayPart(f"windows.{name}", array) for name, array in arrays]
-        if self._limiter is not None:
-            metadata["census"] = True
-            parts.append(snapshot_format.bytes_part("census", orjson.dumps(self._limiter.dump())))
-        return metadata, parts
+        common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, full=full)
+        return metadata | common, parts + more
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Self:
@@ -365,13 +363,7 @@ class Engine:
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
         self.episodes.load(reader, migrates=migrates)
-        if self.windows:
-            names = ("names", "seen", "past") if full else ("gone", "names", "seen", "past")
-            self.windows.load(metadata["windows"], {name: reader.read(f"windows.{name}") for name in names})
-        if metadata.get("census"):  # the limit may have been set or removed since then
-            rows = orjson.loads(reader.read("census").tobytes())
-            if self._limiter is not None:
-                self._limiter.load(rows)
+        snapshot.load_common(reader, self.windows, self.rows, self._limiter, full=full)
         reader.finish()
 
     def finish_load(self) -> None:

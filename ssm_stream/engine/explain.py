@@ -26,7 +26,8 @@ from ssm_stream.core.implicit import answer_names
 from ssm_stream.core.shapes import BASE, MANY
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
-from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.rows.stage import read_rows
 from ssm_stream.ingest.timestamps import EPOCH
 
 
@@ -187,7 +188,7 @@ def explain_recorded(
             "explain needs targets that come with their events: remove `labels` and `model.horizon` from the "
             "configuration"
         )
-    events, _ = EventReader(config.event).read(list(rows))
+    events, _ = read_rows(config.event, list(rows))
     before, at = _find_event(events, entity, row)
     if events.idle is not None:
         if events.idle[at]:

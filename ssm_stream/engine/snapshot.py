@@ -15,6 +15,7 @@ from ssm_stream.config.changes import HOLIDAYS, diff_model_settings, overall_eff
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 from ssm_stream.core import frozen_weights, pending
 from ssm_stream.engine import category_texts, growable_arrays
+from ssm_stream.engine.entity_limiter import EntityLimiter
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.growable_arrays import named_arrays
 from ssm_stream.engine.snapshot_format import (
@@ -28,6 +29,8 @@ from ssm_stream.engine.snapshot_format import (
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
 from ssm_stream.ingest.holidays import last_day, with_learned_holidays
 from ssm_stream.ingest.labels import EarlyLabels
+from ssm_stream.ingest.rows.builder import RowBuilder
+from ssm_stream.ingest.windows import Windows
 
 DETECTORS = ("detector.", "novelty.", "levels.")
 """Prefixes of arrays that exist only while alerts need them; zeros are the detector of a new entity."""
@@ -100,6 +103,41 @@ def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
     if rows.dtype != np.int64 or rows.ndim != 1 or (np.diff(rows, prepend=-1, append=count) <= 0).any():
         raise StateError("the snapshot is damaged: it names rows that are not there")
     return rows
+
+
+def dump_common(
+    windows: Windows, rows: RowBuilder | None, limiter: EntityLimiter | None, *, full: bool
+) -> tuple[dict[str, Any], list[ArrayPart]]:
+    """Return what all targets have in common as metadata and arrays."""
+    metadata, parts = dict[str, Any](), list[ArrayPart]()
+    if windows:
+        metadata["windows"], arrays = windows.dump(full=full)
+        parts += [ArrayPart(f"windows.{name}", array) for name, array in arrays]
+    if rows is not None:
+        metadata["rows"] = True
+        parts.append(bytes_part("rows", rows.dump()))
+    if limiter is not None:
+        metadata["census"] = True
+        parts.append(bytes_part("census", orjson.dumps(limiter.dump())))
+    return metadata, parts
+
+
+def load_common(
+    reader: SnapshotReader, windows: Windows, rows: RowBuilder | None, limiter: EntityLimiter | None, *, full: bool
+) -> None:
+    """Load what `dump_common` returned. Settings may have been set or removed since then."""
+    metadata = reader.metadata
+    if windows:
+        names = ("names", "seen", "past") if full else ("gone", "names", "seen", "past")
+        windows.load(metadata["windows"], {name: reader.read(f"windows.{name}") for name in names})
+    if metadata.get("rows"):
+        content = reader.read("rows").tobytes()
+        if rows is not None:
+            rows.load(content)
+    if metadata.get("census"):
+        entities = orjson.loads(reader.read("census").tobytes())
+        if limiter is not None:
+            limiter.load(entities)
 
 
 def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:

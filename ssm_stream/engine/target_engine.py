@@ -77,7 +77,7 @@ class TargetEngine:
     config: with one target; see `ssm_stream.engine.engine` for several
     delayed: processes targets that come after their events; None if each comes with its event
     single: processes one event at a time; None if targets are delayed
-    restarts: the idle entities and those that have started again; None without `event.when`
+    restarts: the entities that stand still or have started again; None if targets are delayed, without `event.when`
 
     >>> from ssm_stream.config import parse_config
     >>> config = parse_config('''
@@ -101,7 +101,7 @@ class TargetEngine:
         self.store = EntityStore(config, self.plan, self.weights)
         self._texts = CategoryTexts(self.store)
         self._reports = ReportCollector(self.store, AlertBuilder(config, self.plan, self._texts.get))
-        self.restarts = Restarts(config) if config.event.when else None
+        self.restarts = Restarts(config) if config.event.when or self.store.delayed is None else None
         self.delayed: DelayedLabels | None = None
         self.single: SingleEventProcessor | None = None
         if self.store.delayed is None:

@@ -46,9 +46,11 @@ def backtest(
         (count by fault), passed_by (rows of entities that `event.only` leaves out), by_rules (alerts of limits, silence
         and stuck signals: count by kind), idle (rows that do not meet `event.when`), doubtful (with a value that
         `event.quality` makes unknown), pools, by_entity (the same metrics of each), and of each kind of alert
-        KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; with several targets as of `combine_targets`
+        KIND_share, KIND_longest (`EpisodeShares`) and KIND_longest_entity; of readings `sorted`, if the file was not in
+        the order of their times, and `overtaken` (`Batch`), if not 0; with several targets as of `combine_targets`
     """
     faults, by_rules, passed, idle, doubtful = Counter[str](), Counter[str](), 0, 0, 0
+    is_sorted, overtaken = False, 0
     start = time.perf_counter()
     scores = {path: Scores() for path in config.event.targets}
     known: dict[str, dict[tuple[str, int], float]] = {path: {} for path in scores}
@@ -69,6 +71,7 @@ def backtest(
         messages = [alert.message for alert in chunk.alerts]
         by_rules.update(m["kind"] for m in messages if m["phase"] == "started" and m["kind"] not in KINDS)
         passed += chunk.passed_by
+        is_sorted, overtaken = chunk.sorted, chunk.overtaken
         idle += 0 if chunk.events.idle is None else int(np.count_nonzero(chunk.events.idle))
         doubtful += 0 if chunk.events.doubtful is None else int(np.count_nonzero(chunk.events.doubtful))
         on_chunk(chunk)
@@ -93,6 +96,8 @@ def backtest(
         "partitions": partitions,
         "pools": [pool.as_json() for pool in pools],
         "by_entity": by_entity,
+        **({"sorted": True} if is_sorted else {}),
+        **({"overtaken": overtaken} if overtaken else {}),
     }
 
 

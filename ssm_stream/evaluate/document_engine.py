@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import orjson
 
 from ssm_stream.config import Config
@@ -15,6 +17,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.single_event import PredictedValues
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import json_value
+from ssm_stream.ingest.rows.reader import MessageReader, message_event
 from ssm_stream.ingest.single_event import SingleEvent, SingleEventReader
 
 
@@ -85,27 +88,35 @@ class DocumentEngine(Engine):
 
     def __init__(self, config: Config) -> None:
         super().__init__(config.without_shadow())
-        self._reader = SingleEventReader(config.event)
+        self._reader = SingleEventReader(message_event(config.event))
+        self._message_reader = MessageReader(config.event)
         self._names: list[str] | list[None] = config.event.targets if len(config.event.targets) > 1 else [None]
 
     def process_document(self, document: dict[str, Any], source: int = 0) -> Results:
         """Predict, score and learn the event of a document; as `process_documents` with one."""
-        event = self._reader.read_one(document) if type(document) is dict else None
+        event = self._reader.read_one(document) if type(document) is dict and self.rows is None else None
         if event is None or (found := self.process_one(event, source)) is None:
             return self.process_documents([document], source)
         predicted, alerts = found
         return Results(self._records_of_one(event, predicted), _messages(alerts), [])
 
     def process_documents(self, documents: Sequence[dict[str, Any]], source: int = 0) -> Results:
-        """Predict, score and learn the events of documents, in order.
+        """Predict, score and learn the events of documents, in order; or the rows that they complete, if they are
+        readings. A row's position is that of the document that completed it.
 
         Args:
             documents: as from JSON; times may be datetimes, numbers numpy's, and NaN is an unknown value
             source: the stream that they come from: entities of one stream learn together
         """
-        events, refused = self._reader.read(documents)
+        read = self._message_reader.read
+        events, refused = read(documents)
         if refused:  # values that JSON does not have
-            events, refused = self._reader.read([_as_json(document) for document in documents])
+            events, refused = read([_as_json(document) for document in documents])
+        if self.rows is not None:
+            place = events.position
+            made = self.rows.add(events, place.tolist(), source)
+            refused += [each._replace(position=int(place[each.position])) for each in made.late]
+            events = replace(made.events, position=np.array(made.offsets, np.int64))
         position = events.position
         events, more = self.admit(self.episodes.mark(events), source)
         refused = sorted([*refused, *(m._replace(position=int(position[m.position])) for m in more)])

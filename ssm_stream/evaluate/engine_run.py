@@ -146,7 +146,7 @@ def run_engine(
             batches.append(events)
         first += n
         passed += chunk.passed_by
-        on_rows(n + len(chunk.refused) + chunk.passed_by)
+        on_rows(chunk.height)
     if not columns:
         ints, floats = np.empty(0, np.int64), np.empty(0)
         columns = [(ints, ints, floats, ints, floats, floats, floats, floats, ints)]

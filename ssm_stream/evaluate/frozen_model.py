@@ -40,7 +40,7 @@ def predict_frozen(config: Config, recording: Recording, learns: int) -> FrozenP
     engine, yhat = Engine(config), dict[tuple[str, int], float]()
     begin: int | None = None
     end = 0
-    for events, _, _ in batches(config, recording):
+    for events, *_ in batches(config, recording):
         if not len(events):
             continue
         begin = int(events.ts[0]) if begin is None else begin

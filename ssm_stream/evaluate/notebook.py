@@ -16,6 +16,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -113,6 +114,11 @@ class Engine(DocumentEngine):
         for part in frame_slices(table):
             events, refused = columns.read(part)
             position = events.position
+            if self.rows is not None:
+                made = self.rows.add(events, position.tolist(), source)
+                refused += [late._replace(position=int(position[late.position])) for late in made.late]
+                position = np.array(made.offsets, np.int64)
+                events = replace(made.events, position=position)
             events, more = self.admit(events, source)
             refused += [m._replace(position=int(position[m.position])) for m in more]
             self.refused += sorted(r._replace(position=first + r.position) for r in refused)

@@ -16,11 +16,14 @@ from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
+from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.recordings.column_reader import ColumnReader
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels as LabelColumns
 from ssm_stream.ingest.planned_stops import withhold_targets
+from ssm_stream.ingest.rows.reader import MessageReader
+from ssm_stream.ingest.rows.stage import row_builder
 
 T = TypeVar("T")
 BATCH = 10_000
@@ -51,13 +54,35 @@ class Chunk(NamedTuple):
     """With several targets: their paths."""
     source: str = ""
     """Name of the recording, in the ids of alerts."""
+    height: int = 0
+    """Rows of the file."""
     passed_by: int = 0
-    """Rows of entities that `event.only` leaves out."""
+    """Rows of entities that `event.only` leaves out, and readings of signals that are not used."""
+    sorted: bool = False
+    """See `Batch`."""
+    overtaken: int = 0
+    """See `Batch`."""
 
     @property
     def learned(self) -> Events:
         """The events as they are learned and judged: without the targets in planned stops."""
         return withhold_targets(self.events)
+
+
+class Batch(NamedTuple):
+    """Some rows of a file.
+
+    height: their number; passed_by: of entities that `event.only` leaves out, or readings of other signals
+    sorted: the readings of the file were not in the order of their times
+    overtaken: readings so far that came after a row of the same time, which waits for them only with `event.grace`
+    """
+
+    events: Events
+    refused: list[RefusedDocument]
+    height: int
+    passed_by: int
+    sorted: bool = False
+    overtaken: int = 0
 
 
 def prequential(
@@ -75,26 +100,27 @@ def prequential(
     source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first, held = 0, None
-    for events, refused, count in batches(config, rows):
-        passed = count - len(events) - len(refused)
+    for part in batches(config, rows):
+        events, refused = part.events, part.refused
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
         if isinstance(engine, Engine):
             place = events.position
             events, more = engine.admit(engine.episodes.mark(events))
             refused = sorted([*refused, *(m._replace(position=int(place[m.position])) for m in more)])
-            predictions, alerts = engine.process(events, 0, EventIds(source, 0, (first + events.position).tolist()))
+            ids = EventIds(source, 0, (first + events.position).tolist(), events.number)
+            predictions, alerts = engine.process(events, 0, ids)
         else:
             predictions, alerts = engine.process(events)
         horizon = config.model.horizon
         ahead = horizon.seconds if horizon.events or horizon.seconds else None
         resolved = engine.resolved_predictions if ahead is not None and isinstance(engine, Engine) else None
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source, passed)
+        chunk = Chunk(events, predictions, sent, refused, first, ahead, resolved, _several(config), source, *part[2:])
         if held is not None:
             yield held
         held = chunk
-        first += count
+        first += part.height
     if held is not None:
         yield _with_waiting(held, engine)
 
@@ -105,13 +131,38 @@ def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
     return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 
-def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
-    """Yield events and refusals of the rows, some at a time, and the number of these rows."""
+def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[Batch]:
+    """Yield the events of a file, some of its rows at a time.
+
+    Where the rows of the file are messages that are no events yet, an event's position is that of the message that
+    completed it; the last ones, which no message completes, have that of the last.
+    """
+    builder, order = row_builder(config.event), TimeOrder(1000 * config.event.grace)
+    read = read_messages(config, rows)
+    for messages, refused, count in order(read) if config.event.layout == "readings" else read:
+        passed = count - len(messages) - len(refused)
+        if builder is None:
+            yield Batch(messages, refused, count, passed)
+            continue
+        place = messages.position
+        made = builder.add(messages, place.tolist(), 0)
+        late = [each._replace(position=int(place[each.position])) for each in made.late]
+        events = replace(made.events, position=np.array(made.offsets, np.int64))
+        yield Batch(events, sorted([*refused, *late]), count, passed, order.sorted, builder.overtaken)
+    if builder is not None:
+        yield Batch(builder.flush().events, [], 0, 0, order.sorted, builder.overtaken)
+
+
+def read_messages(
+    config: Config, rows: Iterable[dict[str, Any]]
+) -> Iterator[tuple[Events, list[RefusedDocument], int]]:
+    """Yield what was read of the rows of a file, events or messages that are none yet, and the number of rows."""
     if isinstance(rows, Recording):
         columns = ColumnReader(config.event)
-        yield from _read_ahead((*columns.read(part), part.height) for part in rows.slices(columns.names))
+        slices = rows.of_event(config.event).slices(columns.names)
+        yield from _read_ahead((*columns.read(part), part.height) for part in slices)
         return
-    reader, iterator = EventReader(config.event), iter(rows)
+    reader, iterator = MessageReader(config.event), iter(rows)
     while batch := list(islice(iterator, BATCH)):
         yield *reader.read(batch), len(batch)
 
@@ -165,7 +216,7 @@ def prequential_delayed(
     source = source or config.source.topic
     waiting: deque[tuple[str, int, float]] = deque()
     first, count, held = 0, 0, None
-    for events, refused, height in batches(config, rows):
+    for events, refused, height, passed, *_ in batches(config, rows):
         key = np.arange(count, count + len(events))
         count += len(events)
         bare = replace(events, target=np.full(len(events), np.nan), key=key)
@@ -187,8 +238,7 @@ def prequential_delayed(
         together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
         predictions = Predictions(*together) if parts else engine.process(events)[0]
         sent = [alert for alert in alerts if alert.suppressed_by is None]
-        passed = height - len(events) - len(refused)
-        chunk = Chunk(events, predictions, sent, refused, first, source=source, passed_by=passed)
+        chunk = Chunk(events, predictions, sent, refused, first, source=source, height=height, passed_by=passed)
         if held is not None:
             yield held
         held = chunk
@@ -199,7 +249,7 @@ def prequential_delayed(
 
 def alert_rows(chunk: Chunk) -> Iterator[dict[str, Any]]:
     """Yield the alert messages of a chunk; their source is the file and the row."""
-    rows = EventIds(chunk.source, 0, (chunk.first + chunk.events.position).tolist())
+    rows = EventIds(chunk.source, 0, (chunk.first + chunk.events.position).tolist(), chunk.events.number)
     for alert in chunk.alerts:
         topic, partition, offset = source_of(alert, rows)
         place = {"topic": topic, "partition": partition, "offset": offset}

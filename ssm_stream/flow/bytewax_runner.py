@@ -55,6 +55,7 @@ class DeferredService:
     """A service that is prepared when its dataflow runs. Its state is in snapshots, not in files."""
 
     files = False
+    catch_up = None
 
     def __init__(self, settings: Config, *, until_eof: bool = False) -> None:
         self.settings, self.until_eof = settings, until_eof

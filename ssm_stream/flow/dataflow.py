@@ -18,8 +18,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.operators import KeyedStream
 
 import ssm_stream.operators as sop
-from ssm_stream.flow.feedback import FeedbackDecoder, FeedbackLogic, feedback_topic
-from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.flow.feedback import Feedback, FeedbackDecoder, FeedbackLogic, feedback_topic
 from ssm_stream.kafka.records import OutputBatch, PredictedBatch
 from ssm_stream.operators.kafka import DeferredSource
 from ssm_stream.operators.service import Service
@@ -41,7 +40,7 @@ def build(service: Service) -> Dataflow:
     return flow
 
 
-def _is_verdict(item: tuple[str, list[Verdict] | OutputBatch]) -> TypeGuard[tuple[str, list[Verdict]]]:
+def _is_feedback(item: tuple[str, list[Feedback] | OutputBatch]) -> TypeGuard[tuple[str, list[Feedback]]]:
     return not isinstance(item[1], OutputBatch)
 
 
@@ -65,6 +64,6 @@ def _feedback(flow: Dataflow, service: Service) -> list[KeyedStream[PredictedBat
         )
 
     decoded = op.input("feedback", flow, DeferredSource(open_source))
-    split = op.branch("is_verdict", decoded, _is_verdict)
+    split = op.branch("is_verdict", decoded, _is_feedback)
     counted = op.stateful_batch("count_feedback", split.trues, lambda state: FeedbackLogic(state, service.observers))
     return [counted, cast("KeyedStream[PredictedBatch | OutputBatch]", split.falses)]

@@ -18,10 +18,12 @@ from typing import NamedTuple
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
+from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
+from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
@@ -215,16 +217,25 @@ def _entities(config: Config, sample: SampleCounts, partitions: int) -> Check:
 
 def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Check:
     """Check whether the configuration can use the last messages; a flow goes on without those that it cannot."""
-    found = f"{sample.events} of the last {sample.messages} messages are events"
+    what = "readings of signals that are used" if config.event.layout == "readings" else "events"
+    found = f"{sample.events} of the last {sample.messages} messages are {what}"
     found += f", {sample.labels} are labels" if sample.labels else ""
     passed = sample.messages - sample.events - sample.labels - sample.refused.total()
-    found += f", {passed} pass by (event.only)" if passed else ""
+    why = "" if config.event.makes_rows else " (event.only)"
+    found += f", {passed} pass by{why}" if passed else ""
     parsed = parse_documents(messages, message_format(config.event), MessageFields(config))
     documents = [each for each in parsed if isinstance(each, dict)]
     if missing := missing_paths(config, documents, f"the last {sample.messages} messages"):
         return Check(
             "events", False, f"{found}; {'; '.join(missing)}", "correct these paths, or see what producers write"
         )
+    if config.event.layout == "readings" and sample.events:
+        get = signal_getter(config.event)
+        signals = {str(name) for each in documents if (name := get(each)) is not None}
+        if missing := missing_signals(config, signals, f"the last {sample.messages} messages"):
+            found += f"; {'; '.join(missing)}"
+            cure = "correct these signals; or the last messages are too few to have one of each"
+            return Check("events", not {*config.event.targets} - signals, found, cure)
     # Labels come later, and events to be predicted only have none.
     if sample.events and sample.unlabelled == sample.events and config.labels is None:
         paths = ", ".join(config.event.targets)

@@ -1,4 +1,7 @@
-"""The feedback topic: the step of the dataflow that counts operators' verdicts, and the same count over all of it."""
+"""The feedback topic: the step of the dataflow that counts operators' verdicts, and the same count over all of it.
+
+Acknowledgements pass through it to the observers; they count nothing.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from ssm_stream.config import Config, Source
 from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict, VerdictCounts
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.decoder import too_large_reason
@@ -31,6 +34,7 @@ from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 LOG = structlog.get_logger("ssm_stream.feedback")
 KEY = "feedback"
 """Of the one place in which all verdicts are counted, whatever their partition."""
+Feedback = Verdict | AlertAcknowledgement
 LOG_EVERY = 1.0
 """Minimum seconds between log lines."""
 
@@ -50,22 +54,22 @@ class FeedbackDecoder:
         self.config = config
         self._read = FeedbackReader(config)
 
-    def __call__(self, chunk: Chunk) -> list[tuple[str, list[Verdict] | OutputBatch]]:
-        """Return the verdicts of a chunk under one key, and dead letters for other messages keyed by partition."""
-        verdicts: list[Verdict] = []
+    def __call__(self, chunk: Chunk) -> list[tuple[str, list[Feedback] | OutputBatch]]:
+        """Return the feedback of a chunk under one key, and dead letters for other messages keyed by partition."""
+        feedback: list[Feedback] = []
         letters: list[ProducerRecord] = []
         for message in chunk.messages:
             try:
                 value = message.value()
                 if value is not None and len(value) > self.config.event.max_bytes:
                     raise FeedbackError(Fault.TOO_LARGE, too_large_reason(len(value), self.config.event.max_bytes))
-                verdicts.append(self._read(value))
+                feedback.append(self._read(value))
             except FeedbackError as error:
                 place = (chunk.topic, chunk.partition, offset_of(message))
                 letters.append(
                     make_dead_letter(self.config, raw_message(message), place, "feedback", error.fault, str(error))
                 )
-        out: list[tuple[str, list[Verdict] | OutputBatch]] = [(KEY, verdicts)] if verdicts else []
+        out: list[tuple[str, list[Feedback] | OutputBatch]] = [(KEY, feedback)] if feedback else []
         if letters:
             first, last = letters[0].offset, letters[-1].offset
             key = shard_key(chunk.partition % self.config.state.shards)
@@ -73,7 +77,7 @@ class FeedbackDecoder:
         return out
 
 
-class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBatch, bytes]):
+class FeedbackLogic(StatefulBatchLogic[list[Feedback], PredictedBatch | OutputBatch, bytes]):
     """Counts verdicts and logs the precision of each rule. They change no prediction and no alert."""
 
     def __init__(self, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
@@ -82,9 +86,12 @@ class FeedbackLogic(StatefulBatchLogic[list[Verdict], PredictedBatch | OutputBat
         self._changed: dict[str, None] = {}
         self._next = 0.0
 
-    def on_batch(self, values: list[list[Verdict]]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
-        for verdicts in values:
-            counted = [verdict for verdict in verdicts if self._precision.add(verdict)]
+    def on_batch(self, values: list[list[Feedback]]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
+        for feedback in values:
+            counted = [each for each in feedback if isinstance(each, Verdict) and self._precision.add(each)]
+            for each in feedback:
+                if isinstance(each, AlertAcknowledgement):
+                    self._observers.on_acknowledged(each)
             self._changed |= {verdict.rule: None for verdict in counted}
             for verdict in counted:
                 self._observers.on_verdict(verdict)
@@ -118,7 +125,7 @@ def count_feedback(config: Config, source: Source) -> tuple[VerdictCounts, int]:
     """Read the feedback topic to its present end and count its verdicts in the order of their timestamps.
 
     Returns:
-        the counts, and the number of messages that are no verdict
+        the counts, and the number of messages that are no feedback
 
     Raises:
         BrokerError: the topic does not exist, or the broker refuses or does not answer.
@@ -126,7 +133,9 @@ def count_feedback(config: Config, source: Source) -> tuple[VerdictCounts, int]:
     read, counted, refused = FeedbackReader(config), VerdictCounts(), 0
     for message in read_topic(source):
         try:
-            counted.add(read(message.value()))
+            found = read(message.value())
+            if isinstance(found, Verdict):
+                counted.add(found)
         except FeedbackError:
             refused += 1
     return counted, refused
@@ -141,6 +150,7 @@ def read_verdicts(config: Config, source: Source) -> dict[str, bool]:
     read, out = FeedbackReader(config), dict[str, bool]()
     for message in read_topic(source):
         with contextlib.suppress(FeedbackError):
-            verdict = read(message.value())
-            out[verdict.alert] = verdict.true
+            found = read(message.value())
+            if isinstance(found, Verdict):
+                out[found.alert] = found.true
     return out

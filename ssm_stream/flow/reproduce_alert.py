@@ -22,6 +22,8 @@ from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
 from ssm_stream.flow.alert_id import AlertId
+from ssm_stream.flow.row_state import row_of, row_state, with_rows
+from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.context.topic import context_of
@@ -191,9 +193,8 @@ def reproduce_alert(
 
 def _require_reproducible(config: Config, alert: AlertId) -> None:
     if alert.topic not in config.source.names:
-        read = ", ".join(map(repr, config.source.names))
         raise NotReproducibleError(
-            f"{alert.text} is of topic {alert.topic!r}, and this configuration reads {read}"
+            f"{alert.text} is of topic {alert.topic!r}, and this configuration reads {', '.join(config.source.names)}"
             + ("; an alert that a label caused cannot be computed again" if config.labels is not None else "")
         )
     if config.labels is not None and config.labels.topic is not None:
@@ -229,16 +230,14 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._encoder = Encoder(config)
-        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
-        self._audit, self._stops = audit, {alert.offset, *stops}
+        decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
+        self._decoder, self._encoder, self._audit, self._stops = decoder, Encoder(config), audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None
         self.events = self.audited = 0
         self.explanation: Explanation | None = None
-        self.history: list[Explanation] = []
-        self.broken: list[Audited] = []
+        self.history, self.broken = list[Explanation](), list[Audited]()
 
     def process(self, chunk: Chunk) -> None:
         """Process a chunk, split before each message at which something is examined."""
@@ -264,6 +263,7 @@ class _Run:
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
+            item = with_rows(item, engine.rows, source)
             engine.episodes.set_control(item.control)
             events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), source)
             batch = item.without(refused, events)
@@ -319,15 +319,20 @@ class _Run:
         for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, [message])):
             if not isinstance(item, ShardBatch) or self._config.labels is not None:
                 continue
-            found = self._explain(self._engine(key), item)
+            engine = self._engine(key)
+            if engine.rows is not None:
+                rows = row_state(self._config, engine.rows.dump())
+                item = row_of(with_rows(item, rows, self._encoder.source_of(item)), self._alert.row)
+                if not len(item.events):
+                    continue
+            found = self._explain(engine, item)
             if found is not None and cut == self._alert.offset:
                 self.explanation = found
             if found is not None and (self._entity is None or found.entity == self._entity):
                 self.history.append(found)
 
     def _explain(self, engine: Engine, batch: ShardBatch) -> Explanation | None:
-        source = self._encoder.source_of(batch)
-        horizon = self._config.model.horizon
+        source, horizon = self._encoder.source_of(batch), self._config.model.horizon
         if horizon.events or horizon.seconds:
             return None
         try:
@@ -341,8 +346,7 @@ class _Run:
             for engine in self._engines.values():
                 if entity in engine:
                     self.audited += 1
-                    if engine.state_hash(entity, source) != expected:
-                        self.broken.append(Audited(cut, expected))
+                    self.broken += [Audited(cut, expected)] if engine.state_hash(entity, source) != expected else []
 
 
 def _offsets_of(
@@ -350,9 +354,12 @@ def _offsets_of(
 ) -> list[int]:
     """Return the offsets of the entity's events up to the alert's."""
     decoder, found, total = Decoder(config), list[int](), alert.offset - first + 1
+    rows: dict[str, RowBuilder | None] = {}
     for chunk in _chunks(config, alert, first):
-        for _, item in decoder.decode(chunk):
+        for key, item in decoder.decode(chunk):
             if isinstance(item, ShardBatch):
+                source = config.source.number(chunk.topic, chunk.partition)
+                item = with_rows(item, rows.setdefault(key, row_state(config)), source)
                 found += [at for at, name in zip(item.offsets, item.events.entity, strict=True) if name == entity]
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     return found

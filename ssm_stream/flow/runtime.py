@@ -36,6 +36,7 @@ from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
 from ssm_stream.recovery.bytewax_db import RecoveryError
+from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
 from ssm_stream.recovery.compatibility import require_compatible
 from ssm_stream.recovery.directory import (
@@ -46,9 +47,10 @@ from ssm_stream.recovery.directory import (
     open_recovery,
     writable_by_others,
 )
+from ssm_stream.recovery.generations.keeper import Keeper
 from ssm_stream.recovery.settings_files import (
+    as_learned,
     read_feature_selection,
-    with_stored_holidays,
     write_feature_selection,
     write_holidays,
     write_runtime_settings,
@@ -67,6 +69,7 @@ class Prepared(NamedTuple):
     until_eof: bool
     partitions: dict[str, tuple[int, ...]]
     recovery: OpenRecovery | None
+    catch_up: PendingCatchUp | None
     observers: Observers
     metrics: Metrics
     health: Health
@@ -128,7 +131,7 @@ def prepare(
             )
         config = _with_features(config, partitions, until_eof=until_eof, first=lock)
     if not embedded:
-        config = with_stored_holidays(config)
+        config = as_learned(config)
     if lock and not embedded:
         if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
@@ -144,10 +147,16 @@ def prepare(
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
-    observers, site = _observers(config, metrics, ui=ui)
+    catch_up = None if embedded else pending_catch_up(config)
+    if catch_up is not None:
+        LOG.info("reading_again", **catch_up.left())
+    keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
+    observers, site = _observers(config, metrics, keeper, ui=ui)
     health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
     files = not embedded
-    return Prepared(settings, config, files, until_eof, partitions, recovery, observers, metrics, health, site)
+    return Prepared(
+        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site
+    )
 
 
 def _prepare_embedded(config: Config) -> None:
@@ -165,13 +174,17 @@ def _prepare_embedded(config: Config) -> None:
         make_directory(config.recovery.directory)
 
 
-def _observers(config: Config, metrics: Metrics, *, ui: bool) -> tuple[Observers, MountedSite | None]:
+def _observers(
+    config: Config, metrics: Metrics, keeper: Keeper | None, *, ui: bool
+) -> tuple[Observers, MountedSite | None]:
     """Return all that observes a run, and the site of the live page if there is one.
 
     Raises:
         ConfigError: packages for traces are missing, or the live page has no address.
     """
     observers: list[RunObserver] = [metrics]
+    if keeper is not None:
+        observers.append(keeper)
     if config.ops.traces is not None:
         observers.append(Traces(config))
     if config.audit.directory is not None:

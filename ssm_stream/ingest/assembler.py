@@ -56,11 +56,12 @@ class Assembler:
                         found.setdefault(flag, ([], []))[group].append(i)
         return found
 
-    def __call__(self, columns: Columns) -> Events:
-        """Return the events."""
+    def __call__(self, columns: Columns, doubtful: NDArray[np.bool_] | None = None) -> Events:
+        """Return the events. doubtful (n,): those with a value that was made unknown before; see `Events`"""
         entity, ts, read, target, position, texts = columns
         context, idle = None, None
-        good, good_target, doubtful = self._good(columns)
+        good, good_target, found = self._good(columns)
+        doubtful = found if doubtful is None else doubtful
         if self._inputs < read.shape[1]:
             inputs, context = np.ascontiguousarray(good[:, : self._inputs]), good[:, self._inputs :]
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,9 @@ class Events:
     """(n,) events with a value that `event.quality` made unknown; None without it"""
     maintenance: NDArray[np.int8] | None = None
     """(n,) whether each lies in a planned stop, see `planned_stops`; None: not determined"""
+    number: NDArray[np.int64] | None = None
+    """(n,) numbers, not 0, of rows of which one message causes several (`ingest/rows`): ids of their predictions and
+    alerts end with them; None: a row a message"""
 
     def __len__(self) -> int:
         return len(self.entity)
@@ -77,3 +81,20 @@ def select_entities(events: Events, only: EntityFilter | None) -> Events:
 def text_code(text: str) -> float:
     """Return the code of a category's text: the same in every process, and at least 2³³, above category numbers."""
     return float(2**33 + zlib.crc32(text.encode()))
+
+
+def concatenate(batches: list[Events]) -> Events:
+    """Return the events of one or more batches of one configuration as one batch."""
+    if len(batches) == 1:
+        return batches[0]
+    texts = {code: text for each in batches if each.category_texts for code, text in each.category_texts.items()}
+    columns: dict[str, Any] = {name: _joined([getattr(each, name) for each in batches], batches) for name in COLUMNS}
+    return Events([name for each in batches for name in each.entity], category_texts=texts or None, **columns)
+
+
+def _joined(parts: list[NDArray[Any] | None], batches: list[Events]) -> NDArray[Any] | None:
+    """Return a column of all batches; None where none has it. Only `raw_target` may be missing in some."""
+    if all(part is None for part in parts):
+        return None
+    pairs = zip(parts, batches, strict=True)
+    return np.concatenate([each.target if part is None else part for part, each in pairs])

@@ -61,6 +61,13 @@ def _floats(column: Sequence[Any]) -> NDArray[np.float64] | None:
         return None
 
 
+def stack_targets(targets: Sequence[NDArray[np.float64]], n: int) -> NDArray[np.float64]:
+    """Return the targets of n events as `Events.target`: (n, 0) where messages are no rows and have none."""
+    if len(targets) == 1:
+        return targets[0]
+    return np.stack(targets, axis=1) if targets else np.empty((n, 0))
+
+
 class EventReader:
     """Reads documents by the `event` section of the configuration.
 
@@ -110,7 +117,7 @@ class EventReader:
             self._numbers(column, path, at, refused, truth=False)
             for path, column in zip(paths, columns[2:first], strict=True)
         ]
-        target = targets[0] if len(targets) == 1 else np.stack(targets, axis=1)
+        target = stack_targets(targets, len(rows))
         numbers = self.derived.paths
         features, texts = np.empty((len(rows), len(columns) - first)), dict[float, str]()
         for j, (path, column) in enumerate(zip(self.paths[first:], columns[first:], strict=True)):

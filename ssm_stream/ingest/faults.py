@@ -11,6 +11,7 @@ class Fault(StrEnum):
     EMPTY = "Empty"
     EMPTY_ENTITY = "EmptyEntity"
     FORMAT_FAILED = "FormatFailed"
+    LATE = "Late"
     MISSING_FIELD = "MissingField"
     NAME_TOO_LONG = "NameTooLong"
     NOT_AN_OBJECT = "NotAnObject"

@@ -1,4 +1,5 @@
-"""Operators' verdicts on alerts, counted: how many alerts of each rule were true.
+"""What operators write about alerts: that somebody attends to one, and verdicts, counted: how many alerts of each rule
+were true.
 
 A rule is a kind of alert, of an entity or of the fleet: the end of an alert's id names it.
 """
@@ -15,13 +16,17 @@ from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
 from ssm_stream.core.lifecycle import KINDS
 from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, ms_to_iso
 
 RULES = (*KINDS, *(f"{kind}-fleet" for kind in KINDS), LIMIT, SILENCE, STUCK)
+MAX_TEXT = 1000
+"""Characters of a name or a note that are kept."""
 MAX_VERDICTS = 10_000
 """Alerts whose verdict may still be changed: those with the latest verdicts."""
-# A number at the end: the alert was sent at an event of another entity, or with others of its event.
+# Numbers at the end: the alert was sent at an event of another entity, or with others of its event; one of several rows
+# of its message.
 _RULES = "|".join(sorted(RULES)[::-1])
-ALERT_ID = re.compile(rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{_RULES})(?:-\d+)?")
+ALERT_ID = re.compile(rf"(?P<topic>.+)-(?P<partition>\d+)-(?P<offset>\d+)-(?P<rule>{_RULES})(?:-\d+){{0,2}}")
 
 
 class FeedbackError(ValueError):
@@ -40,14 +45,28 @@ class Verdict(NamedTuple):
     true: bool
 
 
+class AlertAcknowledgement(NamedTuple):
+    """Somebody attends to an alert. alert: its id; by: who; note: what they wrote; at: when, ms, 0: unknown"""
+
+    alert: str
+    by: str
+    note: str = ""
+    at: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the message."""
+        at = {"at": ms_to_iso(self.at)} if self.at else {}
+        return {"id": self.alert, "acknowledged": True, "by": self.by, "note": self.note, **at}
+
+
 class FeedbackReader:
-    """Reads verdicts from messages."""
+    """Reads messages of the feedback topic."""
 
     def __init__(self, config: Config) -> None:
-        self._topics = [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+        self._topics = [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
-    def __call__(self, value: bytes | None) -> Verdict:
-        """Return the verdict in a message's value.
+    def __call__(self, value: bytes | None) -> Verdict | AlertAcknowledgement:
+        """Return the verdict or the acknowledgement in a message's value.
 
         Raises:
             FeedbackError: the message is not feedback.
@@ -60,12 +79,16 @@ class FeedbackReader:
             raise FeedbackError(
                 Fault.NOT_AN_OBJECT, 'feedback is a JSON object such as {"id": ALERT_ID, "true": false}'
             )
-        for key in ("id", "true"):
+        acknowledges = "acknowledged" in document
+        for key in ("id", "by") if acknowledges else ("id", "true"):
             if key not in document:
                 raise FeedbackError(
-                    Fault.MISSING_FIELD, f"`{key}` is missing; feedback has the alert's `id`, and `true`"
+                    Fault.MISSING_FIELD,
+                    f"`{key}` is missing; feedback has the alert's `id`, and `true`, or `acknowledged` and `by`",
                 )
-        alert, true = document["id"], document["true"]
+        alert, true = document["id"], document["acknowledged" if acknowledges else "true"]
+        if acknowledges and true is not True:
+            raise FeedbackError(Fault.WRONG_TYPE, f"`acknowledged` must be true, found {str(true)[:50]!r}")
         if not isinstance(true, bool):
             raise FeedbackError(Fault.WRONG_TYPE, f"`true` must be true or false, found {str(true)[:50]!r}")
         found = ALERT_ID.fullmatch(alert) if isinstance(alert, str) else None
@@ -75,7 +98,19 @@ class FeedbackReader:
                 f"`id` must be that of an alert of this flow, such as {self._topics[0]}-0-12345-anomaly, found "
                 f"{str(alert)[:100]!r}",
             )
-        return Verdict(alert, found["rule"], true)
+        return _acknowledgement(alert, document) if acknowledges else Verdict(alert, found["rule"], true)
+
+
+def _acknowledgement(alert: str, document: dict[str, Any]) -> AlertAcknowledgement:
+    by, note, at = (document.get(key) or "" for key in ("by", "note", "at"))
+    if not isinstance(by, str) or not isinstance(note, str) or not by.strip():
+        raise FeedbackError(Fault.WRONG_TYPE, "`by` and `note` must be texts: who attends to it, and what they do")
+    try:
+        ms = at if type(at) is int else iso_to_ms(at) if at else 0
+    except (TypeError, ValueError, OverflowError):
+        ms = 0
+    at = ms if MIN_MS <= ms <= MAX_MS else 0
+    return AlertAcknowledgement(alert, by.strip()[:MAX_TEXT], note.strip()[:MAX_TEXT], at)
 
 
 class VerdictCounts:

@@ -79,10 +79,8 @@ class PrefetchConsumer:
     def positions(self) -> list[PartitionPosition]:
         """Return how far each partition is processed, and its lag."""
         with self._change:
-            return [
-                PartitionPosition(self.source.topic, queue.partition, queue.taken, queue.lag, queue.caught_up)
-                for queue in self._queues.values()
-            ]
+            topic, queues = self.source.topic, self._queues.values()
+            return [PartitionPosition(topic, q.partition, q.taken, q.lag, q.caught_up, q.read_at) for q in queues]
 
     @property
     def away(self) -> bool:
@@ -164,9 +162,11 @@ class PrefetchConsumer:
         with self._change:
             self._safe[queue.partition] = offset
 
-    def epoch_ended(self) -> None:
-        """Count an epoch, whether it had messages or not."""
+    def epoch_ended(self, partition: int, durable: int) -> None:
+        """Count an epoch, whether it had messages or not. durable: offset up to which the state is on the disk"""
         self._observers.on_epoch(None)
+        if durable >= 0:
+            self._observers.on_durable(self.source.topic, partition, durable)
 
     def detach(self, queue: PartitionQueue, *, graceful: bool) -> None:
         """Stop reading a partition. With the last one the thread and the consumer end.

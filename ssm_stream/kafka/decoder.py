@@ -15,12 +15,13 @@ import orjson
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.control import ControlWindow
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
@@ -30,6 +31,7 @@ from ssm_stream.kafka.records import (
     Message,
     OutputBatch,
     ProducerRecord,
+    RawMessages,
     ShardBatch,
     headers_of,
     offset_of,
@@ -49,7 +51,7 @@ Decoded = tuple[str, ShardBatch | LabelBatch | OutputBatch]
 class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
-    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out
+    on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
     control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
         an offset on
     join: sets the columns of context topics of documents
@@ -67,15 +69,16 @@ class Decoder:
         self._join = join
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
         self._topics = config.source.names
-        self.reader = EventReader(config.event)
-        fast = FastReader(config.event)
+        self.reader = MessageReader(config.event)
+        fast = FastReader(self.reader.event)
         self._format = message_format(config.event)
         plain = config.event.format == "json" and config.labels is None and not config.source.context
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
         self._framed = config.event.framed
-        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+        full = config.state.max_entities is not None and config.state.when_full == "refuse"
+        self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._fields = MessageFields(config)
         self._when = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
@@ -89,7 +92,7 @@ class Decoder:
             number = self.config.source.number(chunk.topic, chunk.partition)
             windows = self._control(number, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
-        if self.config.event.only:
+        if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
             self._on_passed_by(len(chunk.messages) - decoded)
         return out
@@ -102,7 +105,9 @@ class Decoder:
         if fits and self._fast is not None:
             keys = list(map(methodcaller("key"), chunk.messages)) if self._fast.by_key else None
             if (plain := self._fast.read(values, keys)) is not None:
-                return list(self._split(chunk, plain))
+                plain, misfits = self.reader.translate(plain, [])
+                if not misfits:
+                    return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = orjson.loads if is_label_topic else self._format
@@ -141,7 +146,7 @@ class Decoder:
         if not messages:
             return []
         offsets = offsets_of(messages)
-        raw = list(map(raw_message, messages)) if self._keep_raw else None
+        raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
         first, topic = offset_of(chunk.messages[0]), self._topic(chunk)
@@ -154,7 +159,7 @@ class Decoder:
                     chunk.partition,
                     events.take(rows),
                     [offsets[i] for i in rows.tolist()],
-                    None if raw is None else [raw[i] for i in rows.tolist()],
+                    None if raw is None else raw.take(rows.tolist()),
                     chunk=first,
                     topic=topic,
                 ),
@@ -189,7 +194,8 @@ class Decoder:
         # A position is an offset from here on.
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
-        shards, whole = self._shards.values_of(labels.entity), LabelBatch(chunk.partition, labels, self._topic(chunk))
+        shards = self._shards.values_of(labels.entity)
+        whole = LabelBatch(chunk.partition, labels, topic=self._topic(chunk))
         out += [(key, whole._replace(labels=labels.take(rows))) for key, rows in rows_by_shard(shards)]
         taken = set(chosen)
         rest = [i for i in range(len(documents)) if i not in taken]

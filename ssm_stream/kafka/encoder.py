@@ -32,11 +32,17 @@ PREDICTION_FIELDS = ("ts", "y", *OF_PREDICTION)
 
 
 def _template(
-    stem: str, names: Sequence[str], target: str | None, frame: bytes, idle: bool | None = None
+    stem: str,
+    names: Sequence[str],
+    target: str | None,
+    frame: bytes,
+    idle: bool | None = None,
+    *,
+    numbered: bool = False,
 ) -> list[bytes]:
     """Return the text before, between and after the values; with several targets, with the path of one.
 
-    idle: None without `event.when`; an event that is has no prediction
+    idle: None without `event.when`; an event that is has no prediction; numbered: ids have the row's number
     """
     before = {"y": b'"target":' + orjson.dumps(target) + b","} if target is not None else {}
     end = b'"}' if target is None else b"-" + orjson.dumps(target)[1:] + b"}"
@@ -49,7 +55,8 @@ def _template(
             texts.append(gap + text)
             gap = b""
     flag = b"" if idle is None else b',"idle":%b' % orjson.dumps(idle)
-    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], end]
+    number = [b"-"] if numbered else []
+    return [*texts, gap + flag + b',"id":' + orjson.dumps(stem)[:-1], *number, end]
 
 
 def encode_predictions(
@@ -66,7 +73,7 @@ def encode_predictions(
     Events for which planned stops are determined have the field `maintenance`.
 
     Args:
-        stem: beginning of the ids, which end with the offset
+        stem: beginning of the ids, which end with the offset, or with offset and number (`Events.number`)
         ahead: the horizon, s (0 if it counts events), for the field `for`, the time predicted; None: without it
         targets: where there are several, an event has a message for each of them, in their order
         frame: first bytes of every message
@@ -82,20 +89,22 @@ def encode_predictions(
     if ahead is not None:
         fields.insert(1, "for")
         numbers.insert(1, events.ts + round(ahead * 1000) if ahead else np.full(len(events), np.nan))
-    names, offsets = events.entity, batch.offsets
-    if m := len(targets):
+    names, offsets, m = events.entity, batch.offsets, len(targets)
+    of_row = [] if events.number is None else [np.repeat(events.number, m or 1)]
+    if m:
         names, offsets = _repeat(names, m), _repeat(offsets, m)
         numbers = [np.repeat(column, m) if column.ndim == 1 else column.ravel() for column in numbers]
+    ids: list[NDArray[Any] | list[int]] = [offsets, *of_row]
 
     def templates(idle: bool | None) -> list[list[bytes]]:
-        return [_template(stem, fields, target, frame, idle) for target in targets or (None,)]
+        return [_template(stem, fields, target, frame, idle, numbered=bool(of_row)) for target in targets or (None,)]
 
     if events.idle is None:
-        return native.write_rows(templates(None), names, [*numbers, offsets])
-    out = native.write_rows(templates(False), names, [*numbers, offsets])
+        return native.write_rows(templates(None), names, [*numbers, *ids])
+    out = native.write_rows(templates(False), names, [*numbers, *ids])
     rows = np.flatnonzero(np.repeat(events.idle, m or 1))
     given = [i for i, name in enumerate(fields) if name not in OF_PREDICTION]
-    columns = [np.asarray(column)[rows] for column in (*(numbers[i] for i in given), offsets)]
+    columns = [np.asarray(column)[rows] for column in (*(numbers[i] for i in given), *ids)]
     written = native.write_rows(templates(True), [names[i] for i in rows.tolist()], columns)
     for i, value in zip(rows.tolist(), written, strict=True):
         out[i] = value
@@ -126,7 +135,7 @@ class Encoder:
         """Return the predictions and alerts of one batch."""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
-        others = self._alert_records(alerts, self.event_ids(batch))
+        others = self.alert_records(alerts, self.event_ids(batch))
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
@@ -139,26 +148,28 @@ class Encoder:
     def encode_labelled(self, batch: LabelBatch, outcome: LabelResult) -> OutputBatch:
         """Return the alerts of one batch of labels; their source is the label."""
         ids = self.label_ids(batch)
-        others = self._alert_records(outcome.alerts, ids)
+        others = self.alert_records(outcome.alerts, ids)
         return OutputBatch(ids.topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
 
-    def _alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
+    def alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
         sinks = self.config.sinks
         return [
-            self.alert_record(_alert_body(alert, ids), ids.offsets[alert.row])
+            self.alert_record(alert_body(alert, ids), ids.offsets[alert.row])
             for alert in alerts
             if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
         ]
 
-    def encode_refused(self, batch: ShardBatch, refused: list[RefusedDocument]) -> OutputBatch:
-        """Return the dead letters of the events of a batch that the engine refuses."""
+    def encode_refused(
+        self, batch: ShardBatch, refused: Sequence[RefusedDocument], stage: str = "admit"
+    ) -> OutputBatch:
+        """Return the dead letters of the events, or messages, of a batch that the shard refuses."""
         assert batch.raw is not None
         topic, records = self.topic_of(batch), []
         for refusal in refused:
             place = (topic, batch.partition, batch.offsets[refusal.position])
             raw = batch.raw[refusal.position]
-            records.append(make_dead_letter(self.config, raw, place, "admit", refusal.fault, refusal.reason))
+            records.append(make_dead_letter(self.config, raw, place, stage, refusal.fault, refusal.reason))
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
 
     def encode_unmatched(self, batch: ShardBatch | LabelBatch, labels: list[UnmatchedLabel]) -> OutputBatch:
@@ -188,7 +199,7 @@ class Encoder:
 
     def event_ids(self, batch: ShardBatch) -> EventIds:
         """Return where the events of a batch come from, for the ids of their alerts."""
-        return EventIds(self.topic_of(batch), batch.partition, batch.offsets)
+        return EventIds(self.topic_of(batch), batch.partition, batch.offsets, batch.events.number)
 
     def label_ids(self, batch: LabelBatch) -> EventIds:
         """Return where the labels of a batch come from, for the ids of their alerts."""
@@ -197,13 +208,13 @@ class Encoder:
     def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
         """Return the contents of the alerts of one batch that are sent."""
         ids = self.event_ids(batch)
-        return [_alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
+        return [alert_body(alert, ids) for alert in alerts if alert.suppressed_by is None]
 
     def waiting_record(self, alert: Alert) -> ProducerRecord:
         """Return the message of an alert that waits, as it will be sent."""
         assert alert.place is not None
         place = alert.place
-        return self.alert_record(_alert_body(alert, EventIds(place.topic, place.partition, [place.offset])))
+        return self.alert_record(alert_body(alert, EventIds(place.topic, place.partition, [place.offset])))
 
     def alert_record(self, body: dict[str, Any], offset: int | None = None) -> ProducerRecord:
         """Return a CloudEvent in binary mode: attributes in the headers, the alert itself in the value.
@@ -238,7 +249,7 @@ class Encoder:
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)
 
 
-def _alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
+def alert_body(alert: Alert, ids: EventIds) -> dict[str, Any]:
     """Return the content of an alert with its source and its id. ids: of the batch in which it is sent"""
     topic, partition, offset = source_of(alert, ids)
     source = {"topic": topic, "partition": partition, "offset": offset}

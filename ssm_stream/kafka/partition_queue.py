@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,6 +32,7 @@ class PartitionQueue:
         at_end: the partition had no more messages at the last fetch
         caught_up: what the partition held was taken, but for less than a batch, at some time since the start
         error: ends the reading, once all that was read before is taken
+        read_at: when a message was last read, until then when the reading began, s since 1970
         failing_since, failed: times of the first and the last of several fetches that failed, s
     """
 
@@ -44,6 +46,7 @@ class PartitionQueue:
         self.error: Exception | None = None
         self.failing_since: float | None = None
         self.failed = 0.0
+        self.read_at = time.time()
 
     @property
     def lag(self) -> int | None:
@@ -54,7 +57,7 @@ class PartitionQueue:
 
     def put(self, items: list[Any], last: int, messages: int) -> None:
         """Append a decoded chunk. last: its last offset"""
-        self.at_end, self.next, self.failing_since = False, last + 1, None
+        self.at_end, self.next, self.failing_since, self.read_at = False, last + 1, None, time.time()
         self.waiting += messages
         self.ready.append(DecodedChunk(items, last + 1, messages))
 

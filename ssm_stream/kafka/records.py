@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from operator import methodcaller
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
+from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
+from ssm_stream.ingest.rows.builder import Rows
 from ssm_stream.ops.observers import Sent
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -33,6 +35,31 @@ class RawMessage(NamedTuple):
     headers: Headers
 
 
+class RawMessages(Sequence[RawMessage]):
+    """Messages of a chunk, whose parts are read when they are needed: few are ever repeated."""
+
+    def __init__(self, messages: list[Message]) -> None:
+        self._messages = messages
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @overload
+    def __getitem__(self, at: int) -> RawMessage: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[RawMessage]: ...
+    def __getitem__(self, at: int | slice) -> RawMessage | list[RawMessage]:
+        found = self._messages[at]
+        return list(map(raw_message, found)) if isinstance(found, list) else raw_message(found)
+
+    def take(self, rows: list[int]) -> RawMessages:
+        """Return those of these rows."""
+        return RawMessages([self._messages[i] for i in rows])
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return list, (list(map(raw_message, self._messages)),)  # the client's messages stay in their process
+
+
 class Chunk(NamedTuple):
     """Messages of one partition, in offset order, as the client returned them."""
 
@@ -42,23 +69,34 @@ class Chunk(NamedTuple):
 
 
 class ShardBatch(NamedTuple):
-    """Events of one chunk that belong to one shard, with the offset of each.
+    """Events of one chunk that belong to one shard, with the offset of each: of its message, of a row of the one that
+    caused it (`ingest/rows`). Until the shard has made rows, the events are messages.
 
-    raw: the messages, where the engine may still refuse an event
+    raw: the messages, where the shard may still refuse one
     timestamps: of some of the messages, ms, from which the latency is measured
     chunk: first offset of the chunk
     topic: that the events come from; None: the configuration's
     control: the planned stops of the control topic that are applied to the partition; None: without such a topic
+    again: after a rewind: what the events cause was delivered before
     """
 
     partition: int
     events: Events
     offsets: list[int]
-    raw: list[RawMessage] | None = None
+    raw: Sequence[RawMessage] | None = None
     timestamps: tuple[int, ...] = ()
     chunk: int = 0
     topic: str | None = None
     control: tuple[ControlWindow, ...] | None = None
+    again: bool = False
+
+    def with_rows(self, rows: Rows) -> ShardBatch:
+        """Return the batch with the rows of its messages; with the message that caused each."""
+        raw = self.raw
+        if raw is not None:
+            at = {offset: i for i, offset in enumerate(self.offsets)}
+            raw = [raw[at[offset]] for offset in rows.offsets]
+        return self._replace(events=rows.events, offsets=rows.offsets, raw=raw)
 
     def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
         """Return the batch without the refused events. admitted: the events that remain"""
@@ -77,12 +115,27 @@ class ShardBatch(NamedTuple):
 class LabelBatch(NamedTuple):
     """Labels of one chunk that belong to one shard, with the offset of each as their position.
 
+    again: as of `ShardBatch`
     topic: that they come from; None: that of labels, or the only events topic
     """
 
     partition: int
     labels: Labels
+    again: bool = False
     topic: str | None = None
+
+
+class CaughtUp(NamedTuple):
+    """A shard has what was delivered before a rewind behind it, up to an offset of a partition.
+
+    open: its episodes from that partition whose beginning consumers have, and whose end they have not
+    """
+
+    shard: int
+    topic: str
+    partition: int
+    offset: int
+    open: list[Ended]
 
 
 class PredictedBatch(NamedTuple):

@@ -25,6 +25,7 @@ from ssm_stream.config import Event
 from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
 
 Row = dict[str, Any]
@@ -220,7 +221,7 @@ class RowProducer:
     """
 
     def __init__(self, properties: Mapping[str, Any], topic: str, event: Event) -> None:
-        self._topic, self._event, self._entity = topic, event, path_getter(event.entity)
+        self._topic, self._event, self._entity = topic, event, entity_getter(event)
         self._properties = dict(properties)
         self._last_error = ""
         self._sent = 0

@@ -53,8 +53,9 @@ def decode_sample(config: Config, messages: list[Message]) -> SampleCounts:
                 labels += len(item.labels)
             elif isinstance(item, ShardBatch):
                 events += len(item.events)
-                labelled = item.events.target == item.events.target
-                unlabelled += int((~(labelled if labelled.ndim == 1 else labelled.any(axis=1))).sum())
+                if not config.event.makes_rows:
+                    labelled = item.events.target == item.events.target
+                    unlabelled += int((~(labelled if labelled.ndim == 1 else labelled.any(axis=1))).sum())
                 for name in item.events.entity:
                     if partition_of.setdefault(name, partition) != partition:
                         split_entity = split_entity or name

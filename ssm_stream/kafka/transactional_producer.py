@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import structlog
@@ -22,7 +22,7 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import GRACE, max_message_bytes
-from ssm_stream.kafka.client import BrokerError, is_fenced, kafka_error, open_consumer
+from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_consumer
 from ssm_stream.kafka.cluster import Cluster
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
@@ -68,6 +68,31 @@ def transactional_id(config: Config, part: str) -> str:
 def max_output_bytes(config: Config) -> int:
     """Return the size in bytes of the largest message that all output topics accept."""
     return max_message_bytes(config.source, config.sinks.topics)
+
+
+def read_markers(config: Config, places: Iterable[tuple[str, int]]) -> Marker:
+    """Return up to which offset some writer has delivered the results of each topic and partition, where there are any.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    last_error, found = LastError(config.source, config.sinks.kafka), Marker()
+    requested = [TopicPartition(topic, partition) for topic, partition in places]
+    for part in range(config.writers):
+        name = transactional_id(config, f"{part:04d}")
+        properties = {"group.id": name, "isolation.level": "read_committed"}
+        try:
+            with open_consumer(config.source, last_error, **properties) as consumer:
+                committed = consumer.committed(requested, config.source.wait)
+        except KafkaException as error:
+            raise BrokerError(
+                f"delivery: exactly_once: the marker of {name}: {kafka_error(error).str()}", RESTART
+            ) from error
+        for place in committed:
+            if place.error is None and place.offset >= 0:
+                at = (place.topic, place.partition)
+                found[at] = max(place.offset, found.get(at, 0))
+    return found
 
 
 class Part(NamedTuple):

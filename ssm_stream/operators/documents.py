@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
-from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.json_values import show
 from ssm_stream.ingest.labels import LabelReader, RawLabel
 from ssm_stream.ingest.paths import path_getter
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, RawMessage, ShardBatch, rows_by_shard, shard_key
@@ -42,7 +43,7 @@ class EventBatch(NamedTuple):
     """Events of one shard and partition that were given as dicts.
 
     topic: None: the configuration's; offsets: None: the shard numbers them
-    raw: the events as JSON, where the engine may still refuse one
+    raw: the events as JSON, where the shard may still refuse one
     """
 
     events: Events
@@ -71,11 +72,12 @@ class DocumentReader:
 
     def __init__(self, step: str, config: Config) -> None:
         self._step, self.config = step, config
-        self._reader = EventReader(config.event)
+        self._reader = MessageReader(config.event)
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._labels = LabelReader(config, config.labels) if config.labels else None
         self._marker = path_getter(config.labels.marker) if config.labels and config.labels.marker else None
-        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
+        full = config.state.max_entities is not None and config.state.when_full == "refuse"
+        self._keep_raw = full or config.event.makes_rows
 
     def __call__(self, items: list[Any]) -> list[Item]:
         """Return the batches of the items of one activation; batches among them pass unchanged."""

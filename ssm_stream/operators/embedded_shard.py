@@ -13,17 +13,15 @@ import struct
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 from bytewax.inputs import DynamicSource, StatelessSourcePartition
 from bytewax.operators import StatefulBatchLogic
-from numpy.typing import NDArray
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.engine.snapshot_format import StateError
-from ssm_stream.ingest.event_columns import COLUMNS, Events
+from ssm_stream.ingest.event_columns import concatenate
 from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
 from ssm_stream.operators.documents import Batch, EventBatch
 from ssm_stream.operators.shard_operator import ShardLogic
@@ -165,23 +163,6 @@ def unpack(snapshot: bytes) -> tuple[int, bytes]:
 def _joinable(batch: Batch) -> tuple[int, str | None, bool] | None:
     """Return what batches of events must share to be joined; None for other batches."""
     return (batch.partition, batch.topic, batch.offsets is None) if isinstance(batch, EventBatch) else None
-
-
-def concatenate(batches: list[Events]) -> Events:
-    """Return the events of one or more batches of one configuration as one batch."""
-    if len(batches) == 1:
-        return batches[0]
-    texts = {code: text for each in batches if each.category_texts for code, text in each.category_texts.items()}
-    columns: dict[str, Any] = {name: _joined([getattr(each, name) for each in batches], batches) for name in COLUMNS}
-    return Events([name for each in batches for name in each.entity], category_texts=texts or None, **columns)
-
-
-def _joined(parts: list[NDArray[Any] | None], batches: list[Events]) -> NDArray[Any] | None:
-    """Return a column of all batches; None where none has it. Only `raw_target` may be missing in some."""
-    if all(part is None for part in parts):
-        return None
-    pairs = zip(parts, batches, strict=True)
-    return np.concatenate([each.target if part is None else part for part, each in pairs])
 
 
 class ShardWaker(DynamicSource[tuple[str, Wake]]):

@@ -23,8 +23,10 @@ from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord, headers_of, shard_key
 from ssm_stream.kafka.topic_head import FirstMessages
+from ssm_stream.operators.catch_up import CatchUpDecoder
 from ssm_stream.operators.codec import MessageEncoder
 from ssm_stream.operators.documents import NO_OFFSET
 from ssm_stream.operators.failures import ItemError, explained, explained_build
@@ -130,12 +132,18 @@ def service_source(service: Service) -> KafkaSource:
             LOG.warning("path_missing", what=each)
 
     inspect, join = FirstMessages(config, report_missing), context_of(config, log=True)
+    again = service.catch_up
+
+    def decoder() -> Decode:
+        decode = Decoder(config, observers.on_passed_by, control, inspect, join).decode
+        return decode if again is None else CatchUpDecoder(decode, config.source, *again)
+
     return KafkaSource(
         first,
         service.partitions[first.topic],
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
         further=[KafkaSource(each, service.partitions[each.topic], observers=observers) for each in others],
-        decoder=lambda: Decoder(config, observers.on_passed_by, control, inspect, join).decode,
+        decoder=decoder,
         until_eof=service.until_eof,
         observers=observers,
     )

@@ -75,6 +75,8 @@ def predictions_of(config: Config, batch: ShardBatch, predicted: Predictions) ->
     events, p, paths = batch.events, predicted, config.event.targets
     stem, m = f"{batch.topic or config.source.topic}-{batch.partition}-", len(config.event.targets)
     names, ids = events.entity, [f"{stem}{offset}" for offset in batch.offsets]
+    if events.number is not None:
+        ids = [f"{each}-{number}" for each, number in zip(ids, events.number.tolist(), strict=True)]
     columns: list[NDArray[Any]] = [
         events.ts, events.measured, p.yhat, p.lower, p.upper, p.score, p.warmup, p.n, p.fleet,
     ]  # fmt: skip

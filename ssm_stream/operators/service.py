@@ -7,6 +7,7 @@ from typing import Protocol
 
 from ssm_stream.config import Config
 from ssm_stream.ops.observers import RunObserver
+from ssm_stream.recovery.catch_up import PendingCatchUp
 
 
 class Service(Protocol):
@@ -31,6 +32,10 @@ class Service(Protocol):
     @property
     def partitions(self) -> Mapping[str, tuple[int, ...]]:
         """Topic → the partitions to read."""
+
+    @property
+    def catch_up(self) -> PendingCatchUp | None:
+        """What is read again after a rewind; None if nothing is."""
 
     @property
     def observers(self) -> RunObserver:

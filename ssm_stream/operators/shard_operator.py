@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
@@ -12,14 +12,17 @@ from ssm_stream.config import Config
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.snapshot import with_holidays_of
 from ssm_stream.kafka.encoder import Encoder
-from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
+from ssm_stream.kafka.records import CaughtUp, LabelBatch, OutputBatch, PredictedBatch, ShardBatch, shard_key
+from ssm_stream.operators.catch_up import Undelivered
 from ssm_stream.operators.failures import explained
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, LearnedBatch, RunObserver
 from ssm_stream.recovery.checkpoint_files import ShardCheckpoints, referenced_file, state_folder
 from ssm_stream.recovery.ended_episodes import add_ended
 
+Item = ShardBatch | LabelBatch | CaughtUp
 
-class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
+
+class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     """Predicts and learns the events of one shard, and its delayed labels.
 
     A snapshot is the name of a file in the recovery directory; without such a directory it is the state itself.
@@ -28,8 +31,12 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
         self._shards, self._observers = config.state.shards, observers
         self._encoder = Encoder(config)
+        self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
+        self.read: dict[tuple[str, int], int] = {}
+        """Topic and partition → offset after the last of its events since the start."""
         folder = state_folder(config)
         self._files = None if folder is None else ShardCheckpoints(folder)
+        self._undelivered = Undelivered(self._encoder, config.recovery.directory)
         self.key: str | None = None
         """Its key in the dataflow; None before the first batch in a run without earlier state."""
         file = None if resume_state is None else referenced_file(resume_state)
@@ -42,25 +49,43 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
             self.engine = Engine.restore(with_holidays_of(config, resume_state), resume_state)
         observers.register_shard(self)
 
-    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
+    def on_batch(self, values: Sequence[Item]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
         out: list[PredictedBatch | OutputBatch] = []
         with explained():
             if self.key is None:
                 self._identify(values[0])
-            for batch in self._split(values):
-                out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
+            for batch in self._split(self._with_rows(values, out)):
+                if isinstance(batch, CaughtUp):
+                    out += self._undelivered.compare(str(self.key), self.engine, batch)
+                else:
+                    out += self._learn_labels(batch) if isinstance(batch, LabelBatch) else self._process(batch)
         return out, StatefulBatchLogic.RETAIN
 
-    def _identify(self, batch: ShardBatch | LabelBatch) -> None:
+    def _identify(self, batch: Item) -> None:
         """Set the shard, which Bytewax does not pass on, by the first entity, and find what a reset left to it."""
-        names = batch.labels.entity if isinstance(batch, LabelBatch) else batch.events.entity
-        shard = shard_of(names[0], self._shards)
+        if isinstance(batch, CaughtUp):
+            shard = batch.shard
+        else:
+            names = batch.labels.entity if isinstance(batch, LabelBatch) else batch.events.entity
+            shard = shard_of(names[0], self._shards)
         self.key = shard_key(shard)
         if self._files is not None:
             self._files.shard = shard
             add_ended(self.engine, self._files.folder.parent, shard)
 
-    def _split(self, values: list[ShardBatch | LabelBatch]) -> Iterator[ShardBatch | LabelBatch]:
+    def _with_rows(self, values: Sequence[Item], out: list[PredictedBatch | OutputBatch]) -> Iterator[Item]:
+        """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
+        for batch in values:
+            if self.engine.rows is None or not isinstance(batch, ShardBatch):
+                yield batch
+                continue
+            rows = self.engine.rows.add(batch.events, batch.offsets, self._encoder.source_of(batch))
+            if rows.late:
+                out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
+            if len(rows):
+                yield batch.with_rows(rows)
+
+    def _split(self, values: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
 
         An explanation needs the state before its event. No result depends on how events are cut into batches.
@@ -81,10 +106,12 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
         source = self._encoder.source_of(batch)
+        place = (self._encoder.topic_of(batch), batch.partition)
+        self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
         self.engine.episodes.set_control(batch.control)
         marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
         events, refused = self.engine.admit(marked, source)
-        if refused:
+        if refused and not batch.again:
             out.append(self._encoder.encode_refused(batch, refused))
         batch = batch.without(refused, events)
         if not len(events):
@@ -96,14 +123,24 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
         learned = LearnedBatch(source, events, predictions, batch.offsets[0], batch.offsets[-1])
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())
+        if batch.again:
+            self._undelivered.add(str(self.key), alerts, self._encoder.event_ids(batch))
+            self.engine.pop_unmatched_labels()
+            return out
         return [*out, PredictedBatch(batch, predictions, alerts), *self._unmatched(batch)]
 
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""
         source = self._encoder.source_of(batch)
+        place, end = (batch.topic or self._labels_topic, batch.partition), int(batch.labels.position[-1]) + 1
+        self.read[place] = max(end, self.read.get(place, 0))
         with self._observers.timed("learn"):
             outcome = self.engine.learn(batch.labels, source, self._encoder.label_ids(batch))
         self._observers.on_labels(self, batch.labels.entity, source)
+        if batch.again:
+            self._undelivered.add(str(self.key), outcome.alerts, self._encoder.label_ids(batch))
+            self.engine.pop_unmatched_labels()
+            return []
         return [self._encoder.encode_labelled(batch, outcome), *self._unmatched(batch)]
 
     def _unmatched(self, batch: ShardBatch | LabelBatch) -> list[OutputBatch]:
@@ -118,6 +155,7 @@ class ShardLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | Ou
     def _write_snapshot(self, files: ShardCheckpoints) -> bytes:
         began = time.perf_counter()
         self._observers.before_snapshot(self)
+        self._undelivered.write()
         state = files.write(self.engine)
         seconds = time.perf_counter() - began
         self._observers.on_snapshot(self, referenced_file(state) or "", seconds, files.written)

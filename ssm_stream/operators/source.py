@@ -171,8 +171,8 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
         return self._awake
 
     def snapshot(self) -> int:
-        self._consumer.epoch_ended()
         # The epoch before this one is on disk by now: up to there the offsets are safe to commit.
+        self._consumer.epoch_ended(self._queue.partition, self._durable)
         if self._durable > self._committed:
             self._committed = self._durable
             self._consumer.commit(self._queue, self._durable)

@@ -35,6 +35,7 @@ from ssm_stream.engine.entity_report import episode_figures
 from ssm_stream.ingest.planned_stops import withhold_targets
 from ssm_stream.ingest.verdicts import Verdict
 from ssm_stream.ops.observers import ChunkPlace, LearnedBatch, ObservedShard, ReaderReport, RunObserver, SentBatch
+from ssm_stream.ops.partition_metrics import partition_families
 from ssm_stream.ops.prediction_quality import PredictionQuality
 
 # It would be one more series for each counter; process_start_time_seconds has when all of them began.
@@ -306,22 +307,8 @@ class _CurrentState(Collector):
 
     def collect(self) -> Iterable[Metric]:
         metrics = self._metrics
-        lag = GaugeMetricFamily(
-            "ssm_stream_consumer_lag_messages", "Messages of the partition that are yet to be processed.",
-            labels=["topic", "partition"],
-        )  # fmt: skip
-        offset = GaugeMetricFamily(
-            "ssm_stream_consumer_offset", "Next offset to be processed.", labels=["topic", "partition"]
-        )
-        for reader in metrics.readers:
-            for place in reader.positions():
-                of = [place.topic, str(place.partition)]
-                offset.add_metric(of, place.next)
-                if place.lag is not None:
-                    lag.add_metric(of, place.lag)
         shards = metrics.shards
-        yield lag
-        yield offset
+        yield from partition_families(metrics.readers)
         yield _gauge("entities", "Entities in memory.", sum(len(shard.engine) for shard in shards))
         divided = GaugeMetricFamily(
             "ssm_stream_alarm_budget_entities", "Entities that alerts.budget is divided over.", labels=[]

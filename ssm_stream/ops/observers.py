@@ -6,8 +6,9 @@ live page are observers; each overrides what it needs. `Observers` passes every 
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -15,7 +16,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
-from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, Verdict
 
 
 class PartitionPosition(NamedTuple):
@@ -26,6 +27,7 @@ class PartitionPosition(NamedTuple):
     next: int  # offset of the next message to process
     lag: int | None  # messages from there to the end; None: not known yet
     caught_up: bool  # has been at its end, or within a batch of it, since the start
+    read_at: float = math.nan  # when a message of it was last read, s since 1970; until then, when the reading began
 
 
 class ReaderReport(Protocol):
@@ -49,6 +51,10 @@ class ObservedShard(Protocol):
     @property
     def engine(self) -> Engine:
         """Its engine."""
+
+    @property
+    def read(self) -> Mapping[tuple[str, int], int]:
+        """Topic and partition → offset after the last of its events since the start."""
 
 
 class ChunkPlace(NamedTuple):
@@ -129,6 +135,9 @@ class RunObserver:
     def on_missing_paths(self, paths: int) -> None:
         """So many configured paths are in none of the first messages."""
 
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        """What was learned from the messages before an offset is on the disk."""
+
     # Each stage.
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
@@ -185,6 +194,9 @@ class RunObserver:
     def on_verdict(self, verdict: Verdict) -> None:
         """An operator's verdict on an alert was read."""
 
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        """That somebody attends to an alert was read."""
+
     def close(self) -> None:
         """The run has ended."""
 
@@ -210,6 +222,10 @@ class Observers(RunObserver):
     def on_missing_paths(self, paths: int) -> None:
         for each in self._all:
             each.on_missing_paths(paths)
+
+    def on_durable(self, topic: str, partition: int, offset: int) -> None:
+        for each in self._all:
+            each.on_durable(topic, partition, offset)
 
     def observe_stage(self, stage: str, seconds: float, chunk: ChunkPlace | None = None) -> None:
         for each in self._all:
@@ -258,6 +274,10 @@ class Observers(RunObserver):
     def on_verdict(self, verdict: Verdict) -> None:
         for each in self._all:
             each.on_verdict(verdict)
+
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        for each in self._all:
+            each.on_acknowledged(acknowledgement)
 
     def close(self) -> None:
         for each in self._all:

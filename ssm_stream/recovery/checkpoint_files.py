@@ -11,12 +11,13 @@ epoch waits until the file is on the disk, and needs the checkpoint before it in
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +133,9 @@ class ShardCheckpoints:
         for file in self.folder.glob(f"{self.shard:04d}-*.state"):
             if file.name in needed:
                 continue
-            if spare_size and not spare.exists() and file.stat().st_size >= spare_size // 2:
+            about = file.stat()
+            # A file with another link belongs to a generation, too: it must not be overwritten.
+            if spare_size and not spare.exists() and about.st_size >= spare_size // 2 and about.st_nlink == 1:
                 file.rename(spare)
             else:
                 file.unlink()
@@ -142,6 +145,35 @@ class ShardCheckpoints:
                     if self._stop_filling.is_set() or _ENDING.is_set():
                         break
                     made.write(_ZEROS)
+
+
+def link_files(names: Sequence[str], source: Path, target: Path) -> None:
+    """Put state files into another folder, as hard links or, where the file system has none, as copies; wait until they
+    are on the disk.
+
+    It runs on the thread that deletes and overwrites files, so that none changes meanwhile.
+
+    Raises:
+        FileNotFoundError: one is not there.
+    """
+    _DISK.submit(_link_files, names, source, target).result()
+
+
+def _link_files(names: Sequence[str], source: Path, target: Path) -> None:
+    for name in names:
+        path = target / name
+        if path.exists():
+            continue
+        try:
+            os.link(source / name, path)
+        except FileNotFoundError:
+            raise
+        except OSError:
+            draft = target / f"{name}.draft"
+            shutil.copyfile(source / name, draft)
+            draft.rename(path)
+        sync(path)
+    sync(target)
 
 
 def flush() -> None:
@@ -195,7 +227,7 @@ def load_chain(engine: Engine, folder: Path, chain: Sequence[Checkpoint]) -> Non
                 engine.finish_load()
 
 
-@contextmanager
+@contextlib.contextmanager
 def open_checkpoint(folder: Path, name: str) -> Iterator[SnapshotReader]:
     """Open a file for reading.
 

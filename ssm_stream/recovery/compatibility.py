@@ -21,10 +21,10 @@ from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.reader import StoredState, read_sound_state, with_state
 from ssm_stream.recovery.settings_files import (
+    as_learned,
     last_learned_day,
     read_feature_selection,
     read_runtime_settings,
-    with_stored_holidays,
 )
 
 
@@ -97,13 +97,14 @@ def _check(stored: StoredState, config: Config) -> Compatibility | None:
 
 
 def _as_learned(directory: Path, config: Config) -> Config:
-    """The configuration with the features that were selected for the state, and the holidays that it was learned by."""
+    """The configuration with the features that were selected for the state, and the holidays and exclusions by
+    which it was learned."""
     if config.event.features == "auto":
         resolved = read_feature_selection(directory, config)
         if resolved is None:
             raise RecoveryError("event.features: auto, but the state was made with a list of features: list them")
         config = resolved
-    return with_stored_holidays(config)
+    return as_learned(config)
 
 
 def _kept_holidays(config: Config, learned: Config) -> list[Change]:

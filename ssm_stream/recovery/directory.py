@@ -31,6 +31,7 @@ from ssm_stream.recovery.bytewax_db import (
 )
 from ssm_stream.recovery.checkpoint_files import FOLDER, read_chain, sync
 from ssm_stream.recovery.locking import lock
+from ssm_stream.recovery.replacement import finish_replacement, require_replaced
 
 IMPORTING = "importing"
 """Folder that exists while an import is under way."""
@@ -64,6 +65,7 @@ def open_recovery(config: Config) -> OpenRecovery | None:
     try:
         make_directory(directory)
         held = lock(directory)
+        finish_replacement(directory)
         require_imported(directory)
         _initialise(directory)
         require_parts(directory)
@@ -135,16 +137,36 @@ def _initialise(directory: Path) -> None:
 
 
 def require_imported(directory: Path) -> None:
-    """Refuse a directory whose import was interrupted.
+    """Refuse a directory whose import, or rewind, was interrupted.
 
     Raises:
         RecoveryError: names the cure.
     """
+    require_replaced(directory)
     if (directory / IMPORTING).exists():
         raise RecoveryError(
             f"recovery.directory: an import into {directory} was interrupted: repeat it (ssm-stream state "
             "import --force), or move the directory away to start anew (ssm-stream state reset)"
         )
+
+
+def fill_databases(folder: Path, parts: int, epoch: int, rows: list[tuple[int, str, str, int, bytes]]) -> None:
+    """Write databases as a run of one worker would leave them after the epoch before `epoch`.
+
+    rows: part, step, key, epoch and pickled value of each snapshot
+    """
+    init_db_dir(folder, parts)
+    for part in range(parts):
+        with open_database(folder / f"part-{part}.sqlite3") as database:
+            insert = "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)"
+            database.executemany(insert, [row[1:] for row in rows if row[0] == part])
+            database.execute("INSERT INTO commits (part_index, commit_epoch) VALUES (?, ?)", (part, epoch - 1))
+            if part == parts - 1:
+                database.execute("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, ?)", (epoch,))
+                database.execute(
+                    "INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (0, 0, ?)", (epoch,)
+                )
+            database.commit()
 
 
 def _has_run(file: Path) -> bool:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from bytewax.recovery import init_db_dir
 
 from ssm_stream.autoconfig.feature_selection import with_columns
 from ssm_stream.config import Config, ConfigError
@@ -28,10 +27,12 @@ from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
 from ssm_stream.ingest.holidays import with_learned_holidays
 from ssm_stream.kafka.records import shard_key
-from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, open_database, parse_source_part
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
+from ssm_stream.recovery.catch_up import CATCH_UP
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
-from ssm_stream.recovery.directory import IMPORTING, MARK, make_directory
+from ssm_stream.recovery.directory import IMPORTING, MARK, fill_databases, make_directory
 from ssm_stream.recovery.ended_episodes import FILE
+from ssm_stream.recovery.exclusions import EXCLUSIONS
 from ssm_stream.recovery.locking import lock
 from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, with_state
 from ssm_stream.recovery.reset import move_aside
@@ -46,6 +47,8 @@ from ssm_stream.recovery.settings_files import (
 
 KIND = "ssm-stream export"
 LAST_DAY = "9999-12-31"
+REWOUND = {"exclusions": EXCLUSIONS, "catch_up": CATCH_UP}
+"""Of an export's header → file of the directory, which rewinds have made."""
 
 
 class ExportResult(NamedTuple):
@@ -92,6 +95,7 @@ def _export(stored: StoredState, config: Config, file: Path) -> ExportResult:
             "runtime_settings": read_runtime_settings(stored.directory),
             "feature_selection": read_json(stored.directory / FEATURE_SELECTION),
             "holidays": read_json(stored.directory / HOLIDAYS),
+            **{name: read_json(stored.directory / file) for name, file in REWOUND.items()},
             "epoch": stored.epoch,
             "parts": stored.parts,
             "rows": [[row.part, row.step, row.key, row.epoch, _to_json(row)] for row in stored.rows],
@@ -318,7 +322,7 @@ def _fill(directory: Path, export: _Export) -> None:
     folder, building = directory / FOLDER, directory / IMPORTING
     building.mkdir()
     folder.mkdir(exist_ok=True)
-    for name in (MARK, "boot", FEATURE_SELECTION, HOLIDAYS, RUNTIME_SETTINGS, FILE):
+    for name in (MARK, "boot", FEATURE_SELECTION, HOLIDAYS, RUNTIME_SETTINGS, FILE, *REWOUND.values()):
         (directory / name).unlink(missing_ok=True)
     for file in directory.glob("part-*.sqlite3*"):
         file.unlink()
@@ -339,35 +343,19 @@ def _fill(directory: Path, export: _Export) -> None:
         write_json(directory / FEATURE_SELECTION, metadata["feature_selection"])
     if metadata.get("holidays"):
         write_json(directory / HOLIDAYS, metadata["holidays"])
+    for name, path in REWOUND.items():
+        if metadata.get(name):
+            write_json(directory / path, metadata[name])
     if metadata["runtime_settings"]:
         settings = {"release": metadata["release"], "settings": metadata["runtime_settings"]}
         write_json(directory / RUNTIME_SETTINGS, settings)
-    init_db_dir(building, metadata["parts"])
-    _write_rows(building, metadata, names)
+    rows = [
+        (part, step, key, at, pickle.dumps(_from_json(value, names))) for part, step, key, at, value in metadata["rows"]
+    ]
+    fill_databases(building, metadata["parts"], metadata["epoch"], rows)
     for part in range(metadata["parts"]):
         (building / f"part-{part}.sqlite3").rename(directory / f"part-{part}.sqlite3")
     sync(directory)
     (directory / MARK).touch()
     shutil.rmtree(building)
     sync(directory)
-
-
-def _write_rows(building: Path, metadata: dict[str, Any], names: dict[str, str]) -> None:
-    """Write the databases as a run of one worker would leave them after the epoch before `epoch`."""
-    epoch, last = metadata["epoch"], metadata["parts"] - 1
-    for part in range(metadata["parts"]):
-        with open_database(building / f"part-{part}.sqlite3") as database:
-            rows = [
-                (step, key, at, pickle.dumps(_from_json(value, names)))
-                for home, step, key, at, value in metadata["rows"]
-                if home == part
-            ]
-            insert = "INSERT INTO snaps (step_id, state_key, snap_epoch, ser_change) VALUES (?, ?, ?, ?)"
-            database.executemany(insert, rows)
-            database.execute("INSERT INTO commits (part_index, commit_epoch) VALUES (?, ?)", (part, epoch - 1))
-            if part == last:
-                database.execute("INSERT INTO exs (ex_num, worker_count, resume_epoch) VALUES (0, 1, ?)", (epoch,))
-                database.execute(
-                    "INSERT INTO fronts (ex_num, worker_index, worker_frontier) VALUES (0, 0, ?)", (epoch,)
-                )
-            database.commit()

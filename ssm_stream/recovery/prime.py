@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, ConfigError
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.engine.engine import Engine, shard_of
 from ssm_stream.engine.target_engine import TargetEngine
@@ -101,7 +101,7 @@ def prime_entity(config: Config, entity: str, file: Path, *, source: int | None 
             "examples": len(events),
             "source": source,
             "at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-            "by": _user(),
+            "by": user_and_machine(),
         }
         engine.primed[entity] = record
         state_hash, audit = engine.state_hash(entity, source), config.audit.directory
@@ -141,7 +141,7 @@ def _source(stored: StoredState, config: Config, entity: str, source: int | None
     return source
 
 
-def _user() -> str:
+def user_and_machine() -> str:
     """Return the user and the machine."""
     try:
         name = getpass.getuser()
@@ -157,6 +157,11 @@ def read_examples(config: Config, entity: str, file: Path) -> Events:
         RecordingError: the file cannot be read, a row is no event, the rows name several entities, or have no target.
         ConfigError: a column is missing.
     """
+    if config.event.makes_rows:
+        raise ConfigError(
+            f"event.layout: {config.event.layout}: examples are rows, which such messages are made into one after "
+            "another: an entity cannot be primed; replay its history onto the topic instead"
+        )
     recording = Recording(file)
     recording.check_columns(config.replace(event=config.event.model_copy(update={"entity_default": entity})))
     rows = list(recording)

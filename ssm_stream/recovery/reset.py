@@ -20,6 +20,7 @@ from ssm_stream.recovery.directory import make_directory, prune, require_importe
 from ssm_stream.recovery.ended_episodes import find_open_episodes, write_ended
 from ssm_stream.recovery.locking import lock
 from ssm_stream.recovery.reader import StoredState, read_state, rebuild_config, require_directory, unknown_entity
+from ssm_stream.recovery.replacement import finish_replacement
 
 
 def move_aside(directory: Path) -> Path:
@@ -101,6 +102,7 @@ def locked_state(config: Config, absent: str, *, dry: bool) -> Iterator[StoredSt
     if not directory.exists():
         raise RecoveryError(f"recovery.directory: {directory} does not exist: {absent}")
     with lock(directory):
+        finish_replacement(directory)
         require_imported(directory)
         require_parts(directory)
         if not dry:

@@ -22,6 +22,7 @@ from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.ingest.holidays import last_day, with_learned_holidays
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, open_checkpoint, sync
+from ssm_stream.recovery.exclusions import with_exclusions
 
 FEATURE_SELECTION = "features.json"
 RUNTIME_SETTINGS = "config.json"
@@ -170,9 +171,21 @@ def with_stored_holidays(config: Config) -> Config:
     return with_learned_holidays(config, learned, last_learned_day(config))
 
 
-def with_stored_features(config: Config) -> Config:
+def as_learned(config: Config) -> Config:
+    """`config` with the holidays by which its state was learned, and what was excluded from it.
+
+    Raises:
+        RecoveryError: they cannot be read.
+    """
+    return with_exclusions(with_stored_holidays(config))
+
+
+def with_stored_features(config: Config, *, exclusions: bool = True) -> Config:
     """`config` with the features that were selected for its state, where they are `auto` and a state is there, and with
     the holidays that it was learned by.
+
+    Args:
+        exclusions: with what was excluded from the state, too
 
     Raises:
         RecoveryError: the selection, or the holidays, cannot be read.
@@ -182,7 +195,7 @@ def with_stored_features(config: Config) -> Config:
         return config
     if config.event.features == "auto":
         config = read_feature_selection(directory, config) or config
-    return with_stored_holidays(config)
+    return as_learned(config) if exclusions else with_stored_holidays(config)
 
 
 def require_stored_features(config: Config) -> Config:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, ROUNDING, STACK_CLIP, TOP_PRIOR, UNIT_RATE
 from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.reference.attention import decline
 from ssm_stream.reference.heads import Moments, sweep
@@ -108,9 +108,9 @@ def regrets(made: Tensor, experts: Tensor, y: Tensor, unit: Tensor) -> Tensor:
     return (slope[..., None] * (made[..., None] - experts)).clamp(-Z_CLIP, Z_CLIP)
 
 
-def learn_unit(units: Tensor, n: Tensor, error: Tensor, start: Tensor) -> Tensor:
+def learn_unit(units: Tensor, n: Tensor, error: Tensor, rounding: Tensor, start: Tensor) -> Tensor:
     """Running mean of the absolute error, winsorised once 30 are known."""
-    units = torch.where(units == 0.0, start, units)
+    units = torch.where(units > rounding, units, start)
     error = torch.where(n > 30, torch.minimum(error, WINSOR * units), error)
     return units + (1.0 / (n + 2.0)).clamp_min(UNIT_RATE) * (error - units)
 
@@ -126,8 +126,10 @@ def learn_gates(
     s, n = state.gates, state.running.n
     a, active, present = experts
     error = (mixed.yhat - y).abs()
-    usual = torch.where(own.unit > 0, own.unit, s.unit)
-    start = torch.where(usual == 0.0, error, usual)
+    rounding = ROUNDING * torch.maximum(y.abs(), mixed.yhat.abs())
+    error = torch.where(error > rounding, error, 0.0)
+    usual = torch.where(own.unit > rounding, own.unit, s.unit)
+    start = torch.where(usual > rounding, usual, error)
     judged = start > 0
     unit = torch.where(judged, start, 1.0)
     new, loss = s, own.loss
@@ -153,6 +155,6 @@ def learn_gates(
         new = choose(judged, new, s)
         loss = torch.where(judged[:, None, None], meta.soft[:, 1, None] * own.loss + lost[:, None], own.loss)
     return (
-        new._replace(unit=learn_unit(s.unit, n, error, start)),
-        own._replace(loss=loss, unit=learn_unit(own.unit, own.running.n, error, start)),
+        new._replace(unit=learn_unit(s.unit, n, error, rounding, start)),
+        own._replace(loss=loss, unit=learn_unit(own.unit, own.running.n, error, rounding, start)),
     )

@@ -1,4 +1,4 @@
-"""Alerts as episodes: when each started, whether and by what it ended, and operators' verdicts."""
+"""Alerts as episodes: when each started, whether and by what it ended, who attends to it, and operators' verdicts."""
 
 from __future__ import annotations
 
@@ -9,13 +9,24 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from ssm_stream.engine.alert_kinds import KINDS
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
+from ssm_stream.config.sections.alerts import LIMIT, SILENCE, STUCK
+from ssm_stream.engine.alert_kinds import MAINTENANCE
+from ssm_stream.ingest.verdicts import AlertAcknowledgement
+from ssm_stream.ui.entity_cache import (
+    ANOMALY,
+    DRIFT,
+    FLEET_ANOMALY,
+    FLEET_DRIFT,
+    LIMIT_FLAG,
+    SILENCE_FLAG,
+    STUCK_FLAG,
+    EntityCache,
+)
 
 MAX_EPISODES = 500
 """Episodes that are kept."""
 MAX_VERDICTS = 2_000
-"""Verdicts that are kept, also of alerts that are not known yet."""
+"""Verdicts, and acknowledgements, that are kept, also of alerts that are not known yet."""
 MAX_LISTED = 100
 """Entities of a fleet alert that are kept."""
 MAX_IDS = 50
@@ -25,8 +36,17 @@ MAX_WEIGHTS = 8
 FIELDS = (
     "id", "entity", "scope", "kind", "severity", "score", "since", "ts", "target", "channel", "change", "y", "yhat",
     "yhat_lower", "yhat_upper", "contributions", "heads", "weight_change", "learning", "count", "pool", "summary",
+    "limit", "column", "value", "suppressed_by",
 )  # fmt: skip
 """Fields of an alert message that the episode keeps."""
+BITS = {
+    "anomaly": ANOMALY,
+    "drift": DRIFT,
+    LIMIT: LIMIT_FLAG,
+    SILENCE: SILENCE_FLAG,
+    STUCK: STUCK_FLAG,
+}
+"""Kinds of alerts of an entity, and their bits in the flags of the cache."""
 
 Episode = dict[str, Any]
 
@@ -50,7 +70,7 @@ class AlertEpisodes:
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
         self._open: dict[tuple[str, str, str | None], Episode] = {}
         self._of: dict[str, Episode] = {}
-        self._verdicts: OrderedDict[str, bool] = OrderedDict()
+        self._feedback: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._serial = 0
 
     def add(self, values: Iterable[bytes | None]) -> None:
@@ -74,8 +94,9 @@ class AlertEpisodes:
             # Messages of release 0.1 do not name their episode.
             named = message.get("episode")
             episode = self._open.get(key) if named is None else self._of.get(named)
-            # If one starts again, its recovery was missed.
+            # If one starts again, its recovery was missed, or it has outlasted the planned stop that suppressed it.
             if episode is None or phase == "started":
+                self._end_replaced(key, message["ts"])
                 episode = self._begin(message, named or message["id"])
             episode |= {name: message[name] for name in FIELDS[4:] if message.get(name) is not None}
             episode |= {"phase": phase, "version": self.version, "reports": episode["reports"] + 1}
@@ -96,15 +117,28 @@ class AlertEpisodes:
                 if self._open.get(key) is episode or named is None:
                     self._open.pop(key, None)
             self._evict()
-            self.open = len(self._open)
-        self._flag(message, before)
+            self.open = sum(each["suppressed_by"] != MAINTENANCE for each in self._open.values())
+            still = any(self._is_flagged(message, *each) for each in self._open.items())
+        self._flag(message, before, still)
+
+    def _end_replaced(self, key: tuple[str, str, str | None], ts: int) -> None:
+        """End an episode of a planned stop, which goes on as another one."""
+        episode = self._open.get(key)
+        if episode is not None and episode["suppressed_by"] == MAINTENANCE:
+            episode |= {"phase": "recovered", "ended_by": MAINTENANCE, "ts": ts, "version": self.version}
+
+    @staticmethod
+    def _is_flagged(message: Mapping[str, Any], key: tuple[str, str, str | None], episode: Episode) -> bool:
+        """Return whether an open episode is of the entity and kind of a message, and not suppressed by a stop."""
+        return key[:2] == (message["entity"], message["kind"]) and episode["suppressed_by"] != MAINTENANCE
 
     def _begin(self, message: Mapping[str, Any], name: str) -> Episode:
         """Add an episode. name: id of its `started`, which may no longer be on the topic; verdicts are on that"""
         self._serial += 1
         episode = {name: message.get(name) for name in FIELDS}
         episode |= {"n": self._serial, "top": 0.0, "reports": 0, "entities": [], "id": name, "ids": [name]}
-        episode |= {"absorbed_after": None, "ended_by": None, "verdict": self._verdicts.get(name)}
+        episode |= {"absorbed_after": None, "ended_by": None}
+        episode |= {field: self._feedback.get((field, name)) for field in ("verdict", "acknowledged")}
         self._episodes[self._serial] = self._of[name] = episode
         return episode
 
@@ -119,29 +153,47 @@ class AlertEpisodes:
                 if known is episode:
                     del self._open[key]
 
-    def _flag(self, message: Mapping[str, Any], before: list[str]) -> None:
-        if message["kind"] not in KINDS:
+    def _flag(self, message: Mapping[str, Any], before: list[str], still: bool) -> None:
+        """Set or clear the flags of a message's entities. before: those of the fleet alert until now; still: whether an
+        episode of this entity and kind is open, of which a rule may have several"""
+        kind = message["kind"]
+        if kind not in BITS:
             return
-        fleet, anomaly, on = message["scope"] == "fleet", message["kind"] == "anomaly", message["phase"] != "recovered"
-        if not fleet:
-            self._cache.set_flag([message["entity"]], ANOMALY if anomaly else DRIFT, on)
+        if message["scope"] != "fleet":
+            self._cache.set_flag([message["entity"]], BITS[kind], still)
             return
-        bit = FLEET_ANOMALY if anomaly else FLEET_DRIFT
+        bit = FLEET_ANOMALY if kind == "anomaly" else FLEET_DRIFT
         self._cache.set_flag(before, bit, False)
-        if on:
+        if message["phase"] != "recovered":
             self._cache.set_flag([each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]], bit, True)
 
     def add_verdict(self, alert: str, true: bool) -> None:
         """Keep an operator's verdict on an alert."""
+        self._add_feedback("verdict", alert, true)
+
+    def add_acknowledgement(self, found: AlertAcknowledgement) -> None:
+        """Keep who attends to an alert; the last one counts."""
+        self._add_feedback("acknowledged", found.alert, {"by": found.by, "note": found.note, "at": found.at or None})
+
+    def _add_feedback(self, field: str, alert: str, value: Any) -> None:
         with self._lock:
-            self._verdicts[alert] = true
-            self._verdicts.move_to_end(alert)
-            if len(self._verdicts) > MAX_VERDICTS:
-                self._verdicts.popitem(last=False)
+            self._feedback[field, alert] = value
+            self._feedback.move_to_end((field, alert))
+            if len(self._feedback) > MAX_VERDICTS:
+                self._feedback.popitem(last=False)
             episode = self._of.get(alert)
-            if episode is not None:
+            if episode is not None and episode[field] != value:
                 self.version += 1
-                episode |= {"verdict": true, "version": self.version}
+                episode |= {field: value, "version": self.version}
+
+    def find(self, alert: str) -> tuple[int, str | None] | None:
+        """Return the number of the episode that an alert's id belongs to, and its entity, None of a fleet; None if it
+        is not kept."""
+        with self._lock:
+            episode = self._of.get(alert)
+            if episode is None:
+                return None
+            return episode["n"], None if episode["scope"] == "fleet" else episode["entity"]
 
     def changes(self, since: int = 0, entity: str | None = None, most: int = MAX_EPISODES) -> Changes:
         """Return the episodes that have changed since a version, oldest first.

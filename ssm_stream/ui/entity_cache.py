@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
 from ssm_stream.ingest.events import Events
+from ssm_stream.ingest.planned_stops import OUTSIDE
 
 POINTS = 48
 """Last events of an entity that are kept."""
@@ -33,8 +34,11 @@ MAX_BUDGET = 0.02
 """Seconds of CPU time that a pause may accumulate."""
 HALF_LIFE = 6.0
 """Seconds after which the weight of a high score in `attention` has halved."""
-ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT = 1, 2, 4, 8
-"""Bits of `flags`: an open episode of the entity, or an open fleet episode that includes it."""
+ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, LIMIT_FLAG, SILENCE_FLAG, STUCK_FLAG, STOPPED = (1 << i for i in range(8))
+"""Bits of `flags`: an open episode of the entity, or an open fleet episode that includes it; an open episode of a rule;
+the last event lies in a planned stop."""
+OPEN = STOPPED - 1
+"""All bits of open episodes."""
 MIN_ROWS = 256
 COLUMNS = ("y", "yhat", "lower", "upper", "score")
 WaitingBatch = tuple[tuple[int, int], Events, Predictions]
@@ -57,6 +61,7 @@ class BatchColumns(NamedTuple):
     warmup: NDArray[np.bool_]  # (n, m)
     labelled: NDArray[np.int64]  # (n, m) labelled events before
     fleet: NDArray[np.float64]  # (n, m) share learned from other entities
+    stopped: NDArray[np.bool_]  # (n,) whether the event lies in a planned stop
 
 
 def concatenate(waiting: list[WaitingBatch], m: int, most: int) -> BatchColumns:
@@ -77,11 +82,17 @@ def concatenate(waiting: list[WaitingBatch], m: int, most: int) -> BatchColumns:
     for i, name in enumerate(COLUMNS[1:], 1):
         values[:, :, i] = column(name)
     ts = np.concatenate([events.ts for _, events, _ in waiting])
-    found = BatchColumns(names, ts, values, column("warmup"), column("n"), column("fleet"))
+    stopped = np.concatenate([_stopped(events) for _, events, _ in waiting])
+    found = BatchColumns(names, ts, values, column("warmup"), column("n"), column("fleet"), stopped)
     if n > most and len(set(names)) > most:
         k = slice(most)
-        return BatchColumns(names[k], ts[k], values[k], found.warmup[k], found.labelled[k], found.fleet[k])
+        some = (found.warmup[k], found.labelled[k], found.fleet[k], found.stopped[k])
+        return BatchColumns(names[k], ts[k], values[k], *some)
     return found
+
+
+def _stopped(events: Events) -> NDArray[np.bool_]:
+    return np.zeros(len(events), np.bool_) if events.maintenance is None else events.maintenance != OUTSIDE
 
 
 class Tail(NamedTuple):
@@ -285,6 +296,7 @@ class EntityCache:
         self.warmup[row] = batch.warmup[latest]
         self.labelled[row] = batch.labelled[latest]
         self.fleet[row] = batch.fleet[latest]
+        self.flags[row] = (self.flags[row] & OPEN) | STOPPED * batch.stopped[latest].astype(np.uint8)
         peak = np.fmax.reduceat(np.fmax.reduce(values[:, :, 4], axis=1)[order], starts)
         self.heat[row] = np.fmax(self.heat[row] * 0.5 ** ((now - self.heated[row]) / HALF_LIFE), peak)
         self.heated[row] = now
@@ -322,7 +334,8 @@ class EntityCache:
         n = len(self.names)
         heat = self.heat[:n] * 0.5 ** ((now - self.heated[:n]) / HALF_LIFE)
         flags = self.flags[:n]
-        rank = np.where(flags & (ANOMALY | DRIFT), 2, 0) + np.where(flags & (FLEET_ANOMALY | FLEET_DRIFT), 1, 0)
+        own = ANOMALY | DRIFT | LIMIT_FLAG | SILENCE_FLAG | STUCK_FLAG
+        rank = np.where(flags & own, 2, 0) + np.where(flags & (FLEET_ANOMALY | FLEET_DRIFT), 1, 0)
         return rank * 1e7 + np.minimum(heat, 1e6)
 
     def worst_targets(self) -> NDArray[np.intp]:
@@ -333,7 +346,8 @@ class EntityCache:
         return np.asarray(np.nan_to_num(self.last[:n, :, 4], nan=-1.0).argmax(axis=1), np.intp)
 
     def levels(self) -> NDArray[np.uint8]:
-        """Return (rows,) 0 warming up, 1 normal, 2 score above 0.7, 3 above 1, 4 drift, 5 anomaly (open episodes)."""
+        """Return (rows,) 0 warming up, 1 normal, 2 score above 0.7, 3 above 1, 4 drift, 5 anomaly, 6 silence or stuck,
+        7 limit (open episodes), 8 in a planned stop; the gravest."""
         n = len(self.names)
         score = np.fmax.reduce(self.last[:n, :, 4], axis=1)
         level = np.ones(n, np.uint8)
@@ -341,6 +355,9 @@ class EntityCache:
         level[score > 1.0] = 3
         level[self.warmup[:n].all(axis=1)] = 0
         flags = self.flags[:n]
+        level[(flags & STOPPED) > 0] = 8
         level[(flags & (DRIFT | FLEET_DRIFT)) > 0] = 4
+        level[(flags & (SILENCE_FLAG | STUCK_FLAG)) > 0] = 6
         level[(flags & (ANOMALY | FLEET_ANOMALY)) > 0] = 5
+        level[(flags & LIMIT_FLAG) > 0] = 7
         return level

@@ -6,20 +6,26 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import numpy as np
+
 from ssm_stream.config import Config
-from ssm_stream.engine.alert_kinds import SHADOW
+from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.rules.messages import rule_kinds
+from ssm_stream.ingest.entity_filter import EntityFilter
 from ssm_stream.ingest.events import Events
-from ssm_stream.ingest.verdicts import Verdict
+from ssm_stream.ingest.verdicts import AlertAcknowledgement, Verdict
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import RunObserver, Sent, SentBatch
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import EntityCache
 from ssm_stream.ui.followed_entities import FollowedEntities
+from ssm_stream.ui.page_writer import PageWriter
+from ssm_stream.ui.planned_stops import PlannedStops
 from ssm_stream.ui.process_stats import ProcessStats
 from ssm_stream.ui.views import NameOrder
 
@@ -29,11 +35,15 @@ READ_ALERTS, READ_EVERY = 100, 0.2
 """Alerts that are read at a time, and seconds between two readings without viewers."""
 HISTORY_TIMEOUT = 15.0
 """Seconds for which alerts wait for those from before the start."""
+RECENT = 60.0
+"""Seconds before the last event in which the events came that set the clock of the stream."""
+OTHER_TIME = 3_600_000
+"""Milliseconds between the events' time and the wall clock from which on the events' time is another one."""
 
 
 def is_shown(sent: Sent) -> bool:
-    """Return whether the page shows a message: an alert, or one that `alerts.shadow` withholds."""
-    return sent.what == "alert" or (sent.what == "suppressed" and sent.labels[-1] == SHADOW)
+    """Return whether the page shows a message: an alert, or one that `alerts.shadow` or a planned stop withholds."""
+    return sent.what == "alert" or (sent.what == "suppressed" and sent.labels[-1] in (SHADOW, MAINTENANCE))
 
 
 class LivePage(RunObserver):
@@ -42,15 +52,20 @@ class LivePage(RunObserver):
     Args:
         config: with its features
         metrics: of the process
-        publish: sends a verdict (alert's id, whether it was true) to the feedback topic; None: no such topic
+        feedback: writes to the feedback topic; None: no such topic
+        control: writes to the control topic; None: no such topic
     """
 
-    def __init__(self, config: Config, metrics: Metrics, publish: Callable[[str, bool], None] | None = None) -> None:
-        self.config, self.publish = config, publish
+    def __init__(
+        self, config: Config, metrics: Metrics, feedback: PageWriter | None = None, control: PageWriter | None = None
+    ) -> None:
+        self.config, self.feedback, self.control = config, feedback, control
         self.boot = secrets.token_hex(8)
         self.cache = EntityCache(len(config.event.targets))
         self.alert_episodes = AlertEpisodes(self.cache)
         self.names = NameOrder(self.cache)
+        self.stops = PlannedStops(config)
+        self._limits = [(limit, EntityFilter([limit.entities])) for limit in config.alerts.limits]
         horizon = config.model.horizon
         late = config.labels is not None or bool(horizon.events or horizon.seconds)
         self.followed = FollowedEntities(self.cache, "late" if late else None)
@@ -82,6 +97,10 @@ class LivePage(RunObserver):
     def on_verdict(self, verdict: Verdict) -> None:
         """Show an operator's verdict at its alert."""
         self.alert_episodes.add_verdict(verdict.alert, verdict.true)
+
+    def on_acknowledged(self, acknowledgement: AlertAcknowledgement) -> None:
+        """Show at an alert who attends to it."""
+        self.alert_episodes.add_acknowledgement(acknowledgement)
 
     def positions_to_explain(self, names: Sequence[str]) -> list[int]:
         """Return the events of a batch whose predictions are shown with their parts."""
@@ -117,7 +136,29 @@ class LivePage(RunObserver):
         """Return throughput, lag and quality, at most a second old."""
         stats = self.process_stats.read()
         self.cache.lagging = (stats["lag"] or 0) > self.config.source.batch
-        return {**stats, "left_out": self.cache.skipped, "freed": self.cache.evicted}
+        return {**stats, "left_out": self.cache.skipped, "freed": self.cache.evicted, "clock": self.clock()}
+
+    def clock(self) -> int:
+        """Return the time of the stream now, ms: by the wall clock, or by the last events where their time is more than
+        an hour away from when they came, as in a recording."""
+        now = time.time() * 1000.0
+        with self.cache.lock:
+            n = len(self.cache)
+            seen, ts = self.cache.seen[:n], self.cache.ts[:n]
+            recent = seen > seen.max() - RECENT if n else np.zeros(0, np.bool_)
+            if not recent.any():
+                return round(now)
+            came = now - 1000.0 * (time.monotonic() - float(np.median(seen[recent])))
+            away = float(np.median(ts[recent])) - came
+        return round(now + away if abs(away) > OTHER_TIME else now)
+
+    def limits_of(self, entity: str) -> list[dict[str, Any]]:
+        """Return the fixed limits that hold for an entity."""
+        return [
+            {"column": limit.column, "text": limit.text, "severity": limit.severity, "bounds": limit.bounds}
+            for limit, own in self._limits
+            if own.matches(entity)
+        ]
 
     def set_viewers(self, viewers: int) -> None:
         """Set the number of connected browsers."""
@@ -129,7 +170,6 @@ class LivePage(RunObserver):
         """Return what does not change while the process lives."""
         config = self.config
         horizon = config.model.horizon
-        feedback = None if self.publish is not None else "no topic"
         return {
             "boot": self.boot,
             "release": version("ssm-stream"),
@@ -144,7 +184,9 @@ class LivePage(RunObserver):
             "warmup": config.model.warmup,
             "no_alerts": (config.sinks.suppressed if config.alerts.shadow else config.sinks.alerts) is None,
             "shadow": config.alerts.shadow,
-            "no_feedback": feedback,
+            "no_feedback": None if self.feedback is not None else "no topic",
+            "no_control": None if self.control is not None else "no topic",
+            "rules": rule_kinds(config),
             "no_looks": self.followed.unavailable,
             "most": self.cache.capacity,
         }

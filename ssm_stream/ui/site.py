@@ -1,4 +1,4 @@
-"""The live page over HTTP: its files, the stream of updates, and verdicts on alerts.
+"""The live page over HTTP: its files, the stream of updates, and the actions of people.
 
 A stream is server-sent events, a thread each, so their number is bounded. It begins with everything it shows, so that a
 browser that reconnects, to this process or a new one, needs no earlier state.
@@ -19,10 +19,11 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import orjson
 import structlog
 
-from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.ops.http_auth import HttpAuth, Refusal
+from ssm_stream.ui.actions import PageActions
 from ssm_stream.ui.live_page import LivePage
-from ssm_stream.ui.views import EntityView, EpisodesView, FleetView, parse_int
+from ssm_stream.ui.planned_stops import StopsView
+from ssm_stream.ui.views import AlertView, EntityView, EpisodesView, FleetView, parse_int
 
 LOG = structlog.get_logger("ssm_stream.ui")
 KINDS = {
@@ -64,7 +65,7 @@ class Site:
 
     def __init__(self, page: LivePage) -> None:
         self.page = page
-        self._read = FeedbackReader(page.config)
+        self._actions = PageActions(page)
         self._streams = StreamCounter(page)
 
     def open(self, port: int) -> None:
@@ -102,10 +103,12 @@ class Site:
         if (refused := self.auth.check_host(environ)) is not None:
             return _refuse(start, refused)
         query = _fields(environ.get("QUERY_STRING", ""))
-        if path in ("/ui/login", "/ui/feedback") and method == "POST":
-            return self._login(environ, start) if path == "/ui/login" else self._feedback(environ, start)
+        if method == "POST" and path == "/ui/login":
+            return self._login(environ, start)
+        if method == "POST" and path in self._actions.paths:
+            return self._act(path, environ, start)
         if method not in ("GET", "HEAD"):
-            return _refuse(start, Refusal("405 Method Not Allowed", "only GET and HEAD, and POST for verdicts"))
+            return _refuse(start, Refusal("405 Method Not Allowed", "only GET and HEAD, and POST for what people do"))
         if "token" in query:
             return self._open(start, query["token"])
         if path in ("/", "/ui"):
@@ -140,30 +143,21 @@ class Site:
         form = _fields((_body(environ) or b"").decode(errors="replace"))
         return self._open(start, form.get("token", "").strip())
 
-    # Verdicts.
+    # Actions.
 
-    def _feedback(self, environ: WSGIEnvironment, start: StartResponse) -> Answer:
-        """Publish a verdict: `{"id": ALERT_ID, "true": true}`, as on the topic."""
+    def _act(self, path: str, environ: WSGIEnvironment, start: StartResponse) -> Answer:
+        """Do what a request of the page itself demands, if whoever sent it has the right to."""
         if (refused := self.auth.check_change(environ)) is not None:
             return _refuse(start, refused)
         if not self.auth.has_cookie(environ):
             return _refuse(start, Refusal("401 Unauthorized", "open the page with its token first: /ui/?token=…"))
-        if self.page.publish is None:
-            return _refuse(start, Refusal("409 Conflict", "no feedback topic is configured: alerts.feedback"))
         body = _body(environ)
         if body is None:
             return _refuse(start, Refusal("413 Content Too Large", f"more than {MAX_BODY} bytes, or no length"))
-        try:
-            verdict = self._read(body)
-        except FeedbackError as error:
-            return _refuse(start, Refusal("400 Bad Request", str(error)))
-        try:
-            self.page.publish(verdict.alert, verdict.true)
-        except RuntimeError as error:
-            LOG.warning("feedback_not_sent", error=str(error))
-            return _refuse(start, Refusal("502 Bad Gateway", str(error)))
-        self.page.on_verdict(verdict)
-        return _send(start, "200 OK", JSON, orjson.dumps({"id": verdict.alert, "true": verdict.true}))
+        found = self._actions(path, body)
+        if isinstance(found, Refusal):
+            return _refuse(start, found)
+        return _send(start, "200 OK", JSON, orjson.dumps(found))
 
     # The stream.
 
@@ -211,15 +205,28 @@ class Stream:
         self.page, self._assets, self._counter = page, assets, counter
         self._wait = 1.0 / parse_int(query.get("rate"), RATE, *RATES)
         view, entity = query.get("view"), None
-        self._views: list[FleetView | EntityView | EpisodesView] = []
+        self._views: list[FleetView | EntityView | EpisodesView | StopsView | AlertView] = []
         if view == "entity":
-            shown = EntityView(page.cache, page.followed, query)
-            entity = shown.name
-            self._views.append(shown)
+            entity = self._add_entity(query)
+        elif view == "alert":
+            alert = AlertView(page.alert_episodes, query.get("id", ""))
+            self._views.append(alert)
+            if alert.entity is not None:
+                self._add_entity({**query, "name": alert.entity})
+        elif view == "stops":
+            self._views.append(StopsView(page.stops, page.clock))
         elif view != "alerts":
             self._views.append(FleetView(page.cache, page.names, query))
-        self._views.append(EpisodesView(page.alert_episodes, entity, everything=view in ("alerts", "entity")))
+        everything = view in ("alerts", "alert", "entity")
+        self._views.append(EpisodesView(page.alert_episodes, entity, everything=everything))
         self._left = False
+
+    def _add_entity(self, query: dict[str, str]) -> str:
+        """Add the views of the entity that a query names, and return its name."""
+        page = self.page
+        shown = EntityView(page.cache, page.followed, query, page.limits_of)
+        self._views += [shown, StopsView(page.stops, page.clock, shown.name, shown.reach)]
+        return shown.name
 
     def __iter__(self) -> Iterator[bytes]:
         page, sent_stats = self.page, -1

@@ -14,7 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.ui.alert_episodes import AlertEpisodes
-from ssm_stream.ui.entity_cache import ANOMALY, DRIFT, FLEET_ANOMALY, FLEET_DRIFT, EntityCache
+from ssm_stream.ui.entity_cache import (
+    ANOMALY,
+    DRIFT,
+    FLEET_ANOMALY,
+    FLEET_DRIFT,
+    LIMIT_FLAG,
+    OPEN,
+    SILENCE_FLAG,
+    STOPPED,
+    STUCK_FLAG,
+    EntityCache,
+)
 from ssm_stream.ui.followed_entities import FollowedEntities, FollowedEntity, Point
 
 REORDER = 2.0
@@ -27,9 +38,13 @@ SUMMARY = 40
 MAX_LENGTH = 600
 """Characters of a filter or a name."""
 STATES: dict[str, Callable[[EntityCache], NDArray[np.bool_]]] = {
-    "open": lambda c: c.flags[: len(c)] > 0,
+    "open": lambda c: (c.flags[: len(c)] & OPEN) > 0,
     "anomaly": lambda c: (c.flags[: len(c)] & (ANOMALY | FLEET_ANOMALY)) > 0,
     "drift": lambda c: (c.flags[: len(c)] & (DRIFT | FLEET_DRIFT)) > 0,
+    "limit": lambda c: (c.flags[: len(c)] & LIMIT_FLAG) > 0,
+    "silence": lambda c: (c.flags[: len(c)] & SILENCE_FLAG) > 0,
+    "stuck": lambda c: (c.flags[: len(c)] & STUCK_FLAG) > 0,
+    "stopped": lambda c: (c.flags[: len(c)] & STOPPED) > 0,
     "warmup": lambda c: np.asarray(c.warmup[: len(c)].all(axis=1)),
 }
 DIGITS = re.compile(r"(\d+)")
@@ -203,10 +218,17 @@ class EntityView:
     """One entity and one of its targets.
 
     query: `name`, `target` (its number, from 0)
+    limits: returns the fixed limits of an entity
     """
 
-    def __init__(self, cache: EntityCache, followed_entities: FollowedEntities, query: Mapping[str, str]) -> None:
-        self._cache, self._followed_entities = cache, followed_entities
+    def __init__(
+        self,
+        cache: EntityCache,
+        followed_entities: FollowedEntities,
+        query: Mapping[str, str],
+        limits: Callable[[str], list[Content]] | None = None,
+    ) -> None:
+        self._cache, self._followed_entities, self._limits = cache, followed_entities, limits
         self.name = query.get("name", "")[:MAX_LENGTH]
         self._target = parse_int(query.get("target"), 0, 0, cache.targets - 1)
         self._row: int | None = None
@@ -229,6 +251,8 @@ class EntityView:
             self._row, self._followed, self._total, self._explained = row, followed, 0, -1
             self._followed_entities.refresh()
             out["entity"] = {"name": self.name, "known": True, "target": self._target}
+            if self._limits is not None:
+                out["limits"] = self._limits(self.name)
         if followed.total != self._total:
             total = followed.total
             points = followed.since(self._total)
@@ -252,12 +276,40 @@ class EntityView:
                 }
         return out
 
+    def reach(self) -> tuple[int, int] | None:
+        """Return the times of the first and last event that are shown, ms; None without any."""
+        points = None if self._followed is None else self._followed.points
+        return (points[0][0], points[-1][0]) if points else None
+
 
 def columns_of(points: list[Point]) -> list[list[Any]]:
     """Return points as columns ts, y, yhat, lower, upper, score."""
     ts = [at for at, _ in points]
     rest = np.array([values for _, values in points], np.float32).reshape(len(points), 5)
     return [ts, *(np.ascontiguousarray(rest[:, i]) for i in range(5))]  # type: ignore[list-item]
+
+
+class AlertView:
+    """The episode that an alert's id belongs to. name: the id"""
+
+    def __init__(self, alert_episodes: AlertEpisodes, name: str) -> None:
+        self._alert_episodes, self._name = alert_episodes, name[:MAX_LENGTH]
+        self._sent: Content | None = None
+
+    @property
+    def entity(self) -> str | None:
+        """Its entity; None of a fleet alert, and of one that is not kept."""
+        found = self._alert_episodes.find(self._name)
+        return None if found is None else found[1]
+
+    def next(self) -> Content:
+        """Return what is new since the last call."""
+        found = self._alert_episodes.find(self._name)
+        content: Content = {"n": None if found is None else found[0]}
+        if content == self._sent:
+            return {}
+        self._sent = content
+        return {"alert": content}
 
 
 class EpisodesView:

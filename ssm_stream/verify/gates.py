@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, STACK_CLIP, TOP_PRIOR, UNIT_RATE
+from ssm_stream.core.constants import LOSS_CLIP, POOL_DECAY, PRIOR, ROUNDING, STACK_CLIP, TOP_PRIOR, UNIT_RATE
 from ssm_stream.core.shapes import WINSOR, Z_CLIP, G, LearnerParams
 from ssm_stream.verify.reference import Array, sweep
 
@@ -106,8 +106,9 @@ class Gates:
         a, active (t,): expert predictions; made (G + 1,): predictions of the gates, and of the one over them;
         n: labelled events of the entity and of the pool before; max_waiting: events that may wait to be swept
         """
-        t, error = len(a), abs(made[G] - y)
-        unit = own.unit if own.unit > 0 else self.unit if self.unit > 0 else float(error)
+        t, error, rounding = len(a), abs(float(made[G]) - y), ROUNDING * max(abs(float(made[G])), abs(y))
+        error = error if error > rounding else 0.0
+        unit = next((usual for usual in (own.unit, self.unit) if usual > rounding), error)
         if self.p.learned_gate and unit > 0:
             r = _regrets(made[:2], a[None], y, unit) * active
             decay = self.p.poly_decay[:, None]
@@ -123,8 +124,8 @@ class Gates:
             self.loss *= POOL_DECAY
             self.loss[:t] += lost
             self.losses = POOL_DECAY * self.losses + 1.0
-        own.unit = _usual(own.unit, n[0], float(error), unit)
-        self.unit = _usual(self.unit, n[1], float(error), unit)
+        own.unit = _usual(own.unit if own.unit > rounding else unit, n[0], error)
+        self.unit = _usual(self.unit if self.unit > rounding else unit, n[1], error)
 
     def _learn_stack(self, a: Array, active: NDArray[np.bool_], y: float, unit: float, max_waiting: int) -> None:
         """S ← λS + ωxxᵀ and P ← λP + ωqx with x the experts' distances from their mean, then a sweep of all weights."""
@@ -162,9 +163,8 @@ def _regrets(made: Array, experts: Array, y: float, unit: float) -> Array:
     return np.clip(slope[:, None] * (made[:, None] - experts), -Z_CLIP, Z_CLIP)
 
 
-def _usual(before: float, n: int, error: float, start: float) -> float:
+def _usual(unit: float, n: int, error: float) -> float:
     """Running mean of the absolute error; an error counts for at most `WINSOR` of it once `KNOWN` are learned."""
-    unit = before if before else start
     if n > KNOWN:
         error = min(error, WINSOR * unit)
     return unit + max(UNIT_RATE, 1.0 / (n + 2.0)) * (error - unit)

@@ -18,18 +18,22 @@ from pydantic import (
 )
 
 from ssm_stream.config.paths import parse_path
+from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import ConfigError, Path, Section
 from ssm_stream.config.sections.conditions import fields
 from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
 from ssm_stream.config.sections.holidays import Holidays, HolidaysSetting
 from ssm_stream.config.sections.operating import Conditions, Quality
 from ssm_stream.config.sections.own_parts import require_part
+from ssm_stream.config.sections.readings import Grace, MaxAge, Tag, TagSetting, check_max_age
 
 MAX_TARGETS = 64
 ALL = "all"
 """As `target`: every feature is one."""
 MAX_NAME_LENGTH = 512
 """Characters of an entity's or a category's name."""
+READING_SETTINGS = {"signal", "value", "tag", "every", "max_age", "grace"}
+"""Settings of `layout: readings` alone."""
 
 
 def _repeated(paths: list[Any]) -> list[Any]:
@@ -70,8 +74,12 @@ class Event(Section):
     """How a JSON event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
     `sensors[0].value` or `sensors[name=temp].value`; `$key` and `$header.NAME` are the message's key and a header."""
 
+    layout: Literal["events", "readings"] = "events"
+    """What a message is: `events`, all columns of an entity at one time; `readings`, one value of one signal at one
+    time, as historians, OPC UA gateways and MQTT bridges send them. Of readings, rows are made: `target`, `features`,
+    `categories` and so on name signals."""
     entity: Path
-    """Path of the name of the machine, sensor, service or line (text or whole number)."""
+    """Path of the name of the machine, sensor, service or line (text or whole number). With `tag`: leave it out."""
     entity_default: Annotated[str, Field(min_length=1, max_length=MAX_NAME_LENGTH)] | None = None
     """Name for events (and labels) that have none at `entity`: for a topic of one machine. Default: they are dead
     letters."""
@@ -85,6 +93,24 @@ class Event(Section):
     """`auto`: text is ISO 8601; a number is seconds, milli-, micro- or nanoseconds since 1970 by its size."""
     time_zone: str = "UTC"
     """Zone of ISO times without an offset, and of the calendar features."""
+    signal: Path | None = None
+    """Readings: path of the name of the signal. Readings of signals that are not used pass by."""
+    value: Path = "value"
+    """Readings: path of the value: a number, true or false, and text where the signal is in `categories`. Missing or
+    null: the signal is unknown from then on."""
+    tag: TagSetting | None = None
+    """Readings: one text that has both entity and signal, in place of `entity` and `signal`: how it is made up, such as
+    `"{entity}.{signal}"`, of the field `tag`; or `{field: name, pattern: "{entity}/{signal}"}`."""
+    every: Duration | None = None
+    """Readings: a row an entity every so long, at whole multiples since 1970, while a signal is known. Default: a row
+    at each reading of the target (of several, the first)."""
+    max_age: MaxAge | None = None
+    """Readings: how old the last value of a signal may be, at the row; an older one is unknown. A duration, or one by
+    signal, such as `{temp: 5m}`. Default, and for signals that are not listed: 10 times the signal's usual gap."""
+    grace: Grace = 0.0
+    """Readings: how far behind the entity's latest reading one may come and still be used. A row waits until the
+    entity has a reading that is so much later. `0s`: a row is made at once, of what came before. Later ones than that
+    are dead letters."""
     max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
     """A larger message is a dead letter and is not parsed."""
     format: Annotated[str, AfterValidator(_format)] = "json"
@@ -142,6 +168,23 @@ class Event(Section):
             return features
         return [*features, *(name for name in info.data.get("derive", {}) if name not in features)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _entity_of_tag(cls, given: Any) -> Any:
+        """Set the path of the entity, which a tag has."""
+        if not isinstance(given, dict) or given.get("tag") is None or given.get("layout") != "readings":
+            return given
+        tag = given["tag"]
+        field = tag.get("field", "tag") if isinstance(tag, dict) else tag.field if isinstance(tag, Tag) else "tag"
+        if given.get("entity", field) != field:
+            raise ValueError("entity: found with `tag`, which has it; leave one of the two out")
+        return {**given, "entity": field}
+
+    @property
+    def makes_rows(self) -> bool:
+        """Whether messages are no rows, and rows are made of them."""
+        return self.layout != "events"
+
     @property
     def uses_differences(self) -> bool:
         """Whether the features' changes are inputs."""
@@ -153,6 +196,7 @@ class Event(Section):
             zoneinfo.ZoneInfo(self.time_zone)
         except (zoneinfo.ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError(f"time_zone: found {self.time_zone!r}; write an IANA name such as 'Asia/Tokyo'") from error
+        self._check_layout()
         if self.derive:
             self._check_derived()
         self._check_conditions()
@@ -173,6 +217,27 @@ class Event(Section):
                 which = "the target" if len(self.targets) == 1 else "a target"
                 raise ValueError(f"features: {target!r} is {which}; it may not be a feature")
         return self
+
+    def _check_layout(self) -> None:
+        """Check the settings of readings."""
+        if self.layout == "events":
+            fields = type(self).model_fields
+            if given := sorted(name for name in READING_SETTINGS if getattr(self, name) != fields[name].default):
+                raise ValueError(f"{given[0]}: found without `layout: readings`; add that, or leave {given[0]} out")
+            return
+        if (self.signal is None) == (self.tag is None):
+            found = "neither" if self.tag is None else "both"
+            raise ValueError(
+                f"layout: readings, with {found} of `signal` and `tag`; write one of them: the path of the signal's "
+                "name, or a text that has entity and signal"
+            )
+        if self.features == "auto":
+            raise ValueError("features: auto with layout: readings; list the signals (`ssm-stream init` does)")
+        if self.quality is not None and self.quality.columns:
+            raise ValueError(
+                "quality.columns: found with layout: readings, each of which has one value; write `column`"
+            )
+        check_max_age(self.max_age, self.every, self.signals)
 
     def _check_derived(self) -> None:
         """Check where derived inputs come from: none may hold a target that is not known yet."""
@@ -297,10 +362,15 @@ class Event(Section):
         return found
 
     @property
+    def signals(self) -> set[str]:
+        """The columns of a row, those of conditions and limits among them. Raises as `numbers`."""
+        return {*self.targets, *self.read_numbers, *self.categories, *self.context}
+
+    @property
     def context(self) -> list[str]:
         """Paths of the columns of `Events.context`: of conditions, flags and limits, if nothing else reads them. Raises
         as `numbers`."""
-        flags = [] if self.quality is None else self.quality.flags
+        flags = [] if self.quality is None or self.makes_rows else self.quality.flags
         used = [*fields(each.condition for each in self.when), *flags, *self._limited]
         read = {*self.columns, *self.targets}
         return [path for path in dict.fromkeys(used) if path not in read]

@@ -37,6 +37,9 @@ class Recovery(Section):
     epoch_interval: Duration | None = None
     """Time between snapshots: at most so much is done again after a crash. Default: 10s; with `delivery: exactly_once`
     1s, as consumers see results when their epoch ends."""
+    keep: Duration | None = 7 * 86400.0
+    """How long earlier states are kept, for `ssm-stream state rewind`: all of the last hour (one every ten minutes),
+    one an hour for a day, then one a day; together in a quarter of the free disk at most. Null: none."""
 
 
 class Audit(Section):

@@ -16,6 +16,7 @@ constexpr double TOP_PRIOR = 0.1;  // gates of nearly equal worth share until on
 constexpr double LOSS_CLIP = 4.0;
 constexpr double POOL_DECAY = 0.999;  // of the pool's losses
 constexpr double UNIT_RATE = 0.02;
+constexpr double ROUNDING = 1e-12;     // of target and prediction: an error up to here is rounding, which is no unit
 constexpr double LEAST_UNIT = 1e-300;  // below it one over the unit is no number
 constexpr double STACK_CLIP = 20.0;    // usual errors that the stacking gates hear
 enum { POLY = 0, SOFT = 2, STACK = 4 };  // places of the two gates of each kind
@@ -159,17 +160,18 @@ SSM_INLINE void learn_losses(const Params& p, const Scratch& w, Entity& s, Pool&
     pool.losses = POOL_DECAY * pool.losses + 1.0;
 }
 
-SSM_INLINE void learn_unit(double& unit, double n, double error, double start) {
-    if (unit == 0.0) unit = start;
+SSM_INLINE void learn_unit(double& unit, double n, double error, double rounding, double start) {
+    if (unit <= rounding) unit = start;
     if (n > 30.0) error = min(error, WINSOR * unit);
     unit += max(UNIT_RATE, 1.0 / (n + 2.0)) * (error - unit);
 }
 
 // Judge the answers and the gates by the target. most: events that may wait to be swept
 SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& pool, i64 count, double y, i64 most) {
-    const double error = std::fabs(w.made[GATES] - y);
-    double unit = s.unit > 0.0 ? s.unit : pool.unit;  // the entity's usual absolute error; the pool's for a new one
-    if (unit == 0.0) unit = error;
+    const double rounding = ROUNDING * max(std::fabs(y), std::fabs(w.made[GATES])), off = std::fabs(w.made[GATES] - y);
+    const double error = off > rounding ? off : 0.0;
+    // The entity's usual absolute error; the pool's for a new one, and for one that had none but rounding.
+    double unit = s.unit > rounding ? s.unit : pool.unit > rounding ? pool.unit : error;
     if (unit > 0.0 && p.learned_gate) {
         unit = max(unit, LEAST_UNIT);
         const i64 n = whole_doubles(count);
@@ -186,8 +188,8 @@ SSM_ALONE void learn_gates(const Params& p, const Scratch& w, Entity& s, Pool& p
         }
         learn_losses(p, w, s, pool, count, y, unit);
     }
-    learn_unit(s.unit, static_cast<double>(s.n), error, unit);
-    learn_unit(pool.unit, static_cast<double>(pool.n), error, unit);
+    learn_unit(s.unit, static_cast<double>(s.n), error, rounding, unit);
+    learn_unit(pool.unit, static_cast<double>(pool.n), error, rounding, unit);
 }
 
 }  // namespace ssm::SSM_ISA

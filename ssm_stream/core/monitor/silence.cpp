@@ -25,7 +25,8 @@ constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own
 constexpr double FIRST = 3.0;                        // lengths before a variance
 constexpr double OWN = 30.0, SHARED = 100.0;         // lengths before anything is judged: of the series, of the source
 constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the tail; times the mean that is never too long
-constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run
+constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run of equal values
+constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
 constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
 constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 5.0;  // runs that are never too long
 
@@ -59,19 +60,37 @@ double allowed(const double* s, const double* pool, double rarity, double unit =
     return s[MEAN] * most(1.0 + scale * z, CALM);
 }
 
+// As `allowed`, of a gap between values, in events: in its tail, each event without one is followed by another with the same
+// chance. Where values are hardly ever missing, the tail begins with the first that is, and is rarer than `TAIL`. Runs of equal
+// values are not judged so: in quiet hours a signal repeats itself more often than the chance of a repeat says.
+double allowed_missing(const double* s, const double* pool, double rarity) {
+    if (s[NUMBER] == 0.0) return INFINITY;
+    const double step = s[MEAN] * deviation(s, pool), start = std::floor(s[MEAN] + step * pool[START]);
+    const double share = start > 1.0 ? TAIL : least(TAIL, most(s[MEAN] - 1.0, 1.0 / s[NUMBER]));
+    const double more = most(pool[EXCESS] * step, MORE);
+    return most(start + 1.0 + own::log(most(DOUBT * share * rarity, 1.0)) / own::log(1.0 + 1.0 / more), s[MEAN] * CALM);
+}
+
 bool judged(const double* s, const double* pool) { return s[NUMBER] >= OWN && pool[ALL_NUMBER] >= SHARED; }
 
-// Mean and variance of the lengths, and of the source's tail; a length beyond `limit` counts as that much.
-void learn(double* s, double* pool, double length, double limit, bool beyond) {
-    length = least(length, most(2.0 * limit, s[MEAN]));
+// Mean and variance of the lengths, and of the source's tail; a length beyond twice what is allowed counts as that much.
+// limit(): what is allowed, which is at least `CALM` times the mean; computed only where it matters
+// missing: of a gap in events, whose excess is that over the first one of the tail
+template <class Limit>
+void learn(double* s, double* pool, double length, Limit limit, bool beyond, bool missing = false) {
+    if (length > 2.0 * (CALM * s[MEAN])) length = least(length, most(2.0 * limit(), s[MEAN]));
     const double n = s[NUMBER];
     if (n == 0.0) s[MEAN] = most(length, 1.0);
     const double off = length / s[MEAN] - 1.0;
     if (n >= OWN && !beyond) {
-        const double z = off / deviation(s, pool), count = pool[ALL_NUMBER];
+        const double scale = deviation(s, pool), z = off / scale, count = pool[ALL_NUMBER], start = pool[START];
         const double rate = most(1.0 / (count + 1.0), 0.001);
-        pool[START] = most(pool[START] + 4.0 * most(1.0 / (count + 20.0), 0.002) * ((z > pool[START] ? 1.0 : 0.0) - TAIL), 0.0);
-        if (z > pool[START]) pool[EXCESS] += most(1.0 / (TAIL * count + 10.0), 0.01) * (z - pool[START] - pool[EXCESS]);
+        pool[START] = most(start + 4.0 * most(1.0 / (count + 20.0), 0.002) * ((z > start ? 1.0 : 0.0) - TAIL), 0.0);
+        if (z > pool[START]) {
+            const double step = s[MEAN] * scale;
+            const double excess = missing ? most(length - std::floor(s[MEAN] + step * pool[START]) - 1.0, 0.0) / step : z - pool[START];
+            pool[EXCESS] += most(1.0 / (TAIL * count + 10.0), 0.01) * (excess - pool[EXCESS]);
+        }
         pool[ALL_VARIANCE] += rate * (least(off * off, 100.0) - pool[ALL_VARIANCE]);
         pool[ALL_NUMBER] = count + 1.0;
     }
@@ -149,7 +168,8 @@ class Silence {
         move(s, row, ts, e);
         const bool known = e[LAST] == e[LAST], silent = e[SILENT] != 0.0;
         // Until every place of the ring has been filled twice the clock has not begun.
-        if (known && s[TURN] > 2.0 * static_cast<double>(RING)) learn(e + GAPS, s + POOL, s[TAU] - e[LAST], bound(e, s), silent);
+        if (known && s[TURN] > 2.0 * static_cast<double>(RING))
+            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return bound(e, s); }, silent);
         if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN});
         e[LAST] = s[TAU];
         e[TS] = ts;
@@ -219,12 +239,15 @@ class Silence {
     }
 
     // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
-    // lengths that it cuts are not learned.
+    // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
     void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
         double *missing = pools, *equal = pools + ALL_LENGTHS;
         if (std::isinf(value)) {
-            c[RUN] = c[SAME] = 0.0;
-            c[VALUE] = NAN;
+            if (c[MISSED] == 0.0) c[RUN] = 0.0;
+            if (c[STUCK] == 0.0) {
+                c[SAME] = 0.0;
+                c[VALUE] = NAN;
+            }
             return;
         }
         if (value != value) {
@@ -232,13 +255,14 @@ class Silence {
             c[RUN] += 1.0;
             const double* one = c + MISSING;
             if (c[MISSED] == 0.0 && c[RUN] >= UNKNOWN_EVENTS && judged(one, missing) &&
-                c[RUN] + 1.0 > allowed(one, missing, rarity(c[MISSING + MEAN], gap), 1.0)) {
+                c[RUN] + 1.0 > allowed_missing(one, missing, rarity(c[MISSING + MEAN], gap))) {
                 c[MISSED] = 1.0;
                 found_.push_back({i, row, EMPTY, j, c[MISSED_TS], NAN});
             }
             return;
         }
-        learn(c + MISSING, missing, c[RUN] + 1.0, allowed(c + MISSING, missing, rarity(most(c[MISSING + MEAN], 1.0), gap), 1.0), c[MISSED] != 0.0);
+        const auto rare = [&](const double* one) { return rarity(most(one[MEAN], 1.0), gap); };
+        learn(c + MISSING, missing, c[RUN] + 1.0, [&] { return allowed_missing(c + MISSING, missing, rare(c + MISSING)); }, c[MISSED] != 0.0, true);
         if (c[MISSED] != 0.0) found_.push_back({i, row, FILLED, j, c[MISSED_TS], value});
         c[RUN] = c[MISSED] = 0.0;
         if (value == c[VALUE]) {
@@ -251,7 +275,7 @@ class Silence {
             return;
         }
         if (c[SAME] > 0.0)
-            learn(c + EQUAL, equal, c[SAME], allowed(c + EQUAL, equal, rarity(most(c[EQUAL + MEAN], 1.0), gap), 1.0), c[STUCK] != 0.0);
+            learn(c + EQUAL, equal, c[SAME], [&] { return allowed(c + EQUAL, equal, rare(c + EQUAL), 1.0); }, c[STUCK] != 0.0);
         if (c[STUCK] != 0.0) found_.push_back({i, row, MOVES, j, c[STUCK_TS], value});
         c[STUCK] = 0.0;
         c[SAME] = 1.0;

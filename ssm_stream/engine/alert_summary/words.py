@@ -190,6 +190,9 @@ TEXTS: dict[str, Text] = {
     ),
     "ttl": Text("closed, as no events of it come any more", "イベントが途絶えたため、アラートを閉じました"),
     "reset": Text("closed, as its state was reset", "状態がリセットされたため、アラートを閉じました"),
+    "rewind": Text(
+        "closed, as what it was raised by was forgotten", "発報の元となった学習が取り消されたため、アラートを閉じました"
+    ),
     "disabled": Text("closed, as the detector was switched off", "検知が無効化されたため、アラートを閉じました"),
     "maintenance": Text("closed, as a maintenance window began", "メンテナンス期間に入ったため、アラートを閉じました"),
     "event": Text("{n} event", "イベント {n} 件"),

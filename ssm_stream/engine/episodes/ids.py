@@ -1,8 +1,9 @@
 """Ids of alerts, and of the episodes that they belong to.
 
 An alert's id is made of its source event's topic, partition and offset, its kind, and a suffix: none for the alert of
-the event's own entity, `-fleet` for a fleet's, a number for all others that are sent at that event. So a replay gives
-the same ids. An episode's id is that of its `started` message.
+the event's own entity, `-fleet` for a fleet's, a number for all others that are sent at that event; then the number of
+the row, where one message causes several (`Events.number`). So a replay gives the same ids. An episode's id is that of
+its `started` message.
 """
 
 from __future__ import annotations
@@ -11,21 +12,30 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ssm_stream.engine.alert_kinds import FLEET, MAINTENANCE, OTHER, SHADOW
 from ssm_stream.engine.alerts import Alert, EventPlace
 from ssm_stream.engine.rules.messages import episode_kind
 
 
 class EventIds(NamedTuple):
-    """Where the events of a batch come from. offsets: of each"""
+    """Where the events of a batch come from. offsets: of each; numbers: as `Events.number`"""
 
     topic: str
     partition: int
     offsets: Sequence[int]
+    numbers: NDArray[np.int64] | None = None
 
-    def take(self, rows: Iterable[int]) -> EventIds:
+    def take(self, rows: Sequence[int]) -> EventIds:
         """Return those of these rows."""
-        return self._replace(offsets=[self.offsets[row] for row in rows])
+        numbers = None if self.numbers is None else self.numbers[rows]
+        return self._replace(offsets=[self.offsets[row] for row in rows], numbers=numbers)
+
+    def row_suffix(self, row: int) -> str:
+        """Return the end of the ids of a row: its number, if it has one."""
+        return "" if self.numbers is None else f"-{self.numbers[row]}"
 
     def alert_id(self, alert: Alert) -> str:
         """Return the id of an alert of the batch that has its suffix."""
@@ -137,7 +147,8 @@ class EpisodeIds:
         for alert in alerts:
             message = alert.message
             if alert.place is None or alert.waits:
-                unique = alert._replace(suffix=_unique(alert, numbers))
+                of_row = "" if events is None else events.row_suffix(alert.row)
+                unique = alert._replace(suffix=_unique(alert, numbers) + of_row)
                 own = None if events is None else events.alert_id(unique)
             else:
                 unique = alert._replace(suffix=alert.place.suffix)
@@ -207,6 +218,11 @@ class EpisodeIds:
             for key, (started, own) in self._suppressed.items()
             if own == by
         }
+
+    def open(self, ended_by: str) -> list[Ended]:
+        """Return the open episodes, as they would end; they stay open."""
+        sent = [Ended(key, each, ended_by, False, None) for key, each in self._sent.items()]
+        return sent + [Ended(key, each, ended_by, True, by) for key, (each, by) in self._suppressed.items()]
 
     @property
     def kinds(self) -> set[str]:

@@ -1,10 +1,11 @@
-"""The first events after an idle stretch (`event.when`): how large their scores are, and what allowance they get.
+"""The first events after a stop (`event.when`, a planned stop that holds learning): how large their scores are, and
+what allowance they get.
 
 A machine that starts again is not what it was when it stopped: it is cold, and past targets are those of before. So its
-first events are learned, but their scores are judged by what they were at earlier restarts. A pool keeps the highest
-score of these by the number of the event since the start (1, 2, 3 to 4, 5 to 8, …); an event alarms beyond `MARGIN`
-times that, and never below 1; it is no evidence of drift. Until a pool has seen `RESTARTS` restarts, none of their
-events alarms.
+first events are learned, but their scores are judged by what they were at earlier restarts, after stops that lasted
+about as long. A pool keeps the highest score of these by the number of the event since the start (1, 2, 3 to 4, 5 to 8,
+…); an event alarms beyond `MARGIN` times that, and never below 1; it is no evidence of drift. After few restarts the
+highest is worth less: until there are `RESTARTS`, the factor is larger; until `FEWEST`, none of their events alarms.
 
 A restart lasts as long as the stop did, by time (at most `LONGEST`) or by events (at most `EVENTS`), whichever is more,
 but no longer than a part of the run before the stop. It is judged by what was known when it began, and counts when it
@@ -14,6 +15,7 @@ is over: so no batch changes what it is judged by.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -24,12 +26,18 @@ from numpy.typing import NDArray
 from ssm_stream.config import Config
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.ingest.event_columns import Events
+from ssm_stream.ingest.planned_stops import HELD
 
 RESTARTS = 12
 MARGIN = 3.0
+"""After n restarts, 3 · 12 / n while n < 12: if the tail is exponential, the next one is beyond it in 1 of 450 cases at
+most."""
+FEWEST = 3
 LEAST = 1.0 + 2.0**-20
 """Allowance of an event of a restart at least: above 1, so that it is no evidence of drift."""
 LONGEST = 4 * 3_600_000
+SHORTER = (LONGEST // 16, LONGEST // 4, LONGEST)
+"""Stops are of four kinds, by how long they lasted: up to 15 minutes, an hour, four hours, or longer."""
 EVENTS = 8
 RUNS = 8
 """A restart is at most this part of the run before the stop: a machine that often stops is judged all the same."""
@@ -45,12 +53,12 @@ BEGINS, ENDS = -1, -2
 class Restart:
     """A restart of an entity.
 
-    pool: whose table it is judged by; begin: time of its first event, ms; lasts, most: ms, and events
+    table: that it is judged by; begin: time of its first event, ms; lasts, most: ms, and events
     events: so far; limits: allowance by place, as it began; highest: score by place so far, 0 for none
     dropped: the entity started afresh
     """
 
-    pool: str
+    table: str
     begin: int
     lasts: int
     most: int
@@ -77,15 +85,16 @@ class Segment(NamedTuple):
 
 
 class Restarts:
-    """The idle entities and the restarts of one target. config: with `event.when`"""
+    """The entities that stand still and the restarts of one target."""
 
     def __init__(self, config: Config) -> None:
         self._shards, self._fleet = config.state.shards, config.model.fleet
-        self._idle: dict[str, list[int]] = {}  # entity → time of the first idle event, ms, and their number
+        self._idle: dict[str, list[int]] = {}  # entity → time of the first event of its stop, ms, and their number
         self._begun: dict[str, int] = {}  # entity → time at which it started again last, ms
-        self._ran: dict[str, int] = {}  # idle entity → time that it ran before, ms
+        self._ran: dict[str, int] = {}  # entity that stopped → time that it ran before, ms
         self._open: dict[str, Restart] = {}
-        self._tables: dict[str, list[float]] = {}  # pool → restarts seen, then the highest score by place
+        self._tables: dict[str, list[float]] = {}
+        """Pool and kind of stop → restarts seen, then the highest score by place."""
 
     def plan(self, events: Events, source: int, known: Container[str]) -> list[Segment]:
         """Return the segments of a batch; without a restart, none.
@@ -94,20 +103,25 @@ class Restarts:
             events: all of the batch, the idle ones among them
             known: entities that had an event before the batch that was not idle
         """
+        if events.idle is None and events.maintenance is None and not self._idle and not self._open:
+            return []
         idle = np.zeros(len(events), np.bool_) if events.idle is None else events.idle
-        mine = {events.entity[i] for i in np.flatnonzero(idle).tolist()}
+        stopped = idle if events.maintenance is None else idle | (events.maintenance == HELD)
+        mine = {events.entity[i] for i in np.flatnonzero(stopped).tolist()}
         if not mine and not self._idle and not self._open:
             return []
         mine |= self._idle.keys() | self._open.keys()
         seen, steps, at = set[str](), list[Step](), np.cumsum(~idle)
         for i in [i for i, name in enumerate(events.entity) if name in mine]:
             name, ts = events.entity[i], int(events.ts[i])
-            if idle[i]:
-                self._stop(steps, int(at[i]), name, ts, is_known=name in seen or name in known)
-            elif name in seen or name in known:
-                self._run(steps, int(at[i]) - 1, name, ts, source)
+            is_known, row = name in seen or name in known, int(at[i]) - (not idle[i])
+            if stopped[i]:
+                self._stop(steps, row, name, ts, is_known=is_known)
+            elif is_known:
+                self._run(steps, row, name, ts, source)
             else:  # it starts afresh
                 self._forget(name)
+            if not idle[i]:
                 seen.add(name)
         return list(_segments(steps, int(at[-1]) if len(at) else 0))
 
@@ -130,7 +144,8 @@ class Restarts:
             stood = max(ts - since, 1)
             share = min(self._ran.pop(name, RUNS * stood) / (RUNS * stood), 1.0)
             lasts, most = min(stood, LONGEST) * share, max(min(count, EVENTS) * share, 1.0)
-            restart = self._open[name] = Restart(pool, ts, int(lasts), int(most))
+            table = f"{pool} {bisect_left(SHORTER, stood)}"
+            restart = self._open[name] = Restart(table, ts, int(lasts), int(most))
             self._begun[name] = ts
             steps.append(Step(row, name, restart, BEGINS))
         elif name in self._open:
@@ -148,7 +163,7 @@ class Restarts:
         """Fill in the allowance of the events of a segment; the others have 1."""
         for row, _, restart, place in segment.steps:
             if place == BEGINS:
-                restart.limits = self._limits(restart.pool)
+                restart.limits = self._limits(restart.table)
             elif place >= 0 and not restart.dropped:
                 allowance[row] = restart.limits[place]
 
@@ -165,24 +180,26 @@ class Restarts:
 
     def drop(self, entity: str, row: int, segments: Iterable[Segment], allowance: NDArray[np.float64]) -> None:
         """Drop the restart that an entity is in at an event, as it starts afresh there."""
-        for segment in segments:
-            for step in segment.steps:
-                if step.entity == entity and step.row >= row and step.place >= 0:
-                    step.restart.dropped = True
-                    allowance[step.row] = 1.0
+        later = [step for each in segments for step in each.steps if step.entity == entity and step.row >= row]
+        mine = [step for step in later if step.place >= 0]
+        for step in mine:
+            if mine[0].row == row:  # else it starts afresh within its stop, whatever comes after that in the batch
+                step.restart.dropped = True
+                allowance[step.row] = 1.0
 
-    def _limits(self, pool: str) -> list[float]:
-        seen, *highest = self._tables.get(pool, [0.0])
-        if seen < RESTARTS:
+    def _limits(self, table: str) -> list[float]:
+        seen, *highest = self._tables.get(table, [0.0])
+        if seen < FEWEST:
             return [math.inf] * PLACES
-        return [max(MARGIN * max(highest[max(i - 1, 0) : i + 2]), LEAST) for i in range(PLACES)]
+        margin = MARGIN * max(RESTARTS / seen, 1.0)
+        return [max(margin * max(highest[max(i - 1, 0) : i + 2]), LEAST) for i in range(PLACES)]
 
     def _count(self, restart: Restart) -> None:
         """Count a restart that is over: a score counts up to its allowance, so that a fault does not hide the next."""
         if not any(restart.highest):
             return
-        table = self._tables.setdefault(restart.pool, [0.0] * (PLACES + 1))
-        limits = self._limits(restart.pool)
+        table = self._tables.setdefault(restart.table, [0.0] * (PLACES + 1))
+        limits = self._limits(restart.table)
         table[0] += 1.0
         for i, score in enumerate(restart.highest):
             if score > 0.0:
@@ -199,7 +216,8 @@ class Restarts:
         """Forget where an entity is, as it starts afresh."""
         self._forget(entity)
         if not self._fleet:
-            self._tables.pop(entity, None)
+            for kind in range(len(SHORTER) + 1):
+                self._tables.pop(f"{entity} {kind}", None)
 
     def _forget(self, entity: str) -> None:
         self._idle.pop(entity, None)
@@ -209,7 +227,7 @@ class Restarts:
 
     def dump(self) -> dict[str, Any]:
         """Return the state as JSON has it; an unlimited allowance is null there."""
-        names = ("pool", "begin", "lasts", "most", "events", "limits", "highest")
+        names = ("table", "begin", "lasts", "most", "events", "limits", "highest")
         return {
             "idle": dict(sorted(self._idle.items())),
             "begun": dict(sorted(self._begun.items())),
@@ -222,13 +240,15 @@ class Restarts:
             "tables": dict(sorted(self._tables.items())),
         }
 
-    def load(self, content: dict[str, Any]) -> None:
-        """Load what `dump` returned."""
+    def load(self, content: dict[str, Any] | None) -> None:
+        """Load what `dump` returned; None: nothing has stopped yet."""
+        if content is None:
+            content = {"idle": {}, "begun": {}, "ran": {}, "open": {}, "tables": {}}
         self._idle, self._tables = content["idle"], content["tables"]
         self._begun, self._ran = content["begun"], content["ran"]
         self._open = {
-            name: Restart(pool, begin, lasts, most, events, [math.inf if x is None else x for x in limits], highest)
-            for name, (pool, begin, lasts, most, events, limits, highest) in content["open"].items()
+            name: Restart(table, begin, lasts, most, events, [math.inf if x is None else x for x in limits], highest)
+            for name, (table, begin, lasts, most, events, limits, highest) in content["open"].items()
         }
 
 

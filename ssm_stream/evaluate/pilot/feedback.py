@@ -12,7 +12,7 @@ from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_tally import Blocks
 from ssm_stream.evaluate.recordings.files import RecordingError
-from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
+from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 
 
 class JudgedAlarms(NamedTuple):
@@ -41,10 +41,11 @@ def read_feedback(path: Path, config: Config) -> dict[str, bool]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if line.strip():
             try:
-                verdict = read(line)
+                found = read(line)
             except FeedbackError as error:
                 raise RecordingError(f"{path}:{number}: {error}") from None
-            out[verdict.alert] = verdict.true
+            if isinstance(found, Verdict):
+                out[found.alert] = found.true
     if not out:
         raise RecordingError(f'{path}: no verdicts; write one a line: {{"id": ALERT_ID, "true": false}}')
     return out

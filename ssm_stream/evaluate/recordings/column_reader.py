@@ -21,8 +21,10 @@ from ssm_stream.ingest.events import (
     Events,
     RefusedDocument,
     select_entities,
+    stack_targets,
     text_code,
 )
+from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, to_milliseconds
 
 ISO = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-5][0-9](?:\.[0-9]{1,6})?"
@@ -41,15 +43,17 @@ class ColumnReader:
     """
 
     def __init__(self, event: Event) -> None:
-        self._event = event
+        self._messages = MessageReader(event)
+        self._event = event = self._messages.event
         self._by_row, self._only = EventReader(event), entity_filter(event.only)
         paths = self._by_row.paths
         self.names = {name for path in paths for name in columns_of(path)}
 
     def read(self, part: Slice) -> tuple[Events, list[RefusedDocument]]:
-        """Return the events of a slice, and the refusals, both in order of position."""
+        """Return the events of a slice, and the refusals, both in order of position: messages, where these are no rows
+        yet."""
         events = self._by_column(part) if part.height else None
-        return self._by_row.read(part.rows()) if events is None else (events, [])
+        return self._messages.translate(*(self._by_row.read(part.rows()) if events is None else (events, [])))
 
     def _by_column(self, part: Slice) -> Events | None:
         """Return the events; None if the rows must be read one by one."""
@@ -76,7 +80,7 @@ class ColumnReader:
         usable = [[column for column in some if column is not None] for some in (targets, features)]
         if len(usable[0]) < len(targets) or len(usable[1]) < len(features):
             return None
-        target = usable[0][0] if len(targets) == 1 else np.stack(usable[0], axis=1)
+        target = stack_targets(usable[0], part.height)
         together = np.stack(usable[1], axis=1) if features else np.empty((part.height, 0))
         read = Columns(entity, ts, together, target, np.arange(part.height), texts or None)
         return select_entities(self._by_row.assembler(read), self._only)

@@ -17,12 +17,41 @@ class RecordingError(ValueError):
     """The recording cannot be read. The text names the file, the line if it is known, and the cure."""
 
 
-def open_file(path: Path) -> gzip.GzipFile | io.BufferedReader:
-    """Open a file, unpacked if its name ends in .gz."""
+class NotUtf8Error(RecordingError):
+    """The file is not UTF-8. data: the bytes that are not"""
+
+    def __init__(self, text: str, path: Path, data: bytes) -> None:
+        super().__init__(text)
+        self.path, self.data = path, data
+
+
+BinaryFile = gzip.GzipFile | io.BufferedReader
+GZIP, ZSTANDARD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+
+
+def open_file(path: Path) -> BinaryFile:
+    """Open a file, unpacked if it is packed by gzip or Zstandard."""
     try:
-        return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else path.open("rb")
+        file = path.open("rb")
     except OSError as error:
         raise RecordingError(f"{path}: cannot be opened: {error}") from error
+    begin, suffix = file.peek(4)[:4], path.suffix.lower()
+    if begin.startswith(GZIP) or suffix == ".gz":
+        return gzip.open(file, "rb")
+    if begin == ZSTANDARD or suffix == ".zst":
+        return _open_zstandard(path, file)
+    if begin.startswith(b"PK\x03\x04"):
+        raise RecordingError(f"{path}: a zip archive; unpack it, or name a sheet of Excel .xlsx")
+    return file
+
+
+def _open_zstandard(path: Path, file: io.BufferedReader) -> io.BufferedReader:
+    try:
+        import zstandard
+    except ImportError:
+        install = "pip install 'ssm-stream[zstd]'"
+        raise RecordingError(f"{path}: to unpack Zstandard, install {install}; or unpack the file") from None
+    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True))
 
 
 def lines_of(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
@@ -31,7 +60,7 @@ def lines_of(file: Iterable[bytes], path: Path) -> Iterator[bytes]:
         yield from file
 
 
-def read_block(file: gzip.GzipFile | io.BufferedReader, path: Path, size: int) -> bytes:
+def read_block(file: BinaryFile, path: Path, size: int) -> bytes:
     """Return the next `size` bytes, fewer at the end."""
     with readable(path):
         return file.read(size)
@@ -50,6 +79,10 @@ def readable(path: Path) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise RecordingError(f"{path}: cannot be read: {error}") from error
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("zstd", "zstandard"):
+            raise
+        raise RecordingError(f"{path}: not a sound Zstandard file ({error}); copy or download it again") from None
 
 
 def decode(data: bytes, path: Path, first: int) -> str:
@@ -59,7 +92,8 @@ def decode(data: bytes, path: Path, first: int) -> str:
     except UnicodeDecodeError as error:
         line = first + data.count(b"\n", 0, error.start)
         cure = "convert the file, for example with `iconv -f latin1 -t utf-8`"
-        raise RecordingError(f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}); {cure}") from None
+        text = f"{path}:{line}: not UTF-8 (byte 0x{data[error.start]:02x}); {cure}"
+        raise NotUtf8Error(text, path, data[error.start :]) from None
 
 
 def to_dicts(names: list[str], columns: list[list[Any]]) -> list[Row]:

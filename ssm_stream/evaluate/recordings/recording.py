@@ -13,17 +13,20 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from ssm_stream.config import Config, ConfigError
+from ssm_stream.config import Config, ConfigError, Event
 from ssm_stream.config.paths import KEY as MESSAGE_KEY
 from ssm_stream.config.sections.kafka import TOPIC_STEP
-from ssm_stream.evaluate.recordings.csv_file import csv_column, csv_rows, csv_slices, number, scan_csv
 from ssm_stream.evaluate.recordings.document_columns import KEY, PLACE, WHOLE
+from ssm_stream.evaluate.recordings.exports.folder import files_of, kind_of
+from ssm_stream.evaluate.recordings.exports.options import DETECTED, FileOptions
+from ssm_stream.evaluate.recordings.exports.table import Table
+from ssm_stream.evaluate.recordings.exports.tags import Tags, find_tags
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import SLICE, Slice, typed_slice
 from ssm_stream.evaluate.recordings.json_lines import count_json_rows, json_rows
@@ -33,19 +36,11 @@ from ssm_stream.evaluate.recordings.parquet_file import (
     parquet_height,
     parquet_slices,
 )
+from ssm_stream.evaluate.recordings.signals import absent_signals
+from ssm_stream.evaluate.recordings.text_columns import number, text_column, text_rows
 from ssm_stream.evaluate.recordings.topic_file import partition_by_entity, recorded_slice, row_by_place
 from ssm_stream.evaluate.topic_partitions import TopicPartitions
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
-
-FORMATS = {
-    ".csv": "csv",
-    ".csv.gz": "csv",
-    ".jsonl": "jsonl",
-    ".jsonl.gz": "jsonl",
-    ".ndjson": "jsonl",
-    ".ndjson.gz": "jsonl",
-    ".parquet": "parquet",
-}
 
 
 class Recording:
@@ -55,15 +50,52 @@ class Recording:
     cells are all empty is no row.
 
     Args:
-        path: of the file
+        path: of the file, or of a folder with files of one table
         limit: largest number of rows; None: all
+        options: how cells are read, where it is not detected
 
     Raises:
         RecordingError: no such file, unknown suffix, broken file, or no rows; raised by the first row.
     """
 
-    def __init__(self, path: str | Path, limit: int | None = None) -> None:
-        self.path, self.limit = Path(path), limit
+    def __init__(self, path: str | Path, limit: int | None = None, options: FileOptions = DETECTED) -> None:
+        self.path, self.limit, self.options = Path(path), limit, options
+
+    def of_event(self, event: Event) -> Recording:
+        """Return the recording as a configuration reads it."""
+        return Recording(self.path, self.limit, self.options.of_event(event))
+
+    @property
+    def _table(self) -> Table:
+        return Table(tuple(files_of(self.path)), self.options)
+
+    def count(self) -> int:
+        """Return the number of rows: from Parquet's footer, or by one pass over the text.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        kind, files = kind_of(self.path), files_of(self.path)
+        if kind == "table":
+            total = self._table.scan().rows
+        else:
+            total = sum(map(count_json_rows if kind == "jsonl" else self._parquet_height, files))
+        return total if self.limit is None else min(total, self.limit)
+
+    def _parquet_height(self, file: Path) -> int:
+        tags = self._parquet_tags
+        return parquet_height(file) if tags is None else sum(map(tags.count, parquet_slices(file)))
+
+    def describe(self) -> str:
+        """Return in words how the cells of the file are read, if not as they stand; else an empty text.
+
+        Raises:
+            RecordingError: the file cannot be read.
+        """
+        kind = kind_of(self.path)
+        if kind == "parquet" and (tags := self._parquet_tags) is not None:
+            return tags.describe()
+        return self._table.describe() if kind == "table" else ""
 
     def __iter__(self) -> Iterator[Row]:
         for part in self.slices():
@@ -71,16 +103,16 @@ class Recording:
 
     def slices(self, names: Collection[str] | None = None) -> Iterator[Slice]:
         """Yield the rows, up to 50,000 at a time. names: of Parquet, read these columns only (those that there are)"""
-        kind = _format(self.path)
-        columns = scan_csv(self.path).columns if kind == "csv" else {}
+        kind = kind_of(self.path)
+        columns = self._table.scan().columns if kind == "table" else {}
         left = self.limit
         recorded = self.is_topic
         if recorded and names is not None:
             names = {*names, WHOLE, *([KEY] if MESSAGE_KEY in names else [])}
         for whole in self._parts(kind, names):
             part = whole if left is None else whole[:left]
-            if kind == "csv":
-                yield Slice(len(part), partial(csv_rows, part, columns), partial(csv_column, part, columns))
+            if kind == "table":
+                yield Slice(len(part), partial(text_rows, part, columns), partial(text_column, part, columns))
             elif kind == "jsonl":
                 yield Slice(len(part), partial(list, part), lambda _: None)
             else:
@@ -91,15 +123,27 @@ class Recording:
                     return
 
     def _parts(self, kind: str, names: Collection[str] | None) -> Iterator[Any]:
-        """Yield frames of text (CSV) or of the file's types (Parquet), or lists of rows."""
-        if kind == "csv":
-            return csv_slices(self.path, SLICE)
-        return _batched(json_rows(self.path)) if kind == "jsonl" else parquet_slices(self.path, names)
+        """Yield frames of text (tables) or of the file's types (Parquet), or lists of rows."""
+        if kind == "table":
+            return self._table.frames(SLICE)
+        files = files_of(self.path)
+        if kind == "jsonl":
+            return _batched(chain.from_iterable(map(json_rows, files)))
+        if (tags := self._parquet_tags) is not None:
+            return (tags.to_rows(frame) for file in files for frame in parquet_slices(file))
+        return chain.from_iterable(parquet_slices(file, names) for file in files)
+
+    @property
+    def _parquet_tags(self) -> Tags | None:
+        """Which columns of Parquet files are one tag each."""
+        if self.is_topic:
+            return None
+        return find_tags(parquet_columns(files_of(self.path)[0]), self.options.tags, self.options.columns)
 
     @property
     def is_topic(self) -> bool:
         """Whether `ssm-stream record` wrote the file: its rows are the events of a topic."""
-        return _format(self.path) == "parquet" and is_recorded_topic(self.path)
+        return kind_of(self.path) == "parquet" and self.path.is_file() and is_recorded_topic(self.path)
 
     def partitions(self, config: Config) -> TopicPartitions | None:
         """Return the partition of each entity, of a recorded topic; None of another file.
@@ -142,63 +186,56 @@ class Recording:
         Raises:
             RecordingError: the file cannot be read.
         """
-        kind = _format(self.path)
-        if kind == "jsonl":
-            names, rows = list[str](), islice(json_rows(self.path), min(SLICE, self.limit or SLICE))
+        kind, first = kind_of(self.path), files_of(self.path)[0]
+        names, rows = list[str](), islice(list[Row](), 0)
+        if kind == "table":
+            names = list(self.of_event(config.event)._table.scan().columns)
+        elif kind == "parquet":
+            tags, names = self.of_event(config.event)._parquet_tags, parquet_columns(first)
+            names = names if tags is None else tags.names(names)
+            rows = islice(self.of_event(config.event), FIRST)
         else:
-            names = list(scan_csv(self.path).columns) if kind == "csv" else parquet_columns(self.path)
-            rows = islice(self, FIRST if kind == "parquet" else 0)
+            rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
         search = PathSearch(config, names)
         if search.missing:
             search.add(rows)
-        return search.sentences(self.path.name)
+        sentences = search.sentences(self.path.name)
+        if kind == "table" and any(sentence.startswith("event.timestamp") for sentence in sentences):
+            sentences.append("if the file has no times, say what lies between two rows, such as --every 1s")
+        if not sentences and config.event.layout == "readings":
+            return absent_signals(config, self.slices(), self.path.name)
+        return sentences
 
 
 def read_recording(path: str | Path) -> Iterator[pl.DataFrame]:
     """Yield frames of up to 50,000 rows, in file order.
 
-    CSV columns are Int64, Float64 or String, the same in every slice; a stray text in a number column is NaN.
+    Columns of text files are Int64, Float64 or String, the same in every slice; a stray text in a number column is NaN.
     JSON lines and Parquet keep their own types (nested objects become structs).
 
     Raises:
         RecordingError: as `Recording`.
     """
     path = Path(path)
-    kind = _format(path)
-    if kind == "csv":
-        columns = scan_csv(path).columns
-        for frame in csv_slices(path, SLICE):
+    kind = kind_of(path)
+    if kind == "table":
+        table = Table(tuple(files_of(path)), DETECTED)
+        columns = table.scan().columns
+        for frame in table.frames(SLICE):
             yield frame.select(number(name, columns[name]) for name in frame.columns)
     elif kind == "jsonl":
-        for rows in _batched(json_rows(path)):
+        for rows in _batched(chain.from_iterable(map(json_rows, files_of(path)))):
             yield pl.DataFrame(rows, infer_schema_length=None, strict=False)
     else:
-        recorded = is_recorded_topic(path)
-        for frame in parquet_slices(path):
-            yield frame.drop(PLACE) if recorded else frame
+        for file in files_of(path):
+            recorded = is_recorded_topic(file)
+            for frame in parquet_slices(file):
+                yield frame.drop(PLACE) if recorded else frame
 
 
 def count_rows(path: str | Path) -> int:
-    """Return the number of rows: from Parquet's footer, or by one pass over the text.
-
-    Raises:
-        RecordingError: as `Recording`.
-    """
-    path = Path(path)
-    kind = _format(path)
-    if kind == "csv":
-        return scan_csv(path).rows
-    return count_json_rows(path) if kind == "jsonl" else parquet_height(path)
-
-
-def _format(path: Path) -> str:
-    suffix = next((s for s in sorted(FORMATS, key=len, reverse=True) if path.name.lower().endswith(s)), None)
-    if suffix is None:
-        raise RecordingError(f"{path}: unknown kind of file; name it {', '.join(FORMATS)}, by what it holds")
-    if not path.is_file():
-        found = "is a folder" if path.is_dir() else "no such file"
-        raise RecordingError(f"{path}: {found}; give the path of a recording ({', '.join(FORMATS)})")
-    return FORMATS[suffix]
+    """Return the number of rows. Raises RecordingError as `Recording`."""
+    return Recording(path).count()
 
 
 def _batched(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -35,6 +35,7 @@ from ssm_stream.evaluate.recordings.document_columns import (
 )
 from ssm_stream.evaluate.recordings.files import RecordingError, Row
 from ssm_stream.evaluate.recordings.frames import Slice, typed_slice
+from ssm_stream.ingest.rows.names import entity_getter
 
 RUN_ROWS, RUN_CELLS = 262_144, 16_000_000
 """Rows and cells that are sorted together in memory."""
@@ -245,8 +246,13 @@ def partition_by_entity(path: Path, event: Event) -> dict[str, int]:
     if event.entity == MESSAGE_KEY and event.entity not in names:
         name = pl.col(KEY)
     entity = name.cast(pl.String, strict=False).fill_null(pl.lit(event.entity_default, pl.String)).alias("entity")
-    found = scan.select(entity, pl.col(PARTITION)).group_by("entity").agg(pl.col(PARTITION).first()).collect()
-    return {each: partition for each, partition in found.iter_rows() if each is not None}
+    first = scan.select(entity, pl.col(PARTITION)).group_by("entity", maintain_order=True)
+    found = first.agg(pl.col(PARTITION).first()).collect()
+    get, out = entity_getter(event), dict[str, int]()
+    for each, partition in found.iter_rows():
+        if (name := get({event.entity: each})) is not None:  # of readings, a tag has the name
+            out.setdefault(name, partition)
+    return out
 
 
 def row_by_place(path: Path) -> dict[tuple[int, int], int]:

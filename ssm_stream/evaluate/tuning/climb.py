@@ -182,7 +182,7 @@ def measure_cost(config: Config, file: Path, limit: int | None) -> Cost:
     rows = Recording(file, min(limit or COST_EVENTS, COST_EVENTS))
     engine = Engine(config)
     times: list[float] = []
-    for events, _, _ in batches(config, rows):
+    for events, *_ in batches(config, rows):
         starts = range(0, len(events), COST_BATCH)
         parts = [events.take(np.arange(at, min(at + COST_BATCH, len(events)))) for at in starts]
         for part in parts:

@@ -36,7 +36,7 @@ def read_targets(config: Config, file: Path, limit: int | None = None) -> Target
     found: list[Ints] = []
     negative = False
     names = set[str]()
-    for events, _, _ in batches(config, Recording(file, limit)):
+    for events, *_ in batches(config, Recording(file, limit)):
         y = events.target
         found.append(events.ts[~np.isnan(y)])
         negative = negative or bool(np.any(y < 0))

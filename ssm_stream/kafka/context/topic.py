@@ -18,11 +18,11 @@ from confluent_kafka import KafkaException
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.kafka import Context
-from ssm_stream.ingest.context import ContextTable
-from ssm_stream.ingest.context import Message as ContextMessage
 from ssm_stream.ingest.message_fields import decode_text
 from ssm_stream.kafka.client import LastError, topic_error, with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.table import ContextTable
+from ssm_stream.kafka.context.table import Message as ContextMessage
 from ssm_stream.kafka.decoder import strip_frame
 from ssm_stream.kafka.records import Message, offset_of, timestamp_of
 from ssm_stream.kafka.topic_reader import open_topic

@@ -1,10 +1,15 @@
 // Alerts as episodes: by themselves, and next to the fleet and an entity.
 
-import { entityLink, h, printable, say } from "./dom.js";
+import { Acknowledgement } from "./acknowledge.js";
+import { alertLink, entityLink, h, printable, say } from "./dom.js";
 import { count, length, moment, number, scored, share, t } from "./words.js";
 
-const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
+export const SIGN = { started: "▲", ongoing: "●", recovered: "✓" };
 const MOST = 200;
+const RULES = ["limit", "silence", "stuck"];
+
+/** Whether an episode is open and somebody is to act on it. */
+export const isOpen = (episode) => episode.phase !== "recovered" && episode.suppressed_by !== "maintenance";
 
 /** A list of episodes that keeps its elements, so that focus and opened details stay where they are. */
 export class Episodes {
@@ -18,7 +23,7 @@ export class Episodes {
 
   draw() {
     const shown = [...this.app.episodes.values()].filter(this.keep);
-    shown.sort((a, b) => (b.phase !== "recovered") - (a.phase !== "recovered") || b.n - a.n);
+    shown.sort((a, b) => isOpen(b) - isOpen(a) || b.n - a.n);
     shown.length = Math.min(shown.length, this.most);
     say(this.none, shown.length ? "" : t(this.app.hello?.no_alerts ? "no_alert_topic" : "no_episodes"));
     const wanted = new Set();
@@ -45,8 +50,11 @@ export class Episodes {
       who: h("a", { class: "who" }),
       summary: h("p", { class: "summary" }),
       what: h("span", { class: "what" }),
-      when: h("span", { class: "when" }),
+      when: h("a", { class: "when" }),
+      acknowledgement: new Acknowledgement(this.app, this.compact),
       score: h("span", { class: "score" }),
+      chip: h("span", { class: "chip", hidden: true }, t("in_stop")),
+      mute: h("a", { class: "mute-link small" }, t("mute_open")),
       more: h("div", { class: "more" }),
     };
     parts.buttons = [true, false].map((verdict) =>
@@ -57,20 +65,25 @@ export class Episodes {
     );
     parts.verdict = h("div", { class: "verdict", role: "group" }, ...parts.buttons);
     parts.details = h("details", { ontoggle: () => this.detail(parts) }, h("summary", {}, t("details")), parts.more);
-    const head = h("div", { class: "head" }, parts.sign, parts.who, parts.score);
-    parts.element = h("li", { "data-n": episode.n }, head, parts.summary, parts.what, parts.when,
-      this.compact ? null : parts.details, parts.verdict);
+    const head = h("div", { class: "head" }, parts.sign, parts.who, parts.chip, parts.score);
+    parts.element = h("li", { "data-n": episode.n }, head, parts.summary, parts.what, parts.when, parts.acknowledgement.text,
+      this.compact ? null : parts.details, h("div", { class: "acts" }, parts.acknowledgement.action, parts.verdict, parts.mute));
     return parts;
   }
 
   fill(item, episode) {
     item.episode = episode;
     const fleet = episode.scope === "fleet", over = episode.phase === "recovered";
-    item.element.className = `episode ${episode.kind} ${episode.phase} ${episode.severity ?? ""}`;
+    const suppressed = episode.suppressed_by === "maintenance";
+    item.element.className = `episode ${episode.kind} ${episode.phase} ${episode.severity ?? ""}${suppressed ? " suppressed" : ""}`;
+    item.chip.hidden = !suppressed;
+    item.mute.hidden = fleet || over || suppressed;
+    item.mute.setAttribute("href", `#/stops?entity=${encodeURIComponent(episode.entity)}`);
+    item.mute.setAttribute("aria-label", t("mute_who", { entity: printable(episode.entity) }));
     say(item.sign, SIGN[episode.phase]);
     say(item.who, fleet ? t("on_fleet", { n: count(episode.count ?? 0) }) : printable(episode.entity));
     if (fleet) item.who.removeAttribute("href"); else item.who.setAttribute("href", entityLink(episode.entity));
-    say(item.score, scored(episode.top));
+    say(item.score, episode.top ? scored(episode.top) : "");
     item.score.title = t("top", { score: scored(episode.top) });
     say(item.summary, printable(episode.summary ?? ""));
     item.summary.hidden = !episode.summary;
@@ -79,7 +92,10 @@ export class Episodes {
     const parts = [moment(episode.since ?? episode.ts)];
     if (lasted > 0) parts.push(t("lasted", { time: length(lasted) }));
     if (over && episode.absorbed_after) parts.push(t("absorbed", { n: count(episode.absorbed_after) }));
-    say(item.when, parts.join(" · "));
+    say(item.when, `${parts.join(" · ")} ›`);
+    item.when.setAttribute("href", alertLink(episode.id));
+    item.when.title = t("open_alert");
+    item.acknowledgement.fill(episode);
     const able = !this.app.hello?.no_feedback;
     item.verdict.setAttribute("aria-label", `${t("verdict")} ${fleet ? t("fleet") : printable(episode.entity)}`);
     item.buttons.forEach((button, i) => {
@@ -99,8 +115,13 @@ export class Episodes {
       h("thead", {}, h("tr", {}, ...heads.map((head, i) => h("th", { scope: "col", class: i ? "number" : null }, head)))),
       h("tbody", {}, ...rows.map(([first, ...rest]) =>
         h("tr", {}, h("th", { scope: "row" }, first), ...rest.map((each) => h("td", { class: "number" }, each))))));
-    out.push(h("p", {}, `${t("value")} ${number(episode.y)} · ${t("predicted")} ${number(episode.yhat)} · ` +
-      `${t("interval")} ${number(episode.yhat_lower)} – ${number(episode.yhat_upper)}`));
+    if (RULES.includes(episode.kind)) {
+      const value = typeof episode.value === "number" ? number(episode.value) : printable(String(episode.value ?? "–"));
+      out.push(h("p", {}, episode.column ? `${printable(episode.column)} ${value}` : t("no_events_since", { time: moment(episode.since) })));
+    } else {
+      out.push(h("p", {}, `${t("value")} ${number(episode.y)} · ${t("predicted")} ${number(episode.yhat)} · ` +
+        `${t("interval")} ${number(episode.yhat_lower)} – ${number(episode.yhat_upper)}`));
+    }
     if (episode.contributions?.length) {
       out.push(table(t("causes"), [t("part"), t("contribution")],
         episode.contributions.map((each) => [printable(each.feature), share(each.share, 0)])));
@@ -121,10 +142,13 @@ export class Episodes {
 /** An episode as text. */
 export function words(episode) {
   const parts = [`${t(episode.kind)} · ${t(episode.phase)}`];
+  if (episode.kind === "limit" && episode.limit) parts.push(printable(episode.limit));
+  else if (RULES.includes(episode.kind)) parts.push(episode.column ? printable(episode.column) : t("no_events"));
   if (episode.severity === "critical" && episode.phase !== "recovered") parts.push(t("critical"));
+  if (episode.suppressed_by === "maintenance") parts.push(t("suppressed_stop"));
   const ended = episode.ended_by ?? "recovered";
   if (episode.phase === "recovered" && ended !== "recovered") parts.push(t(`ended_${ended}`));
-  else if (episode.phase === "recovered") parts.push(t(episode.kind === "drift" ? "learned_again" : "normal_again"));
+  else if (episode.phase === "recovered") parts.push(t({ drift: "learned_again", limit: "within_again", silence: "back_again", stuck: "moves_again" }[episode.kind] ?? "normal_again"));
   else if (episode.kind === "anomaly" && episode.channel) parts.push(t(`channel_${episode.channel}`));
   else if (episode.change) parts.push(t(`change_${episode.change}`));
   if (episode.target) parts.push(printable(episode.target));
@@ -138,11 +162,14 @@ export class Alerts {
     this.kind = options.get("kind") ?? "";
     this.only = options.get("open") === "1";
     this.text = "";
+    this.hide = options.get("suppressed") === "0";
     this.list = new Episodes(app, { keep: (episode) => this.keeps(episode) });
     const select = h("select", { id: "kind", onchange: () => { this.kind = select.value; app.draw(); } },
       ...["", "anomaly", "drift", "limit", "silence", "stuck"].map((kind) => h("option", { value: kind, selected: kind === this.kind }, t(kind || "all"))));
     const box = h("input", { type: "checkbox", id: "only", onchange: () => { this.only = box.checked; app.draw(); } });
     box.checked = this.only;
+    const hide = h("input", { type: "checkbox", id: "hide", onchange: () => { this.hide = hide.checked; app.draw(); } });
+    hide.checked = this.hide;
     this.search = h("input", { type: "search", id: "q", autocomplete: "off", oninput: () => {
       this.text = this.search.value.toLowerCase();
       app.draw();
@@ -152,7 +179,8 @@ export class Alerts {
       h("form", { class: "toolbar", role: "search", onsubmit: (event) => event.preventDefault() },
         h("label", { class: "field wide" }, h("span", {}, t("filter")), this.search),
         h("label", { class: "field" }, h("span", {}, t("kind")), select),
-        h("label", { class: "field check" }, box, h("span", {}, t("only_open")))),
+        h("label", { class: "field check" }, box, h("span", {}, t("only_open"))),
+        h("label", { class: "field check" }, hide, h("span", {}, t("hide_suppressed")))),
       this.hint, this.list.element);
   }
 
@@ -161,7 +189,8 @@ export class Alerts {
   take() {}
 
   keeps(episode) {
-    return (!this.kind || episode.kind === this.kind) && (!this.only || episode.phase !== "recovered") &&
+    return (!this.kind || episode.kind === this.kind) && (!this.only || isOpen(episode)) &&
+      !(this.hide && episode.suppressed_by === "maintenance") &&
       (!this.text || episode.entity.toLowerCase().includes(this.text) ||
         episode.entities.some((name) => name.toLowerCase().includes(this.text)));
   }

@@ -1,10 +1,12 @@
 // The frame of the views: one stream of updates, drawn once a frame; connection, language, theme and address.
 
+import { Alert } from "./alert.js";
 import { Alerts } from "./alerts.js";
 import { readColours, spark, colour } from "./charts.js";
 import { h, put, say } from "./dom.js";
 import { Entity } from "./entity.js";
 import { Fleet } from "./fleet.js";
+import { Stops } from "./stops.js";
 import { chooseLanguage, count, length, number, setZone, share, t } from "./words.js";
 
 const RATE = 40; // updates a second
@@ -65,14 +67,15 @@ class App {
     const [path, query = ""] = location.hash.replace(/^#/, "").split("?");
     const options = new URLSearchParams(query);
     const parts = path.split("/").filter(Boolean);
-    const kind = parts[0] === "entity" && parts[1] ? Entity : parts[0] === "alerts" ? Alerts : Fleet;
+    const one = parts[1] && { entity: Entity, alert: Alert }[parts[0]];
+    const kind = one || ({ alerts: Alerts, stops: Stops }[parts[0]] ?? Fleet);
     if (!again && kind === Fleet && this.view instanceof Fleet && this.view.quiet) { this.view.quiet = false; return; }
     this.view?.leave?.();
     let name = null;
-    try { name = kind === Entity ? decodeURIComponent(parts[1]) : null; } catch { name = parts[1]; }
+    try { name = one ? decodeURIComponent(parts[1]) : null; } catch { name = parts[1]; }
     this.view = new kind(this, options, name);
     $("main").replaceChildren(this.view.element);
-    $("main").className = kind.name.toLowerCase();
+    $("main").className = document.documentElement.dataset.view = kind.name.toLowerCase();
     this.label();
     if (!again && this.been) $("main").focus({ preventScroll: true });
     this.been = true;
@@ -91,11 +94,12 @@ class App {
     say($("language"), t("language"));
     put($("language"), "aria-label", t("language_label"));
     put($("language"), "lang", this.language === "ja" ? "en" : "ja");
-    const here = this.view instanceof Alerts ? "alerts" : "fleet";
+    const here = this.view instanceof Alerts || this.view instanceof Alert ? "alerts" : this.view instanceof Stops ? "stops" : "fleet";
     this.badge = h("span", { class: "badge", hidden: !this.open }, count(this.open));
     $("views").replaceChildren(
       h("a", { href: "#/", "aria-current": here === "fleet" ? "page" : null }, t("fleet")),
       h("a", { href: "#/alerts", "aria-current": here === "alerts" ? "page" : null }, t("alerts"), " ", this.badge),
+      h("a", { href: "#/stops", "aria-current": here === "stops" ? "page" : null }, t("stops")),
     );
     this.status(this.state ?? "connecting");
     this.cards = null;
@@ -106,6 +110,7 @@ class App {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches?.("input, select, textarea")) return;
     if (event.key === "/" && this.view.search) { event.preventDefault(); this.view.search.focus(); }
     else if (event.key === "Escape" && this.view instanceof Entity) location.hash = this.view.from ?? "#/";
+    else if (event.key === "Escape" && this.view instanceof Alert) location.hash = "#/alerts";
   }
 
   // The look.
@@ -226,6 +231,7 @@ class App {
 
   takePulse(pulse) {
     this.pulse = pulse;
+    this.pulsed = performance.now();
     if (pulse.rate !== null) {
       this.rates.push([pulse.at, pulse.rate, pulse.lag]);
       if (this.rates.length > 180) this.rates.shift();
@@ -285,9 +291,16 @@ class App {
     this.showPulse();
   }
 
+  /** The time of the stream now, ms. */
+  clock() { return this.pulse ? this.pulse.clock + (performance.now() - this.pulsed) : Date.now(); }
+
+  /** The name of whoever acts here, kept in this browser. */
+  name(given) { return (given === undefined ? remembered("name") : remembered("name", given.trim())) ?? ""; }
+
   /** New alerts are announced to screen readers, one at a time. */
   announce(episode) {
     const now = performance.now();
+    if (episode.suppressed_by === "maintenance") return;
     if (now - (this.announced ?? 0) < 3000) return;
     this.announced = now;
     const who = episode.scope === "fleet" ? t("on_fleet", { n: count(episode.count ?? 0) }) : episode.entity;
@@ -297,17 +310,23 @@ class App {
   /** Send a verdict on an alert. */
   async judge(episode, verdict) {
     const said = t(verdict ? "said_true" : "said_false");
+    const found = await this.post("/ui/feedback", { id: episode.id, true: verdict });
+    if (!found.error) say($("announce"), t("sent", { verdict: said }));
+    this.note(found.error ? t("not_sent", { why: found.error }) : "");
+  }
+
+  /** Send what somebody does here; the answer has `error` if it was not taken. */
+  async post(path, content) {
     try {
-      const answer = await fetch("/ui/feedback", {
+      const answer = await fetch(path, {
         method: "POST",
         headers: { "Content-Type": "application/json", "X-Ssm-Stream": "1" },
-        body: JSON.stringify({ id: episode.id, true: verdict }),
+        body: JSON.stringify(content),
       });
-      if (!answer.ok) throw new Error((await answer.json()).error);
-      say($("announce"), t("sent", { verdict: said }));
-      this.note("");
+      const found = await answer.json();
+      return answer.ok ? found : { error: found.error ?? answer.statusText };
     } catch (error) {
-      this.note(t("not_sent", { why: error.message }));
+      return { error: error.message };
     }
   }
 }

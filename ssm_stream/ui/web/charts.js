@@ -5,7 +5,8 @@ let colours = {};
 /** Read the colours again: the theme has changed. */
 export function readColours() {
   const style = getComputedStyle(document.documentElement);
-  for (const name of ["ink", "muted", "line", "accent", "band", "anomaly", "drift", "warn", "ok", "calm", "raised", "card", "warming"]) {
+  for (const name of ["ink", "muted", "line", "accent", "band", "anomaly", "drift", "warn", "ok", "calm", "raised", "card", "warming",
+    "limit", "silence", "stuck", "stop"]) {
     colours[name] = style.getPropertyValue(`--${name}`).trim();
   }
   colours.lines = [1, 2, 3, 4, 5, 6, 7, 8].map((i) => style.getPropertyValue(`--line${i}`).trim());
@@ -14,7 +15,7 @@ export function readColours() {
 
 export const colour = (name) => colours[name];
 export const levelColours = () =>
-  [colours.warming, colours.calm, colours.raised, colours.warn, colours.drift, colours.anomaly];
+  [colours.warming, colours.calm, colours.raised, colours.warn, colours.drift, colours.anomaly, colours.silence, colours.limit, colours.stop];
 
 /** The canvas's context, as large as the canvas is shown, in CSS pixels. */
 export function surface(canvas) {
@@ -83,8 +84,10 @@ function nice(low, high, most) {
  *
  * lines: [{x: [ms], y: [number|null], stroke, dash, width}]; band: {x, low, high}; level: a dashed line across;
  * marks: [{x, stroke}]; least: bounds of y that are always shown
+ * spans: [{from, to, fill, words, hatched}], stretches of time, named by the first of `words` that fits; bounds: [{at, stroke, words}], lines across that are
+ * drawn where they are near; until: the end of the time that is shown, where it is later than the last point
  */
-export function chart(canvas, { lines, band, marks = [], level, least, number, clock }) {
+export function chart(canvas, { lines, band, marks = [], level, least, number, clock, spans = [], bounds = [], until }) {
   const found = surface(canvas);
   if (!found) return;
   const { context, width, height } = found;
@@ -100,6 +103,7 @@ export function chart(canvas, { lines, band, marks = [], level, least, number, c
     }
   }
   if (from > to || low > high) return;
+  if (until > to) to = Math.min(until, to + (to - from || 1000) * 0.35);
   if (band) {
     // A new entity's interval may be very wide: it is cut rather than all else made flat.
     const reach = (high - low || Math.abs(high) || 1) * 0.6;
@@ -109,6 +113,11 @@ export function chart(canvas, { lines, band, marks = [], level, least, number, c
     }
   }
   if (least) { low = Math.min(low, least[0]); high = Math.max(high, least[1]); }
+  // A bound that is far away is named at the edge: it would make all else flat.
+  const reach = high - low || Math.abs(high) || 1, near = [low - reach, high + reach];
+  for (const { at } of bounds) {
+    if (at >= near[0] && at <= near[1]) { low = Math.min(low, at); high = Math.max(high, at); }
+  }
   if (level !== undefined) high = Math.max(high, level * 1.15);
   const room = (high - low || Math.abs(high) || 1) * 0.05;
   if (!least) low -= room;
@@ -134,6 +143,7 @@ export function chart(canvas, { lines, band, marks = [], level, least, number, c
   if (width > 300) context.fillText(clock(to), width - right, height - 6);
   context.save();
   context.beginPath(); context.rect(left, top, width - left - right, height - top - bottom); context.clip();
+  for (const span of spans) shade(context, span, px, from, to, top, height - bottom);
   for (const { x, stroke } of marks) {
     if (x < from || x > to) continue;
     context.strokeStyle = stroke; context.lineWidth = 2; context.setLineDash([3, 3]);
@@ -165,6 +175,17 @@ export function chart(canvas, { lines, band, marks = [], level, least, number, c
     context.beginPath(); context.moveTo(left, py(level)); context.lineTo(width - right, py(level)); context.stroke();
     context.setLineDash([]);
   }
+  for (const bound of bounds) {
+    const y = Math.min(Math.max(py(bound.at), top + 1), height - bottom - 1), away = bound.at > high ? "↑ " : bound.at < low ? "↓ " : "";
+    context.strokeStyle = context.fillStyle = bound.stroke;
+    context.textAlign = "right";
+    if (!away) {
+      context.lineWidth = 1.5; context.setLineDash([8, 4]);
+      context.beginPath(); context.moveTo(left, y); context.lineTo(width - right, y); context.stroke();
+      context.setLineDash([]);
+    }
+    context.fillText(away + bound.words, width - right - 4, y < top + 16 ? y + 13 : y - 4);
+  }
   for (const { x, y, stroke, dash, width: thick = 1.75 } of lines) {
     context.strokeStyle = stroke; context.lineWidth = thick; context.lineJoin = "round";
     context.setLineDash(dash ?? []);
@@ -179,6 +200,30 @@ export function chart(canvas, { lines, band, marks = [], level, least, number, c
     }
     context.stroke();
     context.setLineDash([]);
+  }
+  context.restore();
+}
+
+/** A stretch of time in a chart, with its name where there is room. */
+function shade(context, { from: begin, to: end, fill, words, hatched }, px, from, to, top, foot) {
+  if (begin > to || end < from) return;
+  const x = px(Math.max(begin, from)), width = Math.max(px(Math.min(end, to)) - x, 2);
+  context.save();
+  context.beginPath(); context.rect(x, top, width, foot - top); context.clip();
+  context.fillStyle = context.strokeStyle = fill;
+  context.globalAlpha = hatched ? 0.12 : 0.16;
+  context.fillRect(x, top, width, foot - top);
+  if (hatched) {
+    context.globalAlpha = 0.4; context.lineWidth = 1;
+    context.beginPath();
+    for (let at = x - (foot - top); at < x + width; at += 9) { context.moveTo(at, foot); context.lineTo(at + foot - top, top); }
+    context.stroke();
+  }
+  context.globalAlpha = 1;
+  const fits = words.find((each) => context.measureText(each).width < width - 8);
+  if (fits) {
+    context.textAlign = "left"; context.fillStyle = colours.ink;
+    context.fillText(fits, x + 4, foot - (hatched ? 6 : 20));
   }
   context.restore();
 }

@@ -33,3 +33,5 @@ export function printable(name) {
 
 export const entityLink = (name, target = 0) =>
   `#/entity/${encodeURIComponent(name)}${target ? `?target=${target}` : ""}`;
+
+export const alertLink = (id) => `#/alert/${encodeURIComponent(id)}`;

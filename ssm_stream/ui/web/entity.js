@@ -3,7 +3,8 @@
 import { Episodes } from "./alerts.js";
 import { chart, colour } from "./charts.js";
 import { entityLink, h, printable, put, say } from "./dom.js";
-import { stateOf } from "./fleet.js";
+import { stateOf, stateWords } from "./fleet.js";
+import { MuteForm, StopList } from "./stops.js";
 import { clock, count, moment, number, scored, share, t } from "./words.js";
 
 const KEPT = 600;
@@ -33,6 +34,10 @@ export class Entity {
     this.state = h("span", { class: "chip" });
     this.targets = h("label", { class: "field", hidden: true });
     this.unknown = h("p", { class: "note", hidden: true }, t("unknown"));
+    this.key = h("ul", { class: "legend" });
+    this.limitWords = h("p", { class: "muted", hidden: true });
+    this.mute = new MuteForm(this.app, this.name);
+    this.planned = new StopList(this.app);
     this.canvas = h("canvas", { class: "chart", role: "img" });
     this.scores = h("canvas", { class: "strip", role: "img", "aria-label": t("score") });
     this.hint = h("p", { class: "muted" }, t("sampled"));
@@ -44,27 +49,36 @@ export class Entity {
     this.why = h("div", { class: "why" });
     this.whyNote = h("p", { class: "muted" });
     this.headsTable = h("div", {});
-    this.weights = h("canvas", { class: "chart low", role: "img", "aria-label": t("weights") });
+    this.weights = h("canvas", { class: "chart low", role: "img", hidden: true, "aria-label": t("weights") });
     this.legend = h("ul", { class: "legend" });
     this.list = new Episodes(this.app, { keep: (each) => each.entity === this.name || each.entities.includes(this.name) });
     const card = (title, ...children) => {
       const id = `h-${title}`;
       return h("section", { class: "panel", "aria-labelledby": id }, h("h3", { id }, t(title)), ...children);
     };
-    this.body = h("div", { class: "panels" },
+    // What is known only of an entity that has had an event.
+    this.known = [
       h("section", { class: "panel full", "aria-labelledby": "h-chart" }, h("h3", { id: "h-chart" }, t("chart")),
-        h("ul", { class: "legend" }, key("accent", t("value")), key("drift", t("predicted"), true), key("band", t("interval"))),
-        this.canvas, this.scores, this.hint, this.table),
+        this.key, this.canvas, this.scores, this.limitWords, this.hint, this.table),
       card("why", this.whyNote, this.why),
       h("div", { class: "stack" },
         card("weights", this.weights, this.legend, h("p", { class: "muted" }, t("weights_hint"))),
-        card("heads", this.headsTable)),
-      h("section", { class: "panel full", "aria-labelledby": "h-alerts" }, h("h3", { id: "h-alerts" }, t("alerts")), this.list.element));
+        card("heads", this.headsTable))];
+    const muting = h("details", {}, h("summary", {}, t("mute_this")), this.mute.element);
+    const openMute = h("button", { type: "button", class: "open-mute", onclick: () => {
+      muting.open = true;
+      muting.scrollIntoView({ block: "center" });
+      this.mute.lasts.focus({ preventScroll: true });
+    } }, t("mute_open"));
+    this.body = h("div", { class: "panels" }, this.known[0],
+      h("section", { class: "panel full", "aria-labelledby": "h-alerts" }, h("h3", { id: "h-alerts" }, t("alerts")), this.list.element),
+      h("section", { class: "panel full planned", "aria-labelledby": "h-stops" }, h("h3", { id: "h-stops" }, t("stops")), muting, this.planned.element),
+      ...this.known.slice(1));
     this.element = h("div", { class: "one" },
       h("p", {}, h("a", { class: "back", href: "#/" }, `← ${t("back")}`)),
-      h("div", { class: "title" }, h("h2", {}, printable(this.name)), this.state, this.targets),
+      h("div", { class: "title" }, h("h2", {}, printable(this.name)), this.state, this.targets, openMute),
       this.unknown,
-      h("dl", { class: "figures" }, ...Object.values(this.figures).map((each) => each.element)),
+      this.known[3] = h("dl", { class: "figures" }, ...Object.values(this.figures).map((each) => each.element)),
       this.body);
     if (this.app.hello) this.greet();
   }
@@ -77,6 +91,7 @@ export class Entity {
     const select = h("select", { onchange: () => { location.hash = entityLink(this.name, Number(select.value)); } },
       ...targets.map((each, i) => h("option", { value: i, selected: i === this.target }, each)));
     this.targets.replaceChildren(h("span", {}, t("target")), select);
+    this.mute.greet();
     this.lookNote();
   }
 
@@ -91,9 +106,11 @@ export class Entity {
     if (update.hello) this.greet();
     if (update.entity) {
       this.unknown.hidden = update.entity.known;
-      this.body.hidden = !update.entity.known;
+      for (const part of this.known) part.hidden = !update.entity.known;
       if (update.entity.known) this.points = [[], [], [], [], [], []];
     }
+    if (update.limits) { this.limits = update.limits; this.dirty = true; }
+    if (update.stops) { this.stops = update.stops; this.mute.take(update.stops); this.dirty = true; }
     if (update.points) {
       update.points.forEach((column, i) => {
         const all = this.points[i];
@@ -107,10 +124,12 @@ export class Entity {
     if (update.weights) { this.over = update.weights; this.lookDirty = true; }
   }
 
-  recolour() { this.dirty = this.lookDirty = true; }
+  recolour() { this.legended = null; this.dirty = this.lookDirty = true; }
 
   draw() {
-    if (this.dirty) { this.dirty = false; this.drawChart(); }
+    // A silent entity has no events that would draw its chart anew.
+    if (performance.now() - (this.drawn ?? 0) > 1000) this.dirty = true;
+    if (this.dirty) { this.dirty = false; this.drawn = performance.now(); this.drawChart(); }
     if (this.lookDirty) { this.lookDirty = false; this.drawLook(); }
     if (this.app.episodesChanged) {
       this.app.episodesChanged = false;
@@ -120,13 +139,49 @@ export class Entity {
     }
   }
 
+  /** Stretches, lines and marks in the chart, beyond its curves. */
+  context() {
+    const own = [...this.app.episodes.values()]
+      .filter((each) => (each.entity === this.name || each.entities.includes(this.name)) && each.since);
+    const now = Math.max(this.app.clock(), this.points[0].at(-1));
+    const spans = (this.stops?.spans ?? []).map(([from, to, words]) =>
+      ({ from, to, fill: colour("stop"), words: [words && `${t("in_stop")}: ${printable(words)}`, t("in_stop")].filter(Boolean), hatched: true }));
+    let until = -Infinity;
+    for (const each of own.filter(({ kind }) => kind === "silence" || kind === "stuck" || kind === "limit")) {
+      const open = each.phase !== "recovered", to = open ? now : each.ts;
+      spans.push({ from: each.since, to, fill: colour(each.kind), words: [t(each.kind)], kind: each.kind });
+      if (open && each.kind === "silence") until = now;
+    }
+    const limits = this.limits ?? [], target = this.app.hello?.targets[this.target];
+    const bounds = limits.filter((each) => each.column === target).flatMap((each) =>
+      Object.entries(each.bounds).map(([word, at]) => ({ at, stroke: colour("limit"), words: `${t(`bound_${word}`)} ${number(at)}` })));
+    const marks = own.map((each) => ({ x: each.since, stroke: colour(each.kind) }));
+    const first = this.points[0][0], last = Math.max(until, this.points[0].at(-1));
+    this.legends(spans.filter(({ from, to }) => from <= last && to >= first), bounds.length);
+    say(this.limitWords, limits.length ? `${t("limits")}: ${limits.map((each) => printable(each.text)).join("; ")}` : "");
+    this.limitWords.hidden = !limits.length;
+    return { spans, bounds, marks, until, now };
+  }
+
+  /** The legend names what is there. */
+  legends(spans, limited) {
+    const kinds = ["limit", "silence", "stuck"].filter((kind) => spans.some((each) => each.kind === kind) || (limited && kind === "limit"));
+    if (spans.some((each) => each.hatched)) kinds.push("stop");
+    const names = kinds.join();
+    if (this.legended === names) return;
+    this.legended = names;
+    this.key.replaceChildren(key("accent", t("value")), key("drift", t("predicted"), true), key("band", t("interval")),
+      ...kinds.map((kind) => key(kind, t(kind === "stop" ? "in_stop" : kind))));
+  }
+
   drawChart() {
+    if (this.stops) this.planned.draw(this.stops);
     const [ts, y, yhat, lower, upper, score] = this.points;
     const last = ts.length - 1, now = this.now;
     if (now) {
       const state = stateOf({ flags: now.flags, warmup: now.warmup, s: now.scores[this.target] });
       put(this.state, "class", `chip ${state}`);
-      say(this.state, t({ warming: "warming", calm: "calm" }[state] ?? state));
+      say(this.state, stateWords(state));
       say(this.figures.labelled.value, count(now.labelled));
       say(this.figures.from_fleet.value, share(now.fleet, 0));
       say(this.figures.seen.value, moment(now.ts));
@@ -138,9 +193,7 @@ export class Entity {
     say(this.figures.score.value, scored(score[last]));
     const ahead = this.app.hello?.ahead ?? 0;
     const at = ahead ? ts.map((each) => each + ahead) : ts;
-    const marks = [...this.app.episodes.values()]
-      .filter((each) => (each.entity === this.name || each.entities.includes(this.name)) && each.since)
-      .map((each) => ({ x: each.since, stroke: colour(each.kind) }));
+    const context = this.context();
     const span = ts[last] - ts[0];
     const axis = span > 36e5 * 20 ? (ms) => moment(ms, false) : clock;
     chart(this.canvas, {
@@ -148,17 +201,23 @@ export class Entity {
         { x: at, y: yhat, stroke: colour("drift"), dash: [6, 3], width: 1.5 },
         { x: ts, y, stroke: colour("accent"), width: 2 },
       ],
-      band: { x: at, low: lower, high: upper }, marks, number: (value) => number(value, 4), clock: axis,
+      band: { x: at, low: lower, high: upper }, ...context, number: (value) => number(value, 4), clock: axis,
     });
-    chart(this.scores, { lines: [{ x: ts, y: score, stroke: colour("warn"), width: 1.5 }], level: 1, least: [0, 1.1],
+    chart(this.scores, { lines: [{ x: ts, y: score, stroke: colour("warn"), width: 1.5 }], level: 1, least: [0, 1.1], until: context.until,
       number: (value) => number(value, 2), clock: () => "" });
     const time = performance.now();
     if (time - (this.told ?? -1e9) > 2000) {
       this.told = time;
       put(this.canvas, "aria-label", t("chart_label", { name: this.name, y: number(y[last]), yhat: number(yhat[last]),
-        lower: number(lower[last]), upper: number(upper[last]), score: scored(score[last]) }));
+        lower: number(lower[last]), upper: number(upper[last]), score: scored(score[last]) }) + this.described(context));
       if (this.table.open) this.drawTable();
     }
+  }
+
+  /** What holds at the end of the chart, in words. */
+  described({ spans, now }) {
+    const found = spans.filter((each) => each.from <= now && now <= each.to).map((each) => each.words[0]);
+    return found.length ? `. ${t("now")}: ${[...new Set(found)].join(", ")}` : "";
   }
 
   drawTable() {
@@ -202,7 +261,8 @@ export class Entity {
         h("th", { scope: "col", class: i ? "number" : null }, t(each))))),
       h("tbody", {}, ...look.answers.map(([head, answer, gate]) => h("tr", {}, h("th", { scope: "row" }, head),
         h("td", { class: "number" }, number(answer)), h("td", { class: "number" }, share(gate))))))));
-    if (!this.over?.ts.length) return;
+    this.weights.hidden = !this.over?.ts.length;
+    if (this.weights.hidden) return;
     const names = Object.keys(this.over.weights);
     chart(this.weights, {
       lines: names.map((name, i) => ({ x: this.over.ts, y: this.over.weights[name], stroke: colour("lines")[i] })),

@@ -8,8 +8,8 @@ import { clock, count, moment, number, scored, t } from "./words.js";
 const KEPT = 48; // values of a tile's line
 const SIZE = 120;
 const SORTS = ["attention", "score", "name", "value", "seen"];
-const STATES = ["", "open", "anomaly", "drift", "warmup"];
-const STATE_WORDS = { "": "all", open: "any_open", anomaly: "anomaly", drift: "drift", warmup: "warming" };
+const STATES = ["", "open", "anomaly", "drift", "limit", "silence", "stuck", "stopped", "warmup"];
+const STATE_WORDS = { "": "all", open: "any_open", anomaly: "anomaly", drift: "drift", limit: "limit", silence: "silence", stuck: "stuck", stopped: "in_stop", warmup: "warming" };
 const DRAWN = SIZE + 1; // entities from which on the map shows more than the tiles
 
 export class Fleet {
@@ -199,7 +199,7 @@ export class Fleet {
     say(tile.value, number(tile.y));
     say(tile.aside, `${t("predicted")} ${number(tile.yhat)}${targets.length > 1 ? ` · ${targets[tile.target]}` : ""}`);
     say(tile.score, tile.warmup ? "" : scored(tile.s));
-    say(tile.state, state === "calm" ? "" : t(STATE_OF[state]));
+    say(tile.state, state === "calm" ? "" : stateWords(state));
     spark(tile.line, tile.spark, colour(COLOUR_OF[state]));
   }
 
@@ -246,7 +246,7 @@ export class Fleet {
       this.told = now;
       const of = (level) => count(this.levels.filter((each) => each === level).length);
       put(this.canvas, "aria-label", t("map_summary",
-        { n: count(n), anomaly: of(5), drift: of(4), beyond: of(3), warming: of(0) }));
+        { n: count(n), anomaly: of(5), drift: of(4), beyond: of(3), warming: of(0), rule: of(6), limit: of(7), stopped: of(8) }));
     }
   }
 
@@ -259,7 +259,7 @@ export class Fleet {
   hover(event) {
     const i = this.at(event);
     if (this.names[i] === undefined) return;
-    say(this.under, `${printable(this.names[i])} · ${t(["warming", "calm", "raised", "beyond", "drift", "anomaly"][this.levels[i]])}`);
+    say(this.under, `${printable(this.names[i])} · ${t(LEVELS[this.levels[i]])}`);
   }
 
   pick(event) {
@@ -280,15 +280,23 @@ export class Fleet {
   }
 }
 
-const STATE_OF = { warming: "warming", calm: "calm", raised: "raised", beyond: "beyond", drift: "drift", anomaly: "anomaly", both: "both" };
-const COLOUR_OF = { warming: "muted", calm: "accent", raised: "warn", beyond: "anomaly", drift: "drift", anomaly: "anomaly", both: "anomaly" };
+const LEVELS = ["warming", "calm", "raised", "beyond", "drift", "anomaly", "silence_stuck", "limit", "in_stop"];
+const COLOUR_OF = { warming: "muted", calm: "accent", raised: "warn", beyond: "anomaly", drift: "drift", anomaly: "anomaly",
+  both: "anomaly", limit: "limit", silence: "silence", stuck: "stuck", stopped: "stop" };
+
+/** The word of a state. */
+export const stateWords = (state) => t(state === "stopped" ? "in_stop" : state);
 
 /** The state of a tile, or of an entity's page, as a word. */
 export function stateOf({ flags = 0, warmup, s = 0 }) {
   const anomaly = flags & 5, drift = flags & 10;
+  if (flags & 16) return "limit";
   if (anomaly && drift) return "both";
   if (anomaly) return "anomaly";
+  if (flags & 32) return "silence";
+  if (flags & 64) return "stuck";
   if (drift) return "drift";
+  if (flags & 128) return "stopped";
   if (warmup) return "warming";
   return s > 1 ? "beyond" : s > 0.7 ? "raised" : "calm";
 }

@@ -1,0 +1,96 @@
+"""The column with the name of an event's entity, among those of a sample."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, count_disorder, word_set
+
+THINGS = word_set(
+    "entity machine device asset equipment sensor host hostname engine turbine pump robot vehicle station meter server "
+    "service instance node pod line motor compressor press oven furnace mill boiler chiller conveyor reactor tank "
+    "inverter battery well truck bus train building room pipe plc"
+)
+"""Words for what is monitored."""
+IDENTIFIERS = word_set(
+    "id name tag key no nr num number code series channel unit site plant location area region zone store shop item "
+    "group serial source system"
+)
+"""Words that accompany those, or name an entity by themselves."""
+
+
+def find_entity(
+    found: dict[str, Column],
+    chosen: str | None,
+    timestamp: str,
+    ts: NDArray[np.int64],
+    why: dict[str, str],
+    notes: list[str],
+) -> str | None:
+    """Return the path of the entity's name; None if no column is one."""
+    whole = count_disorder(None, ts)
+    if chosen is not None:
+        column = found[chosen]
+        if not column.may_be_entity:
+            notes.append(
+                f"`{chosen}`: an entity's name is text or a whole number, in every row; other rows are dead letters"
+            )
+        why["entity"] = f"as given; {_count(column.distinct)}"
+        return chosen
+    scored: list[tuple[float, int, int, Column]] = []
+    for column in found.values():
+        if column.path == timestamp or not column.may_be_entity or 2 * column.distinct > max(column.n, 3):
+            continue
+        left, explains = _order(column, ts, whole)
+        named = 0.0 if column.kind == "whole" and column.distinct == 2 else _name_score(column)
+        score = 3.0 * explains + named + (column.kind == "text")
+        if score >= 2.5:
+            scored.append((-score, left, column.index, column))
+    if scored:
+        _, left, _, column = min(scored, key=lambda item: item[:3])
+        _, explains = _order(column, ts, whole)
+        reason = "by its name" if _name_score(column) else "the only name in the rows" if column.distinct == 1 else ""
+        order = "times only grow within each of its values" if explains else ""
+        why["entity"] = f"{', and '.join(filter(None, [reason, order]))}; {_count(column.distinct)}"
+        if left > 0.2 * column.n:
+            notes.append(
+                f"times repeat or go back in {left} of {column.n} rows within one `{column.path}`: if one thing is "
+                "named by several columns, put them together into one"
+            )
+        return column.path
+    only = next((c for c in found.values() if c.distinct == 1 and c.kind == "text" and c.may_be_entity), None)
+    if only is not None:
+        why["entity"] = "the only name in the rows; 1 value"
+        return only.path
+    why["entity"] = "no column names one: all rows are taken for those of one machine (event.entity_default)"
+    if whole > 0.02 * len(ts):
+        notes.append(
+            f"times repeat or go back in {whole} of {len(ts)} rows, and no column distinguishes several machines: name "
+            "one with --entity, or add one"
+        )
+    return None
+
+
+def _order(column: Column, ts: NDArray[np.int64], whole: int) -> tuple[int, bool]:
+    """Return the rows out of order within its values, and whether its values explain those of all rows, `whole`."""
+    names = [column.values.get(i) for i in range(column.n)]
+    left = count_disorder(names, ts)
+    if whole > 0.02 * column.n:  # interleaved
+        by_chance = count_disorder(np.random.default_rng(0).permutation(np.array(names, object)).tolist(), ts)
+        return left, left <= min(0.02 * whole, 0.2 * by_chance) and by_chance >= 10
+    runs = 1 + sum(a != b for a, b in pairwise(names))
+    return left, whole > left == 0 and runs == column.distinct  # one after another
+
+
+def _name_score(column: Column) -> float:
+    """Return how likely a column's name is that of an entity: 2.5 for one of `THINGS`, 1.5 for an id, else 0."""
+    if not column.name or not all(w in THINGS or w in IDENTIFIERS or w.isdecimal() for w in column.name):
+        return 0.0
+    return 2.5 if any(word in THINGS for word in column.name) else 1.5
+
+
+def _count(distinct: int) -> str:
+    return f"{distinct} value{'s' if distinct != 1 else ''} in the sample"

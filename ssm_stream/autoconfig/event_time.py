@@ -1,0 +1,103 @@
+"""The column with the time of an event, among those of a sample."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, has_offset, may_be_elapsed_seconds, time_format
+from ssm_stream.autoconfig.target import TIMES, rank
+from ssm_stream.config import ConfigError, Event
+from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.local_times import find_zone
+
+
+def find_timestamp(
+    found: dict[str, Column], chosen: str | None, why: dict[str, str], notes: list[str]
+) -> tuple[str, str]:
+    """Return the path of the time, and its format."""
+    if chosen is not None:
+        form = time_format(found[chosen]) or ("s" if may_be_elapsed_seconds(found[chosen]) else "auto")
+        why["timestamp"] = f"as given; {_describe_time(found[chosen], form, notes)}"
+        return chosen, form
+    forms = {
+        path: detected
+        for path, column in found.items()
+        if (detected := time_format(column)) is not None
+        and (detected == "iso" or rank(column, TIMES) < len(TIMES) or _is_increasing(column))
+    }
+    if forms:
+        path = min(forms, key=lambda path: (rank(found[path], TIMES), found[path].index))
+        why["timestamp"] = _describe_time(found[path], forms[path], notes)
+        if len(forms) > 1:
+            others = ", ".join(other for other in forms if other != path)
+            why["timestamp"] += f"; {others} would do, too"
+        return path, forms[path]
+    elapsed = [c for c in found.values() if rank(c, TIMES) < len(TIMES) and may_be_elapsed_seconds(c)]
+    if elapsed:
+        column = min(elapsed, key=lambda c: (rank(c, TIMES), c.index))
+        why["timestamp"] = _describe_time(column, "s", notes)
+        return column.path, "s"
+    named = [c for c in found.values() if rank(c, TIMES) < len(TIMES)]
+    hint = ""
+    if named:
+        value = next(iter(named[0].values.values()))
+        hint = f"; `{named[0].path}` ({value!r}) is named like one, but is neither ISO 8601 nor a number: convert it"
+    raise ConfigError(
+        f"no column is a time{hint}; name one with --timestamp, or, if a file has none, say what lies between two "
+        "rows: --every 1s. Times are ISO 8601 text (in files other dates, too), or seconds, milli-, micro- or "
+        f"nanoseconds since 1970. Columns: {', '.join(found)}"
+    )
+
+
+def _describe_time(column: Column, form: str, notes: list[str]) -> str:
+    """Return a description of a column of times; add notes on its zone and origin."""
+    if form == "iso":
+        if has_offset(column):
+            return "text in ISO 8601"
+        notes.append(
+            f"`{column.path}` has no offset from UTC and is taken for UTC: set event.time_zone where it is local time"
+        )
+        return "text in ISO 8601, without an offset: taken for UTC"
+    if form == "auto":
+        return "the format is detected value by value"
+    unit = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}[form]
+    if time_format(column) is None:
+        notes.append(f"`{column.path}` does not count from 1970: calendar inputs and times in alerts are meaningless")
+        return f"numbers that grow, taken for {unit} since some beginning"
+    return f"numbers, {unit} since 1970"
+
+
+def _is_increasing(column: Column) -> bool:
+    """Return whether hardly a number is smaller than that of the row before."""
+    steps = np.diff(column.numbers[~np.isnan(column.numbers)])
+    return bool(np.count_nonzero(steps < 0) <= 0.1 * len(steps))
+
+
+def read_times(rows: Sequence[dict[str, Any]], timestamp: str, form: str) -> NDArray[np.int64]:
+    """Return times (n,) in ms; where one cannot be read, the last one before."""
+    bare = {"entity": "\0", "entity_default": "-", "timestamp": timestamp, "timestamp_format": form, "target": "\0"}
+    reader = EventReader(Event.model_validate(bare))
+    events, _ = reader.read(rows)
+    if not len(events):
+        raise ConfigError(
+            f"timestamp: `{timestamp}` cannot be read in any of {len(rows)} rows; name another with --timestamp"
+        )
+    at = np.searchsorted(events.position, np.arange(len(rows)), side="right") - 1
+    return events.ts[np.maximum(at, 0)]
+
+
+def zone_of(
+    found: dict[str, Column], entity: str | None, ts: NDArray[np.int64], why: dict[str, str], notes: list[str]
+) -> str | None:
+    """Return the zone of times that go back where its clocks did, in place of the note that they are taken for UTC."""
+    names = None if entity is None else [found[entity].values.get(i) for i in range(len(ts))]
+    zone = find_zone(names, ts)
+    if zone is not None:
+        why["time_zone"] = f"an hour comes twice in the sample, when the clocks of {zone} went back"
+        notes[:] = [note for note in notes if "no offset from UTC" not in note]
+        notes.append(f"time zone: {zone} is one of those whose clocks went back then; set event.time_zone to your own")
+    return zone

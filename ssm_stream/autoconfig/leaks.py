@@ -1,0 +1,149 @@
+"""Columns that hold the target: copies of it in another unit, and sums with it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.signals import Narrowed
+from ssm_stream.config import Event
+from ssm_stream.ingest.events import Events
+
+Floats = NDArray[np.float64]
+MIN_ROWS, MIN_ROWS_EACH = 50, 5
+"""Rows, and rows a column, without which a relation may be an accident of the sample."""
+MAX_ROWS = 2_000
+"""Rows by which a relation is judged, from all over the sample."""
+EXACT = 0.002
+"""Standard deviation of what a relation leaves, over that of the column: what rounding leaves."""
+MAX_TERMS = 4
+"""Columns of a relation."""
+UNIT = 0.005
+"""By which the factors of a sum may differ from 1."""
+
+
+class Relation(NamedTuple):
+    """A column as a weighted sum of others, and a constant. terms: path → factor"""
+
+    terms: dict[str, float]
+    constant: float
+
+    @property
+    def is_sum(self) -> bool:
+        """Whether all factors are 1."""
+        return len(self.terms) > 1 and all(abs(factor - 1.0) <= UNIT for factor in self.terms.values())
+
+    @property
+    def text(self) -> str:
+        """`0.556 temp_f − 17.8`."""
+        parts = [_term(factor, path) for path, factor in self.terms.items()]
+        size = max(map(abs, self.terms.values()))
+        parts += [_term(self.constant, "")] if abs(self.constant) > 0.01 * size else []
+        text = "".join(parts).strip()
+        return text.removeprefix("+ ") if text.startswith("+") else text.replace("− ", "−", 1)
+
+
+def _term(factor: float, path: str) -> str:
+    sign = " − " if factor < 0 else " + "
+    number = "" if path and abs(abs(factor) - 1.0) <= UNIT else f"{abs(factor):.3g}"
+    return f"{sign}{number}{' ' if number and path else ''}{path}"
+
+
+def find_relation(y: Floats, columns: dict[str, Floats]) -> Relation | None:
+    """Return how a column follows from at most four others in all rows; None if it does not. y: the column (n,)"""
+    names = list(columns)
+    if not names:
+        return None
+    table = np.stack([columns[name] for name in names], axis=1)
+    rows = np.isfinite(y) & np.isfinite(table).all(axis=1)
+    if rows.sum() < max(MIN_ROWS, MIN_ROWS_EACH * len(names)) or not np.std(y[rows]) > 1e-9 * np.abs(y[rows]).max():
+        return None
+    at = np.flatnonzero(rows)
+    at = at[np.linspace(0, len(at) - 1, min(len(at), MAX_ROWS)).astype(int)]
+    y, table = y[at], table[at]
+    moving = np.std(table, axis=0) > 1e-9 * np.abs(table).max(axis=0)
+    chosen = [j for j in range(len(names)) if moving[j]]
+    if not chosen or _left(y, table, chosen) > EXACT:
+        return None
+    alone = next((j for j in chosen if _left(y, table, [j]) <= EXACT), None)
+    if alone is not None:
+        chosen = [alone]
+    while len(chosen) > 1:
+        left = {j: _left(y, table, [k for k in chosen if k != j]) for j in chosen}
+        least = min(left, key=lambda j: left[j])
+        if left[least] > EXACT:
+            break
+        chosen.remove(least)
+    if len(chosen) > MAX_TERMS:
+        return None
+    factors = _fit(y, table, chosen)
+    return Relation({names[j]: float(f) for j, f in zip(chosen, factors[:-1], strict=True)}, float(factors[-1]))
+
+
+def _fit(y: Floats, table: Floats, chosen: Sequence[int]) -> Floats:
+    part = table[:, list(chosen)]
+    middle, scale = part.mean(axis=0), part.std(axis=0)
+    factors = np.linalg.lstsq((part - middle) / scale, y - y.mean(), rcond=None)[0] / scale
+    out: Floats = np.append(factors, y.mean() - factors @ middle)
+    return out
+
+
+def _left(y: Floats, table: Floats, chosen: Sequence[int]) -> float:
+    factors = _fit(y, table, chosen)
+    return float(np.std(y - table[:, list(chosen)] @ factors[:-1]) / np.std(y))
+
+
+def without_copies(event: Event, events: Events) -> Narrowed:
+    """Return the section without features that are a target in another unit, and a note on sums with one.
+
+    events: those of the sample, read by the section
+    """
+    numbers = {path: events.features[:, j].astype(np.float64) for j, path in enumerate(event.numbers)}
+    left_out: dict[str, str] = {}
+    notes: list[str] = []
+    for path, y in zip(event.targets, events.target.reshape(len(events), -1).T, strict=True):
+        for _ in range(len(numbers)):
+            relation = find_relation(y, {name: x for name, x in numbers.items() if name not in left_out})
+            if relation is None:
+                break
+            if len(relation.terms) > 1:
+                names = ", ".join(f"`{name}`" for name in relation.terms)
+                notes.append(
+                    f"leak: {path} = {relation.text} in all {len(events):,} rows: one of {names} is computed from the "
+                    "target; leave out of the features what is known only after it"
+                )
+                break
+            (copy,) = relation.terms
+            left_out[copy] = f"a leak: it is the target in another unit ({path} = {relation.text} in all rows)"
+    return Narrowed(_without(event, left_out), left_out, {}, notes)
+
+
+def without_derived(event: Event, events: Events, never: Collection[str]) -> Narrowed:
+    """Return the section without features that are another one in another unit, or the sum of others.
+
+    Args:
+        event: with the signals as features
+        events: those of the sample, read by the section
+        never: paths that are no signals
+    """
+    left = {path: events.features[:, j].astype(np.float64) for j, path in enumerate(event.numbers) if path not in never}
+    left = {path: x for path, x in left.items() if len(np.unique(x[np.isfinite(x)][:1000])) > 2}
+    left_out: dict[str, str] = {}
+    notes: list[str] = []
+    for path in reversed(list(left)):
+        others = {name: x for name, x in left.items() if name != path and name not in left_out}
+        relation = find_relation(left[path], others)
+        if relation is None:
+            continue
+        if len(relation.terms) == 1 or relation.is_sum:
+            what = f"the sum of {' and '.join(relation.terms)}" if relation.is_sum else f"{relation.text}"
+            left_out[path] = f"{what} in all rows: it holds nothing of its own, and would explain the others away"
+    return Narrowed(_without(event, left_out), left_out, {}, notes)
+
+
+def _without(event: Event, left_out: Collection[str]) -> Event:
+    features = [path for path in event.features if path not in left_out]
+    return event.model_copy(update={"features": features}) if left_out else event

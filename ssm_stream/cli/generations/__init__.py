@@ -1,0 +1,1 @@
+"""Commands on earlier states that are kept."""

@@ -1,0 +1,1 @@
+"""Tables as people export them: what their cells mean is detected from the file, and can be given by options."""

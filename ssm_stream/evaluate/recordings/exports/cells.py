@@ -1,0 +1,41 @@
+"""What the text of a cell may be: a number in any notation, a time in any notation, or a mark for nothing."""
+
+from __future__ import annotations
+
+import re
+
+MISSING = frozenset([
+    "na", "n/a", "n.a.", "n. a.", "#n/a", "#nv", "nan", "null", "none", "nil", "(null)", "<null>", "-", "--", "---",
+    "–", "?", "bad", "bad input", "no data", "nodata", "no value", "i/o timeout", "#value!", "#div/0!",
+])  # fmt: skip
+"""Texts among numbers that stand for no value, in lower case."""
+NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
+"""A number with a point or a comma, and with separators between thousands."""
+SPACES = " \u00a0\u202f'’"
+"""Separators of thousands that are no decimal sign."""
+TIME_LIKE = re.compile(
+    r"[0-9]{1,4}[./-][0-9A-Za-z]{1,3}\.?[./-][0-9]{2,4}(?:[T ,].*)?"
+    r"|[0-9]{1,2}\.? [A-Za-zäéû]{3,9}\.? [0-9]{2,4}.*|[A-Za-z]{3,9}\.? [0-9]{1,2},? [0-9]{4}.*"
+    r"|[0-9]{1,2}:[0-9]{2}.*|[0-9]{4}年.*"
+)
+
+
+def is_number(text: str) -> bool:
+    """Return whether a text is a number in some notation."""
+    text = text.strip()
+    return any("0" <= letter <= "9" for letter in text) and NUMBER.fullmatch(text) is not None
+
+
+def is_time(text: str) -> bool:
+    """Return whether a text resembles a date or a time of day."""
+    return TIME_LIKE.fullmatch(text.strip()) is not None
+
+
+def is_value(text: str) -> bool:
+    """Return whether a text is a number or a time, so that it is not the name of a column."""
+    return is_number(text) or is_time(text)
+
+
+def is_missing(text: str) -> bool:
+    """Return whether a text stands for no value."""
+    return text.strip().lower() in MISSING

@@ -1,0 +1,218 @@
+"""Dates and times in other forms than ISO 8601, which become ISO 8601.
+
+Which of two numbers is the day is decided by all dates of a file: one above 12 is a day. Where none is, by the order of
+the rows: read one way the dates follow each other, read the other way they jump by months.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from datetime import date
+from itertools import pairwise
+from typing import NamedTuple
+
+import polars as pl
+
+from ssm_stream.evaluate.recordings.exports.cells import is_missing
+from ssm_stream.ingest.timestamps import is_iso_time
+
+MONTHS = (
+    "jan ene gen", "feb fév fev", "mar mär mrz maa", "apr avr abr", "may mai maj mag mei", "jun juin giu",
+    "jul juil lug", "aug aoû aou ago", "sep set", "oct okt out ott", "nov", "dec dez déc dic",
+)  # fmt: skip
+"""The first letters of the months' names, in English, German, French, Spanish, Italian, Portuguese, Dutch, Swedish."""
+MONTH_NUMBERS = {name: f"{i:02d}" for i, names in enumerate(MONTHS, 1) for name in names.split()}
+FORMS = {
+    "ymd": r"(?P<y>[0-9]{4})[./-](?P<m>[0-9]{1,2})[./-](?P<d>[0-9]{1,2})",
+    "dmy": r"(?P<d>[0-9]{1,2})[./-](?P<m>[0-9]{1,2})[./-](?P<y>[0-9]{4}|[0-9]{2})",
+    "dny": r"(?P<d>[0-9]{1,2})(?:\. ?|[ /-])(?P<m>\p{L}{3,9})\.?[ /-](?P<y>[0-9]{4}|[0-9]{2})",
+    "ndy": r"(?P<m>\p{L}{3,9})\.? (?P<d>[0-9]{1,2}),? (?P<y>[0-9]{4})",
+    "compact": r"(?P<y>(?:19|20)[0-9]{2})(?P<m>[01][0-9])(?P<d>[0-3][0-9])",
+    "kanji": r"(?P<y>[0-9]{4})年(?P<m>[0-9]{1,2})月(?P<d>[0-9]{1,2})日",
+}
+"""Kind of date → its pattern. `dmy` is also month, day, year."""
+CLOCK = (
+    r"(?P<H>[0-9]{1,2})[:.時](?P<M>[0-9]{2})(?:[:.分](?P<S>[0-9]{2})(?:[.,:](?P<f>[0-9]{1,9}))?秒?|分)?"
+    r"\s*(?P<p>[AaPp]\.?\s?[Mm]\.?)?\s*(?P<z>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?"
+)
+TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
+         r"(?P<p>)(?P<z>Z)?)?"}  # fmt: skip
+TIME = rf"(?:[T,_ ]+\s*{CLOCK})?"
+MIN_SHARE = 0.98
+"""Share of the filled cells of a sample that must have a form."""
+EXAMPLE = {"dmy": "day-first", "mdy": "month-first"}
+
+
+class DateForm(NamedTuple):
+    """How the times of a column are written."""
+
+    kind: str
+    """A key of `FORMS`, or `mdy`."""
+    timed: bool
+    """Whether there is a time of day."""
+    example: str
+
+    @property
+    def pattern(self) -> str:
+        """Regular expression of the whole cell."""
+        return rf"^\s*{_date_pattern(self.kind)}{TIMES.get(self.kind, TIME)}\s*$"
+
+    def iso(self, name: str) -> pl.Expr:
+        """Return a column with its times as ISO 8601; other texts stay."""
+        text = pl.col(name)
+        parts = text.str.extract_groups(self.pattern)
+        part = {key: parts.struct.field(key) for key in "ymdHMSfpz"}
+        year = pl.when(part["y"].str.len_chars() == 2).then(_century(part["y"])).otherwise(part["y"])
+        month = part["m"].str.zfill(2)
+        if self.kind in ("dny", "ndy"):
+            letters = part["m"].str.to_lowercase()
+            month = pl.coalesce(
+                letters.str.slice(0, n).replace_strict(MONTH_NUMBERS, default=None, return_dtype=pl.String)
+                for n in (4, 3)
+            )
+        day = pl.concat_str(year, month, part["d"].str.zfill(2), separator="-")
+        if not self.timed:
+            return pl.coalesce(day, text).alias(name)
+        afternoon = part["p"].str.to_lowercase().str.starts_with("p")
+        hour = part["H"].cast(pl.Int64, strict=False)
+        halves = (hour % 12 + pl.when(afternoon).then(12).otherwise(0)).cast(pl.String)
+        hours = pl.when(part["p"].fill_null("") != "").then(halves).otherwise(part["H"]).str.zfill(2).fill_null("00")
+        fraction = pl.when(part["f"].fill_null("") != "").then("." + part["f"].str.slice(0, 6)).otherwise(pl.lit(""))
+        zone = part["z"].fill_null("").str.replace("UTC|GMT", "Z").str.replace(r"([0-9]{2})([0-9]{2})$", "$1:$2")
+        clock = pl.concat_str(
+            pl.lit("T"),
+            hours,
+            pl.lit(":"),
+            part["M"].fill_null("00"),
+            pl.lit(":"),
+            part["S"].fill_null("00"),
+            fraction,
+            zone,
+        )
+        return pl.coalesce(day + clock, text).alias(name)
+
+    def dates(self, frame: pl.DataFrame, name: str) -> list[tuple[str, str, str]]:
+        """Return the different dates of a column, in the order in which they appear: year, month and day as written."""
+        parts = frame[name].str.extract_groups(rf"^\s*{_date_pattern(self.kind)}").struct.unnest()
+        found: list[tuple[str, str, str]] = parts.select("y", "m", "d").drop_nulls().unique(maintain_order=True).rows()
+        return found
+
+    def parts(self, text: str) -> tuple[str, str, str] | None:
+        """Return year, month and day of a cell, as written."""
+        match = _python(rf"\s*{_date_pattern(self.kind)}").match(text)
+        return None if match is None else (match["y"], match["m"], match["d"])
+
+    def reordered(self, month_first: bool) -> DateForm:
+        """Return the form with the day or the month first."""
+        return self._replace(kind="mdy" if month_first else "dmy")
+
+    def describe(self) -> str:
+        """Return the form in words."""
+        order = f"{EXAMPLE[self.kind]} " if self.kind in EXAMPLE else ""
+        return f"{order}dates ({self.example})"
+
+
+def _century(year: pl.Expr) -> pl.Expr:
+    return pl.when(year.cast(pl.Int64, strict=False) < 70).then("20" + year).otherwise("19" + year)
+
+
+def _date_pattern(kind: str) -> str:
+    if kind == "mdy":
+        return FORMS["dmy"].replace("P<d>", "P<x>").replace("P<m>", "P<d>").replace("P<x>", "P<m>")
+    return FORMS[kind]
+
+
+def _python(pattern: str) -> re.Pattern[str]:
+    return re.compile(pattern.replace(r"\p{L}", r"[^\W\d_]"))
+
+
+PATTERNS = {kind: _python(rf"\s*{pattern}{TIMES.get(kind, TIME)}\s*") for kind, pattern in FORMS.items()}
+CLOCK_PATTERN = re.compile(r"\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?\s*")
+
+
+def find_form(cells: Iterable[str]) -> DateForm | None:
+    """Return how the times in a column's cells are written; None if they are none, or ISO 8601 already."""
+    filled = [cell for cell in cells if cell.strip() and not is_missing(cell)]
+    if not filled or not filled[0].strip()[:1].isalnum() or _share(is_iso_time, filled) >= MIN_SHARE:
+        return None
+    for kind, pattern in PATTERNS.items():
+        if pattern.fullmatch(filled[0]) is None and pattern.fullmatch(filled[-1]) is None:
+            continue
+        matches = [match for cell in filled if (match := pattern.fullmatch(cell)) is not None]
+        if len(matches) < MIN_SHARE * len(filled) or (kind == "compact" and not _is_compact(matches)):
+            continue
+        if kind in ("dny", "ndy") and not all(_month(match["m"]) for match in matches):
+            continue
+        timed = any(match["H"] for match in matches)
+        example = next((match[0] for match in matches if match["H"]), matches[0][0])
+        return DateForm(kind, timed, example.strip())
+    return None
+
+
+def _share(test: Callable[[str], bool], cells: Sequence[str]) -> float:
+    return sum(map(test, cells)) / len(cells)
+
+
+def _is_compact(matches: list[re.Match[str]]) -> bool:
+    """Return whether runs of digits are times: with an hour, and each a date."""
+    return all(match["H"] and _date(match["y"], match["m"], match["d"]) for match in matches)
+
+
+def _month(text: str) -> int:
+    letters = text.lower()
+    return int(MONTH_NUMBERS.get(letters[:4], MONTH_NUMBERS.get(letters[:3], "0")))
+
+
+def is_date_alone(cells: Iterable[str]) -> bool:
+    """Return whether a column's cells are dates without a time of day."""
+    filled = [cell.strip() for cell in cells if cell.strip()]
+    if filled and all(len(cell) == 8 and cell.isdecimal() for cell in filled):
+        return all(_date(cell[:4], cell[4:6], cell[6:]) and cell.startswith(("19", "20")) for cell in filled)
+    if filled and all(len(cell) == 10 and is_iso_time(cell) for cell in filled):
+        return True
+    form = find_form(filled)
+    return form is not None and not form.timed
+
+
+def is_clock(cells: Iterable[str]) -> bool:
+    """Return whether a column's cells are times of day."""
+    filled = [cell for cell in cells if cell.strip()]
+    return bool(filled) and all(CLOCK_PATTERN.fullmatch(cell) for cell in filled)
+
+
+def _date(year: str, month: str, day: str) -> date | None:
+    """Return the date of numbers as text; None if there is none."""
+    try:
+        number = int(month) if month.isdecimal() else _month(month)
+        century = (2000 if int(year) < 70 else 1900) if len(year) == 2 else 0
+        return date(century + int(year), number, int(day))
+    except ValueError:
+        return None
+
+
+def first_invalid(dates: Iterable[tuple[str, str, str]]) -> tuple[str, str, str] | None:
+    """Return the first year, month and day that are no date."""
+    return next((each for each in dates if _date(*each) is None), None)
+
+
+def is_month_first(dates: Sequence[tuple[str, str, str]], separator: str, hints: tuple[bool, bool]) -> bool | None:
+    """Return whether the second of two numbers is the day; None if that cannot be decided.
+
+    Args:
+        dates: year, second number and first number as written, in the order of the rows
+        separator: between them
+        hints: whether other signs in the file speak for the day first, and for the month first
+    """
+    if any(int(first) > 12 for _, _, first in dates):
+        return False
+    if any(int(second) > 12 for _, second, _ in dates):
+        return True
+    if separator == ".":
+        return False
+    day_first = [_date(*each) for each in dates]
+    month_first = [_date(year, first, second) for year, second, first in dates]
+    moved = [sum(abs((b - a).days) for a, b in pairwise(each) if a and b) for each in (day_first, month_first)]
+    if max(moved) > 2 * min(moved):
+        return moved[1] < moved[0]
+    return None if hints[0] == hints[1] else hints[1]

@@ -1,0 +1,64 @@
+"""Files of a recording: one, or those of a folder in the order of their names."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ssm_stream.evaluate.recordings.exports.table import SHEETS
+from ssm_stream.evaluate.recordings.files import RecordingError
+
+TEXTS = (".csv", ".tsv", ".txt", ".tab", ".dat", ".asc")
+LINES = (".jsonl", ".ndjson")
+PACKED = (".gz", ".zst")
+KINDS = {
+    **{f"{suffix}{packed}": "table" for suffix in TEXTS for packed in ("", *PACKED)},
+    **{f"{suffix}{packed}": "jsonl" for suffix in LINES for packed in ("", *PACKED)},
+    **dict.fromkeys(SHEETS, "table"),
+    ".parquet": "parquet",
+}
+"""Suffix → how the file is read."""
+LISTED = ".csv, .tsv, .txt, .jsonl, .ndjson (each also .gz or .zst), .parquet, .xlsx, .ods"
+
+
+def kind_of(path: Path) -> str:
+    """Return how a file, or the files of a folder, are read.
+
+    Raises:
+        RecordingError: there is no such file, or its name does not show what it is.
+    """
+    if path.is_dir():
+        kinds = {kind: each for each in files_of(path) if (kind := _kind(each)) is not None}
+        if len(kinds) > 1:
+            names = ", ".join(each.name for each in kinds.values())
+            raise RecordingError(f"{path}: files of several kinds ({names}); put those of one kind into a folder")
+        return next(iter(kinds))
+    kind = _kind(path)
+    if kind is None:
+        raise RecordingError(f"{path}: unknown kind of file; name it {LISTED}, by what it holds")
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file; give the path of a recording ({LISTED})")
+    return kind
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower()
+    return KINDS[max(fits, key=len)] if (fits := [suffix for suffix in KINDS if name.endswith(suffix)]) else None
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the files of a recording: of a folder those that can be read, by name, and numbers in names by size.
+
+    Raises:
+        RecordingError: the folder has none.
+    """
+    if not path.is_dir():
+        return [path]
+    found = [each for each in path.iterdir() if each.is_file() and not each.name.startswith((".", "~")) and _kind(each)]
+    if not found:
+        raise RecordingError(f"{path}: is a folder without a recording; it needs files named {LISTED}")
+    return sorted(found, key=_order)
+
+
+def _order(path: Path) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split("([0-9]+)", path.name.lower())]

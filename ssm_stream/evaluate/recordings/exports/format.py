@@ -1,0 +1,122 @@
+"""What the cells of a table mean, and how they become plain rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import polars as pl
+
+from ssm_stream.evaluate.recordings.exports.cells import MISSING
+from ssm_stream.evaluate.recordings.exports.dates import DateForm
+from ssm_stream.evaluate.recordings.exports.header import Head
+from ssm_stream.evaluate.recordings.exports.numbers import Notation
+from ssm_stream.evaluate.recordings.exports.options import FileOptions
+from ssm_stream.evaluate.recordings.exports.tags import Tags
+
+UTF8 = "utf-8"
+DELIMITERS = {";": "semicolons", "\t": "tabs", "|": "pipes", " ": "blanks"}
+
+
+class Part(NamedTuple):
+    """One file of a table."""
+
+    path: Path
+    encoding: str
+    """Empty for a sheet."""
+    head: Head
+    sheet: str = ""
+
+    @property
+    def is_sheet(self) -> bool:
+        """Whether it is a sheet of Excel or OpenDocument."""
+        return not self.encoding
+
+
+class Joined(NamedTuple):
+    """Two columns that are one time."""
+
+    date: str
+    clock: str
+
+    @property
+    def name(self) -> str:
+        """Name of the column that they become."""
+        return f"{self.date} {self.clock}"
+
+
+class Format(NamedTuple):
+    """What the cells of a table mean."""
+
+    parts: tuple[Part, ...]
+    notation: Notation = Notation()
+    joined: Joined | None = None
+    dates: tuple[tuple[str, DateForm], ...] = ()
+    tags: Tags | None = None
+    missing: tuple[str, ...] = ()
+    """Columns of numbers with texts that stand for no value."""
+    file: str | None = None
+    """Column with the name of the file, which is added."""
+    numbered: str | None = None
+    """Column with times by the number of the row, which is added."""
+
+    def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame of text with date and time of day joined."""
+        if self.joined is None:
+            return frame
+        date, clock, name = self.joined.date, self.joined.clock, self.joined.name
+        whole = frame.with_columns(pl.concat_str(date, clock, separator=" ").alias(name))
+        return whole.select(name if each == date else each for each in frame.columns if each != clock)
+
+    def cells(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame of text with plain numbers and times."""
+        dates = dict(self.dates)
+        changed = [form.iso(name) for name, form in dates.items()]
+        if not self.notation.is_plain:
+            changed += [self.notation.plain(name) for name in frame.columns if name not in dates]
+        return frame.with_columns(changed) if changed else frame
+
+    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a frame of text as rows: plain cells, a row for each entity, nothing where a text stands for it."""
+        frame = self.cells(self.columns(frame))
+        if self.tags is not None:
+            frame = self.tags.to_rows(frame)
+        if not self.missing:
+            return frame
+        nothing = [pl.col(name).str.strip_chars().str.to_lowercase().is_in(list(MISSING)) for name in self.missing]
+        return frame.with_columns(
+            pl.when(each).then(None).otherwise(pl.col(name)).alias(name)
+            for name, each in zip(self.missing, nothing, strict=True)
+        )
+
+
+def describe(form: Format, options: FileOptions) -> str:
+    """Return in words what was detected, without what every file has; empty if there is nothing else."""
+    first = form.parts[0]
+    out = [f"{len(form.parts)} files in the order of their names"] if len(form.parts) > 1 else []
+    if form.file is not None:
+        out.append(f"they are of the same time, so `{form.file}` is the name of the file")
+    if first.is_sheet:
+        out.append(f"sheet {first.sheet!r}")
+    elif first.head.delimiter != ",":
+        out.append(DELIMITERS.get(first.head.delimiter, repr(first.head.delimiter)))
+    if first.encoding not in ("", UTF8):
+        out.append({"cp932": "shift_jis (cp932)"}.get(first.encoding, first.encoding))
+    if not first.head.header:
+        out.append("no header")
+    elif first.head.header > 1:
+        out.append(f"header in line {first.head.header}")
+    if first.head.below:
+        out.append(f"left out below it: {', '.join(cell.strip() for cell in first.head.below if cell.strip())[:60]}")
+    if form.notation.decimal == ",":
+        out.append("decimal comma")
+    elif form.notation.grouped:
+        out.append("thousands with separators")
+    if form.joined is not None:
+        out.append(f"`{form.joined.date}` and `{form.joined.clock}` are one time, `{form.joined.name}`")
+    out += dict.fromkeys(found.describe() for _, found in form.dates)
+    if form.tags is not None:
+        out.append(form.tags.describe())
+    if form.numbered is not None:
+        out.append(f"`{form.numbered}` counts rows, {options.every:g} s each")
+    return "; ".join(out)

@@ -1,0 +1,161 @@
+"""Where a table begins: the sign between its cells, the line with the names, and lines next to it that are no rows.
+
+Exports have titles and comments above their header, units below it, and no header at all. The sign between cells is
+the one with which most lines have the same number of cells, and most of these are numbers and times.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ssm_stream.evaluate.recordings.exports.cells import is_missing, is_number, is_time, is_value
+from ssm_stream.evaluate.recordings.exports.options import FileOptions
+from ssm_stream.evaluate.recordings.files import RecordingError
+
+CANDIDATES = (",", ";", "\t", "|")
+COMMENTS = ("#", "//", "%", "--")
+MAX_BELOW = 3
+"""Lines of units and descriptions below the names."""
+MAX_UNIT = 40
+"""Characters of a cell with a unit or a description."""
+
+Cells = list[str]
+
+
+class Head(NamedTuple):
+    """The beginning of a table."""
+
+    delimiter: str
+    names: tuple[str, ...]
+    header: int
+    """Number of its line, from 1; 0: there is none."""
+    first: int
+    """Number of the line of the first row."""
+    below: tuple[str, ...]
+    """Cells of the line below the names that is no row."""
+    rows: tuple[tuple[str, ...], ...]
+    """Cells of the first rows."""
+
+
+def split(lines: Sequence[str], delimiter: str) -> list[tuple[int, Cells]]:
+    """Return number, from 1, and cells of each row of text; quoted cells may hold line breaks."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    out: list[tuple[int, Cells]] = []
+    start = 1
+    try:
+        for row in reader:
+            out.append((start, row))
+            start = reader.line_num + 1
+    except csv.Error:
+        pass  # a cell that is too long: what was read is enough of a sample
+    return out
+
+
+def find_head(text: str, path: Path, options: FileOptions) -> Head:
+    """Return how the table in a text begins. text: the first lines of a file
+
+    Raises:
+        RecordingError: the text is empty, or the table has no names.
+    """
+    lines = io.StringIO(text).readlines()
+    candidates = (options.delimiter,) if options.delimiter else CANDIDATES
+    found = [(delimiter, split(lines, delimiter)) for delimiter in candidates]
+    delimiter, rows = max(found, key=lambda each: _score(each[1]))
+    return find_table(rows, delimiter, path, options)
+
+
+def _score(rows: list[tuple[int, Cells]]) -> float:
+    """Return how well rows of cells are a table: the share of rows of one width, times that of numbers and times."""
+    width = _width(rows)
+    if width < 2:
+        return 0.0
+    filled = [row for _, row in rows if any(row)]
+    header = next((i for i, row in enumerate(filled) if len(row) >= width), 0)
+    of_width = [row for row in filled[header:] if len(row) == width]
+    cells = [cell for row in of_width[-200:] for cell in row if cell.strip()]
+    values = sum(is_value(cell) or is_missing(cell) for cell in cells) / max(len(cells), 1)
+    return len(of_width) / max(len(filled[header:]), 1) * (0.1 + values) - 0.01 * min(header, 10)
+
+
+def _width(rows: list[tuple[int, Cells]]) -> int:
+    """Return the number of cells that most rows have, those of the beginning counted least."""
+    counts = Counter(len(row) for _, row in rows[len(rows) // 4 :] if any(cell.strip() for cell in row))
+    return max(counts, key=lambda width: (counts[width], width), default=0)
+
+
+def find_table(rows: list[tuple[int, Cells]], delimiter: str, path: Path, options: FileOptions) -> Head:
+    """Return how the table in numbered rows of cells begins. Raises as `find_head`."""
+    if not rows or not any(cell.strip() for _, row in rows for cell in row):
+        raise RecordingError(f"{path}: no header in line 1; the first line must name the columns")
+    width = _width(rows)
+    at = _header(rows, width, path, options)
+    names = [] if at is None else [name.strip() for name in rows[at][1]]
+    if names and at and names[0].startswith(COMMENTS):  # the header itself is a comment
+        names[0] = names[0].lstrip("#/%- ")
+    rest = rows if at is None else rows[at + 1 :]
+    below: Cells = []
+    for _ in range(MAX_BELOW if at is not None else 0):
+        if len(rest) < 2 or not _is_no_row(rest[0][1], [row for _, row in rest[1:200]]):
+            break
+        below = below or rest[0][1]
+        rest = rest[1:]
+    if width == len(names) + 1 and all(not row[-1].strip() for _, row in rest if len(row) == width):
+        names.append("")  # a sign at the end of each row, and none at the end of the header
+    names += [""] * (width - len(names) if at is None else 0)
+    names = [name or f"column_{i}" for i, name in enumerate(names, 1)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        where = f"{path}:{rows[at or 0][0]}"
+        raise RecordingError(f"{where}: the columns {twice} stand twice in the header; give each its own name")
+    number = 0 if at is None else rows[at][0]
+    first = rest[0][0] if rest else number + 1
+    return Head(delimiter, tuple(names), number, first, tuple(below), tuple(tuple(row) for _, row in rest))
+
+
+def _header(rows: list[tuple[int, Cells]], width: int, path: Path, options: FileOptions) -> int | None:
+    """Return the index of the row with the names."""
+    if options.header is not None:
+        at = next((i for i, (number, _) in enumerate(rows) if number == options.header), None)
+        if options.header and at is None:
+            raise RecordingError(f"{path}: --read header={options.header}: no such line in the first {len(rows)}")
+        return at
+    for i, (_, row) in enumerate(rows):
+        filled = [cell for cell in row if cell.strip()]
+        if len(row) >= width and filled and not any(map(is_value, filled)) and 2 * len(filled) > len(row):
+            if row[0].lstrip().startswith(COMMENTS) and i + 1 < len(rows) and not _has_value(rows[i + 1][1]):
+                continue
+            return i
+    first = next(i for i, (_, row) in enumerate(rows) if any(cell.strip() for cell in row))
+    number, cells = rows[first]
+    filled = [cell for cell in cells if cell.strip()]
+    if len(cells) == width > 1 and all(map(is_value, filled)) and any(map(is_time, filled)):
+        raise RecordingError(
+            f"{path}:{number}: no header: the line holds values ({', '.join(filled[:3])}, …); put a line with the "
+            "names of the columns above it, or give --read header=none, and they are column_1, column_2, …"
+        )
+    return first
+
+
+def _has_value(row: Cells) -> bool:
+    return any(map(is_value, row))
+
+
+def _is_no_row(row: Cells, following: list[Cells]) -> bool:
+    """Return whether a row below the names holds units, descriptions or a rule in place of values."""
+    filled = [cell.strip() for cell in row if cell.strip()]
+    if filled and all(set(cell) <= set("-=+_") for cell in filled) and any(len(cell) > 1 for cell in filled):
+        return True
+    if not filled or any(map(is_value, filled)) or max(map(len, filled)) > MAX_UNIT or all(map(is_missing, filled)):
+        return False
+    numbers = [j for j in range(len(row)) if _mostly(is_number, j, following)]
+    times = [j for j in range(len(row)) if _mostly(is_time, j, following)]
+    return any(row[j].strip() for j in numbers) and not any(is_time(row[j]) for j in times)
+
+
+def _mostly(test: Callable[[str], bool], j: int, rows: list[Cells]) -> bool:
+    cells = [row[j] for row in rows if j < len(row) and row[j].strip()]
+    return bool(cells) and sum(map(test, cells)) >= 0.8 * len(cells)

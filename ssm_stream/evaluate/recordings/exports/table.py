@@ -1,0 +1,332 @@
+"""A table as people export it: one file or several, of text or sheets, as frames of plain text.
+
+What cells mean is judged by the beginning of the file; then all of it is read once, and must agree. Afterwards numbers
+have a decimal point, times are ISO 8601, and a column a tag has become a row an entity.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import polars as pl
+
+from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
+from ssm_stream.evaluate.recordings.exports.dates import (
+    DateForm,
+    find_form,
+    first_invalid,
+    is_clock,
+    is_date_alone,
+    is_month_first,
+)
+from ssm_stream.evaluate.recordings.exports.file_names import find_file_column, name_of
+from ssm_stream.evaluate.recordings.exports.format import Format, Joined, Part, describe
+from ssm_stream.evaluate.recordings.exports.header import find_table
+from ssm_stream.evaluate.recordings.exports.numbers import find_notation
+from ssm_stream.evaluate.recordings.exports.options import FileOptions
+from ssm_stream.evaluate.recordings.exports.row_times import NumberedTimes, RepeatedHours
+from ssm_stream.evaluate.recordings.exports.sheet import read_sheet
+from ssm_stream.evaluate.recordings.exports.tags import find_tags
+from ssm_stream.evaluate.recordings.exports.text_file import numbered_rows, text_frames, text_head
+from ssm_stream.evaluate.recordings.files import NotUtf8Error, RecordingError
+
+SCANNED = 50_000
+"""Rows that are scanned together to find what the columns hold."""
+SHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+
+
+class Scan(NamedTuple):
+    """What one pass over a table finds."""
+
+    columns: dict[str, Column]
+    rows: int
+    format: Format
+
+
+class Table(NamedTuple):
+    """Files of one table in their order."""
+
+    paths: tuple[Path, ...]
+    options: FileOptions
+
+    def scan(self) -> Scan:
+        """Return what the table holds, from one pass over it, cached until a file changes.
+
+        Raises:
+            RecordingError: a file cannot be read, or what it holds is not clear.
+        """
+        versions = tuple((stat.st_mtime_ns, stat.st_size) for stat in (path.stat() for path in self.paths))
+        return _scan_version(self, versions)
+
+    def frames(self, size: int) -> Iterator[pl.DataFrame]:
+        """Yield frames of plain text, up to about `size` rows each; an empty cell is null."""
+        form = self.scan().format
+        tags, options = form.tags, self.options
+        entity = tags.entity if tags is not None else form.file or options.entity
+        changes: list[Callable[[pl.DataFrame], pl.DataFrame]] = []
+        if form.numbered is not None and options.every is not None:
+            changes.append(NumberedTimes(options.every, form.numbered, entity).add)
+        elif options.timestamp is not None and options.time_zone != "UTC":
+            changes.append(RepeatedHours(options.time_zone, options.timestamp, entity).mark)
+        lines = size if tags is None else max(size // len(tags.entities), 1)
+        for part in form.parts:
+            for frame in _frames(part, lines):
+                rows = form.rows(frame.select(form.parts[0].head.names))
+                if form.file is not None:
+                    rows = rows.with_columns(pl.lit(name_of(part.path), pl.String).alias(form.file))
+                for change in changes:
+                    rows = change(rows)
+                yield rows
+
+    def describe(self) -> str:
+        """Return in words what was detected, without what every file has; empty if there is nothing else."""
+        return describe(self.scan().format, self.options)
+
+
+@functools.lru_cache(maxsize=16)
+def _scan_version(table: Table, _versions: tuple[tuple[int, int], ...]) -> Scan:
+    legacy: dict[Path, str] = {}
+    while True:
+        try:
+            parts = tuple(_part(path, table.options, legacy.get(path)) for path in table.paths)
+            _check_names(parts)
+            return _scan(parts, table.options)
+        except NotUtf8Error as error:
+            if error.path in legacy or table.options.encoding is not None:
+                raise
+            legacy[error.path] = _legacy(error.data)
+
+
+def _legacy(data: bytes) -> str:
+    from ssm_stream.evaluate.recordings.exports.encoding import find_legacy
+
+    return find_legacy(data)
+
+
+def _part(path: Path, options: FileOptions, legacy: str | None) -> Part:
+    if path.suffix.lower() in SHEETS:
+        rows, sheet = _sheet(path, options.sheet, path.stat().st_mtime_ns)
+        filled = [(i, [cell or "" for cell in row]) for i, row in enumerate(rows[:500].iter_rows(), 1)]
+        return Part(path, "", find_table(filled, ",", path, options), sheet)
+    return Part(path, *text_head(path, options, legacy))
+
+
+@functools.lru_cache(maxsize=2)
+def _sheet(path: Path, sheet: str | None, _modified: int) -> tuple[pl.DataFrame, str]:
+    return read_sheet(path, sheet)
+
+
+def _frames(part: Part, size: int) -> Iterator[pl.DataFrame]:
+    """Yield the rows of a file as they stand."""
+    if not part.is_sheet:
+        yield from text_frames(part.path, part.encoding, part.head, size)
+        return
+    rows, _ = _sheet(part.path, part.sheet, part.path.stat().st_mtime_ns)
+    rows = rows[part.head.first - 1 :]
+    rows = rows.rename(dict(zip(rows.columns, part.head.names, strict=True)))
+    for frame in rows.iter_slices(size):
+        yield frame.filter(~pl.all_horizontal(pl.all().is_null()))
+
+
+def _check_names(parts: Sequence[Part]) -> None:
+    """Raise RecordingError if files have other columns than the first."""
+    first = parts[0]
+    for part in parts[1:]:
+        odd = sorted({*first.head.names} ^ {*part.head.names})
+        if odd:
+            raise RecordingError(
+                f"{part.path}: other columns than {first.path.name}: {', '.join(odd[:5])}; put files of one table into "
+                "a folder of their own"
+            )
+
+
+def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
+    """Return what the beginnings of the files show."""
+    cells: dict[str, list[str]] = {name: [] for name in parts[0].head.names}
+    for part in parts:
+        for j, name in enumerate(part.head.names):
+            cells[name] += [row[j] for row in part.head.rows if j < len(row)]
+    notation = find_notation(list(cells.values()), parts[0].head.delimiter, options.decimal)
+    joined = _find_joined(cells)
+    if joined is not None:
+        pairs = zip(cells[joined.date], cells[joined.clock], strict=False)
+        cells[joined.name] = [f"{date} {clock}".strip() for date, clock in pairs]
+        del cells[joined.date], cells[joined.clock]
+    forms = tuple((name, form) for name, column in cells.items() if (form := find_form(column)) is not None)
+    tags = find_tags(list(cells), options.tags, options.columns)
+    if options.tags not in (None, "none") and tags is None:
+        raise RecordingError(
+            f"{parts[0].path}: no column has the form {options.tags}; its columns: {', '.join(list(cells)[:10])}"
+        )
+    return Format(parts, notation, joined, forms, tags)
+
+
+def _find_joined(cells: dict[str, list[str]]) -> Joined | None:
+    """Return the first column of dates alone, and the next of times of day."""
+    names = list(cells)
+    date = next((name for name in names if is_date_alone(cells[name])), None)
+    if date is None:
+        return None
+    after = names[names.index(date) + 1 :] + names[: names.index(date)]
+    clock = next((name for name in after if is_clock(cells[name])), None)
+    return None if clock is None else Joined(date, clock)
+
+
+def _scan(parts: tuple[Part, ...], options: FileOptions) -> Scan:
+    """Read everything once: what columns hold, and whether it agrees with the beginning."""
+    form = _detect(parts, options)
+    while True:
+        passed = _Pass(form)
+        foreign = {name: counts for name, counts in passed.total.items() if counts.is_foreign}
+        if not foreign:
+            break
+        head = [
+            [row[j] for row in part.head.rows if j < len(row)] for part in parts for j in range(len(part.head.names))
+        ]
+        seen = find_notation([*head, *passed.foreign.values()], parts[0].head.delimiter, options.decimal)
+        if seen == form.notation or not form.notation.is_plain:
+            _refuse_number(form, next(iter(foreign)), options)
+        form = form._replace(notation=seen)
+    form = _order_dates(form, passed.dates, options)
+    total: dict[str, Counts] = {}
+    for name, counts in passed.total.items():
+        row_name = form.tags.signal_of(name) if form.tags is not None else name
+        total[row_name] = counts + total[row_name] if row_name in total else counts
+    if form.tags is not None:
+        names = form.tags.names(list(passed.total))
+        total = {name: total.get(name, Counts(filled=1)) for name in names}
+    if not passed.rows:
+        raise RecordingError(f"{parts[0].path}: no rows; a header alone cannot be replayed")
+    columns = {name: counts.column() for name, counts in total.items()}
+    missing = tuple(name for name, column in columns.items() if column.missing)
+    file = find_file_column(form)
+    if file is not None:
+        columns[file] = Column("text", False)
+    numbered = None
+    if options.every is not None:
+        numbered = _numbered_name(list(columns), options)
+        columns[numbered] = Column("text", False)
+    return Scan(columns, passed.rows, form._replace(missing=missing, file=file, numbered=numbered))
+
+
+def _numbered_name(names: list[str], options: FileOptions) -> str:
+    """Return the name of the column with times by the number of the row."""
+    name = options.timestamp or "time"
+    if options.timestamp is not None and name in names:
+        raise RecordingError(f"--every: the file has times of its own, `{name}`; leave the option out")
+    while name in names:
+        name += "_"
+    return name
+
+
+class _Pass:
+    """One pass over a table.
+
+    Attributes:
+        total: what the cells of each column are, before tags become rows
+        rows: their number, after that
+        dates: the different dates of each column of times
+        foreign: cells that are numbers in another notation, of each column
+    """
+
+    def __init__(self, form: Format) -> None:
+        self.total: dict[str, Counts] = {}
+        self.rows = 0
+        self.dates: dict[str, dict[tuple[str, str, str], None]] = {name: {} for name, _ in form.dates}
+        self.foreign: dict[str, list[str]] = {}
+        names = list(form.parts[0].head.names)
+        for part in form.parts:
+            for raw in _frames(part, SCANNED):
+                self._add(form, form.columns(raw.select(names)))
+
+    def _add(self, form: Format, frame: pl.DataFrame) -> None:
+        for name, date_form in form.dates:
+            self.dates[name] |= dict.fromkeys(date_form.dates(frame, name))
+        raw, frame = frame, form._replace(dates=()).cells(frame)
+        self.rows += frame.height if form.tags is None else form.tags.count(frame)
+        counts = count_cells(frame)
+        if form.notation.decimal == ",":  # a point is not foreign to the reader of plain numbers
+            for name, number in form.notation.count_foreign(raw).items():
+                counts[name] = replace(counts[name], foreign=counts[name].foreign + number)
+        for name, found in counts.items():
+            self.total[name] = found + self.total[name] if name in self.total else found
+            if found.foreign:
+                cells = frame[name].filter(frame[name].str.strip_chars().cast(pl.Float64, strict=False).is_null())
+                cells = cells.filter(cells.str.contains(Counts.PATTERN))
+                self.foreign.setdefault(name, []).extend(cells[:200].to_list())
+
+
+def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]], options: FileOptions) -> Format:
+    """Return the format with the day or the month first in its times, by all dates of the table."""
+    comma = form.notation.decimal == "," or form.parts[0].head.delimiter == ";"
+    ordered: list[tuple[str, DateForm]] = []
+    for name, found in form.dates:
+        all_dates = list(dates[name])
+        if found.kind == "dmy":
+            separator = re.sub("[0-9]", "", found.example)[:1]
+            month_first: bool | None
+            if options.dates is not None:
+                month_first = options.dates == "month-first"
+            else:
+                halves = re.search("[AaPp]\\.?[Mm]", found.example) is not None
+                month_first = is_month_first(all_dates, separator, (comma, halves))
+            if month_first is None:
+                line, cell = _find(form, name, lambda _: True)
+                raise RecordingError(
+                    f"{line}: `{name}` holds {cell!r}, and no date of the file shows which number is the day: give "
+                    "--read dates=day-first or --read dates=month-first"
+                )
+            found = found.reordered(month_first)
+            all_dates = [(year, day, month) if month_first else (year, month, day) for year, month, day in all_dates]
+        if (bad := first_invalid(all_dates)) is not None:
+            raise _wrong_date(form, name, found, bad)
+        ordered.append((name, found))
+    return form._replace(dates=tuple(ordered))
+
+
+def _wrong_date(form: Format, name: str, found: DateForm, bad: tuple[str, str, str]) -> RecordingError:
+    line, cell = _find(form, name, lambda text: found.parts(text) == bad)
+    other = {"dmy": "month-first", "mdy": "day-first"}.get(found.kind)
+    cure = f"correct it, or give --read dates={other}" if other else "correct it"
+    return RecordingError(
+        f"{line}: `{name}` holds {cell!r}, which is no date, read as the others ({found.describe()}); {cure}"
+    )
+
+
+def _refuse_number(form: Format, name: str, options: FileOptions) -> None:
+    pattern = re.compile(Counts.PATTERN)
+    own = re.compile(form.notation.pattern)
+    line, cell = _find(form, name, lambda text: bool(pattern.match(text)) and not own.match(text))
+    sign, other = ("point", "comma") if form.notation.decimal == "." else ("comma", "point")
+    cure = (
+        f"or give --read decimal={other} if all of them have one"
+        if options.decimal is None
+        else "or leave the option out"
+    )
+    raise RecordingError(
+        f"{line}: `{name}` holds {cell!r}, while the other numbers have a decimal {sign}; correct it, {cure}"
+    )
+
+
+def _find(form: Format, name: str, test: Callable[[str], bool]) -> tuple[str, str]:
+    """Return place and text of the first filled cell of a column that passes a test."""
+    raw = form.joined.date if form.joined is not None and name == form.joined.name else name
+    for part in form.parts:
+        j = part.head.names.index(raw)
+        for number, row in _numbered(part):
+            if j < len(row) and row[j] and row[j].strip() and test(row[j]):
+                return f"{part.path}:{number}", row[j].strip()
+    return str(form.parts[0].path), "?"
+
+
+def _numbered(part: Part) -> Iterator[tuple[int, Sequence[Any]]]:
+    if not part.is_sheet:
+        return numbered_rows(part.path, part.encoding, part.head)
+    frames = chain.from_iterable(frame.iter_rows() for frame in _frames(part, SCANNED))
+    return enumerate(frames, part.head.first)

@@ -1,0 +1,165 @@
+"""A column a tag: `PUMP-1.TEMP` is the signal TEMP of the entity PUMP-1, and a row a time becomes a row an entity.
+
+Without a pattern, names are tags if they fall into two parts of which the first differ in a number or a letter only
+(PUMP-1, PUMP-2), and most of these have the same second parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import polars as pl
+
+SEPARATORS = (".", "/", "|", ":", "\\")
+WEAK = ("_", "-", " ")
+"""Separators that are also found within names: they count only where hardly a column is no tag."""
+MAX_OTHERS = 2
+"""Columns that are no tags then."""
+MIN_FILLED = 0.6
+"""Share of entities times signals that have a column."""
+ROW = "\0row"
+
+
+class Tags(NamedTuple):
+    """Which columns are tags."""
+
+    pattern: str
+    """Of their names, as shown to the user: `{entity}.{signal}`."""
+    entity: str
+    """Name of the column that the entities' names become."""
+    columns: tuple[tuple[str, tuple[tuple[str, str], ...]], ...]
+    """Entity and its (signal, column)."""
+
+    @property
+    def entities(self) -> list[str]:
+        """Names of the entities."""
+        return [entity for entity, _ in self.columns]
+
+    @property
+    def signals(self) -> list[str]:
+        """Names of the signals, in the order of their columns."""
+        return list(dict.fromkeys(signal for _, pairs in self.columns for signal, _ in pairs))
+
+    def signal_of(self, column: str) -> str:
+        """Return the signal of a column that is a tag; another column itself."""
+        return next((signal for _, pairs in self.columns for signal, name in pairs if name == column), column)
+
+    def count(self, frame: pl.DataFrame) -> int:
+        """Return the number of rows that `to_rows` makes."""
+        held = [pl.any_horizontal(pl.col(name).is_not_null() for _, name in pairs).sum() for _, pairs in self.columns]
+        return int(frame.select(pl.sum_horizontal(each.cast(pl.Int64) for each in held)).item())
+
+    def names(self, columns: Sequence[str]) -> list[str]:
+        """Return the columns of the rows: those that are no tags, the entity, and the signals."""
+        tags = {column for _, pairs in self.columns for _, column in pairs}
+        return [*(name for name in columns if name not in tags), self.entity, *self.signals]
+
+    def to_rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Return a row for each entity that has a value in a row of the frame, in the order of the columns."""
+        names = self.names(frame.columns)
+        numbered = frame.with_row_index(ROW)
+        parts = []
+        for number, (entity, pairs) in enumerate(self.columns):
+            column_of = dict(pairs)
+            held = [signal for signal in self.signals if signal in column_of]
+            part = numbered.filter(pl.any_horizontal(pl.col(column_of[signal]).is_not_null() for signal in held))
+            parts.append(part.select(
+                pl.col(ROW), pl.lit(number, pl.UInt32).alias(f"{ROW}.entity"),
+                *(self._cell(name, entity, column_of, frame) for name in names),
+            ))  # fmt: skip
+        return pl.concat(parts, how="vertical_relaxed").sort(ROW, f"{ROW}.entity").select(names)
+
+    def _cell(self, name: str, entity: str, column_of: dict[str, str], frame: pl.DataFrame) -> pl.Expr:
+        if name == self.entity:
+            return pl.lit(entity, pl.String).alias(name)
+        if name in column_of:
+            return pl.col(column_of[name]).alias(name)
+        return pl.lit(None).alias(name) if name in self.signals else pl.col(name)
+
+    def describe(self) -> str:
+        """Return what was found, in words."""
+        entities, signals = self.entities, self.signals
+        return (
+            f"a column a tag ({self.pattern}: {_listed(entities)}; {_listed(signals)}): a row becomes one for each "
+            f"`{self.entity}`"
+        )
+
+
+def _listed(names: list[str]) -> str:
+    return f"{len(names)} — {', '.join(names[:3])}{', …' if len(names) > 3 else ''}"
+
+
+def find_tags(names: Sequence[str], pattern: str | None = None, used: frozenset[str] = frozenset()) -> Tags | None:
+    """Return which of the columns are tags; None if they are none.
+
+    Args:
+        names: of the columns
+        pattern: of tags, if it is given; `none`: there are no tags
+        used: columns that the configuration names: if tags are among them, they are meant as columns
+    """
+    if pattern == "none":
+        return None
+    if pattern is not None:
+        return _split(names, pattern_of(pattern), pattern)
+    best: Tags | None = None
+    for separator in (*SEPARATORS, *WEAK):
+        for last in (False, True):
+            expression = (
+                rf"(?P<entity>.+{'' if last else '?'}){re.escape(separator)}(?P<signal>.+{'?' if last else ''})"
+            )
+            found = _split(names, re.compile(expression), f"{{entity}}{separator}{{signal}}")
+            if found is None or not _is_table(found):
+                continue
+            others = len(names) - sum(len(pairs) for _, pairs in found.columns)
+            if separator in WEAK and (others > MAX_OTHERS or len(found.signals) < 2):
+                continue
+            if best is None or len(found.signals) * len(found.entities) > len(best.signals) * len(best.entities):
+                best = found
+    if best is not None and used & {column for _, pairs in best.columns for _, column in pairs}:
+        return None
+    return best
+
+
+def pattern_of(text: str) -> re.Pattern[str]:
+    """Return the regular expression of a pattern such as `{entity}.{signal}`; `*` is any text."""
+    parts = re.split(r"(\{entity\}|\{signal\}|\*)", text)
+    known = {"{entity}": "(?P<entity>.+?)", "{signal}": "(?P<signal>.+)", "*": ".*?"}
+    return re.compile("".join(known.get(part, re.escape(part)) for part in parts))
+
+
+def _split(names: Sequence[str], expression: re.Pattern[str], pattern: str) -> Tags | None:
+    by_entity: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        match = expression.fullmatch(name)
+        if match is not None:
+            by_entity[match["entity"].strip()].setdefault(match["signal"].strip(), name)
+    if not by_entity:
+        return None
+    entity = "entity"
+    while entity in names:
+        entity += "_"
+    return Tags(pattern, entity, tuple((each, tuple(pairs.items())) for each, pairs in by_entity.items()))
+
+
+def _is_table(tags: Tags) -> bool:
+    """Return whether several entities that are named alike have mostly the same signals."""
+    entities, signals = tags.entities, tags.signals
+    if len(entities) < 2 or not _named_alike(entities):
+        return False
+    filled = sum(len(pairs) for _, pairs in tags.columns)
+    shared = [signal for signal in signals if sum(signal in dict(pairs) for _, pairs in tags.columns) > 1]
+    return filled >= MIN_FILLED * len(entities) * len(signals) and bool(shared)
+
+
+def _named_alike(names: list[str]) -> bool:
+    """Return whether names differ in their numbers, or in one letter at the same place, only."""
+    if len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
+        return True
+    first = names[0]
+    if any(len(name) != len(first) for name in names):
+        return False
+    places = {i for name in names for i, (a, b) in enumerate(zip(first, name, strict=True)) if a != b}
+    return len(places) == 1 and all(name[next(iter(places))].isalnum() for name in names)

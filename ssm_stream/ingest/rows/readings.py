@@ -1,0 +1,171 @@
+"""Readings → rows: a message is one value of one signal; a row has the last value of every signal as of its time.
+
+A row of an entity is made at each reading of the target (of several, the first), or with `every` at whole multiples of
+it. Its other values are those of the latest readings up to then, unknown where older than `max_age`; by default, older
+than 10 times the signal's usual gap: the mean of its gaps in this entity, over about the last 16, once there are two.
+
+With `grace`, the readings of an entity wait until one is later than they are by more than that. They are used in the
+order of their times: however they came within `grace`, rows are the same. At one time, the target counts last; of one
+signal and time, what came last. Without `grace` a reading is used at once.
+
+A reading that is further behind than `grace` is late. After 100 of them in a row, it is the clock that was wrong: the
+entity starts again with what comes.
+
+The loops are in C++ (`core/rows/readings.hpp`).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ssm_stream.config import ConfigError, Event
+from ssm_stream.config.quantities import format_duration
+from ssm_stream.core import native
+from ssm_stream.ingest.event_columns import Events
+from ssm_stream.ingest.events import RefusedDocument
+from ssm_stream.ingest.factorize import factorize
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.ingest.rows.builder import Rows
+from ssm_stream.ingest.rows.columns import RowColumns
+from ssm_stream.ingest.timestamps import ms_to_iso
+
+SIGNAL, VALUE, BAD = range(3)
+"""Columns of the features of readings: place of the signal in `RowColumns.names`, value, and 1 where it is not good."""
+MAX_TEXTS = 10_000
+"""Texts of categories that are kept: of those that no entity has any more, some are forgotten from there on."""
+LENGTH = struct.Struct("<I")
+_OF_ENTITY, _OF_SIGNAL = [np.int64] * 6, [np.int64, np.float64, np.float64, np.int64, np.bool_]
+DTYPES = [*_OF_ENTITY, *_OF_SIGNAL, np.int64, np.int64, np.float64, np.bool_]
+"""Of the columns that `ReadingRows.dump` returns."""
+
+
+class ReadingBuilder:
+    """Makes rows of readings, as `RowBuilder`.
+
+    Args:
+        event: the section of the configuration
+        ttl: ms of event time after which an entity without readings starts afresh; None: never
+        keyed: refuse an entity that is in several partitions, as its rows depend on how they are read
+    """
+
+    def __init__(self, event: Event, ttl: float | None, *, keyed: bool) -> None:
+        self._columns = RowColumns(event)
+        self._ttl, self._keyed, self._judged = ttl, keyed, event.quality is not None
+        self._numbered = event.every is not None or event.grace > 0
+        self._grace = event.grace
+        given = event.max_age
+        ages = [given.get(name) if isinstance(given, dict) else given for name in self._columns.names]
+        self._ages = np.array([math.nan if age is None else 1000.0 * age for age in ages])
+        self._every = round(1000 * (event.every or 0))
+        self._codes: dict[str, int] = {}
+        self._names: list[str] = []
+        self._texts: dict[float, str] = {}
+        self._native = self._start()
+
+    def _start(self) -> native.ReadingRows:
+        return native.ReadingRows(self._every, round(1000 * self._grace), self._ages, self._ttl or math.inf)
+
+    def add(self, messages: Events, offsets: Sequence[int], partition: int) -> Rows:
+        """Return the rows that these readings complete; see `RowBuilder`."""
+        if messages.category_texts:
+            self._texts |= messages.category_texts
+        code = factorize(messages.entity, self._codes)
+        if len(self._codes) > len(self._names):
+            self._names += list(self._codes)[len(self._names) :]
+        features = messages.features
+        signal = features[:, SIGNAL].astype(np.int64)
+        value, bad = np.ascontiguousarray(features[:, VALUE]), features[:, BAD] != 0
+        made, spread = self._native.add(len(self._names), code, signal, messages.ts, value, bad, partition)
+        if spread >= 0 and self._keyed:
+            raise ConfigError(
+                f"delivery: exactly_once: readings of {self._names[spread]!r} come in several partitions, of which the "
+                "order is not the same again after a crash: key the topic by the entity, or set delivery: at_least_once"
+            )
+        of = np.asarray(offsets, np.int64)
+        return self._rows(made, of, self._late(made, messages))
+
+    @property
+    def overtaken(self) -> int:
+        """Number of readings so far that came after a row of the same time, so that it has not got them."""
+        return self._native.overtaken()
+
+    def flush(self) -> Rows:
+        """Return the rows that would be complete later; see `RowBuilder`."""
+        return self._rows(self._native.flush(), np.full(len(self._names), -1), [])
+
+    def _rows(self, made: tuple[bytes, ...], offsets: NDArray[np.int64], late: list[RefusedDocument]) -> Rows:
+        code, ts, cause = (np.frombuffer(column, np.int64) for column in made[:3])
+        values = np.frombuffer(made[3]).reshape(len(code), len(self._columns.names))
+        doubtful = np.frombuffer(made[4], np.bool_) if self._judged else None
+        names = self._names
+        entity = [names[i] for i in code.tolist()]
+        events = self._columns.events(entity, ts, values, self._texts or None, doubtful, numbered=self._numbered)
+        return Rows(events, offsets[cause].tolist(), late)
+
+    def _late(self, made: tuple[bytes, ...], messages: Events) -> list[RefusedDocument]:
+        index, behind = (np.frombuffer(column, np.int64).tolist() for column in made[5:])
+        out = []
+        for i, ms in zip(index, behind, strict=True):
+            signal, ts = self._columns.names[int(messages.features[i, SIGNAL])], int(messages.ts[i])
+            reason = (
+                f"{signal!r} of {messages.entity[i]!r} at {ms_to_iso(ts)} is {format_duration(ms / 1000)} behind "
+                f"the entity's latest reading, {ms_to_iso(ts + ms)}; event.grace is {format_duration(self._grace)}: "
+                "for readings that come so late it must be longer"
+            )
+            out.append(RefusedDocument(i, Fault.LATE, reason))
+        return out
+
+    def dump(self) -> bytes:
+        """Return the state; forgets the entities whose time to live has ended."""
+        self._forget()
+        columns = self._native.dump()
+        header = {
+            "signals": self._columns.names,
+            "entities": self._names,
+            "texts": [[int(code), text] for code, text in sorted(self._texts.items())],
+            "sizes": list(map(len, columns)),
+        }
+        content = orjson.dumps(header)
+        return b"".join([LENGTH.pack(len(content)), content, *columns])
+
+    def load(self, data: bytes) -> None:
+        """Replace the state by one that `dump` returned; see `RowBuilder`."""
+        (length,) = LENGTH.unpack_from(data)
+        at = LENGTH.size + length
+        header = orjson.loads(data[LENGTH.size : at])
+        if header["signals"] != self._columns.names:
+            raise ValueError(f"readings of {header['signals']}, this configuration has {self._columns.names}")
+        names: list[str] = header["entities"]
+        columns: list[NDArray[np.generic]] = []
+        for dtype, size in zip(DTYPES, header["sizes"], strict=True):
+            columns.append(np.frombuffer(data[at : at + size], dtype))
+            at += size
+        if at != len(data) or len(columns[0]) != len(names):
+            raise ValueError("columns of another length")
+        of_signal = slice(len(_OF_ENTITY), len(_OF_ENTITY) + len(_OF_SIGNAL))
+        shape = (len(names), len(self._columns.names))
+        columns[of_signal] = [column.reshape(shape) for column in columns[of_signal]]
+        self._native = self._start()
+        self._native.load(columns)
+        self._names, self._codes = names, {name: i for i, name in enumerate(names)}
+        self._texts = {float(code): text for code, text in header["texts"]}
+
+    def _forget(self) -> None:
+        """Forget entities that are behind most others by more than the time to live, and texts beyond the limit."""
+        if self._ttl is not None and self._names:
+            latest = np.frombuffer(self._native.latest(), np.int64)
+            kept = np.flatnonzero(latest >= np.median(latest) - self._ttl)
+            if len(kept) < len(latest):
+                self._native.keep(kept)
+                self._names = [self._names[i] for i in kept.tolist()]
+                self._codes = {name: i for i, name in enumerate(self._names)}
+        if len(self._texts) > MAX_TEXTS:
+            columns = self._native.dump()
+            held = {*np.frombuffer(columns[7]).tolist(), *np.frombuffer(columns[13]).tolist()}
+            self._texts = {code: text for code, text in self._texts.items() if code in held}

@@ -1,0 +1,1 @@
+"""Generations: earlier states that are kept, to go back to."""

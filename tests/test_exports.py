@@ -1,0 +1,277 @@
+"""Exports as people make them: `init` and `backtest` take them without an option, and read what they hold."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import shlex
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import load_config
+from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, parse_options, read_recording
+from ssm_stream.ingest.events import EventReader
+
+FOLDER = Path(__file__).parent / "exports"
+REFUSED = "no_times.csv"
+"""The one of the twenty for which an option is needed."""
+
+
+def _made() -> Any:
+    spec = importlib.util.spec_from_file_location("exports_make", FOLDER / "make.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["exports_make"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+MAKE = _made()
+EXPORTS = {export.name: export for export in MAKE.EXPORTS}
+
+
+def ssm_stream(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def test_there_are_twenty_and_they_are_what_the_script_makes() -> None:
+    assert len(EXPORTS) == 20
+    for export in EXPORTS.values():
+        for name, data in export.make().items():
+            if name.endswith((".xlsx", ".gz", ".zst")):  # how they are packed depends on the version of the library
+                assert (FOLDER / name).stat().st_size < 100_000
+            else:
+                assert (FOLDER / name).read_bytes() == data, f"{name}: run tests/exports/make.py"
+
+
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name != REFUSED])
+def test_init_and_backtest_take_it_without_an_option(name: str, tmp_path: Path) -> None:
+    export, out = EXPORTS[name], tmp_path / "monitor.yaml"
+    made = ssm_stream("init", FOLDER / name, "--out", out)
+    assert made.exit_code == 0, made.stderr
+    result = ssm_stream("backtest", out, FOLDER / name, "--json")
+    assert result.exit_code == 0, result.stderr
+    found, rows = json.loads(result.stdout), export.rows()
+    assert (found["events"], found["entities"]) == (len(rows), len({entity for entity, _, _ in rows}))
+    assert sum(found["refused"].values()) == (1 if name == "sql_result.txt" else 0)
+    event = load_config(out).event
+    assert event.timestamp == export.timestamp
+    assert event.entity == export.entity or (export.entity is None and event.entity_default)
+    assert found["coverage"] > 0.8
+
+
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name != REFUSED])
+def test_it_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
+    """Entities, times and values are those from which the export was made."""
+    export, out = EXPORTS[name], tmp_path / "monitor.yaml"
+    assert ssm_stream("init", FOLDER / name, "--out", out).exit_code == 0
+    config = load_config(out)
+    recording = Recording(FOLDER / name).of_event(config.event)
+    rows = [row for row in recording if row.get(config.event.entity) is not None or export.entity is None]
+    expected = export.rows()
+    if name == "machines":
+        expected = sorted(expected, key=lambda each: each[0])
+    events, refused = EventReader(config.event).read(rows)
+    assert not refused
+    assert len(rows) == len(expected)
+    times = [int(time.replace(tzinfo=UTC).timestamp() * 1000) for _, time, _ in expected]
+    assert events.ts.tolist() == times
+    for row, (entity, _, values) in zip(rows, expected, strict=True):
+        if entity is not None:
+            assert row[export.entity] == entity
+        for path, value in values.items():
+            flag = config.event.quality.columns.get(path) if config.event.quality else None
+            if path in row and row[path] is not None and (flag is None or row[flag] in ("Good", 192)):
+                assert row[path] == pytest.approx(value, abs=1e-9)
+
+
+def test_what_cannot_be_known_is_refused_with_the_cure_that_works(tmp_path: Path) -> None:
+    file, out = FOLDER / REFUSED, tmp_path / "monitor.yaml"
+    told = ssm_stream("init", file, "--out", out)
+    assert told.exit_code == 2
+    cure = re.search(r"--every \S+?(?=[.,;]? )", told.stderr)
+    assert cure is not None, told.stderr
+    made = ssm_stream("init", file, "--out", out, *shlex.split(cure[0]))
+    assert made.exit_code == 0, made.stderr
+    following = next(line for line in made.stderr.splitlines() if "ssm-stream backtest" in line)
+    result = ssm_stream(*shlex.split(following)[1:], "--json")
+    assert result.exit_code == 0, result.stderr
+    assert json.loads(result.stdout)["events"] == 600
+    missing = ssm_stream("backtest", out, file)
+    assert missing.exit_code == 2
+    assert "--every" in missing.stderr
+
+
+# Single rules.
+
+
+def write(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def table(header: str, rows: list[str]) -> str:
+    return "\n".join([header, *rows, ""])
+
+
+def test_which_number_is_the_day_is_decided_by_all_dates_or_asked_for(tmp_path: Path) -> None:
+    one_day = table("time,y", [f"02/03/2026 {hour:02d}:00,{hour}" for hour in range(24)])
+    file = write(tmp_path / "one.csv", one_day)
+    with pytest.raises(RecordingError, match=r"one.csv:2: `time` holds '02/03/2026 00:00'.*--read dates=day-first or"):
+        list(Recording(file))
+    for order, time in (("day-first", "2026-03-02T00:00:00"), ("month-first", "2026-02-03T00:00:00")):
+        assert next(iter(Recording(file, options=parse_options([f"dates={order}"]))))["time"] == time
+    late = [f"0{1 + i // 500}/02/2026 {i % 24:02d}:00,1" for i in range(1000)] + ["13/02/2026 00:00,1"]
+    file = write(tmp_path / "late.csv", table("time,y", late))
+    assert next(iter(Recording(file)))["time"] == "2026-02-01T00:00:00", "the last row shows it"
+
+
+def test_a_date_that_does_not_fit_is_refused_with_its_line(tmp_path: Path) -> None:
+    rows = [f"{13 + i % 10}.02.2026 06:00;1" for i in range(2000)]
+    rows[1500] = "02.13.2026 06:00;1"
+    file = write(tmp_path / "a.csv", table("time;y", rows))
+    with pytest.raises(RecordingError, match=r"a.csv:1502: `time` holds '02.13.2026 06:00'.*--read dates=month-first"):
+        count_rows(file)
+
+
+def test_a_number_in_another_notation_is_refused_with_its_line(tmp_path: Path) -> None:
+    rows = [f"{i},{i}.5" for i in range(3000)]
+    rows[2500] = '2500,"2500,25"'
+    file = write(tmp_path / "a.csv", table("time,y", rows))
+    with pytest.raises(RecordingError, match=r"a.csv:2502: `y` holds '2500,25', while .* decimal point.*decimal=comma"):
+        list(Recording(file))
+    rows = [f"{i};{i},5" for i in range(3000)]
+    rows[2500] = "2500;2500.25"
+    with pytest.raises(RecordingError, match=r"a.csv:2502: `y` holds '2500.25', while .* decimal comma"):
+        list(Recording(write(file, table("time;y", rows))))
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        (["1,234", "0,500"], [1.234, 0.5]),
+        (["1,234", "987"], [1234, 987]),
+        (["1,234.5", "987.25"], [1234.5, 987.25]),
+        (["1.234,5", "987,25"], [1234.5, 987.25]),
+        (["1.234.567,5", "1,5"], [1234567.5, 1.5]),
+        (["1 234,5", "2,5"], [1234.5, 2.5]),
+        (["1'234.5", "2.5"], [1234.5, 2.5]),
+        (["-1,5e3", "+2,5"], [-1500.0, 2.5]),
+        (["1.234", "2.500"], [1.234, 2.5]),
+    ],
+)
+def test_notations_of_numbers(tmp_path: Path, cells: list[str], expected: list[float]) -> None:
+    file = write(tmp_path / "a.csv", table("time;y", [f"2026-01-01;{cell}" for cell in cells]))
+    assert [row["y"] for row in Recording(file)] == expected
+    assert next(read_recording(file))["y"].to_list() == expected
+
+
+def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
+    rows = [f"{i};{i}" for i in range(2000)] + ["2000;0,5"]
+    assert list(Recording(write(tmp_path / "a.csv", table("time;y", rows))))[-1]["y"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("03.02.2026 06:16", "2026-02-03T06:16:00"),
+        ("3.2.26 6:16:07,5", "2026-02-03T06:16:07.5"),
+        ("2026/02/03 06:16:07", "2026-02-03T06:16:07"),
+        ("2026-02-03 6:16", "2026-02-03T06:16:00"),
+        ("02/28/2026 12:05 AM", "2026-02-28T00:05:00"),
+        ("2/28/2026 12:05:01 p.m.", "2026-02-28T12:05:01"),
+        ("03-Feb-26 06:16:00", "2026-02-03T06:16:00"),
+        ("3. März 2026 06:16", "2026-03-03T06:16:00"),
+        ("Feb 3, 2026 6:16 PM", "2026-02-03T18:16:00"),
+        ("20260203061607", "2026-02-03T06:16:07"),
+        ("2026年2月3日 6時16分", "2026-02-03T06:16:00"),
+        ("13/02/2026 06:16:07 +0100", "2026-02-13T06:16:07+01:00"),
+        ("03.02.2026", "2026-02-03"),
+    ],
+)
+def test_forms_of_times(tmp_path: Path, cell: str, expected: str) -> None:
+    file = write(tmp_path / "a.csv", table("time|y", [f"{cell}|1", f"{cell}|2"]))
+    assert [row["time"] for row in Recording(file)] == [expected, expected]
+    assert datetime.fromisoformat(expected)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    file = write(tmp_path / "a.csv", table("Größe,ts", ["1.5,2026-01-01", "2.5,2026-01-02"]), encoding)
+    assert list(next(iter(Recording(file)))) == ["Größe", "ts"]
+
+
+def test_an_encoding_that_shows_late_is_found(tmp_path: Path) -> None:
+    text = table("name,y", [*(f"a,{i}" for i in range(60_000)), "Köln,1"])
+    assert list(Recording(write(tmp_path / "a.csv", text, "cp1252")))[-1]["name"] == "Köln"
+    japanese = table("name,y", [*(f"a,{i}" for i in range(60_000)), "ポンプ,1"])
+    assert list(Recording(write(tmp_path / "b.csv", japanese, "cp932")))[-1]["name"] == "ポンプ"
+
+
+def test_options_take_the_place_of_what_is_detected(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "x;y\n1,5;2\n")
+    options = parse_options(["delimiter=comma", "header=none"])
+    assert [list(row) for row in Recording(file, options=options)] == [["column_1", "column_2"]] * 2
+    wrong = (
+        "delimiter=,,",
+        "decimal=;",
+        "dates=iso",
+        "encoding=none",
+        "header=x",
+        "tags=a",
+        "sheet=",
+        "delimter=;",
+        "x",
+    )
+    for text in (*wrong, "sheet=", "delimter=;", "x"):
+        with pytest.raises(ValueError, match="--read"):
+            parse_options([text])
+
+
+def test_tags_are_columns_where_the_configuration_names_them(tmp_path: Path) -> None:
+    rows = [f"2026-01-01T00:00:{i:02d},{i},{i + 1},{i + 2},{i + 3}" for i in range(60)]
+    file = write(tmp_path / "a.csv", table("t,P-1.a,P-1.b,P-2.a,P-2.b", rows))
+    assert list(next(iter(Recording(file)))) == ["t", "entity", "a", "b"]
+    assert count_rows(file) == len(list(Recording(file))) == 120
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, entity_default: x, timestamp: t, target: P-1.a}\n"
+    )
+    assert len(list(Recording(file).of_event(load_config(config).event))) == 60
+    assert len(list(Recording(file, options=parse_options(["tags=none"])))) == 60
+    named = write(tmp_path / "b.csv", table("t,temp_in,temp_out,flow_in,flow_out", rows))
+    assert list(next(iter(Recording(named)))) == ["t", "temp_in", "temp_out", "flow_in", "flow_out"]
+    given = Recording(named, options=parse_options(["tags={signal}_{entity}"]))
+    assert list(next(iter(given))) == ["t", "entity", "temp", "flow"]
+
+
+def test_tags_of_parquet_are_rows_too(tmp_path: Path) -> None:
+    frame = pl.DataFrame({"t": range(60), "P-1.a": [1.5] * 60, "P-1.b": range(60), "P-2.a": [None, 2.5] * 30})
+    frame.write_parquet(tmp_path / "a.parquet")
+    recording = Recording(tmp_path / "a.parquet")
+    rows = list(recording)
+    assert rows[:2] == [
+        {"t": 0, "entity": "P-1", "a": 1.5, "b": 0},
+        {"t": 1, "entity": "P-1", "a": 1.5, "b": 1},
+    ]
+    assert rows[2] == {"t": 1, "entity": "P-2", "a": 2.5, "b": None}
+    assert recording.count() == len(rows) == 90
+    assert "a column a tag" in recording.describe()
+
+
+def test_a_folder_of_other_tables_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a1.csv", "t,y\n1,2\n")
+    write(tmp_path / "a2.csv", "t,z\n1,2\n")
+    with pytest.raises(RecordingError, match=r"a2.csv: other columns than a1.csv: y, z"):
+        list(Recording(tmp_path))
+    with pytest.raises(RecordingError, match="folder without a recording"):
+        list(Recording(tmp_path / ".." / tmp_path.name / "none" if (tmp_path / "none").mkdir() else tmp_path / "none"))
