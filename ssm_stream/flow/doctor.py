@@ -19,7 +19,7 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
-from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
+from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
 from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
@@ -212,7 +212,8 @@ def _entities(config: Config, sample: SampleCounts, partitions: int) -> Check:
     budget = config.alerts.budget
     enough = budget is not None and sample.events >= SAMPLE_ROUNDS * budget.entities
     far = describe_budget(config, len(names), all_seen=enough)
-    return Check("entities", True, found if far is None else f"{found}; {far}")
+    notes = [other_partitioner(names, partitions), far]
+    return Check("entities", True, "; ".join([found, *(each for each in notes if each is not None)]))
 
 
 def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Check:

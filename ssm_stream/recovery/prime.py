@@ -131,6 +131,8 @@ def _source(stored: StoredState, config: Config, entity: str, source: int | None
     """Return the partition that an entity's events come from."""
     topics = config.source.names
     known = [config.source.number(at.topic, at.partition) for at in stored.positions(config) if at.topic in topics]
+    if source is None and len(topics) > 1 < len(known):
+        raise RecoveryError(f"there are several topics ({', '.join(topics)}): name {entity!r}'s partition by --source")
     if source is None:
         source = known[0] if len(known) == 1 else partition_of(entity, max(known, default=0) + 1)
     if known and source not in known:
