@@ -94,6 +94,7 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
     """Return the lines of all keys of a section; inner sections follow under headings of their own."""
     lines, within = list[str](), list[str]()
     required = section.get("required", [])
+    either = [each["required"][0] for each in section.get("anyOf", [])]
     for name, field in section["properties"].items():
         inner = next((o["$ref"] for o in [field, *field.get("anyOf", [])] if "$ref" in o), None)
         if inner is not None:
@@ -116,7 +117,7 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
         if name in required:
             default = "required"
         elif name in either:
-            default = f"this or {', '.join(f'`{prefix}{each}`' for each in either if each != name)}"
+            default = f"required, or {' or '.join(f'`{other}`' for other in either if other != name)}"
         else:
             value = reference[name] if reference is not None else field.get("default")
             default = f"default `{default_of(value, what)}`"

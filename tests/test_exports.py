@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
 import shlex
 import sys
@@ -19,6 +20,7 @@ from ssm_stream.cli.app import app
 from ssm_stream.config import load_config
 from ssm_stream.evaluate.recordings import Recording, RecordingError, count_rows, parse_options, read_recording
 from ssm_stream.ingest.events import EventReader
+from ssm_stream.ingest.rows.stage import read_rows
 
 FOLDER = Path(__file__).parent / "exports"
 REFUSED = "no_times.csv"
@@ -69,7 +71,7 @@ def test_init_and_backtest_take_it_without_an_option(name: str, tmp_path: Path) 
     assert found["coverage"] > 0.8
 
 
-@pytest.mark.parametrize("name", [name for name in EXPORTS if name != REFUSED])
+@pytest.mark.parametrize("name", [name for name in EXPORTS if name not in (REFUSED, "readings.csv")])
 def test_it_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
     """Entities, times and values are those from which the export was made."""
     export, out = EXPORTS[name], tmp_path / "monitor.yaml"
@@ -92,6 +94,26 @@ def test_it_is_read_as_what_it_holds(name: str, tmp_path: Path) -> None:
             flag = config.event.quality.columns.get(path) if config.event.quality else None
             if path in row and row[path] is not None and (flag is None or row[flag] in ("Good", 192)):
                 assert row[path] == pytest.approx(value, abs=1e-9)
+
+
+def test_readings_become_rows(tmp_path: Path) -> None:
+    """A row at the signal that comes last of those that come together, with the others of the same minute."""
+    out = tmp_path / "monitor.yaml"
+    assert ssm_stream("init", FOLDER / "readings.csv", "--out", out).exit_code == 0
+    event = load_config(out).event
+    assert event.tag is not None
+    assert (event.layout, event.tag.pattern, event.value) == ("readings", "{entity}.{signal}", "Value")
+    assert event.targets == ["TEMP", "FLOW", "LOAD", "PRESSURE"]
+    events, refused = read_rows(event, list(Recording(FOLDER / "readings.csv")))
+    assert not refused
+    expected = EXPORTS["readings.csv"].rows()
+    assert events.entity == [entity for entity, _, _ in expected]
+    for i, (found, (_, _, values)) in enumerate(zip(events.target.tolist(), expected, strict=True)):
+        row = [values[path] for path in event.targets]
+        if i % 30 == 29:
+            assert math.isnan(found[1]), "its quality is bad"
+            row[1] = found[1]
+        assert found == pytest.approx(row, nan_ok=True)
 
 
 def test_what_cannot_be_known_is_refused_with_the_cure_that_works(tmp_path: Path) -> None:
@@ -175,6 +197,15 @@ def test_notations_of_numbers(tmp_path: Path, cells: list[str], expected: list[f
     assert next(read_recording(file))["y"].to_list() == expected
 
 
+def test_units_in_cells(tmp_path: Path) -> None:
+    text = table(
+        "time;load;temp;line", [f"2026-01-01;4{i},5 %;1.02{i},5 °C;{i} A" for i in range(9)] + ["2026-01-02;n/a;;x"]
+    )
+    rows = list(Recording(write(tmp_path / "a.csv", text)))
+    assert rows[1] == {"time": "2026-01-01", "load": 41.5, "temp": 1021.5, "line": "1 A"}
+    assert (rows[9]["load"], rows[9]["temp"]) == (None, None)
+
+
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
     rows = [f"{i};{i}" for i in range(2000)] + ["2000;0,5"]
     assert list(Recording(write(tmp_path / "a.csv", table("time;y", rows))))[-1]["y"] == 0.5
@@ -196,6 +227,8 @@ def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:
         ("2026年2月3日 6時16分", "2026-02-03T06:16:00"),
         ("13/02/2026 06:16:07 +0100", "2026-02-13T06:16:07+01:00"),
         ("03.02.2026", "2026-02-03"),
+        ("Di, 03.02.2026 06:16:07", "2026-02-03T06:16:07"),
+        ("2026-02-03 06:16:07 CET", "2026-02-03T06:16:07+01:00"),
     ],
 )
 def test_forms_of_times(tmp_path: Path, cell: str, expected: str) -> None:

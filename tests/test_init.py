@@ -411,3 +411,61 @@ def test_few_rows_show_no_constant() -> None:
     draft = draft_event(idle_rows(100), Choices(), "plant")
     assert "set_pressure" in draft.event.numbers
     assert not [note for note in draft.notes if note.startswith("collinear")]
+
+
+def readings(n: int = 200, **changed: str) -> list[dict[str, Any]]:
+    """One value of one signal a row: load and speed every minute, a lab value every ten."""
+    rng, out = np.random.default_rng(0), []
+    for i in range(n):
+        for machine in ("press-1", "press-2"):
+            load = float(rng.normal(5, 1))
+            values = {
+                "load": load,
+                "speed": 100 + float(rng.normal(0, 3)),
+                **({"lab": 7.0 + load} if i % 10 == 0 else {}),
+            }
+            for k, (signal, value) in enumerate(values.items()):
+                row = {"ts": 1_772_323_200 + 60 * i + k, "machine": machine, "signal": signal, "value": value}
+                out.append({changed.get(key, key): v for key, v in row.items()})
+    return out
+
+
+def test_readings_with_an_entity_and_a_signal() -> None:
+    draft = decided(readings(), targets=["speed"])
+    event = draft.event
+    assert (event.layout, event.entity, event.signal, event.value) == ("readings", "machine", "signal", "value")
+    assert (event.target, event.features, event.every) == ("speed", ["lab", "load"], 60.0)
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert parse_config(text).event == event
+    assert "  every: 1m" in text
+
+
+def test_readings_of_one_plant() -> None:
+    rows = [
+        {key: value for key, value in row.items() if key != "machine"}
+        for row in readings()
+        if row["machine"] == "press-1"
+    ]
+    event = decided(rows).event
+    assert (event.layout, event.entity_default, event.signal, event.value) == ("readings", "line-1", "signal", "value")
+
+
+def test_readings_by_tags() -> None:
+    rows = [
+        {"ts": row["ts"], "tag": f"{row['machine']}/{row['signal']}", "value": row["value"], "quality": "GOOD"}
+        for row in readings() if row["signal"] != "lab"
+    ]  # fmt: skip
+    event = decided(rows).event
+    assert event.tag is not None
+    assert (event.tag.field, event.tag.pattern, event.every) == ("tag", "{entity}/{signal}", None)
+    assert event.targets == ["speed", "load"]
+
+
+def test_a_series_of_each_sensor_is_no_reading() -> None:
+    rows = [
+        {"ts": row["ts"], "sensor": row["machine"], "value": row["value"]}
+        for row in readings()
+        if row["signal"] == "load"
+    ]
+    event = decided(rows).event
+    assert (event.layout, event.entity, event.target) == ("events", "sensor", "value")

@@ -265,6 +265,23 @@ def test_a_machine_is_muted_and_the_stop_ended_from_the_page(flow: Flow, tab: An
     eventually(lambda: predicted()["maintenance"] is False)
 
 
+def test_what_a_stop_suppresses_is_shown_as_such(flow: Flow, tab: Any) -> None:
+    tab.goto(f"http://{flow.address}/ui/#/stops?entity=m22")
+    assert tab.get_by_label("Machine, or a pattern").input_value() == "m22"
+    tab.get_by_label("Your name").fill("Ann")
+    tab.get_by_label("Go on learning from its events").check()
+    tab.get_by_role("button", name="Mute", exact=True).click()
+    item = tab.locator(".stop", has_text="m22")
+    eventually(lambda: "events are learned" in item.first.text_content())
+    flow.send("m22", 1.5)
+    eventually(lambda: item.locator(".chip").text_content() == "muted now")
+    flow.send("m22", 900.0)
+    tab.goto(f"http://{flow.address}/ui/#/entity/m22")
+    episode = tab.locator(".episode.suppressed").first
+    eventually(lambda: episode.is_visible() and "nobody was called" in episode.locator(".what").text_content())
+    assert not [m for m in flow.kafka.read(flow.job.alerts) if b'"y":900.0' in (m.value() or b"")]
+
+
 def test_a_limit_stands_in_the_list_and_in_the_chart(flow: Flow, tab: Any) -> None:
     tab.goto(f"http://{flow.address}/ui/#/entity/m21")
     flow.send("m21", 20_000.0)
@@ -303,6 +320,8 @@ def test_it_comes_back_after_a_restart(flow: Flow, tab: Any) -> None:
     # Who attends to an alert is kept, and so are the stops.
     noted = "[...window.app.episodes.values()].filter((each) => each.acknowledged?.by === 'Ann').length"
     assert tab.evaluate(noted) == 1
+    suppressed = "[...window.app.episodes.values()].filter((each) => each.suppressed_by === 'maintenance').length"
+    assert tab.evaluate(suppressed) >= 1, "they are on a topic of their own"
     tab.goto(f"http://{flow.address}/ui/#/stops")
     eventually(lambda: tab.get_by_text("Over: 1").is_visible())
 

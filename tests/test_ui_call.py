@@ -149,9 +149,17 @@ def test_an_alert_leads_to_what_else_alarmed_then(served: Served, tab: Any) -> N
     assert "planned stop" in lines[3]
     assert not [line for line in lines if "press-2" in line], "it was over"
     assert tab.locator(".alert canvas.chart").is_visible()
+    assert not tab.get_by_text("This alert began before them").is_visible()
     tab.locator(".others a").nth(2).click()
     eventually(lambda: tab.title() == "silence: press-7 – ssm-stream")
     eventually(lambda: "press-4" in tab.locator(".others").text_content())
+
+
+def test_a_chart_that_begins_after_its_alert_says_so(served: Served, tab: Any) -> None:  # noqa: F811
+    began = round(time.time() * 1000) - 30 * 24 * HOUR
+    served.page.queue_alerts([alert("started", "press-12", 70, since=began, ts=began)])
+    tab.goto(f"http://127.0.0.1:{served.port}/ui/#/alert/events-0-70-anomaly")
+    eventually(lambda: tab.get_by_text("This alert began before them").is_visible())
 
 
 def test_an_alert_that_is_not_kept_says_so(served: Served, tab: Any) -> None:  # noqa: F811

@@ -26,11 +26,13 @@ from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_col
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
 from ssm_stream.autoconfig.quality_flags import find_flags
+from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readings, with_layout
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
+from ssm_stream.ingest.paths import path_getter
 
 WARMUP = Model().warmup
 
@@ -84,6 +86,9 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         )
     found = {column.path: column for column in columns(rows)}
     watches_all = list(choices.targets) == [ALL]
+    readings = find_readings(found, choices.entity)
+    if readings is not None and not set(choices.targets) & {readings.value}:
+        return _of_readings(rows, found, readings, choices, name)
     for path in (choices.entity, choices.timestamp, *(() if watches_all else choices.targets)):
         if path is not None and path not in found:
             raise ConfigError(f"no column {path!r} in the sample; {suggest(path, found, 'its columns')}")
@@ -128,6 +133,34 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
+
+
+def _of_readings(
+    rows: list[dict[str, Any]], found: dict[str, Column], readings: Readings, choices: Choices, name: str
+) -> Draft:
+    """Return the section of readings: that of the rows that are made of them, with how they are read."""
+    reasons: dict[str, str] = {}
+    timestamp, form = find_timestamp(found, choices.timestamp, reasons, [])
+    ts = read_times(rows, timestamp, form)
+    flags = find_flags(found, {timestamp, readings.signal, readings.value})
+    entity = choices.entity
+    if entity is None and readings.pattern is None:
+        tag, one = path_getter(readings.signal), next(iter(readings.signals))
+        at = [i for i, row in enumerate(rows) if tag(row) == one]
+        no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
+        some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
+        entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
+    made = as_rows(rows, Times(timestamp, ts), readings, entity, flags)
+    owner = readings.signal if readings.pattern is not None else entity
+    draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets), name)
+    why = draft.why | reasons | {"layout": readings.why}
+    if readings.pattern is not None:
+        why["entity"] = f"in the tag; {draft.entities} in the sample"
+    if flags is not None and flags.column is not None:
+        why["quality"] = flags.why
+    if made.every is not None:
+        why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
+    return draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
 
 
 class _Sample(NamedTuple):

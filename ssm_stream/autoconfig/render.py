@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 
 from ssm_stream.autoconfig.draft import Draft
+from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
@@ -49,7 +50,9 @@ def render_config(
     ]
     if kafka:
         lines += ["  kafka:", *(f"    {yaml_quoted(key)}: {yaml_quoted(value)}" for key, value in kafka.items())]
-    lines += ["", "event:", *_why(why.get("entity")), f"  entity: {yaml_quoted(event.entity)}"]
+    lines += ["", "event:", *_layout(draft)]
+    if event.tag is None:
+        lines += [*_why(why.get("entity")), f"  entity: {yaml_quoted(event.entity)}"]
     if event.entity_default is not None:
         lines.append(
             f"  entity_default: {yaml_quoted(event.entity_default)}   # the name of the one machine; change it freely"
@@ -60,8 +63,8 @@ def render_config(
         lines += [*_why(why["time_zone"]), f"  time_zone: {event.time_zone}"]
     elif "without an offset" in why.get("timestamp", ""):
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
-    if event.framed:
-        lines.append("  framed: true   # messages begin with the id of their schema, by a schema registry")
+    if event.format != "json":
+        lines.append(f"  format: {event.format}   # messages name their schema, which is in schema_registry")
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
     if event.watches_all:
@@ -143,6 +146,22 @@ def _paths(key: str, paths: Sequence[str]) -> list[str]:
     names = [yaml_quoted(path) if not set(path) & set(",[]{}") else _in_quotes(path) for path in paths]
     short = f"  {key}: [{', '.join(names)}]"
     return [short] if len(short) <= WIDTH else [f"  {key}:", *(f"    - {name}" for name in names)]
+
+
+def _layout(draft: Draft) -> list[str]:
+    """Return how readings are read; nothing where each message is a row."""
+    event = draft.event
+    if not event.makes_rows:
+        return []
+    lines = [*_why(draft.why.get("layout")), f"  layout: {event.layout}"]
+    if event.tag is not None:
+        lines.append(f"  tag: {{field: {_in_quotes(event.tag.field)}, pattern: {_in_quotes(event.tag.pattern)}}}")
+    if event.signal is not None:
+        lines.append(f"  signal: {yaml_quoted(event.signal)}")
+    lines.append(f"  value: {yaml_quoted(event.value)}")
+    if event.every is not None:
+        lines += [*_why(draft.why.get("every")), f"  every: {format_duration(event.every)}"]
+    return lines
 
 
 def _alone(path: str | None) -> list[str]:

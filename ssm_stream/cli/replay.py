@@ -61,7 +61,8 @@ def replay(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a recording to the events topic, each row a JSON message keyed by its entity.
+    """Send a recording to the events topic, each row a message keyed by its entity: JSON, or in Avro or Protobuf by the
+    latest schema of the topic in the schema registry, where `event.format` is that.
 
     Without --speed and --rate, rows are sent as fast as the broker accepts them. --speed needs a file sorted by time.
     Ctrl-C stops when the sent rows are acknowledged, and --resume continues from there (the position is stored in
@@ -75,6 +76,7 @@ def replay(
     from ssm_stream.kafka import replay as core
     from ssm_stream.kafka.client import BrokerError, client_properties
     from ssm_stream.kafka.cluster import check_broker
+    from ssm_stream.kafka.formats.rows import row_encoder
 
     speed, rate = pace
     if speed is not None and rate is not None:
@@ -101,6 +103,8 @@ def replay(
     bar = counting_bar()
     try:
         check_broker(source)
+        encode = row_encoder(settings) or core.encode_row
+        producer = core.RowProducer(client_properties(source), source.topic, settings.event, encode)
         with tracker, _stopping() as stopping, bar:
             rows = rows_to_read(Recording(file, end, options))
             task = bar.add_task(file.name, total=None if rows is None else max(rows - skipped, 0))
@@ -110,10 +114,8 @@ def replay(
                 bar.update(task, completed=done)
 
             result = core.replay(
-                client_properties(source),
-                source.topic,
+                producer,
                 selected,
-                settings.event,
                 speed=speed,
                 rate=rate,
                 on_progress=progress,

@@ -27,6 +27,7 @@ MIGRATES = {
     "event.quality": "the learner stays; it applies to events from now on",
     "event.max_age": "the learner stays; rows are made so from now on",
     "event.grace": "the learner stays; rows are made so from now on",
+    "event.aggregate.grace": "the learner stays; windows are closed so from now on",
     "model.warmup": _RULE,
     "alerts.budget": _BUDGET,
     "alerts.budget.alerts": _BUDGET,
@@ -87,7 +88,6 @@ RUNTIME_EFFECTS = {
     "event.entity_default": "it applies to messages from now on",
     "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",
-    "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
     "alerts.control": "stops that are announced there apply from now on",
     "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
@@ -95,6 +95,8 @@ RUNTIME_EFFECTS = {
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
 }
+GONE = ("event.framed",)
+"""Settings of earlier releases that the messages themselves replace."""
 _INDEPENDENT = "the state does not depend on it"
 
 _STREAM = "it names another stream or another state: stop the process and start it again"
@@ -148,6 +150,7 @@ def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Chan
         if path == "source.topics" and moved
         else Change(path, was, now, "kept", RUNTIME_EFFECTS.get(path, _INDEPENDENT))
         for path, was, now in diff_settings(old, new)
+        if path not in GONE
     ]
 
 
@@ -164,7 +167,7 @@ def runtime_settings(config: Config) -> dict[str, Any]:
     """The settings that a state does not depend on, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    limits = {"event": {"entity_default", "framed", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
+    limits = {"event": {"entity_default", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}

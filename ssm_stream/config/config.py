@@ -18,6 +18,7 @@ from ssm_stream.config.sections import (
     Model,
     Ops,
     Recovery,
+    Registry,
     Section,
     Sinks,
     Source,
@@ -25,6 +26,7 @@ from ssm_stream.config.sections import (
 )
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
+from ssm_stream.config.sections.registry import OF_REGISTRY
 from ssm_stream.core import frozen_weights
 
 
@@ -40,6 +42,8 @@ class Config(Section):
     labels: Labels | None = None
     alerts: Alerts = Alerts()
     sinks: Sinks = Sinks()
+    schema_registry: Registry | None = None
+    """Null: JSON without the ids of schemas. Needs the extra `registry`."""
     state: State = State()
     recovery: Recovery = Recovery()
     audit: Audit = Audit()
@@ -70,9 +74,11 @@ class Config(Section):
                 "records the saved states: name a recovery.directory"
             )
         if self.labels and self.event.makes_rows:
+            cure = "where the target is a signal like any other; leave labels out, and send its values as readings"
             raise ValueError(
-                "labels: found with event.layout: readings, where the target is a signal like any other; leave labels "
-                "out, and send the target's values as readings"
+                f"labels: found with event.layout: readings, {cure}"
+                if self.event.aggregate is None
+                else "labels: found with event.aggregate, whose target is a column of the window; leave labels out"
             )
         leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
         if self.labels and leaks:
@@ -84,10 +90,21 @@ class Config(Section):
                 f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
+        self._check_registry()
         self._check_context()
         self._check_limits()
         self._check_maintenance()
         return self
+
+    def _check_registry(self) -> None:
+        if self.schema_registry is not None:
+            return
+        for key, value in (("event.format", self.event.format), ("sinks.format", self.sinks.format)):
+            if value in OF_REGISTRY:
+                raise ValueError(
+                    f"{key}: found {value!r} without a schema registry; write where it is, such as schema_registry: "
+                    "{url: 'http://registry:8081'}"
+                )
 
     def _check_maintenance(self) -> None:
         for i, window in enumerate(self.alerts.maintenance):
@@ -126,6 +143,10 @@ class Config(Section):
     def _check_limits(self) -> None:
         event = self.event
         object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
+        if event.aggregate is not None:
+            event.aggregate.check(("alerts.limits", limit.column) for limit in self.alerts.limits)
+            if (rule := self.silence_rule) is not None:
+                object.__setattr__(self, "event", self.event.with_silence(rule))
         for i, limit in enumerate(self.alerts.limits):
             if limit.column in (event.entity, event.timestamp):
                 raise ValueError(
@@ -137,6 +158,18 @@ class Config(Section):
                     f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
                     "event; set limits on columns of the events"
                 )
+
+    @property
+    def silence_rule(self) -> tuple[float, float, float] | None:
+        """The rule of `alerts.silence`: one false alarm in so many events, or in so many ms; or after so many ms, where
+        that is not 0. None without it."""
+        silence, budget = self.alerts.silence, self.alerts.anomaly.budget
+        if silence is None:
+            return None
+        # The entity shares the budget with its columns.
+        columns = len(self.event.numbers) + len(self.event.targets) if silence.columns or self.alerts.stuck else 0
+        after = 0.0 if silence.after == "auto" else 1000.0 * silence.after
+        return (1 + 2 * columns) * budget.events, (1 + 2 * columns) * 1000.0 * budget.seconds, after
 
     @property
     def control_topic(self) -> str | None:
@@ -157,6 +190,14 @@ class Config(Section):
     def replace(self, **sections: Any) -> Config:
         """Return a configuration with other sections: not a copy, which would keep the hash."""
         return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
+
+    def without_registry(self) -> Config:
+        """Return the configuration for what neither reads nor writes a message: documents in, JSON out."""
+        if self.schema_registry is None:
+            return self
+        sinks = self.sinks.model_copy(update={"format": "json"})
+        event = self.event.model_copy(update={"format": "json"}) if self.event.format in OF_REGISTRY else self.event
+        return self.replace(event=event, sinks=sinks, schema_registry=None)
 
     def without_shadow(self) -> Config:
         """Return the configuration as it is without `alerts.shadow`: for those who judge the alerts."""
@@ -260,10 +301,10 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
-        if not self.event.makes_rows:
+        if self.event.layout == "events":
             for name in ("layout", *READING_SETTINGS):
                 del settings["event"][name]
-        for name in ("derive", "when", "quality", "holidays"):
+        for name in ("derive", "when", "quality", "holidays", "aggregate"):
             if not getattr(self.event, name):
                 del settings["event"][name]
         if self.event.holidays:
@@ -272,7 +313,7 @@ class Config(Section):
             del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "format", "framed", "max_bytes", "only"]),
+            ("event", ["entity_default", "format", "max_bytes", "only"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:

@@ -27,8 +27,16 @@ RENAMED = {
     "alerts.fleet.least": "alerts.fleet.min_entities",
     "labels.when": "labels.marker",
     "ops.engine_metrics": "ops.bytewax_metrics",
+    "sinks.schema_registry": "schema_registry",
 }
 """Keys that have another name now: the old one is an error that names the new one."""
+REMOVED = {
+    "event.framed": (
+        "leave it out: a schema registry's frame before JSON is skipped by itself; for Avro and Protobuf, write "
+        "`event.format` and `schema_registry`"
+    ),
+}
+"""Keys that are gone → the cure."""
 
 
 def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
@@ -118,7 +126,7 @@ def _yaml_error(error: yaml.YAMLError, text: str) -> str:
 
 def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield path and content of each group of client properties in the file."""
-    for path in (("source", "kafka"), ("sinks", "kafka"), ("sinks", "schema_registry", "properties")):
+    for path in (("source", "kafka"), ("sinks", "kafka"), ("schema_registry", "properties")):
         inside = raw
         for key in path:
             inside = inside.get(key) if isinstance(inside, dict) else None
@@ -324,6 +332,14 @@ def _is_kind(part: str | int) -> bool:
     return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
 
 
+def _cure_of(path: tuple[str | int, ...]) -> str:
+    """Return what to do about an unknown key."""
+    key = _dotted(path)
+    if key in RENAMED:
+        return f"its name is `{RENAMED[key]}` now"
+    return REMOVED.get(key) or suggest(str(path[-1]), _keys_of(path[:-1]))
+
+
 def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
     lines = []
     for item in error.errors():
@@ -333,9 +349,7 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
         path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
-            new = RENAMED.get(_dotted(path))
-            cure = suggest(str(path[-1]), _keys_of(path[:-1])) if new is None else f"its name is `{new}` now"
-            lines.append(f"{where}: unknown key; {cure}")
+            lines.append(f"{where}: unknown key; {_cure_of(path)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing; it has no default")
         else:

@@ -20,13 +20,15 @@ from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
 from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
-from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.formats.outputs import open_outputs
+from ssm_stream.kafka.formats.registry import RegistryError, open_registry
 from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
@@ -66,6 +68,8 @@ class Check(NamedTuple):
 def diagnose(config: Config) -> list[Check]:
     """Check everything that a run needs. Takes `source.wait` seconds if no broker answers."""
     local = [_python(), _libraries(), _own_parts(), _configuration(config), _recovery(config)]
+    if config.schema_registry is not None:
+        local.append(_registry(config))
     try:
         cluster = check_broker(config.source)
     except BrokerError as error:
@@ -180,6 +184,21 @@ def _unwritable(directory: Path) -> str | None:
     return None
 
 
+def _registry(config: Config) -> Check:
+    """Check whether the schema registry answers, and has the schemas of the output where they must be there already."""
+    assert config.schema_registry is not None
+    began, settings = time.monotonic(), config.schema_registry
+    try:
+        kinds = open_registry(config).check()
+        answered = time.monotonic() - began
+        message_format(config)
+        if not settings.register_schemas:
+            open_outputs(config)
+    except RegistryError as error:
+        return Check("schema registry", False, error.found, error.cure)
+    return Check("schema registry", True, f"{settings.url} answered in {answered:.2f} s, and has {', '.join(kinds)}")
+
+
 def _source(config: Config, cluster: Cluster) -> list[Check]:
     source = config.source
     try:
@@ -200,7 +219,10 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
         return [topic, Check("reading", False, error.found, cure)]
     if not messages:
         return [topic, reading, _clock(newest)]
-    sample = decode_sample(config, messages)
+    try:
+        sample = decode_sample(config, messages)
+    except RegistryError as error:
+        return [topic, reading, Check("events", False, error.found, error.cure), _clock(newest)]
     entities = [_entities(config, sample, len(cluster.topics[source.topic]))] if sample.events else []
     return [topic, reading, _events(config, messages, sample), *entities, _clock(newest)]
 
@@ -222,9 +244,9 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
     found = f"{sample.events} of the last {sample.messages} messages are {what}"
     found += f", {sample.labels} are labels" if sample.labels else ""
     passed = sample.messages - sample.events - sample.labels - sample.refused.total()
-    why = "" if config.event.makes_rows else " (event.only)"
+    why = "" if config.event.layout == "readings" else " (event.only)"
     found += f", {passed} pass by{why}" if passed else ""
-    parsed = parse_documents(messages, message_format(config.event), MessageFields(config))
+    parsed = parse_documents(messages, message_format(config), MessageFields(config))
     documents = [each for each in parsed if isinstance(each, dict)]
     if missing := missing_paths(config, documents, f"the last {sample.messages} messages"):
         return Check(

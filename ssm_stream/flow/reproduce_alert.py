@@ -23,6 +23,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
 from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.flow.row_state import row_of, row_state, with_rows
+from ssm_stream.flow.sent_alert import sent_content
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
@@ -31,7 +32,7 @@ from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
 from ssm_stream.kafka.records import Chunk, Message, ProducerRecord, ShardBatch, offset_of
-from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic, read_topic
+from ssm_stream.kafka.topic_reader import FROM_BEGINNING, Span, open_topic
 from ssm_stream.recovery.export import load_exported_engines
 
 BATCH, FEW = 5000, 100
@@ -114,21 +115,6 @@ class ReproducedAlert(NamedTuple):
         }
 
 
-def read_sent_alert(config: Config, alert: AlertId) -> bytes | None:
-    """Return the alert as its topic has it, that of suppressed ones included; None if it is no longer there.
-
-    Raises:
-        BrokerError: the topic does not exist, or a broker refuses or does not answer.
-    """
-    named = f'"{alert.text}"'.encode()
-    for topic in filter(None, (config.sinks.alerts, config.sinks.suppressed)):
-        for message in read_topic(with_topic(config.source, topic)):
-            value = message.value()
-            if value is not None and named in value and orjson.loads(value).get("id") == alert.text:
-                return value
-    return None
-
-
 def reproduce_alert(
     config: Config,
     alert: AlertId,
@@ -144,7 +130,7 @@ def reproduce_alert(
 
     Args:
         config: with its features
-        sent: the message to compare with
+        sent: the message to compare with, as JSON
         state: an export (`ssm-stream state export`) to begin from, made before the alert
         history: number of the entity's earlier predictions, evenly spaced, that are explained too
         audit: next offset of the partition → entity → hash of its state at that time
@@ -181,9 +167,9 @@ def reproduce_alert(
             "is not keyed by entity; or, of a `recovered`, a reset or a changed configuration ended the episode"
         )
     replayed = orjson.loads(run.value)
-    content = None if sent is None else orjson.loads(sent)
+    content = None if sent is None else sent_content(config, sent, replayed)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
-    same = None if sent is None else run.value == sent
+    same = None if sent is None else run.value == sent if config.sinks.format == "json" else content == replayed
     explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
     return ReproducedAlert(
         alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, explanation,
@@ -230,8 +216,9 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
-        self._decoder, self._encoder, self._audit, self._stops = decoder, Encoder(config), audit, {alert.offset, *stops}
+        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
+        self._encoder = Encoder(config.without_registry())
+        self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None

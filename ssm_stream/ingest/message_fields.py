@@ -13,6 +13,7 @@ from typing import Any
 from ssm_stream.config import Config, Event
 from ssm_stream.config.paths import HEADER, KEY, is_message_field
 from ssm_stream.config.sections.conditions import fields
+from ssm_stream.ingest.rows.reader import message_event
 
 NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 
@@ -28,11 +29,11 @@ class MessageFields:
     """
 
     def __init__(self, config: Config) -> None:
-        labels = config.labels
+        labels, event = config.labels, message_event(config.event)
         own = [] if labels is None else [labels.marker, labels.entity, labels.id, labels.event_id]
         times = [] if labels is None else [labels.timestamp, labels.target]
-        names = {config.event.entity, *config.event.categories, *own}
-        used = [*_event_paths(config.event), *own, *times, *(limit.column for limit in config.alerts.limits)]
+        names = {event.entity, *event.categories, *own}
+        used = [*_event_paths(event), *own, *times, *(limit.column for limit in config.alerts.limits)]
         self.paths = tuple(dict.fromkeys(path for path in used if path is not None and is_message_field(path)))
         self.has_headers = any(path != KEY for path in self.paths)
         self._numeric = {path: path not in names for path in self.paths}

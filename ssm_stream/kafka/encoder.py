@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.contract.message_schemas import OF_PREDICTION
+from ssm_stream.contract.message_schemas import CONTENT_TYPES, OF_PREDICTION
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
@@ -22,8 +22,8 @@ from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
 from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.dead_letters import make_dead_letter
+from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
-from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Encoder:
     """
 
     def __init__(self, config: Config) -> None:
-        self.frames = resolve_frames(config)
+        self.outputs = open_outputs(config)
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
@@ -139,7 +139,11 @@ class Encoder:
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, self.frames.prediction)
+        write = self.outputs.prediction
+        frame = write.frame if write.schema is None else b""
+        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, frame)
+        if write.schema is not None:
+            values = list(map(write.of_json, values))
         keys, offsets = batch.events.entity, batch.offsets
         if m := len(self._targets):
             keys, offsets = _repeat(keys, m), _repeat(offsets, m)
@@ -233,7 +237,7 @@ class Encoder:
             "ce_type": f"io.ssm-stream.{body['kind']}.{body['phase']}",
             "ce_subject": body["entity"],
             "ce_time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "content-type": "application/json",
+            "content-type": CONTENT_TYPES[self.config.sinks.format],
         }
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
         sinks, suppressed = self.config.sinks, "suppressed_by" in body
@@ -244,7 +248,7 @@ class Encoder:
         if suppressed:
             by = body["suppressed_by"]
             sent = Sent("suppressed", (*counted, by if by in (SHADOW, MAINTENANCE) else "fleet"))
-        value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
+        value = (self.outputs.suppressed if suppressed else self.outputs.alert).encode(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)
 

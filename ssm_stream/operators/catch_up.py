@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from ssm_stream.config import Source
 from ssm_stream.engine.alerts import Alert
@@ -29,6 +30,8 @@ from ssm_stream.kafka.records import (
 )
 from ssm_stream.recovery.catch_up import CatchUp, UndeliveredFile
 from ssm_stream.recovery.positions import Positions
+
+LOG = structlog.get_logger("ssm_stream.source")
 
 
 class CatchUpDecoder:
@@ -63,7 +66,9 @@ class CatchUpDecoder:
         if rest.messages:
             self._passed = True
             if chunk.topic in self._source.names and self._resume.get(place, 0) <= caught_up:
-                out += self._caught_up(*place, offset_of(rest.messages[0]))
+                offset = offset_of(rest.messages[0])
+                out += self._caught_up(*place, offset)
+                LOG.info("caught_up", topic=chunk.topic, partition=chunk.partition, offset=offset)
             out += self._items(rest)
         return out
 

@@ -31,6 +31,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
         self._shards, self._observers = config.state.shards, observers
         self._encoder = Encoder(config)
+        self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
         self.read: dict[tuple[str, int], int] = {}
         """Topic and partition → offset after the last of its events since the start."""
@@ -76,14 +77,17 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def _with_rows(self, values: Sequence[Item], out: list[PredictedBatch | OutputBatch]) -> Iterator[Item]:
         """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
         for batch in values:
+            if isinstance(batch, ShardBatch):
+                place = (self._encoder.topic_of(batch), batch.partition)
+                self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
             if self.engine.rows is None or not isinstance(batch, ShardBatch):
                 yield batch
                 continue
             rows = self.engine.rows.add(batch.events, batch.offsets, self._encoder.source_of(batch))
-            if rows.late:
+            if rows.late and not batch.again:
                 out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
             if len(rows):
-                yield batch.with_rows(rows)
+                yield batch.with_rows(rows, keep_raw=self._keep_raw)
 
     def _split(self, values: Iterable[Item]) -> Iterator[Item]:
         """Yield the batches, each cut before the events whose predictions an observer explains.
@@ -106,8 +110,6 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
         source = self._encoder.source_of(batch)
-        place = (self._encoder.topic_of(batch), batch.partition)
-        self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
         self.engine.episodes.set_control(batch.control)
         marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
         events, refused = self.engine.admit(marked, source)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from ssm_stream.config import Config, Source
-from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.client import STOP, with_topic
 from ssm_stream.kafka.consumer import PrefetchConsumer
 from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, Message, offset_of
@@ -26,8 +26,6 @@ IDLE = timedelta(milliseconds=5)
 BUSY = timedelta(milliseconds=1)
 """Time between two polls while messages are under way, or while the other topic is behind."""
 
-STOP = threading.Event()
-"""Set: every source ends at its next poll, and the dataflow ends as at the end of its input, snapshots written."""
 SIGNALLED = threading.Event()
 """Set: a signal ends the process; not only the dataflow, as when its configuration changes."""
 

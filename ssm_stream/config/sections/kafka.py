@@ -1,10 +1,10 @@
-"""The sections `source` and `sinks`: Kafka topics, clients and the schema registry."""
+"""The sections `source` and `sinks`: Kafka topics and clients."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from ssm_stream.config.quantities import Duration
 from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topic
@@ -130,18 +130,6 @@ class Source(Section):
         return self.names[min(at, len(self.names) - 1)], partition
 
 
-class Registry(Section):
-    """Confluent's schema registry, or one with its REST interface."""
-
-    url: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")]
-    """Where it is, `http://registry:8081`; a login goes into `properties`."""
-    properties: Annotated[KafkaProperties, Field(repr=False), PlainSerializer(lambda given: sorted(given))] = {}
-    """Properties of confluent-kafka's registry client, such as `basic.auth.user.info` or `ssl.ca.location`. Secrets
-    only as `${NAME}`, from the environment, or `${file:/path}`."""
-    register_schemas: bool = True
-    """Register the schemas at start. false: they must be there."""
-
-
 class Sinks(Section):
     """Where results go."""
 
@@ -158,9 +146,9 @@ class Sinks(Section):
     """Producers; fixed for the life of the recovery state, whatever the number of workers."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties of the producers, on top of `source.kafka`."""
-    schema_registry: Registry | None = None
-    """Where the JSON Schemas of predictions and alerts are registered; each message then begins with its schema's id,
-    as Confluent's clients read and write it. Null: plain JSON. Needs the extra `registry`."""
+    format: Literal["json", "avro"] = "json"
+    """Predictions and alerts are JSON or Avro. With a `schema_registry` their schemas are registered there, and each
+    message begins with its schema's id, as Confluent's clients read and write it; `avro` needs one."""
 
     @property
     def topics(self) -> list[str]:

@@ -6,10 +6,11 @@ first events are learned, but their scores are judged by what they were at earli
 about as long. A pool keeps the highest score of these by the number of the event since the start (1, 2, 3 to 4, 5 to 8,
 …); an event alarms beyond `MARGIN` times that, and never below 1; it is no evidence of drift. After few restarts the
 highest is worth less: until there are `RESTARTS`, the factor is larger; until `FEWEST`, none of their events alarms.
+Machines that start together, after a Sunday, show what one of them would: they count as one restart.
 
 A restart lasts as long as the stop did, by time (at most `LONGEST`) or by events (at most `EVENTS`), whichever is more,
-but no longer than a part of the run before the stop. It is judged by what was known when it began, and counts when it
-is over: so no batch changes what it is judged by.
+but all restarts of a machine no longer than a part of its runs. It is judged by what was known when it began, and
+counts when it is over: so no batch changes what it is judged by.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ SHORTER = (LONGEST // 16, LONGEST // 4, LONGEST)
 """Stops are of four kinds, by how long they lasted: up to 15 minutes, an hour, four hours, or longer."""
 EVENTS = 8
 RUNS = 8
-"""A restart is at most this part of the run before the stop: a machine that often stops is judged all the same."""
+"""Restarts are at most this part of all runs: a machine that often stops is judged all the same. What is left of a run
+is kept for later ones, up to `LONGEST`."""
 PLACES = 13
 """Of the table: the last is of all events from the 2,049th on."""
 KEPT = 0.98
@@ -91,10 +93,10 @@ class Restarts:
         self._shards, self._fleet = config.state.shards, config.model.fleet
         self._idle: dict[str, list[int]] = {}  # entity → time of the first event of its stop, ms, and their number
         self._begun: dict[str, int] = {}  # entity → time at which it started again last, ms
-        self._ran: dict[str, int] = {}  # entity that stopped → time that it ran before, ms
+        self._left: dict[str, int] = {}  # entity → for how long its next restart may last, ms
         self._open: dict[str, Restart] = {}
         self._tables: dict[str, list[float]] = {}
-        """Pool and kind of stop → restarts seen, then the highest score by place."""
+        """Pool and kind of stop → restarts seen, begin of the last that counts, and the highest score by place."""
 
     def plan(self, events: Events, source: int, known: Container[str]) -> list[Segment]:
         """Return the segments of a batch; without a restart, none.
@@ -135,17 +137,19 @@ class Restarts:
             self._idle[name] = [ts, 1]
             begun = self._begun.pop(name, None)
             if begun is not None:
-                self._ran[name] = max(ts - begun, 0)
+                self._left[name] = min(self._left.get(name, 0) + max(ts - begun, 0) // RUNS, LONGEST)
 
     def _run(self, steps: list[Step], row: int, name: str, ts: int, source: int) -> None:
         if name in self._idle:
             since, count = self._idle.pop(name)
             pool = f"{shard_of(name, self._shards)}-{source}" if self._fleet else name
             stood = max(ts - since, 1)
-            share = min(self._ran.pop(name, RUNS * stood) / (RUNS * stood), 1.0)
-            lasts, most = min(stood, LONGEST) * share, max(min(count, EVENTS) * share, 1.0)
+            full = min(stood, LONGEST)
+            lasts = min(full, self._left.get(name, full))
+            self._left[name] = self._left.get(name, full) - lasts
+            most = max(min(count, EVENTS) * lasts / full, 1.0)
             table = f"{pool} {bisect_left(SHORTER, stood)}"
-            restart = self._open[name] = Restart(table, ts, int(lasts), int(most))
+            restart = self._open[name] = Restart(table, ts, lasts, int(most))
             self._begun[name] = ts
             steps.append(Step(row, name, restart, BEGINS))
         elif name in self._open:
@@ -188,7 +192,7 @@ class Restarts:
                 allowance[step.row] = 1.0
 
     def _limits(self, table: str) -> list[float]:
-        seen, *highest = self._tables.get(table, [0.0])
+        seen, _, *highest = self._tables.get(table, [0.0, 0.0])
         if seen < FEWEST:
             return [math.inf] * PLACES
         margin = MARGIN * max(RESTARTS / seen, 1.0)
@@ -198,12 +202,13 @@ class Restarts:
         """Count a restart that is over: a score counts up to its allowance, so that a fault does not hide the next."""
         if not any(restart.highest):
             return
-        table = self._tables.setdefault(restart.table, [0.0] * (PLACES + 1))
-        limits = self._limits(restart.table)
-        table[0] += 1.0
+        table = self._tables.setdefault(restart.table, [0.0, -math.inf] + [0.0] * PLACES)
+        limits, kept = self._limits(restart.table), 1.0
+        if abs(restart.begin - table[1]) > restart.lasts:
+            kept, table[0], table[1] = KEPT, table[0] + 1.0, float(restart.begin)
         for i, score in enumerate(restart.highest):
             if score > 0.0:
-                table[1 + i] = max(KEPT * table[1 + i], min(score, limits[i]))
+                table[2 + i] = max(kept * table[2 + i], min(score, limits[i]))
 
     def mute(self, segments: Iterable[Segment], allowance: NDArray[np.float64]) -> None:
         """Fill in an unlimited allowance for the first events of restarts, where the targets come later."""
@@ -223,7 +228,7 @@ class Restarts:
         self._idle.pop(entity, None)
         self._open.pop(entity, None)
         self._begun.pop(entity, None)
-        self._ran.pop(entity, None)
+        self._left.pop(entity, None)
 
     def dump(self) -> dict[str, Any]:
         """Return the state as JSON has it; an unlimited allowance is null there."""
@@ -231,7 +236,7 @@ class Restarts:
         return {
             "idle": dict(sorted(self._idle.items())),
             "begun": dict(sorted(self._begun.items())),
-            "ran": dict(sorted(self._ran.items())),
+            "left": dict(sorted(self._left.items())),
             "open": {
                 name: [getattr(each, part) for part in names[:5]]
                 + [[None if math.isinf(limit) else limit for limit in each.limits], each.highest]
@@ -243,9 +248,9 @@ class Restarts:
     def load(self, content: dict[str, Any] | None) -> None:
         """Load what `dump` returned; None: nothing has stopped yet."""
         if content is None:
-            content = {"idle": {}, "begun": {}, "ran": {}, "open": {}, "tables": {}}
+            content = {"idle": {}, "begun": {}, "left": {}, "open": {}, "tables": {}}
         self._idle, self._tables = content["idle"], content["tables"]
-        self._begun, self._ran = content["begun"], content["ran"]
+        self._begun, self._left = content["begun"], content["left"]
         self._open = {
             name: Restart(table, begin, lasts, most, events, [math.inf if x is None else x for x in limits], highest)
             for name, (table, begin, lasts, most, events, limits, highest) in content["open"].items()

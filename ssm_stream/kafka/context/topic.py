@@ -23,7 +23,7 @@ from ssm_stream.kafka.client import LastError, topic_error, with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.context.table import ContextTable
 from ssm_stream.kafka.context.table import Message as ContextMessage
-from ssm_stream.kafka.decoder import strip_frame
+from ssm_stream.kafka.formats.framing import strip_frame
 from ssm_stream.kafka.records import Message, offset_of, timestamp_of
 from ssm_stream.kafka.topic_reader import open_topic
 

@@ -6,15 +6,14 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings.topic_file import Places
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
-from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.context.topic import context_of
-from ssm_stream.kafka.decoder import add_fields, parse_each, strip_frame
+from ssm_stream.kafka.decoder import add_fields
+from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Message
 
 
@@ -27,26 +26,20 @@ class MessageParser:
     """
 
     def __init__(self, config: Config) -> None:
-        self._config, self._format = config, message_format(config.event)
+        self._config, self._format = config, message_format(config)
         self._fields, self._join = MessageFields(config), context_of(config)
         self.unreadable, self.example = Counter[str](), ""
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
         """Return the documents, and their places."""
-        event = self._config.event
-        values: list[bytes | None] = list(map(Message.value, messages))
-        if event.framed:
-            values = list(map(strip_frame, values))
-        if self._format is orjson.loads:
-            try:
-                documents = list(map(orjson.loads, values))  # type: ignore[arg-type]  # None raises, too
-                if set(map(type, documents)) == {dict} and max(map(len, values)) <= event.max_bytes:  # type: ignore[arg-type]
-                    self._add(documents, messages, None)
-                    return documents, places
-            except orjson.JSONDecodeError:
-                pass
+        headers = list(map(Message.headers, messages)) if self._format.needs_headers else None
         refused: list[RefusedDocument] = []
-        found, positions = parse_each(values, refused, event.max_bytes, self._format)
+        found, positions = self._format.parse(list(map(Message.value, messages)), refused, headers)
+        if positions is None:
+            if set(map(type, found)) == {dict}:
+                self._add(found, messages, None)
+                return found, places
+            positions = list(range(len(found)))
         pairs = list(zip(positions, found, strict=True))
         refused += [not_an_object(at, each) for at, each in pairs if type(each) is not dict]
         kept = [(at, each) for at, each in pairs if type(each) is dict]

@@ -209,6 +209,11 @@ def _measure(config: Config, store: FolderStore, generation: Generation, partiti
                     if not isinstance(item, ShardBatch):
                         continue
                     engine = engines.get(key) or engines.setdefault(key, Engine(config))
+                    if engine.rows is not None:
+                        rows = engine.rows.add(item.events, item.offsets, item.partition)
+                        if not len(rows):
+                            continue
+                        item = item.with_rows(rows)
                     engine.episodes.set_control(item.control)
                     marked = engine.episodes.mark(item.events, encoder.event_ids(item))
                     source = encoder.source_of(item)

@@ -26,6 +26,7 @@ export class Alert {
     this.chip = h("span", { class: "chip" });
     this.missing = h("p", { class: "note", hidden: true }, t("alert_missing"));
     this.chart = h("div", { class: "panels" });
+    this.earlier = h("p", { class: "note small", hidden: true });
     this.others = h("ol", { class: "others" });
     this.othersNote = h("p", { class: "muted" });
     this.beside = h("section", { class: "panel", "aria-labelledby": "h-others" }, h("h3", { id: "h-others" }, t("others_then")),
@@ -57,6 +58,7 @@ export class Alert {
     if (update.entity && !this.inner) {
       this.inner = new Entity(this.app, new URLSearchParams(), update.entity.name);
       this.chart.append(this.inner.known[0]);
+      this.inner.canvas.before(this.earlier);
     }
     this.inner?.take(update);
   }
@@ -73,6 +75,9 @@ export class Alert {
     if (this.inner) {
       if (changed) this.inner.dirty = true;
       this.inner.draw();
+      const first = this.inner.points[0][0];
+      this.earlier.hidden = !(this.episode && first > beginOf(this.episode));
+      if (!this.earlier.hidden) say(this.earlier, t("alert_earlier", { time: moment(beginOf(this.episode), false) }));
     }
   }
 

@@ -267,7 +267,9 @@ class App {
     say(open_alerts.note, pulse.dead_letters ? t("dead", { n: count(pulse.dead_letters) }) : " ");
     const episodes = pulse.episodes;
     say(inside.value, episodes.map((each) => (each.share === null ? "–" : share(each.share))).join(" · "));
+    inside.value.className = "pair";
     say(inside.note, episodes.map((each) => t("inside_note", { kind: t(each.kind), n: count(each.started), longest: count(each.longest) })).join("; "));
+    inside.element.title = inside.note.textContent;
     const first = pulse.quality[0];
     say(coverage.value, first.coverage === null ? "–" : share(first.coverage));
     say(coverage.note, this.hello ? t("wanted", { level: share(this.hello.level, 0) }) : "");

@@ -1,25 +1,14 @@
-"""A column a tag: `PUMP-1.TEMP` is the signal TEMP of the entity PUMP-1, and a row a time becomes a row an entity.
-
-Without a pattern, names are tags if they fall into two parts of which the first differ in a number or a letter only
-(PUMP-1, PUMP-2), and most of these have the same second parts.
-"""
+"""A column a tag: `PUMP-1.TEMP` is the signal TEMP of the entity PUMP-1, and a row a time becomes a row an entity."""
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import polars as pl
 
-SEPARATORS = (".", "/", "|", ":", "\\")
-WEAK = ("_", "-", " ")
-"""Separators that are also found within names: they count only where hardly a column is no tag."""
-MAX_OTHERS = 2
-"""Columns that are no tags then."""
-MIN_FILLED = 0.6
-"""Share of entities times signals that have a column."""
+from ssm_stream.autoconfig.tag_names import find_tag_names, match_names
+
 ROW = "\0row"
 
 
@@ -102,64 +91,12 @@ def find_tags(names: Sequence[str], pattern: str | None = None, used: frozenset[
     """
     if pattern == "none":
         return None
-    if pattern is not None:
-        return _split(names, pattern_of(pattern), pattern)
-    best: Tags | None = None
-    for separator in (*SEPARATORS, *WEAK):
-        for last in (False, True):
-            expression = (
-                rf"(?P<entity>.+{'' if last else '?'}){re.escape(separator)}(?P<signal>.+{'?' if last else ''})"
-            )
-            found = _split(names, re.compile(expression), f"{{entity}}{separator}{{signal}}")
-            if found is None or not _is_table(found):
-                continue
-            others = len(names) - sum(len(pairs) for _, pairs in found.columns)
-            if separator in WEAK and (others > MAX_OTHERS or len(found.signals) < 2):
-                continue
-            if best is None or len(found.signals) * len(found.entities) > len(best.signals) * len(best.entities):
-                best = found
-    if best is not None and used & {column for _, pairs in best.columns for _, column in pairs}:
+    found = find_tag_names(names) if pattern is None else match_names(names, pattern)
+    if found is None or not found.names:
         return None
-    return best
-
-
-def pattern_of(text: str) -> re.Pattern[str]:
-    """Return the regular expression of a pattern such as `{entity}.{signal}`; `*` is any text."""
-    parts = re.split(r"(\{entity\}|\{signal\}|\*)", text)
-    known = {"{entity}": "(?P<entity>.+?)", "{signal}": "(?P<signal>.+)", "*": ".*?"}
-    return re.compile("".join(known.get(part, re.escape(part)) for part in parts))
-
-
-def _split(names: Sequence[str], expression: re.Pattern[str], pattern: str) -> Tags | None:
-    by_entity: dict[str, dict[str, str]] = defaultdict(dict)
-    for name in names:
-        match = expression.fullmatch(name)
-        if match is not None:
-            by_entity[match["entity"].strip()].setdefault(match["signal"].strip(), name)
-    if not by_entity:
+    if pattern is None and used & {column for pairs in found.names.values() for column in pairs.values()}:
         return None
     entity = "entity"
     while entity in names:
         entity += "_"
-    return Tags(pattern, entity, tuple((each, tuple(pairs.items())) for each, pairs in by_entity.items()))
-
-
-def _is_table(tags: Tags) -> bool:
-    """Return whether several entities that are named alike have mostly the same signals."""
-    entities, signals = tags.entities, tags.signals
-    if len(entities) < 2 or not _named_alike(entities):
-        return False
-    filled = sum(len(pairs) for _, pairs in tags.columns)
-    shared = [signal for signal in signals if sum(signal in dict(pairs) for _, pairs in tags.columns) > 1]
-    return filled >= MIN_FILLED * len(entities) * len(signals) and bool(shared)
-
-
-def _named_alike(names: list[str]) -> bool:
-    """Return whether names differ in their numbers, or in one letter at the same place, only."""
-    if len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
-        return True
-    first = names[0]
-    if any(len(name) != len(first) for name in names):
-        return False
-    places = {i for name in names for i, (a, b) in enumerate(zip(first, name, strict=True)) if a != b}
-    return len(places) == 1 and all(name[next(iter(places))].isalnum() for name in names)
+    return Tags(found.pattern, entity, tuple((each, tuple(pairs.items())) for each, pairs in found.names.items()))

@@ -1,0 +1,160 @@
+"""Samples whose rows are readings: one value of one signal of one entity each (`event.layout: readings`)."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.autoconfig.columns import Column, word_set
+from ssm_stream.autoconfig.quality_flags import Flags
+from ssm_stream.autoconfig.tag_names import find_tag_names
+from ssm_stream.config import Event
+from ssm_stream.ingest.paths import path_getter
+
+VALUES = word_set("value val reading measurement wert messwert valeur valor 値 測定値")
+"""Words for the column with the value."""
+SIGNALS = word_set(
+    "tag tagname signal metric parameter param variable var varname point channel measure attribute quantity field タグ"
+)
+"""Words for the column with the name of the signal."""
+MAX_SIGNALS = 64
+"""Signals that are used: those with most readings."""
+MIN_EACH = 3
+"""Readings of a signal on average, without which a column of names is no column of signals."""
+ALIKE = 0.7
+"""Share of the readings of the most frequent signal that one has which comes as often."""
+
+
+class Readings(NamedTuple):
+    """How readings are read.
+
+    Attributes:
+        signal: path of the name of the signal, or of the tag
+        pattern: of the tag, if it has the entity, too
+        value: path of the value
+        signals: name of the signal of each name at `signal`, the most frequent ones
+        why: the reason
+    """
+
+    signal: str
+    pattern: str | None
+    value: str
+    signals: dict[str, str]
+    why: str
+
+
+def find_readings(found: dict[str, Column], entity: str | None) -> Readings | None:
+    """Return how the rows of a sample are readings; None if they are none. entity: path of its name, if it is chosen"""
+    values = [column for column in found.values() if _is_value(column)]
+    names = [
+        column
+        for column in found.values()
+        if column.kind == "text" and column.is_filled and column.distinct > 1 and column.path != entity
+        and (set(column.name) | {column.path.lower()}) & SIGNALS and MIN_EACH * column.distinct <= column.n
+    ]  # fmt: skip
+    if len(values) != 1 or not names:
+        return None
+    value, name = values[0].path, names[0]
+    counts = Counter(name.values.values())
+    tags = find_tag_names(list(counts), later_parts_first=False)
+    if tags is not None and tags.size == len(counts):
+        signal_of = {tag: signal for signals in tags.names.values() for signal, tag in signals.items()}
+        why = f"a row is one value: `{name.path}` names its entity and its signal ({tags.pattern})"
+        pattern = tags.pattern
+    else:
+        signal_of = {each: each for each in counts}
+        why, pattern = f"a row is one value: `{name.path}` names its signal", None
+    by_signal = Counter[str]()
+    for tag, count in counts.items():
+        by_signal[signal_of[tag]] += count
+    if len(by_signal) < 2:
+        return None
+    used = {signal for signal, _ in by_signal.most_common(MAX_SIGNALS)}
+    return Readings(name.path, pattern, value, {tag: s for tag, s in signal_of.items() if s in used}, why)
+
+
+def _is_value(column: Column) -> bool:
+    numbers = sum(type(value) in (int, float) for value in column.values.values())
+    return bool(set(column.name) & VALUES or column.path in VALUES) and 2 * numbers > len(column.values)
+
+
+class Times(NamedTuple):
+    """path: of the time; ts: times, ms"""
+
+    path: str
+    ts: NDArray[np.int64]
+
+
+class Rows(NamedTuple):
+    """documents: a row each time the trigger has a reading; trigger: the signal; every: s between rows, if on a grid"""
+
+    documents: list[dict[str, Any]]
+    trigger: str
+    every: float | None
+
+
+def as_rows(
+    rows: Sequence[dict[str, Any]], times: Times, readings: Readings, entity: str | None, flags: Flags | None
+) -> Rows:
+    """Return readings as rows: at each reading of a signal, with the last values of the others.
+
+    The signal is the one at whose readings the others are youngest, so that rows hold what came together.
+
+    Args:
+        rows: the readings, with the fields of `readings`
+        times: theirs
+        entity: path of the entity's name, if it is not in the tag
+        flags: of the values
+    """
+    timestamp = times.path
+    tag, value_of, when = (path_getter(path) for path in (readings.signal, readings.value, timestamp))
+    owner = None if entity is None else path_getter(entity)
+    flag = path_getter(flags.column) if flags is not None and flags.column is not None else None
+    last: dict[Any, dict[str, tuple[int, Any]]] = defaultdict(dict)
+    made: dict[str, list[tuple[Any, Any, dict[str, Any]]]] = defaultdict(list)
+    ages: dict[str, list[float]] = defaultdict(list)
+    gaps: dict[str, list[int]] = defaultdict(list)
+    for i in np.argsort(times.ts, kind="stable").tolist():  # a file may have signal after signal
+        row, time = rows[i], int(times.ts[i])
+        name = tag(row)
+        signal = readings.signals.get(name) if isinstance(name, str) else None
+        if signal is None:
+            continue
+        who = name[: -len(signal) - 1] if readings.pattern is not None else owner(row) if owner is not None else None
+        known = last[who]
+        if signal in known:
+            gaps[signal].append(time - known[signal][0])
+        good = flag is None or flags is None or flag(row) in flags.good
+        known[signal] = time, value_of(row) if good else None
+        ages[signal] += [time - at for at, _ in known.values()]
+        made[signal].append((who, when(row), {each: value for each, (_, value) in known.items()}))
+    most = max(map(len, made.values()))
+    often = [signal for signal in made if len(made[signal]) >= ALIKE * most]
+    trigger = min(often, key=lambda signal: (float(np.mean(ages[signal])), signal))
+    who_path = entity if readings.pattern is None else readings.signal
+    documents = [
+        {timestamp: at} | ({} if who_path is None else {who_path: who}) | values
+        for who, at, values in made[trigger]
+    ]  # fmt: skip
+    gap = float(np.median(gaps[trigger])) / 1000 if gaps[trigger] else 0.0
+    return Rows(documents, trigger, gap if len(often) < len(made) and gap > 0 else None)
+
+
+def with_layout(event: Event, readings: Readings, rows: Rows, flags: Flags | None) -> Event:
+    """Return the section of the rows as one of readings."""
+    given = event.model_dump()
+    if event.watches_all and rows.trigger in event.features:  # of several targets, the first makes a row
+        given["features"] = [rows.trigger, *(path for path in event.features if path != rows.trigger)]
+    if readings.pattern is None:
+        given["signal"] = readings.signal
+    else:
+        given["tag"] = {"field": readings.signal, "pattern": readings.pattern}
+    if flags is not None and flags.column is not None:
+        given["quality"] = {"column": flags.column, "good": flags.good}
+    if rows.every is not None:
+        given["every"] = rows.every
+    return Event.model_validate({**given, "layout": "readings", "value": readings.value})

@@ -1,0 +1,95 @@
+"""Names of tags, such as `PUMP-1.TEMP`: which part is the entity, and which the signal.
+
+Names are tags if they fall into two parts of which the first differ in a number or a letter only (PUMP-1, PUMP-2), and
+most of these have the same second parts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+SEPARATORS = (".", "/", "|", ":", "\\")
+WEAK = ("_", "-", " ")
+"""Separators that are also found within names: they count only where hardly a name is no tag."""
+MAX_OTHERS = 2
+"""Names that are no tags then."""
+MIN_FILLED = 0.6
+"""Share of entities times signals that have a tag."""
+
+
+class TagNames(NamedTuple):
+    """How names are made up. names: entity → signal → name"""
+
+    pattern: str
+    """`{entity}.{signal}`, to be shown."""
+    names: dict[str, dict[str, str]]
+
+    @property
+    def signals(self) -> list[str]:
+        """The signals, in the order of the names."""
+        return list(dict.fromkeys(signal for names in self.names.values() for signal in names))
+
+    @property
+    def size(self) -> int:
+        """Number of names that are tags."""
+        return sum(map(len, self.names.values()))
+
+
+def find_tag_names(names: Sequence[str], *, later_parts_first: bool = True) -> TagNames | None:
+    """Return how names are made up of entity and signal; None if they are not.
+
+    later_parts_first: an entity may also be the part before the first separator, not only that before the last
+    """
+    best: TagNames | None = None
+    for separator in (*SEPARATORS, *WEAK):
+        for longest in (True, False) if later_parts_first else (True,):
+            found = _split(names, separator, longest)
+            weak = separator in WEAK and (len(names) - found.size > MAX_OTHERS or len(found.signals) < 2)
+            if weak or not _is_table(found):
+                continue
+            if best is None or len(found.signals) * len(found.names) > len(best.signals) * len(best.names):
+                best = found
+    return best
+
+
+def match_names(names: Iterable[str], pattern: str) -> TagNames:
+    """Return the names that have a pattern such as `{entity}.{signal}`; `*` is any text."""
+    parts = re.split(r"(\{entity\}|\{signal\}|\*)", pattern)
+    known = {"{entity}": "(?P<entity>.+)", "{signal}": "(?P<signal>.+)", "*": ".*"}
+    expression = re.compile("".join(known.get(part, re.escape(part)) for part in parts))
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        if (match := expression.fullmatch(name)) is not None:
+            found[match["entity"].strip()].setdefault(match["signal"].strip(), name)
+    return TagNames(pattern, dict(found))
+
+
+def _split(names: Sequence[str], separator: str, longest: bool) -> TagNames:
+    found: dict[str, dict[str, str]] = defaultdict(dict)
+    for name in names:
+        entity, _, signal = name.rpartition(separator) if longest else name.partition(separator)
+        if entity.strip() and signal.strip():
+            found[entity.strip()].setdefault(signal.strip(), name)
+    return TagNames(f"{{entity}}{separator}{{signal}}", dict(found))
+
+
+def _is_table(tags: TagNames) -> bool:
+    """Return whether several entities that are named alike have mostly the same signals."""
+    if len(tags.names) < 2 or not _named_alike(list(tags.names)):
+        return False
+    shared = any(sum(signal in names for names in tags.names.values()) > 1 for signal in tags.signals)
+    return shared and tags.size >= MIN_FILLED * len(tags.names) * len(tags.signals)
+
+
+def _named_alike(names: list[str]) -> bool:
+    """Return whether names differ in their numbers, or in one letter at the same place, only."""
+    if len({re.sub("[0-9]+", "#", name) for name in names}) == 1:
+        return True
+    first = names[0]
+    if any(len(name) != len(first) for name in names):
+        return False
+    places = {i for name in names for i, (a, b) in enumerate(zip(first, name, strict=True)) if a != b}
+    return len(places) == 1 and all(name[next(iter(places))].isalnum() for name in names)
