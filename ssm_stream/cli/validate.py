@@ -164,7 +164,7 @@ def _describe(config: Config) -> Iterator[str]:
     event, sinks = config.event, config.sinks
     registry = f" by the schemas in {config.schema_registry.url}" if config.schema_registry else ""
     form = f", in {event.format}{registry}" if event.format in OF_REGISTRY else ""
-    yield f"reads     {config.source.topic} on {config.source.brokers}{form}"
+    yield f"reads     {', '.join(config.source.names)} on {config.source.brokers}{form}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]
@@ -174,6 +174,8 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    for each in config.source.context:
+        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
     if event.layout == "readings":
         yield from _describe_readings(event)
     if event.aggregate is not None:
