@@ -95,3 +95,9 @@ def _describe_past(before: int, after: int, what: str) -> str:
     if after > before:
         return f"inputs from the {what} {before + 1} to {after} back are added, at weight zero; the others stay"
     return f"inputs from the {what} {after + 1} to {before} back are removed; the others stay"
+
+
+def uses(derive: dict[str, Any], path: str) -> bool:
+    """Return whether a derived input has this name or is computed from this path. derive: as JSON has it"""
+    sources = [source for each in derive.values() for source in each.values()]
+    return path in derive or any(path == source or (isinstance(source, list) and path in source) for source in sources)
