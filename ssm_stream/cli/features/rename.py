@@ -28,7 +28,7 @@ def rename_feature(
     For a field that is called otherwise in the events from now on. Stop the flow, rename, write the new name in the
     file, before or after, and start again. Without this, the old input would leave and the new one start at zero.
 
-    Example: ssm-stream state rename-feature examples/soft-sensor.yaml feed_temp feed_temperature --dry-run
+    Example: ssm-stream state rename-feature examples/soft-sensor.yaml fluid_temp fluid_temperature --dry-run
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
