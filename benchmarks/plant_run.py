@@ -64,7 +64,10 @@ def initial(folder: Path, arguments: tuple[str, ...] = ()) -> Path:
 
 
 def with_lines(file: Path, words: tuple[str, ...], more: dict[str, dict[str, Any]] | None = None) -> Config:
-    """The configuration of a file with the lines for these words. more: further lines, by section"""
+    """The configuration of a file with the lines for these words.
+
+    more: further lines, by section; a line of `event` that is None is left out
+    """
     return load_config(written(file, words, more))
 
 
@@ -73,6 +76,7 @@ def written(file: Path, words: tuple[str, ...], more: dict[str, dict[str, Any]] 
     document = yaml.safe_load(file.read_text())
     for section, lines in [LINES[word] for word in words] + list((more or {}).items()):
         document[section] = {**(document.get(section) or {}), **lines}
+    document["event"] = {name: value for name, value in document["event"].items() if value is not None}
     document["sinks"].setdefault("suppressed", "suppressed")
     # Whether values are good is no property of the machine: who sets `event.quality` does not predict by it.
     if "quality" in words and "quality" in document["event"].get("categories", []):

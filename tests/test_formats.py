@@ -12,6 +12,8 @@ import json
 import os
 import re
 import struct
+import subprocess
+import sys
 import uuid
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -587,3 +589,13 @@ def test_the_live_page_reads_alerts_in_avro(url: str) -> None:
     started = [alert for alert, _ in flow.written.alerts if alert["phase"] == "started"]
     assert len(started) > 5
     assert len(episodes.changes().episodes) == len(started)
+
+
+def test_the_benchmark_runs() -> None:
+    script = Path(__file__).parents[1] / "benchmarks" / "formats.py"
+    command = [sys.executable, str(script), "--part", "decode", "--events", "4000", "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    checks = json.loads(done.stdout)["checks"]
+    assert [set(check) for check in checks] == [{"name", "value", "relation", "bar", "ok"}] * 4
+    assert all(check["ok"] is (check["value"] >= check["bar"]) for check in checks)

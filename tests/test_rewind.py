@@ -247,7 +247,7 @@ def test_a_second_rewind_has_the_stretches_of_both(recorded: Flow, tmp_path: Pat
     listed = CliRunner().invoke(app, ["state", "ls", str(flow.job.path), "--json"])
     assert [each["excluded"] for each in orjson.loads(listed.stdout)["rewinds"]] == [windows(first), windows(second)]
     text = "".join(CliRunner().invoke(app, ["state", "ls", str(flow.job.path)]).stdout.split())
-    assert "earlierstatesarekept" in text
+    assert "earlierstatesarekept" in text or "1earlierstateiskept" in text
     assert f"withoutm1from{at(1250)}to{at(1400)}" in text
     # They are in an export, and in a reload.
     file = tmp_path / "flow.state"
@@ -373,7 +373,7 @@ def test_each_kept_state_leads_to_the_same_bits(kafka: Kafka, tmp_path: Path) ->
         for chunk in chunks:
             start = resume.get((topic, chunk.partition), 0)
             rest = chunk._replace(messages=[m for m in chunk.messages if (m.offset() or 0) >= start])
-            for key, batch in CatchUpDecoder(decoder.decode, topic, again, resume)(rest):
+            for key, batch in CatchUpDecoder(decoder.decode, config.source, again, resume)(rest):
                 assert batch.again
                 engine = engines.setdefault(key, Engine(config))
                 engine.process(batch.events, batch.partition, EventIds(topic, batch.partition, batch.offsets))

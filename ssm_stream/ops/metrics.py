@@ -140,7 +140,7 @@ class Metrics(RunObserver):
             "ssm_stream_config_info", "The configuration, always 1.", ["config_hash", "topic", "delivery"],
             registry=self.registry,
         )  # fmt: skip
-        info.labels(config.hash, config.source.topic, config.delivery).set(1)
+        info.labels(config.hash, ",".join(config.source.names), config.delivery).set(1)
         build = Gauge(
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,
