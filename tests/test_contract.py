@@ -253,6 +253,7 @@ def test_faults_are_those_of_the_documentation_and_of_the_code() -> None:
     assert set(re.findall(r"`([A-Z]\w+)`", table)) == stages == set(Fault)
     code = "".join(path.read_text() for path in (ROOT / "ssm_stream").rglob("*.py"))
     raised = re.findall(r"(?:Refused\w*\(\w+,|FaultError\(|FeedbackError\(|\"label\",)\s*Fault\.(\w+)", code)
+    raised += re.findall(r"self\.refuse\(.*, Fault\.(\w+),", code)
     assert {Fault[name] for name in raised} == stages
 
 

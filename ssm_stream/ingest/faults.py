@@ -22,6 +22,7 @@ class Fault(StrEnum):
     TOMBSTONE = "Tombstone"
     TOO_LARGE = "TooLarge"
     TOO_MANY_ENTITIES = "TooManyEntities"
+    UNDELIVERABLE = "Undeliverable"
     UNMATCHED_LABEL = "UnmatchedLabel"
     WRONG_ID = "WrongId"
     WRONG_TIMESTAMP = "WrongTimestamp"
