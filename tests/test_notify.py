@@ -5,17 +5,37 @@ from __future__ import annotations
 import contextlib
 import email
 import email.policy
+import itertools
+import json
+import shutil
+import subprocess
 import threading
+import time
+import urllib.request
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import yaml
 from aiosmtpd.controller import Controller
 from brokers import Kafka
+from hypothesis import given
+from hypothesis import strategies as st
 from notified import Receiver, alert, config, next_phase, send, until
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, Notify
+from ssm_stream.ingest.verdicts import AlertAcknowledgement
+from ssm_stream.kafka.groups.positions import Positions
+from ssm_stream.kafka.groups.reader import Place
+from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
+from ssm_stream.notify.outbox import Batch, Outbox
+from ssm_stream.notify.quiet import QuietHours
+from ssm_stream.notify.routing import Routing
+from ssm_stream.notify.senders.http import post
 from ssm_stream.notify.service import NotifyService
 from ssm_stream.ops.bytewax_metrics import free_port
 
@@ -143,3 +163,261 @@ def test_people_get_what_starts_together_as_one_message(kafka: Kafka, mail: Mail
     title, body = mail.text(3)
     assert title == "1 alert started, 1 over, 1 came and passed"
     assert len(mail.messages) == 4
+
+
+# Alertmanager
+
+
+class Alertmanager:
+    """The real Alertmanager. It sends what it is told to a webhook. `stop` and `start` keep its data."""
+
+    def __init__(self, directory: Path, webhook: str) -> None:
+        self.directory, self.port = directory, free_port()
+        (directory / "alertmanager.yml").write_text(
+            f"route: {{receiver: hook, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n"
+            f"receivers: [{{name: hook, webhook_configs: [{{url: '{webhook}', send_resolved: true}}]}}]\n"
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=data",
+                f"--web.listen-address=127.0.0.1:{self.port}", "--cluster.listen-address=",
+            ],
+            cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.get("/api/v2/status"))
+        return False
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            return json.loads(answer.read())
+
+    def state(self) -> dict[str, str]:
+        """Entity → active or suppressed, of the alerts that fire."""
+        found = self.get("/api/v2/alerts")
+        return {each["labels"]["entity"]: each["status"]["state"] for each in found}
+
+    def silence(self, entity: str) -> None:
+        now = datetime.now(UTC)
+        matcher = {"name": "entity", "value": entity, "isRegex": False, "isEqual": True}
+        content = {
+            "matchers": [matcher], "startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat(),
+            "createdBy": "ann", "comment": "new bearing",
+        }  # fmt: skip
+        post(f"{self.url}/api/v2/silences", json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[Alertmanager]:
+    if shutil.which("prometheus-alertmanager") is None:
+        pytest.skip("prometheus-alertmanager is not installed (apt-get install prometheus-alertmanager)")
+    found = Alertmanager(tmp_path, receiver.url)
+    yield found
+    found.stop()
+
+
+def notified(receiver: Receiver) -> list[tuple[str, str]]:
+    """Status and entity of each alert that Alertmanager has sent on."""
+    return [(e["status"], e["labels"]["entity"]) for request in receiver.accepted for e in request.json["alerts"]]
+
+
+def test_alertmanager_fires_resolves_and_honours_silences_through_restarts(
+    kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssm_stream.notify.workers.alertmanager.REPEAT_EVERY", 1.0)
+    topic = kafka.topic("alerts", partitions=2)
+    loaded = config(kafka, topic, f"  targets: [{{alertmanager: '{alertmanager.url}'}}]\n  teams: {{water: 'pump-*'}}")
+    with running(loaded):
+        first, other, third = alert("pump-1"), alert("pump-2", severity="critical"), alert("pump-3")
+        send(kafka, topic, [first, other], 0)
+        until(lambda: alertmanager.state() == {"pump-1": "active", "pump-2": "active"})
+        until(lambda: len(notified(receiver)) == 2)
+        labels = {e["labels"]["entity"]: e for e in alertmanager.get("/api/v2/alerts")}["pump-2"]
+        assert labels["labels"] == {
+            "alertname": "SsmStreamAnomaly", "entity": "pump-2", "kind": "anomaly", "severity": "critical",
+            "scope": "entity", "source": "events", "team": "water",
+        }  # fmt: skip
+        assert labels["annotations"]["summary"] == other["summary"]
+        alertmanager.silence("pump-3")
+        send(kafka, topic, [third], 1)
+        until(lambda: alertmanager.state().get("pump-3") == "suppressed")
+        # Alertmanager forgets its alerts when it restarts; what ends meanwhile is resolved afterwards.
+        alertmanager.stop()
+        send(kafka, topic, [next_phase(first, "recovered")], 0)
+        time.sleep(1.0)
+        alertmanager.start()
+        until(lambda: alertmanager.state() == {"pump-2": "active", "pump-3": "suppressed"})
+        until(lambda: ("resolved", "pump-1") in notified(receiver))
+    # notify restarts: what is open is known again from the topic, what ended meanwhile is resolved.
+    send(kafka, topic, [next_phase(other, "recovered"), fourth := alert("pump-4")], 0)
+    alertmanager.stop()
+    alertmanager.start()
+    with running(loaded):
+        until(lambda: alertmanager.state() == {"pump-3": "suppressed", "pump-4": "active"})
+        until(lambda: {("resolved", "pump-2"), ("firing", "pump-4")} <= set(notified(receiver)))
+        send(kafka, topic, [next_phase(fourth, "ongoing", severity="critical"), next_phase(third, "recovered")], 0)
+        until(lambda: alertmanager.state() == {"pump-4": "active"})
+        until(lambda: [e["labels"]["severity"] for e in alertmanager.get("/api/v2/alerts")] == ["critical"])
+    assert ("firing", "pump-3") not in notified(receiver), "silenced"
+    fired = Counter(notified(receiver))
+    assert fired[("firing", "pump-1")] == fired[("firing", "pump-2")] == 1, "once, whatever restarts"
+
+
+# What is sent to people, and when
+
+
+NOON = datetime(2026, 5, 6, 12, 0, tzinfo=UTC).timestamp()  # a Wednesday
+
+
+class Clocked:
+    """An outbox with a clock, and the episodes of what is fed to it."""
+
+    def __init__(self, text: str = "", now: float = NOON) -> None:
+        notify = Notify.model_validate({"targets": [{"alertmanager": "http://a"}], **yaml.safe_load(text or "{}")})
+        self.outbox, self.episodes, self.now = Outbox(notify, QuietHours(notify.quiet, "UTC")), Episodes(), now
+        self.places = itertools.count()
+        self.sent: list[tuple[float, list[tuple[str, str]], Batch]] = []
+
+    def feed(self, *contents: dict[str, Any]) -> None:
+        for content in contents:
+            place = Place(0, next(self.places))
+            applied = self.episodes.apply(AlertMessage(place, cast("Any", None), content, b"", self.now, False))
+            assert applied is not None
+            self.outbox.add(*applied, place, self.now)
+
+    def run(self, seconds: float, step: float = 1.0) -> list[list[tuple[str, str]]]:
+        """What is sent in that time: entity and what, of each message."""
+        before, end = len(self.sent), self.now + seconds
+        while self.now < end:
+            self.now += step
+            self.outbox.tick(self.episodes, self.now)
+            if (batch := self.outbox.take(self.now)) is not None:
+                self.sent.append((self.now, [(e.episode.entity, e.what) for e in batch.entries], batch))
+                self.outbox.sent(batch, self.now)
+        return [entries for _, entries, _ in self.sent[before:]]
+
+
+def test_an_alert_waits_for_those_that_start_with_it() -> None:
+    clocked = Clocked("group: 10s")
+    clocked.feed(first := alert("a"))
+    assert clocked.run(5) == []
+    clocked.feed(alert("b"))
+    assert clocked.run(10) == [[("a", "started"), ("b", "started")]]
+    assert clocked.sent[0][0] == NOON + 10
+    clocked.feed(next_phase(first, "ongoing"))
+    assert clocked.run(60) == [], "it goes on: no news"
+    clocked.feed(next_phase(first, "ongoing", severity="critical"))
+    assert clocked.run(20) == [[("a", "escalated")]]
+    clocked.feed(next_phase(first, "recovered"))
+    assert clocked.run(20) == [[("a", "recovered")]]
+    assert clocked.outbox.pop_done() == [Place(0, i) for i in (0, 1, 3, 4)]
+    clocked = Clocked("group: 0")
+    clocked.feed(alert("a"))
+    assert clocked.run(1) == [[("a", "started")]]
+
+
+def test_what_stays_open_is_repeated_until_somebody_attends_to_it() -> None:
+    clocked = Clocked("{group: 0, repeat: 1h, per_hour: 1000}")
+    clocked.feed(first := alert("a"), second := alert("b"))
+    clocked.run(1)
+    assert clocked.run(2 * 3600, 60) == [[("a", "open"), ("b", "open")]] * 2
+    found = clocked.episodes.acknowledge(AlertAcknowledgement(second["id"], "Ann"))
+    assert found is not None
+    clocked.outbox.forget_repeat(found)
+    assert clocked.run(3600, 60) == [[("a", "open")]]
+    clocked.feed(next_phase(first, "recovered"), next_phase(second, "recovered"))
+    assert clocked.run(3600, 60) == [[("a", "recovered"), ("b", "recovered")]]
+
+
+def test_quiet_hours_end_with_a_digest() -> None:
+    evening = datetime(2026, 5, 6, 23, 0, tzinfo=UTC).timestamp()
+    clocked = Clocked("{group: 10s, quiet: ['Mon-Sun 22:00-06:00'], repeat: 1h, per_hour: 1000}", evening)
+    clocked.feed(alert("a"), gone := alert("b"), alert("c", severity="critical"))
+    clocked.feed(next_phase(gone, "recovered"))
+    assert clocked.run(60) == [[("c", "started")]]
+    night = clocked.run(7 * 3600, 30)
+    assert [entries for entries in night if entries != [("c", "open")]] == [[("a", "started"), ("b", "passed")]]
+    when, _, digest = next(each for each in clocked.sent if each[2].digest)
+    assert datetime.fromtimestamp(when, UTC).strftime("%H:%M:%S") == "06:00:00"
+    assert len(night) > 5, "what is critical is repeated in the night, too"
+    assert digest.held_back == 0
+
+
+def test_messages_are_limited_and_what_is_held_back_is_in_the_next_one() -> None:
+    clocked = Clocked("{group: 0, per_hour: 8, repeat: null}")
+    for i in range(30):
+        clocked.feed(alert(f"m{i}"))
+        clocked.run(10)
+    assert len(clocked.sent) == 2, "a quarter of eight at once"
+    clocked.run(3600, 10)
+    assert len(clocked.sent) <= 2 + 8
+    named = [entity for _, entries, _ in clocked.sent for entity, _ in entries]
+    assert sorted(named) == sorted(f"m{i}" for i in range(30)), "each once"
+    assert clocked.sent[2][2].held_back > 300
+
+
+def test_an_alert_whose_recovery_never_comes_is_closed() -> None:
+    clocked = Clocked()
+    clocked.feed(alert("a"))
+    clocked.now += 100
+    clocked.feed(alert("b"))
+    assert [e.entity for e in clocked.episodes.orphans(clocked.now - 50)] == ["a"]
+    assert [e.entity for e in clocked.episodes] == ["b"]
+
+
+def routed(content: dict[str, Any], target: str, teams: str = "{}") -> bool:
+    section = yaml.safe_load(f"{{targets: [{{alertmanager: 'http://a', {target}}}], teams: {teams}}}")
+    notify = Notify.model_validate(section)
+    return Routing(notify, notify.targets[0]).matches(Episode("e", content, content["severity"], 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("target", "entity", "kind", "severity", "expected"),
+    [
+        ("", "a", "drift", "warning", True),
+        ("kinds: [limit, silence]", "a", "drift", "critical", False),
+        ("kinds: [limit, silence]", "a", "silence", "warning", True),
+        ("severity: critical", "a", "drift", "warning", False),
+        ("severity: critical", "a", "drift", "critical", True),
+        ("entities: 'pump-*'", "press-1", "drift", "warning", False),
+        ("team: water", "pump-1", "drift", "warning", True),
+        ("team: paint", "pump-1", "drift", "warning", False),
+        ("", "a", "a kind of a later release", "warning", True),
+    ],
+)
+def test_routes(target: str, entity: str, kind: str, severity: str, expected: bool) -> None:
+    content = alert(entity, kind=kind, severity=severity)
+    assert routed(content, target, "{water: 'pump-*', paint: 'press-*'}") is expected
+
+
+def test_a_fleets_alert_is_for_whom_one_of_its_entities_is() -> None:
+    listed = [{"entity": f"pump-{i}", "score": 2.0, "since": 0} for i in range(3)]
+    content = alert("*", scope="fleet", entities=listed, count=3)
+    assert routed(content, "entities: 'pump-2'")
+    assert routed(content, "team: water", "{water: 'pump-*'}")
+    assert not routed(content, "entities: 'press-*'")
+
+
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 5))
+def test_positions_survive_a_restart(ended: list[int], begin: int) -> None:
+    positions = Positions(begin)
+    for offset in range(begin, begin + 31):
+        positions.begin(offset)
+    for offset in ended:
+        positions.end(begin + offset)
+    again = Positions(*positions.committable)
+    done = {begin + offset for offset in ended}
+    for offset in range(begin, begin + 31):
+        assert again.is_processed(offset) == (offset in done)
+    assert Positions(5, "another program's").committable == (5, "")

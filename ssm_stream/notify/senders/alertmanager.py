@@ -13,8 +13,8 @@ from ssm_stream.notify.alerts import Episode
 from ssm_stream.notify.rendering import Links
 
 FORGET_AFTER = 300.0
-"""Seconds after which Alertmanager takes an alert for resolved that is not repeated: five of the intervals below."""
-REPEAT_EVERY = 60.0
+"""Seconds after which Alertmanager takes an alert for resolved that is not repeated: ten of the intervals below."""
+REPEAT_EVERY = 30.0
 """Seconds between repetitions."""
 KEEP_RESOLVED = 900.0
 """Seconds for which the end of an alert is repeated, as Prometheus does: an Alertmanager that has been restarted needs

@@ -66,9 +66,7 @@ class AppriseSender:
         kind = self._apprise.NotifyType.FAILURE if urgent else self._apprise.NotifyType.INFO
         with self._apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as lines:
             try:
-                taken = self._service.notify(
-                    body=text.body or text.title, title=text.title, notify_type=kind
-                )
+                taken = self._service.notify(body=text.body or text.title, title=text.title, notify_type=kind)
             except Exception as error:  # noqa: BLE001 - of a hundred plugins and their libraries
                 raise SendError(self._redact(f"{type(error).__name__}: {error}")) from None
             reason = " ".join(lines.getvalue().split())

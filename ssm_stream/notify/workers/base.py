@@ -26,7 +26,7 @@ from ssm_stream.notify.senders.backoff import Backoff
 
 LOG = structlog.get_logger("ssm_stream.notify")
 POLL = 0.05
-COMMIT_EVERY = 0.2
+COMMIT_EVERY = 0.05
 TICK = 1.0
 PARTITIONS_EVERY = 60.0
 """Seconds between checks for partitions that were added."""
