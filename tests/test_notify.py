@@ -7,8 +7,10 @@ import email
 import email.policy
 import itertools
 import json
+import re
 import shutil
 import subprocess
+import textwrap
 import threading
 import time
 import urllib.request
@@ -19,6 +21,8 @@ from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, cast
 
+import jsonschema
+import orjson
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
@@ -26,14 +30,18 @@ from brokers import Kafka
 from hypothesis import given
 from hypothesis import strategies as st
 from notified import Receiver, alert, config, next_phase, send, until
+from test_cli import command
 
-from ssm_stream.config import Config, Notify
+from ssm_stream.config import Config, ConfigError, Notify, parse_config
+from ssm_stream.contract.message_schemas import dead_letter_headers
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 from ssm_stream.kafka.groups.positions import Positions
 from ssm_stream.kafka.groups.reader import Place
+from ssm_stream.kafka.records import headers_of
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
-from ssm_stream.notify.outbox import Batch, Outbox
+from ssm_stream.notify.outbox import Batch, Entry, Outbox, What
 from ssm_stream.notify.quiet import QuietHours
+from ssm_stream.notify.rendering import Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
 from ssm_stream.notify.senders.http import post
 from ssm_stream.notify.service import NotifyService
@@ -131,6 +139,7 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mail]:
     """Its URL is in the environment, as NOTIFY_URL."""
     found = Mail()
     monkeypatch.setenv("NOTIFY_URL", found.url)
+    monkeypatch.setattr("apprise.plugins.NotifyBase.request_rate_per_sec", 0)  # Apprise waits 5 s between messages
     yield found
     found.close()
 
@@ -421,3 +430,295 @@ def test_positions_survive_a_restart(ended: list[int], begin: int) -> None:
     for offset in range(begin, begin + 31):
         assert again.is_processed(offset) == (offset in done)
     assert Positions(5, "another program's").committable == (5, "")
+
+
+# The recipes of docs/notify.md
+
+
+def recipe(title: str) -> str:
+    """The YAML below a heading of the page."""
+    text = (Path(__file__).parent.parent / "docs/notify.md").read_text(encoding="utf-8")
+    section = text.partition(f"### {title}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    found = re.search(r"^( *)```yaml\n(.*?)^ *```$", section, re.M | re.S)
+    assert found is not None
+    return textwrap.dedent(found[2]).removeprefix("notify:\n")
+
+
+def results_of_test(loaded: Config) -> list[tuple[str, str | None]]:
+    """What `--test` finds."""
+    return list(NotifyService(loaded, "monitor.yaml").send_tests())
+
+
+def test_recipe_for_slack(kafka: Kafka, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK_URL", "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"{receiver.url}/services")
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, f"{recipe('Slack')}\n  group: 1s")
+    assert results_of_test(loaded) == [("slack", None)]
+    with running(loaded):
+        until(lambda: len(receiver.accepted) == 2)
+        send(kafka, topic, [alert("press-3", severity="critical")])
+        until(lambda: len(receiver.accepted) == 3)
+    assert {each.path for each in receiver.accepted} == {"/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"}
+    assert "ssm-stream: test" in receiver.accepted[0].body.decode()
+    text = orjson.dumps(receiver.accepted[2].json).decode()
+    assert "press-3: anomaly (critical)" in text
+    assert "press-3: temp is 92, expected 70 ± 4 (since 06:10)." in text
+    assert "ssm-stream mute monitor.yaml press-3 --for 8h" in text
+
+
+def test_recipe_for_mail(kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_URL", mail.url)
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, f"{recipe('E-mail')}\n  group: 0")
+    assert loaded.notify is not None
+    assert results_of_test(loaded) == [("mailto", None)]
+    with running(loaded):
+        until(lambda: len(mail.messages) == 2)
+        send(kafka, topic, [first := alert("press-3", severity="critical")])
+        until(lambda: len(mail.messages) == 3)
+    assert mail.messages[2]["To"] == "ann@plant.example"
+    title, body = mail.text(2)
+    assert title == "press-3: anomaly (critical)"
+    assert f"https://monitor.plant.example/ui/#alert/{first['id']}" in body
+
+
+def test_recipe_for_alertmanager(kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver) -> None:
+    topic = kafka.topic("alerts")
+    text = recipe("Alertmanager").replace("http://alertmanager:9093", alertmanager.url)
+    loaded = config(kafka, topic, text)
+    assert results_of_test(loaded) == [("alertmanager", None)]
+    assert [e["labels"]["alertname"] for e in alertmanager.get("/api/v2/alerts")] == ["SsmStreamTest"]
+    with running(loaded):
+        send(kafka, topic, [alert("press-3", kind="drift")])
+        until(lambda: len(receiver.accepted) >= 2)
+    labels = receiver.accepted[-1].json["alerts"][0]["labels"]
+    assert (labels["alertname"], labels["team"]) == ("SsmStreamDrift", "paint")
+
+
+def test_recipe_for_a_webhook(kafka: Kafka, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKETS_AUTHORIZATION", "Bearer 123456")
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, recipe("Webhook").replace("https://tickets.plant.example", receiver.url))
+    assert "123456" not in str(loaded.redacted()) + repr(loaded)
+    assert results_of_test(loaded) == [("webhook", None)]
+    with running(loaded):
+        send(kafka, topic, [alert("Presse Süd 3")])
+        until(lambda: len(receiver.accepted) == 2)
+    assert receiver.accepted[1].path == "/alerts"
+    assert receiver.accepted[1].headers["authorization"] == "Bearer 123456"
+
+
+# Failures
+
+
+def test_what_a_receiver_refuses_is_a_dead_letter_and_delays_nothing(kafka: Kafka, receiver: Receiver) -> None:
+    topic, letters = kafka.topic("alerts"), kafka.topic("letters")
+    receiver.status = lambda n: 422 if n == 1 else 503 if n % 3 == 2 else 200
+    loaded = config(kafka, topic, f"  targets: [{{name: tickets, webhook: '{receiver.url}'}}]", letters=letters)
+    sent = [alert("pump-3") for _ in range(6)]
+    with running(loaded) as service:
+        send(kafka, topic, sent[:1])
+        until(lambda: len(receiver.requests) == 1)
+        kafka.produce(topic, [("x", b"no alert")], 0)
+        send(kafka, topic, sent[1:2])
+        until(lambda: len(receiver.requests) == 2)
+        send(kafka, topic, sent[2:])
+        until(lambda: len(receiver.accepted) == 5)
+        assert service.metrics.alerts.labels("tickets", "dead_letter")._value.get() == 2
+        found = kafka.read(letters, expected=2)
+    assert {r.json["id"] for r in receiver.accepted} == {a["id"] for a in sent} - {sent[1]["id"]}
+    by_value = {message.value(): headers_of(message) for message in found}
+    assert by_value.keys() == {b"no alert", orjson.dumps(sent[1])}
+    headers = dict(by_value[orjson.dumps(sent[1])])
+    assert headers["__connect.errors.stage"] == b"notify"
+    assert headers["__connect.errors.exception.class.name"] == b"ssm_stream.Undeliverable"
+    reason = cast("bytes", headers["__connect.errors.exception.message"]).decode()
+    assert reason.startswith("target 'tickets': 127.0.0.1:")
+    assert "HTTP 422" in reason
+    schema = dead_letter_headers(loaded)
+    for each in by_value.values():
+        jsonschema.validate({name: cast("bytes", value).decode() for name, value in each}, schema)
+    with running(loaded):
+        time.sleep(0.5)
+    assert len(kafka.read(letters)) == 2, "once"
+
+
+def test_people_get_later_what_failed_and_what_came_meanwhile(kafka: Kafka, mail: Mail) -> None:
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0")
+    with running(loaded) as service:
+        until(lambda: len(mail.messages) == 1)
+        mail.refuse = True
+        send(kafka, topic, [alert("pump-1")])
+        until(lambda: service.metrics.failures.labels("mailto")._value.get() >= 2)
+        assert service.metrics.failing_for("mailto") > 0
+        send(kafka, topic, [alert("pump-2")])
+        mail.refuse = False
+        until(lambda: len(mail.messages) >= 2)
+        until(lambda: "pump-2" in mail.text(-1)[0] + mail.text(-1)[1])
+        assert service.metrics.failing_for("mailto") == 0
+    assert len([i for i in range(len(mail.messages)) if "pump-1: temp" in mail.text(i)[1]]) == 1
+
+
+def test_an_acknowledged_alert_is_not_repeated_and_heartbeats_come(kafka: Kafka, mail: Mail) -> None:
+    topic, feedback = kafka.topic("alerts"), kafka.topic("feedback")
+    loaded = config(
+        kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0\n  repeat: 2s\n  per_hour: 3600\n"
+        "  heartbeat: 2s", f", feedback: {{topic: {feedback}}}"
+    )  # fmt: skip
+
+    def texts(word: str) -> int:
+        return sum(word in "\n".join(mail.text(i)) for i in range(len(mail.messages)))
+
+    with running(loaded):
+        send(kafka, topic, [first := alert("pump-1"), alert("pump-2")])
+        until(lambda: texts("Still open"))
+        assert "pump-1" in mail.text(-1)[1] or "watches" in mail.text(-1)[0]
+        said = AlertAcknowledgement(first["id"], "Ann", "on my way").to_json()
+        kafka.produce(feedback, [(first["id"], orjson.dumps(said))])
+        time.sleep(1.5)
+        before, named = texts("Still open"), texts("pump-1")
+        until(lambda: texts("Still open") >= before + 2)
+        assert texts("pump-1") == named
+        assert texts("ssm-stream watches") >= 1
+
+
+# The command
+
+
+def test_the_command_prints_what_would_be_sent(kafka: Kafka, tmp_path: Path) -> None:
+    topic, file = kafka.topic("alerts"), tmp_path / "monitor.yaml"
+    file.write_text(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: events}}\nevent: {{entity: e, timestamp: t}}\n"
+        f"sinks: {{alerts: {topic}}}\nalerts: {{language: ja}}\n"
+        "notify: {targets: [{apprise: '${NOTIFY_URL:-}'}, "
+        "{webhook: 'http://127.0.0.1:9/secret-path', kinds: [drift]}]}\n"
+    )
+    send(kafka, topic, [first := alert("pump-1"), alert("pump-2", kind="drift"), next_phase(first, "recovered")])
+    done = command("notify", str(file), "--dry-run", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    assert "発生 1 件、発生後すぐ終了 1 件" in done.stdout
+    assert "apprise: 1 messages from 3 alert messages" in done.stdout
+    assert "webhook: 1 messages from 3 alert messages" in done.stdout
+    done = command("notify", str(file), "--test")
+    assert done.returncode == 2
+    assert "Apprise does not take the URL" in done.stderr
+    file.write_text(file.read_text().replace("{apprise: '${NOTIFY_URL:-}'}, ", ""))
+    done = command("notify", str(file), "--test")
+    assert done.returncode == 1
+    assert done.stdout.startswith("webhook: 127.0.0.1:9: ")
+    assert "secret-path" not in done.stdout + done.stderr
+    file.write_text(file.read_text().partition("notify:")[0])
+    done = command("notify", str(file))
+    assert done.returncode == 2
+    assert "notify: missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("targets: []", "at least 1 item"),
+        ("targets: [{apprise: 'slack://abcdefgh'}]", "must not be written in the file"),
+        ("targets: [{webhook: 'http://a', authorization: 'Bearer abcdefgh'}]", "must not be written in the file"),
+        ("targets: [{webhook: 'http://a', alertmanager: 'http://b'}]", "found alertmanager and webhook"),
+        ("targets: [{severity: critical}]", "found no address"),
+        ("targets: [{webhook: 'tickets'}]", "write an address"),
+        ("targets: [{webhook: 'http://a', team: paint}]", "not in notify.teams"),
+        ("targets: [{webhook: 'http://a'}], quiet: [nights]", "write days and times"),
+        ("targets: [{webhook: 'http://a', kinds: [lies]}]", "anomaly"),
+    ],
+)
+def test_a_wrong_section_is_refused_with_the_cure(section: str, words: str) -> None:
+    text = f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nnotify: {{{section}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert words in str(caught.value)
+    assert "notify" in str(caught.value)
+    assert "abcdefgh" not in str(caught.value)
+
+
+def test_names_of_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("A", "https://hooks.slack.com/services/a"), ("B", "tgram://bot"), ("C", "no url")):
+        monkeypatch.setenv(name, value)
+    loaded = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+        "notify: {targets: [{apprise: '${A}'}, {apprise: '${B}'}, {apprise: '${C}'}, {webhook: 'http://a'},"
+        " {webhook: 'http://b'}, {webhook: 'http://c', name: webhook-3}, {webhook: 'http://d'}]}"
+    )
+    assert loaded.notify is not None
+    names = [name for name, _ in loaded.notify.named_targets()]
+    assert names == ["slack", "tgram", "apprise", "webhook", "webhook-2", "webhook-3", "webhook-4"]
+    assert loaded.hash == parse_config("source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}").hash
+
+
+def test_metrics_and_health_are_served_and_documented(kafka: Kafka, receiver: Receiver) -> None:
+    topic, port = kafka.topic("alerts"), free_port()
+    text = f"  targets: [{{webhook: '{receiver.url}'}}]\n  address: '127.0.0.1:{port}'"
+    loaded = config(kafka, topic, text.replace("\n  address", "\n  #address"))
+    assert loaded.notify is not None
+    loaded = loaded.replace(notify=loaded.notify.model_copy(update={"address": f"127.0.0.1:{port}"}))
+    with running(loaded):
+        send(kafka, topic, [alert()])
+        until(lambda: receiver.accepted)
+
+        def served(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+
+        assert json.loads(served("/readyz"))["ready"]
+        until(lambda: 'ssm_stream_notify_alerts_total{outcome="delivered",target="webhook"} 1.0' in served("/metrics"))
+        names = set(re.findall(r"^# TYPE (ssm_stream_\w+) ", served("/metrics"), re.M))
+    page = (Path(__file__).parent.parent / "docs/notify.md").read_text()
+    assert names == set(re.findall(r"^\| `(ssm_stream_\w+)` \|", page, re.M))
+
+
+def test_templates_have_the_same_parts_in_both_languages() -> None:
+    for language in ("en", "ja"):
+        loaded = parse_config(
+            "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+            f"alerts: {{language: {language}, control: true}}\n"
+            "notify: {targets: [{alertmanager: 'http://a'}], page: 'http://p/ui/'}"
+        )
+        assert loaded.notify is not None
+        renderer = Renderer(loaded, Routing(loaded.notify, loaded.notify.targets[0]), "my monitor.yaml")
+        whats: list[What] = ["started", "escalated", "open", "recovered", "passed"]
+        entries = [
+            Entry(Episode(f"{what}-{i}", alert(f"{what}-{i}"), "warning", 0.0, 0.0), what, 0.0)
+            for what in whats
+            for i in range(40)
+        ]
+        text = renderer.batch(Batch(entries, digest=True, held_back=70.0), 9)
+        assert all(entry.episode.entity in text.body for entry in entries)
+        assert "70" in text.body
+        assert "http://p/ui/#alert/" in text.body
+        assert "ssm-stream mute 'my monitor.yaml' started-0 --for 8h" in text.body
+        assert "\n\n\n" not in text.body
+        for limit in (1000, 2000):
+            pieces = parts(text, limit)
+            assert all(len(piece.body) <= limit for piece in pieces)
+            assert len({piece.title for piece in pieces}) == len(pieces)
+        assert len(parts(text, 160)) == 1
+        for other in (renderer.heartbeat(3, 0), renderer.heartbeat(3, 5), renderer.test()):
+            assert other.title.startswith("ssm-stream")
+            assert other.body
+
+
+def test_an_own_template(tmp_path: Path) -> None:
+    file = tmp_path / "short.txt.j2"
+    loaded = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+        f"notify: {{targets: [{{alertmanager: 'http://a'}}], template: {file}}}"
+    )
+    assert loaded.notify is not None
+    routing = Routing(loaded.notify, loaded.notify.targets[0])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Renderer(loaded, routing, "m.yaml")
+    file.write_text("{% if %}")
+    with pytest.raises(ConfigError, match="has an example"):
+        Renderer(loaded, routing, "m.yaml")
+    file.write_text(
+        "{{ groups.started.count }} new\n{% for i in groups.started.shown %}{{ i.alert.score }}{% endfor %}"
+    )
+    entry = Entry(Episode("e", alert(), "warning", 0.0, 0.0), "started", 0.0)
+    assert Renderer(loaded, routing, "m.yaml").batch(Batch([entry]), 1) == Text("1 new", "1.5")

@@ -25,12 +25,6 @@ def _http(url: SecretStr) -> SecretStr:
     return url
 
 
-def _apprise(url: SecretStr) -> SecretStr:
-    if "://" not in url.get_secret_value():
-        raise ValueError("write a URL of Apprise, such as slack://… or mailto://…, as ${NAME} or ${file:/path}")
-    return url
-
-
 def _weekly(text: str) -> str:
     weekly_spans(text)
     return text.strip()
@@ -42,7 +36,7 @@ class Target(Section):
     name: TargetName | None = None
     """Name in metrics, in the log and in its consumer group. Null: that of the service, such as `slack`; of several
     with the same one, `slack-2` and so on."""
-    apprise: Annotated[SecretStr, AfterValidator(_apprise)] | None = None
+    apprise: SecretStr | None = None
     """People: a URL of Apprise (Slack, Teams, e-mail, PagerDuty, LINE and a hundred more), only as `${NAME}`, from the
     environment, or `${file:/path}`. Needs the extra `notify`."""
     alertmanager: Annotated[str, Field(pattern=r"^https?://[^@\s]+$")] | None = None
@@ -82,7 +76,11 @@ class Target(Section):
         """The name of the service, such as `slack` or `webhook`."""
         if self.apprise is None:
             return "webhook" if self.alertmanager is None else "alertmanager"
-        scheme = self.apprise.get_secret_value().partition("://")[0].lower()
+        scheme, mark, rest = self.apprise.get_secret_value().lower().partition("://")
+        if not mark:
+            return "apprise"
+        if scheme in ("http", "https"):  # the service's own address, such as https://hooks.slack.com/services/…
+            scheme = (rest.partition("/")[0].split(".")[-2:] or ["apprise"])[0]
         return "".join(each for each in scheme if each.isascii() and each.isalnum())[:60] or "apprise"
 
 

@@ -51,8 +51,8 @@ class AppriseSender:
         service = self._apprise.Apprise.instantiate(self._url)
         if service is None:
             raise ConfigError(
-                f"notify.targets: {name}: Apprise does not take the URL, which begins with "
-                f"{target.service}://; https://github.com/caronc/apprise/wiki lists services and their URLs"
+                f"notify.targets: {name}: Apprise does not take the URL, which begins with {target.service}: write one "
+                "such as slack://… or mailto://…; https://github.com/caronc/apprise/wiki lists services and their URLs"
             )
         self._service = service
         self.max_length = int(service.body_maxlen)

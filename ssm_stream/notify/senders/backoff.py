@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-FIRST = 0.2
+FIRST = 0.1
 MAX = 60.0
 """Seconds before the second attempt, and between attempts at most."""
 MAX_RETRY_AFTER = 600.0

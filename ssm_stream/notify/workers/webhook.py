@@ -23,7 +23,7 @@ from ssm_stream.notify.workers.base import Shared, TargetWorker
 from ssm_stream.notify.workers.lanes import Lanes
 
 LOG = structlog.get_logger("ssm_stream.notify")
-LANES = 8
+LANES = 16
 """Requests at a time."""
 
 
