@@ -4,7 +4,7 @@
     python benchmarks/plant.py --plants 101 102 103 104 --json
     python benchmarks/plant.py --parts silence throughput                  # stops, silence, throughput, wire
 
-`stops`: ten pumps, eight weeks, of `plant.py --context`, under what `ssm-stream init` and `init --target all` write,
+`stops`: ten pumps, eight weeks, of `plant.py --context`, under what `ssm-stream init` and `init --target temp` write,
 with the lines that an engineer would add (`plant_run.py`), each by itself where the figure needs it, and all of them.
 `silence`: cadences (`plant_cadences.py`). `throughput`: CPU time of one process; `wire`: from topic to topic, on a
 broker of its own. Nothing in the product was chosen on the plants of seed 101 and above.

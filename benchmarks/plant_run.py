@@ -64,7 +64,10 @@ def initial(folder: Path, arguments: tuple[str, ...] = ()) -> Path:
 
 
 def with_lines(file: Path, words: tuple[str, ...], more: dict[str, dict[str, Any]] | None = None) -> Config:
-    """The configuration of a file with the lines for these words. more: further lines, by section"""
+    """The configuration of a file with the lines for these words.
+
+    more: further lines, by section; a line of `event` that is None is left out
+    """
     return load_config(written(file, words, more))
 
 
@@ -73,6 +76,7 @@ def written(file: Path, words: tuple[str, ...], more: dict[str, dict[str, Any]] 
     document = yaml.safe_load(file.read_text())
     for section, lines in [LINES[word] for word in words] + list((more or {}).items()):
         document[section] = {**(document.get(section) or {}), **lines}
+    document["event"] = {name: value for name, value in document["event"].items() if value is not None}
     document["sinks"].setdefault("suppressed", "suppressed")
     # Whether values are good is no property of the machine: who sets `event.quality` does not predict by it.
     if "quality" in words and "quality" in document["event"].get("categories", []):
@@ -87,8 +91,8 @@ def told(config: Config, file: Path) -> list[Told]:
     engine, first = Engine(config), 0
     open_: dict[str, Told] = {}
     found: list[Told] = []
-    for events, _, count in batches(config, Recording(file)):
-        events, _ = engine.admit(engine.episodes.mark(events))
+    for part in batches(config, Recording(file)):
+        events, _ = engine.admit(engine.episodes.mark(part.events))
         ids = EventIds("plant", 0, (first + events.position).tolist())
         for alert in engine.process(events, 0, ids)[1]:
             message, ts = alert.message, int(events.ts[alert.row])
@@ -106,5 +110,5 @@ def told(config: Config, file: Path) -> list[Told]:
                 )
             elif message["phase"] == "recovered" and message["episode"] in open_:
                 found.append(open_.pop(message["episode"])._replace(end=ts))
-        first += count
+        first += part.height
     return sorted([*found, *open_.values()], key=lambda one: one.start)

@@ -18,7 +18,8 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, load_config
 from ssm_stream.kafka.client import client_properties
-from ssm_stream.kafka.replay import RowProducer
+from ssm_stream.kafka.formats.rows import row_encoder
+from ssm_stream.kafka.replay import RowProducer, encode_row
 
 CHUNK = 1000
 Row = dict[str, Any]
@@ -77,7 +78,8 @@ class TopicPartition(StatefulSinkPartition[list[Row], None]):
     """Produces rows. The broker acknowledges a chunk before the flow continues: no stored position is ahead of it."""
 
     def __init__(self, config: Config) -> None:
-        self._producer = RowProducer(client_properties(config.source), config.source.topic, config.event)
+        properties, encode = client_properties(config.source), row_encoder(config) or encode_row
+        self._producer = RowProducer(properties, config.source.topic, config.event, encode)
 
     def write_batch(self, chunks: list[list[Row]]) -> None:
         for row in itertools.chain.from_iterable(chunks):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 import warnings
 from collections.abc import Callable, Iterator
@@ -10,18 +11,20 @@ from pathlib import Path
 
 import pytest
 from brokers import Choice, Kafka, LocalKafka, MockKafka, choose_broker, local_obstacle, start_broker, start_local
+from registry import registry_obstacle
 
 from ssm_stream.kafka.client import BrokerError
 
 chosen = functools.cache(choose_broker)
 
 
-def pytest_report_header() -> str:
+def pytest_report_header() -> list[str]:
     try:
         choice = chosen()
     except BrokerError as error:
         raise pytest.UsageError(str(error)) from None
-    return f"kafka: {choice.kind} ({choice.reason})"
+    registry = registry_obstacle() or f"Apicurio ({os.environ['SCHEMA_REGISTRY_HOME']})"
+    return [f"kafka: {choice.kind} ({choice.reason})", f"schema registry: {registry}"]
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,7 @@ REFUSED: list[dict[str, Any]] = [
     {"labels": {"topic": "labels"}},
 ]
 OF_READINGS = {"event.grace", "event.max_age"}
-"""Settings that only readings have: tests/test_readings.py tries them."""
+"""Settings that only readings have: tests/test_readings.py tries them, and tests/test_windows.py that of windows."""
 ids = lambda change: "-".join(f"{path.split('__')[-1]}={value}" for path, value in change.items())  # noqa: E731
 
 
@@ -223,10 +223,11 @@ def test_every_setting_that_decides_is_known_here() -> None:
     every += [*paths(changed(event__when={"a": 1}).model_settings), "event.quality"]
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
     every += [name for name in OF_READINGS if name.removeprefix("event.") in readings().model_settings["event"]]
+    every.append("event.aggregate.grace")
     every.append(HOLIDAYS)  # a text a year, of which the difference is one
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
-    tried = OF_READINGS | {key for change in MIGRATING for key in [*change, *paths(change)]}
+    tried = OF_READINGS | {"event.aggregate.grace"} | {key for change in MIGRATING for key in [*change, *paths(change)]}
     assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS}, "of these: test_holidays.py"
 
 

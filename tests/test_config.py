@@ -321,7 +321,8 @@ INDIFFERENT = [
     ("source", {"brokers": "elsewhere:9092"}),
     ("source", {"topic": "other"}),
     ("source", {"kafka": {"client.rack": "rack-7"}}),
-    ("event", {"max_bytes": 1000, "entity_default": "line-1", "framed": True}),
+    ("event", {"max_bytes": 1000, "entity_default": "line-1"}),
+    ("schema_registry", {"url": "http://registry:8081"}),
     ("event", {"only": ["press-*"]}),
     ("alerts", {"shadow": True}),
     ("state", {"max_entities": 10, "when_full": "evict"}),
@@ -363,11 +364,10 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("model", "embedding"),
         ("event", "entity_default"),
         ("event", "max_bytes"),
-        ("event", "framed"),
         ("event", "only"),
         ("event", "when"),
         ("event", "quality"),
-        *(("event", name) for name in ("layout", *READING_SETTINGS)),
+        *(("event", name) for name in ("layout", "aggregate", *READING_SETTINGS)),
     ]
     later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
     later += [("alerts", name) for name in ("budget", "control", "limits", "maintenance", "shadow", "silence", "stuck")]

@@ -32,8 +32,9 @@ from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.dead_letters import truncate
-from ssm_stream.kafka.decoder import Decoder, strip_frame
+from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.formats.messages import output_format
 from ssm_stream.kafka.records import Chunk, OutputBatch, PredictedBatch, ProducerRecord
 from ssm_stream.operators.shard_operator import ShardLogic
 
@@ -91,7 +92,7 @@ class Flow:
     def __init__(self, config: Config) -> None:
         self.config, self.written, self.records = config, Written([], [], []), list[ProducerRecord]()
         self._decoder, self._encoder, self._logics = Decoder(config), Encoder(config), dict[str, ShardLogic]()
-        self._offsets = Counter[str]()
+        self._offsets, self._format = Counter[str](), output_format(config)
 
     def send(self, values: Iterable[Any], topic: str = "plant.events") -> Flow:
         """Documents, or bytes as they are, a chunk of 200 at a time."""
@@ -119,9 +120,9 @@ class Flow:
             self.records += output.records
             for record in output.records:
                 if record.topic == self.config.sinks.predictions:
-                    self.written.predictions.append(orjson.loads(strip_frame(record.value) or b""))
+                    self.written.predictions.append(self._format.read(record.value or b""))
                 elif record.topic == self.config.sinks.alerts:
-                    self.written.alerts.append((orjson.loads(strip_frame(record.value) or b""), headers_of(record)))
+                    self.written.alerts.append((self._format.read(record.value or b""), headers_of(record)))
                 else:
                     self.written.letters.append(record)
 
@@ -252,7 +253,9 @@ def test_faults_are_those_of_the_documentation_and_of_the_code() -> None:
     table = (ROOT / "docs/messages.md").read_text().partition("| fault | when |")[2].partition("\n\n")[0]
     assert set(re.findall(r"`([A-Z]\w+)`", table)) == stages == set(Fault)
     code = "".join(path.read_text() for path in (ROOT / "ssm_stream").rglob("*.py"))
-    raised = re.findall(r"(?:Refused\w*\(\w+,|FaultError\(|FeedbackError\(|\"label\",)\s*Fault\.(\w+)", code)
+    raised = re.findall(
+        r"(?:Refused\w*\(\w+,|FaultError\(|SchemaError\(|FeedbackError\(|\"label\",)\s*Fault\.(\w+)", code
+    )
     raised += re.findall(r"self\.refuse\(.*, Fault\.(\w+),", code)
     assert {Fault[name] for name in raised} == stages
 

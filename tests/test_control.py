@@ -30,7 +30,8 @@ from ssm_stream.contract.message_schemas import dead_letter_headers, prediction_
 from ssm_stream.engine.engine import Engine
 from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.flow.doctor import create_missing, diagnose
-from ssm_stream.flow.reproduce_alert import read_sent_alert, reproduce_alert
+from ssm_stream.flow.reproduce_alert import reproduce_alert
+from ssm_stream.flow.sent_alert import read_sent_alert
 from ssm_stream.ingest.control import Acknowledgement, ControlError, ControlReader, ControlWindow, EndedStop
 from ssm_stream.kafka.control.topic import ControlTopic, control_topic, read_control, write_message
 from ssm_stream.kafka.redrive import Redecoder

@@ -22,7 +22,7 @@ from stub_holidays import stub_package
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import config_schema, parse_config
-from ssm_stream.config.file import RENAMED
+from ssm_stream.config.file import REMOVED, RENAMED
 from ssm_stream.core import frozen_weights
 
 ROOT = Path(__file__).parent.parent
@@ -305,8 +305,8 @@ def test_settings_that_are_named_exist() -> None:
         for found in re.findall(rf"`((?:{top})(?:\.[a-z_*]+)+)(?::[^`]*)?`", page.read_text(encoding="utf-8")):
             if found.endswith((".py", ".kafka", ".html", ".md", ".state")):
                 continue
-            if found in RENAMED and page.name == "CHANGELOG.md":
-                continue  # the changelog names keys that have other names now
+            if found in {*RENAMED, *REMOVED} and page.name == "CHANGELOG.md":
+                continue  # the changelog names keys that have other names now, or are gone
             part: dict[str, Any] = schema
             for name in found.split("."):
                 if name == "*":

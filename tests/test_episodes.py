@@ -31,9 +31,9 @@ from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.flow.alert_id import parse_alert_id
 from ssm_stream.flow.reproduce_alert import (
     NotReproducibleError,
-    read_sent_alert,
     reproduce_alert,
 )
+from ssm_stream.flow.sent_alert import read_sent_alert
 from ssm_stream.ingest.events import Events
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder

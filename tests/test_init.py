@@ -469,3 +469,32 @@ def test_a_series_of_each_sensor_is_no_reading() -> None:
     ]
     event = decided(rows).event
     assert (event.layout, event.entity, event.target) == ("events", "sensor", "value")
+
+
+def requests(regular: bool = False) -> list[dict[str, Any]]:
+    """A row a request of two services, some three seconds apart, by chance or not."""
+    rng, out = np.random.default_rng(0), []
+    for service in ("cart", "pay"):
+        time = 1_772_323_200.0
+        for i in range(600):
+            time += 3.0 if regular else float(rng.exponential(3.0))
+            row = {"time": time, "service": service, "route": f"/{i % 5}", "status": 500 if i % 20 == 0 else 200}
+            out.append({**row, "latency_ms": float(rng.lognormal(4, 0.5)), "bytes": int(rng.integers(100, 9000))})
+    return sorted(out, key=lambda row: row["time"])
+
+
+def test_single_operations_become_windows() -> None:
+    draft = decided(requests())
+    event = draft.event
+    assert event.aggregate is not None
+    assert (event.entity, event.aggregate.every, event.target, event.inputs) == ("service", 60.0, "all", ["requests"])
+    assert event.features == ["requests", "errors", "latency_p95", "bytes_sum"]
+    text = render_config(draft, "t", "a", {}, "rows")
+    assert "errors: {share: {status: {from: 500}}}" in text
+    assert "latency_p95: {p95: latency_ms}" in text
+    assert parse_config(text).event == event
+    assert draft.left_out["route"] == "of single operations, in no window"
+    assert decided(requests(regular=True)).event.aggregate is None
+    assert decided(requests(), targets=["latency_ms"]).event.aggregate is None
+    outcomes = [{**row, "status": "error" if row["status"] == 500 else "ok"} for row in requests()]
+    assert "errors: {share: {status: error}}" in render_config(decided(outcomes), "t", "a", {}, "rows")

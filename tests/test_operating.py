@@ -254,6 +254,30 @@ def test_short_stops_teach_nothing_about_long_ones() -> None:
     assert allowance[-1] == np.inf
 
 
+def test_machines_that_start_together_count_as_one_restart() -> None:
+    made, restarts = config(), Restarts(config())
+    rows = [{**row, "m": name} for row in cycles(6) for name in ("m0", "m1", "m2")]
+    segments = restarts.plan(EventReader(made.event).read(rows)[0], 0, set())
+    for segment in segments:
+        restarts.begin(segment, np.ones(1800))
+        restarts.end(segment, np.full(1800, 0.5), np.ones(1800, np.bool_))
+    (table,) = restarts.dump()["tables"].values()
+    assert table[0] == 5
+
+
+def test_a_short_stop_does_not_cut_the_restart_after_a_long_one() -> None:
+    made, restarts = config(), Restarts(config())
+    begins = [(0, True), (10, False), (11, True), (151, False), (152, True), (160, False), (168, True)]  # hours
+    rows = list[dict[str, Any]]()
+    for hour in range(170):
+        running = [state for begin, state in begins if begin <= hour][-1]
+        row = {"m": "m0", "ts": 1_700_000_000 + 3600 * hour, "load": 20.0 * running, "mode": "a", "y": 1.0}
+        rows.append(row | {"state": "running" if running else "stop"})
+    segments = restarts.plan(EventReader(made.event).read(rows)[0], 0, {"m0"})
+    lasts = {step.restart.begin: step.restart.lasts for each in segments for step in each.steps}
+    assert [ms / 3_600_000 for ms in lasts.values()] == [1.0, 1.0, 4.0]
+
+
 def test_a_machine_that_often_stops_is_judged_all_the_same() -> None:
     """Runs and stops of ten minutes: an eighth of a run at most is a restart, so a fault within one is found."""
     rng, rows = np.random.default_rng(1), list[dict[str, Any]]()

@@ -34,6 +34,7 @@ from ssm_stream.engine.snapshot_format import SnapshotReader
 from ssm_stream.flow import doctor
 from ssm_stream.ingest.events import EventReader
 from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
 from ssm_stream.kafka.topic_head import parse_documents
 from ssm_stream.testing import ContractError, check_channel, check_format
@@ -84,7 +85,10 @@ def documents(n: int = 900, seed: int = 0) -> list[dict[str, Any]]:
 def test_a_name_that_is_not_installed_is_an_error_with_the_cure(parts: Any) -> None:
     with pytest.raises(ConfigError, match=r"event.format: found 'telegraph', which is no format that is installed "):
         config(", format: telegraph")
-    with pytest.raises(ConfigError, match=r"\(json, telegram\); correct the name, or install the package that has it"):
+    with pytest.raises(
+        ConfigError,
+        match=r"\(json, avro, protobuf, auto, telegram\); correct the name, or install the package that has it",
+    ):
         config(", format: telegraph")
     with pytest.raises(ConfigError, match=r"channels.*found 'stack', .*\(residual, novelty, levels, stuck\)"):
         config(anomaly=", channels: [stack]")
@@ -169,8 +173,9 @@ def test_labels_of_a_topic_of_their_own_stay_json(parts: Any) -> None:
 
 def test_documents_of_a_format_select_features_and_are_in_the_contract(parts: Any) -> None:
     good = parts.TELEGRAM.pack(b"m1", 1_700_000_000_000, 1.0, 2.0)
-    format_ = own_parts.load_part("format", "telegram")
-    assert parse_documents([FakeMessage(0, good)], format_) == [parts.telegram(good)]  # type: ignore[list-item]
+    made = config(", format: telegram")
+    messages: list[Any] = [FakeMessage(0, good), FakeMessage(1, b"bad")]
+    assert parse_documents(messages, message_format(made)) == [parts.telegram(good)]
     message = asyncapi(config(", format: telegram"))["components"]["messages"]["events"]
     assert message["contentType"] == "application/octet-stream"
     assert "telegram" in message["summary"]

@@ -26,7 +26,7 @@ from ssm_stream.ingest.paths import leaf_paths, path_getter
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.fast_json import FastReader
 from ssm_stream.kafka.records import Chunk, OutputBatch, ShardBatch
-from ssm_stream.kafka.replay import replay
+from ssm_stream.kafka.replay import RowProducer, replay
 from ssm_stream.kafka.topic_head import FirstMessages
 
 
@@ -413,7 +413,7 @@ def test_a_recorded_topic_has_keys_and_the_headers_that_are_named(kafka: Kafka, 
     assert row["$key"].startswith("m")
     assert row["$header.speed"] in (0, 1, 2)
     assert "$header.trace" not in row
-    ((events, refused, _),) = list(batches(loaded, Recording(out)))
+    ((events, refused, *_),) = list(batches(loaded, Recording(out)))
     assert (len(events), refused) == (200, [])
     assert set(events.entity) == {"m0", "m1", "m2", "m3"}
     partitions = Recording(out).partitions(loaded)
@@ -421,7 +421,7 @@ def test_a_recorded_topic_has_keys_and_the_headers_that_are_named(kafka: Kafka, 
     assert set(partitions.by_entity) == set(events.entity)
     again = kafka.topic("again", 2)
     properties = {"bootstrap.servers": kafka.bootstrap_servers}
-    assert replay(properties, again, Recording(out), loaded.event).rows == 200
+    assert replay(RowProducer(properties, again, loaded.event), Recording(out)).rows == 200
     before, after = (
         sorted(((m.timestamp()[0] and m.value()), m.key(), sorted(h for h in m.headers() or [] if h[0] != "trace"))  # type: ignore[type-var]
                for m in kafka.read(name, 200)) for name in (topic, again)

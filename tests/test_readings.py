@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import orjson
 import polars as pl
 import pytest
 from engines import assert_same_bits
@@ -21,6 +22,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.prequential import prequential
 from ssm_stream.evaluate.recordings import Recording
+from ssm_stream.ingest.event_columns import concatenate
 from ssm_stream.ingest.events import EventReader, Events
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.rows.reader import MessageReader
@@ -366,3 +368,46 @@ def test_a_plain_section_is_not_touched() -> None:
     events, refused = read_rows(event, documents)
     expected, more = EventReader(event).read(documents)
     assert (events.features.tolist(), refused) == (expected.features.tolist(), more)
+
+
+def test_every_signal_as_a_target() -> None:
+    """On a grid, where no signal leads; each is predicted from its own past and from the others."""
+    made = config(target="all", features=list(SIGNALS), every="2s", max_age="20s")
+    rows, _ = read_rows(made.event, stream(800, 6, machines=2))
+    assert rows.target.shape == (len(rows), 3)
+    assert rows.features.shape == (len(rows), 0)
+    found = DocumentEngine(made).process_documents(stream(800, 6, machines=2))
+    assert {each.target for each in found.predictions} == set(SIGNALS)
+
+
+def test_a_file_by_tag_is_sorted_and_overtaken_readings_are_counted() -> None:
+    made, readings = config(max_age="1m"), stream(2_000, 8)
+    for each in readings:
+        each["ts"] -= each["ts"] % 500  # several readings of one time
+    readings = list({(each["machine"], each["signal"], each["ts"]): each for each in readings}.values())
+    by_tag = sorted(readings, key=lambda each: (each["signal"], each["machine"]))
+    chunks = list(prequential(made, by_tag))
+    assert chunks[-1].sorted
+    assert not any(chunk.refused for chunk in chunks)
+    assert sum(chunk.height for chunk in chunks) == len(readings)
+    assert chunks[-1].overtaken == 0
+    expected, _ = read_rows(config(max_age="1m", grace="1ms").event, by_tag[:0] + sorted(
+        by_tag, key=lambda each: each["ts"]
+    ))  # fmt: skip
+    events = [chunk.events for chunk in chunks]
+    assert_equal_rows(concatenate(events), expected)
+    rows = np.concatenate([chunk.first + chunk.events.position for chunk in chunks if len(chunk.events)])
+    assert [by_tag[i]["signal"] for i in rows.tolist()] == ["y"] * len(rows)
+    plain = list(prequential(made, readings))
+    assert not plain[-1].sorted
+    assert plain[-1].overtaken > 10
+
+
+def test_a_signal_that_no_reading_has_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "readings.jsonl"
+    file.write_text("".join(f"{orjson.dumps(each).decode()}\n" for each in stream(50, 1)))
+    Recording(file).check_columns(config())
+    with pytest.raises(ConfigError, match=r"event\.features: no signal 'unusd' in .*; did you mean `unused`\?"):
+        Recording(file).check_columns(config(features=["a", "unusd"]))
+    with pytest.raises(ConfigError, match=r"event\.signal: no column 'sig'"):
+        Recording(file).check_columns(config(signal="sig"))

@@ -20,7 +20,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.config.changes import NOT_LIVE
 from ssm_stream.flow import reload
 from ssm_stream.flow.reload import RefusedError, Reload, live_changes
-from ssm_stream.operators.source import STOP
+from ssm_stream.kafka.client import STOP
 
 BASE: dict[str, Any] = {
     "source": {"brokers": "a:1", "topic": "t"},

@@ -24,7 +24,7 @@ from ssm_stream.cli import replay as command
 from ssm_stream.config import Event
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.kafka.embedded_broker import ApiKey
-from ssm_stream.kafka.replay import PositionError, ReplayError, ReplayPosition, encode_row, replay
+from ssm_stream.kafka.replay import PositionError, ReplayError, ReplayPosition, RowProducer, encode_row, replay
 
 ROOT = Path(__file__).parent.parent
 ROWS = [{"entity": f"pump-{i % 7}", "ts": 1_767_225_600 + i, "temp": i / 4, "target": i} for i in range(500)]
@@ -39,7 +39,7 @@ app.command()(command.replay)
 def run(broker: Kafka, topic: str, rows: Any, **options: Any) -> Any:
     properties = {"bootstrap.servers": broker.bootstrap_servers, **options.pop("properties", {})}
     event = EVENT.model_copy(update={"entity_default": options.pop("entity_default", None)})
-    return replay(properties, topic, rows, event, **options)
+    return replay(RowProducer(properties, topic, event), rows, **options)
 
 
 def values(broker: Kafka, topic: str, expected: int | None = None) -> list[Any]:
@@ -195,7 +195,7 @@ def test_no_broker_names_the_connection() -> None:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     with pytest.raises(ReplayError, match="Connection refused"):
-        replay({"bootstrap.servers": address, "message.timeout.ms": 1500}, "events", ROWS, EVENT)
+        replay(RowProducer({"bootstrap.servers": address, "message.timeout.ms": 1500}, "events", EVENT), ROWS)
 
 
 def test_a_refused_property_is_named_and_idempotence_yields_to_acks(mock_kafka: MockKafka) -> None:

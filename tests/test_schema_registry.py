@@ -24,11 +24,12 @@ from test_stream import Job, events
 from ssm_stream.config import Config, ConfigError, load_config, parse_config
 from ssm_stream.contract.asyncapi import asyncapi
 from ssm_stream.contract.event_schema import event_schema
-from ssm_stream.kafka.decoder import strip_frame
 from ssm_stream.kafka.encoder import Encoder
-from ssm_stream.kafka.schema_registry import RegistryError, resolve_frames
+from ssm_stream.kafka.formats.framing import strip_frame
+from ssm_stream.kafka.formats.outputs import open_outputs
+from ssm_stream.kafka.formats.registry import RegistryError
 
-FRAMED = "sinks: {{schema_registry: {{url: '{url}'}}}}\n"
+FRAMED = "schema_registry: {{url: '{url}'}}\n"
 
 
 @pytest.fixture
@@ -40,15 +41,14 @@ def registry() -> Any:
 def registered(url: str, more: str = "") -> Config:
     return parse_config(
         "source: {brokers: 'localhost:9092', topic: plant.events, wait: 2s}\nevent: {entity: e, timestamp: t}\n"
-        f"sinks: {{schema_registry: {{url: '{url}'{more}}}}}\n"
+        f"schema_registry: {{url: '{url}'{more}}}\n"
     )
 
 
 def job(kafka: Kafka, folder: Path, topic: str, registry: FakeRegistry) -> Job:
     made = Job(kafka, folder, topic)
     content = orjson.loads(made.path.read_bytes())
-    content["sinks"]["schema_registry"] = {"url": registry.url}
-    content["event"]["framed"] = True
+    content["schema_registry"] = {"url": registry.url}
     content |= {"model": {"warmup": 10}, "alerts": {"anomaly": {"budget": "1 per 100 events"}}}
     made.path.write_bytes(orjson.dumps(content))
     return made
@@ -86,10 +86,10 @@ def test_confluents_clients_write_what_is_read_and_read_what_is_written(
 
 
 def test_suppressed_alerts_have_a_subject_of_their_own(registry: FakeRegistry) -> None:
-    sinks = f"sinks: {{suppressed: hidden, schema_registry: {{url: '{registry.url}'}}}}"
-    frames = resolve_frames(config("features: [a]", sinks))
+    sinks = "sinks: {suppressed: hidden}\n" + FRAMED.format(url=registry.url)
+    frames = open_outputs(config("features: [a]", sinks))
     assert registry.subjects.keys() == {"predictions-value", "alerts-value", "hidden-value"}
-    assert len({frames.prediction, frames.alert, frames.suppressed}) == 3
+    assert len({each.frame for each in frames}) == 3
     schema = json.loads(registry.schemas[registry.subjects["hidden-value"][0]]["schema"])
     # Of an entity and, withheld by alerts.shadow, of a fleet.
     assert [one["properties"]["scope"]["const"] for one in schema["oneOf"]] == ["entity", "fleet"]
@@ -100,27 +100,39 @@ def test_frames_cost_no_message_more_and_change_none(registry: FakeRegistry) -> 
     plain = config("features: [a, b], target: [y, z]")
     framed = config("features: [a, b], target: [y, z]", FRAMED.format(url=registry.url))
     assert framed.hash == plain.hash, "it decides no number"
-    frames = resolve_frames(framed)
-    assert {frames.prediction, frames.alert} == {struct.pack(">bI", 0, n) for n in registry.schemas}
+    outputs = open_outputs(framed)
+    assert {outputs.prediction.frame, outputs.alert.frame} == {struct.pack(">bI", 0, n) for n in registry.schemas}
     told = [Flow(made).send(documents(400)).records for made in (plain, framed)]
     assert [strip_frame(record.value) for record in told[1]] == [record.value for record in told[0]]
     for record in told[1]:
-        assert (record.value or b"")[:5] == (frames.alert if record.topic == "alerts" else frames.prediction)
+        assert (record.value or b"")[:5] == (
+            outputs.alert.frame if record.topic == "alerts" else outputs.prediction.frame
+        )
     schema = json.loads(registry.schemas[registry.subjects["predictions-value"][0]]["schema"])
     assert schema["$schema"].startswith("http://json-schema.org/draft-07")
     Draft7Validator(schema).validate(orjson.loads(strip_frame(told[1][0].value) or b""))
 
 
-def test_framed_events_are_dead_letters_unless_they_are_expected() -> None:
+def test_a_frame_before_json_is_skipped_by_itself() -> None:
     framed = b"\0\0\0\0\1" + event()
-    batches, letters = decode([framed, event()])
-    assert [len(batch.events) for _, batch in batches] == [1]
-    assert [letter.value for letter in letters] == [framed]
-    where = "{entity: machine, timestamp: ts, features: [load], target: temp, framed: true}"
-    made = parse_config(f"source: {{brokers: a, topic: plant.events}}\nevent: {where}\n")
-    batches, letters = decode([framed, event(), None], made)
+    batches, letters = decode([framed, event(), None, b"\0\0\0\0\7\x06m01"])
     assert sum(len(batch.events) for _, batch in batches) == 2
-    assert [letter.value for letter in letters] == [None]
+    assert [letter.value for letter in letters] == [None, b"\0\0\0\0\7\x06m01"]
+    reason = dict(letters[1].headers or [])["__connect.errors.exception.message"]
+    assert b"the frame of schema 7 is not JSON" in (reason or b"")
+    assert b"set event.format" in (reason or b"")
+
+
+def test_the_old_keys_name_the_new_ones() -> None:
+    with pytest.raises(ConfigError, match=r"sinks\.schema_registry: unknown key; its name is `schema_registry` now"):
+        parse_config(f"{SMALL}sinks: {{schema_registry: {{url: 'http://r:1'}}}}\n")
+    with pytest.raises(ConfigError, match=r"event\.framed: unknown key; leave it out: .* is skipped by itself"):
+        parse_config(SMALL.replace("timestamp: t", "timestamp: t, framed: true"))
+    for text in ("event.format: found 'avro'", "sinks.format: found 'avro'"):
+        section = text.split(".")[0]
+        made = SMALL.replace("timestamp: t", "timestamp: t, format: avro") if section == "event" else SMALL
+        with pytest.raises(ConfigError, match=f"{text} without a schema registry; write where it is"):
+            parse_config(made + ("sinks: {format: avro}\n" if section == "sinks" else ""))
 
 
 def test_each_schema_is_registered_once_whatever_the_number_of_writers(registry: FakeRegistry) -> None:
@@ -134,16 +146,16 @@ def test_each_schema_is_registered_once_whatever_the_number_of_writers(registry:
 
 def test_a_registry_that_is_away_refuses_or_lacks_a_schema_is_told_of(registry: FakeRegistry) -> None:
     with pytest.raises(RegistryError, match=r"subject predictions-value: .*\n  start the registry, or correct"):
-        resolve_frames(registered(f"http://127.0.0.1:{free_port()}", ", properties: {max.retries: 0}"))
+        open_outputs(registered(f"http://127.0.0.1:{free_port()}", ", properties: {max.retries: 0}"))
     registry.refused.add("predictions-value")
     with pytest.raises(RegistryError, match=r"incompatible \(HTTP 409\)\n  the messages have changed"):
-        resolve_frames(registered(registry.url))
+        open_outputs(registered(registry.url))
     registry.refused.clear()
     by_hand = registered(registry.url, ", register_schemas: false")
     with pytest.raises(RegistryError, match=r"not found\. \(HTTP 404\)\n  register it: ssm-stream schema"):
-        resolve_frames(by_hand)
-    resolve_frames(registered(registry.url))
-    assert resolve_frames(by_hand) == resolve_frames(registered(registry.url))
+        open_outputs(by_hand)
+    open_outputs(registered(registry.url))
+    assert open_outputs(by_hand) == open_outputs(registered(registry.url))
 
 
 def test_a_login_comes_from_the_environment_and_is_shown_nowhere(
@@ -152,22 +164,22 @@ def test_a_login_comes_from_the_environment_and_is_shown_nowhere(
     monkeypatch.setenv("LOGIN", "me:hunter2")
     with fake_registry("me:hunter2") as registry:
         with pytest.raises(RegistryError, match="give the login"):
-            resolve_frames(registered(registry.url))
+            open_outputs(registered(registry.url))
         login = "properties: {basic.auth.user.info: '${LOGIN}'}"
-        text = f"{SMALL}sinks: {{schema_registry: {{url: '{registry.url}', {login}}}}}\n"
+        text = f"{SMALL}schema_registry: {{url: '{registry.url}', {login}}}\n"
         path = tmp_path / "monitor.yaml"
         path.write_text(text)
         made = load_config(path)
-        assert resolve_frames(made).prediction
+        assert open_outputs(made).prediction.frame
         told = command("validate", str(path), "--json").stdout
         assert "hunter2" not in told + repr(made) + json.dumps(asyncapi(made))
-        assert json.loads(told)["sinks"]["schema_registry"]["properties"] == ["basic.auth.user.info"]
+        assert json.loads(told)["schema_registry"]["properties"] == ["basic.auth.user.info"]
     with pytest.raises(
-        ConfigError, match=r"sinks\.schema_registry\.properties\.basic\.auth\.user\.info: a secret must not be written"
+        ConfigError, match=r"schema_registry\.properties\.basic\.auth\.user\.info: a secret must not be written"
     ):
         parse_config(text.replace("${LOGIN}", "me:hunter2"))
     with pytest.raises(ConfigError, match=r"schema_registry\.url") as caught:
-        parse_config(f"{SMALL}sinks: {{schema_registry: {{url: 'http://me:pw@registry:8081'}}}}\n")
+        parse_config(f"{SMALL}schema_registry: {{url: 'http://me:pw@registry:8081'}}\n")
     assert caught
 
 
@@ -190,4 +202,4 @@ def test_a_framed_topic_is_sampled(kafka: Kafka, tmp_path: Path) -> None:
     kafka.produce(topic, [b"\0\0\0\0\1" + orjson.dumps(row) for row in plant()])
     told = ssm_stream("init", "--topic", topic, "--brokers", kafka.bootstrap_servers, "--out", out)
     assert told.exit_code == 0, told.stderr
-    assert load_config(out).event.framed
+    assert load_config(out).event.format == "json"

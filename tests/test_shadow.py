@@ -22,7 +22,8 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.document_engine import DocumentEngine
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.flow.alert_id import parse_alert_id
-from ssm_stream.flow.reproduce_alert import read_sent_alert, reproduce_alert
+from ssm_stream.flow.reproduce_alert import reproduce_alert
+from ssm_stream.flow.sent_alert import read_sent_alert
 from ssm_stream.ingest.events import Events
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import Sent

@@ -54,6 +54,14 @@ def fleet(cadence: str, entities: int = 20, events: int = 600, seed: int = 0) ->
     return Events([f"m{e:02d}" for _, e in pairs], ts, load[:, None], y, np.arange(n))
 
 
+def at_once(entities: int, times: int) -> Events:
+    """Events of entities that all come at the same times, a minute apart."""
+    n = entities * times
+    y = np.random.default_rng(0).normal(size=n)
+    ts = np.repeat(np.arange(times) * int(MINUTE), entities)
+    return Events([f"m{i % entities:02d}" for i in range(n)], ts, y[:, None], y, np.arange(n))
+
+
 def without(events: Events, entity: str, start: int, stop: float = np.inf) -> Events:
     """The events without those of an entity in a stretch of time, ms."""
     gone = (np.array(events.entity) == entity) & (events.ts >= start) & (events.ts < stop)
@@ -195,3 +203,13 @@ def test_entities_that_are_gone_for_good_leave_and_a_switch_ends_what_is_open() 
     ids = EventIds("events", 0, [0])
     (ended,) = [a.message for a in off.process(events.take(np.array([0])), 0, ids)[1] if a.message["kind"] == "silence"]
     assert (ended["entity"], ended["ended_by"]) == ("m05", "disabled")
+
+
+@pytest.mark.parametrize("after", [5, 20])
+def test_a_fixed_time_is_that_time_where_all_entities_come_at_once(after: int) -> None:
+    """To one of their gaps: the clock then moves by a whole one in one step."""
+    engine = Engine(config(f'silence: {{after: "{after}m"}}'))
+    alerts = engine.process(without(at_once(6, 400), "m00", int(200 * MINUTE)))[1]
+    (began,) = [alert.message for alert in alerts if alert.message["kind"] == "silence"]
+    assert began["entity"] == "m00"
+    assert after - 1 <= (began["ts"] - began["since"]) / MINUTE <= after + 1

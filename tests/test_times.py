@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 import orjson
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import EventReader, Events
+from ssm_stream.ingest.timestamps import iso_to_ms, plain_iso_to_ms
 
 START = 1_750_000_000_000
 
@@ -139,3 +143,33 @@ def test_a_year_through_every_change_of_the_clocks(step: int) -> None:
             events = Events(["m"] * n, ts, x, np.sin(ts / 1e7), np.arange(n), np.zeros(n, np.int64))
             predictions, _ = engine.process(events)
             assert np.isfinite(predictions.yhat).all()
+
+
+@given(st.lists(st.datetimes(), min_size=1, max_size=4), st.sampled_from([0, 1, 3, 6]), st.sampled_from("T "),
+       st.sampled_from(["", "Z", "+00:00"]))  # fmt: skip
+@example([datetime(2000, 2, 29), datetime(1900, 2, 28), datetime(2024, 12, 31)], 0, "T", "Z")
+@example([datetime(2, 1, 1, 0, 0, 0, 999_999), datetime(9998, 12, 31, 12)], 6, " ", "")
+def test_columns_of_iso_times_are_those_of_each(times: list[datetime], digits: int, separator: str, end: str) -> None:
+    texts = []
+    for each in times:
+        whole, _, fraction = each.isoformat(separator, "microseconds").partition(".")
+        texts.append(whole + ("." + fraction[:digits] if digits else "") + end)
+    found = plain_iso_to_ms(texts, without_zone=True)
+    if found is not None:
+        assert found.tolist() == [iso_to_ms(text) for text in texts]
+    else:
+        assert any(each.year in (1, 9998, 9999) for each in times), "those that no zone can have"
+    assert (plain_iso_to_ms(texts, without_zone=False) is None) == (found is None or not end)
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        ["2026-02-29T00:00:00Z"], ["2026-13-01T00:00:00Z"], ["2026-01-01T24:00:00Z"], ["2026-01-01T00:00:60Z"],
+        ["2026-01-01T00:00:00+01:00"], ["2026-01-01T00:00:00.1234567Z"], ["2026-01-01"], ["0000-01-01T00:00:00Z"],
+        ["2026-01-01T00:00:00Z", "2026-01-01T00:00:00.5Z"], ["2026-01-0１T00:00:00Z"], ["2026-01-01x00:00:00Z"],
+        ["2026-01-01T00:00:00Z", "2026-01-01T00:00:0"], ["2026-01-01T00:00:00.Z"], [],
+    ],
+)  # fmt: skip
+def test_other_times_are_left_to_the_general_reader(texts: list[str]) -> None:
+    assert plain_iso_to_ms(texts, without_zone=True) is None

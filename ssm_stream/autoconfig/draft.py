@@ -25,6 +25,7 @@ from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
 from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readings, with_layout
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
@@ -107,6 +108,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
         fixed["time_zone"] = zone
     taken = {timestamp, *([entity] if entity else [])}
+    if not choices.targets:
+        operations = find_operations(found, taken, ts, found[entity] if entity else None)
+        if operations is not None:
+            fixed |= {"time_zone": fixed.get("time_zone", "UTC"), **operations.section}
+            why |= operations.why
+            entities = found[entity].distinct if entity else 1
+            event = Event.model_validate(fixed)
+            return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
@@ -149,7 +158,7 @@ def _of_readings(
         at = [i for i, row in enumerate(rows) if tag(row) == one]
         no_names = {readings.signal, readings.value, *(flags.paths if flags is not None else [])}
         some = {c.path: c for c in columns([rows[i] for i in at]) if c.path not in no_names}
-        entity = find_entity(some, None, timestamp, ts[at], {}, []) if timestamp in some else None
+        entity = find_entity(some, None, timestamp, ts[at], reasons, []) if timestamp in some else None
     made = as_rows(rows, Times(timestamp, ts), readings, entity, flags)
     owner = readings.signal if readings.pattern is not None else entity
     draft = draft_event(made.documents, Choices(owner, timestamp, choices.targets), name)

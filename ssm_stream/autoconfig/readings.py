@@ -17,7 +17,9 @@ from ssm_stream.ingest.paths import path_getter
 
 VALUES = word_set("value val reading measurement wert messwert valeur valor 値 測定値")
 """Words for the column with the value."""
-SIGNALS = word_set("tag tagname signal metric parameter param variable point channel measure attribute quantity タグ")
+SIGNALS = word_set(
+    "tag tagname signal metric parameter param variable var varname point channel measure attribute quantity field タグ"
+)
 """Words for the column with the name of the signal."""
 MAX_SIGNALS = 64
 """Signals that are used: those with most readings."""
@@ -116,7 +118,8 @@ def as_rows(
     made: dict[str, list[tuple[Any, Any, dict[str, Any]]]] = defaultdict(list)
     ages: dict[str, list[float]] = defaultdict(list)
     gaps: dict[str, list[int]] = defaultdict(list)
-    for row, time in zip(rows, times.ts.tolist(), strict=True):
+    for i in np.argsort(times.ts, kind="stable").tolist():  # a file may have signal after signal
+        row, time = rows[i], int(times.ts[i])
         name = tag(row)
         signal = readings.signals.get(name) if isinstance(name, str) else None
         if signal is None:
@@ -143,8 +146,8 @@ def as_rows(
 
 def with_layout(event: Event, readings: Readings, rows: Rows, flags: Flags | None) -> Event:
     """Return the section of the rows as one of readings."""
-    given = event.model_dump(exclude={"features"} if event.watches_all else None)
-    if event.watches_all:  # of several targets, the first makes a row
+    given = event.model_dump()
+    if event.watches_all and rows.trigger in event.features:  # of several targets, the first makes a row
         given["features"] = [rows.trigger, *(path for path in event.features if path != rows.trigger)]
     if readings.pattern is None:
         given["signal"] = readings.signal

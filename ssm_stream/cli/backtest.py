@@ -149,9 +149,10 @@ def _print(config: Config, result: dict[str, Any]) -> None:
             "alerts by rules: " + ", ".join(f"{kind} {n:,}" for kind, n in sorted(result["by_rules"].items()))
         )
     refused, passed = sum(result["refused"].values()), result["passed_by"]
-    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     if result.get("sorted"):
-        console.print("the readings of the file are not in the order of their times: they were sorted")
+        what = "readings" if config.event.layout == "readings" else "events"
+        console.print(f"the {what} of the file are not in the order of their times: they were sorted")
     if result.get("overtaken"):
         console.print(
             f"{result['overtaken']:,} readings came after the row of their own time, which has older values in their "

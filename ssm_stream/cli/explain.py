@@ -121,8 +121,10 @@ def _explain_alert(
     config: Path, id_: AlertId, options: AlertOptions, top: int, html: Path | None, *, text: Words, as_json: bool
 ) -> None:
     from ssm_stream.engine.snapshot_format import StateError
-    from ssm_stream.flow.reproduce_alert import NotReproducibleError, read_sent_alert, reproduce_alert
+    from ssm_stream.flow.reproduce_alert import NotReproducibleError, reproduce_alert
+    from ssm_stream.flow.sent_alert import read_sent_alert
     from ssm_stream.kafka.client import BrokerError
+    from ssm_stream.kafka.formats.messages import alert_reader
     from ssm_stream.ops.audit import AuditError, entity_hashes, primings
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.exclusions import as_sent, with_exclusions
@@ -132,7 +134,10 @@ def _explain_alert(
         loaded = with_stored_features(load_config(config), exclusions=False)
         if loaded.event.features == "auto":
             raise ConfigError("event.features: auto, and no features have been selected yet: there can be no alert")
-        sent = options.alert.read_bytes() if options.alert is not None else read_sent_alert(loaded, id_)
+        if options.alert is None:
+            sent = read_sent_alert(loaded, id_)
+        else:
+            sent = alert_reader(loaded)(options.alert.read_bytes())
         if sent is not None and (found_id := orjson.loads(sent).get("id")) != id_.text:
             raise ConfigError(f"--alert: {options.alert} holds the alert {found_id!r}, not {id_.text!r}")
         # What was excluded when it was sent: a rewind since then has changed what it would be now.
@@ -141,7 +146,8 @@ def _explain_alert(
         primed: list[dict[str, Any]] = []
         if loaded.audit.directory is not None and loaded.audit.directory.exists():
             entity = None if sent is None else orjson.loads(sent).get("entity")
-            audit = entity_hashes(loaded.audit.directory, id_.partition, loaded.hash, entity)
+            source = loaded.source.number(id_.topic, id_.partition)
+            audit = entity_hashes(loaded.audit.directory, source, loaded.hash, entity)
             primed = primings(loaded.audit.directory, loaded.hash)
         with counting_bar() as bar:
             task = bar.add_task(text("reading"), total=None)

@@ -32,6 +32,17 @@ class TopicOptions(NamedTuple):
             help="Kafka client property, NAME=VALUE; secrets as '${VARIABLE}'. Repeatable.", show_default=False
         ),
     ] = None
+    schema_registry: Annotated[
+        str | None,
+        typer.Option(help="Schema registry of messages in Avro or Protobuf, http://host:8081.", show_default=False),
+    ] = None
+    registry: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Property of the registry's client, NAME=VALUE; secrets as '${VARIABLE}'. Repeatable.",
+            show_default=False,
+        ),
+    ] = None
 
 
 class FieldOptions(NamedTuple):
@@ -79,31 +90,33 @@ def init(
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.kafka.client import BrokerError
 
-    topic, brokers, kafka = source
+    topic, brokers, kafka, registry_url, of_registry = source
     if file is None and topic is None:
         raise typer.BadParameter("give a FILE, or --topic (and --brokers)")
-    properties = dict(_property(text) for text in kafka or [])
+    properties = dict(_property(text, "--kafka") for text in kafka or [])
+    registry = _registry(registry_url, dict(_property(text, "--registry") for text in of_registry or []))
     with report_errors(RecordingError, BrokerError, OSError):
         if out.exists() and not force:
             raise ConfigError(f"{out} exists and is not overwritten: --out names another file, --force overwrites it")
         read_with = ""
         if file is not None:
-            documents, sampled, read_with = _rows(file, reading)
-            framed = False
+            (documents, sampled, read_with), message_format = _rows(file, reading), "json"
             topic = topic or _topic_name(file)
         else:
             assert topic is not None
-            documents, sampled, framed = _messages(topic, brokers or BROKERS, properties)
+            documents, sampled, message_format = _messages(topic, brokers or BROKERS, properties, registry)
         draft = draft_event(documents, Choices(fields.entity, fields.timestamp, tuple(fields.target or ())), topic)
-        if framed:
-            draft = draft._replace(event=draft.event.model_copy(update={"framed": True}))
+        draft = draft._replace(event=draft.event.model_copy(update={"format": message_format}))
         text = render_config(draft, topic, brokers or BROKERS, properties, sampled, alerts_per_week, read_with)
+        if registry:
+            text += f"\n# Schemas of events are read there, and those of predictions and alerts registered.\n{registry}"
         parse_config(text, str(out))
         out.write_text(text, encoding="utf-8")
     event = draft.event
     typer.echo(f"sampled {sampled}", err=True)
     facts = {
-        **({"layout": event.layout} if event.makes_rows else {}),
+        **({"layout": event.layout} if event.layout != "events" else {}),
+        **({"aggregate": ", ".join(event.aggregate.columns)} if event.aggregate is not None else {}),
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
         "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",
@@ -141,10 +154,20 @@ def _inputs(event: Event) -> list[str]:
     return ["the other signals"] if event.inputs is None else event.inputs
 
 
-def _property(text: str) -> tuple[str, str]:
+def _registry(url: str | None, properties: dict[str, str]) -> str:
+    """Return the section of the schema registry; an empty text without one."""
+    from ssm_stream.autoconfig.render import yaml_quoted
+
+    if url is None:
+        return ""
+    lines = [f"    {yaml_quoted(name)}: {yaml_quoted(value)}\n" for name, value in properties.items()]
+    return f"schema_registry:\n  url: {yaml_quoted(url)}\n" + "".join(["  properties:\n", *lines] if lines else [])
+
+
+def _property(text: str, option: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise typer.BadParameter(f"--kafka: found {text.partition('=')[0]!r}; write NAME=VALUE")
+        raise typer.BadParameter(f"{option}: found {text.partition('=')[0]!r}; write NAME=VALUE")
     return name, value
 
 
@@ -157,23 +180,32 @@ def _rows(file: Path, reading: Reading) -> tuple[list[Any], str, str]:
     return rows, f"{'the first ' if len(rows) == ROWS else ''}{len(rows):,} rows of {file.name}", read_with
 
 
-def _messages(topic: str, brokers: str, properties: dict[str, str]) -> tuple[list[Any], str, bool]:
+def _messages(topic: str, brokers: str, properties: dict[str, str], registry: str) -> tuple[list[Any], str, str]:
+    """Return documents of a topic, a description of the sample, and `event.format`."""
     from ssm_stream.autoconfig.render import yaml_quoted
     from ssm_stream.kafka.cluster import check_broker
-    from ssm_stream.kafka.topic_head import sample_documents
+    from ssm_stream.kafka.topic_head import format_of, names_schema, sample_documents
 
     kafka = "".join(f"\n    {yaml_quoted(name)}: {yaml_quoted(value)}" for name, value in properties.items())
     head = f"source:\n  brokers: {yaml_quoted(brokers)}\n  topic: {yaml_quoted(topic)}\n" + (
         f"  kafka:{kafka}\n" if kafka else ""
     )
-    source = parse_config(f"{head}event: {{entity: e, timestamp: t}}\n", "--brokers, --topic, --kafka").source
+    form = "auto" if registry else "json"
+    text = f"{head}event: {{entity: e, timestamp: t, format: {form}}}\n{registry}"
+    config = parse_config(text, "--brokers, --topic, --kafka, --schema-registry")
+    source = config.source
     partitions = check_broker(source).partitions_of(topic)
-    documents, framed = sample_documents(source, partitions, MESSAGES)
+    documents, messages = sample_documents(config, partitions, MESSAGES)
+    if not documents and not registry and any(names_schema(message) for message in messages):
+        raise ConfigError(
+            f"topic {topic!r} on {source.brokers}: its messages name schemas of a registry, and are not JSON: give "
+            "--schema-registry http://host:8081"
+        )
     if not documents:
         raise ConfigError(
             f"topic {topic!r} on {source.brokers} holds no JSON message: send events first, or give a FILE for a sample"
         )
-    return documents, f"{len(documents):,} messages of topic {topic}", framed
+    return documents, f"{len(documents):,} messages of topic {topic}", format_of(config, messages)
 
 
 def _topic_name(file: Path) -> str:

@@ -16,16 +16,23 @@ from ssm_stream.config import Config, ConfigError, config_schema
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="Print the JSON Schema of each message, or AsyncAPI."
 )
+SchemaOf = Callable[[Config], dict[str, Any]]
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def _message(config: Path, schema: Callable[[Config], dict[str, Any]], missing: Callable[[Config], str] | None) -> None:
+def _message(config: Path, schema: SchemaOf, missing: Callable[[Config], str] | None) -> None:
     """Print the schema of a message. missing: why the configuration has no such message, or an empty text"""
     loaded = load_with_stored_features(config)
     with report_errors():
         if missing is not None and (why := missing(loaded)):
             raise ConfigError(f"{config}: {why}")
-        print_json({"$schema": DRAFT, **schema(loaded)})
+        found = schema(loaded)
+        print_json(found if found.get("type") == "record" else {"$schema": DRAFT, **found})
+
+
+def _written(schema: SchemaOf, avro: SchemaOf) -> SchemaOf:
+    """Return the schema of a message in `sinks.format`."""
+    return lambda config: avro(config) if config.sinks.format == "avro" else schema(config)
 
 
 @app.command("config")
@@ -88,13 +95,18 @@ def control(config: ConfigFile) -> None:
 
 @app.command()
 def prediction(config: ConfigFile) -> None:
-    """Print the JSON Schema of the predictions.
+    """Print the schema of the predictions: a JSON Schema, or Avro with `sinks.format: avro`.
 
     Example: ssm-stream schema prediction examples/soft-sensor.yaml
     """
+    from ssm_stream.contract.avro_schemas import prediction_avro
     from ssm_stream.contract.message_schemas import prediction_schema
 
-    _message(config, prediction_schema, lambda c: "" if c.sinks.predictions else "sinks.predictions: null")
+    _message(
+        config,
+        _written(prediction_schema, prediction_avro),
+        lambda c: "" if c.sinks.predictions else "sinks.predictions: null",
+    )
 
 
 @app.command()
@@ -102,13 +114,14 @@ def alert(
     config: ConfigFile,
     headers: Annotated[bool, typer.Option("--headers", help="Of the headers: CloudEvents' attributes.")] = False,
 ) -> None:
-    """Print the JSON Schema of the alerts, or of their headers.
+    """Print the schema of the alerts (a JSON Schema, or Avro with `sinks.format: avro`), or of their headers.
 
     Example: ssm-stream schema alert examples/soft-sensor.yaml
     """
+    from ssm_stream.contract.avro_schemas import alert_avro
     from ssm_stream.contract.message_schemas import alert_headers, alert_schema
 
-    schema = alert_headers if headers else alert_schema
+    schema = alert_headers if headers else _written(alert_schema, alert_avro)
     _message(config, schema, lambda c: "" if c.sinks.alerts else "sinks.alerts: null")
 
 
@@ -117,13 +130,14 @@ def suppressed(
     config: ConfigFile,
     headers: Annotated[bool, typer.Option("--headers", help="Of the headers: CloudEvents' attributes.")] = False,
 ) -> None:
-    """Print the JSON Schema of the suppressed alerts, or of their headers.
+    """Print the schema of the suppressed alerts, as of the alerts, or of their headers.
 
     Example: ssm-stream schema suppressed examples/soft-sensor.yaml
     """
+    from ssm_stream.contract.avro_schemas import suppressed_avro
     from ssm_stream.contract.message_schemas import alert_headers, suppressed_schema
 
-    schema = alert_headers if headers else suppressed_schema
+    schema = alert_headers if headers else _written(suppressed_schema, suppressed_avro)
     _message(config, schema, lambda c: "" if c.sinks.suppressed else "sinks.suppressed: not set; name its topic")
 
 

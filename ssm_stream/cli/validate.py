@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,8 @@ from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, Event, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.config.sections.aggregate import Aggregate
+from ssm_stream.config.sections.registry import OF_REGISTRY
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.recordings import Recording
@@ -120,7 +122,8 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> list[st
     from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import RecordingError
 
-    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone: dict[str, Any] = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone |= {"target": config.event.targets[0], "inputs": None}
     bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
@@ -131,7 +134,7 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> list[st
             passed += count - len(events) - len(refused)
     pools = pools_of({name: partition_of(name, partitions) for name in names}, config.state.shards)
     notes = [describe_pools(config, pools, partitions), describe_budget(config, len(names))]
-    others = "readings of other signals" if config.event.makes_rows else "rows of other entities"
+    others = "readings of other signals" if config.event.layout == "readings" else "rows of other entities"
     notes += [f"{passed:,} {others} pass by" + (" (event.only)" if config.event.only else "")] if passed else []
     return [note for note in notes if note is not None]
 
@@ -149,10 +152,19 @@ def _describe_readings(event: Event) -> Iterator[str]:
     yield f"rows      {when}, with the last value of each signal, unknown after {', '.join(found)}{grace}"
 
 
+def _describe_windows(event: Event, aggregate: Aggregate) -> Iterator[str]:
+    """How rows are made of windows, as lines of text."""
+    grace = f", {format_duration(aggregate.grace)} after its end" if aggregate.grace else ""
+    yield f"windows   {format_duration(aggregate.every)} of each {event.entity}: a row for each window{grace}"
+    yield f"rows      {', '.join(f'{name}: {column.text}' for name, column in aggregate.columns.items())}"
+
+
 def _describe(config: Config) -> Iterator[str]:
     """What a configuration reads, predicts, writes and learns, as lines of text."""
     event, sinks = config.event, config.sinks
-    yield f"reads     {config.source.topic} on {config.source.brokers}"
+    registry = f" by the schemas in {config.schema_registry.url}" if config.schema_registry else ""
+    form = f", in {event.format}{registry}" if event.format in OF_REGISTRY else ""
+    yield f"reads     {', '.join(config.source.names)} on {config.source.brokers}{form}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]
@@ -162,9 +174,13 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    for each in config.source.context:
+        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
     if event.layout == "readings":
         yield from _describe_readings(event)
-    of = "entity" if event.makes_rows else event.entity
+    if event.aggregate is not None:
+        yield from _describe_windows(event, event.aggregate)
+    of = "entity" if event.layout == "readings" else event.entity
     yield f"predicts  {', '.join(event.targets)} of each {of} from {', '.join(inputs)}"
     if event.only:
         yield f"watches   {', '.join(event.only)}; all other entities pass by (event.only)"
@@ -172,7 +188,7 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"judges    events with {when.text}; others pass through as idle (event.when)"
     if event.quality is not None:
         yield f"believes  values whose flag is good ({', '.join(event.quality.flags)}); others are unknown"
-    yield f"writes    {', '.join(sinks.topics)}"
+    yield f"writes    {', '.join(sinks.topics)}{', in avro' if sinks.format == 'avro' else ''}"
     if config.alerts.shadow:
         yield f"shadow    alerts go to {sinks.suppressed or '(nowhere)'}, none to {sinks.alerts or '(off)'}"
     for window in config.alerts.maintenance:

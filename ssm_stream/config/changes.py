@@ -27,6 +27,7 @@ MIGRATES = {
     "event.quality": "the learner stays; it applies to events from now on",
     "event.max_age": "the learner stays; rows are made so from now on",
     "event.grace": "the learner stays; rows are made so from now on",
+    "event.aggregate.grace": "the learner stays; windows are closed so from now on",
     "model.warmup": _RULE,
     "alerts.budget": _BUDGET,
     "alerts.budget.alerts": _BUDGET,
@@ -80,12 +81,13 @@ WHY_REFUSED = {
 RUNTIME_EFFECTS = {
     "source.brokers": "positions stay as they are: the other cluster must hold the same messages at the same offsets",
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
+    "source.topics": "topics that are added at the end of the list begin by `source.start`",
+    "source.context": "it applies to events from now on",
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
     "event.entity_default": "it applies to messages from now on",
     "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",
-    "event.framed": "it applies to messages from now on",
     "event.max_bytes": "it applies to messages from now on",
     "alerts.control": "stops that are announced there apply from now on",
     "alerts.shadow": "it applies to episodes that start from now on; open ones go on where they began",
@@ -93,12 +95,15 @@ RUNTIME_EFFECTS = {
     "state.when_full": "it applies to entities that are new from now on",
     "delivery": "results of the epoch that the start repeats may be delivered twice",
 }
+GONE = ("event.framed",)
+"""Settings of earlier releases that the messages themselves replace."""
 _INDEPENDENT = "the state does not depend on it"
 
 _STREAM = "it names another stream or another state: stop the process and start it again"
 NOT_LIVE = {
     "source.brokers": _STREAM,
     "source.topic": _STREAM,
+    "source.topics": _STREAM,
     "source.partitions": _STREAM,
     "source.start": "it only applies without a state",
     "source.group": _STREAM,
@@ -136,20 +141,33 @@ def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change
 
 def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `runtime_settings`."""
+    moved = moved_topics(old, new)
     exactly = old.get("delivery") == new.get("delivery") == "exactly_once"
     return [
         Change(path, was, now, "refused", "a state is bound to the writers that made it")
         if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
+        else Change(path, was, now, "refused", moved)
+        if path == "source.topics" and moved
         else Change(path, was, now, "kept", RUNTIME_EFFECTS.get(path, _INDEPENDENT))
         for path, was, now in diff_settings(old, new)
+        if path not in GONE
     ]
+
+
+def moved_topics(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return why a state cannot continue with the events topics of other `runtime_settings`; empty if it can."""
+    before, now = ([*(each["source"].get("topics") or [each["source"].get("topic")])] for each in (old, new))
+    moved = [name for name in before if name in now and now.index(name) != before.index(name)]
+    if not moved:
+        return ""
+    return f"{moved[0]} has another place in the list, by which states are kept: add topics at its end"
 
 
 def runtime_settings(config: Config) -> dict[str, Any]:
     """The settings that a state does not depend on, without any that may hold a secret."""
     source = {"brokers", "topic", "partitions", "start", "group", "batch", "wait"}
     sinks = {"predictions", "alerts", "dead_letters"}
-    limits = {"event": {"entity_default", "framed", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
+    limits = {"event": {"entity_default", "max_bytes", "only"}, "state": {"max_entities", "when_full"}}
     content = config.model_dump(mode="json", include={"delivery": True, "source": source, "sinks": sinks, **limits})
     content["sinks"]["writers"] = config.writers
     content["recovery"] = {"epoch_interval": config.epoch_interval}
@@ -161,6 +179,10 @@ def runtime_settings(config: Config) -> dict[str, Any]:
         content["alerts"]["control"] = config.control_topic
     if not config.event.only:
         del content["event"]["only"]
+    if config.source.context:
+        content["source"]["context"] = config.model_dump(mode="json")["source"]["context"]
+    if len(config.source.names) > 1:
+        content["source"]["topics"] = config.source.names
     return content
 
 

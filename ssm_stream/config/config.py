@@ -19,6 +19,7 @@ from ssm_stream.config.sections import (
     Notify,
     Ops,
     Recovery,
+    Registry,
     Section,
     Sinks,
     Source,
@@ -26,6 +27,7 @@ from ssm_stream.config.sections import (
 )
 from ssm_stream.config.sections.event import READING_SETTINGS
 from ssm_stream.config.sections.maintenance import as_time
+from ssm_stream.config.sections.registry import OF_REGISTRY
 from ssm_stream.core import frozen_weights
 
 
@@ -41,6 +43,8 @@ class Config(Section):
     labels: Labels | None = None
     alerts: Alerts = Alerts()
     sinks: Sinks = Sinks()
+    schema_registry: Registry | None = None
+    """Null: JSON without the ids of schemas. Needs the extra `registry`."""
     state: State = State()
     recovery: Recovery = Recovery()
     audit: Audit = Audit()
@@ -49,10 +53,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
-        topics = [self.source.topic, *self.sinks.topics]
+        topics = [*self.source.names, *self.sinks.topics]
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics += [self.control_topic] if self.control_topic else []
+        topics += [each.topic for each in self.source.context]
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
@@ -71,9 +76,11 @@ class Config(Section):
                 "records the saved states: name a recovery.directory"
             )
         if self.labels and self.event.makes_rows:
+            cure = "where the target is a signal like any other; leave labels out, and send its values as readings"
             raise ValueError(
-                "labels: found with event.layout: readings, where the target is a signal like any other; leave labels "
-                "out, and send the target's values as readings"
+                f"labels: found with event.layout: readings, {cure}"
+                if self.event.aggregate is None
+                else "labels: found with event.aggregate, whose target is a column of the window; leave labels out"
             )
         leaks = [name for name, each in self.event.derive.items() if each.uses(self.event.targets)]
         if self.labels and leaks:
@@ -87,9 +94,21 @@ class Config(Section):
             )
         if self.notify and self.sinks.alerts is None:
             raise ValueError("notify: found with sinks.alerts: null; alerts are read from that topic: name one")
+        self._check_registry()
+        self._check_context()
         self._check_limits()
         self._check_maintenance()
         return self
+
+    def _check_registry(self) -> None:
+        if self.schema_registry is not None:
+            return
+        for key, value in (("event.format", self.event.format), ("sinks.format", self.sinks.format)):
+            if value in OF_REGISTRY:
+                raise ValueError(
+                    f"{key}: found {value!r} without a schema registry; write where it is, such as schema_registry: "
+                    "{url: 'http://registry:8081'}"
+                )
 
     def _check_maintenance(self) -> None:
         for i, window in enumerate(self.alerts.maintenance):
@@ -102,9 +121,36 @@ class Config(Section):
             if window.begin and window.end and as_time(window.begin, zone) >= as_time(window.end, zone):
                 raise ValueError(f"alerts.maintenance: entry {i + 1} ends before it begins: {window.text}")
 
+    def _check_context(self) -> None:
+        """Check that the columns of context topics are inputs, and of one topic each."""
+        columns, event = self.source.context_columns, self.event
+        if columns and event.makes_rows:
+            raise ValueError(
+                "source.context: found with events that are made of several messages, and facts are joined to whole "
+                "ones: send them as readings of signals of their own, or leave them out"
+            )
+        if twice := sorted({path for path in columns if columns.count(path) > 1}):
+            raise ValueError(f"source.context: {twice} is a column of two topics; name each column once")
+        if wrong := [path for path in columns if path in (event.entity, event.timestamp, *event.targets)]:
+            raise ValueError(f"source.context: {wrong} is the entity, the time or a target of the events; leave it out")
+        if event.features == "auto":
+            used = {*event.categories, *event.derive}
+        else:
+            used = {*event.read_numbers, *event.categories, *event.context}
+        used |= {limit.column for limit in self.alerts.limits}
+        if unused := [path for path in columns if path not in used]:
+            raise ValueError(
+                f"source.context: {unused} is used by nothing; name it in event.features, event.categories or a "
+                "condition"
+            )
+
     def _check_limits(self) -> None:
         event = self.event
         object.__setattr__(self, "event", event.with_limits(limit.column for limit in self.alerts.limits))
+        if event.aggregate is not None:
+            event.aggregate.check(("alerts.limits", limit.column) for limit in self.alerts.limits)
+            if (rule := self.silence_rule) is not None:
+                object.__setattr__(self, "event", self.event.with_silence(rule))
         for i, limit in enumerate(self.alerts.limits):
             if limit.column in (event.entity, event.timestamp):
                 raise ValueError(
@@ -116,6 +162,18 @@ class Config(Section):
                     f"alerts.limits: entry {i + 1} is on the target {limit.column!r}, which `labels` bring after its "
                     "event; set limits on columns of the events"
                 )
+
+    @property
+    def silence_rule(self) -> tuple[float, float, float] | None:
+        """The rule of `alerts.silence`: one false alarm in so many events, or in so many ms; or after so many ms, where
+        that is not 0. None without it."""
+        silence, budget = self.alerts.silence, self.alerts.anomaly.budget
+        if silence is None:
+            return None
+        # The entity shares the budget with its columns.
+        columns = len(self.event.numbers) + len(self.event.targets) if silence.columns or self.alerts.stuck else 0
+        after = 0.0 if silence.after == "auto" else 1000.0 * silence.after
+        return (1 + 2 * columns) * budget.events, (1 + 2 * columns) * 1000.0 * budget.seconds, after
 
     @property
     def control_topic(self) -> str | None:
@@ -136,6 +194,14 @@ class Config(Section):
     def replace(self, **sections: Any) -> Config:
         """Return a configuration with other sections: not a copy, which would keep the hash."""
         return Config(**{name: getattr(self, name) for name in type(self).model_fields} | sections)
+
+    def without_registry(self) -> Config:
+        """Return the configuration for what neither reads nor writes a message: documents in, JSON out."""
+        if self.schema_registry is None:
+            return self
+        sinks = self.sinks.model_copy(update={"format": "json"})
+        event = self.event.model_copy(update={"format": "json"}) if self.event.format in OF_REGISTRY else self.event
+        return self.replace(event=event, sinks=sinks, schema_registry=None)
 
     def without_shadow(self) -> Config:
         """Return the configuration as it is without `alerts.shadow`: for those who judge the alerts."""
@@ -239,10 +305,10 @@ class Config(Section):
             del settings["event"]["inputs"]
         if not self.event.feature_lags:
             del settings["event"]["feature_lags"]
-        if not self.event.makes_rows:
+        if self.event.layout == "events":
             for name in ("layout", *READING_SETTINGS):
                 del settings["event"][name]
-        for name in ("derive", "when", "quality", "holidays"):
+        for name in ("derive", "when", "quality", "holidays", "aggregate"):
             if not getattr(self.event, name):
                 del settings["event"][name]
         if self.event.holidays:
@@ -251,7 +317,7 @@ class Config(Section):
             del settings["model"]["embedding"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
-            ("event", ["entity_default", "format", "framed", "max_bytes", "only"]),
+            ("event", ["entity_default", "format", "max_bytes", "only"]),
             ("state", ["max_entities", "when_full"]),
         ):
             for name in limits:

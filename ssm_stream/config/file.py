@@ -29,8 +29,18 @@ RENAMED = {
     "alerts.fleet.least": "alerts.fleet.min_entities",
     "labels.when": "labels.marker",
     "ops.engine_metrics": "ops.bytewax_metrics",
+    "sinks.schema_registry": "schema_registry",
 }
 """Keys that have another name now: the old one is an error that names the new one."""
+REMOVED = {
+    "event.framed": (
+        "leave it out: a schema registry's frame before JSON is skipped by itself; for Avro and Protobuf, write "
+        "`event.format` and `schema_registry`"
+    ),
+}
+"""Keys that are gone → the cure."""
+WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {"event.framed": (False, None), "sinks.schema_registry": (None,)}
+"""Keys of earlier releases → values that changed nothing, as in a file with all defaults: these are read as before."""
 
 
 def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
@@ -89,6 +99,7 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = {**(absent or {}), **raw}
+    _drop_without_effect(raw)
     _check_secrets(raw, name, root)
     secrets: list[str] = []
     raw = _fill(raw, name, root, (), secrets)
@@ -107,6 +118,15 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
     return config
 
 
+def _drop_without_effect(raw: dict[Any, Any]) -> None:
+    """Remove the keys of earlier releases whose values change nothing."""
+    for path, values in WITHOUT_EFFECT.items():
+        above, _, key = path.rpartition(".")
+        section = raw.get(above)
+        if isinstance(section, dict) and any(section.get(key, raw) is value for value in values):
+            del section[key]
+
+
 def _yaml_error(error: yaml.YAMLError, text: str) -> str:
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return str(error).partition("\n")[0]
@@ -120,7 +140,7 @@ def _yaml_error(error: yaml.YAMLError, text: str) -> str:
 
 def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Yield path and content of each group of client properties in the file."""
-    for path in (("source", "kafka"), ("sinks", "kafka"), ("sinks", "schema_registry", "properties")):
+    for path in (("source", "kafka"), ("sinks", "kafka"), ("schema_registry", "properties")):
         inside = raw
         for key in path:
             inside = inside.get(key) if isinstance(inside, dict) else None
@@ -331,6 +351,14 @@ def _is_kind(part: str | int) -> bool:
     return isinstance(part, str) and part.startswith(("function-", "constrained-", "literal[", "list["))
 
 
+def _cure_of(path: tuple[str | int, ...]) -> str:
+    """Return what to do about an unknown key."""
+    key = _dotted(path)
+    if key in RENAMED:
+        return f"its name is `{RENAMED[key]}` now"
+    return REMOVED.get(key) or suggest(str(path[-1]), _keys_of(path[:-1]))
+
+
 def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
     lines = []
     for item in error.errors():
@@ -340,9 +368,7 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
         path = tuple(part for i, part in enumerate(loc) if i == key or not _is_kind(part))
         where = f"{_place(name, root, path)}: {_dotted(path)}"
         if item["type"] == "extra_forbidden":
-            new = RENAMED.get(_dotted(path))
-            cure = suggest(str(path[-1]), _keys_of(path[:-1])) if new is None else f"its name is `{new}` now"
-            lines.append(f"{where}: unknown key; {cure}")
+            lines.append(f"{where}: unknown key; {_cure_of(path)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing; it has no default")
         else:

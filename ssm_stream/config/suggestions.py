@@ -88,7 +88,11 @@ def message_paths(event: Event) -> dict[str, str]:
     paths = (
         {} if event.entity_default is not None else {event.entity: "event.entity" if event.tag is None else "event.tag"}
     )
-    paths |= {event.timestamp: "event.timestamp", event.value: "event.value"}
+    paths[event.timestamp] = "event.timestamp"
+    if event.aggregate is None:
+        paths.setdefault(event.value, "event.value")
+    else:
+        paths |= {path: "event.aggregate" for path in event.aggregate.paths if path not in paths}
     if event.signal is not None:
         paths.setdefault(event.signal, "event.signal")
     flags = [] if event.quality is None else event.quality.flags

@@ -5,13 +5,17 @@ Actions are those of ssm-stream: what it receives, others send.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.metadata import version
 from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.client_properties import mechanism_of, protocol_of
+from ssm_stream.config.sections.registry import OF_REGISTRY
+from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, suppressed_avro
 from ssm_stream.contract.event_schema import control_schema, event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.contract.message_schemas import (
+    CONTENT_TYPES,
     alert_headers,
     alert_schema,
     dead_letter_headers,
@@ -23,6 +27,7 @@ from ssm_stream.contract.message_schemas import (
 
 BINDING = {"bindingVersion": "0.5.0"}
 TEXT = {"type": "string"}
+AVRO = "application/vnd.apache.avro;version=1.9.0"
 SECURITY = {
     "PLAIN": {"type": "plain"},
     "SCRAM-SHA-256": {"type": "scramSha256"},
@@ -37,7 +42,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
     document: dict[str, Any] = {
         "asyncapi": "3.0.0",
         "info": {
-            "title": f"ssm-stream on {config.source.topic}",
+            "title": f"ssm-stream on {', '.join(config.source.names)}",
             "version": version("ssm-stream") + ("" if config.event.features == "auto" else f"+{config.hash}"),
             "description": "Reads events; writes predictions, anomaly and drift alerts, and what it could not use.",
         },
@@ -58,9 +63,13 @@ def asyncapi(config: Config) -> dict[str, Any]:
         "examples": [{"payload": example_event(config)}],
     }
     if config.event.format != "json":
-        event["summary"] = f"Something that was measured, in the format {config.event.format}; its document:"
+        of_schema = "in Avro, Protobuf or JSON" if config.event.format == "auto" else f"in {config.event.format}"
+        own = f"in the format {config.event.format}"
+        form = of_schema if config.event.format in OF_REGISTRY else own
+        event["summary"] = f"Something that was measured, {form}; its document:"
         event["contentType"] = "application/octet-stream"
-    _add_channel(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
+    for i, topic in enumerate(config.source.names):
+        _add_channel(document, f"events{i + 1 if i else ''}", topic, "receive", event, group=config.source.group_id)
     if labels is not None and labels.topic is not None:
         label = {
             "title": "Label",
@@ -85,12 +94,12 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "bindings": _key("The entity."),
         }
         _add_channel(document, "control", config.control_topic, "receive", stop, group=config.source.group_id)
-    framed = sinks.schema_registry is not None
+    framed = config.schema_registry is not None
     if sinks.predictions is not None:
         prediction = {
             "title": "Prediction",
             "summary": f"What was predicted of an event. {_repeats(config)}",
-            "payload": prediction_schema(config),
+            **_written(config, prediction_schema, prediction_avro),
             "bindings": _key("The entity.", framed=framed),
         }
         _add_channel(document, "predictions", sinks.predictions, "send", prediction)
@@ -99,7 +108,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "title": "Alert",
             "summary": f"A CloudEvent 1.0 in binary mode. {_repeats(config)}",
             "headers": alert_headers(config),
-            "payload": alert_schema(config),
+            **_written(config, alert_schema, alert_avro),
             "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
         _add_channel(document, "alerts", sinks.alerts, "send", alert)
@@ -108,7 +117,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "title": "Suppressed alert",
             "summary": f"An alert that is withheld, a CloudEvent 1.0 in binary mode. {_repeats(config)}",
             "headers": alert_headers(config),
-            "payload": suppressed_schema(config),
+            **_written(config, suppressed_schema, suppressed_avro),
             "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
         _add_channel(document, "suppressed", sinks.suppressed, "send", suppressed)
@@ -130,6 +139,15 @@ def asyncapi(config: Config) -> dict[str, Any]:
     }
     _add_message(document, "deadLetters", "send", "receipts", receipt)
     return document
+
+
+def _written(
+    config: Config, schema: Callable[[Config], dict[str, Any]], avro: Callable[[Config], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return payload and content type of a message in `sinks.format`."""
+    if config.sinks.format == "json":
+        return {"payload": schema(config)}
+    return {"contentType": CONTENT_TYPES["avro"], "payload": {"schemaFormat": AVRO, "schema": avro(config)}}
 
 
 def _add_channel(
@@ -166,7 +184,7 @@ def _servers(config: Config) -> dict[str, Any]:
     more: dict[str, Any] = {"description": f"security.protocol: {protocol}"}
     if _scheme(config) is not None:
         more["security"] = [{"$ref": "#/components/securitySchemes/sasl"}]
-    if (registry := config.sinks.schema_registry) is not None:
+    if (registry := config.schema_registry) is not None:
         binding = {"schemaRegistryUrl": registry.url, "schemaRegistryVendor": "confluent"}
         more["bindings"] = {"kafka": {**binding, **BINDING}}
     hosts = [host.strip() for host in config.source.brokers.split(",") if host.strip()]

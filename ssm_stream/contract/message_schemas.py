@@ -9,8 +9,9 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT
-from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
+from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
+from ssm_stream.contract.path_schema import Schema
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, MAINTENANCE, PHASES, SHADOW
@@ -19,14 +20,16 @@ from ssm_stream.engine.kernel_params import own_channels
 from ssm_stream.engine.rules.messages import alert_kinds, rule_fields, rule_kinds
 from ssm_stream.ingest.faults import Fault
 
+CONTENT_TYPES = {"json": "application/json", "avro": "application/vnd.apache.avro"}
+"""`sinks.format` → content type of predictions and alerts."""
 TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 FAULTS: dict[str, frozenset[Fault]] = {
     "decode": frozenset(Fault) - {
-        Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
+        Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
     },
-    "rows": frozenset({Fault.LATE}),
+    "rows": frozenset({Fault.AHEAD, Fault.LATE}),
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({
@@ -79,7 +82,7 @@ def prediction_schema(config: Config) -> Schema:
         **_maintenance(config),
         "id": {
             "type": "string",
-            "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{number}{end}$",
+            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{number}{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
     }
@@ -277,7 +280,7 @@ def alert_headers(config: Config) -> Schema:
         "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES)})$"},
         "ce_subject": _described(NAME, "As `entity` of the value."),
         "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
-        "content-type": {"const": "application/json"},
+        "content-type": {"const": CONTENT_TYPES[config.sinks.format]},
     }
     return {"title": "Headers of an alert", **_closed(attributes)}
 
@@ -326,6 +329,12 @@ def receipt_headers(config: Config) -> Schema:
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
     return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
+
+
+def _any_of(topics: list[str]) -> str:
+    """Return the pattern of these names."""
+    found = "|".join(map(literal, topics))
+    return found if len(topics) == 1 else f"(?:{found})"
 
 
 def input_topics(config: Config) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -15,6 +15,8 @@ from ssm_stream.config import MAX_PENDING, Config, ConfigError, Labels
 from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.engine import Alert, Engine
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
+from ssm_stream.engine.kernel_params import ttl_ms
+from ssm_stream.evaluate.message_rows import MessageRows
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
 from ssm_stream.evaluate.reading_order import TimeOrder
 from ssm_stream.evaluate.recordings import Recording
@@ -100,7 +102,8 @@ def prequential(
     source = source or config.source.topic
     engine = Engine(config) if engine is None else engine  # a new engine has length 0 and is false
     first, held = 0, None
-    for part in batches(config, rows):
+    partition = engine.partition if isinstance(engine, PartitionedEngine) and engine.partitions > 1 else None
+    for part in batches(config, rows, partition):
         events, refused = part.events, part.refused
         if until is not None:
             events = events.take(np.flatnonzero(events.ts < until))
@@ -131,24 +134,27 @@ def _with_waiting(last: Chunk, engine: Predictor) -> Chunk:
     return last._replace(alerts=[*last.alerts, *waiting]) if waiting else last
 
 
-def batches(config: Config, rows: Iterable[dict[str, Any]]) -> Iterator[Batch]:
+def batches(
+    config: Config, rows: Iterable[dict[str, Any]], partition: Callable[[str], int] | None = None
+) -> Iterator[Batch]:
     """Yield the events of a file, some of its rows at a time.
 
     Where the rows of the file are messages that are no events yet, an event's position is that of the message that
-    completed it; the last ones, which no message completes, have that of the last.
+    completed it; the last ones, which no message completes, come in a batch of their own.
+
+    Args:
+        partition: returns the partition of an entity's messages; None: all are of one
     """
-    builder, order = row_builder(config.event), TimeOrder(1000 * config.event.grace)
+    builder, order = row_builder(config.event, ttl_ms(config)), TimeOrder(config.event)
+    rows_of = None if builder is None else MessageRows(config, builder, partition)
     read = read_messages(config, rows)
-    for messages, refused, count in order(read) if config.event.layout == "readings" else read:
+    for messages, refused, count in order(read) if config.event.makes_rows else read:
         passed = count - len(messages) - len(refused)
-        if builder is None:
+        if rows_of is None:
             yield Batch(messages, refused, count, passed)
             continue
-        place = messages.position
-        made = builder.add(messages, place.tolist(), 0)
-        late = [each._replace(position=int(place[each.position])) for each in made.late]
-        events = replace(made.events, position=np.array(made.offsets, np.int64))
-        yield Batch(events, sorted([*refused, *late]), count, passed, order.sorted, builder.overtaken)
+        made = rows_of.add(messages)
+        yield Batch(made.events, sorted([*refused, *made.late]), count, passed, order.sorted, rows_of.overtaken)
     if builder is not None:
         yield Batch(builder.flush().events, [], 0, 0, order.sorted, builder.overtaken)
 

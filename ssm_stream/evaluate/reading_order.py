@@ -1,4 +1,7 @@
-"""Files of readings that are not in the order of their times, such as tag after tag: sorted, as a topic has them."""
+"""Files of messages that are not in the order of their times, such as tag after tag: sorted, as a topic has them.
+
+Of messages that are no rows yet: readings, and the events of windows.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ssm_stream.config import Event
 from ssm_stream.ingest.event_columns import concatenate
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.factorize import factorize
@@ -23,10 +27,11 @@ Part = tuple[Events, list[RefusedDocument], int]
 
 
 class TimeOrder:
-    """Passes on the readings of a file. grace: ms that they may be late. sorted: they were sorted by time"""
+    """Passes on the readings of a file. event: by which they are read. sorted: they were sorted by time"""
 
-    def __init__(self, grace: float) -> None:
-        self._grace, self.sorted = grace, False
+    def __init__(self, event: Event) -> None:
+        self._grace = 1000 * (event.grace if event.aggregate is None else event.aggregate.grace)
+        self._readings, self.sorted = event.aggregate is None, False
         self._codes: dict[str, int] = {}
         self._latest = np.empty(0, np.int64)
         self._late = 0
@@ -45,7 +50,7 @@ class TimeOrder:
                 break
         if self._late > OUT_OF_ORDER * size:
             self.sorted = True
-            yield from _sorted([*held, *going])
+            yield from _sorted([*held, *going], readings=self._readings)
             return
         while held:
             yield held.pop(0)
@@ -65,20 +70,20 @@ class TimeOrder:
             self._latest[e] = latest[-1]
 
 
-def _sorted(parts: list[Part]) -> Iterator[Part]:
+def _sorted(parts: list[Part], *, readings: bool) -> Iterator[Part]:
     """Yield the readings of all parts by time."""
     events, refused, rows = list[Events](), list[RefusedDocument](), 0
-    for readings, refusals, height in parts:
-        events.append(replace(readings, position=readings.position + rows))
+    for some, refusals, height in parts:
+        events.append(replace(some, position=some.position + rows))
         refused += [each._replace(position=each.position + rows) for each in refusals]
         rows += height
     together = concatenate(events)
     # At one time the target counts last, as with `event.grace`.
-    order = np.lexsort((together.features[:, SIGNAL] == 0, together.ts))
+    last = together.features[:, SIGNAL] == 0 if readings else np.zeros(len(together))
+    order = np.lexsort((last, together.ts))
     first = 0
     for begin in range(0, max(len(order), 1), PIECE):
         piece = together.take(order[begin : begin + PIECE])
-        last = begin + PIECE >= len(order)
-        height = rows - first if last else len(piece)
+        height = rows - first if begin + PIECE >= len(order) else len(piece)
         yield replace(piece, position=piece.position - first), refused, height
         refused, first = [], first + height

@@ -19,14 +19,16 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
-from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
-from ssm_stream.ingest.formats import message_format
+from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.formats.outputs import open_outputs
+from ssm_stream.kafka.formats.registry import RegistryError, open_registry
 from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.sample import SampleCounts, decode_sample
 from ssm_stream.kafka.topic_head import parse_documents
@@ -66,6 +68,8 @@ class Check(NamedTuple):
 def diagnose(config: Config) -> list[Check]:
     """Check everything that a run needs. Takes `source.wait` seconds if no broker answers."""
     local = [_python(), _libraries(), _own_parts(), _configuration(config), _recovery(config)]
+    if config.schema_registry is not None:
+        local.append(_registry(config))
     try:
         cluster = check_broker(config.source)
     except BrokerError as error:
@@ -73,7 +77,8 @@ def diagnose(config: Config) -> list[Check]:
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
-    return [*local, Check("brokers", True, found), *_source(config, cluster), *inputs, *_sinks(config, cluster)]
+    sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
+    return [*local, Check("brokers", True, found), *sources, *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
@@ -85,7 +90,7 @@ def create_missing(config: Config, partitions: int) -> Check:
     needed = max([partitions, *(p + 1 for p in source.partitions or [])])
     try:
         cluster = check_broker(source)
-        topics = dict.fromkeys(_inputs(config).values(), partitions) | {source.topic: needed}
+        topics = dict.fromkeys(_inputs(config).values(), partitions) | dict.fromkeys(source.names, needed)
         topics |= dict.fromkeys(_outputs(config).values(), partitions)
         absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
         control = {name: 1 for name in absent if name == config.control_topic}
@@ -179,6 +184,21 @@ def _unwritable(directory: Path) -> str | None:
     return None
 
 
+def _registry(config: Config) -> Check:
+    """Check whether the schema registry answers, and has the schemas of the output where they must be there already."""
+    assert config.schema_registry is not None
+    began, settings = time.monotonic(), config.schema_registry
+    try:
+        kinds = open_registry(config).check()
+        answered = time.monotonic() - began
+        message_format(config)
+        if not settings.register_schemas:
+            open_outputs(config)
+    except RegistryError as error:
+        return Check("schema registry", False, error.found, error.cure)
+    return Check("schema registry", True, f"{settings.url} answered in {answered:.2f} s, and has {', '.join(kinds)}")
+
+
 def _source(config: Config, cluster: Cluster) -> list[Check]:
     source = config.source
     try:
@@ -199,7 +219,10 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
         return [topic, Check("reading", False, error.found, cure)]
     if not messages:
         return [topic, reading, _clock(newest)]
-    sample = decode_sample(config, messages)
+    try:
+        sample = decode_sample(config, messages)
+    except RegistryError as error:
+        return [topic, reading, Check("events", False, error.found, error.cure), _clock(newest)]
     entities = [_entities(config, sample, len(cluster.topics[source.topic]))] if sample.events else []
     return [topic, reading, _events(config, messages, sample), *entities, _clock(newest)]
 
@@ -211,7 +234,8 @@ def _entities(config: Config, sample: SampleCounts, partitions: int) -> Check:
     budget = config.alerts.budget
     enough = budget is not None and sample.events >= SAMPLE_ROUNDS * budget.entities
     far = describe_budget(config, len(names), all_seen=enough)
-    return Check("entities", True, found if far is None else f"{found}; {far}")
+    notes = [other_partitioner(names, partitions), far]
+    return Check("entities", True, "; ".join([found, *(each for each in notes if each is not None)]))
 
 
 def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Check:
@@ -220,9 +244,9 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
     found = f"{sample.events} of the last {sample.messages} messages are {what}"
     found += f", {sample.labels} are labels" if sample.labels else ""
     passed = sample.messages - sample.events - sample.labels - sample.refused.total()
-    why = "" if config.event.makes_rows else " (event.only)"
+    why = "" if config.event.layout == "readings" else " (event.only)"
     found += f", {passed} pass by{why}" if passed else ""
-    parsed = parse_documents(messages, message_format(config.event), MessageFields(config))
+    parsed = parse_documents(messages, message_format(config), MessageFields(config))
     documents = [each for each in parsed if isinstance(each, dict)]
     if missing := missing_paths(config, documents, f"the last {sample.messages} messages"):
         return Check(
@@ -321,7 +345,7 @@ def _inputs(config: Config) -> dict[str, str]:
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,
-    }
+    } | {f"source.context[{i}]": each.topic for i, each in enumerate(config.source.context)}
     return {name: topic for name, topic in named.items() if topic is not None}
 
 

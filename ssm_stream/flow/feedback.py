@@ -18,7 +18,7 @@ from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import AlertAcknowledgement, FeedbackError, FeedbackReader, Verdict, VerdictCounts
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.dead_letters import make_dead_letter
-from ssm_stream.kafka.decoder import too_large_reason
+from ssm_stream.kafka.formats.messages import too_large_reason
 from ssm_stream.kafka.records import (
     Chunk,
     OutputBatch,

@@ -17,6 +17,7 @@ from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.control.follower import FollowedControl, follow_control
 from ssm_stream.kafka.control.topic import control_topic, write_message
+from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.producer import MessageProducer
 from ssm_stream.kafka.records import Message
 from ssm_stream.kafka.topic_reader import read_topic
@@ -79,6 +80,7 @@ def open_page(config: Config, metrics: Metrics) -> LivePage:
         None if feedback is None else FeedbackWriter(config, feedback.topic),
         None if control is None else StopWriter(config, control),
     )
+    page.alert_episodes.as_json = alert_reader(config)
     threading.Thread(target=_read_history, args=(page,), name="ui-history", daemon=True).start()
     if control is not None:
         threading.Thread(target=_follow_stops, args=(page, control), name="ui-stops", daemon=True).start()
@@ -125,7 +127,8 @@ def _read_history(page: LivePage) -> None:
             else:
                 page.on_acknowledged(found)
         messages = sorted(itertools.chain.from_iterable(alerts), key=lambda message: message.timestamp()[1])
-        page.alert_episodes.add(filter(_is_shown, (message.value() for message in messages)))
+        contents = map(page.alert_episodes.as_json, (message.value() for message in messages))
+        page.alert_episodes.add(filter(_is_shown, contents))
     except BrokerError as error:
         LOG.warning("alerts_not_remembered", error=str(error))
     finally:

@@ -16,7 +16,7 @@ import structlog
 
 from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.changes import NOT_LIVE, Change, diff_settings
-from ssm_stream.operators.source import STOP
+from ssm_stream.kafka.client import STOP
 from ssm_stream.recovery.compatibility import check_running_state
 
 LOG = structlog.get_logger("ssm_stream")

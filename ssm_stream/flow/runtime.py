@@ -7,8 +7,9 @@ import gc
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from bytewax.dataflow import Dataflow
@@ -19,15 +20,15 @@ from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.ingest.formats import message_format
-from ssm_stream.ingest.message_fields import MessageFields
-from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
-from ssm_stream.kafka.schema_registry import resolve_frames
+from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.formats.outputs import open_outputs
+from ssm_stream.kafka.formats.registry import open_registry
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.operators.failures import restore_stderr
-from ssm_stream.operators.source import SIGNALLED, STOP, labels_topic, stop_on_signals
+from ssm_stream.operators.source import SIGNALLED, labels_topic, stop_on_signals
 from ssm_stream.ops.audit import Audit
 from ssm_stream.ops.health import Health
 from ssm_stream.ops.metrics import Metrics
@@ -108,12 +109,15 @@ def prepare(
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
-    sources = [config.source, labels_topic(config), feedback_topic(config)]
+    sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
-    if config.control_topic is not None:
-        brokers.partitions_of(config.control_topic)
+    for topic in (config.control_topic, *(each.topic for each in config.source.context)):
+        if topic is not None:
+            brokers.partitions_of(topic)
     _require_sinks(config, brokers)
-    resolve_frames(config)
+    if not SIGNALLED.is_set():
+        STOP.clear()  # of the run before, in this process
+    _require_registry(config)
     if config.delivery == "exactly_once":
         require_transactions(brokers)
     recovery = None
@@ -127,7 +131,7 @@ def prepare(
                 "event.features: auto: the processes of a cluster must agree on the features: set recovery.directory "
                 "to a folder that all can read, or list the features"
             )
-        config = _with_features(config, partitions[config.source.topic], until_eof=until_eof, first=lock)
+        config = _with_features(config, partitions, until_eof=until_eof, first=lock)
     if not embedded:
         config = as_learned(config)
     if lock and not embedded:
@@ -146,8 +150,8 @@ def prepare(
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
     catch_up = None if embedded else pending_catch_up(config)
-    if catch_up is not None:
-        LOG.info("reading_again", **catch_up.left())
+    if catch_up is not None and (left := catch_up.left()):
+        LOG.info("reading_again", messages=left)
     keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
     observers, site = _observers(config, metrics, keeper, ui=ui)
     health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
@@ -198,10 +202,13 @@ def _observers(
     return Observers(*observers, page), Site(page)
 
 
-def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
+def _with_features(
+    config: Config, partitions: Mapping[str, tuple[int, ...]], *, until_eof: bool, first: bool
+) -> Config:
     """Return the configuration with selected features: those of the recovery directory, else selected now and kept.
 
     Args:
+        partitions: by topic
         first: this process selects; the others of its cluster wait for its selection
 
     Raises:
@@ -221,11 +228,10 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
                 f"recovery.directory: the first process has stored no selection of features in {directory}: start it, "
                 "or read its log"
             )
-    LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
-    read = message_format(config.event)
-    documents = first_documents(
-        config.source, partitions, SAMPLE, until_eof=until_eof, read=read, fields=MessageFields(config)
-    )
+    LOG.info("picking_features", topic=", ".join(config.source.names), events=SAMPLE, wait_s=config.source.wait)
+    documents, n = list[Any](), -(-SAMPLE // len(config.source.names))
+    for each in config.source.each:
+        documents += first_documents(config.replace(source=each), partitions[each.topic], n, until_eof=until_eof)
     selection = select_features(config, documents)
     if directory is not None:
         write_feature_selection(directory, config, selection.config)
@@ -251,6 +257,18 @@ def _require_sinks(config: Config, cluster: Cluster) -> None:
             f"topics {missing} do not exist on {config.source.brokers}",
             "create them: ssm-stream doctor CONFIG --create-topics",
         )
+
+
+def _require_registry(config: Config) -> None:
+    """Require that the schema registry answers, if there is one, and that it has the schemas of the output.
+
+    Raises:
+        RegistryError: it does not, or refuses, or packages for it are missing.
+    """
+    if config.schema_registry is not None:
+        open_registry(config).check()
+        message_format(config)
+        open_outputs(config)
 
 
 def run(

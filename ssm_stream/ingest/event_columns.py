@@ -46,6 +46,9 @@ class Events:
     """(n,) numbers, not 0, of rows of which one message causes several (`ingest/rows`): ids of their predictions and
     alerts end with them; None: a row a message"""
 
+    empty: NDArray[np.bool_] | None = None
+    """(n,) rows of windows without events; None: rows are not of windows"""
+
     def __len__(self) -> int:
         return len(self.entity)
 

@@ -25,7 +25,14 @@ from ssm_stream.ingest.event_columns import Events, select_entities, text_code
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.json_values import abbreviated, is_utf8
 from ssm_stream.ingest.paths import path_getter
-from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, number_to_ms, to_milliseconds
+from ssm_stream.ingest.timestamps import (
+    MAX_MS,
+    MIN_MS,
+    iso_to_ms,
+    number_to_ms,
+    plain_iso_to_ms,
+    to_milliseconds,
+)
 
 __all__ = ["EventReader", "Events", "FaultError", "RefusedDocument", "select_entities", "text_code"]
 
@@ -176,6 +183,8 @@ class EventReader:
         form, kinds = self.event.timestamp_format, set(map(type, column))
         raw = _floats(column) if form != "iso" and kinds <= {int, float} else None
         whole = None if raw is None else to_milliseconds(raw, form)
+        if whole is None and form in ("auto", "iso") and kinds == {str}:
+            whole = plain_iso_to_ms(column, without_zone=self._zone is UTC)
         if whole is not None:
             return whole
         times = [self._read_value(value, self.read_time, 0, at[i], refused) for i, value in enumerate(column)]

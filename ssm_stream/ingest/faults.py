@@ -8,6 +8,7 @@ from enum import StrEnum
 class Fault(StrEnum):
     """Why a message cannot be used: part of the contract with consumers of dead letters, as `ssm_stream.NAME`."""
 
+    AHEAD = "Ahead"
     EMPTY = "Empty"
     EMPTY_ENTITY = "EmptyEntity"
     FORMAT_FAILED = "FormatFailed"
@@ -19,10 +20,12 @@ class Fault(StrEnum):
     NOT_JSON = "NotJson"
     NOT_UTF8 = "NotUtf8"
     OUT_OF_RANGE = "OutOfRange"
+    SCHEMA_MISMATCH = "SchemaMismatch"
     TOMBSTONE = "Tombstone"
     TOO_LARGE = "TooLarge"
     TOO_MANY_ENTITIES = "TooManyEntities"
     UNDELIVERABLE = "Undeliverable"
+    UNKNOWN_SCHEMA = "UnknownSchema"
     UNMATCHED_LABEL = "UnmatchedLabel"
     WRONG_ID = "WrongId"
     WRONG_TIMESTAMP = "WrongTimestamp"

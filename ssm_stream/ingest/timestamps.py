@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MIN_MS, MAX_MS = -62_104_060_800_000, 253_370_764_799_999
 """Years 2 to 9998: in any time zone, datetime can hold them."""
+DAYS_OF_MONTH = np.array([0, 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31])
+"""By the number of the month, from 1."""
 YEAR_2000_MS = 946_684_800_000.0
 UNITS_PER_MS = {"s": 0.001, "ms": 1.0, "us": 1_000.0, "ns": 1_000_000.0}
 """`timestamp_format` of numbers → units of it in a millisecond."""
@@ -47,6 +50,62 @@ def iso_to_ms(text: str, zone: tzinfo = UTC) -> int:
     """
     since = parse_iso_time(text, zone) - EPOCH
     return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000
+
+
+def plain_iso_to_ms(texts: Sequence[str], *, without_zone: bool) -> NDArray[np.int64] | None:
+    """Return what `iso_to_ms` returns for each text; None if one is not of the usual form, which all must share.
+
+    The form is `2026-01-31T12:00:00`, with a space in place of the T or a fraction of up to 6 digits, and `Z` or
+    `+00:00` at the end.
+
+    Args:
+        without_zone: texts may have none, and are in UTC then
+    """
+    n, joined = len(texts), "".join(texts)
+    if not n or not joined.isascii() or len(joined) % n:
+        return None
+    first = texts[0]
+    end = next((end for end in ("Z", "+00:00") if first.endswith(end)), "")
+    digits = len(first) - len(end) - 20  # of the fraction, and −1 without
+    if (not end and not without_zone) or not (digits == -1 or 1 <= digits <= 6) or set(map(len, texts)) != {len(first)}:
+        return None
+    letters = np.frombuffer(joined.encode(), np.uint8).reshape(n, -1)
+    form = "dddd-dd-ddTdd:dd:dd" + ("." + "d" * digits if digits > 0 else "") + end
+    numbers = letters.astype(np.int64) - ord("0")
+    fixed = np.array([letter != "d" and at != 10 for at, letter in enumerate(form)])
+    expected = np.frombuffer(form.encode(), np.uint8)
+    is_digit = ~fixed
+    is_digit[10] = False
+    if (
+        (letters[:, fixed] != expected[fixed]).any()
+        or not np.isin(letters[:, 10], [ord("T"), ord(" ")]).all()
+        or (numbers[:, is_digit] < 0).any()
+        or (numbers[:, is_digit] > 9).any()
+    ):
+        return None
+
+    def field(at: int, size: int) -> NDArray[np.int64]:
+        out = np.zeros(n, np.int64)
+        for place in range(at, at + size):
+            out = 10 * out + numbers[:, place]
+        return out
+
+    year, month, day = field(0, 4), field(5, 2), field(8, 2)
+    hour, minute, second = field(11, 2), field(14, 2), field(17, 2)
+    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
+    if (month < 1).any() or (month > 12).any() or (hour > 23).any() or (minute > 59).any() or (second > 59).any():
+        return None
+    if (day < 1).any() or (day > DAYS_OF_MONTH[month] + (leap & (month == 2))).any() or (year < 1).any():
+        return None
+    # Days since 1970 by the Gregorian calendar, in years that begin in March.
+    y = year - (month <= 2)
+    era, of_era = y // 400, y % 400
+    of_year = (153 * ((month + 9) % 12) + 2) // 5 + day - 1
+    days = 146_097 * era + 365 * of_era + of_era // 4 - of_era // 100 + of_year - 719_468
+    ms: NDArray[np.int64] = ((days * 24 + hour) * 60 + minute) * 60_000 + second * 1000
+    if digits > 0:
+        ms = ms + field(20, digits) * 10 ** (6 - digits) // 1000
+    return ms if np.all((ms >= MIN_MS) & (ms <= MAX_MS)) else None
 
 
 def ms_to_iso(ms: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -17,6 +18,10 @@ LOGGER = logging.getLogger("ssm_stream.kafka")
 """Receives librdkafka's log lines. They are dropped unless the application configures logging: without a handler Python
 would print every lost connection to stderr, in the middle of the live view."""
 LOGGER.addHandler(logging.NullHandler())
+
+STOP = threading.Event()
+"""Set: every source ends at its next poll, and the dataflow ends as at the end of its input, snapshots written; no
+server is waited for any longer."""
 
 PROPERTY_ERRORS = (KafkaException, TypeError, ValueError)
 """Raised where librdkafka refuses a property of a new client."""
@@ -101,7 +106,7 @@ def redact_text(text: str, *properties: Mapping[str, Any]) -> str:
 
 def with_topic(source: Source, topic: str) -> Source:
     """Return the settings that read another topic of the same brokers, all of its partitions."""
-    return source.model_copy(update={"topic": topic, "partitions": None})
+    return source.model_copy(update={"topic": topic, "topics": None, "partitions": None})
 
 
 def kafka_error(error: KafkaException) -> KafkaError:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,14 +9,11 @@ from operator import methodcaller
 from typing import Any
 
 import numpy as np
-import orjson
 
 from ssm_stream.config import Config
 from ssm_stream.engine.engine import shard_of
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
-from ssm_stream.ingest.faults import Fault
-from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.labels import LabelReader
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.paths import path_getter
@@ -25,6 +21,8 @@ from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.dead_letters import make_dead_letter
 from ssm_stream.kafka.fast_json import FastReader
+from ssm_stream.kafka.formats.framing import strip_frame
+from ssm_stream.kafka.formats.messages import max_size, message_format
 from ssm_stream.kafka.records import (
     Chunk,
     LabelBatch,
@@ -52,7 +50,9 @@ class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
-    control: returns the planned stops of the control topic for the events of a partition from an offset on
+    control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
+        an offset on
+    join: sets the columns of context topics of documents
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -62,16 +62,21 @@ class Decoder:
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
         inspect: Callable[[Chunk], bool] | None = None,
+        join: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
+        self._join = join
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
+        self._topics = config.source.names
         self.reader = MessageReader(config.event)
         fast = FastReader(self.reader.event)
-        self._format = message_format(config.event)
-        plain = config.event.format == "json" and config.labels is None
+        self._format = message_format(config)
+        self._label_format = message_format(config, labels=True) if config.labels else self._format
+        bare = config.labels is None and not config.source.context
+        plain = config.event.format in ("json", "auto") and bare
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
-        self._framed = config.event.framed
+        self._framed = False  # whether messages with a schema registry's frame have come
         full = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._keep_raw = full or config.event.makes_rows
         self._labels = LabelReader(config, config.labels) if config.labels else None
@@ -80,11 +85,12 @@ class Decoder:
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
-        if self._inspect is not None and chunk.topic == self.config.source.topic and not self._inspect(chunk):
+        if self._inspect is not None and chunk.topic in self._topics and not self._inspect(chunk):
             self._inspect = None
         out = self._decode(chunk)
-        if self._control is not None and chunk.topic == self.config.source.topic:
-            windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
+        if self._control is not None and chunk.topic in self._topics:
+            number = self.config.source.number(chunk.topic, chunk.partition)
+            windows = self._control(number, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
         if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
@@ -93,23 +99,18 @@ class Decoder:
 
     def _decode(self, chunk: Chunk) -> list[Decoded]:
         values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
-        if self._framed:
-            values = list(map(strip_frame, values))
-        fits = _max_size(values) <= self._max_bytes
-        if fits and self._fast is not None:
-            keys = list(map(methodcaller("key"), chunk.messages)) if self._fast.by_key else None
-            if (plain := self._fast.read(values, keys)) is not None:
-                plain, misfits = self.reader.translate(plain, [])
-                if not misfits:
-                    return list(self._split(chunk, plain))
+        if self._fast is not None and (plain := self._read_fast(self._fast, chunk, values)) is not None:
+            plain, misfits = self.reader.translate(plain, [])
+            if not misfits:
+                return list(self._split(chunk, plain))
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
-        read = orjson.loads if is_label_topic else self._format
-        if fits and read is orjson.loads:
-            documents, positions = _parse(values, refused)
-        else:
-            documents, positions = parse_each(values, refused, self._max_bytes, read)
+        read = self._label_format if is_label_topic else self._format
+        headers = list(map(methodcaller("headers"), chunk.messages)) if read.needs_headers else None
+        documents, positions = read.parse(values, refused, headers)
         add_fields(self._fields, documents, chunk.messages, positions)
+        if self._join is not None and not is_label_topic:
+            self._join(documents)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -130,6 +131,23 @@ class Decoder:
             out.append((key, OutputBatch(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
         return out
 
+    def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
+        """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""
+        strips = self.config.event.format == "json"  # otherwise its schema decides what follows a frame
+        if max_size(values) > self._max_bytes or not (strips or (values[0] or b"").startswith(b"{")):
+            return None
+        keys = list(map(methodcaller("key"), chunk.messages)) if reader.by_key else None
+        plain = reader.read(list(map(strip_frame, values)) if self._framed else values, keys)
+        if (
+            plain is None
+            and strips
+            and not self._framed
+            and any(value is not None and value[:1] == b"\0" for value in values)
+        ):
+            self._framed = True
+            return self._read_fast(reader, chunk, values)
+        return plain
+
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
         """Return the events by shard. The last batch has the timestamps."""
         messages = chunk.messages
@@ -141,9 +159,9 @@ class Decoder:
         raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
-        first = offset_of(chunk.messages[0])
+        first, topic = offset_of(chunk.messages[0]), self._topic(chunk)
         if self.config.state.shards == 1:
-            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first))]
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first, topic))]
         batches = [
             (
                 key,
@@ -153,6 +171,7 @@ class Decoder:
                     [offsets[i] for i in rows.tolist()],
                     None if raw is None else raw.take(rows.tolist()),
                     chunk=first,
+                    topic=topic,
                 ),
             )
             for key, rows in rows_by_shard(self._shards.values_of(events.entity))
@@ -186,10 +205,15 @@ class Decoder:
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
         shards = self._shards.values_of(labels.entity)
-        out += [(key, LabelBatch(chunk.partition, labels.take(rows))) for key, rows in rows_by_shard(shards)]
+        whole = LabelBatch(chunk.partition, labels, topic=self._topic(chunk))
+        out += [(key, whole._replace(labels=labels.take(rows))) for key, rows in rows_by_shard(shards)]
         taken = set(chosen)
         rest = [i for i in range(len(documents)) if i not in taken]
         return [documents[i] for i in rest], [at[i] for i in rest]
+
+    def _topic(self, chunk: Chunk) -> str | None:
+        """Return the topic of a chunk as its batches have it: None with a single one."""
+        return chunk.topic if len(self._topics) > 1 and chunk.topic in self._topics else None
 
     def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]
@@ -204,49 +228,6 @@ def _messages_of(item: ShardBatch | LabelBatch | OutputBatch) -> int:
     return len(item.labels) if isinstance(item, LabelBatch) else item.size
 
 
-def _max_size(values: list[bytes | None]) -> int:
-    try:
-        return max(map(len, values), default=0)  # type: ignore[arg-type]  # a TypeError where one is None
-    except TypeError:
-        return max(map(len, filter(None, values)), default=0)
-
-
-def _parse(values: list[bytes | None], refused: list[RefusedDocument]) -> tuple[list[Any], list[int] | None]:
-    """Return the JSON documents, and their positions among the values; None as positions if all are JSON."""
-    try:
-        return list(map(orjson.loads, values)), None  # type: ignore[arg-type]
-    except orjson.JSONDecodeError:
-        return parse_each(values, refused)  # at least one is bad
-
-
-def parse_each(
-    values: list[bytes | None],
-    refused: list[RefusedDocument],
-    max_bytes: float = math.inf,
-    read: MessageFormat = orjson.loads,
-) -> tuple[list[Any], list[int]]:
-    """Parse the values one by one, and append those that cannot be read to `refused`. read: from `message_format`"""
-    documents, positions = [], []
-    for i, value in enumerate(values):
-        if value is None:
-            refused.append(RefusedDocument(i, Fault.TOMBSTONE, "the value is null; an event is a JSON object"))
-            continue
-        if not value:
-            refused.append(RefusedDocument(i, Fault.EMPTY, "the value is empty; an event is a JSON object"))
-            continue
-        if len(value) > max_bytes:
-            refused.append(RefusedDocument(i, Fault.TOO_LARGE, too_large_reason(len(value), max_bytes)))
-            continue
-        try:
-            documents.append(read(value))
-            positions.append(i)
-        except orjson.JSONDecodeError as error:
-            refused.append(_not_json(i, value, error))
-        except FormatError as error:
-            refused.append(RefusedDocument(i, Fault.FORMAT_FAILED, str(error)))
-    return documents, positions
-
-
 def add_fields(
     fields: MessageFields, documents: Sequence[Any], messages: Sequence[Message], positions: Sequence[int] | None
 ) -> None:
@@ -255,23 +236,3 @@ def add_fields(
         if type(document) is dict:
             message = messages[i if positions is None else positions[i]]
             document.update(fields.values(message.key(), headers_of(message) if fields.has_headers else ()))
-
-
-def strip_frame(value: bytes | None) -> bytes | None:
-    """Return the value without the frame of a schema registry (a zero byte and four bytes of id), if it has one."""
-    return value[5:] if value is not None and value[:1] == b"\0" else value
-
-
-def too_large_reason(size: int, max_bytes: float) -> str:
-    """Return the reason of a dead letter with the fault TooLarge."""
-    return f"the value has {size} bytes, more than {max_bytes} (event.max_bytes)"
-
-
-def _not_json(position: int, value: bytes, error: orjson.JSONDecodeError) -> RefusedDocument:
-    try:
-        value.decode("utf-8")
-    except UnicodeDecodeError as wrong:
-        return RefusedDocument(
-            position, Fault.NOT_UTF8, f"byte {wrong.start} (0x{value[wrong.start]:02x}) is not UTF-8"
-        )
-    return RefusedDocument(position, Fault.NOT_JSON, f"not JSON: {str(error)[:200]}")

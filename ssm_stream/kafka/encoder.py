@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
-from ssm_stream.contract.message_schemas import OF_PREDICTION
+from ssm_stream.contract.message_schemas import CONTENT_TYPES, OF_PREDICTION
 from ssm_stream.core import native
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
@@ -22,8 +22,8 @@ from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
 from ssm_stream.ingest.timestamps import EPOCH
 from ssm_stream.kafka.dead_letters import make_dead_letter
+from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.records import Headers, LabelBatch, OutputBatch, ProducerRecord, RawMessage, ShardBatch
-from ssm_stream.kafka.schema_registry import resolve_frames
 from ssm_stream.ops.observers import Sent
 
 T = TypeVar("T")
@@ -124,7 +124,7 @@ class Encoder:
     """
 
     def __init__(self, config: Config) -> None:
-        self.frames = resolve_frames(config)
+        self.outputs = open_outputs(config)
         self.config = config
         horizon = config.model.horizon
         self._ahead = horizon.seconds if horizon.seconds or horizon.events else None
@@ -139,7 +139,11 @@ class Encoder:
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
-        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, self.frames.prediction)
+        write = self.outputs.prediction
+        frame = write.frame if write.schema is None else b""
+        values = encode_predictions(batch, predictions, stem, self._ahead, self._targets, frame)
+        if write.schema is not None:
+            values = list(map(write.of_json, values))
         keys, offsets = batch.events.entity, batch.offsets
         if m := len(self._targets):
             keys, offsets = _repeat(keys, m), _repeat(offsets, m)
@@ -149,7 +153,7 @@ class Encoder:
         """Return the alerts of one batch of labels; their source is the label."""
         ids = self.label_ids(batch)
         others = self.alert_records(outcome.alerts, ids)
-        return OutputBatch(self._label_topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
+        return OutputBatch(ids.topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
 
     def alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
@@ -176,13 +180,15 @@ class Encoder:
         """Return the dead letters of the labels that were given up in a batch: key and value as they came, without the
         headers that they had."""
         if isinstance(batch, LabelBatch):
-            topic, offsets = self._label_topic, batch.labels.position.tolist()
+            topic, offsets = batch.topic or self._label_topic, batch.labels.position.tolist()
         else:
             topic, offsets = self.topic_of(batch), batch.offsets
         records = []
         for label in labels:
             raw = RawMessage(*(label.raw or (None, None)), [])
-            place = (self._label_topic, label.source, label.position)
+            by_marker = self._label_topic in self.config.source.names
+            origin = self.config.source.place(label.source) if by_marker else (self._label_topic, label.source)
+            place = (*origin, label.position)
             letter = make_dead_letter(self.config, raw, place, "label", Fault.UNMATCHED_LABEL, label.reason)
             records.append(letter._replace(offset=offsets[label.row]))  # of the message at which it was given up
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
@@ -191,13 +197,17 @@ class Encoder:
         """Return the topic that a batch came from."""
         return batch.topic or self.config.source.topic
 
+    def source_of(self, batch: ShardBatch | LabelBatch) -> int:
+        """Return the number of the partition that a batch came from: see `Source.number`."""
+        return self.config.source.number(batch.topic, batch.partition)
+
     def event_ids(self, batch: ShardBatch) -> EventIds:
         """Return where the events of a batch come from, for the ids of their alerts."""
         return EventIds(self.topic_of(batch), batch.partition, batch.offsets, batch.events.number)
 
     def label_ids(self, batch: LabelBatch) -> EventIds:
         """Return where the labels of a batch come from, for the ids of their alerts."""
-        return EventIds(self._label_topic, batch.partition, batch.labels.position.tolist())
+        return EventIds(batch.topic or self._label_topic, batch.partition, batch.labels.position.tolist())
 
     def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
         """Return the contents of the alerts of one batch that are sent."""
@@ -227,7 +237,7 @@ class Encoder:
             "ce_type": f"io.ssm-stream.{body['kind']}.{body['phase']}",
             "ce_subject": body["entity"],
             "ce_time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "content-type": "application/json",
+            "content-type": CONTENT_TYPES[self.config.sinks.format],
         }
         headers: Headers = [(name, value.encode()) for name, value in attributes.items()]
         sinks, suppressed = self.config.sinks, "suppressed_by" in body
@@ -238,7 +248,7 @@ class Encoder:
         if suppressed:
             by = body["suppressed_by"]
             sent = Sent("suppressed", (*counted, by if by in (SHADOW, MAINTENANCE) else "fleet"))
-        value = (self.frames.suppressed if suppressed else self.frames.alert) + orjson.dumps(body)
+        value = (self.outputs.suppressed if suppressed else self.outputs.alert).encode(body)
         cause = body["source"]["offset"] if offset is None else offset
         return ProducerRecord(topic, body["entity"], value, headers, cause, sent)
 

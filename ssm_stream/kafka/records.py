@@ -90,12 +90,12 @@ class ShardBatch(NamedTuple):
     control: tuple[ControlWindow, ...] | None = None
     again: bool = False
 
-    def with_rows(self, rows: Rows) -> ShardBatch:
-        """Return the batch with the rows of its messages; with the message that caused each."""
-        raw = self.raw
-        if raw is not None:
+    def with_rows(self, rows: Rows, *, keep_raw: bool = False) -> ShardBatch:
+        """Return the batch with the rows of its messages. keep_raw: with the messages that caused them"""
+        raw: list[RawMessage] | None = None
+        if keep_raw and self.raw is not None:
             at = {offset: i for i, offset in enumerate(self.offsets)}
-            raw = [raw[at[offset]] for offset in rows.offsets]
+            raw = [self.raw[at[offset]] for offset in rows.offsets]
         return self._replace(events=rows.events, offsets=rows.offsets, raw=raw)
 
     def without(self, refused: list[RefusedDocument], admitted: Events) -> ShardBatch:
@@ -113,12 +113,16 @@ class ShardBatch(NamedTuple):
 
 
 class LabelBatch(NamedTuple):
-    """Labels of one chunk that belong to one shard, with the offset of each as their position. again: as of
-    `ShardBatch`"""
+    """Labels of one chunk that belong to one shard, with the offset of each as their position.
+
+    again: as of `ShardBatch`
+    topic: that they come from; None: that of labels, or the only events topic
+    """
 
     partition: int
     labels: Labels
     again: bool = False
+    topic: str | None = None
 
 
 class CaughtUp(NamedTuple):

@@ -29,7 +29,8 @@ from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
 from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter
 from ssm_stream.kafka.dead_letters import DeadLetter, Refusal, refusal_of
-from ssm_stream.kafka.decoder import Decoder, too_large_reason
+from ssm_stream.kafka.decoder import Decoder
+from ssm_stream.kafka.formats.messages import too_large_reason
 from ssm_stream.kafka.records import Chunk, Message, OutputBatch, offset_of
 
 MAX_LETTERS, MAX_BYTES = 500, 8_000_000

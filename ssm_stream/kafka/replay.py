@@ -27,6 +27,7 @@ from ssm_stream.ingest.events import EventReader
 from ssm_stream.ingest.paths import path_getter
 from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.client import LOGGER, PROPERTY_ERRORS, KafkaProducer, kafka_error, redact_text
+from ssm_stream.kafka.formats.rows import RowError
 
 Row = dict[str, Any]
 STOP_INTERVAL = 0.05
@@ -83,23 +84,19 @@ class ReplayResult(NamedTuple):
 
 
 def replay(
-    producer_properties: Mapping[str, Any],
-    topic: str,
+    producer: RowProducer,
     rows: Iterable[Row],
-    event: Event,
     *,
     speed: float | None = None,
     rate: float | None = None,
     on_progress: Callable[[int], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> ReplayResult:
-    """Send every row as a JSON message whose key is its entity, and wait until the broker has them all.
+    """Send every row as a message whose key is its entity, and wait until the broker has them all.
 
     Columns `$header.NAME` become headers; they and `$key` are no fields of the message's value.
 
     Args:
-        producer_properties: librdkafka's, at least `bootstrap.servers`.
-        event: where a row has its entity and time. A row without an entity has no key, or `entity_default`.
         speed: factor by which the recorded time runs faster. A row whose time cannot be read, or is before that of the
             previous row, is sent at once; where time returns to the start (entity after entity), the pace starts again.
         rate: events a second. With neither: as fast as the broker accepts them.
@@ -108,18 +105,17 @@ def replay(
         should_stop: called at least every 50 ms; True ends the replay once all sent rows are acknowledged.
 
     Raises:
-        ReplayError: a row or a property was refused, or `speed` is given and no time can be read.
+        ReplayError: a row was refused, or `speed` is given and no time can be read.
         RecordingError: from `rows`; what was sent before is delivered first.
     """
     report, stop = on_progress or _nothing, should_stop or _never
     if speed is not None:
-        paced = _at_speed(rows, event, speed)
+        paced = _at_speed(rows, producer.event, speed)
     elif rate is not None:
         paced = ((number / rate, row) for number, row in enumerate(rows))
     else:
         paced = ((None, row) for row in rows)
 
-    producer = RowProducer(producer_properties, topic, event)
     started = reported = time.monotonic()
     stopped = False
     try:
@@ -214,14 +210,21 @@ def _split_headers(row: Row) -> tuple[list[tuple[str, str | bytes | None]], Row]
 
 
 class RowProducer:
-    """Sends rows as JSON messages keyed by their entity, and counts those that the broker has.
+    """Sends rows as messages keyed by their entity, and counts those that the broker has.
+
+    properties: librdkafka's, at least `bootstrap.servers`
+    event: where a row has its entity. A row without one has no key, or `entity_default`
+    encode: from `row_encoder`; by default as JSON
 
     Raises:
         ReplayError: librdkafka refuses a property.
     """
 
-    def __init__(self, properties: Mapping[str, Any], topic: str, event: Event) -> None:
-        self._topic, self._event, self._entity = topic, event, entity_getter(event)
+    def __init__(
+        self, properties: Mapping[str, Any], topic: str, event: Event, encode: Callable[[Row], bytes] = encode_row
+    ) -> None:
+        self.event = event
+        self._topic, self._encode, self._entity = topic, encode, entity_getter(event)
         self._properties = dict(properties)
         self._last_error = ""
         self._sent = 0
@@ -248,10 +251,13 @@ class RowProducer:
             ReplayError: the broker refused this row or an earlier one.
         """
         name = self._entity(row)
-        name = self._event.entity_default if name is None else name
+        name = self.event.entity_default if name is None else name
         key = str(name).encode("utf-8", "replace") if name is not None and name != "" else None
         headers, row = _split_headers(row)
-        value = encode_row(row)
+        try:
+            value = self._encode(row)
+        except RowError as error:
+            raise ReplayError(f"topic {self._topic!r}: row {self._sent + 1}: {error}", self.acknowledged) from None
         on_delivery = functools.partial(self._on_delivery, self._sent)
         while True:
             try:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import orjson
-
 from ssm_stream.config import Config, ConfigError, Source
-from ssm_stream.ingest.formats import FormatError, MessageFormat, message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import FIRST, PathSearch
-from ssm_stream.kafka.decoder import add_fields, strip_frame
+from ssm_stream.kafka.decoder import add_fields
+from ssm_stream.kafka.formats.framing import schema_key
+from ssm_stream.kafka.formats.messages import MessageFormat, message_format
+from ssm_stream.kafka.formats.registry import UnknownSchemaError, open_registry
 from ssm_stream.kafka.records import Chunk, Message
 from ssm_stream.kafka.topic_reader import FROM_BEGINNING, open_topic
 
@@ -21,40 +22,29 @@ SOON = 60.0
 """Seconds after which missing paths are reported, however few messages have come."""
 
 
-def sample_documents(source: Source, partitions: tuple[int, ...], n: int) -> tuple[list[Any], bool]:
-    """Return JSON documents from the beginning of the partitions, of what is there now, and whether some have a schema
-    registry's frame; no documents if the topic is empty or has no JSON.
+def sample_documents(config: Config, partitions: tuple[int, ...], n: int) -> tuple[list[Any], list[Message]]:
+    """Return documents from the beginning of the partitions, of what is there now, and the messages that they are from;
+    no documents if the topic is empty or has none in `event.format`.
 
     Raises:
-        BrokerError: the broker refuses, or does not answer.
+        BrokerError: the broker, or the schema registry, refuses or does not answer.
     """
-    messages = _first_messages(source, partitions, n, until_eof=True)
-    return parse_documents(messages), any((message.value() or b"")[:1] == b"\0" for message in messages)
+    messages = _first_messages(config.source, partitions, n, until_eof=True)
+    return parse_documents(messages, message_format(config), None), messages
 
 
-def first_documents(
-    source: Source,
-    partitions: tuple[int, ...],
-    n: int,
-    *,
-    until_eof: bool,
-    read: MessageFormat = orjson.loads,
-    fields: MessageFields | None = None,
-) -> list[Any]:
+def first_documents(config: Config, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
     """Return documents from the beginning of the partitions, from each as evenly as they come.
 
     With too few on the topic it waits for more, `source.wait` seconds at most, but with `until_eof` not at all.
 
-    Args:
-        read: from `message_format`
-        fields: of the messages, to be added to the documents
-
     Raises:
-        BrokerError: the broker refuses, or does not answer.
+        BrokerError: the broker, or the schema registry, refuses or does not answer.
         ConfigError: no message can be read, or none came.
     """
+    source = config.source
     messages = _first_messages(source, partitions, n, until_eof=until_eof)
-    if documents := parse_documents(messages, read, fields):
+    if documents := parse_documents(messages, message_format(config), MessageFields(config)):
         return documents
     found = f"none of its first {len(messages)} messages is JSON, or in event.format" if messages else "it is empty"
     raise ConfigError(
@@ -63,25 +53,41 @@ def first_documents(
     )
 
 
-def parse_documents(
-    messages: list[Message], read: MessageFormat = orjson.loads, fields: MessageFields | None = None
-) -> list[Any]:
+def parse_documents(messages: list[Message], read: MessageFormat, fields: MessageFields | None = None) -> list[Any]:
     """Return the documents in messages, without those that cannot be read.
 
     Args:
         read: from `message_format`
         fields: of the messages, to be added to the documents
+
+    Raises:
+        RegistryError: the schema registry refuses, or does not answer.
     """
-    documents, positions = [], []
-    for i, message in enumerate(messages):
-        try:
-            documents.append(read(strip_frame(message.value()) or b""))
-            positions.append(i)
-        except (orjson.JSONDecodeError, FormatError):
-            continue  # it will be a dead letter
+    values, headers = [message.value() for message in messages], [message.headers() for message in messages]
+    documents, positions = read.parse(values, [], headers)  # the others will be dead letters
     if fields is not None:
         add_fields(fields, documents, messages, positions)
     return documents
+
+
+def names_schema(message: Message) -> bool:
+    """Return whether a message names a schema of a registry."""
+    return schema_key(message.value(), message.headers()) is not None
+
+
+def format_of(config: Config, messages: list[Message]) -> str:
+    """Return the `event.format` that reads messages which `auto` reads: `auto` where they differ.
+
+    Raises:
+        RegistryError: the schema registry refuses, or does not answer.
+    """
+    if config.schema_registry is None:
+        return "json"
+    kinds, registry = set[str](), open_registry(config)
+    for key in {schema_key(message.value(), message.headers()) for message in messages}:
+        with contextlib.suppress(UnknownSchemaError):
+            kinds.add("json" if key is None else registry.fetch(key).kind.lower())
+    return kinds.pop() if len(kinds) == 1 else "auto"
 
 
 def _first_messages(source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Message]:
@@ -127,8 +133,8 @@ class FirstMessages:
 
     def __init__(self, config: Config, report: Callable[[int, list[str]], object]) -> None:
         self._config, self._report = config, report
-        self._search, self._fields = PathSearch(config), MessageFields(config)
-        self._format = message_format(config.event)
+        self._search, self._fields = PathSearch(config, config.source.context_columns), MessageFields(config)
+        self._format = message_format(config)
         self._lock, self._began = threading.Lock(), time.monotonic()
         self._left = FIRST
         self._reported: int | None = None

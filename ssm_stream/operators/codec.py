@@ -9,18 +9,16 @@ from itertools import groupby
 from typing import Any
 
 import bytewax.operators as op
-import orjson
 from bytewax.connectors.kafka import KafkaSinkMessage
 from bytewax.dataflow import Stream
 from bytewax.operators import KeyedStream
 
 from ssm_stream.config import Config
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
-from ssm_stream.ingest.formats import message_format
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.dead_letters import make_dead_letter
-from ssm_stream.kafka.decoder import parse_each, strip_frame
 from ssm_stream.kafka.encoder import Encoder
+from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import (
     Headers,
     OutputBatch,
@@ -86,7 +84,7 @@ def decode(step_id: str, up: Stream[Any], config: Settings, *, service: Service 
     decoded = up
     if service is None:
         with explained_build():
-            settings = monitor_config(config, step_id)
+            settings = monitor_config(config, step_id, registry=True)
         decoded = op.flat_map_batch(f"{step_id}_json", up, MessageDecoder(step_id, settings, unread))
     split = op.branch(step_id, decoded, _is_event)
     return DecodeOut(step_id, split.trues, split.falses, unread)
@@ -101,7 +99,8 @@ class MessageDecoder:
 
     def __init__(self, step: str, config: Config, unread: UnreadErrors) -> None:
         self._step, self._config, self._unread = step, config, unread
-        self._format = message_format(config.event)
+        self._format = message_format(config)
+        self._label_format = message_format(config, labels=True)
         self._fields = MessageFields(config)
         self._labels_topic = config.labels.topic if config.labels else None
 
@@ -142,10 +141,12 @@ class MessageDecoder:
 
     def _decode(self, messages: list[tuple[RawMessage, tuple[str, int, int] | None]]) -> list[Any]:
         """Return the documents of messages, in their order, and their dead letters."""
-        event = self._config.event
+        if self._config.source.context:
+            raise ItemError(
+                f"step {self._step!r}: source.context is joined where the topic is read: use kafka_input(…, "
+                "batches=True)"
+            )
         values = [raw.value for raw, _ in messages]
-        if event.framed:
-            values = list(map(strip_frame, values))
         out: list[Any] = []
         refused: list[RefusedDocument] = []
 
@@ -156,10 +157,11 @@ class MessageDecoder:
         for label, run in groupby(range(len(values)), is_label):
             at = list(run)
             failed: list[RefusedDocument] = []
-            read = orjson.loads if label else self._format
-            documents, positions = parse_each([values[i] for i in at], failed, event.max_bytes, read)
+            read = self._label_format if label else self._format
+            documents, positions = read.parse([values[i] for i in at], failed, [messages[i][0].headers for i in at])
             refused += [each._replace(position=at[each.position]) for each in failed]
-            for document, position in zip(documents, positions, strict=True):
+            places = range(len(at)) if positions is None else positions
+            for document, position in zip(documents, places, strict=True):
                 message, place = at[position], messages[at[position]][1]
                 if type(document) is not dict:
                     refused.append(not_an_object(message, document))
@@ -228,8 +230,8 @@ class MessageEncoder:
             for record in output.records:
                 yield self._message(record.key, record.value, record.headers, record.topic)
         elif isinstance(item, Prediction):
-            frame, topic = self._encoder.frames.prediction, self._config.sinks.predictions or "predictions"
-            yield self._message(item.entity, frame + item.to_json(), None, topic)
+            topic = self._config.sinks.predictions or "predictions"
+            yield self._message(item.entity, self._encoder.outputs.prediction.of_json(item.to_json()), None, topic)
         elif isinstance(item, Alert):
             record = self._encoder.alert_record(item.to_dict())
             yield self._message(record.key, record.value, record.headers, record.topic)

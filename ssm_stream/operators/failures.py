@@ -19,7 +19,7 @@ from ssm_stream.config import ConfigError
 from ssm_stream.core.own_channels import ChannelError
 from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError
-from ssm_stream.kafka.schema_registry import RegistryError
+from ssm_stream.kafka.formats.registry import RegistryError
 from ssm_stream.kafka.transactional_producer import MarkerError
 from ssm_stream.recovery.bytewax_db import RecoveryError
 

@@ -157,7 +157,7 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
     """Return the settings of a step in a dataflow that is not `ssm-stream run`: without what that one alone has.
 
     Args:
-        registry: with the schema registry, whose frames messages have and records do not
+        registry: with the schema registry, which messages have and records do not
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -175,15 +175,12 @@ def monitor_config(config: Settings, step_id: str, *, registry: bool = False) ->
             "event.features: auto: a step cannot select features from events to come: list them, or select them from a "
             "recording (ssm-stream init, or ssm_stream.select_features)"
         )
-    sinks = settings.sinks.model_copy(
-        update={
-            "alerts": settings.sinks.alerts or "alerts",  # alerts that labels cause are encoded
-            "schema_registry": settings.sinks.schema_registry if registry else None,
-        }
-    )
+    # Alerts that labels cause are encoded.
+    sinks = settings.sinks.model_copy(update={"alerts": settings.sinks.alerts or "alerts"})
     if "recovery" in settings.model_fields_set:
         require_recovery(settings)
-    return _without_files(settings, delivery="at_least_once", sinks=sinks)
+    settings = _without_files(settings, delivery="at_least_once", sinks=sinks)
+    return settings if registry else settings.without_registry()
 
 
 def _without_files(config: Config, **sections: Any) -> Config:

@@ -118,10 +118,10 @@ class PendingCatchUp(NamedTuple):
     catch_up: CatchUp
     resume: Positions
 
-    def left(self) -> dict[str, Any]:
+    def left(self) -> dict[str, int]:
         """Return the number of messages by topic and partition, for the log."""
         left = {at: end - self.resume.get(at, 0) for at, end in self.catch_up.delivered.items()}
-        return {"messages": {f"{topic}-{partition}": n for (topic, partition), n in sorted(left.items()) if n > 0}}
+        return {f"{topic}-{partition}": n for (topic, partition), n in sorted(left.items()) if n > 0}
 
 
 def pending_catch_up(config: Config) -> PendingCatchUp | None:

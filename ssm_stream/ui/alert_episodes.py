@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import orjson
@@ -58,6 +58,11 @@ class Changes(NamedTuple):
     version: int
 
 
+def _without_frame(value: bytes | None) -> bytes | None:
+    """Return a message without a schema registry's frame: a zero byte and four of an id."""
+    return value[5:] if value is not None and value[:1] == b"\0" else value
+
+
 class AlertEpisodes:
     """The last episodes. cache: its flags follow them"""
 
@@ -65,6 +70,8 @@ class AlertEpisodes:
         self.version = 0
         self.open = 0
         """Number of episodes that have not recovered."""
+        self.as_json: Callable[[bytes | None], bytes | None] = _without_frame
+        """Returns the content of a message as JSON; replaced where messages are not JSON."""
         self._cache = cache
         self._lock = threading.Lock()
         self._episodes: OrderedDict[int, Episode] = OrderedDict()
@@ -77,8 +84,7 @@ class AlertEpisodes:
         """Add alert messages as they are on the topic; other messages are ignored."""
         for value in values:
             try:
-                # A schema registry's frame is a zero byte and four of an id.
-                message = orjson.loads((value or b"")[5 if value and value[0] == 0 else 0 :])
+                message = orjson.loads(self.as_json(value) or b"")
             except orjson.JSONDecodeError:
                 continue
             if isinstance(message, dict) and message.keys() >= {"id", "entity", "kind", "phase", "scope", "ts"}:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections import Counter
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BeforeValidator,
     ConfigDict,
     Field,
     PrivateAttr,
@@ -18,57 +16,27 @@ from pydantic import (
     model_validator,
 )
 
-from ssm_stream.config.paths import parse_path
 from ssm_stream.config.quantities import Duration
+from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.base import ConfigError, Path, Section
 from ssm_stream.config.sections.conditions import fields
 from ssm_stream.config.sections.derive import MAX_DERIVED, Derived
 from ssm_stream.config.sections.holidays import Holidays, HolidaysSetting
 from ssm_stream.config.sections.operating import Conditions, Quality
-from ssm_stream.config.sections.own_parts import require_part
+from ssm_stream.config.sections.own_parts import BUILT_IN, require_part
 from ssm_stream.config.sections.readings import Grace, MaxAge, Tag, TagSetting, check_max_age
+from ssm_stream.config.sections.targets import ALL, MAX_TARGETS, Targets, repeated
 
-MAX_TARGETS = 64
-ALL = "all"
-"""As `target`: every feature is one."""
 MAX_NAME_LENGTH = 512
 """Characters of an entity's or a category's name."""
 READING_SETTINGS = {"signal", "value", "tag", "every", "max_age", "grace"}
 """Settings of `layout: readings` alone."""
 
 
-def _repeated(paths: list[Any]) -> list[Any]:
-    return sorted(path for path, count in Counter(paths).items() if count > 1)
-
-
-def _targets(value: object) -> object:
-    paths: list[Any] = value if isinstance(value, list) else [value]
-    if not all(isinstance(path, str) and path for path in paths) or not 1 <= len(paths) <= MAX_TARGETS:
-        found = repr(value) if len(repr(value)) <= 60 else f"{len(paths)} entries"
-        raise ValueError(f"found {found}; write a path such as 'temp', or a list of 1 to {MAX_TARGETS} paths")
-    for path in paths:
-        parse_path(path)
-    if twice := _repeated(paths):
-        raise ValueError(f"found {twice} twice; name each target once")
-    # A list of one means the same as its path alone: the same messages, state and hash.
-    return paths[0] if len(paths) == 1 else paths
-
-
 def _format(value: str) -> str:
-    if value != "json":
+    if value not in BUILT_IN["format"]:
         require_part("format", value)
     return value
-
-
-Targets = Annotated[
-    str | list[str],
-    BeforeValidator(
-        _targets,
-        json_schema_input_type=Path
-        | Annotated[list[Path], Field(min_length=1, max_length=MAX_TARGETS, json_schema_extra={"uniqueItems": True})],
-    ),
-]
-"""Paths; with one, the path itself."""
 
 
 def _entity_or_tag(schema: dict[str, Any]) -> None:
@@ -78,7 +46,7 @@ def _entity_or_tag(schema: dict[str, Any]) -> None:
 
 
 class Event(Section):
-    """How a JSON event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
+    """How an event (or a row of a file) is read. Paths may lead into objects and lists, `payload.sensor.temp`,
     `sensors[0].value` or `sensors[name=temp].value`; `$key` and `$header.NAME` are the message's key and a header."""
 
     model_config = ConfigDict(json_schema_extra=_entity_or_tag)
@@ -123,10 +91,9 @@ class Event(Section):
     max_bytes: Annotated[int, Field(ge=100, le=1_000_000_000)] = 1_048_576
     """A larger message is a dead letter and is not parsed."""
     format: Annotated[str, AfterValidator(_format)] = "json"
-    """How an event is read from the bytes of its message: `json`, or the name of an own part that is installed."""
-    framed: bool = False
-    """Events and labels may begin with a schema registry's frame, a zero byte and four bytes of id, which is skipped;
-    what follows is JSON, or in `format`."""
+    """How an event is read from the bytes of its message: `json`, with or without a schema registry's frame, which is
+    skipped; `avro` and `protobuf`, by the schema in `schema_registry` that the message names; `auto`: each message by
+    its schema, or as JSON if it names none; or the name of an own part that is installed."""
     derive: Annotated[dict[Path, Derived], Field(max_length=MAX_DERIVED)] = {}
     """Inputs that are computed from numbers of the event: a name for each, and one of `ratio: [a, b]`,
     `product: [a, b]`, `difference: [a, b]`, `log: a` and `rolling_mean: a` with `over: 20` (events of the entity);
@@ -167,7 +134,10 @@ class Event(Section):
     passed through as `idle`: not predicted, judged or learned. Default: every event meets it."""
     quality: Quality | None = None
     """Flags of the values: those that are not good count as unknown."""
+    aggregate: Aggregate | None = None
+    """For events that are single operations, such as requests. Default: each event is a row by itself."""
     _limited: tuple[str, ...] = PrivateAttr(default=())
+    _silence: tuple[float, float, float] | None = PrivateAttr(default=None)
 
     @field_validator("features", mode="after")
     @classmethod
@@ -192,7 +162,7 @@ class Event(Section):
     @property
     def makes_rows(self) -> bool:
         """Whether messages are no rows, and rows are made of them."""
-        return self.layout != "events"
+        return self.layout != "events" or self.aggregate is not None
 
     @property
     def uses_differences(self) -> bool:
@@ -219,7 +189,7 @@ class Event(Section):
             raise ValueError("holidays: found a column `holiday`, too; leave one of the two out")
         if not selected_later and not columns and not self.lags and not self.calendar and not self.holidays:
             raise ValueError("nothing to predict from; name features, or set lags to 1 or more")
-        if twice := _repeated(columns):
+        if twice := repeated(columns):
             raise ValueError(f"features: {twice} named twice; name each once")
         for target in self.targets:
             if target in columns:
@@ -228,7 +198,9 @@ class Event(Section):
         return self
 
     def _check_layout(self) -> None:
-        """Check the settings of readings."""
+        """Check the settings of readings and windows."""
+        if self.aggregate is not None:
+            self._check_windows(self.aggregate)
         if self.layout == "events":
             fields = type(self).model_fields
             if given := sorted(name for name in READING_SETTINGS if getattr(self, name) != fields[name].default):
@@ -247,6 +219,16 @@ class Event(Section):
                 "quality.columns: found with layout: readings, each of which has one value; write `column`"
             )
         check_max_age(self.max_age, self.every, self.signals)
+
+    def _check_windows(self, aggregate: Aggregate) -> None:
+        """Check that the settings of a row name columns of windows."""
+        if self.layout != "events" or self.features == "auto":
+            key = "features: auto" if self.features == "auto" else f"layout: {self.layout}"
+            raise ValueError(f"{key}: found with `aggregate`, which makes the columns of rows; leave it out")
+        used = [("features", self.features), ("target", self.targets), ("categories", self.categories)]
+        used += [(f"derive.{name}", each.sources) for name, each in self.derive.items()]
+        used.append(("when", fields(each.condition for each in self.when)))
+        aggregate.check((key, path) for key, paths in used for path in paths if path not in self.derive)
 
     def _check_derived(self) -> None:
         """Check where derived inputs come from: none may hold a target that is not known yet."""
@@ -299,11 +281,11 @@ class Event(Section):
                 f"target: found all with features: {found}; list the signals in `features`, 2 to {MAX_TARGETS} of them "
                 "(`ssm-stream init --target all` does)"
             )
-        if twice := _repeated(self.features + self.categories):
+        if twice := repeated(self.features + self.categories):
             raise ValueError(f"features: {twice} named twice; name each once")
         if unknown := sorted(set(self.inputs or []) - set(self.features)):
             raise ValueError(f"inputs: {unknown} is not among the features; inputs are some of them")
-        if twice := _repeated(self.inputs or []):
+        if twice := repeated(self.inputs or []):
             raise ValueError(f"inputs: {twice} named twice; name each once")
         if not self.lags and not self.calendar and not self.categories and not self.holidays:
             alone = [path for path in self.features if not self.inputs_of(path)]
@@ -369,6 +351,17 @@ class Event(Section):
         found = self.model_copy()
         found._limited = tuple(columns)
         return found
+
+    def with_silence(self, rule: tuple[float, float, float]) -> Event:
+        """Return the section with the rule of `alerts.silence`, after which an entity has no empty windows."""
+        found = self.model_copy()
+        found._silence = rule
+        return found
+
+    @property
+    def silence(self) -> tuple[float, float, float] | None:
+        """What `with_silence` has set: `Config.silence_rule`; None without it."""
+        return self._silence
 
     @property
     def signals(self) -> set[str]:

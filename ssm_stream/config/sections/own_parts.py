@@ -6,11 +6,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config.sections.base import ConfigError
+from ssm_stream.config.sections.registry import OF_REGISTRY
 
 Kind = Literal["format", "channel"]
 GROUPS: dict[Kind, str] = {"format": "ssm_stream.formats", "channel": "ssm_stream.channels"}
 """Kind of part → the group of its entry points."""
-BUILT_IN: dict[Kind, tuple[str, ...]] = {"format": ("json",), "channel": ("residual", "novelty", "levels")}
+BUILT_IN: dict[Kind, tuple[str, ...]] = {
+    "format": ("json", *OF_REGISTRY),
+    "channel": ("residual", "novelty", "levels"),
+}
 """Names of the parts that the product has itself."""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -81,6 +82,8 @@ class SilenceAlerts:
         """
         if not len(events):
             return []
+        if events.empty is not None:
+            return self._process_windows(events, source, resets)
         rows = self._rows_of(events.entity)
         at = self._source_of(source)
         values = self._values(events)
@@ -98,6 +101,14 @@ class SilenceAlerts:
             found += [(start + each[0], *each[1:]) for each in run]
         alerts = [alert for each in found if (alert := self._alert(events, source, each)) is not None]
         return sorted(alerts, key=lambda alert: (alert.row, alert.suffix != OTHER, alert.message["entity"]))
+
+    def _process_windows(self, events: Events, source: int, resets: Sequence[ResetEntity]) -> list[Alert]:
+        """Return the alerts of windows: those without events are none for this rule."""
+        assert events.empty is not None
+        full = np.flatnonzero(~events.empty)
+        own = [each._replace(row=int(np.searchsorted(full, each.row))) for each in resets]
+        alerts = self.process(replace(events.take(full), empty=None), source, own)
+        return [alert._replace(row=int(full[alert.row])) for alert in alerts]
 
     def _rows_of(self, entities: list[str]) -> NDArray[np.int64]:
         """Return the row of each entity; new ones get one."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.flow.demonstration.streams import DemoStream
 from ssm_stream.kafka.client import client_properties
-from ssm_stream.kafka.replay import ReplayError, replay
+from ssm_stream.kafka.replay import ReplayError, RowProducer, replay
 
 
 @contextlib.contextmanager
@@ -25,10 +25,8 @@ def replaying(streams: list[DemoStream], rate: float) -> Iterator[list[str]]:
     def send(stream: DemoStream) -> None:
         source, share = stream.config.source, rate * stream.rows / total
         try:
-            replay(
-                client_properties(source), source.topic, iter(Recording(stream.recording)), stream.config.event,
-                rate=share, should_stop=stop.is_set,
-            )  # fmt: skip
+            producer = RowProducer(client_properties(source), source.topic, stream.config.event)
+            replay(producer, iter(Recording(stream.recording)), rate=share, should_stop=stop.is_set)
         except ReplayError as error:
             failed.append(str(error))
 

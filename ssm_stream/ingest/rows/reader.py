@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from ssm_stream.config import Event
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.rows.reading_columns import ReadingColumns, reading_event
+from ssm_stream.ingest.rows.window_builder import window_event
 
 
 class Translator(Protocol):
@@ -26,6 +27,8 @@ def message_event(event: Event) -> Event:
     """Return the section by which messages are read, with the fields that a message has: for plain events the section
     itself. It may have no target (`target: []`).
     """
+    if event.aggregate is not None:
+        return window_event(event)
     return reading_event(event) if event.layout == "readings" else event
 
 

@@ -14,6 +14,7 @@ from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.ingest.rows.reader import MessageReader
 from ssm_stream.ingest.rows.readings import ReadingBuilder
+from ssm_stream.ingest.rows.window_builder import WindowBuilder
 
 
 def row_builder(event: Event, ttl: float | None = None, *, keyed: bool = False) -> RowBuilder | None:
@@ -24,6 +25,8 @@ def row_builder(event: Event, ttl: float | None = None, *, keyed: bool = False) 
         ttl: ms of event time after which an entity without messages starts afresh; None: never
         keyed: refuse an entity that is in several partitions, if its rows depend on how these are read
     """
+    if event.aggregate is not None:
+        return WindowBuilder(event, ttl)
     return ReadingBuilder(event, ttl, keyed=keyed) if event.layout == "readings" else None
 
 

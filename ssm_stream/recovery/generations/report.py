@@ -22,6 +22,8 @@ class GenerationList(NamedTuple):
         if not kept:
             return "no earlier state is kept"
         reach = [ms_to_iso(each.taken - each.taken % 1000) for each in (kept[0], kept[-1])]
+        if len(kept) == 1:
+            return f"1 earlier state is kept, from {reach[0]}, {self.size:,} bytes"
         return f"{len(kept):,} earlier states are kept, from {reach[0]} to {reach[1]}, {self.size:,} bytes"
 
     def as_json(self) -> dict[str, Any]:

@@ -11,10 +11,12 @@ MISSING = frozenset([
 """Texts among numbers that stand for no value, in lower case."""
 NUMBER = re.compile(r"[+-]?(?:[0-9]{1,3}(?:[.,'’ \u00a0\u202f][0-9]{3})+|[0-9]+)?(?:[.,][0-9]+)?(?:[eE][+-]?[0-9]+)?")
 """A number with a point or a comma, and with separators between thousands."""
+WITH_UNIT = re.compile(r"(?P<number>.*[0-9])(?P<unit>[ \u00a0]?[%°‰][A-Za-z]?|[ \u00a0][^\W\d_][^\d]{0,7})\s*")
+"""A number and its unit: after a blank, or beginning with a sign."""
 SPACES = " \u00a0\u202f'’"
 """Separators of thousands that are no decimal sign."""
 TIME_LIKE = re.compile(
-    r"[0-9]{1,4}[./-][0-9A-Za-z]{1,3}\.?[./-][0-9]{2,4}(?:[T ,].*)?"
+    r"(?:[^\W\d_]{2,10}\.?,? +)?[0-9]{1,4}[./-][0-9A-Za-z]{1,3}\.?[./-][0-9]{2,4}(?:[T ,].*)?"
     r"|[0-9]{1,2}\.? [A-Za-zäéû]{3,9}\.? [0-9]{2,4}.*|[A-Za-z]{3,9}\.? [0-9]{1,2},? [0-9]{4}.*"
     r"|[0-9]{1,2}:[0-9]{2}.*|[0-9]{4}年.*"
 )
@@ -34,6 +36,12 @@ def is_time(text: str) -> bool:
 def is_value(text: str) -> bool:
     """Return whether a text is a number or a time, so that it is not the name of a column."""
     return is_number(text) or is_time(text)
+
+
+def unit_of(text: str) -> str | None:
+    """Return the unit after a number, with the blank before it: ` °C` of `20.5 °C`; None if there is none."""
+    match = WITH_UNIT.fullmatch(text)
+    return match["unit"] if match is not None and is_number(match["number"]) else None
 
 
 def is_missing(text: str) -> bool:

@@ -32,10 +32,17 @@ FORMS = {
     "kanji": r"(?P<y>[0-9]{4})年(?P<m>[0-9]{1,2})月(?P<d>[0-9]{1,2})日",
 }
 """Kind of date → its pattern. `dmy` is also month, day, year."""
+ZONES = {
+    "Z": "Z", "UTC": "Z", "GMT": "Z", "WET": "+00:00", "WEST": "+01:00", "BST": "+01:00", "CET": "+01:00",
+    "CEST": "+02:00", "MEZ": "+01:00", "MESZ": "+02:00", "EET": "+02:00", "EEST": "+03:00", "JST": "+09:00",
+    "EST": "-05:00", "EDT": "-04:00", "PST": "-08:00", "PDT": "-07:00",
+}  # fmt: skip
+"""Abbreviations of zones that mean one offset."""
 CLOCK = (
     r"(?P<H>[0-9]{1,2})[:.時](?P<M>[0-9]{2})(?:[:.分](?P<S>[0-9]{2})(?:[.,:](?P<f>[0-9]{1,9}))?秒?|分)?"
-    r"\s*(?P<p>[AaPp]\.?\s?[Mm]\.?)?\s*(?P<z>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?"
+    rf"\s*(?P<p>[AaPp]\.?\s?[Mm]\.?)?\s*(?P<z>{'|'.join(ZONES)}|[+-][0-9]{{2}}:?[0-9]{{2}})?"
 )
+WEEKDAY = r"(?:\p{L}{2,10}\.?,? +)?"
 TIMES = {"compact": r"(?:[T _-]?(?P<H>[0-9]{2}):?(?P<M>[0-9]{2})(?::?(?P<S>[0-9]{2})(?:[.,](?P<f>[0-9]{1,9}))?)?"
          r"(?P<p>)(?P<z>Z)?)?"}  # fmt: skip
 TIME = rf"(?:[T,_ ]+\s*{CLOCK})?"
@@ -56,7 +63,7 @@ class DateForm(NamedTuple):
     @property
     def pattern(self) -> str:
         """Regular expression of the whole cell."""
-        return rf"^\s*{_date_pattern(self.kind)}{TIMES.get(self.kind, TIME)}\s*$"
+        return rf"^\s*{WEEKDAY}{_date_pattern(self.kind)}{TIMES.get(self.kind, TIME)}\s*$"
 
     def iso(self, name: str) -> pl.Expr:
         """Return a column with its times as ISO 8601; other texts stay."""
@@ -79,7 +86,7 @@ class DateForm(NamedTuple):
         halves = (hour % 12 + pl.when(afternoon).then(12).otherwise(0)).cast(pl.String)
         hours = pl.when(part["p"].fill_null("") != "").then(halves).otherwise(part["H"]).str.zfill(2).fill_null("00")
         fraction = pl.when(part["f"].fill_null("") != "").then("." + part["f"].str.slice(0, 6)).otherwise(pl.lit(""))
-        zone = part["z"].fill_null("").str.replace("UTC|GMT", "Z").str.replace(r"([0-9]{2})([0-9]{2})$", "$1:$2")
+        zone = part["z"].fill_null("").replace(ZONES).str.replace(r"([0-9]{2})([0-9]{2})$", "$1:$2")
         clock = pl.concat_str(
             pl.lit("T"),
             hours,
@@ -94,13 +101,13 @@ class DateForm(NamedTuple):
 
     def dates(self, frame: pl.DataFrame, name: str) -> list[tuple[str, str, str]]:
         """Return the different dates of a column, in the order in which they appear: year, month and day as written."""
-        parts = frame[name].str.extract_groups(rf"^\s*{_date_pattern(self.kind)}").struct.unnest()
+        parts = frame[name].str.extract_groups(rf"^\s*{WEEKDAY}{_date_pattern(self.kind)}").struct.unnest()
         found: list[tuple[str, str, str]] = parts.select("y", "m", "d").drop_nulls().unique(maintain_order=True).rows()
         return found
 
     def parts(self, text: str) -> tuple[str, str, str] | None:
         """Return year, month and day of a cell, as written."""
-        match = _python(rf"\s*{_date_pattern(self.kind)}").match(text)
+        match = _python(rf"\s*{WEEKDAY}{_date_pattern(self.kind)}").match(text)
         return None if match is None else (match["y"], match["m"], match["d"])
 
     def reordered(self, month_first: bool) -> DateForm:
@@ -127,7 +134,7 @@ def _python(pattern: str) -> re.Pattern[str]:
     return re.compile(pattern.replace(r"\p{L}", r"[^\W\d_]"))
 
 
-PATTERNS = {kind: _python(rf"\s*{pattern}{TIMES.get(kind, TIME)}\s*") for kind, pattern in FORMS.items()}
+PATTERNS = {kind: _python(rf"\s*{WEEKDAY}{pattern}{TIMES.get(kind, TIME)}\s*") for kind, pattern in FORMS.items()}
 CLOCK_PATTERN = re.compile(r"\s*[0-9]{1,2}:[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]+)?)?\s*(?:[AaPp]\.?[Mm]\.?)?\s*")
 
 

@@ -51,6 +51,8 @@ class Format(NamedTuple):
     parts: tuple[Part, ...]
     notation: Notation = Notation()
     joined: Joined | None = None
+    units: tuple[tuple[str, str], ...] = ()
+    """Column and the unit in its cells."""
     dates: tuple[tuple[str, DateForm], ...] = ()
     tags: Tags | None = None
     missing: tuple[str, ...] = ()
@@ -61,7 +63,9 @@ class Format(NamedTuple):
     """Column with times by the number of the row, which is added."""
 
     def columns(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Return a frame of text with date and time of day joined."""
+        """Return a frame of text with date and time of day joined, and without units in cells."""
+        if self.units:
+            frame = frame.with_columns(pl.col(name).str.strip_suffix(unit) for name, unit in self.units)
         if self.joined is None:
             return frame
         date, clock, name = self.joined.date, self.joined.clock, self.joined.name
@@ -112,6 +116,8 @@ def describe(form: Format, options: FileOptions) -> str:
         out.append("decimal comma")
     elif form.notation.grouped:
         out.append("thousands with separators")
+    if form.units:
+        out.append(f"units in cells ({', '.join(dict.fromkeys(unit.strip() for _, unit in form.units))})")
     if form.joined is not None:
         out.append(f"`{form.joined.date}` and `{form.joined.clock}` are one time, `{form.joined.name}`")
     out += dict.fromkeys(found.describe() for _, found in form.dates)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import polars as pl
 
+from ssm_stream.evaluate.recordings.exports.cells import is_missing, unit_of
 from ssm_stream.evaluate.recordings.exports.columns import Column, Counts, count_cells
 from ssm_stream.evaluate.recordings.exports.dates import (
     DateForm,
@@ -152,6 +153,9 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
     for part in parts:
         for j, name in enumerate(part.head.names):
             cells[name] += [row[j] for row in part.head.rows if j < len(row)]
+    units = tuple((name, unit) for name, column in cells.items() if (unit := _find_unit(column)) is not None)
+    for name, unit in units:
+        cells[name] = [cell.removesuffix(unit) for cell in cells[name]]
     notation = find_notation(list(cells.values()), parts[0].head.delimiter, options.decimal)
     joined = _find_joined(cells)
     if joined is not None:
@@ -164,7 +168,15 @@ def _detect(parts: tuple[Part, ...], options: FileOptions) -> Format:
         raise RecordingError(
             f"{parts[0].path}: no column has the form {options.tags}; its columns: {', '.join(list(cells)[:10])}"
         )
-    return Format(parts, notation, joined, forms, tags)
+    return Format(parts, notation, joined, units, forms, tags)
+
+
+def _find_unit(cells: list[str]) -> str | None:
+    """Return the unit that all numbers of a column have in their cells."""
+    filled = [cell for cell in cells if cell.strip() and not is_missing(cell)]
+    if not filled or (unit := unit_of(filled[0])) is None:
+        return None
+    return unit if all(unit_of(cell) == unit for cell in filled) else None
 
 
 def _find_joined(cells: dict[str, list[str]]) -> Joined | None:
@@ -269,7 +281,8 @@ def _order_dates(form: Format, dates: dict[str, dict[tuple[str, str, str], None]
     for name, found in form.dates:
         all_dates = list(dates[name])
         if found.kind == "dmy":
-            separator = re.sub("[0-9]", "", found.example)[:1]
+            between = re.search("[0-9]([./-])[0-9]", found.example)
+            separator = between[1] if between is not None else ""
             month_first: bool | None
             if options.dates is not None:
                 month_first = options.dates == "month-first"

@@ -1,0 +1,325 @@
+// Silence: entities whose events stop, columns without a value, and columns that repeat one. Each is a length (of a gap, of
+// a run) that is judged by the lengths before it: by their mean, their variance, and the tail that all of a source share.
+//
+// The clock τ (ms) of a source is that of its events: the median of the latest times of a few entities moves it, so that no
+// single clock can, and a pause of all entities moves it by no more than twice their usual gap.
+#pragma once
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/pair.h>
+
+#include <algorithm>
+#include <cmath>
+#include <queue>
+#include <vector>
+
+#include "../array.hpp"
+#include "../series.hpp"
+
+namespace ssm {
+namespace silence {
+
+namespace own = SSM_ISA::series;
+
+constexpr i64 RING = 9;
+constexpr double STEP = 1.05, PAUSE = 0.5, WHOLE = 1.1;  // of the usual gap: a step of its median; how far a pause counts; and with `after`
+constexpr double FLOOR = 0.004, AGAIN = 0.2;          // least rate of mean and variance; after a length beyond what is allowed
+constexpr double LEAN = 10.0, SPREAD = 0.05;         // lengths for which an own variance counts half; least deviation
+constexpr double FIRST = 3.0;                        // lengths before a variance
+constexpr double OWN = 30.0, SHARED = 100.0;         // lengths before anything is judged: of the series, of the source
+constexpr double TAIL = 0.05, CALM = 1.5;            // share of lengths in the tail; times the mean that is never too long
+constexpr double COUNTED = 0.4;                      // of an event: least mean of the tail of a run of equal values
+constexpr double MORE = 0.02;                        // of an event: least mean by which a gap in the tail is longer than the first in it
+constexpr double DOUBT = 2.0;                        // rarer than asked for: mean and deviation are estimates
+constexpr double UNKNOWN_EVENTS = 3.0, EQUAL_EVENTS = 5.0;  // runs that are never too long
+
+// Of the lengths of a series: mean, variance of length/mean, number.  Of a source: variance, tail's start and mean, number.
+constexpr i64 MEAN = 0, VARIANCE = 1, NUMBER = 2, LENGTHS = 3;
+constexpr i64 ALL_VARIANCE = 0, START = 1, EXCESS = 2, ALL_NUMBER = 3, ALL_LENGTHS = 4;
+// Of an entity.
+constexpr i64 GAPS = 0, LAST = LENGTHS, TS = LAST + 1, DEADLINE = TS + 1, KEY = DEADLINE + 1, OF_SOURCE = KEY + 1,
+              SILENT = OF_SOURCE + 1, ENTITY = SILENT + 1;
+// Of a column of an entity: gaps between values, runs of equal ones.
+constexpr i64 MISSING = 0, RUN = LENGTHS, MISSED = RUN + 1, MISSED_TS = MISSED + 1, EQUAL = MISSED_TS + 1, SAME = EQUAL + LENGTHS,
+              VALUE = SAME + 1, STUCK = VALUE + 1, STUCK_TS = STUCK + 1, COLUMN = STUCK_TS + 1;
+// Of a source.
+constexpr i64 TAU = 0, MEDIAN = 1, USUAL = 2, TURN = 3, HELD = 4, ROWS = 5, TIMES = ROWS + RING, TURNS = TIMES + RING, POOL = TURNS + RING,
+              SOURCE = POOL + ALL_LENGTHS;
+
+// An entity without events, and a source.
+inline void clear(double* e) {
+    std::fill(e, e + ENTITY, 0.0);
+    e[LAST] = e[TS] = NAN;
+    e[DEADLINE] = e[KEY] = INFINITY;
+}
+inline std::vector<double> new_source() {
+    std::vector<double> out(static_cast<std::size_t>(SOURCE));
+    out[POOL + ALL_VARIANCE] = 0.1;
+    out[POOL + START] = 2.0;
+    out[POOL + EXCESS] = 1.0;
+    return out;
+}
+
+inline double least(double a, double b) { return b < a ? b : a; }
+inline double most(double a, double b) { return b > a ? b : a; }
+
+inline double deviation(const double* s, const double* pool) {
+    const double n = s[NUMBER];
+    return most(std::sqrt((n * s[VARIANCE] + LEAN * pool[ALL_VARIANCE]) / (n + LEAN)), SPREAD);
+}
+
+// The longest length that is no alarm. rarity: lengths among which one may be falsely too long; unit: of a length that is
+// a number of events, whose tail cannot be shorter than a part of one
+inline double allowed(const double* s, const double* pool, double rarity, double unit = 0.0) {
+    if (s[NUMBER] == 0.0) return INFINITY;
+    const double scale = deviation(s, pool), excess = most(pool[EXCESS], COUNTED * unit / (s[MEAN] * scale));
+    const double z = pool[START] + excess * most(own::log(most(DOUBT * TAIL * rarity, 1.0)), 0.0);
+    return s[MEAN] * most(1.0 + scale * z, CALM);
+}
+
+// As `allowed`, of a gap between values, in events: in its tail, each event without one is followed by another with the same
+// chance. Where values are hardly ever missing, the tail begins with the first that is, and is rarer than `TAIL`. Runs of equal
+// values are not judged so: in quiet hours a signal repeats itself more often than the chance of a repeat says.
+inline double allowed_missing(const double* s, const double* pool, double rarity) {
+    if (s[NUMBER] == 0.0) return INFINITY;
+    const double step = s[MEAN] * deviation(s, pool), start = std::floor(s[MEAN] + step * pool[START]);
+    const double share = start > 1.0 ? TAIL : least(TAIL, most(s[MEAN] - 1.0, 1.0 / s[NUMBER]));
+    const double more = most(pool[EXCESS] * step, MORE);
+    return most(start + 1.0 + own::log(most(DOUBT * share * rarity, 1.0)) / own::log(1.0 + 1.0 / more), s[MEAN] * CALM);
+}
+
+inline bool judged(const double* s, const double* pool) { return s[NUMBER] >= OWN && pool[ALL_NUMBER] >= SHARED; }
+
+// Mean and variance of the lengths, and of the source's tail; a length beyond twice what is allowed counts as that much.
+// limit(): what is allowed, which is at least `CALM` times the mean; computed only where it matters
+// missing: of a gap in events, whose excess is that over the first one of the tail
+template <class Limit>
+void learn(double* s, double* pool, double length, Limit limit, bool beyond, bool missing = false) {
+    if (length > 2.0 * (CALM * s[MEAN])) length = least(length, most(2.0 * limit(), s[MEAN]));
+    const double n = s[NUMBER];
+    if (n == 0.0) s[MEAN] = most(length, 1.0);
+    const double off = length / s[MEAN] - 1.0;
+    if (n >= OWN && !beyond) {
+        const double scale = deviation(s, pool), z = off / scale, count = pool[ALL_NUMBER], start = pool[START];
+        const double rate = most(1.0 / (count + 1.0), 0.001);
+        pool[START] = most(start + 4.0 * most(1.0 / (count + 20.0), 0.002) * ((z > start ? 1.0 : 0.0) - TAIL), 0.0);
+        if (z > pool[START]) {
+            const double step = s[MEAN] * scale;
+            const double excess = missing ? most(length - std::floor(s[MEAN] + step * pool[START]) - 1.0, 0.0) / step : z - pool[START];
+            pool[EXCESS] += most(1.0 / (TAIL * count + 10.0), 0.01) * (excess - pool[EXCESS]);
+        }
+        pool[ALL_VARIANCE] += rate * (least(off * off, 100.0) - pool[ALL_VARIANCE]);
+        pool[ALL_NUMBER] = count + 1.0;
+    }
+    const double rate = most(1.0 / (n + 1.0), beyond ? AGAIN : FLOOR);
+    // The first lengths have no mean yet to be measured from.
+    if (n >= FIRST) s[VARIANCE] += most(1.0 / (n - FIRST + 1.0), rate) * (least(off * off, 100.0) - s[VARIANCE]);
+    s[MEAN] = most(s[MEAN] + rate * (length - s[MEAN]), 1e-3);
+    s[NUMBER] = n + 1.0;
+}
+
+// A false alarm in so many events, or in so much event time (ms); `after`: the longest gap, ms, in place of both.
+struct Limits { double events, ms, after; i64 parts; bool columns; };
+enum What : i64 { GONE, BACK, EMPTY, FILLED, FIXED, MOVES };
+// since: ms; value: of a column that repeats it
+struct Found { i64 event, row, what, column; double since, value; };
+
+class Silence {
+  public:
+    // rows (n,), ts (n,) ms, values (n, C) of the columns, see `look`; entity (E, ENTITY + C COLUMN), source (S, SOURCE + 2 C ALL_LENGTHS)
+    nb::list run(nb::handle entity_, nb::handle source_, i64 at, nb::handle rows_, nb::handle ts_, nb::handle values_, double events,
+                 double ms, double after) {
+        const Array<i64> rows(rows_, "rows", {-1});
+        const i64 n = rows.size();
+        const Array<i64> ts(ts_, "ts", {n});
+        const Array<double> values(values_, "values", {n, -1});
+        columns_ = values.size(1);
+        const Array<double> entity(entity_, "entity", {-1, ENTITY + columns_ * COLUMN}, true);
+        const Array<double> source(source_, "source", {-1, SOURCE + columns_ * 2 * ALL_LENGTHS}, true);
+        if (at < 0 || at >= source.size()) throw nb::index_error("no such source");
+        for (i64 i = 0; i < n; ++i)
+            if (rows[i] < 0 || rows[i] >= entity.size()) throw nb::index_error("no such entity");
+        entities_ = n ? &entity[0] : nullptr;
+        count_ = entity.size();
+        limits_ = {events, ms, after, 1 + 2 * columns_, columns_ > 0};
+        if (static_cast<i64>(heaps_.size()) <= at) heaps_.resize(static_cast<std::size_t>(at) + 1);
+        double* s = &source[at * (SOURCE + columns_ * 2 * ALL_LENGTHS)];
+        nb::list out;
+        for (i64 i = 0; i < n; ++i) {
+            found_.clear();
+            step(s, at, i, rows[i], static_cast<double>(ts[i]), values.size(1) ? &values[i * columns_] : nullptr);
+            for (const Found& each : found_) out.append(nb::make_tuple(each.event, each.row, each.what, each.column, each.since, each.value));
+        }
+        return out;
+    }
+    // An event of an entity without columns, at ts (ms). Returns what is found.
+    const std::vector<Found>& observe(double* entities, i64 count, double* source, i64 row, double ts, const Limits& limits) {
+        columns_ = 0;
+        entities_ = entities;
+        count_ = count;
+        limits_ = limits;
+        if (heaps_.empty()) heaps_.resize(1);
+        found_.clear();
+        step(source, 0, 0, row, ts, nullptr);
+        return found_;
+    }
+    // Forgets what waits, and takes the deadlines of the arrays, as after they were loaded.
+    void reset(nb::handle entity_, i64 width) {
+        const Array<double> entity(entity_, "entity", {-1, width}, true);
+        reset(entity.size() ? &entity[0] : nullptr, entity.size(), width);
+    }
+    void reset(double* entities, i64 count, i64 width) {
+        heaps_.clear();
+        for (i64 row = 0; row < count; ++row) {
+            double* e = entities + row * width;
+            e[KEY] = INFINITY;
+            const double source = e[OF_SOURCE];
+            if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || !(source >= 0.0 && source < 1e6)) continue;
+            if (heaps_.size() <= static_cast<std::size_t>(source)) heaps_.resize(static_cast<std::size_t>(source) + 1);
+            push(static_cast<i64>(source), row, e);
+        }
+    }
+
+  private:
+    using Entry = std::pair<double, i64>;
+    struct Later { bool operator()(const Entry& a, const Entry& b) const { return a > b; } };
+
+    double* of(i64 row) const { return entities_ + row * (ENTITY + columns_ * COLUMN); }
+    void push(i64 at, i64 row, double* e) {
+        e[KEY] = e[DEADLINE];
+        heaps_[static_cast<std::size_t>(at)].emplace(e[DEADLINE], row);
+    }
+    double rarity(double events, double gap) const {
+        const double one = limits_.events > 0.0 ? limits_.events / events : limits_.ms / most(gap * events, 1.0);
+        return one * static_cast<double>(limits_.parts);
+    }
+
+    void step(double* s, i64 at, i64 i, i64 row, double ts, const double* values) {
+        double* e = of(row);
+        move(s, row, ts, e);
+        const bool known = e[LAST] == e[LAST], silent = e[SILENT] != 0.0;
+        // Until every place of the ring has been filled twice the clock has not begun.
+        if (known && s[TURN] > 2.0 * static_cast<double>(RING))
+            learn(e + GAPS, s + POOL, s[TAU] - e[LAST], [&] { return bound(e, s); }, silent);
+        if (silent) found_.push_back({i, row, BACK, -1, e[TS], NAN});
+        e[LAST] = s[TAU];
+        e[TS] = ts;
+        e[SILENT] = 0.0;
+        e[OF_SOURCE] = static_cast<double>(at);
+        e[DEADLINE] = s[TAU] + (limits_.after > 0.0 ? limits_.after : judged(e, s + POOL) ? bound(e, s) : INFINITY);
+        if (e[DEADLINE] < e[KEY]) push(at, row, e);
+        if (values != nullptr)
+            for (i64 j = 0; j < columns_; ++j) look(e + ENTITY + j * COLUMN, s + SOURCE + 2 * j * ALL_LENGTHS, e[MEAN], i, row, j, ts, values[j]);
+        expire(s, at, i);
+    }
+    double bound(const double* e, const double* s) const { return allowed(e + GAPS, s + POOL, rarity(1.0, e[MEAN])); }
+
+    // The clock of the source, at an event of an entity.
+    void move(double* s, i64 row, double ts, const double* e) {
+        i64 place = -1, oldest = 0;
+        const i64 held = static_cast<i64>(s[HELD]);
+        for (i64 k = 0; k < held; ++k) {
+            if (s[ROWS + k] == static_cast<double>(row)) place = k;
+            if (s[TURNS + k] < s[TURNS + oldest]) oldest = k;
+        }
+        // One that has been away for long makes room, so that those that are left are the clock.
+        const bool stale = held > 1 && s[TURN] - s[TURNS + oldest] > 8.0 * static_cast<double>(held);
+        if (place < 0) place = held < RING && !stale ? held : oldest;
+        else if (stale && oldest != place) {
+            const i64 last = held - 1;
+            for (const i64 part : {ROWS, TIMES, TURNS}) s[part + oldest] = s[part + last];
+            if (place == last) place = oldest;
+            s[HELD] -= 1.0;
+        }
+        if (place == static_cast<i64>(s[HELD])) s[HELD] += 1.0;
+        s[ROWS + place] = static_cast<double>(row);
+        s[TIMES + place] = ts;
+        s[TURNS + place] = ++s[TURN];
+        double sorted[RING];
+        const i64 now = static_cast<i64>(s[HELD]);
+        for (i64 k = 0; k < now; ++k) {
+            i64 m = k;
+            for (; m > 0 && sorted[m - 1] > s[TIMES + k]; --m) sorted[m] = sorted[m - 1];
+            sorted[m] = s[TIMES + k];
+        }
+        if (e[TS] == e[TS] && ts > e[TS]) {
+            const double gap = ts - e[TS];
+            s[USUAL] = s[USUAL] == 0.0 ? gap : s[USUAL] * (gap > s[USUAL] ? STEP : gap < s[USUAL] ? 1.0 / STEP : 1.0);
+        }
+        const double median = sorted[now / 2], moved = s[TURN] == 1.0 ? 0.0 : median - s[MEDIAN];
+        // Where all entities come at the same times, as windows do, the clock moves by a whole gap at once.
+        const double most_counted = limits_.after > 0.0 ? least(WHOLE * s[USUAL], limits_.after / 4.0) : PAUSE * s[USUAL];
+        if (moved > 0.0) s[TAU] += s[USUAL] > 0.0 ? least(moved, most_counted) : moved;
+        s[MEDIAN] = median;
+    }
+
+    // The deadlines that the clock has passed: of entities of this source that are not silent already.
+    void expire(double* s, i64 at, i64 i) {
+        auto& heap = heaps_[static_cast<std::size_t>(at)];
+        while (!heap.empty() && heap.top().first <= s[TAU]) {
+            const auto [key, row] = heap.top();
+            heap.pop();
+            if (row >= count_) continue;
+            double* e = of(row);
+            if (e[KEY] == key) e[KEY] = INFINITY;
+            if (e[SILENT] != 0.0 || !(e[DEADLINE] < INFINITY) || e[OF_SOURCE] != static_cast<double>(at)) continue;
+            if (e[DEADLINE] <= s[TAU]) {
+                e[SILENT] = 1.0;
+                found_.push_back({i, row, GONE, -1, e[TS], NAN});
+            } else if (e[DEADLINE] < e[KEY]) push(at, row, e);
+        }
+    }
+
+    // A column's value at an event: is it missing for too long, or the same for too long? Infinite: not judged, and the
+    // lengths that it cuts are not learned. What is stuck or missing stays so until a value shows that it is not.
+    void look(double* c, double* pools, double gap, i64 i, i64 row, i64 j, double ts, double value) {
+        double *missing = pools, *equal = pools + ALL_LENGTHS;
+        if (std::isinf(value)) {
+            if (c[MISSED] == 0.0) c[RUN] = 0.0;
+            if (c[STUCK] == 0.0) {
+                c[SAME] = 0.0;
+                c[VALUE] = NAN;
+            }
+            return;
+        }
+        if (value != value) {
+            if (c[RUN] == 0.0) c[MISSED_TS] = ts;
+            c[RUN] += 1.0;
+            const double* one = c + MISSING;
+            if (c[MISSED] == 0.0 && c[RUN] >= UNKNOWN_EVENTS && judged(one, missing) &&
+                c[RUN] + 1.0 > allowed_missing(one, missing, rarity(c[MISSING + MEAN], gap))) {
+                c[MISSED] = 1.0;
+                found_.push_back({i, row, EMPTY, j, c[MISSED_TS], NAN});
+            }
+            return;
+        }
+        const auto rare = [&](const double* one) { return rarity(most(one[MEAN], 1.0), gap); };
+        learn(c + MISSING, missing, c[RUN] + 1.0, [&] { return allowed_missing(c + MISSING, missing, rare(c + MISSING)); }, c[MISSED] != 0.0, true);
+        if (c[MISSED] != 0.0) found_.push_back({i, row, FILLED, j, c[MISSED_TS], value});
+        c[RUN] = c[MISSED] = 0.0;
+        if (value == c[VALUE]) {
+            c[SAME] += 1.0;
+            const double* one = c + EQUAL;
+            if (c[STUCK] == 0.0 && c[SAME] >= EQUAL_EVENTS && judged(one, equal) && c[SAME] > allowed(one, equal, rarity(c[EQUAL + MEAN], gap), 1.0)) {
+                c[STUCK] = 1.0;
+                found_.push_back({i, row, FIXED, j, c[STUCK_TS], value});
+            }
+            return;
+        }
+        if (c[SAME] > 0.0)
+            learn(c + EQUAL, equal, c[SAME], [&] { return allowed(c + EQUAL, equal, rare(c + EQUAL), 1.0); }, c[STUCK] != 0.0);
+        if (c[STUCK] != 0.0) found_.push_back({i, row, MOVES, j, c[STUCK_TS], value});
+        c[STUCK] = 0.0;
+        c[SAME] = 1.0;
+        c[VALUE] = value;
+        c[STUCK_TS] = ts;
+    }
+
+    double* entities_ = nullptr;
+    i64 columns_ = 0, count_ = 0;
+    Limits limits_{};
+    std::vector<std::priority_queue<Entry, std::vector<Entry>, Later>> heaps_;
+    std::vector<Found> found_;
+};
+
+}  // namespace silence
+}  // namespace ssm
