@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -14,8 +14,8 @@ from ssm_stream.kafka.groups.reader import GroupMessage, Place
 from ssm_stream.kafka.records import Message, timestamp_of
 
 Content = dict[str, Any]
-FRAME = 5
-"""Bytes of a schema registry's frame; the first is zero."""
+AsJson = Callable[[bytes | None], bytes | None]
+"""From a message's value to its content as JSON."""
 MAX_IDS = 100_000
 """Ids of messages by which repeats are recognised."""
 MAX_EPISODE_IDS = 200
@@ -30,7 +30,7 @@ class NotAnAlertError(ValueError):
 
 
 class AlertMessage(NamedTuple):
-    """An alert as it was read. at: its timestamp, s since 1970; processed: before, by the same target"""
+    """An alert as it was read. value: as JSON; at: its timestamp, s since 1970; processed: before, for this target"""
 
     place: Place
     message: Message
@@ -40,16 +40,14 @@ class AlertMessage(NamedTuple):
     processed: bool
 
 
-def parse_alert(found: GroupMessage, now: float) -> AlertMessage:
+def parse_alert(found: GroupMessage, now: float, as_json: AsJson) -> AlertMessage:
     """Return the alert in a message. now: s since 1970, for a message without a timestamp
 
     Raises:
         NotAnAlertError: the message is none.
     """
-    value = found.message.value() or b""
-    value = value.encode() if isinstance(value, str) else value
-    if value[:1] == b"\0":
-        value = value[FRAME:]
+    raw = found.message.value()
+    value = as_json(raw.encode() if isinstance(raw, str) else raw) or b""
     try:
         content = orjson.loads(value)
     except orjson.JSONDecodeError as error:

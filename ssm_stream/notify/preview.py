@@ -11,6 +11,7 @@ from ssm_stream.config import Config
 from ssm_stream.config.sections.notify import Target
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.groups.reader import GroupMessage, Place
 from ssm_stream.kafka.records import offset_of
 from ssm_stream.kafka.topic_reader import open_topic
@@ -46,13 +47,14 @@ def print_history(config: Config, file: str, since: int, write: Print) -> None:
 
 def _read(config: Config, since: int) -> list[AlertMessage]:
     """Return the alerts on the topic, by their timestamps."""
+    as_json = alert_reader(config)
     source, found = with_topic(config.source, config.sinks.alerts or ""), list[AlertMessage]()
     with open_topic(source) as reader:
         for messages in reader.read(reader.spans(check_broker(source).partitions_of(source.topic), since=since)):
             for message in messages:
                 place = Place(message.partition() or 0, offset_of(message))
                 with contextlib.suppress(NotAnAlertError):
-                    found.append(parse_alert(GroupMessage(place, message, processed=False), since / 1000))
+                    found.append(parse_alert(GroupMessage(place, message, processed=False), since / 1000, as_json))
     return sorted(found, key=lambda alert: alert.at)
 
 

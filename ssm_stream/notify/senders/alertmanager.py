@@ -47,8 +47,10 @@ class Firing:
 
 
 def labels_of(episode: Episode, team: str | None, source: str) -> Labels:
-    """Return the labels of an episode, by which Alertmanager separates, routes and silences alerts. source: topic of
-    the events"""
+    """Return the labels of an episode, by which Alertmanager separates, routes and silences alerts.
+
+    source: topic of the events, where the message does not name it
+    """
     last = episode.last
     found = {
         "alertname": f"SsmStream{episode.kind.capitalize()}",
@@ -56,7 +58,7 @@ def labels_of(episode: Episode, team: str | None, source: str) -> Labels:
         "kind": episode.kind,
         "severity": episode.severity,
         "scope": str(last.get("scope") or "entity"),
-        "source": source,
+        "source": (last.get("source") or {}).get("topic") or source,
         "team": team,
         "pool": last.get("pool"),
         "column": last.get("column"),

@@ -17,6 +17,7 @@ from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 from ssm_stream.kafka.client import BrokerError, with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.groups.letters import LetterWriter
 from ssm_stream.kafka.groups.reader import GroupMessage, GroupReader, Place, TopicActivity, open_group
 from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes, News, NotAnAlertError, parse_alert
@@ -67,6 +68,7 @@ class TargetWorker(ABC):
 
     def __init__(self, name: str, target: Target, shared: Shared) -> None:
         self.name, self.target, self.shared = name, target, shared
+        self._as_json = alert_reader(shared.config)
         self.routing = Routing(shared.notify, target)
         self.episodes = Episodes()
         self._settled: deque[Place] = deque()
@@ -246,7 +248,7 @@ class TargetWorker(ABC):
         """Apply a message of the topic."""
         now = time.time()
         try:
-            alert = parse_alert(found, now)
+            alert = parse_alert(found, now, self._as_json)
         except NotAnAlertError as error:
             if not found.processed:
                 self.refuse(found, Fault.WRONG_TYPE, str(error))
