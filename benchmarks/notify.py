@@ -138,12 +138,13 @@ def delivery(broker: str, folder: Path, count: int) -> tuple[list[dict[str, Any]
         name = request.headers["ce-id"]
         first.setdefault(name, request.at)
         times[name] += 1
-    delays = [
-        first[name] - at
+    judged = {
+        name: first[name] - at
         for name, at in job.visible.items()
         if name in first
         and not any(kill <= each <= kill + AFTER_A_KILL for kill in kills for each in (at, first[name]))
-    ]
+    }
+    delays = list(judged.values())
     lost = len(job.visible) - len(first.keys() & job.visible.keys())
     doubled = sum(n - 1 for n in times.values()) / len(job.visible)
     delays.sort()
@@ -155,6 +156,13 @@ def delivery(broker: str, folder: Path, count: int) -> tuple[list[dict[str, Any]
         "judged_for_delay": len(delays),
         "p50_s": statistics.median(delays),
         "p99_s": delays[int(0.99 * len(delays))],
+        "s_from_a_kill_to_the_next_accepted": [
+            round(min(at for at in first.values() if at > kill + 0.5) - kill, 1) for kill in kills
+        ],
+        "late_by_s_of_the_run": dict(
+            sorted(Counter(int(job.visible[n] - began) // 10 * 10 for n, s in judged.items() if s > P95_MOST).items())
+        ),
+        "load_average": os.getloadavg()[0],
     }
     return [
         check("delivery, alerts lost", lost, "<=", 0),
@@ -267,8 +275,10 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait(20)
 
 
-def storm(broker: str, folder: Path, count: int, seconds: float) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Alerts of a storm to people, with the default settings."""
+def storm(
+    broker: str, folder: Path, count: int, seconds: float, after: float = 15.0
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Alerts of a storm to people, with the default settings. after: seconds in which more messages may come"""
     receiver = Receiver()
     address = f"json://127.0.0.1:{receiver.port}"
     job = Job(broker, folder, "storm", "{apprise: '${STORM_URL}'}", {"STORM_URL": address})
@@ -294,7 +304,7 @@ def storm(broker: str, folder: Path, count: int, seconds: float) -> tuple[list[d
         job.flush()
         job.wait(named_all, 400, "not all are named")
         latest = time.time() - began
-        time.sleep(15.0)
+        time.sleep(after)
         named_all()
     receiver.close()
     return [
