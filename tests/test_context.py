@@ -21,6 +21,8 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.contract.event_schema import event_schema
+from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.kafka.context.table import ContextTable, Message
 from ssm_stream.kafka.context.topic import ContextTopics
 
@@ -142,6 +144,16 @@ def test_facts_that_come_after_their_events_are_counted() -> None:
 def test_what_cannot_be_joined_is_refused(context: str, event: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         configured(context, event)
+
+
+def test_events_need_not_have_the_columns() -> None:
+    """Neither by their schema nor by what is searched for in a topic; a recording has them."""
+    config = configured()
+    schema = event_schema(config)
+    assert {"product", "speed"}.isdisjoint(schema["properties"])
+    assert {"product", "speed"}.isdisjoint(schema["examples"][0])
+    whole = [{"e": "m", "t": START, "target": 1}]
+    assert missing_paths(config, whole, "the topic") == []
 
 
 # Over a broker.

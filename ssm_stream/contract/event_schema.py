@@ -140,6 +140,7 @@ def example_event(config: Config) -> dict[str, Any]:
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
         values |= dict.fromkeys(event.features if event.watches_all else event.read_numbers, 1.5)
+    values = {path: value for path, value in values.items() if path not in config.source.context_columns}
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
         values[by_id] = "part-4711"
@@ -263,6 +264,7 @@ def _event(config: Config) -> Schema:
     if event.features != "auto":
         context = category | {"description": "What conditions or limits look at. Missing or null: it meets none."}
         fields += [Field(path, context) for path in event.context if path not in event.read_numbers]
+    fields = [field for field in fields if field.path not in config.source.context_columns]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))
     words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."

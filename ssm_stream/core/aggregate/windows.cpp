@@ -12,6 +12,7 @@
 #include <memory>
 #include <queue>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "../array.hpp"
@@ -258,13 +259,23 @@ class Windows {
             if (row < 0 || row >= size()) throw nb::value_error("windows: the state is damaged");
         }
         free_ = 0;
-        for (const Entity& entity : entities_) free_ += entity.born == 0;
+        for (const Entity& entity : entities_) {
+            free_ += entity.born == 0;
+            bool good = near(entity.time) && near(entity.far) && near(entity.since) && near_window(entity.closed) && near_window(entity.last);
+            i64 before = NEVER;
+            for (const auto& window : entity.open) good = good && window->index > std::exchange(before, window->index) && near_window(window->index);
+            if (!good || !near(clock_.median) || !near(clock_.progress)) throw nb::value_error("windows: the state is damaged");
+        }
         requeue();
     }
 
   private:
     using Entry = std::tuple<i64, i64, i64>;  // when, born, row
     struct Later { bool operator()(const Entry& a, const Entry& b) const { return a > b; } };
+
+    // Whether a time of a state, ms, or a window, may be one.
+    static bool near(i64 ms) { return ms == NEVER || (ms > -(i64(1) << 54) && ms < i64(1) << 54); }
+    bool near_window(i64 index) const { return index == NEVER || (index > -(i64(1) << 54) / every_ && index < (i64(1) << 54) / every_); }
 
     Entity& at(i64 row) { return entities_[static_cast<std::size_t>(row)]; }
     i64 window_of(i64 ts) const { return ts / every_ - (ts % every_ < 0 ? 1 : 0); }
@@ -297,7 +308,7 @@ class Windows {
         }
         if (believed) clock_.move(row, e.time, jump_, back_);
         if (e.time != before) e.since = clock_.progress + std::max<i64>(0, e.time - clock_.median);
-        expire(i);
+        expire(i, row);
         if (believed)
             while (at(row).born && next(at(row)) != NEVER && end_of(next(at(row))) + grace_ <= at(row).time) close(i, row);
         if (at(row).born) enqueue(row);
@@ -447,13 +458,16 @@ class Windows {
             if (at(row).born) enqueue(row);
         }
     }
-    void expire(i64 i) {
+    // What is due for all entities but that of the event, whose windows come after: not where its place in the queue, which may be
+    // one of earlier times, happens to be.
+    void expire(i64 i, i64 but) {
         while (!queue_.empty() && std::get<0>(queue_.top()) <= clock_.progress) {
             const auto [when, born, row] = queue_.top();
             queue_.pop();
             Entity& e = at(row);
             if (e.born != born || e.key != when) continue;
             e.key = INT64_MAX;
+            if (row == but) continue;
             if (due(e) == when) {
                 if (next(e) == NEVER) {
                     forget(row);
