@@ -204,13 +204,14 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            several = (
-                f"for one target, predicted from the others, as pilot, tune and verify need it: --target {target.path}"
-            )
+            signals = made.narrowed.event.targets
+            # What is a sum or a copy of others is no signal of its own, and no target to suggest.
+            one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
+            several = f"for one target, predicted from the others, as pilot, tune and verify need it: --target {one}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )
-            return made._replace(narrowed=narrowed, alone=target.path)
+            return made._replace(narrowed=narrowed, alone=one)
     made = _these(fixed, [target.path], sample, why)
     why["target"] = target.reason
     if target.others:
