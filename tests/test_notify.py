@@ -31,6 +31,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notified import Receiver, alert, config, next_phase, send, until
 from test_cli import command
+from test_stream import PARTITIONS, Job, events
 
 from ssm_stream.config import Config, ConfigError, Notify, parse_config
 from ssm_stream.contract.message_schemas import dead_letter_headers
@@ -793,3 +794,30 @@ def test_a_job_that_is_tried_again_later_delays_only_its_own_episode() -> None:
     assert done == ["other"] * 5 + ["first", "second"]
     lanes.submit("c", lambda: 60.0)
     lanes.close()
+
+
+def test_the_alerts_of_a_flow_are_sent_as_they_are(kafka: Kafka, receiver: Receiver, tmp_path: Path) -> None:
+    topic = kafka.topic("events", PARTITIONS)
+    kafka.produce(topic, events(20_000))
+    job = Job(kafka, tmp_path, topic)
+    content = orjson.loads(job.path.read_bytes())
+    content["notify"] = {"targets": [{"webhook": receiver.url, "kinds": ["anomaly", "drift"]}], "address": None}
+    job.path.write_bytes(orjson.dumps(content))
+    with running(job.config):
+        job.run()
+        written = job.told_alerts()
+        until(lambda: len(receiver.accepted) >= len(written))
+    assert len(written) > 10
+    assert {each.headers["ce-id"]: each.body for each in receiver.accepted} == written
+    assert {each.headers["ce-subject"] for each in receiver.accepted} == {
+        each.json["entity"] for each in receiver.accepted
+    }
+    done = command("notify", str(job.path), "--dry-run", "--since", "1h")
+    assert f"webhook: {len(written)} messages from {len(written)} alert messages" in done.stdout
+    shown = orjson.loads(job.path.read_bytes())
+    shown["notify"]["targets"] = [{"apprise": "${NOTIFY_URL}"}]
+    job.path.write_bytes(orjson.dumps(shown))
+    done = command("notify", str(job.path), "--dry-run", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    assert "expected" in done.stdout
+    assert re.search(r"came and passed|started", done.stdout)
