@@ -96,6 +96,7 @@ DONE: tuple[str, ...] = (
     "ingest",
     "kafka",
     "mcp",
+    "notify",
     "operators",
     "ops",
     "paper",

@@ -25,6 +25,7 @@ from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
 from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readings, with_layout
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
@@ -107,6 +108,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
         fixed["time_zone"] = zone
     taken = {timestamp, *([entity] if entity else [])}
+    if not choices.targets:
+        operations = find_operations(found, taken, ts, found[entity] if entity else None)
+        if operations is not None:
+            fixed |= {"time_zone": fixed.get("time_zone", "UTC"), **operations.section}
+            why |= operations.why
+            entities = found[entity].distinct if entity else 1
+            event = Event.model_validate(fixed)
+            return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
@@ -195,13 +204,14 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            several = (
-                f"for one target, predicted from the others, as pilot, tune and verify need it: --target {target.path}"
-            )
+            signals = made.narrowed.event.targets
+            # What is a sum or a copy of others is no signal of its own, and no target to suggest.
+            one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
+            several = f"for one target, predicted from the others, as pilot, tune and verify need it: --target {one}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )
-            return made._replace(narrowed=narrowed, alone=target.path)
+            return made._replace(narrowed=narrowed, alone=one)
     made = _these(fixed, [target.path], sample, why)
     why["target"] = target.reason
     if target.others:

@@ -23,6 +23,8 @@ from ssm_stream.core import frozen_weights
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 MAX_FILE_BYTES = 65_536
 """Bytes of a file that is the content of one value: a password, a key, a chain of certificates."""
+SECRET_KEYS = {"kafka", "properties", "token", "apprise", "authorization", "webhook"}
+"""Keys whose values are in no message."""
 RENAMED = {
     "alerts.fleet.least": "alerts.fleet.min_entities",
     "labels.when": "labels.marker",
@@ -37,6 +39,8 @@ REMOVED = {
     ),
 }
 """Keys that are gone → the cure."""
+WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {"event.framed": (False, None), "sinks.schema_registry": (None,)}
+"""Keys of earlier releases → values that changed nothing, as in a file with all defaults: these are read as before."""
 
 
 def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
@@ -95,6 +99,7 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = {**(absent or {}), **raw}
+    _drop_without_effect(raw)
     _check_secrets(raw, name, root)
     secrets: list[str] = []
     raw = _fill(raw, name, root, (), secrets)
@@ -111,6 +116,15 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
     return config
+
+
+def _drop_without_effect(raw: dict[Any, Any]) -> None:
+    """Remove the keys of earlier releases whose values change nothing."""
+    for path, values in WITHOUT_EFFECT.items():
+        above, _, key = path.rpartition(".")
+        section = raw.get(above)
+        if isinstance(section, dict) and any(section.get(key, raw) is value for value in values):
+            del section[key]
 
 
 def _yaml_error(error: yaml.YAMLError, text: str) -> str:
@@ -134,12 +148,17 @@ def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield path, inside
 
 
-def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Yield path and written value of each secret in the file."""
     for place, given in _properties_in(raw):
         for key, value in given.items() if isinstance(given, dict) else ():
             if client_properties.is_secret(str(key)):
                 yield (*place, str(key)), value
+    notify = raw.get("notify")
+    targets = notify.get("targets") if isinstance(notify, dict) else None
+    for i, target in enumerate(targets if isinstance(targets, list) else ()):
+        for key in ("apprise", "authorization") if isinstance(target, dict) else ():
+            yield ("notify", "targets", i, key), target.get(key)
     ops = raw.get("ops")
     if isinstance(ops, dict):
         yield ("ops", "token"), ops.get("token")
@@ -354,7 +373,7 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
             lines.append(f"{where}: missing; it has no default")
         else:
             text = item["msg"].removeprefix("Value error, ")
-            secret = {"kafka", "properties", "token"}.intersection(path)
+            secret = SECRET_KEYS.intersection(path)
             shown = not isinstance(item["input"], dict) and not secret
             found = f" (found {item['input']!r})" if shown and "found" not in text else ""
             lines.append(f"{where}: {text}{found}")

@@ -9,8 +9,9 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT
-from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
+from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
+from ssm_stream.contract.path_schema import Schema
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, MAINTENANCE, PHASES, SHADOW
@@ -25,7 +26,9 @@ TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 FAULTS: dict[str, frozenset[Fault]] = {
-    "decode": frozenset(Fault) - {Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "decode": frozenset(Fault) - {
+        Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
+    },
     "rows": frozenset({Fault.AHEAD, Fault.LATE}),
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
@@ -35,6 +38,7 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "control": frozenset({
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_TIMESTAMP,
     }),
+    "notify": frozenset({Fault.WRONG_TYPE, Fault.UNDELIVERABLE}),
 }  # fmt: skip
 """Stage → its faults."""
 OF_PREDICTION = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
@@ -78,7 +82,7 @@ def prediction_schema(config: Config) -> Schema:
         **_maintenance(config),
         "id": {
             "type": "string",
-            "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{number}{end}$",
+            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{number}{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
     }
@@ -287,7 +291,10 @@ def dead_letter_headers(config: Config) -> Schema:
     faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
     number = {"type": "string", "pattern": "^[0-9]+$"}
     ours: dict[str, Schema] = {
-        "topic": _described({"enum": input_topics(config)}, "Where the message stands."),
+        "topic": _described(
+            {"enum": [*input_topics(config), *([config.sinks.alerts] if config.notify else [])]},
+            "Where the message stands.",
+        ),
         "partition": number,
         "offset": number,
         "stage": {"enum": stages},
@@ -324,6 +331,12 @@ def receipt_headers(config: Config) -> Schema:
     return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
 
 
+def _any_of(topics: list[str]) -> str:
+    """Return the pattern of these names."""
+    found = "|".join(map(literal, topics))
+    return found if len(topics) == 1 else f"(?:{found})"
+
+
 def input_topics(config: Config) -> list[str]:
     """Return the topics that are read."""
     feedback, control = config.alerts.feedback, config.control_topic
@@ -336,7 +349,10 @@ def _has(config: Config, stage: str) -> bool:
         return config.state.max_entities is not None and config.state.when_full == "refuse"
     if stage == "rows":
         return config.event.makes_rows
-    sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
+    alerts = config.alerts
+    sections = {
+        "label": config.labels, "feedback": alerts.feedback, "control": alerts.control, "notify": config.notify,
+    }  # fmt: skip
     return sections.get(stage, True) is not None
 
 
