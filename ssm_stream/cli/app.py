@@ -14,6 +14,7 @@ from ssm_stream.cli.bundled.examples import examples
 from ssm_stream.cli.dlq import app as dlq_app
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
+from ssm_stream.cli.features.rename import rename_feature
 from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.generations.rewind import RewindCommand, rewind
 from ssm_stream.cli.init import init
@@ -60,6 +61,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)
+state_app.command()(rename_feature)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
 app.add_typer(dlq_app, name="dlq")
