@@ -113,6 +113,7 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
         description = _prose(field.get("description", "Switches it on and off."))
         path = bool(re.search(r"^Paths? of|has this path|^Path", description))
         what = kind(field, path)
+        either = [names for way in section.get("oneOf", []) for names in way["required"]]
         if name in required:
             default = "required"
         elif name in either:

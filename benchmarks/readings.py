@@ -74,7 +74,9 @@ def messages(form: Form, count: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def load(broker: str, topic: str, form: Form, count: int) -> float:
     """Fill a topic; returns the mean size of a message."""
-    producer = Producer({"bootstrap.servers": broker, "linger.ms": 20, "queue.buffering.max.messages": 1_000_000})
+    # Idempotent: a first request that is tried again must not change the order.
+    settings = {"linger.ms": 20, "queue.buffering.max.messages": 1_000_000, "enable.idempotence": True}
+    producer = Producer({"bootstrap.servers": broker, **settings})
     size = number = 0
     for key, content in messages(form, count):
         value = orjson.dumps(content)

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from brokers import MockKafka
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -62,6 +63,7 @@ def test_init_and_backtest_take_it_without_an_option(name: str, tmp_path: Path) 
     assert made.exit_code == 0, made.stderr
     result = ssm_stream("backtest", out, FOLDER / name, "--json")
     assert result.exit_code == 0, result.stderr
+    assert ssm_stream("validate", out, FOLDER / name).exit_code == 0
     found, rows = json.loads(result.stdout), export.rows()
     assert (found["events"], found["entities"]) == (len(rows), len({entity for entity, _, _ in rows}))
     assert sum(found["refused"].values()) == (1 if name == "sql_result.txt" else 0)
@@ -131,6 +133,22 @@ def test_what_cannot_be_known_is_refused_with_the_cure_that_works(tmp_path: Path
     missing = ssm_stream("backtest", out, file)
     assert missing.exit_code == 2
     assert "--every" in missing.stderr
+
+
+def test_replay_sends_plain_rows(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    mock_kafka.create_topic("excel_de", 1)
+    out = tmp_path / "monitor.yaml"
+    made = ssm_stream("init", FOLDER / "excel_de.csv", "--out", out, "--brokers", mock_kafka.bootstrap_servers)
+    assert made.exit_code == 0, made.stderr
+    sent = ssm_stream("replay", out, FOLDER / "excel_de.csv", "--limit", 10)
+    assert sent.exit_code == 0, sent.stderr
+    assert "decimal comma" in sent.stderr
+    first = min(mock_kafka.read("excel_de", 10), key=lambda message: message.offset() or 0)
+    assert json.loads(first.value() or b"") == {
+        "Zeit": "2026-02-03T06:16:00", "Pumpe": "PUMP-1", "Last": 68.5, "Durchfluß": 827.7, "Druck": 1448.3,
+        "Temp": 54.02,
+    }  # fmt: skip
+    assert first.key() == b"PUMP-1"
 
 
 # Single rules.
@@ -204,6 +222,16 @@ def test_units_in_cells(tmp_path: Path) -> None:
     rows = list(Recording(write(tmp_path / "a.csv", text)))
     assert rows[1] == {"time": "2026-01-01", "load": 41.5, "temp": 1021.5, "line": "1 A"}
     assert (rows[9]["load"], rows[9]["temp"]) == (None, None)
+
+
+def test_blanks_between_cells(tmp_path: Path) -> None:
+    lines = [f"  03.02.2026 06:{i:02d}:00   {i},5   7" for i in range(60)]
+    file = write(tmp_path / "a.txt", table("  date       time      load  temp", lines))
+    rows = list(Recording(file))
+    assert rows[7] == {"date time": "2026-02-03T06:07:00", "load": 7.5, "temp": 7}
+    assert len(rows) == count_rows(file) == 60
+    one = write(tmp_path / "b.csv", table("a name", ["x y", "z w"]))
+    assert list(Recording(one)) == [{"a name": "x y"}, {"a name": "z w"}]
 
 
 def test_a_notation_that_appears_late_is_still_found(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_a_missed_check_is_on_the_page():
 def test_the_blocks_of_state_are_as_large_as_the_page_says():
     config = load_config(ROOT / "configs" / "forecast-fleet.yaml")
     engine = Engine(config)
-    for events, _, _ in batches(config, Recording(ROOT / "ssm_stream" / "data" / "parking_birmingham.csv.gz")):
+    for events, *_ in batches(config, Recording(ROOT / "ssm_stream" / "data" / "parking_birmingham.csv.gz")):
         engine.process(engine.admit(events)[0])
     store = engine.target_engines[0].store
     entity, pool = entity_layout(config, store.params), pool_layout(store.params, norm=True)

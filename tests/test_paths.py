@@ -413,7 +413,7 @@ def test_a_recorded_topic_has_keys_and_the_headers_that_are_named(kafka: Kafka, 
     assert row["$key"].startswith("m")
     assert row["$header.speed"] in (0, 1, 2)
     assert "$header.trace" not in row
-    ((events, refused, _),) = list(batches(loaded, Recording(out)))
+    ((events, refused, *_),) = list(batches(loaded, Recording(out)))
     assert (len(events), refused) == (200, [])
     assert set(events.entity) == {"m0", "m1", "m2", "m3"}
     partitions = Recording(out).partitions(loaded)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 import pytest
-from brokers import MockKafka
+from brokers import Kafka, MockKafka
 from confluent_kafka import Message, Producer
 from engines import config, cut
 from hypothesis import given, settings
@@ -24,8 +25,17 @@ from ssm_stream.cli.validate import _describe
 from ssm_stream.engine.engine import Alert, Engine, shard_of
 from ssm_stream.evaluate.backtest import backtest
 from ssm_stream.evaluate.partitioned_engine import PartitionedEngine
-from ssm_stream.evaluate.pools import Pool, describe_budget, describe_pools, murmur2, partition_of, pools_of
+from ssm_stream.evaluate.pools import (
+    Pool,
+    describe_budget,
+    describe_pools,
+    murmur2,
+    other_partitioner,
+    partition_of,
+    pools_of,
+)
 from ssm_stream.evaluate.prequential import Chunk
+from ssm_stream.evaluate.topic_partitions import parse_partitions
 from ssm_stream.flow.doctor import diagnose
 
 
@@ -44,9 +54,14 @@ def test_the_hash_is_that_of_kafkas_own_test(key: str, signed: int) -> None:
     assert murmur2(key.encode()) == signed % 2**32
 
 
-def test_the_partition_is_the_one_that_a_client_chooses(mock_kafka: MockKafka) -> None:
+@pytest.mark.parametrize(("partitioner", "option"), [("murmur2_random", "7"), (None, "7:crc32")])
+def test_the_partition_is_the_one_that_a_client_chooses(
+    mock_kafka: MockKafka, partitioner: str | None, option: str
+) -> None:
+    """librdkafka's own choice is another than that of Java's clients."""
     topic, found = mock_kafka.topic(partitions=7), dict[bytes, int]()
-    producer = Producer({"bootstrap.servers": mock_kafka.bootstrap_servers, "partitioner": "murmur2_random"})
+    own = {} if partitioner is None else {"partitioner": partitioner}
+    producer = Producer({"bootstrap.servers": mock_kafka.bootstrap_servers, **own})
 
     def delivered(_: object, message: Message) -> None:
         found[message.key() or b""] = message.partition() or 0
@@ -55,7 +70,16 @@ def test_the_partition_is_the_one_that_a_client_chooses(mock_kafka: MockKafka) -
     for name in names:
         producer.produce(topic, b"{}", name.encode(), on_delivery=delivered)
     producer.flush(20)
-    assert found == {name.encode(): partition_of(name, 7) for name in names}
+    assert found == {name.encode(): partition_of(name, parse_partitions(option)) for name in names}
+    by_name = {key.decode(): at for key, at in found.items()}
+    sentence = other_partitioner(by_name, 7)
+    assert sentence is None if partitioner else sentence is not None and "`--partitions 7:crc32`" in sentence
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "3:java", "3.5", "", "200000"])
+def test_partitions_that_are_none(text: str) -> None:
+    with pytest.raises(ValueError, match="found"):
+        parse_partitions(text)
 
 
 @given(st.dictionaries(st.text(max_size=8), st.integers(0, 3), max_size=30), st.integers(1, 4))
@@ -228,3 +252,33 @@ def test_validate_counts_the_entities_of_a_recording(tmp_path: Path) -> None:
     gone = CliRunner().invoke(app, [*words[:3], str(tmp_path / "none.csv")])
     assert gone.exit_code == 1
     assert "none.csv" in gone.stderr
+
+
+def test_a_backtest_is_production(kafka: Kafka, tmp_path: Path) -> None:
+    """A file by `backtest --partitions 3`, and by `replay` and `run` over a topic of three: the same messages."""
+    from test_stream import PARTITIONS, Job, events
+
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(b"\n".join(value for _, value in events(6_000, 7)))
+    topic, config = kafka.topic("events", PARTITIONS), CliRunner()
+    made = Job(kafka, tmp_path / "job", topic, shards=2)
+    fleet = {"min_entities": 4, "share": 0.3, "wait": 0}  # at its end, a file sends what waits, and a topic goes on
+    more = {"model": {"warmup": 20}, "alerts": {"anomaly": {"budget": "1 per 200 events"}, "fleet": fleet}}
+    made.path.write_bytes(orjson.dumps(orjson.loads(made.path.read_bytes()) | more))
+    out, alerts = tmp_path / "p.jsonl", tmp_path / "a.jsonl"
+    words = ["backtest", str(made.path), str(file), "--partitions", str(PARTITIONS), "--out", str(out)]
+    assert config.invoke(app, [*words, "--alerts", str(alerts)]).exit_code == 0
+    assert config.invoke(app, ["replay", str(made.path), str(file)]).exit_code == 0
+    made.run()
+
+    def bare(rows: Iterable[bytes], *ids: str) -> list[str]:
+        """The messages without what names their place."""
+        found = ({k: v for k, v in orjson.loads(row).items() if k not in ids} for row in rows)
+        return sorted(orjson.dumps(each, option=orjson.OPT_SORT_KEYS).decode() for each in found)
+
+    live = [message.value() or b"" for message in kafka.read(made.predictions)]
+    assert bare(live, "id") == bare(out.read_bytes().splitlines(), "id")
+    named = ("id", "source", "episode")
+    sent = [message.value() or b"" for message in kafka.read(made.alerts)]
+    assert bare(sent, *named) == bare(alerts.read_bytes().splitlines(), *named)
+    assert sent

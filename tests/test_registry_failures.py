@@ -227,6 +227,24 @@ def test_a_header_has_the_indexes_of_a_protobuf_message(registry: FakeRegistry) 
     assert documents == [{"machine": "m1", "temp": 1.5}, {"machine": "m2"}]
 
 
+def test_json_among_the_messages_of_auto_is_read_as_fast_as_by_itself(
+    registry: FakeRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, plain = config(registry.url, name="auto"), [orjson.dumps(row) for row in ROWS]
+    decoder = Decoder(made)
+    chunks = [plain, values(registry), [*plain[:15], *values(registry)[15:]]]
+    batches = []
+    for some in chunks:
+        messages: list[Any] = [FakeMessage(i, value) for i, value in enumerate(some)]
+        ((_, batch),) = decoder.decode(Chunk("plant.events", 0, messages))
+        assert isinstance(batch, ShardBatch)
+        batches.append(batch.events)
+    assert {tuple(events.target.tolist()) for events in batches} == {tuple(float(i) for i in range(30))}
+    monkeypatch.setattr(decoder.reader, "read", lambda _: pytest.fail("read document by document"))
+    messages = [FakeMessage(i, value) for i, value in enumerate(plain)]
+    decoder.decode(Chunk("plant.events", 0, messages))
+
+
 # A run.
 
 

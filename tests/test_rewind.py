@@ -373,7 +373,7 @@ def test_each_kept_state_leads_to_the_same_bits(kafka: Kafka, tmp_path: Path) ->
         for chunk in chunks:
             start = resume.get((topic, chunk.partition), 0)
             rest = chunk._replace(messages=[m for m in chunk.messages if (m.offset() or 0) >= start])
-            for key, batch in CatchUpDecoder(decoder.decode, topic, again, resume)(rest):
+            for key, batch in CatchUpDecoder(decoder.decode, config.source, again, resume)(rest):
                 assert batch.again
                 engine = engines.setdefault(key, Engine(config))
                 engine.process(batch.events, batch.partition, EventIds(topic, batch.partition, batch.offsets))

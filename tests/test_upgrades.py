@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import ConfigError, config_schema, parse_config
-from ssm_stream.config.file import RENAMED
+from ssm_stream.config.file import REMOVED, RENAMED
 
 RELEASES = sorted((Path(__file__).parent / "golden").glob("release-*"))
 SMALL = "source: {brokers: 'a:1', topic: t}\nevent: {entity: e, timestamp: t, features: [a]}\n"
@@ -28,6 +28,16 @@ def test_a_renamed_key_is_an_error_that_names_the_new_one() -> None:
         text = f"{'{'.join(f'{key}: ' for key in above)}{{{last}: 1{'}' * len(above)}"
         with pytest.raises(ConfigError, match=rf"config:3: {re.escape(old)}: unknown key; its name is `{new}` now"):
             parse_config(f"{SMALL}{text}\n")
+
+
+def test_old_keys_that_change_nothing_are_read_as_before() -> None:
+    text = SMALL.replace("features: [a]", "features: [a], framed: false") + "sinks: {schema_registry: null}\n"
+    assert parse_config(text) == parse_config(SMALL + "sinks: {}\n")
+    for old, cure in REMOVED.items():
+        section, _, key = old.partition(".")
+        assert section == "event"
+        with pytest.raises(ConfigError, match=rf"{re.escape(old)}: unknown key; {re.escape(cure)}"):
+            parse_config(SMALL.replace("features: [a]", f"features: [a], {key}: true"))
 
 
 # Against the releases before.
@@ -78,7 +88,9 @@ def test_every_key_of_its_configuration_is_still_read(release: Path) -> None:
     new = properties_of(orjson.loads(CliRunner().invoke(app, ["schema", "config"]).stdout))
     assert len(old) > 60
     for path, (_, required) in old.items():
-        assert path in new or path in RENAMED, f"{path} is gone without a word"
+        if any(path == key or path.startswith(f"{key}.") for key in (*RENAMED, *REMOVED)):
+            continue
+        assert path in new, f"{path} is gone without a word"
         assert required or not new[path][1], f"{path} has become required"
     for path in new.keys() - old.keys():
         above = path.rpartition(".")[0]

@@ -25,11 +25,13 @@ from ssm_stream.autoconfig.feature_selection import SAMPLE, select_features
 from ssm_stream.autoconfig.idle_columns import collinear_notes, without_idle_columns
 from ssm_stream.autoconfig.labels import KNOWN_LATER, label_reason
 from ssm_stream.autoconfig.leaks import without_copies, without_derived
+from ssm_stream.autoconfig.operations import find_operations
 from ssm_stream.autoconfig.quality_flags import find_flags
 from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readings, with_layout
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
+from ssm_stream.config.paths import PathError, parse_path
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
@@ -84,7 +86,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         raise ConfigError(
             f"none of the {len(documents)} messages of the sample is a JSON object: there is nothing to read"
         )
-    found = {column.path: column for column in columns(rows)}
+    found, no_paths = _by_path(rows)
     watches_all = list(choices.targets) == [ALL]
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
@@ -107,6 +109,14 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
     if form == "iso" and not has_offset(found[timestamp]) and (zone := zone_of(found, entity, ts, why, notes)):
         fixed["time_zone"] = zone
     taken = {timestamp, *([entity] if entity else [])}
+    if not choices.targets:
+        operations = find_operations(found, taken, ts, found[entity] if entity else None)
+        if operations is not None:
+            fixed |= {"time_zone": fixed.get("time_zone", "UTC"), **operations.section}
+            why |= operations.why
+            entities = found[entity].distinct if entity else 1
+            event = Event.model_validate(fixed)
+            return Draft(event, why, operations.left_out, notes, len(rows), entities, operations.seconds)
     flags = find_flags(found, {*taken, *choices.targets})
     if flags is not None:
         fixed["quality"], why["quality"] = flags.of(found), flags.why
@@ -130,7 +140,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         )
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
-    left_out = made.narrowed.left_out
+    left_out = no_paths | made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
 
@@ -161,6 +171,18 @@ def _of_readings(
     if made.every is not None:
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
     return draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
+
+
+def _by_path(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Column], dict[str, str]]:
+    """Return the columns of a sample by path, and those whose name is no path, with the reason."""
+    found, no_paths = dict[str, Column](), dict[str, str]()
+    for column in columns(rows):
+        try:
+            parse_path(column.path)
+            found[column.path] = column
+        except PathError as error:
+            no_paths[column.path] = f"its name is no path: {error}"
+    return found, no_paths
 
 
 class _Sample(NamedTuple):
@@ -195,13 +217,14 @@ def _proposed(
         else:
             why |= reasons
             reason = f"no column stands out as the target, so {made.narrowed.why['target']}"
-            several = (
-                f"for one target, predicted from the others, as pilot, tune and verify need it: --target {target.path}"
-            )
+            signals = made.narrowed.event.targets
+            # What is a sum or a copy of others is no signal of its own, and no target to suggest.
+            one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
+            several = f"for one target, predicted from the others, as pilot, tune and verify need it: --target {one}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )
-            return made._replace(narrowed=narrowed, alone=target.path)
+            return made._replace(narrowed=narrowed, alone=one)
     made = _these(fixed, [target.path], sample, why)
     why["target"] = target.reason
     if target.others:

@@ -12,6 +12,7 @@ import yaml
 
 from ssm_stream.autoconfig.draft import Draft
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.config.sections.aggregate import Aggregate
 from ssm_stream.config.sections.operating import Quality
 
 WIDTH = 100
@@ -65,6 +66,8 @@ def render_config(
         lines.append("  time_zone: UTC   # or an IANA name such as Asia/Tokyo, where they are local times")
     if event.format != "json":
         lines.append(f"  format: {event.format}   # messages name their schema, which is in schema_registry")
+    if event.aggregate is not None:
+        lines += [*_why(why.get("aggregate")), *_windows(event.aggregate)]
     targets = event.targets
     lines += _why(f"what is predicted, and watched: {why.get('target')}")
     if event.watches_all:
@@ -151,7 +154,7 @@ def _paths(key: str, paths: Sequence[str]) -> list[str]:
 def _layout(draft: Draft) -> list[str]:
     """Return how readings are read; nothing where each message is a row."""
     event = draft.event
-    if not event.makes_rows:
+    if event.layout == "events":
         return []
     lines = [*_why(draft.why.get("layout")), f"  layout: {event.layout}"]
     if event.tag is not None:
@@ -162,6 +165,31 @@ def _layout(draft: Draft) -> list[str]:
     if event.every is not None:
         lines += [*_why(draft.why.get("every")), f"  every: {format_duration(event.every)}"]
     return lines
+
+
+def _windows(aggregate: Aggregate) -> list[str]:
+    """Return the section `event.aggregate`."""
+    lines = ["  aggregate:", f"    every: {format_duration(aggregate.every)}", "    columns:"]
+    for name, column in aggregate.columns.items():
+        lines.append(f"      {yaml_quoted(name)}: {_flow(column.model_dump())}")
+    return lines
+
+
+def _flow(value: object) -> str:
+    """Return a value as YAML on one line; a test of equality as what must be equal."""
+    if isinstance(value, dict) and set(value) == {"one_of"}:
+        return _flow(value["one_of"][0] if len(value["one_of"]) == 1 else value["one_of"])
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{yaml_quoted(key)}: {_flow(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_flow, value))}]"
+    return (
+        yaml_quoted(value)
+        if isinstance(value, str)
+        else f"{value:g}"
+        if isinstance(value, float)
+        else json.dumps(value)
+    )
 
 
 def _alone(path: str | None) -> list[str]:

@@ -146,7 +146,8 @@ def _explain_alert(
         primed: list[dict[str, Any]] = []
         if loaded.audit.directory is not None and loaded.audit.directory.exists():
             entity = None if sent is None else orjson.loads(sent).get("entity")
-            audit = entity_hashes(loaded.audit.directory, id_.partition, loaded.hash, entity)
+            source = loaded.source.number(id_.topic, id_.partition)
+            audit = entity_hashes(loaded.audit.directory, source, loaded.hash, entity)
             primed = primings(loaded.audit.directory, loaded.hash)
         with counting_bar() as bar:
             task = bar.add_task(text("reading"), total=None)

@@ -115,7 +115,8 @@ def init(
     event = draft.event
     typer.echo(f"sampled {sampled}", err=True)
     facts = {
-        **({"layout": event.layout} if event.makes_rows else {}),
+        **({"layout": event.layout} if event.layout != "events" else {}),
+        **({"aggregate": ", ".join(event.aggregate.columns)} if event.aggregate is not None else {}),
         "entity": event.entity if event.entity_default is None else f"{event.entity_default} (every row's)",
         "timestamp": event.timestamp,
         "target": f"{'all: ' if event.watches_all else ''}{', '.join(event.targets)}",

@@ -38,14 +38,25 @@ FileOrTopic = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
+
+
+def _partitions(text: str | int) -> int:
+    from ssm_stream.evaluate.topic_partitions import parse_partitions
+
+    try:
+        return parse_partitions(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
 Partitions = Annotated[
     int | None,
     typer.Option(
-        min=1,
-        max=100_000,
+        metavar="N",
+        parser=_partitions,
         show_default=False,
-        help="Partitions that the topic would have: pools are as in production. Default: those of --topic or of a "
-        "recorded topic, else 1.",
+        help="Partitions that the topic would have: pools are as in production; N:crc32 where producers are "
+        "librdkafka's (Python, C, Go, .NET), not Java's. Default: those of --topic or of a recorded topic, else 1.",
     ),
 ]
 

@@ -7,9 +7,8 @@ import itertools
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import orjson
 import typer
@@ -29,10 +28,21 @@ from ssm_stream.config import Config, ConfigError, load_config
 from ssm_stream.config.paths import is_message_field
 
 if TYPE_CHECKING:
+    from ssm_stream.evaluate.recordings import Recording
     from ssm_stream.kafka.replay import ReplayPosition
 
 SAVE_INTERVAL = 1.0
 """Seconds between two writes of the position file."""
+
+
+class Pace(NamedTuple):
+    """How fast rows are sent."""
+
+    speed: Annotated[
+        float | None,
+        typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
+    ] = None
+    rate: Annotated[float | None, typer.Option(min=1e-9, help="Events a second, regardless of their times.")] = None
 
 
 @with_option_groups
@@ -40,15 +50,15 @@ def replay(
     config: ConfigFile,
     file: RecordingFile,
     reading: Reading,
-    speed: Annotated[
-        float | None,
-        typer.Option(min=1e-9, help="Multiple of the recorded speed: 1 is real time, 3600 an hour per second."),
-    ] = None,
-    rate: Annotated[float | None, typer.Option(min=1e-9, help="Events a second, regardless of their times.")] = None,
+    pace: Pace,
     limit: Annotated[int | None, typer.Option(min=1, help="Send at most N rows.")] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue where the last replay of this file to this topic ended.")
     ] = False,
+    to: Annotated[
+        str | None,
+        typer.Option(metavar="TOPIC", help="One of source.topics. Default: the first.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Send a recording to the events topic, each row a message keyed by its entity: JSON, or in Avro or Protobuf by the
@@ -68,15 +78,20 @@ def replay(
     from ssm_stream.kafka.cluster import check_broker
     from ssm_stream.kafka.formats.rows import row_encoder
 
+    speed, rate = pace
     if speed is not None and rate is not None:
         raise typer.BadParameter("--speed and --rate exclude each other: give one")
     try:
         settings = load_config(config)
         source = settings.source
+        if to is not None:
+            if to not in source.names:
+                raise ConfigError(f"--to: {to!r} is none of the events topics ({', '.join(source.names)})")
+            source = source.model_copy(update={"topic": to})
         options = reading.options().of_event(settings.event)
         print_reading(Recording(file, options=options))
         recording = iter(Recording(file, options=options))
-        _require_key(settings, file)
+        _require_key(settings, Recording(file, options=options))
         recording = itertools.chain([next(recording)], recording)
         position = core.ReplayPosition(file, source.brokers, source.topic)
         skipped = position.read() if resume else 0
@@ -128,16 +143,14 @@ def replay(
         raise typer.Exit(FAILED)
 
 
-def _require_key(config: Config, file: Path) -> None:
+def _require_key(config: Config, recording: Recording) -> None:
     """Require the messages' keys in a file, if they are the entities.
 
     Raises:
         ConfigError, RecordingError: there is no such column, or the file cannot be read.
     """
-    from ssm_stream.evaluate.recordings import Recording
-
     if is_message_field(config.event.entity):
-        found = [each for each in Recording(file).missing_paths(config) if each.startswith("event.entity:")]
+        found = [each for each in recording.missing_paths(config) if each.startswith("event.entity:")]
         if found:
             raise ConfigError(found[0])
 

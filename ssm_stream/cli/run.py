@@ -116,7 +116,12 @@ def run(
                 loaded, before = before, None
                 continue
             always(config_hash=prepared.config.hash)
-            LOG.info("started", topic=loaded.source.topic, brokers=loaded.source.brokers, release=version("ssm-stream"))
+            LOG.info(
+                "started",
+                topic=", ".join(loaded.source.names),
+                brokers=loaded.source.brokers,
+                release=version("ssm-stream"),
+            )
             if loaded.alerts.shadow:
                 LOG.warning("alerts_in_shadow", suppressed=loaded.sinks.suppressed)
             everyone = addresses.split(";") if addresses else None

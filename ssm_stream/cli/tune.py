@@ -178,7 +178,7 @@ def _by_feedback(trials: Trials, feedback: str, limit: int | None) -> FeedbackTu
     verdicts = _read_topic(config) if feedback == FEEDBACK_TOPIC else read_feedback(Path(feedback), config)
     recording = Recording(trials.file, limit)
     run = run_engine(config, recording)
-    located = locate(verdicts, run, recording.row_by_place())
+    located = locate(verdicts, run, recording.row_by_place(), config.source)
     if not located.judged:
         raise RecordingError(none_judged(located, run, len(verdicts)))
     return tune_by_feedback(config, run, located, trials.runner, trials.expect(max_runs(config, run, located)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -122,7 +122,8 @@ def _entity_notes(config: Config, file: Recording, given: int | None) -> list[st
     from ssm_stream.evaluate.prequential import read_messages
     from ssm_stream.evaluate.recordings import RecordingError
 
-    rows_alone = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone: dict[str, Any] = {"features": [], "categories": [], "calendar": [], "lags": 1}
+    rows_alone |= {"target": config.event.targets[0], "inputs": None}
     bare = config.event if config.event.makes_rows else config.event.model_copy(update=rows_alone)
     with report_errors(RecordingError, OSError):
         partitions = partitions_of(config, file, given)
@@ -163,7 +164,7 @@ def _describe(config: Config) -> Iterator[str]:
     event, sinks = config.event, config.sinks
     registry = f" by the schemas in {config.schema_registry.url}" if config.schema_registry else ""
     form = f", in {event.format}{registry}" if event.format in OF_REGISTRY else ""
-    yield f"reads     {config.source.topic} on {config.source.brokers}{form}"
+    yield f"reads     {', '.join(config.source.names)} on {config.source.brokers}{form}"
     auto = ["features (auto: selected from the first events at start)", *event.categories]
     columns = auto if event.features == "auto" else event.columns
     columns = [f"{name} ({event.derive[name].text})" if name in event.derive else name for name in columns]
@@ -173,6 +174,8 @@ def _describe(config: Config) -> Iterator[str]:
     calendar = [*calendar, *([f"holiday ({', '.join(event.holidays.of)})"] if event.holidays else [])]
     past = [f"their values at {event.feature_lags} past events"] if event.feature_lags else []
     inputs = [*columns, *past, *calendar, *([f"{event.lags} past targets"] if event.lags else [])]
+    for each in config.source.context:
+        yield f"joins     {', '.join(each.columns)} from {each.topic}, as of the event's time (source.context)"
     if event.layout == "readings":
         yield from _describe_readings(event)
     if event.aggregate is not None:

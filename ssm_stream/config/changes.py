@@ -81,6 +81,8 @@ WHY_REFUSED = {
 RUNTIME_EFFECTS = {
     "source.brokers": "positions stay as they are: the other cluster must hold the same messages at the same offsets",
     "source.topic": "positions stay as they are: the other topic must hold the same messages at the same offsets",
+    "source.topics": "topics that are added at the end of the list begin by `source.start`",
+    "source.context": "it applies to events from now on",
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
     "event.entity_default": "it applies to messages from now on",
@@ -101,6 +103,7 @@ _STREAM = "it names another stream or another state: stop the process and start 
 NOT_LIVE = {
     "source.brokers": _STREAM,
     "source.topic": _STREAM,
+    "source.topics": _STREAM,
     "source.partitions": _STREAM,
     "source.start": "it only applies without a state",
     "source.group": _STREAM,
@@ -138,14 +141,26 @@ def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change
 
 def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `runtime_settings`."""
+    moved = moved_topics(old, new)
     exactly = old.get("delivery") == new.get("delivery") == "exactly_once"
     return [
         Change(path, was, now, "refused", "a state is bound to the writers that made it")
         if path == "sinks.writers" and (exactly or UNSET in (was, now) or now < was)
+        else Change(path, was, now, "refused", moved)
+        if path == "source.topics" and moved
         else Change(path, was, now, "kept", RUNTIME_EFFECTS.get(path, _INDEPENDENT))
         for path, was, now in diff_settings(old, new)
         if path not in GONE
     ]
+
+
+def moved_topics(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """Return why a state cannot continue with the events topics of other `runtime_settings`; empty if it can."""
+    before, now = ([*(each["source"].get("topics") or [each["source"].get("topic")])] for each in (old, new))
+    moved = [name for name in before if name in now and now.index(name) != before.index(name)]
+    if not moved:
+        return ""
+    return f"{moved[0]} has another place in the list, by which states are kept: add topics at its end"
 
 
 def runtime_settings(config: Config) -> dict[str, Any]:
@@ -164,6 +179,10 @@ def runtime_settings(config: Config) -> dict[str, Any]:
         content["alerts"]["control"] = config.control_topic
     if not config.event.only:
         del content["event"]["only"]
+    if config.source.context:
+        content["source"]["context"] = config.model_dump(mode="json")["source"]["context"]
+    if len(config.source.names) > 1:
+        content["source"]["topics"] = config.source.names
     return content
 
 

@@ -51,10 +51,11 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
-        topics = [self.source.topic, *self.sinks.topics]
+        topics = [*self.source.names, *self.sinks.topics]
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics += [self.control_topic] if self.control_topic else []
+        topics += [each.topic for each in self.source.context]
         if len(set(topics)) != len(topics):
             raise ValueError(f"sinks: the topics {topics} must all differ, the source's included")
         if self.labels and (self.model.horizon.events or self.model.horizon.seconds):
@@ -90,6 +91,7 @@ class Config(Section):
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
         self._check_registry()
+        self._check_context()
         self._check_limits()
         self._check_maintenance()
         return self
@@ -114,6 +116,29 @@ class Config(Section):
             zone = ZoneInfo(window.time_zone or self.event.time_zone)
             if window.begin and window.end and as_time(window.begin, zone) >= as_time(window.end, zone):
                 raise ValueError(f"alerts.maintenance: entry {i + 1} ends before it begins: {window.text}")
+
+    def _check_context(self) -> None:
+        """Check that the columns of context topics are inputs, and of one topic each."""
+        columns, event = self.source.context_columns, self.event
+        if columns and event.makes_rows:
+            raise ValueError(
+                "source.context: found with events that are made of several messages, and facts are joined to whole "
+                "ones: send them as readings of signals of their own, or leave them out"
+            )
+        if twice := sorted({path for path in columns if columns.count(path) > 1}):
+            raise ValueError(f"source.context: {twice} is a column of two topics; name each column once")
+        if wrong := [path for path in columns if path in (event.entity, event.timestamp, *event.targets)]:
+            raise ValueError(f"source.context: {wrong} is the entity, the time or a target of the events; leave it out")
+        if event.features == "auto":
+            used = {*event.categories, *event.derive}
+        else:
+            used = {*event.read_numbers, *event.categories, *event.context}
+        used |= {limit.column for limit in self.alerts.limits}
+        if unused := [path for path in columns if path not in used]:
+            raise ValueError(
+                f"source.context: {unused} is used by nothing; name it in event.features, event.categories or a "
+                "condition"
+            )
 
     def _check_limits(self) -> None:
         event = self.event

@@ -37,6 +37,8 @@ REMOVED = {
     ),
 }
 """Keys that are gone → the cure."""
+WITHOUT_EFFECT: dict[str, tuple[object, ...]] = {"event.framed": (False, None), "sinks.schema_registry": (None,)}
+"""Keys of earlier releases → values that changed nothing, as in a file with all defaults: these are read as before."""
 
 
 def load_config(path: str | Path, absent: dict[str, Any] | None = None) -> Config:
@@ -95,6 +97,7 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
     if not isinstance(raw, dict):
         raise ConfigError(f"{name}: found {type(raw).__name__} at the top; write sections such as `source:`")
     raw = {**(absent or {}), **raw}
+    _drop_without_effect(raw)
     _check_secrets(raw, name, root)
     secrets: list[str] = []
     raw = _fill(raw, name, root, (), secrets)
@@ -111,6 +114,15 @@ def parse_config(text: str, name: str = "config", absent: dict[str, Any] | None 
         where = f"{_place(name, root, ('model', 'weights'))}: model.weights"
         raise ConfigError(f"{where}: {error}") from error
     return config
+
+
+def _drop_without_effect(raw: dict[Any, Any]) -> None:
+    """Remove the keys of earlier releases whose values change nothing."""
+    for path, values in WITHOUT_EFFECT.items():
+        above, _, key = path.rpartition(".")
+        section = raw.get(above)
+        if isinstance(section, dict) and any(section.get(key, raw) is value for value in values):
+            del section[key]
 
 
 def _yaml_error(error: yaml.YAMLError, text: str) -> str:

@@ -43,7 +43,7 @@ def asyncapi(config: Config) -> dict[str, Any]:
     document: dict[str, Any] = {
         "asyncapi": "3.0.0",
         "info": {
-            "title": f"ssm-stream on {config.source.topic}",
+            "title": f"ssm-stream on {', '.join(config.source.names)}",
             "version": version("ssm-stream") + ("" if config.event.features == "auto" else f"+{config.hash}"),
             "description": "Reads events; writes predictions, anomaly and drift alerts, and what it could not use.",
         },
@@ -69,7 +69,8 @@ def asyncapi(config: Config) -> dict[str, Any]:
         form = of_schema if config.event.format in OF_REGISTRY else own
         event["summary"] = f"Something that was measured, {form}; its document:"
         event["contentType"] = "application/octet-stream"
-    _add_channel(document, "events", config.source.topic, "receive", event, group=config.source.group_id)
+    for i, topic in enumerate(config.source.names):
+        _add_channel(document, f"events{i + 1 if i else ''}", topic, "receive", event, group=config.source.group_id)
     if labels is not None and labels.topic is not None:
         label = {
             "title": "Label",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from ssm_stream.config import Config
-from ssm_stream.contract.event_schema import Schema
 from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
+from ssm_stream.contract.path_schema import Schema
 from ssm_stream.contract.summary_schema import summary_schema
 
 NAMESPACE = "io.ssm_stream"

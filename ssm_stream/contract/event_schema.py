@@ -10,19 +10,18 @@ an AsyncAPI document and be read by what generates code from one.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, Event, Labels
-from ssm_stream.config.paths import Step, head_of, is_message_field, parse_path
+from ssm_stream.config.paths import Step, is_message_field, parse_path
 from ssm_stream.config.quantities import format_duration
+from ssm_stream.contract.path_schema import Schema, add_schema, schema_at
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.ingest.events import MAX_NUMBER
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, UNITS_PER_MS
 
-Schema = dict[str, Any]
 ISO_8601 = (
     r"^(?![0-9]{9,}$)[0-9]{4}-?(?:[0-9]{2}-?[0-9]{2}|W[0-9]{2}(?:-?[1-7])?)"
     r"(?:[\s\S][0-9]{2}(?::?[0-9]{2}(?::?[0-9]{2}(?:[.,][0-9]+)?)?)?"
@@ -63,7 +62,7 @@ def event_schema(config: Config) -> Schema:
         "title": "Event or label",
         "description": f"A message with `{labels.marker}` is a label, any other one an event.",
         "type": "object",
-        "if": _at(labels.marker, {"not": {"type": "null"}}),
+        "if": schema_at(labels.marker, {"not": {"type": "null"}}),
         "then": _label(event, labels),
         "else": _event(config),
     }
@@ -127,7 +126,7 @@ def alert_ids(config: Config) -> str:
 
 def origins(config: Config) -> list[str]:
     """Return the topics whose messages cause alerts."""
-    return [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+    return [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
 
 def example_event(config: Config) -> dict[str, Any]:
@@ -136,13 +135,12 @@ def example_event(config: Config) -> dict[str, Any]:
     if event.layout == "readings":
         return _with_paths({event.timestamp: _example_time(event), **_example_reading(event)})
     if event.aggregate is not None:
-        return _with_paths(
-            {event.timestamp: _example_time(event), event.entity: "checkout", **_example_operation(event)}
-        )
+        return _with_paths({event.timestamp: _example_time(event), event.entity: "checkout", **event.aggregate.example})
     values: dict[str, Any] = dict.fromkeys(event.categories, "A")
     if event.features != "auto":
         values |= dict.fromkeys(event.context, "A")
         values |= dict.fromkeys(event.features if event.watches_all else event.read_numbers, 1.5)
+    values = {path: value for path, value in values.items() if path not in config.source.context_columns}
     values |= dict.fromkeys(event.targets, 20.25)
     if (by_id := _event_id(config)) is not None:
         values[by_id] = "part-4711"
@@ -158,17 +156,6 @@ def _example_reading(event: Event) -> dict[str, Any]:
         return out | {event.signal: event.targets[0], event.entity: "press-7"}
     text = event.tag.pattern.replace("*", "plant").replace("{entity}", "press-7")
     return out | {event.tag.field: text.replace("{signal}", event.targets[0])}
-
-
-def _example_operation(event: Event) -> dict[str, Any]:
-    """Return a value at every path that windows aggregate: one that meets the conditions."""
-    assert event.aggregate is not None
-    out: dict[str, Any] = dict.fromkeys(event.aggregate.numbers, 20.25)
-    for condition in event.aggregate.conditions:
-        for path, test in condition.items():
-            bounds = [bound for bound in (test.least, test.most, test.above, test.below) if bound is not None]
-            out[path] = bounds[0] if test.one_of is None else test.one_of[0]
-    return out
 
 
 def _with_paths(values: dict[str, Any]) -> dict[str, Any]:
@@ -277,6 +264,7 @@ def _event(config: Config) -> Schema:
     if event.features != "auto":
         context = category | {"description": "What conditions or limits look at. Missing or null: it meets none."}
         fields += [Field(path, context) for path in event.context if path not in event.read_numbers]
+    fields = [field for field in fields if field.path not in config.source.context_columns]
     if (by_id := _event_id(config)) is not None:
         fields.append(_id(by_id, "By which labels name this event."))
     words = f"A JSON object of at most {event.max_bytes} bytes. Keys that are not named here are ignored."
@@ -338,71 +326,12 @@ def _document(title: str, words: str, fields: Iterable[Field]) -> Schema:
         if is_message_field(path):
             continue
         steps = parse_path(path)
-        _add(properties, [path], schema)
+        add_schema(properties, [path], schema)
         if len(steps) > 1:
-            _add(properties, steps, schema)
+            add_schema(properties, steps, schema)
         if required:
-            needed.append(_at(path, {}))
+            needed.append(schema_at(path, {}))
     out: Schema = {"title": title, "description": words, "type": "object", "properties": properties}
     plain = [each["required"][0] for each in needed if "anyOf" not in each]
     dotted = [each for each in needed if "anyOf" in each]
     return out | ({"required": plain} if plain else {}) | ({"allOf": dotted} if dotted else {})
-
-
-def _add(properties: dict[str, Schema], steps: Sequence[Step], schema: Schema) -> None:
-    """Add a schema at the steps to what is there already; of the elements of a list there is none."""
-    first, *rest = steps
-    assert isinstance(first, str), "the first step is a key"
-    if rest and isinstance(rest[0], str):
-        _add(properties.setdefault(first, {}).setdefault("properties", {}), rest, schema)
-    elif rest:
-        properties.setdefault(first, {})
-    elif first not in properties:
-        properties[first] = {**schema}
-    elif properties[first] != schema:  # one path in two roles, or one that ends where another goes on
-        properties[first].setdefault("allOf", []).append(schema)
-
-
-def _at(path: str, schema: Schema) -> Schema:
-    """Return the schema of an object that has, where the reader finds it, something at the path that is valid."""
-    steps = parse_path(path)
-    if len(steps) == 1:
-        return _within(steps, schema)
-    head, rest = head_of(path)
-    ways, before = [_within([path], schema)], [path]
-    if rest and head != steps[0]:
-        ways.append({"not": {"required": [path]}, **_within([head, *rest], schema)})
-        before.append(head)
-    absent = [{"required": [key]} for key in before]
-    without = {"not": {"anyOf": absent} if len(absent) > 1 else absent[0]}
-    return {"anyOf": [*ways, {**without, **_within(steps, schema)}]}
-
-
-def _within(steps: Sequence[Step], schema: Schema) -> Schema:
-    """Return the schema of an object that has something at the steps that is valid; the first of them is a key."""
-    first, *rest = steps
-    inside = _below(rest, schema)
-    return {"required": [first], **({"properties": {first: inside}} if inside else {})}
-
-
-def _below(steps: Sequence[Step], schema: Schema) -> Schema:
-    """Return the schema of a value that has something at the steps that is valid."""
-    if not steps:
-        return schema
-    first, *rest = steps
-    if isinstance(first, str):
-        return {"type": "object", **_within(steps, schema)}
-    if isinstance(first, int):
-        return {"type": "array", "minItems": first + 1}
-    named = {"type": "object", "required": [first.key], "properties": {first.key: {"enum": _spellings(first.value)}}}
-    inside = _below(rest, schema)
-    return {"type": "array", "contains": {"allOf": [named, inside]} if inside else named}
-
-
-def _spellings(value: str) -> list[Any]:
-    """Return the JSON values that a path's `[key=value]` matches."""
-    try:
-        found = json.loads(value)
-    except ValueError:
-        return [value]
-    return [value, found] if isinstance(found, bool | int | float) else [value]

@@ -9,8 +9,9 @@ from typing import Any
 
 from ssm_stream.config import Config
 from ssm_stream.config.sections.alerts import LIMIT
-from ssm_stream.contract.event_schema import NAME, NUMBER, Schema, alert_ids, literal, nullable, origins
+from ssm_stream.contract.event_schema import NAME, NUMBER, alert_ids, literal, nullable, origins
 from ssm_stream.contract.headers import ERROR_HEADER, FAULT_PREFIX, RECEIPT, TRUNCATED
+from ssm_stream.contract.path_schema import Schema
 from ssm_stream.core.detect import CHANGES
 from ssm_stream.core.loop import CHANNELS
 from ssm_stream.engine.alert_kinds import BY_EVENT, ENDED_BY, KINDS, MAINTENANCE, PHASES, SHADOW
@@ -78,7 +79,7 @@ def prediction_schema(config: Config) -> Schema:
         **_maintenance(config),
         "id": {
             "type": "string",
-            "pattern": f"^{literal(config.source.topic)}-[0-9]+-[0-9]+{number}{end}$",
+            "pattern": f"^{_any_of(config.source.names)}-[0-9]+-[0-9]+{number}{end}$",
             "description": "Topic, partition and offset of the event: a repeat has the same id, and the same content.",
         },
     }
@@ -322,6 +323,12 @@ def receipt_headers(config: Config) -> Schema:
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
     return {"title": "Headers of a receipt", **closed({RECEIPT: described(what, words)})}
+
+
+def _any_of(topics: list[str]) -> str:
+    """Return the pattern of these names."""
+    found = "|".join(map(literal, topics))
+    return found if len(topics) == 1 else f"(?:{found})"
 
 
 def input_topics(config: Config) -> list[str]:

@@ -1,18 +1,20 @@
 """Pools: which entities learn together, and are watched together by the fleet alerts, in production.
 
 A pool has the entities of one partition of the source and one shard. Kafka's own clients choose the partition by the
-murmur2 hash of the message's key, which is the entity's name; the shard follows from its CRC-32.
+murmur2 hash of the message's key, which is the entity's name, those on librdkafka by its CRC-32; the shard follows from
+a CRC-32, too.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
 from ssm_stream.config import Config
 from ssm_stream.engine.entity_store import shard_of
-from ssm_stream.evaluate.topic_partitions import TopicPartitions
+from ssm_stream.evaluate.topic_partitions import Crc32Partitions, TopicPartitions
 
 SEED, FACTOR, MASK = 0x9747B28C, 0x5BD1E995, 0xFFFFFFFF
 
@@ -34,10 +36,13 @@ def murmur2(data: bytes) -> int:
 def partition_of(entity: str, partitions: int) -> int:
     """Return the partition of a message with this key: the choice of Java's clients and of `ssm-stream replay`.
 
-    partitions: their number; of a recorded topic, the partition is the one that the entity had there
+    partitions: their number; as `Crc32Partitions`, the choice of librdkafka's clients; of a recorded topic, the
+        partition is the one that the entity had there
     """
     if isinstance(partitions, TopicPartitions) and (found := partitions.by_entity.get(entity)) is not None:
         return found
+    if isinstance(partitions, Crc32Partitions):
+        return zlib.crc32(entity.encode()) % partitions
     return (murmur2(entity.encode()) & 0x7FFFFFFF) % partitions
 
 
@@ -57,6 +62,22 @@ def pools_of(partition_by_entity: Mapping[str, int], shards: int) -> list[Pool]:
     """Return the pools that these entities form, by partition and shard."""
     count = Counter((partition, shard_of(name, shards)) for name, partition in partition_by_entity.items())
     return [Pool(*key, count[key]) for key in sorted(count)]
+
+
+def other_partitioner(partition_by_entity: Mapping[str, int], partitions: int) -> str | None:
+    """Return in a sentence that the topic's partitions are those that librdkafka's clients choose; None if not.
+
+    partition_by_entity: of entities whose names are the keys of their messages
+    """
+    crc32 = Crc32Partitions(partitions)
+    if partitions == 1 or any(partition_of(name, crc32) != at for name, at in partition_by_entity.items()):
+        return None
+    if all(partition_of(name, partitions) == at for name, at in partition_by_entity.items()):
+        return None
+    return (
+        f"producers choose partitions by the CRC-32 of the key: the pools of production are those of `--partitions "
+        f"{partitions}:crc32`"
+    )
 
 
 def small_pools(config: Config, pools: list[Pool]) -> int:

@@ -19,7 +19,7 @@ from ssm_stream.config import Config, ConfigError
 from ssm_stream.config.client_properties import security_warnings
 from ssm_stream.config.sections.own_parts import installed_parts, load_part
 from ssm_stream.config.suggestions import missing_signals
-from ssm_stream.evaluate.pools import describe_budget, describe_pools, pools_of
+from ssm_stream.evaluate.pools import describe_budget, describe_pools, other_partitioner, pools_of
 from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
@@ -81,7 +81,8 @@ def diagnose(config: Config) -> list[Check]:
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
     found = f"{many} ({', '.join(cluster.addresses.values())}) answered in {cluster.seconds:.2f} s"
     inputs = _topics(_inputs(config), cluster)
-    return [*local, Check("brokers", True, found), *_source(config, cluster), *inputs, *_sinks(config, cluster)]
+    sources = [check for each in config.source.each for check in _source(config.replace(source=each), cluster)]
+    return [*local, Check("brokers", True, found), *sources, *inputs, *_sinks(config, cluster)]
 
 
 def create_missing(config: Config, partitions: int) -> Check:
@@ -93,7 +94,7 @@ def create_missing(config: Config, partitions: int) -> Check:
     needed = max([partitions, *(p + 1 for p in source.partitions or [])])
     try:
         cluster = check_broker(source)
-        topics = dict.fromkeys(_inputs(config).values(), partitions) | {source.topic: needed}
+        topics = dict.fromkeys(_inputs(config).values(), partitions) | dict.fromkeys(source.names, needed)
         topics |= dict.fromkeys(_outputs(config).values(), partitions)
         absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
         control = {name: 1 for name in absent if name == config.control_topic}
@@ -239,7 +240,8 @@ def _entities(config: Config, sample: SampleCounts, partitions: int) -> Check:
     budget = config.alerts.budget
     enough = budget is not None and sample.events >= SAMPLE_ROUNDS * budget.entities
     far = describe_budget(config, len(names), all_seen=enough)
-    return Check("entities", True, found if far is None else f"{found}; {far}")
+    notes = [other_partitioner(names, partitions), far]
+    return Check("entities", True, "; ".join([found, *(each for each in notes if each is not None)]))
 
 
 def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Check:
@@ -350,7 +352,7 @@ def _inputs(config: Config) -> dict[str, str]:
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,
-    }
+    } | {f"source.context[{i}]": each.topic for i, each in enumerate(config.source.context)}
     return {name: topic for name, topic in named.items() if topic is not None}
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import orjson
 
-from ssm_stream.config import Config, Source
+from ssm_stream.config import Config
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
@@ -25,7 +25,9 @@ from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.flow.row_state import row_of, row_state, with_rows
 from ssm_stream.flow.sent_alert import sent_content
 from ssm_stream.ingest.rows.builder import RowBuilder
+from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import recorded_stops
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.encoder import Encoder
@@ -152,7 +154,7 @@ def reproduce_alert(
     run = _Run(config, alert, engines, entity, stops, dict(audit))
     run.language = language
     low, total = first, alert.offset - first + 1
-    for chunk in _chunks(config.source, alert, first, run.is_waiting):
+    for chunk in _chunks(config, alert, first, run.is_waiting):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
             low = at  # offsets of transaction markers, or that the topic has dropped
         run.process(chunk)
@@ -176,9 +178,9 @@ def reproduce_alert(
 
 
 def _require_reproducible(config: Config, alert: AlertId) -> None:
-    if alert.topic != config.source.topic:
+    if alert.topic not in config.source.names:
         raise NotReproducibleError(
-            f"{alert.text} is of topic {alert.topic!r}, and this configuration reads {config.source.topic!r}"
+            f"{alert.text} is of topic {alert.topic!r}, and this configuration reads {', '.join(config.source.names)}"
             + ("; an alert that a label caused cannot be computed again" if config.labels is not None else "")
         )
     if config.labels is not None and config.labels.topic is not None:
@@ -192,7 +194,7 @@ def _start(config: Config, alert: AlertId, state: Path | None) -> tuple[dict[str
     """Return the engines to begin with, by shard, and the first offset."""
     if state is not None:
         engines, positions = load_exported_engines(state, config)
-        first = positions.get(alert.partition, 0)
+        first = positions.get(config.source.number(alert.topic, alert.partition), 0)
         if first > alert.offset:
             raise NotReproducibleError(
                 f"{state} was made after the alert: it continues at offset {first} of partition {alert.partition}"
@@ -214,18 +216,15 @@ class _Run:
         audit: dict[int, dict[str, str]],
     ) -> None:
         self._config, self._alert, self._engines, self._entity = config, alert, engines, entity
-        self._decoder, self._encoder = (
-            Decoder(config, control=recorded_stops(config)),
-            Encoder(config.without_registry()),
-        )
+        self._decoder = Decoder(config, control=recorded_stops(config), join=context_of(config))
+        self._encoder = Encoder(config.without_registry())
         self._audit, self._stops = audit, {alert.offset, *stops}
         self._cuts = sorted({*self._stops, *(n for n in audit if n <= alert.offset)})
         self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None
         self.events = self.audited = 0
         self.explanation: Explanation | None = None
-        self.history: list[Explanation] = []
-        self.broken: list[Audited] = []
+        self.history, self.broken = list[Explanation](), list[Audited]()
 
     def process(self, chunk: Chunk) -> None:
         """Process a chunk, split before each message at which something is examined."""
@@ -246,19 +245,19 @@ class _Run:
             messages = messages[size + 1 :]
 
     def _process_messages(self, chunk: Chunk, messages: list[Message]) -> None:
-        partition = chunk.partition
-        for key, item in self._decoder.decode(Chunk(chunk.topic, partition, messages)):
+        source = self._config.source.number(chunk.topic, chunk.partition)
+        for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, messages)):
             if not isinstance(item, ShardBatch):
                 continue
             engine = self._engine(key)
-            item = with_rows(item, engine.rows)
+            item = with_rows(item, engine.rows, source)
             engine.episodes.set_control(item.control)
-            events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), partition)
+            events, refused = engine.admit(engine.episodes.mark(item.events, self._encoder.event_ids(item)), source)
             batch = item.without(refused, events)
             if not len(events):
                 continue
             self.events += len(events)
-            predictions, alerts = engine.process(events, partition, self._encoder.event_ids(batch))
+            predictions, alerts = engine.process(events, source, self._encoder.event_ids(batch))
             at = self._alert.offset
             mine = [
                 raised
@@ -301,7 +300,7 @@ class _Run:
     def _examine(self, chunk: Chunk, message: Message, cut: int) -> None:
         """Explain the prediction of the next message, and compare the entities' states with the audit."""
         if cut in self._audit:
-            self._compare_audit(chunk.partition, cut)
+            self._compare_audit(self._config.source.number(chunk.topic, chunk.partition), cut)
         if offset_of(message) not in self._stops:
             return
         for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, [message])):
@@ -309,32 +308,32 @@ class _Run:
                 continue
             engine = self._engine(key)
             if engine.rows is not None:
-                item = row_of(with_rows(item, row_state(self._config, engine.rows.dump())), self._alert.row)
+                rows = row_state(self._config, engine.rows.dump())
+                item = row_of(with_rows(item, rows, self._encoder.source_of(item)), self._alert.row)
                 if not len(item.events):
                     continue
-            found = self._explain(engine, item, chunk.partition)
+            found = self._explain(engine, item)
             if found is not None and cut == self._alert.offset:
                 self.explanation = found
             if found is not None and (self._entity is None or found.entity == self._entity):
                 self.history.append(found)
 
-    def _explain(self, engine: Engine, batch: ShardBatch, partition: int) -> Explanation | None:
-        horizon = self._config.model.horizon
+    def _explain(self, engine: Engine, batch: ShardBatch) -> Explanation | None:
+        source, horizon = self._encoder.source_of(batch), self._config.model.horizon
         if horizon.events or horizon.seconds:
             return None
         try:
-            events = engine.windows.filled(batch.events, partition)
-            return explain(engine.target_engines[0], engine.inputs.select(0, events), partition)
+            events = engine.windows.filled(batch.events, source)
+            return explain(engine.target_engines[0], engine.inputs.select(0, events), source)
         except KeyError:
             return None  # the entity's first event
 
-    def _compare_audit(self, partition: int, cut: int) -> None:
+    def _compare_audit(self, source: int, cut: int) -> None:
         for entity, expected in self._audit[cut].items():
             for engine in self._engines.values():
                 if entity in engine:
                     self.audited += 1
-                    if engine.state_hash(entity, partition) != expected:
-                        self.broken.append(Audited(cut, expected))
+                    self.broken += [Audited(cut, expected)] if engine.state_hash(entity, source) != expected else []
 
 
 def _offsets_of(
@@ -343,22 +342,24 @@ def _offsets_of(
     """Return the offsets of the entity's events up to the alert's."""
     decoder, found, total = Decoder(config), list[int](), alert.offset - first + 1
     rows: dict[str, RowBuilder | None] = {}
-    for chunk in _chunks(config.source, alert, first):
+    for chunk in _chunks(config, alert, first):
         for key, item in decoder.decode(chunk):
             if isinstance(item, ShardBatch):
-                item = with_rows(item, rows.setdefault(key, row_state(config)))
+                source = config.source.number(chunk.topic, chunk.partition)
+                item = with_rows(item, rows.setdefault(key, row_state(config)), source)
                 found += [at for at, name in zip(item.offsets, item.events.entity, strict=True) if name == entity]
         on_progress(offset_of(chunk.messages[-1]) + 1 - first, total)
     return found
 
 
-def _chunks(source: Source, alert: AlertId, first: int, goes_on: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
+def _chunks(config: Config, alert: AlertId, first: int, goes_on: Callable[[], bool] = lambda: False) -> Iterator[Chunk]:
     """Yield the partition's messages from an offset to the alert's, and further ones, a few at a time, while `goes_on`.
 
     Raises:
         NotReproducibleError: the topic does not hold them.
         BrokerError: the broker refuses, or does not answer.
     """
+    source = with_topic(config.source, alert.topic)
     with open_topic(source, reset="error") as reader:
         if alert.partition not in check_broker(source).partitions_of(source.topic):
             raise NotReproducibleError(f"{alert.text}: the topic has no partition {alert.partition}")

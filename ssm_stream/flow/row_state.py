@@ -19,9 +19,9 @@ def row_state(config: Config, state: bytes | None = None) -> RowBuilder | None:
     return builder
 
 
-def with_rows(batch: ShardBatch, builder: RowBuilder | None) -> ShardBatch:
-    """Return a batch with the rows of its messages, if these are no rows yet."""
-    return batch if builder is None else batch.with_rows(builder.add(batch.events, batch.offsets, batch.partition))
+def with_rows(batch: ShardBatch, builder: RowBuilder | None, source: int) -> ShardBatch:
+    """Return a batch with the rows of its messages, if these are no rows yet. source: `Source.number`"""
+    return batch if builder is None else batch.with_rows(builder.add(batch.events, batch.offsets, source))
 
 
 def row_of(batch: ShardBatch, number: int) -> ShardBatch:

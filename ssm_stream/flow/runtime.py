@@ -7,8 +7,9 @@ import gc
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from bytewax.dataflow import Dataflow
@@ -108,10 +109,11 @@ def prepare(
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     brokers = check_broker(config.source)
-    sources = [config.source, labels_topic(config), feedback_topic(config)]
+    sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
-    if config.control_topic is not None:
-        brokers.partitions_of(config.control_topic)
+    for topic in (config.control_topic, *(each.topic for each in config.source.context)):
+        if topic is not None:
+            brokers.partitions_of(topic)
     _require_sinks(config, brokers)
     if not SIGNALLED.is_set():
         STOP.clear()  # of the run before, in this process
@@ -129,7 +131,7 @@ def prepare(
                 "event.features: auto: the processes of a cluster must agree on the features: set recovery.directory "
                 "to a folder that all can read, or list the features"
             )
-        config = _with_features(config, partitions[config.source.topic], until_eof=until_eof, first=lock)
+        config = _with_features(config, partitions, until_eof=until_eof, first=lock)
     if not embedded:
         config = as_learned(config)
     if lock and not embedded:
@@ -200,10 +202,13 @@ def _observers(
     return Observers(*observers, page), Site(page)
 
 
-def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bool, first: bool) -> Config:
+def _with_features(
+    config: Config, partitions: Mapping[str, tuple[int, ...]], *, until_eof: bool, first: bool
+) -> Config:
     """Return the configuration with selected features: those of the recovery directory, else selected now and kept.
 
     Args:
+        partitions: by topic
         first: this process selects; the others of its cluster wait for its selection
 
     Raises:
@@ -223,8 +228,10 @@ def _with_features(config: Config, partitions: tuple[int, ...], *, until_eof: bo
                 f"recovery.directory: the first process has stored no selection of features in {directory}: start it, "
                 "or read its log"
             )
-    LOG.info("picking_features", topic=config.source.topic, events=SAMPLE, wait_s=config.source.wait)
-    documents = first_documents(config, partitions, SAMPLE, until_eof=until_eof)
+    LOG.info("picking_features", topic=", ".join(config.source.names), events=SAMPLE, wait_s=config.source.wait)
+    documents, n = list[Any](), -(-SAMPLE // len(config.source.names))
+    for each in config.source.each:
+        documents += first_documents(config.replace(source=each), partitions[each.topic], n, until_eof=until_eof)
     selection = select_features(config, documents)
     if directory is not None:
         write_feature_selection(directory, config, selection.config)

@@ -63,7 +63,7 @@ class PathSearch:
 
 
 def missing_paths(config: Config, documents: Iterable[Any], place: str) -> list[str]:
-    """Return an error sentence for each configured path that no document has; none without documents."""
-    search = PathSearch(config)
+    """Return an error sentence for each configured path that no message has; none without documents."""
+    search = PathSearch(config, config.source.context_columns)
     search.add(documents)
     return search.sentences(place) if search.documents else []

@@ -63,7 +63,7 @@ class FeedbackReader:
     """Reads messages of the feedback topic."""
 
     def __init__(self, config: Config) -> None:
-        self._topics = [config.source.topic, *([config.labels.topic] if config.labels and config.labels.topic else [])]
+        self._topics = [*config.source.names, *([config.labels.topic] if config.labels and config.labels.topic else [])]
 
     def __call__(self, value: bytes | None) -> Verdict | AlertAcknowledgement:
         """Return the verdict or the acknowledgement in a message's value.

@@ -106,7 +106,7 @@ def redact_text(text: str, *properties: Mapping[str, Any]) -> str:
 
 def with_topic(source: Source, topic: str) -> Source:
     """Return the settings that read another topic of the same brokers, all of its partitions."""
-    return source.model_copy(update={"topic": topic, "partitions": None})
+    return source.model_copy(update={"topic": topic, "topics": None, "partitions": None})
 
 
 def kafka_error(error: KafkaException) -> KafkaError:

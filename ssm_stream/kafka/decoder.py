@@ -50,7 +50,9 @@ class Decoder:
     """Decodes chunks of messages into batches of events or labels by shard, and dead letters.
 
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
-    control: returns the planned stops of the control topic for the events of a partition from an offset on
+    control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
+        an offset on
+    join: sets the columns of context topics of documents
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -60,13 +62,17 @@ class Decoder:
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
         inspect: Callable[[Chunk], bool] | None = None,
+        join: Callable[[Sequence[Any]], None] | None = None,
     ) -> None:
+        self._join = join
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
+        self._topics = config.source.names
         self.reader = MessageReader(config.event)
         fast = FastReader(self.reader.event)
         self._format = message_format(config)
         self._label_format = message_format(config, labels=True) if config.labels else self._format
-        plain = config.event.format == "json" and config.labels is None
+        bare = config.labels is None and not config.source.context
+        plain = config.event.format in ("json", "auto") and bare
         self._fast = fast if fast.supported and plain else None
         self._shards: BoundedCache[int] = BoundedCache(partial(shard_of, shards=config.state.shards))
         self._max_bytes = config.event.max_bytes
@@ -79,11 +85,12 @@ class Decoder:
 
     def decode(self, chunk: Chunk) -> list[Decoded]:
         """Return the batches of a chunk by shard, and its dead letters."""
-        if self._inspect is not None and chunk.topic == self.config.source.topic and not self._inspect(chunk):
+        if self._inspect is not None and chunk.topic in self._topics and not self._inspect(chunk):
             self._inspect = None
         out = self._decode(chunk)
-        if self._control is not None and chunk.topic == self.config.source.topic:
-            windows = self._control(chunk.partition, offset_of(chunk.messages[0]))
+        if self._control is not None and chunk.topic in self._topics:
+            number = self.config.source.number(chunk.topic, chunk.partition)
+            windows = self._control(number, offset_of(chunk.messages[0]))
             out = [(key, i._replace(control=windows) if isinstance(i, ShardBatch) else i) for key, i in out]
         if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
@@ -102,6 +109,8 @@ class Decoder:
         headers = list(map(methodcaller("headers"), chunk.messages)) if read.needs_headers else None
         documents, positions = read.parse(values, refused, headers)
         add_fields(self._fields, documents, chunk.messages, positions)
+        if self._join is not None and not is_label_topic:
+            self._join(documents)
         out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
@@ -124,11 +133,17 @@ class Decoder:
 
     def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
         """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""
-        if max_size(values) > self._max_bytes:
+        strips = self.config.event.format == "json"  # otherwise its schema decides what follows a frame
+        if max_size(values) > self._max_bytes or not (strips or (values[0] or b"").startswith(b"{")):
             return None
         keys = list(map(methodcaller("key"), chunk.messages)) if reader.by_key else None
         plain = reader.read(list(map(strip_frame, values)) if self._framed else values, keys)
-        if plain is None and not self._framed and any(value is not None and value[:1] == b"\0" for value in values):
+        if (
+            plain is None
+            and strips
+            and not self._framed
+            and any(value is not None and value[:1] == b"\0" for value in values)
+        ):
             self._framed = True
             return self._read_fast(reader, chunk, values)
         return plain
@@ -144,9 +159,9 @@ class Decoder:
         raw = RawMessages(messages) if self._keep_raw else None
         some = map(timestamp_of, messages[:: -(-len(messages) // TIMESTAMPS)])
         timestamps = tuple(found[0] for found in some if found is not None)
-        first = offset_of(chunk.messages[0])
+        first, topic = offset_of(chunk.messages[0]), self._topic(chunk)
         if self.config.state.shards == 1:
-            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first))]
+            return [(shard_key(0), ShardBatch(chunk.partition, events, offsets, raw, timestamps, first, topic))]
         batches = [
             (
                 key,
@@ -156,6 +171,7 @@ class Decoder:
                     [offsets[i] for i in rows.tolist()],
                     None if raw is None else raw.take(rows.tolist()),
                     chunk=first,
+                    topic=topic,
                 ),
             )
             for key, rows in rows_by_shard(self._shards.values_of(events.entity))
@@ -189,10 +205,15 @@ class Decoder:
         offsets = np.array([offset_of(message) for message in messages], np.int64)
         labels = replace(labels, position=offsets, raw=[(m.key(), m.value()) for m in messages])
         shards = self._shards.values_of(labels.entity)
-        out += [(key, LabelBatch(chunk.partition, labels.take(rows))) for key, rows in rows_by_shard(shards)]
+        whole = LabelBatch(chunk.partition, labels, topic=self._topic(chunk))
+        out += [(key, whole._replace(labels=labels.take(rows))) for key, rows in rows_by_shard(shards)]
         taken = set(chosen)
         rest = [i for i in range(len(documents)) if i not in taken]
         return [documents[i] for i in rest], [at[i] for i in rest]
+
+    def _topic(self, chunk: Chunk) -> str | None:
+        """Return the topic of a chunk as its batches have it: None with a single one."""
+        return chunk.topic if len(self._topics) > 1 and chunk.topic in self._topics else None
 
     def _dead_letter(self, chunk: Chunk, refusal: RefusedDocument) -> ProducerRecord:
         message = chunk.messages[refusal.position]

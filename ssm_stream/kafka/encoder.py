@@ -159,7 +159,7 @@ class Encoder:
         """Return the alerts of one batch of labels; their source is the label."""
         ids = self.label_ids(batch)
         others = self.alert_records(outcome.alerts, ids)
-        return OutputBatch(self._label_topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
+        return OutputBatch(ids.topic, batch.partition, ids.offsets[0], ids.offsets[-1], others)
 
     def alert_records(self, alerts: list[Alert], ids: EventIds) -> list[ProducerRecord]:
         """Return the messages of alerts, on the topics of those that are sent and of those that are suppressed."""
@@ -193,13 +193,15 @@ class Encoder:
         """Return the dead letters of the labels that were given up in a batch: key and value as they came, without the
         headers that they had."""
         if isinstance(batch, LabelBatch):
-            topic, offsets = self._label_topic, batch.labels.position.tolist()
+            topic, offsets = batch.topic or self._label_topic, batch.labels.position.tolist()
         else:
             topic, offsets = self.topic_of(batch), batch.offsets
         records = []
         for label in labels:
             raw = RawMessage(*(label.raw or (None, None)), [])
-            place = (self._label_topic, label.source, label.position)
+            by_marker = self._label_topic in self.config.source.names
+            origin = self.config.source.place(label.source) if by_marker else (self._label_topic, label.source)
+            place = (*origin, label.position)
             letter = make_dead_letter(self.config, raw, place, "label", Fault.UNMATCHED_LABEL, label.reason)
             records.append(letter._replace(offset=offsets[label.row]))  # of the message at which it was given up
         return OutputBatch(topic, batch.partition, records[0].offset, records[-1].offset, records)
@@ -208,13 +210,17 @@ class Encoder:
         """Return the topic that a batch came from."""
         return batch.topic or self.config.source.topic
 
+    def source_of(self, batch: ShardBatch | LabelBatch) -> int:
+        """Return the number of the partition that a batch came from: see `Source.number`."""
+        return self.config.source.number(batch.topic, batch.partition)
+
     def event_ids(self, batch: ShardBatch) -> EventIds:
         """Return where the events of a batch come from, for the ids of their alerts."""
         return EventIds(self.topic_of(batch), batch.partition, batch.offsets, batch.events.number)
 
     def label_ids(self, batch: LabelBatch) -> EventIds:
         """Return where the labels of a batch come from, for the ids of their alerts."""
-        return EventIds(self._label_topic, batch.partition, batch.labels.position.tolist())
+        return EventIds(batch.topic or self._label_topic, batch.partition, batch.labels.position.tolist())
 
     def alert_bodies(self, batch: ShardBatch, alerts: list[Alert]) -> list[dict[str, Any]]:
         """Return the contents of the alerts of one batch that are sent."""

@@ -114,12 +114,16 @@ class ShardBatch(NamedTuple):
 
 
 class LabelBatch(NamedTuple):
-    """Labels of one chunk that belong to one shard, with the offset of each as their position. again: as of
-    `ShardBatch`"""
+    """Labels of one chunk that belong to one shard, with the offset of each as their position.
+
+    again: as of `ShardBatch`
+    topic: that they come from; None: that of labels, or the only events topic
+    """
 
     partition: int
     labels: Labels
     again: bool = False
+    topic: str | None = None
 
 
 class CaughtUp(NamedTuple):

@@ -30,24 +30,25 @@ class SampleCounts(NamedTuple):
 
 
 def decode_sample(config: Config, messages: list[Message]) -> SampleCounts:
-    """Decode these messages of the events topic and count the results; with `features: auto`, without the features."""
+    """Decode these messages of an events topic and count the results; with `features: auto`, without the features."""
     if config.event.features == "auto":
         event = config.event.model_copy(update={"features": [], "lags": max(config.event.lags, 1)})
         config = config.replace(event=event)
     by_partition: dict[int, list[Message]] = {}
     for message in messages:
         by_partition.setdefault(message.partition() or 0, []).append(message)
+    topic = (messages[0].topic() if messages else None) or config.source.topic
     decoder, refused, example = Decoder(config), Counter[str](), ""
     events = labels = unlabelled = 0
     partition_of: dict[str, int] = {}
     split_entity: str | None = None
     for partition, some in by_partition.items():
-        for _, item in decoder.decode(Chunk(config.source.topic, partition, some)):
+        for _, item in decoder.decode(Chunk(topic, partition, some)):
             if isinstance(item, OutputBatch):
                 for record in item.others:
                     fault, reason = refusal_of(record)
                     refused[fault] += 1
-                    example = example or f"{config.source.topic}-{partition}-{record.offset}: {reason}"
+                    example = example or f"{topic}-{partition}-{record.offset}: {reason}"
             elif isinstance(item, LabelBatch):
                 labels += len(item.labels)
             elif isinstance(item, ShardBatch):

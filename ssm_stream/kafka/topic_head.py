@@ -133,7 +133,7 @@ class FirstMessages:
 
     def __init__(self, config: Config, report: Callable[[int, list[str]], object]) -> None:
         self._config, self._report = config, report
-        self._search, self._fields = PathSearch(config), MessageFields(config)
+        self._search, self._fields = PathSearch(config, config.source.context_columns), MessageFields(config)
         self._format = message_format(config)
         self._lock, self._began = threading.Lock(), time.monotonic()
         self._left = FIRST

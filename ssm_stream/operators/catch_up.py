@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import structlog
 
+from ssm_stream.config import Source
 from ssm_stream.engine.alerts import Alert
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
@@ -37,12 +38,12 @@ class CatchUpDecoder:
     """Decodes the chunks of one partition, and marks what was delivered before the rewind.
 
     decode: decodes chunks
-    topic: of the events, behind whose delivered part the episodes are compared
+    source: of the events, behind whose delivered part the episodes are compared
     resume: where this run began to read
     """
 
-    def __init__(self, decode: Decode, topic: str, catch_up: CatchUp, resume: Positions) -> None:
-        self._decode, self._topic, self._catch_up, self._resume = decode, topic, catch_up, resume
+    def __init__(self, decode: Decode, source: Source, catch_up: CatchUp, resume: Positions) -> None:
+        self._decode, self._source, self._catch_up, self._resume = decode, source, catch_up, resume
         self._passed = False
 
     def __call__(self, chunk: Chunk) -> list[Any]:
@@ -64,10 +65,10 @@ class CatchUpDecoder:
         out += self._items(between)
         if rest.messages:
             self._passed = True
-            if chunk.topic == self._topic and self._resume.get(place, 0) <= caught_up:
+            if chunk.topic in self._source.names and self._resume.get(place, 0) <= caught_up:
                 offset = offset_of(rest.messages[0])
-                out += self._caught_up(chunk.partition, offset)
-                LOG.info("caught_up", topic=self._topic, partition=chunk.partition, offset=offset)
+                out += self._caught_up(*place, offset)
+                LOG.info("caught_up", topic=chunk.topic, partition=chunk.partition, offset=offset)
             out += self._items(rest)
         return out
 
@@ -91,15 +92,16 @@ class CatchUpDecoder:
             out.append((key, item))
         return out
 
-    def _caught_up(self, partition: int, offset: int) -> Iterator[tuple[str, CaughtUp]]:
+    def _caught_up(self, topic: str, partition: int, offset: int) -> Iterator[tuple[str, CaughtUp]]:
         """Yield an item for each shard. offset: of the first message that was not delivered"""
+        source = self._source.number(topic, partition)
         for key in self._catch_up.shards:
             mine = [
                 each
                 for each in self._catch_up.open
-                if shard_key(each.started.pool[0]) == key and each.started.pool[1] == partition
+                if shard_key(each.started.pool[0]) == key and each.started.pool[1] == source
             ]
-            yield key, CaughtUp(int(key), self._topic, partition, offset, mine)
+            yield key, CaughtUp(int(key), topic, partition, offset, mine)
 
 
 class Undelivered:
@@ -124,10 +126,11 @@ class Undelivered:
 
     def compare(self, shard: str, engine: Engine, item: CaughtUp) -> list[OutputBatch]:
         """Let the engine end the episodes that are no more, and return the beginnings that consumers do not have."""
+        source = self._encoder.config.source.number(item.topic, item.partition)
         now = {
             (each.started.id, each.suppressed)
             for each in engine.episodes.open("rewind")
-            if each.started.pool[1] == item.partition
+            if each.started.pool[1] == source
         }
         there = {(each.started.id, each.suppressed) for each in item.open}
         engine.episodes.add_ended([each for each in item.open if (each.started.id, each.suppressed) not in now])

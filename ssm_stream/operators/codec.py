@@ -141,6 +141,11 @@ class MessageDecoder:
 
     def _decode(self, messages: list[tuple[RawMessage, tuple[str, int, int] | None]]) -> list[Any]:
         """Return the documents of messages, in their order, and their dead letters."""
+        if self._config.source.context:
+            raise ItemError(
+                f"step {self._step!r}: source.context is joined where the topic is read: use kafka_input(…, "
+                "batches=True)"
+            )
         values = [raw.value for raw, _ in messages]
         out: list[Any] = []
         refused: list[RefusedDocument] = []

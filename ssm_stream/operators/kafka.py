@@ -20,6 +20,7 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from ssm_stream.config import Config, ConfigError, read_config
 from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.control.topic import ControlTopic
 from ssm_stream.kafka.decoder import Decoder
 from ssm_stream.kafka.partition_queue import Decode
@@ -91,7 +92,7 @@ def kafka_input(
     until_eof: bool = False,
     service: Service | None = None,
 ) -> Stream[Any]:
-    """Read the events topic, and the labels topic if there is one.
+    """Read the events topics, and the labels topic if there is one.
 
     Args:
         step_id: unique name of the step; with `-r` it continues at the offsets that Bytewax keeps under this name
@@ -119,9 +120,10 @@ def kafka_input(
 
 
 def service_source(service: Service) -> KafkaSource:
-    """Return the source of the events topic, decoded ahead, and of the labels topic."""
+    """Return the source of the events topics, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
-    events, labels = service.partitions[config.source.topic], labels_topic(config)
+    first, *others = config.source.each
+    labels = labels_topic(config)
     control = ControlTopic(config).windows if config.control_topic is not None else None
 
     def report_missing(paths: int, sentences: list[str]) -> None:
@@ -129,17 +131,18 @@ def service_source(service: Service) -> KafkaSource:
         for each in sentences:
             LOG.warning("path_missing", what=each)
 
-    inspect = FirstMessages(config, report_missing)
+    inspect, join = FirstMessages(config, report_missing), context_of(config, log=True)
     again = service.catch_up
 
     def decoder() -> Decode:
-        decode = Decoder(config, observers.on_passed_by, control, inspect).decode
-        return decode if again is None else CatchUpDecoder(decode, config.source.topic, *again)
+        decode = Decoder(config, observers.on_passed_by, control, inspect, join).decode
+        return decode if again is None else CatchUpDecoder(decode, config.source, *again)
 
     return KafkaSource(
-        config.source,
-        events,
+        first,
+        service.partitions[first.topic],
         None if labels is None else label_source(config, service.partitions[labels.topic], observers),
+        further=[KafkaSource(each, service.partitions[each.topic], observers=observers) for each in others],
         decoder=decoder,
         until_eof=service.until_eof,
         observers=observers,
@@ -148,11 +151,14 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
+    join = context_of(config, log=True) if batches else None
+    first, *others = config.source.each
     return KafkaSource(
-        config.source,
-        cluster.source_partitions(config.source),
+        first,
+        cluster.source_partitions(first),
         None if labels is None else label_source(config, cluster.source_partitions(labels)),
-        decoder=(lambda: Decoder(config).decode) if batches else (lambda: _messages),
+        further=[KafkaSource(each, cluster.source_partitions(each)) for each in others],
+        decoder=(lambda: Decoder(config, join=join).decode) if batches else (lambda: _messages),
         until_eof=until_eof,
     )
 

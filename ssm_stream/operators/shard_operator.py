@@ -29,7 +29,7 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     """
 
     def __init__(self, config: Config, resume_state: bytes | None, observers: RunObserver = UNOBSERVED) -> None:
-        self._topic, self._shards, self._observers = config.source.topic, config.state.shards, observers
+        self._shards, self._observers = config.state.shards, observers
         self._encoder = Encoder(config)
         self._keep_raw = config.state.max_entities is not None and config.state.when_full == "refuse"
         self._labels_topic = (config.labels and config.labels.topic) or config.source.topic
@@ -78,12 +78,12 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         """Yield the batches, with rows in place of messages that are none; append the dead letters to `out`."""
         for batch in values:
             if isinstance(batch, ShardBatch):
-                place = (batch.topic or self._topic, batch.partition)
+                place = (self._encoder.topic_of(batch), batch.partition)
                 self.read[place] = max(batch.offsets[-1] + 1, self.read.get(place, 0))
             if self.engine.rows is None or not isinstance(batch, ShardBatch):
                 yield batch
                 continue
-            rows = self.engine.rows.add(batch.events, batch.offsets, batch.partition)
+            rows = self.engine.rows.add(batch.events, batch.offsets, self._encoder.source_of(batch))
             if rows.late and not batch.again:
                 out.append(self._encoder.encode_refused(batch, rows.late, "rows"))
             if len(rows):
@@ -100,7 +100,8 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
                 for cut in cuts:
                     if cut > begin:
                         yield batch.slice(begin, cut)
-                    self._observers.explain(self.engine, batch.events.take(np.array([cut])), batch.partition)
+                    event = batch.events.take(np.array([cut]))
+                    self._observers.explain(self.engine, event, self._encoder.source_of(batch))
                     begin = cut
                 batch = batch.slice(begin, len(batch.events))
             yield batch
@@ -108,19 +109,20 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
     def _process(self, batch: ShardBatch) -> list[PredictedBatch | OutputBatch]:
         """Predict and learn a batch of events; returns the predictions and alerts, after the dead letters."""
         out: list[PredictedBatch | OutputBatch] = []
+        source = self._encoder.source_of(batch)
         self.engine.episodes.set_control(batch.control)
         marked = self.engine.episodes.mark(batch.events, self._encoder.event_ids(batch))
-        events, refused = self.engine.admit(marked, batch.partition)
+        events, refused = self.engine.admit(marked, source)
         if refused and not batch.again:
             out.append(self._encoder.encode_refused(batch, refused))
         batch = batch.without(refused, events)
         if not len(events):
             return out
         began = time.perf_counter()
-        predictions, alerts = self.engine.process(events, batch.partition, self._encoder.event_ids(batch))
-        chunk = ChunkPlace(self._topic, batch.partition, batch.chunk, len(events))
+        predictions, alerts = self.engine.process(events, source, self._encoder.event_ids(batch))
+        chunk = ChunkPlace(self._encoder.topic_of(batch), batch.partition, batch.chunk, len(events))
         self._observers.observe_stage("learn", time.perf_counter() - began, chunk)
-        learned = LearnedBatch(batch.partition, events, predictions, batch.offsets[0], batch.offsets[-1])
+        learned = LearnedBatch(source, events, predictions, batch.offsets[0], batch.offsets[-1])
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())
         ended = self.engine.summaries.pop_ended()
@@ -132,11 +134,12 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
 
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""
-        place, end = (self._labels_topic, batch.partition), int(batch.labels.position[-1]) + 1
+        source = self._encoder.source_of(batch)
+        place, end = (batch.topic or self._labels_topic, batch.partition), int(batch.labels.position[-1]) + 1
         self.read[place] = max(end, self.read.get(place, 0))
         with self._observers.timed("learn"):
-            outcome = self.engine.learn(batch.labels, batch.partition, self._encoder.label_ids(batch))
-        self._observers.on_labels(self, batch.labels.entity, batch.partition)
+            outcome = self.engine.learn(batch.labels, source, self._encoder.label_ids(batch))
+        self._observers.on_labels(self, batch.labels.entity, source)
         if batch.again:
             self._undelivered.add(str(self.key), outcome.alerts, self._encoder.label_ids(batch))
             self.engine.pop_unmatched_labels()

@@ -135,6 +135,9 @@ class KafkaWriter(StatefulSinkPartition[PredictedBatch | OutputBatch, Marker | N
             self._observers.observe_stage("produce", producing, chunk)
             timestamps = batch.timestamps if output.values else ()
             sent = sent._replace(
-                partition=batch.partition, events=batch.events, predicted=item.predictions, timestamps=timestamps
+                partition=self._encoder.source_of(batch),
+                events=batch.events,
+                predicted=item.predictions,
+                timestamps=timestamps,
             )
         self._observers.on_sent(sent)

@@ -1,4 +1,4 @@
-"""The sources of the dataflow: one topic partition is one Bytewax partition."""
+"""The sources of the dataflow: a partition of a topic is a Bytewax partition."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import math
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
@@ -19,7 +19,7 @@ from ssm_stream.kafka.partition_queue import Decode
 from ssm_stream.kafka.records import Chunk, Message, offset_of
 from ssm_stream.operators.failures import EXPECTED, report
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
-from ssm_stream.recovery.bytewax_db import LABELS_PREFIX
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, parse_source_part, source_part
 
 IDLE = timedelta(milliseconds=5)
 """Time between two polls of a partition that is at its end."""
@@ -42,24 +42,29 @@ def _on_signal(*_: object) -> None:
 
 
 class Pacer:
-    """Keeps two topics in step while there is a backlog of both: by the timestamps of their messages."""
+    """Keeps events and labels in step while there is a backlog of both: by the timestamps of their messages."""
 
     def __init__(self) -> None:
-        self._next: dict[tuple[str, int], float] = {}
+        self._next: dict[tuple[bool, str, int], float] = {}
 
-    def set_next(self, topic: str, partition: int, ts: float) -> None:
-        """Set the timestamp of a partition's next message, ms: −∞ while it is unknown, ∞ at the partition's end."""
-        self._next[topic, partition] = ts
+    def set_next(self, labels: bool, topic: str, partition: int, ts: float) -> None:
+        """Set the timestamp of a partition's next message, ms: −∞ while it is unknown, ∞ at the partition's end.
 
-    def limit(self, topic: str) -> float:
-        """Return up to which timestamp a topic may be read: that of the earliest next message of the other."""
+        labels: whether the topic has labels, or events
+        """
+        self._next[labels, topic, partition] = ts
+
+    def limit(self, labels: bool) -> float:
+        """Return up to which timestamp one kind may be read: that of the earliest next message of the other."""
         # The values are copied at once: partitions of other workers come and go meanwhile.
-        return min((ts for (name, _), ts in list(self._next.items()) if name != topic), default=math.inf)
+        return min((ts for (kind, _, _), ts in list(self._next.items()) if kind != labels), default=math.inf)
 
 
 class KafkaSource(FixedPartitionedSource[Any, int]):
-    """Partitions of a topic, and of the labels topic, if any; the state of each is the next offset.
+    """Partitions of a topic, of further topics of the same layout, and of the labels topic, if any; the state of each
+    is the next offset.
 
+    further: the sources of the other topics
     decoder: makes what decodes the chunks of one partition into items of the dataflow; by default chunks stay as they
         are
     """
@@ -70,26 +75,30 @@ class KafkaSource(FixedPartitionedSource[Any, int]):
         partitions: tuple[int, ...],
         labels: KafkaSource | None = None,
         *,
+        further: Sequence[KafkaSource] = (),
         decoder: Callable[[], Decode] = lambda: lambda chunk: [chunk],
         until_eof: bool = False,
         observers: RunObserver = UNOBSERVED,
     ) -> None:
         self.source, self.partitions, self.decoder, self.labels = source, partitions, decoder, labels
+        self.topics: list[KafkaSource] = [self, *further]
         self.consumer = PrefetchConsumer(source, partitions, until_eof=until_eof, observers=observers)
-        if labels is not None:
-            self.pacer = Pacer()
-            labels.consumer.until_eof = until_eof
+        for each in further if labels is None else (*further, labels):
+            each.consumer.until_eof = until_eof
+        self.pacer = Pacer()
 
     def list_parts(self) -> list[str]:
-        parts = [f"{partition:05d}" for partition in self.partitions]
+        parts = [source_part(i, partition) for i, each in enumerate(self.topics) for partition in each.partitions]
         return parts if self.labels is None else parts + [LABELS_PREFIX + part for part in self.labels.list_parts()]
 
     def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> KafkaPartition:
-        decode = self.decoder()
+        decode, of_labels = self.decoder(), for_part.startswith(LABELS_PREFIX)
+        index, partition = parse_source_part(for_part.removeprefix(LABELS_PREFIX))
         if self.labels is None:
-            return KafkaPartition(self.consumer, int(for_part), resume_state, decode)
-        consumer = self.labels.consumer if for_part.startswith(LABELS_PREFIX) else self.consumer
-        return PacedPartition(consumer, int(for_part.removeprefix(LABELS_PREFIX)), resume_state, decode, self.pacer)
+            return KafkaPartition(self.topics[index].consumer, partition, resume_state, decode)
+        consumer = self.labels.consumer if of_labels else self.topics[index].consumer
+        place = Paced(self.pacer, of_labels, consumer.source.topic, partition)
+        return PacedPartition(consumer, place, resume_state, decode)
 
 
 def labels_topic(config: Config) -> Source | None:
@@ -105,6 +114,19 @@ def label_source(
     """Return the source of these partitions of the labels topic; None if there is no such topic."""
     source = labels_topic(config)
     return None if source is None else KafkaSource(source, partitions, observers=observers)
+
+
+class Paced(NamedTuple):
+    """A partition that a pacer keeps in step. labels: whether its topic has labels, or events"""
+
+    pacer: Pacer
+    labels: bool
+    topic: str
+    partition: int
+
+    def set_next(self, ts: float) -> None:
+        """Set the timestamp of the next message: see `Pacer`."""
+        self.pacer.set_next(self.labels, self.topic, self.partition, ts)
 
 
 class KafkaPartition(StatefulSourcePartition[Any, int]):
@@ -163,14 +185,12 @@ class KafkaPartition(StatefulSourcePartition[Any, int]):
 
 
 class PacedPartition(KafkaPartition):
-    """A partition of events or labels that is read no faster than the other topic, and decoded when it is due."""
+    """A partition of events or labels that is read no faster than the other kind, and decoded when it is due."""
 
-    def __init__(
-        self, consumer: PrefetchConsumer, partition: int, resume: int | None, decode: Decode, pacer: Pacer
-    ) -> None:
-        super().__init__(consumer, partition, resume, lambda chunk: chunk.messages)
-        self._decode, self._pacer, self._held = decode, pacer, deque[Message]()
-        self._pacer.set_next(consumer.source.topic, partition, -math.inf)
+    def __init__(self, consumer: PrefetchConsumer, place: Paced, resume: int | None, decode: Decode) -> None:
+        super().__init__(consumer, place.partition, resume, lambda chunk: chunk.messages)
+        self._decode, self._place, self._held = decode, place, deque[Message]()
+        place.set_next(-math.inf)
 
     def _items(self) -> list[Any] | None:
         at_end = False
@@ -180,18 +200,17 @@ class PacedPartition(KafkaPartition):
         messages = self._due(at_end=at_end)
         if messages:
             self.next, self._awake = offset_of(messages[-1]) + 1, None
-            return self._decode(Chunk(self._consumer.source.topic, self._queue.partition, messages))
+            return self._decode(Chunk(self._place.topic, self._place.partition, messages))
         if not self._held and at_end and self._consumer.until_eof:
             return None
         self._sleep(BUSY if self._held or not at_end else IDLE)
         return []
 
     def _due(self, *, at_end: bool) -> list[Message]:
-        """Remove and return the held messages that are not later than the other topic's next message."""
-        topic = self._consumer.source.topic
-        limit, out = self._pacer.limit(topic), []
+        """Remove and return the held messages that are not later than the other kind's next message."""
+        limit, out = self._place.pacer.limit(self._place.labels), []
         while self._held and self._held[0].timestamp()[1] <= limit:
             out.append(self._held.popleft())
         ahead = self._held[0].timestamp()[1] if self._held else math.inf if at_end else -math.inf
-        self._pacer.set_next(topic, self._queue.partition, ahead)
+        self._place.set_next(ahead)
         return out

@@ -90,7 +90,7 @@ class Metrics(RunObserver):
             return Histogram(f"ssm_stream_{name}", text, labels, buckets=buckets, registry=registry)
 
         self._events = counter("events", "Messages read, by topic.", ["topic"])
-        self._passed_by = counter("events_passed_by", "Messages read of entities that event.only leaves out.")
+        self._passed_by = counter("events_passed_by", "Messages of entities or signals that are left out.")
         self._idle = counter("events_idle", "Events that do not meet event.when: passed through.")
         self._doubtful = counter("events_doubtful", "Events with a value that event.quality makes unknown.")
         self._predictions = counter("predictions", "Prediction messages handed to the producer.")
@@ -140,7 +140,7 @@ class Metrics(RunObserver):
             "ssm_stream_config_info", "The configuration, always 1.", ["config_hash", "topic", "delivery"],
             registry=self.registry,
         )  # fmt: skip
-        info.labels(config.hash, config.source.topic, config.delivery).set(1)
+        info.labels(config.hash, ",".join(config.source.names), config.delivery).set(1)
         build = Gauge(
             "ssm_stream_build_info", "The release, always 1.", ["version", "python", "bytewax", "torch"],
             registry=self.registry,

@@ -67,7 +67,10 @@ class ChunkPlace(NamedTuple):
 
 
 class LearnedBatch(NamedTuple):
-    """Events of one partition that were predicted and learned; their messages' offsets lie in [first, last]."""
+    """Events of one partition that were predicted and learned; their messages' offsets lie in [first, last].
+
+    partition: its `Source.number`, with one topic the partition itself
+    """
 
     partition: int
     events: Events
@@ -99,7 +102,8 @@ class SentRecord(Protocol):
 class SentBatch(NamedTuple):
     """What was handed to the producer for one batch.
 
-    `events` and `predicted` are those of a batch of events, and None for dead letters of the decoder.
+    `events` and `predicted` are those of a batch of events, and None for dead letters of the decoder. `partition` is as
+    of `LearnedBatch`.
     """
 
     predictions: int  # prediction messages

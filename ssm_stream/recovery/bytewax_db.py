@@ -19,6 +19,19 @@ from ssm_stream.recovery.checkpoint_files import referenced_file
 
 LABELS_PREFIX = "labels:"
 """Prefix of the label topic's partitions among the names of Bytewax's source partitions."""
+
+
+def source_part(index: int, partition: int) -> str:
+    """Return the name of a partition of an events topic among Bytewax's source partitions. index: of the topic"""
+    return f"{partition:05d}" if not index else f"{index}:{partition:05d}"
+
+
+def parse_source_part(part: str) -> tuple[int, int]:
+    """Return the index of the topic, and the partition, that have this name."""
+    index, _, partition = part.rpartition(":")
+    return int(index or 0), int(partition)
+
+
 REMEDY = (
     "restore the whole directory from a copy or from an export (ssm-stream state import), or move it away to start "
     "anew (ssm-stream state reset)"

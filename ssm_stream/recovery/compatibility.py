@@ -12,6 +12,7 @@ from ssm_stream.config.changes import (
     diff_model_settings,
     diff_runtime_settings,
     holiday_changes,
+    moved_topics,
     overall_effect,
     runtime_settings,
 )
@@ -150,4 +151,9 @@ def require_compatible(config: Config) -> list[Change]:
         RecoveryError, StateError: names the settings that differ and the cure.
     """
     directory = config.recovery.directory
-    return [] if directory is None else _model_changes(read_sound_state(directory), config, required=True)
+    if directory is None:
+        return []
+    stored = read_runtime_settings(directory)
+    if stored is not None and (why := moved_topics(stored, runtime_settings(config))):
+        raise RecoveryError(f"source.topics: {why}, or start with another recovery.directory")
+    return _model_changes(read_sound_state(directory), config, required=True)

@@ -27,7 +27,7 @@ from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
 from ssm_stream.ingest.holidays import with_learned_holidays
 from ssm_stream.kafka.records import shard_key
-from ssm_stream.recovery.bytewax_db import RecoveryError, SnapshotRow
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
 from ssm_stream.recovery.catch_up import CATCH_UP
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file, sync
 from ssm_stream.recovery.directory import IMPORTING, MARK, fill_databases, make_directory
@@ -213,7 +213,7 @@ def read_engines(file: Path) -> Iterator[tuple[dict[str, Any], Engine]]:
 
 
 def load_exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine], dict[int, int]]:
-    """The engines of an export by shard's key, and the next offset by partition of the events topic.
+    """The engines of an export by shard's key, and the next offset by `Source.number` of the partition.
 
     Raises:
         StateError: the file is not an export, is damaged, or was made by another configuration.
@@ -230,9 +230,11 @@ def load_exported_engines(file: Path, config: Config) -> tuple[dict[str, Engine]
             engines[name] = engine
         rows = export.metadata["rows"]
         offsets = {
-            int(key): value
+            config.source.number(config.source.names[index], partition): value
             for _, step, key, _, value in rows
-            if step.endswith(".source") and isinstance(value, int) and key.isdigit()
+            if step.endswith(".source") and isinstance(value, int) and not key.startswith(LABELS_PREFIX)
+            for index, partition in [parse_source_part(key)]
+            if index < len(config.source.names)
         }
         return engines, offsets
 

@@ -129,12 +129,15 @@ def _find_shard(stored: StoredState, config: Config, entity: str) -> tuple[str, 
 
 def _source(stored: StoredState, config: Config, entity: str, source: int | None) -> int:
     """Return the partition that an entity's events come from."""
-    known = [at.partition for at in stored.positions(config) if at.topic == config.source.topic]
+    topics = config.source.names
+    known = [config.source.number(at.topic, at.partition) for at in stored.positions(config) if at.topic in topics]
+    if source is None and len(topics) > 1 < len(known):
+        raise RecoveryError(f"there are several topics ({', '.join(topics)}): name {entity!r}'s partition by --source")
     if source is None:
         source = known[0] if len(known) == 1 else partition_of(entity, max(known, default=0) + 1)
     if known and source not in known:
         raise RecoveryError(
-            f"the state in {stored.directory} has read nothing from partition {source} of {config.source.topic}; it "
+            f"the state in {stored.directory} has read nothing from partition {source} of {', '.join(topics)}; it "
             f"has read {', '.join(map(str, known))}: name the one of {entity!r} with --source"
         )
     return source
@@ -157,11 +160,12 @@ def read_examples(config: Config, entity: str, file: Path) -> Events:
         ConfigError: a column is missing.
     """
     if config.event.makes_rows:
+        key = "event.layout: readings" if config.event.aggregate is None else "event.aggregate"
         raise ConfigError(
-            f"event.layout: {config.event.layout}: examples are rows, which such messages are made into one after "
-            "another: an entity cannot be primed; replay its history onto the topic instead"
+            f"{key}: examples are rows, which such messages are made into one after another: an entity cannot be "
+            "primed; replay its history onto the topic instead"
         )
-    recording = Recording(file)
+    recording = Recording(file).of_event(config.event)
     recording.check_columns(config.replace(event=config.event.model_copy(update={"entity_default": entity})))
     rows = list(recording)
     get = path_getter(config.event.entity)

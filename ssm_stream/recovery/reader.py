@@ -31,6 +31,7 @@ from ssm_stream.recovery.bytewax_db import (
     RecoveryError,
     SnapshotRow,
     database_files,
+    parse_source_part,
     read_rows,
     require_parts,
     resume_epoch,
@@ -94,12 +95,14 @@ class StoredState(NamedTuple):
         out = []
         for row in self.rows:
             if type(row.value) is int:
-                topic = config.source.topic
+                index, partition = parse_source_part(row.key.removeprefix(LABELS_PREFIX))
+                names = config.source.names
+                topic = names[index] if index < len(names) else f"(topic {index + 1} of source.topics)"
                 if row.key.startswith(LABELS_PREFIX) and config.labels is not None:
                     topic = config.labels.topic or topic
                 elif row.step.endswith("feedback") and config.alerts.feedback is not None:
                     topic = config.alerts.feedback.topic
-                out.append(Position(topic, int(row.key.removeprefix(LABELS_PREFIX)), row.value))
+                out.append(Position(topic, partition, row.value))
         return sorted(out)
 
 

@@ -70,7 +70,7 @@ class LivePage(RunObserver):
         late = config.labels is not None or bool(horizon.events or horizon.seconds)
         self.followed = FollowedEntities(self.cache, "late" if late else None)
         self.cache.on_followed = self.followed.add
-        self.process_stats = ProcessStats(metrics, config.source.topic)
+        self.process_stats = ProcessStats(metrics, config.source.names)
         self.closed = threading.Event()
         self.history_read = threading.Event()
         """Set once the alerts from before the start have been read."""
@@ -173,7 +173,7 @@ class LivePage(RunObserver):
         return {
             "boot": self.boot,
             "release": version("ssm-stream"),
-            "topic": config.source.topic,
+            "topic": ", ".join(config.source.names),
             "config_hash": config.hash,
             "targets": config.event.targets,
             "time_zone": config.event.time_zone,

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from ssm_stream.engine.alert_kinds import KINDS, SHADOW
@@ -31,8 +32,8 @@ COUNTED = {
 class ProcessStats:
     """Reads the statistics of a process."""
 
-    def __init__(self, metrics: Metrics, topic: str) -> None:
-        self._metrics, self._topic = metrics, topic
+    def __init__(self, metrics: Metrics, topics: Collection[str]) -> None:
+        self._metrics, self._topics = metrics, topics
         self._began = time.monotonic()
         self._lock = threading.Lock()
         self._read: tuple[float, float] | None = None
@@ -71,7 +72,7 @@ class ProcessStats:
                         kind = sample.labels["kind"]
                         started[kind] = started.get(kind, 0) + int(sample.value)
                     # Labels and feedback are counted too, under their topics.
-                    events += sample.value if name == "events" and sample.labels.get("topic") == self._topic else 0.0
+                    events += sample.value if name == "events" and sample.labels.get("topic") in self._topics else 0.0
         rate = None
         if self._read is not None and now - self._read[0] < MAX_GAP:
             rate = (events - self._read[1]) / (now - self._read[0])

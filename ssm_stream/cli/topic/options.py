@@ -121,7 +121,7 @@ def describe(config: Config, recorded: Recorded) -> str:
     """Return in a sentence what was read of the topic, and what could not be read."""
     zone = ZoneInfo(config.event.time_zone)
     text = (
-        f"{recorded.rows:,} events of topic {config.source.topic} ({recorded.partitions} "
+        f"{recorded.rows:,} events of topic {', '.join(config.source.names)} ({recorded.partitions} "
         f"partition{'s' if recorded.partitions > 1 else ''}), messages from {format_minute(recorded.first, zone)} to "
         f"{format_minute(recorded.last, zone)} {config.event.time_zone}"
     )

@@ -128,6 +128,16 @@ class Aggregate(Section):
         """Paths that an event must have, those of its entity and time aside."""
         return list(dict.fromkeys([*self.numbers, *self.fields]))
 
+    @property
+    def example(self) -> dict[str, Any]:
+        """A value at each of `paths`, that of a field in a condition one that it names."""
+        out: dict[str, Any] = dict.fromkeys(self.numbers, 20.25)
+        for condition in self.conditions:
+            for path, test in condition.items():
+                bounds = [bound for bound in (test.least, test.most, test.above, test.below) if bound is not None]
+                out[path] = bounds[0] if test.one_of is None else test.one_of[0]
+        return out
+
     def check(self, used: Iterable[tuple[str, str]]) -> None:
         """Check that what the other settings name are columns of rows.
 

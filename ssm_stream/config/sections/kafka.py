@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 
 from ssm_stream.config.quantities import Duration
-from ssm_stream.config.sections.base import KafkaProperties, Section, Topic
+from ssm_stream.config.sections.base import KafkaProperties, Path, Section, Topic
 
 
 def _brokers(value: object) -> object:
@@ -18,15 +18,51 @@ def _brokers(value: object) -> object:
     return value
 
 
+TOPIC_STEP = 1_000_000
+"""Distance of the numbers of the same partition of two topics, see `Source.number`."""
+
+
+class Context(Section):
+    """Slowly changing facts of an entity (its product, its recipe), which its events have as of their time."""
+
+    topic: Topic
+    """Their topic: one JSON object for what holds from its time on. It is read whole at every start: keep what the
+    oldest events to be read again need (compaction keeps the latest fact of each key only)."""
+    columns: Annotated[list[Path], Field(min_length=1, max_length=64)]
+    """Paths of the facts. Events have columns of these names, to be used as features, categories or in conditions;
+    a field of the same name in the event is not read."""
+    entity: Path | None = None
+    """Path of the entity. Default: as `event.entity`; a message without it is of the entity that is its key."""
+    timestamp: Path | None = None
+    """Path of the time from which on it holds. Default: as `event.timestamp`; a message without it holds from its Kafka
+    timestamp on."""
+    max_age: Duration | None = None
+    """How long a fact holds if no other follows. Default: until the next."""
+    grace: Duration = 1.0
+    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. Facts
+    that come later are logged, and no replay need agree."""
+
+
+def _one_of_two(schema: dict[str, Any]) -> None:
+    schema["required"].remove("topic")
+    schema["oneOf"] = [{"required": ["topic"]}, {"required": ["topics"]}]
+
+
 class Source(Section):
     """Where events come from."""
+
+    model_config = ConfigDict(json_schema_extra=_one_of_two)
 
     brokers: Annotated[str, BeforeValidator(_brokers, json_schema_input_type=str | list[str]), Field(min_length=1)]
     """Bootstrap servers, `host:port`, a list or comma-separated."""
     topic: Topic
     """The events topic. Key it by entity: then replay and rescaling give the same bits."""
+    topics: Annotated[list[Topic], Field(min_length=1, max_length=100)] | None = None
+    """In place of `topic`: several events topics whose messages are of one layout. The events of an entity belong into
+    one of them. More may be added at the end of the list; the state goes on."""
     partitions: list[Annotated[int, Field(ge=0)]] | None = None
-    """Read only these partitions, so that several independent processes can share a topic. Default: all."""
+    """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
+    all."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin when there is no recovery state."""
     group: str | None = None
@@ -35,14 +71,63 @@ class Source(Section):
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
     """How long to wait for a broker that does not answer, at start and while running, before stopping with an error."""
+    context: Annotated[list[Context], Field(max_length=16)] = []
+    """Topics of slowly changing facts, such as the product or recipe of a machine, which its events have as of their
+    time."""
     kafka: Annotated[KafkaProperties, Field(repr=False)] = {}
     """librdkafka properties for every client (TLS, SASL, …), as in its CONFIGURATION.md. Secrets (passwords, keys) only
     as `${NAME}`, from the environment, or `${file:/path}`."""
 
     @property
+    def context_columns(self) -> list[str]:
+        """The columns of the context topics."""
+        return [column for each in self.context for column in each.columns]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _first_topic(cls, given: Any) -> Any:
+        """Fill in `topic`, the first of `topics`."""
+        names = given.get("topics") if isinstance(given, dict) else None
+        if not isinstance(names, list) or not names:
+            return given
+        if given.get("topic", names[0]) != names[0]:
+            raise ValueError("topic: found together with `topics`; write one of the two")
+        if twice := sorted({str(name) for name in names if names.count(name) > 1}):
+            raise ValueError(f"topics: found {twice} twice; name each topic once")
+        return {**given, "topic": names[0]}
+
+    @property
     def group_id(self) -> str:
         """The consumer group."""
         return self.group or f"ssm-stream-{self.topic}"
+
+    @property
+    def names(self) -> list[str]:
+        """The events topics."""
+        return self.topics or [self.topic]
+
+    @property
+    def each(self) -> list[Source]:
+        """The settings that read each of the events topics alone, in the group of them all."""
+        if len(self.names) == 1:
+            return [self]
+        return [self.model_copy(update={"topic": n, "topics": None, "group": self.group_id}) for n in self.names]
+
+    def number(self, topic: str | None, partition: int) -> int:
+        """Return the number of a topic's partition: with one topic the partition itself.
+
+        It is the source that a state is kept by, and stands in the names of pools, in the audit, and in the
+        acknowledgements of planned stops.
+
+        topic: one that is no events topic, or None, counts as the first
+        """
+        names = self.names
+        return (names.index(topic) if topic in names else 0) * TOPIC_STEP + partition
+
+    def place(self, number: int) -> tuple[str, int]:
+        """Return the topic and the partition that have a number."""
+        at, partition = divmod(number, TOPIC_STEP)
+        return self.names[min(at, len(self.names) - 1)], partition
 
 
 class Sinks(Section):

@@ -12,6 +12,7 @@
 #include <memory>
 #include <queue>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "../array.hpp"
@@ -258,13 +259,23 @@ class Windows {
             if (row < 0 || row >= size()) throw nb::value_error("windows: the state is damaged");
         }
         free_ = 0;
-        for (const Entity& entity : entities_) free_ += entity.born == 0;
+        for (const Entity& entity : entities_) {
+            free_ += entity.born == 0;
+            bool good = near(entity.time) && near(entity.far) && near(entity.since) && near_window(entity.closed) && near_window(entity.last);
+            i64 before = NEVER;
+            for (const auto& window : entity.open) good = good && window->index > std::exchange(before, window->index) && near_window(window->index);
+            if (!good || !near(clock_.median) || !near(clock_.progress)) throw nb::value_error("windows: the state is damaged");
+        }
         requeue();
     }
 
   private:
     using Entry = std::tuple<i64, i64, i64>;  // when, born, row
     struct Later { bool operator()(const Entry& a, const Entry& b) const { return a > b; } };
+
+    // Whether a time of a state, ms, or a window, may be one.
+    static bool near(i64 ms) { return ms == NEVER || (ms > -(i64(1) << 54) && ms < i64(1) << 54); }
+    bool near_window(i64 index) const { return index == NEVER || (index > -(i64(1) << 54) / every_ && index < (i64(1) << 54) / every_); }
 
     Entity& at(i64 row) { return entities_[static_cast<std::size_t>(row)]; }
     i64 window_of(i64 ts) const { return ts / every_ - (ts % every_ < 0 ? 1 : 0); }

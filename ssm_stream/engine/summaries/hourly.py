@@ -203,15 +203,20 @@ class HourlySummaries:
         events, rows = (np.frombuffer(column, np.int64).tolist() for column in ended[:2])
         names = [self._names[row] for row in rows]
         self._changed[rows] = True
-        open_ = [self._open.get(name, {}) for name in names]
+        open_: list[list[str]] = [[]] * len(names)
+        silence: list[int | None] = [None] * len(names)
+        if self._open:
+            episodes = [self._open.get(name, {}) for name in names]
+            open_ = [sorted({kind for kind, _ in each.values()}) for each in episodes]
+            silence = [each[SILENCE][1] if SILENCE in each else None for each in episodes]
         self._ended.append(
             EndedHours(
                 [ids.offsets[event] for event in events],
                 names,
                 np.frombuffer(ended[2], np.int64).reshape(-1, TIMES),
                 np.frombuffer(ended[3], np.float64).reshape(-1, self._width),
-                [sorted({kind for kind, _ in each.values()}) for each in open_],
-                [each[SILENCE][1] if SILENCE in each else None for each in open_],
+                open_,
+                silence,
             )
         )
 

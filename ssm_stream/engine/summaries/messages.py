@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
@@ -46,20 +47,31 @@ def summary_messages(config: Config, ended: EndedHours) -> Iterator[SummaryMessa
     times, rows = ended.times.tolist(), ended.sums.tolist()
     for i, (name, offset, at, row) in enumerate(zip(ended.names, ended.offsets, times, rows, strict=True)):
         hour = at[HOUR] * HOUR_MS
-        started = {kind: int(row[column]) for kind, column in kinds}
-        rest = {
-            "stopped": int(row[STOPPED]),
-            "episode_seconds": min(round(row[INSIDE_MS] / 1000, 3), 3600.0),
-            "open": ended.open[i],
-            "alerts": started,
-            "last": at[LAST] if row[EVENTS] or at[LAST] else None,
-            "silent_since": ended.silence[i],
-        }
         for j, target in enumerate(targets):
             own = row[OF_TARGETS + j * OF_TARGET : OF_TARGETS + (j + 1) * OF_TARGET]
-            several = {"target": target} if len(targets) > 1 else {}
-            content = {"entity": name, "hour": hour, **several, "events": int(row[EVENTS]), **_of_target(own), **rest}
-            yield SummaryMessage(summary_key(name, hour, several.get("target")), offset, content)
+            judged, weight = own[JUDGED], own[WEIGHT]
+            error = own[ERRORS] / judged if judged else None
+            usual = own[USUAL] / weight if weight else None
+            content: dict[str, Any] = {"entity": name, "hour": hour}
+            if len(targets) > 1:
+                content["target"] = target
+            content |= {
+                "events": int(row[EVENTS]),
+                "labelled": int(own[LABELLED]),
+                "judged": int(judged),
+                "error": error,
+                "usual_error": usual,
+                "relative_error": None if error is None or not usual else error / usual,
+                "coverage": own[COVERED] / judged if judged else None,
+                "score": own[SCORE],
+                "stopped": int(row[STOPPED]),
+                "episode_seconds": min(round(row[INSIDE_MS] / 1000, 3), 3600.0),
+                "open": ended.open[i],
+                "alerts": {kind: int(row[column]) for kind, column in kinds},
+                "last": at[LAST] or None,
+                "silent_since": ended.silence[i],
+            }
+            yield SummaryMessage(summary_key(name, hour, target if len(targets) > 1 else None), offset, content)
 
 
 def summary_key(entity: str, hour: int, target: str | None = None) -> str:
@@ -67,20 +79,10 @@ def summary_key(entity: str, hour: int, target: str | None = None) -> str:
 
     hour: its begin, ms since 1970
     """
-    time = f"{EPOCH + timedelta(milliseconds=hour):%Y-%m-%dT%HZ}"
-    return f"{entity}|{time}" if target is None else f"{entity}|{time}|{target}"
+    key = f"{entity}|{_hour_text(hour)}"
+    return key if target is None else f"{key}|{target}"
 
 
-def _of_target(row: list[float]) -> dict[str, Any]:
-    judged, weight = row[JUDGED], row[WEIGHT]
-    error = row[ERRORS] / judged if judged else None
-    usual = row[USUAL] / weight if weight else None
-    return {
-        "labelled": int(row[LABELLED]),
-        "judged": int(judged),
-        "error": error,
-        "usual_error": usual,
-        "relative_error": None if error is None or not usual else error / usual,
-        "coverage": row[COVERED] / judged if judged else None,
-        "score": row[SCORE],
-    }
+@lru_cache(256)
+def _hour_text(ms: int) -> str:
+    return f"{EPOCH + timedelta(milliseconds=ms):%Y-%m-%dT%HZ}"

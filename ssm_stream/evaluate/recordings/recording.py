@@ -21,6 +21,7 @@ import polars as pl
 
 from ssm_stream.config import Config, ConfigError, Event
 from ssm_stream.config.paths import KEY as MESSAGE_KEY
+from ssm_stream.config.sections.kafka import TOPIC_STEP
 from ssm_stream.evaluate.recordings.document_columns import KEY, PLACE, WHOLE
 from ssm_stream.evaluate.recordings.exports.folder import files_of, kind_of
 from ssm_stream.evaluate.recordings.exports.options import DETECTED, FileOptions
@@ -153,10 +154,15 @@ class Recording:
         if not self.is_topic:
             return None
         found = partition_by_entity(self.path, config.event)
-        return TopicPartitions(max(found.values(), default=0) + 1, found)
+        by_topic: dict[int, int] = {}
+        for at in found.values():
+            topic, partition = divmod(at, TOPIC_STEP)
+            by_topic[topic] = max(by_topic.get(topic, 0), partition + 1)
+        return TopicPartitions(sum(by_topic.values()) or 1, found)
 
     def row_by_place(self) -> dict[tuple[int, int], int] | None:
-        """Return the row, from 0, of each partition and offset, of a recorded topic; None of another file.
+        """Return the row, from 0, of each partition (`Source.number`) and offset, of a recorded topic; None of
+        another file.
 
         Raises:
             RecordingError: the file cannot be read.

@@ -50,7 +50,7 @@ Ints = NDArray[np.int64]
 
 
 class Places(NamedTuple):
-    """Where documents come from: partition, offset, timestamp (ms) and key of each message."""
+    """Where documents come from: partition (`Source.number`), offset, timestamp (ms) and key of each message."""
 
     partition: Ints
     offset: Ints

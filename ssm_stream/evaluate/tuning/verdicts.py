@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ssm_stream.config import Source
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.engine_run import EngineRun
 from ssm_stream.ingest.verdicts import ALERT_ID
@@ -77,13 +78,17 @@ class Located(NamedTuple):
 
 
 def locate(
-    verdicts: Mapping[str, bool], run: EngineRun, row_by_place: Mapping[tuple[int, int], int] | None = None
+    verdicts: Mapping[str, bool],
+    run: EngineRun,
+    row_by_place: Mapping[tuple[int, int], int] | None = None,
+    source: Source | None = None,
 ) -> Located:
     """Return the alarms of a run that verdicts are about; of two on one alarm, the one that calls it true counts.
 
     Args:
         verdicts: whether it was right, by the id of an alert
         row_by_place: row of the file by partition and offset; None: the only partition is 0, and an offset is a row
+        source: of the configuration, where it has several topics
     """
     index = {row: i for i, row in enumerate(run.position.tolist())}
     alarms, gaps = run.alarms(), _gaps(run)
@@ -92,7 +97,8 @@ def locate(
     for name, true in verdicts.items():
         found = ALERT_ID.fullmatch(name)
         assert found is not None, "the reader checked it"
-        rule, place = found["rule"], (int(found["partition"]), int(found["offset"]))
+        rule, number = found["rule"], int(found["partition"])
+        place = (number if source is None else source.number(found["topic"], number), int(found["offset"]))
         kind = rule.removesuffix("-fleet")
         if kind not in ("anomaly", "drift"):
             others += 1

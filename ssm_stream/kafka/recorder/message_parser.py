@@ -11,6 +11,7 @@ from ssm_stream.config import Config
 from ssm_stream.evaluate.recordings.topic_file import Places
 from ssm_stream.ingest.events import RefusedDocument, not_an_object
 from ssm_stream.ingest.message_fields import MessageFields
+from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Message
@@ -26,7 +27,7 @@ class MessageParser:
 
     def __init__(self, config: Config) -> None:
         self._config, self._format = config, message_format(config)
-        self._fields = MessageFields(config)
+        self._fields, self._join = MessageFields(config), context_of(config)
         self.unreadable, self.example = Counter[str](), ""
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
@@ -36,7 +37,7 @@ class MessageParser:
         found, positions = self._format.parse(list(map(Message.value, messages)), refused, headers)
         if positions is None:
             if set(map(type, found)) == {dict}:
-                add_fields(self._fields, found, messages, None)
+                self._add(found, messages, None)
                 return found, places
             positions = list(range(len(found)))
         pairs = list(zip(positions, found, strict=True))
@@ -44,9 +45,16 @@ class MessageParser:
         kept = [(at, each) for at, each in pairs if type(each) is dict]
         for each in sorted(refused):
             self.unreadable[str(each.fault)] += 1
-            place = f"{self._config.source.topic}-{places.partition[each.position]}-{places.offset[each.position]}"
+            topic, partition = self._config.source.place(int(places.partition[each.position]))
+            place = f"{topic}-{partition}-{places.offset[each.position]}"
             self.example = self.example or f"{place}: {each.reason}"
         rows = np.array([at for at, _ in kept], np.int64)
-        add_fields(self._fields, [each for _, each in kept], messages, rows.tolist())
+        self._add([each for _, each in kept], messages, rows.tolist())
         keys = [places.keys[i] for i in rows.tolist()]
         return [each for _, each in kept], Places(places.partition[rows], places.offset[rows], places.ts[rows], keys)
+
+    def _add(self, documents: list[Any], messages: list[Message], positions: list[int] | None) -> None:
+        """Add what is not in the values: keys, headers and context."""
+        add_fields(self._fields, documents, messages, positions)
+        if self._join is not None:
+            self._join(documents)

@@ -29,7 +29,7 @@ Ints = NDArray[np.int64]
 class Recorded(NamedTuple):
     """What was recorded.
 
-    rows, columns: of the file; messages: read, the unreadable ones among them; partitions: of the topic
+    rows, columns: of the file; messages: read, the unreadable ones among them; partitions: of the topics
     unreadable: messages that are no JSON objects (or not in `event.format`), by fault; example: one of them in words
     first, last: timestamps of the earliest and the latest message, ms; seconds: from the first request to the file
     """
@@ -64,7 +64,7 @@ def record_topic(
     until: int | None = None,
     on_progress: Callable[[Progress], object] = lambda _: None,
 ) -> Recorded:
-    """Write what the events topic holds now to a file: committed messages, to the ends that the partitions have now.
+    """Write what the events topics hold now to a file: committed messages, to the ends that the partitions have now.
 
     Args:
         path: of the Parquet file; it appears when it is complete
@@ -77,21 +77,26 @@ def record_topic(
         RecordingError: there is no event between the times.
     """
     began, source = time.perf_counter(), config.source
-    partitions = check_broker(source).source_partitions(source)
+    cluster = check_broker(source)
+    partitions = [partition for each in source.each for partition in cluster.source_partitions(each)]
     parse = MessageParser(config)
-    first, last, messages = 2**62, -(2**62), 0
-    with _no_collections(), open_topic(source) as reader, TopicFile(path) as file:
-        spans = reader.spans(partitions, since=since, until=until)
-        total = sum(span.end - span.begin for span in spans.values())
-        for batch, places in _read(reader, spans):
-            messages += len(batch)
-            first, last = min(first, int(places.ts.min())), max(last, int(places.ts.max()))
-            file.add(*parse(batch, places))
-            on_progress(Progress(messages, total))
+    first, last, messages, total = 2**62, -(2**62), 0, 0
+    with _no_collections(), TopicFile(path) as file:
+        for each in source.each:
+            with open_topic(each) as reader:
+                spans = reader.spans(cluster.source_partitions(each), since=since, until=until)
+                total += sum(span.end - span.begin for span in spans.values())
+                for batch, places in _read(reader, spans):
+                    messages += len(batch)
+                    first, last = min(first, int(places.ts.min())), max(last, int(places.ts.max()))
+                    numbers = places.partition + source.number(each.topic, 0)
+                    file.add(*parse(batch, places._replace(partition=numbers)))
+                    on_progress(Progress(messages, total))
         if not file.rows:
             found = f"none of its {messages:,} messages is an event" if messages else "it holds no message"
+            names = ", ".join(map(repr, source.names))
             raise RecordingError(
-                f"topic {source.topic!r} on {source.brokers}: {found} between the times given; choose --since earlier, "
+                f"topic {names} on {source.brokers}: {found} between the times given; choose --since earlier, "
                 "or send events first"
             )
         file.finish()

@@ -43,7 +43,7 @@ class Keeper(RunObserver):
         assert keep is not None
         self._keep, self._folder = keep, directory / FOLDER
         self._store = FolderStore(directory) if store is None else store
-        self._topics = {config.source.topic, (config.labels and config.labels.topic) or config.source.topic}
+        self._topics = {*config.source.names, (config.labels and config.labels.topic) or config.source.topic}
         stored = read_sound_state(directory)
         # Before Bytewax opens its databases, which hold the end of one epoch of all of the state.
         self._positions: Positions = {

@@ -189,9 +189,11 @@ def _partitions(config: Config, stored: StoredState, generation: Generation) -> 
 
 def _measure(config: Config, store: FolderStore, generation: Generation, partitions: list[Reread]) -> float | None:
     """Return the rate at which the first events are learned again, in memory; None without any."""
-    mine = [each for each in partitions if each.topic == config.source.topic and each.begin < each.end]
+    mine = [each for each in partitions if each.topic in config.source.names and each.begin < each.end]
     if not mine:
         return None
+    topic = mine[0].topic  # of several topics, one is enough
+    mine = [each for each in mine if each.topic == topic]
     most = max(SAMPLE // len(mine), 100)
     engines, encoder = dict[str, Engine](), Encoder(config)
     decoder, events, seconds = Decoder(config, control=recorded_stops(config)), 0, 0.0
@@ -199,11 +201,11 @@ def _measure(config: Config, store: FolderStore, generation: Generation, partiti
         engines[key] = Engine(config)
         load_chain(engines[key], store.files, read_chain(store.files, shard.files[-1]))
     spans = {each.partition: Span(each.begin, min(each.begin + most, each.end)) for each in mine}
-    with open_topic(config.source) as reader:
+    with open_topic(with_topic(config.source, topic)) as reader:
         for messages in reader.read(spans):
             began = time.perf_counter()
             for partition, own in itertools.groupby(sorted(messages, key=_partition), _partition):
-                for key, item in decoder.decode(Chunk(config.source.topic, partition, list(own))):
+                for key, item in decoder.decode(Chunk(topic, partition, list(own))):
                     if not isinstance(item, ShardBatch):
                         continue
                     engine = engines.get(key) or engines.setdefault(key, Engine(config))
@@ -214,8 +216,9 @@ def _measure(config: Config, store: FolderStore, generation: Generation, partiti
                         item = item.with_rows(rows)
                     engine.episodes.set_control(item.control)
                     marked = engine.episodes.mark(item.events, encoder.event_ids(item))
-                    admitted, _ = engine.admit(marked, item.partition)
-                    engine.process(admitted, item.partition, encoder.event_ids(item))
+                    source = encoder.source_of(item)
+                    admitted, _ = engine.admit(marked, source)
+                    engine.process(admitted, source, encoder.event_ids(item))
             seconds += time.perf_counter() - began
             events += len(messages)
     return events / seconds if events and seconds else None

@@ -10,7 +10,7 @@ from ssm_stream.config import Config
 from ssm_stream.engine.episodes.ids import Ended
 from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.transactional_producer import read_markers
-from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow
+from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
 from ssm_stream.recovery.catch_up import CATCH_UP, CatchUp, read_catch_up, remove_undelivered
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, referenced_file
 from ssm_stream.recovery.directory import fill_databases
@@ -95,10 +95,14 @@ def _value(row: SnapshotRow, stored: StoredState, plan: Plan) -> Any:
         return None if shard is None else TOKEN + shard.files[-1].encode()
     if type(row.value) is not int or row.step.endswith("feedback"):
         return row.value
-    labels, topic = plan.config.labels, plan.config.source.topic
+    labels, names = plan.config.labels, plan.config.source.names
+    index, partition = parse_source_part(row.key.removeprefix(LABELS_PREFIX))
+    if index >= len(names):
+        return row.value  # of a topic that was taken out
+    topic = names[index]
     if row.key.startswith(LABELS_PREFIX) and labels is not None and labels.topic is not None:
         topic = labels.topic
-    place = topic, int(row.key.removeprefix(LABELS_PREFIX))
+    place = topic, partition
     return next((each.begin for each in plan.partitions if (each.topic, each.partition) == place), row.value)
 
 
@@ -115,8 +119,8 @@ def _catch_up(config: Config, stored: StoredState, plan: Plan) -> CatchUp:
         for at, position in now.items():
             delivered[at] = max(position, before.delivered.get(at, 0))
             caught_up[at] = max(caught_up[at], delivered[at], before.caught_up.get(at, 0))
-            if at[0] == config.source.topic and position <= before.caught_up.get(at, -1):
-                waiting.add(at[1])
+            if at[0] in config.source.names and position <= before.caught_up.get(at, -1):
+                waiting.add(config.source.number(*at))
         open_ = [each for each in before.open if each.started.pool[1] in waiting]
     for shard in stored.chains:
         found = stored.engine(shard, config).episodes.open("rewind")

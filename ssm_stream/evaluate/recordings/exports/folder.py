@@ -33,11 +33,11 @@ def kind_of(path: Path) -> str:
             names = ", ".join(each.name for each in kinds.values())
             raise RecordingError(f"{path}: files of several kinds ({names}); put those of one kind into a folder")
         return next(iter(kinds))
+    if not path.is_file():
+        raise RecordingError(f"{path}: no such file; give the path of a recording ({LISTED})")
     kind = _kind(path)
     if kind is None:
         raise RecordingError(f"{path}: unknown kind of file; name it {LISTED}, by what it holds")
-    if not path.is_file():
-        raise RecordingError(f"{path}: no such file; give the path of a recording ({LISTED})")
     return kind
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ class Head(NamedTuple):
 
 def split(lines: Sequence[str], delimiter: str) -> list[tuple[int, Cells]]:
     """Return number, from 1, and cells of each row of text; quoted cells may hold line breaks."""
-    reader = csv.reader(lines, delimiter=delimiter)
+    reader = csv.reader(map(collapse, lines) if delimiter == " " else lines, delimiter=delimiter)
     out: list[tuple[int, Cells]] = []
     start = 1
     try:
@@ -54,6 +55,11 @@ def split(lines: Sequence[str], delimiter: str) -> list[tuple[int, Cells]]:
     except csv.Error:
         pass  # a cell that is too long: what was read is enough of a sample
     return out
+
+
+def collapse(line: str) -> str:
+    """Return a line with one blank in place of several, and none at its ends."""
+    return re.sub(r"[ \t]+", " ", line.strip()) + "\n"
 
 
 def find_head(text: str, path: Path, options: FileOptions) -> Head:
@@ -66,7 +72,20 @@ def find_head(text: str, path: Path, options: FileOptions) -> Head:
     candidates = (options.delimiter,) if options.delimiter else CANDIDATES
     found = [(delimiter, split(lines, delimiter)) for delimiter in candidates]
     delimiter, rows = max(found, key=lambda each: _score(each[1]))
+    if options.delimiter is None and not _names(rows) and _is_of_blanks(by_blanks := split(lines, " ")):
+        delimiter, rows = " ", by_blanks
     return find_table(rows, delimiter, path, options)
+
+
+def _names(rows: list[tuple[int, Cells]]) -> Cells:
+    """Return the first row that may be the names of several columns."""
+    width = max(_width(rows), 2)
+    return next((row for _, row in rows if len(row) >= width and not any(map(is_value, row))), [])
+
+
+def _is_of_blanks(rows: list[tuple[int, Cells]]) -> bool:
+    """Return whether blanks separate cells: of names and values there are as many."""
+    return len(_names(rows)) == _width(rows) and _score(rows) > 0.5
 
 
 def _score(rows: list[tuple[int, Cells]]) -> float:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ssm_stream.config import ConfigError, Event
 from ssm_stream.config.suggestions import suggest
+from ssm_stream.ingest.rows.reader import message_event
 
 DELIMITERS = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|", "space": " "}
 ORDERS = ("day-first", "month-first")
@@ -48,8 +49,9 @@ class FileOptions(NamedTuple):
 
     def of_event(self, event: Event) -> FileOptions:
         """Return the options with what a configuration adds."""
-        named = [] if event.features == "auto" else event.columns
-        columns = frozenset({*named, *event.targets, *event.context})
+        read = message_event(event)
+        named = [] if read.features == "auto" else [*read.columns, *read.context]
+        columns = frozenset({*named, *read.targets})
         return self._replace(columns=columns, entity=event.entity, timestamp=event.timestamp, time_zone=event.time_zone)
 
 

@@ -17,7 +17,7 @@ import polars as pl
 
 from ssm_stream.evaluate.recordings.exports.encoding import Utf8File, find_encoding
 from ssm_stream.evaluate.recordings.exports.format import UTF8
-from ssm_stream.evaluate.recordings.exports.header import Head, find_head
+from ssm_stream.evaluate.recordings.exports.header import Head, collapse, find_head
 from ssm_stream.evaluate.recordings.exports.options import FileOptions
 from ssm_stream.evaluate.recordings.files import RecordingError, decode, open_file, read_block, readable
 
@@ -83,6 +83,8 @@ def _texts(file: Any, path: Path, size: int, first: int) -> Iterator[bytes]:
 
 def _frame(data: bytes, head: Head, path: Path, first: int) -> pl.DataFrame:
     # With a header before every slice, a line with too few cells has its last ones empty, wherever it stands.
+    if head.delimiter == " ":
+        data = "".join(map(collapse, decode(data, path, first).splitlines())).encode()
     header = head.delimiter.join(map(str, range(len(head.names)))).encode() + b"\n"
     try:
         frame = pl.read_csv(io.BytesIO(header + data), separator=head.delimiter, infer_schema=False)
@@ -115,7 +117,7 @@ def numbered_rows(path: Path, encoding: str, head: Head) -> Iterator[tuple[int, 
     """Yield number of the line and cells of each row."""
     with open_text(path, encoding) as file:
         lines = (line.decode(errors="replace") for line in islice(file, head.first - 1, None))
-        reader = csv.reader(lines, delimiter=head.delimiter)
+        reader = csv.reader(map(collapse, lines) if head.delimiter == " " else lines, delimiter=head.delimiter)
         start = head.first
         for row in reader:
             yield start, row

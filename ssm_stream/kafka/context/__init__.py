@@ -1,0 +1,1 @@
+"""Context topics: slowly changing facts that are joined to events."""

@@ -1,0 +1,284 @@
+"""Context topics: facts as of the event's time, whatever the order in which they come."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import polars as pl
+import pytest
+from brokers import Kafka, MockKafka
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_stream import Job, wait_for
+from test_transactions import ExactJob
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import Config, ConfigError, parse_config
+from ssm_stream.contract.event_schema import event_schema
+from ssm_stream.ingest.missing_paths import missing_paths
+from ssm_stream.kafka.context.table import ContextTable, Message
+from ssm_stream.kafka.context.topic import ContextTopics
+
+runner = CliRunner()
+EVENT = "entity: entity, timestamp: ts, features: [a, b], categories: [product]"
+CONTEXT = "{topic: orders, columns: [product, speed]}"
+START = 1_700_000_000_000
+
+
+def configured(context: str = CONTEXT, event: str = "") -> Config:
+    event = event or "entity: e, timestamp: t, features: [speed], categories: [product]"
+    return parse_config(f"source: {{brokers: 'localhost:1', topic: t, context: [{context}]}}\nevent: {{{event}}}\n")
+
+
+def table(context: str = CONTEXT, **facts: list[tuple[int, Any, Any]]) -> ContextTable:
+    """A table of facts (time, product, speed) by entity."""
+    config = configured(context)
+    made, offset = ContextTable(config, config.source.context[0]), 0
+    for name, rows in facts.items():
+        for ts, product, speed in rows:
+            document = {"e": name, "t": START + ts, "product": product, "speed": speed}
+            assert made.add([Message(0, offset, None, 0, document)]) == []
+            offset += 1
+    return made
+
+
+def test_a_fact_holds_from_its_time_to_the_next() -> None:
+    made = table(m=[(10, "A", 1.5), (20, "B", None)], other=[(0, "C", 3)])
+    expected = {9: (None, None), 10: ("A", 1.5), 19: ("A", 1.5), 20: ("B", None), 10**9: ("B", None)}
+    assert {ts: made.as_of("m", START + ts) for ts in expected} == expected
+    assert made.as_of("unknown", START) == (None, None)
+    aged = table("{topic: orders, columns: [product, speed], max_age: 5s}", m=[(0, "A", 1)])
+    assert [aged.as_of("m", START + ms)[0] for ms in (5000, 5001)] == ["A", None]
+
+
+def test_events_have_the_columns_and_not_their_own_fields() -> None:
+    made = table(m=[(10, "A", 1.5)])
+    documents: list[Any] = [
+        {"e": "m", "t": START + 10, "product": "mine"},
+        {"e": "m", "t": START + 9, "product": "mine"},
+        {"e": "none", "t": START},
+        {"no": "event"},
+        7,
+    ]
+    made.join(documents)
+    found = [each.get("product", "-") for each in documents[:4]]
+    assert found == ["A", None, None, "-"]
+
+
+def test_keys_times_and_tombstones() -> None:
+    """A message without entity is of its key, one without time of its Kafka timestamp; null ends what holds."""
+    config = configured()
+    made = ContextTable(config, config.source.context[0])
+    messages = [
+        Message(0, 0, "m", START + 10, {"product": "A"}),
+        Message(0, 1, "m", START + 20, None),
+        Message(0, 2, None, START + 30, {"product": "B"}),
+        Message(0, 3, "m", START, {"product": "C", "t": "soon"}),
+        Message(0, 4, "m", START, [1]),
+    ]
+    refused = made.add(messages)
+    assert [each.position for each in refused] == [2, 3, 4]
+    assert [made.as_of("m", START + ts)[0] for ts in (9, 10, 20)] == [None, "A", None]
+    iso = configured(event="entity: e, timestamp: t, timestamp_format: iso, features: [speed], categories: [product]")
+    made = ContextTable(iso, iso.source.context[0])
+    assert made.add([Message(0, 0, "m", START, {"product": "A"})]) == []
+    assert made.as_of("m", START) == ("A", None)
+
+
+facts = st.lists(st.tuples(st.sampled_from(["m", "n"]), st.integers(0, 20), st.sampled_from("ABC")), max_size=12)
+
+
+@settings(deadline=None, max_examples=150)
+@given(facts, st.randoms(), st.lists(st.tuples(st.sampled_from(["m", "n"]), st.integers(-1, 22)), max_size=12))
+def test_any_order_of_the_facts_gives_the_as_of_join(
+    rows: list[tuple[str, int, str]], order: random.Random, asked: list[tuple[str, int]]
+) -> None:
+    config = configured()
+    messages = [
+        Message(i % 3, i, None, 0, {"e": name, "t": START + ts, "product": product})
+        for i, (name, ts, product) in enumerate(rows)
+    ]
+    shuffled = messages[:]
+    order.shuffle(shuffled)
+    made = [ContextTable(config, config.source.context[0]) for _ in range(2)]
+    made[0].add(messages)
+    for message in [*shuffled, *messages[:2]]:  # some are read twice
+        made[1].add([message])
+    found = [[each.as_of(name, START + ts)[0] for name, ts in asked] for each in made]
+    assert found[0] == found[1]
+    if rows and asked:
+        right = sorted((START + ts, i % 3, i, name, product) for i, (name, ts, product) in enumerate(rows))
+        left = pl.DataFrame({"n": range(len(asked)), "e": [a for a, _ in asked], "t": [START + t for _, t in asked]})
+        there = pl.DataFrame({"t": [r[0] for r in right], "e": [r[3] for r in right], "p": [r[4] for r in right]})
+        last = there.group_by("e", "t", maintain_order=True).last().sort("t")
+        joined = left.sort("t").join_asof(last, on="t", by="e", check_sortedness=False).sort("n")
+        assert joined["p"].to_list() == found[0]
+
+
+def test_facts_that_come_after_their_events_are_counted() -> None:
+    made = table(m=[(0, "A", 1)])
+    made.as_of("m", START + 100)
+    made.add([Message(0, 9, None, 0, {"e": "m", "t": START + 50, "product": "B"})])
+    made.add([Message(0, 10, None, 0, {"e": "m", "t": START + 150, "product": "C"})])
+    made.add([Message(0, 11, None, 0, {"e": "other", "t": START, "product": "C"})])
+    assert made.late == 1
+
+
+@pytest.mark.parametrize(
+    ("context", "event", "words"),
+    [
+        ("{topic: o, columns: [speed]}, {topic: p, columns: [speed]}", "", "a column of two topics"),
+        ("{topic: o, columns: [e]}", "", "is the entity"),
+        ("{topic: o, columns: [weight]}", "", "is used by nothing"),
+        ("{topic: t, columns: [speed]}", "", "must all differ"),
+        ("{topic: o, columns: ['a[0']}", "", "never closed"),
+    ],
+)
+def test_what_cannot_be_joined_is_refused(context: str, event: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        configured(context, event)
+
+
+def test_events_need_not_have_the_columns() -> None:
+    """Neither by their schema nor by what is searched for in a topic; a recording has them."""
+    config = configured()
+    schema = event_schema(config)
+    assert {"product", "speed"}.isdisjoint(schema["properties"])
+    assert {"product", "speed"}.isdisjoint(schema["examples"][0])
+    whole = [{"e": "m", "t": START, "target": 1}]
+    assert missing_paths(config, whole, "the topic") == []
+
+
+# Over a broker.
+
+N, MACHINES = 3_000, 12
+
+
+def rows(seed: int = 0) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Events whose target depends on the product, with it; and the facts."""
+    rng = np.random.default_rng(seed)
+    out = []
+    orders = [
+        {"entity": f"m{m}", "ts": START + int(at), "product": "ABC"[int(rng.integers(3))]}
+        for m in range(MACHINES)
+        for at in sorted(rng.integers(0, N * 100, 8).tolist())
+    ]
+    for i in range(N):
+        name, ts = f"m{int(rng.integers(MACHINES))}", START + 100 * i
+        held = [each["product"] for each in orders if each["entity"] == name and each["ts"] <= ts]
+        product = held[-1] if held else None
+        a, b = rng.normal(size=2).round(3).tolist()
+        jump = 25 * float(rng.random() < 0.01)
+        y = a - b + {None: 0, "A": 5, "B": -5, "C": 9}[product] + 0.1 * float(rng.normal()) + jump
+        out.append({"entity": name, "ts": ts, "a": a, "b": b, "target": round(y, 3), "product": product})
+    return out, orders
+
+
+def produce(kafka: Kafka, topic: str, messages: list[dict[str, Any]]) -> None:
+    kafka.produce(topic, [(each["entity"].encode(), orjson.dumps(each)) for each in messages])
+
+
+def job(kafka: Kafka, folder: Path, topic: str, orders: str | None, kind: type[Job] = Job) -> Job:
+    context = {} if orders is None else {"context": [{"topic": orders, "columns": ["product"]}]}
+    made = kind(kafka, folder, topic, source=context, event={"categories": ["product"]})
+    content = {"model": {"warmup": 20}, "alerts": {"anomaly": {"budget": "1 per 100 events"}}}
+    made.path.write_bytes(orjson.dumps(orjson.loads(made.path.read_bytes()) | content))
+    return made
+
+
+def test_joined_events_are_as_if_they_had_the_facts(kafka: Kafka, tmp_path: Path) -> None:
+    whole, orders = rows()
+    inline, bare, context = kafka.topic("inline", 2), kafka.topic("bare", 2), kafka.topic("orders", 2)
+    produce(kafka, inline, whole)
+    random.Random(1).shuffle(orders)
+    produce(kafka, context, [*orders[:50], {"entity": "m1", "ts": "soon"}, *orders[50:]])
+    produce(kafka, bare, [{key: value for key, value in each.items() if key != "product"} for each in whole])
+    plain = job(kafka, tmp_path / "plain", inline, None)
+    plain.run()
+    joined = job(kafka, tmp_path / "joined", bare, context)
+    output = joined.run("-w", "2")
+    assert output.count("context_refused") == 1
+    assert "context_late" not in output
+
+    def contents(made: Job) -> dict[tuple[str, int], tuple[Any, ...]]:
+        found = [orjson.loads(message.value() or b"") for message in kafka.read(made.predictions)]
+        return {(each["entity"], each["ts"]): (each["yhat"], each["anomaly_score"]) for each in found}
+
+    assert contents(joined) == contents(plain)
+    assert len(contents(joined)) == N
+    alerts = joined.told_alerts()
+    assert alerts
+    told = runner.invoke(app, ["explain", str(joined.path), sorted(alerts)[0], "--json"])
+    assert orjson.loads(told.stdout)["same"] is True, told.output
+    file = tmp_path / "r.parquet"
+    assert runner.invoke(app, ["record", str(joined.path), "--out", str(file)]).exit_code == 0
+    out = tmp_path / "p.jsonl"
+    done = runner.invoke(app, ["backtest", str(joined.path), str(file), "--out", str(out)])
+    assert done.exit_code == 0, done.output
+    tested = {(row["entity"], row["ts"]): row["yhat"] for row in map(orjson.loads, out.read_bytes().splitlines())}
+    assert tested == {key: value[0] for key, value in contents(joined).items()}
+    checked = runner.invoke(app, ["doctor", str(joined.path)])
+    assert f"source.context[0]: {context}: 2 partitions" in checked.output
+    assert "events: " in checked.output
+    assert "no column" not in checked.output
+
+
+def test_killed_and_exactly_once(kafka: Kafka, tmp_path: Path) -> None:
+    if kafka.kind == "mock":
+        pytest.skip("the embedded broker does not keep transactions apart")
+    whole, orders = rows(3)
+    bare, context = kafka.topic("bare", 2), kafka.topic("orders", 1)
+    produce(kafka, context, orders)
+    produce(kafka, bare, [{key: value for key, value in each.items() if key != "product"} for each in whole])
+    killed, rng, kills = job(kafka, tmp_path / "killed", bare, context, ExactJob), random.Random(2), 0
+    while kills < 3:
+        process = killed.start("--until-eof")
+        wait_for(process, "started")
+        try:
+            process.communicate(timeout=0.05 + 0.4 * rng.random())
+            break
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+    killed.run()
+    counts = killed.ids()
+    assert (len(counts), max(counts.values())) == (N, 1)
+    calm = job(kafka, tmp_path / "calm", bare, context)
+    calm.run()
+    assert killed.messages() == calm.messages()
+
+
+def test_an_event_waits_for_facts_within_the_grace(mock_kafka: MockKafka) -> None:
+    """A fact that comes after its event, but within the grace, is joined; a later one is not, and is counted."""
+    mock_kafka.create_topic("orders", 1)
+    config = parse_config(
+        f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: t, context: [{{topic: orders, "
+        "columns: [product], grace: 700ms}]}\nevent: {" + EVENT + "}\n"
+    )
+    join = ContextTopics(config)
+    old: list[Any] = [{"entity": "m", "ts": START}]
+    began = time.monotonic()
+    join(old)
+    assert time.monotonic() - began < 0.4, "the past does not wait"
+    now = int(time.time() * 1000)
+    produce(mock_kafka, "orders", [{"entity": "m", "ts": now - 5, "product": "A"}])
+    live: list[Any] = [{"entity": "m", "ts": now}]
+    began = time.monotonic()
+    join(live)
+    assert live[0]["product"] == "A"
+    assert time.monotonic() - began < 3
+    produce(mock_kafka, "orders", [{"entity": "m", "ts": now - 2, "product": "B"}])
+    ahead: list[Any] = [{"entity": "m", "ts": now + 3_600_000}]
+    began = time.monotonic()
+    join(ahead)
+    assert ahead[0]["product"] == "B"
+    assert time.monotonic() - began < 3, "a clock that is ahead does not stop the flow"
+    assert join._topics[0].table.late == 1
