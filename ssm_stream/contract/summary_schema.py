@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ssm_stream.config import Config
+from ssm_stream.contract.event_schema import NAME, nullable
 from ssm_stream.contract.message_schemas import NATURAL, SHARE, TIME, closed, described
-from ssm_stream.contract.path_schema import NAME, Schema, nullable
+from ssm_stream.contract.path_schema import Schema
 from ssm_stream.engine.rules.messages import alert_kinds
 
 POSITIVE = {"type": "number", "minimum": 0}
