@@ -28,7 +28,7 @@ from ssm_stream.contract.summary_schema import summary_schema
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.episodes.ids import EventIds
 from ssm_stream.engine.snapshot_format import SnapshotReader
-from ssm_stream.engine.summaries.messages import SummaryMessage, summary_messages
+from ssm_stream.engine.summaries.messages import SummaryMessage, summary_lines, summary_messages
 from ssm_stream.flow.doctor import create_missing
 from ssm_stream.ingest.events import Events
 
@@ -57,7 +57,10 @@ def process(engine: Engine, events: Events, cuts: Iterable[int] = (), first: int
         part = cut(events, start, stop)
         engine.process(part, 0, EventIds("events", 0, list(range(first + start, first + stop))))
         for ended in engine.summaries.pop_ended():
-            out += summary_messages(engine.config, ended)
+            messages = list(summary_messages(engine.config, ended))
+            if len(engine.config.event.targets) == 1:
+                assert summary_lines(engine.config, ended) == [orjson.dumps(each.content) for each in messages]
+            out += messages
     return out
 
 

@@ -18,8 +18,9 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
+from ssm_stream.engine.summaries.columns import HOUR, HOUR_MS
 from ssm_stream.engine.summaries.hourly import EndedHours
-from ssm_stream.engine.summaries.messages import summary_messages
+from ssm_stream.engine.summaries.messages import summary_key, summary_lines, summary_messages
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
@@ -174,8 +175,13 @@ class Encoder:
         """Yield the messages of hours that have ended."""
         topic, write = self.config.sinks.summaries, self.outputs.summary
         assert topic is not None
-        for key, offset, content in summary_messages(self.config, ended):
-            yield ProducerRecord(topic, key, write.encode(content), None, offset)
+        if self._targets or write.schema is not None:
+            for key, offset, content in summary_messages(self.config, ended):
+                yield ProducerRecord(topic, key, write.encode(content), None, offset)
+            return
+        keys = map(summary_key, ended.names, (ended.times[:, HOUR] * HOUR_MS).tolist())
+        for key, offset, line in zip(keys, ended.offsets, summary_lines(self.config, ended), strict=True):
+            yield ProducerRecord(topic, key, write.frame + line, None, offset)
 
     def encode_refused(
         self, batch: ShardBatch, refused: Sequence[RefusedDocument], stage: str = "admit"

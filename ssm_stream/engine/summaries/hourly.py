@@ -59,6 +59,13 @@ class EndedHours(NamedTuple):
     open: list[list[str]]
     silence: list[int | None]
 
+    def row(self, i: int) -> EndedHours:
+        """Return one of them."""
+        k = slice(i, i + 1)
+        return EndedHours(
+            self.offsets[k], self.names[k], self.times[k], self.sums[k], self.open[k], self.silence[k]
+        )  # fmt: skip
+
 
 class HourlySummaries:
     """The hour at hand of each entity. enabled: whether the configuration has `sinks.summaries`"""

@@ -7,7 +7,12 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
 from ssm_stream.config import Config
+from ssm_stream.core import native
 from ssm_stream.engine.rules.messages import alert_kinds
 from ssm_stream.engine.summaries.columns import (
     COVERED,
@@ -30,6 +35,12 @@ from ssm_stream.engine.summaries.columns import (
 )  # fmt: skip
 from ssm_stream.engine.summaries.hourly import EndedHours
 from ssm_stream.ingest.timestamps import EPOCH
+
+PLAIN = (
+    "events", "labelled", "judged", "error", "usual_error", "relative_error", "coverage", "score", "stopped",
+    "episode_seconds",
+)  # fmt: skip
+"""Fields with a number, after the hour."""
 
 
 class SummaryMessage(NamedTuple):
@@ -72,6 +83,50 @@ def summary_messages(config: Config, ended: EndedHours) -> Iterator[SummaryMessa
                 "silent_since": ended.silence[i],
             }
             yield SummaryMessage(summary_key(name, hour, target if len(targets) > 1 else None), offset, content)
+
+
+def summary_lines(config: Config, ended: EndedHours) -> list[bytes]:
+    """Return the contents of `summary_messages` as JSON, for one target: the same bytes, in a fraction of the time."""
+    rows, times = ended.sums, ended.times
+    own = rows[:, OF_TARGETS : OF_TARGETS + OF_TARGET]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        error, usual = own[:, ERRORS] / own[:, JUDGED], own[:, USUAL] / own[:, WEIGHT]
+        relative = np.where(usual == 0.0, np.nan, error / usual)
+        coverage = own[:, COVERED] / own[:, JUDGED]
+    kinds = [kind for kind in alert_kinds(config) if kind in KINDS]
+    started = [_whole(rows[:, STARTED + KINDS.index(kind)]) for kind in kinds]
+    seconds = np.minimum(np.round(rows[:, INSIDE_MS] / 1000, 3), 3600.0)
+    columns = [
+        times[:, HOUR] * HOUR_MS, *(_whole(each) for each in (rows[:, EVENTS], own[:, LABELLED], own[:, JUDGED])),
+        error, usual, relative, coverage, own[:, SCORE], _whole(rows[:, STOPPED]), seconds, *started, times[:, LAST],
+    ]  # fmt: skip
+    columns = [np.ascontiguousarray(each) for each in columns]
+    lines: list[bytes] = native.write_rows([_template(tuple(kinds))], ended.names, columns)
+    unusual = [
+        i
+        for i, (open_, silence) in enumerate(zip(ended.open, ended.silence, strict=True))
+        if open_ or silence is not None or not times[i, LAST]
+    ]
+    for i in unusual:
+        one = ended.row(i)
+        lines[i] = orjson.dumps(next(summary_messages(config, one)).content)
+    return lines
+
+
+def _whole(column: NDArray[np.float64]) -> NDArray[np.int64]:
+    return column.astype(np.int64)
+
+
+@lru_cache(16)
+def _template(kinds: tuple[str, ...]) -> list[bytes]:
+    """Return the text before, between and after the values of a summary without an open episode."""
+    names = ("hour", *PLAIN)
+    texts = [b'{"entity":', *(b',"%b":' % name.encode() for name in names)]
+    first = b',"open":[],"alerts":{'
+    for kind in kinds:
+        texts.append(first + b'"%b":' % kind.encode())
+        first = b","
+    return [*texts, b'},"last":', b',"silent_since":null}']
 
 
 def summary_key(entity: str, hour: int, target: str | None = None) -> str:

@@ -74,7 +74,7 @@ def _teams(found: Figures, words: Words) -> Section:
         busiest = max(alerts["teams"], key=lambda each: each["alerts"])
         text.append(words("teams.busiest", team=name(busiest["team"]), n=busiest["alerts"]))
     rows: list[list[Cell]] = [
-        [name(each["team"]), each["alerts"], float(each["a_day"]), each["before"]] for each in alerts["teams"]
+        [name(each["team"]), each["alerts"], f"{each['a_day']:.1f}", each["before"]] for each in alerts["teams"]
     ]
     by_day: list[list[Cell]] = [[each["day"], each["alerts"]] for each in alerts["by_day"]]
     columns = [words(key) for key in ("teams.team", "alerts", "a_day", "before")]
@@ -108,7 +108,7 @@ def _budget(found: Figures, words: Words) -> Section:
     budget = found["budget"]
     if budget is None:
         return Section(words("budget"), [words("budget.none")])
-    allowed, doubtful = f"{budget['allowed']:.3g}", budget["alerts"] - budget["true"]
+    allowed, doubtful = f"{budget['allowed']:.1f}", budget["alerts"] - budget["true"]
     text = words(
         f"budget.{budget['kept']}", allowed=allowed, doubtful=words.count(doubtful, "alert"), false=budget["false"]
     )
@@ -131,8 +131,8 @@ def _entities(found: Figures, words: Words) -> Section:
         text.append(words("entities.text.errors", entity=largest["entity"], ratio=ratio))
     rows: list[list[Cell]] = [
         [
-            each["entity"], each["alerts"], each["false"], float(each["episode_hours"]),
-            _known(each["relative_error"], words), words.percent(each["coverage"]), _known(each["score"], words),
+            each["entity"], each["alerts"], each["false"], f"{each['episode_hours']:.1f}",
+            _decimal(each["relative_error"], words), words.percent(each["coverage"]), _decimal(each["score"], words),
         ]
         for each in worst
     ]  # fmt: skip
@@ -142,6 +142,11 @@ def _entities(found: Figures, words: Words) -> Section:
 
 def _known(value: float | None, words: Words) -> Cell:
     return words("unknown") if value is None else float(value)
+
+
+def _decimal(value: float | None, words: Words) -> str:
+    """Return a ratio or a score, to the second digit after the point."""
+    return words("unknown") if value is None else f"{value:,.2f}"
 
 
 def _silence(found: Figures, words: Words) -> Section:
@@ -187,7 +192,7 @@ def _errors(found: Figures, words: Words) -> Section:
     text = [_error_text(each, words) for each in rows]
     cells: list[list[Cell]] = [
         [
-            each["target"], _known(each["error"], words), _known(each["before"], words), _known(each["ratio"], words),
+            each["target"], _known(each["error"], words), _known(each["before"], words), _decimal(each["ratio"], words),
             words.percent(each["coverage"]), words.percent(each["level"]),
         ]
         for each in rows
