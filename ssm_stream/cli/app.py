@@ -28,6 +28,7 @@ from ssm_stream.cli.topic.mcp import mcp
 from ssm_stream.cli.topic.mute import mute
 from ssm_stream.cli.topic.notify import notify
 from ssm_stream.cli.topic.record import record
+from ssm_stream.cli.topic.report import report
 from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate
@@ -57,7 +58,7 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    mcp, mute, notify, paper, verify, train,
+    mcp, mute, notify, report, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)
