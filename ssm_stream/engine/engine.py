@@ -345,9 +345,7 @@ class Engine:
         return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: snapshot_format.SnapshotReader) -> None:
-        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
-
-        Call `finish_load` after the last.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones in order; then call `finish_load`.
 
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
@@ -388,12 +386,9 @@ class Engine:
             self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
-        """Remove an entity, which then starts afresh; what others have learned from it stays.
+        """Remove an entity (KeyError: there is none), which then starts afresh; what others have learned from it stays.
 
         The end of its episodes is sent at the next event of their source.
-
-        Raises:
-            KeyError: no such entity.
         """
         if entity not in self:
             raise KeyError(entity)

@@ -137,7 +137,7 @@ def _rename_parts(reader: SnapshotReader, digest: Any, old: str, new: str) -> li
 
 
 def _write(folder: Path, name: str, metadata: dict[str, Any], parts: list[ArrayPart], *, dry: bool) -> str:
-    """Write a state file beside the one of this name; returns its own name."""
+    """Write a state file in the place after that of this name; returns its own name."""
     shard, number, _ = name.split("-")
     if dry:
         return f"{shard}-{number}-{write(BytesIO(), metadata, parts)}.state"
