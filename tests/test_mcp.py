@@ -29,6 +29,7 @@ from ssm_stream.evaluate.examples import write_examples
 from ssm_stream.mcp import documentation
 from ssm_stream.mcp.allowed_files import AllowedFiles, NotAllowedError
 from ssm_stream.mcp.commands import shortened
+from ssm_stream.mcp.redaction import Redactor, secrets_of
 from ssm_stream.mcp.server import Access, http_token, make_server, parse_address
 from ssm_stream.mcp.view.episodes import MAX_EPISODES, Episodes
 from ssm_stream.mcp.view.predictions import POINTS, Predictions
@@ -38,6 +39,7 @@ TOKEN = "a token of sixteen or more"
 PASSWORD = "correct-horse-battery"
 START = int(time.time() * 1000) - 3_000_000
 READ = ["overview", "list_entities", "get_entity", "get_predictions", "list_alerts", "get_alert", "count_alerts"]
+READ += ["explain_entity"]
 READ += ["list_planned_stops", "get_health", "get_metrics", "get_configuration", "search_docs", "read_doc"]
 FILES = ["list_files", "validate", "init", "backtest", "tune"]
 
@@ -263,6 +265,23 @@ def test_processes(call: Callable[..., Any], flow: Flow) -> None:
     assert set(seen) == {f"Bearer {TOKEN}"}
 
 
+def test_a_current_prediction_is_explained_by_its_process(call: Callable[..., Any], flow: Flow) -> None:
+    assert "not reachable" in call("explain_entity", entity="press-1")["notes"][0]
+    part = {"input": "a", "value": 2.0, "weight": 0.25, "contribution": 0.5}
+    explanation = {
+        "yhat": 10.5, "base": 10.0, "constant": 0.0, "rest": 0.0, "fleet": 0.3, "parts": [part],
+        "other_inputs": {"number": 0, "contribution": 0.0}, "heads": [{"head": "fleet: moments", "weight": 1.0}],
+    }  # fmt: skip
+    known = {"known": True, "explanation": explanation}
+    with served(flow.port, {"/ui/api/entity": orjson.dumps(known)}):
+        found = call("explain_entity", entity="press-1")
+    assert "a contributes +0.5" in " ".join(found["explanation"])
+    with served(flow.port, {"/ui/api/entity": b'{"known": true, "explanation": null}'}):
+        assert "call again" in call("explain_entity", entity="press-1")["notes"][0]
+    with served(flow.port, {"/ui/api/entity": b'{"known": false}'}):
+        assert "since its start" in call("explain_entity", entity="press-1")["notes"][0]
+
+
 class served:  # noqa: N801
     """A process's HTTP server that gives fixed answers; yields the Authorization headers that came."""
 
@@ -276,7 +295,7 @@ class served:  # noqa: N801
                 seen.append(self.headers["Authorization"])
                 self.send_response(200)
                 self.end_headers()
-                self.wfile.write(answers[self.path])
+                self.wfile.write(answers[self.path.partition("?")[0]])
 
             def log_message(self, *_: Any) -> None:
                 pass
@@ -370,6 +389,19 @@ def test_no_answer_holds_a_secret(call: Callable[..., Any], examples: Path) -> N
         assert "the-content-of-a-file" not in text
     for each in answers[:6]:
         assert PASSWORD not in orjson.dumps(each).decode()
+
+
+def test_secrets_of_every_section_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOOK", "https://chat.example/a-secret-path")
+    file = tmp_path / "notify.yaml"
+    file.write_text(
+        "source: {brokers: 'h:1', topic: t, kafka: {security.protocol: SASL_SSL, sasl.mechanism: PLAIN,\n"
+        "  sasl.username: u, sasl.password: '${TOKEN}'}}\nevent: {entity: e, timestamp: t, features: [a]}\n"
+        "notify: {targets: [{name: chat, webhook: '${HOOK}'}]}\n"
+    )
+    monkeypatch.setenv("TOKEN", TOKEN)
+    assert {TOKEN, "https://chat.example/a-secret-path"} <= set(secrets_of(load_config(file)))
+    assert Redactor([TOKEN])({"a": [f"x {TOKEN} http://u:p@h/"]}) == {"a": ["x *** http://***@h/"]}
 
 
 # Transports

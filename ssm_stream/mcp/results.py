@@ -128,6 +128,14 @@ class AlertDetails(Answer):
     reproduce: str = Field(description="Command that makes the alert again from the events, to the bit")
 
 
+class LiveExplanation(Answer):
+    """Why an entity is predicted so, by the newest event that its process has explained."""
+
+    entity: str
+    explanation: list[str] = Field(description="In sentences; empty: see the notes")
+    parts: dict[str, Any] = Field(description="yhat = base + constant + contributions + rest")
+
+
 class Count(BaseModel):
     """Alerts of one group."""
 

@@ -34,6 +34,7 @@ from ssm_stream.mcp.tools.common import RefusedCallError, View
 from ssm_stream.mcp.tools.documents import DocumentTools
 from ssm_stream.mcp.tools.entities import EntityTools
 from ssm_stream.mcp.tools.files import FileTools
+from ssm_stream.mcp.tools.live import LiveTools
 from ssm_stream.mcp.tools.process import ProcessTools
 from ssm_stream.mcp.tools.stops import StopTools
 from ssm_stream.mcp.view.topics import FlowView
@@ -74,11 +75,12 @@ def make_server(config: Config, file: Path, view: FlowView, access: Access) -> M
     allowed, shared = AllowedFiles(access.files), View(view)
     stops = StopTools(shared)
     entities, alerts, documents = EntityTools(shared, stops), AlertTools(shared, str(file)), DocumentTools()
-    process = ProcessTools(shared, file, ProcessClient(config, access.processes), files=bool(allowed))
+    client = ProcessClient(config, access.processes)
+    process, live = ProcessTools(shared, file, client, files=bool(allowed)), LiveTools(client)
     tools: list[Callable[..., Any]] = [
         process.overview, entities.list_entities, entities.get_entity, entities.get_predictions, alerts.list_alerts,
-        alerts.get_alert, alerts.count_alerts, stops.list_planned_stops, process.get_health, process.get_metrics,
-        process.get_configuration, documents.search_docs, documents.read_doc,
+        alerts.get_alert, alerts.count_alerts, live.explain_entity, stops.list_planned_stops,
+        process.get_health, process.get_metrics, process.get_configuration, documents.search_docs, documents.read_doc,
     ]  # fmt: skip
     if allowed:
         files = FileTools(file, allowed, CommandRunner(COMMAND_LIMIT))
