@@ -103,7 +103,9 @@ GONE = ("event.framed",)
 _INDEPENDENT = "the state does not depend on it"
 
 _STREAM = "it names another stream or another state: stop the process and start it again"
+_INPUTS_LIVE = "it changes the learner's inputs, and what leaves is lost: stop the process and start it again"
 NOT_LIVE = {
+    **dict.fromkeys(input_changes.PATHS, _INPUTS_LIVE),
     "source.brokers": _STREAM,
     "source.topic": _STREAM,
     "source.topics": _STREAM,
