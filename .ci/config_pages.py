@@ -108,7 +108,8 @@ def keys(section: dict[str, Any], defs: dict[str, Any], reference: dict[str, Any
         if entry is not None:
             model = defs[entry.rpartition("/")[2]]
             within += ["", f"## {prefix}{name}", "", _prose(field["description"]), "", _prose(model["description"])]
-            within += ["", "*a list; default: empty. Each entry has:*", *keys(model, defs, None, f"{prefix}{name}[].")]
+            default = "required" if name in required else "default: empty"
+            within += ["", f"*a list; {default}. Each entry has:*", *keys(model, defs, None, f"{prefix}{name}[].")]
             continue
         description = _prose(field.get("description", "Switches it on and off."))
         path = bool(re.search(r"^Paths? of|has this path|^Path", description))

@@ -256,6 +256,7 @@ def test_faults_are_those_of_the_documentation_and_of_the_code() -> None:
     raised = re.findall(
         r"(?:Refused\w*\(\w+,|FaultError\(|SchemaError\(|FeedbackError\(|\"label\",)\s*Fault\.(\w+)", code
     )
+    raised += re.findall(r"self\.refuse\(.*, Fault\.(\w+),", code)
     assert {Fault[name] for name in raised} == stages
 
 

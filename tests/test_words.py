@@ -95,6 +95,7 @@ DONE: tuple[str, ...] = (
     "flow",
     "ingest",
     "kafka",
+    "notify",
     "operators",
     "ops",
     "paper",

@@ -31,7 +31,6 @@ from ssm_stream.autoconfig.readings import Readings, Times, as_rows, find_readin
 from ssm_stream.autoconfig.signals import Narrowed, as_targets, without_symptoms
 from ssm_stream.autoconfig.target import find_target, is_no_signal, numbers_rows
 from ssm_stream.config import ALL, Config, ConfigError, Event, Model, Source
-from ssm_stream.config.paths import PathError, parse_path
 from ssm_stream.config.suggestions import suggest
 from ssm_stream.ingest.events import EventReader, Events, RefusedDocument
 from ssm_stream.ingest.paths import path_getter
@@ -86,7 +85,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         raise ConfigError(
             f"none of the {len(documents)} messages of the sample is a JSON object: there is nothing to read"
         )
-    found, no_paths = _by_path(rows)
+    found = {column.path: column for column in columns(rows)}
     watches_all = list(choices.targets) == [ALL]
     readings = find_readings(found, choices.entity)
     if readings is not None and not set(choices.targets) & {readings.value}:
@@ -140,7 +139,7 @@ def draft_event(documents: Sequence[Any], choices: Choices, name: str) -> Draft:
         )
     if flags is not None:
         event = event.model_copy(update={"quality": flags.of({*event.columns, *event.targets})})
-    left_out = no_paths | made.narrowed.left_out
+    left_out = made.narrowed.left_out
     step = median_step(events.entity, events.ts)
     return Draft(event, why, left_out, notes + made.remarks, len(rows), entities, step, made.alone)
 
@@ -171,18 +170,6 @@ def _of_readings(
     if made.every is not None:
         why["every"] = f"signals come at different gaps; `{made.trigger}` comes most often"
     return draft._replace(event=with_layout(draft.event, readings, made, flags), why=why, rows=len(rows))
-
-
-def _by_path(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Column], dict[str, str]]:
-    """Return the columns of a sample by path, and those whose name is no path, with the reason."""
-    found, no_paths = dict[str, Column](), dict[str, str]()
-    for column in columns(rows):
-        try:
-            parse_path(column.path)
-            found[column.path] = column
-        except PathError as error:
-            no_paths[column.path] = f"its name is no path: {error}"
-    return found, no_paths
 
 
 class _Sample(NamedTuple):

@@ -6,6 +6,7 @@ on their order, and is made once: with a recovery state, it stays as it was (`fl
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from ssm_stream.config import MAX_NAME_LENGTH, Config, ConfigError, Event
-from ssm_stream.config.paths import PathError, head_of, is_message_field
+from ssm_stream.config.paths import PathError, head_of, is_message_field, parse_path
 from ssm_stream.ingest.events import MAX_NUMBER, EventReader
 from ssm_stream.ingest.json_values import is_utf8
 from ssm_stream.ingest.timestamps import UNITS_PER_MS, YEAR_2000_MS, is_iso_time
@@ -197,11 +198,23 @@ def values_by_column(documents: Iterable[dict[str, Any]]) -> tuple[dict[str, dic
                 unnamed[path] = "a name with a dot or a bracket inside an object; it cannot be written as a path"
             elif not path or len(path) > MAX_NAME_LENGTH or not is_utf8([path]):
                 unnamed[path] = "a name that is empty, too long or not UTF-8"
+            elif (wrong := _no_path(path)) is not None:
+                unnamed[path] = wrong
             else:
                 column = columns.setdefault(path, {})
                 if value is not None:
                     column[i] = value
     return columns, {path: why for path, why in unnamed.items() if path not in columns}
+
+
+@functools.lru_cache(10_000)
+def _no_path(name: str) -> str | None:
+    """Return why a name cannot be written as a path; None if it can."""
+    try:
+        parse_path(name)
+    except PathError as error:
+        return f"a name that is no path: {error}"
+    return None
 
 
 def _leaves(document: dict[str, Any]) -> Iterator[tuple[str, Any, bool]]:

@@ -24,6 +24,7 @@ from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
 from ssm_stream.cli.topic.mute import mute
+from ssm_stream.cli.topic.notify import notify
 from ssm_stream.cli.topic.record import record
 from ssm_stream.cli.topic.report import report
 from ssm_stream.cli.train import train
@@ -55,7 +56,7 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    mute, report, paper, verify, train,
+    mute, notify, report, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)

@@ -55,7 +55,7 @@ def ls(
             task = bar.add_task("reading", total=None)
             groups, foreign = group_letters(
                 letters,
-                LetterFilter(since=_parse_since(since)),
+                LetterFilter(since=parse_since(since)),
                 limit,
                 lambda done: bar.update(task, completed=done, total=letters.size()),
             )
@@ -174,7 +174,7 @@ def redrive(
             raise typer.BadParameter(f"{name}: found {unknown[0]!r}; known: {', '.join(sorted(known))}")
     with report_errors(BrokerError):
         loaded, auto = _decodable(load_with_stored_features(config))
-        chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), _parse_since(since))
+        chosen = LetterFilter(tuple(reason or ()), tuple(stage or ()), parse_since(since))
         with counting_bar() as bar:
             task = bar.add_task("redrive", total=None)
 
@@ -221,7 +221,7 @@ def _decodable(config: Config) -> tuple[Config, bool]:
     return with_columns(config, [], config.event.categories), True
 
 
-def _parse_since(since: str | None) -> int | None:
+def parse_since(since: str | None) -> int | None:
     """The time of `--since`, in ms since 1970.
 
     Raises:

@@ -16,6 +16,7 @@ from ssm_stream.config.sections import (
     Event,
     Labels,
     Model,
+    Notify,
     Ops,
     Recovery,
     Registry,
@@ -48,6 +49,7 @@ class Config(Section):
     recovery: Recovery = Recovery()
     audit: Audit = Audit()
     ops: Ops = Ops()
+    notify: Notify | None = None
 
     @model_validator(mode="after")
     def _topics(self) -> Config:
@@ -90,6 +92,8 @@ class Config(Section):
                 f"event.target: found {len(self.event.targets)} targets with `labels`; labels bring one target: "
                 "run one flow per target, each with its own `labels` and recovery.directory, or leave `labels` out"
             )
+        if self.notify and self.sinks.alerts is None:
+            raise ValueError("notify: found with sinks.alerts: null; alerts are read from that topic: name one")
         self._check_registry()
         self._check_context()
         self._check_limits()

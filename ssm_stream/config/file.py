@@ -23,6 +23,8 @@ from ssm_stream.core import frozen_weights
 PLACEHOLDER = re.compile(r"\$\{(?:file:(?!-)([^}]*)|([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?)\}")
 MAX_FILE_BYTES = 65_536
 """Bytes of a file that is the content of one value: a password, a key, a chain of certificates."""
+SECRET_KEYS = {"kafka", "properties", "token", "apprise", "authorization", "webhook"}
+"""Keys whose values are in no message."""
 RENAMED = {
     "alerts.fleet.least": "alerts.fleet.min_entities",
     "labels.when": "labels.marker",
@@ -146,12 +148,17 @@ def _properties_in(raw: Any) -> Iterator[tuple[tuple[str, ...], Any]]:
             yield path, inside
 
 
-def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str, ...], Any]]:
+def _written_secrets(raw: dict[Any, Any]) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """Yield path and written value of each secret in the file."""
     for place, given in _properties_in(raw):
         for key, value in given.items() if isinstance(given, dict) else ():
             if client_properties.is_secret(str(key)):
                 yield (*place, str(key)), value
+    notify = raw.get("notify")
+    targets = notify.get("targets") if isinstance(notify, dict) else None
+    for i, target in enumerate(targets if isinstance(targets, list) else ()):
+        for key in ("apprise", "authorization") if isinstance(target, dict) else ():
+            yield ("notify", "targets", i, key), target.get(key)
     ops = raw.get("ops")
     if isinstance(ops, dict):
         yield ("ops", "token"), ops.get("token")
@@ -366,7 +373,7 @@ def _explain(error: ValidationError, name: str, root: yaml.Node) -> str:
             lines.append(f"{where}: missing; it has no default")
         else:
             text = item["msg"].removeprefix("Value error, ")
-            secret = {"kafka", "properties", "token"}.intersection(path)
+            secret = SECRET_KEYS.intersection(path)
             shown = not isinstance(item["input"], dict) and not secret
             found = f" (found {item['input']!r})" if shown and "found" not in text else ""
             lines.append(f"{where}: {text}{found}")

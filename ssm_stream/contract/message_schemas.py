@@ -26,7 +26,9 @@ TIME = {"type": "integer", "description": "Milliseconds since 1970 UTC."}
 NATURAL = {"type": "integer", "minimum": 0}
 SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 FAULTS: dict[str, frozenset[Fault]] = {
-    "decode": frozenset(Fault) - {Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNMATCHED_LABEL},
+    "decode": frozenset(Fault) - {
+        Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
+    },
     "rows": frozenset({Fault.AHEAD, Fault.LATE}),
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
@@ -36,6 +38,7 @@ FAULTS: dict[str, frozenset[Fault]] = {
     "control": frozenset({
         Fault.NOT_JSON, Fault.NOT_AN_OBJECT, Fault.MISSING_FIELD, Fault.WRONG_TYPE, Fault.WRONG_TIMESTAMP,
     }),
+    "notify": frozenset({Fault.WRONG_TYPE, Fault.UNDELIVERABLE}),
 }  # fmt: skip
 """Stage → its faults."""
 OF_PREDICTION = ("yhat", "yhat_lower", "yhat_upper", "anomaly_score", "warmup", "n", "fleet")
@@ -288,7 +291,10 @@ def dead_letter_headers(config: Config) -> Schema:
     faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
     number = {"type": "string", "pattern": "^[0-9]+$"}
     ours: dict[str, Schema] = {
-        "topic": described({"enum": input_topics(config)}, "Where the message stands."),
+        "topic": described(
+            {"enum": [*input_topics(config), *([config.sinks.alerts] if config.notify else [])]},
+            "Where the message stands.",
+        ),
         "partition": number,
         "offset": number,
         "stage": {"enum": stages},
@@ -343,7 +349,10 @@ def _has(config: Config, stage: str) -> bool:
         return config.state.max_entities is not None and config.state.when_full == "refuse"
     if stage == "rows":
         return config.event.makes_rows
-    sections = {"label": config.labels, "feedback": config.alerts.feedback, "control": config.alerts.control}
+    alerts = config.alerts
+    sections = {
+        "label": config.labels, "feedback": alerts.feedback, "control": alerts.control, "notify": config.notify,
+    }  # fmt: skip
     return sections.get(stage, True) is not None
 
 

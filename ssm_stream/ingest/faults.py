@@ -24,6 +24,7 @@ class Fault(StrEnum):
     TOMBSTONE = "Tombstone"
     TOO_LARGE = "TooLarge"
     TOO_MANY_ENTITIES = "TooManyEntities"
+    UNDELIVERABLE = "Undeliverable"
     UNKNOWN_SCHEMA = "UnknownSchema"
     UNMATCHED_LABEL = "UnmatchedLabel"
     WRONG_ID = "WrongId"

@@ -7,12 +7,13 @@ import errno
 import socket
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 from wsgiref.simple_server import ServerHandler, WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import orjson
 import structlog
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import ThreadingWSGIServer, make_wsgi_app
 
 from ssm_stream.config import Config, ConfigError
@@ -27,6 +28,19 @@ Answer = tuple[str, str, bytes]
 JSON = "application/json"
 PROTECTED = ("/metrics", "/config")
 """Paths that need the token, if one is set; health probes have none."""
+
+
+class Registered(Protocol):
+    """Metrics of a process."""
+
+    registry: CollectorRegistry
+
+
+class Readiness(Protocol):
+    """Health of a process."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the body of `/readyz`, with `ready`."""
 
 
 class _Answering(ServerHandler):
@@ -84,7 +98,12 @@ class OpsServer:
     """
 
     def __init__(
-        self, config: Config, metrics: Metrics, health: Health, site: MountedSite | None = None, process: int = 0
+        self,
+        config: Config,
+        metrics: Registered,
+        health: Readiness,
+        site: MountedSite | None = None,
+        process: int = 0,
     ) -> None:
         assert config.ops.address is not None
         host, _, port = config.ops.address.rpartition(":")

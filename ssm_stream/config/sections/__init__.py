@@ -7,6 +7,7 @@ from ssm_stream.config.sections.event import MAX_NAME_LENGTH, Event
 from ssm_stream.config.sections.kafka import Sinks, Source
 from ssm_stream.config.sections.labels import Labels
 from ssm_stream.config.sections.model import Model
+from ssm_stream.config.sections.notify import Notify
 from ssm_stream.config.sections.process import Audit, Ops, Recovery, State
 from ssm_stream.config.sections.registry import Registry
 from ssm_stream.config.sections.targets import ALL
@@ -23,6 +24,7 @@ __all__ = [
     "Event",
     "Labels",
     "Model",
+    "Notify",
     "Ops",
     "Recovery",
     "Registry",

@@ -1,0 +1,1 @@
+"""Alerts to people and systems: a consumer of the alerts topic for each target of the section `notify`."""

@@ -1,0 +1,164 @@
+"""The messages of the alerts topic, and the episodes that they belong to."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import orjson
+
+from ssm_stream.ingest.verdicts import AlertAcknowledgement
+from ssm_stream.kafka.groups.reader import GroupMessage, Place
+from ssm_stream.kafka.records import Message, timestamp_of
+
+Content = dict[str, Any]
+AsJson = Callable[[bytes | None], bytes | None]
+"""From a message's value to its content as JSON."""
+MAX_IDS = 100_000
+"""Ids of messages by which repeats are recognised."""
+MAX_EPISODE_IDS = 200
+"""Ids of the messages of one episode that an acknowledgement may name."""
+NEEDED = ("entity", "kind", "phase", "severity", "summary", "id", "ts")
+News = Literal["started", "escalated", "ongoing", "recovered"]
+"""What a message brings: a new episode, one that has become critical, one that goes on, the end of one."""
+
+
+class NotAnAlertError(ValueError):
+    """A message of the alerts topic is no alert; the text has the reason."""
+
+
+class AlertMessage(NamedTuple):
+    """An alert as it was read. value: as JSON; at: its timestamp, s since 1970; processed: before, for this target"""
+
+    place: Place
+    message: Message
+    content: Content
+    value: bytes
+    at: float
+    processed: bool
+
+
+def parse_alert(found: GroupMessage, now: float, as_json: AsJson) -> AlertMessage:
+    """Return the alert in a message. now: s since 1970, for a message without a timestamp
+
+    Raises:
+        NotAnAlertError: the message is none.
+    """
+    raw = found.message.value()
+    value = as_json(raw.encode() if isinstance(raw, str) else raw) or b""
+    try:
+        content = orjson.loads(value)
+    except orjson.JSONDecodeError as error:
+        raise NotAnAlertError(f"not JSON: {str(error)[:200]}") from None
+    if not isinstance(content, dict) or any(not content.get(name) for name in NEEDED):
+        raise NotAnAlertError(f"not an alert: it needs {', '.join(NEEDED)}")
+    timestamp = timestamp_of(found.message)
+    at = now if timestamp is None else timestamp[0] / 1000
+    return AlertMessage(found.place, found.message, content, value, at, found.processed)
+
+
+@dataclass
+class Episode:
+    """An alert from its start to its end.
+
+    severity: the highest so far; last: the content of its last message; at: timestamp of that, s
+    announced: the target has been sent that it started; sent_at: when it was last sent something of it, s
+    """
+
+    id: str
+    last: Content
+    severity: str
+    began: float
+    at: float
+    announced: bool = False
+    sent_at: float = 0.0
+    acknowledged: AlertAcknowledgement | None = None
+    ids: list[str] = field(default_factory=list)
+
+    @property
+    def entity(self) -> str:
+        """The entity; `*` for a fleet's."""
+        return str(self.last["entity"])
+
+    @property
+    def kind(self) -> str:
+        """The kind of the alert."""
+        return str(self.last["kind"])
+
+    @property
+    def critical(self) -> bool:
+        """Whether it is or was critical."""
+        return self.severity == "critical"
+
+    @property
+    def entities(self) -> list[str]:
+        """The entities that it is about: of a fleet's, those that its last message lists."""
+        listed = self.last.get("entities")
+        return (
+            [str(each["entity"]) for each in listed] if self.last.get("scope") == "fleet" and listed else [self.entity]
+        )
+
+
+class Episodes:
+    """The open episodes of a topic, by their ids."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Episode] = {}
+        self._seen = OrderedDict[str, None]()
+        self._of_message: dict[str, str] = {}  # id of a message → episode
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __iter__(self) -> Iterator[Episode]:
+        return iter(list(self._open.values()))
+
+    def apply(self, alert: AlertMessage) -> tuple[Episode, News] | None:
+        """Apply a message; return its episode and what is new. None: it is a repeat of one that was applied."""
+        content, own = alert.content, str(alert.content["id"])
+        if own in self._seen:
+            return None
+        self._seen[own] = None
+        if len(self._seen) > MAX_IDS:
+            self._seen.popitem(last=False)
+        name = str(content.get("episode") or own)
+        episode = self._open.get(name)
+        news: News = "ongoing"
+        if episode is None:
+            episode, news = Episode(name, content, content["severity"], alert.at, alert.at), "started"
+            self._open[name] = episode
+        elif content["severity"] == "critical" and not episode.critical and content["phase"] != "recovered":
+            news = "escalated"
+        if content["phase"] != "recovered" and content["severity"] == "critical":
+            episode.severity = "critical"
+        episode.last, episode.at = content, alert.at
+        if len(episode.ids) < MAX_EPISODE_IDS:
+            episode.ids.append(own)
+            self._of_message[own] = name
+        if content["phase"] == "recovered":
+            self.remove(episode)
+            return episode, "recovered"
+        return episode, news
+
+    def remove(self, episode: Episode) -> None:
+        """Take an episode for over."""
+        self._open.pop(episode.id, None)
+        for each in episode.ids:
+            self._of_message.pop(each, None)
+
+    def acknowledge(self, found: AlertAcknowledgement) -> Episode | None:
+        """Note that somebody attends to an episode; return it, None if none of that id is open."""
+        name = self._of_message.get(found.alert, found.alert)
+        episode = self._open.get(name)
+        if episode is not None:
+            episode.acknowledged = found
+        return episode
+
+    def orphans(self, before: float) -> list[Episode]:
+        """Remove and return the episodes whose last message is older. before: s since 1970"""
+        found = [episode for episode in self._open.values() if episode.at < before]
+        for episode in found:
+            self.remove(episode)
+        return found

@@ -1,0 +1,1 @@
+"""How messages leave: by HTTP, to Alertmanager, through Apprise, or to standard output."""

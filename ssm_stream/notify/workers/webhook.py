@@ -1,0 +1,147 @@
+"""Sends to a system: each alert is a CloudEvent in a POST, several at a time, those of an episode in their order."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import orjson
+import structlog
+
+from ssm_stream.config.sections.notify import Target
+from ssm_stream.ingest.faults import Fault
+from ssm_stream.kafka.records import headers_of
+from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.senders import http
+from ssm_stream.notify.senders.backoff import Backoff
+from ssm_stream.notify.senders.http import RefusedError, SendError
+from ssm_stream.notify.workers import base
+from ssm_stream.notify.workers.base import Shared, TargetWorker
+from ssm_stream.notify.workers.lanes import Lanes
+
+LOG = structlog.get_logger("ssm_stream.notify")
+LANES = 16
+"""Requests at a time."""
+
+
+class Post(Protocol):
+    """Sends a POST request: as `http.post`."""
+
+    def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> None: ...
+
+
+class WebhookWorker(TargetWorker):
+    """The worker of a webhook."""
+
+    def __init__(self, name: str, target: Target, shared: Shared, post: Post = http.post) -> None:
+        super().__init__(name, target, shared)
+        assert target.webhook is not None
+        self._url, self._post = target.webhook.get_secret_value(), post
+        self._lanes: Lanes | None = None
+        self._closing = threading.Event()
+
+    def open(self) -> None:
+        super().open()
+        self._closing.clear()
+        self._lanes = Lanes(f"notify {self.name}", LANES)
+
+    def close(self) -> None:
+        super().close()
+        self._closing.set()
+        if self._lanes is not None:
+            self._lanes.close()
+            self._lanes = None
+
+    def on_alert(self, alert: AlertMessage, episode: Episode, news: News) -> None:
+        assert self._lanes is not None
+        episode.announced = True
+        team = self.routing.team(episode)
+        self._lanes.submit(episode.id, lambda: self._deliver(alert, team))
+
+    def tick(self, now: float) -> None:
+        if self._lanes is not None and self._lanes.failed is not None:
+            raise self._lanes.failed
+
+    def send_test(self) -> None:
+        self._send_own("test", time.time(), {})
+
+    def _send_own(self, kind: str, now: float, content: dict[str, Any]) -> None:
+        """Send an event that is no alert."""
+        headers = {
+            "ce-specversion": "1.0",
+            "ce-id": f"{self.group}-{kind}-{int(now)}",
+            "ce-source": f"/ssm-stream/{self.shared.config.source.topic}",
+            "ce-type": f"io.ssm-stream.{kind}",
+            "ce-time": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        }
+        self._send(orjson.dumps({"kind": kind, "ts": int(1000 * now), **content}), headers)
+
+    def send_heartbeat(self, now: float, predictions: int | None) -> None:
+        try:
+            self._send_own("heartbeat", now, {"open": self.watched, "predictions": predictions})
+        except (SendError, RefusedError) as error:
+            LOG.warning("heartbeat_not_sent", target=self.name, error=str(error))
+
+    def _send(self, body: bytes, headers: dict[str, str]) -> None:
+        """Send a request.
+
+        Raises:
+            SendError: it failed, and may work later.
+            RefusedError: the receiver refuses the content.
+        """
+        if self.target.authorization is not None:
+            headers = {**headers, "Authorization": self.target.authorization.get_secret_value()}
+        try:
+            self._post(self._url, body, {"Content-Type": "application/json", **headers})
+        except (SendError, RefusedError):
+            self.shared.metrics.on_failure(self.name)
+            raise
+        self.shared.metrics.on_taken(self.name)
+
+    def _deliver(self, alert: AlertMessage, team: str | None) -> None:
+        """Send an alert until the receiver has it, refuses it, or the process stops."""
+        headers = _cloud_event(alert, team)
+        backoff, began = Backoff(), time.time()
+        while not self._closing.is_set():
+            try:
+                self._send(alert.value, headers)
+            except RefusedError as error:
+                self.refuse(alert, Fault.UNDELIVERABLE, str(error))
+                return
+            except SendError as error:
+                LOG.warning("alert_delayed", target=self.name, alert=alert.content["id"], error=str(error))
+                if time.time() - began >= base.GIVE_UP:
+                    self.refuse(alert, Fault.UNDELIVERABLE, str(error))
+                    return
+                self._closing.wait(backoff.next(error.retry_after))
+            else:
+                self.settle([alert.place])
+                return
+
+
+def _cloud_event(alert: AlertMessage, team: str | None) -> dict[str, str]:
+    """Return the attributes of an alert as headers of a CloudEvent over HTTP in binary mode."""
+    found = {
+        name.replace("_", "-", 1): value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+        for name, value in headers_of(alert.message)
+        if name.startswith("ce_")
+    }
+    content = alert.content
+    found.setdefault("ce-specversion", "1.0")
+    found.setdefault("ce-type", f"io.ssm-stream.{content['kind']}.{content['phase']}")
+    found.setdefault("ce-source", "/ssm-stream")
+    found["ce-id"] = str(content["id"])
+    if team is not None:
+        found["ce-team"] = team
+    return {name: _percent(value) for name, value in found.items()}
+
+
+def _percent(value: str) -> str:
+    """Return a value as the HTTP binding of CloudEvents writes it: what is not printable ASCII is percent-encoded."""
+    return "".join(
+        each if 0x21 <= ord(each) <= 0x7E and each not in '"%' else "".join(f"%{byte:02X}" for byte in each.encode())
+        for each in value
+    )

@@ -1,0 +1,724 @@
+"""`ssm-stream notify`: alerts reach people and systems, at least once, grouped and limited for people."""
+
+from __future__ import annotations
+
+import contextlib
+import email
+import email.policy
+import itertools
+import json
+import re
+import shutil
+import subprocess
+import textwrap
+import threading
+import time
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+from typing import Any, cast
+
+import jsonschema
+import orjson
+import pytest
+import yaml
+from aiosmtpd.controller import Controller
+from brokers import Kafka
+from hypothesis import given
+from hypothesis import strategies as st
+from notified import Receiver, alert, config, next_phase, send, until
+from test_cli import command
+
+from ssm_stream.config import Config, ConfigError, Notify, parse_config
+from ssm_stream.contract.message_schemas import dead_letter_headers
+from ssm_stream.ingest.verdicts import AlertAcknowledgement
+from ssm_stream.kafka.groups.positions import Positions
+from ssm_stream.kafka.groups.reader import Place
+from ssm_stream.kafka.records import headers_of
+from ssm_stream.notify.alerts import AlertMessage, Episode, Episodes
+from ssm_stream.notify.outbox import Batch, Entry, Outbox, What
+from ssm_stream.notify.quiet import QuietHours
+from ssm_stream.notify.rendering import Renderer, Text, parts
+from ssm_stream.notify.routing import Routing
+from ssm_stream.notify.senders.http import post
+from ssm_stream.notify.service import NotifyService
+from ssm_stream.ops.bytewax_metrics import free_port
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+    yield found
+    found.close()
+
+
+@contextlib.contextmanager
+def running(config: Config) -> Iterator[NotifyService]:
+    """The service in a thread, once all its targets are read for."""
+    service = NotifyService(config, "monitor.yaml")
+    failed: list[Exception] = []
+
+    def run() -> None:
+        try:
+            service.run()
+        except Exception as error:  # noqa: BLE001 - raised below
+            failed.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        until(lambda: failed or service.metrics.checks()["topic_read"])
+        yield service
+    finally:
+        service.stop()
+        thread.join(20)
+        assert not thread.is_alive()
+        if failed:
+            raise failed[0]
+
+
+def test_a_webhook_gets_each_alert_as_a_cloud_event(kafka: Kafka, receiver: Receiver) -> None:
+    topic = kafka.topic("alerts")
+    loaded = config(
+        kafka, topic, f"  targets: [{{webhook: '{receiver.url}/in', team: water}}]\n  teams: {{water: 'pump-*'}}"
+    )
+    with running(loaded):
+        first = alert()
+        send(kafka, topic, [first, alert("press-1"), next_phase(first, "recovered"), first])
+        until(lambda: len(receiver.accepted) == 2)
+    found = receiver.accepted
+    assert [each.json["phase"] for each in found] == ["started", "recovered"]
+    assert found[0].json == first
+    headers = found[0].headers
+    assert headers["ce-id"] == first["id"]
+    assert headers["ce-type"] == "io.ssm-stream.anomaly.started"
+    assert headers["ce-team"] == "water"
+    assert headers["content-type"] == "application/json"
+    with running(loaded):  # from its position on
+        send(kafka, topic, [second := alert("pump-9")])
+        until(lambda: len(receiver.accepted) == 3)
+    assert receiver.accepted[-1].json == second
+
+
+class Mail:
+    """A local SMTP server that keeps what it gets."""
+
+    def __init__(self) -> None:
+        self.messages: list[EmailMessage] = []
+        self.refuse = False
+        mail = self
+
+        class Handler:
+            async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
+                if mail.refuse:
+                    return "451 try again later"
+                parsed = email.message_from_bytes(envelope.content, policy=email.policy.default)
+                mail.messages.append(cast("EmailMessage", parsed))
+                return "250 OK"
+
+        self._controller = Controller(Handler(), hostname="127.0.0.1", port=free_port())
+        self._controller.start()
+        self.url = f"mailto://127.0.0.1:{self._controller.port}?from=ssm@plant.example&to=ann@plant.example"
+
+    def text(self, i: int) -> tuple[str, str]:
+        """Subject and text."""
+        found = self.messages[i]
+        body = found.get_body(("plain", "html"))
+        assert body is not None
+        return str(found["Subject"]), body.get_content()
+
+    def close(self) -> None:
+        self._controller.stop()
+
+
+@pytest.fixture
+def mail(monkeypatch: pytest.MonkeyPatch) -> Iterator[Mail]:
+    """Its URL is in the environment, as NOTIFY_URL."""
+    found = Mail()
+    monkeypatch.setenv("NOTIFY_URL", found.url)
+    monkeypatch.setattr("apprise.plugins.NotifyBase.request_rate_per_sec", 0)  # Apprise waits 5 s between messages
+    yield found
+    found.close()
+
+
+def test_people_get_what_starts_together_as_one_message(kafka: Kafka, mail: Mail) -> None:
+    topic = kafka.topic("alerts")
+    loaded = config(
+        kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 1s\n  page: 'https://plant.example'"
+    )
+    with running(loaded):
+        until(lambda: len(mail.messages) == 1)
+        assert mail.text(0)[0] == "ssm-stream notifies here from now on; open alerts: 0"
+        first = [alert(f"pump-{i}", severity="critical" if i == 7 else "warning") for i in range(8)]
+        send(kafka, topic, first)
+        until(lambda: len(mail.messages) == 2)
+        title, body = mail.text(1)
+        assert title == "8 alerts started (1 critical)"
+        assert body.index("pump-7: temp is 92") < body.index("pump-0: temp is 92"), "the worst first"
+        assert all(each["entity"] in body for each in first)
+        link = f"https://plant.example/ui/#alert/{first[7]['id']}"
+        assert link in body
+        assert "ssm-stream mute monitor.yaml pump-7 --for 8h" in body
+        send(kafka, topic, [next_phase(first[3], "recovered"), next_phase(first[4], "ongoing")])
+        until(lambda: len(mail.messages) == 3)
+        assert mail.text(2)[0] == "pump-3: anomaly is over"
+    send(kafka, topic, [next_phase(first[7], "recovered"), alert("pump-20"), gone := alert("pump-21")])
+    send(kafka, topic, [next_phase(gone, "recovered")])
+    with running(loaded):  # what came meanwhile
+        until(lambda: len(mail.messages) == 4)
+    title, body = mail.text(3)
+    assert title == "1 alert started, 1 over, 1 came and passed"
+    assert len(mail.messages) == 4
+
+
+# Alertmanager
+
+
+class Alertmanager:
+    """The real Alertmanager. It sends what it is told to a webhook. `stop` and `start` keep its data."""
+
+    def __init__(self, directory: Path, webhook: str) -> None:
+        self.directory, self.port = directory, free_port()
+        (directory / "alertmanager.yml").write_text(
+            f"route: {{receiver: hook, group_by: ['...'], group_wait: 0s, group_interval: 1s, repeat_interval: 1h}}\n"
+            f"receivers: [{{name: hook, webhook_configs: [{{url: '{webhook}', send_resolved: true}}]}}]\n"
+        )
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            [
+                "prometheus-alertmanager", "--config.file=alertmanager.yml", "--storage.path=data",
+                f"--web.listen-address=127.0.0.1:{self.port}", "--cluster.listen-address=",
+            ],
+            cwd=self.directory, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
+        until(self._answers)
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError):
+            return bool(self.get("/api/v2/status"))
+        return False
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+            return json.loads(answer.read())
+
+    def state(self) -> dict[str, str]:
+        """Entity → active or suppressed, of the alerts that fire."""
+        found = self.get("/api/v2/alerts")
+        return {each["labels"]["entity"]: each["status"]["state"] for each in found}
+
+    def silence(self, entity: str) -> None:
+        now = datetime.now(UTC)
+        matcher = {"name": "entity", "value": entity, "isRegex": False, "isEqual": True}
+        content = {
+            "matchers": [matcher], "startsAt": now.isoformat(), "endsAt": (now + timedelta(hours=1)).isoformat(),
+            "createdBy": "ann", "comment": "new bearing",
+        }  # fmt: skip
+        post(f"{self.url}/api/v2/silences", json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+
+@pytest.fixture
+def alertmanager(tmp_path: Path, receiver: Receiver) -> Iterator[Alertmanager]:
+    if shutil.which("prometheus-alertmanager") is None:
+        pytest.skip("prometheus-alertmanager is not installed (apt-get install prometheus-alertmanager)")
+    found = Alertmanager(tmp_path, receiver.url)
+    yield found
+    found.stop()
+
+
+def notified(receiver: Receiver) -> list[tuple[str, str]]:
+    """Status and entity of each alert that Alertmanager has sent on."""
+    return [(e["status"], e["labels"]["entity"]) for request in receiver.accepted for e in request.json["alerts"]]
+
+
+def test_alertmanager_fires_resolves_and_honours_silences_through_restarts(
+    kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssm_stream.notify.workers.alertmanager.REPEAT_EVERY", 1.0)
+    topic = kafka.topic("alerts", partitions=2)
+    loaded = config(kafka, topic, f"  targets: [{{alertmanager: '{alertmanager.url}'}}]\n  teams: {{water: 'pump-*'}}")
+    with running(loaded):
+        first, other, third = alert("pump-1"), alert("pump-2", severity="critical"), alert("pump-3")
+        send(kafka, topic, [first, other], 0)
+        until(lambda: alertmanager.state() == {"pump-1": "active", "pump-2": "active"})
+        until(lambda: len(notified(receiver)) == 2)
+        labels = {e["labels"]["entity"]: e for e in alertmanager.get("/api/v2/alerts")}["pump-2"]
+        assert labels["labels"] == {
+            "alertname": "SsmStreamAnomaly", "entity": "pump-2", "kind": "anomaly", "severity": "critical",
+            "scope": "entity", "source": "events", "team": "water",
+        }  # fmt: skip
+        assert labels["annotations"]["summary"] == other["summary"]
+        alertmanager.silence("pump-3")
+        send(kafka, topic, [third], 1)
+        until(lambda: alertmanager.state().get("pump-3") == "suppressed")
+        # Alertmanager forgets its alerts when it restarts; what ends meanwhile is resolved afterwards.
+        alertmanager.stop()
+        send(kafka, topic, [next_phase(first, "recovered")], 0)
+        time.sleep(1.0)
+        alertmanager.start()
+        until(lambda: alertmanager.state() == {"pump-2": "active", "pump-3": "suppressed"})
+        until(lambda: ("resolved", "pump-1") in notified(receiver))
+    # notify restarts: what is open is known again from the topic, what ended meanwhile is resolved.
+    send(kafka, topic, [next_phase(other, "recovered"), fourth := alert("pump-4")], 0)
+    alertmanager.stop()
+    alertmanager.start()
+    with running(loaded):
+        until(lambda: alertmanager.state() == {"pump-3": "suppressed", "pump-4": "active"})
+        until(lambda: {("resolved", "pump-2"), ("firing", "pump-4")} <= set(notified(receiver)))
+        send(kafka, topic, [next_phase(fourth, "ongoing", severity="critical"), next_phase(third, "recovered")], 0)
+        until(lambda: alertmanager.state() == {"pump-4": "active"})
+        until(lambda: [e["labels"]["severity"] for e in alertmanager.get("/api/v2/alerts")] == ["critical"])
+    assert ("firing", "pump-3") not in notified(receiver), "silenced"
+    fired = Counter(notified(receiver))
+    assert fired[("firing", "pump-1")] == fired[("firing", "pump-2")] == 1, "once, whatever restarts"
+
+
+# What is sent to people, and when
+
+
+NOON = datetime(2026, 5, 6, 12, 0, tzinfo=UTC).timestamp()  # a Wednesday
+
+
+class Clocked:
+    """An outbox with a clock, and the episodes of what is fed to it."""
+
+    def __init__(self, text: str = "", now: float = NOON) -> None:
+        notify = Notify.model_validate({"targets": [{"alertmanager": "http://a"}], **yaml.safe_load(text or "{}")})
+        self.outbox, self.episodes, self.now = Outbox(notify, QuietHours(notify.quiet, "UTC")), Episodes(), now
+        self.places = itertools.count()
+        self.sent: list[tuple[float, list[tuple[str, str]], Batch]] = []
+
+    def feed(self, *contents: dict[str, Any]) -> None:
+        for content in contents:
+            place = Place(0, next(self.places))
+            applied = self.episodes.apply(AlertMessage(place, cast("Any", None), content, b"", self.now, False))
+            assert applied is not None
+            self.outbox.add(*applied, place, self.now)
+
+    def run(self, seconds: float, step: float = 1.0) -> list[list[tuple[str, str]]]:
+        """What is sent in that time: entity and what, of each message."""
+        before, end = len(self.sent), self.now + seconds
+        while self.now < end:
+            self.now += step
+            self.outbox.tick(self.episodes, self.now)
+            if (batch := self.outbox.take(self.now)) is not None:
+                self.sent.append((self.now, [(e.episode.entity, e.what) for e in batch.entries], batch))
+                self.outbox.sent(batch, self.now)
+        return [entries for _, entries, _ in self.sent[before:]]
+
+
+def test_an_alert_waits_for_those_that_start_with_it() -> None:
+    clocked = Clocked("group: 10s")
+    clocked.feed(first := alert("a"))
+    assert clocked.run(5) == []
+    clocked.feed(alert("b"))
+    assert clocked.run(10) == [[("a", "started"), ("b", "started")]]
+    assert clocked.sent[0][0] == NOON + 10
+    clocked.feed(next_phase(first, "ongoing"))
+    assert clocked.run(60) == [], "it goes on: no news"
+    clocked.feed(next_phase(first, "ongoing", severity="critical"))
+    assert clocked.run(20) == [[("a", "escalated")]]
+    clocked.feed(next_phase(first, "recovered"))
+    assert clocked.run(20) == [[("a", "recovered")]]
+    assert clocked.outbox.pop_done() == [Place(0, i) for i in (0, 1, 3, 4)]
+    clocked = Clocked("group: 0")
+    clocked.feed(alert("a"))
+    assert clocked.run(1) == [[("a", "started")]]
+
+
+def test_what_stays_open_is_repeated_until_somebody_attends_to_it() -> None:
+    clocked = Clocked("{group: 0, repeat: 1h, per_hour: 1000}")
+    clocked.feed(first := alert("a"), second := alert("b"))
+    clocked.run(1)
+    assert clocked.run(2 * 3600, 60) == [[("a", "open"), ("b", "open")]] * 2
+    found = clocked.episodes.acknowledge(AlertAcknowledgement(second["id"], "Ann"))
+    assert found is not None
+    clocked.outbox.forget_repeat(found)
+    assert clocked.run(3600, 60) == [[("a", "open")]]
+    clocked.feed(next_phase(first, "recovered"), next_phase(second, "recovered"))
+    assert clocked.run(3600, 60) == [[("a", "recovered"), ("b", "recovered")]]
+
+
+def test_quiet_hours_end_with_a_digest() -> None:
+    evening = datetime(2026, 5, 6, 23, 0, tzinfo=UTC).timestamp()
+    clocked = Clocked("{group: 10s, quiet: ['Mon-Sun 22:00-06:00'], repeat: 1h, per_hour: 1000}", evening)
+    clocked.feed(alert("a"), gone := alert("b"), alert("c", severity="critical"))
+    clocked.feed(next_phase(gone, "recovered"))
+    assert clocked.run(60) == [[("c", "started")]]
+    night = clocked.run(7 * 3600, 30)
+    assert [entries for entries in night if entries != [("c", "open")]] == [[("a", "started"), ("b", "passed")]]
+    when, _, digest = next(each for each in clocked.sent if each[2].digest)
+    assert datetime.fromtimestamp(when, UTC).strftime("%H:%M:%S") == "06:00:00"
+    assert len(night) > 5, "what is critical is repeated in the night, too"
+    assert digest.held_back == 0
+
+
+def test_messages_are_limited_and_what_is_held_back_is_in_the_next_one() -> None:
+    clocked = Clocked("{group: 0, per_hour: 8, repeat: null}")
+    for i in range(30):
+        clocked.feed(alert(f"m{i}"))
+        clocked.run(10)
+    assert len(clocked.sent) == 2, "a quarter of eight at once"
+    clocked.run(3600, 10)
+    assert len(clocked.sent) <= 2 + 8
+    named = [entity for _, entries, _ in clocked.sent for entity, _ in entries]
+    assert sorted(named) == sorted(f"m{i}" for i in range(30)), "each once"
+    assert clocked.sent[2][2].held_back > 300
+
+
+def test_an_alert_whose_recovery_never_comes_is_closed() -> None:
+    clocked = Clocked()
+    clocked.feed(alert("a"))
+    clocked.now += 100
+    clocked.feed(alert("b"))
+    assert [e.entity for e in clocked.episodes.orphans(clocked.now - 50)] == ["a"]
+    assert [e.entity for e in clocked.episodes] == ["b"]
+
+
+def routed(content: dict[str, Any], target: str, teams: str = "{}") -> bool:
+    section = yaml.safe_load(f"{{targets: [{{alertmanager: 'http://a', {target}}}], teams: {teams}}}")
+    notify = Notify.model_validate(section)
+    return Routing(notify, notify.targets[0]).matches(Episode("e", content, content["severity"], 0.0, 0.0))
+
+
+@pytest.mark.parametrize(
+    ("target", "entity", "kind", "severity", "expected"),
+    [
+        ("", "a", "drift", "warning", True),
+        ("kinds: [limit, silence]", "a", "drift", "critical", False),
+        ("kinds: [limit, silence]", "a", "silence", "warning", True),
+        ("severity: critical", "a", "drift", "warning", False),
+        ("severity: critical", "a", "drift", "critical", True),
+        ("entities: 'pump-*'", "press-1", "drift", "warning", False),
+        ("team: water", "pump-1", "drift", "warning", True),
+        ("team: paint", "pump-1", "drift", "warning", False),
+        ("", "a", "a kind of a later release", "warning", True),
+    ],
+)
+def test_routes(target: str, entity: str, kind: str, severity: str, expected: bool) -> None:
+    content = alert(entity, kind=kind, severity=severity)
+    assert routed(content, target, "{water: 'pump-*', paint: 'press-*'}") is expected
+
+
+def test_a_fleets_alert_is_for_whom_one_of_its_entities_is() -> None:
+    listed = [{"entity": f"pump-{i}", "score": 2.0, "since": 0} for i in range(3)]
+    content = alert("*", scope="fleet", entities=listed, count=3)
+    assert routed(content, "entities: 'pump-2'")
+    assert routed(content, "team: water", "{water: 'pump-*'}")
+    assert not routed(content, "entities: 'press-*'")
+
+
+@given(st.lists(st.integers(0, 30), max_size=60), st.integers(0, 5))
+def test_positions_survive_a_restart(ended: list[int], begin: int) -> None:
+    positions = Positions(begin)
+    for offset in range(begin, begin + 31):
+        positions.begin(offset)
+    for offset in ended:
+        positions.end(begin + offset)
+    again = Positions(*positions.committable)
+    done = {begin + offset for offset in ended}
+    for offset in range(begin, begin + 31):
+        assert again.is_processed(offset) == (offset in done)
+    assert Positions(5, "another program's").committable == (5, "")
+
+
+# The recipes of docs/notify.md
+
+
+def recipe(title: str) -> str:
+    """The YAML below a heading of the page."""
+    text = (Path(__file__).parent.parent / "docs/notify.md").read_text(encoding="utf-8")
+    section = text.partition(f"### {title}\n")[2].partition("\n### ")[0].partition("\n## ")[0]
+    found = re.search(r"^( *)```yaml\n(.*?)^ *```$", section, re.M | re.S)
+    assert found is not None
+    return textwrap.dedent(found[2]).removeprefix("notify:\n")
+
+
+def results_of_test(loaded: Config) -> list[tuple[str, str | None]]:
+    """What `--test` finds."""
+    return list(NotifyService(loaded, "monitor.yaml").send_tests())
+
+
+def test_recipe_for_slack(kafka: Kafka, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLACK_URL", "https://hooks.slack.com/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    monkeypatch.setattr("apprise.plugins.slack.NotifySlack.webhook_url", f"{receiver.url}/services")
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, f"{recipe('Slack')}\n  group: 1s")
+    assert results_of_test(loaded) == [("slack", None)]
+    with running(loaded):
+        until(lambda: len(receiver.accepted) == 2)
+        send(kafka, topic, [alert("press-3", severity="critical")])
+        until(lambda: len(receiver.accepted) == 3)
+    assert {each.path for each in receiver.accepted} == {"/services/T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ"}
+    assert "ssm-stream: test" in receiver.accepted[0].body.decode()
+    text = orjson.dumps(receiver.accepted[2].json).decode()
+    assert "press-3: anomaly (critical)" in text
+    assert "press-3: temp is 92, expected 70 ± 4 (since 06:10)." in text
+    assert "ssm-stream mute monitor.yaml press-3 --for 8h" in text
+
+
+def test_recipe_for_mail(kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAIL_URL", mail.url)
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, f"{recipe('E-mail')}\n  group: 0")
+    assert loaded.notify is not None
+    assert results_of_test(loaded) == [("mailto", None)]
+    with running(loaded):
+        until(lambda: len(mail.messages) == 2)
+        send(kafka, topic, [first := alert("press-3", severity="critical")])
+        until(lambda: len(mail.messages) == 3)
+    assert mail.messages[2]["To"] == "ann@plant.example"
+    title, body = mail.text(2)
+    assert title == "press-3: anomaly (critical)"
+    assert f"https://monitor.plant.example/ui/#alert/{first['id']}" in body
+
+
+def test_recipe_for_alertmanager(kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver) -> None:
+    topic = kafka.topic("alerts")
+    text = recipe("Alertmanager").replace("http://alertmanager:9093", alertmanager.url)
+    loaded = config(kafka, topic, text)
+    assert results_of_test(loaded) == [("alertmanager", None)]
+    assert [e["labels"]["alertname"] for e in alertmanager.get("/api/v2/alerts")] == ["SsmStreamTest"]
+    with running(loaded):
+        send(kafka, topic, [alert("press-3", kind="drift")])
+        until(lambda: len(receiver.accepted) >= 2)
+    labels = receiver.accepted[-1].json["alerts"][0]["labels"]
+    assert (labels["alertname"], labels["team"]) == ("SsmStreamDrift", "paint")
+
+
+def test_recipe_for_a_webhook(kafka: Kafka, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TICKETS_AUTHORIZATION", "Bearer 123456")
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, recipe("Webhook").replace("https://tickets.plant.example", receiver.url))
+    assert "123456" not in str(loaded.redacted()) + repr(loaded)
+    assert results_of_test(loaded) == [("webhook", None)]
+    with running(loaded):
+        send(kafka, topic, [alert("Presse Süd 3")])
+        until(lambda: len(receiver.accepted) == 2)
+    assert receiver.accepted[1].path == "/alerts"
+    assert receiver.accepted[1].headers["authorization"] == "Bearer 123456"
+
+
+# Failures
+
+
+def test_what_a_receiver_refuses_is_a_dead_letter_and_delays_nothing(kafka: Kafka, receiver: Receiver) -> None:
+    topic, letters = kafka.topic("alerts"), kafka.topic("letters")
+    receiver.status = lambda n: 422 if n == 1 else 503 if n % 3 == 2 else 200
+    loaded = config(kafka, topic, f"  targets: [{{name: tickets, webhook: '{receiver.url}'}}]", letters=letters)
+    sent = [alert("pump-3") for _ in range(6)]
+    with running(loaded) as service:
+        send(kafka, topic, sent[:1])
+        until(lambda: len(receiver.requests) == 1)
+        kafka.produce(topic, [("x", b"no alert")], 0)
+        send(kafka, topic, sent[1:2])
+        until(lambda: len(receiver.requests) == 2)
+        send(kafka, topic, sent[2:])
+        until(lambda: len(receiver.accepted) == 5)
+        assert service.metrics.alerts.labels("tickets", "dead_letter")._value.get() == 2
+        found = kafka.read(letters, expected=2)
+    assert {r.json["id"] for r in receiver.accepted} == {a["id"] for a in sent} - {sent[1]["id"]}
+    by_value = {message.value(): headers_of(message) for message in found}
+    assert by_value.keys() == {b"no alert", orjson.dumps(sent[1])}
+    headers = dict(by_value[orjson.dumps(sent[1])])
+    assert headers["__connect.errors.stage"] == b"notify"
+    assert headers["__connect.errors.exception.class.name"] == b"ssm_stream.Undeliverable"
+    reason = cast("bytes", headers["__connect.errors.exception.message"]).decode()
+    assert reason.startswith("target 'tickets': 127.0.0.1:")
+    assert "HTTP 422" in reason
+    schema = dead_letter_headers(loaded)
+    for each in by_value.values():
+        jsonschema.validate({name: cast("bytes", value).decode() for name, value in each}, schema)
+    with running(loaded):
+        time.sleep(0.5)
+    assert len(kafka.read(letters)) == 2, "once"
+
+
+def test_people_get_later_what_failed_and_what_came_meanwhile(kafka: Kafka, mail: Mail) -> None:
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0")
+    with running(loaded) as service:
+        until(lambda: len(mail.messages) == 1)
+        mail.refuse = True
+        send(kafka, topic, [alert("pump-1")])
+        until(lambda: service.metrics.failures.labels("mailto")._value.get() >= 2)
+        assert service.metrics.failing_for("mailto") > 0
+        send(kafka, topic, [alert("pump-2")])
+        mail.refuse = False
+        until(lambda: len(mail.messages) >= 2)
+        until(lambda: "pump-2" in mail.text(-1)[0] + mail.text(-1)[1])
+        assert service.metrics.failing_for("mailto") == 0
+    assert len([i for i in range(len(mail.messages)) if "pump-1: temp" in mail.text(i)[1]]) == 1
+
+
+def test_an_acknowledged_alert_is_not_repeated_and_heartbeats_come(kafka: Kafka, mail: Mail) -> None:
+    topic, feedback = kafka.topic("alerts"), kafka.topic("feedback")
+    loaded = config(
+        kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0\n  repeat: 2s\n  per_hour: 3600\n"
+        "  heartbeat: 2s", f", feedback: {{topic: {feedback}}}"
+    )  # fmt: skip
+
+    def texts(word: str) -> int:
+        return sum(word in "\n".join(mail.text(i)) for i in range(len(mail.messages)))
+
+    with running(loaded):
+        send(kafka, topic, [first := alert("pump-1"), alert("pump-2")])
+        until(lambda: texts("Still open"))
+        assert "pump-1" in mail.text(-1)[1] or "watches" in mail.text(-1)[0]
+        said = AlertAcknowledgement(first["id"], "Ann", "on my way").to_json()
+        kafka.produce(feedback, [(first["id"], orjson.dumps(said))])
+        time.sleep(1.5)
+        before, named = texts("Still open"), texts("pump-1")
+        until(lambda: texts("Still open") >= before + 2)
+        assert texts("pump-1") == named
+        assert texts("ssm-stream watches") >= 1
+
+
+# The command
+
+
+def test_the_command_prints_what_would_be_sent(kafka: Kafka, tmp_path: Path) -> None:
+    topic, file = kafka.topic("alerts"), tmp_path / "monitor.yaml"
+    file.write_text(
+        f"source: {{brokers: '{kafka.bootstrap_servers}', topic: events}}\nevent: {{entity: e, timestamp: t}}\n"
+        f"sinks: {{alerts: {topic}}}\nalerts: {{language: ja}}\n"
+        "notify: {targets: [{apprise: '${NOTIFY_URL:-}'}, "
+        "{webhook: 'http://127.0.0.1:9/secret-path', kinds: [drift]}]}\n"
+    )
+    send(kafka, topic, [first := alert("pump-1"), alert("pump-2", kind="drift"), next_phase(first, "recovered")])
+    done = command("notify", str(file), "--dry-run", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    assert "発生 1 件、発生後すぐ終了 1 件" in done.stdout
+    assert "apprise: 1 messages from 3 alert messages" in done.stdout
+    assert "webhook: 1 messages from 3 alert messages" in done.stdout
+    done = command("notify", str(file), "--test")
+    assert done.returncode == 2
+    assert "Apprise does not take the URL" in done.stderr
+    file.write_text(file.read_text().replace("{apprise: '${NOTIFY_URL:-}'}, ", ""))
+    done = command("notify", str(file), "--test")
+    assert done.returncode == 1
+    assert done.stdout.startswith("webhook: 127.0.0.1:9: ")
+    assert "secret-path" not in done.stdout + done.stderr
+    file.write_text(file.read_text().partition("notify:")[0])
+    done = command("notify", str(file))
+    assert done.returncode == 2
+    assert "notify: missing" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        ("targets: []", "at least 1 item"),
+        ("targets: [{apprise: 'slack://abcdefgh'}]", "must not be written in the file"),
+        ("targets: [{webhook: 'http://a', authorization: 'Bearer abcdefgh'}]", "must not be written in the file"),
+        ("targets: [{webhook: 'http://a', alertmanager: 'http://b'}]", "found alertmanager and webhook"),
+        ("targets: [{severity: critical}]", "found no address"),
+        ("targets: [{webhook: 'tickets'}]", "write an address"),
+        ("targets: [{webhook: 'http://a', team: paint}]", "not in notify.teams"),
+        ("targets: [{webhook: 'http://a'}], quiet: [nights]", "write days and times"),
+        ("targets: [{webhook: 'http://a', kinds: [lies]}]", "anomaly"),
+    ],
+)
+def test_a_wrong_section_is_refused_with_the_cure(section: str, words: str) -> None:
+    text = f"source: {{brokers: a, topic: t}}\nevent: {{entity: e, timestamp: t}}\nnotify: {{{section}}}\n"
+    with pytest.raises(ConfigError) as caught:
+        parse_config(text)
+    assert words in str(caught.value)
+    assert "notify" in str(caught.value)
+    assert "abcdefgh" not in str(caught.value)
+
+
+def test_names_of_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("A", "https://hooks.slack.com/services/a"), ("B", "tgram://bot"), ("C", "no url")):
+        monkeypatch.setenv(name, value)
+    loaded = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+        "notify: {targets: [{apprise: '${A}'}, {apprise: '${B}'}, {apprise: '${C}'}, {webhook: 'http://a'},"
+        " {webhook: 'http://b'}, {webhook: 'http://c', name: webhook-3}, {webhook: 'http://d'}]}"
+    )
+    assert loaded.notify is not None
+    names = [name for name, _ in loaded.notify.named_targets()]
+    assert names == ["slack", "tgram", "apprise", "webhook", "webhook-2", "webhook-3", "webhook-4"]
+    assert loaded.hash == parse_config("source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}").hash
+
+
+def test_metrics_and_health_are_served_and_documented(kafka: Kafka, receiver: Receiver) -> None:
+    topic, port = kafka.topic("alerts"), free_port()
+    text = f"  targets: [{{webhook: '{receiver.url}'}}]\n  address: '127.0.0.1:{port}'"
+    loaded = config(kafka, topic, text.replace("\n  address", "\n  #address"))
+    assert loaded.notify is not None
+    loaded = loaded.replace(notify=loaded.notify.model_copy(update={"address": f"127.0.0.1:{port}"}))
+    with running(loaded):
+        send(kafka, topic, [alert()])
+        until(lambda: receiver.accepted)
+
+        def served(path: str) -> str:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+                return str(answer.read().decode())
+
+        assert json.loads(served("/readyz"))["ready"]
+        until(lambda: 'ssm_stream_notify_alerts_total{outcome="delivered",target="webhook"} 1.0' in served("/metrics"))
+        names = set(re.findall(r"^# TYPE (ssm_stream_\w+) ", served("/metrics"), re.M))
+    page = (Path(__file__).parent.parent / "docs/notify.md").read_text()
+    assert names == set(re.findall(r"^\| `(ssm_stream_\w+)` \|", page, re.M))
+
+
+def test_templates_have_the_same_parts_in_both_languages() -> None:
+    for language in ("en", "ja"):
+        loaded = parse_config(
+            "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+            f"alerts: {{language: {language}, control: true}}\n"
+            "notify: {targets: [{alertmanager: 'http://a'}], page: 'http://p/ui/'}"
+        )
+        assert loaded.notify is not None
+        renderer = Renderer(loaded, Routing(loaded.notify, loaded.notify.targets[0]), "my monitor.yaml")
+        whats: list[What] = ["started", "escalated", "open", "recovered", "passed"]
+        entries = [
+            Entry(Episode(f"{what}-{i}", alert(f"{what}-{i}"), "warning", 0.0, 0.0), what, 0.0)
+            for what in whats
+            for i in range(40)
+        ]
+        text = renderer.batch(Batch(entries, digest=True, held_back=70.0), 9)
+        assert all(entry.episode.entity in text.body for entry in entries)
+        assert "70" in text.body
+        assert "http://p/ui/#alert/" in text.body
+        assert "ssm-stream mute 'my monitor.yaml' started-0 --for 8h" in text.body
+        assert "\n\n\n" not in text.body
+        for limit in (1000, 2000):
+            pieces = parts(text, limit)
+            assert all(len(piece.body) <= limit for piece in pieces)
+            assert len({piece.title for piece in pieces}) == len(pieces)
+        assert len(parts(text, 160)) == 1
+        for other in (renderer.heartbeat(3, 0), renderer.heartbeat(3, 5), renderer.test()):
+            assert other.title.startswith("ssm-stream")
+            assert other.body
+
+
+def test_an_own_template(tmp_path: Path) -> None:
+    file = tmp_path / "short.txt.j2"
+    loaded = parse_config(
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\n"
+        f"notify: {{targets: [{{alertmanager: 'http://a'}}], template: {file}}}"
+    )
+    assert loaded.notify is not None
+    routing = Routing(loaded.notify, loaded.notify.targets[0])
+    with pytest.raises(ConfigError, match="cannot be read"):
+        Renderer(loaded, routing, "m.yaml")
+    file.write_text("{% if %}")
+    with pytest.raises(ConfigError, match="has an example"):
+        Renderer(loaded, routing, "m.yaml")
+    file.write_text(
+        "{{ groups.started.count }} new\n{% for i in groups.started.shown %}{{ i.alert.score }}{% endfor %}"
+    )
+    entry = Entry(Episode("e", alert(), "warning", 0.0, 0.0), "started", 0.0)
+    assert Renderer(loaded, routing, "m.yaml").batch(Batch([entry]), 1) == Text("1 new", "1.5")
