@@ -123,6 +123,14 @@ def test_without_summaries_and_feedback_it_names_what_is_missing() -> None:
     assert (budget["allowed"], budget["kept"]) == (2.0, "open")
 
 
+def test_alerts_count_for_the_first_team_whose_pattern_matches() -> None:
+    teams = "notify: {teams: {Pumps: 'pump-*', Fans: 'fan-1'}, targets: [{webhook: 'http://localhost:1/'}]}\n"
+    found = figures(parse_config(TEXT + teams), week())
+    counted = [(each["team"], each["alerts"], each["before"]) for each in found["alerts"]["teams"]]
+    assert counted == [("Pumps", 1, 2), ("Fans", 1, 0), ("", 2, 0)]
+    assert "The most were for (no team): 2." in page(found, ["events"], words("en"))
+
+
 class Body(HTMLParser):
     """The text of a page, and whether its tags are closed."""
 

@@ -345,7 +345,7 @@ class Engine:
         return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: snapshot_format.SnapshotReader) -> None:
-        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones in order; then call `finish_load`.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones; then call `finish_load`.
 
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.

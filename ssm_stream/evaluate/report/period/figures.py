@@ -94,7 +94,7 @@ def _by_day(now: list[Episode], since: int, until: int, zone: ZoneInfo) -> list[
 
 
 def _teams(config: Config, now: list[Episode], past: list[Episode], days: float) -> list[dict[str, Any]]:
-    teams = dict(getattr(getattr(config, "notify", None), "teams", None) or {})
+    teams = {} if config.notify is None else config.notify.teams
     counts, before = (Counter(team_of(each.entity, teams) for each in some) for some in (now, past))
     names = [*teams, *([""] if counts[""] or before[""] or not teams else [])]
     return [
