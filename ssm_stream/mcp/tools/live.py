@@ -61,8 +61,8 @@ def _sentences(found: Mapping[str, Any]) -> Iterator[str]:
     yield f"The prediction is {found['yhat']:.6g}: the base {found['base']:.6g}, and what follows."
     for each in found["parts"][:MAX_INPUTS]:
         yield (
-            f"{each['input']} contributes {each['contribution']:+.4g}: its value {each['value']:.3g} in standard "
-            f"deviations times its weight {each['weight']:.4g}."
+            f"{each['input']} contributes {each['contribution']:+.4g}: its value is {each['value']:.4g}, its weight "
+            f"{each['weight']:.4g} a standard deviation of the input."
         )
     if found["other_inputs"]["number"]:
         yield f"{found['other_inputs']['number']} more inputs: {found['other_inputs']['contribution']:+.4g}."
