@@ -14,6 +14,7 @@ from ssm_stream.cli.bundled.examples import examples
 from ssm_stream.cli.dlq import app as dlq_app
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
+from ssm_stream.cli.features.rename import rename_feature
 from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.generations.rewind import RewindCommand, rewind
 from ssm_stream.cli.init import init
@@ -23,6 +24,7 @@ from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
+from ssm_stream.cli.topic.mcp import mcp
 from ssm_stream.cli.topic.mute import mute
 from ssm_stream.cli.topic.notify import notify
 from ssm_stream.cli.topic.record import record
@@ -56,10 +58,11 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    mute, notify, report, paper, verify, train,
+    mcp, mute, notify, report, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)
+state_app.command()(rename_feature)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
 app.add_typer(dlq_app, name="dlq")

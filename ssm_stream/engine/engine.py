@@ -26,6 +26,8 @@ from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.input_changes.conversion import converted
+from ssm_stream.engine.input_changes.former_config import former_config
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
@@ -65,6 +67,7 @@ class Engine:
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
+        self._former: Engine | None = None  # loads a state of other inputs, until it is converted
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -332,11 +335,7 @@ class Engine:
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Self:
-        """Return an engine with the state that `snapshot` returned.
-
-        Raises:
-            StateError: damaged bytes, or a state that another configuration made and that does not fit this one.
-        """
+        """Return an engine with the state that `snapshot` returned; raises StateError as `load` does."""
         engine = cls(config)
         engine.load(snapshot_format.SnapshotReader(BytesIO(data)))
         engine.finish_load()
@@ -346,25 +345,24 @@ class Engine:
         return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: snapshot_format.SnapshotReader) -> None:
-        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
-
-        Call `finish_load` after the last.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones; then call `finish_load`.
 
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
         """
         reader.check()
         with snapshot_format.damage_as_state_error():
-            self._load(reader, reader.metadata)
+            if reader.metadata["whole"]:
+                config = former_config(self.config, reader.metadata)
+                self._former = None if config is None else Engine(config)
+            (self if self._former is None else self._former)._load(reader)
 
-    def _load(self, reader: snapshot_format.SnapshotReader, metadata: dict[str, Any]) -> None:
-        made, full = metadata["config"], bool(metadata["whole"])
-        if full:
-            snapshot.require_compatible_state(metadata, self.config)
-        elif made != self._loaded_config:
+    def _load(self, reader: snapshot_format.SnapshotReader) -> None:
+        metadata, full = reader.metadata, bool(reader.metadata["whole"])
+        if not full and metadata["config"] != self._loaded_config:
             raise snapshot_format.StateError("the incremental snapshot follows one that another configuration made")
-        self._loaded_config = made
-        migrates, self.primed = made != self.config.hash, dict(metadata.get("primed", {}))
+        self._loaded_config, self.primed = metadata["config"], dict(metadata.get("primed", {}))
+        migrates = self._loaded_config != self.config.hash
         for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):
             reader.prefix = f"{j}."
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
@@ -375,6 +373,11 @@ class Engine:
 
     def finish_load(self) -> None:
         """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
+        if self._former is not None:
+            former, self._former = self._former, None
+            former.finish_load()
+            with converted(former._dump(full=True), former.target_engines, self.target_engines) as reader:
+                self._load(reader)
         for each in self.target_engines:
             check_state(each.store)
             each.store.tally.begin(each.store.state, len(each.store))
@@ -383,12 +386,9 @@ class Engine:
             self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
-        """Remove an entity, which then starts afresh; what others have learned from it stays.
+        """Remove an entity (KeyError: there is none), which then starts afresh; what others have learned from it stays.
 
         The end of its episodes is sent at the next event of their source.
-
-        Raises:
-            KeyError: no such entity.
         """
         if entity not in self:
             raise KeyError(entity)
