@@ -20,7 +20,7 @@ from ssm_stream.config import Config, parse_config
 from ssm_stream.config.changes import diff_model_settings, overall_effect
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.entity_store import EntityStore
-from ssm_stream.engine.snapshot_format import SnapshotReader, StateError
+from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, write
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.ingest.events import EventReader, Events
 
@@ -81,6 +81,8 @@ CHANGES = {
     "lags 8 to 4": ("features: [a, b, c], lags: 8", "features: [a, b, c], lags: 4"),
     "past features": ("features: [a, b], lags: 0", "features: [a, c], lags: 0, feature_lags: 3"),
     "no past features": ("features: [a, c], feature_lags: 3", "features: [a, b, c]"),
+    "first features": ("", "features: [a, b, c]"),
+    "no features": ("features: [a, b, c]", ""),
     "differences": ("features: [a, c], differences: false", "features: [c, a], differences: true"),
 }
 KINDS = {
@@ -113,7 +115,7 @@ def test_several_targets_go_on(change: str) -> None:
 
 
 @pytest.mark.parametrize("change", ["added", "category removed", "lags 2 to 8", "past features"])
-@pytest.mark.parametrize("more", ["model: {horizon: 3 events}", "labels: {topic: labels, wait: 1h}"])
+@pytest.mark.parametrize("more", ["model: {horizon: 3 events, profile: accurate}", "labels: {topic: labels, wait: 1h}"])
 def test_predictions_that_wait_for_their_targets_wait_on(change: str, more: str) -> None:
     before, after = (config(event, more) for event in CHANGES[change])
     engine = Engine(before)
@@ -193,6 +195,19 @@ def test_what_leaves_and_comes_back_begins_afresh() -> None:
     assert not heads.W[..., [1 + i for i in mine]].any()
     assert not heads.S[:, :, [1 + i for i in mine]].any()
     assert np.isnan(state.u_last[: len(engine), 1]).all()
+
+
+@pytest.mark.parametrize("event", [{"lags": 10**6}, {"features": 3}, {"features": [5]}, {"derive": {"x": 1}}])
+def test_settings_that_are_none_are_refused(event: dict[str, Any]) -> None:
+    of, reader = config("features: [a]"), SnapshotReader(BytesIO(learned(config("features: [a]"), 100)))
+    metadata = reader.metadata
+    metadata["settings"]["event"] |= event
+    metadata["config"] = "0" * 12
+    parts = [ArrayPart(name, reader.read(name)) for name in reader.names]
+    file = BytesIO()
+    write(file, metadata, parts)
+    with pytest.raises(StateError):
+        Engine.restore(of, file.getvalue())
 
 
 def test_an_unchanged_configuration_leaves_each_bit() -> None:

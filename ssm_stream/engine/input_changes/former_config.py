@@ -28,9 +28,10 @@ def former_config(config: Config, metadata: dict[str, Any]) -> Config | None:
     if was == input_settings(config.model_settings["event"]):
         return None
     try:
-        # As files have them, so that derived inputs are checked and read again.
-        derive = Event.model_validate({"entity": "e", "timestamp": "t", "lags": 1, "derive": was.derive}).derive
-        event = config.event.model_copy(update={**was._asdict(), "derive": derive})
+        # As a file would have them, so that they are checked.
+        target = config.event.target
+        read = Event.model_validate({"entity": "e", "timestamp": "t", "target": target, **was._asdict()})
+        event = config.event.model_copy(update={name: getattr(read, name) for name in was._fields})
         # Facts of other topics, of which a state has none, may be for inputs that are new.
         return config.replace(event=event, source=config.source.model_copy(update={"context": []}))
     except ValidationError as error:

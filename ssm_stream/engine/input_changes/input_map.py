@@ -39,6 +39,12 @@ class InputMap(NamedTuple):
         return self.old.F == self.new.F and bool((self.numbers == np.arange(self.new.F)).all())
 
     @property
+    def none_kept(self) -> bool:
+        """Whether there were features or categories, and none of them is left."""
+        had = self.old.features + self.old.categories > 0
+        return had and bool((self.features == NEW).all() and (self.categories == NEW).all())
+
+    @property
     def fleet(self) -> Indices:
         """Inputs (L,) of the fleet and entity scope: the constant, the numbers, the slots of codes."""
         return np.concatenate([[0], _shifted(self.numbers, 1), 1 + self.old.F + np.arange(self.old.K)])

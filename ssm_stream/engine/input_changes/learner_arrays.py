@@ -12,6 +12,8 @@ from ssm_stream.core.shapes import LearnerParams
 from ssm_stream.engine.input_changes.input_map import Indices, InputMap, take, widen
 
 Array = NDArray[Any]
+GATES = ("stack_", "regret", "top")
+"""Prefixes of arrays of the gates that pools have."""
 BY_NUMBER = ("v_mean", "v_var", "v_count")
 BY_CODED = ("value", "seen", "dead", "slot", "missing", "other")
 
@@ -47,6 +49,8 @@ def pool_array(inputs: InputMap, name: str, array: Array) -> Array:
     """Return an array of `PoolState`."""
     if name in BY_NUMBER:
         return take(array, inputs.numbers, 1)
+    if name.startswith(GATES) and inputs.none_kept:  # what the answers were worth has become another question
+        return np.zeros_like(array)
     if name == "differs":  # so that hour and weekday go on as codes
         return take(array, inputs.coded, 1, 1)
     return take(array, inputs.coded, 1) if name in BY_CODED else array
