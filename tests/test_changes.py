@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ssm_stream.config import Config, parse_config
+from ssm_stream.config import Config, input_changes, parse_config
 from ssm_stream.config.changes import (
     HOLIDAYS,
     MIGRATES,
@@ -92,11 +92,10 @@ MIGRATING: list[dict[str, Any]] = [
     {"state__ttl": None},
 ]
 REFUSED: list[dict[str, Any]] = [
-    {"event__lags": 7},
-    {"event__features": ["a"]},
+    {"event__lags": 0},
     {"event__target": ["target", "z"]},
     {"event__time_zone": "Asia/Tokyo"},
-    {"event__feature_lags": 2},
+    {"event__features": ["a", "b", "c"], "event__target": "all"},
     {"model__interval": 0.95},
     {"model__fleet": False},
     {"model__profile": "accurate"},
@@ -224,11 +223,18 @@ def test_every_setting_that_decides_is_known_here() -> None:
     every += [f"alerts.{kind}.absorb_after" for kind in ("anomaly", "drift")]
     every += [name for name in OF_READINGS if name.removeprefix("event.") in readings().model_settings["event"]]
     every.append("event.aggregate.grace")
+    every += input_changes.PATHS
     every.append(HOLIDAYS)  # a text a year, of which the difference is one
     assert [path for path in every if path not in MIGRATES and not path.startswith(tuple(WHY_REFUSED))] == []
     assert set(MIGRATES) <= set(every)
-    tried = OF_READINGS | {"event.aggregate.grace"} | {key for change in MIGRATING for key in [*change, *paths(change)]}
-    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS}, "of these: test_holidays.py"
+    tried = (
+        OF_READINGS
+        | {*input_changes.PATHS, "event.aggregate.grace"}
+        | {key for change in MIGRATING for key in [*change, *paths(change)]}
+    )
+    assert {path.replace("__", ".") for path in tried} >= set(MIGRATES) - {HOLIDAYS}, (
+        "test_holidays.py, test_input_changes.py"
+    )
 
 
 def test_a_kind_that_is_switched_off_leaves_no_episode_open(whole: bytes) -> None:
@@ -336,6 +342,9 @@ def test_states_without_their_settings_are_refused_as_before(whole: bytes) -> No
 
 
 def test_words_for_what_is_not_there() -> None:
+    (change,) = diff_model_settings(changed().model_settings, changed(labels={"topic": "l"}).model_settings)
+    assert (change.path, change.old, change.effect) == ("labels", UNSET, "refused")
+    assert change.text.startswith("labels: unset → {")
     (change,) = diff_model_settings(changed().model_settings, changed(event__feature_lags=2).model_settings)
-    assert (change.path, change.old, change.effect) == ("event.feature_lags", UNSET, "refused")
-    assert change.text.startswith("event.feature_lags: unset → 2 (refused: ")
+    assert (change.path, change.old, change.effect) == ("event.feature_lags", UNSET, "migrated")
+    assert change.text.startswith("event.feature_lags: unset → 2 (migrated: ")

@@ -414,9 +414,10 @@ def test_settings_are_counted_where_they_differ_from_their_default() -> None:
 @pytest.mark.parametrize(
     ("path", "needs"),
     [
-        ("source.topic", "restart"), ("delivery", "restart"), ("event.features", "anew"), ("model.rate", "anew"),
+        ("source.topic", "restart"), ("delivery", "restart"), ("event.features", "restart"), ("model.rate", "anew"),
         ("model.warmup", "reload"), ("alerts.drift.budget", "reload"), ("sinks.alerts", "reload"),
         ("state.shards", "anew"), ("state.ttl", "reload"), ("event.max_bytes", "reload"), ("labels.delay", "anew"),
+        ("event.time_zone", "anew"), ("event.derive.mean.over", "restart"),
     ],
 )  # fmt: skip
 def test_what_another_value_of_a_setting_takes(path: str, needs: str) -> None:

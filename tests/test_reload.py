@@ -79,7 +79,9 @@ def test_the_databases_of_a_running_flow_are_left_alone(tmp_path: Path, monkeypa
     told = live_changes(config(tmp_path), config(tmp_path, alerts__drift__budget="1 per 500 events"))
     assert len(told) == 1
     assert "(migrated: " in told[0]
-    with pytest.raises(RefusedError, match=r"the state cannot continue with it:\n  event\.features"):
+    with pytest.raises(RefusedError, match=r"the state cannot continue with it:\n  event\.time_zone"):
+        live_changes(config(tmp_path), config(tmp_path, event__time_zone="Asia/Tokyo"))
+    with pytest.raises(RefusedError, match=r"while the flow runs:\n  event\.features: it changes the learner's inputs"):
         live_changes(config(tmp_path), config(tmp_path, event__features=["b"]))
 
 

@@ -256,6 +256,7 @@ def test_rows_equal_a_group_by_whatever_the_interleaving_batches_and_snapshots(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(-20_000, 20_000)), max_size=80), st.data())
 @example([(0, 0), (0, 10_000), (0, -10_000), (0, 10_000)], None)
+@example([(0, 0), (0, 0), (0, 0), (3, 0), (1, 11), (0, -9), (1, 105), (0, -3), (0, 4171)], None)
 def test_no_batch_or_snapshot_changes_anything_on_streams_in_any_order(steps: list[tuple[int, int]], data: Any) -> None:
     at, documents = NOON, []
     for entity, step in steps:

@@ -14,6 +14,7 @@ from ssm_stream.cli.bundled.examples import examples
 from ssm_stream.cli.dlq import app as dlq_app
 from ssm_stream.cli.doctor import doctor
 from ssm_stream.cli.explain import explain
+from ssm_stream.cli.features.rename import rename_feature
 from ssm_stream.cli.feedback import feedback
 from ssm_stream.cli.generations.rewind import RewindCommand, rewind
 from ssm_stream.cli.init import init
@@ -27,6 +28,7 @@ from ssm_stream.cli.topic.mcp import mcp
 from ssm_stream.cli.topic.mute import mute
 from ssm_stream.cli.topic.notify import notify
 from ssm_stream.cli.topic.record import record
+from ssm_stream.cli.topic.report import report
 from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate
@@ -56,10 +58,11 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    mcp, mute, notify, paper, verify, train,
+    mcp, mute, notify, report, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)
+state_app.command()(rename_feature)
 app.add_typer(schema_app, name="schema")
 app.add_typer(state_app, name="state")
 app.add_typer(dlq_app, name="dlq")

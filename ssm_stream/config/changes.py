@@ -3,7 +3,8 @@
 A state is *kept* where only settings change that it does not depend on (where events come from, where results go). It
 is *migrated* where its arrays keep their meaning under the new settings, or where whole groups of arrays are added or
 dropped (a detector that is switched on starts as for a new entity): what has been learned stays the same to the bit.
-Any other change is *refused*, because the arrays would mean something else.
+Where inputs are added or removed (`input_changes`), what was learned of the others stays. Any other change is
+*refused*, because the arrays would mean something else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Literal, NamedTuple
 
-from ssm_stream.config import Config
+from ssm_stream.config import Config, input_changes
 from ssm_stream.config.sections.holidays import Holidays, from_years, ranges
 
 Effect = Literal["kept", "migrated", "refused"]
@@ -22,7 +23,9 @@ HOLIDAYS = "event.holidays.days"
 _RULE = "the rule applies to alerts from now on"
 _SWITCH = "the learner stays; a detector that is switched on starts anew, one that is switched off is dropped"
 _BUDGET = "the learner stays; bounds and thresholds follow the new budget"
+_INPUTS = "inputs that are new start at weight zero, those that are gone leave, the others stay as learned"
 MIGRATES = {
+    **dict.fromkeys(input_changes.PATHS, _INPUTS),
     "event.when": "the learner stays; it applies to events from now on",
     "event.quality": "the learner stays; it applies to events from now on",
     "event.max_age": "the learner stays; rows are made so from now on",
@@ -100,7 +103,9 @@ GONE = ("event.framed",)
 _INDEPENDENT = "the state does not depend on it"
 
 _STREAM = "it names another stream or another state: stop the process and start it again"
+_INPUTS_LIVE = "it changes the learner's inputs, and what leaves is lost: stop the process and start it again"
 NOT_LIVE = {
+    **dict.fromkeys(input_changes.PATHS, _INPUTS_LIVE),
     "source.brokers": _STREAM,
     "source.topic": _STREAM,
     "source.topics": _STREAM,
@@ -136,7 +141,15 @@ def format_value(value: Any) -> str:
 
 def diff_model_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
     """The settings that differ between two `Config.model_settings`, in the order of the file."""
-    return [Change(path, was, now, *_effect(path)) for path, was, now in diff_settings(old, new)]
+    before, after = old.get("event", {}), new.get("event", {})
+    refused = input_changes.why_refused(before, after)
+
+    def effect(path: str) -> tuple[Effect, str]:
+        if not input_changes.is_of_inputs(path):
+            return _effect(path)
+        return ("migrated", input_changes.describe(path, before, after)) if refused is None else ("refused", refused)
+
+    return [Change(path, was, now, *effect(path)) for path, was, now in diff_settings(old, new)]
 
 
 def diff_runtime_settings(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
@@ -193,8 +206,9 @@ def overall_effect(changes: Iterable[Change]) -> Effect:
 
 
 def _setting(path: str) -> str:
-    """Return the setting that a path is in: all of `event.quality` is one, and all of `event.max_age`."""
-    return next((name for name in ("event.quality", "event.max_age") if path.startswith(f"{name}.")), path)
+    """Return the setting that a path is in: all of `event.quality` is one, all of `max_age`, and all of `derive`."""
+    whole = ("event.quality", "event.max_age", "event.derive")
+    return next((name for name in whole if path.startswith(f"{name}.")), path)
 
 
 def _effect(path: str) -> tuple[Effect, str]:

@@ -328,7 +328,12 @@ class Config(Section):
     @functools.cached_property
     def hash(self) -> str:
         """12 hex digits of the SHA-256 of `model_settings`, which may raise `WeightsError`."""
-        return hashlib.sha256(orjson.dumps(self.model_settings, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
+        return settings_hash(self.model_settings)
+
+
+def settings_hash(settings: dict[str, Any]) -> str:
+    """12 hex digits of the SHA-256 of `Config.model_settings`."""
+    return hashlib.sha256(orjson.dumps(settings, option=orjson.OPT_SORT_KEYS)).hexdigest()[:12]
 
 
 def config_schema() -> dict[str, Any]:

@@ -26,9 +26,12 @@ from ssm_stream.engine.entity_limiter import EntityLimiter, Segment
 from ssm_stream.engine.entity_store import shard_of
 from ssm_stream.engine.episodes.endings import Batch
 from ssm_stream.engine.episodes.ids import EventIds
+from ssm_stream.engine.input_changes.conversion import converted
+from ssm_stream.engine.input_changes.former_config import former_config
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
+from ssm_stream.engine.summaries.hourly import HourlySummaries
 from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
@@ -46,7 +49,7 @@ class Engine:
 
     target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
-    windows: past values of derived inputs, which all targets have in common
+    windows: past values of derived inputs, which all targets have in common; summaries: of the hours of each entity
     rows: makes the events of messages that are none yet (`ingest/rows`); None: a message is an event
     """
 
@@ -60,9 +63,11 @@ class Engine:
         self.episodes.restarts = [each.restarts for each in self.target_engines if each.restarts is not None]
         self.rows = row_builder(config.event, ttl_ms(config), keyed=config.delivery == "exactly_once")
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
+        self.summaries = HourlySummaries(config)
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
+        self._former: Engine | None = None  # loads a state of other inputs, until it is converted
 
     def __len__(self) -> int:
         """Entities in memory."""
@@ -229,7 +234,9 @@ class Engine:
             alerts.append(own)
         several = len(parts) > 1
         together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
-        return together, self.episodes.process(alerts, batch, ids, events)
+        sent = self.episodes.process(alerts, batch, ids, events)
+        self.summaries.add(events, source, ids, self.resolved_predictions if self.labels_delayed else parts, sent)
+        return together, sent
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
@@ -251,7 +258,9 @@ class Engine:
         """
         self.windows.end_batch()
         result = self.target_engines[0].learn(labels, source)
-        return result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
+        result = result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
+        self.summaries.learn(labels, result.resolved, result.alerts)
+        return result
 
     def pop_unmatched_labels(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
@@ -302,6 +311,7 @@ class Engine:
         for each in self.target_engines:
             each.store.mark_persisted()
         self.windows.mark_persisted()
+        self.summaries.mark_persisted()
         return name
 
     def snapshot(self) -> bytes:
@@ -320,16 +330,12 @@ class Engine:
             metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
-        common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, full=full)
+        common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, self.summaries, full=full)
         return metadata | common, parts + more
 
     @classmethod
     def restore(cls, config: Config, data: bytes) -> Self:
-        """Return an engine with the state that `snapshot` returned.
-
-        Raises:
-            StateError: damaged bytes, or a state that another configuration made and that does not fit this one.
-        """
+        """Return an engine with the state that `snapshot` returned; raises StateError as `load` does."""
         engine = cls(config)
         engine.load(snapshot_format.SnapshotReader(BytesIO(data)))
         engine.finish_load()
@@ -339,35 +345,39 @@ class Engine:
         return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: snapshot_format.SnapshotReader) -> None:
-        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
-
-        Call `finish_load` after the last.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones; then call `finish_load`.
 
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
         """
         reader.check()
         with snapshot_format.damage_as_state_error():
-            self._load(reader, reader.metadata)
+            if reader.metadata["whole"]:
+                config = former_config(self.config, reader.metadata)
+                self._former = None if config is None else Engine(config)
+            (self if self._former is None else self._former)._load(reader)
 
-    def _load(self, reader: snapshot_format.SnapshotReader, metadata: dict[str, Any]) -> None:
-        made, full = metadata["config"], bool(metadata["whole"])
-        if full:
-            snapshot.require_compatible_state(metadata, self.config)
-        elif made != self._loaded_config:
+    def _load(self, reader: snapshot_format.SnapshotReader) -> None:
+        metadata, full = reader.metadata, bool(reader.metadata["whole"])
+        if not full and metadata["config"] != self._loaded_config:
             raise snapshot_format.StateError("the incremental snapshot follows one that another configuration made")
-        self._loaded_config = made
-        migrates, self.primed = made != self.config.hash, dict(metadata.get("primed", {}))
+        self._loaded_config, self.primed = metadata["config"], dict(metadata.get("primed", {}))
+        migrates = self._loaded_config != self.config.hash
         for j, (each, own) in enumerate(zip(self.target_engines, metadata["targets"], strict=True)):
             reader.prefix = f"{j}."
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
         self.episodes.load(reader, migrates=migrates)
-        snapshot.load_common(reader, self.windows, self.rows, self._limiter, full=full)
+        snapshot.load_common(reader, self.windows, self.rows, self._limiter, self.summaries, full=full)
         reader.finish()
 
     def finish_load(self) -> None:
         """Check the state (StateError), and end the episodes that the settings do not allow, after the last `load`."""
+        if self._former is not None:
+            former, self._former = self._former, None
+            former.finish_load()
+            with converted(former._dump(full=True), former.target_engines, self.target_engines) as reader:
+                self._load(reader)
         for each in self.target_engines:
             check_state(each.store)
             each.store.tally.begin(each.store.state, len(each.store))
@@ -376,12 +386,9 @@ class Engine:
             self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
-        """Remove an entity, which then starts afresh; what others have learned from it stays.
+        """Remove an entity (KeyError: there is none), which then starts afresh; what others have learned from it stays.
 
         The end of its episodes is sent at the next event of their source.
-
-        Raises:
-            KeyError: no such entity.
         """
         if entity not in self:
             raise KeyError(entity)
@@ -389,4 +396,5 @@ class Engine:
             each.store.remove(entity)
         self.primed.pop(entity, None)
         self.windows.remove(entity)
+        self.summaries.remove(entity)
         self.episodes.remove(entity)

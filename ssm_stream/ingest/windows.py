@@ -65,6 +65,11 @@ class Windows:
                 self._windows.append(_Window(column, event.derive[name].over or 1, slice(at, at + past)))
                 at += past
         self.width = at
+        derived = [event.numbers[window.column] for window in self._windows]
+        self.places = {
+            (name, repr(event.derive[name])): window.past for name, window in zip(derived, self._windows, strict=True)
+        }
+        """Places of an entity's past values by derived input, its name and definition."""
         self._ttl = ttl
         self._clear()
 

@@ -308,7 +308,7 @@ class Windows {
         }
         if (believed) clock_.move(row, e.time, jump_, back_);
         if (e.time != before) e.since = clock_.progress + std::max<i64>(0, e.time - clock_.median);
-        expire(i);
+        expire(i, row);
         if (believed)
             while (at(row).born && next(at(row)) != NEVER && end_of(next(at(row))) + grace_ <= at(row).time) close(i, row);
         if (at(row).born) enqueue(row);
@@ -458,13 +458,16 @@ class Windows {
             if (at(row).born) enqueue(row);
         }
     }
-    void expire(i64 i) {
+    // What is due for all entities but that of the event, whose windows come after: not where its place in the queue, which may be
+    // one of earlier times, happens to be.
+    void expire(i64 i, i64 but) {
         while (!queue_.empty() && std::get<0>(queue_.top()) <= clock_.progress) {
             const auto [when, born, row] = queue_.top();
             queue_.pop();
             Entity& e = at(row);
             if (e.born != born || e.key != when) continue;
             e.key = INT64_MAX;
+            if (row == but) continue;
             if (due(e) == when) {
                 if (next(e) == NEVER) {
                     forget(row);

@@ -1,0 +1,1 @@
+"""Commands on the inputs of a stored state."""

@@ -1,0 +1,37 @@
+"""The present configuration with the inputs that a state was made with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from ssm_stream.config import Config
+from ssm_stream.config.input_changes import input_settings
+from ssm_stream.config.sections import Event
+from ssm_stream.engine.snapshot import require_compatible_state
+from ssm_stream.engine.snapshot_format import StateError
+
+
+def former_config(config: Config, metadata: dict[str, Any]) -> Config | None:
+    """Return the configuration with the inputs of a state; None if they are its own.
+
+    metadata: of a full snapshot
+
+    Raises:
+        StateError: the configuration cannot continue with the state, or this release cannot read the settings.
+    """
+    require_compatible_state(metadata, config)
+    if metadata["config"] == config.hash:
+        return None
+    was = input_settings(metadata["settings"]["event"])
+    if was == input_settings(config.model_settings["event"]):
+        return None
+    try:
+        # As files have them, so that derived inputs are checked and read again.
+        derive = Event.model_validate({"entity": "e", "timestamp": "t", "lags": 1, "derive": was.derive}).derive
+        event = config.event.model_copy(update={**was._asdict(), "derive": derive})
+        # Facts of other topics, of which a state has none, may be for inputs that are new.
+        return config.replace(event=event, source=config.source.model_copy(update={"context": []}))
+    except ValidationError as error:
+        raise StateError(f"this release cannot read the inputs of the state: {error}") from error

@@ -1,0 +1,116 @@
+"""Maps all arrays that a snapshot has of one target to other inputs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.engine.entity_store import EntityStore
+from ssm_stream.engine.input_changes import detector_arrays, learner_arrays
+from ssm_stream.engine.input_changes.input_map import input_map, removed_inputs, take
+from ssm_stream.engine.kernel_params import build_learner_params
+from ssm_stream.engine.snapshot_format import ArrayPart, StateError
+
+Array = NDArray[Any]
+SAME = ("T", "B", "M", "R", "K", "bases", "moments", "prox", "log", "gd", "fern", "window", "seasons", "cycles")
+"""Sizes of the learner that its inputs must not change."""
+
+
+class TargetArrays:
+    """Maps the arrays of one target.
+
+    Args:
+        former: holds the state
+        present: is to get it, and is empty so far
+
+    Raises:
+        StateError: the learner has other heads or answers under the present settings.
+    """
+
+    def __init__(self, former: EntityStore, present: EntityStore) -> None:
+        old, plan = former.params, present.plan
+        new = build_learner_params(present.config, plan, present.weights, old.K)
+        differing = [name for name in SAME if getattr(old, name) != getattr(new, name)]
+        if differing:
+            raise StateError(
+                f"with these inputs the learner has other answers ({', '.join(differing)}): put event back as it was, "
+                "or start anew with another recovery.directory"
+            )
+        self._store = former
+        self._inputs = input_map((former.config, former.plan, old), plan, new, present.config)
+        pools = len(former.pools) if former.config.model.fleet else len(former.names)
+        shared = {name: array[:pools] for name, array in former.shared.pool._asdict().items()}
+        self._gone = learner_arrays.removed_slots(self._inputs, shared)
+
+    def parts(self, parts: list[ArrayPart]) -> list[ArrayPart]:
+        """Return the arrays of a full snapshot of the target, mapped."""
+        arrays = [part.array if part.rows is None else part.array[part.rows] for part in parts]
+        names = [part.name for part in parts]
+        shared = names.index("pool.n")  # two groups of the same name: first that of entities, then that of pools
+        groups: dict[str, dict[str, Array]] = {"fleet": {}, "norm": {}, "error_scale": {}}
+        for name, array in zip(names[shared:], arrays[shared:], strict=True):
+            group, _, field = name.partition(".")
+            if group in groups:
+                groups[group][field] = array
+        mapped = self._map_pools(groups)
+        gone = self._gone_of_entities()
+        out = list[ArrayPart]()
+        for i, (name, array) in enumerate(zip(names, arrays, strict=True)):
+            if i < shared:
+                array = self._map_entities(name, array, gone)
+            elif name in mapped:
+                array = mapped[name]
+            elif name.startswith("pool."):
+                array = learner_arrays.pool_array(self._inputs, name.removeprefix("pool."), array)
+            else:
+                array = self._map_pending(name, array)
+            out.append(ArrayPart(name, array))
+        return out
+
+    def _map_pools(self, groups: dict[str, dict[str, Array]]) -> dict[str, Array]:
+        """Return the mapped arrays of the pooled scopes, and of the pools' scale of errors, by name."""
+        inputs, out = self._inputs, dict[str, Array]()
+        F, K = inputs.old.F, inputs.old.K
+        for scope, places, first in (("fleet", inputs.fleet, 1 + F), ("norm", inputs.norm, 1 + 2 * F)):
+            if not groups[scope]:
+                continue
+            gone = np.zeros((len(self._gone), first + K), np.bool_)
+            gone[:, removed_inputs(places, first + K)] = True
+            gone[:, first:] |= self._gone
+            heads = learner_arrays.HeadArrays(inputs, places, gone, groups[scope])
+            out |= {f"{scope}.{name}": heads.array(name) for name in groups[scope]}
+        scales = detector_arrays.scale_pool_arrays(inputs, groups["error_scale"])
+        return out | {f"error_scale.{name}": array for name, array in scales.items()}
+
+    def _gone_of_entities(self) -> Array:
+        """Return (E, K) bool: the slots of columns that are gone, in any pool of the entity's shard."""
+        store = self._store
+        if not store.config.model.fleet:
+            return self._gone
+        by_shard = np.zeros((store.config.state.shards, self._gone.shape[1]), np.bool_)
+        for (shard, _), row in store.pools.items():
+            by_shard[shard] |= self._gone[row]
+        found: Array = by_shard[store.shards[: len(store.names)]]
+        return found
+
+    def _map_entities(self, name: str, array: Array, gone: Array) -> Array:
+        group, _, field = name.partition(".")
+        if group == "learner":
+            return learner_arrays.entity_array(self._inputs, field, array, gone)
+        if group == "reference":
+            return learner_arrays.linear_weights(self._inputs, array, gone)
+        if group == "levels":
+            return detector_arrays.levels_array(self._inputs, field, array)
+        return detector_arrays.scale_array(self._inputs, field, array) if group == "error_scale" else array
+
+    def _map_pending(self, name: str, array: Array) -> Array:
+        """Return an array of the predictions that wait for their targets, or of what else follows the pools."""
+        if name == "v":
+            return take(array, self._inputs.numbers, 1, math.nan)
+        if name == "named":
+            return take(array, self._inputs.categories, 1, math.nan)
+        window = self._inputs.new.window
+        return learner_arrays.past_targets(self._inputs, array, 2) if name == "past" and window else array
