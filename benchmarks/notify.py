@@ -220,6 +220,7 @@ def alertmanager(broker: str, folder: Path, count: int) -> tuple[list[dict[str, 
             job.wait(lambda: states().keys() == everyone, 60, "not all fire")
             suppressed = states()[quiet] == "suppressed"
             job.wait(lambda: sent("firing") == everyone - {quiet}, 60, "not all were sent on")
+            time.sleep(2.0)  # until it has noted what it has sent on: without that it sends no end
             _end(process)
             recover(halves[0])  # while Alertmanager is away
             time.sleep(2.0)
@@ -227,7 +228,7 @@ def alertmanager(broker: str, folder: Path, count: int) -> tuple[list[dict[str, 
                 began = time.monotonic()
                 job.wait(lambda: states().keys() == everyone - halves[0], 90, "not what is open after the restart")
                 back = time.monotonic() - began
-                job.wait(lambda: sent("resolved") >= halves[0], 60, "not all resolved were sent on")
+                job.wait(lambda: sent("resolved") >= halves[0], 60, "not all resolved were sent on after the restart")
                 notify.send_signal(signal.SIGKILL)
                 notify.wait()
                 recover(halves[1])  # while notify is away

@@ -21,9 +21,13 @@ from ssm_stream.ops.metrics import Metrics
 
 PROMETHEUS = DOCKER / "prometheus"
 DASHBOARD = json.loads((DOCKER / "grafana/dashboards/ssm-stream.json").read_text())
+BY_ENTITY = json.loads((DOCKER / "grafana/dashboards/ssm-stream-entity.json").read_text())
+"""The dashboard of one entity: part of its panels read the live page, which tests/test_json_api.py serves."""
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
+PROMETHEUS_SOURCE = {"type": "prometheus", "uid": "${datasource}"}
+PAGE_SOURCE = {"type": "yesoreyeram-infinity-datasource", "uid": "${page}"}
 ALERTS = [rule for rule in RULES if "alert" in rule]
 
 
@@ -51,7 +55,8 @@ def known_names() -> set[str]:
 
 def expressions() -> list[str]:
     """Of all rules, panels, variables and annotations."""
-    shown = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
+    panels = [*DASHBOARD["panels"], *BY_ENTITY["panels"]]
+    shown = [target["expr"] for panel in panels for target in panel.get("targets", []) if "expr" in target]
     shown += [v["definition"] for v in DASHBOARD["templating"]["list"] if "definition" in v]
     shown += [a["expr"] for a in DASHBOARD["annotations"]["list"] if "expr" in a]
     return [*shown, *(rule["expr"] for rule in RULES)]
@@ -90,11 +95,12 @@ def test_alerts_say_how_bad_what_and_where_to_read_on() -> None:
             assert word in section, f"{name}: {word}"
 
 
-def test_panels_say_what_they_show_and_in_which_unit() -> None:
-    panels = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+@pytest.mark.parametrize("dashboard", [DASHBOARD, BY_ENTITY], ids=["flow", "entity"])
+def test_panels_say_what_they_show_and_in_which_unit(dashboard: dict[str, Any]) -> None:
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     boxes = []
-    for panel in DASHBOARD["panels"]:
+    for panel in dashboard["panels"]:
         at = panel["gridPos"]
         assert at["x"] + at["w"] <= 24
         boxes.append((at["x"], at["y"], at["x"] + at["w"], at["y"] + at["h"]))
@@ -107,11 +113,18 @@ def test_panels_say_what_they_show_and_in_which_unit() -> None:
     assert not overlapping
     for panel in panels:
         assert panel["description"], panel["title"]
-        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        assert panel["datasource"] in (PROMETHEUS_SOURCE, PAGE_SOURCE)
+        assert panel["datasource"] == PROMETHEUS_SOURCE or dashboard is BY_ENTITY
         assert panel["type"] in ("table", "heatmap") or panel["fieldConfig"]["defaults"]["unit"], panel["title"]
         for target in panel["targets"]:
-            assert "$job" in target["expr"], f"{panel['title']}: of all flows, whatever is chosen"
-    assert {v["name"] for v in DASHBOARD["templating"]["list"]} == {"datasource", "job", "instance"}
+            chosen = (
+                target["url"].startswith("/ui/api/") if panel["datasource"] == PAGE_SOURCE else "$job" in target["expr"]
+            )
+            assert chosen, f"{panel['title']}: of all flows, whatever is chosen"
+    own = {"page", "entity", "target"} if dashboard is BY_ENTITY else set()
+    assert {v["name"] for v in dashboard["templating"]["list"]} == {"datasource", "job", "instance"} | own
+    marks = [each["name"] for each in dashboard["annotations"]["list"]]
+    assert any("Alerts" in name for name in marks[1:]), "alerts are annotations"
 
 
 # What people are told to type.

@@ -26,7 +26,7 @@ COMMANDS = [
     "verify",
     "schema config",
 ]
-COMMANDS += ["tune", "ablate"]
+COMMANDS += ["tune", "ablate", "notify"]
 COMMANDS += [f"state {name}" for name in ("ls", "show", "export", "import", "reset", "diff")]
 SMALLEST = """\
 source:

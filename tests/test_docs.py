@@ -154,8 +154,8 @@ def test_json_can_be_read(block: Block) -> None:
     assert orjson.loads(block.text)
 
 
-TESTED = ("docs/notebook.md", "docs/own-parts.md")
-"""Pages whose Python runs in a test of their own: test_notebook.py, test_own_parts.py."""
+TESTED = ("docs/consumers.md", "docs/notebook.md", "docs/own-parts.md")
+"""Pages whose Python runs in a test of their own: test_consumers.py, test_notebook.py, test_own_parts.py."""
 
 
 @pytest.mark.parametrize("block", [p for p in of("python") if p.id.partition(":")[0] not in TESTED])
@@ -167,7 +167,7 @@ def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_blocks_say_what_they_are() -> None:
-    known = {"", "yaml", "json", "python", "sql", "ini", "toml"}
+    known = {"", "yaml", "json", "java", "python", "sql", "ini", "toml"}
     assert {block.lang for block in ALL} <= known
     marks = {block.mark for block in ALL if block.lang == "yaml" and block.mark}
     assert all(mark == "not ours" or re.fullmatch(r"in: [a-z.]+", mark) for mark in marks), marks

@@ -491,7 +491,7 @@ def test_init_takes_a_sample_of_a_topic_in_avro(
     told = ssm_stream(*call, "--schema-registry", url)
     assert told.exit_code == 0, told.output
     made = load_config(out)
-    assert (made.event.format, made.event.entity, made.event.target) == ("avro", "press", "temp")
+    assert (made.event.format, made.event.entity, made.event.target) == ("avro", "press", "all")
     assert made.schema_registry is not None
     assert made.schema_registry.url == url
     told = command("validate", str(out), "--against-broker")

@@ -15,7 +15,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -26,11 +26,12 @@ import orjson
 import pytest
 import yaml
 from aiosmtpd.controller import Controller
-from brokers import Kafka
+from brokers import Kafka, LocalKafka
 from hypothesis import given
 from hypothesis import strategies as st
 from notified import Receiver, alert, config, next_phase, send, until
 from test_cli import command
+from test_stream import PARTITIONS, Job, events
 
 from ssm_stream.config import Config, ConfigError, Notify, parse_config
 from ssm_stream.contract.message_schemas import dead_letter_headers
@@ -45,6 +46,7 @@ from ssm_stream.notify.rendering import Renderer, Text, parts
 from ssm_stream.notify.routing import Routing
 from ssm_stream.notify.senders.http import post
 from ssm_stream.notify.service import NotifyService
+from ssm_stream.notify.workers.lanes import Lanes
 from ssm_stream.ops.bytewax_metrics import free_port
 
 
@@ -561,6 +563,42 @@ def test_people_get_later_what_failed_and_what_came_meanwhile(kafka: Kafka, mail
     assert len([i for i in range(len(mail.messages)) if "pump-1: temp" in mail.text(i)[1]]) == 1
 
 
+def test_what_people_cannot_be_sent_for_long_is_a_dead_letter(
+    kafka: Kafka, mail: Mail, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssm_stream.notify.workers.base.GIVE_UP", 0.0)
+    topic, letters = kafka.topic("alerts"), kafka.topic("letters")
+    loaded = config(kafka, topic, "  targets: [{apprise: '${NOTIFY_URL}'}]\n  group: 0", letters=letters)
+    with running(loaded):
+        until(lambda: len(mail.messages) == 1)
+        mail.refuse = True
+        send(kafka, topic, [first := alert("pump-1")])
+        (found,) = kafka.read(letters, expected=1)
+        assert found.value() == orjson.dumps(first)
+        mail.refuse = False
+        send(kafka, topic, [alert("pump-2")])
+        until(lambda: len(mail.messages) == 2)
+        assert "pump-1" not in mail.text(1)[1]
+
+
+def test_the_topic_is_read_again_after_a_broker_that_was_away(
+    private_kafka: Callable[[], LocalKafka], receiver: Receiver
+) -> None:
+    broker = private_kafka()
+    topic = broker.topic("alerts")
+    loaded = config(broker, topic, f"  targets: [{{webhook: '{receiver.url}'}}]")
+    with running(loaded):
+        send(broker, topic, [first := alert("pump-1")])
+        until(lambda: len(receiver.accepted) == 1)
+        time.sleep(0.5)
+        broker.stop()
+        time.sleep(2.0)
+        broker.start()
+        send(broker, topic, [second := alert("pump-2")])
+        until(lambda: {r.json["id"] for r in receiver.accepted} == {first["id"], second["id"]}, 60)
+    assert len(receiver.accepted) == 2
+
+
 def test_an_acknowledged_alert_is_not_repeated_and_heartbeats_come(kafka: Kafka, mail: Mail) -> None:
     topic, feedback = kafka.topic("alerts"), kafka.topic("feedback")
     loaded = config(
@@ -613,6 +651,18 @@ def test_the_command_prints_what_would_be_sent(kafka: Kafka, tmp_path: Path) -> 
     done = command("notify", str(file))
     assert done.returncode == 2
     assert "notify: missing" in done.stderr
+
+
+def test_only_notify_needs_the_secrets_of_its_targets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NOTIFY_URL", raising=False)
+    text = (
+        "source: {brokers: a, topic: t}\nevent: {entity: e, timestamp: t}\nnotify: {targets: [{%s: '${NOTIFY_URL}'}]}"
+    )
+    for key in ("apprise", "webhook"):
+        loaded = parse_config(text % key)
+        with pytest.raises(ConfigError, match=rf"targets\[0\].{key}: the environment variable NOTIFY_URL is not set"):
+            NotifyService(loaded, "monitor.yaml")
+        NotifyService(loaded, "monitor.yaml", print)
 
 
 @pytest.mark.parametrize(
@@ -722,3 +772,52 @@ def test_an_own_template(tmp_path: Path) -> None:
     )
     entry = Entry(Episode("e", alert(), "warning", 0.0, 0.0), "started", 0.0)
     assert Renderer(loaded, routing, "m.yaml").batch(Batch([entry]), 1) == Text("1 new", "1.5")
+    file.write_text("{{ no_such_thing }}")
+    assert Renderer(loaded, routing, "m.yaml").batch(Batch([entry]), 1).title == "pump-3: anomaly", "the package's"
+
+
+def test_a_job_that_is_tried_again_later_delays_only_its_own_episode() -> None:
+    done, lanes = list[str](), Lanes("test", 2)
+    attempts = itertools.count()
+
+    def first() -> float | None:
+        if next(attempts) < 3:
+            return 0.1
+        done.append("first")
+        return None
+
+    for key, job in (("a", first), ("a", lambda: done.append("second"))):
+        lanes.submit(key, job)
+    for i in range(5):
+        lanes.submit(f"b{i}", lambda: done.append("other"))
+    until(lambda: len(done) == 7)
+    assert done == ["other"] * 5 + ["first", "second"]
+    lanes.submit("c", lambda: 60.0)
+    lanes.close()
+
+
+def test_the_alerts_of_a_flow_are_sent_as_they_are(kafka: Kafka, receiver: Receiver, tmp_path: Path) -> None:
+    topic = kafka.topic("events", PARTITIONS)
+    kafka.produce(topic, events(20_000))
+    job = Job(kafka, tmp_path, topic)
+    content = orjson.loads(job.path.read_bytes())
+    content["notify"] = {"targets": [{"webhook": receiver.url, "kinds": ["anomaly", "drift"]}], "address": None}
+    job.path.write_bytes(orjson.dumps(content))
+    with running(job.config):
+        job.run()
+        written = job.told_alerts()
+        until(lambda: len(receiver.accepted) >= len(written))
+    assert len(written) > 10
+    assert {each.headers["ce-id"]: each.body for each in receiver.accepted} == written
+    assert {each.headers["ce-subject"] for each in receiver.accepted} == {
+        each.json["entity"] for each in receiver.accepted
+    }
+    done = command("notify", str(job.path), "--dry-run", "--since", "1h")
+    assert f"webhook: {len(written)} messages from {len(written)} alert messages" in done.stdout
+    shown = orjson.loads(job.path.read_bytes())
+    shown["notify"]["targets"] = [{"apprise": "${NOTIFY_URL}"}]
+    job.path.write_bytes(orjson.dumps(shown))
+    done = command("notify", str(job.path), "--dry-run", "--since", "1h")
+    assert done.returncode == 0, done.stderr
+    assert "expected" in done.stdout
+    assert re.search(r"came and passed|started", done.stdout)

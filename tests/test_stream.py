@@ -22,7 +22,7 @@ from brokers import Kafka, LocalKafka, MockKafka, free_port
 from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from ssm_stream.autoconfig.feature_selection import select_features, with_columns
-from ssm_stream.config import Config, ConfigError, load_config, parse_config
+from ssm_stream.config import Config, ConfigError, Event, Source, load_config, parse_config
 from ssm_stream.engine.engine import Engine
 from ssm_stream.flow import runtime
 from ssm_stream.ingest.events import EventReader
@@ -439,7 +439,7 @@ def test_picked_features_stay_for_the_life_of_the_state(job: Callable[..., Job],
     first = made.run()
     assert logged(first, "features_picked")["features"] == ["a", "b"]
     kafka.produce(made.topic, with_gas(1_000, seed=1))
-    now = first_documents(made.config.source, tuple(range(PARTITIONS)), 200, until_eof=True)
+    now = first_documents(made.config, tuple(range(PARTITIONS)), 200, until_eof=True)
     assert select_features(made.config, now).config.event.features == ["a", "b", "gas"], (
         "another choice would be made now"
     )
@@ -474,32 +474,39 @@ def test_bytewax_runs_the_flow_with_picked_features(job: Callable[..., Job]) -> 
     assert (made.folder / "recovery" / "features.json").exists()
 
 
+def of_topic(source: Source, partitions: tuple[int, ...], n: int, *, until_eof: bool) -> list[Any]:
+    """The first documents of a topic of JSON."""
+    return first_documents(
+        Config(source=source, event=Event(entity="e", timestamp="t", target="y")), partitions, n, until_eof=until_eof
+    )
+
+
 def test_the_first_documents_come_from_all_partitions(mock_kafka: MockKafka) -> None:
     """The first of each, then the second of each: a busy partition does not hide the others."""
     topic = mock_kafka.topic("events", 3)
     for partition, n in enumerate((500, 2, 500)):
         texts = [b"not json", *(orjson.dumps({"p": partition, "i": i}) for i in range(1, n))]
         mock_kafka.produce(topic, texts, partition=partition)
-    found = first_documents(mock_kafka.source(topic), (0, 1, 2), 20, until_eof=False)
+    found = of_topic(mock_kafka.source(topic), (0, 1, 2), 20, until_eof=False)
     assert [(d["p"], d["i"]) for d in found] == [(0, 1), (1, 1), (2, 1), *((p, i) for i in range(2, 9) for p in (0, 2))]
-    only = first_documents(mock_kafka.source(topic), (1,), 20, until_eof=True)
+    only = of_topic(mock_kafka.source(topic), (1,), 20, until_eof=True)
     assert only == [{"p": 1, "i": 1}]
 
 
 def test_the_first_documents_are_waited_for(mock_kafka: MockKafka) -> None:
     topic = mock_kafka.topic("events", 2)
     with pytest.raises(ConfigError, match="it is empty"):
-        first_documents(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
+        of_topic(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
     began = time.monotonic()
     with pytest.raises(ConfigError, match="it is empty"):
-        first_documents(mock_kafka.source(topic, wait=1.5), (0, 1), 20, until_eof=False)
+        of_topic(mock_kafka.source(topic, wait=1.5), (0, 1), 20, until_eof=False)
     assert 1.4 < time.monotonic() - began < 5
     mock_kafka.produce(topic, [b"{"] * 3)
     with pytest.raises(ConfigError, match="none of its first 3 messages is JSON"):
-        first_documents(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
+        of_topic(mock_kafka.source(topic), (0, 1), 20, until_eof=True)
     late = threading.Timer(1.0, mock_kafka.produce, (topic, [b"{}"] * 30))
     late.start()
-    assert len(first_documents(mock_kafka.source(topic, wait=30), (0, 1), 20, until_eof=False)) >= 17
+    assert len(of_topic(mock_kafka.source(topic, wait=30), (0, 1), 20, until_eof=False)) >= 17
     late.join()
 
 
@@ -508,7 +515,7 @@ def test_the_first_documents_of_a_broker_that_refuses(mock_kafka: MockKafka) -> 
     mock_kafka.produce(topic, [b"{}"])
     mock_kafka.push_errors(ApiKey.FETCH, [KafkaError.TOPIC_AUTHORIZATION_FAILED] * 50)
     with pytest.raises(BrokerError, match=topic):
-        first_documents(mock_kafka.source(topic, wait=5), (0,), 20, until_eof=True)
+        of_topic(mock_kafka.source(topic, wait=5), (0,), 20, until_eof=True)
 
 
 def test_what_was_picked_is_kept_beside_the_state(tmp_path: Path) -> None:

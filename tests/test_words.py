@@ -95,6 +95,7 @@ DONE: tuple[str, ...] = (
     "flow",
     "ingest",
     "kafka",
+    "mcp",
     "notify",
     "operators",
     "ops",

@@ -24,9 +24,11 @@ from ssm_stream.cli.replay import replay
 from ssm_stream.cli.run import run
 from ssm_stream.cli.schema import app as schema_app
 from ssm_stream.cli.state import app as state_app
+from ssm_stream.cli.topic.mcp import mcp
 from ssm_stream.cli.topic.mute import mute
 from ssm_stream.cli.topic.notify import notify
 from ssm_stream.cli.topic.record import record
+from ssm_stream.cli.topic.report import report
 from ssm_stream.cli.train import train
 from ssm_stream.cli.tune import tune
 from ssm_stream.cli.validate import validate
@@ -56,7 +58,7 @@ def ssm_stream(
 
 for command in (
     validate, demo, examples, init, run, replay, record, backtest, pilot, tune, ablate, doctor, explain, feedback,
-    mute, notify, paper, verify, train,
+    mcp, mute, notify, report, paper, verify, train,
 ):  # fmt: skip
     app.command()(command)
 state_app.command(cls=RewindCommand)(rewind)

@@ -141,6 +141,22 @@ def suppressed(
     _message(config, schema, lambda c: "" if c.sinks.suppressed else "sinks.suppressed: not set; name its topic")
 
 
+@app.command()
+def summary(config: ConfigFile) -> None:
+    """Print the schema of the hourly summaries: a JSON Schema, or Avro with `sinks.format: avro`.
+
+    Example: ssm-stream schema summary examples/soft-sensor.yaml
+    """
+    from ssm_stream.contract.avro_schemas import summary_avro
+    from ssm_stream.contract.summary_schema import summary_schema
+
+    _message(
+        config,
+        _written(summary_schema, summary_avro),
+        lambda c: "" if c.sinks.summaries else "sinks.summaries: not set; name its topic",
+    )
+
+
 @app.command("dead-letter")
 def dead_letter(config: ConfigFile) -> None:
     """Print the JSON Schema of the headers of the dead letters; keys and values are those of the messages.

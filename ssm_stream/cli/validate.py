@@ -196,6 +196,8 @@ def _describe(config: Config) -> Iterator[str]:
         yield f"stops     {window.entities}: {window.text}; alerts are suppressed, events {learning}"
     if config.control_topic is not None:
         yield f"stops     also those that are announced on {config.control_topic} (ssm-stream mute)"
+    if config.notify is not None:
+        yield f"notifies  {', '.join(name for name, _ in config.notify.named_targets())} (ssm-stream notify)"
     yield "learns    " + (
         "entities of a shard and partition together" if config.model.fleet else "each entity by itself"
     )

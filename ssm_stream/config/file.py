@@ -260,6 +260,8 @@ def _fill(value: Any, name: str, root: yaml.Node, path: tuple[str | int, ...], s
             secrets.append(_content(found[1], where))
             return secrets[-1]
         content = os.environ.get(found[2]) or found[3]
+        if content is None and path[:2] == ("notify", "targets"):
+            return found[0]  # only `ssm-stream notify` needs it, which checks that it is there
         if content is None:
             cure = f"export it, or write ${{{found[2]}:-default}}"
             if client_properties.is_secret(str(path[-1])):

@@ -12,7 +12,7 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.config.client_properties import mechanism_of, protocol_of
 from ssm_stream.config.sections.registry import OF_REGISTRY
-from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, suppressed_avro
+from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, summary_avro, suppressed_avro
 from ssm_stream.contract.event_schema import control_schema, event_schema, example_event, feedback_schema, label_schema
 from ssm_stream.contract.message_schemas import (
     CONTENT_TYPES,
@@ -24,6 +24,7 @@ from ssm_stream.contract.message_schemas import (
     receipt_schema,
     suppressed_schema,
 )
+from ssm_stream.contract.summary_schema import summary_schema
 
 BINDING = {"bindingVersion": "0.5.0"}
 TEXT = {"type": "string"}
@@ -121,6 +122,14 @@ def asyncapi(config: Config) -> dict[str, Any]:
             "bindings": _key("The entity, or * where it is of many.", framed=framed),
         }
         _add_channel(document, "suppressed", sinks.suppressed, "send", suppressed)
+    if sinks.summaries is not None:
+        summary = {
+            "title": "Summary",
+            "summary": f"What happened to an entity in an hour. The topic is compacted. {_repeats(config)}",
+            **_written(config, summary_schema, summary_avro),
+            "bindings": _key("Entity|hour, as press-7|2026-01-31T09Z: the last of a key counts.", framed=framed),
+        }
+        _add_channel(document, "summaries", sinks.summaries, "send", summary)
     letter = {
         "title": "Dead letter",
         "summary": "A message that could not be used: its own key, value and headers, and the reason in headers.",

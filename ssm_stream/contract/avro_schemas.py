@@ -11,9 +11,10 @@ from typing import Any
 from ssm_stream.config import Config
 from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
 from ssm_stream.contract.path_schema import Schema
+from ssm_stream.contract.summary_schema import summary_schema
 
 NAMESPACE = "io.ssm_stream"
-TIMES = frozenset({"ts", "for", "since"})
+TIMES = frozenset({"ts", "for", "since", "hour", "last", "silent_since"})
 TIMESTAMP = {"type": "long", "logicalType": "timestamp-millis"}
 PLAIN = {"integer": "long", "number": "double", "boolean": "boolean", "string": "string"}
 ORDER = ("null", "boolean", "long", "double", "string")
@@ -33,6 +34,11 @@ def alert_avro(config: Config) -> dict[str, Any]:
 def suppressed_avro(config: Config) -> dict[str, Any]:
     """Return the Avro schema of a suppressed alert."""
     return avro_schema("SuppressedAlert", suppressed_schema(config))
+
+
+def summary_avro(config: Config) -> dict[str, Any]:
+    """Return the Avro schema of an hourly summary."""
+    return avro_schema("Summary", summary_schema(config))
 
 
 def avro_schema(name: str, schema: Schema) -> dict[str, Any]:
@@ -92,6 +98,8 @@ def _branches(record: str, key: str, schema: Schema) -> list[Any]:
 
 def _type(record: str, key: str, kind: str, schema: Schema) -> Any:
     name = f"{record}{''.join(part.capitalize() for part in key.split('_'))}"
+    if kind == "array" and schema["items"].get("type") != "object":
+        return {"type": "array", "items": _branches(record, key, schema["items"])[0]}
     if kind == "array":
         return {"type": "array", "items": _record(name, [schema["items"]])}
     if kind == "object":

@@ -52,11 +52,11 @@ def prediction_schema(config: Config) -> Schema:
     end = f"-(?:{'|'.join(map(literal, several))})" if several else ""
     number = "(?:-[0-9]+)?" if event.makes_rows else ""
     properties: dict[str, Schema] = {
-        "entity": _described(NAME, "Whose event it is."),
-        "ts": _described(TIME, "The event's time."),
+        "entity": described(NAME, "Whose event it is."),
+        "ts": described(TIME, "The event's time."),
     }
     if horizon.seconds:
-        properties["for"] = _described(TIME, f"The time predicted: {horizon.text} after the event's.")
+        properties["for"] = described(TIME, f"The time predicted: {horizon.text} after the event's.")
     elif horizon.events:
         properties["for"] = {
             "type": "null",
@@ -66,19 +66,19 @@ def prediction_schema(config: Config) -> Schema:
         properties["target"] = {"enum": several, "description": "Path of the target that is predicted."}
     ahead = bool(horizon.seconds or horizon.events)
     properties |= {
-        "y": _described(nullable(NUMBER), "The event's own target." if ahead else "The target, if the event has one."),
-        "yhat": _described(NUMBER, "What is predicted, before the target is looked at."),
-        "yhat_lower": _described(
+        "y": described(nullable(NUMBER), "The event's own target." if ahead else "The target, if the event has one."),
+        "yhat": described(NUMBER, "What is predicted, before the target is looked at."),
+        "yhat_lower": described(
             NUMBER, f"Lower bound of the interval that is to hold {config.model.interval:.4g} of all."
         ),
-        "yhat_upper": _described(NUMBER, "Upper bound of the interval."),
+        "yhat_upper": described(NUMBER, "Upper bound of the interval."),
         "anomaly_score": {"type": "number", "minimum": 0, "description": "Above 1 is anomalous; 0 while warming up."},
         "warmup": {
             "type": "boolean",
             "description": f"The entity has fewer than {config.model.warmup} labelled events.",
         },
-        "n": _described(NATURAL, "Labelled events of this entity before this one."),
-        "fleet": _described(SHARE, "Share of the prediction that rests on what other entities taught."),
+        "n": described(NATURAL, "Labelled events of this entity before this one."),
+        "fleet": described(SHARE, "Share of the prediction that rests on what other entities taught."),
         **_maintenance(config),
         "id": {
             "type": "string",
@@ -89,14 +89,14 @@ def prediction_schema(config: Config) -> Schema:
     words = "One an event and target" if several else "One an event"
     found = {"title": "Prediction", "description": f"{words}, keyed by entity."}
     if not event.when:
-        return _closed(properties) | found
+        return closed(properties) | found
     some, null = {name: properties[name] for name in OF_PREDICTION}, {"type": "null"}
     identity = properties.pop("id")
-    properties |= {name: _described(nullable(some[name]), "Null where `idle`.") for name in OF_PREDICTION}
-    properties["idle"] = _described({"type": "boolean"}, "The event does not meet event.when: there is no prediction.")
+    properties |= {name: described(nullable(some[name]), "Null where `idle`.") for name in OF_PREDICTION}
+    properties["idle"] = described({"type": "boolean"}, "The event does not meet event.when: there is no prediction.")
     properties["id"] = identity
     return {
-        **_closed(properties),
+        **closed(properties),
         **found,
         "if": {"properties": {"idle": {"const": True}}},
         "then": {"properties": dict.fromkeys(OF_PREDICTION, null)},
@@ -152,26 +152,26 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
     properties: dict[str, Schema] = {
         "entity": {"const": "*"} if scope == "fleet" else NAME,
         "scope": {"const": scope},
-        "kind": _described({"enum": list(KINDS) if scope == "fleet" else alert_kinds(config)}, kinds),
+        "kind": described({"enum": list(KINDS) if scope == "fleet" else alert_kinds(config)}, kinds),
         "phase": {"enum": list(PHASES)},
         "episode": {"type": "string", "pattern": alert_ids(config), "description": "`id` of its `started` message."},
-        "ended_by": _described({"enum": [*ENDED_BY, None]}, "When recovered: what ended the episode."),
+        "ended_by": described({"enum": [*ENDED_BY, None]}, "When recovered: what ended the episode."),
         "severity": {"enum": ["warning", "critical"]},
         "summary": {"type": "string", "minLength": 1, "description": "The alert as a sentence, in alerts.language."},
-        "ts": _described(TIME, "Time of the event that caused it, or at which it was sent."),
+        "ts": described(TIME, "Time of the event that caused it, or at which it was sent."),
         "score": nullable(score),
         **{name: nullable(number) for name, number in numbers.items()},
-        "since": _described(TIME, "Time of the episode's first event."),
-        "absorbed_after": _described(
+        "since": described(TIME, "Time of the episode's first event."),
+        "absorbed_after": described(
             nullable({"type": "integer", "minimum": 1}), "Events until errors were normal again, if that ended it."
         ),
         "contributions": _list({"feature": feature, "share": {"type": "number", "minimum": -1, "maximum": 1}}),
         "weight_change": _list({"feature": feature, "before": {"type": "number"}, "after": {"type": "number"}}),
         "heads": _list({"head": {"type": "string"}, "weight": {"type": "number"}}),
-        "channel": _described({"enum": [*CHANNELS, *own_channels(config), None]}, "What detected it, for anomaly."),
-        "change": _described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
-        "learning": _described(SHARE, "Share of the episode's events that are learned."),
-        "budget": _described(
+        "channel": described({"enum": [*CHANNELS, *own_channels(config), None]}, "What detected it, for anomaly."),
+        "change": described({"enum": [*CHANGES[1:], None]}, "What the errors do, for drift."),
+        "learning": described(SHARE, "Share of the episode's events that are learned."),
+        "budget": described(
             nullable({"type": "string"}) if rules else {"type": "string"}, "The false alarms that are allowed."
         ),
         "config_hash": {"type": "string", "pattern": "^[0-9a-f]{12}$"},
@@ -179,18 +179,18 @@ def _alert(config: Config, scope: str, more: dict[str, Schema] | None = None) ->
     }
     if several:
         targets = {"enum": config.event.targets}
-        properties["target"] = _described({"enum": [*config.event.targets, None]}, "The one that caused this report.")
+        properties["target"] = described({"enum": [*config.event.targets, None]}, "The one that caused this report.")
         properties["targets"] = _list({"target": targets, "score": score, "since": TIME, **numbers})
     if scope == "fleet":
         properties |= {
             "pool": {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Partition and shard."},
-            "count": _described(NATURAL, "Entities whose episode of this kind is open."),
+            "count": described(NATURAL, "Entities whose episode of this kind is open."),
             "entities": _list({"entity": NAME, "score": score, "since": TIME}) | {"maxItems": MAX_LISTED},
         }
     properties |= _rule_properties(config)
     source: dict[str, Schema] = {"topic": {"enum": origins(config)}, "partition": NATURAL, "offset": NATURAL}
-    properties |= {**(more or {}), "source": _closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
-    return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **_closed(properties)} | {
+    properties |= {**(more or {}), "source": closed(source), "id": {"type": "string", "pattern": alert_ids(config)}}
+    return {"title": f"Alert on {'many entities' if scope == 'fleet' else 'an entity'}", **closed(properties)} | {
         "allOf": _alert_rules(scope, rules if scope == "entity" else [])
     }
 
@@ -201,9 +201,9 @@ def _rule_properties(config: Config) -> dict[str, Schema]:
     signals = [*(events.numbers if events.features != "auto" else []), *events.targets]
     columns = list(dict.fromkeys([*(each.column for each in limits), *signals]))
     every = {
-        "limit": _described({"enum": [*dict.fromkeys(each.text for each in limits), None]}, "For limit: which one."),
-        "column": _described({"enum": [*columns, None]}, "For limit, silence and stuck: the column; null: all of it."),
-        "value": _described({"type": ["number", "string", "null"]}, "Its value in the event."),
+        "limit": described({"enum": [*dict.fromkeys(each.text for each in limits), None]}, "For limit: which one."),
+        "column": described({"enum": [*columns, None]}, "For limit, silence and stuck: the column; null: all of it."),
+        "value": described({"type": ["number", "string", "null"]}, "Its value in the event."),
     }
     return {name: every[name] for name in rule_fields(config)}
 
@@ -278,11 +278,11 @@ def alert_headers(config: Config) -> Schema:
         "ce_id": {"type": "string", "pattern": alert_ids(config), "description": "As `id` of the value."},
         "ce_source": {"enum": [f"/ssm-stream/{topic}" for topic in origins(config)]},
         "ce_type": {"type": "string", "pattern": rf"^io\.ssm-stream\.(?:{kinds})\.(?:{'|'.join(PHASES)})$"},
-        "ce_subject": _described(NAME, "As `entity` of the value."),
+        "ce_subject": described(NAME, "As `entity` of the value."),
         "ce_time": {"type": "string", "format": "date-time", "description": "As `ts` of the value."},
         "content-type": {"const": CONTENT_TYPES[config.sinks.format]},
     }
-    return {"title": "Headers of an alert", **_closed(attributes)}
+    return {"title": "Headers of an alert", **closed(attributes)}
 
 
 def dead_letter_headers(config: Config) -> Schema:
@@ -291,7 +291,7 @@ def dead_letter_headers(config: Config) -> Schema:
     faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
     number = {"type": "string", "pattern": "^[0-9]+$"}
     ours: dict[str, Schema] = {
-        "topic": _described(
+        "topic": described(
             {"enum": [*input_topics(config), *([config.sinks.alerts] if config.notify else [])]},
             "Where the message stands.",
         ),
@@ -319,8 +319,8 @@ def dead_letter_headers(config: Config) -> Schema:
 def receipt_schema(config: Config) -> Schema:
     """Return the schema of a receipt's value; `ssm-stream dlq redrive` writes it to the dead-letter topic."""
     place = {"type": "string", "pattern": "^[0-9]+-[0-9]+$", "description": "Of the letter: partition and offset."}
-    closed = _closed({"redriven": place, "to": {"enum": input_topics(config)}, "partition": NATURAL})
-    return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **closed}
+    fields = closed({"redriven": place, "to": {"enum": input_topics(config)}, "partition": NATURAL})
+    return {"title": "Receipt", "description": "A dead letter was sent back to its topic.", **fields}
 
 
 def receipt_headers(config: Config) -> Schema:
@@ -328,7 +328,7 @@ def receipt_headers(config: Config) -> Schema:
     topics = "|".join(map(literal, input_topics(config)))
     what = {"type": "string", "pattern": f"^(?:{topics})-[0-9]+-[0-9]+ [0-9a-f]{{16}}$"}
     words = "Topic, partition and offset of the message that could not be used, and a hash of its key and value."
-    return {"title": "Headers of a receipt", **_closed({RECEIPT: _described(what, words)})}
+    return {"title": "Headers of a receipt", **closed({RECEIPT: described(what, words)})}
 
 
 def _any_of(topics: list[str]) -> str:
@@ -356,12 +356,12 @@ def _has(config: Config, stage: str) -> bool:
     return sections.get(stage, True) is not None
 
 
-def _described(schema: Schema, words: str) -> Schema:
+def described(schema: Schema, words: str) -> Schema:
     """Return the schema with a description."""
     return {**schema, "description": words}
 
 
-def _closed(properties: dict[str, Schema]) -> Schema:
+def closed(properties: dict[str, Schema]) -> Schema:
     """Return the schema of an object with exactly these fields."""
     return {
         "type": "object",
@@ -372,4 +372,4 @@ def _closed(properties: dict[str, Schema]) -> Schema:
 
 
 def _list(properties: dict[str, Any]) -> Schema:
-    return {"type": "array", "items": _closed(properties)}
+    return {"type": "array", "items": closed(properties)}

@@ -23,6 +23,7 @@ SSM_DECLARE(v4)
 SSM_DECLARE(native)
 void bind_tables(nb::module_& m);
 void bind_silence(nb::module_& m);
+void bind_hours(nb::module_& m);
 void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
@@ -664,6 +665,7 @@ NB_MODULE(_core, m) {
     bind_monitor(m);
     bind_tables(m);
     bind_silence(m);
+    bind_hours(m);
     bind_windows(m);
     bind_reader(m);
     bind_rows(m);

@@ -31,6 +31,7 @@ from ssm_stream.engine.input_changes.former_config import former_config
 from ssm_stream.engine.kernel_params import ttl_ms
 from ssm_stream.engine.single_event import PredictedValues, locate_targets, process_targets
 from ssm_stream.engine.state_check import check_state
+from ssm_stream.engine.summaries.hourly import HourlySummaries
 from ssm_stream.engine.target_engine import TargetEngine, TargetInputs
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.faults import Fault
@@ -48,7 +49,7 @@ class Engine:
 
     target_engines: one a target, in the order of the configuration; inputs: what each reads of the events
     episodes: those that targets and entities have in common
-    windows: past values of derived inputs, which all targets have in common
+    windows: past values of derived inputs, which all targets have in common; summaries: of the hours of each entity
     rows: makes the events of messages that are none yet (`ingest/rows`); None: a message is an event
     """
 
@@ -62,6 +63,7 @@ class Engine:
         self.episodes.restarts = [each.restarts for each in self.target_engines if each.restarts is not None]
         self.rows = row_builder(config.event, ttl_ms(config), keyed=config.delivery == "exactly_once")
         self._limiter = EntityLimiter(config.state) if config.state.max_entities else None
+        self.summaries = HourlySummaries(config)
         self._admitted: tuple[Events, list[Segment]] | None = None
         self.primed: dict[str, dict[str, Any]] = {}  # by entity: its last examples (`recovery/prime.py`)
         self._loaded_config = config.hash  # of the snapshot that was loaded last
@@ -232,7 +234,9 @@ class Engine:
             alerts.append(own)
         several = len(parts) > 1
         together = Predictions(*(np.stack(c, axis=1) for c in zip(*parts, strict=True))) if several else parts[0]
-        return together, self.episodes.process(alerts, batch, ids, events)
+        sent = self.episodes.process(alerts, batch, ids, events)
+        self.summaries.add(events, source, ids, self.resolved_predictions if self.labels_delayed else parts, sent)
+        return together, sent
 
     def freeze_learning(self, entities: Sequence[str]) -> None:
         """Freeze learning for these entities: from now on their predictions are those of a model that does not adapt.
@@ -254,7 +258,9 @@ class Engine:
         """
         self.windows.end_batch()
         result = self.target_engines[0].learn(labels, source)
-        return result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
+        result = result._replace(alerts=self.episodes.process([result.alerts], ids=ids))
+        self.summaries.learn(labels, result.resolved, result.alerts)
+        return result
 
     def pop_unmatched_labels(self) -> list[UnmatchedLabel]:
         """Return the labels given up since the last call, in order."""
@@ -305,6 +311,7 @@ class Engine:
         for each in self.target_engines:
             each.store.mark_persisted()
         self.windows.mark_persisted()
+        self.summaries.mark_persisted()
         return name
 
     def snapshot(self) -> bytes:
@@ -323,7 +330,7 @@ class Engine:
             metadata["primed"] = {name: each for name, each in self.primed.items() if name in self}
         parts = [part._replace(name=f"{j}.{part.name}") for j, (_, arrays) in enumerate(targets) for part in arrays]
         parts += self.episodes.dump()
-        common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, full=full)
+        common, more = snapshot.dump_common(self.windows, self.rows, self._limiter, self.summaries, full=full)
         return metadata | common, parts + more
 
     @classmethod
@@ -338,9 +345,7 @@ class Engine:
         return type(self).restore, (self.config, self.snapshot())
 
     def load(self, reader: snapshot_format.SnapshotReader) -> None:
-        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones after it, in order.
-
-        Call `finish_load` after the last.
+        """Load what `write_snapshot` wrote: a full snapshot, then the incremental ones; then call `finish_load`.
 
         Raises:
             StateError: damaged, or a state that another configuration made and that does not fit this one.
@@ -363,7 +368,7 @@ class Engine:
             snapshot.load(each.store, own, reader, full=full, migrates=migrates)
         reader.prefix = ""
         self.episodes.load(reader, migrates=migrates)
-        snapshot.load_common(reader, self.windows, self.rows, self._limiter, full=full)
+        snapshot.load_common(reader, self.windows, self.rows, self._limiter, self.summaries, full=full)
         reader.finish()
 
     def finish_load(self) -> None:
@@ -381,12 +386,9 @@ class Engine:
             self._loaded_config = self.config.hash
 
     def remove(self, entity: str) -> None:
-        """Remove an entity, which then starts afresh; what others have learned from it stays.
+        """Remove an entity (KeyError: there is none), which then starts afresh; what others have learned from it stays.
 
         The end of its episodes is sent at the next event of their source.
-
-        Raises:
-            KeyError: no such entity.
         """
         if entity not in self:
             raise KeyError(entity)
@@ -394,4 +396,5 @@ class Engine:
             each.store.remove(entity)
         self.primed.pop(entity, None)
         self.windows.remove(entity)
+        self.summaries.remove(entity)
         self.episodes.remove(entity)

@@ -27,6 +27,8 @@ from ssm_stream.engine.snapshot_format import (
     incompatible_array,
 )
 from ssm_stream.engine.state_layout import entity_layout, pool_layout
+from ssm_stream.engine.summaries import hourly
+from ssm_stream.engine.summaries.hourly import HourlySummaries
 from ssm_stream.ingest.holidays import last_day, with_learned_holidays
 from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.ingest.rows.builder import RowBuilder
@@ -106,7 +108,12 @@ def _ascending(rows: NDArray[Any], count: int) -> NDArray[np.int64]:
 
 
 def dump_common(
-    windows: Windows, rows: RowBuilder | None, limiter: EntityLimiter | None, *, full: bool
+    windows: Windows,
+    rows: RowBuilder | None,
+    limiter: EntityLimiter | None,
+    summaries: HourlySummaries,
+    *,
+    full: bool,
 ) -> tuple[dict[str, Any], list[ArrayPart]]:
     """Return what all targets have in common as metadata and arrays."""
     metadata, parts = dict[str, Any](), list[ArrayPart]()
@@ -119,11 +126,20 @@ def dump_common(
     if limiter is not None:
         metadata["census"] = True
         parts.append(bytes_part("census", orjson.dumps(limiter.dump())))
+    if summaries.enabled:
+        metadata["summaries"], arrays_ = summaries.dump(full=full)
+        parts += arrays_
     return metadata, parts
 
 
 def load_common(
-    reader: SnapshotReader, windows: Windows, rows: RowBuilder | None, limiter: EntityLimiter | None, *, full: bool
+    reader: SnapshotReader,
+    windows: Windows,
+    rows: RowBuilder | None,
+    limiter: EntityLimiter | None,
+    summaries: HourlySummaries,
+    *,
+    full: bool,
 ) -> None:
     """Load what `dump_common` returned. Settings may have been set or removed since then."""
     metadata = reader.metadata
@@ -138,6 +154,12 @@ def load_common(
         entities = orjson.loads(reader.read("census").tobytes())
         if limiter is not None:
             limiter.load(entities)
+    if "summaries" not in metadata:
+        summaries.clear()
+    elif not summaries.enabled:
+        hourly.skip(reader)
+    else:
+        summaries.load(metadata["summaries"], reader, full=full)
 
 
 def dump(store: EntityStore, *, full: bool) -> tuple[dict[str, Any], list[ArrayPart]]:

@@ -49,6 +49,10 @@ READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
 
+SUMMARIES = {"cleanup.policy": "compact,delete", "retention.ms": str(92 * 86_400_000)}
+"""Settings of the topic of summaries: the last of each entity and hour, for a quarter of a year."""
+
+
 class Check(NamedTuple):
     """The result of one check.
 
@@ -95,10 +99,12 @@ def create_missing(config: Config, partitions: int) -> Check:
         absent = {t: n for t, n in topics.items() if t not in cluster.topics and t not in cluster.topic_errors}
         control = {name: 1 for name in absent if name == config.control_topic}
         topics |= control
-        others = {name: n for name, n in absent.items() if name not in control}
+        summaries = {name: n for name, n in absent.items() if name == config.sinks.summaries}
+        others = {name: n for name, n in absent.items() if name not in control and name not in summaries}
         created = create_topics(source, others, timeout=source.wait)
         # Without its messages a replay would not agree: they are few, and kept.
         created += create_topics(source, control, config={"retention.ms": "-1"}, timeout=source.wait)
+        created += create_topics(source, summaries, config=SUMMARIES, timeout=source.wait)
     except BrokerError as error:
         return Check("create topics", False, error.found, error.cure)
     return Check("create topics", True, ", ".join(f"{t} ({topics[t]} partitions)" for t in created) or "all exist")
@@ -333,6 +339,7 @@ def _outputs(config: Config) -> dict[str, str]:
         "predictions": sinks.predictions,
         "alerts": sinks.alerts,
         "suppressed": sinks.suppressed,
+        "summaries": sinks.summaries,
         "dead_letters": sinks.dead_letters,
     }
     return {name: topic for name, topic in named.items() if topic is not None}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -17,6 +18,9 @@ from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
 from ssm_stream.engine.engine import Alert, LabelResult
 from ssm_stream.engine.episodes.ids import EventIds, alert_id, source_of
+from ssm_stream.engine.summaries.columns import HOUR, HOUR_MS
+from ssm_stream.engine.summaries.hourly import EndedHours
+from ssm_stream.engine.summaries.messages import summary_key, summary_lines, summary_messages
 from ssm_stream.ingest.events import RefusedDocument
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.labels import UnmatchedLabel
@@ -131,11 +135,14 @@ class Encoder:
         self._targets = config.event.targets if len(config.event.targets) > 1 else []
         self._label_topic = (config.labels and config.labels.topic) or config.source.topic
 
-    def encode(self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert]) -> OutputBatch:
-        """Return the predictions and alerts of one batch."""
+    def encode(
+        self, batch: ShardBatch, predictions: Predictions, alerts: list[Alert], ended: Sequence[EndedHours] = ()
+    ) -> OutputBatch:
+        """Return the predictions and alerts of one batch, and the summaries of the hours that it ends."""
         topic, sinks = self.topic_of(batch), self.config.sinks
         stem = f"{topic}-{batch.partition}-"
         others = self.alert_records(alerts, self.event_ids(batch))
+        others += itertools.chain.from_iterable(map(self.summary_records, ended))
         output = OutputBatch(topic, batch.partition, batch.offsets[0], batch.offsets[-1], others)
         if sinks.predictions is None:
             return output
@@ -163,6 +170,18 @@ class Encoder:
             for alert in alerts
             if (sinks.alerts if alert.suppressed_by is None else sinks.suppressed) is not None
         ]
+
+    def summary_records(self, ended: EndedHours) -> Iterator[ProducerRecord]:
+        """Yield the messages of hours that have ended."""
+        topic, write = self.config.sinks.summaries, self.outputs.summary
+        assert topic is not None
+        if self._targets or write.schema is not None:
+            for key, offset, content in summary_messages(self.config, ended):
+                yield ProducerRecord(topic, key, write.encode(content), None, offset)
+            return
+        keys = map(summary_key, ended.names, (ended.times[:, HOUR] * HOUR_MS).tolist())
+        for key, offset, line in zip(keys, ended.offsets, summary_lines(self.config, ended), strict=True):
+            yield ProducerRecord(topic, key, write.frame + line, None, offset)
 
     def encode_refused(
         self, batch: ShardBatch, refused: Sequence[RefusedDocument], stage: str = "admit"

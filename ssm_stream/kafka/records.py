@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ssm_stream.core.loop import Predictions
 from ssm_stream.engine.engine import Alert
 from ssm_stream.engine.episodes.ids import Ended
+from ssm_stream.engine.summaries.hourly import EndedHours
 from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
@@ -139,11 +140,12 @@ class CaughtUp(NamedTuple):
 
 
 class PredictedBatch(NamedTuple):
-    """A shard batch with the engine's results, to be encoded by the sink."""
+    """A shard batch with the engine's results, to be encoded by the sink. ended: hours that it ends"""
 
     batch: ShardBatch
     predictions: Predictions
     alerts: list[Alert]
+    ended: Sequence[EndedHours] = ()
 
 
 class ProducerRecord(NamedTuple):

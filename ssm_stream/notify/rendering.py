@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
+import structlog
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template, TemplateError
 
 from ssm_stream.config import Config, ConfigError, Notify
@@ -15,6 +16,7 @@ from ssm_stream.notify.alerts import Episode
 from ssm_stream.notify.outbox import Batch, Entry
 from ssm_stream.notify.routing import Routing
 
+LOG = structlog.get_logger("ssm_stream.notify")
 MAX_DETAILED = 5
 """Alerts of a message that have their sentence and links; the others are named."""
 MAX_PARTS = 8
@@ -63,7 +65,10 @@ class Renderer:
     def __init__(self, config: Config, routing: Routing, file: str) -> None:
         assert config.notify is not None
         self._config, self._routing, self.links = config, routing, Links(config, file)
-        self._template = load_template(config.notify, config.alerts.language)
+        self._notify = notify = config.notify
+        self._template = load_template(notify, config.alerts.language)
+        plain = notify.model_copy(update={"template": None})
+        self._packaged = load_template(plain, config.alerts.language) if notify.template is not None else None
 
     def batch(self, batch: Batch, watched: int) -> Text:
         """Return the message for a batch. watched: episodes that are open"""
@@ -85,12 +90,15 @@ class Renderer:
 
     def _render(self, **values: Any) -> Text:
         defaults = {"groups": {}, "digest": False, "held_back": 0, "hello": False, "heartbeat": False, "test": False}
+        content = {**defaults, "predictions": None, "topic": self._config.sinks.alerts, **values}
         try:
-            text = self._template.render(
-                {**defaults, "predictions": None, "topic": self._config.sinks.alerts, **values}
-            )
-        except TemplateError as error:
-            raise ConfigError(f"notify.template: {error}; docs/notify.md lists what a template has") from None
+            text = self._template.render(content)
+        except Exception as error:
+            if self._packaged is None:
+                raise
+            # A fault of an own template must cost no alert.
+            LOG.error("template_failed", template=str(self._notify.template), error=f"{type(error).__name__}: {error}")
+            text = self._packaged.render(content)
         title, _, body = text.strip().partition("\n")
         return Text(title.strip(), body.strip())
 

@@ -45,7 +45,6 @@ class NotifyService:
 
     Raises:
         ConfigError: a target cannot be sent to, or the template cannot be used.
-        BrokerError: the broker does not answer, or has no topic of alerts.
     """
 
     def __init__(self, config: Config, file: str, dry_run: Print | None = None) -> None:
@@ -54,7 +53,8 @@ class NotifyService:
         self.config, self._print = config, dry_run
         targets = dict(config.notify.named_targets())
         self.metrics = NotifyMetrics(targets)
-        check_broker(config.source).partitions_of(config.sinks.alerts)
+        if dry_run is None:
+            _require_secrets(config.notify.targets)
         letters = None if dry_run else LetterWriter(config, STAGE)
         self.shared = Shared(config, file, self.metrics, letters, dry_run=dry_run is not None)
         self.workers = [self._worker(name, target) for name, target in targets.items()]
@@ -77,8 +77,10 @@ class NotifyService:
         """Send alerts until `stop`.
 
         Raises:
-            ConfigError: the address cannot be listened on, or a template fails.
+            ConfigError: the address cannot be listened on.
+            BrokerError: the broker does not answer, or has no topic of alerts.
         """
+        check_broker(self.config.source).partitions_of(self.config.sinks.alerts or "")
         with self._server():
             followed = threading.Thread(target=self._follow_feedback, name="acknowledgements", daemon=True)
             followed.start()
@@ -155,11 +157,25 @@ class NotifyService:
                 yield worker.name, None
 
 
+def _require_secrets(targets: Sequence[Target]) -> None:
+    """Check that the environment has what the targets need.
+
+    Raises:
+        ConfigError: it lacks a variable.
+    """
+    for i, target in enumerate(targets):
+        for key, variable in target.unset:
+            raise ConfigError(
+                f"notify.targets[{i}].{key}: the environment variable {variable} is not set; export it, or write "
+                "${file:/path}"
+            )
+
+
 def run_until_signal(service: NotifyService) -> None:
     """Run until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: as of `NotifyService.run`.
+        BrokerError, ConfigError: as of `NotifyService.run`.
     """
 
     def on_signal(number: int, _: FrameType | None) -> None:

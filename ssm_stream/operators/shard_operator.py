@@ -125,11 +125,12 @@ class ShardLogic(StatefulBatchLogic[Item, PredictedBatch | OutputBatch, bytes]):
         learned = LearnedBatch(source, events, predictions, batch.offsets[0], batch.offsets[-1])
         self._observers.on_batch(self, learned)
         self._observers.on_evicted(self.engine.pop_evicted_count())
+        ended = self.engine.summaries.pop_ended()
         if batch.again:
             self._undelivered.add(str(self.key), alerts, self._encoder.event_ids(batch))
             self.engine.pop_unmatched_labels()
             return out
-        return [*out, PredictedBatch(batch, predictions, alerts), *self._unmatched(batch)]
+        return [*out, PredictedBatch(batch, predictions, alerts, ended), *self._unmatched(batch)]
 
     def _learn_labels(self, batch: LabelBatch) -> list[PredictedBatch | OutputBatch]:
         """Learn delayed labels; returns the predictions that they resolved."""

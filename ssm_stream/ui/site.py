@@ -21,6 +21,7 @@ import structlog
 
 from ssm_stream.ops.http_auth import HttpAuth, Refusal
 from ssm_stream.ui.actions import PageActions
+from ssm_stream.ui.json_api import JsonApi
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.planned_stops import StopsView
 from ssm_stream.ui.views import AlertView, EntityView, EpisodesView, FleetView, parse_int
@@ -65,7 +66,7 @@ class Site:
 
     def __init__(self, page: LivePage) -> None:
         self.page = page
-        self._actions = PageActions(page)
+        self._actions, self._api = PageActions(page), JsonApi(page)
         self._streams = StreamCounter(page)
 
     def open(self, port: int) -> None:
@@ -109,6 +110,8 @@ class Site:
             return self._act(path, environ, start)
         if method not in ("GET", "HEAD"):
             return _refuse(start, Refusal("405 Method Not Allowed", "only GET and HEAD, and POST for what people do"))
+        if path in self._api.paths:
+            return self._answer(path, query, environ, start)
         if "token" in query:
             return self._open(start, query["token"])
         if path in ("/", "/ui"):
@@ -126,6 +129,13 @@ class Site:
         if path == "/ui/stream" and method == "GET":
             return self._stream(start, query)
         return _refuse(start, Refusal("404 Not Found", f"nothing at {path[:100]}"))
+
+    def _answer(self, path: str, query: dict[str, str], environ: WSGIEnvironment, start: StartResponse) -> Answer:
+        """Answer another program, which sends the token as a header."""
+        if not self.auth.is_authorized(environ):
+            return _refuse(start, Refusal("401 Unauthorized", "send the token: Authorization: Bearer TOKEN"))
+        body = orjson.dumps(self._api(path, query), option=orjson.OPT_SERIALIZE_NUMPY)
+        return _send(start, "200 OK", JSON, body, empty=environ["REQUEST_METHOD"] == "HEAD")
 
     # The token.
 

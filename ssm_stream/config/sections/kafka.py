@@ -140,6 +140,9 @@ class Sinks(Section):
     suppressed: Topic | None = None
     """Topic of the alerts that are withheld from `alerts`, with `suppressed_by`: those that a fleet alert replaces,
     those of planned stops (`alerts.maintenance`), and all with `alerts.shadow`. Null: they are not written."""
+    summaries: Topic | None = None
+    """Topic of one summary an entity and hour: events, errors, episodes, silence; `ssm-stream report` reads it. It
+    is compacted; `ssm-stream doctor --create-topics` makes it so. Null: none are written."""
     dead_letters: Topic = "dead-letters"
     """Topic of the messages that could not be used, untouched, with the reason in the headers."""
     writers: Annotated[int, Field(ge=1, le=64)] = 4
@@ -153,4 +156,5 @@ class Sinks(Section):
     @property
     def topics(self) -> list[str]:
         """The output topics, without those that are off."""
-        return [topic for topic in (self.predictions, self.alerts, self.suppressed, self.dead_letters) if topic]
+        named = (self.predictions, self.alerts, self.suppressed, self.summaries, self.dead_letters)
+        return [topic for topic in named if topic]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pathlib
+import re
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -18,9 +19,13 @@ Kind = Literal["anomaly", "drift", "limit", "silence", "stuck", "quality", "hear
 TargetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,60}$")]
 
 
+UNSET = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+"""A placeholder that stands as it is written: no process but that of `ssm-stream notify` needs its value."""
+
+
 def _http(url: SecretStr) -> SecretStr:
     text = url.get_secret_value()
-    if not text.startswith(("http://", "https://")) or any(each.isspace() for each in text):
+    if not text.startswith(("http://", "https://", "${")) or any(each.isspace() for each in text):
         raise ValueError("write an address such as https://tickets.example/alerts")
     return url
 
@@ -65,6 +70,13 @@ class Target(Section):
         if self.authorization is not None and self.apprise is not None:
             raise ValueError("authorization: found with apprise, whose login is in its URL; leave it out")
         return self
+
+    @property
+    def unset(self) -> list[tuple[str, str]]:
+        """The keys whose value is an environment variable that is not set, each with its name."""
+        secrets = {name: getattr(self, name) for name in ("apprise", "webhook", "authorization")}
+        found = {name: UNSET.search(value.get_secret_value()) for name, value in secrets.items() if value is not None}
+        return [(name, match[1]) for name, match in found.items() if match is not None]
 
     @property
     def for_people(self) -> bool:

@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import orjson
 
 from ssm_stream.config import Config
-from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, suppressed_avro
+from ssm_stream.contract.avro_schemas import alert_avro, prediction_avro, summary_avro, suppressed_avro
 from ssm_stream.contract.message_schemas import alert_schema, prediction_schema, suppressed_schema
+from ssm_stream.contract.summary_schema import summary_schema
 from ssm_stream.kafka.formats.registry import EXTRA, RegistryError, open_registry
 
 SchemaOf = Callable[[Config], dict[str, Any]]
@@ -55,11 +56,12 @@ class Output(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """How predictions, alerts and suppressed alerts are written."""
+    """How predictions, alerts, suppressed alerts and summaries are written."""
 
     prediction: Output = Output()
     alert: Output = Output()
     suppressed: Output = Output()
+    summary: Output = Output()
 
 
 def open_outputs(config: Config) -> Outputs:
@@ -77,6 +79,7 @@ def open_outputs(config: Config) -> Outputs:
             _in_json(config, sinks.predictions, prediction_schema),
             _in_json(config, sinks.alerts, alert_schema),
             _in_json(config, sinks.suppressed, suppressed_schema),
+            _in_json(config, sinks.summaries, summary_schema),
         )
     if importlib.util.find_spec("fastavro") is None:
         raise RegistryError(
@@ -86,6 +89,7 @@ def open_outputs(config: Config) -> Outputs:
         _in_avro(config, sinks.predictions, prediction_avro),
         _in_avro(config, sinks.alerts, alert_avro),
         _in_avro(config, sinks.suppressed, suppressed_avro),
+        _in_avro(config, sinks.summaries, summary_avro),
     )
 
 

@@ -179,7 +179,7 @@ class TargetWorker(ABC):
                         self._read(reader)
                 except BrokerError as error:
                     LOG.warning("topic_not_read", target=self.name, error=str(error))
-                    shared.metrics.set_reading(self.name, False)
+                    self.close()
                     shared.stopping.wait(backoff.next())
         except ConfigError as error:
             self.failed = error

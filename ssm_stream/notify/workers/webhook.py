@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import RefusedError, SendError
 from ssm_stream.notify.workers import base
 from ssm_stream.notify.workers.base import Shared, TargetWorker
-from ssm_stream.notify.workers.lanes import Lanes
+from ssm_stream.notify.workers.lanes import Job, Lanes
 
 LOG = structlog.get_logger("ssm_stream.notify")
 LANES = 16
@@ -41,16 +40,13 @@ class WebhookWorker(TargetWorker):
         assert target.webhook is not None
         self._url, self._post = target.webhook.get_secret_value(), post
         self._lanes: Lanes | None = None
-        self._closing = threading.Event()
 
     def open(self) -> None:
         super().open()
-        self._closing.clear()
         self._lanes = Lanes(f"notify {self.name}", LANES)
 
     def close(self) -> None:
         super().close()
-        self._closing.set()
         if self._lanes is not None:
             self._lanes.close()
             self._lanes = None
@@ -59,7 +55,7 @@ class WebhookWorker(TargetWorker):
         assert self._lanes is not None
         episode.announced = True
         team = self.routing.team(episode)
-        self._lanes.submit(episode.id, lambda: self._deliver(alert, team))
+        self._lanes.submit(episode.id, self._delivery(alert, team))
 
     def tick(self, now: float) -> None:
         if self._lanes is not None and self._lanes.failed is not None:
@@ -101,25 +97,26 @@ class WebhookWorker(TargetWorker):
             raise
         self.shared.metrics.on_taken(self.name)
 
-    def _deliver(self, alert: AlertMessage, team: str | None) -> None:
-        """Send an alert until the receiver has it, refuses it, or the process stops."""
+    def _delivery(self, alert: AlertMessage, team: str | None) -> Job:
+        """Return the job that sends an alert until the receiver has it or refuses it."""
         headers = _cloud_event(alert, team)
         backoff, began = Backoff(), time.time()
-        while not self._closing.is_set():
+
+        def attempt() -> float | None:
             try:
                 self._send(alert.value, headers)
             except RefusedError as error:
                 self.refuse(alert, Fault.UNDELIVERABLE, str(error))
-                return
             except SendError as error:
-                LOG.warning("alert_delayed", target=self.name, alert=alert.content["id"], error=str(error))
-                if time.time() - began >= base.GIVE_UP:
-                    self.refuse(alert, Fault.UNDELIVERABLE, str(error))
-                    return
-                self._closing.wait(backoff.next(error.retry_after))
+                if time.time() - began < base.GIVE_UP:
+                    LOG.warning("alert_delayed", target=self.name, alert=alert.content["id"], error=str(error))
+                    return backoff.next(error.retry_after)
+                self.refuse(alert, Fault.UNDELIVERABLE, str(error))
             else:
                 self.settle([alert.place])
-                return
+            return None
+
+        return attempt
 
 
 def _cloud_event(alert: AlertMessage, team: str | None) -> dict[str, str]:

@@ -1,0 +1,88 @@
+"""Reads what the topics of a flow hold of a period: the process that wrote it may be any."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import orjson
+
+from ssm_stream.config import Config, ConfigError
+from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Message, Period
+from ssm_stream.flow.feedback import feedback_topic, read_verdicts
+from ssm_stream.kafka.client import with_topic
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.control.topic import control_topic, read_control
+from ssm_stream.kafka.formats.messages import alert_reader
+from ssm_stream.kafka.topic_reader import open_topic
+
+EARLIER = DAY
+"""How much earlier than its time a message may have been written, ms, as by a machine whose clock is behind."""
+
+
+def read_period(config: Config, since: int, until: int) -> Period:
+    """Return what the topics hold of [since, until), and of as long a time before it. since, until: ms
+
+    Raises:
+        ConfigError: the configuration names no topic for alerts.
+        BrokerError: a topic does not exist, or a broker refuses or does not answer.
+    """
+    sinks = config.sinks
+    if sinks.alerts is None:
+        raise ConfigError("sinks.alerts: null: a report is made of the alerts; name their topic")
+    read, first = alert_reader(config), 2 * since - until
+    feedback = feedback_topic(config)
+    summaries = None
+    if sinks.summaries is not None:
+        last = dict[bytes | str | None, Message]()
+        for key, each in _messages(config, sinks.summaries, first, read):
+            last[key] = each
+        summaries = [each for each in last.values() if first <= each["hour"] < until]
+    return Period(
+        since,
+        until,
+        _alerts(config, sinks.alerts, first, read),
+        [] if sinks.suppressed is None else _alerts(config, sinks.suppressed, first, read),
+        None if feedback is None else read_verdicts(config, feedback),
+        summaries,
+        _stops(config),
+    )
+
+
+def topics_of(config: Config) -> list[str]:
+    """Return the topics that a report is made of, the events topic first."""
+    sinks, feedback = config.sinks, config.alerts.feedback
+    verdicts = None if feedback is None else feedback.topic
+    named = (sinks.alerts, sinks.suppressed, sinks.summaries, verdicts, config.control_topic)
+    return [config.source.topic, *(topic for topic in named if topic)]
+
+
+def _alerts(config: Config, topic: str, first: int, read: Callable[[bytes | None], bytes | None]) -> list[Message]:
+    """Return the alerts of a topic, each once, in the order of their times."""
+    found = {each["id"]: each for _, each in _messages(config, topic, first, read)}
+    return sorted(found.values(), key=lambda each: (each["ts"], each["id"]))
+
+
+def _messages(
+    config: Config, topic: str, first: int, read: Callable[[bytes | None], bytes | None]
+) -> Iterator[tuple[bytes | str | None, Message]]:
+    """Yield key and content of the messages of a topic that were written after a time; what is no JSON is left out."""
+    source = with_topic(config.source, topic)
+    partitions = check_broker(source).partitions_of(topic)
+    with open_topic(source) as reader:
+        for messages in reader.read(reader.spans(partitions, since=max(first - EARLIER, 0))):
+            for message in messages:
+                try:
+                    content = orjson.loads(read(message.value()) or b"")
+                except orjson.JSONDecodeError:
+                    continue
+                if isinstance(content, dict):
+                    yield message.key(), content
+
+
+def _stops(config: Config) -> list[AnnouncedStop]:
+    """Return the planned stops that were announced."""
+    source = control_topic(config)
+    if source is None:
+        return []
+    found = read_control(config, source)
+    return [AnnouncedStop(each.entity, each.begin, each.end, each.reason, each.by) for each in found.windows.values()]

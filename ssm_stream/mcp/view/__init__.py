@@ -1,0 +1,1 @@
+"""The bounded view of a flow that the tools answer from."""

@@ -1,0 +1,140 @@
+"""What the page shows, as plain JSON for other programs, such as Grafana: GET only, and bounded.
+
+/ui/api/entities?q=&state=&sort=&limit=      entities, those that need attention first
+/ui/api/entity?name=&target=                 one entity: its last predictions, limits, why it is predicted so
+/ui/api/alerts?entity=&from=&to=&limit=      episodes of alerts, as annotations; from, to: ms since 1970
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ssm_stream.ingest.timestamps import MAX_MS
+from ssm_stream.ui.alert_episodes import MAX_EPISODES
+from ssm_stream.ui.followed_entities import MAX_POINTS
+from ssm_stream.ui.live_page import LivePage
+from ssm_stream.ui.views import PAGE_SIZES, EntityView, FleetView, parse_int
+
+LIMIT = 120
+"""Entities, unless a request names another number."""
+POINT = ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score")
+"""Values of a point, in the order of the cache."""
+Content = dict[str, Any]
+
+
+class JsonApi:
+    """The answers. paths: of the requests, and what returns the content of each, from the query"""
+
+    def __init__(self, page: LivePage) -> None:
+        self._page = page
+        self.paths: dict[str, Callable[[Mapping[str, str]], Content]] = {
+            "/ui/api/entities": self._entities,
+            "/ui/api/entity": self._entity,
+            "/ui/api/alerts": self._alerts,
+        }
+
+    def __call__(self, path: str, query: Mapping[str, str]) -> Content:
+        """Return the content of an answer."""
+        self._page.refresh()
+        return self.paths[path](query)
+
+    def _entities(self, query: Mapping[str, str]) -> Content:
+        limit = parse_int(query.get("limit"), LIMIT, *PAGE_SIZES)
+        shown = FleetView(self._page.cache, self._page.names, {**query, "size": str(limit)}).next()
+        page = shown.get("page", {"names": [], "matching": 0, "total": 0, "page": 0, "pages": 1})
+        opened, last = self._open(), self._last(page["names"])
+        found = [
+            {"entity": name, **each, "open_alerts": ", ".join(sorted(set(opened.get(name, ()))))}
+            for name, each in last.items()
+        ]
+        rest = {name: page[name] for name in ("matching", "total", "page", "pages")}
+        return {"entities": found, **rest}
+
+    def _last(self, names: list[str]) -> dict[str, Content]:
+        """Return the last event of entities, of the target with the highest score."""
+        cache, found = self._page.cache, dict[str, Content]()
+        with cache.lock:
+            worst = cache.worst_targets()
+            for name in names:
+                if (row := cache.row_of(name)) is None:
+                    continue
+                target = int(worst[row])
+                found[name] = {
+                    "time": int(cache.ts[row]),
+                    "target": self._page.config.event.targets[target],
+                    **_named(cache.last[row, target].tolist()),
+                    "warmup": bool(cache.warmup[row, target]),
+                }
+        return found
+
+    def _open(self) -> dict[str, list[str]]:
+        """Return the kinds of open episodes by entity."""
+        found = dict[str, list[str]]()
+        for each in self._page.alert_episodes.changes().episodes:
+            if each["phase"] != "recovered":
+                for entity in each["entities"] or [each["entity"]]:
+                    found.setdefault(entity, []).append(each["kind"])
+        return found
+
+    def _entity(self, query: Mapping[str, str]) -> Content:
+        page = self._page
+        view = EntityView(page.cache, page.followed, query, page.limits_of)
+        shown = view.next()
+        if not shown["entity"]["known"]:
+            return {"entity": view.name, "known": False, "points": [], "limits": [], "explanation": None}
+        points = shown.get("points", [[] for _ in range(6)])
+        rows = [{"time": ts, **_named(values)} for ts, *values in zip(*(list(each) for each in points), strict=True)]
+        return {
+            "entity": view.name,
+            "known": True,
+            "target": page.config.event.targets[shown["entity"]["target"]],
+            "points": rows[-MAX_POINTS:],
+            "limits": [{"column": each["column"], "text": each["text"]} for each in shown["limits"]],
+            "explanation": _explained(shown.get("look")),
+        }
+
+    def _alerts(self, query: Mapping[str, str]) -> Content:
+        begin, end = (parse_int(query.get(name), most, 0, MAX_MS) for name, most in (("from", 0), ("to", MAX_MS)))
+        limit = parse_int(query.get("limit"), MAX_EPISODES, 1, MAX_EPISODES)
+        changes = self._page.alert_episodes.changes(entity=query.get("entity") or None)
+        found = []
+        for each in changes.episodes:
+            since, ended = each["since"] or each["ts"], each["ts"] if each["phase"] == "recovered" else None
+            if since <= end and (ended is None or ended >= begin):
+                found.append(_annotation(each, since, ended))
+        return {"alerts": found[-limit:]}
+
+
+def _annotation(episode: Mapping[str, Any], since: int, ended: int | None) -> Content:
+    """Return an episode as an annotation of charts. ended: None while it is open"""
+    severity = episode["severity"] or ""
+    return {
+        "id": episode["id"],
+        "time": since,
+        "time_end": ended,
+        "entity": episode["entity"],
+        "title": f"{episode['kind']} of {episode['entity']}",
+        "text": episode["summary"] or "",
+        "tags": ",".join(filter(None, (episode["kind"], severity, "open" if ended is None else "ended"))),
+        "score": episode["top"],
+    }
+
+
+def _explained(content: Mapping[str, Any] | None) -> Content | None:
+    """Return an explanation with names in place of the browser's positions."""
+    if content is None:
+        return None
+    inputs, heads = ("input", "value", "weight", "contribution"), ("head", "prediction", "weight")
+    return {
+        "time": content["ts"],
+        **{name: content[name] for name in ("yhat", "base", "constant", "rest", "fleet")},
+        "parts": [dict(zip(inputs, each, strict=True)) for each in content["parts"]],
+        "other_inputs": dict(zip(("number", "contribution"), content["others"], strict=True)),
+        "heads": [dict(zip(heads, each, strict=True)) for each in content["answers"]],
+    }
+
+
+def _named(values: list[Any]) -> Content:
+    return {name: None if math.isnan(each) else float(each) for name, each in zip(POINT, values, strict=True)}

@@ -1,0 +1,223 @@
+"""`ssm-stream report`: the figures of a flow's topics, and the page in both languages."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+from brokers import Kafka
+from test_stream import Job
+from typer.testing import CliRunner
+
+from ssm_stream.cli.app import app
+from ssm_stream.config import parse_config
+from ssm_stream.evaluate.report.period.figures import figures
+from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Period
+from ssm_stream.evaluate.report.period.page import page
+from ssm_stream.evaluate.report.period.words import words
+from ssm_stream.evaluate.report.texts import LANGUAGES, read_texts
+from ssm_stream.flow.doctor import create_missing
+
+HOUR = 3_600_000
+MONDAY = 1_767_571_200_000
+"""2026-01-05T00:00Z."""
+TEXT = """
+source: {brokers: a, topic: events}
+event: {entity: m, timestamp: ts, features: [a], target: y}
+sinks: {suppressed: withheld, summaries: summaries}
+alerts: {silence: {after: 2h}, feedback: {topic: feedback}, maintenance: [{entities: p-*, weekly: Sun 06:00-18:00}]}
+"""
+
+
+def alert(offset: int, entity: str, ts: int, phase: str = "started", episode: int | None = None, **more: Any) -> Any:
+    """An alert message with what the report reads."""
+    kind = more.get("kind", "anomaly")
+    name = f"events-0-{offset if episode is None else episode}-{kind}"
+    return {
+        "id": f"events-0-{offset}-{kind}", "episode": name, "entity": entity, "kind": kind, "scope": "entity",
+        "phase": phase, "severity": "warning", "summary": f"{entity}: high", "ts": ts, "since": ts, **more,
+    }  # fmt: skip
+
+
+def summary(entity: str, hour: int, error: float | None = 1.0, **more: Any) -> dict[str, Any]:
+    judged = 0 if error is None else 60
+    return {
+        "entity": entity, "hour": hour, "events": 60, "labelled": 60, "judged": judged, "error": error,
+        "usual_error": 1.0, "relative_error": error, "coverage": 0.9, "score": 0.5, "stopped": 0,
+        "episode_seconds": 0.0, "open": [], "alerts": {}, "last": hour + HOUR - 1, "silent_since": None, **more,
+    }  # fmt: skip
+
+
+def week(**more: Any) -> Period:
+    """A week from MONDAY + 7 d on."""
+    since = MONDAY + 7 * DAY
+    alerts = [
+        alert(1, "pump-1", since - 2 * DAY),
+        alert(2, "pump-1", since - DAY, "recovered", 1, since=since - 2 * DAY),
+        alert(3, "pump-2", since - HOUR, kind="drift"),
+        alert(10, "pump-1", since + HOUR),
+        alert(11, "pump-1", since + 3 * HOUR, "recovered", 10, since=since + HOUR),
+        alert(12, "fan-1", since + DAY, severity="critical"),
+        alert(13, "fan-1", since + DAY + HOUR, "ongoing", 12),
+        alert(14, "*", since + 2 * DAY, scope="fleet"),
+        alert(15, "pump-2", since + 3 * DAY, "recovered", 3, since=since - HOUR, kind="drift"),
+        alert(16, "fan-2", since + 4 * DAY, kind="silence", since=since + 4 * DAY - 2 * HOUR),
+        alert(17, "fan-2", since + 8 * DAY, "recovered", 16, kind="silence"),
+    ]
+    hours = range(MONDAY, since + 7 * DAY, HOUR)
+    summaries = [summary("pump-1", hour, 1.0 if hour < since else 1.3) for hour in hours]
+    summaries += [summary("pump-2", hour) for hour in hours]
+    summaries += [summary("fan-2", hour, None) for hour in hours if hour < since + 4 * DAY]
+    given: dict[str, Any] = {
+        "alerts": alerts,
+        "suppressed": [alert(20, "pump-3", since + DAY, suppressed_by="maintenance")],
+        "verdicts": {"events-0-10-anomaly": True, "events-0-13-anomaly": False},
+        "summaries": summaries,
+        "stops": [AnnouncedStop("pump-*", since + DAY, since + 2 * DAY, "bearing", "Kim")],
+    }
+    return Period(since, since + 7 * DAY, **{**given, **more})
+
+
+def test_the_figures_of_a_week() -> None:
+    found = figures(parse_config(TEXT), week())
+    alerts = found["alerts"]
+    assert (alerts["started"], alerts["before"], alerts["critical"], alerts["open"]) == (4, 2, 1, 3)
+    assert [each["alerts"] for each in alerts["by_day"]] == [1, 1, 1, 0, 1, 0, 0]
+    assert alerts["teams"] == [{"team": "", "alerts": 4, "a_day": 0.57, "before": 2}]
+    assert [(each["rule"], each["alerts"], each["true"], each["false"]) for each in found["rules"]] == [
+        ("anomaly", 2, 1, 1), ("anomaly-fleet", 1, 0, 0), ("silence", 1, 0, 0),
+    ]  # fmt: skip
+    assert found["feedback"] == {"true": 1, "false": 1, "precision": 0.5, "unjudged": 2}
+    # 264 labelled events of 10,000 for each of two kinds.
+    labelled = 60 * (2 * 168 + 96)
+    assert found["budget"]["allowed"] == pytest.approx(2 * labelled / 10_000)
+    assert (found["budget"]["alerts"], found["budget"]["kept"]) == (3, "yes")
+    assert [each["entity"] for each in found["entities"]] == ["fan-1", "pump-1", "fan-2"]
+    assert found["entities"][0]["episode_hours"] == 144.0
+    assert found["silence"] == [
+        {"entity": "fan-2", "since": "2026-01-15T22:00+00:00", "alert": True, "summary": "fan-2: high"}
+    ]
+    assert [(each["entity"], each["hours"], each["open"]) for each in found["episodes"]] == [
+        ("fan-1", 144.0, True), ("*", 120.0, True), ("pump-2", 73.0, False), ("pump-1", 2.0, False),
+    ]  # fmt: skip
+    (error,) = found["errors"]
+    assert (error["error"], error["before"], error["ratio"]) == (pytest.approx(1.15), 1.0, pytest.approx(1.15))
+    assert len(error["by_day"]) == 7
+    assert found["stops"]["suppressed"] == {"fleet": 0, "shadow": 0, "maintenance": 1}
+    assert [each["reason"] for each in found["stops"]["announced"]] == ["bearing"]
+
+
+def test_without_summaries_and_feedback_it_names_what_is_missing() -> None:
+    found = figures(parse_config(TEXT), week(summaries=None, verdicts=None, alerts=[]))
+    assert (found["feedback"], found["budget"], found["errors"]) == (None, None, [])
+    text = page(found, ["events", "alerts"], words("en"))
+    assert "sinks.summaries: errors, coverage and hours in episodes are missing" in text
+    assert "No alert started." in text
+    team = parse_config(TEXT.replace("alerts: {", "alerts: {budget: {alerts: 2, per: 7d, entities: 3}, "))
+    budget = figures(team, week(verdicts={}))["budget"]
+    assert (budget["allowed"], budget["kept"]) == (2.0, "open")
+
+
+def test_alerts_count_for_the_first_team_whose_pattern_matches() -> None:
+    teams = "notify: {teams: {Pumps: 'pump-*', Fans: 'fan-1'}, targets: [{webhook: 'http://localhost:1/'}]}\n"
+    found = figures(parse_config(TEXT + teams), week())
+    counted = [(each["team"], each["alerts"], each["before"]) for each in found["alerts"]["teams"]]
+    assert counted == [("Pumps", 1, 2), ("Fans", 1, 0), ("", 2, 0)]
+    assert "The most were for (no team): 2." in page(found, ["events"], words("en"))
+
+
+class Body(HTMLParser):
+    """The text of a page, and whether its tags are closed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text, self.fetched = list[str](), list[str]()
+        self.feed(text)
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.fetched += [str(value) for name, value in attrs if name in ("src", "href") and str(value)[:1] != "#"]
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_is_in_a_language_and_fetches_nothing(language: Any) -> None:
+    found = figures(parse_config(TEXT), week(suppressed=[alert(1, "<b>x</b>", MONDAY + 8 * DAY)]))
+    found["entities"][0]["entity"] = "<script>alert(1)</script>"
+    text = page(found, ["events", "alerts"], words(language))
+    body = Body(text)
+    assert body.fetched == ["data:,"]
+    assert "<script>" not in text
+    assert f'<html lang="{language}">' in text
+    assert not re.search(r"\{\w+\}", "".join(body.text).split("</style>")[-1].split("}\n")[-1])
+    assert text.count("<section") == 8
+
+
+def test_the_texts_have_the_same_keys_and_names() -> None:
+    package = "ssm_stream.evaluate.report.period"
+    en, ja = (read_texts(package, f"words.{language}.yaml") for language in LANGUAGES)
+    assert en.keys() == ja.keys()
+    for key in en:
+        names = [set(re.findall(r"\{(\w+)\}", str(each[key]))) for each in (en, ja)]
+        assert names[0] == names[1], key
+
+
+def test_a_report_on_the_topics_of_a_run(kafka: Kafka, tmp_path: Path) -> None:
+    """From events to the page: two weeks of machines, one of which falls silent and one of which becomes worse."""
+    topic, rng = kafka.topic("events", 2), np.random.default_rng(1)
+    messages = []
+    for step in range(14 * 72):  # three an hour
+        ts = MONDAY + step * HOUR // 3
+        for e in range(4):
+            if e == 3 and step > 10 * 72:
+                continue
+            a = float(rng.normal())
+            y = 2 * a + 0.1 * float(rng.normal()) * (20 if e == 1 and step > 8 * 72 else 1)
+            y += 20 * (e == 0 and 9 * 72 <= step < 9 * 72 + 6)
+            value = {"entity": f"m{e}", "ts": ts, "a": a, "b": 0.0, "target": round(y, 4)}
+            messages.append((b"m%d" % e, orjson.dumps(value)))
+    kafka.produce(topic, messages)
+    job = Job(kafka, tmp_path, topic)
+    content = orjson.loads(job.path.read_bytes())
+    content["sinks"] |= {"suppressed": f"{job.alerts}-withheld", "summaries": f"{job.alerts}-summaries"}
+    content["alerts"] = {"silence": {"after": "2h"}, "feedback": {"topic": f"{job.alerts}-feedback"}}
+    content["alerts"]["fleet"] = {"enabled": False}
+    job.path.write_bytes(orjson.dumps(content))
+    assert create_missing(job.config, 2).ok
+    job.run()
+    sent = [orjson.loads(each.value() or b"") for each in kafka.read(job.alerts)]
+    first = next(each for each in sent if each["phase"] == "started" and each["ts"] > MONDAY + 7 * DAY)
+    kafka.produce(f"{job.alerts}-feedback", [(first["id"].encode(), orjson.dumps({"id": first["id"], "true": True}))])
+    out = tmp_path / "report.html"
+    times = [
+        "--since",
+        "2026-01-12T00:00Z",
+        "--until",
+        "2026-01-19T00:00Z",
+        "--out",
+        str(out),
+        "--lang",
+        "ja",
+        "--json",
+    ]
+    result = CliRunner().invoke(app, ["report", str(job.path), *times])
+    assert result.exit_code == 0, result.output
+    found = orjson.loads(result.stdout)
+    assert found["has"] == {"feedback": True, "summaries": True, "before": True}
+    started = [e for e in sent if e["phase"] == "started" and MONDAY + 7 * DAY <= e["ts"] < MONDAY + 14 * DAY]
+    assert found["alerts"]["started"] == len(started)
+    assert found["feedback"]["true"] == 1
+    assert [each["entity"] for each in found["silence"]] == ["m3"]
+    (error,) = found["errors"]
+    assert error["ratio"] > 1.1
+    assert "m1" in {each["entity"] for each in found["entities"]}
+    assert "予測誤差" in out.read_text(encoding="utf-8")
+    empty = CliRunner().invoke(app, ["report", str(job.path), "--out", str(out), "--lang", "en"])
+    assert (empty.exit_code, "No alert started." in empty.stdout) == (0, True)
+    assert "go by the time of events" in empty.stderr
