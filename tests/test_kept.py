@@ -120,7 +120,7 @@ def run(path: Path, stop: int, workers: int = 1) -> Told:
     )
     recovery.lock.close()
     told: Told = {}
-    for _, (batch, predictions, _) in out:
+    for _, (batch, predictions, *_) in out:
         for offset, yhat in zip(batch.offsets, predictions.yhat.tolist(), strict=True):
             assert (batch.partition, offset) not in told
             told[batch.partition, offset] = yhat

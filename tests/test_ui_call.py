@@ -193,7 +193,7 @@ def test_without_topics_the_page_says_what_to_write(tab: Any) -> None:  # noqa: 
     one.page.queue_alerts([alert("started", "press-1")])
     try:
         tab.goto(f"http://127.0.0.1:{one.port}/ui/#/stops")
-        assert tab.get_by_text("To mute from here, set alerts.control: true").is_visible()
+        tab.get_by_text("To mute from here, set alerts.control: true").wait_for()
         assert not tab.locator("form.mute").is_visible()
         tab.goto(f"http://127.0.0.1:{one.port}/ui/#/alerts")
         button = tab.get_by_role("button", name="Acknowledge …")
