@@ -390,5 +390,7 @@ def test_the_reference_and_a_certificate_have_it(tmp_path: Path) -> None:
     with_days(tmp_path, "2026-01-04", "2026-01-10", "2026-01-16")
     path = tmp_path / "c.yaml"
     path.write_text(FILE.format(event=f"holidays: [{tmp_path / 'days.csv'}]", directory="null"))
-    found = CliRunner().invoke(app, ["verify", str(path), str(recording), "--json", "--out", str(path.with_suffix(".html"))])
+    found = CliRunner().invoke(
+        app, ["verify", str(path), str(recording), "--json", "--out", str(path.with_suffix(".html"))]
+    )
     assert found.exit_code == 0, found.output[-2000:]
