@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 MAX_CACHED_NAMES = 100_000
 """Names whose matches are cached: bounded, so that unlimited distinct names cannot exhaust memory."""
@@ -30,6 +30,27 @@ class EntityFilter:
             return set()
         rows = zip(positions, names, matched, strict=True)
         return {position for position, name, found in rows if name and not found}
+
+
+@functools.lru_cache(1000)
+def pattern_filter(pattern: str) -> EntityFilter:
+    """Return the filter of one pattern; those used last are kept."""
+    return EntityFilter([pattern])
+
+
+class Teams:
+    """Which team an entity is of. patterns: of each team, in the order in which they count
+
+    >>> Teams({"water": "pump-*", "rest": "*"}).of("pump-3")
+    'water'
+    """
+
+    def __init__(self, patterns: Mapping[str, str]) -> None:
+        self._teams = [(name, pattern_filter(pattern)) for name, pattern in patterns.items()]
+        self.of = functools.lru_cache(MAX_CACHED_NAMES)(self._of)
+
+    def _of(self, entity: str) -> str | None:
+        return next((name for name, pattern in self._teams if pattern.matches(entity)), None)
 
 
 def entity_filter(patterns: Sequence[str] | None) -> EntityFilter | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-
 from ssm_stream.config import Notify
 from ssm_stream.config.sections.notify import Target
-from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.entity_filter import EntityFilter, Teams
 from ssm_stream.notify.alerts import Episode
 
 HEARTBEAT = "heartbeat"
@@ -26,11 +24,7 @@ class Routing:
     def __init__(self, notify: Notify, target: Target) -> None:
         self._target = target
         self._entities = EntityFilter([target.entities])
-        self._teams = {name: EntityFilter([pattern]) for name, pattern in notify.teams.items()}
-        self.team_of_entity = functools.lru_cache(100_000)(self._team_of_entity)
-
-    def _team_of_entity(self, entity: str) -> str | None:
-        return next((name for name, pattern in self._teams.items() if pattern.matches(entity)), None)
+        self.team_of_entity = Teams(notify.teams).of
 
     def team(self, episode: Episode) -> str | None:
         """Return the team of an episode: that of its entity, of a fleet's that of the worst that has one."""

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from ssm_stream.config import Config
 from ssm_stream.config.sections.maintenance import Maintenance, weekly_spans
 from ssm_stream.ingest.control import ControlWindow
-from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.entity_filter import pattern_filter
 from ssm_stream.ingest.timestamps import iso_to_ms
 
 MAX_LISTED = 200
@@ -73,7 +73,6 @@ class PlannedStops:
         """Increases with each change."""
         self._zone = config.event.time_zone
         self._file = config.alerts.maintenance
-        self._filters: dict[str, EntityFilter] = {}
         self._announced: tuple[AnnouncedStop, ...] = ()
 
     def announce(self, stops: Sequence[AnnouncedStop]) -> None:
@@ -111,11 +110,7 @@ class PlannedStops:
         return [list(each) for each in sorted(found) if each[0] < end and begin < each[1]][-MAX_SPANS:]
 
     def _is_of(self, pattern: str, entity: str | None) -> bool:
-        if entity is None:
-            return True
-        if pattern not in self._filters:
-            self._filters[pattern] = EntityFilter([pattern])
-        return self._filters[pattern].matches(entity)
+        return entity is None or pattern_filter(pattern).matches(entity)
 
     def _occurrences(self, stop: Maintenance, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """Yield [begin, end), ms, of occurrences of a stop of the file, of at least those that overlap [begin, end)."""

@@ -21,7 +21,7 @@ from ssm_stream.config.sections.alerts import LIMIT
 from ssm_stream.config.sections.maintenance import Maintenance, weekly_spans
 from ssm_stream.core.features import FIRST_MONDAY, utc_offsets
 from ssm_stream.ingest.control import ControlWindow
-from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.entity_filter import pattern_filter
 from ssm_stream.ingest.events import Events
 from ssm_stream.ingest.planned_stops import HELD, LEARNED
 from ssm_stream.ingest.timestamps import iso_to_ms
@@ -99,7 +99,6 @@ class MaintenanceWindows:
 
     def __init__(self, config: Config) -> None:
         self._windows = [window(each, config.event.time_zone) for each in config.alerts.maintenance]
-        self._filters: dict[str, EntityFilter] = {}  # by pattern
         self.control: Sequence[ControlWindow] = ()
 
     def mark(self, events: Events, offsets: Offsets = None) -> Events:
@@ -115,7 +114,7 @@ class MaintenanceWindows:
             rows = np.flatnonzero(inside)
             if each.entities != "*":
                 names = [events.entity[row] for row in rows.tolist()]
-                rows = rows[np.fromiter(map(self._filter(each.entities).matches, names), np.bool_)]
+                rows = rows[np.fromiter(map(pattern_filter(each.entities).matches, names), np.bool_)]
             values[rows] = np.maximum(values[rows], each.value)
         return replace(events, maintenance=values)
 
@@ -128,7 +127,9 @@ class MaintenanceWindows:
             offsets: (n,) of the events; None: of labels
         """
         return any(
-            (each.limits or kind != LIMIT) and self._is_of(each.entities, entity) and bool(each.contains(ts).any())
+            (each.limits or kind != LIMIT)
+            and pattern_filter(each.entities).matches(entity)
+            and bool(each.contains(ts).any())
             for each in self._all([math.inf] if offsets is None else offsets)
         )
 
@@ -137,7 +138,7 @@ class MaintenanceWindows:
 
         ts: ms; offsets: as of `mark`
         """
-        own = [each.contains(ts) for each in self._all(offsets) if self._is_of(each.entities, entity)]
+        own = [each.contains(ts) for each in self._all(offsets) if pattern_filter(each.entities).matches(entity)]
         return np.logical_or.reduce(own) if own else np.zeros(len(ts), np.bool_)
 
     def _all(self, offsets: Offsets) -> Iterator[Window]:
@@ -149,14 +150,6 @@ class MaintenanceWindows:
         for each in self.control:
             value = HELD if each.held else LEARNED
             yield Window(_acting(each, places), each.entity, value, limits=False)
-
-    def _is_of(self, pattern: str, entity: str) -> bool:
-        return self._filter(pattern).matches(entity)
-
-    def _filter(self, pattern: str) -> EntityFilter:
-        if pattern not in self._filters:
-            self._filters[pattern] = EntityFilter([pattern])
-        return self._filters[pattern]
 
 
 def maintenance_windows(config: Config) -> MaintenanceWindows | None:

@@ -7,7 +7,6 @@ No group is joined: all partitions are assigned, so that one process has everyth
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -187,18 +186,3 @@ class TopicActivity:
         """Return the number of offsets since the last call; None where it is not known."""
         before, self._before = self._before, self._end()
         return None if before is None or self._before is None else self._before - before
-
-
-def is_reachable(source: Source) -> bool:
-    """Return whether a broker answers within two seconds."""
-    try:
-        with open_consumer(source, LastError(source)) as client:
-            client.list_topics(source.topic, timeout=2.0)
-    except KafkaException:
-        return False
-    return True
-
-
-def now_ms() -> int:
-    """Return the time, ms since 1970."""
-    return int(time.time() * 1000)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field
 
 from ssm_stream.config import DURATION, UNITS
-from ssm_stream.ingest.entity_filter import EntityFilter
+from ssm_stream.ingest.entity_filter import pattern_filter
 from ssm_stream.ingest.timestamps import MAX_MS, MIN_MS, iso_to_ms, ms_to_iso
 from ssm_stream.mcp.results import AlertLine, EntityLine, Prediction
 from ssm_stream.mcp.view.episodes import Episode
@@ -124,7 +124,7 @@ def page_of(found: Sequence[Any], offset: int, limit: int) -> tuple[Sequence[Any
 
 def matcher(pattern: str | None) -> Callable[[str], bool]:
     """Return a function that returns whether a name matches a pattern; any does without one."""
-    return (lambda name: True) if pattern is None else EntityFilter([pattern]).matches
+    return (lambda name: True) if pattern is None else pattern_filter(pattern).matches
 
 
 def prediction_of(series: Series) -> Prediction:

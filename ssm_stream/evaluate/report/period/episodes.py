@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 from ssm_stream.evaluate.report.period.messages import Message
 
@@ -59,8 +58,3 @@ def join_episodes(messages: Iterable[Message], verdicts: Mapping[str, bool], unt
         if each["id"] in verdicts:
             episode.true = verdicts[each["id"]]
     return sorted(found.values(), key=lambda each: (each.ts, each.id))
-
-
-def team_of(entity: str, teams: Mapping[str, str]) -> str:
-    """Return the first team whose pattern an entity matches; `OTHER` if there is none. teams: name → pattern"""
-    return next((name for name, pattern in teams.items() if fnmatchcase(entity, pattern)), OTHER)

@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 from ssm_stream.config import Budget, Config
 from ssm_stream.engine.alert_kinds import KINDS, SHADOW, SUPPRESSED_BY
-from ssm_stream.evaluate.report.period.episodes import Episode, join_episodes, team_of
+from ssm_stream.evaluate.report.period.episodes import OTHER, Episode, join_episodes
 from ssm_stream.evaluate.report.period.messages import DAY, Message, Period
+from ssm_stream.ingest.entity_filter import Teams
 
 LISTED = 10
 """Rows of a list of entities, episodes or stops."""
@@ -95,7 +96,8 @@ def _by_day(now: list[Episode], since: int, until: int, zone: ZoneInfo) -> list[
 
 def _teams(config: Config, now: list[Episode], past: list[Episode], days: float) -> list[dict[str, Any]]:
     teams = {} if config.notify is None else config.notify.teams
-    counts, before = (Counter(team_of(each.entity, teams) for each in some) for some in (now, past))
+    team_of = Teams(teams).of
+    counts, before = (Counter(team_of(each.entity) or OTHER for each in some) for some in (now, past))
     names = [*teams, *([""] if counts[""] or before[""] or not teams else [])]
     return [
         {"team": name, "alerts": counts[name], "a_day": round(counts[name] / days, 2), "before": before[name]}
