@@ -285,3 +285,24 @@ def test_messages_of_a_broker_are_decoded_and_kept_as_those_of_the_tests(mock_ka
     assert [(r.key, r.value) for r in letters] == [(b"key-1", b"\xff"), (b"key-2", b""), (b"key-3", None)]
     assert [faults_of(r)["topic"] for r in letters] == [topic] * 3
     assert [batch.offsets for _, batch in got if isinstance(batch, ShardBatch)] == [[0, 4]]
+
+
+def test_readings_that_are_refused_are_the_same_by_the_native_reader_and_by_the_general_one() -> None:
+    config = parse_config(
+        "source: {brokers: 'h:1', topic: plant.events}\n"
+        "event: {layout: readings, tag: '{entity}.{signal}', timestamp: ts, target: y, features: [a]}\n"
+    )
+    tags = ["m.y", "m.a", "no tag", "k.y", "m.other", "k.a", "", "m.y"]
+    values = [orjson.dumps({"tag": tag, "ts": 1_800_000_000 + i, "value": i}) for i, tag in enumerate(tags)]
+    found = []
+    for native in (True, False):
+        decoder = Decoder(config)
+        assert decoder._fast is not None
+        decoder._fast = decoder._fast if native else None
+        items = decoder.decode(chunk(list(values)))
+        (refused,) = [item for _, item in items if isinstance(item, OutputBatch)]
+        (events,) = [item for _, item in items if isinstance(item, ShardBatch)]
+        columns = (events.events.entity, events.events.features.tolist(), events.events.ts.tolist(), events.offsets)
+        found.append((columns, refused))
+    assert found[0] == found[1]
+    assert len(found[0][1].records) == 2

@@ -99,10 +99,24 @@ class Decoder:
 
     def _decode(self, chunk: Chunk) -> list[Decoded]:
         values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
+        out: list[Decoded] = []
         if self._fast is not None and (plain := self._read_fast(self._fast, chunk, values)) is not None:
-            plain, misfits = self.reader.translate(plain, [])
-            if not misfits:
-                return list(self._split(chunk, plain))
+            events, refused = self.reader.translate(plain, [])
+        else:
+            events, refused = self._read_each(chunk, values, out)
+        out += self._split(chunk, events)
+        if refused:
+            refused.sort()
+            records = [self._dead_letter(chunk, refusal) for refusal in refused]
+            offsets = [offset_of(chunk.messages[r.position]) for r in refused]
+            key = shard_key(chunk.partition % self.config.state.shards)
+            out.append((key, OutputBatch(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
+        return out
+
+    def _read_each(
+        self, chunk: Chunk, values: list[bytes | None], out: list[Decoded]
+    ) -> tuple[Events, list[RefusedDocument]]:
+        """Return the events of messages of any kind, and the refusals; append the labels among them to `out`."""
         refused: list[RefusedDocument] = []
         is_label_topic = self.config.labels is not None and chunk.topic == self.config.labels.topic
         read = self._label_format if is_label_topic else self._format
@@ -111,7 +125,6 @@ class Decoder:
         add_fields(self._fields, documents, chunk.messages, positions)
         if self._join is not None and not is_label_topic:
             self._join(documents)
-        out: list[Decoded] = []
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
         events, misfits = self.reader.read(documents)
@@ -121,15 +134,7 @@ class Decoder:
         if positions is not None:
             events = replace(events, position=np.array(positions, np.int64)[events.position])
             misfits = [m._replace(position=positions[m.position]) for m in misfits]
-        refused += misfits
-        out += self._split(chunk, events)
-        if refused:
-            refused.sort()
-            records = [self._dead_letter(chunk, refusal) for refusal in refused]
-            offsets = [offset_of(chunk.messages[r.position]) for r in refused]
-            key = shard_key(chunk.partition % self.config.state.shards)
-            out.append((key, OutputBatch(chunk.topic, chunk.partition, offsets[0], offsets[-1], records)))
-        return out
+        return events, refused + misfits
 
     def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
         """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""

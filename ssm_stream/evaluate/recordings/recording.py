@@ -186,14 +186,14 @@ class Recording:
         Raises:
             RecordingError: the file cannot be read.
         """
-        kind, first = kind_of(self.path), files_of(self.path)[0]
+        kind, first, read = kind_of(self.path), files_of(self.path)[0], self.of_event(config.event)
         names, rows = list[str](), islice(list[Row](), 0)
         if kind == "table":
-            names = list(self.of_event(config.event)._table.scan().columns)
+            names = list(read._table.scan().columns)
         elif kind == "parquet":
-            tags, names = self.of_event(config.event)._parquet_tags, parquet_columns(first)
+            tags, names = read._parquet_tags, parquet_columns(first)
             names = names if tags is None else tags.names(names)
-            rows = islice(self.of_event(config.event), FIRST)
+            rows = islice(read, FIRST)
         else:
             rows = islice(json_rows(first), min(SLICE, self.limit or SLICE))
         search = PathSearch(config, names)
@@ -203,7 +203,7 @@ class Recording:
         if kind == "table" and any(sentence.startswith("event.timestamp") for sentence in sentences):
             sentences.append("if the file has no times, say what lies between two rows, such as --every 1s")
         if not sentences and config.event.layout == "readings":
-            return absent_signals(config, self.slices(), self.path.name)
+            return absent_signals(config, read.slices(), self.path.name)
         return sentences
 
 
