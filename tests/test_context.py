@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 from brokers import Kafka, MockKafka
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_stream import Job, wait_for
+from test_stream import Job
 from test_transactions import ExactJob
 from typer.testing import CliRunner
 
@@ -237,17 +236,8 @@ def test_killed_and_exactly_once(kafka: Kafka, tmp_path: Path) -> None:
     bare, context = kafka.topic("bare", 2), kafka.topic("orders", 1)
     produce(kafka, context, orders)
     produce(kafka, bare, [{key: value for key, value in each.items() if key != "product"} for each in whole])
-    killed, rng, kills = job(kafka, tmp_path / "killed", bare, context, ExactJob), random.Random(2), 0
-    while kills < 3:
-        process = killed.start("--until-eof")
-        wait_for(process, "started")
-        try:
-            process.communicate(timeout=0.05 + 0.4 * rng.random())
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
+    killed = job(kafka, tmp_path / "killed", bare, context, ExactJob)
+    killed.kill_often(random.Random(2), 3, 0.45, "--until-eof")
     killed.run()
     counts = killed.ids()
     assert (len(counts), max(counts.values())) == (N, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -19,7 +18,7 @@ from bytewax.recovery import RecoveryConfig, init_db_dir
 from bytewax.testing import TestingSink, TestingSource, run_main
 from test_operators import Mine
 from test_readings import FOLDED, config, reading, shuffled, stream
-from test_stream import Job, finished, wait_for
+from test_stream import Job, finished
 
 import ssm_stream.operators as sop
 from ssm_stream.engine.engine import Engine
@@ -107,18 +106,12 @@ def test_kills_lose_nothing_and_repeat_nothing(
     """Exactly once: what consumers see after kills at any time is what an undisturbed run gives, to the bit."""
     if kafka.kind == "mock":
         pytest.skip("the embedded broker does not keep transactions apart")
-    rng = random.Random(7)
     readings = stream(30_000, 2, machines=30, span=100)
     messages = keyed(shuffled(readings, 2_000, 3))
     whole = job(messages, "whole", **event)
     whole.run()
     made = job([], "killed", whole.topic, delivery="exactly_once", **event)
-    for _ in range(5):
-        process = made.start()
-        wait_for(process, "started")
-        time.sleep(rng.uniform(0.1, 1.2))
-        process.kill()
-        finished(process, 10)
+    made.kill_often(random.Random(7), 5, 1.2)
     made.run()
     ids = made.ids()
     assert max(ids.values()) == 1

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,25 @@ class Job:
         output = finished(process, timeout)
         assert process.returncode == 0, output
         return output
+
+    def kill_often(
+        self, rng: random.Random, times: int, longest: float, *options: str, workers: Sequence[int] = (1,)
+    ) -> None:
+        """Start it and end it by SIGKILL at random moments so often, each at most `longest` s after its start; fewer
+        times where it ends by itself before."""
+        kills = 0
+        while kills < times:
+            process = self.start(*options, "-w", str(rng.choice(workers)))
+            wait_for(process, "started")
+            try:
+                output = process.communicate(timeout=rng.uniform(0.05, longest))[0]
+                assert process.returncode == 0, output
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+        assert kills, "the run ended before the first kill"
 
     def ids(self) -> Counter[str]:
         """How often each prediction id is on the topic; the same id never says two different things."""
@@ -216,19 +235,7 @@ def test_kill_nine_loses_nothing_and_changes_no_bit(job: Callable[..., Job], kaf
     calm = job(events(n), "calm")
     calm.run()
     killed = job([], "killed", topic=calm.topic)
-    rng, kills = random.Random(1), 0
-    while kills < 4:
-        process = killed.start("--until-eof", "-w", str(rng.choice([1, 2])))
-        wait_for(process, "started")
-        try:
-            output = process.communicate(timeout=0.05 + 0.6 * rng.random())[0]
-            assert process.returncode == 0, output
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
-    assert kills, "the run ended before the first kill"
+    killed.kill_often(random.Random(1), 4, 0.65, "--until-eof", workers=(1, 2))
     killed.run()
     ids = killed.ids()
     assert len(ids) == n

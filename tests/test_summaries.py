@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -20,7 +19,7 @@ from brokers import Kafka
 from confluent_kafka.admin import AdminClient, ConfigResource
 from engines import cut, fleet, made
 from jsonschema import Draft202012Validator
-from test_transactions import PARTITIONS, ExactJob, finished, wait_for
+from test_transactions import PARTITIONS, ExactJob
 
 from ssm_stream.config import Config, parse_config
 from ssm_stream.contract.avro_schemas import summary_avro
@@ -233,19 +232,8 @@ def test_each_hour_comes_once_through_kills(kafka: Kafka, tmp_path: Path) -> Non
     want = calm.rows()
     assert len(want) > 500
     assert len({key for key, _ in want}) == len(want)
-    rng, kills = random.Random(4), 0
     killed = SummaryJob(kafka, tmp_path / "killed", topic, source={"group": f"{topic}-killed"})
-    while kills < 4:
-        process = killed.start("--until-eof", "-w", str(rng.choice([1, 2])))
-        wait_for(process, "started")
-        try:
-            process.communicate(timeout=0.05 + 0.6 * rng.random())
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            finished(process, 20)
-            kills += 1
-    assert kills, "the run ended before the first kill"
+    killed.kill_often(random.Random(4), 4, 0.65, "--until-eof", workers=(1, 2))
     killed.run()
     assert killed.rows() == want
 

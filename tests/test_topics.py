@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from brokers import Kafka, MockKafka
-from test_stream import Job, events, wait_for
+from test_stream import Job, events
 from test_transactions import ExactJob
 from typer.testing import CliRunner
 
@@ -132,19 +131,7 @@ def test_killed_and_exactly_once(kafka: Kafka, tmp_path: Path, topics: list[str]
     if kafka.kind == "mock":
         pytest.skip("the embedded broker does not keep transactions apart")
     killed = job(kafka, tmp_path / "killed", topics, ExactJob)
-    rng, kills = random.Random(5), 0
-    while kills < 4:
-        process = killed.start("--until-eof", "-w", str(rng.choice([1, 2])))
-        wait_for(process, "started")
-        try:
-            output = process.communicate(timeout=0.05 + 0.6 * rng.random())[0]
-            assert process.returncode == 0, output
-            break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-            kills += 1
-    assert kills, "the run ended before the first kill"
+    killed.kill_often(random.Random(5), 4, 0.65, "--until-eof", workers=(1, 2))
     killed.run()
     counts = killed.ids()
     assert (len(counts), max(counts.values())) == (9_000, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 import orjson
 import pytest
 from brokers import Kafka
-from test_stream import Job, finished, wait_for
+from test_stream import Job
 from test_windows import NOON, document
 
 from ssm_stream.engine.engine import Engine
@@ -125,16 +124,10 @@ def test_kills_lose_nothing_and_repeat_nothing(job: Callable[..., WindowsJob], k
     """Exactly once: what consumers see after kills at any time is what an undisturbed run gives, to the bit."""
     if kafka.kind == "mock":
         pytest.skip("the embedded broker does not keep transactions apart")
-    rng = random.Random(7)
     whole = job(requests(40_000, 2, 30), "whole")
     whole.run()
     made = job([], "killed", whole.topic, delivery="exactly_once")
-    for _ in range(5):
-        process = made.start()
-        wait_for(process, "started")
-        time.sleep(rng.uniform(0.1, 1.2))
-        process.kill()
-        finished(process, 10)
+    made.kill_often(random.Random(7), 5, 1.2)
     made.run()
     ids = made.ids()
     assert max(ids.values()) == 1

@@ -37,6 +37,7 @@ FileOrTopic = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="Read only the first rows.", show_default=False)]
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import new_table, output, print_json, print_table
 from ssm_stream.config import ConfigError, load_config
 
@@ -182,7 +182,7 @@ def reset(
     config: ConfigFile,
     entity: Annotated[str | None, typer.Argument(help="Reset only this entity.", show_default=False)] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Reset without a confirmation.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
+    dry: DryRun = False,
 ) -> None:
     """Start anew: move the whole state aside, or delete one entity from it.
 

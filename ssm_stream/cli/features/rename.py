@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import Config, load_config
 
@@ -20,7 +20,7 @@ def rename_feature(
     old: Annotated[str, typer.Argument(help="Path of the feature or category in the state.", show_default=False)],
     new: Annotated[str, typer.Argument(help="Its new path in the events.", show_default=False)],
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Rename without a confirmation.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
+    dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Give an input of the stored state another name: what was learned of it stays, to the bit.

@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperCommand
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, ConfigFile
+from ssm_stream.cli.inputs import AsJson, ConfigFile, DryRun
 from ssm_stream.cli.terminal.console import print_json
 from ssm_stream.config import load_config
 
@@ -47,7 +47,7 @@ def rewind(
         ),
     ] = None,
     yes: Annotated[bool, typer.Option("-y", "--yes", help="Rewind without a confirmation.")] = False,
-    dry: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
+    dry: DryRun = False,
     as_json: AsJson = False,
 ) -> None:
     """Forget an incident: go back to an earlier state, and learn what came after it again, without some stretches.
