@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from itertools import repeat
@@ -20,6 +22,8 @@ from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
 LOG = structlog.get_logger("ssm_stream.sink")
 CURE = "correct that and start again: the flow continues from the last epoch"
+STALLED = 2.0
+"""Seconds beyond twice `source.wait` without a report of any message, after which the client is given up."""
 Marker = dict[tuple[str, int], int]
 """Source topic and partition → offset; what earlier messages have caused is on the broker."""
 
@@ -51,6 +55,9 @@ class OutputProducer:
             "on_delivery": self._on_failure,
         }
         self._producer = open_producer(config, self._last_error, defaults=defaults, fixed=fixed)
+        chosen = {"message.timeout.ms", "delivery.timeout.ms"} & {*config.source.kafka, *config.sinks.kafka}
+        ours = not chosen or "message.timeout.ms" in (fixed or {})
+        self._stalled_after = 2 * config.source.wait + STALLED if ours else math.inf
 
     def fetch_metadata(self) -> None:
         """Request the metadata of an output topic: the first message is sent half a second sooner."""
@@ -139,9 +146,22 @@ class OutputProducer:
             self._failed = (str(message.topic()), error.str())
 
     def _flush(self) -> None:
-        """Wait until the broker has everything."""
-        while len(self._producer):
+        """Wait until the broker has everything.
+
+        Raises:
+            BrokerError: a message was refused, the client has given up, or nothing has moved for longer than the client
+                may wait for one message: librdkafka 2.16 misses the timeout where a broker goes away within the same
+                moment as the first message of a topic.
+        """
+        left, since = len(self._producer), time.monotonic()
+        while left:
             self._serve(self._producer.flush, 1.0)
+            before, left = left, len(self._producer)
+            if left != before:
+                since = time.monotonic()
+            elif time.monotonic() - since > self._stalled_after:
+                reason = self._redact(self._last_error.text or "the broker does not answer")
+                raise BrokerError(f"{left} messages to {self.config.source.brokers} timed out: {reason}", CURE)
         self._raise_failure()
 
     def _serve(self, call: Callable[[float], int], seconds: float) -> None:
