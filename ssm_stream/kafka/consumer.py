@@ -13,7 +13,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, redact_text
+from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, read_error, redact_text
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
@@ -209,8 +209,9 @@ class PrefetchConsumer:
             elif places:
                 consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            text = redact_text(kafka_error(error).str(), self.source.kafka)
-            LOG.warning("positions_not_committed", topic=self.source.topic, error=text)
+            refused = read_error(self.source, kafka_error(error).str(), kafka_error(error).code(), self._last_error)
+            text = redact_text(refused.found, self.source.kafka)
+            LOG.warning("positions_not_committed", topic=self.source.topic, error=text, cure=refused.cure)
 
     def _unassign(self, partition: int) -> None:
         assert self._consumer is not None
@@ -374,4 +375,4 @@ class PrefetchConsumer:
                 f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
                 "the events were deleted, or the topic was created again: start with another recovery.directory",
             )
-        return BrokerError(f"{where}: {text}", self._last_error.cure)
+        return read_error(self.source, f"{where}: {text}", error.code(), self._last_error)
