@@ -25,6 +25,7 @@ from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
+from ssm_stream.kafka.repartition.copier import repartitioning
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.operators.failures import restore_stderr
@@ -111,7 +112,8 @@ def prepare(
     brokers = check_broker(config.source)
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
-    for topic in (config.control_topic, *(each.topic for each in config.source.context)):
+    further = config.control_topic, config.source.repartition
+    for topic in (*further, *(each.topic for each in config.source.context)):
         if topic is not None:
             brokers.partitions_of(topic)
     _require_sinks(config, brokers)
@@ -281,7 +283,8 @@ def run(
         BrokerError, StateError, RecoveryError, …: as raised in the dataflow.
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
-    with contextlib.closing(prepared.observers), supervisor:
+    copied = repartitioning(prepared.config, until_eof=prepared.until_eof, stop=STOP, first=not process)
+    with contextlib.closing(prepared.observers), supervisor, copied:
         try:
             _run(prepared, workers, process, addresses)
         finally:
