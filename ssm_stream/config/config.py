@@ -54,6 +54,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _topics(self) -> Config:
         topics = [*self.source.names, *self.sinks.topics]
+        topics += [self.source.repartition] if self.source.repartition else []
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics += [self.control_topic] if self.control_topic else []
@@ -64,6 +65,11 @@ class Config(Section):
             raise ValueError(
                 f"model.horizon: found {self.model.horizon.text!r} with `labels`; a horizon needs targets that "
                 "come with the events: leave one of the two out"
+            )
+        if self.source.repartition and self.event.features == "auto":
+            raise ValueError(
+                "source.repartition: found with event.features: auto, which reads the topic before anything is copied "
+                "there; list the features"
             )
         if self.delivery == "exactly_once" and self.recovery.directory is None:
             raise ValueError(

@@ -60,6 +60,10 @@ class Source(Section):
     topics: Annotated[list[Topic], Field(min_length=1, max_length=100)] | None = None
     """In place of `topic`: several events topics whose messages are of one layout. The events of an entity belong into
     one of them. More may be added at the end of the list; the state goes on."""
+    repartition: Topic | None = None
+    """A topic that is not keyed by entity, so that an entity's messages are in several of its partitions. `run` copies
+    its messages, exactly once and unchanged, into the partition of `topic` that belongs to their entity, and reads
+    them there. Null: `topic` is keyed by entity, or producers see to it."""
     partitions: list[Annotated[int, Field(ge=0)]] | None = None
     """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
     all."""
@@ -95,6 +99,16 @@ class Source(Section):
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
             raise ValueError(f"topics: found {twice} twice; name each topic once")
         return {**given, "topic": names[0]}
+
+    @model_validator(mode="after")
+    def _one_process_copies(self) -> Source:
+        for name in ("topics", "partitions") if self.repartition is not None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"repartition: found together with `{name}`; one process copies one topic into another: leave "
+                    f"{name} out"
+                )
+        return self
 
     @property
     def group_id(self) -> str:
