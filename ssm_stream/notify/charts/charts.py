@@ -48,12 +48,12 @@ class Charts:
 
         wait: until another thread has its charts; else there are none
         """
-        wanted = [each for each in episodes if each.entity != "*"]
-        if self._drawing is None or not wanted or not self._lock.acquire(blocking=wait):
+        charted = [each for each in episodes if each.entity != "*"]
+        if self._drawing is None or not charted or not self._lock.acquire(blocking=wait):
             return []
         try:
-            self._draw([each for each in wanted if each.last["id"] not in self._kept])
-            found = [self._kept.get(each.last["id"]) for each in wanted]
+            self._draw([each for each in charted if each.last["id"] not in self._kept])
+            found = [self._kept.get(each.last["id"]) for each in charted]
         except Exception:  # a chart must cost no alert
             LOG.exception("chart_failed")
             return []
