@@ -63,6 +63,7 @@ class PrefetchConsumer:
     ) -> None:
         self.source, self.until_eof, self._observers = source, until_eof, observers
         self._queues: dict[int, PartitionQueue] = {}
+        self._defaults: dict[str, Any] = {}  # more properties, which the configuration may change
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
         self._graceful = True
@@ -124,7 +125,7 @@ class PrefetchConsumer:
             "receive.message.max.bytes": 1_000_000_000,
         }
         configured = client_properties(self.source, error_cb=self._on_error)
-        consumer = Consumer({**defaults, **configured, "enable.auto.commit": False})
+        consumer = Consumer({**defaults, **self._defaults, **configured, "enable.auto.commit": False})
         # One with the topic's metadata before the assignment starts half a second sooner.
         with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
             consumer.list_topics(self.source.topic, timeout=1)
