@@ -33,7 +33,7 @@ UNSTABLE = 0.5
 COOPERATIVE = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
+    "heartbeat.interval.ms": 500,
 }
 """Properties of a member, unless `source.kafka` has others."""
 
