@@ -24,7 +24,14 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
+from ssm_stream.kafka.client import (
+    BrokerError,
+    LastError,
+    MissingRightError,
+    librdkafka_version,
+    open_producer,
+    redact_properties,
+)
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
@@ -76,7 +83,7 @@ def diagnose(config: Config) -> list[Check]:
     if config.schema_registry is not None:
         local.append(_registry(config))
     try:
-        cluster = check_broker(config.source)
+        cluster = check_broker(config.source, [*_inputs(config).values(), *_outputs(config).values()])
     except BrokerError as error:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
@@ -217,6 +224,8 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     try:
         with open_topic(source.model_copy(update={"wait": min(source.wait, READ_TIMEOUT)})) as reader:
             reading, newest, messages = _read(reader, partitions)
+    except MissingRightError as error:
+        return [topic, Check("reading", False, error.found, error.cure)]
     except BrokerError as error:
         advertised = ", ".join(cluster.addresses.values())
         cure = (
@@ -364,14 +373,14 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    return [_writers(config), *_topics(outputs, cluster)]
+    return [_writers(config), *_topics(outputs, cluster, "Write")]
 
 
-def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
+def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") -> list[Check]:
     checks = []
     for name, topic in named.items():
         try:
-            partitions = cluster.partitions_of(topic)
+            partitions = cluster.partitions_of(topic, operation)
         except BrokerError as error:
             checks.append(Check(name, False, error.found, error.cure))
         else:

@@ -68,10 +68,16 @@ class Source(Section):
     partitions: list[Annotated[int, Field(ge=0)]] | None = None
     """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
     all."""
+    assignment: Literal["manual", "group"] = "manual"
+    """`manual`: this process reads `partitions`. `group`: all processes with this file share the topic, as consumers of
+    one group do; each partition goes on where it was, with what it had learned, wherever it moves. Needs `state.store`
+    and a topic that is keyed by entity."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin when there is no recovery state."""
     group: str | None = None
-    """Consumer group that positions are committed to, for lag tools; never read back. Default: `ssm-stream-TOPIC`."""
+    """Consumer group that positions are committed to. With `assignment: manual` for lag tools only, never read back.
+    Default: `ssm-stream-TOPIC`; with `assignment: group`, `ssm-stream-TOPIC-` and a digest of what the flow watches and
+    where its results go."""
     batch: Annotated[int, Field(ge=1, le=100_000)] = 4000
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
