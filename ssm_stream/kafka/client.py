@@ -42,6 +42,14 @@ CURES = {
 }
 
 
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "consumer group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+}
+"""Code of the broker's refusal → the resource that the user has no right to."""
+
+
 class BrokerError(RuntimeError):
     """A broker or topic cannot be used. The text names it and has the broker's own message and the cure.
 
@@ -54,6 +62,25 @@ class BrokerError(RuntimeError):
         super().__init__(f"{found}\n  {cure}")
         self.found = found
         self.cure = cure
+
+
+class MissingRightError(BrokerError):
+    """This user lacks a right. The cure names the operation and the resource.
+
+    Args:
+        found: what was refused
+        operation: as Kafka's ACLs name it
+        resource: as in `DENIED`
+    """
+
+    def __init__(self, found: str, operation: str, resource: str, *names: str) -> None:
+        super().__init__(found, grant_cure(operation, resource, *names))
+
+
+def grant_cure(operation: str, resource: str, *names: str) -> str:
+    """Return the cure of a missing right. resource: as in `DENIED`"""
+    on = f"{resource}{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    return f"the user needs the operation {operation} on the {on}: grant it (kafka-acls, docs/security.md), try again"
 
 
 class LastError:
@@ -139,10 +166,18 @@ def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any]
 
 def topic_error(source: Source, error: KafkaException, last_error: LastError) -> BrokerError:
     """Return the error for a topic whose broker refuses a request or does not answer it."""
-    reason = redact_text(kafka_error(error).str(), source.kafka)
+    reason, code = redact_text(kafka_error(error).str(), source.kafka), kafka_error(error).code()
     if last_error.text and last_error.text not in reason:
         reason += f"; {last_error.text}"
-    return BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", last_error.cure)
+    return read_error(source, f"topic {source.topic!r} on {source.brokers}: {reason}", code, last_error)
+
+
+def read_error(source: Source, found: str, code: int, last_error: LastError) -> BrokerError:
+    """Return the error for what a broker refused to someone who reads; code: the broker's"""
+    if code in DENIED:
+        name = source.group_id if code == KafkaError.GROUP_AUTHORIZATION_FAILED else source.topic
+        return MissingRightError(found, "Read", DENIED[code], name)
+    return BrokerError(found, last_error.cure)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, redact_text
+from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, read_error, redact_text
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
@@ -65,6 +65,7 @@ class PrefetchConsumer:
     ) -> None:
         self.source, self.until_eof, self._observers = source, until_eof, observers
         self._queues: dict[int, PartitionQueue] = {}
+        self._defaults: dict[str, Any] = {}  # more properties, which the configuration may change
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
         self._graceful = True
@@ -128,7 +129,7 @@ class PrefetchConsumer:
             "receive.message.max.bytes": 1_000_000_000,
         }
         configured = client_properties(self.source, error_cb=self._on_error)
-        consumer = Consumer(with_plugin({**defaults, **configured, "enable.auto.commit": False}))
+        consumer = Consumer(with_plugin({**defaults, **self._defaults, **configured, "enable.auto.commit": False}))
         self._fetcher = fetcher_of(consumer, self.source.topic)
         # One with the topic's metadata before the assignment starts half a second sooner.
         with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
@@ -215,8 +216,9 @@ class PrefetchConsumer:
             elif places:
                 consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            text = redact_text(kafka_error(error).str(), self.source.kafka)
-            LOG.warning("positions_not_committed", topic=self.source.topic, error=text)
+            refused = read_error(self.source, kafka_error(error).str(), kafka_error(error).code(), self._last_error)
+            text = redact_text(refused.found, self.source.kafka)
+            LOG.warning("positions_not_committed", topic=self.source.topic, error=text, cure=refused.cure)
 
     def _unassign(self, partition: int) -> None:
         assert self._consumer is not None
@@ -371,4 +373,4 @@ class PrefetchConsumer:
                 f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
                 "the events were deleted, or the topic was created again: start with another recovery.directory",
             )
-        return BrokerError(f"{where}: {text}", self._last_error.cure)
+        return read_error(self.source, f"{where}: {text}", error.code(), self._last_error)

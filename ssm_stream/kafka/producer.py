@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
-from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer, redact_text
+from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
 
@@ -40,6 +40,7 @@ class OutputProducer:
         self.config = config
         self._last_error = LastError(config.source, config.sinks.kafka)
         self._failed: tuple[str, str] | None = None
+        self._cure = CURE
         self._oversized: list[Message] = []
         defaults = {
             "acks": "all",
@@ -154,6 +155,8 @@ class OutputProducer:
             self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
         elif self._failed is None:
             self._failed = (str(message.topic()), error.str())
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                self._cure = grant_cure("Write", "topic", str(message.topic()))
 
     def _flush(self) -> None:
         """Wait until the broker has everything.
@@ -202,7 +205,7 @@ class OutputProducer:
             raise BrokerError(
                 f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
                 f"{self._redact(self._last_error.text or text)} ({self._redact(text)})",
-                CURE,
+                self._cure,
             )
 
     def _redact(self, text: str) -> str:

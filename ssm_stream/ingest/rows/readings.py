@@ -85,7 +85,8 @@ class ReadingBuilder:
         if spread >= 0 and self._keyed:
             raise ConfigError(
                 f"delivery: exactly_once: readings of {self._names[spread]!r} come in several partitions, of which the "
-                "order is not the same again after a crash: key the topic by the entity, or set delivery: at_least_once"
+                "order is not the same again after a crash: key the topic by the entity; or name this topic in "
+                "source.repartition, and in source.topic a new one for copies by entity; or set delivery: at_least_once"
             )
         of = np.asarray(offsets, np.int64)
         return self._rows(made, of, self._late(made, messages))

@@ -155,7 +155,7 @@ class WindowBuilder:
                 self._warned = True
                 LOG.warning(
                     "events of %r come in partitions %d and %d: each has windows of its own, which hold only a part of "
-                    "them; key the topic by the entity",
+                    "them; key the topic by the entity, or name it in source.repartition",
                     twice, other, partition,
                 )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.messages import message_format
-from ssm_stream.kafka.records import Message
+from ssm_stream.kafka.records import Message, timestamp_of
 from ssm_stream.kafka.wire.messages import values_of
 
 
@@ -59,4 +59,5 @@ class MessageParser:
         """Add what is not in the values: keys, headers and context."""
         add_fields(self._fields, documents, messages, positions)
         if self._join is not None:
-            self._join(documents)
+            stamps = [timestamp_of(messages[i]) for i in (positions or range(len(messages)))]
+            self._join(documents, [None if stamp is None else stamp[0] for stamp in stamps])

@@ -9,6 +9,7 @@ MAX_INPUTS, MAX_HEADS = 6, 4
 CHANNELS = {
     "residual": "the measured value is unusually far from its prediction",
     "novelty": "the inputs are unlike those that this entity had before",
+    "shape": "the latest cycle of the values has another shape than those before",
     "levels": "the level of the values is unlike that of the past",
 }
 ENDED = {
