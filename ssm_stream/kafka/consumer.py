@@ -231,20 +231,23 @@ class PrefetchConsumer:
                 self._commit(consumer)
                 if time.monotonic() >= self._next_measure:
                     self._measure(consumer)
-                fetched = fetcher.fetch(self.source.batch, self._observers.timed)
-                if not fetched:
-                    self._check_cluster(consumer)
-                    continue
-                self._down_since = None
-                for each in fetched:
-                    self._put(each.messages, each.partition)
-                    if each.errors:
-                        self._note(each)
+                self._process(consumer, fetcher.fetch(self.source.batch, self._observers.timed))
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
                 self._broken = error
                 for queue in self._queues.values():
                     queue.error = queue.error or error
+
+    def _process(self, consumer: Consumer, fetched: Sequence[Fetched]) -> None:
+        """Put what has come into the queues; while nothing comes, check the cluster."""
+        if not fetched:
+            self._check_cluster(consumer)
+            return
+        self._down_since = None
+        for each in fetched:
+            self._put(each.messages, each.partition)
+            if each.errors:
+                self._note(each)
 
     def _measure(self, consumer: Consumer) -> None:
         """Update where the partitions end, from what the broker sent with the messages."""

@@ -121,7 +121,7 @@ class OutputProducer:
                 at += 1
 
     def _produce_some(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
-        """Produce from `begin` on until the client does not take one, and return how many it took."""
+        """Produce from `begin` on until the client refuses one, and return the number of those before it."""
         if self._producer.takes_batches:
             return self._producer.hand_over(topic, keys, values, begin)
         left, left_keys = iter(values[begin:]), iter(keys[begin:])

@@ -18,7 +18,7 @@ from ssm_stream.core import native
 
 PLUGINS = "plugin.library.paths"
 SWITCH = "SSM_STREAM_CLIENT"
-"""An environment variable: `python` reads and produces message by message, to rule out this way when looking for a
+"""An environment variable: `python` reads and produces message by message, to rule this way out as the cause of a
 fault."""
 
 

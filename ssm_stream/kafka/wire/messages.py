@@ -1,4 +1,4 @@
-"""Messages of one partition without an object for each: one is made for those that are looked at by themselves."""
+"""Messages of one partition without an object for each: one is made where a single message is needed."""
 
 from __future__ import annotations
 
