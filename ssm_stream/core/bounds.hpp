@@ -106,6 +106,7 @@ inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
     bounds.check("shape.number (samples)", number + COUNT, 1, 0, SAMPLES);
     bounds.check("shape.number (place)", number + PLACE, 1, 0, SAMPLES - 1);
     bounds.check("shape.number (period)", number + PERIOD, 1, number[PERIOD] == 0.0 ? 0.0 : static_cast<double>(LAG_LEAST), CYCLE_MOST);
+    bounds.check("shape.number (decay)", number + DECAY, 1, 0, 1);
     bounds.check("shape.number (samples since)", number + SINCE, 1, 0, MAX_COUNT);
     bounds.check("shape.number (judged)", number + JUDGED, 1, 0, MAX_COUNT);
 }

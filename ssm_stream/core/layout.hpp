@@ -174,8 +174,8 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
 inline void place_fields(Placer& put, ShapeFields& f) {
     put("number", f.number, {SHAPE_NUMBERS});
     put("tail", f.tail, {SHAPE_TAIL});
-    put("past", f.past, {SHAPE_SAMPLES}, 16);
     put("distance", f.distance, {SHAPE_SAMPLES}, 16);
+    put("past", f.past, {SHAPE_SAMPLES}, 32);
     put("usual", f.usual, {SHAPE_SAMPLES});
     put.finish();
 }

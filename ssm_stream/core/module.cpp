@@ -28,6 +28,7 @@ void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_writer(nb::module_& m);
+void bind_client(nb::module_& m);
 }  // namespace ssm
 
 namespace {
@@ -686,5 +687,6 @@ NB_MODULE(_core, m) {
     bind_reader(m);
     bind_rows(m);
     bind_writer(m);
+    bind_client(m);
     choose("");
 }
