@@ -14,7 +14,7 @@ from packaging.requirements import Requirement
 ALLOWED = re.compile(r"\b(mit|0?bsd|apache|psf|python|isc|mpl|mozilla|unlicense|zlib|cc0|boost|nvidia)", re.IGNORECASE)
 """What may be used with no more than naming it; NVIDIA's own come with PyTorch for CUDA."""
 DOUBTFUL = re.compile(r"GPL|non-?commercial|\bSSPL|\bBUSL", re.IGNORECASE)
-KNOWN = {"bytewax": "Apache-2.0"}
+KNOWN = {"bytewax": "Apache-2.0", "setuptools": "MIT"}
 """Package → licence, where its own metadata do not say."""
 
 

@@ -276,11 +276,10 @@ def test_signals_that_predict_each_other_lose_inputs() -> None:
 REFUSED = {
     "no past": ("features: [a, b]", "features: [a, b], lags: 0"),
     "first numbers": ("features: [a], lags: 0, calendar: [hour]", "lags: 0, calendar: [hour]"),
-    "windows": (
+    "another target": (
         "features: [a], aggregate: {every: 1m, columns: {a: {mean: x}, target: count}}",
-        "features: [], aggregate: {every: 1m, columns: {a: {mean: x}, target: count}}",
+        "features: [a], aggregate: {every: 1m, columns: {a: {mean: x}, target: {sum: x}}}",
     ),
-    "readings": ("features: [a], layout: readings, signal: s", "features: [a, b], layout: readings, signal: s"),
 }
 
 

@@ -186,6 +186,14 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
     put("cell_events", f.cell_events, {WEEK});
     put.finish();
 }
+inline void place_fields(Placer& put, ShapeFields& f) {
+    put("number", f.number, {SHAPE_NUMBERS});
+    put("tail", f.tail, {SHAPE_TAIL});
+    put("distance", f.distance, {SHAPE_SAMPLES}, 16);
+    put("past", f.past, {SHAPE_SAMPLES}, 32);
+    put("usual", f.usual, {SHAPE_SAMPLES});
+    put.finish();
+}
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
     put("number", f.number, {4});
     const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors

@@ -28,6 +28,7 @@ void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_writer(nb::module_& m);
+void bind_client(nb::module_& m);
 }  // namespace ssm
 
 namespace {
@@ -315,7 +316,7 @@ Rules rules_of(nb::handle from) {
     r.deviation = number<double>(from, "deviation"), r.deviation_relative = number<double>(from, "deviation_relative");
     r.drift = number<bool>(from, "drift"), r.drift_events = number<double>(from, "drift_events");
     r.drift_seconds = number<double>(from, "drift_seconds");
-    for (int i = 0; i < 3; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
+    for (int i = 0; i < 4; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
     for (int i = 0; i < 2; ++i) r.learn[i] = nb::cast<i64>(from.attr("learn")[i]);
     set_episodes(r, from.attr("episodes"));
     return r;
@@ -367,6 +368,7 @@ class PyEngine {
         m.interval = table_of(state.attr("interval"), placed(m.interval_fields), "interval");
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
+        m.shape = table_of(state.attr("shape"), placed(m.shape_fields), "shape");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
         m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, EPISODE_NUMBERS}), "lifecycle");
         m.clock = table_of(state.attr("clock"), placed(m.clock_fields, std::vector<i64>{4}), "clock");
@@ -377,7 +379,7 @@ class PyEngine {
         const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E || m.error_scale.rows != E ||
                               m.error_scale_pool.rows != s.learner.pool.rows ||
                               (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
-                              (s.rules.channels[2] && m.levels.rows != E);
+                              (s.rules.channels[2] && m.levels.rows != E) || (s.rules.channels[3] && m.shape.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
         s.told = {member<i64>(reported, "phase", {6}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
     }
@@ -494,6 +496,7 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }
     if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
     if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
+    if (group == "shape") { ShapeFields f; return schema_of(placed(f)); }
     if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "error_scale_pool") { ErrorScalePoolFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
@@ -523,6 +526,12 @@ MonitorState novelty_state(nb::handle s, i64 e) {
     MonitorState m{};
     m.novelty = table_of(s, placed(m.novelty_fields), "novelty");
     check_row(m.novelty, e);
+    return m;
+}
+MonitorState shape_state(nb::handle s, i64 e) {
+    MonitorState m{};
+    m.shape = table_of(s, placed(m.shape_fields), "shape");
+    check_row(m.shape, e);
     return m;
 }
 MonitorState levels_state(nb::handle s, i64 e, i64 columns) {
@@ -585,6 +594,14 @@ void bind_monitor(nb::module_& m) {
         double* score = data<double>(out, "out", {n});
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t) score[t] = F->novelty_observe(state, e, value[t], week[t], events);
+    });
+    m.def("shape_observe", [](nb::handle s, i64 e, nb::handle values, double events, nb::handle out) {
+        const MonitorState state = shape_state(s, e);
+        const i64 n = length(values, "values");
+        const double* value = data<const double>(values, "values", {n});
+        double* score = data<double>(out, "out", {n});
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t) score[t] = F->shape_observe(state, e, value[t], events);
     });
     m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, double absorb, nb::handle out) {
         if (features < 0 || features > 100'000) throw nb::value_error("no such number of features");
@@ -672,5 +689,6 @@ NB_MODULE(_core, m) {
     bind_reader(m);
     bind_rows(m);
     bind_writer(m);
+    bind_client(m);
     choose("");
 }

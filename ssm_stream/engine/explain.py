@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -63,6 +63,7 @@ class Explanation:
     n: labelled events of the entity before; fleet: share learned from other entities
     y: the target, None if the event has none; the residual is y − yhat
     derived: name of each derived input → what it is computed from, such as `power / flow`
+    target: with several, the path of this one
     """
 
     entity: str
@@ -77,6 +78,12 @@ class Explanation:
     answers: list[HeadPrediction]
     y: float | None = None
     derived: dict[str, str] = field(default_factory=dict)
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The entity; of several targets, the target, too."""
+        return self.entity if self.target is None else f"{self.entity}, {self.target}"
 
     @property
     def when(self) -> str:
@@ -137,6 +144,14 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     return Explanation(
         name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y, derived
     )
+
+
+def explain_target(engine: Engine, events: Events, target: str, source: int = 0) -> Explanation:
+    """Explain the prediction of one of the engine's targets; see `explain`. events: one, with its derived columns"""
+    targets = engine.config.event.targets
+    number = targets.index(target)
+    found = explain(engine.target_engines[number], engine.inputs.select(number, events), source)
+    return replace(found, target=target if len(targets) > 1 else None)
 
 
 class UnknownEntityError(LookupError):
@@ -207,15 +222,14 @@ def explain_recorded(
                 f"row {events.position[at] + 1} does not meet event.when: an idle event is not predicted"
             )
         before = [i for i in before if not events.idle[i]]
-    number = targets.index(target) if target is not None else 0
     engine, done, explanations = Engine(config), 0, list[Explanation]()
     for stop in [*spread_evenly(before, history), at]:
         if stop > done:
             engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
             done = stop
-        one = engine.inputs.select(number, engine.windows.filled(events.take(np.array([stop]))))
+        one = engine.windows.filled(events.take(np.array([stop])))
         try:
-            explanations.append(explain(engine.target_engines[number], one))
+            explanations.append(explain_target(engine, one, target or targets[0]))
         except KeyError:
             if stop == at:
                 raise UnknownEntityError(

@@ -45,15 +45,17 @@ def delayed_label_rules(config: Config) -> Late | None:
     return None
 
 
-def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
-    """Return which of `loop.CHANNELS` detect anomalies. Levels need at least one numeric column.
+def enabled_channels(config: Config) -> tuple[bool, bool, bool, bool]:
+    """Return which of `loop.CHANNELS` detect anomalies. Levels need at least one numeric column; the
+    shape of cycles is a part of novelty.
 
     If anomaly alerts are off, the score is the residual's, which needs no state but the interval's.
     """
     if not config.alerts.anomaly.enabled:
-        return True, False, False
+        return True, False, False, False
     chosen = config.alerts.anomaly.channels
-    return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
+    novelty = "novelty" in chosen
+    return "residual" in chosen, novelty, "levels" in chosen and len(config.event.numbers) > 0, novelty
 
 
 def own_channels(config: Config) -> list[str]:

@@ -159,6 +159,7 @@ struct World {
         m.interval = table(m.interval_fields, ENTITIES);
         m.drift = table(m.drift_fields, ENTITIES);
         m.novelty = table(m.novelty_fields, ENTITIES);
+        m.shape = table(m.shape_fields, ENTITIES);
         m.levels = table(m.levels_fields, ENTITIES, p.features + 1);
         m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, EPISODE_NUMBERS});
         m.clock = table(m.clock_fields, ENTITIES, std::vector<i64>{4});
