@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import random
 import re
+import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,11 @@ import orjson
 import polars as pl
 import pytest
 from brokers import Kafka, MockKafka
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from registry import real_registry, registry_obstacle
+from test_formats import avro_schema_of, in_avro
 from test_stream import Job, wait_for
 from test_transactions import ExactJob
 from typer.testing import CliRunner
@@ -294,6 +299,40 @@ def test_killed_and_exactly_once(kafka: Kafka, tmp_path: Path) -> None:
     assert killed.messages() == calm.messages()
 
 
+@pytest.fixture
+def registry() -> Iterator[str]:
+    if (obstacle := registry_obstacle()) is not None:
+        pytest.skip(obstacle)
+    with real_registry() as found:
+        yield found
+
+
+def test_facts_are_in_the_formats_of_a_registry_and_in_json(
+    mock_kafka: MockKafka, tmp_path: Path, registry: str
+) -> None:
+    """Each by the schema that it names; one whose schema nobody has is a dead letter with the schema's id."""
+    mock_kafka.create_topic("orders", 1)
+    client, context = SchemaRegistryClient({"url": registry}), "{topic: orders, columns: [product]}"
+    made = parse_config(
+        f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: t, context: [{context}]}}\n"
+        f"event: {{{EVENT}, format: avro}}\nschema_registry: {{url: '{registry}'}}\n"
+        f"recovery: {{directory: {tmp_path}}}\n"
+    )
+    facts = [{"entity": "m", "ts": START + 1_000 * i, "product": "AB"[i]} for i in range(2)]
+    schema = avro_schema_of(facts)
+    number = client.register_schema(f"orders-{tmp_path.name}", Schema(orjson.dumps(schema).decode(), "AVRO"))
+    mock_kafka.produce("orders", [*in_avro(schema, number, facts), orjson.dumps(facts[0] | {"entity": "n"})])
+    join = ContextTopics(made, flow=True)
+    documents: list[Any] = [{"entity": name, "ts": START + ts} for name, ts in (("m", 0), ("m", 1_000), ("n", 0))]
+    assert join(documents) == []
+    assert [each["product"] for each in documents] == ["A", "B", "A"]
+    mock_kafka.produce("orders", [struct.pack(">bI", 0, 999_999) + b"x", (b"m", None)])
+    now: list[Any] = [{"entity": "m", "ts": int(time.time() * 1000)}]
+    (letter,) = join(now)
+    assert b"999999" in dict(letter.headers or [])["__connect.errors.exception.message"]
+    assert now[0]["product"] is None, "a tombstone ends what holds"
+
+
 def test_a_restart_gives_the_bits_of_an_undisturbed_run(kafka: Kafka, tmp_path: Path) -> None:
     """Also where the context topic got facts meanwhile that are about events of before, and events are read again."""
     if kafka.kind == "mock":
@@ -328,6 +367,15 @@ def test_a_restart_gives_the_bits_of_an_undisturbed_run(kafka: Kafka, tmp_path: 
     calm.run()
     killed.run()
     assert killed.messages() == calm.messages()
+    (kept,) = (tmp_path / "calm" / "recovery").glob("context-*.json")
+    assert orjson.loads(kept.read_bytes()) == {"topic": context, "positions": {"0": len(orders) // 2}}
+    export, moved = tmp_path / "export", tmp_path / "moved"
+    assert runner.invoke(app, ["state", "export", str(calm.path), str(export)]).exit_code == 0
+    settings = orjson.loads(calm.path.read_bytes())
+    settings["recovery"]["directory"] = str(moved)
+    (tmp_path / "moved.yaml").write_bytes(orjson.dumps(settings))
+    assert runner.invoke(app, ["state", "import", str(tmp_path / "moved.yaml"), str(export)]).exit_code == 0
+    assert orjson.loads((moved / kept.name).read_bytes()) == orjson.loads(kept.read_bytes())
     counts = killed.ids()
     assert (len(counts), max(counts.values())) == (N, 1)
     again.run()

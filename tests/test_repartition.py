@@ -239,6 +239,8 @@ def test_start_latest_copies_what_comes_from_now_on(exact: Kafka, tmp_path: Path
     copier = Repartition(made.config)
     exact.produce(raw, keyed(stream(7, 2)))
     copier.run(lambda: False, to_end=True)
+    (position,) = copier.positions()
+    assert (position.topic, position.next, position.lag, position.caught_up) == (raw, 57, 0, True)
     copier.close()
     assert copier.copied == 7
 

@@ -57,6 +57,9 @@ inline void check_pool(Bounds& bounds, const LearnerState& of, i64 k) {
     bounds.check("pool.missing", f.missing.in(row), p.Q, 0, slots);
     bounds.check("pool.other", f.other.in(row), p.Q, 0, slots);
     bounds.check("pool.slot", f.slot.in(row), p.Q * VALUES, 0, slots);
+    bounds.check("pool.product_n", f.product_n.in(row), 1, 0, MAX_COUNT);
+    bounds.check("pool.product_of", f.product_of.in(row), p.factors, 0, static_cast<double>(p.F));
+    bounds.check("pool.product_waiting", f.product_waiting.in(row), 1, 0, BATCH);
     bounds.check("pool.stack_waiting", f.stack_waiting.in(row), 1, 0, BATCH);
     const auto heads = [&](const char* waiting, const char* near, const Table& table, const HeadFields& fields) {
         if (!table.rows) return;
@@ -106,6 +109,7 @@ inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
     bounds.check("shape.number (samples)", number + COUNT, 1, 0, SAMPLES);
     bounds.check("shape.number (place)", number + PLACE, 1, 0, SAMPLES - 1);
     bounds.check("shape.number (period)", number + PERIOD, 1, number[PERIOD] == 0.0 ? 0.0 : static_cast<double>(LAG_LEAST), CYCLE_MOST);
+    bounds.check("shape.number (decay)", number + DECAY, 1, 0, 1);
     bounds.check("shape.number (samples since)", number + SINCE, 1, 0, MAX_COUNT);
     bounds.check("shape.number (judged)", number + JUDGED, 1, 0, MAX_COUNT);
 }

@@ -248,7 +248,7 @@ class _Run:
                 self._process_messages(chunk, messages[size : size + 1])
             messages = messages[size + 1 :]
 
-    def _process_messages(self, chunk: Chunk, messages: list[Message]) -> None:
+    def _process_messages(self, chunk: Chunk, messages: Sequence[Message]) -> None:
         source = self._config.source.number(chunk.topic, chunk.partition)
         for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, messages)):
             if not isinstance(item, ShardBatch):

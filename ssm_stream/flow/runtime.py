@@ -25,7 +25,7 @@ from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
-from ssm_stream.kafka.repartition.copier import repartitioning
+from ssm_stream.kafka.repartition.thread import repartitioning
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.operators.failures import restore_stderr
@@ -157,7 +157,8 @@ def prepare(
         LOG.info("reading_again", messages=left)
     keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
     observers, site = _observers(config, metrics, keeper, ui=ui)
-    health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
+    copied = () if until_eof or not lock else brokers.topics.get(config.source.repartition or "", ())
+    health = Health(metrics, sum(map(len, partitions.values())) + len(copied), cluster=cluster)
     files = not embedded
     return Prepared(
         settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site
@@ -287,7 +288,9 @@ def run(
         BrokerError, StateError, RecoveryError, …: as raised in the dataflow.
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
-    copied = repartitioning(prepared.config, until_eof=prepared.until_eof, stop=STOP, first=not process)
+    copied = repartitioning(
+        prepared.config, prepared.observers, until_eof=prepared.until_eof, stop=STOP, first=not process
+    )
     with contextlib.closing(prepared.observers), supervisor, copied:
         try:
             _run(prepared, workers, process, addresses)

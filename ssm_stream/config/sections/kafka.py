@@ -26,8 +26,9 @@ class Context(Section):
     """Slowly changing facts of an entity (its product, its recipe), which its events have as of their time."""
 
     topic: Topic
-    """Their topic: one JSON object for what holds from its time on. It is read whole at every start: keep what the
-    oldest events to be read again need (compaction keeps the latest fact of each key only)."""
+    """Their topic: one object for what holds from its time on, in JSON or in the format of the schema that it names. It
+    is read whole at every start: keep what the oldest events to be read again need (compaction keeps the latest fact of
+    each key only)."""
     columns: Annotated[list[Path], Field(min_length=1, max_length=64)]
     """Paths of the facts. Events have columns of these names, to be used as features, categories or in conditions;
     a field of the same name in the event is not read."""
@@ -39,8 +40,8 @@ class Context(Section):
     max_age: Duration | None = None
     """How long a fact holds if no other follows. Default: until the next."""
     grace: Duration = 1.0
-    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. Facts
-    that come later are logged, and no replay need agree."""
+    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. A fact
+    that comes later is a dead letter; the events that it is late for never have it, and later ones do."""
 
 
 def _one_of_two(schema: dict[str, Any]) -> None:

@@ -13,6 +13,9 @@ from pathlib import Path
 
 from ssm_stream.config import Config, ConfigError
 
+FIRST_POSITIONS = "context-*.json"
+"""The files, one for each topic."""
+
 
 def first_positions(config: Config, topic: str, now: Mapping[int, int], *, keep: bool) -> dict[int, int] | None:
     """Return by partition where a context topic ended when the flow first began; None if the flow has not begun.
@@ -29,7 +32,7 @@ def first_positions(config: Config, topic: str, now: Mapping[int, int], *, keep:
     directory = config.recovery.directory
     if directory is None:
         return dict(now) if keep else None
-    file = directory / f"context-{zlib.crc32(topic.encode()):08x}.json"
+    file = directory / FIRST_POSITIONS.replace("*", f"{zlib.crc32(topic.encode()):08x}")
     try:
         if not file.exists():
             if not keep:

@@ -156,6 +156,8 @@ class ContextTable:
         at = bisect_left(entity.places, place)
         if at < len(entity.places) and entity.places[at] == place:
             return  # read again
+        if at and entity.values[at - 1] == values:
+            values = entity.values[at - 1]  # once in memory
         entity.places.insert(at, place)
         entity.values.insert(at, values)
         entity.came.insert(at, came)

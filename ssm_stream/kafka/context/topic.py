@@ -63,7 +63,7 @@ class ContextTopic:
 
     def __init__(self, config: Config, section: Context, *, flow: bool = False) -> None:
         self._config, self._section, self._flow = config, section, flow
-        self._format = message_format(config)
+        self._format = message_format(config, labels=True)
         self._source = with_topic(config.source, section.topic)
         self._partitions = check_broker(self._source).partitions_of(section.topic)
         self._opened = contextlib.ExitStack()

@@ -18,10 +18,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
-from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, IDLE_POLL, LEAVE_TIMEOUT, LINGER, PrefetchConsumer
+from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit
 from ssm_stream.kafka.membership.fencing import end_transactions
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -99,6 +100,7 @@ class GroupConsumer(PrefetchConsumer):
         if consumer is None:
             return
         # An answer may take most of a minute if the broker is away.
+        self._fetcher.close()
         closing = threading.Thread(target=consumer.close, name="leave", daemon=True)
         closing.start()
         closing.join(self.source.wait if graceful else LEAVE_TIMEOUT)
@@ -175,17 +177,11 @@ class GroupConsumer(PrefetchConsumer):
                     continue
                 if time.monotonic() >= self._next_measure:
                     self._measure(consumer)
-                first = consumer.poll(IDLE_POLL)
+                fetched = self._fetcher.fetch(self.source.batch, self._observers.timed)
                 if self._broken is not None:
                     raise self._broken  # of a rebalance
-                if first is None:
-                    self.joined = self.joined or bool(consumer.memberid())
-                    self._check_cluster(consumer)
-                    continue
-                self._down_since = None
-                with self._observers.timed("read"):
-                    rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
-                self._distribute([first, *rest])
+                self.joined = self.joined or (not fetched and bool(consumer.memberid()))
+                self._process(consumer, fetched)
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
                 self._broken = self._broken or error
@@ -279,6 +275,7 @@ class GroupConsumer(PrefetchConsumer):
         with self._change:
             for partition, first in firsts.items():
                 self._queues[partition] = PartitionQueue(partition, first, self._decoder())
+                self._fetcher.add(self.source.topic, partition)
         consumer.incremental_assign([self._place(partition, first) for partition, first in firsts.items()])
         self.member = consumer.memberid() or ""
         self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})

@@ -7,21 +7,14 @@ and from then on the order of an entity's messages is fixed: what is made of the
 from __future__ import annotations
 
 import contextlib
-import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, TypeVar
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
-from ssm_stream.evaluate.pools import partition_of
-from ssm_stream.ingest.events import RefusedDocument
-from ssm_stream.ingest.message_fields import MessageFields
-from ssm_stream.ingest.rows.names import entity_getter
 from ssm_stream.kafka.admin import max_message_bytes
-from ssm_stream.kafka.bounded_cache import BoundedCache
 from ssm_stream.kafka.client import (
     BrokerError,
     LastError,
@@ -33,12 +26,11 @@ from ssm_stream.kafka.client import (
     with_topic,
 )
 from ssm_stream.kafka.cluster import check_broker
-from ssm_stream.kafka.decoder import add_fields
-from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.records import Message, headers_of, offset_of, timestamp_of
+from ssm_stream.kafka.repartition.entity_partitions import EntityPartitions
 from ssm_stream.kafka.repartition.merge import PartitionMerge
+from ssm_stream.ops.observers import PartitionPosition
 
-LOG = structlog.get_logger("ssm_stream.repartition")
 T = TypeVar("T")
 BATCH = 2_000
 """Messages of one poll."""
@@ -60,39 +52,6 @@ class Copy(NamedTuple):
 
     message: Message
     partition: int
-
-
-class EntityPartitions:
-    """Chooses the partition of each message: that of its entity, as a producer that keys by it would.
-
-    A message without an entity stays with its neighbours: its partition is the remainder of the one it comes from.
-
-    partitions: number of partitions of the topic that is copied to
-    """
-
-    def __init__(self, config: Config, partitions: int) -> None:
-        self._partitions, self._default = partitions, config.event.entity_default
-        self._format, self._fields = message_format(config), MessageFields(config)
-        self._get = entity_getter(config.event)
-        self._of: BoundedCache[int] = BoundedCache(lambda name: partition_of(name, partitions))
-
-    def __call__(self, messages: list[Message]) -> list[int]:
-        """Return the partition of each message."""
-        out = [(message.partition() or 0) % self._partitions for message in messages]
-        refused: list[RefusedDocument] = []
-        headers = [message.headers() for message in messages] if self._format.needs_headers else None
-        documents, places = self._format.parse([message.value() for message in messages], refused, headers)
-        add_fields(self._fields, documents, messages, places)
-        at, names = [], []
-        for i, document in zip(range(len(documents)) if places is None else places, documents, strict=True):
-            name = self._get(document) if type(document) is dict else None
-            name = self._default if name is None else name
-            if type(name) is str or type(name) is int:
-                at.append(i)
-                names.append(str(name))
-        for i, partition in zip(at, self._of.values_of(names), strict=True):
-            out[i] = partition
-        return out
 
 
 class Repartition:
@@ -134,6 +93,8 @@ class Repartition:
         self._copied = self._call("reading the positions", lambda: self._positions(into))
         self._read, self._paused, self._next = dict(self._copied), set[int](), dict[int, int]()
         self._open = False
+        self._ends = set[int]()  # partitions that have been at their end since the start
+        self._read_at = dict.fromkeys(self._from, time.time())
         self._committed = time.monotonic()
         self.copied = 0
         """Messages that were copied since the start."""
@@ -192,10 +153,11 @@ class Repartition:
             for message, into in zip(messages, self._choose(messages), strict=True):
                 partition, stamp = message.partition() or 0, timestamp_of(message)
                 self._merge.add(partition, 0 if stamp is None else stamp[0], Copy(message, into))
-                self._read[partition] = offset_of(message) + 1
+                self._read[partition], self._read_at[partition] = offset_of(message) + 1, time.time()
         for partition, position in at_end.items():
             self._read[partition] = max(self._read[partition], position)
             self._merge.set_at_end(partition)
+            self._ends.add(partition)
         for copy in self._merge.ready():
             self._produce(copy)
         self._producer.poll(0)
@@ -274,6 +236,30 @@ class Repartition:
         self._open = False
         self._next.clear()
 
+    away = False
+
+    def positions(self) -> list[PartitionPosition]:
+        """Return how far each partition is copied."""
+        out = []
+        for partition in self._from:
+            waiting, read = self._merge.waiting(partition), self._read[partition]
+            high = self._high(partition)
+            lag = None if high is None else max(high - read, 0) + waiting
+            position = self._copied[partition] if waiting else read
+            place = self._source.topic, partition
+            caught_up = lag == 0 or partition in self._ends
+            out.append(PartitionPosition(*place, position, lag, caught_up, self._read_at[partition]))
+        return out
+
+    def _high(self, partition: int) -> int | None:
+        """Return the end of a partition as it was last fetched; None while it is unknown."""
+        try:
+            place = TopicPartition(self._source.topic, partition)
+            high = self._consumer.get_watermark_offsets(place, cached=True)[1]
+        except (KafkaException, RuntimeError, TypeError):  # closed, or not fetched yet
+            return None
+        return int(high) if high >= 0 else None
+
     def close(self) -> None:
         """Leave the topics. What no transaction holds yet is copied at the next start. Does not raise."""
         if self._open:
@@ -315,60 +301,3 @@ class Repartition:
                 f"topic, to write the other one, and to use the group and transactional id {self._name!r}"
             )
         return BrokerError(found, cure)
-
-
-class RepartitionThread:
-    """Copies in a thread of its own while the block runs; an error there ends the dataflow, and is raised at its end.
-
-    Args:
-        config: with `source.repartition`
-        until_eof: copy all that the topic holds before the block instead, and nothing during it
-        stop: is called when copying has failed
-    """
-
-    def __init__(self, config: Config, *, until_eof: bool, stop: threading.Event) -> None:
-        self._config, self._until_eof, self._stop = config, until_eof, stop
-        self._done, self._failed = threading.Event(), list[Exception]()
-        self._repartition = Repartition(config)
-        self._thread = threading.Thread(target=self._run, name="repartition", daemon=True)
-
-    def __enter__(self) -> RepartitionThread:
-        LOG.info("repartitioning", topic=self._config.source.repartition, into=self._config.source.topic)
-        if self._until_eof:
-            try:
-                self._repartition.run(self._stop.is_set, to_end=True)
-            finally:
-                self._repartition.close()
-        else:
-            self._thread.start()
-        return self
-
-    def _run(self) -> None:
-        try:
-            self._repartition.run(self._done.is_set)
-        except Exception as error:  # noqa: BLE001  # raised at the end
-            LOG.error("repartition_failed", error=str(error))
-            self._failed.append(error)
-            self._stop.set()
-        finally:
-            self._repartition.close()
-
-    def __exit__(self, *error: object) -> None:
-        self._done.set()
-        if self._thread.is_alive():
-            self._thread.join(2 * self._config.source.wait)
-        if self._failed and error[0] is None:
-            raise self._failed[0]
-
-
-def repartitioning(
-    config: Config, *, until_eof: bool = False, stop: threading.Event, first: bool = True
-) -> contextlib.AbstractContextManager[object]:
-    """Return a block during which `source.repartition` is copied, if there is one. first: of several processes
-
-    Raises:
-        BrokerError: as of `Repartition`.
-    """
-    if config.source.repartition is None or not first:
-        return contextlib.nullcontext()
-    return RepartitionThread(config, until_eof=until_eof, stop=stop)
