@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import parse_config
+from ssm_stream.notify.metrics import NotifyMetrics
 from ssm_stream.ops.metrics import Metrics
 
 PROMETHEUS = DOCKER / "prometheus"
@@ -50,7 +51,8 @@ def known_names() -> set[str]:
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         return [family.name + ending for ending in endings.get(family.type, [""])]
 
-    return {name for family in metrics.registry.collect() for name in names(family)}
+    families = [*metrics.registry.collect(), *NotifyMetrics(["slack"]).registry.collect()]
+    return {name for family in families for name in names(family)}
 
 
 def expressions() -> list[str]:
