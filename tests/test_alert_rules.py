@@ -38,7 +38,7 @@ def test_rules_and_configuration_of_prometheus() -> None:
 
 
 def test_each_rule_fires_when_it_should_and_not_otherwise() -> None:
-    ran("promtool", "test", "rules", "rules_test.yml", cwd=PROMETHEUS)
+    ran("promtool", "test", "rules", "rules_test.yml", cwd=PROMETHEUS, timeout=300)
     text = (PROMETHEUS / "rules_test.yml").read_text()
     assert not [rule["alert"] for rule in ALERTS if rule["alert"] not in text], "rules without a test"
 
