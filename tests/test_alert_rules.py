@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import parse_config
+from ssm_stream.flow.group.metrics import GroupMetrics
 from ssm_stream.notify.metrics import NotifyMetrics
 from ssm_stream.ops.metrics import Metrics
 
@@ -51,6 +52,7 @@ def known_names() -> set[str]:
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         return [family.name + ending for ending in endings.get(family.type, [""])]
 
+    GroupMetrics(metrics)
     families = [*metrics.registry.collect(), *NotifyMetrics(["slack"]).registry.collect()]
     return {name for family in families for name in names(family)}
 

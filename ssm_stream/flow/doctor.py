@@ -24,7 +24,14 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
+from ssm_stream.kafka.client import (
+    BrokerError,
+    LastError,
+    MissingRightError,
+    librdkafka_version,
+    open_producer,
+    redact_properties,
+)
 from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
@@ -45,6 +52,7 @@ LATEST = 200
 """Messages of a partition, from its end, that are decoded as a trial."""
 SAMPLE_ROUNDS = 4
 """Events of each entity, in the mean, in which hardly an entity is missing."""
+SPREAD = "key the topic by entity; or name it in source.repartition, and in source.topic one for copies by entity"
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
@@ -75,7 +83,7 @@ def diagnose(config: Config) -> list[Check]:
     if config.schema_registry is not None:
         local.append(_registry(config))
     try:
-        cluster = check_broker(config.source)
+        cluster = check_broker(config.source, [*_inputs(config).values(), *_outputs(config).values()])
     except BrokerError as error:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
@@ -216,6 +224,8 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     try:
         with open_topic(source.model_copy(update={"wait": min(source.wait, READ_TIMEOUT)})) as reader:
             reading, newest, messages = _read(reader, partitions)
+    except MissingRightError as error:
+        return [topic, Check("reading", False, error.found, error.cure)]
     except BrokerError as error:
         advertised = ", ".join(cluster.addresses.values())
         cure = (
@@ -274,9 +284,13 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
         found += f"; the others would be dead letters ({reasons}); {sample.example}"
     if not sample.events and not sample.labels:
         return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
-    if sample.split_entity is not None and config.model.fleet:
-        name = sample.split_entity
-        found += f"; {name!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
+    if (name := sample.split_entity) is not None and (config.model.fleet or config.event.makes_rows):
+        found += f"; {name!r} comes by two partitions"
+        if config.event.layout == "readings" and config.delivery == "exactly_once":
+            return Check("events", False, f"{found}, which exactly_once refuses", SPREAD)
+        what = "makes windows in each" if config.event.aggregate is not None else "learns with two pools"
+        late = "its readings may be late while a backlog is read"
+        found += f", so that {late if config.event.layout == 'readings' else f'it {what}'}: {SPREAD}"
     return Check("events", True, found)
 
 
@@ -349,6 +363,7 @@ def _inputs(config: Config) -> dict[str, str]:
     """Return the topics that are read in addition to the events, by their key in the configuration."""
     labels, feedback = config.labels, config.alerts.feedback
     named = {
+        "source.repartition": config.source.repartition,
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,
@@ -358,14 +373,14 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    return [_writers(config), *_topics(outputs, cluster)]
+    return [_writers(config), *_topics(outputs, cluster, "Write")]
 
 
-def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
+def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") -> list[Check]:
     checks = []
     for name, topic in named.items():
         try:
-            partitions = cluster.partitions_of(topic)
+            partitions = cluster.partitions_of(topic, operation)
         except BrokerError as error:
             checks.append(Check(name, False, error.found, error.cure))
         else:
