@@ -252,8 +252,8 @@ def test_the_learner_is_tried_and_its_cost_stands_beside() -> None:
     assert [each["model.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [16, 32, 128, 256]
     assert [each["model.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
     heads = [each["model.heads"] for each in candidates("heads", plain, ONE)]
-    assert ["moments", "proximal", "embedding"] in heads
-    assert len(heads) == 4
+    assert ["moments", "products", "proximal", "embedding"] in heads
+    assert len(heads) == 5
     accurate = config("features: [a, b]", "model: {profile: accurate, heads: [moments, attention]}\n")
     assert candidates("profile", accurate, ONE) == [], "the list of heads decides"
     assert [each["model.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
@@ -375,8 +375,8 @@ def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: P
         found = ablate(plain, runner, find_cut(read_targets(plain, steady).ts, "x"), ONE)
     of = {each.part.name: each for each in found.parts}
     assert set(of) == {
-        "gate", "head moments", "head proximal", "head embedding", "head fern", "calendar", "lags", "differences",
-        "a", "b", "c",
+        "gate", "head moments", "head products", "head proximal", "head embedding", "head fern", "calendar", "lags",
+        "differences", "a", "b", "c",
     }  # fmt: skip
     assert of["a"].verdict == of["c"].verdict == "worth it"
     assert of["b"].verdict in ("not sure", "harmful")

@@ -6,8 +6,8 @@ model: the weights of all heads, averaged by the gate (`core/implicit.py`). So
     yhat = base + Σ weight_j · x_j + rest
 
 where the base is what the model predicts before any gradient (the last target, or the mean if lags are off), x_j the
-standardised inputs, and `rest` all that is not linear: embedding, ferns, log space, attention, heads that predict from
-another base, and clipping.
+standardised inputs and products of inputs, and `rest` all else that is not linear: embedding, ferns, log space,
+attention, heads that predict from another base, and clipping.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.core import kernel
-from ssm_stream.core.implicit import answer_names
+from ssm_stream.core.implicit import answer_names, product_parts
 from ssm_stream.core.shapes import BASE, MANY
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
@@ -35,8 +35,10 @@ from ssm_stream.ingest.timestamps import EPOCH
 class Contribution:
     """An input's contribution to a prediction.
 
-    value: of the input, in its own unit (None: unknown; codes: 1 or 0); weight: target's unit per standard deviation of
-    the input; contribution: what it adds to the base, in the target's unit
+    feature: its name; `temp × load` is the product of two inputs
+    value: of the input, in its own unit (None: unknown; codes: 1 or 0; a product: of its inputs in standard deviations)
+    weight: target's unit per standard deviation of the input
+    contribution: what it adds to the base, in the target's unit
     """
 
     feature: str
@@ -93,6 +95,11 @@ class Explanation:
         return asdict(self)
 
 
+def product_name(first: str, second: str) -> str:
+    """Such as `temp × load`, or `temp²`."""
+    return f"{first}²" if first == second else f"{first} × {second}"
+
+
 def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanation:
     """Explain the prediction that the engine would make for an event now; nothing is learned, no state changes.
 
@@ -117,6 +124,10 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         if names[j]:
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
             parts.append(Contribution(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
+    for product in product_parts(p, w, trace.learner.pool, pool):
+        name = product_name(names[1 + product.i], names[1 + product.j])
+        known = None if product.value != product.value else product.value
+        parts.append(Contribution(name, known, product.weight, product.weight * product.x))
     parts.sort(key=lambda part: -abs(part.contribution))
     yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)

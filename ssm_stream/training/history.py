@@ -92,11 +92,11 @@ class Stretches:
         self.u = np.hstack([first.features, cycles])
         self.first, self.fleet, self.recipe = first, model.fleet, recipe
         self.length = min(recipe.events, split)
-        names = model.heads or ["moments", "proximal", "embedding", "fern"]
+        names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
         attends = "attention" in names or (model.heads is None and model.profile == "accurate")
         heads = Heads(
-            "moments" in names, "proximal" in names, "embedding" in names, "fern" in names, PLAIN if attends else 0,
-            "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
+            "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
+            PLAIN if attends else 0, "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
         )  # fmt: skip
         lives = model.half_lives
         half_lives = tuple((life.events, life.seconds) for life in lives) if lives else None

@@ -32,6 +32,7 @@ COST_EVENTS = 20_000
 COST_BATCH = 500
 HEADS = {
     "moments": "moments in the place of the one step: many steps, two memories",
+    "products": "products: the inputs that weigh most, times each other",
     "proximal": "proximal heads: each event at once",
     "embedding": "embedding: random waves of the inputs",
     "fern": "ferns: piecewise constant",
