@@ -167,7 +167,7 @@ class Campaign:
             self.note("left", "planned")
             self.members[name].terminate()
             self.members.pop(name).wait(60)
-        elif self.broker_process is not None and what > 0.88:
+        elif self.broker_process is not None and what > 0.8 and self.rng.random() < 0.6:
             self.note("broker killed", "broker")
             self.broker_process.stop(signal.SIGKILL)
             time.sleep(self.rng.uniform(1, 8))

@@ -79,6 +79,8 @@ class GroupConsumer(PrefetchConsumer):
         self.joined = False
         self.member = self.transactions = ""
         """Ids of this member in the group, and of its transactions."""
+        self.former = set[str]()
+        """Ids of transactions that it has given up."""
 
     def join(self) -> None:
         """Join the group and begin to read what it assigns."""
@@ -311,8 +313,8 @@ class GroupConsumer(PrefetchConsumer):
         return found
 
     def _end_transactions(self, commits: Mapping[int, Commit]) -> None:
-        if ended := end_transactions(self._config, commits.values(), self.transactions):
-            LOG.info("transactions_ended", of=ended, why="their member has left the group")
+        if ended := end_transactions(self._config, commits.values(), self.transactions, self.former):
+            LOG.info("transactions_ended", of=ended, why="their member has left the group, or has given them up")
 
     def _commit_places(self, commits: Mapping[int, Commit]) -> None:
         assert self._consumer is not None

@@ -7,7 +7,7 @@ once, by the transactional id that the commits of these partitions name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import structlog
 from confluent_kafka import KafkaException
@@ -34,12 +34,13 @@ def present_members(config: Config) -> set[str] | None:
         return None
 
 
-def end_transactions(config: Config, commits: Iterable[Commit], own: str) -> list[str]:
+def end_transactions(config: Config, commits: Iterable[Commit], own: str, former: Collection[str] = ()) -> list[str]:
     """End the transactions of members that are not in the group any more; returns their transactional ids.
 
     Args:
         commits: of the partitions that are taken over
         own: transactional id of this member
+        former: those that it has given up: a call that hung may have left one open
     """
     owners = {each.transactions: each.member for each in commits if each.transactions not in ("", own)}
     if not owners:
@@ -49,7 +50,7 @@ def end_transactions(config: Config, commits: Iterable[Commit], own: str) -> lis
         return []
     ended = []
     for transactions, member in owners.items():
-        if member in present:
+        if member in present and transactions not in former:
             continue
         try:
             producer = open_producer(config, LastError(config.source), fixed={"transactional.id": transactions})

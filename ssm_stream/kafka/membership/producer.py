@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.client import BrokerError
@@ -14,6 +14,9 @@ from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
 from ssm_stream.kafka.transactional_producer import MAX_TIMEOUT, TransactionalProducer, max_output_bytes
 
+SEND_TIMEOUT = 5.0
+"""Seconds in which the broker has to take the offsets. Where it goes away meanwhile, librdkafka 2.16 may not return:
+the epoch is done again."""
 Commits = Callable[[Mapping[int, int]], Mapping[int, Commit]]
 """Returns what is to be committed by partition, once its snapshots are in the store. Takes the last offset of each
 partition whose results were produced."""
@@ -102,7 +105,12 @@ class GroupTransactions(TransactionalProducer):
         group = self._consumer.metadata()
         if group is None:
             raise BrokerError(f"this process is no member of the group {self.config.source.group_id}", "it joins again")
-        self._call(
-            "send_offsets_to_transaction",
-            lambda: self._producer.send_offsets_to_transaction(places, group, self._wait),
-        )
+        seconds = min(self._wait, SEND_TIMEOUT)
+        try:
+            self._limit_time(
+                "send_offsets_to_transaction",
+                lambda: self._producer.send_offsets_to_transaction(places, group, seconds),
+                seconds,
+            )
+        except KafkaException as error:
+            raise self._error("send_offsets_to_transaction", error) from error

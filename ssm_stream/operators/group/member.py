@@ -114,6 +114,8 @@ class Member:
         """Have the next dataflow begin with another producer, whose transactions have another name."""
         self._producer = None
         if self.config.delivery == "exactly_once":
+            if self.consumer.transactions:
+                self.consumer.former.add(self.consumer.transactions)
             self.consumer.transactions = f"{self.config.source.group_id}-{uuid.uuid4().hex[:12]}"
 
     def write(self, partition: int) -> None:
