@@ -30,6 +30,8 @@ LOG = structlog.get_logger("ssm_stream.source")
 T = TypeVar("T")
 STALLED = 1.0
 """Seconds without room after which the partitions are paused, so that rebalances go on."""
+RETRY = 0.2
+"""Seconds between two requests for the committed offsets, while the broker refuses them."""
 UNSTABLE = 0.5
 """Seconds for which a transaction that ends by itself may hold back the committed offsets."""
 COOPERATIVE = {
@@ -222,7 +224,7 @@ class GroupConsumer(PrefetchConsumer):
                     raise self._broken
                 answer.set_result(call())
             except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
-                answer.set_exception(error)
+                answer.set_exception(self._explain(error))
 
     def _in_reader(self, call: Callable[[], T]) -> T:
         """Return the result of a call in the reader's thread. What it raises is raised here."""
@@ -299,7 +301,21 @@ class GroupConsumer(PrefetchConsumer):
             LOG.warning("partitions_not_claimed", partitions=sorted(mine), error=str(error))
 
     def _committed(self, consumer: Consumer, partitions: Sequence[int]) -> dict[int, Commit]:
-        """Return what the group has committed, after the transactions of members that are gone have been ended."""
+        """Return what the group has committed, after the transactions of members that are gone have been ended.
+
+        Raises:
+            BrokerError: the broker refuses, or does not answer for `source.wait`.
+        """
+        deadline = time.monotonic() + self.source.wait
+        while True:
+            try:
+                return self._read_commits(consumer, partitions)
+            except KafkaException as error:  # the coordinator may move meanwhile
+                if time.monotonic() > deadline or self._leaving:
+                    raise self._explain(error) from error
+                time.sleep(RETRY)
+
+    def _read_commits(self, consumer: Consumer, partitions: Sequence[int]) -> dict[int, Commit]:
         places = [self._place(partition) for partition in partitions]
         try:
             found = _commits(consumer.committed(places, timeout=UNSTABLE))
