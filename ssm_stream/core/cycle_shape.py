@@ -1,4 +1,4 @@
-"""Is a cycle of another shape than those before it? Distance from the windows of earlier cycles: `monitor/shape.hpp`."""
+"""Is a cycle of another shape than those before? Distance from the windows of earlier cycles: `monitor/shape.hpp`."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from numpy.typing import NDArray
 
 from ssm_stream.core import blocks, native
 
-SAMPLES = 368  # that are remembered
+SAMPLES = 288  # that are remembered
 YOUNG = 150  # distances before the first alarm
 # columns of ShapeState.number that others read
 EVERY, PERIOD = 5, 8
 
 
 class ShapeState(NamedTuple):
-    """E entities, a row each; zeros are a fresh entity. 3.9 KB an entity.
+    """E entities, a row each; zeros are a fresh entity. 2.2 KB an entity.
 
-    number (E, 14) float64: values seen; the first one; the largest sample of the first ones, from the first value on:
+    number (E, 15) float64: values seen; the first one; the largest sample of the first ones, from the first value on:
         the unit; sum and count of the values of the present sample; values of a sample; samples that are remembered;
         place of the latest; samples of a cycle, 0 while no period is known; samples since the period was last checked;
-        checks in a row that found none; distances so far and their running mean; the score
+        checks in a row that found none; distances so far and their running mean; the score;
+        what a squared step keeps of its weight a sample later
     tail (E, 8) float64: of the distances, scale, width and tail as in `interval.IntervalState`
-    past (E, SAMPLES) float32: samples, a ring, from the latest on to older ones
+    past (E, SAMPLES) int16: samples in that unit, a ring, from the latest on to older ones
     distance (E, SAMPLES) float32: decayed squared distance of the latest window from that so many samples ago
-    usual (E, SAMPLES) int16: log of the distance that was found at a sample, in 64ths
+    usual (E, SAMPLES) int8: log of the distance that was found at a sample, in eighths
     """
 
     number: NDArray[np.float64]

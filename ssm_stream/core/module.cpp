@@ -28,6 +28,7 @@ void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_writer(nb::module_& m);
+void bind_client(nb::module_& m);
 }  // namespace ssm
 
 namespace {
@@ -152,8 +153,8 @@ Params params_of(nb::handle from) {
     p.features = count("features", MANY), p.categories = count("categories", MANY), p.cycles = count("cycles", MANY);
     p.C = count("C", MANY), p.F = count("F", MANY), p.Q = count("Q", MANY), p.K = count("K", SLOTS);
     p.L = count("L", MANY), p.N = count("N", MANY), p.M = count("M", 64), p.R = count("R", MANY);
-    p.B = count("B", MANY), p.T = count("T", MANY);
-    p.moments = count("moments", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
+    p.B = count("B", MANY), p.X = count("X", MANY), p.T = count("T", MANY);
+    p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
     p.fern = count("fern", BINS), p.window = count("window", MANY), p.bases = count("bases", 4);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
     p.seasons = count("seasons", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
@@ -161,6 +162,8 @@ Params params_of(nb::handle from) {
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
     p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
     p.top_decay = number<double>(from, "top_decay");
+    p.product_decay = number<double>(from, "product_decay"), p.product_ridge = number<double>(from, "product_ridge");
+    p.product_huber = number<double>(from, "product_huber");
     p.decays = length(from.attr("decay"), "decay");
     if (!complete(p))
         throw nb::value_error("the sizes of the learner do not fit each other");
@@ -686,5 +689,6 @@ NB_MODULE(_core, m) {
     bind_reader(m);
     bind_rows(m);
     bind_writer(m);
+    bind_client(m);
     choose("");
 }

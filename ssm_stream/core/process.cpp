@@ -272,7 +272,7 @@ static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part
         case FOR_JUDGING:
             if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, 0, m.levels_fields.size);
             if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, 0, m.novelty_fields.cell.at);
-            if (state.rules.channels[SHAPE_CHANNEL]) prefetch(m.shape, e, 0, m.shape_fields.past.at);
+            if (state.rules.channels[SHAPE_CHANNEL]) prefetch(m.shape, e, 0, m.shape_fields.distance.at);
             return;
         case FOR_DRIFT:
             if (state.rules.drift) prefetch(m.drift, e, 0, m.drift_fields.histogram.at);

@@ -10,7 +10,7 @@ struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting
 struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
-struct ShapeFields { Field<double> number, tail; Field<float> past, distance; Field<std::int16_t> usual; };
+struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms; Field<std::uint16_t> events, crossings; };
 struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit

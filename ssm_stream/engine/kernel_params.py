@@ -103,11 +103,11 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
     model = config.model
     K = code_slots(slots)
-    names = model.heads or ["moments", "proximal", "embedding", "fern"]
+    names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
     if model.heads is None and model.profile == "accurate":
         names = [*names, "attention"]
     heads = shapes.Heads(
-        "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
+        "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
         model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
         model.gate == "heads", model.embedding.size, model.embedding.scale,
     )  # fmt: skip

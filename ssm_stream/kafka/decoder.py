@@ -39,6 +39,7 @@ from ssm_stream.kafka.records import (
     shard_key,
     timestamp_of,
 )
+from ssm_stream.kafka.wire.messages import MessageBatch, keys_of, values_of
 
 TIMESTAMPS = 4
 """Messages of a chunk whose timestamps are kept."""
@@ -100,12 +101,11 @@ class Decoder:
         return out + of_facts
 
     def _decode(self, chunk: Chunk) -> list[Decoded]:
-        values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
         out: list[Decoded] = []
-        if self._fast is not None and (plain := self._read_fast(self._fast, chunk, values)) is not None:
+        if self._fast is not None and (plain := self._read_fast(self._fast, chunk)) is not None:
             events, refused = self.reader.translate(plain, [])
         else:
-            events, refused = self._read_each(chunk, values, out)
+            events, refused = self._read_each(chunk, values_of(chunk.messages), out)
         out += self._split(chunk, events)
         if refused:
             refused.sort()
@@ -154,22 +154,22 @@ class Decoder:
             caused = [letter._replace(offset=first) for letter in letters]
             self._of_facts.append((key, OutputBatch(chunk.topic, chunk.partition, first, first, caused)))
 
-    def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
+    def _read_fast(self, reader: FastReader, chunk: Chunk) -> Events | None:
         """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""
         strips = self.config.event.format == "json"  # otherwise its schema decides what follows a frame
-        if max_size(values) > self._max_bytes or not (strips or (values[0] or b"").startswith(b"{")):
+        messages = chunk.messages
+        values = messages.native if isinstance(messages, MessageBatch) else values_of(messages)
+        longest = max_size(values) if isinstance(values, list) else values.longest
+        if longest > self._max_bytes or not (strips or (messages[0].value() or b"").startswith(b"{")):
             return None
-        keys = list(map(methodcaller("key"), chunk.messages)) if reader.by_key else None
-        plain = reader.read(list(map(strip_frame, values)) if self._framed else values, keys)
-        if (
-            plain is None
-            and strips
-            and not self._framed
-            and any(value is not None and value[:1] == b"\0" for value in values)
-        ):
-            self._framed = True
-            return self._read_fast(reader, chunk, values)
-        return plain
+        keys = keys_of(messages) if reader.by_key else None
+        if not self._framed:
+            plain = reader.read(values, keys)
+            if plain is not None or not strips:
+                return plain
+        values = values_of(messages)
+        self._framed = self._framed or any(value is not None and value[:1] == b"\0" for value in values)
+        return reader.read(list(map(strip_frame, values)), keys) if self._framed else None
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
         """Return the events by shard. The last batch has the timestamps."""

@@ -26,7 +26,8 @@
 namespace ssm::SSM_ISA::shape {
 
 enum { SAMPLES = SHAPE_SAMPLES };
-constexpr double CYCLE_MOST = 32.0;    // samples of a cycle
+constexpr double CYCLE_MOST = 28.0;    // samples of a cycle
+enum { SPAN = 16 };                    // lags of a cycle that are tried, at most
 constexpr double MEMORY = 0.4;         // cycles: of the window's weights
 constexpr double AWAY = 0.25;          // cycles: how far from a whole number of them a lag may be
 constexpr i64 LEFT_OUT = 2;            // latest cycles that are not compared with
@@ -41,8 +42,10 @@ constexpr i64 EVERY_MOST = 32;         // events of a sample, while the period i
 constexpr double SAME_PERIOD = 0.3;    // share by which a period may have changed
 constexpr i64 MISSED_MOST = 2;         // times in a row that no period is found, before the channel starts anew
 constexpr double FLOOR = 0.5;          // of the mean distance: added to what is usual
-constexpr double MEAN_RATE = 0.01, LOG_UNIT = 64.0, LOG_MOST = 500.0;
-constexpr double FARTHEST = 1e6;       // in the signal's own unit
+constexpr double MEAN_RATE = 0.01, LOG_UNIT = 8.0;
+constexpr double RESOLUTION = 4096.0, FARTHEST = 32000.0;  // units of the largest sample; of any
+constexpr double WIDE = 16384.0, NARROW = 1024.0;  // units of the largest sample, from which they are doubled, halved
+constexpr double LEAST = 0.25;         // units: of a distance, as samples are whole numbers
 constexpr i64 YOUNG = 150;             // distances before the first alarm
 constexpr double STRETCH = 1.2;        // of the bound: logs of distances have a somewhat heavier tail than a normal number
 constexpr double LOG_RATE = 1.0 / 1000, PRIOR = 30.0, PRIOR_VARIANCE = 0.16;  // of the logs
@@ -50,35 +53,42 @@ constexpr double Z_MOST = 3.0;         // deviations: what a distance counts for
 constexpr double STEP_BOUND = 0.2, BOUND_MOST = 2.0, REST = 50.0;  // of the bound, in deviations: an alarm, at most; samples
 constexpr double BASE = 1.0;           // deviations below the mean where the score begins
 constexpr double SCORE_MOST = 1e3;
-constexpr std::int16_t NONE = -32768;
+constexpr std::int8_t NONE = -128;
+constexpr std::int32_t FARTHEST_KEY = 0x7FFFFFFF;
 
 // columns of `number`
-enum { SEEN, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, MISSED, JUDGED, MEAN_OF, SCORE };
-static_assert(SCORE + 1 == SHAPE_NUMBERS);
+enum { SEEN, ORIGIN, UNIT, SUM, IN_SAMPLE, EVERY, COUNT, PLACE, PERIOD, SINCE, MISSED, JUDGED, MEAN_OF, SCORE, DECAY };
+static_assert(DECAY + 1 == SHAPE_NUMBERS);
+static_assert(2.0 * AWAY * CYCLE_MOST + 1.0 < SPAN);
 
 // columns of `tail`
 enum { MEAN, VARIANCE, LEARNED, CORRECTION, RESTING, TAILS };
 static_assert(TAILS == static_cast<int>(SHAPE_TAIL));
 
-// past, usual: rings, the latest at PLACE and each older one a place further; distance: by lag
+// past, usual: rings, the latest at PLACE and each older one a place further; past: in units of UNIT; distance: by lag, and
+// the ring of the first samples until the period is known
 struct Shape {
     double *number, *tail;
-    float *past, *distance;
-    std::int16_t* usual;
+    float* distance;
+    std::int16_t* past;
+    std::int8_t* usual;
     SSM_INLINE Shape(const MonitorState& m, i64 e) {
         char* row = m.shape.row(e);
         const ShapeFields& f = m.shape_fields;
-        number = f.number.in(row), tail = f.tail.in(row), past = f.past.in(row), distance = f.distance.in(row), usual = f.usual.in(row);
+        number = f.number.in(row), tail = f.tail.in(row), distance = f.distance.in(row), past = f.past.in(row), usual = f.usual.in(row);
     }
 };
 
 SSM_INLINE bool is_periodic(const Shape& s) { return s.number[PERIOD] > 0.0; }
-SSM_INLINE float decay_of(double period) { return static_cast<float>(series::exp(-1.0 / (MEMORY * period))); }
+inline void set_period(const Shape& s, double period) {
+    s.number[PERIOD] = min(max(period, static_cast<double>(LAG_LEAST)), CYCLE_MOST);
+    s.number[DECAY] = static_cast<double>(static_cast<float>(series::exp(-1.0 / (MEMORY * s.number[PERIOD]))));
+}
 
 // The samples from the latest on, in one piece.
-inline void straighten(const Shape& s, float* out, i64 n) {
+template <class T> void straighten(const Shape& s, const T* ring, float* out, i64 n) {
     const i64 place = static_cast<i64>(s.number[PLACE]);
-    for (i64 i = 0; i < n; ++i) out[i] = s.past[(place + i) % SAMPLES];
+    for (i64 i = 0; i < n; ++i) out[i] = static_cast<float>(ring[(place + i) % SAMPLES]);
 }
 
 // The period in samples, 0 where there is none. u: n samples; they are overwritten; peak: least autocorrelation
@@ -132,9 +142,8 @@ inline i64 coarsen(const Shape& s, float* u, i64 n, i64 factor) {
     for (i64 i = 0; i < count; ++i) {
         double sum = 0.0;
         for (i64 j = 0; j < factor; ++j) sum += u[i * factor + j];
-        s.past[i] = u[i] = static_cast<float>(sum / static_cast<double>(factor));
+        s.distance[i] = u[i] = static_cast<float>(sum / static_cast<double>(factor));
     }
-    for (i64 i = count; i < SAMPLES; ++i) s.past[i] = 0.0f;
     s.number[PLACE] = 0.0, s.number[COUNT] = static_cast<double>(count), s.number[EVERY] *= static_cast<double>(factor);
     return count;
 }
@@ -142,7 +151,14 @@ inline i64 coarsen(const Shape& s, float* u, i64 n, i64 factor) {
 inline void restart(const Shape& s) {
     for (int i = 0; i < SHAPE_NUMBERS; ++i) s.number[i] = 0.0;
     for (int i = 0; i < SHAPE_TAIL; ++i) s.tail[i] = 0.0;
-    for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = s.distance[i] = 0.0f, s.usual[i] = 0;
+    for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = 0, s.distance[i] = 0.0f, s.usual[i] = 0;
+}
+
+// A sample as a whole number of units.
+SSM_INLINE std::int16_t in_units(const Shape& s, double mean) {
+    const double x = mean / s.number[UNIT];
+    if (!(std::fabs(x) < FARTHEST)) return static_cast<std::int16_t>(x > 0.0 ? FARTHEST : -FARTHEST);
+    return static_cast<std::int16_t>(x < 0.0 ? x - 0.5 : x + 0.5);
 }
 
 // The period is known: as many samples a cycle as it is to have, in the signal's unit, and the distances so far.
@@ -150,13 +166,14 @@ inline void begin(const Shape& s, float* u, i64 n, double period) {
     const double factor = std::ceil(period / CYCLE_MOST);
     n = coarsen(s, u, n, static_cast<i64>(factor));
     double* number = s.number;
-    number[PERIOD] = max(period / factor, static_cast<double>(LAG_LEAST));
+    set_period(s, period / factor);
     double unit = 0.0;
     for (i64 i = 0; i < n; ++i) unit = max(unit, std::fabs(static_cast<double>(u[i])));
     if (!(unit > 0.0)) return restart(s);
-    number[UNIT] = unit;
-    for (i64 i = 0; i < n; ++i) s.past[i] = u[i] = static_cast<float>(u[i] / unit);
-    const float decay = decay_of(number[PERIOD]);
+    number[UNIT] = unit / RESOLUTION;
+    for (i64 i = 0; i < SAMPLES; ++i) s.past[i] = i < n ? in_units(s, u[i]) : std::int16_t(0);
+    straighten(s, s.past, u, n);
+    const float decay = static_cast<float>(number[DECAY]);
     for (i64 i = 0; i < SAMPLES; ++i) s.distance[i] = 0.0f, s.usual[i] = NONE;
     for (i64 i = n; i-- > 0;) {
         SSM_VECTORS
@@ -174,7 +191,7 @@ inline void seek(const Shape& s) {
     const bool early = every == 1 && (n == SAMPLES / 4 || n == SAMPLES / 2);
     if (!early && n < SAMPLES) return;
     alignas(64) float u[SAMPLES], bent[SAMPLES];
-    straighten(s, u, n);
+    straighten(s, s.distance, u, n);
     for (i64 i = 0; i < n; ++i) bent[i] = u[i];
     const double period = find_period(bent, n, PEAK);
     if (period > 0.0) begin(s, u, n, period);
@@ -182,57 +199,77 @@ inline void seek(const Shape& s) {
     else if (n == SAMPLES) coarsen(s, u, n, 2);
 }
 
+// Where samples have become much larger or smaller, so does their unit.
+inline void refine(const Shape& s, const float* u, i64 n) {
+    double most = 0.0;
+    for (i64 i = 0; i < n; ++i) most = max(most, std::fabs(static_cast<double>(u[i])));
+    const bool wide = most > WIDE;
+    if (!wide && (most >= NARROW || most == 0.0)) return;
+    const double factor = wide ? 0.5 : 2.0;
+    s.number[UNIT] /= factor, s.number[MEAN_OF] *= factor;
+    const int more = wide ? -6 : 6;  // log 2 in units of LOG_UNIT, rounded
+    for (i64 i = 0; i < SAMPLES; ++i) {
+        s.past[i] = static_cast<std::int16_t>(s.past[i] * factor);
+        s.distance[i] *= static_cast<float>(factor * factor);
+        if (s.usual[i] != NONE) s.usual[i] = static_cast<std::int8_t>(min(max(i64(s.usual[i] + more), i64(-127)), i64(127)));
+    }
+}
+
 // Is the period still there?
 inline void seek_again(const Shape& s) {
     double* number = s.number;
     alignas(64) float u[SAMPLES];
-    straighten(s, u, static_cast<i64>(number[COUNT]));
-    const double period = find_period(u, static_cast<i64>(number[COUNT]), PEAK_STILL), change = period / number[PERIOD] - 1.0;
+    const i64 n = static_cast<i64>(number[COUNT]);
+    straighten(s, s.past, u, n);
+    refine(s, u, n);
+    const double period = find_period(u, n, PEAK_STILL), change = period / number[PERIOD] - 1.0;
     number[SINCE] = 0.0;
     number[MISSED] = period > 0.0 ? 0.0 : number[MISSED] + 1.0;
-    if (std::fabs(change) < SAME_PERIOD) number[PERIOD] = min(max(period, static_cast<double>(LAG_LEAST)), CYCLE_MOST);
+    if (std::fabs(change) < SAME_PERIOD) set_period(s, period);
     if (number[MISSED] >= static_cast<double>(MISSED_MOST)) restart(s);
 }
 
-// The nearest lag among so many: its distance, the last bits of which are replaced by the place of the lag.
-SSM_INLINE std::uint32_t nearest(const float* distance, i64 count) {
-    std::uint32_t best = 0xFFFFFFFF;
-    for (i64 i = 0; i < count; ++i) {
-        const std::uint32_t key = (__builtin_bit_cast(std::uint32_t, distance[i]) & ~std::uint32_t(63)) | static_cast<std::uint32_t>(i);
-        best = key < best ? key : best;
+// The nearest of the first `count` of SPAN lags: its distance, the last bits of which are replaced by the place of the lag.
+// Distances are not negative, so that their bits are in the same order.
+SSM_INLINE std::int32_t nearest(const float* distance, std::int32_t count) {
+    std::int32_t best = FARTHEST_KEY;
+    for (std::int32_t i = 0; i < SPAN; ++i) {
+        const std::int32_t key = (__builtin_bit_cast(std::int32_t, distance[i]) & ~(SPAN - 1)) | i;
+        const std::int32_t counted = i < count ? key : FARTHEST_KEY;
+        best = counted < best ? counted : best;
     }
     return best;
 }
-SSM_INLINE double distance_of(std::uint32_t key) { return static_cast<double>(__builtin_bit_cast(float, key & ~std::uint32_t(63))); }
+SSM_INLINE double distance_of(std::int32_t key) { return static_cast<double>(__builtin_bit_cast(float, key & ~(SPAN - 1))); }
 
 // How far the window is from those of earlier cycles, over what is usual at this point of the cycle. 0: not known yet
 inline double unlike(const Shape& s, float decay) {
     double* number = s.number;
     const double period = number[PERIOD];
     const i64 count = static_cast<i64>(number[COUNT]), place = static_cast<i64>(number[PLACE]);
-    std::uint32_t first = 0xFFFFFFFF, second = 0xFFFFFFFF;
+    std::int32_t first = FARTHEST_KEY, second = FARTHEST_KEY;
     i64 cycles = 0, known = 0, sum = 0;
     for (i64 j = LEFT_OUT + 1; j <= LEFT_OUT + CYCLES_MOST; ++j) {
         const i64 from = static_cast<i64>(std::ceil((static_cast<double>(j) - AWAY) * period));
         const i64 to = static_cast<i64>((static_cast<double>(j) + AWAY) * period);
-        if (to >= count) break;
-        const std::uint32_t key = nearest(s.distance + from, to - from + 1);
+        if (to >= count || from + SPAN > SAMPLES) break;
+        const std::int32_t key = nearest(s.distance + from, static_cast<std::int32_t>(to - from + 1));
         second = key < first ? first : key < second ? key : second;
         first = key < first ? key : first;
         ++cycles;
-        const std::int16_t usual = s.usual[(place + from + static_cast<i64>(key & 63)) % SAMPLES];
+        const std::int8_t usual = s.usual[(place + from + static_cast<i64>(key & (SPAN - 1))) % SAMPLES];
         if (usual != NONE) sum += usual, ++known;
     }
-    std::int16_t& own = s.usual[place];
+    std::int8_t& own = s.usual[place];
     own = NONE;
     if (cycles < CYCLES_LEAST) return 0.0;
-    const double raw = std::sqrt(distance_of(second) * (1.0 - static_cast<double>(decay))) + 1e-9;
-    own = static_cast<std::int16_t>(clip(series::log(raw) * LOG_UNIT, LOG_UNIT * LOG_MOST));
+    const double raw = std::sqrt(distance_of(second) * (1.0 - static_cast<double>(decay))) + LEAST;
+    own = static_cast<std::int8_t>(std::nearbyint(min(series::log(raw) * LOG_UNIT, 127.0)));
     number[MEAN_OF] += max(MEAN_RATE, 1.0 / (number[JUDGED] + 1.0)) * (raw - number[MEAN_OF]);
     number[JUDGED] += 1.0;
     const double mean = number[MEAN_OF];
     const double usual = known > 1 ? series::exp(static_cast<double>(sum) / (LOG_UNIT * static_cast<double>(known))) : mean;
-    return raw / (usual + FLOOR * mean + 1e-9);
+    return raw / (usual + FLOOR * mean);
 }
 
 // The score of a distance, given as its log, which is then learned. rate: of false alarms, a sample
@@ -260,18 +297,18 @@ inline double weigh(const Shape& s, double size, double rate) {
 }
 
 // A sample more, of a signal whose period is known.
-inline void judge(const Shape& s, float x, double events) {
+inline void judge(const Shape& s, double events) {
     double* number = s.number;
     const i64 count = static_cast<i64>(number[COUNT]), place = static_cast<i64>(number[PLACE]), ahead = min(count, SAMPLES - place);
-    const float decay = decay_of(number[PERIOD]);
+    const float decay = static_cast<float>(number[DECAY]), x = s.past[place];
     SSM_VECTORS
     for (i64 L = 0; L < ahead; ++L) {
-        const float off = x - s.past[place + L];
+        const float off = x - static_cast<float>(s.past[place + L]);
         s.distance[L] = decay * s.distance[L] + off * off;
     }
     SSM_VECTORS
     for (i64 L = ahead; L < count; ++L) {
-        const float off = x - s.past[place + L - SAMPLES];
+        const float off = x - static_cast<float>(s.past[place + L - SAMPLES]);
         s.distance[L] = decay * s.distance[L] + off * off;
     }
     const double odd = unlike(s, decay);
@@ -291,9 +328,9 @@ SSM_ALONE double observe(const Shape& s, double value, double events) {
     const double mean = number[SUM] / number[IN_SAMPLE];
     number[SUM] = number[IN_SAMPLE] = 0.0;
     const bool known = is_periodic(s);
-    const float x = static_cast<float>(known ? clip(mean / number[UNIT], FARTHEST) : clip(mean, 1e37));
     const i64 place = (static_cast<i64>(number[PLACE]) + SAMPLES - 1) % SAMPLES;
-    s.past[place] = x;
+    if (known) s.past[place] = in_units(s, mean);
+    else s.distance[place] = static_cast<float>(clip(mean, 1e37));
     number[PLACE] = static_cast<double>(place);
     number[COUNT] = min(number[COUNT] + 1.0, static_cast<double>(SAMPLES));
     if (!known) {
@@ -301,7 +338,7 @@ SSM_ALONE double observe(const Shape& s, double value, double events) {
         return 0.0;
     }
     number[SINCE] += 1.0;
-    judge(s, x, events);
+    judge(s, events);
     if (number[SINCE] >= SAMPLES) seek_again(s);
     return number[SCORE];
 }

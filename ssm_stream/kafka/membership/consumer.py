@@ -14,14 +14,16 @@ from concurrent.futures import Future
 from typing import Any, Protocol, TypeVar
 
 import structlog
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
+from ssm_stream.engine.snapshot_format import StateError
 from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
-from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, IDLE_POLL, LEAVE_TIMEOUT, LINGER, PrefetchConsumer
+from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, LEAVE_TIMEOUT, PrefetchConsumer
 from ssm_stream.kafka.membership.commit import Commit, parse_commit
 from ssm_stream.kafka.membership.fencing import end_transactions
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.wire.fetching import IDLE_POLL
 from ssm_stream.ops.observers import UNOBSERVED, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
@@ -33,7 +35,7 @@ UNSTABLE = 0.5
 COOPERATIVE = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
-    "heartbeat.interval.ms": 1_000,
+    "heartbeat.interval.ms": 500,
 }
 """Properties of a member, unless `source.kafka` has others."""
 
@@ -99,6 +101,7 @@ class GroupConsumer(PrefetchConsumer):
         if consumer is None:
             return
         # An answer may take most of a minute if the broker is away.
+        self._fetcher.close()
         closing = threading.Thread(target=consumer.close, name="leave", daemon=True)
         closing.start()
         closing.join(self.source.wait if graceful else LEAVE_TIMEOUT)
@@ -175,17 +178,11 @@ class GroupConsumer(PrefetchConsumer):
                     continue
                 if time.monotonic() >= self._next_measure:
                     self._measure(consumer)
-                first = consumer.poll(IDLE_POLL)
+                fetched = self._fetcher.fetch(self.source.batch, self._observers.timed)
                 if self._broken is not None:
                     raise self._broken  # of a rebalance
-                if first is None:
-                    self.joined = self.joined or bool(consumer.memberid())
-                    self._check_cluster(consumer)
-                    continue
-                self._down_since = None
-                with self._observers.timed("read"):
-                    rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
-                self._distribute([first, *rest])
+                self.joined = self.joined or (not fetched and bool(consumer.memberid()))
+                self._process(consumer, fetched)
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
                 self._broken = self._broken or error
@@ -274,11 +271,18 @@ class GroupConsumer(PrefetchConsumer):
 
     def _assign(self, consumer: Consumer, partitions: Sequence[int]) -> None:
         commits = self._committed(consumer, partitions)
-        found = self._rebalances.assigned(commits)
+        try:
+            found = self._rebalances.assigned(commits)
+        except StateError:
+            # A member that hung here finds the files of its commits gone: others have gone on meanwhile.
+            if (later := self._committed(consumer, partitions)) == commits:
+                raise
+            found = self._rebalances.assigned(later)
         firsts = {p: self._start_offset(consumer, p) if c.offset is None else c.offset for p, c in found.items()}
         with self._change:
             for partition, first in firsts.items():
                 self._queues[partition] = PartitionQueue(partition, first, self._decoder())
+                self._fetcher.add(self.source.topic, partition)
         consumer.incremental_assign([self._place(partition, first) for partition, first in firsts.items()])
         self.member = consumer.memberid() or ""
         self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})
@@ -319,6 +323,18 @@ class GroupConsumer(PrefetchConsumer):
                     raise KafkaException(place.error)
         except KafkaException as error:
             raise self._explain(error) from error
+
+    def _error(self, error: KafkaError, partition: int) -> BrokerError:
+        if error.code() not in (KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE):
+            return super()._error(error, partition)
+        queue = self._queues.get(partition)
+        where = f"topic {self.source.topic!r} partition {partition} on {self.source.brokers}"
+        reset = f"kafka-consumer-groups --group {self.source.group_id} --reset-offsets"
+        return BrokerError(
+            f"{where}: offset {'' if queue is None else queue.next}, where the group goes on, no longer exists",
+            "the events were deleted before they were read: stop the members and set the group's offsets "
+            f"({reset}): a partition whose offset is set begins a new state",
+        )
 
     def _explain(self, error: Exception) -> Exception:
         if not isinstance(error, KafkaException):
