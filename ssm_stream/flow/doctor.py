@@ -52,6 +52,7 @@ LATEST = 200
 """Messages of a partition, from its end, that are decoded as a trial."""
 SAMPLE_ROUNDS = 4
 """Events of each entity, in the mean, in which hardly an entity is missing."""
+SPREAD = "key the topic by entity; or name it in source.repartition, and in source.topic one for copies by entity"
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
@@ -164,7 +165,7 @@ def _configuration(config: Config) -> Check:
 
 
 def _recovery(config: Config) -> Check:
-    directory = config.recovery.directory
+    directory = config.recovery.directory or config.state.store
     if directory is None:
         return Check("recovery", True, f"off: every start begins at the {config.source.start} events")
     above = directory.absolute()
@@ -283,9 +284,13 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
         found += f"; the others would be dead letters ({reasons}); {sample.example}"
     if not sample.events and not sample.labels:
         return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
-    if sample.split_entity is not None and config.model.fleet:
-        name = sample.split_entity
-        found += f"; {name!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
+    if (name := sample.split_entity) is not None and (config.model.fleet or config.event.makes_rows):
+        found += f"; {name!r} comes by two partitions"
+        if config.event.layout == "readings" and config.delivery == "exactly_once":
+            return Check("events", False, f"{found}, which exactly_once refuses", SPREAD)
+        what = "makes windows in each" if config.event.aggregate is not None else "learns with two pools"
+        late = "its readings may be late while a backlog is read"
+        found += f", so that {late if config.event.layout == 'readings' else f'it {what}'}: {SPREAD}"
     return Check("events", True, found)
 
 
@@ -358,6 +363,7 @@ def _inputs(config: Config) -> dict[str, str]:
     """Return the topics that are read in addition to the events, by their key in the configuration."""
     labels, feedback = config.labels, config.alerts.feedback
     named = {
+        "source.repartition": config.source.repartition,
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,

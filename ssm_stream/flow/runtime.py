@@ -25,6 +25,7 @@ from ssm_stream.kafka.cluster import Cluster, check_broker
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
+from ssm_stream.kafka.repartition.thread import repartitioning
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.operators.failures import restore_stderr
@@ -109,7 +110,7 @@ def prepare(
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
-    further = [config.control_topic, *(each.topic for each in config.source.context)]
+    further = [config.control_topic, config.source.repartition, *(each.topic for each in config.source.context)]
     named = [*config.sinks.topics, *(each.topic for each in sources if each is not None), *further]
     brokers = check_broker(config.source, [topic for topic in named if topic is not None])
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
@@ -156,7 +157,8 @@ def prepare(
         LOG.info("reading_again", messages=left)
     keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
     observers, site = _observers(config, metrics, keeper, ui=ui)
-    health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
+    copied = () if until_eof or not lock else brokers.topics.get(config.source.repartition or "", ())
+    health = Health(metrics, sum(map(len, partitions.values())) + len(copied), cluster=cluster)
     files = not embedded
     return Prepared(
         settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site
@@ -286,7 +288,10 @@ def run(
         BrokerError, StateError, RecoveryError, …: as raised in the dataflow.
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
-    with contextlib.closing(prepared.observers), supervisor:
+    copied = repartitioning(
+        prepared.config, prepared.observers, until_eof=prepared.until_eof, stop=STOP, first=not process
+    )
+    with contextlib.closing(prepared.observers), supervisor, copied:
         try:
             _run(prepared, workers, process, addresses)
         finally:

@@ -13,6 +13,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from ssm_stream.config import Config, Source
 from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted
+from ssm_stream.core import native
+from ssm_stream.kafka.wire.library import latest_client, with_plugin
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
 """Receives librdkafka's log lines. They are dropped unless the application configures logging: without a handler Python
@@ -201,11 +203,34 @@ def open_consumer(source: Source, last_error: LastError, **more: str | int | boo
 
 
 class KafkaProducer(Producer):
-    """A producer whose fatal errors are always a `KafkaException`.
+    """A producer that takes messages in batches, and whose fatal errors are always a `KafkaException`.
 
     confluent-kafka raises a fatal error from within the call that runs callbacks. If one more callback is due in that
     call, it runs with the exception already set, and Python makes a SystemError of both.
     """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        super().__init__(with_plugin(properties))
+        client = latest_client()
+        self._batches = native.Producing(client) if client else None
+
+    def hand_over(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+        """Hand over messages, from `begin` on, until one is not taken; their delivery is reported by `failure` alone.
+
+        Returns:
+            how many were taken: 0 also where messages must go one by one, by `produce`, which raises why
+        """
+        return 0 if self._batches is None else self._batches.produce(topic, keys, values, begin)[0]
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `hand_over` may take something."""
+        return self._batches is not None
+
+    def failure(self) -> tuple[str, str] | None:
+        """Return the topic and the error of the first message of a batch that was not delivered."""
+        found = None if self._batches is None else self._batches.failure()
+        return None if found is None else (found[0], found[2])
 
     def poll(self, timeout: float = -1) -> int:
         with unwrap_system_error():

@@ -113,13 +113,23 @@ class OutputProducer:
             return
         topic, keys, values, offsets = output.predictions, output.keys, output.values, output.offsets
         assert len(keys) == len(values) == len(offsets)
-        left, left_keys = iter(values), iter(keys)
-        while length_hint(left):
-            try:
-                deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
-            except (BufferError, KafkaException):
-                at = len(values) - length_hint(left) - 1
+        at = 0
+        while at < len(values):
+            at += self._produce_some(topic, keys, values, at)
+            if at < len(values):
                 self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
+                at += 1
+
+    def _produce_some(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+        """Produce from `begin` on until the client refuses one, and return the number of those before it."""
+        if self._producer.takes_batches:
+            return self._producer.hand_over(topic, keys, values, begin)
+        left, left_keys = iter(values[begin:]), iter(keys[begin:])
+        try:
+            deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
+        except (BufferError, KafkaException):
+            return len(values) - begin - length_hint(left) - 1
+        return len(values) - begin
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""
@@ -189,6 +199,7 @@ class OutputProducer:
                 self._failed = (record.topic, "a truncated dead letter is still too large for its topic")
                 break
             self._produce(shorter)
+        self._failed = self._failed or self._producer.failure()
         if self._failed is not None:
             topic, text = self._failed
             raise BrokerError(
