@@ -1,6 +1,6 @@
 """Members of a group come, go, are killed and paused at random; is what they have done that of one process?
 
-    python benchmarks/scale_out.py [--changes 30] [--calm] [--work FOLDER] [--json]
+    python benchmarks/scale_out.py [--changes 30] [--calm] [--apart 25] [--work FOLDER] [--json]
 
 The product reads a topic with `source.assignment: group` and `delivery: exactly_once` while events come at a steady
 rate. Members join, leave (SIGTERM), are killed (SIGKILL) and halted past their session (SIGSTOP). A member that has
@@ -8,7 +8,8 @@ ended is started again, as a supervisor does. At the end every result, as a `rea
 entity's state are compared with those of one engine that has read the same events undisturbed.
 
 With KAFKA_BOOTSTRAP_SERVERS and `--work FOLDER` a campaign goes on where it was, on the same topics: the figures are
-those of all its parts. A gap is the time between two results of a partition; its cause is what was done meanwhile.
+those of all its parts. A gap is the time between two results of a partition; its cause is what was done meanwhile. With
+`--apart` a change begins when the one before is over: the gaps are those of single failures.
 """
 
 from __future__ import annotations
@@ -183,7 +184,8 @@ class Campaign:
         try:
             while self.did.total() - before < self.options.changes and time.monotonic() < end:
                 self.change()
-                until = time.monotonic() + self.rng.uniform(*((4, 8) if self.options.calm else (2, 7)))
+                wait = self.options.apart or self.rng.uniform(*((4, 8) if self.options.calm else (2, 7)))
+                until = time.monotonic() + wait
                 while time.monotonic() < until:
                     self.supervise()
                     time.sleep(0.2)
@@ -250,6 +252,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--changes", type=int, default=30, help="joins, leaves, kills and pauses, default 30")
     parser.add_argument("--seconds", type=float, default=1e9, help="end after so long, whatever the changes")
+    parser.add_argument("--apart", type=float, help="seconds between two changes; default: 2 to 7, calm 4 to 8")
     parser.add_argument("--calm", action="store_true", help="only joins and polite leaves")
     parser.add_argument("--rate", type=int, default=2000, help="events a second")
     parser.add_argument("--most", type=int, default=4, help="members at once")

@@ -77,6 +77,8 @@ def test_what_it_excludes_is_refused() -> None:
             parse_config(SOURCE.format(more=more, event=event))
     with pytest.raises(ConfigError, match="must all differ"):
         parse_config(SOURCE.format(more="", event="").replace("raw", "t"))
+    with pytest.raises(ConfigError, match="members do not agree on one yet"):
+        parse_config(f"{SOURCE.format(more=', assignment: group', event='')}state: {{store: /tmp/store}}\n")
     with pytest.raises(ConfigError, match="together with `topics`"):
         parse_config(SOURCE.format(more="", event="").replace("topic: t", "topics: [t, u]"))
 
