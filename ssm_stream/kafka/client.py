@@ -13,6 +13,9 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from ssm_stream.config import Config, Source
 from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted
+from ssm_stream.kafka.outages.classify import is_fenced as is_fenced
+from ssm_stream.kafka.outages.classify import kafka_error as kafka_error
+from ssm_stream.kafka.outages.classify import passes
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
 """Receives librdkafka's log lines. They are dropped unless the application configures logging: without a handler Python
@@ -46,12 +49,14 @@ class BrokerError(RuntimeError):
     Attributes:
         found: the first part of the text, on its own.
         cure: the last part of the text, on its own.
+        passes: a new client may succeed later, without a person.
     """
 
-    def __init__(self, found: str, cure: str) -> None:
+    def __init__(self, found: str, cure: str, *, passes: bool = False) -> None:
         super().__init__(f"{found}\n  {cure}")
         self.found = found
         self.cure = cure
+        self.passes = passes
 
 
 class LastError:
@@ -109,19 +114,6 @@ def with_topic(source: Source, topic: str) -> Source:
     return source.model_copy(update={"topic": topic, "topics": None, "partitions": None})
 
 
-def kafka_error(error: KafkaException) -> KafkaError:
-    """Return the broker's or client's error inside the exception."""
-    inner = error.args[0]
-    assert isinstance(inner, KafkaError)
-    return inner
-
-
-def is_fenced(error: KafkaError) -> bool:
-    """Return True if a newer producer has the transactional id, or the broker ended a transaction that was open for too
-    long: the error is the same."""
-    return error.code() in (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
-
-
 def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any] | None = None) -> BrokerError:
     """Return the error for properties that librdkafka refuses.
 
@@ -137,10 +129,34 @@ def property_error(error: Exception, source: Source, of_sinks: Mapping[str, Any]
 
 def topic_error(source: Source, error: KafkaException, last_error: LastError) -> BrokerError:
     """Return the error for a topic whose broker refuses a request or does not answer it."""
-    reason = redact_text(kafka_error(error).str(), source.kafka)
+    refused = kafka_error(error)
+    reason = redact_text(refused.str(), source.kafka)
     if last_error.text and last_error.text not in reason:
         reason += f"; {last_error.text}"
-    return BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", last_error.cure)
+    cure = missing_right(refused, f"topic {source.topic!r}", f"group {source.group_id!r}") or last_error.cure
+    return BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", cure, passes=passes(refused))
+
+
+def given_up(error: Exception) -> BrokerError | None:
+    """Return the error for a client that has failed in a call where nobody expects it; None: it is no client's."""
+    if not isinstance(error, KafkaException):
+        return None
+    reason = kafka_error(error)
+    cure = "correct that and start again: the flow continues from the last epoch"
+    return BrokerError(f"the client has given up: {reason.str()}", cure, passes=passes(reason))
+
+
+def missing_right(error: KafkaError, topic: str, group: str, right: str = "Read") -> str | None:
+    """Return the cure where the user lacks a right: which, and on what; None for another error.
+
+    topic, group: what the request was for; right: on the topic
+    """
+    grants = {
+        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"{right} and Describe on {topic}",
+        KafkaError.GROUP_AUTHORIZATION_FAILED: f"Read on {group}",
+    }
+    found = grants.get(error.code())
+    return None if found is None else f"this user needs the right {found}: grant it and start again"
 
 
 @contextlib.contextmanager
@@ -191,7 +207,8 @@ class KafkaProducer(Producer):
 
 @contextlib.contextmanager
 def unwrap_system_error() -> Iterator[None]:
-    """Raise the client's exception in place of the SystemError that Python made of it."""
+    """Raise the client's exception in place of the SystemError that Python made of it, which has lost it where the
+    fatal error was noticed without a callback."""
     try:
         yield
     except SystemError as error:
@@ -200,6 +217,9 @@ def unwrap_system_error() -> Iterator[None]:
             cause = cause.__cause__
         if isinstance(cause, KafkaException):
             raise cause from None
+        if "without setting an exception" in str(error):
+            lost = KafkaError(KafkaError._FATAL, "the client has met a fatal error, and lost its text", fatal=True)
+            raise KafkaException(lost) from None
         raise
 
 

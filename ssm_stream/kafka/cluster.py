@@ -10,6 +10,8 @@ from confluent_kafka import KafkaException
 
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_consumer, redact_text
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import MAX_PAUSE
 from ssm_stream.kafka.tls_handshake import certificate_fault
 
 if TYPE_CHECKING:
@@ -71,14 +73,18 @@ def _format_ranges(numbers: Iterable[int]) -> str:
     return f"0 to {len(ordered) - 1}" if whole and len(ordered) > 1 else ", ".join(map(str, ordered)) or "none"
 
 
-def check_broker(source: Source) -> Cluster:
+def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
     """Wait until a broker answers, `source.wait` seconds at most, and return the metadata of its cluster.
+
+    Args:
+        topics: further topics that are waited for, as `source.names`, while the cluster cannot describe them yet, as
+            during the election of a leader
 
     Raises:
         BrokerError: librdkafka refuses a property (at once), or no broker answered in time. The text has the brokers,
             the wait, librdkafka's last own message and the cure.
     """
-    began = time.monotonic()
+    began, needed = time.monotonic(), {*source.names, *topics}
     last_error = LastError(source)
     with open_consumer(source, last_error) as client:
         while True:
@@ -95,6 +101,10 @@ def check_broker(source: Source) -> Cluster:
                     reason = certificate_fault(source) or reason
                 found = f"no broker at {source.brokers} answered within {source.wait:g} s (source.wait): {reason}"
                 raise BrokerError(found, last_error.cure) from None
+            waiting = [t for name, t in metadata.topics.items() if name in needed and t.error is not None]
+            if any(is_retriable(topic.error) and topic.partitions for topic in waiting) and left > 0:
+                time.sleep(min(left, MAX_PAUSE))
+                continue
             return _cluster(metadata, source, time.monotonic() - began)
 
 

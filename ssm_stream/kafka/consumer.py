@@ -13,7 +13,18 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, client_properties, kafka_error, redact_text
+from ssm_stream.kafka.client import (
+    PROPERTY_ERRORS,
+    BrokerError,
+    LastError,
+    client_properties,
+    kafka_error,
+    missing_right,
+    property_error,
+    redact_text,
+)
+from ssm_stream.kafka.outages.classify import is_retriable
+from ssm_stream.kafka.outages.patience import watermarks
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
@@ -28,26 +39,6 @@ MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
 NEW_PARTITIONS_INTERVAL = 60.0  # seconds between checks for partitions that were added
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
-
-BROKEN = (
-    KafkaError._TRANSPORT,
-    KafkaError._DESTROY_BROKER,
-    KafkaError._UNKNOWN_PARTITION,  # without a leader, that is: the partition exists
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-)
-"""Errors of a request whose connection breaks meanwhile."""
-
-TRANSIENT = (
-    KafkaError.REQUEST_TIMED_OUT,
-    KafkaError.NOT_LEADER_FOR_PARTITION,
-    KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.REPLICA_NOT_AVAILABLE,
-    KafkaError.NETWORK_EXCEPTION,
-    KafkaError._TRANSPORT,
-    KafkaError._TIMED_OUT,
-)
-"""Errors of a fetch that the client repeats by itself."""
 
 
 class PrefetchConsumer:
@@ -124,23 +115,21 @@ class PrefetchConsumer:
             "receive.message.max.bytes": 1_000_000_000,
         }
         configured = client_properties(self.source, error_cb=self._on_error)
-        consumer = Consumer({**defaults, **configured, "enable.auto.commit": False})
+        try:
+            consumer = Consumer({**defaults, **configured, "enable.auto.commit": False})
+        except PROPERTY_ERRORS as error:
+            raise property_error(error, self.source) from None
         # One with the topic's metadata before the assignment starts half a second sooner.
         with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
             consumer.list_topics(self.source.topic, timeout=1)
         return consumer
 
     def _start_offset(self, consumer: Consumer, partition: int) -> int:
-        place, deadline = TopicPartition(self.source.topic, partition), time.monotonic() + self.source.wait
-        while True:
-            try:
-                low, high = consumer.get_watermark_offsets(place, timeout=max(deadline - time.monotonic(), 0.1))
-                return int(low if self.source.start == "earliest" else high)
-            except KafkaException as error:
-                # The client reconnects by itself if the connection breaks during the request.
-                if kafka_error(error).code() not in BROKEN or time.monotonic() > deadline:
-                    raise self._error(kafka_error(error), partition) from error
-                time.sleep(IDLE_POLL)
+        try:
+            low, high = watermarks(consumer, TopicPartition(self.source.topic, partition), self.source.wait)
+        except KafkaException as error:
+            raise self._error(kafka_error(error), partition) from error
+        return low if self.source.start == "earliest" else high
 
     def take(self, queue: PartitionQueue, limit: int) -> tuple[list[DecodedChunk], bool]:
         """Return the next chunks of a partition, together `limit` messages or fewer but at least one chunk if there is
@@ -298,7 +287,7 @@ class PrefetchConsumer:
 
     def _is_transient(self, error: KafkaError, queue: PartitionQueue) -> bool:
         """Return True if the client repeats the fetch by itself, and has done so for less than `source.wait`."""
-        if error.code() not in TRANSIENT:
+        if not is_retriable(error):
             return False
         now = time.monotonic()
         # A fetch that succeeds without messages is not reported: a time without failures counts as success.
@@ -374,4 +363,5 @@ class PrefetchConsumer:
                 f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
                 "the events were deleted, or the topic was created again: start with another recovery.directory",
             )
-        return BrokerError(f"{where}: {text}", self._last_error.cure)
+        topic, group = f"topic {self.source.topic!r}", f"group {self.source.group_id!r}"
+        return BrokerError(f"{where}: {text}", missing_right(error, topic, group) or self._last_error.cure)

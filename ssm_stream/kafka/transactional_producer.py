@@ -22,8 +22,10 @@ from confluent_kafka import KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import GRACE, max_message_bytes
-from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_consumer
+from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_consumer
 from ssm_stream.kafka.cluster import Cluster
+from ssm_stream.kafka.outages.classify import is_fenced, is_retriable, passes
+from ssm_stream.kafka.outages.patience import committed, patiently, watermarks
 from ssm_stream.kafka.producer import Marker, OutputProducer
 from ssm_stream.kafka.records import OutputBatch
 
@@ -83,13 +85,13 @@ def read_markers(config: Config, places: Iterable[tuple[str, int]]) -> Marker:
         properties = {"group.id": name, "isolation.level": "read_committed"}
         try:
             with open_consumer(config.source, last_error, **properties) as consumer:
-                committed = consumer.committed(requested, config.source.wait)
+                answers = committed(consumer, requested, config.source.wait)
         except KafkaException as error:
             raise BrokerError(
                 f"delivery: exactly_once: the marker of {name}: {kafka_error(error).str()}", RESTART
             ) from error
-        for place in committed:
-            if place.error is None and place.offset >= 0:
+        for place in answers:
+            if place.offset >= 0:
                 at = (place.topic, place.partition)
                 found[at] = max(place.offset, found.get(at, 0))
     return found
@@ -139,7 +141,7 @@ class TransactionalProducer(OutputProducer):
                 "message.max.bytes": part.max_bytes,
             },
         )
-        self._call("init_transactions", lambda: self._producer.init_transactions(self._wait))
+        self._call("init_transactions", self._producer.init_transactions)
         self._done = self._call("reading the marker", self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in part.resume.items():
             there = self._done.get((topic, partition), 0)
@@ -152,16 +154,14 @@ class TransactionalProducer(OutputProducer):
                 "recovery.directory and source.group, or set the group's offset to that of the recovery state"
             )
 
-    def _read_marker(self) -> Marker:
+    def _read_marker(self, seconds: float) -> Marker:
         # read_committed: waits for the end of an open transaction
         properties = {"group.id": self._name, "isolation.level": "read_committed"}
         marker: Marker = {}
         with open_consumer(self.config.source, self._last_error, **properties) as consumer:
             self._group = consumer.consumer_group_metadata()
             places = [TopicPartition(topic, p) for topic, partitions in self._part.sources.items() for p in partitions]
-            for place in consumer.committed(places, self._wait):
-                if place.error is not None:
-                    raise KafkaException(place.error)
+            for place in committed(consumer, places, seconds):
                 if place.offset < 0:
                     continue
                 if place.metadata and place.metadata != self._metadata:  # none: an operator has set it
@@ -170,7 +170,7 @@ class TransactionalProducer(OutputProducer):
                         f"there are {self._metadata} (the smaller of sinks.writers and state.shards): set them back, "
                         "or start with another recovery.directory and source.group"
                     )
-                end = consumer.get_watermark_offsets(place, self._wait)[1]
+                end = watermarks(consumer, place, seconds)[1]
                 if place.offset > end:
                     raise MarkerError(
                         f"delivery: exactly_once: {self._name} has put out the results of {place.topic!r} partition "
@@ -224,7 +224,7 @@ class TransactionalProducer(OutputProducer):
             places = [TopicPartition(*place, offset, self._metadata) for place, offset in self._next.items()]
             self._call(
                 "send_offsets_to_transaction",
-                lambda: self._producer.send_offsets_to_transaction(places, self._group, self._wait),
+                lambda left: self._producer.send_offsets_to_transaction(places, self._group, left),
             )
             self._commit()
             self._done = {**self._done, **self._next}  # a new one: Bytewax serializes the old one at any time
@@ -252,7 +252,7 @@ class TransactionalProducer(OutputProducer):
                 return
             except KafkaException as error:
                 # Only commit may be called again: the marker tells the next start how this one ended.
-                if not kafka_error(error).retriable() or time.monotonic() > deadline:
+                if not is_retriable(kafka_error(error)) or time.monotonic() > deadline:
                     raise self._error("commit_transaction", error) from error
 
     def _error(self, what: str, error: KafkaException) -> BrokerError:
@@ -268,7 +268,7 @@ class TransactionalProducer(OutputProducer):
                 f"groups. If there is no other, a transaction was open for longer than {self._timeout:g} s, as when "
                 "the machine was paused: start again",
             )
-        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART))
+        return BrokerError(f"{found}: {text}", self._cures.get(reason.code(), RESTART), passes=passes(reason))
 
     @property
     def _cures(self) -> Mapping[int, str]:
@@ -286,14 +286,18 @@ class TransactionalProducer(OutputProducer):
             ),
         }
 
-    def _call(self, what: str, call: Callable[[], T]) -> T:
-        """Return the call's result.
+    def _call(self, what: str, call: Callable[[float], T]) -> T:
+        """Return the call's result; repeat it while it fails with an error that passes. call: takes the seconds left
 
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
         try:
-            return self._limit_time(what, call, self._wait)
+            return patiently(
+                f"{what} of {self._name}",
+                lambda left: self._limit_time(what, lambda: call(left), left),
+                self._wait,
+            )
         except KafkaException as error:
             raise self._error(what, error) from error
 
@@ -325,6 +329,7 @@ class TransactionalProducer(OutputProducer):
                 f"delivery: exactly_once: {what} of {self._name} has not returned in {limit:g} s: "
                 f"{self._last_error.text or 'the broker does not answer'}",
                 RESTART,
+                passes=True,
             )
         if failed:
             raise failed[0]
