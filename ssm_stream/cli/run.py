@@ -136,6 +136,10 @@ def run(
                         raise
                     before = None
                     continue
+            changed = reload is not None and reload.new_config is not None
+            if not changed and restarts.added(prepared):
+                before = None
+                continue
             if reload is None or reload.new_config is None or SIGNALLED.is_set():
                 break
             runtime.release(prepared)

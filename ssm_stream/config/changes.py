@@ -88,6 +88,7 @@ RUNTIME_EFFECTS = {
     "source.context": "it applies to events from now on",
     "source.partitions": "positions of removed partitions stay, for when they are added again",
     "source.start": "it applies only where there is no state",
+    "source.on_gap": "it applies at the next gap",
     "event.entity_default": "it applies to messages from now on",
     "event.only": "it applies to messages from now on; entities that it leaves out keep their state",
     "event.format": "it applies to messages from now on",

@@ -26,6 +26,7 @@ from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.foresight.topics import foresee
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import RegistryError, open_registry
@@ -75,7 +76,7 @@ def diagnose(config: Config) -> list[Check]:
     if config.schema_registry is not None:
         local.append(_registry(config))
     try:
-        cluster = check_broker(config.source)
+        cluster = check_broker(config.source, [*_inputs(config).values(), *config.sinks.topics])
     except BrokerError as error:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
@@ -222,7 +223,8 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
             f"make sure that this machine reaches every broker where it advertises itself ({advertised}), and that the "
             f"user may read topic {source.topic} and group {source.group_id}"
         )
-        return [topic, Check("reading", False, error.found, cure)]
+        right = error.cure if "needs the right" in error.cure else cure
+        return [topic, Check("reading", False, error.found, right)]
     if not messages:
         return [topic, reading, _clock(newest)]
     try:
@@ -358,7 +360,16 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    return [_writers(config), *_topics(outputs, cluster)]
+    return [_writers(config), *_topics(outputs, cluster), *_foreseen(config, cluster)]
+
+
+def _foreseen(config: Config, cluster: Cluster) -> list[Check]:
+    """Check this user's rights and the settings of the topics, as far as their broker reports them."""
+    if cluster.embedded:
+        return [Check("rights and settings", True, "not known: an embedded broker does not tell them")]
+    found = [Check(e.check, False, e.found, e.cure) for e in foresee(config, cluster)]
+    fine = "this user may read and write where it has to, and the topics' settings fit, as far as their broker tells"
+    return found or [Check("rights and settings", True, fine)]
 
 
 def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
@@ -374,9 +385,9 @@ def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
 
 
 def _writers(config: Config) -> Check:
-    """Check whether a producer can be made; whether it may write would show only by writing, which is not done here."""
+    """Check whether a producer can be made."""
     try:
         open_producer(config, LastError(config.source, config.sinks.kafka))
     except BrokerError as error:
         return Check("writing", False, error.found, error.cure)
-    return Check("writing", True, "producers can be made; permission to write is not tried")
+    return Check("writing", True, "producers can be made; nothing is written")

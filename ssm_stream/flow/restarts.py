@@ -13,6 +13,8 @@ import structlog
 
 from ssm_stream.flow.runtime import Prepared, release
 from ssm_stream.kafka.client import STOP, BrokerError
+from ssm_stream.kafka.cluster import check_broker
+from ssm_stream.kafka.consumer import ADDITIONS
 from ssm_stream.operators.failures import forget, reported
 from ssm_stream.operators.source import SIGNALLED
 
@@ -26,6 +28,7 @@ class Restarts:
 
     def __init__(self, *, alone: bool) -> None:
         self._alone = alone
+        ADDITIONS.followed = True
         self.count = 0
         self._since: float | None = None
         self._epoch = -1
@@ -52,3 +55,19 @@ class Restarts:
         SIGNALLED.wait(self._pause)
         self._pause = min(2 * self._pause, MAX_PAUSE)
         return not SIGNALLED.is_set()
+
+    def added(self, prepared: Prepared) -> bool:
+        """Return True if the flow has ended because partitions were added, so that it is built again with them. In a
+        cluster another process may have noticed them."""
+        if SIGNALLED.is_set() or prepared.until_eof or prepared.config.source.partitions is not None:
+            return False
+        noticed = ADDITIONS.found.is_set()
+        ADDITIONS.found.clear()
+        if not noticed and not self._alone:
+            cluster = check_broker(prepared.config.source)
+            read = prepared.partitions
+            noticed = any(len(cluster.topics.get(topic, ())) > len(partitions) for topic, partitions in read.items())
+        if noticed:
+            release(prepared)
+            STOP.clear()
+        return noticed

@@ -22,6 +22,7 @@ from ssm_stream.flow.dataflow import build
 from ssm_stream.flow.feedback import feedback_topic
 from ssm_stream.kafka.client import STOP, BrokerError
 from ssm_stream.kafka.cluster import Cluster, check_broker
+from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
@@ -35,6 +36,7 @@ from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ops.observers import MountedSite, Observers, RunObserver
 from ssm_stream.ops.supervisor import Supervisor
 from ssm_stream.ops.traces import Traces
+from ssm_stream.recovery.added_partitions import begun_topics, follow_added
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.catch_up import PendingCatchUp, pending_catch_up
 from ssm_stream.recovery.checkpoint_files import flush
@@ -48,6 +50,8 @@ from ssm_stream.recovery.directory import (
     writable_by_others,
 )
 from ssm_stream.recovery.generations.keeper import Keeper
+from ssm_stream.recovery.resume.gaps import missing_offsets
+from ssm_stream.recovery.resume.resume import check_positions
 from ssm_stream.recovery.settings_files import (
     as_learned,
     read_feature_selection,
@@ -74,6 +78,7 @@ class Prepared(NamedTuple):
     metrics: Metrics
     health: Health
     site: MountedSite | None
+    begun: frozenset[str] = frozenset()
 
     @property
     def flow(self) -> Dataflow:
@@ -108,13 +113,14 @@ def prepare(
         LOG.warning("weak_protection", what=weakness)
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
-    brokers = check_broker(config.source)
+    brokers = check_broker(config.source, config.sinks.topics)
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
     for topic in (config.control_topic, *(each.topic for each in config.source.context)):
         if topic is not None:
             brokers.partitions_of(topic)
     _require_sinks(config, brokers)
+    require_foreseen(config, brokers)
     if not SIGNALLED.is_set():
         STOP.clear()  # of the run before, in this process
     _require_registry(config)
@@ -137,6 +143,8 @@ def prepare(
     if lock and not embedded:
         if changes := require_compatible(config):
             LOG.info("state_migrates", changes=[change.text for change in changes])
+        check_positions(config, brokers)
+        follow_added(config, partitions)
         write_runtime_settings(config)
         write_holidays(config)
     if threading.current_thread() is threading.main_thread():  # a signal handler cannot be set elsewhere
@@ -149,6 +157,7 @@ def prepare(
     if recovery is not None and recovery.torn:
         LOG.warning("went_back", epochs=recovery.torn, why="the power failed before the last one was on the disk")
     metrics = Metrics(config)
+    metrics.missing_offsets = missing_offsets(config)
     catch_up = None if embedded else pending_catch_up(config)
     if catch_up is not None and (left := catch_up.left()):
         LOG.info("reading_again", messages=left)
@@ -156,8 +165,9 @@ def prepare(
     observers, site = _observers(config, metrics, keeper, ui=ui)
     health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
     files = not embedded
+    begun = begun_topics(config) if files else frozenset[str]()
     return Prepared(
-        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site
+        settings, config, files, until_eof, partitions, recovery, catch_up, observers, metrics, health, site, begun
     )
 
 

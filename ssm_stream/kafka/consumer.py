@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import (
     PROPERTY_ERRORS,
+    STOP,
     BrokerError,
     LastError,
     client_properties,
@@ -36,9 +37,24 @@ QUIET = 10.0  # seconds without a failed fetch after which the next one counts a
 LEAVE_TIMEOUT = 1.0  # seconds for leaving the group after an error
 PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
 MEASURE_INTERVAL = 1.0  # seconds between measurements of the partitions' ends
-NEW_PARTITIONS_INTERVAL = 60.0  # seconds between checks for partitions that were added
+NEW_PARTITIONS_INTERVAL = 5.0
+"""Seconds between checks for partitions that were added: well below the minutes after which producers use them."""
 AHEAD = 4  # chunks that are decoded ahead of the dataflow, over all partitions
 FAR_AHEAD = 16  # chunks of one partition at which it is paused, while others have none
+
+
+class Additions:
+    """Whether partitions were added to a topic of this process.
+
+    followed: whether the run is then ended, and begun again with them, by who runs the dataflow
+    """
+
+    def __init__(self) -> None:
+        self.followed = False
+        self.found = threading.Event()
+
+
+ADDITIONS = Additions()
 
 
 class PrefetchConsumer:
@@ -60,8 +76,7 @@ class PrefetchConsumer:
         self._consumer: Consumer | None = None
         self._thread = threading.Thread()
         self._broken: Exception | None = None  # what ended the thread
-        # One process checks for partitions that are added: the one that reads the first.
-        self._first, self._expected = partitions[0], len(partitions) if source.partitions is None else 0
+        self._expected = len(partitions) if source.partitions is None else 0
         self._last_error = LastError(source)
         self._down_since: float | None = None
         self._next_probe = self._next_check = self._next_measure = 0.0
@@ -209,8 +224,11 @@ class PrefetchConsumer:
         try:
             while self._wait_for_room(consumer):
                 self._commit(consumer)
-                if time.monotonic() >= self._next_measure:
+                now = time.monotonic()
+                if now >= self._next_measure:
                     self._measure(consumer)
+                if self._expected and now >= self._next_check and self._down_since is None:
+                    self._check_partitions(consumer)
                 # The first message at once, and those that are there already or follow it within a moment.
                 first = consumer.poll(IDLE_POLL)
                 if first is None:
@@ -318,20 +336,29 @@ class PrefetchConsumer:
             LOG.warning("brokers_away", brokers=self.source.brokers, topic=self.source.topic)
 
     def _check_cluster(self, consumer: Consumer) -> None:
-        """Check while nothing comes whether a broker that was away answers, and whether partitions were added."""
+        """Check while nothing comes whether a broker that was away answers."""
         now = time.monotonic()
         if self._down_since is not None and now >= self._next_probe:
             self._next_probe = now + PROBE_INTERVAL
             self._probe(consumer, now - self._down_since)
-        elif self._expected and now >= self._next_check and self._first in self._queues:
-            self._next_check = now + NEW_PARTITIONS_INTERVAL
-            try:
-                there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
-            except (KafkaException, KeyError):
-                return  # an absent broker is noticed elsewhere
-            if there > self._expected:
-                LOG.warning("new_partitions", topic=self.source.topic, read=self._expected, there=there, cure="restart")
-                self._expected = there
+
+    def _check_partitions(self, consumer: Consumer) -> None:
+        """Check whether partitions were added; the dataflow then ends, to be built again with them."""
+        self._next_check = time.monotonic() + NEW_PARTITIONS_INTERVAL
+        try:
+            there = len(consumer.list_topics(self.source.topic, timeout=1).topics[self.source.topic].partitions)
+        except (KafkaException, KeyError):
+            return  # an absent broker is noticed elsewhere
+        if there <= self._expected:
+            return
+        found = {"topic": self.source.topic, "read": self._expected, "there": there}
+        self._expected = there
+        if self.until_eof or not ADDITIONS.followed:
+            LOG.warning("new_partitions", **found, cure="restart")
+            return
+        LOG.info("new_partitions", **found)
+        ADDITIONS.found.set()
+        STOP.set()
 
     def _probe(self, consumer: Consumer, seconds: float) -> None:
         """Request something of the broker that has been away for so long.
@@ -361,7 +388,9 @@ class PrefetchConsumer:
             at = self._queues[partition].next
             return BrokerError(
                 f"{where}: offset {at}, where the recovery state continues, no longer exists: {text}",
-                "the events were deleted, or the topic was created again: start with another recovery.directory",
+                "the events were deleted, or the topic was created again. To go on with all that was learned: "
+                "ssm-stream state resume CONFIG --from earliest; or set source.on_gap: resume",
+                passes=self.source.on_gap == "resume",  # the next start resumes
             )
         topic, group = f"topic {self.source.topic!r}", f"group {self.source.group_id!r}"
         return BrokerError(f"{where}: {text}", missing_right(error, topic, group) or self._last_error.cure)

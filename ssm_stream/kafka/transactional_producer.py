@@ -12,13 +12,14 @@ marker, commit → frontier. Any call may hang when a broker goes away, whatever
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import GRACE, max_message_bytes
@@ -78,7 +79,20 @@ def read_markers(config: Config, places: Iterable[tuple[str, int]]) -> Marker:
     Raises:
         BrokerError: the broker refuses, or does not answer.
     """
-    last_error, found = LastError(config.source, config.sinks.kafka), Marker()
+    found = Marker()
+    for own in read_writer_markers(config, places).values():
+        for at, offset in own.items():
+            found[at] = max(offset, found.get(at, 0))
+    return found
+
+
+def read_writer_markers(config: Config, places: Iterable[tuple[str, int]]) -> dict[str, Marker]:
+    """Return up to which offset each writer has delivered the results of each topic and partition, where there are any.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    last_error, found = LastError(config.source, config.sinks.kafka), dict[str, Marker]()
     requested = [TopicPartition(topic, partition) for topic, partition in places]
     for part in range(config.writers):
         name = transactional_id(config, f"{part:04d}")
@@ -90,11 +104,33 @@ def read_markers(config: Config, places: Iterable[tuple[str, int]]) -> Marker:
             raise BrokerError(
                 f"delivery: exactly_once: the marker of {name}: {kafka_error(error).str()}", RESTART
             ) from error
-        for place in answers:
-            if place.offset >= 0:
-                at = (place.topic, place.partition)
-                found[at] = max(place.offset, found.get(at, 0))
+        found[f"{part:04d}"] = {(place.topic, place.partition): place.offset for place in answers if place.offset >= 0}
     return found
+
+
+def _commit(consumer: Consumer, places: list[TopicPartition], _: float) -> None:
+    consumer.commit(offsets=places, asynchronous=False)
+
+
+def write_markers(config: Config, markers: Mapping[str, Marker]) -> None:
+    """Set markers of writers, as if they had delivered up to there; no process may run on their state.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+    last_error = LastError(config.source, config.sinks.kafka)
+    for part, own in markers.items():
+        name = transactional_id(config, part)
+        places = [TopicPartition(*at, offset, f"writers={config.writers}") for at, offset in sorted(own.items())]
+        try:
+            with open_consumer(config.source, last_error, **{"group.id": name}) as consumer:
+                patiently(
+                    f"setting the marker of {name}", functools.partial(_commit, consumer, places), config.source.wait
+                )
+        except KafkaException as error:
+            raise BrokerError(
+                f"delivery: exactly_once: setting the marker of {name}: {kafka_error(error).str()}", RESTART
+            ) from error
 
 
 class Part(NamedTuple):
@@ -150,8 +186,8 @@ class TransactionalProducer(OutputProducer):
             raise MarkerError(
                 f"delivery: exactly_once: {self._name} has put out the results of {topic!r} partition {partition} up "
                 f"to offset {offset} by the recovery state, and up to {there} by the broker's consumer group of that "
-                "name: the group was deleted or has expired, or this is another cluster. Start with another "
-                "recovery.directory and source.group, or set the group's offset to that of the recovery state"
+                "name: the group was deleted or has expired, or this is another cluster. To go on with all that was "
+                "learned: ssm-stream state resume CONFIG --from earliest"
             )
 
     def _read_marker(self, seconds: float) -> Marker:
@@ -175,7 +211,7 @@ class TransactionalProducer(OutputProducer):
                     raise MarkerError(
                         f"delivery: exactly_once: {self._name} has put out the results of {place.topic!r} partition "
                         f"{place.partition} up to offset {place.offset}, but the topic ends at {end}: it was created "
-                        "again. Start with another recovery.directory and source.group"
+                        "again. To go on with all that was learned: ssm-stream state resume CONFIG --from earliest"
                     )
                 marker[place.topic, place.partition] = place.offset
         return marker

@@ -83,7 +83,7 @@ def reported(error: BaseException) -> Exception | None:
         if isinstance(each, EXPECTED):
             return each
     with _LOCK:
-        bare = type(error).__name__ == "BytewaxRuntimeError" or not isinstance(error, Exception)
+        bare = type(error).__name__ in ("BytewaxRuntimeError", "PanicException")
         return _cause[0] if bare and _cause is not None else None
 
 
