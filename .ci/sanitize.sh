@@ -29,7 +29,7 @@ used=$(python -c "import ssm_stream.core as core; print(core.native.__file__)")
 case $used in "$ROOT/build/sanitized/"*) ;; *) echo "not the sanitized core: $used" >&2; exit 1 ;; esac
 if [ $# = 0 ]; then
     for name in core golden state_check engine state fuzz_state snapshot_format fast_json encoder decoder columns labels alerts \
-        alert_details category_texts detectors novelty learner multiple_targets explain feedback finite entity_limiter ttl rounds \
+        alert_details category_texts detectors novelty cycle_shape learner multiple_targets explain feedback finite entity_limiter ttl rounds \
         fleet_alerts events poison silence limits derive; do set -- "$@" "tests/test_$name.py"; done
 fi
 exec python -m pytest -q -p no:cacheprovider "$@"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ PAGES = {
     "README.md": "index.md",
     "README.ja.md": "ja.md",
     "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "SECURITY.md": "security-policy.md",
     "benchmarks/README.md": "benchmarks.md",
     "tests/README.md": "tests.md",
     "configs": "examples.md",
@@ -34,6 +37,13 @@ def example_pages() -> str:
     for path in sorted((ROOT / "configs").glob("*.yaml"), key=lambda p: (p.stem == "reference", p.stem)):
         parts += [f"## {path.name}", "", "```yaml", path.read_text(encoding="utf-8").rstrip(), "```", ""]
     return "\n".join(parts)
+
+
+def on_config(config: Any) -> Any:
+    """Put the version into the site's name: each release is built with its own documentation."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    config["site_name"] = f"{config['site_name']} {version}"
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:

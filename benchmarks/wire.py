@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-from brokers import local_obstacle, start_local
+from brokers import EXTERNAL, local_obstacle, start_local
 from clients import FEATURES
 from measuring import MissingError, hand_over
 
@@ -38,7 +38,7 @@ STAMPED = {**KEPT, "message.timestamp.type": "LogAppendTime"}
 @contextlib.contextmanager
 def cluster(folder: Path) -> Iterator[tuple[str, str]]:
     """Bootstrap servers and a word for them: the cluster of the environment, else a fresh broker."""
-    if servers := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+    if servers := os.environ.get(EXTERNAL):  # which has what KAFKA_BOOTSTRAP_SERVERS had
         yield servers, f"the cluster {servers}"
         return
     if obstacle := local_obstacle():

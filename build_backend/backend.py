@@ -2,9 +2,12 @@
 
 `ziglang` is a wheel with clang and its C++ library. It is asked for only without CXX, c++, g++ and clang++. Its first
 use on a machine builds that library, which takes a minute of CPU time; it stays in the user's cache.
+
+SSM_GLIBC=2.28 builds by it, whatever compilers there are, for machines with that version of glibc or a later one.
 """
 
 import os
+import platform
 import shutil
 import stat
 import subprocess
@@ -30,7 +33,7 @@ CURE = (
 
 
 def _has_compiler() -> bool:
-    return bool(os.environ.get("CXX")) or any(map(shutil.which, COMPILERS))
+    return not os.environ.get("SSM_GLIBC") and (bool(os.environ.get("CXX")) or any(map(shutil.which, COMPILERS)))
 
 
 def _requires(of: list[str]) -> list[str]:
@@ -72,7 +75,7 @@ def _with_compiler(make, *args):
             script = Path(folder) / tool
             # Without a processor, zig takes this machine's; with other options CMake's first trials would build zig's
             # own libraries in a form that the core does not use.
-            options = "-mcpu=baseline -O3 -fPIC " if tool == "c++" else ""
+            options = f"-mcpu=baseline -O3 -fPIC {_target()}" if tool == "c++" else ""
             script.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m ziglang {tool} {options}"$@"\n')
             script.chmod(script.stat().st_mode | stat.S_IEXEC)
         os.environ["CXX"] = f"{folder}/c++"
@@ -81,6 +84,12 @@ def _with_compiler(make, *args):
             "-DSSM_MARCH=x86_64_"
         )
         return make(*args)
+
+
+def _target() -> str:
+    """Return the options that name another glibc than this machine's."""
+    glibc = os.environ.get("SSM_GLIBC")
+    return f"-target {platform.machine()}-linux-gnu.{glibc} " if glibc else ""
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):

@@ -158,7 +158,9 @@ class Sandbox:
             path for path in ("/bin", "/sbin", "/lib", "/lib64") if Path(path).is_dir() and not Path(path).is_symlink()
         ]
         programs = {"/usr", *own, *filter(os.path.exists, ETC), sys.base_prefix, sys.prefix, str(REPOSITORY)}
-        nested = {p for p in programs if any(p != q and Path(p).is_relative_to(q) for q in programs)}
+        within = {p for p in programs if any(p != q and Path(p).is_relative_to(q) for q in programs)}
+        points = {line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()}
+        nested = within - points  # a mount is not mounted with what is around it
         # First what might hide others: this repository, too, may lie under /tmp.
         mounts = [("tmpfs", options, at) for at, _, options in (e.partition(":") for e in about.get("tmpfs", []))]
         for path in sorted(programs - nested):

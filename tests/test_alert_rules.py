@@ -17,6 +17,7 @@ from typer.main import get_command
 
 from ssm_stream.cli.app import app
 from ssm_stream.config import parse_config
+from ssm_stream.flow.group.metrics import GroupMetrics
 from ssm_stream.ops.metrics import Metrics
 
 PROMETHEUS = DOCKER / "prometheus"
@@ -50,6 +51,7 @@ def known_names() -> set[str]:
         endings = {"counter": ["_total"], "histogram": ["_bucket", "_sum", "_count"]}
         return [family.name + ending for ending in endings.get(family.type, [""])]
 
+    GroupMetrics(metrics)
     return {name for family in metrics.registry.collect() for name in names(family)}
 
 

@@ -389,7 +389,7 @@ def test_doctor_reports_a_read_that_is_refused(mock_kafka: MockKafka, tmp_path: 
     reading = by_name(diagnose(configured(mock_kafka, tmp_path, topic)))["reading"]
     assert not reading.ok
     assert "authorization failed" in reading.found
-    assert f"Read and Describe on topic {topic!r}" in reading.cure
+    assert f"the operation Read on the topic '{topic}'" in reading.cure
 
 
 def test_doctor_command(mock_kafka: MockKafka, tmp_path: Path) -> None:

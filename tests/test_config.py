@@ -369,7 +369,7 @@ def test_states_from_before_a_setting_keep_their_hash() -> None:
         ("event", "quality"),
         *(("event", name) for name in ("layout", "aggregate", *READING_SETTINGS)),
     ]
-    later += [("event", "format"), ("state", "max_entities"), ("state", "when_full")]
+    later += [("event", "format"), ("state", "max_entities"), ("state", "when_full"), ("state", "store")]
     later += [("alerts", name) for name in ("budget", "control", "limits", "maintenance", "shadow", "silence", "stuck")]
     for section, name in later:
         del settings[section][name]

@@ -13,19 +13,25 @@ import subprocess
 import sys
 import threading
 import tomllib
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from brokers import LocalKafka, free_port
-from programs import ran
+from brokers import ApacheKafka, LocalKafka, free_port, kafka_obstacle
+from brokers.apache import kafka_home
+from brokers.composed import ComposedKafka, composed_settings
+from brokers.docker import DOCKER_IMAGE
+from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME
+from programs import program, ran
 from sandbox import DOCKER, REPOSITORY, Sandbox, image, instructions, obstacle, services
 from typer.main import get_command
 
 from ssm_stream.cli.app import app
-from ssm_stream.config import load_config
+from ssm_stream.config import Source, load_config
+from ssm_stream.kafka.cluster import check_broker
 
 OURS = ("topics", "ssm-stream", "replayer")
 COMMANDS: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
@@ -85,8 +91,6 @@ def test_the_image_is_no_root_and_has_no_compiler() -> None:
         assert f"org.opencontainers.image.{key}=" in labels
     arguments = dict(rest.partition("=")[::2] for name, rest in said if name == "ARG")
     assert arguments["PYTHON_IMAGE"] == "python:3.12-slim"
-    project = (REPOSITORY / "pyproject.toml").read_text()
-    assert f'version = "{arguments["VERSION"]}"' in project
 
 
 @pytest.fixture
@@ -210,6 +214,76 @@ def test_ports_topics_and_folders_are_the_configuration_s() -> None:
     assert (mounts[str(home.parent)] / home.name).exists()
 
 
+# What compose.yaml sets and the tests' broker does not, and the reverse; all else is the same.
+ONLY_COMPOSED = {
+    "log.message.timestamp.type",  # the recording is of 2016
+    "log.retention.hours",
+}
+ONLY_TESTED = {"offsets.topic.num.partitions", "transaction.state.log.num.partitions"}  # a start is quicker with few
+PLACES = {"listeners", "advertised.listeners", "listener.security.protocol.map", "controller.quorum.voters", "log.dirs"}
+
+
+def test_kafka_has_the_settings_that_the_tests_run_with(tmp_path: Path) -> None:
+    tested = object.__new__(ApacheKafka)
+    tested.directory, tested.port = tmp_path, 9092
+    there, here = composed_settings(), {name: str(value) for name, value in tested.settings(9093).items()}
+    assert set(there) - set(here) == ONLY_COMPOSED
+    assert set(here) - set(there) == ONLY_TESTED
+    shared = set(there) & set(here) - PLACES
+    assert {name: there[name] for name in shared} == {name: here[name] for name in shared}
+    folders = [entry.split(":")[1] for entry in services()["kafka"]["volumes"]]
+    assert folders == [there["log.dirs"]]
+    names = {name.split(":")[0] for name in there["listener.security.protocol.map"].split(",")}
+    ports = {name: port for name, _, port in re.findall(r"(\w+)://([\w]*):(\d+)", there["listeners"])}
+    assert names == set(ports)
+    advertised = {
+        name: f"{host}:{port}" for name, host, port in re.findall(r"(\w+)://(\w+):(\d+)", there["advertised.listeners"])
+    }
+    assert {name: each.rpartition(":")[2] for name, each in advertised.items()} == {
+        name: port for name, port in ports.items() if name != there["controller.listener.names"]
+    }
+    assert services()["kafka"]["hostname"] == advertised["PLAINTEXT"].partition(":")[0] == "kafka"
+    assert services()["kafka"]["ports"] == [f"127.0.0.1:{ports['HOST']}:{ports['HOST']}"]
+    assert there["controller.quorum.voters"] == f"{there['node.id']}@kafka:{ports['CONTROLLER']}"
+
+
+def test_kafka_s_version_is_the_one_that_the_tests_run_with() -> None:
+    if kafka_obstacle() is not None:
+        pytest.skip(f"no Apache Kafka: {kafka_obstacle()}")
+    (client,) = kafka_home().glob("libs/kafka-clients-*.jar")  # type: ignore[union-attr]
+    assert services()["kafka"]["image"] == f"apache/kafka:{client.stem.removeprefix('kafka-clients-')}" == DOCKER_IMAGE
+
+
+def test_variables_have_a_use_and_a_default() -> None:
+    """Compose sets none for the product: what monitor.yaml names has a default, which is a service of the file."""
+    text = (DOCKER / "monitor.yaml").read_text()
+    variables = dict(re.findall(r"\$\{(\w+):-([^}]+)\}", text))
+    assert set(variables) == set(re.findall(r"\$\{(\w+)", text))
+    assert not any("environment" in services()[name] for name in OURS)
+    assert variables["KAFKA_BOOTSTRAP_SERVERS"].partition(":")[0] in services()
+    # Anything that compose would replace itself is meant for nobody.
+    assert "${" not in (DOCKER / "compose.yaml").read_text()
+
+
+def test_volumes_are_declared_and_used_once() -> None:
+    declared = set(yaml.safe_load((DOCKER / "compose.yaml").read_text())["volumes"])
+    used = [e.split(":")[0] for s in services().values() for e in s.get("volumes", []) if not e.startswith(".")]
+    assert declared == set(used)
+    assert {name for name in used if used.count(name) > 1} == {"state"}, "doctor checks the flow's"
+
+
+def test_prometheus_takes_its_command() -> None:
+    """Its options, where Prometheus is installed, and the places that they name."""
+    command, volumes = services()["prometheus"]["command"], services()["prometheus"]["volumes"]
+    mounted = {entry.split(":")[1] for entry in volumes}
+    options = dict(option.removeprefix("--").split("=", 1) for option in command)
+    assert {options["config.file"], options["storage.tsdb.path"]} <= mounted
+    rules = yaml.safe_load((DOCKER / "prometheus/prometheus.yml").read_text())["rule_files"]
+    assert {str(Path(options["config.file"]).parent / name) for name in rules} <= mounted
+    shown = subprocess.run([program("prometheus"), "--help"], capture_output=True, text=True, check=False)
+    assert {name for name in options if f"--{name}=" not in shown.stdout + shown.stderr} == set()
+
+
 def test_the_commands_exist() -> None:
     """Each service's options are those of the command line."""
     for name in OURS:
@@ -227,23 +301,43 @@ def test_the_events_are_those_of_an_example() -> None:
 # As Docker would run it.
 
 
-def test_services_run_with_a_read_only_root_and_no_privileges(
-    private_kafka: Callable[[], LocalKafka], tmp_path: Path
-) -> None:
+@pytest.fixture
+def composed(private_kafka: Callable[[], LocalKafka], tmp_path: Path) -> Iterator[LocalKafka]:
+    """The service `kafka` where Apache Kafka is there, else another broker."""
+    if kafka_obstacle() is not None:
+        yield private_kafka()
+        return
+    kafka = ComposedKafka(tmp_path / "composed")
+    yield kafka
+    kafka.close()
+
+
+def test_services_run_with_a_read_only_root_and_no_privileges(composed: LocalKafka, tmp_path: Path) -> None:
     """Topics, product and replayer of compose.yaml: as user 10001, without capabilities, the root read-only, and only
-    the state and /tmp to write to. In mount namespaces; Docker itself has no part in it."""
+    the state and /tmp to write to; on Kafka with the file's settings. In mount namespaces; Docker itself has no part
+    in it."""
     if (why := obstacle()) is not None:
         pytest.skip(why)
-    kafka = private_kafka()
+    kafka = composed
     address = f"127.0.0.1:{free_port()}"
     box = Sandbox(tmp_path, {"KAFKA_BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "SSM_STREAM_OPS": address})
     topics = box.start("topics")
     assert "checks passed" in finished(topics)
     assert topics.returncode == 0
+    configured = {MONITOR.source.topic: 1, **dict.fromkeys(MONITOR.sinks.topics, 1)}
+    cluster = check_broker(kafka.source())
+    assert {name: len(p) for name, p in cluster.topics.items() if not name.startswith("__")} == configured
     flow, replayer = box.start("ssm-stream"), box.start("replayer")
     try:
         assert MONITOR.sinks.predictions is not None
-        kafka.read(MONITOR.sinks.predictions, expected=60, timeout=90)
+        predicted = kafka.read(MONITOR.sinks.predictions, expected=60, timeout=90)
+        if isinstance(kafka, ComposedKafka):
+            assert {message.timestamp()[0] for message in predicted} == {TIMESTAMP_LOG_APPEND_TIME}
+            assert kafka.healthy()
+            host = Source(brokers=f"127.0.0.1:{kafka.host_port}", topic=MONITOR.source.topic)
+            assert check_broker(host).addresses == {1: host.brokers}, "programs on the host stay with their listener"
+        body = get(f"http://{address}/metrics")
+        assert "ssm_stream_events_total" in body
         confined(flow.pid)
         confined(replayer.pid)
         health = ["python", str(DOCKER / "healthcheck.py")]
@@ -278,6 +372,11 @@ def test_only_the_volumes_can_be_written(tmp_path: Path) -> None:
         pytest.skip(why)
     process = Sandbox(tmp_path, {}).start("ssm-stream", "python", "-c", WRITABLE, str(REPOSITORY), *image().volumes)
     assert finished(process).split() == ["/tmp", *image().volumes]
+
+
+def get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return str(answer.read().decode())
 
 
 def finished(process: subprocess.Popen[str]) -> str:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
+import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +15,12 @@ import orjson
 import polars as pl
 import pytest
 from brokers import Kafka, MockKafka
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_stream import Job
+from registry import real_registry, registry_obstacle
+from test_formats import avro_schema_of, in_avro
+from test_stream import Job, wait_for
 from test_transactions import ExactJob
 from typer.testing import CliRunner
 
@@ -36,10 +42,12 @@ def configured(context: str = CONTEXT, event: str = "") -> Config:
     return parse_config(f"source: {{brokers: 'localhost:1', topic: t, context: [{context}]}}\nevent: {{{event}}}\n")
 
 
-def table(context: str = CONTEXT, **facts: list[tuple[int, Any, Any]]) -> ContextTable:
-    """A table of facts (time, product, speed) by entity."""
+def table(
+    context: str = CONTEXT, first: dict[int, int] | None = None, **facts: list[tuple[int, Any, Any]]
+) -> ContextTable:
+    """A table of facts (time, product, speed) by entity. first: as of `ContextTable`"""
     config = configured(context)
-    made, offset = ContextTable(config, config.source.context[0]), 0
+    made, offset = ContextTable(config, config.source.context[0], first), 0
     for name, rows in facts.items():
         for ts, product, speed in rows:
             document = {"e": name, "t": START + ts, "product": product, "speed": speed}
@@ -121,13 +129,58 @@ def test_any_order_of_the_facts_gives_the_as_of_join(
         assert joined["p"].to_list() == found[0]
 
 
-def test_facts_that_come_after_their_events_are_counted() -> None:
-    made = table(m=[(0, "A", 1)])
-    made.as_of("m", START + 100)
-    made.add([Message(0, 9, None, 0, {"e": "m", "t": START + 50, "product": "B"})])
-    made.add([Message(0, 10, None, 0, {"e": "m", "t": START + 150, "product": "C"})])
-    made.add([Message(0, 11, None, 0, {"e": "other", "t": START, "product": "C"})])
-    assert made.late == 1
+def fact(offset: int, ts: int, came: int, product: str, entity: str = "m") -> Message:
+    """A fact that the broker got at a time."""
+    return Message(0, offset, None, START + came, {"e": entity, "t": START + ts, "product": product})
+
+
+def test_facts_that_come_too_late_for_an_event_are_reported_once() -> None:
+    """And are not joined to it, when it is read again; later events have them. The grace is one second."""
+    made = table(first={0: 1}, m=[(0, "A", 1)])
+    assert made.as_of("m", START + 100)[0] == "A"
+    made.add([fact(1, 50, 1_100, "in time"), fact(2, 60, 1_101, "late"), fact(3, 150, 9_000, "of later events")])
+    (late,) = made.pop_late()
+    assert (late.place.offset, late.entity, late.event, late.behind) == (2, "m", START + 100, 1)
+    assert made.as_of("m", START + 100)[0] == "in time"
+    assert made.as_of("m", START + 101)[0] == "late"
+    assert made.as_of("m", START + 155, START + 8_000)[0] == "late"
+    assert [each.place.offset for each in made.pop_late()] == [3], "found by an event that came before it"
+    assert made.as_of("m", START + 155, START + 9_300)[0] == "of later events", "an event that came later itself"
+    made.as_of("new", START)
+    made.add([fact(4, 0, 1_001, "C", "new"), fact(5, 0, 1_001, "C", "other")])
+    assert [each.entity for each in made.pop_late()] == ["new"]
+
+
+def test_what_was_there_at_the_first_start_is_joined_whenever_it_came() -> None:
+    made = table(first={0: 3})
+    made.add([fact(2, 0, 10**9, "A"), fact(3, 10, 10**9, "B")])
+    assert (made.as_of("m", START + 5)[0], made.as_of("m", START + 15)[0]) == ("A", "A")
+    whole = table()
+    whole.add([fact(2, 0, 10**9, "A"), fact(3, 10, 10**9, "B")])
+    assert whole.as_of("m", START + 15)[0] == "B", "without a flow, the times of facts and events alone count"
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.tuples(st.integers(0, 30), st.integers(0, 3_000)), max_size=10), st.randoms())
+def test_what_an_event_gets_does_not_depend_on_when_facts_are_read(
+    rows: list[tuple[int, int]], order: random.Random
+) -> None:
+    """Whether they are read before the event or after it, and in which order: as at a restart."""
+    config = configured()
+    whole, running = (ContextTable(config, config.source.context[0], {}) for _ in range(2))
+    facts = [fact(i, ts, came, f"p{i}") for i, (ts, came) in enumerate(rows)]
+    events = [(START + ts, START + came) for ts in range(0, 31, 3) for came in (0, 500, 1_500)]
+    whole.add(facts)
+    expected = {each: whole.as_of("m", *each) for each in events}
+    left = facts[:]
+    order.shuffle(left)
+    for event in sorted(events, key=lambda each: whole.deadline(*each)):
+        due = [each for each in left if each.ms <= whole.deadline(*event)]
+        running.add(due)
+        left = [each for each in left if each not in due]
+        assert running.as_of("m", *event) == expected[event]
+    running.add(left)
+    assert {each.place for each in whole.pop_late()} <= {each.place for each in running.pop_late()}
 
 
 @pytest.mark.parametrize(
@@ -246,14 +299,98 @@ def test_killed_and_exactly_once(kafka: Kafka, tmp_path: Path) -> None:
     assert killed.messages() == calm.messages()
 
 
-def test_an_event_waits_for_facts_within_the_grace(mock_kafka: MockKafka) -> None:
-    """A fact that comes after its event, but within the grace, is joined; a later one is not, and is counted."""
+@pytest.fixture
+def registry() -> Iterator[str]:
+    if (obstacle := registry_obstacle()) is not None:
+        pytest.skip(obstacle)
+    with real_registry() as found:
+        yield found
+
+
+def test_facts_are_in_the_formats_of_a_registry_and_in_json(
+    mock_kafka: MockKafka, tmp_path: Path, registry: str
+) -> None:
+    """Each by the schema that it names; one whose schema nobody has is a dead letter with the schema's id."""
+    mock_kafka.create_topic("orders", 1)
+    client, context = SchemaRegistryClient({"url": registry}), "{topic: orders, columns: [product]}"
+    made = parse_config(
+        f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: t, context: [{context}]}}\n"
+        f"event: {{{EVENT}, format: avro}}\nschema_registry: {{url: '{registry}'}}\n"
+        f"recovery: {{directory: {tmp_path}}}\n"
+    )
+    facts = [{"entity": "m", "ts": START + 1_000 * i, "product": "AB"[i]} for i in range(2)]
+    schema = avro_schema_of(facts)
+    number = client.register_schema(f"orders-{tmp_path.name}", Schema(orjson.dumps(schema).decode(), "AVRO"))
+    mock_kafka.produce("orders", [*in_avro(schema, number, facts), orjson.dumps(facts[0] | {"entity": "n"})])
+    join = ContextTopics(made, flow=True)
+    documents: list[Any] = [{"entity": name, "ts": START + ts} for name, ts in (("m", 0), ("m", 1_000), ("n", 0))]
+    assert join(documents) == []
+    assert [each["product"] for each in documents] == ["A", "B", "A"]
+    mock_kafka.produce("orders", [struct.pack(">bI", 0, 999_999) + b"x", (b"m", None)])
+    now: list[Any] = [{"entity": "m", "ts": int(time.time() * 1000)}]
+    (letter,) = join(now)
+    assert b"999999" in dict(letter.headers or [])["__connect.errors.exception.message"]
+    assert now[0]["product"] is None, "a tombstone ends what holds"
+
+
+def test_a_restart_gives_the_bits_of_an_undisturbed_run(kafka: Kafka, tmp_path: Path) -> None:
+    """Also where the context topic got facts meanwhile that are about events of before, and events are read again."""
+    if kafka.kind == "mock":
+        pytest.skip("the embedded broker does not keep transactions apart")
+    whole, orders = rows(5)
+    bare = [{key: value for key, value in each.items() if key != "product"} for each in whole]
+    events, context = kafka.topic("bare", 2), kafka.topic("orders", 1)
+    produce(kafka, context, orders[: len(orders) // 2])
+    produce(kafka, events, bare[: N // 2])
+    jobs = [
+        job(kafka, tmp_path / name, events, context, kind)
+        for name, kind in (("calm", Job), ("killed", ExactJob), ("again", Job))
+    ]
+    for each in jobs:
+        content = orjson.loads(each.path.read_bytes())
+        content["source"]["context"][0]["grace"] = "200ms"
+        content["recovery"]["epoch_interval"] = "1s"
+        each.path.write_bytes(orjson.dumps(content))
+    calm, killed, again = jobs
+    calm.run()
+    process = killed.start()
+    wait_for(process, "started")
+    while not list((tmp_path / "killed" / "recovery").glob("context-*.json")):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.communicate()
+    time.sleep(0.5)
+    produce(kafka, context, orders[len(orders) // 2 :])  # late for half of the events, whose times are past
+    time.sleep(0.5)
+    produce(kafka, events, bare[N // 2 :])
+    calm.run()
+    killed.run()
+    assert killed.messages() == calm.messages()
+    (kept,) = (tmp_path / "calm" / "recovery").glob("context-*.json")
+    assert orjson.loads(kept.read_bytes()) == {"topic": context, "positions": {"0": len(orders) // 2}}
+    export, moved = tmp_path / "export", tmp_path / "moved"
+    assert runner.invoke(app, ["state", "export", str(calm.path), str(export)]).exit_code == 0
+    settings = orjson.loads(calm.path.read_bytes())
+    settings["recovery"]["directory"] = str(moved)
+    (tmp_path / "moved.yaml").write_bytes(orjson.dumps(settings))
+    assert runner.invoke(app, ["state", "import", str(tmp_path / "moved.yaml"), str(export)]).exit_code == 0
+    assert orjson.loads((moved / kept.name).read_bytes()) == orjson.loads(kept.read_bytes())
+    counts = killed.ids()
+    assert (len(counts), max(counts.values())) == (N, 1)
+    again.run()
+    assert again.messages() != calm.messages(), "to a flow that begins now, the facts are there"
+
+
+def test_an_event_waits_for_facts_within_the_grace(mock_kafka: MockKafka, tmp_path: Path) -> None:
+    """A fact that comes after its event, but within the grace, is joined; a later one is not, and is a dead letter."""
     mock_kafka.create_topic("orders", 1)
     config = parse_config(
         f"source: {{brokers: '{mock_kafka.bootstrap_servers}', topic: t, context: [{{topic: orders, "
         "columns: [product], grace: 700ms}]}\nevent: {" + EVENT + "}\n"
+        f"recovery: {{directory: {tmp_path}}}\n"
     )
-    join = ContextTopics(config)
+    join = ContextTopics(config, flow=True)
     old: list[Any] = [{"entity": "m", "ts": START}]
     began = time.monotonic()
     join(old)
@@ -268,7 +405,19 @@ def test_an_event_waits_for_facts_within_the_grace(mock_kafka: MockKafka) -> Non
     produce(mock_kafka, "orders", [{"entity": "m", "ts": now - 2, "product": "B"}])
     ahead: list[Any] = [{"entity": "m", "ts": now + 3_600_000}]
     began = time.monotonic()
-    join(ahead)
+    letters = join(ahead)
     assert ahead[0]["product"] == "B"
     assert time.monotonic() - began < 3, "a clock that is ahead does not stop the flow"
-    assert join._topics[0].table.late == 1
+    (letter,) = letters
+    found = {str(name).rpartition("errors.")[2]: value for name, value in letter.headers or []}
+    assert (found["topic"], found["stage"], found["exception.class.name"]) == (
+        b"orders", b"context", b"ssm_stream.Late"
+    )  # fmt: skip
+    assert re.search(
+        rb"came .* after the event of .* could wait no longer; grace is 0.7s", found["exception.message"] or b""
+    )
+    assert orjson.loads(letter.value or b"")["product"] == "B"
+    again = ContextTopics(config)
+    replayed: list[Any] = [{"entity": "m", "ts": now}]
+    again(replayed)
+    assert replayed[0]["product"] == "A", "as it was joined, although the late fact is on the topic now"

@@ -127,7 +127,7 @@ def bad(state: Learner, name: str, array: Any) -> Learner:
         (bad(made(), "unit", np.zeros(3)), "entity.unit: found an array by itself"),
         (bad(made(), "unit", np.zeros(3, np.float32)), "entity.unit: found type f"),
         (bad(made(), "W", np.zeros((3, 1, 1), np.float32)), "entity.W: found shape"),
-        (made(PARAMS._replace(K=8, L=PARAMS.L - 8, N=PARAMS.N - 8)), "found shape"),
+        (made(PARAMS._replace(K=8, L=PARAMS.L - 8, N=PARAMS.N - 8, X=PARAMS.X - 8)), "found shape"),
     ],
 )
 def test_arrays_of_other_types_and_shapes_are_refused(state: Learner, words: str) -> None:
@@ -136,7 +136,7 @@ def test_arrays_of_other_types_and_shapes_are_refused(state: Learner, words: str
 
 
 def test_sizes_that_do_not_fit_each_other_are_refused() -> None:
-    for change in ({"F": 99}, {"T": 3}, {"K": 257}, {"M": 3}, {"lags": -1}, {"fern": 31}):
+    for change in ({"F": 99}, {"T": 3}, {"X": 3}, {"K": 257}, {"M": 3}, {"lags": -1}, {"fern": 31}):
         with pytest.raises((TypeError, ValueError)):
             native.schema("entity", PARAMS._replace(**change), 0)
 

@@ -34,6 +34,7 @@ import site_pages  # noqa: E402
 PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
     *[ROOT / name for name in ("README.md", "README.ja.md", "CHANGELOG.md", "benchmarks/README.md", "tests/README.md")],
+    *[ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md")],
 ]
 FENCE = re.compile(r"(?:^<!-- (?P<mark>[^\n]*?) -->\n)?^```(?P<lang>[^\n`]*)\n(?P<text>.*?)^```[ \t]*$", re.M | re.S)
 INDENTED = re.compile(r"(?:^    \S[^\n]*\n)+", re.M)

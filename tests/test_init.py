@@ -152,10 +152,7 @@ def test_a_target_stands_out_by_its_name_or_every_signal_is_one() -> None:
     assert draft.event.targets == ["load", "temp"]
     assert draft.event.watches_all
     assert draft.why["target"].startswith("no column stands out as the target, so every signal is watched")
-    assert any(
-        "for one target, predicted from the others, as pilot, tune and verify need it: --target temp" in note
-        for note in draft.notes
-    )
+    assert any("for one target, predicted from the others: --target temp" in note for note in draft.notes)
     one = [{**row, "load": "low" if row["load"] < 5 else "high"} for row in plant(speed=None)]
     assert decided(one).event.target == "temp"
     modes = [{**row, "load": round(row["load"]) % 4} for row in plant(speed=None)]

@@ -18,7 +18,7 @@ from ssm_stream.config import Config
 from ssm_stream.core import frozen_weights, kernel, shapes
 from ssm_stream.core.features import FeaturePlan, calendar_columns, kernel_columns
 from ssm_stream.core.frozen_weights import Weights, untrained
-from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams
+from ssm_stream.core.shapes import FRESH, SLOTS, G, Heads, Learner, LearnerParams, product_heads
 from ssm_stream.engine.engine import Engine
 from ssm_stream.ingest.events import Events
 from ssm_stream.reference import learner
@@ -144,6 +144,7 @@ CASES = {
         PLAN,
         Heads(
             moments=False,
+            products=False,
             proximal=False,
             embedding=False,
             fern=False,
@@ -154,7 +155,9 @@ CASES = {
         ),
     ),
     "attention only": Case(
-        lambda: drift(300), FeaturePlan(ABC), Heads(moments=False, proximal=False, embedding=False, attention=32)
+        lambda: drift(300),
+        FeaturePlan(ABC),
+        Heads(moments=False, products=False, proximal=False, embedding=False, attention=32),
     ),
     "half-lives, gd": Case(
         lambda: drift(150, seed=4), FeaturePlan(ABC), Heads(fern=False, gd=True), half_lives=((0, 3600.0), (20, 0))
@@ -292,7 +295,7 @@ def places_of(name: str) -> dict[str, list[int]]:
     if p.window:
         width |= {"attended": 4 + (p.lags > 0), "log_attended": 2 * p.log, "log_attended_value": p.log}
     scope = [head for head in SCALES for _ in range(width[head])]
-    names += [f"fleet {head}" for head in scope]
+    names += [f"fleet {head}" for head in scope] + ["products"] * product_heads(p)
     if case.entities > 1:
         names += ["entity proximal"] * p.prox + ["entity slow"] * (p.prox > 0) + [f"norm {head}" for head in scope]
         assert len(names) == p.T
@@ -317,14 +320,20 @@ BASES = ("mean", "last", "hour", "week")
 GATES = ("quick regret", "slow regret", "quick loss", "slow loss", "quick stack", "slow stack", "top")
 
 
-@pytest.mark.parametrize("label", [*BASES, *(f"fleet {head}" for head in SCALES)])
+@pytest.mark.parametrize("label", [*BASES, "products", *(f"fleet {head}" for head in SCALES)])
 def test_every_head_equals_the_definition(label: str) -> None:
     """Each head with all others beside it, on drift, a jump, outliers; the attention with every key replaced often."""
     assert worst("every head", label) < TOLERANCE
 
 
 @pytest.mark.parametrize(
-    "label", ["entity proximal", "entity slow", *(f"{scope} {head}" for scope in ("fleet", "norm") for head in SCALES)]
+    "label",
+    [
+        "products",
+        "entity proximal",
+        "entity slow",
+        *(f"{scope} {head}" for scope in ("fleet", "norm") for head in SCALES),
+    ],
 )
 def test_every_head_of_every_scope_equals_the_definition(label: str) -> None:
     """Three entities a pool, the second and third of which come when the pool has learned already."""

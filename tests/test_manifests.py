@@ -10,7 +10,10 @@ import pytest
 import yaml
 from programs import ran
 from sandbox import DOCKER, image, services
+from typer.main import get_command
+from typer.testing import CliRunner
 
+from ssm_stream.cli.app import app
 from ssm_stream.config import parse_config
 
 OPS_PORT = 9464
@@ -98,3 +101,30 @@ def test_the_rule_on_memory_is_that_of_the_manifests() -> None:
     [pod] = manifest("statefulset.yaml")["spec"]["template"]["spec"]["containers"]
     assert pod["resources"]["limits"]["memory"] == "2Gi"
     assert "MemoryMax=2G\n" in (DOCKER / "systemd/ssm-stream.service").read_text()
+
+
+def test_commands_and_places_are_the_product_s(tmp_path: Path) -> None:
+    """What the unit and the pods call exists, with the files, folders and variables that they have."""
+    commands: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    unit = (DOCKER / "systemd/ssm-stream.service").read_text()
+    called = re.findall(r"^Exec\w+=(\S+) (\w+) (\S+)$", unit, re.MULTILINE)
+    assert [command for _, command, _ in called] == ["validate", "run"]
+    assert len({(binary, file) for binary, _, file in called}) == 1
+    folder = re.search(r"^StateDirectory=(.+)$", unit, re.MULTILINE)
+    assert folder is not None
+    assert f"recovery.directory: /var/lib/{folder[1]}/" in unit
+    assert "StateDirectoryMode=0700" in unit
+    stateful = manifest("statefulset.yaml")
+    [pod] = stateful["spec"]["template"]["spec"]["containers"]
+    command, file = pod["args"]
+    assert {command, "validate"} <= set(commands)
+    variables = set(re.findall(r"\$\((\w+)\)", file))
+    assert variables == {each["name"] for each in pod["env"]}
+    mounted = {mount["mountPath"] for mount in pod["volumeMounts"]}
+    assert str(Path(file).parent) in mounted
+    files = manifest("configmap.yaml")["data"]
+    for number in range(stateful["spec"]["replicas"]):
+        name = Path(file.replace("$(POD_NAME)", f"{stateful['metadata']['name']}-{number}")).name
+        (tmp_path / name).write_text(files[name].replace("/var/lib/ssm-stream", str(tmp_path)))
+        checked = CliRunner().invoke(app, ["validate", str(tmp_path / name)])
+        assert checked.exit_code == 0, checked.output

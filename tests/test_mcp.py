@@ -278,6 +278,7 @@ def test_a_current_prediction_is_explained_by_its_process(call: Callable[..., An
     assert "a contributes +0.5" in " ".join(found["explanation"])
     with served(flow.port, {"/ui/api/entity": b'{"known": true, "explanation": null}'}):
         assert "call again" in call("explain_entity", entity="press-1")["notes"][0]
+    assert "target: found 'b'; the configuration has" in call("explain_entity", entity="press-1", target="b")
     with served(flow.port, {"/ui/api/entity": b'{"known": false}'}):
         assert "since its start" in call("explain_entity", entity="press-1")["notes"][0]
 

@@ -285,6 +285,38 @@ def test_alertmanager_fires_resolves_and_honours_silences_through_restarts(
     assert fired[("firing", "pump-1")] == fired[("firing", "pump-2")] == 1, "once, whatever restarts"
 
 
+def test_what_begins_and_ends_while_alertmanager_or_notify_is_away_is_told(
+    kafka: Kafka, alertmanager: Alertmanager, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssm_stream.notify.workers.alertmanager.REPEAT_EVERY", 1.0)
+    monkeypatch.setattr("ssm_stream.notify.senders.alertmanager.FIRES_FOR", 5.0)
+    topic = kafka.topic("alerts")
+    loaded = config(kafka, topic, f"  targets: [{{alertmanager: '{alertmanager.url}'}}]")
+    with running(loaded):
+        alertmanager.stop()
+        first, worse = alert("pump-1"), alert("pump-2")
+        send(kafka, topic, [first, worse, next_phase(first, "recovered")])
+        send(kafka, topic, [next_phase(worse, "ongoing", severity="critical"), next_phase(worse, "recovered")])
+        time.sleep(2.0)
+        alertmanager.start()
+        until(lambda: alertmanager.state() == {"pump-1": "active", "pump-2": "active"})
+        found = {e["labels"]["entity"]: e for e in alertmanager.get("/api/v2/alerts")}
+        assert found["pump-2"]["labels"]["severity"] == "critical", (
+            "the warning that it was before is no alert of its own"
+        )
+        at = datetime.fromisoformat(found["pump-1"]["startsAt"]).timestamp()
+        assert at == pytest.approx(first["since"] / 1000, abs=0.01), "it began when it began"
+        ended = datetime.fromisoformat(found["pump-1"]["annotations"]["ended"]).timestamp()
+        assert at < ended < time.time() - 1
+        until(lambda: {("resolved", "pump-1"), ("resolved", "pump-2")} <= set(notified(receiver)))
+    send(kafka, topic, [third := alert("pump-3"), next_phase(third, "recovered")])  # notify is away
+    with running(loaded):
+        until(lambda: ("resolved", "pump-3") in notified(receiver))
+    fired = Counter(notified(receiver))
+    assert set(fired.values()) == {1}
+    assert len(fired) == 6, "each of the three fired, and was resolved"
+
+
 # What is sent to people, and when
 
 

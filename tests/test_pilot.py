@@ -312,7 +312,7 @@ def test_the_frozen_model_is_the_engine_until_it_is_held_and_learns_nothing_afte
     rows = stream(900, ("m0", "m1"))
     run = run_engine(config, rows, keep_events=True)
     first = np.array([400, 500])
-    yhat = predict_frozen(config, run, first)
+    (yhat,) = predict_frozen(config, run, first)
     free = run_engine(frozen_config(config), rows, keep_events=True)
     np.testing.assert_array_equal(yhat[:400], free.yhat[:400])
     # After it, the same answer to the same input, whatever has come since: the relation of m0 changes at row 1,200.
@@ -402,7 +402,7 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     rng = np.random.default_rng(5)
     y = 20.0 + rng.normal(size=1200)
     config = settings()
-    calm = quality(config, bare_run(y.tolist(), features=rng.normal(size=(1200, 1))))
+    calm = quality(config, [bare_run(y.tolist(), features=rng.normal(size=(1200, 1)))])
     assert {calm[name] for name in ("gaps", "stuck", "unit_jumps", "out_of_order")} == {0}
     y[300:380] = y[300]
     y[700:] = 1.8 * y[700:] + 32.0
@@ -410,7 +410,7 @@ def test_faults_of_the_data_are_found_and_calm_data_have_none() -> None:
     ts[500] = ts[499]  # another value at the same time
     ts[600:] = [t + 30 * HOURLY for t in ts[600:]]
     ts[900], ts[901] = ts[901], ts[900]
-    told = quality(config, bare_run(y.tolist(), ts, np.ones((1200, 1))))
+    told = quality(config, [bare_run(y.tolist(), ts, np.ones((1200, 1)))])
     assert [(s["column"], s["events"]) for s in told["stuck_list"]] == [("y", 80)]
     assert [(j["unit"], (j["at"] - ts[700]) // HOURLY) for j in told["unit_jump_list"]] == [("°C → °F", 0)]
     assert (told["gaps"], told["duplicates"], told["out_of_order"]) == (1, {"exact": 0, "conflicting": 1}, 1)
@@ -728,7 +728,7 @@ def test_the_command_writes_page_and_json(folder: Path) -> None:
         (["c.yaml", "r.csv", "--labels", "none.csv"], 1, "no such file"),
         (["c.yaml", "r.csv", "--labels", "other.csv"], 1, "other.csv:2: entity: 'm7'"),
         (["c.yaml", "r.csv", "--costs", "costs.yaml"], 2, "costs.yaml:1: missd_hour: unknown key"),
-        (["two.yaml", "r.csv"], 2, "event.target: found 2 targets"),
+        (["two.yaml", "r.csv", "--target", "b"], 2, "--target: 'b' is no target"),
         (["c.yaml", "r.csv", "--limit", "150"], 1, "nothing to judge"),
         (["c.yaml", "r.csv", "--out", "no/where.html"], 2, "existing folder"),
         (["c.yaml", "r.csv", "--out", "report.json"], 2, "name a .html file"),

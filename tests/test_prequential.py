@@ -239,16 +239,6 @@ def test_two_targets_by_the_command(tmp_path: Path) -> None:
     assert all(word in table.stdout for word in ("target", "temp", "noise", "all 2", "each of the 3 entities"))
 
 
-@pytest.mark.parametrize("command", ["verify", "train"])
-def test_what_looks_at_one_target_says_so(tmp_path: Path, command: str) -> None:
-    config, file = tmp_path / "two.yaml", recording(tmp_path, "csv", two(100))
-    config.write_text(TWO_YAML)
-    arguments = [config, file] if command == "verify" else ["--history", file, config]
-    result = CliRunner().invoke(app, [command, *map(str, arguments), "--out", str(tmp_path / "out")])
-    assert result.exit_code == 2
-    assert f"found 2 targets, but `{command}` evaluates one" in result.stderr
-
-
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import http.server
-import json
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +12,10 @@ import orjson
 import pytest
 import yaml
 from brokers import LocalKafka, local_obstacle, start_local
+from certificates import Authority
 from structlog.testing import capture_logs
-from tls import LOOPBACK, Authority, Proxy, obstacle
+from tls import Proxy
+from tokens import issuer
 from typer.testing import CliRunner
 
 from ssm_stream.cli.app import app
@@ -28,7 +25,6 @@ from ssm_stream.kafka.admin import create_topics
 from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import check_broker
 
-pytestmark = pytest.mark.skipif(obstacle() is not None, reason=f"no certificates: {obstacle()}")
 PASSWORD = "pw-of-the-test"
 USERS = {"ssm-stream": PASSWORD}
 
@@ -164,42 +160,13 @@ def test_users_are_let_in_by_their_password(
         assert proxy.refused
 
 
-def unsigned(subject: str) -> str:
-    def part(content: dict[str, Any]) -> str:
-        return base64.urlsafe_b64encode(json.dumps(content).encode()).decode().rstrip("=")
-
-    now = int(time.time())
-    return f"{part({'alg': 'none'})}.{part({'sub': subject, 'iat': now, 'exp': now + 600})}.x"
-
-
-class Tokens(http.server.BaseHTTPRequestHandler):
-    """Gives tokens to those who know the secret."""
-
-    def do_POST(self) -> None:
-        said = self.headers.get("Authorization", "").removeprefix("Basic ")
-        user, _, secret = base64.b64decode(said).decode().partition(":")
-        good = secret == PASSWORD
-        body = json.dumps({"access_token": unsigned(user), "expires_in": 600} if good else {"error": "invalid_client"})
-        self.send_response(200 if good else 401)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 def test_users_are_let_in_by_their_token(
     broker: LocalKafka, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with http.server.ThreadingHTTPServer((LOOPBACK, 0), Tokens) as issuer:
-        threading.Thread(target=issuer.serve_forever, daemon=True).start()
-        kafka = trusting(authority) | {
+    with issuer(PASSWORD) as tokens:
+        kafka = trusting(authority) | tokens.properties
+        kafka |= {
             "security.protocol": "SASL_SSL",
-            "sasl.mechanism": "OAUTHBEARER",
-            "sasl.oauthbearer.method": "oidc",
-            "sasl.oauthbearer.token.endpoint.url": f"http://{LOOPBACK}:{issuer.server_port}/token",
             "sasl.oauthbearer.client.id": "ssm-stream",
             "sasl.oauthbearer.client.secret": "${PW}",
         }
@@ -210,7 +177,6 @@ def test_users_are_let_in_by_their_token(
             assert "another-pw" not in str(refusal(proxy, kafka))
             monkeypatch.setenv("PW", PASSWORD)
             assert "sasl.*" in refusal(proxy, kafka | {"sasl.oauthbearer.client.id": "stranger"}).cure
-        issuer.shutdown()
 
 
 @pytest.mark.parametrize("delivery", ["at_least_once", "exactly_once"])

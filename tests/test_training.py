@@ -309,7 +309,7 @@ def test_a_history_trains_and_validates() -> None:
     ]
     history = split_history(config, EventReader(config.event).read(rows)[0])
     recipe = TINY._replace(updates=3, settings=TINY.settings[:1], events=16)
-    result = training.train(recipe, untrained(), history)
+    result = training.train(recipe, untrained(), [history])
     assert [row.streams for row in result.rows if row.kind == HISTORY] == [1]
     short = history.events.take(np.arange(150))
     with pytest.raises(TrainingError, match="105 and 45 events with a target"):

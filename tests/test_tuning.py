@@ -111,7 +111,20 @@ def of_errors(error: Any, step: float = 1.0, entity: Any = None) -> Trial:
     ids = np.zeros(n, np.int64) if entity is None else entity
     names = [str(i) for i in range(int(ids.max()) + 1)]
     steps, flags = np.full(n, step), np.ones(n, np.int64)
-    return Trial(names, np.arange(n), ids, np.arange(n) * HOUR, np.asarray(error), steps, flags, steps, [], 1.0)
+    return Trial(
+        names,
+        ["y"],
+        np.arange(n),
+        np.zeros(n, np.int64),
+        ids,
+        np.arange(n) * HOUR,
+        np.asarray(error),
+        steps,
+        flags,
+        steps,
+        [],
+        1.0,
+    )
 
 
 def test_a_real_difference_is_told_from_noise() -> None:
@@ -239,8 +252,8 @@ def test_the_learner_is_tried_and_its_cost_stands_beside() -> None:
     assert [each["model.embedding.size"] for each in candidates("embedding_size", plain, ONE)] == [16, 32, 128, 256]
     assert [each["model.embedding.scale"] for each in candidates("embedding_scale", plain, ONE)] == [0.5, 2.0]
     heads = [each["model.heads"] for each in candidates("heads", plain, ONE)]
-    assert ["moments", "proximal", "embedding"] in heads
-    assert len(heads) == 4
+    assert ["moments", "products", "proximal", "embedding"] in heads
+    assert len(heads) == 5
     accurate = config("features: [a, b]", "model: {profile: accurate, heads: [moments, attention]}\n")
     assert candidates("profile", accurate, ONE) == [], "the list of heads decides"
     assert [each["model.window"] for each in candidates("window", accurate, ONE)] == [128, 256]
@@ -362,8 +375,8 @@ def test_a_useful_feature_is_worth_something_and_a_useless_one_nothing(steady: P
         found = ablate(plain, runner, find_cut(read_targets(plain, steady).ts, "x"), ONE)
     of = {each.part.name: each for each in found.parts}
     assert set(of) == {
-        "gate", "head moments", "head proximal", "head embedding", "head fern", "calendar", "lags", "differences",
-        "a", "b", "c",
+        "gate", "head moments", "head products", "head proximal", "head embedding", "head fern", "calendar", "lags",
+        "differences", "a", "b", "c",
     }  # fmt: skip
     assert of["a"].verdict == of["c"].verdict == "worth it"
     assert of["b"].verdict in ("not sure", "harmful")
@@ -624,10 +637,11 @@ def test_errors_say_what_would_be_right(
     assert words in " ".join(result.output.split())
 
 
-def test_several_targets_and_missing_files_are_told_of(steady: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_tuned_is_told_of(steady: Path, tmp_path: Path) -> None:
     path = tmp_path / "m.yaml"
-    path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: [y, a]}}\n")
-    assert "found 2 targets, but `ablate` evaluates one" in told("ablate", path, steady, code=2).output
+    path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: all, features: [y, a]}}\n")
+    added = told("tune", path, steady, "--add", "b", "--only", "features", code=2).output
+    assert "with `target: all` a feature is a target, too" in " ".join(added.split())
     path.write_text(f"{HEAD}event: {{entity: e, timestamp: t, target: nothing}}\n")
     assert "event.target: no column 'nothing'" in told("tune", path, steady, code=2).output
     with pytest.raises(RecordingError):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from brokers import free_port
 from test_ui import CONTRAST, browser, eventually, tab  # noqa: F401
+from test_ui_history import week_of
 from test_ui_server import ODD, Served, alert, batch, config, sent
 from test_ui_stops import ALERTS, EVENT, HOUR, stop
 
@@ -22,6 +23,7 @@ from ssm_stream.engine.alert_kinds import MAINTENANCE
 from ssm_stream.ingest.verdicts import AlertAcknowledgement
 
 MINUTE = 60_000
+NAME = "a-machine-with-a-name-that-is-far-too-long-for-any-screen-of-a-phone"
 VIEWS = {
     "fleet": "#/",
     "entity": "#/entity/press-4",
@@ -30,6 +32,8 @@ VIEWS = {
     "stops": "#/stops?entity=press-3",
     "alert": "#alert/events-0-5-anomaly",
     "unknown alert": "#/alert/events-0-99-anomaly",
+    "report": "#/report",
+    "elsewhere": "#/entity/pump-1",
 }
 NAMELESS = """() => {
   const found = [];
@@ -66,10 +70,13 @@ def axe_core() -> Path | None:
 @pytest.fixture(scope="module")
 def served() -> Iterator[Served]:
     """A page with every kind of alert and stop."""
-    settings = config(f"ui: true, address: '127.0.0.1:{free_port()}'", ALERTS, EVENT)
+    settings = config(f"ui: true, address: '127.0.0.1:{free_port()}'", f"{ALERTS}\n", EVENT)
+    settings = settings.replace(sinks=settings.sinks.model_copy(update={"summaries": "summaries"}))
     one = Served(settings, lambda key, _: key, lambda _, __: "0-9")
     now = round(time.time() * 1000)
-    names = [f"press-{i}" for i in range(20)] + ["a-machine-with-a-name-that-is-far-too-long-for-any-screen-of-a-phone"]
+    one.page.add_summaries(week_of(["press-4", "pump-1", "pump-2", NAME], now))
+    one.page.history_state = ""
+    names = [f"press-{i}" for i in range(20)] + [NAME]
     for at in range(40):
         events, said = batch(names, at)
         events = replace(events, ts=np.full(len(names), now - (40 - at) * MINUTE))
@@ -103,8 +110,8 @@ def served() -> Iterator[Served]:
 
 def opened(served: Served, tab: Any, view: str) -> None:  # noqa: F811
     tab.goto(f"http://127.0.0.1:{served.port}/ui/{VIEWS[view]}")
-    # Nobody, who has no event, has no alerts either.
-    ready = "window.app?.pulse" + (" && window.app.episodes.size" if view != "unknown entity" else "")
+    # Who has no event here has no alerts either.
+    ready = "window.app?.pulse" + ("" if view in ("unknown entity", "elsewhere") else " && window.app.episodes.size")
     eventually(lambda: tab.evaluate(f"Boolean({ready})"))
     tab.wait_for_timeout(200)
     for each in tab.locator("summary").all():

@@ -492,6 +492,7 @@ def test_the_page_and_its_files_come_with_a_strict_policy(served: Served) -> Non
         "alert.js",
         "alerts.js",
         "acknowledge.js",
+        "history.js",
         "stops.js",
         "charts.js",
         "words.js",

@@ -397,9 +397,8 @@ def test_a_state_of_other_windows_is_refused() -> None:
     messages, _ = MessageReader(configuration().event).read([document("a", NOON)])
     builder.add(messages, [0], 0)
     state = builder.dump()
-    for other in (configuration(every="2s"), configuration("{requests: count}")):
-        with pytest.raises(ValueError, match="other windows"):
-            WindowBuilder(other.event).load(state)
+    with pytest.raises(ValueError, match="other windows"):
+        WindowBuilder(configuration(every="2s").event).load(state)
     WindowBuilder(configuration(grace="1s").event).load(state)
     for damaged in (state[:-5], state + b"1", state.replace(b'"a"', b'"a","b"')):
         with pytest.raises(ValueError, match=r"windows|names"):

@@ -1,4 +1,4 @@
-"""A Kafka listener with TLS and users in front of a broker that has neither: certificates, a proxy, SASL.
+"""A Kafka listener with TLS and users in front of a broker that has neither: a proxy, SASL.
 
 The proxy ends TLS, answers the client's SASL requests itself (noida-db lets anyone in), and passes all else on. Where
 the broker tells its own address, the proxy puts its own there, so that clients stay with it.
@@ -12,69 +12,21 @@ import hashlib
 import hmac
 import json
 import os
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple, Self
+from typing import Self
+
+from certificates import LOOPBACK, Issued
 
 SASL_HANDSHAKE, SASL_AUTHENTICATE, API_VERSIONS = 17, 36, 18
 REFUSED = 58  # the protocol's SASL_AUTHENTICATION_FAILED
 UNSUPPORTED = 33
 HASHES = {"SCRAM-SHA-256": "sha256", "SCRAM-SHA-512": "sha512"}
-LOOPBACK = "127.0.0.1"
 LARGEST = 100_000_000  # bytes of a request, as brokers have it
-
-
-def obstacle() -> str | None:
-    """Why no certificates can be made here; None: they can."""
-    if shutil.which("openssl") is None:
-        return "no openssl"
-    said = subprocess.run(["openssl", "req", "-help"], capture_output=True, text=True, check=False)
-    return None if "-not_after" in said.stdout + said.stderr else "openssl is older than 3.4"
-
-
-class Issued(NamedTuple):
-    """A certificate and its key, as files."""
-
-    certificate: Path
-    key: Path
-
-
-class Authority:
-    """A certificate authority of a test's own."""
-
-    def __init__(self, folder: Path, name: str = "test-ca") -> None:
-        self._folder, self._name = folder, name
-        folder.mkdir(parents=True, exist_ok=True)
-        self.own = self._issue(name, ["-days", "2", "-addext", "basicConstraints=critical,CA:TRUE"])
-
-    @property
-    def certificate(self) -> Path:
-        return self.own.certificate
-
-    def issue(self, name: str, *, address: str = f"IP:{LOOPBACK}", expired: bool = False, password: str = "") -> Issued:
-        """A certificate of a server (or a user), of this address. password: that the key is encrypted with"""
-        when = ["-not_before", "20200101000000Z", "-not_after", "20200201000000Z"] if expired else ["-days", "2"]
-        extensions = ["basicConstraints=critical,CA:FALSE", f"subjectAltName={address}"]
-        signed = ["-CA", str(self.own.certificate), "-CAkey", str(self.own.key)]
-        return self._issue(name, [*when, *signed, *(a for e in extensions for a in ("-addext", e))], password)
-
-    def _issue(self, name: str, more: list[str], password: str = "") -> Issued:
-        issued = Issued(self._folder / f"{name}.pem", self._folder / f"{name}.key")
-        files = ["-out", str(issued.certificate), "-keyout", str(issued.key)]
-        locked = ["-passout", f"pass:{password}"] if password else ["-nodes"]
-        kind = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-config", os.devnull]
-        subprocess.run(
-            ["openssl", "req", "-x509", *kind, "-subj", f"/CN={name}", *files, *locked, *more],
-            check=True,
-            capture_output=True,
-        )
-        return issued
 
 
 class Refusal(Exception):  # noqa: N818

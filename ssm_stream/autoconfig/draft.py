@@ -207,7 +207,7 @@ def _proposed(
             signals = made.narrowed.event.targets
             # What is a sum or a copy of others is no signal of its own, and no target to suggest.
             one = next((path for path in (target.path, *target.others) if path in signals), signals[0])
-            several = f"for one target, predicted from the others, as pilot, tune and verify need it: --target {one}"
+            several = f"for one target, predicted from the others: --target {one}"
             narrowed = made.narrowed._replace(
                 why=made.narrowed.why | {"target": reason}, notes=[*made.narrowed.notes, several]
             )

@@ -196,7 +196,7 @@ def _alone(path: str | None) -> list[str]:
     """Return a comment on how to have one target alone."""
     if path is None:
         return []
-    return _why(f"One alone, from the others, which pilot, tune and verify need: ssm-stream init FILE --target {path}")
+    return _why(f"One alone, from the others: ssm-stream init FILE --target {path}")
 
 
 def _quality(quality: Quality) -> list[str]:

@@ -9,7 +9,16 @@ import typer
 from ssm_stream.cli.inputs import AsJson, ConfigFile, FileOrTopic, with_option_groups
 from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table
 from ssm_stream.cli.topic.options import FromTopic
-from ssm_stream.cli.trials import TrialOptions, format_alerts, format_change, format_time, open_trials
+from ssm_stream.cli.trials import (
+    TrialOptions,
+    error_name,
+    format_alerts,
+    format_change,
+    format_error,
+    format_naive,
+    format_time,
+    open_trials,
+)
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.tuning.ablation import Ablation
@@ -68,11 +77,11 @@ def ablate(
 def _print(found: Ablation) -> None:
     console = output()
     console.print(f"the later part, from {format_time(found.cut)}: {found.everything['rows']:,} rows")
-    columns = ("without", "worth", "interval", "", "MAE", "cover", "alerts")
+    columns = ("without", "worth", "interval", "", error_name(found.everything), "cover", "alerts")
     table = new_table(columns, fold=("without",), text=("",), lines=False)
 
     def figures(m: dict[str, Any]) -> list[str]:
-        return [format_number(m["mae"]), format_number(m["coverage"], ".1%"), format_alerts(m)]
+        return [format_error(m), format_number(m["coverage"], ".1%"), format_alerts(m)]
 
     table.add_row("(nothing)", "", "", "", *figures(found.everything))
     for each in found.parts:
@@ -88,15 +97,15 @@ def _print(found: Ablation) -> None:
 def _print_climb(way: Climb) -> None:
     console, first = output(), way.rungs[0].figures
     console.print(f"the later part, from {format_time(way.cut)}: {first['rows']:,} rows")
-    columns = ("step", "MAE", "change", "interval", "", "cover", "µs an event", "bytes an entity")
+    columns = ("step", error_name(first), "change", "interval", "", "cover", "µs an event", "bytes an entity")
     table = new_table(columns, fold=("step",), text=("",), lines=False)
-    table.add_row("(the last target)", format_number(first["mae_persistence"]), "", "", "", "", "", "")
+    table.add_row("(the last target)", format_naive(first), "", "", "", "", "", "")
     for each in way.rungs:
         name = each.step.name if each is way.rungs[0] else f"+ {each.step.name}"
         cost = format_number(each.cost.us_per_event, ".1f"), format_number(each.cost.bytes_per_entity, ",.0f")
         figures = each.figures
         table.add_row(
-            f"{name}, not configured" if each.step.beyond else name, format_number(figures["mae"]),
+            f"{name}, not configured" if each.step.beyond else name, format_error(figures),
             *(format_change(each.change) if each.change is not None else ("", "")), each.verdict,
             format_number(figures["coverage"], ".1%"), *cost,
         )  # fmt: skip

@@ -62,6 +62,17 @@ Partitions = Annotated[
 ]
 
 
+OneTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        metavar="PATH",
+        help="Of several targets only this one, with its share of the alarm budgets.",
+        show_default=False,
+    ),
+]
+
+
 class Reading(NamedTuple):
     """How FILE is read, where that is not detected."""
 
@@ -150,6 +161,17 @@ def print_reading(rows: Recording) -> str:
     return sentence
 
 
+def one_target(config: Config, path: str | None) -> Config:
+    """Return the configuration of one of several targets alone; None: the configuration.
+
+    Raises:
+        ConfigError: the path is no target.
+    """
+    from ssm_stream.evaluate.chosen_targets import alone, choose_targets
+
+    return alone(config, choose_targets(config, [path])[0]) if path is not None else config
+
+
 def rows_to_read(rows: Recording) -> int | None:
     """The number of rows for a progress bar; None where standard error is not a terminal, so that none is shown."""
     return rows.count() if sys.stderr.isatty() else None
@@ -158,19 +180,6 @@ def rows_to_read(rows: Recording) -> int | None:
 def partitions_of(config: Config, rows: Recording, given: int | None) -> int:
     """Return the partitions by which entities are pooled: those given, else those of a recorded topic, else one."""
     return given or rows.partitions(config) or 1
-
-
-def require_one_target(config: Config, command: str) -> None:
-    """Refuse several targets, for commands that evaluate one.
-
-    Raises:
-        ConfigError: there are several.
-    """
-    if len(paths := config.event.targets) > 1:
-        raise ConfigError(
-            f"event.target: found {len(paths)} targets, but `{command}` evaluates one: name one of them in a copy of "
-            f"the file, or draft one: ssm-stream init FILE --target {paths[-1]} --out one.yaml"
-        )
 
 
 def require_writable(path: Path, option: str, *inputs: Path) -> None:

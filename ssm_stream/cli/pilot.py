@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import orjson
 import typer
@@ -15,25 +15,26 @@ from ssm_stream.cli.inputs import (
     ConfigFile,
     FileOrTopic,
     Limit,
+    OneTarget,
     Partitions,
     Reading,
+    one_target,
     open_recording,
     partitions_of,
-    require_one_target,
     require_writable,
     rows_to_read,
     with_option_groups,
 )
 from ssm_stream.cli.language import Lang, language
 from ssm_stream.cli.terminal.command_line import command_line
-from ssm_stream.cli.terminal.console import print_json, share_bar
+from ssm_stream.cli.terminal.console import format_number, new_table, output, print_json, print_table, share_bar
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
 if TYPE_CHECKING:
     from ssm_stream.evaluate.true_events import TrueEvent
 
-PRINTED = ("recording", "headline", "stages", "kpis", "episodes", "what_if", "config")
+PRINTED = ("recording", "headline", "stages", "kpis", "episodes", "what_if", "config", "targets")
 """Parts of the report that `--json` prints whole."""
 
 
@@ -57,6 +58,7 @@ class Judging(NamedTuple):
     ] = 0.3
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap and of random alarms.")] = 1
     partitions: Partitions = None
+    target: OneTarget = None
     limit: Limit = None
     lang: Lang = None
 
@@ -92,7 +94,7 @@ def pilot(
     from ssm_stream.evaluate.recordings import RecordingError
     from ssm_stream.evaluate.true_events import read_true_events
 
-    labels, feedback, costs, first, seed, partitions, limit, lang = judging
+    labels, feedback, costs, first, seed, partitions, target, limit, lang = judging
     if labels is not None and feedback is not None:
         raise typer.BadParameter(
             "true events judge the alarms already: leave one of the two out", param_hint="--feedback"
@@ -103,8 +105,7 @@ def pilot(
     require_writable(out, "--out")
     bar = share_bar()
     with report_errors(RecordingError, NothingToJudgeError, OSError), ExitStack() as stack:
-        loaded = load_config(config)
-        require_one_target(loaded, "pilot")
+        loaded = one_target(load_config(config), target)
         written = language(lang)
         priced = read_costs(costs, written)
         shadow = loaded.alerts.shadow
@@ -147,11 +148,41 @@ def pilot(
                 "verdict": verdict["grade"],
                 "text": verdict["text"],
                 "checks": verdict["checks"],
-                **{name: report[name] for name in PRINTED},
+                **{name: report[name] for name in PRINTED if name in report},
                 "report": str(out),
                 "json": str(data),
             }
         )
     else:
         typer.echo(verdict["text"])
+        if len(made.targets) > 1:
+            _print_targets(report["targets"])
     typer.echo(f"report: {out}, figures: {data}", err=True)
+
+
+def _print_targets(rows: list[dict[str, Any]]) -> None:
+    """Print a line a target, the one with the largest error over persistence first."""
+    labelled = rows[0]["false"] is not None
+    columns = (
+        "target",
+        "over persistence",
+        "over best",
+        "cover",
+        "anomaly",
+        "drift",
+        *(("false",) if labelled else ()),
+    )
+    table = new_table(columns, fold=("target",))
+    for row in rows:
+        over = row["product_over_it"]
+        cells = [
+            format_number(row["relative"], ".3f"), format_number(over and over["value"], ".3f"),
+            format_number(row["coverage"], ".1%"), str(row["anomaly_alarms"]), str(row["drift_alarms"]),
+        ]  # fmt: skip
+        table.add_row(row["target"], *cells, *([str(row["false"])] if labelled else []))
+    print_table(table)
+    output().print(
+        "[dim]errors of ssm-stream over those of the last value, and of the best simple predictor; an alarm of several "
+        "targets counts once, at the one that began[/dim]",
+        soft_wrap=True,
+    )

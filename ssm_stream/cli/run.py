@@ -86,6 +86,7 @@ def run(
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.flow import runtime
+    from ssm_stream.flow.group.run import run_group
     from ssm_stream.flow.reload import Reload
     from ssm_stream.flow.restarts import Restarts
     from ssm_stream.kafka.client import BrokerError
@@ -108,6 +109,7 @@ def run(
         loaded, before = load_config(config), None
         while True:
             try:
+                _require_alone(loaded, workers, until_eof=until_eof, watch=watch, cluster=addresses is not None)
                 _require_shards(loaded, workers, processes)
                 prepared = runtime.prepare(
                     loaded, until_eof=until_eof, lock=not process, cluster=addresses is not None, ui=ui
@@ -127,6 +129,9 @@ def run(
             )
             if loaded.alerts.shadow:
                 LOG.warning("alerts_in_shadow", suppressed=loaded.sinks.suppressed)
+            if loaded.source.assignment == "group":
+                run_group(prepared)
+                break
             everyone = addresses.split(";") if addresses else None
             with Reload(config, loaded) if watch else contextlib.nullcontext() as reload:
                 try:
@@ -145,6 +150,21 @@ def run(
             runtime.release(prepared)
             loaded, before = reload.new_config, loaded
     LOG.info("stopped", reason="signal" if SIGNALLED.is_set() else "end of topic")
+
+
+def _require_alone(config: Config, workers: int, *, until_eof: bool, watch: bool, cluster: bool) -> None:
+    """Refuse options that a member of a group does not have."""
+    if config.source.assignment == "manual":
+        return
+    cures = {
+        "-w": (workers > 1, "start more processes: each has one worker"),
+        "-a": (cluster, "start the processes without addresses: the group is their cluster"),
+        "--until-eof": (until_eof, "stop the processes by a signal: a member does not know the ends of the others"),
+        "--watch": (watch, "start the processes again one by one: the others take their partitions over meanwhile"),
+    }
+    for option, (given, cure) in cures.items():
+        if given:
+            raise ConfigError(f"{option}: found with source.assignment: group; leave it out, and {cure}")
 
 
 def _require_shards(config: Config, workers: int, processes: int) -> None:

@@ -50,15 +50,16 @@ def ls(
     from ssm_stream.recovery.bytewax_db import RecoveryError
     from ssm_stream.recovery.exclusions import read_rewinds
     from ssm_stream.recovery.generations.report import list_generations
-    from ssm_stream.recovery.reader import list_entities, require_directory, with_state
+    from ssm_stream.recovery.reader import list_entities
     from ssm_stream.recovery.resume.gaps import read_gaps
     from ssm_stream.recovery.settings_files import require_stored_features
+    from ssm_stream.recovery.store.flow_store import with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
-        stored, found = with_state(
-            require_directory(loaded),
+        stored, found = with_stored_state(
+            loaded,
             lambda stored: (stored, list_entities(stored, like, by=by.value, limit=limit or None)),
         )
         kept, rewinds = list_generations(stored.directory), read_rewinds(stored.directory)
@@ -119,13 +120,14 @@ def show(
     """
     from ssm_stream.engine.snapshot_format import StateError
     from ssm_stream.recovery.bytewax_db import RecoveryError
-    from ssm_stream.recovery.reader import find_entity, require_directory, with_state
+    from ssm_stream.recovery.reader import find_entity
     from ssm_stream.recovery.settings_files import require_stored_features
+    from ssm_stream.recovery.store.flow_store import with_stored_state
 
     with report_errors(RecoveryError, StateError):
         loaded = load_config(config)
         like = require_stored_features(loaded)
-        found = with_state(require_directory(loaded), lambda stored: find_entity(stored, entity, like, source))
+        found = with_stored_state(loaded, lambda stored: find_entity(stored, entity, like, source))
     if as_json:
         print_json(found.as_json())
         return
@@ -326,8 +328,10 @@ def _print_ls(stored: StoredState, positions: list[Position], found: EntityList,
     console = output()
     process = "no process runs on it" if stored.owner is None else f"process {stored.owner} runs on it"
     size = sum(each.size for chain in stored.chains.values() for each in chain)
-    console.print(f"{stored.directory}: epoch {stored.epoch}, {process}", markup=False)
-    console.print(f"{len(stored.chains)} shards, {found.total:,} entities, {size:,} bytes", markup=False)
+    about = "as its members have committed it" if stored.by_partition else f"epoch {stored.epoch}, {process}"
+    console.print(f"{stored.directory}: {about}", markup=False)
+    parts = "partitions" if stored.by_partition else "shards"
+    console.print(f"{len(stored.chains)} {parts}, {found.total:,} entities, {size:,} bytes", markup=False)
     for topic, partition, offset in positions:
         console.print(f"  {topic} partition {partition}: next offset {offset:,}", markup=False)
     for text in more:

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import AsJson, open_recording, require_one_target, require_writable, with_option_groups
+from ssm_stream.cli.inputs import AsJson, open_recording, require_writable, with_option_groups
 from ssm_stream.cli.terminal.console import new_table, output, print_table, share_bar
 from ssm_stream.config import load_config
 from ssm_stream.core import frozen_weights
@@ -61,7 +61,13 @@ def train(
             "--history",
             metavar="FILE CONFIG",
             show_default=False,
-            help="Also train on the first 70 % of your recording, and validate on the rest.",
+            help="Also train on the first 70 % of your recording, on all of its targets, and validate on the rest.",
+        ),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH", help="Of several targets of --history only this one. Repeatable.", show_default=False
         ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from FILE.checkpoint if it exists.")] = False,
@@ -92,7 +98,7 @@ def train(
     console, bar = output(error=True), share_bar()
     with report_errors(RecordingError, TrainingError, OSError):
         begin = frozen_weights.load(start)
-        own = _history(*history) if history else None
+        own = _histories(*history, target or []) if history else []
         with bar:
             task = bar.add_task("train", total=1.0)
             result = training.train(
@@ -119,17 +125,21 @@ def train(
         raise typer.Exit(FAILED)
 
 
-def _history(file: Path, config: Path) -> History:
+def _histories(file: Path, config: Path, targets: list[str]) -> list[History]:
+    from ssm_stream.evaluate.chosen_targets import choose_targets
     from ssm_stream.ingest.rows.stage import read_rows
-    from ssm_stream.training.history import split_history
+    from ssm_stream.training.history import target_histories
 
     loaded = load_config(config)
-    require_one_target(loaded, "train")
+    chosen = choose_targets(loaded, targets)
     loaded, rows = open_recording(loaded, file)
     events, refused = read_rows(loaded.event, list(rows))
     if refused:
         typer.echo(f"{file.name}: {len(refused)} rows are not valid events, the first: {refused[0].reason}", err=True)
-    return split_history(loaded, events)
+    found, short = target_histories(loaded, events, chosen)
+    if short:
+        typer.echo(f"{file.name}: too few events to train on: {', '.join(short)}", err=True)
+    return found
 
 
 def _checks(result: Result) -> list[dict[str, Any]]:

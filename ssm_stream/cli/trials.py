@@ -12,9 +12,9 @@ from zoneinfo import ZoneInfo
 import typer
 
 from ssm_stream.cli.errors import FAILED, report_errors
-from ssm_stream.cli.inputs import Limit, open_recording, require_one_target
+from ssm_stream.cli.inputs import Limit, open_recording
 from ssm_stream.cli.terminal.alert_text import format_minute
-from ssm_stream.cli.terminal.console import counting_bar
+from ssm_stream.cli.terminal.console import counting_bar, format_number
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import Config, load_config
 
@@ -64,7 +64,6 @@ def open_trials(
     bar = counting_bar()
     with report_errors(RecordingError, TrialError, OSError), contextlib.ExitStack() as stack:
         loaded = load_config(config)
-        require_one_target(loaded, command)
         file = stack.enter_context(file_or_topic(loaded, given, where))
         loaded, _ = open_recording(loaded, file, options.limit)
         targets = read_targets(loaded, file, options.limit)
@@ -75,7 +74,7 @@ def open_trials(
                 runner.on_run = lambda: bar.advance(task)
 
                 def on_first(first: Trial) -> None:
-                    each = first.seconds * len(targets.ts) / max(len(first.row), 1)
+                    each = first.seconds * len(targets.ts) / max(first.events, 1)
                     runner.expected = each * (runs - 1)
                     processes = options.jobs or (cores() if runner.slow else 1)
                     reused = " (the first is from the cache)" if runner.reused else ""
@@ -108,6 +107,21 @@ def _duration(seconds: float) -> str:
 def format_time(ms: int) -> str:
     """A time to the minute, in UTC."""
     return f"{format_minute(ms, ZoneInfo('UTC'))} UTC"
+
+
+def error_name(figures: dict[str, Any]) -> str:
+    """Name of the column of errors: with several targets they are over those of the last value."""
+    return "MAE/naive" if "by_target" in figures else "MAE"
+
+
+def format_error(figures: dict[str, Any]) -> str:
+    """Error as of `error_name`."""
+    return format_number(figures["over_persistence"] if "by_target" in figures else figures["mae"])
+
+
+def format_naive(figures: dict[str, Any]) -> str:
+    """Error of the last value as of `error_name`."""
+    return format_number(1.0 if "by_target" in figures else figures["mae_persistence"])
 
 
 def format_alerts(figures: dict[str, Any]) -> str:

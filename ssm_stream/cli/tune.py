@@ -15,9 +15,12 @@ from ssm_stream.cli.topic.options import FromTopic
 from ssm_stream.cli.trials import (
     TrialOptions,
     Trials,
+    error_name,
     format_alerts,
     format_change,
     format_cost,
+    format_error,
+    format_naive,
     format_time,
     open_trials,
 )
@@ -113,6 +116,8 @@ def tune(
             judged = _by_feedback(trials, feedback, options.limit)
             written = _write_proposal(judged.settings, config, loaded, outputs)
         else:
+            if add and loaded.event.watches_all:
+                raise ConfigError("--add: with `target: all` a feature is a target, too; add it to the file by hand")
             require_columns(trials.file, list(add or ()))
             true_events = None if labels is None else read_true_events(labels, loaded, trials.targets.entities)
             plan = Plan(groups, tuple(add or ()), true_events)
@@ -168,7 +173,7 @@ def _write_proposal(settings: dict[str, Any], config: Path, loaded: Config, outp
 
 def _by_feedback(trials: Trials, feedback: str, limit: int | None) -> FeedbackTuning:
     """Try other alarm settings by the verdicts of a file, or of the feedback topic."""
-    from ssm_stream.evaluate.engine_run import run_engine
+    from ssm_stream.evaluate.engine_run import run_targets
     from ssm_stream.evaluate.pilot.feedback import read_feedback
     from ssm_stream.evaluate.recordings import Recording, RecordingError
     from ssm_stream.evaluate.tuning.feedback import max_runs, tune_by_feedback
@@ -177,7 +182,7 @@ def _by_feedback(trials: Trials, feedback: str, limit: int | None) -> FeedbackTu
     config = trials.config
     verdicts = _read_topic(config) if feedback == FEEDBACK_TOPIC else read_feedback(Path(feedback), config)
     recording = Recording(trials.file, limit)
-    run = run_engine(config, recording)
+    run = run_targets(config, recording)[0]  # alarms are those of all targets
     located = locate(verdicts, run, recording.row_by_place(), config.source)
     if not located.judged:
         raise RecordingError(none_judged(located, run, len(verdicts)))
@@ -231,12 +236,12 @@ def _print(found: Tuning) -> None:
         cost = format_cost(each.micros, each.memory)
         tried.add_row(each.words, *format_change(each.change), *cost, "chosen" if each.kept else "")
     print_table(tried, console)
-    columns = ("", "MAE", "naive", "cover", "width", "alerts", "a week", "µs", "bytes")
+    columns = ("", error_name(found.before), "naive", "cover", "width", "alerts", "a week", "µs", "bytes")
     later = new_table(columns, text=("",), lines=False)
     for name, m in (("as configured", found.before), ("as chosen", found.after)):
         if m is not None:
             later.add_row(
-                name, format_number(m["mae"]), format_number(m["mae_persistence"]),
+                name, format_error(m), format_naive(m),
                 format_number(m["coverage"], ".1%"), format_number(m["interval_width"]), format_alerts(m),
                 format_number(m["alerts_per_entity_week"], ".2g"),
                 *format_cost(m["micros_per_event"], m["bytes_per_entity"]),

@@ -205,7 +205,11 @@ def _describe(config: Config) -> Iterator[str]:
     work = (
         f"{shards} shards: up to {shards} workers share the work" if shards > 1 else "1 shard: one worker does the work"
     )
-    yield f"state     {work}; recovery in {config.recovery.directory or '(off)'}"
+    if config.source.assignment == "group":
+        yield f"shares    the partitions of the topic with the members of {config.source.group_id} (source.assignment)"
+        yield f"state     of each partition in {config.state.store}"
+    else:
+        yield f"state     {work}; recovery in {config.recovery.directory or '(off)'}"
     budget = config.alerts.budget
     if budget is not None:
         from ssm_stream.evaluate.pools import expect_small_pools

@@ -6,7 +6,7 @@ import json
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import typer
 
@@ -17,13 +17,12 @@ from ssm_stream.cli.inputs import (
     FileOrTopic,
     Limit,
     open_recording,
-    require_one_target,
     require_writable,
     rows_to_read,
     with_option_groups,
 )
 from ssm_stream.cli.language import Lang, language
-from ssm_stream.cli.terminal.console import checks_table, output, print_table, share_bar
+from ssm_stream.cli.terminal.console import checks_table, new_table, output, print_table, share_bar
 from ssm_stream.cli.topic.options import FromTopic, file_or_topic
 from ssm_stream.config import load_config
 
@@ -31,18 +30,28 @@ MISSED = 3
 """Exit code: the model computes what it should, but a recovery is missed."""
 
 
+class How(NamedTuple):
+    """What is verified, and how strictly."""
+
+    limit: Limit = None
+    target: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Of several targets only this one. Repeatable.", show_default=False),
+    ] = None
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative deviation of the kernel that passes.")] = (
+        1e-3
+    )
+    lang: Lang = None
+
+
 @with_option_groups
 def verify(
     config: ConfigFile,
     where: FromTopic,
+    how: How,
     file: FileOrTopic = None,
     out: Annotated[Path, typer.Option(help="Write the certificate (HTML) to this file.")] = Path("verify.html"),
     as_json: AsJson = False,
-    limit: Limit = None,
-    tolerance: Annotated[
-        float, typer.Option(min=0.0, help="Largest relative deviation of the kernel that passes.")
-    ] = 1e-3,
-    lang: Lang = None,
 ) -> None:
     """Prove on a recording that the model is gradient descent, that it learns, and that it recovers from changes.
 
@@ -50,45 +59,61 @@ def verify(
     do not agree, or the recording cannot be read. 2: a wrong call. 3: they agree, but after an injected change the
     error was not back within 150 events of the entity.
 
+    With several targets each is verified by itself, as its model is one: a line for each, and one certificate.
+
     A recovery that the recording cannot show is named with the reason and changes no exit code. Neither does a model
     that is no better than its start, which the verdict names.
 
     Example: ssm-stream verify examples/soft-sensor.yaml examples/plant.csv.gz --out certificate.html
     """
     # Importing the evaluation takes a second, which `ssm-stream --help` must not.
+    from ssm_stream.evaluate.chosen_targets import alone, choose_targets
     from ssm_stream.evaluate.recordings import RecordingError
-    from ssm_stream.verify.certificate import file_facts
+    from ssm_stream.verify.certificate import Verification, file_facts
     from ssm_stream.verify.certificate import verify as run_verify
     from ssm_stream.verify.replay import NothingToVerifyError
+    from ssm_stream.verify.several import Verifications, column_names, verify_targets
+    from ssm_stream.verify.words import words
 
     require_writable(out, "--out")
-    chosen = language(lang)
+    limit, target, tolerance, chosen = how.limit, how.target, how.tolerance, language(how.lang)
     console, bar = output(error=True), share_bar()
     with report_errors(RecordingError, NothingToVerifyError, OSError), ExitStack() as stack:
         loaded = load_config(config)
-        require_one_target(loaded, "verify")
+        paths = choose_targets(loaded, target or ())
         recording = stack.enter_context(file_or_topic(loaded, file, where))
         loaded, rows = open_recording(loaded, recording, limit)
-        with bar:
-            task = bar.add_task("engine", total=rows_to_read(rows))
-            result = run_verify(
-                loaded,
+
+        def of(path: str) -> Verification:
+            described = f"{path}: " if len(paths) > 1 else ""
+            task = bar.add_task(f"{described}engine", total=rows_to_read(rows))
+            return run_verify(
+                alone(loaded, path),
                 rows,
                 tolerance,
                 on_rows=lambda count: bar.advance(task, count),
-                advance=lambda part, done: bar.update(task, description=part, completed=done, total=1.0),
+                advance=lambda part, done: bar.update(task, description=described + part, completed=done, total=1.0),
                 language=chosen,
             )
-        out.write_text(result.html(file_facts(config, recording)), encoding="utf-8")
+
+        with bar:
+            found = verify_targets(paths, of, words(chosen)) if len(paths) > 1 else of(paths[0])
+        out.write_text(found.html(file_facts(config, recording)), encoding="utf-8")
     if as_json:
-        content = {**result.as_json(), "report": str(out)}
+        content = {**found.as_json(), "report": str(out)}
         sys.stdout.write(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n")
+    elif isinstance(found, Verifications):
+        names = column_names(found.words)
+        table = new_table(names, fold=(names[0], names[3]), text=(names[3], names[5]))
+        for cells in found.lines():
+            table.add_row(*map(str, cells))
+        print_table(table)
     else:
-        print_table(checks_table(result.checks, result.words))
-    for line in result.warnings:
+        print_table(checks_table(found.checks, found.words))
+    for line in found.warnings:
         console.print(f"- {line}", markup=False)
-    verdict = result.verdict
+    verdict = found.verdict
     console.print(verdict.text, style=None if verdict.ok else "bold red", markup=False)
-    console.print(result.words("written", file=out), markup=False)
+    console.print(found.words("written", file=out), markup=False)
     if not verdict.ok:
         raise typer.Exit(MISSED if verdict.kernel else FAILED)

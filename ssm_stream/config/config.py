@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import orjson
 from pydantic import model_validator
 
+from ssm_stream.config.group_assignment import with_group
 from ssm_stream.config.sections import (
     Alerts,
     Audit,
@@ -54,6 +55,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _topics(self) -> Config:
         topics = [*self.source.names, *self.sinks.topics]
+        topics += [self.source.repartition] if self.source.repartition else []
         topics += [self.labels.topic] if self.labels and self.labels.topic else []
         topics += [self.alerts.feedback.topic] if self.alerts.feedback else []
         topics += [self.control_topic] if self.control_topic else []
@@ -65,7 +67,17 @@ class Config(Section):
                 f"model.horizon: found {self.model.horizon.text!r} with `labels`; a horizon needs targets that "
                 "come with the events: leave one of the two out"
             )
-        if self.delivery == "exactly_once" and self.recovery.directory is None:
+        if self.source.repartition and self.event.features == "auto":
+            raise ValueError(
+                "source.repartition: found with event.features: auto, which reads the topic before anything is copied "
+                "there; list the features"
+            )
+        grouped = self.source.assignment == "group"
+        if grouped:
+            with_group(self)
+        elif self.state.store is not None:
+            raise ValueError("state.store: found without source.assignment: group; the state is in recovery.directory")
+        if self.delivery == "exactly_once" and self.recovery.directory is None and not grouped:
             raise ValueError(
                 "delivery: found 'exactly_once' with recovery.directory: null; the positions that were delivered "
                 "are kept with the state: name a recovery.directory"
@@ -315,6 +327,7 @@ class Config(Section):
             del settings["event"]["holidays"]["of"]  # the days alone count, wherever they come from
         if self.model.embedding == type(self.model.embedding)():
             del settings["model"]["embedding"]
+        del settings["state"]["store"]
         # Limits may be changed while the state lives: entities with a state are predicted as before.
         for section, limits in (
             ("event", ["entity_default", "format", "max_bytes", "only"]),

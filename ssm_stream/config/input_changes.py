@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 PATHS = (
     "event.features", "event.categories", "event.derive", "event.inputs", "event.lags", "event.differences",
-    "event.feature_lags",
+    "event.feature_lags", "event.aggregate.columns",
 )  # fmt: skip
 """Settings of which inputs there are."""
 ANEW = "put it back, or start with another recovery.directory"
@@ -26,6 +26,8 @@ class InputSettings(NamedTuple):
     lags: int
     differences: bool | None
     feature_lags: int
+    columns: dict[str, Any]
+    """Of windows."""
 
 
 def input_settings(event: dict[str, Any]) -> InputSettings:
@@ -33,6 +35,7 @@ def input_settings(event: dict[str, Any]) -> InputSettings:
     return InputSettings(
         list(event.get("features", [])), list(event.get("categories", [])), event.get("derive") or {},
         event.get("inputs"), event.get("lags", 8), event.get("differences"), event.get("feature_lags", 0),
+        (event.get("aggregate") or {}).get("columns", {}),
     )  # fmt: skip
 
 
@@ -53,12 +56,28 @@ def why_refused(old: dict[str, Any], new: dict[str, Any]) -> str | None:
         return f"with `target: all` each feature is a target, too, with a learner of its own: {ANEW}"
     if (was.lags > 0) != (now.lags > 0):
         return f"with `lags: 0` the target is learned, else its change since the last one: {ANEW}"
-    makes_rows = any(each.get("aggregate") or each.get("layout", "events") != "events" for each in (old, new))
-    if makes_rows and was[:4] != now[:4]:
-        return f"rows that are half made have the old columns: {ANEW}"
+    if other := sorted(
+        path for path in _targets(new) & was.columns.keys() if was.columns[path] != now.columns.get(path)
+    ):
+        return f"the target {other[0]!r} would be another column of windows: {ANEW}"
     if not now.lags and _has_numbers(old) != _has_numbers(new):
         return f"a learner without numbers has other answers: {ANEW}"
     return None
+
+
+def _targets(event: dict[str, Any]) -> set[str]:
+    target = event.get("target", [])
+    return set(event.get("features", [])) if target == "all" else {target} if isinstance(target, str) else set(target)
+
+
+def redefined(old: InputSettings, new: InputSettings) -> set[str]:
+    """Return the features that have the same name and are something else: derived otherwise, or from other columns."""
+    columns = {path for path in {*old.columns, *new.columns} if old.columns.get(path) != new.columns.get(path)}
+    derived = {
+        name for name in {*old.derive, *new.derive}
+        if old.derive.get(name) != new.derive.get(name) or any(uses({name: new.derive[name]}, path) for path in columns)
+    }  # fmt: skip
+    return columns | derived
 
 
 def _has_numbers(event: dict[str, Any]) -> bool:
@@ -79,6 +98,8 @@ def describe(path: str, old: dict[str, Any], new: dict[str, Any]) -> str:
         return "changes of the features that are new start at weight zero, those that are gone leave; the rest stays"
     if name == "derive":
         return "derived inputs that are new, or defined otherwise, start at weight zero; the others stay"
+    if name == "aggregate":
+        return _describe_columns(was, now)
     before, after = (list(getattr(each, name) or []) for each in (was, now))
     added = [each for each in after if each not in before]
     removed = [each for each in before if each not in after]
@@ -88,6 +109,17 @@ def describe(path: str, old: dict[str, Any], new: dict[str, Any]) -> str:
     parts.append(f"kept: {kept}" if added or removed else "all are kept, in another order")
     if added and removed and name in ("features", "categories"):
         parts.append("for a new name of the same input: `ssm-stream state rename-feature` first")
+    return "; ".join(parts)
+
+
+def _describe_columns(was: InputSettings, now: InputSettings) -> str:
+    added = [each for each in now.columns if each not in was.columns]
+    removed = [each for each in was.columns if each not in now.columns]
+    other = [each for each in now.columns if each in was.columns and was.columns[each] != now.columns[each]]
+    parts = [f"columns added: {', '.join(added)}"] if added else []
+    parts += [f"removed: {', '.join(removed)}"] if removed else []
+    parts += [f"defined otherwise, which are new inputs: {', '.join(other)}"] if other else []
+    parts.append("windows that are open go on; what they have not gathered from their begin is unknown in them")
     return "; ".join(parts)
 
 

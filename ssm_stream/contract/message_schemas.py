@@ -30,6 +30,9 @@ FAULTS: dict[str, frozenset[Fault]] = {
         Fault.AHEAD, Fault.LATE, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
     },
     "rows": frozenset({Fault.AHEAD, Fault.LATE}),
+    "context": frozenset(Fault) - {
+        Fault.AHEAD, Fault.TOO_MANY_ENTITIES, Fault.UNDELIVERABLE, Fault.UNMATCHED_LABEL,
+    },
     "admit": frozenset({Fault.TOO_MANY_ENTITIES}),
     "label": frozenset({Fault.UNMATCHED_LABEL}),
     "feedback": frozenset({
@@ -297,10 +300,10 @@ def dead_letter_headers(config: Config) -> Schema:
     """Return the schema of a dead letter's headers, as text; the message's own headers are there too."""
     stages = [stage for stage in FAULTS if _has(config, stage)]
     faults = sorted({f"{FAULT_PREFIX}{fault}" for stage in stages for fault in FAULTS[stage]})
-    number = {"type": "string", "pattern": "^[0-9]+$"}
+    number, facts = {"type": "string", "pattern": "^[0-9]+$"}, [each.topic for each in config.source.context]
     ours: dict[str, Schema] = {
         "topic": described(
-            {"enum": [*input_topics(config), *([config.sinks.alerts] if config.notify else [])]},
+            {"enum": [*input_topics(config), *facts, *([config.sinks.alerts] if config.notify else [])]},
             "Where the message stands.",
         ),
         "partition": number,
@@ -357,6 +360,8 @@ def _has(config: Config, stage: str) -> bool:
         return config.state.max_entities is not None and config.state.when_full == "refuse"
     if stage == "rows":
         return config.event.makes_rows
+    if stage == "context":
+        return bool(config.source.context)
     alerts = config.alerts
     sections = {
         "label": config.labels, "feedback": alerts.feedback, "control": alerts.control, "notify": config.notify,

@@ -8,6 +8,7 @@
 #include "layout.hpp"
 #include "monitor/drift.hpp"
 #include "monitor/novelty.hpp"
+#include "monitor/shape.hpp"
 
 namespace ssm {
 
@@ -56,6 +57,9 @@ inline void check_pool(Bounds& bounds, const LearnerState& of, i64 k) {
     bounds.check("pool.missing", f.missing.in(row), p.Q, 0, slots);
     bounds.check("pool.other", f.other.in(row), p.Q, 0, slots);
     bounds.check("pool.slot", f.slot.in(row), p.Q * VALUES, 0, slots);
+    bounds.check("pool.product_n", f.product_n.in(row), 1, 0, MAX_COUNT);
+    bounds.check("pool.product_of", f.product_of.in(row), p.factors, 0, static_cast<double>(p.F));
+    bounds.check("pool.product_waiting", f.product_waiting.in(row), 1, 0, BATCH);
     bounds.check("pool.stack_waiting", f.stack_waiting.in(row), 1, 0, BATCH);
     const auto heads = [&](const char* waiting, const char* near, const Table& table, const HeadFields& fields) {
         if (!table.rows) return;
@@ -97,6 +101,19 @@ inline void check_novelty(Bounds& bounds, const MonitorState& of, i64 e) {
     bounds.check("novelty.grid (widths)", f.grid.in(row) + 1, CHANNELS, 0, MAX_SIGNAL, 2);
 }
 
+inline void check_shape(Bounds& bounds, const MonitorState& of, i64 e) {
+    using namespace SSM_ISA::shape;
+    const double* number = of.shape_fields.number.in(of.shape.row(e));
+    bounds.check("shape.number (seen)", number + SEEN, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (events of a sample)", number + EVERY, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (samples)", number + COUNT, 1, 0, SAMPLES);
+    bounds.check("shape.number (place)", number + PLACE, 1, 0, SAMPLES - 1);
+    bounds.check("shape.number (period)", number + PERIOD, 1, number[PERIOD] == 0.0 ? 0.0 : static_cast<double>(LAG_LEAST), CYCLE_MOST);
+    bounds.check("shape.number (decay)", number + DECAY, 1, 0, 1);
+    bounds.check("shape.number (samples since)", number + SINCE, 1, 0, MAX_COUNT);
+    bounds.check("shape.number (judged)", number + JUDGED, 1, 0, MAX_COUNT);
+}
+
 // The rows of so many entities and pools. Returns what is wrong, empty if nothing is.
 inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools) {
     Bounds bounds;
@@ -110,6 +127,7 @@ inline std::string out_of_bounds(const EngineState& of, i64 entities, i64 pools)
             bounds.check("error_scale.number (seen)", of.monitor.error_scale_fields.number.in(of.monitor.error_scale.row(e)), 1, 0, MAX_COUNT);
         if (of.monitor.drift.rows) check_drift(bounds, of.monitor, e);
         if (of.monitor.novelty.rows) check_novelty(bounds, of.monitor, e);
+        if (of.monitor.shape.rows) check_shape(bounds, of.monitor, e);
     }
     return bounds.found();
 }

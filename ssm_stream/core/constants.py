@@ -12,7 +12,7 @@ HOUR_RATE, WEEK_RATE = 0.15, 0.5  # of the usual targets, once 7 (2) are known
 
 # gates
 PRIOR = 1e-2  # of the regret gates: keeps the weights from being decided by rounding while all regrets are small
-TOP_PRIOR = 0.1  # gates of nearly equal worth share until one is clearly better
+TOP_PRIOR = 0.01  # gates of nearly equal worth share until one is clearly better
 LOSS_CLIP = 4.0
 POOL_DECAY = 0.999  # of the pool's losses
 UNIT_RATE = 0.02

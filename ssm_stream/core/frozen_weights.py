@@ -30,6 +30,7 @@ class Weights(NamedTuple):
         by the root of the number of inputs
     poly_decay (2,): of the regret gates; soft (2, 4): sharpness, decay, prior events, fixed share of the loss gates
     sweep_decay, sweep_ridge, sweep_huber (2,): of the stacking gates; top_decay (): of the gate over the gates
+    product_decay, product_ridge, product_huber (): of the moment heads on products
     """
 
     moment_decay: NDArray[np.float64]
@@ -49,6 +50,9 @@ class Weights(NamedTuple):
     sweep_ridge: NDArray[np.float64]
     sweep_huber: NDArray[np.float64]
     top_decay: NDArray[np.float64]
+    product_decay: NDArray[np.float64]
+    product_ridge: NDArray[np.float64]
+    product_huber: NDArray[np.float64]
 
 
 RANDOM = 64  # features of the embedding
@@ -76,6 +80,9 @@ def untrained() -> Weights:
         sweep_ridge=np.array([3.0, 3.0]),
         sweep_huber=np.array([1.5, 1.5]),
         top_decay=np.array(0.998),
+        product_decay=np.array(0.9993),
+        product_ridge=np.array(0.6),
+        product_huber=np.array(1.27),
     )
 
 
@@ -94,7 +101,7 @@ class WeightsError(ValueError):
 CURE = "name a file that `ssm-stream train` of this release wrote, or take `model.weights` out for the package's own"
 UNTRAINED = "untrained"  # stands for `untrained()` where a file is named
 SHIPPED = Path(__file__).resolve().parent.parent / "data" / "weights.safetensors"
-FORMAT = "ssm-stream weights 2"
+FORMAT = "ssm-stream weights 3"
 MOST = 1 << 24  # bytes of a file; that of the package has some 4,000
 
 Bound = tuple[float, float]
@@ -104,6 +111,7 @@ BOUNDS: dict[str, Bound | tuple[Bound, ...]] = {
     "embedding_step": STEP, "fern_step": SHARE, "fern_decay": SHARE, "surprise": (ABOVE, ABOVE, SHARE),
     "frequency": ABOVE, "phase": FREE, "poly_decay": SHARE, "soft": (ABOVE, SHARE, ABOVE, SHARE),
     "sweep_decay": SHARE, "sweep_ridge": ABOVE, "sweep_huber": ABOVE, "top_decay": SHARE,
+    "product_decay": SHARE, "product_ridge": ABOVE, "product_huber": ABOVE,
 }  # fmt: skip
 """Between which two numbers each meta-parameter lies, neither of them included; a tuple is by the last dimension.
 

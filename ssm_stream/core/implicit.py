@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ssm_stream.core.shapes import LearnerParams
+import numpy as np
+from numpy.typing import NDArray
+
+from ssm_stream.core.shapes import LOG_RESIDUAL, RESIDUAL, LearnerParams, PoolState, Scratch, factors, product_heads
 
 
 class HeadNames(NamedTuple):
@@ -30,6 +33,11 @@ def head_names(p: LearnerParams) -> HeadNames:
     )
 
 
+def product_names(p: LearnerParams) -> list[str]:
+    """Names of the heads on products."""
+    return ["products", "products, log space"][: product_heads(p)]
+
+
 def answer_names(p: LearnerParams, many: bool) -> list[str]:
     """Names of the answers, (T,), in the kernel's order. many: whether the pool has several entities"""
     bases = ["running mean"] + (["last target"] if p.lags else [])
@@ -41,7 +49,41 @@ def answer_names(p: LearnerParams, many: bool) -> list[str]:
     if p.window:
         count = 4 + (p.lags > 0) + (3 if p.log else 0)
         pooled += [f"attention {i + 1}" for i in range(count)]
-    names = bases + [f"fleet: {name}" for name in pooled]
+    names = bases + [f"fleet: {name}" for name in pooled + product_names(p)]
     if many:
         names += [f"entity: {name}" for name in quick + slow] + [f"norm: {name}" for name in pooled]
     return names
+
+
+class Product(NamedTuple):
+    """A product as an input: numbers i and j that are multiplied, in standard deviations; value: the product; x: that in
+    standard deviations of its own; weight: target's unit per such deviation."""
+
+    i: int
+    j: int
+    value: float
+    x: float
+    weight: float
+
+
+def product_parts(p: LearnerParams, w: Scratch, pool: PoolState, k: int) -> list[Product]:
+    """The products of the event in the scratch, before it is learned; none before pool k has chosen them."""
+    if not factors(p) or not pool.product_of[k].all():
+        return []
+    first = 1 + p.F
+    weights = np.zeros(p.X - p.L)
+    for h in range(product_heads(p)):
+        at, kind = p.bases + p.B + h, (RESIDUAL, LOG_RESIDUAL)[h]
+        share = float(w.g[at] * w.scale[0, kind, 1])
+        if kind == LOG_RESIDUAL:
+            share *= 1.0 + float(w.a[at])
+        weights += share * pool.product_W[k, h, first : first + len(weights)].astype(np.float64)
+    i, j = _pairs(pool.product_of[k] - 1)
+    values = zip(i, j, w.product_raw.tolist(), w.product[first:].tolist(), weights.tolist(), strict=False)
+    return [Product(*each) for each in values]
+
+
+def _pairs(of: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """Numbers of each product, in the kernel's order."""
+    i, j = np.triu_indices(len(of))
+    return of[i].tolist(), of[j].tolist()

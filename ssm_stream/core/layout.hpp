@@ -17,14 +17,17 @@ inline bool complete(Params& p) {
     const i64 differences = p.differences + (p.feature_lags > 1 ? p.feature_lags - 1 : i64(0));
     const i64 heads = p.M * p.moments + p.prox + slow + embedding + (p.fern > 0) + p.gd + p.log * (p.prox + embedding) +
                       window * (4 + past + 3 * p.log);
+    p.factors = p.products * (p.F < FACTORS ? p.F : i64(FACTORS)), p.pairs = p.factors * (p.factors + 1) / 2;
+    p.product_heads = p.products * (1 + p.log);
+    p.wide_X = rounded(p.X, 16);
     p.rows = p.M + (window && p.log);
     p.past_features = p.feature_lags > 1 ? p.features * (1 + p.feature_lags) : p.features;
     p.wide_L = rounded(p.L, 16), p.wide_N = rounded(p.N, 16), p.wide_T = rounded(p.T, 8);
     p.answers = rounded(p.T > GATES ? p.T : i64(GATES), 8);
     p.heads = p.B + p.prox + 2;
     return p.C == p.features + p.categories + p.cycles && p.F == p.features * (1 + differences) + p.cycles + p.lags + 2 * p.seasons &&
-           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
-           p.T == p.bases + 2 * p.B + p.prox + slow && p.bases == 1 + past + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
+           p.L == 1 + p.F + p.K && p.N == 1 + 2 * p.F + p.K && p.X == p.products * (1 + p.F + p.pairs + p.K) && p.R % 16 == 0 && p.M <= p.decays && p.fern % 4 == 0 && p.B == heads &&
+           p.T == p.bases + 2 * p.B + p.product_heads + p.prox + slow && p.bases == 1 + past + 2 * p.seasons && p.Q <= p.features + p.categories + 2;
 }
 
 // A field as Python sees it: shape without padding, bytes from one element to the next along each axis.
@@ -121,6 +124,18 @@ inline void place_fields(Placer& put, PoolFields& f, const Params& p) {
     put("stack_W", f.stack_W, {2, p.wide_T}, 8);
     put("stack_batch", f.stack_batch, {BATCH, p.wide_T}, 8);
     put("stack_S", f.stack_S, {2, p.T, p.wide_T}, 8);
+    put("product_n", f.product_n, {});
+    put("product_of", f.product_of, {p.factors});
+    put("product_waiting", f.product_waiting, {});
+    put("product_level", f.product_level, {p.products});
+    put("product_kept", f.product_kept, {p.products * BATCH});
+    put("product_mean", f.product_mean, {p.pairs}, 8);
+    put("product_var", f.product_var, {p.pairs}, 8);
+    put("product_count", f.product_count, {p.pairs}, 8);
+    put("product_R", f.product_R, {p.product_heads, p.wide_X}, 16);
+    put("product_W", f.product_W, {p.product_heads, p.wide_X}, 16);
+    put("product_batch", f.product_batch, {p.products * BATCH, p.wide_X}, 16);
+    put("product_S", f.product_S, {p.X, p.wide_X}, 16);
     put("value", f.value, {p.Q, VALUES});
     put("slot", f.slot, {p.Q, VALUES});
     put.finish();
@@ -171,6 +186,14 @@ inline void place_fields(Placer& put, NoveltyFields& f) {
     put("cell_events", f.cell_events, {WEEK});
     put.finish();
 }
+inline void place_fields(Placer& put, ShapeFields& f) {
+    put("number", f.number, {SHAPE_NUMBERS});
+    put("tail", f.tail, {SHAPE_TAIL});
+    put("distance", f.distance, {SHAPE_SAMPLES}, 16);
+    put("past", f.past, {SHAPE_SAMPLES}, 32);
+    put("usual", f.usual, {SHAPE_SAMPLES});
+    put.finish();
+}
 inline void place_fields(Placer& put, LevelsFields& f, i64 columns) {
     put("number", f.number, {4});
     const i64 beyond = rounded(2 * columns, 8) - 2 * columns;  // to whole vectors
@@ -216,9 +239,9 @@ inline void place_fields(Placer& put, ReferenceFields& f, const Params& p) {
 }
 
 struct ScratchFields {
-    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation;
+    Field<double> v, q, scale, base, a, active, gate, made, g, off, least, ratio, decay, stack_rate, stack, levels, error_scale, deviation, product_raw, product_deviation;
     Field<i64> slots, flag, on, leaf_fleet, leaf_norm, places, others;
-    Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate;
+    Field<float> fleet, norm, entity, size, phi_fleet, phi_norm, attend, past, rate, product, product_rate;
 };
 // Vectors write up to eight numbers at once: there is room behind what Python sees.
 inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
@@ -234,7 +257,7 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("phi_norm", f.phi_norm, {p.R}, 16);
     put("leaf_fleet", f.leaf_fleet, {BINS});
     put("leaf_norm", f.leaf_norm, {BINS});
-    put("q", f.q, {3, p.heads});
+    put("q", f.q, {ANSWERING, p.heads});
     put("scale", f.scale, {2, 4, 2});
     put("base", f.base, {BASES});
     put("a", f.a, {p.answers}, 8);
@@ -256,6 +279,10 @@ inline void place_fields(Placer& put, ScratchFields& f, const Params& p) {
     put("levels", f.levels, {LEVEL_ROOMS, rounded(2 * (p.features + 1), 8)}, 8);
     put("error_scale", f.error_scale, {SCALE_ROOMS, rounded(CONTEXT + p.features, 8)}, 8);
     put("deviation", f.deviation, {2, rounded(p.F, 8)}, 8);
+    put("product", f.product, {p.wide_X}, 16, 16);
+    put("product_rate", f.product_rate, {RATES});
+    put("product_raw", f.product_raw, {p.pairs}, 8, 8);
+    put("product_deviation", f.product_deviation, {rounded(p.pairs, 8)}, 8);
     put.finish();
 }
 inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
@@ -270,7 +297,11 @@ inline Scratch scratch_in(char* row, const ScratchFields& f, const Params& p) {
     w.ratio = f.ratio.in(row), w.decay = f.decay.in(row), w.rate = f.rate.in(row), w.stack_rate = f.stack_rate.in(row);
     w.stack = f.stack.in(row), w.others = f.others.in(row), w.levels = f.levels.in(row);
     w.error_scale = f.error_scale.in(row), w.deviation = f.deviation.in(row);
-    for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;  // an unknown number teaches nothing
+    w.product = f.product.in(row), w.product_rate = f.product_rate.in(row);
+    w.product_raw = f.product_raw.in(row), w.product_deviation = f.product_deviation.in(row);
+    // an unknown number teaches nothing
+    for (i64 j = p.F; j < rounded(p.F, 8) + 8; ++j) w.v[j] = NAN;
+    for (i64 j = p.pairs; j < rounded(p.pairs, 8) + 8; ++j) w.product_raw[j] = NAN;
     return w;
 }
 

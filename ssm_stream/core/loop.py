@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import detect, error_scale, interval, levels, lifecycle, novelty
+from ssm_stream.core import cycle_shape, detect, error_scale, interval, levels, lifecycle, novelty
 from ssm_stream.core.pending import Pending, Room
 from ssm_stream.core.shapes import EntityState, HeadsState, PoolState
 
@@ -44,6 +44,7 @@ class EntityStates(NamedTuple):
     error_scale: error_scale.ErrorScaleState
     detector: detect.DetectorState
     novelty: novelty.NoveltyState
+    shape: cycle_shape.ShapeState
     levels: levels.LevelsState
     lifecycle: lifecycle.LifecycleState
     clock: Clock
@@ -63,7 +64,7 @@ class Rules(NamedTuple):
     """The configuration as numbers. Budgets: mean events, or mean seconds, between false alarms (0 = other).
 
     direction: 1 above, −1 below, 0 both; deviation: smallest |y − yhat| that counts, absolute and relative to |yhat|
-    channels: which detect anomalies: RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL; they share the budget
+    channels: which of CHANNELS detect anomalies; they share the budget, the last only where the target has a period
     learn: what an open episode of each kind does to learning: ADAPT, SLOW or HOLD
     """
 
@@ -79,7 +80,7 @@ class Rules(NamedTuple):
     drift: bool
     drift_events: float
     drift_seconds: float
-    channels: tuple[bool, bool, bool]
+    channels: tuple[bool, bool, bool, bool]
     learn: tuple[int, int]
     episodes: lifecycle.LifecycleRules
 
@@ -128,8 +129,8 @@ MATCHED, DROPPED, MISSED = range(3)
 
 
 LEARNS, CHANNEL, ENDED = 2, 3, 4  # places of `Reported.phase`; the last is the first of two
-RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL = range(3)
-CHANNELS = ("residual", "novelty", "levels")
+RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, SHAPE_CHANNEL = range(4)
+CHANNELS = ("residual", "novelty", "levels", "shape")
 
 
 class Reported(NamedTuple):

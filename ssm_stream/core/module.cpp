@@ -28,6 +28,7 @@ void bind_windows(nb::module_& m);
 void bind_reader(nb::module_& m);
 void bind_rows(nb::module_& m);
 void bind_writer(nb::module_& m);
+void bind_client(nb::module_& m);
 }  // namespace ssm
 
 namespace {
@@ -152,8 +153,8 @@ Params params_of(nb::handle from) {
     p.features = count("features", MANY), p.categories = count("categories", MANY), p.cycles = count("cycles", MANY);
     p.C = count("C", MANY), p.F = count("F", MANY), p.Q = count("Q", MANY), p.K = count("K", SLOTS);
     p.L = count("L", MANY), p.N = count("N", MANY), p.M = count("M", 64), p.R = count("R", MANY);
-    p.B = count("B", MANY), p.T = count("T", MANY);
-    p.moments = count("moments", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
+    p.B = count("B", MANY), p.X = count("X", MANY), p.T = count("T", MANY);
+    p.moments = count("moments", 1), p.products = count("products", 1), p.prox = count("prox", 64), p.log = count("log", 1), p.gd = count("gd", 1);
     p.fern = count("fern", BINS), p.window = count("window", MANY), p.bases = count("bases", 4);
     p.lags = count("lags", MANY), p.differences = count("differences", 1), p.feature_lags = count("feature_lags", MANY);
     p.seasons = count("seasons", 1), p.step_hour = count("step_hour", 2), p.step_weekday = count("step_weekday", 2);
@@ -161,6 +162,8 @@ Params params_of(nb::handle from) {
     p.slow_step = number<double>(from, "slow_step"), p.embedding_step = number<double>(from, "embedding_step");
     p.fern_step = number<double>(from, "fern_step"), p.fern_decay = number<double>(from, "fern_decay");
     p.top_decay = number<double>(from, "top_decay");
+    p.product_decay = number<double>(from, "product_decay"), p.product_ridge = number<double>(from, "product_ridge");
+    p.product_huber = number<double>(from, "product_huber");
     p.decays = length(from.attr("decay"), "decay");
     if (!complete(p))
         throw nb::value_error("the sizes of the learner do not fit each other");
@@ -313,7 +316,7 @@ Rules rules_of(nb::handle from) {
     r.deviation = number<double>(from, "deviation"), r.deviation_relative = number<double>(from, "deviation_relative");
     r.drift = number<bool>(from, "drift"), r.drift_events = number<double>(from, "drift_events");
     r.drift_seconds = number<double>(from, "drift_seconds");
-    for (int i = 0; i < 3; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
+    for (int i = 0; i < 4; ++i) r.channels[i] = nb::cast<bool>(from.attr("channels")[i]);
     for (int i = 0; i < 2; ++i) r.learn[i] = nb::cast<i64>(from.attr("learn")[i]);
     set_episodes(r, from.attr("episodes"));
     return r;
@@ -365,6 +368,7 @@ class PyEngine {
         m.interval = table_of(state.attr("interval"), placed(m.interval_fields), "interval");
         m.drift = table_of(state.attr("detector"), placed(m.drift_fields), "detector");
         m.novelty = table_of(state.attr("novelty"), placed(m.novelty_fields), "novelty");
+        m.shape = table_of(state.attr("shape"), placed(m.shape_fields), "shape");
         m.levels = table_of(state.attr("levels"), placed(m.levels_fields, p.features + 1), "levels");
         m.episodes = table_of(state.attr("lifecycle"), placed(m.episode_fields, std::vector<i64>{2, EPISODE_NUMBERS}), "lifecycle");
         m.clock = table_of(state.attr("clock"), placed(m.clock_fields, std::vector<i64>{4}), "clock");
@@ -375,7 +379,7 @@ class PyEngine {
         const bool short_of = m.interval.rows != E || m.episodes.rows != E || m.clock.rows != E || m.reference.rows != E || m.error_scale.rows != E ||
                               m.error_scale_pool.rows != s.learner.pool.rows ||
                               (s.rules.drift && m.drift.rows != E) || (s.rules.channels[1] && m.novelty.rows != E) ||
-                              (s.rules.channels[2] && m.levels.rows != E);
+                              (s.rules.channels[2] && m.levels.rows != E) || (s.rules.channels[3] && m.shape.rows != E);
         if (short_of) throw nb::value_error("the groups of the entities' state have different numbers of rows");
         s.told = {member<i64>(reported, "phase", {6}), member<double>(reported, "number", {2, 3}), member<float>(reported, "weights", {p.L})};
     }
@@ -492,6 +496,7 @@ nb::tuple schema(const std::string& group, nb::handle params, i64 size) {
     if (group == "interval") { IntervalFields f; return schema_of(placed(f)); }
     if (group == "detector") { DriftFields f; return schema_of(placed(f)); }
     if (group == "novelty") { NoveltyFields f; return schema_of(placed(f)); }
+    if (group == "shape") { ShapeFields f; return schema_of(placed(f)); }
     if (group == "error_scale") { ErrorScaleFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "error_scale_pool") { ErrorScalePoolFields f; return schema_of(placed(f, CONTEXT + size)); }
     if (group == "levels") { LevelsFields f; return schema_of(placed(f, size)); }
@@ -521,6 +526,12 @@ MonitorState novelty_state(nb::handle s, i64 e) {
     MonitorState m{};
     m.novelty = table_of(s, placed(m.novelty_fields), "novelty");
     check_row(m.novelty, e);
+    return m;
+}
+MonitorState shape_state(nb::handle s, i64 e) {
+    MonitorState m{};
+    m.shape = table_of(s, placed(m.shape_fields), "shape");
+    check_row(m.shape, e);
     return m;
 }
 MonitorState levels_state(nb::handle s, i64 e, i64 columns) {
@@ -583,6 +594,14 @@ void bind_monitor(nb::module_& m) {
         double* score = data<double>(out, "out", {n});
         nb::gil_scoped_release free;
         for (i64 t = 0; t < n; ++t) score[t] = F->novelty_observe(state, e, value[t], week[t], events);
+    });
+    m.def("shape_observe", [](nb::handle s, i64 e, nb::handle values, double events, nb::handle out) {
+        const MonitorState state = shape_state(s, e);
+        const i64 n = length(values, "values");
+        const double* value = data<const double>(values, "values", {n});
+        double* score = data<double>(out, "out", {n});
+        nb::gil_scoped_release free;
+        for (i64 t = 0; t < n; ++t) score[t] = F->shape_observe(state, e, value[t], events);
     });
     m.def("levels_observe", [](nb::handle s, i64 e, nb::handle values, nb::handle columns, i64 features, double events, double absorb, nb::handle out) {
         if (features < 0 || features > 100'000) throw nb::value_error("no such number of features");
@@ -670,5 +689,6 @@ NB_MODULE(_core, m) {
     bind_reader(m);
     bind_rows(m);
     bind_writer(m);
+    bind_client(m);
     choose("");
 }

@@ -26,6 +26,13 @@ struct PoolFields {
     Field<double> stack_R, stack_W;           // (2, T)
     Field<double> stack_batch;                // (BATCH, T)
     Field<double> stack_S;                    // (2, T, T)
+    Field<i64> product_n, product_waiting;    // events that the heads on products have learned; those that wait
+    Field<i64> product_of;                    // (factors,) numeric inputs that are multiplied, plus one; 0 = not chosen yet
+    Field<double> product_mean, product_var, product_count;  // (pairs,) of the products
+    Field<float> product_level, product_kept;  // (1,), (BATCH,) as of the moment heads
+    Field<float> product_R, product_W;        // (heads, X)
+    Field<float> product_batch;               // (BATCH, X)
+    Field<float> product_S;                   // (X, X)
     Field<double> value;                      // (Q, VALUES) values of each coded column
     Field<i64> slot;                          // (Q, VALUES) their slots plus one; 0 = none yet
 };
@@ -38,7 +45,11 @@ struct Pool {
     i64 *differs, *seen, *dead, *missing, *other;
     double *top, *top2, *regret, *regret2, *loss, *stack_level, *stack_kept;
     i64& stack_waiting;
-    double *stack_R, *stack_W, *stack_batch, *stack_S, *value;
+    double *stack_R, *stack_W, *stack_batch, *stack_S;
+    i64 &product_n, *product_of, &product_waiting;
+    double *product_mean, *product_var, *product_count;
+    float *product_level, *product_kept, *product_R, *product_W, *product_batch, *product_S;
+    double* value;
     i64* slot;
     SSM_INLINE Pool(const PoolFields& f, char* row)
         : n(*f.n.in(row)), entities(*f.entities.in(row)), time(*f.time.in(row)), begun(*f.begun.in(row)), low(*f.low.in(row)),
@@ -49,7 +60,11 @@ struct Pool {
           other(f.other.in(row)), top(f.top.in(row)), top2(f.top2.in(row)), regret(f.regret.in(row)),
           regret2(f.regret2.in(row)), loss(f.loss.in(row)), stack_level(f.stack_level.in(row)),
           stack_kept(f.stack_kept.in(row)), stack_waiting(*f.stack_waiting.in(row)), stack_R(f.stack_R.in(row)),
-          stack_W(f.stack_W.in(row)), stack_batch(f.stack_batch.in(row)), stack_S(f.stack_S.in(row)), value(f.value.in(row)),
+          stack_W(f.stack_W.in(row)), stack_batch(f.stack_batch.in(row)), stack_S(f.stack_S.in(row)),
+          product_n(*f.product_n.in(row)), product_of(f.product_of.in(row)), product_waiting(*f.product_waiting.in(row)), product_mean(f.product_mean.in(row)),
+          product_var(f.product_var.in(row)), product_count(f.product_count.in(row)), product_level(f.product_level.in(row)),
+          product_kept(f.product_kept.in(row)), product_R(f.product_R.in(row)), product_W(f.product_W.in(row)),
+          product_batch(f.product_batch.in(row)), product_S(f.product_S.in(row)), value(f.value.in(row)),
           slot(f.slot.in(row)) {}
 };
 

@@ -7,6 +7,7 @@
 #include "monitor/interval.hpp"
 #include "monitor/mean_shift.hpp"
 #include "monitor/novelty.hpp"
+#include "monitor/shape.hpp"
 
 #define SSM_TEXT(name) #name
 #define SSM_NAME(name) SSM_TEXT(name)
@@ -28,7 +29,7 @@ enum { LAST, MARK, GAP, GAPS_COUNTED };  // columns of the clock
 enum { ADAPT, SLOW, HOLD };              // of Rules.learn
 enum { LEARNS = 2, CHANNEL = 3, ENDED = 4 };  // places of Reported.phase
 constexpr double ABSORB_SHARE = 1.0 / 3.0, ABSORB_LEAST = 100.0, ABSORB_MOST = 1000.0;  // of a budget, events
-enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, FIRST_OWN_CHANNEL };
+enum { RESIDUAL_CHANNEL, NOVELTY_CHANNEL, LEVELS_CHANNEL, SHAPE_CHANNEL, FIRST_OWN_CHANNEL };
 
 // Mean events between false alarms, at the entity's own rate where the budget is in time.
 static SSM_INLINE double budget_events(double events, double seconds, double gap) {
@@ -147,6 +148,10 @@ static inline Anomaly anomaly_score(const EngineState& state, i64 e, const Judge
                                                  error_scale::usual_by_context(context), state.learner.w.levels);
         if (found > out.score) out = {found, LEVELS_CHANNEL};
     }
+    if (r.channels[SHAPE_CHANNEL]) {
+        const double found = shape::observe(shape::Shape(state.monitor, e), j.y, events);
+        if (found > out.score) out = {found, SHAPE_CHANNEL};
+    }
     if (state.own.count > 0) {
         const OwnScore found = state.own.score(state.own.with, e, j.time, j.y, j.answer, j.u, events);
         if (found.score > out.score) out = {min(found.score, SCORE_MOST), FIRST_OWN_CHANNEL + found.channel};
@@ -166,7 +171,8 @@ static inline double judge(const EngineState& state, i64 e, const Judged& j) {
     if (j.allowance) *j.allowance = 0.0;
     if (!j.known) return 0.0;
     const double error = j.y - j.answer, size = std::fabs(error), gap = clock_of(state, e)[GAP];
-    const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + state.own.count), 1.0);
+    const bool shapes = r.channels[SHAPE_CHANNEL] && shape::is_periodic(shape::Shape(state.monitor, e));
+    const double channels = max(static_cast<double>(r.channels[0] + r.channels[1] + r.channels[2] + shapes + state.own.count), 1.0);
     const double budget_of = budget_events(r.anomaly_events, r.anomaly_seconds, gap), events = budget_of * channels;
     const double absorb = absorb_after(r, episodes::ANOMALY, budget_of);
     // Judged is the error over the scale of its side.
@@ -266,6 +272,7 @@ static SSM_ALONE void prefetch_entity(const EngineState& state, i64 e, Part part
         case FOR_JUDGING:
             if (state.rules.channels[LEVELS_CHANNEL]) prefetch(m.levels, e, 0, m.levels_fields.size);
             if (state.rules.channels[NOVELTY_CHANNEL]) prefetch(m.novelty, e, 0, m.novelty_fields.cell.at);
+            if (state.rules.channels[SHAPE_CHANNEL]) prefetch(m.shape, e, 0, m.shape_fields.distance.at);
             return;
         case FOR_DRIFT:
             if (state.rules.drift) prefetch(m.drift, e, 0, m.drift_fields.histogram.at);
@@ -579,6 +586,7 @@ const Functions functions{
     [](const MonitorState& m, i64 e, double value, double week_seconds, double events) {
         return novelty::observe(novelty::Novelty(m, e), value, week_seconds, events);
     },
+    [](const MonitorState& m, i64 e, double value, double events) { return shape::observe(shape::Shape(m, e), value, events); },
     [](const MonitorState& m, i64 e, double value, const double* columns, i64 features, double events, double absorb, double* room) {
         return mean_shift::observe(mean_shift::Levels(m, e), value, columns, features, events, absorb, 1.0, room);
     },

@@ -13,6 +13,7 @@ Symbols
     C  columns of an event        F  numeric inputs         K  slots for codes (grows)      Q  columns that may be coded
     L = 1 + F + K                 inputs of the fleet and entity scope: the constant, the numbers, the codes
     N = 1 + 2F + K                inputs of the norm scope
+    X = 1 + F + J + K             inputs of the heads on products, of which there are J
     M  moment heads               B  heads of a pooled scope          T  answers             R  embedding's features
     E  entities                   P  pools
 """
@@ -38,6 +39,8 @@ VALUES = 32  # values of a column that get a slot
 SLOTS = 256  # slots of a pool
 BINS, DEPTH, LEAVES = 32, 3, 8  # random ferns
 GAPS = 20  # gaps between events that decide whether there is an hour and a weekday to speak of
+FACTORS = 8  # numbers that are multiplied with each other
+CHOOSE_AT = 200  # events that the heads on products learn before they choose these
 G = 6  # gates: two of regrets, two of losses, two that stack
 HOURS, WEEK = 24, 168
 BATCH = 3  # events that may wait to be swept with a later one
@@ -54,8 +57,8 @@ class LearnerParams(NamedTuple):
     """Sizes and constants; the same for every pool and entity. Symbols as above.
 
     features, categories, cycles: columns of an event by kind, in that order
-    log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events attended
-        to, or 0
+    products, log, gd: 1 where those heads are there; prox: quick proximal heads, or 0; fern: trees or 0; window: events
+        attended to, or 0
     bases: answers that need no head; heads_only: 1 where they do not answer
     differences: 1 where each feature's change is an input; feature_lags: events that changes reach back
     half_life (M,): of the moment heads, ms, 0 where the decay counts events
@@ -73,7 +76,9 @@ class LearnerParams(NamedTuple):
     L: int
     N: int
     M: int
+    X: int
     moments: int
+    products: int
     R: int
     B: int
     T: int
@@ -96,6 +101,9 @@ class LearnerParams(NamedTuple):
     fern_step: float
     fern_decay: float
     top_decay: float
+    product_decay: float
+    product_ridge: float
+    product_huber: float
     half_life: NDArray[np.float64]
     decay: NDArray[np.float64]
     ridge: NDArray[np.float32]
@@ -162,6 +170,11 @@ class PoolState(NamedTuple):
     stack_level (P, 2), stack_batch (P, BATCH, T), stack_kept (P, 2, BATCH), stack_waiting (P,): as of the heads;
     top, top2 (P, G): of the gates; unit (P,): usual absolute error
     surprise (P, 3): fast and slow mean of the first moment head's |error|; events that the slow one holds, decayed
+    product_n (P,) int64: events that the heads on products have learned; product_of (P, k) int64: numbers that are
+        multiplied, plus one (0 = not chosen yet); product_mean, product_var, product_count (P, J): of the products, as
+        v_mean; product_S (P, X, X), product_R, product_W (P, 1 or 2, X), product_level (P, 1), product_batch
+        (P, BATCH, X), product_kept (P, BATCH), product_waiting (P,): of these heads, as in `HeadsState`, with one S for
+        both, of which the second is in log space
     """
 
     n: NDArray[np.int64]
@@ -200,6 +213,18 @@ class PoolState(NamedTuple):
     top2: NDArray[np.float64]
     unit: NDArray[np.float64]
     surprise: NDArray[np.float64]
+    product_n: NDArray[np.int64]
+    product_of: NDArray[np.int64]
+    product_waiting: NDArray[np.int64]
+    product_level: NDArray[np.float32]
+    product_kept: NDArray[np.float32]
+    product_mean: NDArray[np.float64]
+    product_var: NDArray[np.float64]
+    product_count: NDArray[np.float64]
+    product_R: NDArray[np.float32]
+    product_W: NDArray[np.float32]
+    product_batch: NDArray[np.float32]
+    product_S: NDArray[np.float32]
 
 
 class HeadsState(NamedTuple):
@@ -251,7 +276,7 @@ class Scratch(NamedTuple):
         hour and weekday are codes
     fleet, norm, entity (D,) float32: inputs of each scope, [1, z, codes]; size (3,): their squared norms
     phi_fleet, phi_norm (R,) float32: embedding; leaf_fleet, leaf_norm (BINS,) int64
-    q (3, B + prox + 1): standardised answers of the scopes' heads: fleet, norm, entity
+    q (4, B + prox + 2): standardised answers of the heads: fleet, norm, entity, on products
     scale (2, 4, 2): mean and deviation of each scale, of the pool and of the entity
     base (5,): base, its logarithm, the entity's mean, least and greatest answer allowed
     a (T,) answers; active (T,): 1 or 0; gate (G + 1, T) weights; made (G + 1,) answers of the gates; g (T,) total
@@ -264,6 +289,8 @@ class Scratch(NamedTuple):
         gate; others (SLOTS,) int64: codes to sweep;
         stack (T,): inputs of the stacking gates; levels (9, ·), error_scale (4, ·): room of the
         mean-shift detector and of the scale of errors; deviation (2, ·): of each input, of the pool and of the entity
+    product (X,) float32: inputs of the heads on products; product_raw, product_deviation (J,): the products, NaN where
+        unknown, and their deviations; product_rate (5,): as a row of `rate`
     """
 
     v: NDArray[np.float64]
@@ -300,6 +327,10 @@ class Scratch(NamedTuple):
     levels: NDArray[np.float64]
     error_scale: NDArray[np.float64]
     deviation: NDArray[np.float64]
+    product: NDArray[np.float32]
+    product_rate: NDArray[np.float32]
+    product_raw: NDArray[np.float64]
+    product_deviation: NDArray[np.float64]
 
 
 ONES = 3  # row of Scratch.attend
@@ -307,14 +338,15 @@ ONES = 3  # row of Scratch.attend
 CODES, FRESH, MANY, SEASONS = range(4)
 # columns of Scratch.base
 BASE, LOG_BASE, MEAN, LOW, HIGH = range(5)
-# scopes in Scratch.q and Scratch.size
-FLEET, NORM, ENTITY = range(3)
+# rows of Scratch.q; the first three are the scopes, also in Scratch.size
+FLEET, NORM, ENTITY, PRODUCTS = range(4)
 
 
 class Heads(NamedTuple):
     """Which heads answer; see `config.Model`. size, scale: of the embedding; None: all features of the weights"""
 
     moments: bool = True
+    products: bool = True
     proximal: bool = True
     embedding: bool = True
     fern: bool = True
@@ -377,10 +409,12 @@ def learner_params(
         L=1 + F + K,
         N=1 + 2 * F + K,
         M=M,
+        X=heads.products * (1 + F + _pairs(F) + K),
         moments=int(heads.moments),
+        products=int(heads.products),
         R=R,
         B=B,
-        T=bases + 2 * B + prox + (prox > 0),
+        T=bases + 2 * B + heads.products * (1 + log) + prox + (prox > 0),
         prox=prox,
         log=log,
         gd=int(heads.gd),
@@ -400,6 +434,9 @@ def learner_params(
         fern_step=float(weights.fern_step),
         fern_decay=float(weights.fern_decay),
         top_decay=float(weights.top_decay),
+        product_decay=float(weights.product_decay),
+        product_ridge=float(weights.product_ridge),
+        product_huber=float(weights.product_huber),
         half_life=half_life,
         decay=decay,
         ridge=ridge.astype(np.float32),
@@ -419,6 +456,22 @@ def learner_params(
         sweep_ridge=weights.sweep_ridge,
         sweep_huber=weights.sweep_huber,
     )
+
+
+def _pairs(F: int) -> int:
+    """Products of the numbers that are multiplied."""
+    k = min(F, FACTORS)
+    return k * (k + 1) // 2
+
+
+def factors(p: LearnerParams) -> int:
+    """Numbers k that are multiplied with each other, by the heads on products."""
+    return p.products * min(p.F, FACTORS)
+
+
+def product_heads(p: LearnerParams) -> int:
+    """Heads on products: of the residual, and in log space."""
+    return p.products * (1 + p.log)
 
 
 def embedding_features(trained: int, R: int) -> NDArray[np.int64]:

@@ -11,14 +11,15 @@
 
 namespace ssm {
 
-enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3 };
+enum { VALUES = 32, SLOTS = 256, GAPS = 20, GATES = 6, HOURS = 24, WEEK = 168, BINS = 32, DEPTH = 3, LEAVES = 8, PLAIN = 128, BATCH = 3, FACTORS = 8 };
 enum { LEVEL_ROOMS = 9 };  // working space of mean_shift.hpp, rows
+enum { SHAPE_SAMPLES = 288, SHAPE_NUMBERS = 15, SHAPE_TAIL = 5 };  // of shape.hpp
 enum { CONTEXT = 9, SCALE_ROOMS = 4 };  // inputs of error_scale.hpp beside the features; rows of its working space
 enum Scale { RESIDUAL, VALUE, LOG_RESIDUAL, LOG_VALUE };    // what a head answers
 enum Statistic { Y_MEAN, Y_SPREAD, SCALES };                // of `target`; then mean and variance of each scale
 enum Flag { CODES, FRESH, MANY, SEASONS, FLAGS };           // of Scratch.flag
 enum Base { BASE, LOG_BASE, MEAN, LOW, HIGH, BASES };       // of Scratch.base
-enum Which { FLEET, NORM, ENTITY };                         // scopes
+enum Which { FLEET, NORM, ENTITY, PRODUCTS, ANSWERING };     // scopes, and the products: who answers
 enum Rate { PUSH, RIDGE, LEVEL, PULL, KEEP, RATES };        // ω, ρ, level, ωe and λ of an event for a moment head
 enum Near { NEAR, NEAR_LOG, NEAR_PLAIN, NEAR_PAST, HELD };  // of `near`
 enum Kept { HELD_RESIDUAL, HELD_VALUE, HELD_LOG, HELD_LOG_VALUE };  // rows of `held`
@@ -31,17 +32,19 @@ constexpr double ERROR_CLIP = 3.0;     // errors of the gradient heads
 constexpr double WINSOR = 10.0;        // deviations a value may count for in the running statistics
 constexpr double FLOOR_RATE = 5e-4;    // rate of the running statistics once 2,000 events have been seen
 constexpr i64 BATCH_FROM = 1000;       // events from which on a pool's sweeps may wait for each other
+constexpr i64 CHOOSE_AT = 200;         // events that the heads on products learn before they choose what to multiply
 
 // The same for every pool and entity; arrays belong to Python.
 struct Params {
     i64 features, categories, cycles;  // columns of an event by kind, in that order
     i64 C, F, Q, K, L, N, M, R, B, T;
-    i64 moments, prox, log, gd, fern, window;  // heads: there or not, how many, how many events attended to
+    i64 moments, products, prox, log, gd, fern, window;  // heads: there or not, how many, how many events attended to
     i64 bases;                         // answers that need no head
     i64 lags, differences, feature_lags, seasons;
     i64 step_hour, step_weekday;       // Mode
     i64 learned_gate, heads_only;      // whether the gate learns; whether the bases do not answer
     double slow_step, embedding_step, fern_step, fern_decay, top_decay;
+    double product_decay, product_ridge, product_huber;
     const double *half_life, *decay;   // (M,) ms, 0 where the decay counts events
     const float *ridge, *huber;        // (M,)
     const double *steps, *surprise;    // (prox,), (3,)
@@ -53,7 +56,9 @@ struct Params {
     i64 decays;                        // of `decay`: M, or more where no moment head answers
     i64 past_features;                 // width of `u_last`
     i64 rows;                          // moment heads of a pooled scope: with attention one more, in log space
-    i64 wide_L, wide_N, wide_T;        // rounded up to whole vectors
+    i64 factors, pairs, product_heads; // inputs that are multiplied, their products, and the heads on these
+    i64 X;                             // inputs of these heads
+    i64 wide_L, wide_N, wide_X, wide_T;  // rounded up to whole vectors
     i64 answers;                       // room for answers and gates in the scratch
     i64 heads;                         // room for the answers of a scope
 };
@@ -74,6 +79,8 @@ struct Scratch {
     double *stack_rate, *stack;
     i64* others;
     double *levels, *error_scale, *deviation;
+    float *product, *product_rate;
+    double *product_raw, *product_deviation;
 };
 
 // Rows of one size in memory.

@@ -10,6 +10,7 @@ struct DriftFields { Field<double> number, bets; Field<float> histogram, waiting
 struct ErrorScaleFields { Field<double> number; Field<float> value, mean, w, v; Field<std::int16_t> cell; Field<std::uint8_t> visits; };
 struct ErrorScalePoolFields { Field<double> number, tail, w, v, P; };
 struct NoveltyFields { Field<double> number, smooth, slow, grid; Field<u64> visited; Field<float> cell; Field<std::uint8_t> cell_events; };
+struct ShapeFields { Field<double> number, tail; Field<float> distance; Field<std::int16_t> past; Field<std::int8_t> usual; };
 struct LevelsFields { i64 size; Field<double> number; Field<float> origin, last, quantum, mean, base, rms; Field<std::uint16_t> events, crossings; };
 struct NumberFields { Field<double> number; };   // episodes (2, 8); clock (4,)
 struct ReferenceFields { Field<float> weights; };  // (L,) running mean of the implicit weights, in the target's unit
@@ -24,10 +25,11 @@ struct LearnerState {
     HeadFields fleet_fields, norm_fields;
 };
 struct MonitorState {
-    Table interval, drift, novelty, levels, episodes, clock, reference, error_scale, error_scale_pool;
+    Table interval, drift, novelty, shape, levels, episodes, clock, reference, error_scale, error_scale_pool;
     IntervalFields interval_fields;
     DriftFields drift_fields;
     NoveltyFields novelty_fields;
+    ShapeFields shape_fields;
     LevelsFields levels_fields;
     NumberFields episode_fields, clock_fields;
     ReferenceFields reference_fields;
@@ -45,7 +47,7 @@ struct Rules {
     double deviation, deviation_relative;     // smallest |y − yhat| that counts, absolute and relative to |yhat|
     bool drift;
     double drift_events, drift_seconds;
-    bool channels[3];                         // which look for anomalies
+    bool channels[4];                         // which look for anomalies; the last is that of shapes, where there is a period
     i64 learn[2];                             // what an open episode of each kind does to learning
     i64 consecutive, recover_after[2], cooldown[2], ongoing_every;
     i64 absorb_after[2];                      // events after which an episode ends as absorbed; 0: by the budget
@@ -152,6 +154,7 @@ struct Functions {
     double (*error_scale_observe)(const EngineState&, i64 pool, i64 row, double error, const i64* steps);
     double (*drift_observe)(const MonitorState&, i64 row, double error, double budget, bool hold);
     double (*novelty_observe)(const MonitorState&, i64 row, double value, double week_seconds, double events);
+    double (*shape_observe)(const MonitorState&, i64 row, double value, double events);
     double (*levels_observe)(const MonitorState&, i64 row, double value, const double* columns, i64 features, double events, double absorb, double* room);
     void (*levels_causes)(const MonitorState&, i64 row, double* out, i64 count);
     i64 (*episode_step)(const MonitorState&, i64 row, i64 kind, i64 n, double ts, double score, bool alarm, bool calm, double absorb, const Rules&);

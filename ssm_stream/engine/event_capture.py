@@ -42,6 +42,9 @@ def _hashed_part(name: str, used: int, p: shapes.LearnerParams) -> Index | None:
     used: code slots in use
     """
     group, field = name.split(".")
+    if field in ("product_S", "product_R", "product_W", "product_batch") and p.products:
+        at = slice(p.X - p.K + used)
+        return (at, at) if field == "product_S" else (..., at)
     keep = slice(1 + p.F * (2 if group == "norm" else 1) + used)
     if field == "S":
         return (..., keep, keep)

@@ -6,15 +6,15 @@ model: the weights of all heads, averaged by the gate (`core/implicit.py`). So
     yhat = base + Σ weight_j · x_j + rest
 
 where the base is what the model predicts before any gradient (the last target, or the mean if lags are off), x_j the
-standardised inputs, and `rest` all that is not linear: embedding, ferns, log space, attention, heads that predict from
-another base, and clipping.
+standardised inputs and products of inputs, and `rest` all else that is not linear: embedding, ferns, log space,
+attention, heads that predict from another base, and clipping.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -22,7 +22,7 @@ import numpy as np
 
 from ssm_stream.config import Config
 from ssm_stream.core import kernel
-from ssm_stream.core.implicit import answer_names
+from ssm_stream.core.implicit import answer_names, product_parts
 from ssm_stream.core.shapes import BASE, MANY
 from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.target_engine import TargetEngine
@@ -35,8 +35,10 @@ from ssm_stream.ingest.timestamps import EPOCH
 class Contribution:
     """An input's contribution to a prediction.
 
-    value: of the input, in its own unit (None: unknown; codes: 1 or 0); weight: target's unit per standard deviation of
-    the input; contribution: what it adds to the base, in the target's unit
+    feature: its name; `temp × load` is the product of two inputs
+    value: of the input, in its own unit (None: unknown; codes: 1 or 0; a product: of its inputs in standard deviations)
+    weight: target's unit per standard deviation of the input
+    contribution: what it adds to the base, in the target's unit
     """
 
     feature: str
@@ -61,6 +63,7 @@ class Explanation:
     n: labelled events of the entity before; fleet: share learned from other entities
     y: the target, None if the event has none; the residual is y − yhat
     derived: name of each derived input → what it is computed from, such as `power / flow`
+    target: with several, the path of this one
     """
 
     entity: str
@@ -75,6 +78,12 @@ class Explanation:
     answers: list[HeadPrediction]
     y: float | None = None
     derived: dict[str, str] = field(default_factory=dict)
+    target: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The entity; of several targets, the target, too."""
+        return self.entity if self.target is None else f"{self.entity}, {self.target}"
 
     @property
     def when(self) -> str:
@@ -84,6 +93,11 @@ class Explanation:
     def as_json(self) -> dict[str, Any]:
         """Return all fields as JSON has them."""
         return asdict(self)
+
+
+def product_name(first: str, second: str) -> str:
+    """Such as `temp × load`, or `temp²`."""
+    return f"{first}²" if first == second else f"{first} × {second}"
 
 
 def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanation:
@@ -110,6 +124,10 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
         if names[j]:
             value = float(w.v[j - 1]) if j <= p.F else float(x[j])
             parts.append(Contribution(names[j], None if value != value else value, float(weights[j]), float(moved[j])))
+    for product in product_parts(p, w, trace.learner.pool, pool):
+        name = product_name(names[1 + product.i], names[1 + product.j])
+        known = None if product.value != product.value else product.value
+        parts.append(Contribution(name, known, product.weight, product.weight * product.x))
     parts.sort(key=lambda part: -abs(part.contribution))
     yhat, base, constant = trace.yhat, float(w.base[BASE]), float(moved[0])
     rest = yhat - base - constant - sum(part.contribution for part in parts)
@@ -126,6 +144,14 @@ def explain(engine: TargetEngine, events: Events, source: int = 0) -> Explanatio
     return Explanation(
         name, ts, n, yhat, base, constant, rest, float(fleet), parts, answers, None if math.isnan(y) else y, derived
     )
+
+
+def explain_target(engine: Engine, events: Events, target: str, source: int = 0) -> Explanation:
+    """Explain the prediction of one of the engine's targets; see `explain`. events: one, with its derived columns"""
+    targets = engine.config.event.targets
+    number = targets.index(target)
+    found = explain(engine.target_engines[number], engine.inputs.select(number, events), source)
+    return replace(found, target=target if len(targets) > 1 else None)
 
 
 class UnknownEntityError(LookupError):
@@ -196,15 +222,14 @@ def explain_recorded(
                 f"row {events.position[at] + 1} does not meet event.when: an idle event is not predicted"
             )
         before = [i for i in before if not events.idle[i]]
-    number = targets.index(target) if target is not None else 0
     engine, done, explanations = Engine(config), 0, list[Explanation]()
     for stop in [*spread_evenly(before, history), at]:
         if stop > done:
             engine.process(engine.admit(events.take(np.arange(done, stop)))[0])
             done = stop
-        one = engine.inputs.select(number, engine.windows.filled(events.take(np.array([stop]))))
+        one = engine.windows.filled(events.take(np.array([stop])))
         try:
-            explanations.append(explain(engine.target_engines[number], one))
+            explanations.append(explain_target(engine, one, target or targets[0]))
         except KeyError:
             if stop == at:
                 raise UnknownEntityError(

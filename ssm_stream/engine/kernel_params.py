@@ -45,15 +45,17 @@ def delayed_label_rules(config: Config) -> Late | None:
     return None
 
 
-def enabled_channels(config: Config) -> tuple[bool, bool, bool]:
-    """Return which of `loop.CHANNELS` detect anomalies. Levels need at least one numeric column.
+def enabled_channels(config: Config) -> tuple[bool, bool, bool, bool]:
+    """Return which of `loop.CHANNELS` detect anomalies. Levels need at least one numeric column; the
+    shape of cycles is a part of novelty.
 
     If anomaly alerts are off, the score is the residual's, which needs no state but the interval's.
     """
     if not config.alerts.anomaly.enabled:
-        return True, False, False
+        return True, False, False, False
     chosen = config.alerts.anomaly.channels
-    return "residual" in chosen, "novelty" in chosen, "levels" in chosen and len(config.event.numbers) > 0
+    novelty = "novelty" in chosen
+    return "residual" in chosen, novelty, "levels" in chosen and len(config.event.numbers) > 0, novelty
 
 
 def own_channels(config: Config) -> list[str]:
@@ -101,11 +103,11 @@ def build_learner_params(config: Config, plan: FeaturePlan, frozen: Weights, slo
     """Return sizes and rates of the learner. frozen: its frozen weights; slots: the least number of code slots"""
     model = config.model
     K = code_slots(slots)
-    names = model.heads or ["moments", "proximal", "embedding", "fern"]
+    names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
     if model.heads is None and model.profile == "accurate":
         names = [*names, "attention"]
     heads = shapes.Heads(
-        "moments" in names, "proximal" in names, "embedding" in names, "fern" in names,
+        "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
         model.window if "attention" in names else 0, "gd" in names, model.log_space, model.gate == "learned",
         model.gate == "heads", model.embedding.size, model.embedding.scale,
     )  # fmt: skip

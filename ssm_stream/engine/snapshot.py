@@ -34,8 +34,10 @@ from ssm_stream.ingest.labels import EarlyLabels
 from ssm_stream.ingest.rows.builder import RowBuilder
 from ssm_stream.ingest.windows import Windows
 
-DETECTORS = ("detector.", "novelty.", "levels.")
+DETECTORS = ("detector.", "novelty.", "shape.", "levels.")
 """Prefixes of arrays that exist only while alerts need them; zeros are the detector of a new entity."""
+SINCE_THEN = ("shape.",)
+"""Those of them that states of the same format may lack, as they are older."""
 
 
 class _Rows(NamedTuple):
@@ -302,7 +304,7 @@ def _load_arrays(store: EntityStore, reader: SnapshotReader, rows: _Rows, *, mig
         while migrates and there[0] not in ours and there[0].startswith(DETECTORS):
             reader.skip()
             there.pop(0)
-        if migrates and there[0] != name and name.startswith(DETECTORS):
+        if there[0] != name and name.startswith(DETECTORS if migrates else SINCE_THEN):
             continue
         reader.into(name, array[: len(chosen)] if rows.full else array, None if rows.full else (chosen,))
         there.pop(0)

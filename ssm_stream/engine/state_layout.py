@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from ssm_stream.config import Config
-from ssm_stream.core import blocks, detect, error_scale, interval, levels, lifecycle, loop, novelty, shapes
+from ssm_stream.core import blocks, cycle_shape, detect, error_scale, interval, levels, lifecycle, loop, novelty, shapes
 from ssm_stream.core.blocks import Layout
 from ssm_stream.engine.kernel_params import enabled_channels
 
 
 def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
     """Return the layout of an entity's row; a disabled detector has no rows."""
-    _, detects_novelty, detects_levels = enabled_channels(config)
+    _, detects_novelty, detects_levels, detects_shape = enabled_channels(config)
     return blocks.layout(
         loop.EntityStates,
         [
@@ -22,6 +22,7 @@ def entity_layout(config: Config, p: shapes.LearnerParams) -> Layout:
             ("learner", shapes.EntityState, blocks.schema("entity", p), True),
             ("levels", levels.LevelsState, blocks.schema("levels", None, p.features + 1), detects_levels),
             ("novelty", novelty.NoveltyState, blocks.schema("novelty"), detects_novelty),
+            ("shape", cycle_shape.ShapeState, blocks.schema("shape"), detects_shape),
             ("detector", detect.DetectorState, blocks.schema("detector"), config.alerts.drift.enabled),
         ],
     )

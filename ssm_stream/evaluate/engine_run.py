@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.core.loop import Predictions, Settled
 from ssm_stream.engine.alert_kinds import KINDS
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.episode_shares import EpisodeShares
@@ -29,7 +30,7 @@ MAX_EXAMPLES = 5
 
 @dataclass
 class EngineRun:
-    """n events of a recording in its order, and what the engine predicted for the target of each."""
+    """n events of a recording in its order, and what the engine predicted for one target of each."""
 
     names: list[str]
     """Entities in order of appearance."""
@@ -50,7 +51,8 @@ class EngineRun:
     origin: Ints
     """(n,) row that the prediction was made at: itself without a horizon, −1 if none was."""
     features: Floats
-    """(n, d) features, then categories as codes; only with `keep_events`, else (n, 0)."""
+    """(n, d) features, then categories as codes; only with `keep_events`, else (n, 0). With `target: all` those are the
+    categories; `with_inputs` adds the targets that are inputs."""
     messages: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
     """All alerts, each with its row here."""
     refused: dict[str, int] = field(default_factory=dict)
@@ -71,6 +73,8 @@ class EngineRun:
     """Of the thread that ran the engine; the file is read in another one."""
     bytes_per_entity: float = 0.0
     """Memory of what was learned, of entities and pools together, per entity."""
+    target: str = ""
+    """With several targets, the path of this one. All that is not of a target is the same for each: alerts, too."""
 
     def __len__(self) -> int:
         return len(self.ts)
@@ -91,7 +95,13 @@ class EngineRun:
         return out
 
 
-def run_engine(
+def run_engine(config: Config, rows: Iterable[dict[str, Any]], **options: Any) -> EngineRun:
+    """Run the production engine over the rows of a recording. config: with one target; options: of `run_targets`"""
+    (run,) = run_targets(config, rows, **options)
+    return run
+
+
+def run_targets(
     config: Config,
     rows: Iterable[dict[str, Any]],
     *,
@@ -99,67 +109,111 @@ def run_engine(
     keep_events: bool = False,
     partitions: int = 1,
     on_rows: Callable[[int], None] = lambda _: None,
-) -> EngineRun:
-    """Run the production engine over the rows of a recording.
+) -> list[EngineRun]:
+    """Run the production engine once over the rows of a recording, and return what it predicted of each target.
 
     Args:
-        config: with one target
+        config: of the run
         rows: dicts, one an event, or a `Recording`
         until: the engine sees no event from this time on, ms
         keep_events: keep the events themselves for further runs
         partitions: of the source; see `PartitionedEngine`
         on_rows: takes the number of rows of each batch that is done
     """
-    began = time.thread_time()
+    began, paths = time.thread_time(), config.event.targets
     known: dict[str, int] = {}
     columns: list[tuple[NDArray[Any], ...]] = []
+    of_targets = [_OfTarget() for _ in paths]
     batches: list[Events] = []
     messages: list[tuple[int, dict[str, Any]]] = []
     faults, examples = Counter[str](), list[tuple[int, str]]()
-    predicted_at: dict[tuple[int, int], int] = {}
     first, passed, ahead = 0, 0, False
     engine = PartitionedEngine(config, partitions)
-    shares = EpisodeShares(engine)
+    shares = EpisodeShares(engine, len(paths))
     for chunk in prequential(config, rows, engine, until):
-        events, predictions = chunk.learned, chunk.predictions
-        shares.add(events.entity, events.target)
-        ids, n = factorize(events.entity, known), len(events)
-        here = np.arange(first, first + n)
-        predicted = [predictions.yhat, predictions.lower, predictions.upper, predictions.warmup.astype(np.float64)]
-        origin = here
-        if chunk.resolved is not None:
-            # With a horizon a row's target was predicted at an earlier row.
-            ahead, resolved = True, chunk.resolved[0]
-            predicted_at.update(zip(zip(ids.tolist(), events.ts.tolist(), strict=True), here.tolist(), strict=True))
-            at, origin = resolved.item, np.full(n, -1)
-            values = (resolved.yhat, resolved.lower, resolved.upper, resolved.warmup)
-            predicted = [np.full(n, np.nan) for _ in values]
-            for column, each in zip(predicted, values, strict=True):
-                column[at] = each
-            keys = zip(ids[at].tolist(), resolved.ts.tolist(), strict=True)
-            origin[at] = [predicted_at.pop(key, -1) for key in keys]
-        columns.append((ids, events.ts, events.target, chunk.first + events.position, *predicted, origin))
+        events, n = chunk.learned, len(chunk.events)
+        ids = factorize(events.entity, known)
+        targets = events.target.reshape(n, len(paths))
+        columns.append((ids, events.ts, chunk.first + events.position))
+        ahead = ahead or chunk.resolved is not None
+        for j, each in enumerate(of_targets):
+            shares.add(events.entity, targets[:, j], j)
+            if chunk.resolved is None:
+                each.add(first, targets[:, j], [c.reshape(n, len(paths))[:, j] for c in predicted(chunk.predictions)])
+            else:
+                each.add_resolved(first, targets[:, j], ids, events.ts, chunk.resolved[j])
         messages += [(first + alert.row, alert.message) for alert in chunk.alerts]
         faults.update(str(refusal.fault) for refusal in chunk.refused)
         examples += [(chunk.first + r.position, f"{r.fault}: {r.reason}") for r in chunk.refused[:MAX_EXAMPLES]]
         if keep_events:
-            batches.append(events)
+            # With their targets in planned stops, which the engine withholds: others may have them as inputs.
+            batches.append(chunk.events)
         first += n
         passed += chunk.passed_by
         on_rows(chunk.height)
-    if not columns:
-        ints, floats = np.empty(0, np.int64), np.empty(0)
-        columns = [(ints, ints, floats, ints, floats, floats, floats, floats, ints)]
-    entity, ts, y, position, yhat, lower, upper, warmup, origin = (
-        np.concatenate(parts) for parts in zip(*columns, strict=True)
-    )
+    ints = np.empty(0, np.int64)
+    entity, ts, position = map(np.concatenate, zip((ints, ints, ints), *columns, strict=True))
     shares.finish()
     longest = {f"{kind}_longest_entity": shares.longest_entity(kind) for kind in KINDS}
     width = len(config.event.columns) if keep_events else 0
     features = np.concatenate([events.features for events in batches]) if batches else np.empty((len(ts), width))
     memory = engine.bytes_per_entity * len(engine) + engine.bytes_per_pool * engine.pool_count
-    return EngineRun(
-        list(known), entity, ts, y, position, yhat, lower, upper, ~(warmup == 0.0), origin, features, messages,
-        dict(faults), passed, examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
-        time.thread_time() - began, memory / max(len(engine), 1),
-    )  # fmt: skip
+    seconds = time.thread_time() - began
+    return [
+        EngineRun(
+            list(known), entity, ts, y, position, yhat, lower, upper, ~(warmup == 0.0), origin, features, messages,
+            dict(faults), passed, examples[:MAX_EXAMPLES], batches, ahead, partitions, shares.figures() | longest,
+            seconds, memory / max(len(engine), 1), path if len(paths) > 1 else "",
+        )
+        for path, (y, yhat, lower, upper, warmup, origin) in zip(paths, (e.whole() for e in of_targets), strict=True)
+    ]  # fmt: skip
+
+
+def predicted(of: Predictions | Settled) -> list[Floats]:
+    """Return yhat, lower, upper and warm-up of predictions."""
+    return [of.yhat, of.lower, of.upper, of.warmup.astype(np.float64)]
+
+
+class _OfTarget:
+    """The columns of one target, batch by batch."""
+
+    def __init__(self) -> None:
+        self._parts: list[list[NDArray[Any]]] = []
+        self._predicted_at: dict[tuple[int, int], int] = {}
+
+    def add(self, first: int, y: Floats, predictions: list[Floats]) -> None:
+        """Add a batch. first: its first row; predictions: of its events"""
+        self._parts.append([y, *predictions, np.arange(first, first + len(y))])
+
+    def add_resolved(self, first: int, y: Floats, ids: Ints, ts: Ints, resolved: Settled) -> None:
+        """Add a batch where there is a horizon: a row's target was predicted at an earlier row."""
+        n = len(y)
+        here = zip(zip(ids.tolist(), ts.tolist(), strict=True), range(first, first + n), strict=True)
+        self._predicted_at.update(here)
+        at, origin = resolved.item, np.full(n, -1)
+        columns = [np.full(n, np.nan) for _ in range(4)]
+        for column, each in zip(columns, predicted(resolved), strict=True):
+            column[at] = each
+        keys = zip(ids[at].tolist(), resolved.ts.tolist(), strict=True)
+        origin[at] = [self._predicted_at.pop(key, -1) for key in keys]
+        self._parts.append([y, *columns, origin])
+
+    def whole(self) -> list[NDArray[Any]]:
+        """Return y, yhat, lower, upper, warm-up and origin of all rows."""
+        empty = [*(np.empty(0) for _ in range(5)), np.empty(0, np.int64)]
+        return [np.concatenate(parts) for parts in zip(empty, *self._parts, strict=True)]
+
+
+def with_inputs(config: Config, run: EngineRun) -> EngineRun:
+    """Return a run with the features as its target's engine has them: those that are targets, too, come first.
+
+    Args:
+        config: of the run
+        run: of one of its targets, with its events
+    """
+    if not config.event.watches_all or not run.batches:
+        return run
+    place = {path: i for i, path in enumerate(config.event.targets)}
+    others = [place[path] for path in config.event.inputs_of(run.target)]
+    inputs = np.concatenate([events.target[:, others] for events in run.batches])
+    return replace(run, features=np.concatenate([inputs, run.features], axis=1))

@@ -35,6 +35,8 @@ def build_service(file: str | Path) -> Dataflow:
     if options is None:
         return build(DeferredService(load_config(file)))
     from ssm_stream.flow import runtime  # and with it all that a run needs, which an import of this module does not
+    from ssm_stream.kafka.client import STOP
+    from ssm_stream.kafka.repartition.thread import repartitioning
     from ssm_stream.ops.logging import set_up_logging
     from ssm_stream.ops.supervisor import Supervisor
 
@@ -45,6 +47,8 @@ def build_service(file: str | Path) -> Dataflow:
         config = config.replace(recovery=config.recovery.model_copy(update={"directory": options.recovery}))
         prepared = runtime.prepare(config, lock=not options.process, cluster=options.process is not None)
         supervisor = Supervisor(config, prepared.metrics, prepared.health, prepared.site, options.process or 0)
+        copied = repartitioning(prepared.config, prepared.observers, stop=STOP, first=not options.process)
+        copied.__enter__()  # until the process ends
     except EXPECTED as error:
         raise SystemExit(f"error: {error}") from None
     supervisor.__enter__()  # until the process ends
@@ -65,12 +69,16 @@ class DeferredService:
 
     def _run(self) -> Prepared:
         from ssm_stream.flow import runtime
+        from ssm_stream.kafka.client import STOP
+        from ssm_stream.kafka.repartition.thread import repartitioning
         from ssm_stream.ops.supervisor import Supervisor
 
         with self._lock:
             if self._prepared is None:
                 self._prepared = prepared = runtime.prepare(self.settings, until_eof=self.until_eof, embedded=True)
                 # Until the process ends.
+                observers, until_eof = prepared.observers, self.until_eof
+                repartitioning(prepared.config, observers, until_eof=until_eof, stop=STOP).__enter__()
                 Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site).__enter__()
             return self._prepared
 

@@ -24,9 +24,16 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.ingest.missing_paths import missing_paths
 from ssm_stream.ingest.rows.names import signal_getter
 from ssm_stream.kafka.admin import create_topics
-from ssm_stream.kafka.client import BrokerError, LastError, librdkafka_version, open_producer, redact_properties
+from ssm_stream.kafka.client import (
+    BrokerError,
+    LastError,
+    MissingRightError,
+    librdkafka_version,
+    open_producer,
+    redact_properties,
+)
 from ssm_stream.kafka.cluster import Cluster, check_broker
-from ssm_stream.kafka.foresight.topics import foresee
+from ssm_stream.kafka.foresight.topics import report
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import RegistryError, open_registry
@@ -46,6 +53,7 @@ LATEST = 200
 """Messages of a partition, from its end, that are decoded as a trial."""
 SAMPLE_ROUNDS = 4
 """Events of each entity, in the mean, in which hardly an entity is missing."""
+SPREAD = "key the topic by entity; or name it in source.repartition, and in source.topic one for copies by entity"
 READ_TIMEOUT = 10.0
 """Seconds for the trial read of all partitions together."""
 
@@ -76,7 +84,7 @@ def diagnose(config: Config) -> list[Check]:
     if config.schema_registry is not None:
         local.append(_registry(config))
     try:
-        cluster = check_broker(config.source, [*_inputs(config).values(), *config.sinks.topics])
+        cluster = check_broker(config.source, [*_inputs(config).values(), *_outputs(config).values()])
     except BrokerError as error:
         return [*local, Check("brokers", False, error.found, error.cure)]
     many = f"{len(cluster.addresses)} broker" + "s" * (len(cluster.addresses) != 1)
@@ -217,14 +225,15 @@ def _source(config: Config, cluster: Cluster) -> list[Check]:
     try:
         with open_topic(source.model_copy(update={"wait": min(source.wait, READ_TIMEOUT)})) as reader:
             reading, newest, messages = _read(reader, partitions)
+    except MissingRightError as error:
+        return [topic, Check("reading", False, error.found, error.cure)]
     except BrokerError as error:
         advertised = ", ".join(cluster.addresses.values())
         cure = (
             f"make sure that this machine reaches every broker where it advertises itself ({advertised}), and that the "
             f"user may read topic {source.topic} and group {source.group_id}"
         )
-        right = error.cure if "needs the right" in error.cure else cure
-        return [topic, Check("reading", False, error.found, right)]
+        return [topic, Check("reading", False, error.found, cure)]
     if not messages:
         return [topic, reading, _clock(newest)]
     try:
@@ -276,9 +285,13 @@ def _events(config: Config, messages: list[Message], sample: SampleCounts) -> Ch
         found += f"; the others would be dead letters ({reasons}); {sample.example}"
     if not sample.events and not sample.labels:
         return Check("events", False, found, "correct the paths in `event`, or see what the producers write")
-    if sample.split_entity is not None and config.model.fleet:
-        name = sample.split_entity
-        found += f"; {name!r} comes by two partitions, so that it learns with two pools: key the topic by entity"
+    if (name := sample.split_entity) is not None and (config.model.fleet or config.event.makes_rows):
+        found += f"; {name!r} comes by two partitions"
+        if config.event.layout == "readings" and config.delivery == "exactly_once":
+            return Check("events", False, f"{found}, which exactly_once refuses", SPREAD)
+        what = "makes windows in each" if config.event.aggregate is not None else "learns with two pools"
+        late = "its readings may be late while a backlog is read"
+        found += f", so that {late if config.event.layout == 'readings' else f'it {what}'}: {SPREAD}"
     return Check("events", True, found)
 
 
@@ -351,6 +364,7 @@ def _inputs(config: Config) -> dict[str, str]:
     """Return the topics that are read in addition to the events, by their key in the configuration."""
     labels, feedback = config.labels, config.alerts.feedback
     named = {
+        "source.repartition": config.source.repartition,
         "labels.topic": labels.topic if labels else None,
         "alerts.feedback": feedback.topic if feedback else None,
         "alerts.control": config.control_topic,
@@ -360,23 +374,15 @@ def _inputs(config: Config) -> dict[str, str]:
 
 def _sinks(config: Config, cluster: Cluster) -> list[Check]:
     outputs = {f"sinks.{name}": topic for name, topic in _outputs(config).items()}
-    return [_writers(config), *_topics(outputs, cluster), *_foreseen(config, cluster)]
+    foreseen = [Check(*each) for each in report(config, cluster)]
+    return [_writers(config), *_topics(outputs, cluster, "Write"), *foreseen]
 
 
-def _foreseen(config: Config, cluster: Cluster) -> list[Check]:
-    """Check this user's rights and the settings of the topics, as far as their broker reports them."""
-    if cluster.embedded:
-        return [Check("rights and settings", True, "not known: an embedded broker does not tell them")]
-    found = [Check(e.check, False, e.found, e.cure) for e in foresee(config, cluster)]
-    fine = "this user may read and write where it has to, and the topics' settings fit, as far as their broker tells"
-    return found or [Check("rights and settings", True, fine)]
-
-
-def _topics(named: dict[str, str], cluster: Cluster) -> list[Check]:
+def _topics(named: dict[str, str], cluster: Cluster, operation: str = "Read") -> list[Check]:
     checks = []
     for name, topic in named.items():
         try:
-            partitions = cluster.partitions_of(topic)
+            partitions = cluster.partitions_of(topic, operation)
         except BrokerError as error:
             checks.append(Check(name, False, error.found, error.cure))
         else:

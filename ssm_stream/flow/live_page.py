@@ -1,9 +1,7 @@
-"""The live page's use of Kafka: it writes verdicts and planned stops to their topics, follows the control topic, and
-reads the alerts from before the start."""
+"""The live page's use of Kafka: it writes verdicts and planned stops to their topics, and follows topics."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 from typing import Any
 
@@ -11,28 +9,21 @@ import orjson
 import structlog
 
 from ssm_stream.config import Config, Source
-from ssm_stream.engine.alert_kinds import MAINTENANCE, SHADOW
-from ssm_stream.flow.feedback import feedback_topic
-from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader, Verdict
-from ssm_stream.kafka.client import BrokerError, with_topic
+from ssm_stream.flow.page_topics import follow_page_topics
+from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.control.follower import FollowedControl, follow_control
 from ssm_stream.kafka.control.topic import control_topic, write_message
 from ssm_stream.kafka.formats.messages import alert_reader
 from ssm_stream.kafka.producer import MessageProducer
-from ssm_stream.kafka.records import Message
-from ssm_stream.kafka.topic_reader import read_topic
 from ssm_stream.ops.metrics import Metrics
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.planned_stops import AnnouncedStop
 
 LOG = structlog.get_logger("ssm_stream.ui")
 TIMEOUT = 10.0
-"""Seconds in which the broker has to take a verdict, or to answer a request for the history."""
-HISTORY = 200
-"""Messages of each partition of the alerts and feedback topics that are read at the start."""
+"""Seconds in which the broker has to take a verdict."""
 AGAIN = 10.0
 """Seconds after which the control topic is read again where it could not be read."""
-SHOWN = tuple(f'"suppressed_by":"{by}"'.encode() for by in (SHADOW, MAINTENANCE))
 
 
 class FeedbackWriter:
@@ -81,7 +72,7 @@ def open_page(config: Config, metrics: Metrics) -> LivePage:
         None if control is None else StopWriter(config, control),
     )
     page.alert_episodes.as_json = alert_reader(config)
-    threading.Thread(target=_read_history, args=(page,), name="ui-history", daemon=True).start()
+    follow_page_topics(page)
     if control is not None:
         threading.Thread(target=_follow_stops, args=(page, control), name="ui-stops", daemon=True).start()
     return page
@@ -108,49 +99,3 @@ def announced_stops(found: FollowedControl) -> list[AnnouncedStop]:
         end_acts = any(end in ids for ids in messages.applied.values())
         out.append(AnnouncedStop(window, applied, found.written[name], found.written.get(end or ""), end_acts))
     return out
-
-
-def _read_history(page: LivePage) -> None:
-    """Show the last alerts and verdicts of their topics; if they cannot be read, the page starts empty."""
-    config = page.config
-    try:
-        alerts = [_last_messages(with_topic(config.source, topic)) for topic in _alert_topics(config)]
-        feedback = feedback_topic(config)
-        read = FeedbackReader(config)
-        for message in _last_messages(feedback) if alerts and feedback is not None else ():
-            try:
-                found = read(message.value())
-            except FeedbackError:
-                continue
-            if isinstance(found, Verdict):
-                page.on_verdict(found)
-            else:
-                page.on_acknowledged(found)
-        messages = sorted(itertools.chain.from_iterable(alerts), key=lambda message: message.timestamp()[1])
-        contents = map(page.alert_episodes.as_json, (message.value() for message in messages))
-        page.alert_episodes.add(filter(_is_shown, contents))
-    except BrokerError as error:
-        LOG.warning("alerts_not_remembered", error=str(error))
-    finally:
-        page.history_read.set()
-
-
-def _alert_topics(config: Config) -> list[str]:
-    """Return the topics of the alerts that the page shows, the suppressed ones of planned stops among them."""
-    sinks, alerts = config.sinks, config.alerts
-    topics = [sinks.suppressed] if alerts.shadow else [sinks.alerts, sinks.suppressed if alerts.has_stops else None]
-    return [topic for topic in topics if topic is not None]
-
-
-def _is_shown(value: bytes | None) -> bool:
-    """Return whether the page shows a message: not one that a fleet alert replaces."""
-    return value is None or b'"suppressed_by":' not in value or any(by in value for by in SHOWN)
-
-
-def _last_messages(source: Source) -> list[Message]:
-    """Return the last messages of a topic; live alerts do not wait for them for long.
-
-    Raises:
-        BrokerError: the broker refuses, or does not answer within `TIMEOUT`.
-    """
-    return read_topic(source.model_copy(update={"wait": min(source.wait, TIMEOUT)}), last=HISTORY)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-import orjson
-
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.period.messages import DAY, AnnouncedStop, Message, Period
 from ssm_stream.flow.feedback import feedback_topic, read_verdicts
+from ssm_stream.flow.topic_contents import contents_of
 from ssm_stream.kafka.client import with_topic
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.control.topic import control_topic, read_control
@@ -70,13 +69,7 @@ def _messages(
     partitions = check_broker(source).partitions_of(topic)
     with open_topic(source) as reader:
         for messages in reader.read(reader.spans(partitions, since=max(first - EARLIER, 0))):
-            for message in messages:
-                try:
-                    content = orjson.loads(read(message.value()) or b"")
-                except orjson.JSONDecodeError:
-                    continue
-                if isinstance(content, dict):
-                    yield message.key(), content
+            yield from contents_of(messages, read)
 
 
 def _stops(config: Config) -> list[AnnouncedStop]:

@@ -20,7 +20,7 @@ from ssm_stream.config import Config
 from ssm_stream.config.changes import diff_settings
 from ssm_stream.engine.alert_kinds import SHADOW
 from ssm_stream.engine.engine import Engine
-from ssm_stream.engine.explain import Explanation, explain, set_language, spread_evenly
+from ssm_stream.engine.explain import Explanation, explain_target, set_language, spread_evenly
 from ssm_stream.flow.alert_id import AlertId
 from ssm_stream.flow.row_state import row_of, row_state, with_rows
 from ssm_stream.flow.sent_alert import sent_content
@@ -147,12 +147,14 @@ def reproduce_alert(
         config = config.replace(alerts=config.alerts.model_copy(update={"shadow": shadow}))
     began = time.monotonic()
     engines, first = _start(config, alert, state)
-    entity = orjson.loads(sent).get("entity") if sent is not None else None
+    message = {} if sent is None else orjson.loads(sent)
+    entity = message.get("entity")
     stops: list[int] = []
     if history and isinstance(entity, str):
         stops = spread_evenly(_offsets_of(config, alert, first, entity, on_progress), history)
     run = _Run(config, alert, engines, entity, stops, dict(audit))
     run.language = language
+    run.target = message.get("target") or config.event.targets[0]
     low, total = first, alert.offset - first + 1
     for chunk in _chunks(config, alert, first, run.is_waiting):
         if low == first and (at := offset_of(chunk.messages[0])) > first and state is None:
@@ -170,7 +172,8 @@ def reproduce_alert(
     content = None if sent is None else sent_content(config, sent, replayed)
     differences = [] if content is None else [Difference(*row) for row in diff_settings(content, replayed)]
     same = None if sent is None else run.value == sent if config.sinks.format == "json" else content == replayed
-    explanation = None if replayed["y"] is None else run.explanation  # the prediction is another entity's
+    # Without a value the prediction is another entity's.
+    explanation = None if replayed["y"] is None else run.explanations.get(replayed.get("target") or run.target)
     return ReproducedAlert(
         alert, content, replayed, same, differences, low, run.events, time.monotonic() - began, explanation,
         run.history, run.audited, run.broken,
@@ -223,7 +226,8 @@ class _Run:
         self.language: Literal["en", "ja"] | None = None
         self.value: bytes | None = None
         self.events = self.audited = 0
-        self.explanation: Explanation | None = None
+        self.target = config.event.targets[0]
+        self.explanations: dict[str, Explanation] = {}  # of the alert's event, by target
         self.history, self.broken = list[Explanation](), list[Audited]()
 
     def process(self, chunk: Chunk) -> None:
@@ -244,7 +248,7 @@ class _Run:
                 self._process_messages(chunk, messages[size : size + 1])
             messages = messages[size + 1 :]
 
-    def _process_messages(self, chunk: Chunk, messages: list[Message]) -> None:
+    def _process_messages(self, chunk: Chunk, messages: Sequence[Message]) -> None:
         source = self._config.source.number(chunk.topic, chunk.partition)
         for key, item in self._decoder.decode(Chunk(chunk.topic, chunk.partition, messages)):
             if not isinstance(item, ShardBatch):
@@ -312,19 +316,19 @@ class _Run:
                 item = row_of(with_rows(item, rows, self._encoder.source_of(item)), self._alert.row)
                 if not len(item.events):
                     continue
-            found = self._explain(engine, item)
-            if found is not None and cut == self._alert.offset:
-                self.explanation = found
+            if cut == self._alert.offset:
+                paths = self._config.event.targets
+                self.explanations = {p: e for p in paths if (e := self._explain(engine, item, p)) is not None}
+            found = self._explain(engine, item, self.target)
             if found is not None and (self._entity is None or found.entity == self._entity):
                 self.history.append(found)
 
-    def _explain(self, engine: Engine, batch: ShardBatch) -> Explanation | None:
+    def _explain(self, engine: Engine, batch: ShardBatch, target: str) -> Explanation | None:
         source, horizon = self._encoder.source_of(batch), self._config.model.horizon
         if horizon.events or horizon.seconds:
             return None
         try:
-            events = engine.windows.filled(batch.events, source)
-            return explain(engine.target_engines[0], engine.inputs.select(0, events), source)
+            return explain_target(engine, engine.windows.filled(batch.events, source), target, source)
         except KeyError:
             return None  # the entity's first event
 

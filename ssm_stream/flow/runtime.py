@@ -26,6 +26,7 @@ from ssm_stream.kafka.foresight.topics import require_foreseen
 from ssm_stream.kafka.formats.messages import message_format
 from ssm_stream.kafka.formats.outputs import open_outputs
 from ssm_stream.kafka.formats.registry import open_registry
+from ssm_stream.kafka.repartition.thread import repartitioning
 from ssm_stream.kafka.topic_head import first_documents
 from ssm_stream.kafka.transactional_producer import require_transactions
 from ssm_stream.operators.failures import restore_stderr
@@ -113,10 +114,12 @@ def prepare(
         LOG.warning("weak_protection", what=weakness)
     if (directory := config.recovery.directory) is not None and writable_by_others(directory):
         LOG.warning("recovery_directory_open_to_others", directory=str(directory), cure=f"chmod 700 {directory}")
-    brokers = check_broker(config.source, config.sinks.topics)
     sources = [*config.source.each, labels_topic(config), feedback_topic(config)]
+    further = [config.control_topic, config.source.repartition, *(each.topic for each in config.source.context)]
+    named = [*config.sinks.topics, *(each.topic for each in sources if each is not None), *further]
+    brokers = check_broker(config.source, [topic for topic in named if topic is not None])
     partitions = {source.topic: brokers.source_partitions(source) for source in sources if source is not None}
-    for topic in (config.control_topic, *(each.topic for each in config.source.context)):
+    for topic in further:
         if topic is not None:
             brokers.partitions_of(topic)
     _require_sinks(config, brokers)
@@ -163,7 +166,8 @@ def prepare(
         LOG.info("reading_again", messages=left)
     keeper = None if embedded or cluster or config.recovery.keep is None or recovery is None else Keeper(config)
     observers, site = _observers(config, metrics, keeper, ui=ui)
-    health = Health(metrics, sum(map(len, partitions.values())), cluster=cluster)
+    copied = () if until_eof or not lock else brokers.topics.get(config.source.repartition or "", ())
+    health = Health(metrics, sum(map(len, partitions.values())) + len(copied), cluster=cluster)
     files = not embedded
     begun = begun_topics(config) if files else frozenset[str]()
     return Prepared(
@@ -259,9 +263,12 @@ def _require_sinks(config: Config, cluster: Cluster) -> None:
     """Require the output topics: created on the fly, they would have the broker's default partitions and retention.
 
     Raises:
-        BrokerError: some do not exist.
+        BrokerError: some do not exist, or this user may not see them.
     """
     missing = [topic for topic in config.sinks.topics if topic not in cluster.topics]
+    for topic in missing:
+        if topic in cluster.denied:
+            cluster.partitions_of(topic, "Write")
     if missing:
         raise BrokerError(
             f"topics {missing} do not exist on {config.source.brokers}",
@@ -291,7 +298,10 @@ def run(
         BrokerError, StateError, RecoveryError, …: as raised in the dataflow.
     """
     supervisor = Supervisor(prepared.config, prepared.metrics, prepared.health, prepared.site, process or 0)
-    with contextlib.closing(prepared.observers), supervisor:
+    copied = repartitioning(
+        prepared.config, prepared.observers, until_eof=prepared.until_eof, stop=STOP, first=not process
+    )
+    with contextlib.closing(prepared.observers), supervisor, copied:
         try:
             _run(prepared, workers, process, addresses)
         finally:

@@ -17,6 +17,7 @@ from ssm_stream.kafka.client import (
     PROPERTY_ERRORS,
     BrokerError,
     LastError,
+    MissingRightError,
     client_properties,
     kafka_error,
     property_error,
@@ -60,7 +61,7 @@ def create_topics(
     except PROPERTY_ERRORS as error:
         raise property_error(error, source) from None
     settings = dict(config or {})
-    created, refused = [], []
+    created, refused, denied = [], [], []
     for name, n in topics.items():
         request = NewTopic(name, n, replication_factor=replication, config=settings)
         try:
@@ -73,10 +74,15 @@ def create_topics(
                 found = f"topic {name!r} on {source.brokers}: {last_error.text or reason.str()} (waited {timeout:g} s)"
                 mock = "an embedded (mock) broker creates topics only when it starts; else try again later"
                 raise BrokerError(found, last_error.cure if last_error.text else mock) from None
-            if reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                denied.append(name)
+            elif reason.code() != KafkaError.TOPIC_ALREADY_EXISTS:
                 refused.append(f"topic {name!r} on {source.brokers}: {reason.name()}: {reason.str()}")
     if refused:
         raise BrokerError("\n".join(refused), "create it with the cluster's own tools, or as a user who may")
+    if denied:
+        found = f"topics {denied} cannot be created on {source.brokers}: this user may not"
+        raise MissingRightError(found, "Create", "topic", *denied)
     deadline = time.monotonic() + timeout
     while created and not _have_leaders(admin, created):
         if time.monotonic() > deadline:
@@ -89,6 +95,19 @@ def _create(admin: AdminClient, request: NewTopic, seconds: float) -> None:
     """Create a topic, and wait for the answer."""
     for answer in admin.create_topics([request], request_timeout=seconds).values():
         answer.result(seconds + 1)
+
+
+def group_denied(source: Source, group: str) -> bool:
+    """Return True if this user may not use the consumer group.
+
+    A consumer that requests the group's offsets gets no such answer: it repeats the request until the time is over.
+    """
+    admin = AdminClient(client_properties(source, error_cb=LastError(source)))
+    try:
+        admin.describe_consumer_groups([group], request_timeout=source.wait)[group].result(source.wait + GRACE)
+    except KafkaException as error:
+        return kafka_error(error).code() == KafkaError.GROUP_AUTHORIZATION_FAILED
+    return False
 
 
 def _have_leaders(admin: AdminClient, names: Iterable[str]) -> bool:
@@ -119,12 +138,17 @@ def max_message_bytes(source: Source, topics: Iterable[str]) -> int:
     """
     admin = AdminClient(client_properties(source, error_cb=LastError(source)))
     requests = [ConfigResource(ConfigResource.Type.TOPIC, topic) for topic in topics]
-    limits = [DEFAULT_MAX_MESSAGE_BYTES]
-    try:
-        found = patiently("limits of topics", functools.partial(_describe, admin, requests), source.wait)
-        limits += [int(each["max.message.bytes"].value) for each in found if "max.message.bytes" in each]
-    except KafkaException as error:
-        # A user without the right to describe topics: the broker's default applies.
-        text = redact_text(kafka_error(error).str(), source.kafka)
-        LOG.warning("limits_unknown", topics=list(topics), error=text)
+    limits, unknown = [DEFAULT_MAX_MESSAGE_BYTES], dict[str, str]()
+    for request in requests:
+        try:
+            (found,) = patiently("limits of topics", functools.partial(_describe, admin, [request]), source.wait)
+        except KafkaException as error:
+            # A user without the right to read a topic's settings: the broker's default applies.
+            unknown[request.name] = redact_text(kafka_error(error).str(), source.kafka)
+            continue
+        if "max.message.bytes" in found:
+            limits.append(int(found["max.message.bytes"].value))
+    if unknown:
+        cure = "grant the operation DescribeConfigs on these topics, where they take larger or smaller messages"
+        LOG.warning("limits_unknown", topics=sorted(unknown), error=next(iter(unknown.values())), cure=cure)
     return max(min(limits), 1000)

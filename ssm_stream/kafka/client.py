@@ -13,9 +13,11 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
 
 from ssm_stream.config import Config, Source
 from ssm_stream.config.client_properties import REDACTED, USERINFO, is_redacted
+from ssm_stream.core import native
 from ssm_stream.kafka.outages.classify import is_fenced as is_fenced
 from ssm_stream.kafka.outages.classify import kafka_error as kafka_error
 from ssm_stream.kafka.outages.classify import passes
+from ssm_stream.kafka.wire.library import latest_client, with_plugin
 
 LOGGER = logging.getLogger("ssm_stream.kafka")
 """Receives librdkafka's log lines. They are dropped unless the application configures logging: without a handler Python
@@ -43,6 +45,14 @@ CURES = {
 }
 
 
+DENIED = {
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "topic",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "consumer group",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "transactional id",
+}
+"""Code of the broker's refusal → the resource that the user has no right to."""
+
+
 class BrokerError(RuntimeError):
     """A broker or topic cannot be used. The text names it and has the broker's own message and the cure.
 
@@ -57,6 +67,25 @@ class BrokerError(RuntimeError):
         self.found = found
         self.cure = cure
         self.passes = passes
+
+
+class MissingRightError(BrokerError):
+    """This user lacks a right. The cure names the operation and the resource.
+
+    Args:
+        found: what was refused
+        operation: as Kafka's ACLs name it
+        resource: as in `DENIED`
+    """
+
+    def __init__(self, found: str, operation: str, resource: str, *names: str) -> None:
+        super().__init__(found, grant_cure(operation, resource, *names))
+
+
+def grant_cure(operation: str, resource: str, *names: str) -> str:
+    """Return the cure of a missing right. resource: as in `DENIED`"""
+    on = f"{resource}{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
+    return f"the user needs the operation {operation} on the {on}: grant it (kafka-acls, docs/security.md), try again"
 
 
 class LastError:
@@ -133,8 +162,16 @@ def topic_error(source: Source, error: KafkaException, last_error: LastError) ->
     reason = redact_text(refused.str(), source.kafka)
     if last_error.text and last_error.text not in reason:
         reason += f"; {last_error.text}"
-    cure = missing_right(refused, f"topic {source.topic!r}", f"group {source.group_id!r}") or last_error.cure
-    return BrokerError(f"topic {source.topic!r} on {source.brokers}: {reason}", cure, passes=passes(refused))
+    return read_error(source, f"topic {source.topic!r} on {source.brokers}: {reason}", refused, last_error)
+
+
+def read_error(source: Source, found: str, refused: KafkaError, last_error: LastError) -> BrokerError:
+    """Return the error for what a broker refused to someone who reads; refused: the broker's"""
+    code = refused.code()
+    if code in DENIED:
+        name = source.group_id if code == KafkaError.GROUP_AUTHORIZATION_FAILED else source.topic
+        return MissingRightError(found, "Read", DENIED[code], name)
+    return BrokerError(found, last_error.cure, passes=passes(refused))
 
 
 def given_up(error: Exception) -> BrokerError | None:
@@ -144,19 +181,6 @@ def given_up(error: Exception) -> BrokerError | None:
     reason = kafka_error(error)
     cure = "correct that and start again: the flow continues from the last epoch"
     return BrokerError(f"the client has given up: {reason.str()}", cure, passes=passes(reason))
-
-
-def missing_right(error: KafkaError, topic: str, group: str, right: str = "Read") -> str | None:
-    """Return the cure where the user lacks a right: which, and on what; None for another error.
-
-    topic, group: what the request was for; right: on the topic
-    """
-    grants = {
-        KafkaError.TOPIC_AUTHORIZATION_FAILED: f"{right} and Describe on {topic}",
-        KafkaError.GROUP_AUTHORIZATION_FAILED: f"Read on {group}",
-    }
-    found = grants.get(error.code())
-    return None if found is None else f"this user needs the right {found}: grant it and start again"
 
 
 @contextlib.contextmanager
@@ -182,11 +206,34 @@ def open_consumer(source: Source, last_error: LastError, **more: str | int | boo
 
 
 class KafkaProducer(Producer):
-    """A producer whose fatal errors are always a `KafkaException`.
+    """A producer that takes messages in batches, and whose fatal errors are always a `KafkaException`.
 
     confluent-kafka raises a fatal error from within the call that runs callbacks. If one more callback is due in that
     call, it runs with the exception already set, and Python makes a SystemError of both.
     """
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        super().__init__(with_plugin(properties))
+        client = latest_client()
+        self._batches = native.Producing(client) if client else None
+
+    def hand_over(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+        """Hand over messages, from `begin` on, until one is not taken; their delivery is reported by `failure` alone.
+
+        Returns:
+            how many were taken: 0 also where messages must go one by one, by `produce`, which raises why
+        """
+        return 0 if self._batches is None else self._batches.produce(topic, keys, values, begin)[0]
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `hand_over` may take something."""
+        return self._batches is not None
+
+    def failure(self) -> tuple[str, str, bool] | None:
+        """Return topic and error of the first message of a batch that was not delivered, and whether it passes."""
+        found = None if self._batches is None else self._batches.failure()
+        return None if found is None else (found[0], found[2], passes(KafkaError(found[1])))
 
     def poll(self, timeout: float = -1) -> int:
         with unwrap_system_error():

@@ -6,10 +6,17 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
-from confluent_kafka import KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_consumer, redact_text
+from ssm_stream.kafka.client import (
+    BrokerError,
+    LastError,
+    MissingRightError,
+    kafka_error,
+    open_consumer,
+    redact_text,
+)
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import MAX_PAUSE
 from ssm_stream.kafka.tls_handshake import certificate_fault
@@ -28,6 +35,7 @@ class Cluster(NamedTuple):
         bootstrap_servers: the servers that the request went to.
         seconds: time until the answer.
         embedded: it is librdkafka's mock cluster.
+        denied: topics that this user may not see, whether they exist or not.
     """
 
     addresses: dict[int, str]
@@ -36,13 +44,19 @@ class Cluster(NamedTuple):
     bootstrap_servers: str
     seconds: float
     embedded: bool = False
+    denied: frozenset[str] = frozenset()
 
-    def partitions_of(self, topic: str) -> tuple[int, ...]:
+    def partitions_of(self, topic: str, operation: str = "Read") -> tuple[int, ...]:
         """Return all partitions of a topic, ascending.
+
+        operation: what the topic is for, `Read` or `Write`
 
         Raises:
             BrokerError: the topic does not exist (or is hidden from this user), or the broker cannot describe it.
         """
+        if topic in self.denied:
+            found = f"topic {topic!r} on {self.bootstrap_servers}: this user may not see it"
+            raise MissingRightError(found, operation, "topic", topic)
         if topic in self.topic_errors:
             cure = "repair the cluster; `ssm-stream doctor CONFIG` shows the topics"
             raise BrokerError(f"topic {topic!r} on {self.bootstrap_servers}: {self.topic_errors[topic]}", cure)
@@ -77,8 +91,9 @@ def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
     """Wait until a broker answers, `source.wait` seconds at most, and return the metadata of its cluster.
 
     Args:
-        topics: further topics that are waited for, as `source.names`, while the cluster cannot describe them yet, as
-            during the election of a leader
+        topics: that are used in addition to those of the source. A list of all topics lacks those that the user may
+            not see: each of these that is not on it is requested by name. One that the cluster cannot describe yet, as
+            during the election of a leader, is waited for.
 
     Raises:
         BrokerError: librdkafka refuses a property (at once), or no broker answered in time. The text has the brokers,
@@ -105,10 +120,24 @@ def check_broker(source: Source, topics: Iterable[str] = ()) -> Cluster:
             if any(is_retriable(topic.error) and topic.partitions for topic in waiting) and left > 0:
                 time.sleep(min(left, MAX_PAUSE))
                 continue
-            return _cluster(metadata, source, time.monotonic() - began)
+            absent = needed - metadata.topics.keys()
+            return _cluster(metadata, source, time.monotonic() - began, _denied(client, absent, source.wait))
 
 
-def _cluster(metadata: ClusterMetadata, source: Source, seconds: float) -> Cluster:
+def _denied(client: Consumer, topics: Iterable[str], wait: float) -> frozenset[str]:
+    """Return those of the topics that the broker refuses to describe to this user."""
+    found = set[str]()
+    for topic in topics:
+        try:
+            answer = client.list_topics(topic, timeout=wait).topics[topic].error
+        except KafkaException:
+            continue
+        if answer is not None and answer.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+            found.add(topic)
+    return frozenset(found)
+
+
+def _cluster(metadata: ClusterMetadata, source: Source, seconds: float, denied: frozenset[str]) -> Cluster:
     return Cluster(
         addresses={b.id: f"{b.host}:{b.port}" for b in metadata.brokers.values()},
         topics={name: tuple(sorted(t.partitions)) for name, t in metadata.topics.items() if t.error is None},
@@ -116,4 +145,5 @@ def _cluster(metadata: ClusterMetadata, source: Source, seconds: float) -> Clust
         bootstrap_servers=source.brokers,
         seconds=seconds,
         embedded=str(metadata.cluster_id).startswith("mockCluster"),
+        denied=denied,
     )

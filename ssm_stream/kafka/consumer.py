@@ -7,10 +7,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Source
 from ssm_stream.kafka.client import (
@@ -20,19 +21,20 @@ from ssm_stream.kafka.client import (
     LastError,
     client_properties,
     kafka_error,
-    missing_right,
     property_error,
+    read_error,
     redact_text,
 )
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import watermarks
 from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
 from ssm_stream.kafka.records import Chunk
+from ssm_stream.kafka.wire.fetching import IDLE_POLL, Fetched, Fetcher, fetcher_of
+from ssm_stream.kafka.wire.library import with_plugin
+from ssm_stream.kafka.wire.messages import ReadMessage
 from ssm_stream.ops.observers import UNOBSERVED, ChunkPlace, PartitionPosition, RunObserver
 
 LOG = structlog.get_logger("ssm_stream.source")
-LINGER = 0.002  # seconds in which messages that come one by one are collected
-IDLE_POLL = 0.02  # seconds without a message after which the cluster is checked
 QUIET = 10.0  # seconds without a failed fetch after which the next one counts as the first
 LEAVE_TIMEOUT = 1.0  # seconds for leaving the group after an error
 PROBE_INTERVAL = 2.0  # seconds between requests to a cluster that is away
@@ -70,10 +72,12 @@ class PrefetchConsumer:
     ) -> None:
         self.source, self.until_eof, self._observers = source, until_eof, observers
         self._queues: dict[int, PartitionQueue] = {}
+        self._defaults: dict[str, Any] = {}  # more properties, which the configuration may change
         self._change = threading.Condition()
         self._safe: dict[int, int] = {}  # offsets to be committed
         self._graceful = True
         self._consumer: Consumer | None = None
+        self._fetcher: Fetcher
         self._thread = threading.Thread()
         self._broken: Exception | None = None  # what ended the thread
         self._expected = len(partitions) if source.partitions is None else 0
@@ -105,6 +109,7 @@ class PrefetchConsumer:
             first = resume if resume is not None else self._start_offset(consumer, partition)
             queue = self._queues[partition] = PartitionQueue(partition, first, decode)
             queue.error = self._broken
+            self._fetcher.add(self.source.topic, partition)
             consumer.incremental_assign([TopicPartition(self.source.topic, partition, first)])
             if self._consumer is None:
                 self._consumer = consumer
@@ -131,9 +136,10 @@ class PrefetchConsumer:
         }
         configured = client_properties(self.source, error_cb=self._on_error)
         try:
-            consumer = Consumer({**defaults, **configured, "enable.auto.commit": False})
+            consumer = Consumer(with_plugin({**defaults, **self._defaults, **configured, "enable.auto.commit": False}))
         except PROPERTY_ERRORS as error:
             raise property_error(error, self.source) from None
+        self._fetcher = fetcher_of(consumer, self.source.topic)
         # One with the topic's metadata before the assignment starts half a second sooner.
         with contextlib.suppress(KafkaException):  # an absent broker is noticed elsewhere
             consumer.list_topics(self.source.topic, timeout=1)
@@ -186,20 +192,21 @@ class PrefetchConsumer:
                     self._unassign(queue.partition)
                 return
             consumer, self._consumer = self._consumer, None  # which ends the thread
-            thread, graceful = self._thread, self._graceful
+            thread, graceful, fetcher = self._thread, self._graceful, self._fetcher
             self._change.notify_all()
         thread.join()
         assert consumer is not None
         # Commit and close wait for an answer, for most of a minute if the broker is away.
-        leaving = threading.Thread(target=self._close, args=(consumer, graceful), name="leave", daemon=True)
+        leaving = threading.Thread(target=self._close, args=(consumer, fetcher, graceful), name="leave", daemon=True)
         leaving.start()
         leaving.join(self.source.wait if graceful else LEAVE_TIMEOUT)
         if leaving.is_alive() and graceful:
             LOG.warning("positions_not_committed", topic=self.source.topic, error="the broker does not answer")
 
-    def _close(self, consumer: Consumer, graceful: bool) -> None:
+    def _close(self, consumer: Consumer, fetcher: Fetcher, graceful: bool) -> None:
         if graceful:
             self._commit(consumer, wait=True)
+        fetcher.close()
         consumer.close()
 
     def _commit(self, consumer: Consumer, *, wait: bool = False) -> None:
@@ -213,8 +220,9 @@ class PrefetchConsumer:
             elif places:
                 consumer.commit(offsets=places, asynchronous=True)
         except KafkaException as error:
-            text = redact_text(kafka_error(error).str(), self.source.kafka)
-            LOG.warning("positions_not_committed", topic=self.source.topic, error=text)
+            refused = read_error(self.source, kafka_error(error).str(), kafka_error(error), self._last_error)
+            text = redact_text(refused.found, self.source.kafka)
+            LOG.warning("positions_not_committed", topic=self.source.topic, error=text, cure=refused.cure)
 
     def _unassign(self, partition: int) -> None:
         assert self._consumer is not None
@@ -222,6 +230,7 @@ class PrefetchConsumer:
 
     def _run(self, consumer: Consumer) -> None:
         try:
+            fetcher = self._fetcher
             while self._wait_for_room(consumer):
                 self._commit(consumer)
                 now = time.monotonic()
@@ -229,20 +238,23 @@ class PrefetchConsumer:
                     self._measure(consumer)
                 if self._expected and now >= self._next_check and self._down_since is None:
                     self._check_partitions(consumer)
-                # The first message at once, and those that are there already or follow it within a moment.
-                first = consumer.poll(IDLE_POLL)
-                if first is None:
-                    self._check_cluster(consumer)
-                    continue
-                self._down_since = None
-                with self._observers.timed("read"):
-                    rest = consumer.consume(self.source.batch - 1, LINGER) if self.source.batch > 1 else []
-                self._distribute([first, *rest])
+                self._process(consumer, fetcher.fetch(self.source.batch, self._observers.timed))
         except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
             with self._change:
                 self._broken = error
                 for queue in self._queues.values():
                     queue.error = queue.error or error
+
+    def _process(self, consumer: Consumer, fetched: Sequence[Fetched]) -> None:
+        """Put what has come into the queues; while nothing comes, check the cluster."""
+        if not fetched:
+            self._check_cluster(consumer)
+            return
+        self._down_since = None
+        for each in fetched:
+            self._put(each.messages, each.partition)
+            if each.errors:
+                self._note(each)
 
     def _measure(self, consumer: Consumer) -> None:
         """Update where the partitions end, from what the broker sent with the messages."""
@@ -276,29 +288,18 @@ class PrefetchConsumer:
                 self._change.wait(IDLE_POLL)
             return False
 
-    def _distribute(self, messages: list[Message]) -> None:
-        """Decode messages, and put them into the queues of their partitions."""
-        partitions = list(map(Message.partition, messages))
-        put = self._put_with_errors if any(map(Message.error, messages)) else self._put
-        if partitions.count(partitions[0]) == len(partitions):
-            put(messages, partitions[0])
-        else:
-            for partition in dict.fromkeys(partitions):
-                put([m for m, at in zip(messages, partitions, strict=True) if at == partition], partition)
-
-    def _put_with_errors(self, messages: list[Message], partition: int | None) -> None:
-        """Put messages of one partition, some of which are events of the client: the partition's end, or an error."""
-        errors = [error for message in messages if (error := message.error()) is not None]
-        self._put([message for message in messages if message.error() is None], partition)
+    def _note(self, fetched: Fetched) -> None:
+        """Note events of the client: a partition's end, or an error."""
+        partition = fetched.partition
         with self._change:
             # An error without a partition of ours concerns them all.
             mine = [self._queues[partition]] if partition in self._queues else list(self._queues.values())
-            for error in errors:
+            for error in fetched.errors:
                 if error.code() != KafkaError._PARTITION_EOF:
                     for queue in mine:
                         if not self._is_transient(error, queue):
                             queue.error = queue.error or self._error(error, queue.partition)
-                elif partition in self._queues and (self.until_eof or messages[-1].error() is not None):
+                elif partition in self._queues and (self.until_eof or fetched.ends):
                     self._queues[partition].at_end = True
                     if self.until_eof:
                         self._unassign(partition)
@@ -315,7 +316,8 @@ class PrefetchConsumer:
         LOG.info("fetch_failed", topic=self.source.topic, partition=queue.partition, error=error.str())
         return now - queue.failing_since < self.source.wait
 
-    def _put(self, messages: list[Message], partition: int | None) -> None:
+    def _put(self, messages: Sequence[ReadMessage], partition: int | None) -> None:
+        """Decode messages, and put them into the queue of their partition."""
         queue = self._queues.get(partition) if partition is not None else None
         if queue is None or not messages or (queue.at_end and self.until_eof):
             return  # read before the partition was left
@@ -392,5 +394,6 @@ class PrefetchConsumer:
                 "ssm-stream state resume CONFIG --from earliest; or set source.on_gap: resume",
                 passes=self.source.on_gap == "resume",  # the next start resumes
             )
-        topic, group = f"topic {self.source.topic!r}", f"group {self.source.group_id!r}"
-        return BrokerError(f"{where}: {text}", missing_right(error, topic, group) or self._last_error.cure)
+        found = read_error(self.source, f"{where}: {text}", error, self._last_error)
+        found.passes = False  # it was waited for
+        return found

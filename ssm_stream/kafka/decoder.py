@@ -39,6 +39,7 @@ from ssm_stream.kafka.records import (
     shard_key,
     timestamp_of,
 )
+from ssm_stream.kafka.wire.messages import MessageBatch, keys_of, values_of
 
 TIMESTAMPS = 4
 """Messages of a chunk whose timestamps are kept."""
@@ -52,7 +53,8 @@ class Decoder:
     on_passed_by: takes the number of messages of a chunk whose entities `event.only` leaves out, or signals not used
     control: returns the planned stops of the control topic for the events of a partition, by its `Source.number`, from
         an offset on
-    join: sets the columns of context topics of documents
+    join: sets the columns of context topics of documents, by when the broker got the message of each; returns dead
+        letters of facts
     inspect: takes each chunk of events before it is decoded, as long as it returns True
     """
 
@@ -62,9 +64,9 @@ class Decoder:
         on_passed_by: Callable[[int], object] = lambda _: None,
         control: Callable[[int, int], tuple[ControlWindow, ...]] | None = None,
         inspect: Callable[[Chunk], bool] | None = None,
-        join: Callable[[Sequence[Any]], None] | None = None,
+        join: Callable[[Sequence[Any], Sequence[int | None]], list[ProducerRecord]] | None = None,
     ) -> None:
-        self._join = join
+        self._join, self._of_facts = join, list[Decoded]()
         self.config, self._on_passed_by, self._control, self._inspect = config, on_passed_by, control, inspect
         self._topics = config.source.names
         self.reader = MessageReader(config.event)
@@ -95,15 +97,15 @@ class Decoder:
         if self.config.event.only or self.config.event.makes_rows:
             decoded = sum(_messages_of(item) for _, item in out)
             self._on_passed_by(len(chunk.messages) - decoded)
-        return out
+        of_facts, self._of_facts = self._of_facts, []
+        return out + of_facts
 
     def _decode(self, chunk: Chunk) -> list[Decoded]:
-        values: list[bytes | None] = list(map(methodcaller("value"), chunk.messages))
         out: list[Decoded] = []
-        if self._fast is not None and (plain := self._read_fast(self._fast, chunk, values)) is not None:
+        if self._fast is not None and (plain := self._read_fast(self._fast, chunk)) is not None:
             events, refused = self.reader.translate(plain, [])
         else:
-            events, refused = self._read_each(chunk, values, out)
+            events, refused = self._read_each(chunk, values_of(chunk.messages), out)
         out += self._split(chunk, events)
         if refused:
             refused.sort()
@@ -124,7 +126,7 @@ class Decoder:
         documents, positions = read.parse(values, refused, headers)
         add_fields(self._fields, documents, chunk.messages, positions)
         if self._join is not None and not is_label_topic:
-            self._join(documents)
+            self._join_facts(self._join, chunk, documents, positions)
         if self._labels is not None:
             documents, positions = self._split_labels(chunk, documents, positions, refused, out)
         events, misfits = self.reader.read(documents)
@@ -136,22 +138,38 @@ class Decoder:
             misfits = [m._replace(position=positions[m.position]) for m in misfits]
         return events, refused + misfits
 
-    def _read_fast(self, reader: FastReader, chunk: Chunk, values: list[bytes | None]) -> Events | None:
+    def _join_facts(
+        self,
+        join: Callable[[Sequence[Any], Sequence[int | None]], list[ProducerRecord]],
+        chunk: Chunk,
+        documents: list[Any],
+        positions: list[int] | None,
+    ) -> None:
+        """Set the context columns of documents; keep the dead letters of facts, as caused by the chunk."""
+        stamps = map(timestamp_of, chunk.messages)
+        came = [None if stamp is None else stamp[0] for stamp in stamps]
+        letters = join(documents, came if positions is None else [came[i] for i in positions])
+        if letters:
+            first, key = offset_of(chunk.messages[0]), shard_key(chunk.partition % self.config.state.shards)
+            caused = [letter._replace(offset=first) for letter in letters]
+            self._of_facts.append((key, OutputBatch(chunk.topic, chunk.partition, first, first, caused)))
+
+    def _read_fast(self, reader: FastReader, chunk: Chunk) -> Events | None:
         """Return the events of plain messages, with a schema registry's frame or without; None if one is not plain."""
         strips = self.config.event.format == "json"  # otherwise its schema decides what follows a frame
-        if max_size(values) > self._max_bytes or not (strips or (values[0] or b"").startswith(b"{")):
+        messages = chunk.messages
+        values = messages.native if isinstance(messages, MessageBatch) else values_of(messages)
+        longest = max_size(values) if isinstance(values, list) else values.longest
+        if longest > self._max_bytes or not (strips or (messages[0].value() or b"").startswith(b"{")):
             return None
-        keys = list(map(methodcaller("key"), chunk.messages)) if reader.by_key else None
-        plain = reader.read(list(map(strip_frame, values)) if self._framed else values, keys)
-        if (
-            plain is None
-            and strips
-            and not self._framed
-            and any(value is not None and value[:1] == b"\0" for value in values)
-        ):
-            self._framed = True
-            return self._read_fast(reader, chunk, values)
-        return plain
+        keys = keys_of(messages) if reader.by_key else None
+        if not self._framed:
+            plain = reader.read(values, keys)
+            if plain is not None or not strips:
+                return plain
+        values = values_of(messages)
+        self._framed = self._framed or any(value is not None and value[:1] == b"\0" for value in values)
+        return reader.read(list(map(strip_frame, values)), keys) if self._framed else None
 
     def _split(self, chunk: Chunk, events: Events) -> list[tuple[str, ShardBatch]]:
         """Return the events by shard. The last batch has the timestamps."""

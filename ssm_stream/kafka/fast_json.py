@@ -52,7 +52,9 @@ class FastReader:
         except ValueError:  # a path is, or leads through, another
             self.supported = False
 
-    def read(self, values: list[bytes | None], keys: list[bytes | str | None] | None = None) -> Events | None:
+    def read(
+        self, values: list[bytes | None] | native.Messages, keys: list[bytes | str | None] | None = None
+    ) -> Events | None:
         """Return the events of all messages, but of entities that `event.only` leaves out; None if a message is not
         plain. keys: of the messages, with `by_key`"""
         n, m = len(values), self._targets

@@ -16,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from ssm_stream.config import Config
 from ssm_stream.kafka.admin import DEFAULT_MAX_MESSAGE_BYTES
-from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_producer, redact_text
+from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_producer, redact_text
 from ssm_stream.kafka.dead_letters import truncate
 from ssm_stream.kafka.outages.classify import passes
 from ssm_stream.kafka.records import OutputBatch, ProducerRecord, raw_message
@@ -41,6 +41,7 @@ class OutputProducer:
         self.config = config
         self._last_error = LastError(config.source, config.sinks.kafka)
         self._failed: tuple[str, str, bool] | None = None  # topic, reason, whether it passes
+        self._cure = CURE
         self._oversized: list[Message] = []
         defaults = {
             "acks": "all",
@@ -113,13 +114,23 @@ class OutputProducer:
             return
         topic, keys, values, offsets = output.predictions, output.keys, output.values, output.offsets
         assert len(keys) == len(values) == len(offsets)
-        left, left_keys = iter(values), iter(keys)
-        while length_hint(left):
-            try:
-                deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
-            except (BufferError, KafkaException):
-                at = len(values) - length_hint(left) - 1
+        at = 0
+        while at < len(values):
+            at += self._produce_some(topic, keys, values, at)
+            if at < len(values):
                 self._produce(ProducerRecord(topic, keys[at], values[at], None, offsets[at]))
+                at += 1
+
+    def _produce_some(self, topic: str, keys: list[str], values: list[bytes], begin: int) -> int:
+        """Produce from `begin` on until the client refuses one, and return the number of those before it."""
+        if self._producer.takes_batches:
+            return self._producer.hand_over(topic, keys, values, begin)
+        left, left_keys = iter(values[begin:]), iter(keys[begin:])
+        try:
+            deque(map(self._producer.produce, repeat(topic), left, left_keys), 0)
+        except (BufferError, KafkaException):
+            return len(values) - begin - length_hint(left) - 1
+        return len(values) - begin
 
     def _produce(self, record: ProducerRecord) -> None:
         """Produce a message: wait while the client's queue is full, and truncate an oversized dead letter."""
@@ -145,6 +156,8 @@ class OutputProducer:
             self._oversized.append(message)  # the broker's limit is below the client's: try again, shorter
         elif self._failed is None:
             self._failed = (str(message.topic()), error.str(), passes(error))
+            if error.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED:
+                self._cure = grant_cure("Write", "topic", str(message.topic()))
 
     def _flush(self) -> None:
         """Wait until the broker has everything.
@@ -189,12 +202,13 @@ class OutputProducer:
                 self._failed = (record.topic, "a truncated dead letter is still too large for its topic", False)
                 break
             self._produce(shorter)
+        self._failed = self._failed or self._producer.failure()
         if self._failed is not None:
             topic, text, later = self._failed
             raise BrokerError(
                 f"topic {topic!r} on {self.config.source.brokers} did not take a message: "
                 f"{self._redact(self._last_error.text or text)} ({self._redact(text)})",
-                CURE,
+                self._cure,
                 passes=later,
             )
 

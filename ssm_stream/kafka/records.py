@@ -9,7 +9,6 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 from confluent_kafka import TIMESTAMP_LOG_APPEND_TIME, TIMESTAMP_NOT_AVAILABLE
-from confluent_kafka import Message as Message
 from numpy.typing import NDArray
 
 from ssm_stream.core.loop import Predictions
@@ -20,8 +19,10 @@ from ssm_stream.ingest.control import ControlWindow
 from ssm_stream.ingest.events import Events, RefusedDocument
 from ssm_stream.ingest.labels import Labels
 from ssm_stream.ingest.rows.builder import Rows
+from ssm_stream.kafka.wire.messages import MessageBatch, ReadMessage
 from ssm_stream.ops.observers import Sent
 
+Message = ReadMessage
 Headers = list[tuple[str, str | bytes | None]]
 
 offset_of: Callable[[Message], int] = methodcaller("offset")
@@ -39,7 +40,7 @@ class RawMessage(NamedTuple):
 class RawMessages(Sequence[RawMessage]):
     """Messages of a chunk, whose parts are read when they are needed: few are ever repeated."""
 
-    def __init__(self, messages: list[Message]) -> None:
+    def __init__(self, messages: Sequence[Message]) -> None:
         self._messages = messages
 
     def __len__(self) -> int:
@@ -50,8 +51,9 @@ class RawMessages(Sequence[RawMessage]):
     @overload
     def __getitem__(self, at: slice) -> list[RawMessage]: ...
     def __getitem__(self, at: int | slice) -> RawMessage | list[RawMessage]:
-        found = self._messages[at]
-        return list(map(raw_message, found)) if isinstance(found, list) else raw_message(found)
+        if isinstance(at, slice):
+            return list(map(raw_message, self._messages[at]))
+        return raw_message(self._messages[at])
 
     def take(self, rows: list[int]) -> RawMessages:
         """Return those of these rows."""
@@ -66,7 +68,7 @@ class Chunk(NamedTuple):
 
     topic: str
     partition: int
-    messages: list[Message]
+    messages: Sequence[Message]
 
 
 class ShardBatch(NamedTuple):
@@ -177,9 +179,9 @@ class OutputBatch(NamedTuple):
     last: int
     others: list[ProducerRecord]
     predictions: str | None = None
-    keys: Sequence[str] = ()
-    values: Sequence[bytes] = ()
-    offsets: Sequence[int] = ()
+    keys: list[str] = []  # noqa: RUF012  # of a tuple
+    values: list[bytes] = []  # noqa: RUF012
+    offsets: list[int] = []  # noqa: RUF012
 
     @property
     def size(self) -> int:
@@ -221,6 +223,8 @@ def rows_by_shard(shards: list[int]) -> list[tuple[str, NDArray[np.intp]]]:
 
 def offsets_of(messages: Sequence[Message]) -> list[int]:
     """Return the offsets of a partition's messages, of which there is at least one, in offset order."""
+    if isinstance(messages, MessageBatch):
+        return messages.native.offsets()
     first, last = offset_of(messages[0]), offset_of(messages[-1])
     if last - first == len(messages) - 1:  # none is left out between, as almost always
         return list(range(first, last + 1))

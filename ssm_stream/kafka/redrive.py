@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException
 
 from ssm_stream.config import Config
 from ssm_stream.contract.headers import RECEIPT, REDRIVEN_FROM
@@ -26,7 +26,16 @@ from ssm_stream.contract.message_schemas import input_topics
 from ssm_stream.ingest.control import ControlError, ControlReader
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.verdicts import FeedbackError, FeedbackReader
-from ssm_stream.kafka.client import BrokerError, LastError, is_fenced, kafka_error, open_producer, redact_text
+from ssm_stream.kafka.client import (
+    DENIED,
+    BrokerError,
+    LastError,
+    MissingRightError,
+    is_fenced,
+    kafka_error,
+    open_producer,
+    redact_text,
+)
 from ssm_stream.kafka.dead_letter_topic import DeadLetterTopic, LetterFilter
 from ssm_stream.kafka.dead_letters import DeadLetter, Refusal, refusal_of
 from ssm_stream.kafka.decoder import Decoder
@@ -227,9 +236,12 @@ class _RedriveProducer:
                 "use a broker with transactions",
             )
         self._config, self._topic = config, topic.source.topic
+        self._name = f"ssm-stream-redrive-{self._topic}"
+        self._waiting: list[DeadLetter] = []
+        self._bytes = 0
         self._last_error = LastError(config.source, config.sinks.kafka)
         fixed = {
-            "transactional.id": f"ssm-stream-redrive-{self._topic}",
+            "transactional.id": self._name,
             "transaction.timeout.ms": int(TIMEOUT * 1000),
             "message.timeout.ms": int(min(config.source.wait, TIMEOUT) * 1000),
             "message.max.bytes": MAX_MESSAGE_BYTES,
@@ -240,8 +252,6 @@ class _RedriveProducer:
             self._producer.init_transactions(config.source.wait)
         except KafkaException as error:
             raise self._error("transactions", error) from error
-        self._waiting: list[DeadLetter] = []
-        self._bytes = 0
 
     def send(self, letter: DeadLetter) -> None:
         """Send the letter's message back, with one of the next transactions."""
@@ -318,8 +328,9 @@ class _RedriveProducer:
                 f"another redrive of topic {self._topic!r} has taken over: {text}",
                 "let it finish, and start again: what was sent is not sent twice",
             )
-        return BrokerError(
-            f"{what}: {source.brokers}: {text}",
-            "correct that and start again: what was sent is not sent twice. A user needs the right to write to the "
-            "events topic, to the dead-letter topic, and to the transactional id ssm-stream-redrive-*",
-        )
+        found = f"{what}: {source.brokers}: {text}"
+        if reason.code() in DENIED:
+            targets = sorted({self._topic, *(letter.topic for letter in self._waiting)})
+            names = targets if reason.code() == KafkaError.TOPIC_AUTHORIZATION_FAILED else [self._name]
+            return MissingRightError(found, "Write", DENIED[reason.code()], *names)
+        return BrokerError(found, "correct that and start again: what was sent is not sent twice")

@@ -11,7 +11,8 @@ from typing import NamedTuple
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Source
-from ssm_stream.kafka.client import BrokerError, LastError, open_consumer, topic_error
+from ssm_stream.kafka.admin import group_denied
+from ssm_stream.kafka.client import BrokerError, LastError, MissingRightError, kafka_error, open_consumer, topic_error
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.outages.classify import is_retriable
 from ssm_stream.kafka.outages.patience import committed, offsets_at, patiently, watermarks
@@ -20,6 +21,8 @@ from ssm_stream.kafka.records import Message, offset_of
 BATCH = 1000
 FROM_BEGINNING = OFFSET_BEGINNING
 """As an offset: the first that the partition holds when the reading begins."""
+GROUP_ERRORS = (KafkaError.GROUP_AUTHORIZATION_FAILED,)
+"""Errors of the group that every consumer of the client library has by name: a reader does not use it."""
 POLL = 0.1
 """Seconds that one poll waits for messages."""
 
@@ -74,10 +77,13 @@ class TopicReader:
         Raises:
             BrokerError: this user may not use the group, or the broker does not answer.
         """
-        places = [TopicPartition(self.source.topic, partition) for partition in partitions]
+        places, group = [TopicPartition(self.source.topic, partition) for partition in partitions], self.source.group_id
         try:
             committed(self._client, places, self.source.wait)
         except KafkaException as error:
+            if kafka_error(error).code() == KafkaError._TIMED_OUT and group_denied(self.source, group):
+                found = f"consumer group {group!r} on {self.source.brokers}: this user may not use it"
+                raise MissingRightError(found, "Read", "consumer group", group) from error
             raise topic_error(self.source, error, self._last_error) from error
 
     def poll(
@@ -197,6 +203,6 @@ def _consume(client: Consumer, batch: int, wait: float = POLL) -> tuple[list[Mes
             messages.append(message)
         elif error.code() == KafkaError._PARTITION_EOF:
             ended.add(message.partition() or 0)
-        elif not is_retriable(error):
+        elif not is_retriable(error) and error.code() not in GROUP_ERRORS:
             raise KafkaException(error)
     return messages, ended

@@ -22,8 +22,8 @@ import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from ssm_stream.config import Config
-from ssm_stream.kafka.admin import GRACE, max_message_bytes
-from ssm_stream.kafka.client import BrokerError, LastError, kafka_error, open_consumer
+from ssm_stream.kafka.admin import GRACE, group_denied, max_message_bytes
+from ssm_stream.kafka.client import BrokerError, LastError, grant_cure, kafka_error, open_consumer
 from ssm_stream.kafka.cluster import Cluster
 from ssm_stream.kafka.outages.classify import is_fenced, is_retriable, passes
 from ssm_stream.kafka.outages.patience import committed, patiently, watermarks
@@ -37,6 +37,8 @@ Sources = Mapping[str, tuple[int, ...]]
 
 MAX_TIMEOUT = 900.0
 """Seconds that a transaction may last, by the brokers' default (transaction.max.timeout.ms)."""
+READING = "reading the marker"
+GROUP_DENIED = KafkaError.GROUP_AUTHORIZATION_FAILED
 RESTART = "correct that and start again: the flow continues after the last result that consumers have seen"
 
 
@@ -178,7 +180,7 @@ class TransactionalProducer(OutputProducer):
             },
         )
         self._call("init_transactions", self._producer.init_transactions)
-        self._done = self._call("reading the marker", self._read_marker)  # not before: the predecessor may go on
+        self._done = self._call(READING, self._read_marker)  # not before: the predecessor may go on
         for (topic, partition), offset in part.resume.items():
             there = self._done.get((topic, partition), 0)
             if there >= offset or partition not in part.sources.get(topic, ()):
@@ -295,6 +297,8 @@ class TransactionalProducer(OutputProducer):
         reason = kafka_error(error)
         found = f"delivery: exactly_once: {what} of {self._name}"
         text = self._redact(reason.str())
+        if what == READING and reason.code() == KafkaError._TIMED_OUT and group_denied(self.config.source, self._name):
+            return BrokerError(f"{found}: this user may not use the group", self._cures[GROUP_DENIED])
         if reason.code() in (KafkaError._MSG_TIMED_OUT, KafkaError._TIMED_OUT) and self._last_error.text:
             text = f"{text} ({self._last_error.text})"  # the reason, which no call reports
         if is_fenced(reason):
@@ -308,14 +312,12 @@ class TransactionalProducer(OutputProducer):
 
     @property
     def _cures(self) -> Mapping[int, str]:
-        topics = ", ".join(map(repr, self.config.sinks.topics))
-        grant = "the user needs the operations {} and Describe on {}: grant them and start again"
-        transactions = grant.format("Write", f"the transactional id {self._name!r}")
+        transactions = grant_cure("Write", "transactional id", self._name)
         return {
             KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: transactions,
             KafkaError.CLUSTER_AUTHORIZATION_FAILED: transactions,  # some brokers answer so
-            KafkaError.GROUP_AUTHORIZATION_FAILED: grant.format("Read", f"the consumer group {self._name!r}"),
-            KafkaError.TOPIC_AUTHORIZATION_FAILED: grant.format("Write", f"the topics {topics}"),
+            GROUP_DENIED: grant_cure("Read", "consumer group", self._name),
+            KafkaError.TOPIC_AUTHORIZATION_FAILED: grant_cure("Write", "topic", *self.config.sinks.topics),
             KafkaError.INVALID_TRANSACTION_TIMEOUT: (
                 f"raise the broker's transaction.max.timeout.ms to {self._timeout * 1000:.0f} at least, or shorten "
                 "recovery.epoch_interval or source.wait if they are long, and start again"

@@ -76,7 +76,7 @@ def make_server(config: Config, file: Path, view: FlowView, access: Access) -> M
     stops = StopTools(shared)
     entities, alerts, documents = EntityTools(shared, stops), AlertTools(shared, str(file)), DocumentTools()
     client = ProcessClient(config, access.processes)
-    process, live = ProcessTools(shared, file, client, files=bool(allowed)), LiveTools(client)
+    process, live = ProcessTools(shared, file, client, files=bool(allowed)), LiveTools(client, config.event.targets)
     tools: list[Callable[..., Any]] = [
         process.overview, entities.list_entities, entities.get_entity, entities.get_predictions, alerts.list_alerts,
         alerts.get_alert, alerts.count_alerts, live.explain_entity, stops.list_planned_stops,

@@ -104,7 +104,7 @@ class Renderer:
 
     def _group(self, entries: Iterable[Entry]) -> dict[str, Any]:
         """Return what a template has of the entries of one sort: the worst in detail, all others by kind."""
-        ordered = sorted(entries, key=_rank)
+        ordered = ranked(entries)
         shown, others = ordered[:MAX_DETAILED], ordered[MAX_DETAILED:]
         by_kind: dict[str, list[str]] = {}
         for entry in others:
@@ -131,6 +131,11 @@ class Renderer:
             "acknowledged_by": None if acknowledged is None else acknowledged.by,
             "alert": last,
         }
+
+
+def ranked(entries: Iterable[Entry]) -> list[Entry]:
+    """Return entries in the order in which a message has them: the worst first."""
+    return sorted(entries, key=_rank)
 
 
 def _rank(entry: Entry) -> tuple[bool, float, str]:

@@ -134,7 +134,7 @@ def service_source(service: Service) -> KafkaSource:
         for each in sentences:
             LOG.warning("path_missing", what=each)
 
-    inspect, join = FirstMessages(config, report_missing), context_of(config, log=True)
+    inspect, join = FirstMessages(config, report_missing), context_of(config, flow=True)
     again = service.catch_up
 
     def decoder() -> Decode:
@@ -154,7 +154,7 @@ def service_source(service: Service) -> KafkaSource:
 
 def _open_source(config: Config, *, batches: bool, until_eof: bool) -> KafkaSource:
     cluster, labels = check_broker(config.source), labels_topic(config)
-    join = context_of(config, log=True) if batches else None
+    join = context_of(config, flow=True) if batches else None
     first, *others = config.source.each
     return KafkaSource(
         first,

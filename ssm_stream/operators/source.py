@@ -188,7 +188,7 @@ class PacedPartition(KafkaPartition):
     """A partition of events or labels that is read no faster than the other kind, and decoded when it is due."""
 
     def __init__(self, consumer: PrefetchConsumer, place: Paced, resume: int | None, decode: Decode) -> None:
-        super().__init__(consumer, place.partition, resume, lambda chunk: chunk.messages)
+        super().__init__(consumer, place.partition, resume, lambda chunk: list(chunk.messages))
         self._decode, self._place, self._held = decode, place, deque[Message]()
         place.set_next(-math.inf)
 

@@ -8,6 +8,7 @@ the state. Nothing in it is pickled.
 from __future__ import annotations
 
 import base64
+import fnmatch
 import os
 import pickle
 import shutil
@@ -26,6 +27,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.engine.snapshot import require_compatible_state
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, StateError, damage_as_state_error, write
 from ssm_stream.ingest.holidays import with_learned_holidays
+from ssm_stream.kafka.context.first_start import FIRST_POSITIONS
 from ssm_stream.kafka.records import shard_key
 from ssm_stream.recovery.bytewax_db import LABELS_PREFIX, RecoveryError, SnapshotRow, parse_source_part
 from ssm_stream.recovery.catch_up import CATCH_UP
@@ -96,6 +98,7 @@ def _export(stored: StoredState, config: Config, file: Path) -> ExportResult:
             "feature_selection": read_json(stored.directory / FEATURE_SELECTION),
             "holidays": read_json(stored.directory / HOLIDAYS),
             **{name: read_json(stored.directory / file) for name, file in REWOUND.items()},
+            "context": {file.name: read_json(file) for file in sorted(stored.directory.glob(FIRST_POSITIONS))},
             "epoch": stored.epoch,
             "parts": stored.parts,
             "rows": [[row.part, row.step, row.key, row.epoch, _to_json(row)] for row in stored.rows],
@@ -324,7 +327,7 @@ def _fill(directory: Path, export: _Export) -> None:
     folder.mkdir(exist_ok=True)
     for name in (MARK, "boot", FEATURE_SELECTION, HOLIDAYS, RUNTIME_SETTINGS, FILE, *REWOUND.values()):
         (directory / name).unlink(missing_ok=True)
-    for file in directory.glob("part-*.sqlite3*"):
+    for file in (*directory.glob("part-*.sqlite3*"), *directory.glob(FIRST_POSITIONS)):
         file.unlink()
     names: dict[str, str] = {}
     for shard in export.reader.names:
@@ -346,6 +349,9 @@ def _fill(directory: Path, export: _Export) -> None:
     for name, path in REWOUND.items():
         if metadata.get(name):
             write_json(directory / path, metadata[name])
+    for name, content in metadata.get("context", {}).items():
+        if fnmatch.fnmatchcase(name, FIRST_POSITIONS) and "/" not in name:
+            write_json(directory / name, content)
     if metadata["runtime_settings"]:
         settings = {"release": metadata["release"], "settings": metadata["runtime_settings"]}
         write_json(directory / RUNTIME_SETTINGS, settings)

@@ -75,6 +75,11 @@ class StoredState(NamedTuple):
     """By shard's key: the files with its state, the whole one first."""
 
     @property
+    def by_partition(self) -> bool:
+        """Return True if each partition has a state of its own: it is a group's store."""
+        return not self.parts
+
+    @property
     def empty(self) -> bool:
         """Return True if nothing is stored yet."""
         return not self.rows
@@ -112,6 +117,11 @@ def require_directory(config: Config) -> Path:
     Raises:
         RecoveryError: it has none.
     """
+    if config.state.store is not None:
+        raise RecoveryError(
+            "state.store: only `state ls` and `state show` read the store of a group so far; its partitions go on by "
+            "themselves"
+        )
     if config.recovery.directory is None:
         raise RecoveryError("recovery.directory: null, so no state is stored: name a directory")
     return config.recovery.directory
@@ -277,9 +287,8 @@ def find_entity(
     """
     for shard in stored.chains:
         config = rebuild_config(stored.metadata(shard), like)
-        if shard_key(shard_of(entity, config.state.shards)) == shard and entity in (
-            engine := stored.engine(shard, like)
-        ):
+        there = stored.by_partition or shard_key(shard_of(entity, config.state.shards)) == shard
+        if there and entity in (engine := stored.engine(shard, like)):
             hashes = {each: engine.state_hash(entity, each) for each in entity_sources(engine, entity)}
             targets = [
                 found for each in engine.target_engines if (found := report_entity(each, entity, source)) is not None

@@ -19,6 +19,7 @@ from ssm_stream.config.config import settings_hash
 from ssm_stream.config.sections.alerts import SILENCE, STUCK
 from ssm_stream.engine.rules.messages import rule_kind
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, write
+from ssm_stream.ingest.rows.reading_state import rename_signal
 from ssm_stream.recovery.bytewax_db import RecoveryError
 from ssm_stream.recovery.checkpoint_files import FOLDER, TOKEN, open_checkpoint, referenced_file, sync
 from ssm_stream.recovery.directory import fill_databases
@@ -71,7 +72,8 @@ def rename_feature(config: Config, old: str, new: str, *, dry: bool = False) -> 
                     changed = {**reader.metadata, "config": metadata["config"], "after": name}
                     if checkpoint.whole:
                         changed["settings"] = metadata["settings"]
-                    parts = _rename_parts(reader, digest, old, new)
+                    readings = config.event.layout == "readings"
+                    parts = _rename_parts(reader, digest, old, new, readings=readings)
                 name = _write(stored.directory / FOLDER, checkpoint.name, changed, parts, dry=dry)
             names[shard] = name
         if not dry:
@@ -86,8 +88,8 @@ def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: st
     event = settings["event"]
     if event.get("target") == "all":
         raise RecoveryError(f"with `target: all` {old!r} would be a target, too: a target cannot be renamed")
-    if made.event.makes_rows:
-        raise RecoveryError(f"rows that are half made have the column {old!r}: an input of such rows cannot be renamed")
+    if made.event.aggregate is not None and new in made.event.aggregate.columns:
+        raise RecoveryError(f"the windows have a column {new!r} already: choose another name for {old!r}")
     known = [*event["features"], *event["categories"]]
     if old not in known:
         named = f"it has been renamed to {new!r} already; " if new in known else ""
@@ -101,6 +103,13 @@ def _rename_settings(metadata: dict[str, Any], config: Config, old: str, new: st
     if input_changes.uses(event.get("derive", {}), old):
         event["derive"] = _replace(event["derive"], {old: new})
         where.append("event.derive")
+    if old in event.get("aggregate", {}).get("columns", {}):
+        columns = event["aggregate"]["columns"]
+        event["aggregate"]["columns"] = {new if path == old else path: each for path, each in columns.items()}
+        where.append("event.aggregate.columns")
+    if isinstance(event.get("max_age"), dict) and old in event["max_age"]:
+        event["max_age"] = {new if path == old else path: age for path, age in event["max_age"].items()}
+        where.append("event.max_age")
     for limit in settings["alerts"].get("limits", []):
         if limit["column"] == old:
             limit["column"] = new
@@ -119,8 +128,11 @@ def _replace(content: Any, names: dict[str, str]) -> Any:
     return names.get(content, content) if isinstance(content, str) else content
 
 
-def _rename_parts(reader: SnapshotReader, digest: Any, old: str, new: str) -> list[ArrayPart]:
-    """Return the arrays of a snapshot; the common episodes have the new name, all others are as they were."""
+def _rename_parts(reader: SnapshotReader, digest: Any, old: str, new: str, *, readings: bool) -> list[ArrayPart]:
+    """Return the arrays of a snapshot; the common episodes have the new name, all others are as they were.
+
+    readings: whether rows are made of them, so that their last values have the new name, too
+    """
     parts = []
     for name in reader.names:
         array = reader.read(name)
@@ -130,6 +142,8 @@ def _rename_parts(reader: SnapshotReader, digest: Any, old: str, new: str) -> li
             if "silence" in content:
                 content["silence"]["columns"] = _replace(content["silence"]["columns"], {old: new})
             parts.append(bytes_part(name, orjson.dumps(content)))
+        elif name == "rows" and readings:
+            parts.append(bytes_part(name, rename_signal(array.tobytes(), old, new)))
         else:
             digest.update(array.tobytes())
             parts.append(ArrayPart(name, array))

@@ -6,7 +6,7 @@ Nothing here depends on a meta-parameter, so no gradient flows through it.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,7 +14,10 @@ from torch import Tensor
 from ssm_stream.core.constants import HOUR_RATE, LEAN, WEEK_RATE
 from ssm_stream.core.shapes import FLOOR_RATE, HOURS, LOG_RESIDUAL, RESIDUAL, VALUE, WINSOR, Z_CLIP, LearnerParams
 from ssm_stream.reference import codes as learner_codes
-from ssm_stream.reference.state import EntityState, Event, Running, State
+from ssm_stream.reference.state import EntityState, Event, ProductState, Running, State
+
+Numbers = TypeVar("Numbers", Running, ProductState)
+"""Running statistics of numbers: v_mean, v_var, v_count."""
 
 
 class Inputs(NamedTuple):
@@ -48,7 +51,7 @@ def log1p_of(value: Tensor) -> Tensor:
     return torch.log1p(value.clamp_min(0.0))
 
 
-def standardise(running: Running, v: Tensor) -> Tensor:
+def standardise(running: Numbers, v: Tensor) -> Tensor:
     """z = clip((v − mean) / deviation, ±5), (B, F); 0 for an unknown value and while nothing varies.
 
     Rounded to 32 bits, as the kernel's are: then both fall on the same side of a fern's cut.
@@ -193,7 +196,7 @@ def winsorised(delta: Tensor, deviation: Tensor, mean: Tensor, settled: Tensor) 
     return torch.where(settled & (limit > 1e-9 * (1e-12 + mean.abs())), bounded, delta)
 
 
-def learn_inputs(running: Running, v: Tensor) -> Running:
+def learn_inputs(running: Numbers, v: Tensor) -> Numbers:
     """mean ← mean + δ/n, variance ← (1 − 1/n)(variance + δ²/n), of the numbers that are known; n at most 2,000."""
     rate = 1.0 / (running.v_count + 1.0)
     delta = winsorised(v - running.v_mean, running.v_var.sqrt(), running.v_mean, running.v_count > 30)

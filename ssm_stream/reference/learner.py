@@ -20,7 +20,7 @@ Symbols, with a leading batch of B pools of E entities each
     M  moment heads               H  quick proximal heads   T  experts                  R  embedding's features
 
 `state.py` has the state, `inputs.py` the inputs and running statistics, `codes.py` the codes, `heads.py` and
-`attention.py` the heads, `gates.py` the gates.
+`attention.py` and `products.py` the heads, `gates.py` the gates.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ssm_stream.core.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams
+from ssm_stream.core.shapes import LOG_RESIDUAL, Q_CLIP, RESIDUAL, VALUE, LearnerParams, product_heads
 from ssm_stream.reference.gates import Experts, Mixed, learn_gates, mix
 from ssm_stream.reference.heads import SCALES, Read, Targets, decays, learn_gradient, learn_scope, may_wait, read
 from ssm_stream.reference.inputs import (
@@ -42,6 +42,7 @@ from ssm_stream.reference.inputs import (
     log1p_of,
     register,
 )
+from ssm_stream.reference.products import ProductRead, learn_products, read_products
 from ssm_stream.reference.state import (
     EntityState,
     Event,
@@ -60,13 +61,15 @@ __all__ = ["Event", "Meta", "Prediction", "State", "learn", "new_meta", "new_sta
 class Prediction(NamedTuple):
     """Inputs and predictions of an event before its target.
 
-    own: state of the event's entities; fleet, norm: of these scopes; own_heads (B, H + 1): predictions of the entity's
+    own: state of the event's entities; fleet, norm: of these scopes; products: of the heads on products
+    own_heads (B, H + 1): predictions of the entity's
         own heads; experts: of all, in the target's unit; mixed: of the gates
     """
 
     own: EntityState
     inputs: Inputs
     fleet: Read
+    products: ProductRead | None
     norm: Read | None
     own_heads: Tensor
     experts: Experts
@@ -129,6 +132,13 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
     h = s.fleet
     fleet = read(p, meta, h, False, x.fleet, x.past[:, 0])
     add(fleet, 0, always)
+    products = None
+    if s.products is not None:
+        products = read_products(p, s.products, x)
+        for i, (scale, on) in enumerate(((RESIDUAL, always), (LOG_RESIDUAL, logs))[: products.answers.shape[1]]):
+            experts.append(in_unit(x, 0, scale, products.answers[:, i : i + 1]))
+            active.append(on[:, None])
+            present.append(always[:, None])
     own_heads, norm = torch.einsum("bhd,bd->bh", own.W, x.entity), None
     if s.norm is not None:
         experts.append(in_unit(x, 1, RESIDUAL, own_heads[:, : p.prox]))
@@ -140,7 +150,7 @@ def predict(p: LearnerParams, meta: Meta, s: State, event: Event) -> Prediction:
         add(norm, 1, x.many)
     on = torch.cat(active, 1)
     given = Experts(torch.where(on, torch.cat(experts, 1), 0.0), on, torch.cat(present, 1))
-    return Prediction(own, x, fleet, norm, own_heads, given, mix(p, meta, s.gates, own, x, given))
+    return Prediction(own, x, fleet, products, norm, own_heads, given, mix(p, meta, s.gates, own, x, given))
 
 
 def targets_of(x: Inputs, side: int, y: Tensor) -> Targets:
@@ -182,6 +192,11 @@ def _learn_heads(
     decay, max_waiting = decays(p, meta, gap, kept), may_wait(p, s.entities, s.running.n)
     # New codes are 1 already, in the inputs though not in the embedding of the prediction.
     fleet = learn_scope(p, meta, s.fleet, prediction.fleet._replace(x=x.fleet), targets, decay, logs, max_waiting)
+    products = s.products
+    if s.products is not None and prediction.products is not None:
+        both = torch.stack([targets.residual, targets.log_residual], 1)[:, : product_heads(p)]
+        answers = prediction.products.answers
+        products = learn_products(p, meta, s.products, x, answers, both, max_waiting)
     norm = s.norm
     if s.norm is not None and prediction.norm is not None:
         if p.prox:
@@ -194,7 +209,7 @@ def _learn_heads(
         )
         norm = choose(x.many, learned, s.norm)
     gates, own = learn_gates(p, meta, s, own, prediction.experts, prediction.mixed, y, max_waiting)
-    return s._replace(fleet=fleet, norm=norm, gates=gates, surprise=means), own
+    return s._replace(fleet=fleet, products=products, norm=norm, gates=gates, surprise=means), own
 
 
 def learn(p: LearnerParams, meta: Meta, s: State, event: Event, prediction: Prediction, y: Tensor) -> State:

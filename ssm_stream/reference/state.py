@@ -13,7 +13,17 @@ import torch
 from torch import Tensor
 
 from ssm_stream.core.frozen_weights import Weights
-from ssm_stream.core.shapes import HOURS, LEAVES, WEEK, G, LearnerParams, embedding_features, past_features
+from ssm_stream.core.shapes import (
+    HOURS,
+    LEAVES,
+    WEEK,
+    G,
+    LearnerParams,
+    embedding_features,
+    factors,
+    past_features,
+    product_heads,
+)
 from ssm_stream.reference.codes import PoolCodes
 
 T = TypeVar("T")
@@ -42,6 +52,9 @@ class Meta(NamedTuple):
     sweep_ridge: Tensor
     sweep_huber: Tensor
     top_decay: Tensor
+    product_decay: Tensor
+    product_ridge: Tensor
+    product_huber: Tensor
     direction_fleet: Tensor
     direction_norm: Tensor
 
@@ -128,6 +141,26 @@ class HeadsState(NamedTuple):
     inserted: Tensor
 
 
+class ProductState(NamedTuple):
+    """The moment heads on products, with X inputs; they share S.
+
+    n (B,): events learned; of (B, k) int64: numbers that are multiplied, plus one, 0 while they are not chosen
+    v_mean, v_var, v_count (B, J): running statistics of the products
+    S (B, X, X), R, W (B, 1 or 2, X), waiting, touched: as of the moment heads, for the residual and in log space
+    """
+
+    n: Tensor
+    of: Tensor
+    v_mean: Tensor
+    v_var: Tensor
+    v_count: Tensor
+    S: Tensor
+    R: Tensor
+    W: Tensor
+    waiting: Tensor
+    touched: Tensor
+
+
 class State(NamedTuple):
     """Everything.
 
@@ -135,7 +168,8 @@ class State(NamedTuple):
         deviation of each scale within the entities
     negative (B,): has a target been below zero?
     surprise (B, 3): fast and slow mean of |error| of the first moment head; events that the slow one holds
-    norm: None where a pool has one entity only; codes: of each pool; empty where there are neither codes nor seasons
+    products: None where those heads are off; norm: None where a pool has one entity only
+    codes: of each pool; empty where there are neither codes nor seasons
     """
 
     running: Running
@@ -149,6 +183,7 @@ class State(NamedTuple):
     surprise: Tensor
     gates: GateState
     fleet: HeadsState
+    products: ProductState | None
     norm: HeadsState | None
     codes: tuple[PoolCodes, ...]
 
@@ -178,13 +213,15 @@ def new_meta(p: LearnerParams, weights: Weights) -> Meta:
         phase=tensor(weights.phase[used]), poly_decay=tensor(weights.poly_decay), soft=tensor(weights.soft),
         sweep_decay=tensor(weights.sweep_decay), sweep_ridge=tensor(weights.sweep_ridge),
         sweep_huber=tensor(weights.sweep_huber), top_decay=tensor(weights.top_decay),
+        product_decay=tensor(weights.product_decay), product_ridge=tensor(weights.product_ridge),
+        product_huber=tensor(weights.product_huber),
         direction_fleet=tensor(p.omega_fleet / frequency), direction_norm=tensor(p.omega_norm / frequency),
     )  # fmt: skip
 
 
 def expert_count(p: LearnerParams, E: int) -> int:
-    """Experts T: a pool of one entity has those of the bases and of the fleet only."""
-    return p.T if E > 1 else p.bases + p.B
+    """Experts T: a pool of one entity has those of the bases, of the fleet and of the products only."""
+    return p.T if E > 1 else p.bases + p.B + product_heads(p)
 
 
 def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
@@ -210,6 +247,14 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             near=zeros(4), inserted=zeros(),
         )  # fmt: skip
 
+    def products() -> ProductState:
+        k, heads = factors(p), product_heads(p)
+        J = k * (k + 1) // 2
+        return ProductState(
+            n=zeros(), of=zeros(k).long(), v_mean=zeros(J), v_var=zeros(J), v_count=zeros(J), S=zeros(p.X, p.X),
+            R=zeros(heads, p.X), W=zeros(heads, p.X), waiting=zeros(), touched=zeros(p.X).bool(),
+        )  # fmt: skip
+
     seasons = (HOURS + WEEK) * p.seasons
     return State(
         running=running(),
@@ -226,6 +271,7 @@ def new_state(p: LearnerParams, B: int, E: int = 1) -> State:
             top=zeros(G), top2=zeros(G), unit=zeros(),
         ),
         fleet=heads(p.L),
+        products=products() if p.products else None,
         norm=heads(p.N) if E > 1 else None,
         codes=tuple(PoolCodes(p.Q) for _ in range(B)) if p.K or p.seasons else (),
     )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,10 +30,10 @@ class Progress(NamedTuple):
     curve: list[tuple[int, float, float]]
 
 
-def training_key(recipe: Recipe, start: Weights, history: History | None) -> str:
+def training_key(recipe: Recipe, start: Weights, histories: Sequence[History]) -> str:
     """Hash of all that a checkpoint must agree on: everything but how long to train."""
     content = [str(recipe._replace(updates=0, minutes=None, patience=0)), digest(start), digest(untrained())]
-    if history:
+    for history in histories:
         events = history.events
         content += [history.config.hash, str(history.split), hashlib.sha256(events.target.tobytes()).hexdigest()]
         content.append(hashlib.sha256(events.features.tobytes()).hexdigest())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from ssm_stream.core.features import calendar_columns
 from ssm_stream.core.frozen_weights import Weights, save
 from ssm_stream.core.shapes import PLAIN, Heads
 from ssm_stream.engine.engine import Engine
+from ssm_stream.engine.target_engine import TargetInputs
 from ssm_stream.ingest.events import Events
 from ssm_stream.training.batches import Batch, Floats, usual_error
 from ssm_stream.training.recipe import Recipe, TrainingError
@@ -23,11 +25,30 @@ MIN_LABELLED = 100  # events with a target that either part of a history needs
 
 
 class History(NamedTuple):
-    """The user's own recording: the first `split` events train, the others validate."""
+    """The user's own recording, with one target: the first `split` events train, the others validate."""
 
     config: Config
     events: Events
     split: int
+
+
+def target_histories(config: Config, events: Events, chosen: Sequence[str]) -> tuple[list[History], list[str]]:
+    """Return a history for each chosen target, as its engine has it, and the targets with too few events.
+
+    Raises:
+        TrainingError: too few events of each of them.
+    """
+    inputs, found, short = TargetInputs(config.event), list[History](), list[str]()
+    for j, path in enumerate(config.event.targets):
+        if path not in chosen:
+            continue
+        try:
+            found.append(split_history(config.for_target(path), inputs.select(j, events)))
+        except TrainingError:
+            if path == chosen[-1] and not found:
+                raise
+            short.append(path)
+    return found, short
 
 
 def split_history(config: Config, events: Events) -> History:
@@ -71,11 +92,11 @@ class Stretches:
         self.u = np.hstack([first.features, cycles])
         self.first, self.fleet, self.recipe = first, model.fleet, recipe
         self.length = min(recipe.events, split)
-        names = model.heads or ["moments", "proximal", "embedding", "fern"]
+        names = model.heads or ["moments", "products", "proximal", "embedding", "fern"]
         attends = "attention" in names or (model.heads is None and model.profile == "accurate")
         heads = Heads(
-            "moments" in names, "proximal" in names, "embedding" in names, "fern" in names, PLAIN if attends else 0,
-            "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
+            "moments" in names, "products" in names, "proximal" in names, "embedding" in names, "fern" in names,
+            PLAIN if attends else 0, "gd" in names, model.log_space, model.gate == "learned", model.gate == "heads",
         )  # fmt: skip
         lives = model.half_lives
         half_lives = tuple((life.events, life.seconds) for life in lives) if lives else None

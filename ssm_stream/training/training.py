@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ class Result(NamedTuple):
 def train(
     recipe: Recipe,
     start: Weights,
-    history: History | None = None,
+    histories: Sequence[History] = (),
     checkpoint: Path | None = None,
     resume: bool = False,
     notify: Callable[[str], None] = lambda _: None,
@@ -80,7 +80,7 @@ def train(
     Args:
         recipe: how long, on what
         start: where to begin, and what is kept where nothing better is found
-        history: the user's own recording, as further streams
+        histories: the user's own recording, as further streams; one for each of its targets
         checkpoint: written after every round; resume: go on from it where it is there
         notify: takes a line a round; advance: takes the fraction done
 
@@ -90,16 +90,16 @@ def train(
     begin = time.monotonic()
     torch.set_num_threads(1)
     offsets = Offsets(start)
-    validation = Validation(recipe, history)
+    validation = Validation(recipe, histories)
     at_start = validation.judge(start)
     zeros = np.zeros(offsets.size)
     progress = Progress(zeros, zeros, zeros, zeros, 1.0, 0, 0, 0, [])
-    key = training_key(recipe, start, history)
+    key = training_key(recipe, start, histories)
     if resume and checkpoint is not None and checkpoint.exists():
         progress = load_progress(checkpoint, key, offsets.size)
         notify(f"going on after {progress.updates} updates, score {progress.score:.4f}")
 
-    stretches = Stretches(recipe, history, start) if history else None
+    stretches = [Stretches(recipe, each, start) for each in histories]
     limit = 60 * recipe.minutes if recipe.minutes else math.inf
 
     def over() -> bool:
@@ -136,7 +136,7 @@ def train(
 def _round(
     recipe: Recipe,
     offsets: Offsets,
-    stretches: Stretches | None,
+    stretches: Sequence[Stretches],
     progress: Progress,
     over: Callable[[], bool],
     report: Callable[[int], None],
@@ -146,8 +146,11 @@ def _round(
     for i, setting in enumerate(recipe.settings):
         p, batch = setting_params(setting, recipe.features, offsets.start), training_batch(recipe, progress.rounds, i)
         lanes.append((p, batch, usual_error(predict_with_kernel(p, batch) - batch.y, recipe.burn_in)))
-    if stretches:
-        lanes.append((stretches.p, *stretches.batch(progress.rounds)))
+    # Of many targets some take their turn, so that a round is not of the user's own history alone.
+    count = min(len(stretches), len(recipe.settings))
+    for i in range(count):
+        each = stretches[(progress.rounds * count + i) % len(stretches)]
+        lanes.append((each.p, *each.batch(progress.rounds)))
     states = [learner.new_state(p, len(batch.y), batch.entities) for p, batch, _ in lanes]
     offset, mean, square = (torch.from_numpy(part) for part in (progress.offset, progress.mean, progress.square))
     total, losses, updates = torch.zeros_like(offset), [], progress.updates

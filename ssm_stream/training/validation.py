@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +31,8 @@ class Row(NamedTuple):
 class Validation:
     """Streams held back, the same for every training; errors are those of the production kernel."""
 
-    def __init__(self, recipe: Recipe, history: History | None) -> None:
-        self.recipe, self.history = recipe, history
+    def __init__(self, recipe: Recipe, histories: Sequence[History]) -> None:
+        self.recipe, self.histories = recipe, histories
         kinds = streams.KINDS * recipe.held_streams
         self.batches = [
             new_batch(
@@ -40,27 +41,25 @@ class Validation:
             )
             for i, setting in enumerate(recipe.settings)
         ]
-        self.kinds = np.array([*(kinds * len(recipe.settings)), *([HISTORY] if history else [])])
+        self.kinds = np.array([*(kinds * len(recipe.settings)), *([HISTORY] * len(histories))])
         names = [setting.name for setting in recipe.settings for _ in kinds]
-        self.settings = np.array([*names, *([HISTORY] if history else [])])
+        self.settings = np.array([*names, *([HISTORY] * len(histories))])
         targets = [y[recipe.held_burn_in :] for batch in self.batches for y in batch.y]
-        if history:
-            targets.append(history.events.target[history.split :])
+        targets += [each.events.target[each.split :] for each in histories]
         self.deviation = np.array([np.nanmean(np.abs(y - np.nanmedian(y))) for y in targets])
-        # The user's own history counts as much as all other streams together.
+        # The user's own history counts as much as all other streams together, and each of its targets alike.
         self.share = np.full(len(self.kinds), 1.0)
-        if history:
-            self.share[-1] = len(self.kinds) - 1
+        if histories:
+            self.share[-len(histories) :] = (len(self.kinds) - len(histories)) / len(histories)
         self.share /= self.share.sum()
 
     def judge(self, weights: Weights) -> Floats:
-        """(n,) mean absolute error of a candidate on each stream held back, the user's own history last."""
+        """(n,) mean absolute error of a candidate on each stream held back, those of the user's own history last."""
         recipe, out = self.recipe, []
         for setting, batch in zip(recipe.settings, self.batches, strict=True):
             p = setting_params(setting, recipe.features, weights, wide=True)
             out += np.abs(predict_with_kernel(p, batch) - batch.y)[:, recipe.held_burn_in :].mean(1).tolist()
-        if self.history:
-            out.append(history_error(self.history, weights))
+        out += [history_error(each, weights) for each in self.histories]
         return np.array(out)
 
     def score(self, judged: Floats, start: Floats) -> float:
@@ -78,7 +77,7 @@ class Validation:
             return Row(name, int(chosen.sum()), *means)
 
         out = [row(kind, self.kinds == kind) for kind in streams.KINDS]
-        if self.history:
+        if self.histories:
             out.append(row(HISTORY, self.kinds == HISTORY))
         out += [row(f"({setting.name})", self.settings == setting.name) for setting in self.recipe.settings]
         return [*out, row("all", np.ones(len(self.kinds), bool))]

@@ -80,11 +80,11 @@ class AlertEpisodes:
         self._feedback: OrderedDict[tuple[str, str], Any] = OrderedDict()
         self._serial = 0
 
-    def add(self, values: Iterable[bytes | None]) -> None:
-        """Add alert messages as they are on the topic; other messages are ignored."""
+    def add(self, values: Iterable[bytes | None], *, framed: bool = True) -> None:
+        """Add alert messages as they are on the topic, or their JSON; others are ignored, and what was added before."""
         for value in values:
             try:
-                message = orjson.loads(self.as_json(value) or b"")
+                message = orjson.loads((self.as_json(value) if framed else value) or b"")
             except orjson.JSONDecodeError:
                 continue
             if isinstance(message, dict) and message.keys() >= {"id", "entity", "kind", "phase", "scope", "ts"}:
@@ -172,6 +172,19 @@ class AlertEpisodes:
         self._cache.set_flag(before, bit, False)
         if message["phase"] != "recovered":
             self._cache.set_flag([each["entity"] for each in (message.get("entities") or [])[:MAX_LISTED]], bit, True)
+
+    def flag_again(self) -> None:
+        """Set the flags of all open episodes, for entities that had no row when their alert came."""
+        with self._lock:
+            episodes = [dict(each) for each in self._open.values() if each["suppressed_by"] != MAINTENANCE]
+        for each in episodes:
+            if each["scope"] != "fleet":
+                if each["kind"] in BITS:
+                    self._cache.set_flag([each["entity"]], BITS[each["kind"]], True)
+            elif each["kind"] in ("anomaly", "drift"):
+                self._cache.set_flag(
+                    each["entities"], FLEET_ANOMALY if each["kind"] == "anomaly" else FLEET_DRIFT, True
+                )
 
     def add_verdict(self, alert: str, true: bool) -> None:
         """Keep an operator's verdict on an alert."""

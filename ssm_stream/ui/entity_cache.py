@@ -157,6 +157,7 @@ class EntityCache:
         wider("heat", (), np.float32)
         wider("heated", (), np.float64)
         wider("flags", (), np.uint8)
+        wider("other", (), np.bool_)
         wider("ring_ts", (POINTS,), np.int64)
         wider("ring", (POINTS, m, len(COLUMNS)), np.float32, np.nan)
         self._room = room
@@ -177,6 +178,8 @@ class EntityCache:
     """(rows,) highest recent score, decayed by `HALF_LIFE`; of the time `heated`."""
     heated: NDArray[np.float64]
     flags: NDArray[np.uint8]
+    other: NDArray[np.bool_]
+    """(rows,) whether no event of it has come: it is known from its summaries, such as of another process."""
     ring_ts: NDArray[np.int64]
     ring: NDArray[np.float32]
 
@@ -270,7 +273,7 @@ class EntityCache:
 
     def _clear(self, row: int) -> None:
         self.evicted += 1
-        self.count[row] = self.heat[row] = self.flags[row] = 0
+        self.count[row] = self.heat[row] = self.flags[row] = self.other[row] = 0
         self.ring[row] = self.last[row] = np.nan
 
     def _merge_batch(self, batch: BatchColumns, now: float) -> list[RowEvents]:
@@ -291,7 +294,7 @@ class EntityCache:
         self.ring[at, slot] = values[of]
         latest = order[ends - 1]
         self.count[row] += size
-        self.ts[row], self.seen[row] = ts[latest], now
+        self.ts[row], self.seen[row], self.other[row] = ts[latest], now, False
         self.last[row] = values[latest]
         self.warmup[row] = batch.warmup[latest]
         self.labelled[row] = batch.labelled[latest]
@@ -309,6 +312,25 @@ class EntityCache:
             if at < len(row) and row[at] == followed:
                 found.append(RowEvents(followed, order[starts[at] : ends[at]]))
         return found
+
+    def list_others(self, names: list[str], ts: list[int], scores: list[float]) -> None:
+        """List entities that are known from their summaries, or bring them up to date; while there is room.
+
+        ts, scores: of their last event, ms, and the highest of its hour
+        """
+        with self.lock:
+            room = self.capacity - len(self.names)
+            new = [name for name in names if name not in self._index]
+            left = set(new[room:])
+            if new[:room]:
+                rows = self._rows(new[:room])
+                self.other[rows], self.seen[rows], self.warmup[rows] = True, -np.inf, False
+            at = [i for i, name in enumerate(names) if name not in left and self.other[self._index[name]]]
+            if at:
+                rows = np.array([self._index[names[i]] for i in at], np.intp)
+                self.version += 1
+                self.ts[rows], self.changed[rows] = [ts[i] for i in at], self.version
+                self.last[rows, 0, COLUMNS.index("score")] = [scores[i] for i in at]
 
     def set_flag(self, names: list[str], bit: int, on: bool) -> None:
         """Set or clear a bit of the flags of entities that have a row."""
@@ -347,7 +369,7 @@ class EntityCache:
 
     def levels(self) -> NDArray[np.uint8]:
         """Return (rows,) 0 warming up, 1 normal, 2 score above 0.7, 3 above 1, 4 drift, 5 anomaly, 6 silence or stuck,
-        7 limit (open episodes), 8 in a planned stop; the gravest."""
+        7 limit (open episodes), 8 in a planned stop, 9 known from its summaries; the gravest."""
         n = len(self.names)
         score = np.fmax.reduce(self.last[:n, :, 4], axis=1)
         level = np.ones(n, np.uint8)
@@ -355,6 +377,7 @@ class EntityCache:
         level[score > 1.0] = 3
         level[self.warmup[:n].all(axis=1)] = 0
         flags = self.flags[:n]
+        level[self.other[:n]] = 9
         level[(flags & STOPPED) > 0] = 8
         level[(flags & (DRIFT | FLEET_DRIFT)) > 0] = 4
         level[(flags & (SILENCE_FLAG | STUCK_FLAG)) > 0] = 6

@@ -3,22 +3,29 @@
 /ui/api/entities?q=&state=&sort=&limit=      entities, those that need attention first
 /ui/api/entity?name=&target=                 one entity: its last predictions, limits, why it is predicted so
 /ui/api/alerts?entity=&from=&to=&limit=      episodes of alerts, as annotations; from, to: ms since 1970
+/ui/api/history?name=                        the hours of the last week of an entity, from its summaries
+/ui/api/report?days=                         the last day, or up to seven, of all entities, from their summaries
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ssm_stream.ingest.timestamps import MAX_MS
 from ssm_stream.ui.alert_episodes import MAX_EPISODES
 from ssm_stream.ui.followed_entities import MAX_POINTS
+from ssm_stream.ui.history.hours import HourlyHistory
+from ssm_stream.ui.history.report import days_of, entity_history, fleet_report
 from ssm_stream.ui.live_page import LivePage
 from ssm_stream.ui.views import PAGE_SIZES, EntityView, FleetView, parse_int
 
 LIMIT = 120
 """Entities, unless a request names another number."""
+KEEP_REPORT = 50.0
+"""Seconds for which a report is kept: of a large fleet it takes a while."""
 POINT = ("y", "yhat", "yhat_lower", "yhat_upper", "anomaly_score")
 """Values of a point, in the order of the cache."""
 Content = dict[str, Any]
@@ -29,14 +36,18 @@ class JsonApi:
 
     def __init__(self, page: LivePage) -> None:
         self._page = page
+        self._reports: dict[int, tuple[float, Content]] = {}
         self.paths: dict[str, Callable[[Mapping[str, str]], Content]] = {
             "/ui/api/entities": self._entities,
             "/ui/api/entity": self._entity,
             "/ui/api/alerts": self._alerts,
+            "/ui/api/history": self._history,
+            "/ui/api/report": self._report,
         }
 
     def __call__(self, path: str, query: Mapping[str, str]) -> Content:
         """Return the content of an answer."""
+        self._page.history_requested.set()
         self._page.refresh()
         return self.paths[path](query)
 
@@ -66,6 +77,7 @@ class JsonApi:
                     "target": self._page.config.event.targets[target],
                     **_named(cache.last[row, target].tolist()),
                     "warmup": bool(cache.warmup[row, target]),
+                    "source": "summaries" if cache.other[row] else "process",
                 }
         return found
 
@@ -105,6 +117,20 @@ class JsonApi:
             if since <= end and (ended is None or ended >= begin):
                 found.append(_annotation(each, since, ended))
         return {"alerts": found[-limit:]}
+
+    def _history(self, query: Mapping[str, str]) -> Content:
+        return {**entity_history(self._kept(), query.get("name", "")), "state": self._page.history_state}
+
+    def _report(self, query: Mapping[str, str]) -> Content:
+        days, now = days_of(query), time.monotonic()
+        at, found = self._reports.get(days, (-math.inf, {}))
+        if now - at > (KEEP_REPORT if not self._page.history_state else KEEP_REPORT / 10):
+            found = fleet_report(self._kept(), days)
+            self._reports[days] = now, found
+        return {**found, "state": self._page.history_state}
+
+    def _kept(self) -> HourlyHistory:
+        return self._page.history or HourlyHistory()
 
 
 def _annotation(episode: Mapping[str, Any], since: int, ended: int | None) -> Content:

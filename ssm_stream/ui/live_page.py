@@ -24,6 +24,7 @@ from ssm_stream.ops.observers import RunObserver, Sent, SentBatch
 from ssm_stream.ui.alert_episodes import AlertEpisodes
 from ssm_stream.ui.entity_cache import EntityCache
 from ssm_stream.ui.followed_entities import FollowedEntities
+from ssm_stream.ui.history.hours import HourlyHistory
 from ssm_stream.ui.page_writer import PageWriter
 from ssm_stream.ui.planned_stops import PlannedStops
 from ssm_stream.ui.process_stats import ProcessStats
@@ -35,6 +36,8 @@ READ_ALERTS, READ_EVERY = 100, 0.2
 """Alerts that are read at a time, and seconds between two readings without viewers."""
 HISTORY_TIMEOUT = 15.0
 """Seconds for which alerts wait for those from before the start."""
+FLAG_EVERY = 1.0
+"""Seconds between two times at which entities that are new get the flags of alerts that came before them."""
 RECENT = 60.0
 """Seconds before the last event in which the events came that set the clock of the stream."""
 OTHER_TIME = 3_600_000
@@ -74,7 +77,14 @@ class LivePage(RunObserver):
         self.closed = threading.Event()
         self.history_read = threading.Event()
         """Set once the alerts from before the start have been read."""
+        self.history = HourlyHistory() if config.sinks.summaries is not None else None
+        """The hours before, of the topic of summaries; None: no such topic."""
+        self.history_requested = threading.Event()
+        """Set with the first request of a browser or program: the summaries are read from then on."""
+        self.history_state = "loading"
+        """Empty once the summaries are read; else `loading`, or why they cannot be read."""
         self._began = time.monotonic()
+        self._flagged_at, self._flagged = 0.0, -1
         self._alerts: deque[bytes | None] = deque(maxlen=MAX_ALERTS)
         self._drained = 0.0
         self._draining = threading.Lock()
@@ -131,6 +141,18 @@ class LivePage(RunObserver):
         self.cache.merge()
         if self._alerts:
             self.drain()
+        now = time.monotonic()
+        if self._flagged != self.cache.layout and now - self._flagged_at > FLAG_EVERY:
+            self._flagged, self._flagged_at = self.cache.layout, now
+            self.alert_episodes.flag_again()
+
+    def add_summaries(self, contents: Iterable[dict[str, Any]]) -> None:
+        """Keep hourly summaries, and list their entities."""
+        if self.history is None:
+            return
+        names = self.history.add(contents)
+        latest = [self.history.latest[name] for name in names]
+        self.cache.list_others(names, [each.last or each.hour for each in latest], [each.score for each in latest])
 
     def stats(self) -> dict[str, Any]:
         """Return throughput, lag and quality, at most a second old."""
@@ -163,6 +185,8 @@ class LivePage(RunObserver):
     def set_viewers(self, viewers: int) -> None:
         """Set the number of connected browsers."""
         self.cache.has_viewers = viewers > 0
+        if viewers > 0:
+            self.history_requested.set()
         # Lag is only read for viewers: without them it would keep its last value.
         self.cache.lagging = self.cache.lagging and viewers > 0
 
@@ -188,6 +212,7 @@ class LivePage(RunObserver):
             "no_control": None if self.control is not None else "no topic",
             "rules": rule_kinds(config),
             "no_looks": self.followed.unavailable,
+            "no_history": self.history is None,
             "most": self.cache.capacity,
         }
 

@@ -225,7 +225,7 @@ class Stream:
                 self._add_entity({**query, "name": alert.entity})
         elif view == "stops":
             self._views.append(StopsView(page.stops, page.clock))
-        elif view != "alerts":
+        elif view not in ("alerts", "report"):
             self._views.append(FleetView(page.cache, page.names, query))
         everything = view in ("alerts", "alert", "entity")
         self._views.append(EpisodesView(page.alert_episodes, entity, everything=everything))

@@ -46,6 +46,7 @@ STATES: dict[str, Callable[[EntityCache], NDArray[np.bool_]]] = {
     "stuck": lambda c: (c.flags[: len(c)] & STUCK_FLAG) > 0,
     "stopped": lambda c: (c.flags[: len(c)] & STOPPED) > 0,
     "warmup": lambda c: np.asarray(c.warmup[: len(c)].all(axis=1)),
+    "other": lambda c: c.other[: len(c)].copy(),
 }
 DIGITS = re.compile(r"(\d+)")
 Content = dict[str, Any]
@@ -183,7 +184,7 @@ class FleetView:
         return found
 
     def _tick(self, out: Content) -> None:
-        """Add the changed tiles: positions, ts, y, yhat, lower, upper, score, warm-up, flags, target."""
+        """Add the changed tiles: positions, ts, y, yhat, lower, upper, score, warm-up, flags, target, other."""
         cache, rows = self._cache, self._rows
         if not len(rows):
             return
@@ -195,7 +196,15 @@ class FleetView:
         values = cache.last[rows, target]
         columns = [np.ascontiguousarray(values[:, i]) for i in range(values.shape[1])]
         warmup = cache.warmup[rows, target].astype(np.uint8)
-        out["tick"] = [positions, cache.ts[rows], *columns, warmup, cache.flags[rows], target]
+        out["tick"] = [
+            positions,
+            cache.ts[rows],
+            *columns,
+            warmup,
+            cache.flags[rows],
+            target,
+            cache.other[rows].astype(np.uint8),
+        ]
 
     def _map(self, layout: int, out: Content) -> None:
         levels, self._mapped_at = self._cache.levels(), self._cache.version
@@ -272,6 +281,7 @@ class EntityView:
                     "fleet": round(float(self._cache.fleet[row, self._target]), 4),
                     "warmup": bool(self._cache.warmup[row, self._target]),
                     "flags": int(self._cache.flags[row]),
+                    "other": bool(self._cache.other[row]),
                     "scores": np.round(self._cache.last[row, :, 4].astype(float), 4),
                 }
         return out

@@ -75,20 +75,24 @@ class Verification:
 
     def html(self, facts: Iterable[tuple[str, str]]) -> str:
         """The certificate. facts: further rows about the recording: key of their name in the words, and value"""
-        r, w = self.recording, self.words
-        refused = ", ".join(f"{fault} {count:,}" for fault, count in r["refused"].items()) or w("fact.refused.none")
-        seconds = sum(section.seconds for section in self.sections)
-        numbers = {name: f"{r[name]:,}" for name in ("events", "labelled", "entities", "heads", "inputs", "pools")}
-        rows = [
-            *((w(f"fact.{name}"), value) for name, value in facts),
-            (w("fact.events"), w("fact.events.value", **numbers)),
-            (w("fact.refused"), refused),
-            (w("fact.model"), w("fact.model.value", **numbers)),
-            (w("fact.configuration"), r["config_hash"]),
-            (w("fact.versions"), _versions()),
-            (w("fact.made"), w("fact.made.value", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}", seconds=f"{seconds:.0f}")),
-        ]
-        return certificate_html(self.sections, rows, self.verdict, w)
+        return certificate_html(self.sections, fact_rows(self, facts), self.verdict, self.words)
+
+
+def fact_rows(found: Verification, facts: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return name and value of what was verified, with what. facts: as of `Verification.html`"""
+    r, w = found.recording, found.words
+    refused = ", ".join(f"{fault} {count:,}" for fault, count in r["refused"].items()) or w("fact.refused.none")
+    seconds = sum(section.seconds for section in found.sections)
+    numbers = {name: f"{r[name]:,}" for name in ("events", "labelled", "entities", "heads", "inputs", "pools")}
+    return [
+        *((w(f"fact.{name}"), value) for name, value in facts),
+        (w("fact.events"), w("fact.events.value", **numbers)),
+        (w("fact.refused"), refused),
+        (w("fact.model"), w("fact.model.value", **numbers)),
+        (w("fact.configuration"), r["config_hash"]),
+        (w("fact.versions"), _versions()),
+        (w("fact.made"), w("fact.made.value", at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}", seconds=f"{seconds:.0f}")),
+    ]
 
 
 def file_facts(config: Path, file: Path) -> list[tuple[str, str]]:

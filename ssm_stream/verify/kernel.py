@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ssm_stream.core.implicit import product_names
 from ssm_stream.evaluate.report.numbers import number
 from ssm_stream.evaluate.report.section import Cell, Chart, Check, Section, Series, Table, at_most
 from ssm_stream.verify.record import Deviation, Recorded
@@ -90,7 +91,8 @@ def _worst(run: Replay, values: Any, learned: Any) -> dict[str, Any]:
 def _exact(run: Replay, distances: Array) -> list[dict[str, Any]]:
     """Median and largest distance of each moment head from the exact solution; none where nothing was to solve."""
     found = []
-    for m, name in enumerate(head_names(run.params)[: distances.shape[1]]):
+    names = head_names(run.params)[: run.params.M] + [f"fleet: {name}" for name in product_names(run.params)]
+    for m, name in enumerate(names):
         known = distances[~np.isnan(distances[:, m]), m]
         if len(known):
             figures = {"median": float(np.median(known)), "largest": float(known.max()), "moments": len(known)}
@@ -121,7 +123,9 @@ def _groups(run: Replay, words: Words) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for h, name in enumerate(head_names(run.params)):
         scope = name.split(":")[0]
-        groups.setdefault(name if ": moments" in name else words("kernel.others", scope=scope), []).append(h)
+        groups.setdefault(
+            name if ": moments" in name or ": products" in name else words("kernel.others", scope=scope), []
+        ).append(h)
     return groups
 
 

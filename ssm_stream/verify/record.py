@@ -17,8 +17,6 @@ from ssm_stream.core.shapes import (
     BASE,
     BATCH,
     BATCH_FROM,
-    ENTITY,
-    FLEET,
     HIGH,
     LOG_BASE,
     LOG_RESIDUAL,
@@ -31,12 +29,14 @@ from ssm_stream.core.shapes import (
     HeadsState,
     LearnerParams,
     Scratch,
+    product_heads,
 )
+from ssm_stream.verify.answer_layout import answer_layouts
 from ssm_stream.verify.gates import Gates, OwnLosses
+from ssm_stream.verify.products import ProductDescent
 from ssm_stream.verify.reference import (
     Array,
     Descent,
-    Heads,
     OwnDescent,
     Update,
     head_names,
@@ -114,35 +114,11 @@ class _Event(NamedTuple):
     scopes: int
 
 
-class _Layout(NamedTuple):
-    """Where the answers of the heads that are compared stand, one after another: row and place in the kernel's answers
-    by scope, place among the experts, side and kind of their scale; by itself: whether the head answers alone."""
-
-    row: NDArray[np.int64]
-    place: NDArray[np.int64]
-    at: NDArray[np.int64]
-    side: NDArray[np.int64]
-    kind: NDArray[np.int64]
-    alone: NDArray[np.bool_]
-
-
-def _layouts(p: LearnerParams, heads: Heads, own: NDArray[np.int64]) -> list[_Layout]:
-    """For the fleet scope alone, and for all three. own: kinds of the entity's own heads."""
-    H, scopes = len(heads.kind), (FLEET, NORM, ENTITY)
-    count = np.array([H, H, len(own)])
-    row = np.repeat(scopes, count)
-    place = np.concatenate([heads.place, heads.place, np.arange(len(own))])
-    first = np.repeat([p.bases, p.bases + p.B + len(own), p.bases + p.B], count)
-    kind = np.concatenate([heads.kind, heads.kind, own])
-    whole = _Layout(row, place, first + place, (row != FLEET).astype(np.int64), kind, place >= 0)
-    alone = _Layout(row[:H], place[:H], whole.at[:H], whole.side[:H], kind[:H], whole.alone[:H])
-    return [alone, whole]
-
-
 class Recorder:
     """The production kernel, its frozen copy and the reference, event by event.
 
-    pools: reference of the fleet and norm scope by pool; own: of the entities' own heads by life
+    pools: reference of the fleet and norm scope by pool; products: of the heads on products; own: of the entities' own
+        heads by life
     """
 
     def __init__(self, p: LearnerParams, production: Production, calm: Production, frozen: Frozen, tape: Tape) -> None:
@@ -151,9 +127,10 @@ class Recorder:
         self.p, self.production, self.calm, self.frozen, self.tape = p, production, calm, frozen, tape
         self.heads = heads = pooled_heads(p)
         self.pools = [Descent(heads, p.N) for _ in range(P)]
+        self.products = [ProductDescent(p) for _ in range(P)]
         self.own = [OwnDescent(p) for _ in range(E if P < E else 0)]
         self.gates, self._losses = [Gates(p) for _ in range(P)], [OwnLosses(p) for _ in range(E)]
-        self._layouts = _layouts(p, heads, OwnDescent(p).kind)
+        self._layouts = answer_layouts(p, heads, OwnDescent(p).kind)
         self._alone = np.flatnonzero(heads.place < 0)
         self._means: list[list[float]] = [[0.0, 0.0, 0.0] for _ in range(P)]
         sizes = heads.shapes(p.N)
@@ -230,19 +207,30 @@ class Recorder:
         x[0, :D], x[1] = w.fleet[:D], w.norm[:n]
         return x
 
+    def _product_inputs(self, event: _Event) -> Array:
+        """(n,) inputs of the heads on products."""
+        x: Array = self.production.scratch.product[: self._product_width(event)].astype(np.float64)
+        return x
+
+    def _product_width(self, event: _Event) -> int:
+        return self.p.products * (event.D + self.p.X - self.p.L)
+
     def _predict(self, event: _Event) -> None:
         """Compare the reference's answers with the kernel's; what their differences come to in the prediction."""
         learner, w, (k, e, *_) = self.production.learner, self.production.scratch, event.given
         layout, x = self._layouts[event.scopes - 1], self._inputs(event)
         self._answers = self.pools[k].predict(x)
-        expected = self._answers.ravel()
+        self._product_answers = self.products[k].predict(self._product_inputs(event))
+        expected = np.concatenate([self._answers[0], self._product_answers])
         if event.scopes > 1:
             self._own_answers = self.own[e].predict(w.entity[: event.D].astype(np.float64))
-            expected = np.concatenate([expected, self._own_answers])
+            expected = np.concatenate([expected, self._answers[1], self._own_answers])
         found = w.q[layout.row, layout.place]
         for scope in range(event.scopes) if len(self._alone) else ():  # they answer through attention only
             W, n = (learner.norm if scope == NORM else learner.fleet).W, event.D + scope * self.p.F
-            found[scope * len(self.heads.kind) + self._alone] = W[k, self._alone, :n] @ x[scope, :n]
+            found[scope * (len(self.heads.kind) + product_heads(self.p)) + self._alone] = (
+                W[k, self._alone, :n] @ x[scope, :n]
+            )
         relative = np.abs(found - expected) / np.maximum(1.0, np.abs(expected))
         self.deviation.answer[event.t, : len(relative)] = relative
         self._mix(event, in_unit(w, layout.side, layout.kind, expected))
@@ -270,6 +258,9 @@ class Recorder:
             error = abs(float(targets[0, RESIDUAL] - self._answers[0, 0]))
             update = update._replace(kept=kept_share(self.heads.surprise, self._means[k], error, n_pool))
         self.pools[k].learn(self._inputs(event), self._answers, targets[:s], update)
+        if p.products:
+            self.products[k].choose(self.production.learner.pool.product_of[k])
+            self.products[k].learn(self._product_inputs(event), self._product_answers, targets[0], update)
         if s > 1 and p.prox > 0:
             x = self.production.scratch.entity[: event.D].astype(np.float64)
             self.own[e].learn(x, self._own_answers, targets[1])
@@ -278,6 +269,11 @@ class Recorder:
         """Compare the weights of the kernel with the reference's, after the event."""
         layout, (k, e, *_) = self._layouts[event.scopes - 1], event.given
         off, size = self._squares(event, k)
+        here = slice(self._product_width(event))
+        ours, H = self.products[k].W[:, here], len(self.heads.kind)
+        difference = self.production.learner.pool.product_W[k, :, here] - ours
+        off = np.insert(off, [H] * len(ours), np.einsum("ij,ij->i", difference, difference))
+        size = np.insert(size, [H] * len(ours), np.einsum("ij,ij->i", ours, ours))
         if event.scopes > 1:
             own = self.own[e].W[:, : event.D]
             difference = self.production.learner.entity.W[e, :, : event.D] - own
@@ -324,6 +320,7 @@ class Recorder:
         part = np.float32(1.0 / (n_pool - b.after[k] // 2 + 1.0))
         last = n_pool + 1 == b.after[k]
         _average_heads(calm.fleet, learner.fleet, k, part, last)
+        _move(calm.pool.product_W[k], learner.pool.product_W[k], part)
         if len(learner.norm.near) > 0:
             _average_heads(calm.norm, learner.norm, k, part, last)
         if many:
@@ -336,9 +333,9 @@ class Recorder:
     def _predict_frozen(self, event: _Event) -> float:
         """W0 and, by the gate's mean weights, how the frozen heads' answers differ from it."""
         calm, live, b, (k, e, *_) = self.calm.state, self.production.state, self.frozen, event.given
-        own = calm.learner.entity.W[e].copy()
+        own, products = calm.learner.entity.W[e].copy(), calm.learner.pool.product_W[k].copy()
         calm.entities[e], calm.pools[k] = live.entities[e], live.pools[k]  # all statistics
-        calm.learner.entity.W[e] = own
+        calm.learner.entity.W[e], calm.learner.pool.product_W[k] = own, products
         self.calm.core.predict(*event.given)
         w = self.calm.scratch
         w0, places = float(self.seen.w0[event.t]), int(w.places[0])

@@ -126,9 +126,8 @@ def head_names(p: LearnerParams) -> list[str]:
     pooled = [*moments, *([f"{moments[0]}, log space"] if p.window and p.log else []), *quick, *slow, *waves]
     pooled += (["ferns"] if p.fern else []) + (["gd"] if p.gd else [])
     pooled += [f"{name}, log space" for name in quick + waves] if p.log else []
-    return [f"{scope}: {name}" for scope in ("fleet", "norm") for name in pooled] + [
-        f"entity: {name}" for name in quick + slow
-    ]
+    fleet = [f"fleet: {name}" for name in pooled + implicit.product_names(p)]
+    return fleet + [f"norm: {name}" for name in pooled] + [f"entity: {name}" for name in quick + slow]
 
 
 class Update(NamedTuple):

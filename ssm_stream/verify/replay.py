@@ -154,8 +154,8 @@ def _most(faults: Counter[str]) -> str:
 
 
 class Comparison(NamedTuple):
-    """The recorder after the last event, and distances (at most SOLVES, M): of the reference's moment heads from their
-    exact solution, at times over the recording, see `solve_distance`."""
+    """The recorder after the last event, and distances (at most SOLVES, M + 2): of the reference's moment heads and then
+    those on products from their exact solution, at times over the recording, see `solve_distance`."""
 
     recorder: Recorder
     distances: Array
@@ -187,6 +187,11 @@ def _distances(recorder: Recorder, pool: int) -> list[float]:
         used = np.flatnonzero(np.diag(S) > 0)
         ridge = float(descent.heads.ridge[m])
         found.append(solve_distance(S[np.ix_(used, used)], P[used], W[used], ridge) if len(used) else math.nan)
+    products = recorder.products[pool]
+    for P, W in zip(products.P, products.W, strict=True):
+        used = np.flatnonzero(np.diag(products.S) > 0)
+        part = products.S[np.ix_(used, used)]
+        found.append(solve_distance(part, P[used], W[used], float(products.ridge[0])) if len(used) else math.nan)
     return found
 
 

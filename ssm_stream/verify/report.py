@@ -102,9 +102,18 @@ def _short(check: Check, words: Words) -> str:
 
 
 def certificate_html(
-    sections: Sequence[Section], facts: Sequence[tuple[str, str]], verdict: Verdict, words: Words
+    sections: Sequence[Section],
+    facts: Sequence[tuple[str, str]],
+    verdict: Verdict,
+    words: Words,
+    checks: Sequence[Check] | None = None,
 ) -> str:
-    """Return the page. facts: name and value of what was verified, with what"""
+    """Return the page.
+
+    Args:
+        facts: name and value of what was verified, with what
+        checks: at its head; None: those of all sections
+    """
     return render(
         "certificate.html.j2",
         title=words("title"),
@@ -112,7 +121,7 @@ def certificate_html(
         sections=sections,
         verdict=verdict.text,
         facts=facts,
-        checks=[check for section in sections for check in section.checks],
+        checks=[check for section in sections for check in section.checks] if checks is None else checks,
         ok=verdict.ok,
         words=words,
     )

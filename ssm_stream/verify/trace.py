@@ -35,7 +35,7 @@ class Tape(NamedTuple):
 
 def with_slots(p: LearnerParams, K: int) -> LearnerParams:
     """The same learner with room for K codes."""
-    return p._replace(K=K, L=1 + p.F + K, N=1 + 2 * p.F + K)
+    return p._replace(K=K, L=1 + p.F + K, N=1 + 2 * p.F + K, X=p.X + p.products * (K - p.K))
 
 
 class State(NamedTuple):

@@ -72,11 +72,9 @@ class ApacheKafka(LocalKafka):
             self._format(settings)
         return self.java("kafka.Kafka", str(settings))
 
-    def _format(self, settings: Path) -> None:
-        """Write the node's settings and format its data folder."""
-        controller = free_port()
-        data = self.directory / f"data-{self.port}"
-        lines = {
+    def settings(self, controller: int) -> dict[str, object]:
+        """Return the node's settings. controller: the port of its listener for controllers"""
+        return {
             "node.id": 1,
             "process.roles": "broker,controller",
             "controller.quorum.voters": f"1@127.0.0.1:{controller}",
@@ -84,7 +82,7 @@ class ApacheKafka(LocalKafka):
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{controller}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
-            "log.dirs": data,
+            "log.dirs": self.directory / f"data-{self.port}",
             "offsets.topic.replication.factor": 1,
             "transaction.state.log.replication.factor": 1,
             "transaction.state.log.min.isr": 1,
@@ -93,7 +91,10 @@ class ApacheKafka(LocalKafka):
             "group.initial.rebalance.delay.ms": 0,
             "auto.create.topics.enable": "false",
         }
-        settings.write_text("".join(f"{name}={value}\n" for name, value in lines.items()))
+
+    def _format(self, settings: Path) -> None:
+        """Write the node's settings and format its data folder."""
+        settings.write_text("".join(f"{name}={value}\n" for name, value in self.settings(free_port()).items()))
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[:22]
         command = self.java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(settings))
         made = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)

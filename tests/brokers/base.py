@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -50,8 +51,17 @@ class Kafka:
         create_topics(self.source(name), {name: partitions}, replication=self.replication, config=config)
         self.created.append(name)
 
-    def produce(self, topic: str, messages: Iterable[Record], partition: int | None = None) -> int:
-        """Write messages in order and wait until the broker has them all. Returns how many."""
+    def produce(
+        self,
+        topic: str,
+        messages: Iterable[Record],
+        partition: int | None = None,
+        timestamps: Iterable[int] | None = None,
+    ) -> int:
+        """Write messages in order and wait until the broker has them all. Returns how many.
+
+        timestamps: of each message, ms; None: now
+        """
         failed: list[str] = []
         sent = 0
         producer = Producer(
@@ -69,13 +79,12 @@ class Kafka:
             if error is not None:
                 failed.append(f"{message.topic()}: {error.str()}")
 
-        for message in messages:
+        to = -1 if partition is None else partition
+        for message, ms in zip(messages, itertools.repeat(0) if timestamps is None else timestamps, strict=False):
             key, value = message if isinstance(message, tuple) else (None, message)
             while True:
                 try:
-                    producer.produce(
-                        topic, value, key, partition=-1 if partition is None else partition, on_delivery=delivered
-                    )
+                    producer.produce(topic, value, key, to, on_delivery=delivered, timestamp=ms)
                     break
                 except BufferError:
                     producer.poll(0.05)

@@ -10,7 +10,7 @@ from ssm_stream.kafka.client import BrokerError
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.ops.bytewax_metrics import free_port
 
-DOCKER_IMAGE = "apache/kafka:3.9.1"
+DOCKER_IMAGE = "apache/kafka:4.3.1"
 
 
 class DockerKafka(Kafka):
@@ -35,6 +35,7 @@ class DockerKafka(Kafka):
             "TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
             "TRANSACTION_STATE_LOG_MIN_ISR": "1",
             "GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+            "AUTO_CREATE_TOPICS_ENABLE": "false",
         }
         environment = [part for name, value in settings.items() for part in ("-e", f"KAFKA_{name}={value}")]
         run = ["docker", "run", "--detach", "--rm", "--name", self.name, "--publish", f"127.0.0.1:{port}:9092"]

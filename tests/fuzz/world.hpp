@@ -93,7 +93,7 @@ struct World {
         p.features = choice.features, p.categories = choice.categories, p.cycles = choice.cycles;
         p.lags = choice.lags, p.feature_lags = choice.feature_lags, p.differences = choice.differences;
         p.seasons = choice.seasons, p.window = choice.window, p.log = choice.log, p.gd = choice.gd;
-        p.moments = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.fern = 4, p.K = 8, p.learned_gate = 1;
+        p.moments = p.products = 1, p.M = p.decays = 2, p.prox = 2, p.R = 16, p.fern = 4, p.K = 8, p.learned_gate = 1;
         p.C = p.features + p.categories + p.cycles;
         p.Q = p.features + p.categories + 2;
         p.step_hour = p.step_weekday = BY_RULE;
@@ -101,8 +101,11 @@ struct World {
         p.L = 1 + p.F + p.K, p.N = 1 + 2 * p.F + p.K;
         p.bases = 1 + (p.lags > 0) + 2 * p.seasons;
         p.B = p.M + p.prox + 1 + 1 + 1 + p.gd + p.log * (p.prox + 1) + (p.window ? 4 + (p.lags > 0) + 3 * p.log : 0);
-        p.T = p.bases + 2 * p.B + p.prox + 1;
+        const i64 factors = p.F < FACTORS ? p.F : FACTORS;
+        p.X = 1 + p.F + factors * (factors + 1) / 2 + p.K;
+        p.T = p.bases + 2 * p.B + 1 + p.log + p.prox + 1;
         p.slow_step = 0.02, p.embedding_step = 0.2, p.fern_step = 0.05, p.fern_decay = 0.999, p.top_decay = 0.99;
+        p.product_decay = 0.999, p.product_ridge = 0.6, p.product_huber = 1.3;
         if (!complete(p)) std::abort();
     }
     void constants() {
@@ -156,6 +159,7 @@ struct World {
         m.interval = table(m.interval_fields, ENTITIES);
         m.drift = table(m.drift_fields, ENTITIES);
         m.novelty = table(m.novelty_fields, ENTITIES);
+        m.shape = table(m.shape_fields, ENTITIES);
         m.levels = table(m.levels_fields, ENTITIES, p.features + 1);
         m.episodes = table(m.episode_fields, ENTITIES, std::vector<i64>{2, EPISODE_NUMBERS});
         m.clock = table(m.clock_fields, ENTITIES, std::vector<i64>{4});

@@ -51,7 +51,7 @@ def print_alert(found: ReproducedAlert, summary: str, top: int, text: Words) -> 
 def print_explanation(found: Explanation, top: int, text: Words) -> None:
     """Print the parts of a prediction and its heads. top: rows of the tables"""
     console = output()
-    head = text("at", entity=found.entity, when=found.when, n=f"{found.n:,}", yhat=f"{found.yhat:.6g}")
+    head = text("at", entity=found.name, when=found.when, n=f"{found.n:,}", yhat=f"{found.yhat:.6g}")
     console.print(head, markup=False)
     console.print(text("fleet", share=f"{found.fleet:.0%}"))
     columns = [text(key) for key in ("part", "value", "weight", "contribution")]

@@ -26,6 +26,8 @@ AbsorbAfter = Annotated[int, Field(ge=20, le=1000)] | None
 
 
 def _channel(value: str) -> str:
+    if value == "shape":
+        raise ValueError("found 'shape', which is a part of `novelty`; choose `novelty`")
     if value not in BUILT_IN["channel"]:
         require_part("channel", value)
     return value
@@ -39,8 +41,9 @@ class Anomaly(Section):
     """False alarms allowed per entity: `1 per 10000 events`, or `1 per 30d` of event time."""
     channels: list[Annotated[str, AfterValidator(_channel)]] = ["residual", "novelty", "levels"]
     """What is tested; the budget is shared among them. `residual`: a target far from its prediction; `novelty`: a
-    target unlike all earlier ones of the entity, or those at this hour of the week; `levels`: features and
-    target whose means have moved, where there are features; or the name of an own part that is installed."""
+    target unlike all earlier ones of the entity, or those at this hour of the week, and, where the target has a
+    period, a cycle of another shape (`shape`); `levels`: features and target whose means have moved, where there are
+    features; or the name of an own part that is installed."""
     direction: Literal["both", "above", "below"] = "both"
     """Which side of the prediction counts, in every channel."""
     min_deviation: Annotated[float, Field(ge=0)] = 0.0

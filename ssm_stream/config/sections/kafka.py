@@ -26,8 +26,9 @@ class Context(Section):
     """Slowly changing facts of an entity (its product, its recipe), which its events have as of their time."""
 
     topic: Topic
-    """Their topic: one JSON object for what holds from its time on. It is read whole at every start: keep what the
-    oldest events to be read again need (compaction keeps the latest fact of each key only)."""
+    """Their topic: one object for what holds from its time on, in JSON or in the format of the schema that it names. It
+    is read whole at every start: keep what the oldest events to be read again need (compaction keeps the latest fact of
+    each key only)."""
     columns: Annotated[list[Path], Field(min_length=1, max_length=64)]
     """Paths of the facts. Events have columns of these names, to be used as features, categories or in conditions;
     a field of the same name in the event is not read."""
@@ -39,8 +40,8 @@ class Context(Section):
     max_age: Duration | None = None
     """How long a fact holds if no other follows. Default: until the next."""
     grace: Duration = 1.0
-    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. Facts
-    that come later are logged, and no replay need agree."""
+    """How much later than its time a fact may come on the topic: events wait so long, those of the past do not. A fact
+    that comes later is a dead letter; the events that it is late for never have it, and later ones do."""
 
 
 def _one_of_two(schema: dict[str, Any]) -> None:
@@ -60,13 +61,23 @@ class Source(Section):
     topics: Annotated[list[Topic], Field(min_length=1, max_length=100)] | None = None
     """In place of `topic`: several events topics whose messages are of one layout. The events of an entity belong into
     one of them. More may be added at the end of the list; the state goes on."""
+    repartition: Topic | None = None
+    """A topic that is not keyed by entity, so that an entity's messages are in several of its partitions. `run` copies
+    its messages, exactly once and unchanged, into the partition of `topic` that belongs to their entity, and reads
+    them there. Null: `topic` is keyed by entity, or producers see to it."""
     partitions: list[Annotated[int, Field(ge=0)]] | None = None
     """Read only these partitions, of each topic, so that several independent processes can share a topic. Default:
     all."""
+    assignment: Literal["manual", "group"] = "manual"
+    """`manual`: this process reads `partitions`. `group`: all processes with this file share the topic, as consumers of
+    one group do; each partition goes on where it was, with what it had learned, wherever it moves. Needs `state.store`
+    and a topic that is keyed by entity."""
     start: Literal["earliest", "latest"] = "earliest"
     """Where to begin when there is no recovery state."""
     group: str | None = None
-    """Consumer group that positions are committed to, for lag tools; never read back. Default: `ssm-stream-TOPIC`."""
+    """Consumer group that positions are committed to. With `assignment: manual` for lag tools only, never read back.
+    Default: `ssm-stream-TOPIC`; with `assignment: group`, `ssm-stream-TOPIC-` and a digest of what the flow watches and
+    where its results go."""
     batch: Annotated[int, Field(ge=1, le=100_000)] = 4000
     """Most messages taken from the broker at a time."""
     wait: Duration = 30.0
@@ -99,6 +110,16 @@ class Source(Section):
         if twice := sorted({str(name) for name in names if names.count(name) > 1}):
             raise ValueError(f"topics: found {twice} twice; name each topic once")
         return {**given, "topic": names[0]}
+
+    @model_validator(mode="after")
+    def _one_process_copies(self) -> Source:
+        for name in ("topics", "partitions") if self.repartition is not None else ():
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"repartition: found together with `{name}`; one process copies one topic into another: leave "
+                    f"{name} out"
+                )
+        return self
 
     @property
     def group_id(self) -> str:

@@ -34,7 +34,7 @@ class Model(Section):
     """`accurate` adds attention over the last `window` events: smaller errors at several times the cost."""
     half_lives: list[HalfLifeSetting] | None = None
     """How fast the moment heads forget: `500 events`, or a time such as `6h`. Default: those of the weights."""
-    heads: list[Literal["moments", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
+    heads: list[Literal["moments", "products", "proximal", "embedding", "fern", "attention", "gd"]] | None = None
     """The heads that predict, for comparisons. Default: all of the profile; `gd` is the paper's one-step layer."""
     embedding: Embedding = Embedding()
     gate: Literal["learned", "equal", "heads"] = "learned"

@@ -51,6 +51,9 @@ class Target(Section):
     authorization: SecretStr | None = None
     """Header `Authorization` for `alertmanager` or `webhook`, such as `Bearer …`; only as `${NAME}` or
     `${file:/path}`."""
+    chart: bool | None = None
+    """A small picture of an alert that starts, or becomes critical: value, prediction and interval. People get it where
+    the service takes attachments, unless it is `false`; `webhook` only with `true`, as `chart` in the message."""
     kinds: list[Kind] | None = None
     """Only alerts of these kinds, and `heartbeat`. Null: all."""
     severity: Literal["warning", "critical"] = "warning"
@@ -69,6 +72,8 @@ class Target(Section):
             )
         if self.authorization is not None and self.apprise is not None:
             raise ValueError("authorization: found with apprise, whose login is in its URL; leave it out")
+        if self.chart is not None and self.alertmanager is not None:
+            raise ValueError("chart: found with alertmanager, which takes no pictures; leave it out")
         return self
 
     @property

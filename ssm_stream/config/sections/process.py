@@ -27,6 +27,8 @@ class State(Section):
     when_full: Literal["refuse", "evict"] = "refuse"
     """What happens to a new entity then. `refuse`: its events are dead letters until one of the others has had no
     events for `ttl`. `evict`: the one with the oldest last event makes room, and starts afresh should it come back."""
+    store: pathlib.Path | None = None
+    """With `source.assignment: group`: folder of the partitions' states, which all processes reach; null: none."""
 
 
 class Recovery(Section):

@@ -12,6 +12,7 @@ namespace ssm::aggregate {
 class ExactSum {
   public:
     void add(double x) {
+        if (lost()) return;
         std::size_t kept = 0;
         for (double y : partials_) {
             if (std::fabs(x) < std::fabs(y)) std::swap(x, y);
@@ -39,6 +40,9 @@ class ExactSum {
         }
         return high;
     }
+    // Makes it unknown for good: terms are missing.
+    void lose() { partials_.assign(1, NAN); }
+    bool lost() const { return !partials_.empty() && std::isnan(partials_[0]); }
     void clear() { partials_.clear(); }
     std::size_t memory() const { return partials_.capacity() * sizeof(double); }
     std::vector<double>& partials() { return partials_; }

@@ -7,6 +7,7 @@
 #pragma once
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -22,6 +23,7 @@ struct Bin { std::int32_t place; std::uint32_t count; };
 class Quantiles {
   public:
     void add(double x) {
+        if (count_ < 0) return;
         if (!count_ || x < low_) low_ = x;
         if (!count_ || x > high_) high_ = x;
         ++count_;
@@ -35,6 +37,7 @@ class Quantiles {
     }
     // The smallest value that at least so many of 100,000 parts of the values do not exceed.
     double value(i64 parts) const {
+        if (count_ <= 0) return NAN;
         i64 rank = (parts * count_ + 99'999) / 100'000;
         rank = std::clamp<i64>(rank, 1, count_);
         if (bins_.empty()) {
@@ -45,6 +48,11 @@ class Quantiles {
         for (const Bin& bin : bins_)
             if ((rank -= bin.count) <= 0) return std::clamp(middle_of(bin.place), low_, high_);
         return high_;
+    }
+    // Makes them unknown for good: values are missing.
+    void lose() {
+        clear();
+        count_ = -1;
     }
     void clear() {
         exact_.clear();

@@ -24,7 +24,7 @@
 namespace ssm {
 namespace aggregate {
 
-constexpr i64 NEVER = INT64_MIN / 4, FAR_WINDOWS = 8, LEAST_EMPTY = 100, MOST_EMPTY = 10'000;
+constexpr i64 NEVER = INT64_MIN / 4, FAR_WINDOWS = 8, LEAST_EMPTY = 100, MOST_EMPTY = 10'000, MOST_FIELDS = 1 << 16;
 enum Operation : i64 { COUNT, MET, SHARE, SUM, MEAN, LEAST, MOST, LAST, QUANTILE };
 enum Refusal : i64 { LATE, AHEAD };
 
@@ -32,7 +32,7 @@ enum Refusal : i64 { LATE, AHEAD };
 struct Column { i64 operation, at, parts; };
 struct Uses { bool sum = false, quantiles = false; };
 
-// The known values of a field in a window.
+// The known values of a field in a window. known −1: the field is aggregated only since the window was open, and unknown in it.
 struct Series {
     i64 known = 0, last_ts = 0;
     double least = NAN, most = NAN, last = NAN;
@@ -40,6 +40,7 @@ struct Series {
     Quantiles quantiles;
 
     void add(double x, i64 ts, const Uses& uses) {
+        if (known < 0) return;
         if (!known || x < least) least = x;
         if (!known || x > most) most = x;
         if (!known || ts >= last_ts) last = x, last_ts = ts;
@@ -51,6 +52,13 @@ struct Series {
         known = 0;
         sum.clear();
         quantiles.clear();
+    }
+    // What its columns need from now on, of a window that was begun for others. before, uses: of the former and the present ones
+    void refit(const Uses& before, const Uses& uses) {
+        if (known > 0 && uses.sum && !before.sum) sum.lose();
+        if (known > 0 && uses.quantiles && !before.quantiles) quantiles.lose();
+        if (!uses.sum) sum.clear();
+        if (!uses.quantiles) quantiles.clear();
     }
     std::size_t memory() const { return sum.memory() + quantiles.memory(); }
     template <class Stream> void each(Stream& stream) {
@@ -228,13 +236,26 @@ class Windows {
         }
         return nb::bytes(writer.out.data(), writer.out.size());
     }
-    void load(nb::bytes state) {
+    // A state of these columns, or of others: fields_, conditions_of: of each value and condition its place in the state, or −1.
+    // What an open window has not gathered from its begin is unknown in it.
+    void load(nb::bytes state, nb::list fields_, nb::list conditions_of) {
         Loader loader{state.c_str(), state.c_str() + state.size()};
         i64 every = 0, conditions = 0;
         std::vector<Column> columns;
         loader(every), loader(conditions), loader(columns);
-        const bool same = columns.size() == columns_.size() && !std::memcmp(columns.data(), columns_.data(), columns.size() * sizeof(Column));
-        if (every != every_ || conditions != conditions_ || !same) throw nb::value_error("windows: the state is of other windows");
+        std::vector<Uses> before;
+        for (const Column& column : columns) {
+            const bool of_field = column.operation > SHARE || column.operation < COUNT;
+            if (column.operation < COUNT || column.operation > QUANTILE || column.at < 0 || column.at >= MOST_FIELDS) throw nb::value_error("windows: the state is damaged");
+            if (!of_field) continue;
+            const auto k = static_cast<std::size_t>(column.at);
+            if (k >= before.size()) before.resize(k + 1);
+            if (column.operation == SUM || column.operation == MEAN) before[k].sum = true;
+            if (column.operation == QUANTILE) before[k].quantiles = true;
+        }
+        const std::vector<i64> fields = places(fields_, uses_.size(), static_cast<i64>(before.size()));
+        const std::vector<i64> tests = places(conditions_of, static_cast<std::size_t>(conditions_), conditions);
+        if (every != every_ || conditions < 0 || conditions > MOST_FIELDS) throw nb::value_error("windows: the state is of other windows");
         each(loader);
         std::vector<double> silent;
         loader(silent), loader(source_);
@@ -249,8 +270,16 @@ class Windows {
             each(loader, entity);
             entity.open.resize(loader.length(8));
             for (auto& window : entity.open) {
-                window = fresh(0);
-                each(loader, *window);
+                Window held{0, 0, std::vector<Series>(before.size()), std::vector<i64>(static_cast<std::size_t>(conditions))};
+                each(loader, held);
+                window = fresh(held.index);
+                window->count = held.count;
+                for (std::size_t k = 0; k < uses_.size(); ++k) {
+                    Series& series = window->series[k];
+                    if (fields[k] < 0) series.known = held.count ? -1 : 0;
+                    else series = std::move(held.series[static_cast<std::size_t>(fields[k])]), series.refit(before[static_cast<std::size_t>(fields[k])], uses_[k]);
+                }
+                for (std::size_t k = 0; k < tests.size(); ++k) window->met[k] = tests[k] >= 0 ? held.met[static_cast<std::size_t>(tests[k])] : held.count ? -1 : 0;
             }
         }
         if (loader.at != loader.end || clock_.held < 0 || clock_.held > RING) throw nb::value_error("windows: the state is damaged");
@@ -270,6 +299,15 @@ class Windows {
     }
 
   private:
+    // Places in a state, as it was checked to have so many; −1: none.
+    static std::vector<i64> places(nb::list given, std::size_t size, i64 most) {
+        std::vector<i64> out;
+        for (nb::handle each : given) out.push_back(nb::cast<i64>(each));
+        bool good = out.size() == size;
+        for (i64 place : out) good = good && place >= -1 && place < most;
+        if (!good) throw nb::value_error("windows: the state is of other windows");
+        return out;
+    }
     using Entry = std::tuple<i64, i64, i64>;  // when, born, row
     struct Later { bool operator()(const Entry& a, const Entry& b) const { return a > b; } };
 
@@ -302,7 +340,8 @@ class Windows {
             ++window->count;
             for (std::size_t k = 0; k < uses_.size(); ++k)
                 if (values[k] == values[k]) window->series[k].add(values[k], ts, uses_[k]);
-            for (i64 k = 0; k < conditions_; ++k) window->met[static_cast<std::size_t>(k)] += met[k];
+            for (i64 k = 0; k < conditions_; ++k)
+                if (i64& count = window->met[static_cast<std::size_t>(k)]; count >= 0) count += met[k];
         } else {
             refused_.push_back({i, AHEAD, e.time - ts});
         }
@@ -415,9 +454,11 @@ class Windows {
     static double value(const Window& window, const Column& column) {
         const auto k = static_cast<std::size_t>(column.at);
         if (column.operation == COUNT) return static_cast<double>(window.count);
+        if ((column.operation == MET || column.operation == SHARE) && window.met[k] < 0) return NAN;
         if (column.operation == MET) return static_cast<double>(window.met[k]);
         if (column.operation == SHARE) return static_cast<double>(window.met[k]) / static_cast<double>(window.count);
         const Series& of = window.series[k];
+        if (of.known < 0) return NAN;
         if (column.operation == SUM) return of.sum.value();
         if (!of.known) return NAN;
         switch (column.operation) {

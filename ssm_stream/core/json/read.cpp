@@ -4,6 +4,7 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "../client/messages.hpp"
 #include "parser.hpp"
 #include "text_table.hpp"
 
@@ -55,8 +56,12 @@ class Reader {
     // Fills time (n,), targets (n, m) and features (n, d). Returns the names of the entities, and the texts of the categories'
     // codes or None if there are none; None instead of both if one of the messages is left to the general reader.
     // entity: the name where a message has none, or None
-    nb::object read(nb::list messages, nb::object entity, nb::handle time, nb::handle targets, nb::handle features) {
-        const i64 n = static_cast<i64>(messages.size());
+    // messages: a list of bytes, or `client::Messages`
+    nb::object read(nb::object messages, nb::object entity, nb::handle time, nb::handle targets, nb::handle features) {
+        const client::Messages* native = nullptr;
+        if (nb::isinstance<client::Messages>(messages)) native = nb::cast<const client::Messages*>(messages);
+        else if (!PyList_Check(messages.ptr())) throw nb::type_error("messages: want a list of bytes, or messages of the client");
+        const i64 n = native ? native->size() : static_cast<i64>(PyList_GET_SIZE(messages.ptr()));
         const Table times(time, "time", n, 1), wanted(targets, "targets", n, targets_);
         const Table inputs(features, "features", n, parser_.numbers() - 1 - targets_);
         nb::object names = nb::steal(PyList_New(n));
@@ -64,10 +69,15 @@ class Reader {
         nb::object codes = nb::none();
         ++chunk_;
         for (i64 i = 0; i < n; ++i) {
-            PyObject* message = PyList_GetItem(messages.ptr(), i);
-            if (!message) nb::raise_python_error();
-            if (!PyBytes_Check(message)) return nb::none();
-            const std::string_view text(PyBytes_AS_STRING(message), static_cast<std::size_t>(PyBytes_GET_SIZE(message)));
+            std::string_view text;
+            if (native) {
+                text = native->value(i);
+            } else {
+                PyObject* message = PyList_GetItem(messages.ptr(), i);
+                if (!message) nb::raise_python_error();
+                if (!PyBytes_Check(message)) return nb::none();
+                text = {PyBytes_AS_STRING(message), static_cast<std::size_t>(PyBytes_GET_SIZE(message))};
+            }
             if (!parser_.parse(text, values_.data(), texts_.data()) || values_[0] != values_[0]) return nb::none();
             if (texts_[0].empty()) {
                 if (entity.is_none()) return nb::none();

@@ -12,7 +12,7 @@
 namespace ssm::SSM_ISA {
 
 constexpr double PRIOR = 1e-2;     // of the regret gates: keeps rounding from deciding while all regrets are small
-constexpr double TOP_PRIOR = 0.1;  // gates of nearly equal worth share until one is clearly better
+constexpr double TOP_PRIOR = 0.01;  // gates of nearly equal worth share until one is clearly better
 constexpr double LOSS_CLIP = 4.0;
 constexpr double POOL_DECAY = 0.999;  // of the pool's losses
 constexpr double UNIT_RATE = 0.02;

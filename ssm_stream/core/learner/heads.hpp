@@ -39,6 +39,7 @@ template <class T> struct Moments {
     i64& waiting;
     i64 height, width;
     T* rate;  // (heads, RATES) of the event
+    i64 targets = 1;  // R and W of one S, where heads share it: then there is one
 };
 template <class T> SSM_INLINE void decay(const Moments<T>& h, i64 m, i64 D, i64 n) {
     T* rate = h.rate + m * RATES;
@@ -49,7 +50,8 @@ template <class T> SSM_INLINE void decay(const Moments<T>& h, i64 m, i64 D, i64 
                 T& cell = h.S[(m * h.height + i) * h.width + j];
                 cell = static_cast<T>(cell * now);
             }
-        for (i64 j = 0; j < n; ++j) h.R[m * h.width + j] = static_cast<T>(h.R[m * h.width + j] * now);
+        for (i64 t = m * h.targets; t < (m + 1) * h.targets; ++t)
+            for (i64 j = 0; j < n; ++j) h.R[t * h.width + j] = static_cast<T>(h.R[t * h.width + j] * now);
         for (i64 i = 0; i < BATCH; ++i) h.kept[m * BATCH + i] = static_cast<T>(h.kept[m * BATCH + i] * now);
         now = 1.0;
     }
@@ -75,13 +77,25 @@ template <class T> SSM_INLINE bool wait(const Moments<T>& h, i64 heads, i64 most
     return true;
 }
 
-// Sweep the event with those that wait; then none waits any more.
-template <class T> SSM_INLINE void sweep_waiting(const Moments<T>& h, i64 heads, const T* x, const Chosen& chosen) {
+// Sweep the event with those that wait; then none waits any more. SHARED: the heads have one S
+template <bool SHARED = false, class T> SSM_INLINE void sweep_waiting(const Moments<T>& h, i64 heads, const T* x, const Chosen& chosen) {
     const bool held = h.waiting > 0;
-    sweep_all<T>({h.S, h.R, h.W, h.width, h.height, h.rate, h.batch, h.kept}, heads, held, x, chosen);
+    const Swept<T> of{h.S, h.R, h.W, h.width, h.height, h.rate, h.batch, h.kept};
+    SHARED ? sweep_all_of_one<T>(of, heads, held, x, chosen) : sweep_all<T>(of, heads, held, x, chosen);
     if (!held) return;
     h.waiting = 0;
-    for (i64 i = 0; i < heads * BATCH; ++i) h.kept[i] = T(0);
+    for (i64 i = 0; i < (SHARED ? 1 : heads) * BATCH; ++i) h.kept[i] = T(0);
+}
+
+// The codes among the first D inputs that are 1 in the event or in one that waits; returns how many.
+SSM_INLINE i64 codes_to_sweep(const Moments<float>& h, const float* x, i64 lead, i64 D, i64* codes) {
+    i64 more = 0;
+    for (i64 j = lead; j < D; ++j) {
+        bool there = x[j] != 0.0f;
+        for (i64 i = 0; i < h.waiting; ++i) there = there || h.batch[i * h.width + j] != 0.0f;
+        if (there) codes[more++] = j;
+    }
+    return more;
 }
 
 // S ← λS + ωxxᵀ, P ← λP + ωqx with ω = min(1, c/|e|), then one Gauss–Seidel sweep on ½WᵀSW − PᵀW + ½ρ‖W‖².
@@ -99,13 +113,7 @@ inline void learn_moments(const Params& p, const Scratch& w, const Heads& h, con
         add(h.R + m * h.width, c.x, w.rate[m * RATES + PULL], n);
     }
     if (wait(moments, heads, most, c.x, n)) return;
-    i64 more = 0;
-    for (i64 j = lead; j < D; ++j) {
-        bool there = c.x[j] != 0.0f;
-        for (i64 i = 0; i < h.waiting; ++i) there = there || h.batch[i * h.width + j] != 0.0f;
-        if (there) w.others[more++] = j;
-    }
-    sweep_waiting(moments, heads, c.x, {lead, w.others, more, n});
+    sweep_waiting(moments, heads, c.x, {lead, w.others, codes_to_sweep(moments, c.x, lead, D, w.others), n});
 }
 
 // Constants of head m for an event that it missed by `error`: λ, ω, ρ and ωe.

@@ -20,7 +20,8 @@ struct Implicit {
     float* out;
 
     // Weights of one head, times the answer's weight in the gate and the scale's deviation.
-    SSM_ALONE void add(const float* W, double share, Own own) {
+    SSM_INLINE void add(const float* W, double share, Own own) { add_part(W, W + 1 + (own == Own::both ? 2 : 1) * p.F, share, own); }
+    SSM_ALONE void add_part(const float* W, const float* codes, double share, Own own) {
         share = clip(share, LARGEST_WEIGHT);
         const i64 F = p.F, shared = own == Own::both ? 1 + F : 1;
         put(0, share * W[0]);
@@ -31,7 +32,7 @@ struct Implicit {
             put(1 + j, share * part);
         }
         SSM_VECTORS
-        for (i64 j = 0; j < used; ++j) put(1 + F + j, share * W[shared + F + j]);
+        for (i64 j = 0; j < used; ++j) put(1 + F + j, share * codes[j]);
     }
     SSM_INLINE void put(i64 j, double more) { out[j] = static_cast<float>(clip(out[j] + more, LARGEST_WEIGHT)); }
     // of the answer at hand, or of one after it
@@ -40,6 +41,14 @@ struct Implicit {
         return kind == LOG_RESIDUAL ? share * (1.0 + w.a[at + further]) : share;
     }
 
+    // Their weights on the inputs themselves: the products are no inputs of the whole.
+    SSM_ALONE void add_products(const Pool& pool, const double* scale) {
+        for (i64 i = 0; i < p.product_heads; ++i, ++at) {
+            const float* W = pool.product_W + i * p.wide_X;
+            const double part = share(scale, i ? LOG_RESIDUAL : RESIDUAL);
+            add_part(W, W + 1 + p.F + p.pairs, part, Own::pool);
+        }
+    }
     SSM_ALONE void add_scope(const Heads& h, const double* scale, Own own) {
         const i64 width = h.width;
         for (i64 m = 0; m < p.M * p.moments; ++m, ++at) add(h.W + m * width, share(scale, RESIDUAL), own);
@@ -73,6 +82,7 @@ SSM_ALONE void implicit_weights(const Learner& l, float* out) {
         w.ratio[j] = many ? min(l.pool.v_var[j] > 0.0 ? std::sqrt(l.s.v_var[j] / l.pool.v_var[j]) : 0.0, MOST_RATIO) : 1.0;
     Implicit sum{p, w, l.pool.used, p.bases, out};
     sum.add_scope(l.fleet, w.scale, Own::pool);
+    sum.add_products(l.pool, w.scale);
     if (!many) return;
     if (p.prox)
         for (i64 r = 0; r <= p.prox; ++r, ++sum.at)
@@ -84,7 +94,7 @@ SSM_ALONE void implicit_weights(const Learner& l, float* out) {
 inline double fleet_share(const Params& p, const Scratch& w) {
     if (!w.flag[MANY]) return 0.0;
     double all_of = 0.0, shared = 0.0;
-    const i64 own = p.bases + p.B, stop = own + p.prox + (p.prox > 0);
+    const i64 own = p.bases + p.B + p.product_heads, stop = own + p.prox + (p.prox > 0);
     for (i64 i = 0; i < w.places[0]; ++i) {
         const double weight = std::fabs(w.g[i]);
         all_of += weight;

@@ -8,6 +8,7 @@
 #include "attention.hpp"
 #include "gates.hpp"
 #include "inputs.hpp"
+#include "products.hpp"
 
 namespace ssm::SSM_ISA {
 
@@ -91,6 +92,15 @@ SSM_ALONE void answer_scope(const Params& p, const Scratch& w, const Heads& h, c
     if (p.window) answer_attention(p, w, h, c, D, logs, q, put);
 }
 
+// Answers of the heads on products.
+SSM_ALONE void answer_products(const Params& p, const Scratch& w, const Pool& pool, bool logs, Put& put) {
+    place_products(p, w, pool);
+    const i64 n = whole(product_inputs(p, pool));
+    double* q = w.q + PRODUCTS * p.heads;
+    for (i64 i = 0; i < p.product_heads; ++i)
+        put(w.scale, i ? LOG_RESIDUAL : RESIDUAL, q[i] = dot(pool.product_W + i * p.wide_X, w.product, n), !i || logs);
+}
+
 // All answers, the bases first; returns how many places are in use.
 inline i64 answers(const Learner& l) {
     const Params& p = l.p;
@@ -104,6 +114,7 @@ inline i64 answers(const Learner& l) {
     if (p.seasons)
         for (int i = 0; i < 2; ++i) put(w.v[p.F - 2 + i] + w.base[BASE], bases * static_cast<double>(w.flag[SEASONS]));
     answer_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, logs, put);
+    if (p.products) answer_products(p, w, l.pool, logs, put);
     if (w.flag[MANY]) {
         double* q = w.q + ENTITY * p.heads;
         if (p.prox)
@@ -231,6 +242,10 @@ inline void learn_heads(Learner& l, double ts, double y) {
     const i64 D = l.inputs_in_use();
     const Lesson lesson{y, p.log == 1 && l.pool.negative == 0 && y >= 0.0, may_wait(p.window, l.pool.entities, l.pool.n)};
     learn_scope(p, w, l.fleet, scope_of(p, w, FLEET), D, w.size[FLEET], lesson);
+    if (p.products) {
+        const Targets target = standard_targets(w, w.scale, lesson.y, lesson.logs);
+        learn_products(p, w, l.pool, target.residual, target.log_residual, lesson.logs, lesson.most);
+    }
     if (!w.flag[MANY]) return;
     if (p.prox) {
         const double *scale = w.scale + 8, *q = w.q + ENTITY * p.heads;

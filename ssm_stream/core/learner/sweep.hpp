@@ -10,7 +10,7 @@
 namespace ssm::SSM_ISA {
 
 // The states that are swept side by side, one keeping the processor busy while the other waits: they follow each other in
-// memory. S (states, height, width), R, W (states, width); rate (states, RATES)
+// memory. S (states, height, width), R, W (states, width); rate (states, RATES). Or states share the one S and its rate.
 template <class T> struct Swept {
     T *S, *R, *W;
     i64 width, height;
@@ -20,42 +20,47 @@ template <class T> struct Swept {
 // Which weights: the first `count`, then the first `more` of `others`; n: whole vectors in use
 struct Chosen { i64 count; const i64* others; i64 more, n; };
 
-// STATES side by side, with EVENTS: those that have waited, and x.
-template <class T, int STATES, int EVENTS> struct Sweep {
+// STATES side by side, with EVENTS: those that have waited, and x. SHARED: they have one S, and differ by R and W
+template <class T, int STATES, int EVENTS, bool SHARED = false> struct Sweep {
     using V = Vec<T>;
     static constexpr i64 L = lanes<T>;
     static constexpr int EACH = int(L) / PARTS;          // lanes of a register
     static constexpr int ABREAST = PARTS == 1 ? 3 : 1;   // vectors of a row that registers have room for
 
-    T *S[STATES], *R[STATES], *W[STATES];
-    T push[STATES][EVENTS], ridge[STATES], level[STATES];
+    static constexpr int MOMENTS = SHARED ? 1 : STATES;  // how many S there are
+    static constexpr int of(int s) { return SHARED ? 0 : s; }
+
+    T *S[MOMENTS], *R[STATES], *W[STATES];
+    T push[MOMENTS][EVENTS], ridge[MOMENTS], level[MOMENTS];
     const T* x[EVENTS];
     i64 width;
-    alignas(64) T pushed[STATES][EVENTS][L], moved[STATES][L], back[STATES][L];  // ωx of a block, δ and −δ of its weights
+    alignas(64) T pushed[MOMENTS][EVENTS][L], moved[STATES][L], back[STATES][L];  // ωx of a block, δ and −δ of its weights
 
-    SSM_INLINE T* line(int s, i64 row) const { return S[s] + row * width; }
+    SSM_INLINE T* line(int m, i64 row) const { return S[m] + row * width; }
 
     // A block's rows in its own columns.
     SSM_INLINE void cross(i64 first, i64 rows) {
-        V xs[EVENTS], here[STATES], inverse[STATES], drag[STATES], w[STATES];
+        V xs[EVENTS], here[STATES], inverse[MOMENTS], drag[STATES], w[STATES], part[MOMENTS];
         repeat<EVENTS>([&](auto b) SSM_STEP { xs[b] = load(x[b] + first); });
-        repeat<STATES>([&](auto s) SSM_STEP {
-            w[s] = load(W[s] + first);
+        repeat<MOMENTS>([&](auto m) SSM_STEP {
             alignas(64) T diagonal[L];
-            const T* cell = line(s, first) + first;
+            const T* cell = line(m, first) + first;
             for (i64 i = 0; i < L; ++i) {  // the last one again beyond the rows
                 diagonal[i] = *cell;
                 cell += i + 1 < rows ? width + 1 : 0;
             }
             V cells = load(diagonal);
             repeat<EVENTS>([&](auto b) SSM_STEP {
-                const V p = all(push[s][b]) * xs[b];
-                store(pushed[s][b], p);
+                const V p = all(push[m][b]) * xs[b];
+                store(pushed[m][b], p);
                 cells = fma(p, xs[b], cells);
             });
-            const V part = all(T(1)) / fma(all(level[s]), cells, all(ridge[s]));
-            drag[s] = -((all(ridge[s]) * w[s]) * part);
-            inverse[s] = all(level[s]) * part;
+            part[m] = all(T(1)) / fma(all(level[m]), cells, all(ridge[m]));
+            inverse[m] = all(level[m]) * part[m];
+        });
+        repeat<STATES>([&](auto s) SSM_STEP {
+            w[s] = load(W[s] + first);
+            drag[s] = -((all(ridge[of(s)]) * w[s]) * part[of(s)]);
             here[s] = load(R[s] + first);
             store(moved[s], V{});
         });
@@ -71,36 +76,42 @@ template <class T, int STATES, int EVENTS> struct Sweep {
         });
     }
     template <int I> SSM_INLINE void weight(i64 first, const V* xs, V* here, const V* inverse, const V* drag) {
+        V next[MOMENTS];
+        repeat<MOMENTS>([&](auto m) SSM_STEP {
+            T* row = line(m, first + I) + first;
+            next[m] = load(row);
+            repeat<EVENTS>([&](auto b) SSM_STEP { next[m] = fma(all(pushed[m][b][I]), xs[b], next[m]); });
+            store(row, next[m]);
+        });
         repeat<STATES>([&](auto s) SSM_STEP {
-            T* row = line(s, first + I) + first;
-            V next = load(row);
-            repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[s][b][I]), xs[b], next); });
-            store(row, next);
-            const auto step = fma(part<I / EACH>(here[s]), part<I / EACH>(inverse[s]), part<I / EACH>(drag[s]));
+            const auto step = fma(part<I / EACH>(here[s]), part<I / EACH>(inverse[of(s)]), part<I / EACH>(drag[s]));
             const auto lane = spread<I % EACH>(step);
             moved[s][I] = lane[0];
-            here[s] = fma(same<T>(-lane), next, here[s]);
+            here[s] = fma(same<T>(-lane), next[of(s)], here[s]);
         });
     }
 
     // A block's rows in so many vectors of other columns.
     template <int PLACES> SSM_INLINE void column(i64 rows, i64 first, i64 place) {
         V xs[PLACES][EVENTS], here[STATES][PLACES];
-        T* line_of[STATES];
+        T* line_of[MOMENTS];
         repeat<PLACES>([&](auto q) SSM_STEP {
             repeat<EVENTS>([&](auto b) SSM_STEP { xs[q][b] = load(x[b] + place + q * L); });
             repeat<STATES>([&](auto s) SSM_STEP { here[s][q] = load(R[s] + place + q * L); });
         });
-        repeat<STATES>([&](auto s) SSM_STEP { line_of[s] = line(s, first) + place; });
+        repeat<MOMENTS>([&](auto m) SSM_STEP { line_of[m] = line(m, first) + place; });
         for (i64 i = 0; i < rows; ++i)
-            repeat<STATES>([&](auto s) SSM_STEP {
+            repeat<MOMENTS>([&](auto m) SSM_STEP {
                 repeat<PLACES>([&](auto q) SSM_STEP {
-                    V next = load(line_of[s] + q * L);
-                    repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[s][b][i]), xs[q][b], next); });
-                    store(line_of[s] + q * L, next);
-                    here[s][q] = fma(all(back[s][i]), next, here[s][q]);
+                    V next = load(line_of[m] + q * L);
+                    repeat<EVENTS>([&](auto b) SSM_STEP { next = fma(all(pushed[m][b][i]), xs[q][b], next); });
+                    store(line_of[m] + q * L, next);
+                    if constexpr (SHARED)
+                        repeat<STATES>([&](auto s) SSM_STEP { here[s][q] = fma(all(back[s][i]), next, here[s][q]); });
+                    else
+                        here[m][q] = fma(all(back[m][i]), next, here[m][q]);
                 });
-                line_of[s] += width;
+                line_of[m] += width;
             });
         repeat<PLACES>([&](auto q) SSM_STEP {
             repeat<STATES>([&](auto s) SSM_STEP { store(R[s] + place + q * L, here[s][q]); });
@@ -115,38 +126,43 @@ template <class T, int STATES, int EVENTS> struct Sweep {
 
     // One weight, with its whole row.
     SSM_INLINE void alone(i64 row, i64 n) {
-        for (int s = 0; s < STATES; ++s) {
-            T* at = line(s, row);
-            T sum = at[row], factor[EVENTS];
+        for (int m = 0; m < MOMENTS; ++m) {
+            T* at = line(m, row);
+            T sum = at[row], factor[EVENTS], step[STATES];
             for (int b = 0; b < EVENTS; ++b) {
-                factor[b] = push[s][b] * x[b][row];
+                factor[b] = push[m][b] * x[b][row];
                 sum = sum + factor[b] * x[b][row];
             }
-            const T force = level[s] * R[s][row] - ridge[s] * W[s][row];
-            const T step = force / (level[s] * sum + ridge[s]);
-            W[s][row] = W[s][row] + step;
+            const int from = SHARED ? 0 : m, to = SHARED ? STATES : m + 1;
+            for (int s = from; s < to; ++s) {
+                const T force = level[m] * R[s][row] - ridge[m] * W[s][row];
+                step[s] = force / (level[m] * sum + ridge[m]);
+                W[s][row] = W[s][row] + step[s];
+            }
             for (i64 i = 0; i < n; i += L) {
                 V next = load(at + i);
                 for (int b = 0; b < EVENTS; ++b) next = fma(all(factor[b]), load(x[b] + i), next);
                 store(at + i, next);
-                store(R[s] + i, fma(all(-step), next, load(R[s] + i)));
+                for (int s = from; s < to; ++s) store(R[s] + i, fma(all(-step[s]), next, load(R[s] + i)));
             }
         }
     }
 };
 
-template <class T, int STATES, int EVENTS> SSM_ALONE void sweep(const Swept<T>& of, const T* x, const Chosen& chosen) {
-    Sweep<T, STATES, EVENTS> one;
+template <class T, int STATES, int EVENTS, bool SHARED = false> SSM_ALONE void sweep(const Swept<T>& of, const T* x, const Chosen& chosen) {
+    Sweep<T, STATES, EVENTS, SHARED> one;
     one.width = of.width;
     for (int b = 0; b < EVENTS; ++b) one.x[b] = b < EVENTS - 1 ? of.batch + b * of.width : x;
     for (int s = 0; s < STATES; ++s) {
-        const T* rate = of.rate + s * RATES;
-        one.S[s] = of.S + s * of.height * of.width;
         one.R[s] = of.R + s * of.width;
         one.W[s] = of.W + s * of.width;
-        for (int b = 0; b < EVENTS; ++b) one.push[s][b] = b < EVENTS - 1 ? of.kept[s * BATCH + b] : rate[PUSH];
-        one.ridge[s] = rate[RIDGE];
-        one.level[s] = rate[LEVEL];
+    }
+    for (int m = 0; m < one.MOMENTS; ++m) {
+        const T* rate = of.rate + m * RATES;
+        one.S[m] = of.S + m * of.height * of.width;
+        for (int b = 0; b < EVENTS; ++b) one.push[m][b] = b < EVENTS - 1 ? of.kept[m * BATCH + b] : rate[PUSH];
+        one.ridge[m] = rate[RIDGE];
+        one.level[m] = rate[LEVEL];
     }
     for (i64 first = 0; first < chosen.count; first += lanes<T>) {
         const i64 left = chosen.count - first, rows = left < lanes<T> ? left : lanes<T>;
@@ -168,6 +184,11 @@ template <class T> SSM_INLINE void sweep_all(Swept<T> of, i64 states, bool held,
         of.rate += 2 * RATES;
         of.kept += 2 * BATCH;
     }
+}
+// One or two states of one S.
+template <class T> SSM_INLINE void sweep_all_of_one(const Swept<T>& of, i64 states, bool held, const T* x, const Chosen& chosen) {
+    if (states > 1) held ? sweep<T, 2, BATCH + 1, true>(of, x, chosen) : sweep<T, 2, 1, true>(of, x, chosen);
+    else held ? sweep<T, 1, BATCH + 1, true>(of, x, chosen) : sweep<T, 1, 1, true>(of, x, chosen);
 }
 
 }  // namespace ssm::SSM_ISA

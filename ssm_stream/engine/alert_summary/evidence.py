@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ssm_stream.core import detect, error_scale
+from ssm_stream.core import cycle_shape, detect, error_scale
 
 Rows = Callable[[str], NDArray[Any] | None]
 """Name of an array → the captured row; None if the detector has no state."""
@@ -73,11 +73,15 @@ class ErrorChange(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """What is known of an alert's cause. moved: the columns whose levels moved most, the first the most."""
+    """What is known of an alert's cause.
+
+    moved: the columns whose levels moved most, the first the most; cycle: events of a cycle of the target
+    """
 
     moved: Sequence[MovedLevel] = ()
     new: NewValue | None = None
     errors: ErrorChange | None = None
+    cycle: float | None = None
 
 
 NO_EVIDENCE = Evidence()
@@ -100,6 +104,8 @@ def read_evidence(
         return Evidence(moved=_moved_levels(rows, columns, shifts))
     if channel == "novelty":
         return Evidence(new=_new_value(rows))
+    if channel == "shape":
+        return Evidence(cycle=_cycle(rows))
     return NO_EVIDENCE
 
 
@@ -138,6 +144,14 @@ def _moved(
     gap = value - base
     beyond = gap * (mean - base) > 0.0 and abs(gap) > max(2.0 * noise, abs(mean - base))
     return MovedLevel(column, "level", start + base, start + (value if beyond else mean), noise, start + value)
+
+
+def _cycle(rows: Rows) -> float | None:
+    """Return how many events a cycle of the target has."""
+    number = rows("shape.number")
+    if number is None:
+        return None
+    return float(number[cycle_shape.PERIOD] * number[cycle_shape.EVERY]) or None
 
 
 def _new_value(rows: Rows) -> NewValue | None:

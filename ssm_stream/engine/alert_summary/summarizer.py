@@ -117,6 +117,11 @@ class Summarizer:
         if not side and (score <= 1.0 or still):
             now = self._text("now_inside", **values)
             return self._text("again", target=values["target"], now=now)
+        if channel == "shape":
+            length = evidence.cycle
+            key, shown = ("cycle", f"{length:,.0f}") if length else ("cycle_some", "")
+            what = self._text(key, target=values["target"], events=shown)
+            return self._text("while_outside" if side else "while_inside", what=what, **values)
         if channel == "levels":
             brief = not side and (message.get("targets") is not None or message.get("scope") == "fleet")
             return self._levels(values, evidence.moved, outside=side != 0, brief=brief)

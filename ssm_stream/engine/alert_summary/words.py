@@ -92,6 +92,12 @@ TEXTS: dict[str, Text] = {
         "it fluctuates less than ever in its last {events} events", "変動が直近 {events} 件で最も小さくなっています"
     ),
     "new": Text("a value or a step that is new for this hour", "この時間帯では初めての値または変化です"),
+    # Of the shape of cycles.
+    "cycle": Text(
+        "the cycle of {target} (about {events} events) has another shape",
+        "{target} の周期（約 {events} 件）の波形がこれまでと異なります",
+    ),
+    "cycle_some": Text("the cycle of {target} has another shape", "{target} の周期の波形がこれまでと異なります"),
     # Of a channel that another package brings.
     "own": Text(
         "the channel {channel} scores {score} (unusual above 1)",

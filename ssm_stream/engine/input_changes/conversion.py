@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from ssm_stream.config.input_changes import input_settings, redefined
 from ssm_stream.engine import snapshot_format
 from ssm_stream.engine.input_changes.target_arrays import TargetArrays
 from ssm_stream.engine.snapshot_format import ArrayPart, SnapshotReader, bytes_part, damage_as_state_error
@@ -53,19 +54,28 @@ def _convert(content: Content, former: Targets, present: Targets) -> Content:
         return {name: each for name, each in metadata.items() if name != "windows"}, out + last
     return {**metadata, "windows": metadata.get("windows", [])}, [
         *out,
-        *_map_windows(past, former[0].store.windows, windows),
+        *_map_windows(past, former[0].store.windows, windows, _redefined(former[0], present[0])),
         *last,
     ]
 
 
-def _map_windows(parts: dict[str, ArrayPart], former: Windows | None, present: Windows) -> list[ArrayPart]:
-    """Return the arrays of derived inputs' past values, by name of the input; new ones have none."""
+def _redefined(former: TargetEngine, present: TargetEngine) -> set[str]:
+    return redefined(*(input_settings(each.config.model_settings["event"]) for each in (former, present)))
+
+
+def _map_windows(
+    parts: dict[str, ArrayPart], former: Windows | None, present: Windows, changed: set[str]
+) -> list[ArrayPart]:
+    """Return the arrays of derived inputs' past values, by name of the input; new ones have none.
+
+    changed: names of inputs that are something else now
+    """
     if not parts or former is None:
         empty = ArrayPart("windows.seen", np.zeros(0)), ArrayPart("windows.past", np.zeros((0, present.width)))
         return [bytes_part("windows.names", orjson.dumps([])), *empty]
     values = parts["windows.past"].array
     past = np.full((len(values), present.width), np.nan)
     for name, place in present.places.items():
-        if name in former.places:
+        if name in former.places and name[0] not in changed:
             past[:, place] = values[:, former.places[name]]
     return [parts["windows.names"], parts["windows.seen"], ArrayPart("windows.past", past)]

@@ -29,9 +29,20 @@ def former_config(config: Config, metadata: dict[str, Any]) -> Config | None:
         return None
     try:
         # As a file would have them, so that they are checked.
+        content, aggregate = was._asdict(), config.event.aggregate
+        columns = content.pop("columns")
+        if aggregate is not None:
+            # Those that are new, too, which rules may name; the state has them in no window.
+            content["aggregate"] = {
+                "every": aggregate.every,
+                "columns": {**aggregate.model_dump()["columns"], **columns},
+            }
         target = config.event.target
-        read = Event.model_validate({"entity": "e", "timestamp": "t", "target": target, **was._asdict()})
-        event = config.event.model_copy(update={name: getattr(read, name) for name in was._fields})
+        read = Event.model_validate({"entity": "e", "timestamp": "t", "target": target, **content})
+        update = {name: getattr(read, name) for name in content}
+        if aggregate is not None and read.aggregate is not None:
+            update["aggregate"] = aggregate.model_copy(update={"columns": read.aggregate.columns})
+        event = config.event.model_copy(update=update)
         # Facts of other topics, of which a state has none, may be for inputs that are new.
         return config.replace(event=event, source=config.source.model_copy(update={"context": []}))
     except ValidationError as error:

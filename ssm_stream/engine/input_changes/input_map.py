@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ssm_stream.config import Config
+from ssm_stream.config.input_changes import input_settings, redefined
 from ssm_stream.core.features import FeaturePlan
 from ssm_stream.core.shapes import LearnerParams
 
@@ -61,7 +62,8 @@ def input_map(former: tuple[Config, FeaturePlan, LearnerParams], plan: FeaturePl
               config: Config) -> InputMap:  # fmt: skip
     """Return the map of one target. former: its configuration, plan and sizes; plan, new, config: the present ones"""
     was, before, old = former
-    changed = {name for name in plan.features if was.event.derive.get(name) != config.event.derive.get(name)}
+    settings = [input_settings(each.model_settings["event"]) for each in (was, config)]
+    changed = {name for name in plan.features if name in redefined(*settings)}
     before, after = _tagged(before, set()), _tagged(plan, changed)
     return InputMap(
         old, new, _places(before.numbers, after.numbers), _places(before.features, after.features),

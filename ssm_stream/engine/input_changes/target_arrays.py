@@ -11,11 +11,28 @@ from numpy.typing import NDArray
 from ssm_stream.engine.entity_store import EntityStore
 from ssm_stream.engine.input_changes import detector_arrays, learner_arrays
 from ssm_stream.engine.input_changes.input_map import input_map, removed_inputs, take
+from ssm_stream.engine.input_changes.product_arrays import product_arrays
 from ssm_stream.engine.kernel_params import build_learner_params
 from ssm_stream.engine.snapshot_format import ArrayPart, StateError
 
 Array = NDArray[Any]
-SAME = ("T", "B", "M", "R", "K", "bases", "moments", "prox", "log", "gd", "fern", "window", "seasons", "cycles")
+SAME = (
+    "T",
+    "B",
+    "M",
+    "R",
+    "K",
+    "bases",
+    "moments",
+    "products",
+    "prox",
+    "log",
+    "gd",
+    "fern",
+    "window",
+    "seasons",
+    "cycles",
+)
 """Sizes of the learner that its inputs must not change."""
 
 
@@ -50,7 +67,7 @@ class TargetArrays:
         arrays = [part.array if part.rows is None else part.array[part.rows] for part in parts]
         names = [part.name for part in parts]
         shared = names.index("pool.n")  # two groups of the same name: first that of entities, then that of pools
-        groups: dict[str, dict[str, Array]] = {"fleet": {}, "norm": {}, "error_scale": {}}
+        groups: dict[str, dict[str, Array]] = {"pool": {}, "fleet": {}, "norm": {}, "error_scale": {}}
         for name, array in zip(names[shared:], arrays[shared:], strict=True):
             group, _, field = name.partition(".")
             if group in groups:
@@ -82,6 +99,7 @@ class TargetArrays:
             gone[:, first:] |= self._gone
             heads = learner_arrays.HeadArrays(inputs, places, gone, groups[scope])
             out |= {f"{scope}.{name}": heads.array(name) for name in groups[scope]}
+        out |= product_arrays(inputs, groups["pool"], self._gone)
         scales = detector_arrays.scale_pool_arrays(inputs, groups["error_scale"])
         return out | {f"error_scale.{name}": array for name, array in scales.items()}
 

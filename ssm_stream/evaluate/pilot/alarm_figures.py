@@ -246,6 +246,7 @@ def alert_list(run: EngineRun, split: Split, alarms: list[Alarm], outcomes: dict
                 "recovered": recovered.get((m["entity"], m["kind"], m["since"])),
                 "judged": bool(alarm.row >= split.first[alarm.entities[0]]) if alarm.entities else False,
                 "truth": outcomes.get(i),
+                **({name: m[name] for name in ("target", "targets") if name in m}),
             }
         )  # fmt: skip
     return out

@@ -1,5 +1,7 @@
 """Alarms that need no model: fixed limits, EWMA and ADWIN on the value itself, with as many alarms as the product.
 
+With several targets one threshold holds for all, and an entity has one episode, whichever of them are beyond it.
+
 Fixed limits  |y − mean| ≥ k standard deviations, both of the entity's first part
 EWMA          |mean of the last values| ≥ k standard deviations of that mean (Roberts 1959), λ = 0.2
 ADWIN         two parts of an adaptive window differ in their means (Bifet & Gavaldà 2007), with δ
@@ -29,8 +31,19 @@ LADDER, HALVINGS = 40, 12
 DETECTORS = ("sigma", "ewma", "adwin")
 
 
+class Unit(NamedTuple):
+    """The values of one target, entity after entity."""
+
+    place: Ints
+    """(k,) of their rows among those of `Signals`."""
+    begin: Ints
+    """(k,) 1 at an entity's first."""
+    value: Floats
+    """(k,) with the first part's range as 0 to 1."""
+
+
 class Signals(NamedTuple):
-    """The rows that may alarm, entity after entity, and their statistics."""
+    """The rows that may alarm, entity after entity, and their statistics: with several targets, the largest."""
 
     row: Ints
     """(m,) of the run."""
@@ -40,12 +53,12 @@ class Signals(NamedTuple):
     """(m,) distance of the value from the mean of the first part, in its standard deviations."""
     ewma: Floats
     """(m,) the same of the moving mean."""
-    unit: Floats
-    """(m,) the value with the first part's range as 0 to 1."""
+    units: list[Unit]
+    """Of each target."""
 
 
 def signals(run: EngineRun, split: Split) -> Signals:
-    """Return the statistics of all rows that may alarm."""
+    """Return the statistics of all rows that may alarm, of one target."""
     found: list[tuple[NDArray[Any], ...]] = []
     for e, rows in enumerate(split.rows):
         start = int(np.searchsorted(rows, split.first[e]))
@@ -65,8 +78,26 @@ def signals(run: EngineRun, split: Split) -> Signals:
         )
     if not found:
         empty = np.empty(0)
-        return Signals(empty.astype(np.int64), empty.astype(np.int64), empty, empty, empty)
-    return Signals(*map(np.concatenate, zip(*found, strict=True)))
+        return Signals(empty.astype(np.int64), empty.astype(np.int64), empty, empty, [])
+    row, begin, z, ewma, unit = map(np.concatenate, zip(*found, strict=True))
+    return Signals(row, begin, z, ewma, [Unit(np.arange(len(row)), begin, unit)])
+
+
+def together(parts: list[Signals], entity: Ints) -> Signals:
+    """Return the statistics of several targets as one. entity: (n,) of each row of the run"""
+    if len(parts) == 1:
+        return parts[0]
+    row = np.unique(np.concatenate([part.row for part in parts]))
+    row = row[np.argsort(entity[row], kind="stable")]
+    place = np.zeros(len(entity), np.int64)
+    place[row] = np.arange(len(row))
+    z, ewma, units = np.zeros(len(row)), np.zeros(len(row)), list[Unit]()
+    for part in parts:
+        at = place[part.row]
+        z[at], ewma[at] = np.maximum(z[at], part.z), np.maximum(ewma[at], part.ewma)
+        units += [each._replace(place=at) for each in part.units]
+    begin = np.diff(entity[row], prepend=-1) != 0
+    return Signals(row, begin.astype(np.int64), z, ewma, units)
 
 
 def episode_starts(flag: Flags, begin: Ints, recover_after: int, cooldown: int) -> Ints:
@@ -122,6 +153,14 @@ def match_count(find: Callable[[float], Ints], low: float, high: float, count: i
     return best, places
 
 
+def _any_adwin(s: Signals, delta: float) -> Flags:
+    """Return at which rows ADWIN finds a cut in any target."""
+    out = np.zeros(len(s.row), np.bool_)
+    for unit in s.units:
+        out[unit.place] |= adwin_flags(unit.value, unit.begin, delta)
+    return out
+
+
 class Detected(NamedTuple):
     """Alarms of a detector."""
 
@@ -143,7 +182,7 @@ def detect(s: Signals, count: int, recover_after: int, cooldown: int) -> dict[st
         "sigma": (over(s.z), 1e-2, max(float(s.z.max()), 1.0) * 1.01),
         "ewma": (over(s.ewma), 1e-2, max(float(s.ewma.max()), 1.0) * 1.01),
         "adwin": (
-            lambda limit: episode_starts(adwin_flags(s.unit, s.begin, 1.0 / limit), s.begin, recover_after, cooldown),
+            lambda limit: episode_starts(_any_adwin(s, 1.0 / limit), s.begin, recover_after, cooldown),
             1.05,
             1e60,
         ),

@@ -11,16 +11,15 @@ import numpy as np
 from ssm_stream.config import Config
 from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import CONFIDENCE, DRAWS, Bootstrap
-from ssm_stream.evaluate.engine_run import EngineRun, Floats, run_engine
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, run_targets
 from ssm_stream.evaluate.pilot import alarm_figures, verdict
 from ssm_stream.evaluate.pilot.alarm_figures import AlarmContext, alert_list, judged_alarms, slider_draws, tally_methods
-from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events, row_blocks
-from ssm_stream.evaluate.pilot.baselines import BASELINES, Baselines, baselines
+from ssm_stream.evaluate.pilot.alarm_tally import Tally, cut_blocks, judge_events
 from ssm_stream.evaluate.pilot.costs import Costs, default_costs
-from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals
+from ssm_stream.evaluate.pilot.detectors import Detected, detect, signals, together
 from ssm_stream.evaluate.pilot.feedback import JudgedAlarms, judge_alarms
 from ssm_stream.evaluate.pilot.headline import headline
-from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, Errors, coverage, drifts, errors
+from ssm_stream.evaluate.pilot.prediction_figures import PRODUCT, drifts
 from ssm_stream.evaluate.pilot.quality import quality
 from ssm_stream.evaluate.pilot.sections.excitation import excitation
 from ssm_stream.evaluate.pilot.sections.explainable import explainable
@@ -28,7 +27,8 @@ from ssm_stream.evaluate.pilot.sections.machines import machines
 from ssm_stream.evaluate.pilot.sections.measurement import Measurement, measure
 from ssm_stream.evaluate.pilot.sections.stages import stages
 from ssm_stream.evaluate.pilot.sections.upkeep import upkeep
-from ssm_stream.evaluate.pilot.split import Split, split_run
+from ssm_stream.evaluate.pilot.split import Split, split_targets
+from ssm_stream.evaluate.pilot.targets import Predictions, TargetPart, all_together, compare_target, target_figures
 from ssm_stream.evaluate.pilot.variants import FACTORS, predict_frozen, rerun_alerts, with_budget
 from ssm_stream.evaluate.pools import partition_of, pools_of, small_pools
 from ssm_stream.evaluate.report.section import Check
@@ -67,7 +67,11 @@ class Pilot:
     checks: list[Check]
     """The rules of the verdict."""
     run: EngineRun
+    """Of the first target: entities, times and alerts are those of all."""
     split: Split
+    """Of all targets."""
+    targets: dict[str, TargetPart]
+    """By path."""
     true_events: list[TrueEvent]
     alarms: list[Alarm]
     curves: dict[str, Floats]
@@ -95,7 +99,7 @@ def run_pilot(
     """Run the engine and everything that it is compared with, and judge.
 
     Args:
-        config: with one target
+        config: of the pilot
         rows: dicts, one an event, or a `Recording`
         true_events: returns the true events, given the entities of the recording; None: there are no labels
         costs: None: assumptions
@@ -109,8 +113,9 @@ def run_pilot(
     """
     first, seed, partitions, language = options
     given, config = config, config.replace(alerts=config.alerts.model_copy(update={"language": language}))
-    run = run_engine(config, rows, keep_events=True, partitions=partitions, on_rows=on_rows)
-    split = _split(config, run, first)
+    runs = run_targets(config, rows, keep_events=True, partitions=partitions, on_rows=on_rows)
+    split, splits = _split(config, runs, first)
+    run = runs[0]
     events = [] if true_events is None else true_events(run.names)
     blocks = cut_blocks(run, split)
     bootstrap = Bootstrap(len(blocks.start), seed)
@@ -120,7 +125,7 @@ def run_pilot(
     def at(part: str, done: int) -> None:
         advance(part, done / STEPS)
 
-    found = _compare(config, context, at)
+    found = _compare(config, context, list(zip(runs, splits, strict=True)), at)
     if verdicts and not events:
         found.verdicts = judge_alarms([found.all_alarms[i] for i in found.places], verdicts, blocks)
     at("machine", STEPS - 2)
@@ -141,7 +146,8 @@ def run_pilot(
     }
     today = found.tallies[context.costs.alarms_today]
     return Pilot(
-        report, checks, run, split, events, found.all_alarms, found.curves, found.drift_curves, found.draws,
+        report, checks, run, split, {part.path: part for part in found.targets}, events, found.all_alarms,
+        found.curves, found.drift_curves, found.draws,
         slider_draws(context, today), {"false": today.total("false"), "warned_hours": today.total("warned")},
     )  # fmt: skip
 
@@ -150,9 +156,8 @@ def run_pilot(
 class _Comparison:
     """The product and all that it is compared with."""
 
-    simple: Baselines
-    errors: Errors
-    coverage: dict[str, Any]
+    targets: list[TargetPart]
+    predictions: Predictions
     all_alarms: list[Alarm]
     places: list[int]
     """Of the judged alarms among them."""
@@ -167,27 +172,33 @@ class _Comparison:
     """Of operators."""
 
 
-def _compare(config: Config, context: AlarmContext, at: Callable[[str, int], None]) -> _Comparison:
-    """Run the frozen model, simpler predictors, other detectors, and the engine at other budgets."""
-    run, split, bootstrap = context.run, context.split, context.bootstrap
+def _compare(
+    config: Config, context: AlarmContext, targets: list[tuple[EngineRun, Split]], at: Callable[[str, int], None]
+) -> _Comparison:
+    """Run the frozen model, simpler predictors, other detectors, and the engine at other budgets. targets: of each"""
+    run, bootstrap, paths = context.run, context.bootstrap, config.event.targets
     at("frozen model", 0)
-    simple = baselines(config, run, split)
-    *untrained, trained = BASELINES
-    predictions = {PRODUCT: run.yhat} | {name: simple.yhat[name] for name in untrained}
-    predictions["frozen"] = predict_frozen(config, run, split.first)
-    predictions[trained] = simple.yhat[trained]
-    block = row_blocks(run, split, context.blocks)
-    found = errors(run, predictions, block, bootstrap)
+    frozen = predict_frozen(config, run, context.split.first)
+    parts = [
+        compare_target(config, *own, yhat, context.blocks, bootstrap) for own, yhat in zip(targets, frozen, strict=True)
+    ]
+    by_path = {part.path: part for part in parts}
     at("other detectors", 1)
     all_alarms = run.alarms()
     alarms, places = judged_alarms(context, all_alarms)
     rule = config.alerts.anomaly
-    detected = detect(signals(run, split), len(alarms), rule.recover_after, rule.cooldown)
+    values = together([signals(*own) for own in targets], run.entity)
+    detected = detect(values, len(alarms), rule.recover_after, rule.cooldown)
     points, draws = _slider_positions(config, context, all_alarms, at)
+
+    def own_of(alarm: Alarm) -> tuple[Split, dict[str, Floats]]:
+        part = by_path[alarm.message.get("target", paths[0])]
+        return part.split, part.errors.relative
+
     return _Comparison(
-        simple, found, coverage(run, config.model.interval, block, bootstrap), all_alarms, places, detected,
+        parts, all_together(parts, config.model.interval, bootstrap), all_alarms, places, detected,
         tally_methods(context, alarms, detected), points, draws,
-        *drifts(run, split, [all_alarms[i] for i in places], found.relative),
+        *drifts(run, [all_alarms[i] for i in places], own_of),
     )  # fmt: skip
 
 
@@ -197,9 +208,9 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
     outcomes = dict(zip(found.places, tallies[PRODUCT].outcomes, strict=True)) if judged.events else {}
     if found.verdicts:
         outcomes = {found.places[i]: "true" if right else "false" for i, right in found.verdicts.right.items()}
-    kpis = alarm_figures.kpis(context, tallies, found.simple.nights)
-    seasons = {"seasons": found.simple.seasons, "trainings": found.simple.trainings, "nights": found.simple.nights}
-    return {
+    nights, runs = found.predictions.nights, [part.run for part in found.targets]
+    kpis = alarm_figures.kpis(context, tallies, nights)
+    report = {
         "report": 1,
         "recording": _recording(config, run, split),
         "config": {
@@ -210,19 +221,24 @@ def _report(config: Config, context: AlarmContext, found: _Comparison, *, labell
         },
         "costs": {**costs.model_dump(), "assumed": costs.assumed},
         "episodes": run.shares,
-        "headline": headline(context, tallies, found.simple.nights, labelled=labelled, verdicts=found.verdicts),
+        "headline": headline(context, tallies, nights, labelled=labelled, verdicts=found.verdicts),
         "kpis": {**kpis, "allowed_false": _allowed_false(config, context)},
-        "quality": quality(config, run),
-        "errors": found.errors.figures | seasons,
+        "quality": quality(config, runs),
+        "errors": found.predictions.errors,
         "detection": alarm_figures.detection(context, tallies, found.detected) if labelled else None,
         "feedback": {"alarms": len(found.verdicts.right), "false": found.verdicts.false} if found.verdicts else None,
         # Without labels, of alarms only their number is known.
         "alarm_counts": {name: result.alarms for name, result in tallies.items()},
         "what_if": {"points": found.points, "labelled": bool(judged.events)},
-        "coverage": found.coverage,
+        "coverage": found.predictions.coverage,
         "drifts": found.drifts,
         "alerts": alert_list(run, split, found.all_alarms, outcomes),
     }
+    if len(runs) > 1:
+        alarms = [found.all_alarms[i] for i in found.places]
+        known = {k: outcomes[i] for k, i in enumerate(found.places) if i in outcomes}
+        report["targets"] = target_figures(found.targets, alarms, known if judged.events or found.verdicts else None)
+    return report
 
 
 def _add_fitness(
@@ -236,16 +252,17 @@ def _add_fitness(
     report["stages"] = stages(report, costs)
 
 
-def _split(config: Config, run: EngineRun, first: float) -> Split:
-    split = split_run(run, first, config.model.warmup)
+def _split(config: Config, runs: list[EngineRun], first: float) -> tuple[Split, list[Split]]:
+    """Return the split of the whole, and of each target."""
+    split, parts = split_targets(runs, first, config.model.warmup)
     if not split.judged.any():
-        most = max((len(each) for each in split.rows), default=0)
+        most = max((len(rows) for part in parts for rows in part.rows), default=0)
         raise NothingToJudgeError(
             f"nothing to judge: the entity with the most labelled events has {most:,}; it takes more than "
             f"{config.model.warmup} (model.warmup) beyond the first {first:.0%} that only teach. Record for longer, or "
-            f"check `event.target` ({config.event.targets[0]})"
+            f"check `event.target` ({', '.join(config.event.targets)})"
         )
-    return split
+    return split, parts
 
 
 def _allowed_false(config: Config, context: AlarmContext) -> float:
@@ -282,7 +299,8 @@ def _recording(config: Config, run: EngineRun, split: Split) -> dict[str, Any]:
         "judged_entities": int(np.count_nonzero(split.first < len(run))),
         "first": int(run.ts.min()) if len(run) else None,
         "last": int(run.ts.max()) if len(run) else None,
-        "target": config.event.targets[0],
+        "target": ", ".join(config.event.targets),
+        "targets": config.event.targets,
         "features": len(config.event.columns),
         "time_zone": config.event.time_zone,
         "partitions": run.partitions,

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from ssm_stream.engine.alert_kinds import KINDS
+from ssm_stream.evaluate.alarm_matching import Alarm
 from ssm_stream.evaluate.bootstrap import CONFIDENCE
 from ssm_stream.evaluate.engine_run import Floats
 from ssm_stream.evaluate.pilot.alarm_tally import HOUR
 from ssm_stream.evaluate.pilot.evaluation import Pilot
 from ssm_stream.evaluate.pilot.format import Format
 from ssm_stream.evaluate.pilot.prediction_figures import AFTER, BEFORE, BIN
-from ssm_stream.evaluate.pilot.sections import excitation, explainable, machines, stages, upkeep
+from ssm_stream.evaluate.pilot.sections import excitation, explainable, machines, stages, targets, upkeep
 from ssm_stream.evaluate.pilot.sections.layout import Section, jq_path
 from ssm_stream.evaluate.pilot.verdict import MIN_TRUE
 from ssm_stream.evaluate.report.chart import STRIP, Line, Mark, Plot, envelope
@@ -29,7 +30,6 @@ ALARM_METHODS = (
 DRIFT_STYLES = {"least_squares": "squares", "frozen": "frozen", "product": "own"}
 """Methods in the charts of drifts, in the order in which they are drawn, and their lines."""
 PRICES = ("false_alarm", "missed_hour")
-FIRST_SECTIONS: tuple[Callable[[Format], Section], ...] = (stages.section,)
 SECTIONS: tuple[Callable[[Format], Section], ...] = (
     explainable.section, excitation.section, machines.section, upkeep.section,
 )  # fmt: skip
@@ -37,6 +37,8 @@ SECTIONS: tuple[Callable[[Format], Section], ...] = (
 ALERT_ROWS, ALERT_CHARTS, CHARTS_EACH, STRIPS, DRIFT_CHARTS, DRIFT_ROWS, ENTITY_ROWS = 100, 12, 2, 12, 6, 50, 50
 EVENTS_BEFORE, EVENTS_AFTER = 120, 80
 """Labelled events of the entity before and after an alert that its chart shows."""
+MAX_WATCHED = 6
+"""Targets that the head of the page names."""
 MAX_MARKS = 200
 """Alerts marked in the chart of an entity."""
 
@@ -48,6 +50,7 @@ def page(p: Pilot, language: Language, file: str) -> str:
     commands |= p.report.get("commands", {})
     errors = [m["relative"]["value"] for m in p.report["errors"]["methods"].values()]
     widest = max((value for value in errors if value is not None), default=1.0)
+    first_sections = [stages.section, *([targets.section] if targets.has_several(p.report) else [])]
     untidy = sorted(q["by_entity"], key=lambda each: -each["gaps"] - each["duplicates"] - each["out_of_order"])
     return render(
         "pilot.html.j2",
@@ -69,7 +72,9 @@ def page(p: Pilot, language: Language, file: str) -> str:
         findings=_findings(f),
         worst_entities=untidy[:ENTITY_ROWS],
         strips=_strips(f, p),
-        first_sections=[each(f) for each in FIRST_SECTIONS],
+        first_sections=[each(f) for each in first_sections],
+        several=len(p.targets) > 1,
+        watched=_watched(f),
         sections=[each(f) for each in SECTIONS],
         commands=commands,
         jq=lambda *paths: recompute(commands["data"], *paths),
@@ -81,6 +86,13 @@ def page(p: Pilot, language: Language, file: str) -> str:
 def recompute(data: str, *paths: str) -> str:
     """Return the command that prints figures of a report. data: its file; paths: of the figures"""
     return f"jq {shlex.quote(', '.join(map(jq_path, paths)))} {shlex.quote(data)}"
+
+
+def _watched(f: Format) -> str:
+    """Return the targets; of many, the first ones and the number of all."""
+    paths = f.report["recording"]["targets"]
+    shown = f.text("list").join(paths[:MAX_WATCHED])
+    return shown if len(paths) <= MAX_WATCHED else f.text("targets.more", shown=shown, count=f.number(len(paths)))
 
 
 def _what_if(f: Format, p: Pilot) -> dict[str, Any]:
@@ -151,13 +163,12 @@ class _Alerts:
             charts[e] += 1
             if charts[e] <= CHARTS_EACH:
                 chosen.append(i)
-        self.plots = [
-            (i, p.run.names[p.alarms[i].entities[0]], self._plot(p, i)) for i in sorted(chosen[:ALERT_CHARTS])
-        ]
+        self.plots = [(i, _titled(p, p.alarms[i]), self._plot(p, i)) for i in sorted(chosen[:ALERT_CHARTS])]
 
     def entity(self, m: dict[str, Any]) -> str:
-        """Return the entity of an alert, or how many a fleet alert stands for."""
-        return self._f.text("fleet", count=len(m["entities"])) if m["scope"] == "fleet" else str(m["entity"])
+        """Return the entity of an alert, or how many a fleet alert stands for; with several targets, which began."""
+        name = self._f.text("fleet", count=len(m["entities"])) if m["scope"] == "fleet" else str(m["entity"])
+        return f"{name} · {m['target']}" if "target" in m else name
 
     def reason(self, m: dict[str, Any]) -> str:
         """Return what an alert found and the inputs that contributed most."""
@@ -171,9 +182,9 @@ class _Alerts:
         return f"{text}: {', '.join(parts)}" if parts else text
 
     def _plot(self, p: Pilot, i: int) -> Plot:
-        f, alarm, m, run = self._f, p.alarms[i], self._f.report["alerts"][i], p.run
-        e = alarm.entities[0]
-        rows = p.split.rows[e]
+        f, alarm, m = self._f, p.alarms[i], self._f.report["alerts"][i]
+        e, part = alarm.entities[0], p.targets[_target_of(p, alarm)]
+        run, rows = part.run, part.split.rows[e]
         at = int(np.searchsorted(rows, alarm.row))
         rows = rows[max(at - EVENTS_BEFORE, 0) : at + EVENTS_AFTER]
         x = run.ts[rows].astype(np.float64)
@@ -183,6 +194,17 @@ class _Alerts:
             zone=f.zone.key, band=(x, run.lower[rows], run.upper[rows]), shaded=_true_events(p, e),
             marks=[Mark(float(alarm.ts), alarm.kind)],
         )  # fmt: skip
+
+
+def _target_of(p: Pilot, alarm: Alarm) -> str:
+    """Return the target that started an alarm."""
+    return str(alarm.message.get("target", next(iter(p.targets))))
+
+
+def _titled(p: Pilot, alarm: Alarm) -> str:
+    """Return the first entity of an alarm; with several targets, that which began as well."""
+    name = p.run.names[alarm.entities[0]]
+    return f"{name} · {_target_of(p, alarm)}" if len(p.targets) > 1 else name
 
 
 def _true_events(p: Pilot, e: int) -> list[tuple[float, float, str]]:
@@ -271,18 +293,24 @@ def _strips(f: Format, p: Pilot) -> list[tuple[str, Plot]]:
     number = {name: e for e, name in enumerate(run.names)}
     for event in p.true_events:
         busy[number[event.entity]] += 1.0
-    strips = []
+    strips, several = [], len(p.targets) > 1
     for e in np.sort(np.argsort(-busy, kind="stable")[:STRIPS]).tolist():
-        rows = p.split.rows[e]
+        mine = [alarm for alarm in p.alarms if e in alarm.entities]
+        # Of several targets, the one that alarms most.
+        started = Counter(_target_of(p, alarm) for alarm in mine)
+        path = started.most_common(1)[0][0] if started else next(iter(p.targets))
+        part = p.targets[path]
+        rows = part.split.rows[e]
         if not len(rows):
             continue
-        x, y = envelope(run.ts[rows].astype(np.float64), run.y[rows])
+        name = f"{run.names[e]} · {path}" if several else run.names[e]
+        x, y = envelope(run.ts[rows].astype(np.float64), part.run.y[rows])
         first = int(p.split.first[e])
         until = float(run.ts[first]) if first < len(run) else float(x[-1])
         plot = Plot(
-            f"{run.names[e]}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
+            f"{name}: {f.text('legend.value')}", [Line("value", x, y)], STRIP, zone=f.zone.key,
             shaded=[(float(x[0]), until, "learning"), *_true_events(p, e)],
-            marks=[Mark(float(alarm.ts), alarm.kind) for alarm in p.alarms if e in alarm.entities][:MAX_MARKS],
+            marks=[Mark(float(alarm.ts), alarm.kind) for alarm in mine][:MAX_MARKS],
         )  # fmt: skip
-        strips.append((run.names[e], plot))
+        strips.append((name, plot))
     return strips

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from ssm_stream.evaluate.pilot.split import Split
 PRODUCT = "product"
 SIMPLE = ("persistence", "seasonal", "mean")
 """Predictors that need no training; the verdict compares with the best of them."""
+DRIFT_METHODS = (PRODUCT, "frozen", "least_squares")
 BEFORE, AFTER, BIN = 100, 300, 10
 """Events of the entity before and after a drift that its curves show, and those that a point is the mean of."""
 CALM = 200
@@ -117,23 +119,23 @@ def coverage(run: EngineRun, level: float, block: Ints, bootstrap: Bootstrap) ->
 
 
 def drifts(
-    run: EngineRun, split: Split, alarms: list[Alarm], relative: dict[str, Floats]
+    run: EngineRun, alarms: list[Alarm], of: Callable[[Alarm], tuple[Split, dict[str, Floats]]]
 ) -> tuple[list[dict[str, Any]], dict[str, Floats], list[dict[str, Floats]]]:
     """Return how each drift that was found in the judged part was absorbed.
 
     Args:
-        relative: of `Errors`
+        of: returns the split of an alarm's target, and `relative` of its `Errors`
 
     Returns:
         figures of each drift; the median curves of each method (offset → |error| over the product's usual one); the
         curves of each drift
     """
-    absorbed = _absorbed(run)
-    methods = [name for name in (PRODUCT, "frozen", "least_squares") if name in relative]
+    absorbed, methods = _absorbed(run), DRIFT_METHODS
     figures, own, stacked = list[dict[str, Any]](), list[dict[str, Floats]](), list[dict[str, Floats]]()
     for alarm in alarms:
         if alarm.kind != "drift":
             continue
+        split, relative = of(alarm)
         curves = [
             curve
             for e in alarm.entities[:FLEET_CURVES]
@@ -179,7 +181,7 @@ def _curve_value(mean: dict[str, Floats], name: str, when: str) -> float | None:
     return None if not len(part) else float(part.max() if when == "peak" else part.mean())
 
 
-def _curves(rows: Ints, row: int, relative: dict[str, Floats], methods: list[str]) -> dict[str, Floats] | None:
+def _curves(rows: Ints, row: int, relative: dict[str, Floats], methods: Sequence[str]) -> dict[str, Floats] | None:
     """Return the mean |error| of BIN events each, over the product's usual error before; None if that is not known.
 
     Args:

@@ -35,13 +35,14 @@ MAX_FINDINGS = 200
 """Findings of a kind that are listed; all are counted."""
 
 
-def quality(config: Config, run: EngineRun) -> dict[str, Any]:
-    """Return counts, and the findings themselves, the most severe first."""
+def quality(config: Config, runs: list[EngineRun]) -> dict[str, Any]:
+    """Return counts, and the findings themselves, the most severe first. runs: of each target"""
+    run, count = runs[0], len(runs)
     order = np.argsort(run.entity, kind="stable")
     edges = np.searchsorted(run.entity[order], np.arange(len(run.names) + 1))
-    columns = [config.event.targets[0], *config.event.columns]
-    numbers = 1 + len(config.event.numbers)
-    table = np.column_stack([run.y, run.features])
+    columns = [*config.event.targets, *config.event.columns]
+    numbers = count + len(config.event.numbers)
+    table = np.column_stack([*(each.y for each in runs), run.features])
     gaps: list[dict[str, Any]] = []
     stuck: list[dict[str, Any]] = []
     jumps: list[dict[str, Any]] = []
@@ -64,7 +65,7 @@ def quality(config: Config, run: EngineRun) -> dict[str, Any]:
                 "entity": name, "events": len(rows), "first": int(ts.min()), "last": int(ts.max()),
                 "interval_s": interval / 1000.0 if interval else None, "gaps": len(found),
                 "time_in_gaps": lost / span if span else 0.0, "duplicates": exact + other, "out_of_order": backwards,
-                "without_target": int(np.isnan(values[:, 0]).sum()),
+                "without_target": int(np.isnan(values[:, :count]).all(axis=1).sum()),
             }
         )  # fmt: skip
     missing = {column: float(np.isnan(table[:, j]).mean()) if len(table) else 0.0 for j, column in enumerate(columns)}

@@ -21,6 +21,12 @@ class Split:
     rows: list[Ints]
     """Of each entity, its rows with a target, in order."""
 
+    def beginning(self, run: EngineRun, first: Ints) -> Split:
+        """Return the split with entities judged from later rows on. first: (E,) of an entity that is never, any"""
+        first = np.where(self.first < len(run), np.maximum(self.first, first), self.first)
+        judged = self.judged & (np.arange(len(run)) >= first[run.entity])
+        return Split(first, judged, self.rows)
+
 
 def split_run(run: EngineRun, share: float, warmup: int) -> Split:
     """Return the split: each entity's first `share` of rows, and at least its warm-up, only teaches."""
@@ -47,6 +53,27 @@ def split_run(run: EngineRun, share: float, warmup: int) -> Split:
         judged[labelled[labelled >= at]] = True
     judged &= np.isfinite(run.yhat)
     return Split(first, judged, rows)
+
+
+def split_targets(runs: list[EngineRun], share: float, warmup: int) -> tuple[Split, list[Split]]:
+    """Return the split of the whole, and that of each target.
+
+    An entity is judged from where all of its targets can be. Of the whole, its rows are those with any target.
+
+    Args:
+        runs: of each target
+        share, warmup: as of `split_run`
+    """
+    parts, n = [split_run(run, share, warmup) for run in runs], len(runs[0])
+    if len(parts) == 1:
+        return parts[0], parts
+    all_first = np.array([part.first for part in parts]).reshape(len(parts), -1)
+    latest = np.where(all_first < n, all_first, -1).max(axis=0)
+    first = np.where(latest < 0, n, latest)
+    parts = [part.beginning(run, first) for part, run in zip(parts, runs, strict=True)]
+    judged = np.logical_or.reduce([part.judged for part in parts])
+    rows = [np.unique(np.concatenate(of_entity)) for of_entity in zip(*(part.rows for part in parts), strict=True)]
+    return Split(first, judged, rows), parts
 
 
 def known_targets(run: EngineRun, rows: Ints) -> Ints:

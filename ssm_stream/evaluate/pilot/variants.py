@@ -48,15 +48,16 @@ def frozen_config(config: Config) -> Config:
     )
 
 
-def predict_frozen(config: Config, run: EngineRun, first: Ints) -> Floats:
-    """Return the predictions (n,) of an engine that learns of each entity only up to its row `first` (E,).
+def predict_frozen(config: Config, run: EngineRun, first: Ints) -> list[Floats]:
+    """Return of each target the predictions (n,) of an engine that learns of each entity only up to its row `first`
+    (E,).
 
     Lags and watermark go on, as an entity's past is an input and no parameter.
     """
     engine = PartitionedEngine(frozen_config(config), run.partitions)
     cuts = sorted({0, *(int(row) for row in first.tolist() if row < len(run))})
     frozen_from = {cut: [run.names[e] for e in np.flatnonzero(first == cut)] for cut in cuts}
-    yhat = np.full(len(run), np.nan)
+    yhat = [np.full(len(run), np.nan) for _ in config.event.targets]
     start = 0
     for events in run.batches:
         stop = start + len(events)
@@ -65,10 +66,11 @@ def predict_frozen(config: Config, run: EngineRun, first: Ints) -> Floats:
             engine.freeze_learning(frozen_from.get(left, []))
             part = events if right - left == len(events) else events.take(np.arange(left - start, right - start))
             predictions = engine.process(part)[0]
-            if run.ahead:
-                resolved = engine.resolved_predictions[0]
-                yhat[left + resolved.item] = resolved.yhat
-            else:
-                yhat[left:right] = predictions.yhat
+            for j, column in enumerate(yhat):
+                if run.ahead:
+                    resolved = engine.resolved_predictions[j]
+                    column[left + resolved.item] = resolved.yhat
+                else:
+                    column[left:right] = predictions.yhat.reshape(right - left, len(yhat))[:, j]
         start = stop
     return yhat

@@ -55,7 +55,7 @@ class Places(NamedTuple):
     partition: Ints
     offset: Ints
     ts: Ints
-    keys: Sequence[bytes | None]
+    keys: Sequence[bytes | str | None]
 
 
 class TopicFile:

@@ -41,7 +41,7 @@ def explanation_section(found: Explanation, language: Language = "en") -> Sectio
     return Section(
         text("apart"),
         text=[
-            text("apart.first", entity=found.entity, when=found.when, n=f"{found.n:,}", share=share),
+            text("apart.first", entity=found.name, when=found.when, n=f"{found.n:,}", share=share),
             text("apart.sum"),
             *(f"{name} = {computed}." for name, computed in found.derived.items()),
         ],

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.report.section import at_least
-from ssm_stream.evaluate.tuning.candidates import Settings, describe, heads_of, without_columns
+from ssm_stream.evaluate.tuning.candidates import Settings, describe, has_numbers, heads_of, without_columns
 from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
@@ -110,10 +110,10 @@ def parts(config: Config, targets: Targets) -> list[Part]:
     if event.lags:
         # The changes of features go with the lags by default; here only the lags are left out.
         found.append(Part("lags", "inputs", {"event.lags": 0, "event.differences": event.uses_differences}))
-    if event.feature_lags and event.numbers:
+    if event.feature_lags and has_numbers(config):
         settings = {"event.feature_lags": 0, "event.differences": False}
         found.append(Part("feature lags, differences", "inputs", settings))
-    elif event.uses_differences and event.numbers:
+    elif event.uses_differences and has_numbers(config):
         found.append(Part("differences", "inputs", {"event.differences": False}))
     for settings in without_columns(config):
         found.append(Part(describe(settings, config).removeprefix("without "), "feature", settings))

@@ -19,7 +19,7 @@ FACTORS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Times the false alarms that the configuration allows."""
 PROFILES, WINDOWS = ("fast", "accurate"), (128, 256, 512)
 SIZES, SCALES = (16, 32, 64, 128, 256), (0.5, 1.0, 2.0)
-HEADS = ("moments", "proximal", "embedding", "fern")
+HEADS = ("moments", "products", "proximal", "embedding", "fern")
 """Of the profile `fast`; `accurate` has attention, too."""
 KEYS = (
     "lags", "differences", "feature_lags", "calendar", "profile", "window", "heads", "gate", "embedding_size",
@@ -43,11 +43,11 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
     if group == "lags":
         return [{"event.lags": n} for n in LAGS if event.lags and n != event.lags]
     if group == "differences":
-        if event.feature_lags or not event.numbers:
+        if event.feature_lags or not has_numbers(config):
             return []
         return [{"event.differences": not event.uses_differences}]
     if group == "feature_lags":
-        return [{"event.feature_lags": n} for n in FEATURE_LAGS if event.numbers and n != event.feature_lags]
+        return [{"event.feature_lags": n} for n in FEATURE_LAGS if has_numbers(config) and n != event.feature_lags]
     if group == "calendar":
         return [{"event.calendar": value} for value in CALENDARS if value != event.calendar]
     if group == "half_lives":
@@ -64,6 +64,22 @@ def candidates(group: str, config: Config, targets: Targets) -> list[Settings]:
     if group == "fleet":
         return [{"model.fleet": not model.fleet}] if len(targets.entities) > 1 else []
     return without_columns(config)
+
+
+def has_numbers(config: Config) -> bool:
+    """Return whether targets have numeric inputs."""
+    return any(config.event.inputs_of(path) for path in config.event.targets)
+
+
+def listed(config: Config, key: str) -> list[str]:
+    """Return the columns that a key lists. key: `event.features`, `event.categories` or `event.inputs`"""
+    event = config.event
+    if key == "event.inputs":
+        return list(event.targets if event.inputs is None else event.inputs)
+    return event.categories if key == "event.categories" else list(event.features)
+
+
+COLUMN_KEYS = ("event.features", "event.categories", "event.inputs")
 
 
 def heads_of(config: Config) -> list[str]:
@@ -116,8 +132,11 @@ def _derived(config: Config) -> list[Settings]:
 
 
 def without_columns(config: Config) -> list[Settings]:
-    """Return each feature and each category left out."""
+    """Return each feature and each category left out; with `target: all` each input, as its features are targets."""
     event, out = config.event, list[Settings]()
+    if event.watches_all:
+        inputs = listed(config, "event.inputs")
+        out += [{"event.inputs": [each for each in inputs if each != path]} for path in inputs]
     for path in event.numbers:
         left: Settings = {"event.features": [each for each in event.numbers if each != path]}
         if path in event.derive:
@@ -158,8 +177,8 @@ def describe(settings: Settings, before: Config) -> str:
             continue  # its names are among the features
         if key.startswith("event.derive."):
             parts.append(f"with {name.removeprefix('derive.')}: {Derived.model_validate(value).text}")
-        elif key in ("event.features", "event.categories"):
-            was: list[str] = before.event.numbers if name == "features" else before.event.categories
+        elif key in COLUMN_KEYS:
+            was = listed(before, key)
             parts += [f"without {path}" for path in was if path not in value]
             parts += [f"with {path}" for path in value if path not in was]
         else:

@@ -21,7 +21,7 @@ from ssm_stream.engine.engine import Engine
 from ssm_stream.evaluate.prequential import batches
 from ssm_stream.evaluate.recordings import Recording
 from ssm_stream.evaluate.report.section import at_most
-from ssm_stream.evaluate.tuning.candidates import Settings
+from ssm_stream.evaluate.tuning.candidates import Settings, has_numbers
 from ssm_stream.evaluate.tuning.comparison import Change, compare
 from ssm_stream.evaluate.tuning.runner import Runner
 from ssm_stream.evaluate.tuning.targets import Targets
@@ -32,6 +32,7 @@ COST_EVENTS = 20_000
 COST_BATCH = 500
 HEADS = {
     "moments": "moments in the place of the one step: many steps, two memories",
+    "products": "products: the inputs that weigh most, times each other",
     "proximal": "proximal heads: each event at once",
     "embedding": "embedding: random waves of the inputs",
     "fern": "ferns: piecewise constant",
@@ -120,10 +121,11 @@ def steps(config: Config, targets: Targets) -> list[Step]:
         left["model.log_space"] = False
     if event.calendar:
         left["event.calendar"] = []
-    if event.numbers or event.categories:
+    numbers = has_numbers(config)
+    if numbers or event.categories:
         left |= {"event.lags": 0} if event.lags else {}
         # The changes of features go with the lags by default.
-        left |= {"event.differences": False} if event.numbers and event.uses_differences else {}
+        left |= {"event.differences": False} if numbers and event.uses_differences else {}
         left |= {"event.feature_lags": 0, "event.differences": False} if event.feature_lags else {}
     found = [Step("the paper's layer: one gradient step with decay", dict(left))]
 

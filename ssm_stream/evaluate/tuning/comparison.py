@@ -3,6 +3,8 @@
 An error counts in units of its entity's mean step (the error of persistence), so that an entity with large numbers does
 not decide for all; with one entity that changes no ratio. The rows are cut, in order of time, into blocks, which are
 drawn for both configurations together: what is hard for one is hard for the other.
+
+With several targets the change is the geometric mean of the changes of each: all count alike, whatever their units.
 """
 
 from __future__ import annotations
@@ -59,22 +61,30 @@ def compare(old: Trial, new: Trial, comparisons: int = 1, seed: int = 0) -> Chan
     Args:
         comparisons: number of comparisons made together; their intervals hold together
     """
-    _, i, j = np.intersect1d(old.row, new.row, assume_unique=True, return_indices=True)
-    entity, step = old.entity[i], old.step[i]
-    count = np.bincount(entity, minlength=len(old.names))
-    unit = np.bincount(entity, step, len(old.names)) / np.maximum(count, 1)
-    moving = np.flatnonzero(unit[entity] > 0)  # an entity that never moves has no unit, and is no test
-    if len(moving) < MIN_ROWS:
+    m = len(old.targets)
+    keys = old.row * m + old.target, new.row * m + new.target
+    _, i, j = np.intersect1d(keys[0], keys[1], assume_unique=True, return_indices=True)
+    group, step = old.entity[i] * m + old.target[i], old.step[i]
+    count = np.bincount(group, minlength=m * len(old.names))
+    unit = np.bincount(group, step, m * len(old.names)) / np.maximum(count, 1)
+    moving = np.flatnonzero(unit[group] > 0)  # an entity that never moves has no unit, and is no test
+    if len(np.unique(old.row[i[moving]])) < MIN_ROWS:
         return None
-    i, j = i[moving], j[moving]
-    scale = unit[old.entity[i]]
-    block = time_blocks(old.ts[i])
-    before = sums_by_block(old.error[i] / scale, block, BLOCKS)
-    after = sums_by_block(new.error[j] / scale, block, BLOCKS)
-    if not before.sum() > 0.0:
-        return None
+    i, j, scale = i[moving], j[moving], unit[group[moving]]
+    block, target = time_blocks(old.ts[i]), old.target[i]
     draws = bootstrap(seed)
-    low, high = draws.interval(draws.sums(after) / np.maximum(draws.sums(before), 1e-300) - 1.0, comparisons)
+    value, drawn, used = 1.0, np.ones(DRAWS), 0
+    for t in np.unique(target).tolist():
+        mine = target == t
+        before = sums_by_block(old.error[i[mine]] / scale[mine], block[mine], BLOCKS)
+        after = sums_by_block(new.error[j[mine]] / scale[mine], block[mine], BLOCKS)
+        if before.sum() > 0.0:
+            value *= float(after.sum() / before.sum())
+            drawn *= draws.sums(after) / np.maximum(draws.sums(before), 1e-300)
+            used += 1
+    if not used:
+        return None
+    low, high = draws.interval(drawn ** (1.0 / used) - 1.0, comparisons)
     assert low is not None
     assert high is not None
-    return Change(float(after.sum() / before.sum() - 1.0), low, high, len(i))
+    return Change(value ** (1.0 / used) - 1.0, low, high, len(i))

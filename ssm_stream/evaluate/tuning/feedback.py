@@ -148,8 +148,8 @@ def tune_by_feedback(
     """Replay bounded changes of the alarm settings, and propose the best that loses no alarm that was called true.
 
     Args:
-        config: with one target and listed features
-        run: of the configuration over the recording
+        config: with listed features
+        run: of the configuration over the recording; of any of its targets
         located: the verdicts on its alarms
         begin: takes the first trial, before the others begin
     """
@@ -205,7 +205,8 @@ def candidates(config: Config, run: EngineRun, located: Located) -> dict[str, li
         values = sorted({_above(float(value)) for value in np.quantile(off[~np.isnan(off)], QUANTILES)} if
                         np.any(~np.isnan(off)) else ())  # fmt: skip
         now = alerts.anomaly.min_deviation
-        out["min_deviation"] = [{"alerts.anomaly.min_deviation": value} for value in values if value > now]
+        if not run.target:  # it is in the unit of the target, and several targets have several
+            out["min_deviation"] = [{"alerts.anomaly.min_deviation": value} for value in values if value > now]
         more = [n for n in CONSECUTIVE if n > alerts.anomaly.consecutive]
         out["consecutive"] = [{"alerts.anomaly.consecutive": n} for n in more]
     return {key: each for key, each in out.items() if each}
@@ -284,6 +285,8 @@ def _notes(result: FeedbackTuning, run: EngineRun) -> list[str]:
             f"{_count(len(found.absent), 'verdict')} on alarms that the replay as configured does not raise, as it "
             f"begins without the state of then: not judged ({_few(found.absent)})"
         )
+    if run.target:
+        notes.append("alerts.anomaly.min_deviation is not tried: one number for targets in different units")
     if found.others:
         notes.append(f"{_count(found.others, 'verdict')} on limits, silence or stuck signals: change those by hand")
     spared = 0 if result.proposal is None else result.proposal.effect.spared

@@ -199,7 +199,7 @@ def save(trial: Trial, path: Path) -> None:
     """Write a trial. A reader sees all of it or nothing."""
     alarms = [[alarm.ts, alarm.entities, alarm.kind, alarm.row, alarm.end] for alarm in trial.alarms]
     figures = {"seconds": trial.seconds, "micros": trial.micros, "memory": trial.memory}
-    details = orjson.dumps({"names": trial.names, "alarms": alarms, **figures})
+    details = orjson.dumps({"names": trial.names, "targets": trial.targets, "alarms": alarms, **figures})
     arrays = {name: getattr(trial, name) for name in ARRAYS}
     half = path.with_suffix(f".{os.getpid()}.part")
     with half.open("wb") as file:
@@ -218,6 +218,7 @@ def load(path: Path) -> Trial | None:
     if any(len(each) < 5 for each in details["alarms"]):
         return None  # of a release that kept no ends
     alarms = [Alarm(ts, tuple(entities), kind, row, end=end) for ts, entities, kind, row, end in details["alarms"]]
-    row, entity, ts, error, step, inside, width = arrays
+    row, target, entity, ts, error, step, inside, width = arrays
     figures = (details[name] for name in ("seconds", "micros", "memory"))
-    return Trial(details["names"], row, entity, ts, error, step, inside, width, alarms, *figures)
+    names, targets = details["names"], details["targets"]
+    return Trial(names, targets, row, target, entity, ts, error, step, inside, width, alarms, *figures)

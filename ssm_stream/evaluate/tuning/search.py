@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.true_events import TrueEvent
 from ssm_stream.evaluate.tuning.alarm_score import AlarmScore, f1_change, score_alarms
 from ssm_stream.evaluate.tuning.candidates import (
+    COLUMN_KEYS,
     FACTORS,
     KEYS,
     LEVELS,
@@ -32,6 +33,7 @@ from ssm_stream.evaluate.tuning.candidates import (
     budgets,
     candidates,
     describe,
+    listed,
     with_columns_added,
 )
 from ssm_stream.evaluate.tuning.comparison import MIN_ROWS, Change, compare
@@ -102,7 +104,7 @@ def tune(
     """Search for better settings on the first part of a recording, and judge them on the rest.
 
     Args:
-        config: with one target and listed features
+        config: with listed features
         runner: of the recording
         cut: see `find_cut`
         begin: takes the first trial, before the others begin
@@ -122,7 +124,7 @@ def tune(
         tried += found.tried
         chosen |= found.settings
         best = found.config
-    notes += [*_costly(tried), *_not_tried(config)]
+    notes += [*_together(config), *_costly(tried), *_not_tried(config)]
     whole = runner.one(config)
     judged = whole.part(since=cut)
     result = Tuning({}, chosen, cut, tried, judged.figures(), config.model.interval, notes=notes)
@@ -132,6 +134,7 @@ def tune(
         result.after, result.held = after.figures(), compare(judged, after, seed=seed)
         if result.held is not None and result.held.better:
             result.settings, now, judged = dict(chosen), best, after
+            notes += _worse_targets(result.before, result.after)
             old, new = result.before["coverage"], result.after["coverage"]
             if old is not None and new is not None and abs(new - old) > COVERAGE_SLACK:
                 notes.append(f"the interval's coverage moves from {old:.1%} to {new:.1%} on the later part")
@@ -234,7 +237,7 @@ def _with(config: Config, settings: Settings) -> Config | None:
 
 def _drops(settings: Settings, config: Config) -> bool:
     """Return whether settings leave a column out, and add none."""
-    return all(set(value) < set(getattr(config.event, key.partition(".")[2])) for key, value in settings.items())
+    return all(key in COLUMN_KEYS and set(value) < set(listed(config, key)) for key, value in settings.items())
 
 
 def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
@@ -245,12 +248,10 @@ def _on_top(config: Config, settings: Settings, before: Config) -> Settings:
             now_ = {name: each.model_dump(exclude_defaults=True) for name, each in config.event.derive.items()}
             out[key] = {name: each for name, each in now_.items() if name in value}
             continue
-        if key not in ("event.features", "event.categories"):
+        if key not in COLUMN_KEYS:
             out[key] = value
             continue
-        name = key.partition(".")[2]
-        was: list[str] = getattr(before.event, name)
-        now: list[str] = getattr(config.event, name)
+        was, now = listed(before, key), listed(config, key)
         out[key] = [path for path in now if path in value or path not in was] + [
             path for path in value if path not in was and path not in now
         ]
@@ -268,6 +269,28 @@ def _costly(tried: list[Tried]) -> list[str]:
                 f"({each.micros:.3g} µs an event, {each.memory:,.0f} bytes an entity): a matter of choice, not proposed"
             )
     return notes
+
+
+def _together(config: Config) -> list[str]:
+    """Return a note on how several targets are judged as one."""
+    count = len(config.event.targets)
+    if count == 1:
+        return []
+    return [
+        f"one set of settings for all {count} targets, judged by the geometric mean of their errors, each over that of "
+        "the last value: every target counts alike"
+    ]
+
+
+def _worse_targets(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Return a note on each target whose error the proposal makes larger on the later part."""
+    old, new = before.get("by_target", {}), after.get("by_target", {})
+    found = [(path, new[path]["mae"] / old[path]["mae"] - 1.0) for path in old if old[path]["mae"] and new[path]["mae"]]
+    return [
+        f"{path}: the error on the later part is larger by {change:.1%} with the proposal"
+        for path, change in found
+        if change > MIN_GAIN
+    ]
 
 
 def _not_tried(config: Config) -> list[str]:

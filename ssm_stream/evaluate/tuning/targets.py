@@ -38,13 +38,14 @@ def read_targets(config: Config, file: Path, limit: int | None = None) -> Target
     names = set[str]()
     for events, *_ in batches(config, Recording(file, limit)):
         y = events.target
-        found.append(events.ts[~np.isnan(y)])
+        found.append(events.ts[~np.isnan(y) if y.ndim == 1 else ~np.isnan(y).all(axis=1)])
         negative = negative or bool(np.any(y < 0))
         names.update(events.entity)
     ts = np.concatenate(found) if found else np.empty(0, np.int64)
     if not len(ts):
         raise RecordingError(
-            f"{file}: no event with a target (`{config.event.targets[0]}`) of an entity (`{config.event.entity}`)"
+            f"{file}: no event with a target (`{', '.join(config.event.targets)}`) of an entity "
+            f"(`{config.event.entity}`)"
         )
     return Targets(ts, negative, frozenset(names))
 

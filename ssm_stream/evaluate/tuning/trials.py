@@ -1,29 +1,37 @@
-"""One configuration over a recording: errors, intervals and alarms of the production engine, row by row."""
+"""One configuration over a recording: errors, intervals and alarms of the production engine, row by row.
+
+With several targets a row of the recording is a row here for each of them that it has.
+"""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from ssm_stream.config import Config, ConfigError
 from ssm_stream.evaluate.alarm_matching import Alarm
-from ssm_stream.evaluate.engine_run import Floats, Ints, run_engine
+from ssm_stream.evaluate.engine_run import EngineRun, Floats, Ints, run_targets
 from ssm_stream.evaluate.recordings import Recording
 
 WEEK_MS = 7 * 86_400_000.0
 
 
 class Trial(NamedTuple):
-    """A configuration on a recording: n rows with a target whose entity has an earlier one."""
+    """A configuration on a recording: n rows with a target whose entity has an earlier one of it."""
 
     names: list[str]
+    targets: list[str]
     row: Ints
     """(n,) of the file, from 0, ascending."""
+    target: Ints
+    """(n,) place in `targets`, ascending in a row of the file."""
     entity: Ints
     """(n,) place in `names`."""
     ts: Ints
@@ -51,25 +59,42 @@ class Trial(NamedTuple):
         columns = {name: getattr(self, name)[at] for name in ARRAYS}
         return self._replace(**columns, alarms=[alarm for alarm in self.alarms if low <= alarm.ts < high])
 
+    @property
+    def events(self) -> int:
+        """Number of rows of the file."""
+        return len(self.row) if len(self.targets) == 1 else len(np.unique(self.row))
+
     def figures(self) -> dict[str, Any]:
         """Return rows, mae, mae_persistence, coverage, interval_width, anomalies, drifts and alerts_per_entity_week.
 
-        Of the whole run: micros_per_event and bytes_per_entity.
+        Of the whole run: micros_per_event and bytes_per_entity. With several targets, `over_persistence` is the
+        geometric mean of their mae over their mae_persistence, and errors and widths are those of `by_target`.
         """
-        judged = self.inside >= 0
         kinds = [alarm.kind for alarm in self.alarms]
         weeks = self.entity_weeks()
+        errors: dict[str, Any] = self._errors(np.ones(len(self.row), np.bool_))
+        if len(self.targets) > 1:
+            each = {path: self._errors(self.target == j) for j, path in enumerate(self.targets)}
+            errors |= {"mae": None, "mae_persistence": None, "interval_width": None}
+            errors |= {"over_persistence": over_persistence(each.values()), "by_target": each}
         return {
-            "rows": len(self.row),
-            "mae": float(self.error.mean()) if len(self.row) else None,
-            "mae_persistence": float(self.step.mean()) if len(self.row) else None,
-            "coverage": float(self.inside[judged].mean()) if judged.any() else None,
-            "interval_width": float(self.width[judged].mean()) if judged.any() else None,
+            "rows": self.events,
+            **errors,
             "anomalies": kinds.count("anomaly"),
             "drifts": kinds.count("drift"),
             "alerts_per_entity_week": len(kinds) / weeks if weeks else None,
             "micros_per_event": self.micros,
             "bytes_per_entity": self.memory,
+        }
+
+    def _errors(self, rows: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return errors and intervals of some rows."""
+        judged = rows & (self.inside >= 0)
+        return {
+            "mae": float(self.error[rows].mean()) if rows.any() else None,
+            "mae_persistence": float(self.step[rows].mean()) if rows.any() else None,
+            "coverage": float(self.inside[judged].mean()) if judged.any() else None,
+            "interval_width": float(self.width[judged].mean()) if judged.any() else None,
         }
 
     def entity_weeks(self) -> float:
@@ -81,21 +106,39 @@ class Trial(NamedTuple):
         return total / WEEK_MS
 
 
-ARRAYS = ("row", "entity", "ts", "error", "step", "inside", "width")
+ARRAYS = ("row", "target", "entity", "ts", "error", "step", "inside", "width")
 
 
 def run_trial(config: Config, file: Path, limit: int | None = None, until: int | None = None) -> Trial:
     """Run the production engine over a recording. until: it sees no event from this time on, ms"""
     began = time.perf_counter()
-    run = run_engine(config, Recording(file, limit), until=until)
+    runs = run_targets(config, Recording(file, limit), until=until)
+    columns = [np.concatenate(parts) for parts in zip(*map(_columns, runs, range(len(runs))), strict=True)]
+    order = np.lexsort((columns[1], columns[0]))
+    row, target, entity, ts, error, step, inside, width = (column[order] for column in columns)
+    run = runs[0]
+    return Trial(
+        run.names, config.event.targets, row, target, entity, ts, error, step, inside, width,
+        [alarm._replace(message={}) for alarm in run.alarms()], time.perf_counter() - began,
+        1e6 * run.cpu_seconds / max(len(run), 1), run.bytes_per_entity,
+    )  # fmt: skip
+
+
+def _columns(run: EngineRun, number: int) -> tuple[NDArray[Any], ...]:
+    """Return the columns of `ARRAYS` of one target. number: of the target"""
     step = _steps(run.entity, run.y)
     at = np.flatnonzero(~np.isnan(step) & ~np.isnan(run.yhat))
     inside = np.where(run.warmup, -1, (run.lower <= run.y) & (run.y <= run.upper)).astype(np.int64)
-    return Trial(
-        run.names, run.position[at], run.entity[at], run.ts[at], np.abs(run.y - run.yhat)[at], step[at], inside[at],
-        (run.upper - run.lower)[at], [alarm._replace(message={}) for alarm in run.alarms()],
-        time.perf_counter() - began, 1e6 * run.cpu_seconds / max(len(run), 1), run.bytes_per_entity,
+    return (
+        run.position[at], np.full(len(at), number), run.entity[at], run.ts[at], np.abs(run.y - run.yhat)[at], step[at],
+        inside[at], (run.upper - run.lower)[at],
     )  # fmt: skip
+
+
+def over_persistence(by_target: Iterable[dict[str, Any]]) -> float | None:
+    """Return the geometric mean of mae over mae_persistence, of the targets that have both and move; None of none."""
+    ratios = [each["mae"] / each["mae_persistence"] for each in by_target if each["mae_persistence"]]
+    return float(np.prod(np.array(ratios) ** (1.0 / len(ratios)))) if ratios else None
 
 
 def _steps(entity: Ints, y: Floats) -> Floats:

@@ -17,11 +17,9 @@ The loops are in C++ (`core/rows/readings.hpp`).
 from __future__ import annotations
 
 import math
-import struct
 from collections.abc import Sequence
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from ssm_stream.config import ConfigError, Event
@@ -33,16 +31,13 @@ from ssm_stream.ingest.factorize import factorize
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.rows.builder import Rows
 from ssm_stream.ingest.rows.columns import RowColumns
+from ssm_stream.ingest.rows.reading_state import map_signals, read_columns, read_header, without_texts, write_state
 from ssm_stream.ingest.timestamps import ms_to_iso
 
 SIGNAL, VALUE, BAD = range(3)
 """Columns of the features of readings: place of the signal in `RowColumns.names`, value, and 1 where it is not good."""
 MAX_TEXTS = 10_000
 """Texts of categories that are kept: of those that no entity has any more, some are forgotten from there on."""
-LENGTH = struct.Struct("<I")
-_OF_ENTITY, _OF_SIGNAL = [np.int64] * 6, [np.int64, np.float64, np.float64, np.int64, np.bool_]
-DTYPES = [*_OF_ENTITY, *_OF_SIGNAL, np.int64, np.int64, np.float64, np.bool_]
-"""Of the columns that `ReadingRows.dump` returns."""
 
 
 class ReadingBuilder:
@@ -85,7 +80,8 @@ class ReadingBuilder:
         if spread >= 0 and self._keyed:
             raise ConfigError(
                 f"delivery: exactly_once: readings of {self._names[spread]!r} come in several partitions, of which the "
-                "order is not the same again after a crash: key the topic by the entity, or set delivery: at_least_once"
+                "order is not the same again after a crash: key the topic by the entity; or name this topic in "
+                "source.repartition, and in source.topic a new one for copies by entity; or set delivery: at_least_once"
             )
         of = np.asarray(offsets, np.int64)
         return self._rows(made, of, self._late(made, messages))
@@ -127,30 +123,29 @@ class ReadingBuilder:
         columns = self._native.dump()
         header = {
             "signals": self._columns.names,
+            "categories": sorted(self._columns.categories),
             "entities": self._names,
             "texts": [[int(code), text] for code, text in sorted(self._texts.items())],
             "sizes": list(map(len, columns)),
         }
-        content = orjson.dumps(header)
-        return b"".join([LENGTH.pack(len(content)), content, *columns])
+        return write_state(header, b"".join(columns))
 
     def load(self, data: bytes) -> None:
-        """Replace the state by one that `dump` returned; see `RowBuilder`."""
-        (length,) = LENGTH.unpack_from(data)
-        at = LENGTH.size + length
-        header = orjson.loads(data[LENGTH.size : at])
-        if header["signals"] != self._columns.names:
-            raise ValueError(f"readings of {header['signals']}, this configuration has {self._columns.names}")
+        """Replace the state by one that `dump` returned, of these signals or of others; see `RowBuilder`.
+
+        Signals that both have keep their last readings and those that wait; new ones are unknown.
+        """
+        header, content = read_header(data)
+        former: list[str] = header["signals"]
         names: list[str] = header["entities"]
-        columns: list[NDArray[np.generic]] = []
-        for dtype, size in zip(DTYPES, header["sizes"], strict=True):
-            columns.append(np.frombuffer(data[at : at + size], dtype))
-            at += size
-        if at != len(data) or len(columns[0]) != len(names):
+        columns = read_columns(content, header["sizes"], len(former))
+        if len(columns[0]) != len(names):
             raise ValueError("columns of another length")
-        of_signal = slice(len(_OF_ENTITY), len(_OF_ENTITY) + len(_OF_SIGNAL))
-        shape = (len(names), len(self._columns.names))
-        columns[of_signal] = [column.reshape(shape) for column in columns[of_signal]]
+        present, categories = self._columns.names, self._columns.categories
+        if former != present or header["categories"] != sorted(categories):
+            columns = map_signals(columns, former, present)
+            numbers = [i for i, name in enumerate(present) if name not in categories]
+            columns = without_texts(columns, numbers, [float(code) for code, _ in header["texts"]])
         self._native = self._start()
         self._native.load(columns)
         self._names, self._codes = names, {name: i for i, name in enumerate(names)}

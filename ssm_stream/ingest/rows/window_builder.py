@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ssm_stream.config import Event
 from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.aggregate import Aggregate
+from ssm_stream.config.sections.conditions import Test
 from ssm_stream.core import native
 from ssm_stream.ingest.conditions import met
 from ssm_stream.ingest.events import Events, RefusedDocument
@@ -105,6 +106,7 @@ class WindowBuilder:
         self._numbers = self._aggregate.numbers
         self._read = [*self._numbers, *(path for path in self._aggregate.fields if path not in self._numbers)]
         self._conditions = self._aggregate.conditions
+        self._tests = [_as_json(condition) for condition in self._conditions]
         self._core_columns = self._described()
         self._sources: dict[int, _Source] = {}
         self._warned = False
@@ -155,7 +157,7 @@ class WindowBuilder:
                 self._warned = True
                 LOG.warning(
                     "events of %r come in partitions %d and %d: each has windows of its own, which hold only a part of "
-                    "them; key the topic by the entity",
+                    "them; key the topic by the entity, or name it in source.repartition",
                     twice, other, partition,
                 )  # fmt: skip
 
@@ -197,19 +199,38 @@ class WindowBuilder:
     def dump(self) -> bytes:
         """Return the state: a line of JSON, and the windows of each partition as the core has them."""
         found = [(partition, source, source.windows.dump()) for partition, source in sorted(self._sources.items())]
-        head = [[partition, source.names, len(state)] for partition, source, state in found]
+        sources = [[partition, source.names, len(state)] for partition, source, state in found]
+        head = {"sources": sources, "fields": self._numbers, "conditions": self._tests}
         return orjson.dumps(head) + b"\n" + b"".join(state for _, _, state in found)
 
     def load(self, data: bytes) -> None:
-        """Load what `dump` returned. Raises ValueError: it is damaged, or of other windows."""
-        head, _, states = data.partition(b"\n")
+        """Load what `dump` returned, of these columns or of others.
+
+        Open windows keep what is gathered of fields and conditions that both have. What a column needs beyond that is
+        unknown in them.
+
+        Raises:
+            ValueError: it is damaged, or of windows of another length.
+        """
+        line, _, states = data.partition(b"\n")
+        head = orjson.loads(line)
+        fields, conditions = _places(head["fields"], self._numbers), _places(head["conditions"], self._tests)
         self._sources, at = {}, 0
-        for partition, names, size in orjson.loads(head):
+        for partition, names, size in head["sources"]:
             source = self._source(partition)
-            source.windows.load(states[at : at + size])
+            source.windows.load(states[at : at + size], fields, conditions)
             at += size
             if len(names) != len(source.windows):
                 raise ValueError(f"{len(names)} names of {len(source.windows)} entities")
             source.names, source.rows = names, {name: i for i, name in enumerate(names)}
         if at != len(states):
             raise ValueError(f"windows: {len(states)} bytes, expected {at}")
+
+
+def _as_json(condition: dict[str, Test]) -> dict[str, Any]:
+    return {path: test.model_dump(mode="json") for path, test in condition.items()}
+
+
+def _places(former: list[Any], present: list[Any]) -> list[int]:
+    """Return the place of each among the former ones; −1: it is new."""
+    return [former.index(each) if each in former else -1 for each in present]

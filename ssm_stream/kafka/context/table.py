@@ -1,13 +1,15 @@
 """Context: slowly changing facts of an entity, joined to its events as of their time.
 
 A fact is one message of a context topic: from its time on, its columns have its values, until the entity's next fact or
-for `max_age`. What an event gets depends on the facts and the event's time alone, not on the order in which they came.
+for `max_age`. Which facts an event gets depends on the times of both alone, and on the times at which the broker got
+them: a fact that came later than the event could wait for is not joined to it, however often the event is read again.
+Facts that were there when the flow first began are joined whenever they came.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ssm_stream.config import Config
@@ -18,6 +20,10 @@ from ssm_stream.ingest.timestamps import UNITS_PER_MS, ms_to_iso
 
 MAX_FACTS = 10_000
 """Facts of an entity that are kept, the latest ones."""
+MAX_JOINED = 1_000_000
+"""Entities whose latest event is remembered: bounded, so that unlimited distinct names cannot exhaust memory."""
+MARGIN = 0.25
+"""Share of the grace for which an event waits in addition, for facts that are on their way to the broker."""
 NO_TARGET = "\0target"
 
 
@@ -39,27 +45,55 @@ class Message(NamedTuple):
     document: Any
 
 
-class _Entity:
-    """The facts of an entity, in order of time. joined: latest time of an event that was joined, ms"""
+class LateFact(NamedTuple):
+    """A fact that came after an event of its time, or a later one, had been joined without it.
 
-    __slots__ = ("joined", "places", "values")
+    place: of the message; event: time of the event, ms; behind: ms that the fact came too late for it
+    """
+
+    place: Place
+    entity: str
+    event: int
+    behind: int
+
+
+class Joined(NamedTuple):
+    """An event that was joined: its time, and the time up to which facts could come for it, ms."""
+
+    ts: int
+    deadline: int
+
+
+class _Entity:
+    """The facts of an entity, in order of time.
+
+    came: when the broker got each, ms; None: it was there when the flow first began
+    late: places of facts that some event has not got
+    """
+
+    __slots__ = ("came", "late", "places", "values")
 
     def __init__(self) -> None:
         self.places: list[Place] = []
         self.values: list[tuple[Any, ...]] = []
-        self.joined: int | None = None
+        self.came: list[int | None] = []
+        self.late = set[Place]()
 
 
 class ContextTable:
     """The facts of one context topic.
 
-    Attributes:
-        late: facts that came after an event of their time, or a later one, had been joined without them
+    Args:
+        config: with `source.context`
+        section: the part of it for the topic
+        first: by partition, the offset before which facts were there when the flow first began; None: all are
     """
 
-    def __init__(self, config: Config, section: ContextSection) -> None:
+    def __init__(self, config: Config, section: ContextSection, first: Mapping[int, int] | None = None) -> None:
         event = config.event
-        self.columns, self.late = section.columns, 0
+        self.columns, self._late = section.columns, list[LateFact]()
+        self.first = first
+        self._grace, self._margin = round(1000 * section.grace), round(1000 * MARGIN * section.grace)
         self._max_age = None if section.max_age is None else int(section.max_age * 1000)
         self._entity, self._time = section.entity or event.entity, section.timestamp or event.timestamp
         self._form = event.timestamp_format
@@ -74,6 +108,23 @@ class ContextTable:
         self._facts = EventReader(bare.model_copy(update={"entity": self._entity, "timestamp": self._time}))
         self._unknown = (None,) * len(self.columns)
         self._of: dict[str, _Entity] = {}
+        self._joined: dict[str, Joined] = {}  # the latest event of each entity
+
+    def pop_late(self) -> list[LateFact]:
+        """Return the facts that were found to be late since the last call."""
+        late, self._late = self._late, []
+        return late
+
+    def deadline(self, ts: int, came: int | None) -> int:
+        """Return until when facts may come for an event: `grace` after its time, or shortly before it came if that is
+        later. An event whose clock is ahead has the time at which it came.
+
+        Args:
+            ts: of the event, ms
+            came: when the broker got the event, ms; None: at its time
+        """
+        came = ts if came is None else came
+        return max(min(ts, came) + self._grace, came - self._margin)
 
     def add(self, messages: Sequence[Message]) -> list[RefusedDocument]:
         """Add facts, in any order; return the messages that are none."""
@@ -82,7 +133,9 @@ class ContextTable:
         for position, name, ts in zip(found.position.tolist(), found.entity, found.ts.tolist(), strict=True):
             message, document = messages[position], documents[position]
             values = tuple(get(document) for get in self._getters)
-            self._insert(name, Place(ts, message.partition, message.offset), values)
+            first = None if self.first is None else self.first.get(message.partition, 0)
+            came = None if first is None or message.offset < first else message.ms
+            self._insert(name, Place(ts, message.partition, message.offset), values, came)
         return refused
 
     def _document(self, message: Message) -> Any:
@@ -98,37 +151,60 @@ class ContextTable:
             more[self._time] = ms_to_iso(message.ms) if iso else message.ms * UNITS_PER_MS.get(self._form, 1)
         return document | more
 
-    def _insert(self, name: str, place: Place, values: tuple[Any, ...]) -> None:
+    def _insert(self, name: str, place: Place, values: tuple[Any, ...], came: int | None) -> None:
         entity = self._of.setdefault(name, _Entity())
-        if entity.joined is not None and place.ts <= entity.joined:
-            self.late += 1
         at = bisect_left(entity.places, place)
         if at < len(entity.places) and entity.places[at] == place:
             return  # read again
+        if at and entity.values[at - 1] == values:
+            values = entity.values[at - 1]  # once in memory
         entity.places.insert(at, place)
         entity.values.insert(at, values)
+        entity.came.insert(at, came)
+        joined = self._joined.get(name)
+        if joined is not None and came is not None and place.ts <= joined.ts and came > joined.deadline:
+            self._note(name, entity, at, joined)
         if len(entity.places) > MAX_FACTS:
-            del entity.places[0], entity.values[0]
+            entity.late.discard(entity.places[0])
+            del entity.places[0], entity.values[0], entity.came[0]
 
-    def join(self, documents: Sequence[Any]) -> None:
-        """Set the columns of the documents that are events to the values as of their time, null where unknown."""
+    def _note(self, name: str, entity: _Entity, at: int, event: Joined) -> None:
+        """Note once that a fact is late for an event."""
+        place, came = entity.places[at], entity.came[at]
+        if came is not None and place not in entity.late:
+            entity.late.add(place)
+            self._late.append(LateFact(place, name, event.ts, came - event.deadline))
+
+    def join(self, documents: Sequence[Any], came: Sequence[int | None] | None = None) -> None:
+        """Set the columns of the documents that are events to the values as of their time, null where unknown.
+
+        came: when the broker got the message of each document, ms
+        """
         events, _ = self._events.read(documents)
         for position, name, ts in zip(events.position.tolist(), events.entity, events.ts.tolist(), strict=True):
-            documents[position].update(zip(self.columns, self.as_of(name, ts), strict=True))
+            found = self.as_of(name, ts, None if came is None else came[position])
+            documents[position].update(zip(self.columns, found, strict=True))
 
-    def as_of(self, name: str, ts: int) -> tuple[Any, ...]:
-        """Return the values of the columns of an entity at a time, ms."""
+    def as_of(self, name: str, ts: int, came: int | None = None) -> tuple[Any, ...]:
+        """Return the values of the columns of an entity at a time, ms. came: as of `deadline`"""
         entity = self._of.get(name)
+        event = Joined(ts, self.deadline(ts, came))
+        if name not in self._joined and len(self._joined) >= MAX_JOINED:
+            self._joined.clear()
+        self._joined[name] = max(event, self._joined.get(name, event))
         if entity is None:
             return self._unknown
-        if entity.joined is None or ts > entity.joined:
-            entity.joined = ts
         at = bisect_right(entity.places, ts, key=lambda place: place.ts) - 1
+        while at >= 0 and (came_at := entity.came[at]) is not None and came_at > event.deadline:
+            self._note(name, entity, at, event)
+            at -= 1
         if at < 0 or (self._max_age is not None and ts - entity.places[at].ts > self._max_age):
             return self._unknown
         return entity.values[at]
 
-    def latest_time(self, documents: Sequence[Any]) -> int | None:
-        """Return the latest time of the events among documents, ms; None without events."""
+    def due(self, documents: Sequence[Any], came: Sequence[int | None] | None = None) -> float | None:
+        """Return up to when facts must have been read for the events among documents, ms; None without events."""
         events, _ = self._events.read(documents)
-        return int(events.ts.max()) if len(events) else None
+        times = zip(events.position.tolist(), events.ts.tolist(), strict=True)
+        ends = [self.deadline(ts, None if came is None else came[position]) for position, ts in times]
+        return max(ends) + self._margin if ends else None

@@ -9,66 +9,88 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import OrderedDict
+from collections.abc import Sequence
+from operator import methodcaller
+from typing import Any, NamedTuple
 
-import orjson
 import structlog
 from confluent_kafka import KafkaException
 
 from ssm_stream.config import Config
+from ssm_stream.config.quantities import format_duration
 from ssm_stream.config.sections.kafka import Context
+from ssm_stream.ingest.events import RefusedDocument
+from ssm_stream.ingest.faults import Fault
 from ssm_stream.ingest.message_fields import decode_text
+from ssm_stream.ingest.timestamps import ms_to_iso
 from ssm_stream.kafka.client import LastError, topic_error, with_topic
 from ssm_stream.kafka.cluster import check_broker
-from ssm_stream.kafka.context.table import ContextTable
+from ssm_stream.kafka.context.first_start import first_positions
+from ssm_stream.kafka.context.table import ContextTable, LateFact
 from ssm_stream.kafka.context.table import Message as ContextMessage
-from ssm_stream.kafka.formats.framing import strip_frame
-from ssm_stream.kafka.records import Message, offset_of, timestamp_of
+from ssm_stream.kafka.dead_letters import make_dead_letter
+from ssm_stream.kafka.formats.messages import message_format
+from ssm_stream.kafka.records import Message, ProducerRecord, RawMessage, offset_of, raw_message, timestamp_of
 from ssm_stream.kafka.topic_reader import open_topic
 
 LOG = structlog.get_logger("ssm_stream.context")
-Report = Callable[..., object]
-"""Takes the name of a line of the log, and its values."""
-LATE = "came after events of their time had been joined without them; a longer grace would wait for them"
+MAX_RAW = 1_000
+"""Messages of a topic that are kept as they came, the last ones, for the dead letters of those that are late."""
 
 
-def _ignore(name: str, **_: Any) -> None:
-    return None
+class Refused(NamedTuple):
+    """A message that is no fact, or a late one. partition, offset: its place"""
+
+    partition: int
+    offset: int
+    fault: Fault
+    reason: str
 
 
 class ContextTopic:
-    """One context topic, read up to now. report: of facts that come late or cannot be used
+    """One context topic, read up to now.
+
+    Args:
+        config: with `source.context`
+        section: the part of it for the topic
+        flow: this is the flow: its first start counts, and what cannot be used is logged and becomes a dead letter
 
     Raises:
         BrokerError: the topic does not exist, or the broker refuses or does not answer.
+        ConfigError: the positions of the first start cannot be read or written.
     """
 
-    def __init__(self, config: Config, section: Context, report: Report = _ignore) -> None:
-        self.table, self._grace, self._report = ContextTable(config, section), section.grace, report
+    def __init__(self, config: Config, section: Context, *, flow: bool = False) -> None:
+        self._config, self._section, self._flow = config, section, flow
+        self._format = message_format(config, labels=True)
         self._source = with_topic(config.source, section.topic)
         self._partitions = check_broker(self._source).partitions_of(section.topic)
         self._opened = contextlib.ExitStack()
         self._reader = self._opened.enter_context(open_topic(self._source))
         self._read_at = time.time()
+        self._raw: OrderedDict[tuple[int, int], RawMessage] = OrderedDict()
+        self._letters: list[ProducerRecord] = []
         spans = self._reader.spans(self._partitions)
-        for messages in self._reader.read(spans):
-            self._add(messages)
         self._next = {partition: span.end for partition, span in spans.items()}
+        self.table = ContextTable(config, section, first_positions(config, section.topic, self._next, keep=flow))
+        for messages in self._reader.read(spans):
+            for refused in self._add(messages):
+                self._log(refused)
         self._coming = self._reader.poll(self._next)
 
-    def read_to(self, ms: int) -> None:
-        """Read until all facts are there that came within `grace` of an event's time, ms; wait for it if need be.
+    def read_to(self, due: float) -> None:
+        """Read until all facts are there that the broker got before a time, ms; wait for it if need be.
 
         Raises:
             BrokerError: the broker refuses, or does not answer.
         """
-        now = time.time()
-        due = min(ms / 1000, now) + self._grace
-        if self._read_at >= due:
+        now, at = time.time(), due / 1000
+        at = min(at, now + 1.5 * self._section.grace)  # a clock that is ahead does not stop the flow
+        if self._read_at >= at:
             return
-        if due > now:
-            time.sleep(due - now)
+        if at > now:
+            time.sleep(at - now)
         self._read_at = time.time()
         try:
             self._read()
@@ -79,10 +101,13 @@ class ContextTopic:
         """Add what the topic holds by now."""
         ends = {partition: span.end for partition, span in self._reader.spans(self._partitions).items()}
         left = {partition for partition, end in ends.items() if self._next[partition] < end}
-        deadline, late = time.monotonic() + self._source.wait, self.table.late
+        deadline = time.monotonic() + self._source.wait
         while left:
             messages, at_end = next(self._coming)
-            self._add(messages)
+            if self._flow:
+                self._raw.update(((m.partition() or 0, offset_of(m)), raw_message(m)) for m in messages)
+            for refused in self._add(messages):
+                self._refuse(refused)
             for message in messages:
                 self._next[message.partition() or 0] = offset_of(message) + 1
             for partition in at_end:
@@ -90,27 +115,65 @@ class ContextTopic:
             left = {partition for partition in left if self._next[partition] < ends[partition]}
             if time.monotonic() > deadline:
                 raise self._reader.silence()
-        if self.table.late > late:
-            self._report("context_late", topic=self._source.topic, facts=self.table.late - late, what=LATE)
 
-    def _add(self, messages: Sequence[Message]) -> None:
-        """Add messages to the table; log those that cannot be used."""
-        found = list[ContextMessage]()
-        for message in messages:
-            place = (message.partition() or 0, offset_of(message))
-            value = strip_frame(message.value())
-            try:
-                document = None if value is None else orjson.loads(value)
-            except orjson.JSONDecodeError as error:
-                self._refuse(*place, f"not JSON: {error}")
-                continue
-            stamp = timestamp_of(message)
-            found.append(ContextMessage(*place, decode_text(message.key()), 0 if stamp is None else stamp[0], document))
-        for refusal in self.table.add(found):
-            self._refuse(found[refusal.position].partition, found[refusal.position].offset, refusal.reason)
+    def _add(self, messages: Sequence[Message]) -> list[Refused]:
+        """Add messages to the table; return those that cannot be used."""
+        refused: list[RefusedDocument] = []
+        tombstones = [i for i, message in enumerate(messages) if message.value() is None]
+        values = [b"{}" if message.value() is None else message.value() for message in messages]
+        headers = list(map(methodcaller("headers"), messages)) if self._format.needs_headers else None
+        at = [i for i in range(len(messages)) if i not in set(tombstones)] if tombstones else list(range(len(messages)))
+        given = None if headers is None else [headers[i] for i in at]
+        documents, places = self._format.parse([values[i] for i in at], refused, given)
+        refused = [each._replace(position=at[each.position]) for each in refused]
+        found = [(at[i], each) for i, each in zip(range(len(at)) if places is None else places, documents, strict=True)]
+        rows = sorted([*found, *((i, None) for i in tombstones)], key=lambda row: row[0])
+        facts = [self._fact(messages[i], document) for i, document in rows]
+        refused += [each._replace(position=rows[each.position][0]) for each in self.table.add(facts)]
+        return [
+            Refused(
+                messages[each.position].partition() or 0, offset_of(messages[each.position]), each.fault, each.reason
+            )
+            for each in sorted(refused)
+        ]
 
-    def _refuse(self, partition: int, offset: int, why: str) -> None:
-        self._report("context_refused", message=f"{self._source.topic}-{partition}-{offset}", why=why)
+    @staticmethod
+    def _fact(message: Message, document: Any) -> ContextMessage:
+        stamp = timestamp_of(message)
+        place, key = (message.partition() or 0, offset_of(message)), decode_text(message.key())
+        return ContextMessage(*place, key, 0 if stamp is None else stamp[0], document)
+
+    def _log(self, refused: Refused) -> None:
+        if self._flow:
+            what = "context_late" if refused.fault is Fault.LATE else "context_refused"
+            place = f"{self._source.topic}-{refused.partition}-{refused.offset}"
+            LOG.warning(what, message=place, why=refused.reason)
+
+    def _refuse(self, refused: Refused) -> None:
+        """Log a message, and make a dead letter of it if it came since the start."""
+        self._log(refused)
+        raw = self._raw.get((refused.partition, refused.offset))
+        if raw is not None:
+            place = (self._source.topic, refused.partition, refused.offset)
+            letter = make_dead_letter(self._config, raw, place, "context", refused.fault, refused.reason)
+            self._letters.append(letter)
+
+    def pop_letters(self) -> list[ProducerRecord]:
+        """Return the dead letters of facts that are late or cannot be used, since the last call."""
+        for late in self.table.pop_late():
+            self._refuse(Refused(late.place.partition, late.place.offset, Fault.LATE, self._why_late(late)))
+        while len(self._raw) > MAX_RAW:
+            self._raw.popitem(last=False)
+        letters, self._letters = self._letters, []
+        return letters
+
+    def _why_late(self, late: LateFact) -> str:
+        grace = format_duration(self._section.grace)
+        return (
+            f"the fact of {late.entity!r} from {ms_to_iso(late.place.ts)} came {format_duration(late.behind / 1000)} "
+            f"after the event of {ms_to_iso(late.event)}, which is joined without it, could wait no longer; grace is "
+            f"{grace}: lengthen it, or write facts before they hold"
+        )
 
 
 class ContextTopics:
@@ -118,33 +181,38 @@ class ContextTopics:
 
     Args:
         config: with `source.context`
-        log: whether facts that come late or cannot be used are logged
+        flow: as of `ContextTopic`
     """
 
-    def __init__(self, config: Config, *, log: bool = False) -> None:
-        report = LOG.warning if log else _ignore
-        self._topics = [ContextTopic(config, section, report) for section in config.source.context]
+    def __init__(self, config: Config, *, flow: bool = False) -> None:
+        self._topics = [ContextTopic(config, section, flow=flow) for section in config.source.context]
         self._lock = threading.Lock()
 
-    def __call__(self, documents: Sequence[Any]) -> None:
-        """Set the context columns of the documents that are events.
+    def __call__(self, documents: Sequence[Any], came: Sequence[int | None] | None = None) -> list[ProducerRecord]:
+        """Set the context columns of the documents that are events; return the dead letters of facts.
+
+        came: when the broker got the message of each document, ms
 
         Raises:
             BrokerError: a topic cannot be read.
         """
-        latest = self._topics[0].table.latest_time(documents)
-        if latest is None:
-            return
+        letters: list[ProducerRecord] = []
         with self._lock:
             for topic in self._topics:
-                topic.read_to(latest)
-                topic.table.join(documents)
+                due = topic.table.due(documents, came)
+                if due is None:
+                    return letters
+                topic.read_to(due)
+                topic.table.join(documents, came)
+                letters += topic.pop_letters()
+        return letters
 
 
-def context_of(config: Config, *, log: bool = False) -> ContextTopics | None:
-    """Return what joins the context topics; None without any. log: as of `ContextTopics`
+def context_of(config: Config, *, flow: bool = False) -> ContextTopics | None:
+    """Return what joins the context topics; None without any. flow: as of `ContextTopic`
 
     Raises:
         BrokerError: a topic does not exist, or the broker refuses or does not answer.
+        ConfigError: as of `ContextTopic`.
     """
-    return ContextTopics(config, log=log) if config.source.context else None
+    return ContextTopics(config, flow=flow) if config.source.context else None

@@ -142,6 +142,15 @@ def foresee(config: Config, cluster: Cluster) -> list[Finding]:
     ]
 
 
+def report(config: Config, cluster: Cluster) -> list[tuple[str, bool, str, str]]:
+    """Return checks of this user's rights and of the topics' settings: name, whether it passes, finding and cure."""
+    both = f"{RIGHTS} and {SETTINGS}"
+    if cluster.embedded:
+        return [(both, True, "not known: an embedded broker does not report them", "")]
+    fine = "this user may read and write where it has to, and the topics' settings fit, as far as the broker reports"
+    return [(each.check, False, each.found, each.cure) for each in foresee(config, cluster)] or [(both, True, fine, "")]
+
+
 def require_foreseen(config: Config, cluster: Cluster) -> None:
     """Log what will go wrong later, and refuse to start where it will at once.
 

@@ -158,7 +158,7 @@ class SchemaFormat(MessageFormat):
 
 
 def message_format(config: Config, *, labels: bool = False) -> MessageFormat:
-    """Return what reads the messages of the events topic, or of a labels topic of its own: those are in JSON, or in the
+    """Return what reads the messages of the events topic, or of topics of labels or facts: those are in JSON, or in the
     format of a schema that they name.
 
     Raises:

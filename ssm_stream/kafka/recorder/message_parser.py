@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import methodcaller
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from ssm_stream.ingest.message_fields import MessageFields
 from ssm_stream.kafka.context.topic import context_of
 from ssm_stream.kafka.decoder import add_fields
 from ssm_stream.kafka.formats.messages import message_format
-from ssm_stream.kafka.records import Message
+from ssm_stream.kafka.records import Message, timestamp_of
+from ssm_stream.kafka.wire.messages import values_of
 
 
 class MessageParser:
@@ -32,9 +34,9 @@ class MessageParser:
 
     def __call__(self, messages: list[Message], places: Places) -> tuple[list[dict[str, Any]], Places]:
         """Return the documents, and their places."""
-        headers = list(map(Message.headers, messages)) if self._format.needs_headers else None
+        headers = list(map(methodcaller("headers"), messages)) if self._format.needs_headers else None
         refused: list[RefusedDocument] = []
-        found, positions = self._format.parse(list(map(Message.value, messages)), refused, headers)
+        found, positions = self._format.parse(values_of(messages), refused, headers)
         if positions is None:
             if set(map(type, found)) == {dict}:
                 self._add(found, messages, None)
@@ -57,4 +59,5 @@ class MessageParser:
         """Add what is not in the values: keys, headers and context."""
         add_fields(self._fields, documents, messages, positions)
         if self._join is not None:
-            self._join(documents)
+            stamps = [timestamp_of(messages[i]) for i in (positions or range(len(messages)))]
+            self._join(documents, [None if stamp is None else stamp[0] for stamp in stamps])

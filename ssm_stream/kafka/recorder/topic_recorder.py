@@ -7,6 +7,7 @@ import gc
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,8 +19,9 @@ from ssm_stream.evaluate.recordings import RecordingError
 from ssm_stream.evaluate.recordings.topic_file import Places, TopicFile
 from ssm_stream.kafka.cluster import check_broker
 from ssm_stream.kafka.recorder.message_parser import MessageParser
-from ssm_stream.kafka.records import Message
+from ssm_stream.kafka.records import Message, offset_of
 from ssm_stream.kafka.topic_reader import Span, TopicReader, open_topic
+from ssm_stream.kafka.wire.messages import keys_of
 
 BATCH = 5000
 """Messages that are parsed at a time."""
@@ -122,16 +124,18 @@ def _read(reader: TopicReader, spans: dict[int, Span]) -> Iterator[tuple[list[Me
     for messages, ended in reader.poll({p: spans[p].begin for p in left}, BATCH):
         left -= ended
         if messages:
-            number = np.fromiter(map(Message.partition, messages), np.int64, len(messages))
-            offset = np.fromiter(map(Message.offset, messages), np.int64, len(messages))
+            number = np.fromiter(map(methodcaller("partition"), messages), np.int64, len(messages))
+            offset = np.fromiter(map(offset_of, messages), np.int64, len(messages))
             inside = offset < ends[number]
             left.difference_update(np.unique(number[offset + 1 >= ends[number]]).tolist())
             if not inside.all():
                 rows = np.flatnonzero(inside)
                 messages, number, offset = [messages[i] for i in rows.tolist()], number[rows], offset[rows]
             if messages:
-                ts = np.fromiter((stamp for _, stamp in map(Message.timestamp, messages)), np.int64, len(messages))
-                yield messages, Places(number, offset, ts, list(map(Message.key, messages)))
+                ts = np.fromiter(
+                    (stamp for _, stamp in map(methodcaller("timestamp"), messages)), np.int64, len(messages)
+                )
+                yield messages, Places(number, offset, ts, keys_of(messages))
         if not left:
             return
         if messages or ended:

@@ -9,6 +9,7 @@ MAX_INPUTS, MAX_HEADS = 6, 4
 CHANNELS = {
     "residual": "the measured value is unusually far from its prediction",
     "novelty": "the inputs are unlike those that this entity had before",
+    "shape": "the latest cycle of the values has another shape than those before",
     "levels": "the level of the values is unlike that of the past",
 }
 ENDED = {
@@ -29,6 +30,8 @@ def explain_message(message: Mapping[str, Any]) -> list[str]:
 def _sentences(message: Mapping[str, Any]) -> Iterator[str]:
     if message.get("summary"):
         yield str(message["summary"])
+    if others := [each["target"] for each in message.get("targets") or [] if each["target"] != message.get("target")]:
+        yield f"It began with the target {message.get('target')}; open as well: {', '.join(map(str, others))}."
     if message.get("score") is not None and message["kind"] in ("anomaly", "drift"):
         budget = f" ({message['budget']})" if message.get("budget") else ""
         yield f"Its score is {message['score']:.3g}: above 1 is more than the budget of false alarms allows{budget}."

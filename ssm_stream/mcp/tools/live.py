@@ -10,6 +10,7 @@ from pydantic import Field
 
 from ssm_stream.mcp.process_client import ProcessClient
 from ssm_stream.mcp.results import LiveExplanation
+from ssm_stream.mcp.tools.common import RefusedCallError
 
 WAIT = 0.4
 """Seconds that an explanation of the next event is waited for, once."""
@@ -19,29 +20,36 @@ NO_PAGE = "serves no live page, which explains predictions: start it with --ui, 
 
 
 class LiveTools:
-    """Explanations from running processes."""
+    """Explanations from running processes. targets: of the configuration"""
 
-    def __init__(self, processes: ProcessClient) -> None:
-        self._processes = processes
+    def __init__(self, processes: ProcessClient, targets: list[str]) -> None:
+        self._processes, self._targets = processes, targets
 
     def explain_entity(
         self,
         entity: Annotated[str, Field(max_length=600, description="Its exact name")],
-        target: Annotated[int, Field(ge=0, le=1000, description="Number of the target, of several, from 0")] = 0,
+        target: Annotated[
+            str | None, Field(max_length=500, description="Path of the target, of several; null: the first")
+        ] = None,
     ) -> LiveExplanation:
         """Explain the newest prediction of an entity, alarmed or not: base, contribution and weight of each input,
         heads, share learned from other entities. Needs a process with a live page; for an alert use get_alert."""
+        if target is not None and target not in self._targets:
+            raise RefusedCallError(f"target: found {target!r}; the configuration has {', '.join(self._targets)}")
+        number = 0 if target is None else self._targets.index(target)
         notes = [] if self._processes.urls else ["no process is named: give --process URL"]
         for url in self._processes.urls:
-            answer = self._get(url, entity, target)
+            answer = self._get(url, entity, number)
             if answer.get("error"):
                 notes.append(f"{url}: {answer['error']}")
             if not answer.get("known"):
                 continue
             if answer["explanation"] is None:
                 time.sleep(WAIT)
-                answer = self._get(url, entity, target)
+                answer = self._get(url, entity, number)
             found = answer.get("explanation")
+            if target is None and len(self._targets) > 1:
+                notes.append(f"explained is {self._targets[0]}, the first of {len(self._targets)} targets")
             sentences = [] if found is None else list(_sentences(found))
             return LiveExplanation(
                 entity=entity, explanation=sentences, parts=found or {}, notes=notes if sentences else [*notes, NOT_YET]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from ssm_stream.config import ConfigError
 from ssm_stream.config.client_properties import REDACTED
 from ssm_stream.config.sections.notify import Target
+from ssm_stream.notify.charts.charts import Chart
 from ssm_stream.notify.rendering import Text
 from ssm_stream.notify.senders.http import SendError
 
@@ -22,8 +24,11 @@ class PeopleSender(Protocol):
     max_length: int
     """Characters of a body that the service takes."""
 
-    def send(self, text: Text, *, urgent: bool) -> None:
-        """Send a message.
+    takes_charts: bool
+    """Whether the service takes pictures."""
+
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
+        """Send a message, with pictures.
 
         Raises:
             SendError: it was not taken.
@@ -56,9 +61,20 @@ class AppriseSender:
             )
         self._service = service
         self.max_length = int(service.body_maxlen)
+        self.takes_charts = bool(getattr(service, "attachment_support", False))
 
-    def send(self, text: Text, *, urgent: bool) -> None:
-        """Send a message.
+    def _attachments(self, charts: Sequence[Chart]) -> Any:
+        """Return pictures as Apprise takes them; None without any."""
+        if not charts:
+            return None
+        memory = importlib.import_module("apprise.attachment.memory")
+        attached = self._apprise.AppriseAttachment()
+        for chart in charts:
+            attached.add(memory.AttachMemory(content=chart.content, name=chart.name, mimetype="image/png"))
+        return attached
+
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
+        """Send a message, with pictures.
 
         Raises:
             SendError: it was not taken.
@@ -66,7 +82,9 @@ class AppriseSender:
         kind = self._apprise.NotifyType.FAILURE if urgent else self._apprise.NotifyType.INFO
         with self._apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as lines:
             try:
-                taken = self._service.notify(body=text.body or text.title, title=text.title, notify_type=kind)
+                more = {} if (attached := self._attachments(charts)) is None else {"attach": attached}
+                body, title = text.body or text.title, text.title
+                taken = self._service.notify(body=body, title=title, notify_type=kind, **more)
             except Exception as error:  # noqa: BLE001 - of a hundred plugins and their libraries
                 raise SendError(self._redact(f"{type(error).__name__}: {error}")) from None
             reason = " ".join(lines.getvalue().split())

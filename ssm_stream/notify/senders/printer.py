@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
+from ssm_stream.notify.charts.charts import Chart
 from ssm_stream.notify.rendering import Text
 
 Print = Callable[[str], None]
@@ -15,11 +16,12 @@ class PrintSender:
     """Prints messages to people, and requests to systems, in place of sending them."""
 
     max_length = 32_768
+    takes_charts = False
 
     def __init__(self, name: str, write: Print) -> None:
         self._name, self._write = name, write
 
-    def send(self, text: Text, *, urgent: bool) -> None:
+    def send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
         """Print a message to people."""
         with _LOCK:
             self._write(f"── {self._name}{' (urgent)' if urgent else ''} ── {text.title}\n{text.body}\n")

@@ -45,7 +45,7 @@ class AlertmanagerWorker(TargetWorker):
 
     def on_history(self, alert: AlertMessage, episode: Episode, news: News) -> None:
         super().on_history(alert, episode, news)
-        self._update(episode, news, alert.at)
+        self._firing[self._update(episode, news, alert.at)].told = True
 
     def on_alert(self, alert: AlertMessage, episode: Episode, news: News) -> None:
         episode.announced = True
@@ -77,11 +77,22 @@ class AlertmanagerWorker(TargetWorker):
         found = self._make(episode)
         before = self._of_episode.get(episode.id)
         if before is not None and before != found.labels:  # another severity is another alert
-            self._end(episode.id, now)
+            self._replace(before, found.labels, episode.id, now)
+        known = self._firing.get(found.labels)
+        found.told = known is not None and known.fires(now) and known.told
         self._firing[found.labels] = found
         self._of_episode[episode.id] = found.labels
         self._changed[found.labels] = None
         return found.labels
+
+    def _replace(self, before: Labels, labels: Labels, episode: str, now: float) -> None:
+        """End the alert of an episode that is another one now; forget it if Alertmanager never had it."""
+        told = self._firing[before].told
+        self._end(episode, now)
+        if not told and before not in self._of_episode.values():
+            del self._firing[before]
+            self._changed.pop(before, None)
+            self._behind.setdefault(labels, []).extend(self._behind.pop(before, []))
 
     def _make(self, episode: Episode) -> Firing:
         source = self.shared.config.source.topic
@@ -106,6 +117,8 @@ class AlertmanagerWorker(TargetWorker):
             self._changed |= dict.fromkeys(self._firing)
         while self._changed and not self.shared.stopping.is_set():
             some = list(self._changed)[:BATCH]
+            for labels in some:
+                self._firing[labels].prolong(now)
             try:
                 self._send([self._firing[labels] for labels in some], now)
             except RefusedError as error:
@@ -116,7 +129,7 @@ class AlertmanagerWorker(TargetWorker):
                 return
             else:
                 self._backoff.reset()
-                self._done(some)
+                self._done(some, now)
 
     def send_test(self) -> None:
         self._send([alertmanager.test(self.shared.config.source.topic, time.time())], time.time())
@@ -150,8 +163,9 @@ class AlertmanagerWorker(TargetWorker):
             raise
         self.shared.metrics.on_taken(self.name)
 
-    def _done(self, some: list[Labels]) -> None:
+    def _done(self, some: list[Labels], now: float) -> None:
         for labels in some:
+            self._firing[labels].told |= self._firing[labels].fires(now)
             self._changed.pop(labels, None)
             self.settle(alert.place for alert in self._behind.pop(labels, []))
 
@@ -167,7 +181,7 @@ class AlertmanagerWorker(TargetWorker):
                 except SendError:
                     return
                 else:
-                    self._done([labels])
+                    self._done([labels], now)
                     continue
             self._changed.pop(labels, None)
             self._firing.pop(labels, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -10,9 +11,10 @@ from ssm_stream.config.sections.notify import Target
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.groups.reader import Place
 from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.charts.charts import Chart, Charts
 from ssm_stream.notify.outbox import Batch, Entry, Outbox
 from ssm_stream.notify.quiet import QuietHours
-from ssm_stream.notify.rendering import Renderer, Text, parts
+from ssm_stream.notify.rendering import MAX_DETAILED, Renderer, Text, parts, ranked
 from ssm_stream.notify.senders.apprise import PeopleSender
 from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import SendError
@@ -32,6 +34,8 @@ class PeopleWorker(TargetWorker):
         self._sender = sender
         self.renderer = Renderer(shared.config, self.routing, shared.file)
         self._quiet = QuietHours(shared.notify.quiet, shared.config.event.time_zone)
+        charted = target.chart is not False and sender.takes_charts and not shared.dry_run
+        self._charts = Charts(shared.config) if charted else None
         self._backoff, self._failing_since = Backoff(1.0), 0.0
         self.open()
 
@@ -92,8 +96,8 @@ class PeopleWorker(TargetWorker):
         urgent = any(e.episode.critical and e.what in ("started", "escalated", "open") for e in batch.entries)
         texts = parts(self.renderer.batch(batch, self.watched), self._sender.max_length)
         try:
-            for text in texts:
-                self._send(text, urgent=urgent)
+            for i, text in enumerate(texts):
+                self._send(text, urgent=urgent, charts=self._drawn(batch) if i == 0 else ())
         except SendError as error:
             self._retry_at = now + self._backoff.next()
             self._failing_since = self._failing_since or now
@@ -105,6 +109,11 @@ class PeopleWorker(TargetWorker):
         self._failing_since = 0.0
         self._outbox.sent(batch, time.time(), len(texts))
 
+    def _drawn(self, batch: Batch) -> list[Chart]:
+        """Return the charts of the alerts that the message has in detail."""
+        news = [entry for entry in batch.entries if entry.what in ("started", "escalated")]
+        return [] if self._charts is None else self._charts.of(each.episode for each in ranked(news)[:MAX_DETAILED])
+
     def _give_up(self, entries: list[Entry], reason: str) -> None:
         """Write dead letters of what has waited for too long."""
         for entry in entries:
@@ -113,15 +122,15 @@ class PeopleWorker(TargetWorker):
             entry.places.clear()
         self._outbox.drop(entries)
 
-    def _send(self, text: Text, *, urgent: bool) -> None:
-        """Send one message, with a few attempts.
+    def _send(self, text: Text, *, urgent: bool, charts: Sequence[Chart] = ()) -> None:
+        """Send one message, with a few attempts; those after the first one without pictures, which may be the cause.
 
         Raises:
             SendError: all failed.
         """
         for attempt in range(ATTEMPTS):
             try:
-                self._sender.send(text, urgent=urgent)
+                self._sender.send(text, urgent=urgent, charts=() if attempt else charts)
             except SendError:
                 self.shared.metrics.on_failure(self.name)
                 if attempt == ATTEMPTS - 1 or self.shared.stopping.wait(self._backoff.next()):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -14,6 +16,7 @@ from ssm_stream.config.sections.notify import Target
 from ssm_stream.ingest.faults import Fault
 from ssm_stream.kafka.records import headers_of
 from ssm_stream.notify.alerts import AlertMessage, Episode, News
+from ssm_stream.notify.charts.charts import Charts
 from ssm_stream.notify.senders import http
 from ssm_stream.notify.senders.backoff import Backoff
 from ssm_stream.notify.senders.http import RefusedError, SendError
@@ -40,6 +43,7 @@ class WebhookWorker(TargetWorker):
         assert target.webhook is not None
         self._url, self._post = target.webhook.get_secret_value(), post
         self._lanes: Lanes | None = None
+        self._charts = Charts(shared.config) if target.chart and not shared.dry_run else None
 
     def open(self) -> None:
         super().open()
@@ -55,7 +59,25 @@ class WebhookWorker(TargetWorker):
         assert self._lanes is not None
         episode.announced = True
         team = self.routing.team(episode)
-        self._lanes.submit(episode.id, self._delivery(alert, team))
+        body = self._with_chart if news in ("started", "escalated") and self._charts is not None else self._plain
+        self._lanes.submit(episode.id, self._delivery(alert, team, body(alert, episode)))
+
+    def _plain(self, alert: AlertMessage, _: Episode) -> Callable[[], bytes]:
+        return lambda: alert.value
+
+    def _with_chart(self, alert: AlertMessage, episode: Episode) -> Callable[[], bytes]:
+        """Return what makes the message with its picture, once, when it is sent."""
+
+        @functools.cache
+        def make() -> bytes:
+            assert self._charts is not None
+            found = self._charts.of([episode], wait=False)
+            if not found:
+                return alert.value
+            picture = f"data:image/png;base64,{base64.b64encode(found[0].content).decode()}"
+            return orjson.dumps({**alert.content, "chart": picture})
+
+        return make
 
     def tick(self, now: float) -> None:
         if self._lanes is not None and self._lanes.failed is not None:
@@ -97,14 +119,14 @@ class WebhookWorker(TargetWorker):
             raise
         self.shared.metrics.on_taken(self.name)
 
-    def _delivery(self, alert: AlertMessage, team: str | None) -> Job:
+    def _delivery(self, alert: AlertMessage, team: str | None, body: Callable[[], bytes]) -> Job:
         """Return the job that sends an alert until the receiver has it or refuses it."""
         headers = _cloud_event(alert, team)
         backoff, began = Backoff(), time.time()
 
         def attempt() -> float | None:
             try:
-                self._send(alert.value, headers)
+                self._send(body(), headers)
             except RefusedError as error:
                 self.refuse(alert, Fault.UNDELIVERABLE, str(error))
             except SendError as error:

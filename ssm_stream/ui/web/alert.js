@@ -57,6 +57,7 @@ export class Alert {
     }
     if (update.entity && !this.inner) {
       this.inner = new Entity(this.app, new URLSearchParams(), update.entity.name);
+      this.inner.history.leave(); // it is on the entity's own page
       this.chart.append(this.inner.known[0]);
       this.inner.canvas.before(this.earlier);
     }

@@ -6,6 +6,7 @@ import { readColours, spark, colour } from "./charts.js";
 import { h, put, say } from "./dom.js";
 import { Entity } from "./entity.js";
 import { Fleet } from "./fleet.js";
+import { Report } from "./history.js";
 import { Stops } from "./stops.js";
 import { chooseLanguage, count, length, number, setZone, share, t } from "./words.js";
 
@@ -68,7 +69,7 @@ class App {
     const options = new URLSearchParams(query);
     const parts = path.split("/").filter(Boolean);
     const one = parts[1] && { entity: Entity, alert: Alert }[parts[0]];
-    const kind = one || ({ alerts: Alerts, stops: Stops }[parts[0]] ?? Fleet);
+    const kind = one || ({ alerts: Alerts, stops: Stops, report: Report }[parts[0]] ?? Fleet);
     if (!again && kind === Fleet && this.view instanceof Fleet && this.view.quiet) { this.view.quiet = false; return; }
     this.view?.leave?.();
     let name = null;
@@ -94,12 +95,14 @@ class App {
     say($("language"), t("language"));
     put($("language"), "aria-label", t("language_label"));
     put($("language"), "lang", this.language === "ja" ? "en" : "ja");
-    const here = this.view instanceof Alerts || this.view instanceof Alert ? "alerts" : this.view instanceof Stops ? "stops" : "fleet";
+    const here = this.view instanceof Alerts || this.view instanceof Alert ? "alerts" : this.view instanceof Stops ? "stops"
+      : this.view instanceof Report ? "report" : "fleet";
     this.badge = h("span", { class: "badge", hidden: !this.open }, count(this.open));
     $("views").replaceChildren(
       h("a", { href: "#/", "aria-current": here === "fleet" ? "page" : null }, t("fleet")),
       h("a", { href: "#/alerts", "aria-current": here === "alerts" ? "page" : null }, t("alerts"), " ", this.badge),
       h("a", { href: "#/stops", "aria-current": here === "stops" ? "page" : null }, t("stops")),
+      h("a", { href: "#/report", "aria-current": here === "report" ? "page" : null }, t("report")),
     );
     this.status(this.state ?? "connecting");
     this.cards = null;

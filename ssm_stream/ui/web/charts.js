@@ -15,7 +15,7 @@ export function readColours() {
 
 export const colour = (name) => colours[name];
 export const levelColours = () =>
-  [colours.warming, colours.calm, colours.raised, colours.warn, colours.drift, colours.anomaly, colours.silence, colours.limit, colours.stop];
+  [colours.warming, colours.calm, colours.raised, colours.warn, colours.drift, colours.anomaly, colours.silence, colours.limit, colours.stop, colours.line];
 
 /** The canvas's context, as large as the canvas is shown, in CSS pixels. */
 export function surface(canvas) {

@@ -4,6 +4,7 @@ import { Episodes } from "./alerts.js";
 import { chart, colour } from "./charts.js";
 import { entityLink, h, printable, put, say } from "./dom.js";
 import { stateOf, stateWords } from "./fleet.js";
+import { EntityHistory } from "./history.js";
 import { MuteForm, StopList } from "./stops.js";
 import { clock, count, moment, number, scored, share, t } from "./words.js";
 
@@ -70,7 +71,8 @@ export class Entity {
       muting.scrollIntoView({ block: "center" });
       this.mute.lasts.focus({ preventScroll: true });
     } }, t("mute_open"));
-    this.body = h("div", { class: "panels" }, this.known[0],
+    this.history = new EntityHistory(this.app, this.name, this.target);
+    this.body = h("div", { class: "panels" }, this.known[0], this.history.element,
       h("section", { class: "panel full", "aria-labelledby": "h-alerts" }, h("h3", { id: "h-alerts" }, t("alerts")), this.list.element),
       h("section", { class: "panel full planned", "aria-labelledby": "h-stops" }, h("h3", { id: "h-stops" }, t("stops")), muting, this.planned.element),
       ...this.known.slice(1));
@@ -86,6 +88,7 @@ export class Entity {
   greet() {
     const { targets, no_looks, late, horizon, ahead } = this.app.hello;
     this.unable = no_looks;
+    this.history.greet(this.app.hello);
     say(this.hint, late ? t("late_hint") : ahead ? t("ahead_hint") : horizon ? t("ahead_events_hint", { n: horizon }) : t("sampled"));
     this.targets.hidden = targets.length < 2;
     const select = h("select", { onchange: () => { location.hash = entityLink(this.name, Number(select.value)); } },
@@ -105,8 +108,7 @@ export class Entity {
   take(update) {
     if (update.hello) this.greet();
     if (update.entity) {
-      this.unknown.hidden = update.entity.known;
-      for (const part of this.known) part.hidden = !update.entity.known;
+      this.hold(update.entity.known);
       if (update.entity.known) this.points = [[], [], [], [], [], []];
     }
     if (update.limits) { this.limits = update.limits; this.dirty = true; }
@@ -119,12 +121,22 @@ export class Entity {
       });
       this.dirty = true;
     }
-    if (update.now) { this.now = update.now; this.dirty = true; }
+    if (update.now) { this.now = update.now; this.hold(true); this.dirty = true; }
     if (update.look) { this.look = update.look; this.lookDirty = true; }
     if (update.weights) { this.over = update.weights; this.lookDirty = true; }
   }
 
-  recolour() { this.legended = null; this.dirty = this.lookDirty = true; }
+  /** Show what there is: of an entity that another process holds, its history. */
+  hold(known) {
+    const other = Boolean(known && this.now?.other), shown = known && !other;
+    this.unknown.hidden = shown;
+    say(this.unknown, t(other ? "other_note" : "unknown", { time: other ? moment(this.now.ts, false) : "" }));
+    for (const part of this.known) part.hidden = !shown;
+  }
+
+  leave() { this.history.leave(); }
+
+  recolour() { this.legended = null; this.dirty = this.lookDirty = true; this.history.draw(); }
 
   draw() {
     // A silent entity has no events that would draw its chart anew.
@@ -179,7 +191,7 @@ export class Entity {
     const [ts, y, yhat, lower, upper, score] = this.points;
     const last = ts.length - 1, now = this.now;
     if (now) {
-      const state = stateOf({ flags: now.flags, warmup: now.warmup, s: now.scores[this.target] });
+      const state = stateOf({ flags: now.flags, warmup: now.warmup, s: now.scores[this.target], other: now.other });
       put(this.state, "class", `chip ${state}`);
       say(this.state, stateWords(state));
       say(this.figures.labelled.value, count(now.labelled));

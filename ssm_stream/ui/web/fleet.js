@@ -3,13 +3,13 @@
 import { Episodes } from "./alerts.js";
 import { colour, levelColours, spark, surface } from "./charts.js";
 import { entityLink, h, printable, put, say } from "./dom.js";
-import { clock, count, moment, number, scored, t } from "./words.js";
+import { brief, count, number, scored, t } from "./words.js";
 
 const KEPT = 48; // values of a tile's line
 const SIZE = 120;
 const SORTS = ["attention", "score", "name", "value", "seen"];
-const STATES = ["", "open", "anomaly", "drift", "limit", "silence", "stuck", "stopped", "warmup"];
-const STATE_WORDS = { "": "all", open: "any_open", anomaly: "anomaly", drift: "drift", limit: "limit", silence: "silence", stuck: "stuck", stopped: "in_stop", warmup: "warming" };
+const STATES = ["", "open", "anomaly", "drift", "limit", "silence", "stuck", "stopped", "warmup", "other"];
+const STATE_WORDS = { "": "all", open: "any_open", anomaly: "anomaly", drift: "drift", limit: "limit", silence: "silence", stuck: "stuck", stopped: "in_stop", warmup: "warming", other: "elsewhere" };
 const DRAWN = SIZE + 1; // entities from which on the map shows more than the tiles
 
 export class Fleet {
@@ -164,7 +164,7 @@ export class Fleet {
     return tile;
   }
 
-  tick([places, ts, y, yhat, lower, upper, score, warmup, flags, target]) {
+  tick([places, ts, y, yhat, lower, upper, score, warmup, flags, target, other]) {
     places.forEach((place, i) => {
       const tile = this.tiles[place];
       if (!tile) return;
@@ -173,7 +173,7 @@ export class Fleet {
         if (tile.spark.length > KEPT) tile.spark.shift();
       }
       Object.assign(tile, { ts: ts[i], y: y[i], yhat: yhat[i], lower: lower[i], upper: upper[i], s: score[i],
-        warmup: warmup[i], flags: flags[i], target: target[i] });
+        warmup: warmup[i], flags: flags[i], target: target[i], other: other[i] });
       this.dirty.add(place);
     });
   }
@@ -197,7 +197,8 @@ export class Fleet {
     put(tile.link, "class", `tile ${state}`);
     const targets = this.app.hello?.targets ?? [];
     say(tile.value, number(tile.y));
-    say(tile.aside, `${t("predicted")} ${number(tile.yhat)}${targets.length > 1 ? ` · ${targets[tile.target]}` : ""}`);
+    if (tile.other) say(tile.aside, t("summary_of", { time: brief(tile.ts) }));
+    else say(tile.aside, `${t("predicted")} ${number(tile.yhat)}${targets.length > 1 ? ` · ${targets[tile.target]}` : ""}`);
     say(tile.score, tile.warmup ? "" : scored(tile.s));
     say(tile.state, state === "calm" ? "" : stateWords(state));
     spark(tile.line, tile.spark, colour(COLOUR_OF[state]));
@@ -246,7 +247,7 @@ export class Fleet {
       this.told = now;
       const of = (level) => count(this.levels.filter((each) => each === level).length);
       put(this.canvas, "aria-label", t("map_summary",
-        { n: count(n), anomaly: of(5), drift: of(4), beyond: of(3), warming: of(0), rule: of(6), limit: of(7), stopped: of(8) }));
+        { n: count(n), anomaly: of(5), drift: of(4), beyond: of(3), warming: of(0), rule: of(6), limit: of(7), stopped: of(8), elsewhere: of(9) }));
     }
   }
 
@@ -280,15 +281,15 @@ export class Fleet {
   }
 }
 
-const LEVELS = ["warming", "calm", "raised", "beyond", "drift", "anomaly", "silence_stuck", "limit", "in_stop"];
+const LEVELS = ["warming", "calm", "raised", "beyond", "drift", "anomaly", "silence_stuck", "limit", "in_stop", "elsewhere"];
 const COLOUR_OF = { warming: "muted", calm: "accent", raised: "warn", beyond: "anomaly", drift: "drift", anomaly: "anomaly",
-  both: "anomaly", limit: "limit", silence: "silence", stuck: "stuck", stopped: "stop" };
+  both: "anomaly", limit: "limit", silence: "silence", stuck: "stuck", stopped: "stop", elsewhere: "muted" };
 
 /** The word of a state. */
 export const stateWords = (state) => t(state === "stopped" ? "in_stop" : state);
 
 /** The state of a tile, or of an entity's page, as a word. */
-export function stateOf({ flags = 0, warmup, s = 0 }) {
+export function stateOf({ flags = 0, warmup, s = 0, other }) {
   const anomaly = flags & 5, drift = flags & 10;
   if (flags & 16) return "limit";
   if (anomaly && drift) return "both";
@@ -297,6 +298,7 @@ export function stateOf({ flags = 0, warmup, s = 0 }) {
   if (flags & 64) return "stuck";
   if (drift) return "drift";
   if (flags & 128) return "stopped";
+  if (other) return "elsewhere";
   if (warmup) return "warming";
   return s > 1 ? "beyond" : s > 0.7 ? "raised" : "calm";
 }

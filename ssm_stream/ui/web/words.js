@@ -14,7 +14,7 @@ const EN = {
   ascending: "ascending", descending: "descending", previous: "Previous", next: "Next",
   range: "{from} to {to} of {of}", none_match: "No entity matches.", none_yet: "No events yet.", no_predictions: "Events arrive, but there are no predictions yet.",
   of_all: "{n} of {all} entities", tiles: "Entities", map: "All entities, one square each",
-  map_summary: "{n} entities: {limit} limit, {anomaly} anomaly, {rule} silence or stuck, {drift} drift, {beyond} with a score above 1, {stopped} in a planned stop, {warming} warming up",
+  map_summary: "{n} entities: {limit} limit, {anomaly} anomaly, {rule} silence or stuck, {drift} drift, {beyond} with a score above 1, {stopped} in a planned stop, {elsewhere} elsewhere, {warming} warming up",
   map_hint: "One square per entity, by name. The tiles below show the same as text.",
   predicted: "predicted", interval: "interval", open: "open", last_value: "value",
   shadow: "in the shadow: no alert is sent",
@@ -48,7 +48,7 @@ const EN = {
   causes: "What moved the prediction", changed_weights: "Weights before and after", before: "before", after: "after",
   which: "Entities affected", top: "highest score {score}", absorbed: "errors normal again after {n} events",
   channel_residual: "far from its prediction", channel_novelty: "unlike anything seen before",
-  channel_levels: "the means of columns have shifted", change_higher: "errors are higher", change_lower: "errors are lower",
+  channel_shape: "the cycle has another shape", channel_levels: "the means of columns have shifted", change_higher: "errors are higher", change_lower: "errors are lower",
   change_larger: "errors are larger", change_smaller: "errors are smaller", "change_creeping up": "errors creep up",
   "change_creeping down": "errors creep down",
   back: "Fleet", unknown: "This entity has had no event since the start.", target: "Target",
@@ -66,6 +66,16 @@ const EN = {
   other_release: "The process runs another release: reloading.", too_many: "Too many browsers are connected to this process.",
   token: "The token has changed: open the link in the log again.", new_alert: "{words}",
   unknown_value: "unknown", true_word: "true", false_word: "false", page_of: "page {page} of {pages}",
+  report: "Report", last_day: "24 hours", last_week: "7 days", history: "The last week", elsewhere: "elsewhere", summary_of: "last event {time}",
+  other_note: "No event of this entity has come through this process since its start; another one may hold it. What is shown is from its hourly summaries; its last event was at {time}.",
+  report_lead: "Until {until}: {n} entities, alerts started: {alerts}; the error is {error} the usual one; {coverage} in the interval.",
+  report_more: "From the hourly summaries of all processes. ssm-stream report writes a page for a meeting, with teams, rules and the budget.",
+  history_loading: "The summaries of the last week are still being read.", history_failed: "The summaries cannot be read: {why}",
+  no_history: "Without sinks.summaries in the file there is nothing before this process.", no_summaries: "No summary yet: the first comes when an hour of events has ended.",
+  by_day: "By day", day_from: "24 hours from", alerts_started: "alerts", in_episodes: "in episodes", error_usual: "error / usual", worst: "To look at first",
+  no_worst: "No alert, and no error above the usual one.", silent: "Silent", no_silent: "None: each had an event on the last day.",
+  history_hint: "Mean error of each hour, shaded where an alert was open, and the highest score.", highest_scores: "Highest score of each hour",
+  as_hours: "The last hours as a table", no_hours: "No summary of this entity.", events: "events", history_label: "{name}: {n} hours until {until}, error {error} in the last one, alerts started: {alerts}",
   hold: "Tiles are reordered every two seconds at most.", ms: "ms", s: "s", min: "min", hour: "h", day: "d",
 };
 const JA = {
@@ -82,7 +92,7 @@ const JA = {
   ascending: "小さい順", descending: "大きい順", previous: "前へ", next: "次へ",
   range: "{of} 件中 {from}〜{to}", none_match: "該当するエンティティはありません。", none_yet: "イベントはまだありません。", no_predictions: "イベントは届いていますが、予測はまだありません。",
   of_all: "{all} 件中 {n} 件", tiles: "エンティティ一覧", map: "全エンティティ(1 マス 1 件)",
-  map_summary: "エンティティ {n} 件: 上下限 {limit}、異常 {anomaly}、途絶・固着 {rule}、ドリフト {drift}、スコア 1 超 {beyond}、計画停止中 {stopped}、学習開始中 {warming}",
+  map_summary: "エンティティ {n} 件: 上下限 {limit}、異常 {anomaly}、途絶・固着 {rule}、ドリフト {drift}、スコア 1 超 {beyond}、計画停止中 {stopped}、別プロセス {elsewhere}、学習開始中 {warming}",
   map_hint: "1 マスが 1 エンティティ(名前順)。同じ内容は下のタイルでも読めます。",
   predicted: "予測", interval: "区間", open: "継続中", last_value: "値",
   shadow: "シャドー運転中(アラートは送信されません)",
@@ -116,7 +126,7 @@ const JA = {
   causes: "予測への寄与が大きい入力", changed_weights: "重みの変化", before: "前", after: "後",
   which: "該当エンティティ", top: "最高スコア {score}", absorbed: "{n} イベント後に誤差が平常化",
   channel_residual: "予測から大きく外れた", channel_novelty: "これまでにない値",
-  channel_levels: "列の平均が移動した", change_higher: "誤差が上側へ", change_lower: "誤差が下側へ",
+  channel_shape: "周期の波形が異なる", channel_levels: "列の平均が移動した", change_higher: "誤差が上側へ", change_lower: "誤差が下側へ",
   change_larger: "誤差が拡大", change_smaller: "誤差が縮小", "change_creeping up": "誤差が徐々に上昇",
   "change_creeping down": "誤差が徐々に下降",
   back: "フリート", unknown: "開始以降、このエンティティのイベントはまだありません。", target: "目的変数",
@@ -134,6 +144,16 @@ const JA = {
   other_release: "プロセスのリリースが変わりました。読み込み直します。", too_many: "接続中のブラウザが多すぎます。",
   token: "トークンが変わりました。ログのリンクから開き直してください。", new_alert: "{words}",
   unknown_value: "不明", true_word: "正", false_word: "誤", page_of: "{page} / {pages} ページ",
+  report: "レポート", last_day: "24 時間", last_week: "7 日間", history: "過去 1 週間", elsewhere: "別プロセス", summary_of: "最終 {time}",
+  other_note: "起動以降、このプロセスにはこのエンティティのイベントが届いていません(別のプロセスが担当している可能性があります)。表示は 1 時間ごとの集計によるものです。最終イベント: {time}",
+  report_lead: "{until} まで: エンティティ {n} 件、発生したアラート: {alerts}、予測誤差は通常の {error}、区間内 {coverage}。",
+  report_more: "全プロセスの 1 時間ごとの集計によります。チーム・規則・予算を含む会議用のページは ssm-stream report で作成できます。",
+  history_loading: "過去 1 週間の集計を読み込み中です。", history_failed: "集計を読めません: {why}",
+  no_history: "設定ファイルに sinks.summaries がないため、起動前の記録はありません。", no_summaries: "集計はまだありません。最初の 1 時間分のイベントが終わると表示されます。",
+  by_day: "日別", day_from: "24 時間の開始", alerts_started: "アラート", in_episodes: "アラート中の時間", error_usual: "誤差 / 通常", worst: "最初に見るべきもの",
+  no_worst: "アラートも、通常を超える誤差もありません。", silent: "途絶", no_silent: "ありません。すべて直近 1 日にイベントがあります。",
+  history_hint: "1 時間ごとの平均誤差と最高スコア。アラート継続中の時間は色付き。", highest_scores: "1 時間ごとの最高スコア",
+  as_hours: "直近の時間別(表)", no_hours: "このエンティティの集計はありません。", events: "イベント", history_label: "{name}: {until} までの {n} 時間、直近の誤差 {error}、発生したアラート {alerts} 件",
   hold: "タイルの並べ替えは最短 2 秒ごとです。", ms: "ミリ秒", s: "秒", min: "分", hour: "時間", day: "日",
 };
 const ALL = { en: EN, ja: JA };
@@ -186,6 +206,9 @@ export function moment(ms, seconds = true) {
   const all = { year: "numeric", ...options };
   return format(`t${seconds}`, () => new Intl.DateTimeFormat(language === "ja" ? "ja" : "sv", all)).format(ms);
 }
+
+/** The same without the year and the seconds. */
+export const brief = (ms) => moment(ms, false).slice(5);
 
 export const clock = (ms) =>
   format("k", () => new Intl.DateTimeFormat("sv", { hour: "2-digit", minute: "2-digit", second: "2-digit", timeZone: zone })).format(ms);

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ssm_stream.config import Config
 from ssm_stream.core.excitation import measure_excitation
 from ssm_stream.evaluate.engine_run import EngineRun
@@ -12,9 +14,16 @@ from ssm_stream.evaluate.pilot.sections.layout import Cell, Figure, Section, Tab
 
 
 def excitation(config: Config, run: EngineRun) -> dict[str, Any]:
-    """Return rank and condition of the numeric inputs, the dead and the collinear ones. run: with its events"""
-    names = config.event.numbers
-    found = measure_excitation(run.features[:, : len(names)], names)
+    """Return rank and condition of the numeric inputs, the dead and the collinear ones. run: with its events
+
+    With `target: all` of the targets that are inputs, each of which is one to all others.
+    """
+    event, names, values = config.event, config.event.numbers, run.features
+    if event.watches_all:
+        names = event.targets if event.inputs is None else event.inputs
+        at = [event.targets.index(path) for path in names]
+        values = np.concatenate([events.target[:, at] for events in run.batches])
+    found = measure_excitation(values[:, : len(names)], names)
     return {
         "inputs": found.inputs,
         "rank": found.rank,

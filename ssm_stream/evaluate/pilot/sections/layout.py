@@ -22,13 +22,14 @@ class Table(NamedTuple):
     """A table of a section.
 
     key: of its caption's text; columns: keys of their texts; rows: the first cell is the row's name
-    left: columns of text, besides the first
+    left: columns of text, besides the first; caption: in place of the text of the key
     """
 
     key: str
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     left: Sequence[int] = ()
+    caption: str = ""
 
 
 class Section(NamedTuple):

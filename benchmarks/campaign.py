@@ -1,0 +1,316 @@
+"""Long campaigns in short steps, which stop at any time, go on where they were, and add up.
+
+    python benchmarks/campaign.py kills                 # or soak, fuzz, fuzz-core, budgets; `make campaign KIND=kills`
+    python benchmarks/campaign.py kills --minutes 20    # no further step after 20 minutes
+    python benchmarks/campaign.py                       # how far each is on this commit
+
+| kind | a step | the target |
+|---|---|---|
+| kills | `tests/torture/campaign.py`: 20 kills in 60,000 events | 1,000 kills |
+| soak | `benchmarks/soak.py`: 30 minutes at 20,000 events/s, which cannot be split | 30 minutes |
+| fuzz | `tests/torture/fuzz.py`: 200,000 inputs | 10,000,000 inputs |
+| fuzz-core | `.ci/fuzz.sh`: 500,000 inputs for each of the core's targets | 10,000,000 inputs |
+| budgets | the detectors on 1,000,000 events of each stream where nothing happens | 10,000,000 events a stream |
+
+Each step has a seed of its own, by what came before it. Its figures are added to `docs/campaigns/log.json` as it ends,
+to the entry of this commit and machine, and `docs/campaigns/README.md` is written from that. A step that fails ends the
+campaign with exit code 1, and is counted as a failure; a step that is interrupted is not counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+LOG = ROOT / "docs" / "campaigns" / "log.json"
+PAGE = LOG.with_name("README.md")
+Figures = dict[str, float]
+
+
+class StepError(RuntimeError):
+    """A step found a fault, or could not run. The text has its last lines.
+
+    figures: what it counted all the same
+    """
+
+    def __init__(self, text: str, figures: Figures | None = None) -> None:
+        super().__init__(text)
+        self.figures = figures or {}
+
+
+class Kind(NamedTuple):
+    """A kind of campaign.
+
+    Attributes:
+        step: runs a step for the figures so far, and returns its own
+        unit: the figure that is counted
+        target: how much of it is a whole campaign
+        worst: figures of which the largest counts, not the sum
+    """
+
+    step: Callable[[Figures], Figures]
+    unit: str
+    target: float
+    worst: tuple[str, ...] = ()
+
+
+def output(command: list[str]) -> str:
+    """Run a command and return its standard output; what it says beside that goes to the terminal.
+
+    Raises:
+        StepError: its exit code is not 0.
+    """
+    # A group of its own: Ctrl-C reaches the campaign, which ends the step and all that the step has started.
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, process_group=0) as process:
+        try:
+            said = process.communicate()[0]
+        except BaseException:
+            os.killpg(process.pid, signal.SIGTERM)
+            raise
+    if process.returncode:
+        raise StepError(f"{' '.join(command)} ended with {process.returncode}\n{said[-2000:]}", _figures(said))
+    return said
+
+
+def _figures(said: str) -> Figures:
+    """Return the checks' values of the JSON that a benchmark prints, by name; nothing where it prints none."""
+    begin = said.find("{")
+    try:
+        report = json.loads(said[begin:]) if begin >= 0 else {}
+    except ValueError:
+        return {}
+    return {one["name"]: one["value"] for one in report.get("checks", []) if one["value"] is not None}
+
+
+def python(script: str, *options: object) -> list[str]:
+    return [sys.executable, script, *map(str, options)]
+
+
+def kills(so_far: Figures) -> Figures:
+    """Each step is a campaign of its own, whose bars for the number of events and kills are those of a whole one."""
+    seed = int(so_far.get("steps", 0))
+    command = python("tests/torture/campaign.py", "--events", 60_000, "--kills", 20, "--seed", seed, "--json")
+    try:
+        found = _figures(output(command))
+    except StepError as error:
+        found = error.figures
+        if not found:
+            raise
+    faults = {name: found[name] for name in ("lost", "twice or wrong", "states that differ", "orphans among alerts")}
+    counted = {"kills": found["kills"], "events": found["events"], **faults}
+    if any(faults.values()):
+        raise StepError(f"seed {seed}: {faults}", counted)
+    return counted
+
+
+def soak(so_far: Figures) -> Figures:
+    minutes = 30.0
+    found = _figures(output(python("benchmarks/soak.py", "--minutes", minutes, "--json")))
+    return {"minutes": minutes, **{name.removeprefix("soak: "): value for name, value in found.items()}}
+
+
+def fuzz(so_far: Figures) -> Figures:
+    inputs = 200_000
+    seed = int(so_far.get("inputs", 0)) // 20_000  # a step counts its seeds up by one every 20,000
+    found = _figures(output(python("tests/torture/fuzz.py", "--inputs", inputs, "--seed", seed, "--json")))
+    return {"inputs": found["fuzz inputs"], "crashes": found["fuzz crashes"]}
+
+
+def fuzz_core(so_far: Figures) -> Figures:
+    """The corpus in build/fuzz grows from step to step."""
+    inputs = 500_000
+    output([".ci/fuzz.sh", str(Path(sys.executable).parent), str(inputs)])
+    return {"inputs": inputs, "crashes": 0}
+
+
+def budgets(so_far: Figures) -> Figures:
+    """Count false alarms of each detector and budget; over a whole campaign their rate may be 1.2 times the budget."""
+    import alerts_streams as streams
+    import numpy as np
+
+    n, seed = 1_000_000, int(so_far.get("steps", 0))
+    found: Figures = {"events a stream": n}
+    for at, (name, noise) in enumerate(streams.NOISE.items()):
+        errors = noise(np.random.default_rng([7, at, seed]), n)
+        for budget in (1e3, 1e4, 1e5):
+            found[f"drift, {name}, 1 in {budget:,.0f}"] = float(streams.drift(errors, budget).sum())
+            found[f"anomaly, {name}, 1 in {budget:,.0f}"] = float(streams.anomaly(errors, budget)[0].sum())
+    return found
+
+
+KINDS = {
+    "kills": Kind(kills, "kills", 1_000),
+    "soak": Kind(
+        soak,
+        "minutes",
+        30,
+        ("memory of the last third by the first's", "growth of the lag, seconds of the stream"),
+    ),
+    "fuzz": Kind(fuzz, "inputs", 10_000_000),
+    "fuzz-core": Kind(fuzz_core, "inputs", 10_000_000),
+    "budgets": Kind(budgets, "events a stream", 10_000_000),
+}
+
+
+HEAD = """# Campaigns
+
+Long runs in short steps: `make campaign KIND=kills` (or `soak`, `fuzz`, `fuzz-core`, `budgets`) goes on where the last
+run of the same commit on the same kind of machine stopped, and adds to its row. What a step does, and what a whole
+campaign is: `benchmarks/campaign.py`, which writes this page from `log.json`. A `+` behind the commit: the checkout had
+changes.
+
+| campaign | commit | days | machine | so far | target | figures |
+|---|---|---|---|---|---|---|"""
+
+
+def commit() -> str:
+    """Return the commit that is tested, with `+` where tracked files of the product differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    found = subprocess.run([*git, "rev-parse", "--short=10", "HEAD"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        return "unknown"
+    # The log itself changes with every step.
+    changed = [*git, "status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/campaigns"]
+    dirty = subprocess.run(changed, capture_output=True, text=True, check=False).stdout.strip()
+    return found.stdout.strip() + ("+" if dirty else "")
+
+
+def machine() -> str:
+    """Return the machine in neutral words."""
+    cores = len(os.sched_getaffinity(0))
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{cores} core{'s' * (cores != 1)}, {memory:.0f} GB"
+
+
+def read_log() -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = json.loads(LOG.read_text(encoding="utf-8")) if LOG.exists() else []
+    return entries
+
+
+def entry_of(entries: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    """Return the entry of this kind, commit and machine, a new one if there is none."""
+    tested, here = commit(), machine()
+    for each in entries:
+        if (each["kind"], each["commit"], each["machine"]) == (kind, tested, here):
+            return each
+    entries.append({"kind": kind, "commit": tested, "machine": here, "first": today(), "hours": 0.0, "figures": {}})
+    return entries[-1]
+
+
+def today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+def add(entry: dict[str, Any], found: Figures, kind: Kind, seconds: float, *, failed: bool = False) -> None:
+    """Add a step's figures to an entry."""
+    figures: Figures = entry["figures"]
+    for name, value in {"steps": 1.0, "failures": float(failed), **found}.items():
+        figures[name] = max(figures.get(name, value), value) if name in kind.worst else figures.get(name, 0) + value
+    entry["last"], entry["hours"] = today(), round(entry["hours"] + seconds / 3600, 3)
+
+
+def write(entries: list[dict[str, Any]]) -> None:
+    """Write the log and its page, each whole or not at all."""
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    for path, text in ((LOG, json.dumps(entries, indent=1) + "\n"), (PAGE, page(entries))):
+        draft = path.with_suffix(".draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,.3f}"
+
+
+def over_budget(entry: dict[str, Any]) -> float | None:
+    """Return the largest rate of false alarms by its budget; None where the entry has none that can be told: fewer than
+    fifty are to be expected."""
+    events = entry["figures"].get("events a stream", 0)
+    rates = []
+    for name, count in entry["figures"].items():
+        if (found := re.search(r", 1 in ([\d,]+)$", name)) is not None:
+            budget = float(found[1].replace(",", ""))
+            if events >= 50 * budget:
+                rates.append(count * budget / events)
+    return max(rates, default=None)
+
+
+def page(entries: list[dict[str, Any]]) -> str:
+    """Return the page of the log."""
+    lines = [HEAD]
+    for each in sorted(entries, key=lambda each: (each["kind"], each["first"])):
+        kind, figures = KINDS[each["kind"]], dict(each["figures"])
+        done, hours = figures.pop(kind.unit, 0), each["hours"]
+        worst = over_budget(each)
+        rest = {name: value for name, value in figures.items() if name != "steps" and " in " not in name}
+        text = "; ".join(f"{name} {shown(value)}" for name, value in rest.items())
+        if worst is not None:
+            text += f"; false alarms by the budget, at most {worst:.2f}"
+        days = each["first"] if each["first"] == each["last"] else f"{each['first']} to {each['last']}"
+        cells = [each["kind"], each["commit"], f"{days}, {hours:.1f} h", each["machine"], f"{shown(done)} {kind.unit}"]
+        lines.append(f"| {' | '.join([*cells, shown(kind.target), text])} |")
+    return "\n".join([*lines, ""])
+
+
+def run(name: str, minutes: float | None) -> int:
+    """Run steps up to the target, or one and more for so long. Returns the exit code."""
+    kind, began = KINDS[name], time.monotonic()
+    while True:
+        entries = read_log()
+        entry = entry_of(entries, name)
+        done = entry["figures"].get(kind.unit, 0)
+        sys.stderr.write(f"{name}: {shown(done)} of {shown(kind.target)} {kind.unit}, commit {entry['commit']}\n")
+        if done >= kind.target:
+            return 0
+        start = time.monotonic()
+        try:
+            found = kind.step(entry["figures"])
+        except StepError as error:
+            add(entry, error.figures, kind, time.monotonic() - start, failed=True)
+            write(entries)
+            sys.stderr.write(f"{name}: a step failed: {error}\n")
+            return 1
+        add(entry, found, kind, time.monotonic() - start)
+        write(entries)
+        if minutes is not None and time.monotonic() - began >= 60 * minutes:
+            return 0
+
+
+def status() -> None:
+    """Print how far each campaign is on this commit."""
+    entries = read_log()
+    for name, kind in KINDS.items():
+        figures = entry_of(entries, name)["figures"]
+        sys.stdout.write(f"{name:10} {shown(figures.get(kind.unit, 0)):>12} of {shown(kind.target)} {kind.unit}\n")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", nargs="?", choices=[*KINDS], help="which; without, how far each is")
+    parser.add_argument("--minutes", type=float, help="begin no further step after so long")
+    options = parser.parse_args()
+    sys.path.insert(0, str(HERE))
+    if options.kind is None:
+        status()
+        return 0
+    try:
+        return run(options.kind, options.minutes)
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped: the same command goes on from the last whole step\n")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,104 @@
+"""Runs a member of a group: a dataflow for as long as its partitions stay, then another one."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import sys
+import time
+from datetime import timedelta
+
+import structlog
+from bytewax.run import cli_main
+
+from ssm_stream.engine.snapshot_format import StateError
+from ssm_stream.flow.group.dataflow import build_member_flow, decoders
+from ssm_stream.flow.group.health import GroupHealth
+from ssm_stream.flow.group.metrics import GroupMetrics
+from ssm_stream.flow.runtime import Prepared
+from ssm_stream.kafka.client import STOP, BrokerError
+from ssm_stream.kafka.membership.commit import CommitError
+from ssm_stream.kafka.membership.topic import topic_id
+from ssm_stream.operators.failures import restore_stderr
+from ssm_stream.operators.group.member import Member
+from ssm_stream.ops.supervisor import Supervisor
+from ssm_stream.recovery.store.flow_store import FlowStore
+
+LOG = structlog.get_logger("ssm_stream")
+MAX_FAILURES = 6
+"""Failures without a commit in between after which the process ends."""
+GIVEN_BACK = (10.0, 60.0)
+"""Seconds for which a member that cannot read a state stays away: at first, and at most."""
+
+
+def run_group(prepared: Prepared) -> None:
+    """Run until a signal, or an error that joining again does not cure.
+
+    Raises:
+        ConfigError: the server cannot listen on `ops.address`.
+        BrokerError, RecoveryError, …: as raised in the dataflow.
+    """
+    config, health = prepared.config, GroupHealth(prepared.metrics)
+    store = FlowStore(config, topic_id(config.source))
+    metrics = GroupMetrics(prepared.metrics)
+    # As in `runtime`: the collector would walk what has no cycles, and workers would wait for each other.
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)
+    sys.setswitchinterval(0.0005)
+    supervisor = Supervisor(config, prepared.metrics, health, prepared.site, 0)
+    with contextlib.closing(prepared.observers), supervisor:
+        failures, away = 0, GIVEN_BACK[0]
+        while not STOP.is_set():
+            member = Member(config, store, decoders(config, prepared.observers), prepared.observers)
+            health.member = metrics.member = member
+            member.consumer.join()
+            try:
+                _run_member(member)
+            except (StateError, CommitError) as error:
+                LOG.error("partitions_given_back", error=str(error), again_in_s=away)
+                member.consumer.leave()
+                STOP.wait(away)
+                away = min(2 * away, GIVEN_BACK[1])
+                continue
+            except BrokerError as error:
+                failures = 1 if member.commit_count else failures + 1
+                if failures > MAX_FAILURES // 2:
+                    raise
+                LOG.warning("joining_again", error=str(error))
+            finally:
+                restore_stderr()
+                health.member = metrics.member = None
+                member.consumer.leave(graceful=STOP.is_set())
+            away = GIVEN_BACK[0]
+
+
+def _run_member(member: Member) -> None:
+    """Run the dataflows of a member until the process ends.
+
+    Raises:
+        BrokerError, StateError, …: the member cannot go on; another one may.
+    """
+    failures = commits = 0
+    while member.begin():
+        try:
+            cli_main(
+                build_member_flow(member),
+                workers_per_process=1,
+                epoch_interval=timedelta(seconds=member.config.epoch_interval),
+            )
+        finally:
+            member.end()
+        if not member.aborted:
+            continue
+        if member.consumer.broken is not None:
+            raise member.consumer.broken
+        if member.failure is None:  # the group has given the partitions to others
+            member.discard_producer()
+            continue
+        failures = 1 if member.commit_count > commits else failures + 1
+        commits = member.commit_count
+        if failures > MAX_FAILURES:
+            raise member.failure
+        LOG.warning("epoch_repeated", error=str(member.failure))
+        time.sleep(min(0.05 * 2**failures, 1.0))
+        member.restart()

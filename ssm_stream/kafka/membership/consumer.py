@@ -1,0 +1,337 @@
+"""Reads the partitions that the group assigns to this member, from the offsets that the group has committed.
+
+One thread polls and decodes ahead of the dataflow. It calls the consumer alone, rebalances included: other threads give
+it what they need done (`_in_reader`). While partitions are taken away it waits until the dataflow has ended.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from ssm_stream.config import Config
+from ssm_stream.kafka.client import BrokerError, kafka_error, open_consumer
+from ssm_stream.kafka.consumer import AHEAD, FAR_AHEAD, LEAVE_TIMEOUT, PrefetchConsumer
+from ssm_stream.kafka.membership.commit import Commit, parse_commit
+from ssm_stream.kafka.membership.fencing import end_transactions
+from ssm_stream.kafka.partition_queue import Decode, DecodedChunk, PartitionQueue
+from ssm_stream.kafka.wire.fetching import IDLE_POLL
+from ssm_stream.ops.observers import UNOBSERVED, RunObserver
+
+LOG = structlog.get_logger("ssm_stream.source")
+T = TypeVar("T")
+STALLED = 1.0
+"""Seconds without room after which the partitions are paused, so that rebalances go on."""
+UNSTABLE = 0.5
+"""Seconds for which a transaction that ends by itself may hold back the committed offsets."""
+COOPERATIVE = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10_000,
+    "heartbeat.interval.ms": 1_000,
+}
+"""Properties of a member, unless `source.kafka` has others."""
+
+
+class Rebalances(Protocol):
+    """Who holds what a member has of its partitions. All but `idle` are called by the reader's thread."""
+
+    def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
+        """Load the states of partitions, and return what each goes on from: its offset is None without a state."""
+
+    def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None:
+        """Have the dataflow end. lost: others may hold the partitions already, so nothing may be committed"""
+
+    @property
+    def idle(self) -> bool:
+        """Whether no dataflow runs."""
+
+    def dropped(self, partitions: Sequence[int]) -> None:
+        """Forget partitions, and let the dataflow begin again."""
+
+
+def member_defaults(source_kafka: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the properties of a member by default: with `group.protocol: consumer` the broker has them."""
+    return {} if source_kafka.get("group.protocol") == "consumer" else dict(COOPERATIVE)
+
+
+class GroupConsumer(PrefetchConsumer):
+    """Reads the partitions that the group assigns, from `join` until `leave`."""
+
+    def __init__(
+        self, config: Config, rebalances: Rebalances, decoder: Callable[[], Decode], observers: RunObserver = UNOBSERVED
+    ) -> None:
+        super().__init__(config.source, (0,), observers=observers)
+        self._expected = 0  # the group finds partitions that are added
+        self._config, self._rebalances, self._decoder = config, rebalances, decoder
+        self._defaults = member_defaults(config.source.kafka)
+        self._requests: queue.SimpleQueue[tuple[Callable[[], Any], Future[Any]]] = queue.SimpleQueue()
+        self._leaving = self._all_paused = False
+        self._polled = 0.0
+        self._after = -1  # the partition that was taken from last
+        self.joined = False
+        self.member = self.transactions = ""
+        """Ids of this member in the group, and of its transactions."""
+
+    def join(self) -> None:
+        """Join the group and begin to read what it assigns."""
+        self._consumer = consumer = self._connect()
+        consumer.subscribe(
+            [self.source.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+        self._thread = threading.Thread(
+            target=self._run, args=(consumer,), name=f"read {self.source.topic}", daemon=True
+        )
+        self._thread.start()
+
+    def leave(self, *, graceful: bool = True) -> None:
+        """Leave the group: its other members take the partitions over at once. The dataflow has ended before."""
+        self._leaving = True
+        with self._change:
+            self._change.notify_all()
+        self._thread.join(self.source.wait)
+        consumer, self._consumer = self._consumer, None
+        if consumer is None:
+            return
+        # An answer may take most of a minute if the broker is away.
+        self._fetcher.close()
+        closing = threading.Thread(target=consumer.close, name="leave", daemon=True)
+        closing.start()
+        closing.join(self.source.wait if graceful else LEAVE_TIMEOUT)
+        self.joined = False
+
+    # What the dataflow does.
+
+    def take_next(self, limit: int) -> tuple[int, list[DecodedChunk]] | None:
+        """Return the next chunks of one of the partitions, in turn; None if there are none.
+
+        Raises:
+            BrokerError: what ended the reading, in the broker's words.
+        """
+        with self._change:
+            ordered = sorted(self._queues.values(), key=lambda each: (each.partition <= self._after, each.partition))
+            for each in ordered:
+                if taken := each.take(limit):
+                    self._after = each.partition
+                    self._change.notify_all()
+                    return each.partition, taken
+            broken = self._broken or next((each.error for each in ordered if each.error is not None), None)
+            if broken is not None:
+                raise broken
+            return None
+
+    @property
+    def at_end(self) -> bool:
+        """Whether all partitions were at their end when they were read last."""
+        with self._change:
+            return all(each.at_end for each in self._queues.values())
+
+    @property
+    def broken(self) -> Exception | None:
+        """What ended the reading."""
+        return self._broken
+
+    def commit_group(self, commits: Mapping[int, Commit]) -> None:
+        """Commit offsets, without a transaction.
+
+        Raises:
+            BrokerError: the broker refuses, as when the group has given the partitions to others.
+        """
+        self._in_reader(lambda: self._commit_places(commits))
+
+    def metadata(self) -> Any:
+        """Return what names this member and its generation to the broker; None if it is no member."""
+        return self._in_reader(lambda: self._consumer and self._consumer.consumer_group_metadata())
+
+    def restart(self) -> None:
+        """Begin anew with all partitions that are held, from what is committed: nothing else is kept.
+
+        Raises:
+            BrokerError: the broker does not answer.
+            StateError, RecoveryError: a state cannot be loaded.
+        """
+        self._in_reader(self._restart)
+
+    def _restart(self) -> None:
+        with self._change:
+            held = sorted(self._queues)
+        assert self._consumer is not None
+        if held:
+            self._consumer.incremental_unassign([self._place(partition) for partition in held])
+            self._forget(held)
+            self._assign(self._consumer, held)
+
+    # The reader's thread.
+
+    def _run(self, consumer: Consumer) -> None:
+        try:
+            while not self._leaving:
+                self._serve()
+                if not self._has_room(consumer):
+                    continue
+                if time.monotonic() >= self._next_measure:
+                    self._measure(consumer)
+                fetched = self._fetcher.fetch(self.source.batch, self._observers.timed)
+                if self._broken is not None:
+                    raise self._broken  # of a rebalance
+                self.joined = self.joined or (not fetched and bool(consumer.memberid()))
+                self._process(consumer, fetched)
+        except Exception as error:  # noqa: BLE001  # raised again where the dataflow takes from the queues
+            with self._change:
+                self._broken = self._broken or error
+            self._serve()
+
+    def _has_room(self, consumer: Consumer) -> bool:
+        """Return whether to poll: there is room for another chunk, or else rebalances must go on."""
+        batch, now = self.source.batch, time.monotonic()
+        with self._change:
+            queues = list(self._queues.values())
+            starving = any(not (each.waiting or each.at_end or each.error) for each in queues)
+            room = starving or sum(each.waiting for each in queues) < AHEAD * batch
+            if not room and now - self._polled < STALLED:
+                self._change.wait(IDLE_POLL)
+                return False
+            for each in queues:
+                if not each.paused and (not room or each.waiting >= FAR_AHEAD * batch):
+                    consumer.pause([self._place(each.partition)])
+                    each.paused = True
+                elif each.paused and room and each.waiting < batch:
+                    consumer.resume([self._place(each.partition)])
+                    each.paused = False
+            self._polled = now if room else self._polled
+            return True
+
+    def _serve(self) -> None:
+        """Do what other threads have requested."""
+        while True:
+            try:
+                call, answer = self._requests.get_nowait()
+            except queue.Empty:
+                return
+            try:
+                if self._broken is not None:
+                    raise self._broken
+                answer.set_result(call())
+            except Exception as error:  # noqa: BLE001  # raised again in the thread that waits
+                answer.set_exception(error)
+
+    def _in_reader(self, call: Callable[[], T]) -> T:
+        """Return the result of a call in the reader's thread. What it raises is raised here."""
+        answer = Future[T]()
+        self._requests.put((call, answer))
+        while True:
+            try:
+                return answer.result(0.2)
+            except TimeoutError:
+                if answer.done():
+                    raise
+                if not self._thread.is_alive():
+                    raise self._broken or BrokerError(
+                        f"the group {self.source.group_id!r} was left", "start again"
+                    ) from None
+
+    # Rebalances: called within `poll` and `close`.
+
+    def _on_assign(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        partitions = sorted(place.partition for place in places)
+        self.joined = True
+        try:
+            if partitions:
+                self._assign(consumer, partitions)
+        except Exception as error:  # noqa: BLE001  # ends the reading
+            self._broken = self._broken or self._explain(error)
+
+    def _on_revoke(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._take_away(consumer, places, lost=False)
+
+    def _on_lost(self, consumer: Consumer, places: list[TopicPartition]) -> None:
+        self._take_away(consumer, places, lost=True)
+
+    def _take_away(self, consumer: Consumer, places: list[TopicPartition], *, lost: bool) -> None:
+        partitions = sorted(place.partition for place in places)
+        self._rebalances.end_flow(partitions, lost=lost)
+        while not self._rebalances.idle:
+            self._serve()
+            time.sleep(0.002)
+        self._forget(partitions)
+        consumer.incremental_unassign(places)
+
+    def _forget(self, partitions: Sequence[int]) -> None:
+        with self._change:
+            for partition in partitions:
+                self._queues.pop(partition, None)
+        self._rebalances.dropped(partitions)
+
+    def _assign(self, consumer: Consumer, partitions: Sequence[int]) -> None:
+        commits = self._committed(consumer, partitions)
+        found = self._rebalances.assigned(commits)
+        firsts = {p: self._start_offset(consumer, p) if c.offset is None else c.offset for p, c in found.items()}
+        with self._change:
+            for partition, first in firsts.items():
+                self._queues[partition] = PartitionQueue(partition, first, self._decoder())
+                self._fetcher.add(self.source.topic, partition)
+        consumer.incremental_assign([self._place(partition, first) for partition, first in firsts.items()])
+        self.member = consumer.memberid() or ""
+        self._claim({p: found[p]._replace(offset=first) for p, first in firsts.items()})
+
+    def _claim(self, commits: Mapping[int, Commit]) -> None:
+        """Commit that the partitions are this member's, so that a successor can end its transactions."""
+        mine = {p: c._replace(transactions=self.transactions, member=self.member) for p, c in commits.items()}
+        try:
+            if self.transactions:
+                self._commit_places(mine)
+        except BrokerError as error:
+            LOG.warning("partitions_not_claimed", partitions=sorted(mine), error=str(error))
+
+    def _committed(self, consumer: Consumer, partitions: Sequence[int]) -> dict[int, Commit]:
+        """Return what the group has committed, after the transactions of members that are gone have been ended."""
+        places = [self._place(partition) for partition in partitions]
+        try:
+            found = _commits(consumer.committed(places, timeout=UNSTABLE))
+        except KafkaException:  # a transaction holds the offsets back: see whose
+            unstable = {"isolation.level": "read_uncommitted"}
+            with open_consumer(self.source, self._last_error, **unstable) as other:
+                held = _commits(other.committed(places, timeout=self.source.wait))
+            self._end_transactions(held)
+            return _commits(consumer.committed(places, timeout=self.source.wait))
+        self._end_transactions(found)
+        return found
+
+    def _end_transactions(self, commits: Mapping[int, Commit]) -> None:
+        if ended := end_transactions(self._config, commits.values(), self.transactions):
+            LOG.info("transactions_ended", of=ended, why="their member has left the group")
+
+    def _commit_places(self, commits: Mapping[int, Commit]) -> None:
+        assert self._consumer is not None
+        places = [self._place(p, each.offset or 0, each.metadata()) for p, each in commits.items()]
+        try:
+            for place in self._consumer.commit(offsets=places, asynchronous=False):
+                if place.error is not None:
+                    raise KafkaException(place.error)
+        except KafkaException as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: Exception) -> Exception:
+        if not isinstance(error, KafkaException):
+            return error
+        found = f"group {self.source.group_id!r} on {self.source.brokers}: {kafka_error(error).str()}"
+        return BrokerError(found, self._last_error.cure)
+
+    def _place(self, partition: int, *more: Any) -> TopicPartition:
+        if len(more) > 1:
+            return TopicPartition(self.source.topic, partition, more[0], metadata=more[1])
+        return TopicPartition(self.source.topic, partition, *more)
+
+
+def _commits(places: Sequence[TopicPartition]) -> dict[int, Commit]:
+    """Return what is committed by partition."""
+    for place in places:
+        if place.error is not None:
+            raise KafkaException(place.error)
+    return {place.partition: parse_commit(place.offset, place.metadata) for place in places}

@@ -1,0 +1,108 @@
+"""Delivers an epoch's results, with the positions and the names of the snapshots: one commit for everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from confluent_kafka import TopicPartition
+
+from ssm_stream.config import Config
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.membership.commit import Commit
+from ssm_stream.kafka.membership.consumer import GroupConsumer
+from ssm_stream.kafka.producer import Marker, OutputProducer
+from ssm_stream.kafka.records import OutputBatch
+from ssm_stream.kafka.transactional_producer import MAX_TIMEOUT, TransactionalProducer, max_output_bytes
+
+Commits = Callable[[Mapping[int, int]], Mapping[int, Commit]]
+"""Returns what is to be committed by partition, once its snapshots are in the store. Takes the last offset of each
+partition whose results were produced."""
+
+
+class CommittingProducer(OutputProducer):
+    """Delivers at least once: the offsets follow when the broker has the results."""
+
+    def __init__(self, config: Config, consumer: GroupConsumer, commits: Commits) -> None:
+        self._consumer, self._commits = consumer, commits
+        self._last: dict[int, int] = {}
+        super().__init__(config)
+
+    def produce(self, output: OutputBatch) -> OutputBatch:
+        self._last[output.partition] = max(output.last, self._last.get(output.partition, -1))
+        return super().produce(output)
+
+    def deliver(self) -> Marker | None:
+        commits, self._last = self._commits(self._last), {}
+        self._flush()
+        if commits:
+            self._consumer.commit_group(commits)
+        return None
+
+
+class GroupTransactions(TransactionalProducer):
+    """Delivers exactly once: the results of an epoch, the offsets and the names of the snapshots are one transaction.
+
+    A member that was believed dead is shut out by its generation in the group, or by whoever has ended its transaction.
+
+    Raises:
+        BrokerError: the broker refuses, or does not answer.
+    """
+
+    def __init__(self, config: Config, consumer: GroupConsumer, commits: Commits) -> None:
+        self._consumer, self._commits = consumer, commits
+        self._name, self._last = consumer.transactions, dict[int, int]()
+        self._wait, self._open = config.source.wait, False
+        self._timeout = min(max(30.0, 10 * config.epoch_interval), MAX_TIMEOUT)
+        OutputProducer.__init__(
+            self,
+            config,
+            {
+                "transactional.id": self._name,
+                "transaction.timeout.ms": int(self._timeout * 1000),
+                "message.timeout.ms": int(min(self._wait, self._timeout) * 1000),
+                "acks": "all",
+                "enable.idempotence": True,
+                "message.max.bytes": max_output_bytes(config),
+            },
+        )
+        self._call("init_transactions", self._producer.init_transactions)
+
+    def produce(self, output: OutputBatch) -> OutputBatch:
+        self._last[output.partition] = max(output.last, self._last.get(output.partition, -1))
+        if output.size:
+            self._begin()
+        return OutputProducer.produce(self, output)
+
+    def _begin(self) -> None:
+        if not self._open:
+            self._call("begin_transaction", lambda _: self._producer.begin_transaction())
+            self._open = True
+
+    def deliver(self) -> Marker:
+        commits, self._last = self._commits(self._last), {}
+        try:
+            self._flush()
+        except BrokerError as error:
+            if (cause := self.explain(error)) is not error:
+                raise cause from error
+            raise
+        if commits:
+            self._begin()
+        if not self._open:
+            return {}
+        if commits:
+            self._send_offsets(commits)
+        self._commit()
+        self._open = False
+        return {}
+
+    def _send_offsets(self, commits: Mapping[int, Commit]) -> None:
+        topic = self.config.source.topic
+        places = [TopicPartition(topic, p, each.offset or 0, metadata=each.metadata()) for p, each in commits.items()]
+        group = self._consumer.metadata()
+        if group is None:
+            raise BrokerError(f"this process is no member of the group {self.config.source.group_id}", "it joins again")
+        self._call(
+            "send_offsets_to_transaction",
+            lambda left: self._producer.send_offsets_to_transaction(places, group, left),
+        )

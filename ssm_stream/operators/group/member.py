@@ -1,0 +1,215 @@
+"""One member of a group: the partitions that it holds, their states, and what is committed of them.
+
+Kafka's reader assigns and takes away; the dataflow learns and, at the end of an epoch, delivers. Where partitions are
+taken away the dataflow ends, its last epoch committed, and begins again with what is left: a planned crash. After an
+error everything that is not committed is forgotten, and the member goes on from what is.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from ssm_stream.config import Config
+from ssm_stream.kafka.client import STOP
+from ssm_stream.kafka.membership.commit import Commit
+from ssm_stream.kafka.membership.consumer import GroupConsumer
+from ssm_stream.kafka.membership.producer import CommittingProducer, GroupTransactions
+from ssm_stream.kafka.partition_queue import Decode
+from ssm_stream.kafka.records import shard_key
+from ssm_stream.operators.shard_operator import ShardLogic
+from ssm_stream.ops.observers import RunObserver
+from ssm_stream.recovery.store.flow_store import FlowStore
+from ssm_stream.recovery.store.partition import PartitionSnapshots
+
+LOG = structlog.get_logger("ssm_stream")
+
+
+@dataclass
+class HeldPartition:
+    """A partition with its state. committed: offset and snapshot that the group has"""
+
+    logic: ShardLogic
+    snapshots: PartitionSnapshots
+    committed: tuple[int | None, str]
+
+
+class Member:
+    """Holds partitions between the reader and the dataflow; `Rebalances` of the reader.
+
+    decoder: makes what decodes the chunks of a partition
+    """
+
+    def __init__(self, config: Config, store: FlowStore, decoder: Callable[[], Decode], observers: RunObserver) -> None:
+        self.config, self._store, self.observers = config, store, observers
+        self.held: dict[int, HeldPartition] = {}
+        self.rebalances = 0
+        self.positions: dict[int, int] = {}
+        """Next offset of each partition at the end of the epoch; those without messages since the start are absent."""
+        self.failure: Exception | None = None
+        """What ended the dataflow, which goes on from what is committed."""
+        self.aborted = False
+        """Whether the last dataflow has ended without a commit of its last epoch."""
+        self._change = threading.Condition()
+        self._running = self._ending = self.lost = False
+        self._leaving: set[int] = set()
+        self._pending: dict[int, Commit] = {}
+        self._commits = 0
+        self.consumer = GroupConsumer(config, self, decoder, observers)
+        self._producer: CommittingProducer | GroupTransactions | None = None
+        self.discard_producer()
+
+    # The dataflow.
+
+    def begin(self) -> bool:
+        """Wait until no partitions are being taken away, and begin a dataflow. Return False where the process ends."""
+        with self._change:
+            while self._ending and not STOP.is_set() and self.consumer.broken is None:
+                self._change.wait(0.1)
+            if STOP.is_set():
+                return False
+            self.positions, self._pending, self.failure = {}, {}, None
+            self._running = True
+            return True
+
+    def end(self) -> None:
+        """The dataflow has ended."""
+        with self._change:
+            self.aborted = self.must_abort
+            self._running = False
+            self._change.notify_all()
+
+    @property
+    def must_end(self) -> bool:
+        """Whether the dataflow ends with this epoch."""
+        return self._ending or STOP.is_set()
+
+    @property
+    def must_abort(self) -> bool:
+        """Whether the dataflow ends without another commit."""
+        return self.lost or self.failure is not None
+
+    @property
+    def rebalancing(self) -> bool:
+        """Whether partitions are being taken away."""
+        return self._ending
+
+    def fail(self, error: Exception) -> None:
+        """End the dataflow: what it has not committed is done again."""
+        self.failure = self.failure or error
+
+    def producer(self) -> CommittingProducer | GroupTransactions:
+        """Return the producer of the dataflow: the same, until a dataflow ends without a commit."""
+        if self._producer is None:
+            kind = GroupTransactions if self.config.delivery == "exactly_once" else CommittingProducer
+            self._producer = kind(self.config, self.consumer, self.commits)
+        return self._producer
+
+    def discard_producer(self) -> None:
+        """Have the next dataflow begin with another producer, whose transactions have another name."""
+        self._producer = None
+        if self.config.delivery == "exactly_once":
+            self.consumer.transactions = f"{self.config.source.group_id}-{uuid.uuid4().hex[:12]}"
+
+    def write(self, partition: int) -> None:
+        """Write the snapshot of a partition, at the end of an epoch."""
+        held, began = self.held[partition], time.perf_counter()
+        self.observers.before_snapshot(held.logic)
+        name = held.snapshots.write(held.logic.engine, self.positions[partition])
+        self.observers.on_snapshot(held.logic, name, time.perf_counter() - began, held.snapshots.written)
+        self.observers.on_evicted(held.logic.engine.pop_evicted_count())
+
+    def commits(self, produced: Mapping[int, int]) -> Mapping[int, Commit]:
+        """Return what is to be committed at the end of an epoch; its snapshots are on the disk.
+
+        produced: the last offset of each partition whose results were produced
+        """
+        self._pending = {}
+        beyond = [p for p, last in produced.items() if last >= self.positions.get(p, 0)]
+        if beyond:
+            raise RuntimeError(f"partitions {beyond}: results beyond the end of the epoch, which nothing may commit")
+        for partition, offset in self.positions.items():
+            held = self.held[partition]
+            held.snapshots.wait()
+            if (offset, held.snapshots.name) != held.committed:
+                gone = STOP.is_set() or partition in self._leaving
+                owner = ("", "") if gone else (self.consumer.transactions, self.consumer.member)
+                self._pending[partition] = Commit(offset, held.snapshots.name, *owner)
+        return self._pending
+
+    def committed(self) -> None:
+        """What `commits` returned is committed."""
+        self._commits += bool(self._pending)
+        for partition, commit in self._pending.items():
+            held = self.held[partition]
+            held.committed = commit.offset, commit.snapshot
+            if commit.snapshot:
+                held.snapshots.commit(commit.offset or 0)
+            self.observers.on_durable(self.config.source.topic, partition, commit.offset or 0)
+        self._pending = {}
+
+    @property
+    def commit_count(self) -> int:
+        """Epochs that were committed, so that a repeated failure without one is seen."""
+        return self._commits
+
+    def restart(self) -> None:
+        """Go on from what is committed, after a failure.
+
+        Raises:
+            BrokerError, RecoveryError, StateError: as `GroupConsumer.restart`.
+        """
+        self.discard_producer()
+        self.consumer.restart()
+
+    # Rebalances.
+
+    def assigned(self, commits: Mapping[int, Commit]) -> dict[int, Commit]:
+        self.rebalances += 1
+        found = {}
+        for partition, commit in commits.items():
+            if commit.offset is None and (head := self._store.head(partition)) is not None:
+                LOG.warning(
+                    "resumed_from_store", partition=partition, offset=head[1], why="the group has no committed offset"
+                )
+                commit = Commit(head[1], head[0])
+            began, snapshots = time.perf_counter(), self._store.partition(partition)
+            logic = ShardLogic(self.config, None, self.observers)
+            logic.key = shard_key(partition)
+            if commit.snapshot:
+                logic.engine = snapshots.restore(self.config, commit.snapshot)
+            elif commit.offset is not None and not commit.member:
+                LOG.warning("no_snapshot", partition=partition, offset=commit.offset, why="none was committed with it")
+            self.held[partition] = HeldPartition(logic, snapshots, (commit.offset, commit.snapshot))
+            found[partition] = commit
+            LOG.info(
+                "partition_taken",
+                partition=partition,
+                offset=commit.offset,
+                entities=len(logic.engine),
+                bytes=snapshots.size,
+                seconds=round(time.perf_counter() - began, 3),
+            )
+        return found
+
+    def end_flow(self, partitions: Sequence[int], *, lost: bool) -> None:
+        with self._change:
+            self.rebalances += 1
+            self._leaving, self._ending, self.lost = set(partitions), True, self.lost or lost
+        LOG.info("partitions_lost" if lost else "partitions_revoked", partitions=list(partitions))
+
+    @property
+    def idle(self) -> bool:
+        return not self._running
+
+    def dropped(self, partitions: Sequence[int]) -> None:
+        with self._change:
+            for partition in partitions:
+                self.held.pop(partition, None)
+            self._leaving, self._ending, self.lost = set(), False, False
+            self._change.notify_all()

@@ -1,0 +1,139 @@
+"""Source, shard operator and sink of a member's dataflow: one source part, whatever the number of its partitions, so
+that an epoch ends for all of them at once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from bytewax.inputs import AbortExecution, FixedPartitionedSource, StatefulSourcePartition
+from bytewax.operators import StatefulBatchLogic
+from bytewax.outputs import FixedPartitionedSink
+
+from ssm_stream.kafka.client import BrokerError
+from ssm_stream.kafka.producer import Marker
+from ssm_stream.kafka.records import LabelBatch, OutputBatch, PredictedBatch, ShardBatch
+from ssm_stream.operators.failures import explained
+from ssm_stream.operators.group.member import Member
+from ssm_stream.operators.sink import KafkaWriter
+from ssm_stream.operators.source import BUSY, IDLE
+
+WHOLE = "0000"
+"""The one part of source and sink."""
+
+
+class GroupSource(FixedPartitionedSource[Any, int]):
+    """All partitions that a member holds, as one part."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def list_parts(self) -> list[str]:
+        return [WHOLE]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: int | None) -> GroupReader:
+        return GroupReader(self._member)
+
+
+class GroupReader(StatefulSourcePartition[Any, int]):
+    """Hands the messages of the held partitions to the dataflow, in turn."""
+
+    def __init__(self, member: Member) -> None:
+        self._member, self._limit = member, member.config.source.batch
+        self._next: dict[int, int] = {}
+        self._awake: datetime | None = None
+
+    def next_batch(self) -> list[Any]:
+        if self._member.must_abort:
+            raise AbortExecution("what is not committed is done again")
+        if self._member.must_end:
+            raise StopIteration
+        try:
+            taken = self._member.consumer.take_next(self._limit)
+        except Exception as error:  # noqa: BLE001  # the dataflow begins again, or ends with it
+            self._member.fail(error)
+            raise AbortExecution("the reading has ended") from None
+        if taken is None:
+            self._awake = datetime.now(UTC) + (IDLE if self._member.consumer.at_end else BUSY)
+            return []
+        self._awake = None
+        partition, chunks = taken
+        self._next[partition] = chunks[-1].next
+        return [item for chunk in chunks for item in chunk.items]
+
+    def next_awake(self) -> datetime | None:
+        return self._awake
+
+    def snapshot(self) -> int:
+        self._member.positions = dict(self._next)
+        return 0
+
+
+class PartitionLogic(StatefulBatchLogic[ShardBatch | LabelBatch, PredictedBatch | OutputBatch, bytes]):
+    """Predicts and learns the events of one partition, whose state the member holds."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        self._partition: int | None = None
+
+    def on_batch(self, values: list[ShardBatch | LabelBatch]) -> tuple[Iterable[PredictedBatch | OutputBatch], bool]:
+        self._partition = values[0].partition
+        return self._member.held[self._partition].logic.on_batch(values)
+
+    def snapshot(self) -> bytes:
+        if self._partition is not None and not self._member.must_abort:
+            with explained():
+                self._member.write(self._partition)
+        return b""
+
+
+class GroupSink(FixedPartitionedSink[PredictedBatch | OutputBatch, Marker | None]):
+    """The one producer of a member."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+
+    def list_parts(self) -> list[str]:
+        return [WHOLE]
+
+    def part_fn(self, item_key: str) -> int:
+        return 0
+
+    def build_part(self, step_id: str, for_part: str, resume_state: Any) -> GroupWriter:
+        with explained():
+            return GroupWriter(self._member)
+
+
+class GroupWriter(KafkaWriter):
+    """Delivers an epoch and commits it. What the broker refuses ends the dataflow, not the process."""
+
+    def __init__(self, member: Member) -> None:
+        self._member = member
+        super().__init__(member.config, member.producer(), member.observers)
+
+    def snapshot(self) -> None:
+        with self._observers.timed("deliver"):
+            self._queue.join()
+            self._raise()
+            if self._member.must_abort:
+                return
+            try:
+                self._producer.deliver()
+            except BrokerError as error:
+                self._member.fail(error)
+                return
+        self._member.committed()
+        now, before = time.monotonic(), self._epoch_began
+        self._observers.on_epoch(None if before is None else now - before)
+        self._epoch_began = now
+
+    def _raise(self) -> None:
+        if self._broken is None:
+            return
+        error = self._producer.explain(self._broken)
+        if isinstance(error, BrokerError):
+            self._member.fail(error)
+        else:
+            super()._raise()
