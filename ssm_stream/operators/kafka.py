@@ -122,7 +122,10 @@ def kafka_input(
 def service_source(service: Service) -> KafkaSource:
     """Return the source of the events topics, decoded ahead, and of the labels topic."""
     config, observers = service.config, service.observers
-    first, *others = config.source.each
+    begun = service.begun if config.source.partitions is None else frozenset[str]()
+    first, *others = [
+        each.model_copy(update={"start": "earliest"}) if each.topic in begun else each for each in config.source.each
+    ]
     labels = labels_topic(config)
     control = ControlTopic(config).windows if config.control_topic is not None else None
 
